@@ -1,0 +1,125 @@
+"""Servers for the tests: started on free ports when the first test needs them, stopped in any case."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import fakeredis
+import pytest
+from pymongo import MongoClient
+
+from writebehind import Pipeline, Settings, load_settings
+from writebehind.connections import Wire, connection_pool
+from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.store import Hint
+
+REDIS_SERVER = shutil.which("redis-server")
+#: What the contract of the atomic steps is checked on: Redis too where it is installed.
+KINDS_OF_REDIS = ["fakeredis", "valkey", *(["redis"] if REDIS_SERVER else [])]
+
+_databases = count(1)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory) -> Iterator[EmbeddedRedis]:
+    assert REDIS_SERVER is not None
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), binary=Path(REDIS_SERVER)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo(tmp_path_factory) -> Iterator[EmbeddedMongo]:
+    with EmbeddedMongo(tmp_path_factory.mktemp("mongo")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_client(mongo) -> Iterator[MongoClient]:
+    with MongoClient(mongo.url, serverSelectionTimeoutMS=5_000) as client:
+        yield client
+
+
+@pytest.fixture
+def database_name() -> str:
+    """A database of its own for each test."""
+    return f"test_{next(_databases)}"
+
+
+@pytest.fixture
+def valkey_wire(valkey) -> Iterator[Wire]:
+    """A real Redis-compatible server, empty."""
+    wire = Wire(connection_pool(valkey.url, 5_000))
+    wire.call("FLUSHALL")
+    yield wire
+    wire.close()
+
+
+@pytest.fixture(params=KINDS_OF_REDIS)
+def wire(request) -> Iterator[Wire]:
+    """Each kind of Redis in turn, empty."""
+    if request.param == "fakeredis":
+        server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
+        wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+    else:
+        server = request.getfixturevalue("valkey" if request.param == "valkey" else "redis_server")
+        wire = Wire(connection_pool(server.url, 5_000))
+        wire.call("FLUSHALL")
+    yield wire
+    wire.close()
+
+
+class Hints(list[Hint]):
+    """Takes the flush tasks that are wanted, and keeps them for the test."""
+
+    def __call__(self, hint: Hint) -> None:
+        self.append(hint)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch, tmp_path_factory) -> None:
+    """Tests see no `writebehind.toml` and no environment but their own."""
+    for variable in ("REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in [name for name in os.environ if name.startswith("WRITEBEHIND_")]:
+        monkeypatch.delenv(variable)
+    empty = tmp_path_factory.getbasetemp() / "writebehind.toml"
+    empty.touch()
+    monkeypatch.setenv("WRITEBEHIND_CONFIG", str(empty))
+
+
+@pytest.fixture
+def settings(valkey, mongo, database_name) -> Settings:
+    return load_settings(
+        redis_url=valkey.url,
+        mongodb_url=mongo.url,
+        mongodb_database=database_name,
+        partitions=4,
+        defaults={"flush_delay_ms": 0},
+        collections={
+            "users": {},
+            "slow": {"flush_delay_ms": 60_000},
+            "through": {"write": "through"},
+            "around": {"write": "around"},
+        },
+    )
+
+
+@pytest.fixture
+def hints() -> Hints:
+    return Hints()
+
+
+@pytest.fixture
+def pipeline(settings, valkey_wire, mongo_client, hints) -> Pipeline:
+    """A pipeline on real servers. Nobody flushes but the test."""
+    return Pipeline(settings, hints=hints, wire=valkey_wire, client=mongo_client)

@@ -1,0 +1,310 @@
+"""From Redis to MongoDB, on real servers."""
+
+from __future__ import annotations
+
+import threading
+
+import bson
+import pytest
+from pymongo import MongoClient
+
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.entry import DELETED, Entry, Kind
+from writebehind.flusher import Flusher, FlushInterruptedError, FlushLimits
+from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
+from writebehind.rawbson import etag
+from writebehind.store import CommitRequest
+
+PARTITION = 0
+
+
+def names(pipeline: Pipeline, count: int) -> list[str]:
+    """Ids of users that share partition 0."""
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        if pipeline.store.partition_of(f"users/s:{number}") == PARTITION:
+            found.append(str(number))
+        number += 1
+    return found
+
+
+def commit(pipeline: Pipeline, name: str, /, *, delay_ms: int = 0, **fields: object) -> int:
+    body = bson.encode({"_id": name, **fields})
+    entry = Entry(0, Kind.DOCUMENT, etag(body), body)
+    return pipeline.store.commit(CommitRequest(f"users/s:{name}", entry.payload, delay_ms)).version
+
+
+def delete(pipeline: Pipeline, name: str) -> int:
+    return pipeline.store.commit(CommitRequest(f"users/s:{name}", DELETED.payload, 0)).version
+
+
+@pytest.fixture
+def users(pipeline, settings, mongo_client):
+    return mongo_client[settings.mongodb_database]["users"]
+
+
+@pytest.fixture
+def flusher(pipeline) -> Flusher:
+    return pipeline.flusher
+
+
+def test_a_flush_brings_everything_that_is_due(pipeline, users, flusher, hints):
+    """After a flush MongoDB has what was acknowledged, nothing is pending, and nobody is asked to come again."""
+    ada, bob, zoe = names(pipeline, 3)
+    versions = {name: commit(pipeline, name, n=1) for name in (ada, bob)}
+    users.insert_one({"_id": zoe})
+    delete(pipeline, zoe)
+
+    summary = flusher.flush(PARTITION)
+
+    assert {"partition": 0, "persisted": 2, "deleted": 1, "superseded": 0, "buried": 0} == {
+        name: summary.as_dict()[name] for name in ("partition", "persisted", "deleted", "superseded", "buried")
+    }
+    assert versions == {one["_id"]: one["_v"] for one in users.find()}
+    assert 0 == pipeline.status()["pending"]
+    assert [] == hints
+
+
+def test_writes_to_one_document_are_coalesced(pipeline, users, flusher):
+    """Ten writes to one document become one operation with the last one's content."""
+    [ada] = names(pipeline, 1)
+    for n in range(10):
+        commit(pipeline, ada, n=n)
+
+    summary = flusher.flush(PARTITION)
+
+    assert (1, 1, 9) == (summary.persisted, summary.operations, users.find_one({})["n"])
+
+
+def test_a_flush_works_in_batches(pipeline, users):
+    """More than one batch is flushed in one go."""
+    for name in names(pipeline, 7):
+        commit(pipeline, name)
+    flusher = Flusher(
+        pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, FlushLimits(3, 10_000)
+    )
+
+    summary = flusher.flush(PARTITION)
+
+    assert (7, 3, 7) == (summary.persisted, summary.batches, users.count_documents({}))
+
+
+def test_what_is_not_due_asks_for_another_flush(pipeline, flusher, hints):
+    """A document whose flush delay is not over is left to a later task."""
+    early, late = names(pipeline, 2)
+    commit(pipeline, early)
+    commit(pipeline, late, delay_ms=50_000)
+
+    summary = flusher.flush(PARTITION)
+
+    assert (1, 1) == (summary.persisted, len(hints))
+    assert 40_000 < hints[0].delay_ms <= 50_000
+
+
+def test_a_partition_that_is_owned_is_left_alone(pipeline, flusher, hints):
+    """Two flush tasks do not work on one partition at the same time."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada)
+    pipeline.store.claim(PARTITION, "other", lease_ms=5_000, limit=1)
+
+    summary = flusher.flush(PARTITION)
+
+    assert (True, 0, []) == (summary.busy, summary.persisted, hints)
+
+
+def test_a_refused_document_is_buried_alone(pipeline, users, flusher):
+    """A document that MongoDB refuses becomes a dead letter with the reason; readers still see it."""
+    users.create_index("mail", unique=True)
+    first, twin, other = names(pipeline, 3)
+    commit(pipeline, first, mail="a@x")
+    flusher.flush(PARTITION)
+    commit(pipeline, twin, mail="a@x")
+    commit(pipeline, other, mail="b@x")
+
+    summary = flusher.flush(PARTITION)
+
+    assert (1, 1) == (summary.persisted, summary.buried)
+    assert (0, 1) == (pipeline.status()["pending"], pipeline.status()["dead_letters"])
+    letter = pipeline.store.wire.call("HGET", partition_keys(PARTITION).dead, f"users/s:{twin}")
+    assert b'"reason":"refused"' in letter
+    assert b'"code":11000' in letter
+    assert pipeline.store.get(f"users/s:{twin}")[0].exists
+
+
+def test_a_conflict_keeps_what_mongodb_has(pipeline, users, flusher):
+    """When Redis lost a later write that MongoDB has, MongoDB's stands and ours is kept with its body."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada, n="ours")
+    users.insert_one({"_id": ada, "n": "later", "_v": bson.Int64(1 << 60)})
+
+    summary = flusher.flush(PARTITION)
+
+    assert (0, 1, 1) == (summary.persisted, summary.superseded, summary.buried)
+    assert "later" == users.find_one({})["n"]
+    assert (None, -2) == pipeline.store.get(f"users/s:{ada}")
+    letter = pipeline.store.wire.call("HGET", partition_keys(PARTITION).dead, f"users/s:{ada}")
+    assert b'"reason":"conflict"' in letter
+    assert b'"body":' in letter
+
+
+def test_a_lost_entry_does_not_stop_the_others(pipeline, users, flusher, caplog):
+    """A pending document whose entry somebody deleted in Redis is reported loudly; its neighbours go on."""
+    gone, ada = names(pipeline, 2)
+    commit(pipeline, gone)
+    commit(pipeline, ada)
+    pipeline.store.wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{gone}"))
+
+    summary = flusher.flush(PARTITION)
+
+    assert (1, 1) == (summary.persisted, summary.buried)
+    assert [ada] == [one["_id"] for one in users.find()]
+    assert ["CRITICAL"] == [record.levelname for record in caplog.records]
+
+
+def test_a_write_during_the_flush_is_not_settled(pipeline, users, monkeypatch):
+    """A write that comes while its document is being written stays pending, and is flushed next."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada, n=1)
+    original = pipeline.sink.write
+    raced: list[int] = []
+
+    def write(collection, writes, **limit):
+        if not raced:
+            raced.append(commit(pipeline, ada, n=2))
+        return original(collection, writes, **limit)
+
+    monkeypatch.setattr(pipeline.sink, "write", write)
+    pipeline.flusher.flush(PARTITION)
+    pipeline.flusher.flush(PARTITION)
+
+    assert {"_id": ada, "n": 2, "_v": raced[0]} == users.find_one({})
+    assert 0 == pipeline.status()["pending"]
+
+
+def test_nothing_is_settled_while_mongodb_hangs(pipeline, settings, mongo, users):
+    """While MongoDB does not answer everything stays pending; when it is back, everything is persisted."""
+    written = {name: commit(pipeline, name) for name in names(pipeline, 20)}
+    with (
+        Proxy(mongo.port) as proxy,
+        MongoClient("127.0.0.1", proxy.port, directConnection=True, serverSelectionTimeoutMS=300) as client,
+    ):
+        slow = settings.model_copy(update={"mongodb_timeout_ms": 300})
+        cut_off = Pipeline(slow, wire=pipeline.store.wire, client=client)
+        proxy.hang()
+        for attempt in (0, 1):
+            with pytest.raises(FlushInterruptedError) as interrupted:
+                cut_off.flusher.flush(PARTITION, attempt=attempt)
+            assert interrupted.value.hint.delay_ms >= 100
+            assert 20 == pipeline.status()["pending"]
+        proxy.flow()
+        ticket = interrupted.value.hint.ticket
+        wait_until(
+            lambda: cut_off.flusher.flush(PARTITION, ticket=ticket).persisted or pipeline.status()["pending"] == 0,
+            "the flush after the outage",
+        )
+
+    assert written == {one["_id"]: one["_v"] for one in users.find()}
+
+
+def test_persist_returns_when_mongodb_has_it(pipeline, users, flusher):
+    """A write that waits for MongoDB is there when the wait ends."""
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada)
+
+    reached = flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000)
+
+    assert {f"users/s:{ada}"} == reached
+    assert version == users.find_one({})["_v"]
+
+
+def test_persist_waits_for_another_flusher(pipeline, flusher):
+    """A write-through takes its turn while another flusher owns the partition."""
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada)
+    pipeline.store.claim(PARTITION, "other", lease_ms=60_000, limit=1)
+    reached: list[set[str]] = []
+    waiting = threading.Thread(
+        target=lambda: reached.append(flusher.persist({f"users/s:{ada}": version}, timeout_ms=10_000))
+    )
+    waiting.start()
+
+    pipeline.store.release(PARTITION, "other")
+    waiting.join(15)
+
+    assert [{f"users/s:{ada}"}] == reached
+
+
+def test_persist_gives_up_in_time(pipeline, flusher):
+    """A write-through that does not get its turn says so, and the write stays pending."""
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada)
+    pipeline.store.claim(PARTITION, "other", lease_ms=60_000, limit=1)
+
+    assert set() == flusher.persist({f"users/s:{ada}": version}, timeout_ms=100)
+    assert 1 == pipeline.status()["pending"]
+
+
+def test_persist_of_a_refused_document(pipeline, users, flusher):
+    """A write-through that MongoDB refuses is not said to be persisted."""
+    users.create_index("mail", unique=True)
+    users.insert_one({"_id": "taken", "mail": "a@x"})
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada, mail="a@x")
+
+    assert set() == flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000)
+    assert 1 == pipeline.status()["dead_letters"]
+
+
+def test_stop_ends_a_flush_after_its_batch(pipeline, users, hints, monkeypatch):
+    """A worker that is told to stop finishes its batch and hands the rest back at once."""
+    for name in names(pipeline, 6):
+        commit(pipeline, name)
+    flusher = Flusher(pipeline.store, pipeline.sink, hints, pipeline.collection_settings, FlushLimits(2, 10_000))
+    original = pipeline.sink.write
+
+    def write(collection, writes, **limit):
+        flusher.stop()
+        return original(collection, writes, **limit)
+
+    monkeypatch.setattr(pipeline.sink, "write", write)
+    summary = flusher.flush(PARTITION)
+
+    assert (2, 1, 0) == (summary.persisted, len(hints), hints[0].delay_ms)
+    pipeline.flusher.flush(PARTITION, ticket=hints[0].ticket)
+    assert 6 == users.count_documents({})
+
+
+def test_a_dead_flushers_work_is_taken_over(pipeline, users, hints, mongo_client):
+    """What a flusher had claimed when it died is found by the sweep once its lease has run out."""
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada)
+    pipeline.store.claim(PARTITION, "dead", lease_ms=50, limit=10)
+    eager = Pipeline(
+        pipeline.settings.model_copy(update={"overdue_ms": 1}),
+        hints=hints,
+        wire=pipeline.store.wire,
+        client=mongo_client,
+    )
+
+    wait_until(lambda: eager.sweep()["enqueued"], "the sweep to find the partition")
+    pipeline.flusher.flush(PARTITION, ticket=hints[-1].ticket)
+
+    assert version == users.find_one({})["_v"]
+
+
+def test_a_document_id_of_every_type(pipeline, settings, mongo_client):
+    """Ids keep their type on the way to MongoDB."""
+    ids = [DocumentId.of("users", one) for one in ("text", bson.ObjectId(), 42)]
+    for one in ids:
+        body = bson.encode({"_id": one.value})
+        request = CommitRequest(one.member, Entry(0, Kind.DOCUMENT, etag(body), body).payload, 0)
+        pipeline.store.commit(request)
+    for partition in range(settings.partitions):
+        pipeline.flusher.flush(partition)
+
+    found = mongo_client[settings.mongodb_database]["users"].find()
+    assert {one.value for one in ids} == {one["_id"] for one in found}

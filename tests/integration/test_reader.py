@@ -1,0 +1,237 @@
+"""Reads through the cache, on real servers."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import bson
+import pytest
+from pymongo import MongoClient
+
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+from writebehind import CollectionSettings
+from writebehind.entry import ABSENT, Entry, Kind
+from writebehind.errors import MongoUnavailableError
+from writebehind.ids import DocumentId
+from writebehind.rawbson import etag
+from writebehind.reader import Reader, Source
+from writebehind.sink import Sink
+from writebehind.store import CommitRequest, Store
+
+ADA = DocumentId.of("users", "ada")
+SETTINGS = CollectionSettings(ttl=60, negative_ttl=5)
+
+
+class CountingSink(Sink):
+    """Counts reads, and can hold them until the test lets them go on."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.reads = 0
+        self.reading = threading.Event()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self._lock = threading.Lock()
+
+    def find(self, document_id):
+        found = super().find(document_id)
+        self._answer(1)
+        return found
+
+    def find_many(self, ids):
+        found = super().find_many(ids)
+        self._answer(len(ids))
+        return found
+
+    def _answer(self, count: int) -> None:
+        with self._lock:
+            self.reads += count
+        self.reading.set()
+        assert self.may_answer.wait(20)
+
+
+@pytest.fixture
+def sink(mongo_client, database_name) -> CountingSink:
+    return CountingSink(mongo_client, database_name, timeout_ms=5_000)
+
+
+@pytest.fixture
+def store(valkey_wire) -> Store:
+    return Store(valkey_wire, partitions=4, max_pending=100, tombstone_ttl_ms=60_000)
+
+
+@pytest.fixture
+def reader(store, sink) -> Reader:
+    return Reader(store, sink, load_timeout_ms=5_000)
+
+
+@pytest.fixture
+def users(mongo_client, database_name):
+    return mongo_client[database_name]["users"]
+
+
+def commit(store: Store, name: str) -> int:
+    body = bson.encode({"_id": "ada", "name": name})
+    payload = Entry(0, Kind.DOCUMENT, etag(body), body).payload
+    return store.commit(CommitRequest(ADA.member, payload, 0)).version
+
+
+def name_in(entry: Entry) -> str:
+    return bson.decode(entry.body)["name"]
+
+
+def test_a_miss_loads_and_the_next_read_hits(reader, sink, users):
+    """A document is read from MongoDB once, and from Redis from then on."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+
+    first, second = reader.get(ADA, SETTINGS), reader.get(ADA, SETTINGS)
+
+    assert (Source.MISS, Source.HIT, 1) == (first.source, second.source, sink.reads)
+    assert first.entry == second.entry
+    assert 50_000 < second.ttl_ms <= 60_000
+
+
+def test_absence_is_cached_for_a_shorter_time(reader, sink):
+    """That a document does not exist is remembered too."""
+    first, second = reader.get(ADA, SETTINGS), reader.get(ADA, SETTINGS)
+
+    assert (ABSENT, ABSENT, 1) == (first.entry, second.entry, sink.reads)
+    assert 0 < second.ttl_ms <= 5_000
+
+
+def test_one_load_however_many_readers(store, sink, users):
+    """Of 200 readers in two processes' worth of threads that miss at once, one asks MongoDB."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    readers = [Reader(store, sink, load_timeout_ms=10_000) for _ in range(2)]
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(200) as threads:
+        reads = [threads.submit(readers[n % 2].get, ADA, SETTINGS) for n in range(200)]
+        assert sink.reading.wait(10)
+        sink.may_answer.set()
+        found = [read.result(20) for read in reads]
+
+    assert {"Ada"} == {name_in(read.entry) for read in found}
+    assert 1 == sink.reads
+
+
+@pytest.mark.parametrize("round_", range(20))
+def test_a_write_during_the_load_wins(reader, store, sink, users, round_):
+    """A reader whose load was overtaken by a write returns the write, and caches nothing older."""
+    users.insert_one({"_id": "ada", "name": "old"})
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(reader.get, ADA, SETTINGS)
+        assert sink.reading.wait(10)
+        commit(store, "new")
+        sink.may_answer.set()
+
+        assert "new" == name_in(read.result(10).entry)
+
+    assert "new" == name_in(store.get(ADA.member)[0])
+
+
+def test_an_invalidation_during_the_load_wins(reader, store, sink, users):
+    """A value that was loaded before an invalidation is not cached after it: it is loaded again."""
+    users.insert_one({"_id": "ada", "name": "old"})
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(reader.get, ADA, SETTINGS)
+        assert sink.reading.wait(10)
+        users.update_one({"_id": "ada"}, {"$set": {"name": "new"}})
+        store.invalidate(ADA.member)
+        sink.may_answer.set()
+
+        assert "new" == name_in(read.result(10).entry)
+
+    assert ("new", 2) == (name_in(store.get(ADA.member)[0]), sink.reads)
+
+
+def test_readers_that_wait_see_the_write_that_came_in_between(reader, store, sink, users):
+    """A reader that joined a load which a write overtook sees the write too."""
+    users.insert_one({"_id": "ada", "name": "old"})
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(10) as threads:
+        reads = [threads.submit(reader.get, ADA, SETTINGS) for _ in range(10)]
+        assert sink.reading.wait(10)
+        commit(store, "new")
+        sink.may_answer.set()
+
+        assert {"new"} == {name_in(read.result(10).entry) for read in reads}
+
+
+def test_a_reader_that_died_does_not_keep_others_waiting(store, sink, users):
+    """When the one that had the right to load is gone, another loads once its right has run out."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    store.lease_get(ADA.member, "dead", life_ms=200)
+
+    read = Reader(store, sink, load_timeout_ms=5_000).get(ADA, SETTINGS)
+
+    assert ("Ada", 1) == (name_in(read.entry), sink.reads)
+
+
+def test_a_reader_does_not_wait_for_ever(store, sink, users):
+    """A reader whose time is over looks at MongoDB itself and caches nothing."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    store.lease_get(ADA.member, "stuck", life_ms=60_000)
+
+    read = Reader(store, sink, load_timeout_ms=100).get(ADA, SETTINGS)
+
+    assert ("Ada", Source.MISS, None) == (name_in(read.entry), read.source, store.get(ADA.member)[0])
+
+
+def test_reads_while_mongodb_is_away(store, mongo, database_name):
+    """Cached documents are read; others fail in time, all readers of one at once, and may load again later."""
+    with (
+        Proxy(mongo.port) as proxy,
+        MongoClient("127.0.0.1", proxy.port, directConnection=True, serverSelectionTimeoutMS=500) as client,
+    ):
+        sink = Sink(client, database_name, timeout_ms=500)
+        reader = Reader(store, sink, load_timeout_ms=2_000)
+        commit(store, "cached")
+        proxy.hang()
+        assert "cached" == name_in(reader.get(ADA, SETTINGS).entry)
+        cold = DocumentId.of("users", "cold")
+        with ThreadPoolExecutor(8) as threads:
+            reads = [threads.submit(reader.get, cold, SETTINGS) for _ in range(8)]
+            errors = [read.exception(10) for read in reads]
+        assert {MongoUnavailableError} == {type(error) for error in errors}
+        proxy.flow()
+
+        def back() -> bool:
+            try:
+                return reader.get(cold, SETTINGS).entry == ABSENT
+            except MongoUnavailableError:
+                return False
+
+        wait_until(back, "a read after the outage")
+
+
+def test_many_documents(reader, store, sink, users):
+    """Documents that are cached, in MongoDB, pending and absent are read together, in their order."""
+    users.insert_many([{"_id": str(n), "name": f"name {n}"} for n in range(5)])
+    ids = [DocumentId.of("users", str(n)) for n in range(5)]
+    commit(store, "pending")
+    reader.get(ids[0], SETTINGS)
+    nobody = DocumentId.of("users", "nobody")
+
+    found = reader.get_many([nobody, *ids, ADA, ids[1]], SETTINGS)
+
+    expected = [f"name {n}" for n in range(5)]
+    assert ABSENT == found[0]
+    assert [*expected, "pending", expected[1]] == [name_in(entry) for entry in found[1:]]
+    assert 1 + 5 == sink.reads  # ids[0] once, then the other four and nobody
+
+
+def test_many_documents_load_once(store, sink, users):
+    """Readers of overlapping sets of cold documents load each of them once."""
+    users.insert_many([{"_id": str(n), "name": str(n)} for n in range(20)])
+    ids = [DocumentId.of("users", str(n)) for n in range(20)]
+    readers = [Reader(store, sink, load_timeout_ms=10_000) for _ in range(2)]
+    with ThreadPoolExecutor(10) as threads:
+        reads = [threads.submit(readers[n % 2].get_many, ids[n : n + 10], SETTINGS) for n in range(10)]
+        found = [[name_in(entry) for entry in read.result(20)] for read in reads]
+
+    assert [[str(n + m) for m in range(10)] for n in range(10)] == found
+    assert 19 == sink.reads

@@ -1,0 +1,203 @@
+"""The sink on a server that speaks MongoDB's protocol."""
+
+from __future__ import annotations
+
+import bson
+import pytest
+from bson import Int64
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from tests.proxy import Proxy
+from writebehind.entry import ABSENT, DELETED, Entry, Kind
+from writebehind.errors import MongoUnavailableError
+from writebehind.ids import DocumentId
+from writebehind.rawbson import etag
+from writebehind.sink import Result, Sink, Write
+
+COLLECTION = "users"
+
+
+@pytest.fixture
+def sink(mongo_client, database_name) -> Sink:
+    return Sink(mongo_client, database_name, timeout_ms=10_000)
+
+
+@pytest.fixture
+def users(mongo_client, database_name):
+    return mongo_client[database_name][COLLECTION]
+
+
+def write(name: str, version: int, /, **fields: object) -> Write:
+    document_id = DocumentId.of(COLLECTION, name)
+    body = bson.encode({"_id": name, **fields})
+    return Write(document_id, Entry(version, Kind.DOCUMENT, etag(body), body))
+
+
+def deletion(name: str, version: int) -> Write:
+    return Write(DocumentId.of(COLLECTION, name), Entry(version, Kind.DELETED))
+
+
+def results(sink: Sink, *writes: Write) -> list[Result]:
+    return [outcome.result for outcome in sink.write(COLLECTION, writes)]
+
+
+def test_a_document_is_written_with_its_version(sink, users):
+    """The document arrives as it was, with its version as the last field."""
+    assert [Result.PERSISTED] == results(sink, write("ada", 7, name="Ada", n=Int64(1)))
+
+    assert [("_id", "ada"), ("name", "Ada"), ("n", 1), ("_v", 7)] == list(users.find_one({}).items())
+
+
+def test_a_newer_version_replaces(sink, users):
+    """The newer document stands alone, no field of the older one stays."""
+    results(sink, write("ada", 1, old=True))
+
+    assert [Result.PERSISTED] == results(sink, write("ada", 2, new=True))
+
+    assert {"_id": "ada", "new": True, "_v": 2} == users.find_one({})
+
+
+def test_an_older_version_never_replaces_a_newer_one(sink, users):
+    """A late flusher changes nothing, and learns that it is late."""
+    results(sink, write("ada", 2, name="new"))
+
+    assert [Result.SUPERSEDED] == results(sink, write("ada", 1, name="old"))
+
+    assert {"_id": "ada", "name": "new", "_v": 2} == users.find_one({})
+
+
+def test_the_same_version_twice(sink, users):
+    """A write that is repeated is settled again and changes nothing."""
+    assert [Result.PERSISTED] == results(sink, write("ada", 1, name="Ada"))
+    assert [Result.PERSISTED] == results(sink, write("ada", 1, name="Ada"))
+    assert users.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("foreign", [{}, {"_v": "text"}, {"_v": None}, {"_v": 1.5}])
+def test_documents_of_others_are_replaced(sink, users, foreign):
+    """A document that never had a version, or has something else in its place, gives way."""
+    users.insert_one({"_id": "ada", "name": "foreign"} | foreign)
+
+    assert [Result.PERSISTED] == results(sink, write("ada", 10, name="ours"))
+
+    assert {"_id": "ada", "name": "ours", "_v": 10} == users.find_one({})
+
+
+def test_deletions(sink, users):
+    """A deletion takes away what is older, also a foreign document, and finds nothing without harm."""
+    results(sink, write("ada", 1))
+    users.insert_one({"_id": "foreign"})
+
+    done = results(sink, deletion("ada", 2), deletion("foreign", 2), deletion("nobody", 2))
+
+    assert [Result.PERSISTED] * 3 == done
+    assert users.count_documents({}) == 0
+
+
+def test_a_late_deletion_spares_a_newer_document(sink, users):
+    """A document that was created again after its deletion stays."""
+    results(sink, write("ada", 3))
+
+    assert [Result.SUPERSEDED] == results(sink, deletion("ada", 2))
+
+    assert {"_id": "ada", "_v": 3} == users.find_one({})
+
+
+def test_one_refused_document_costs_its_neighbours_nothing(sink, users):
+    """Documents that a unique index refuses are named, with MongoDB's code; the others are written."""
+    users.create_index("mail", unique=True)
+    results(sink, write("first", 1, mail="a@x"))
+
+    outcomes = sink.write(
+        COLLECTION, [write("b", 2, mail="b@x"), write("twin", 3, mail="a@x"), write("c", 4, mail="c@x")]
+    )
+
+    assert [Result.PERSISTED, Result.REFUSED, Result.PERSISTED] == [one.result for one in outcomes]
+    assert (11000, 2) == (outcomes[1].code, outcomes[1].attempts)
+    assert "mail" in outcomes[1].message
+    assert {"first", "b", "c"} == {one["_id"] for one in users.find()}
+
+
+def test_documents_that_swap_a_unique_value(sink, users):
+    """A document that was refused only because of another in the same batch is written after it."""
+    users.create_index("seat", unique=True)
+    results(sink, write("ada", 1, seat=1))
+
+    outcomes = sink.write(COLLECTION, [write("bob", 2, seat=1), write("ada", 3, seat=2)])
+
+    assert [Result.PERSISTED] * 2 == [one.result for one in outcomes]
+    assert {"ada": 2, "bob": 1} == {one["_id"]: one["seat"] for one in users.find()}
+
+
+def test_a_validator_refuses(sink, users, mongo_client, database_name):
+    """A document that the collection's validator refuses is named with the validator's code."""
+    try:
+        mongo_client[database_name].create_collection(COLLECTION, validator={"age": {"$gte": 0}})
+    except OperationFailure as error:
+        pytest.skip(f"this server has no validators: {error}")
+
+    outcomes = sink.write(COLLECTION, [write("ok", 1, age=1), write("bad", 2, age=-1)])
+
+    assert [Result.PERSISTED, Result.REFUSED] == [one.result for one in outcomes]
+    assert 121 == outcomes[1].code
+
+
+def test_find(sink, users):
+    """A document is read without its version field; what is not there is absent."""
+    results(sink, write("ada", 5, name="Ada"))
+    users.insert_one({"_id": "foreign", "x": 1})
+
+    ada, foreign, nobody = sink.find_many(
+        [DocumentId.of(COLLECTION, name) for name in ("ada", "foreign", "nobody")]
+    )
+
+    assert (5, {"_id": "ada", "name": "Ada"}) == (ada.version, bson.decode(ada.body))
+    assert (0, {"_id": "foreign", "x": 1}) == (foreign.version, bson.decode(foreign.body))
+    assert ABSENT == nobody
+    assert ada == sink.find(DocumentId.of(COLLECTION, "ada"))
+    assert ABSENT == sink.find(DocumentId.of(COLLECTION, "nobody"))
+
+
+def test_find_many_of_every_id_type(sink, users):
+    """Ids of all types find their documents, more of them than one query takes."""
+    ids = [DocumentId.of(COLLECTION, value) for value in (*(str(n) for n in range(450)), *range(5))]
+    users.insert_many([{"_id": one.value, "text": one.text} for one in ids])
+
+    found = sink.find_many(ids)
+
+    assert [one.text for one in ids] == [bson.decode(entry.body)["text"] for entry in found]
+
+
+def test_a_write_that_nobody_answers(mongo, database_name):
+    """A server that hangs costs no longer than the limit, and nothing is said to be written."""
+    # directConnection: the server's answer to hello names its own port, not the proxy's.
+    with (
+        Proxy(mongo.port) as proxy,
+        MongoClient("127.0.0.1", proxy.port, directConnection=True, serverSelectionTimeoutMS=500) as client,
+    ):
+        sink = Sink(client, database_name, timeout_ms=500)
+        sink.ping(timeout_s=5)
+        proxy.hang()
+        with pytest.raises(MongoUnavailableError):
+            sink.write(COLLECTION, [write("ada", 1)])
+        with pytest.raises(MongoUnavailableError):
+            sink.find(DocumentId.of(COLLECTION, "ada"))
+        with pytest.raises(MongoUnavailableError):
+            sink.ping(timeout_s=0.1)
+
+
+def test_write_concern(sink, users, mongo_client):
+    """Writes are acknowledged by a majority, and when they are in the journal."""
+    concern = sink._database.write_concern.document
+    assert {"w": "majority", "j": True} == concern
+
+
+def test_deletion_kind(sink, users):
+    """A deletion beside documents in one batch is told apart from them."""
+    results(sink, write("ada", 1), write("bob", 1))
+
+    assert [Result.PERSISTED] * 3 == results(sink, deletion("ada", 2), write("bob", 2, n=1), deletion("zoe", 2))
+
+    assert [{"_id": "bob", "n": 1, "_v": 2}] == list(users.find())
+    assert DELETED.kind is Kind.DELETED

@@ -1,0 +1,557 @@
+"""The contract of the atomic steps: the same on fakeredis, on Valkey and, where it is installed, on Redis."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind.connections import Wire
+from writebehind.entry import ABSENT, DELETED, Entry
+from writebehind.errors import ConfigurationError
+from writebehind.keys import partition_keys
+from writebehind.store import Commit, CommitRequest, CommitStatus, Settled, Store
+
+PARTITIONS = 4
+TTL_MS = 60_000
+
+
+@pytest.fixture
+def store(wire: Wire) -> Store:
+    return Store(wire, partitions=PARTITIONS, max_pending=3, tombstone_ttl_ms=90_000)
+
+
+def document(text: str) -> Entry:
+    return Entry.loaded(text.encode() + b"\x00\xff", 0)
+
+
+def members(store: Store, count: int, partition: int = 0) -> list[str]:
+    """Members that share a partition."""
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        member = f"users/s:{number}"
+        if store.partition_of(member) == partition:
+            found.append(member)
+        number += 1
+    return found
+
+
+def commit(
+    store: Store, member: str, entry: Entry | None = None, *, delay_ms: int = 0, condition: str = ""
+) -> Commit:
+    payload = (entry or document("a")).payload
+    return store.commit(CommitRequest(member, payload, delay_ms, condition))
+
+
+def settle(store: Store, member: str, version: int, *, ttl_ms: int = TTL_MS, delay_ms: int = 0) -> int:
+    partition = store.partition_of(member)
+    return store.settle(partition, [Settled(member, f"{version:016d}", ttl_ms)], delay_ms=delay_ms)
+
+
+def claim(store: Store, token: str = "t", *, limit: int = 10, lease_ms: int = 5_000, ticket: str = ""):
+    return store.claim(0, token, lease_ms=lease_ms, limit=limit, ticket=ticket)
+
+
+def is_pending(store: Store, member: str) -> bool:
+    pending = partition_keys(store.partition_of(member)).pending
+    return store.wire.call("ZSCORE", pending, member) is not None
+
+
+def ttl_ms(store: Store, member: str) -> int:
+    return store.wire.call("PTTL", partition_keys(store.partition_of(member)).entry(member))
+
+
+# commit -----------------------------------------------------------------------------------------------
+
+
+def test_a_commit_is_what_readers_see(store):
+    """A committed entry is read back byte for byte, with the version that was acknowledged."""
+    [member] = members(store, 1)
+    entry = document("ada")
+
+    done = commit(store, member, entry)
+
+    found, ttl = store.get(member)
+    assert (CommitStatus.OK, "", True) == (done.status, done.previous, done.enqueue)
+    assert (done.version, entry.etag, entry.body, -1) == (found.version, found.etag, found.body, ttl)
+
+
+def test_versions_grow_even_when_the_clock_steps_back(store):
+    """Every version is larger than the one before in its partition, whatever the clock says."""
+    [member] = members(store, 1)
+    first = commit(store, member).version
+    future = first + 10**12
+    store.wire.call("SET", partition_keys(0).clock, future)
+
+    assert [future + 1, future + 2] == [commit(store, member).version for _ in range(2)]
+
+
+def test_a_version_is_the_time_of_redis_in_microseconds(store):
+    """A version tells when the write was acknowledged."""
+    [member] = members(store, 1)
+    before = store.now_ms()
+
+    version = commit(store, member).version
+
+    assert before <= version // 1000 <= store.now_ms()
+
+
+def test_pending_entries_have_no_ttl(store):
+    """A write to a clean entry takes its TTL away: what is pending must not expire."""
+    [member] = members(store, 1)
+    settle(store, member, commit(store, member).version)
+    assert 0 < ttl_ms(store, member) <= TTL_MS
+
+    commit(store, member)
+
+    assert ttl_ms(store, member) == -1
+
+
+def test_a_hot_document_is_due_by_its_first_write(store):
+    """Later writes do not put off the flush that the first one asked for."""
+    [member] = members(store, 1)
+    commit(store, member, delay_ms=0)
+    commit(store, member, delay_ms=60_000)
+
+    assert claim(store) == [member]
+
+
+def test_an_urgent_write_brings_the_flush_forward(store):
+    """A write that waits for MongoDB does not wait for the coalescing of those before it."""
+    [member] = members(store, 1)
+    commit(store, member, delay_ms=60_000)
+    assert claim(store) == []
+
+    commit(store, member, delay_ms=0)
+
+    assert claim(store) == [member]
+
+
+@pytest.mark.parametrize(
+    ("before", "condition", "expected"),
+    [
+        (None, "", CommitStatus.OK),
+        (None, "*", CommitStatus.UNKNOWN),
+        (None, document("a").etag, CommitStatus.UNKNOWN),
+        (document("a"), "*", CommitStatus.FAILED),
+        (document("a"), document("a").etag, CommitStatus.OK),
+        (document("a"), document("b").etag, CommitStatus.FAILED),
+        (DELETED, "*", CommitStatus.OK),
+        (DELETED, document("a").etag, CommitStatus.FAILED),
+        (ABSENT, "*", CommitStatus.OK),
+        (ABSENT, document("a").etag, CommitStatus.FAILED),
+    ],
+)
+def test_conditions(store, before, condition, expected):
+    """A conditional write happens exactly when its condition holds; a missing entry decides nothing."""
+    [member] = members(store, 1)
+    if before is not None:
+        commit(store, member, before)
+    entry_before, _ = store.get(member)
+
+    done = commit(store, member, document("c"), condition=condition)
+
+    assert expected == done.status
+    if expected is not CommitStatus.OK:
+        assert (entry_before, 0) == (store.get(member)[0], done.version)
+
+
+def test_the_cap_refuses_new_members_only(store):
+    """Over the cap a partition takes no new member, but still takes writes to those that are pending."""
+    first, *others, extra = members(store, 4)
+    for member in (first, *others):
+        commit(store, member)
+
+    refused = commit(store, extra)
+
+    assert (CommitStatus.FULL, None) == (refused.status, store.get(extra)[0])
+    assert CommitStatus.OK == commit(store, first).status
+    assert CommitStatus.OK == commit(store, members(store, 1, partition=1)[0]).status
+
+
+def test_one_flush_task_per_window(store):
+    """Only the first write of a window asks for a flush task."""
+    first, second = members(store, 2)
+
+    asked = [commit(store, member).enqueue for member in (first, second, first)]
+
+    assert [True, False, False] == asked
+
+
+def test_many_commits_in_one_go(store):
+    """Several commits in one round trip are answered each by itself, in their order."""
+    first, second = members(store, 2)
+    requests = [
+        CommitRequest(first, document("a").payload, 0),
+        CommitRequest(first, document("b").payload, 0, "*"),
+        CommitRequest(second, DELETED.payload, 0),
+    ]
+
+    statuses = [one.status for one in store.commit_many(requests)]
+
+    assert [CommitStatus.OK, CommitStatus.FAILED, CommitStatus.OK] == statuses
+
+
+# claim, settle, release -------------------------------------------------------------------------------
+
+
+def test_claim_returns_the_longest_waiting_first(store):
+    """What waits longest goes first, and no more than was asked for."""
+    first, second, later = members(store, 3)
+    pending = partition_keys(0).pending
+    for member, age in ((second, 50), (first, 100), (later, -60_000)):
+        commit(store, member)
+        store.wire.call("ZADD", pending, store.now_ms() - age, member)
+
+    assert [first, second] == claim(store)
+    assert [first] == claim(store, limit=1)
+
+
+def test_one_flusher_owns_a_partition(store):
+    """While one flusher has the lease, another gets nothing; when it has run out, it does."""
+    [member] = members(store, 1)
+    commit(store, member)
+    assert claim(store, "one", lease_ms=50) == [member]
+    assert claim(store, "two") is None
+
+    assert wait_until(lambda: claim(store, "two"), "the lease to run out") == [member]
+
+
+def test_an_overtaken_flush_task_gets_nothing(store):
+    """Of two flush tasks for a partition only the one that was asked for last goes on."""
+    [member] = members(store, 1)
+    ticket = commit(store, member).ticket
+
+    assert claim(store, "one", ticket="older") is None
+    assert claim(store, "one", ticket=ticket) == [member]
+
+
+def test_settle_gives_a_ttl(store):
+    """What MongoDB has is no longer pending, and may expire."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+
+    assert settle(store, member, version) == 1
+
+    assert not is_pending(store, member)
+    assert 0.9 * TTL_MS - 1_000 <= ttl_ms(store, member) <= TTL_MS
+    assert version == store.get(member)[0].version
+
+
+def test_settle_of_an_older_version_changes_nothing_but_the_due_time(store):
+    """A newer write stays pending without TTL when an older one is settled, and is coalesced a while longer."""
+    [member] = members(store, 1)
+    older = commit(store, member).version
+    newer = commit(store, member, document("b")).version
+
+    assert settle(store, member, older, delay_ms=60_000) == 0
+
+    assert is_pending(store, member)
+    assert (newer, -1) == (store.get(member)[0].version, ttl_ms(store, member))
+    assert claim(store) == []
+
+
+def test_settle_twice(store):
+    """A settle that is repeated changes nothing."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+
+    assert [1, 1] == [settle(store, member, version) for _ in range(2)]
+    assert not is_pending(store, member)
+
+
+def test_a_settled_older_version_does_not_make_a_clean_member_pending(store):
+    """A flusher that comes late with an old version leaves a member that is in MongoDB alone."""
+    [member] = members(store, 1)
+    older, newer = commit(store, member).version, commit(store, member).version
+    settle(store, member, newer)
+
+    settle(store, member, older)
+
+    assert not is_pending(store, member)
+    assert ttl_ms(store, member) > 0
+
+
+def test_a_settled_tombstone_is_audited(store):
+    """A deletion that MongoDB has stays known for the tombstone's TTL, and is noted for the audit."""
+    [member] = members(store, 1)
+    version = commit(store, member, DELETED).version
+
+    settle(store, member, version, ttl_ms=1)
+
+    assert TTL_MS < ttl_ms(store, member) <= 90_000
+    assert [member.encode()] == store.wire.call("ZRANGE", partition_keys(0).deleted, 0, -1)
+
+
+def test_settle_drops_the_entry_where_it_is_not_to_be_kept(store):
+    """With a TTL of 0 the entry goes at once."""
+    [member] = members(store, 1)
+
+    settle(store, member, commit(store, member).version, ttl_ms=0)
+
+    assert (None, -2) == store.get(member)
+
+
+def test_release_asks_for_another_task_while_members_are_pending(store):
+    """No wake-up is lost: a write that came during the flush is flushed by the next task."""
+    first, second = members(store, 2)
+    version = commit(store, first).version
+    claim(store)
+    assert not commit(store, second, delay_ms=40_000).enqueue  # the flusher that works will see it
+    settle(store, first, version)
+
+    hint = store.release(0, "t")
+
+    assert hint is not None
+    assert (0, True) == (hint.partition, 30_000 < hint.delay_ms <= 40_000)
+    assert claim(store, "u", ticket=hint.ticket) == []
+
+
+def test_release_of_an_empty_partition(store):
+    """When nothing is pending nobody is asked for, and the next write asks again."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    claim(store)
+    settle(store, member, version)
+
+    assert store.release(0, "t") is None
+
+    assert commit(store, member).enqueue
+
+
+def test_release_waits_at_least_as_long_as_asked(store):
+    """A backoff holds for what is overdue too."""
+    [member] = members(store, 1)
+    commit(store, member)
+    claim(store)
+
+    hint = store.release(0, "t", least_delay_ms=700)
+
+    assert hint is not None
+    assert 700 == hint.delay_ms
+
+
+def test_only_the_owner_releases(store):
+    """A flusher whose lease was lost does not take it from its successor."""
+    [member] = members(store, 1)
+    commit(store, member)
+    claim(store, "owner")
+
+    assert store.release(0, "former") is None
+
+    assert claim(store, "other") is None
+
+
+# bury -------------------------------------------------------------------------------------------------
+
+
+def test_a_buried_member_is_read_but_not_flushed(store):
+    """Readers keep seeing the acknowledged value of a dead letter."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+
+    assert store.bury(member, f"{version:016d}", b"why")
+
+    assert not is_pending(store, member)
+    assert (version, -1) == (store.get(member)[0].version, ttl_ms(store, member))
+    assert b"why" == store.wire.call("HGET", partition_keys(0).dead, member)
+
+
+def test_a_newer_version_is_not_buried(store):
+    """Only the version that was refused is buried."""
+    [member] = members(store, 1)
+    refused = commit(store, member).version
+    commit(store, member, document("b"))
+
+    assert not store.bury(member, f"{refused:016d}", b"why")
+
+    assert is_pending(store, member)
+    assert [] == store.wire.call("HKEYS", partition_keys(0).dead)
+
+
+def test_a_new_write_revives_a_dead_letter(store):
+    """A new version has a new chance, and the old reason is forgotten."""
+    [member] = members(store, 1)
+    store.bury(member, f"{commit(store, member).version:016d}", b"why")
+
+    commit(store, member, document("b"))
+
+    assert is_pending(store, member)
+    assert [] == store.wire.call("HKEYS", partition_keys(0).dead)
+
+
+def test_a_conflict_drops_the_entry(store):
+    """When MongoDB has a newer version, readers are to see that one."""
+    [member] = members(store, 1)
+
+    assert store.bury(member, f"{commit(store, member).version:016d}", b"why", drop_entry=True)
+
+    assert store.get(member)[0] is None
+
+
+def test_a_lost_entry_is_buried(store):
+    """A pending member whose entry is gone does not stop its partition."""
+    [member] = members(store, 1)
+    commit(store, member)
+    store.wire.call("DEL", partition_keys(0).entry(member))
+
+    assert store.bury(member, "", b"lost")
+
+    assert not is_pending(store, member)
+
+
+# Reading ----------------------------------------------------------------------------------------------
+
+
+def test_one_reader_may_load(store):
+    """Of the readers that miss, one gets the right to load, until it fills or gives it back."""
+    [member] = members(store, 1)
+
+    assert store.lease_get(member, "one", life_ms=5_000).may_load
+    assert not store.lease_get(member, "two", life_ms=5_000).may_load
+    store.abandon([member], "two")
+    assert not store.lease_get(member, "two", life_ms=5_000).may_load
+    store.abandon([member], "one")
+    assert store.lease_get(member, "two", life_ms=5_000).may_load
+
+
+def test_the_right_to_load_runs_out(store):
+    """A reader that died does not keep others from loading."""
+    [member] = members(store, 1)
+    store.lease_get(member, "dead", life_ms=50)
+
+    assert wait_until(lambda: store.lease_get(member, "next", life_ms=50).may_load, "the token to run out")
+
+
+def test_fill(store):
+    """What the reader with the right to load found is there for all, with its TTL."""
+    [member] = members(store, 1)
+    entry = document("loaded")
+    store.lease_get(member, "one", life_ms=5_000)
+
+    assert store.fill(member, "one", entry, ttl_ms=TTL_MS)
+
+    lookup = store.lease_get(member, "two", life_ms=5_000)
+    assert (entry, False) == (lookup.entry, lookup.may_load)
+    assert 0 < lookup.ttl_ms <= TTL_MS
+
+
+@pytest.mark.parametrize("between", ["commit", "deletion", "commit and settle", "invalidate", "another reader"])
+def test_a_fill_never_hides_what_came_in_between(store, between):
+    """A value loaded before a write, a deletion or an invalidation is not cached after it."""
+    [member] = members(store, 1)
+    store.lease_get(member, "slow", life_ms=5_000)
+    if between == "invalidate":
+        assert store.invalidate(member)
+    elif between == "another reader":
+        store.abandon([member], "slow")
+        assert store.lease_get(member, "fast", life_ms=5_000).may_load
+    else:
+        version = commit(store, member, DELETED if between == "deletion" else document("new")).version
+        if between == "commit and settle":
+            settle(store, member, version, ttl_ms=0)
+    before, _ = store.get(member)
+
+    assert not store.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+
+    assert before == store.get(member)[0]
+
+
+def test_invalidate_spares_what_is_pending(store):
+    """A pending entry is what MongoDB will become; a clean one goes."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    assert not store.invalidate(member)
+    assert store.get(member)[0] is not None
+
+    settle(store, member, version)
+
+    assert store.invalidate(member)
+    assert store.get(member)[0] is None
+
+
+def test_get_many(store):
+    """Members of several partitions are read at once; what is missing is left out."""
+    one, other, missing = *members(store, 1), *members(store, 1, partition=1), "users/s:missing"
+    commit(store, one, document("a"))
+    commit(store, other, document("b"))
+
+    found = store.get_many([one, other, missing])
+
+    assert {one: document("a").body, other: document("b").body} == {k: v.body for k, v in found.items()}
+
+
+# Sweep and status -------------------------------------------------------------------------------------
+
+
+def test_sweep_steps_in_only_where_nobody_will(store):
+    """A partition is swept when members are overdue and no flush task is on its way or at work."""
+    [member] = members(store, 1)
+    commit(store, member)
+    of = partition_keys(0)
+    assert (1, None) == store.sweep(0, overdue_ms=0)  # a task is on its way
+    claim(store)
+    store.wire.call("DEL", of.scheduled)
+    assert (1, None) == store.sweep(0, overdue_ms=0)  # at work
+    store.wire.call("DEL", of.lease)
+    assert (1, None) == store.sweep(0, overdue_ms=60_000)  # not overdue
+
+    count, hint = store.sweep(0, overdue_ms=0)
+
+    assert (1, 0) == (count, hint.partition)
+    assert (1, None) == store.sweep(0, overdue_ms=0)  # now one is on its way
+    assert claim(store, ticket=hint.ticket) == [member]
+
+
+def test_status_counts(store):
+    """The status has every partition's pending and dead members, and the one that is due first."""
+    first, second = members(store, 2)
+    commit(store, first)
+    store.bury(second, f"{commit(store, second).version:016d}", b"why")
+
+    status = store.status()
+
+    assert PARTITIONS == len(status)
+    assert (1, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
+    assert (0, 0, None) == (status[1].pending, status[1].dead, status[1].head)
+
+
+def test_counters_and_rate(store):
+    """Counters add up, and the flush rate is an average over the last minute."""
+    store.count({"persisted": 30, "batches": 1}, persisted=30)
+    store.count({"persisted": 30, "batches": 1}, persisted=30)
+
+    assert {"persisted": 60, "batches": 2} == store.counters()
+    assert 1.0 == store.flush_rate()
+
+
+def test_workers_are_alive_for_a_while(store):
+    """A worker is known by its heartbeats."""
+    store.worker_alive("flush@here")
+    store.worker_alive("flush@here")
+
+    assert ["flush@here"] == store.workers()
+
+
+def test_the_number_of_partitions_is_fixed(store, wire):
+    """A process that would divide the documents differently is told so."""
+    store.check_partitions()
+    store.check_partitions()
+
+    with pytest.raises(ConfigurationError, match="WRITEBEHIND_PARTITIONS=4"):
+        Store(wire, partitions=5, max_pending=1, tombstone_ttl_ms=1).check_partitions()
+
+
+def test_nothing_is_left_behind_without_a_ttl(store):
+    """After a document came and went, only its partition's clock and the audit of deletions stay for good."""
+    [member] = members(store, 1)
+    store.lease_get(member, "t", life_ms=5_000)
+    for entry in (document("a"), DELETED):
+        version = commit(store, member, entry).version
+        claim(store)
+        settle(store, member, version)
+        store.release(0, "t")
+
+    of = partition_keys(0)
+    lasting = {key.decode() for key in store.wire.call("KEYS", "*") if store.wire.call("PTTL", key) == -1}
+    assert {of.clock, of.deleted} == lasting

@@ -1,0 +1,34 @@
+"""A write-behind pipeline between an HTTP API and MongoDB.
+
+from writebehind import connect
+
+with connect() as pipeline:
+    users = pipeline.collection("users")
+    users.put("ada", {"name": "Ada"})
+    print(users.get("ada"))
+"""
+
+from importlib.metadata import version
+
+__version__ = version("writebehind")
+
+from writebehind.collection import BulkOperation, Collection, Incremented
+from writebehind.errors import WritebehindError
+from writebehind.pipeline import Pipeline, connect
+from writebehind.settings import CollectionSettings, Settings, load_settings
+from writebehind.writer import ANY, Durability, Written
+
+__all__ = [
+    "ANY",
+    "BulkOperation",
+    "Collection",
+    "CollectionSettings",
+    "Durability",
+    "Incremented",
+    "Pipeline",
+    "Settings",
+    "WritebehindError",
+    "Written",
+    "connect",
+    "load_settings",
+]

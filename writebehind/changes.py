@@ -1,0 +1,154 @@
+"""Changes to a document: increments, JSON Patch (RFC 6902) and JSON Merge Patch (RFC 7396).
+
+They work on native BSON values, not on their JSON form, so that a field which a patch does not name keeps its
+type: an int64 stays one, and an ObjectId is one value, not an object to merge into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from decimal import Decimal, localcontext
+from typing import Any
+
+import json_merge_patch
+import jsonpatch
+import jsonpointer
+from bson import Decimal128, Int64
+from bson.decimal128 import create_decimal128_context
+
+from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
+
+Document = dict[str, Any]
+Change = Callable[[Document], Document]
+
+MOST_OPERATIONS = 1000
+_INT32 = range(-(1 << 31), 1 << 31)
+_INT64 = range(-(1 << 63), 1 << 63)
+
+
+def merge_patch(patch: object) -> Change:
+    """The change that a merge patch makes.
+
+    Raises:
+        InvalidPatchError: the patch is not an object, so it would replace the document by something else.
+    """
+    if not isinstance(patch, dict):
+        raise InvalidPatchError("a merge patch must be a JSON object")
+    return lambda document: json_merge_patch.merge(document, deepcopy(patch))
+
+
+def json_patch(operations: object, *, most_bytes: int) -> Change:
+    """The change that a JSON Patch makes; `most_bytes` bounds what a few `copy` operations can blow up.
+
+    Raises:
+        InvalidPatchError: the patch is malformed.
+    """
+    if not isinstance(operations, list) or len(operations) > MOST_OPERATIONS:
+        raise InvalidPatchError(f"a JSON Patch must be an array of at most {MOST_OPERATIONS} operations")
+    try:
+        patches = [jsonpatch.JsonPatch([operation]) for operation in operations]
+    except (
+        jsonpatch.JsonPatchException,
+        jsonpointer.JsonPointerException,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise InvalidPatchError(f"malformed JSON Patch: {error}") from error
+
+    def change(document: Document) -> Document:
+        size = 0
+        for operation, patch in zip(operations, patches, strict=True):
+            try:
+                if operation["op"] == "copy":  # each may double the document: count before it is too late
+                    size += _weight(jsonpointer.resolve_pointer(document, operation["from"]))
+                    if size > most_bytes:
+                        raise InvalidPatchError("the copy operations make the document too large")
+                document = patch.apply(document, in_place=True)
+            except jsonpatch.JsonPatchTestFailed as error:
+                raise PatchConflictError(f"a test operation failed: {error}") from error
+            except (
+                jsonpatch.JsonPatchException,
+                jsonpointer.JsonPointerException,
+                TypeError,
+                KeyError,
+                IndexError,
+                ValueError,
+                AttributeError,
+            ) as error:
+                raise PatchConflictError(f"the patch does not fit the document: {error}") from error
+        if not isinstance(document, dict):
+            raise PatchConflictError("the patch leaves something that is not a document")
+        return document
+
+    return change
+
+
+def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
+    """What adds to numbers in a document, in place, and returns the new values by path.
+
+    Paths are dotted, as in MongoDB's `$inc`; what is missing on the way is created, and counts from 0.
+
+    Raises:
+        InvalidPatchError: the deltas are not numbers by path.
+    """
+    if not isinstance(deltas, dict) or not deltas:
+        raise InvalidPatchError('increments are a JSON object of numbers by field, such as {"views": 1}')
+    for path, delta in deltas.items():
+        if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
+            raise InvalidPatchError(f"the increment of {path!r} is not a number")
+        if not all(path.split(".")) or path.startswith("$") or path.split(".")[0] in {"_id", "_v"}:
+            raise InvalidPatchError(f"{path!r} is not a field that can be incremented")
+
+    def change(document: Document) -> dict[str, Any]:
+        return {path: _add_at(document, path.split("."), delta) for path, delta in deltas.items()}
+
+    return change
+
+
+def _add_at(document: Document, path: Sequence[str], delta: Any) -> Any:
+    holder: Any = document
+    for at, name in enumerate(path):
+        key: Any = name
+        if isinstance(holder, list):
+            if not name.isdecimal() or int(name) >= len(holder):
+                raise PatchConflictError(f"{'.'.join(path[: at + 1])}: no such place in the array")
+            key = int(name)
+        elif not isinstance(holder, dict):
+            raise PatchConflictError(f"{'.'.join(path[:at])} is not an object")
+        if at == len(path) - 1:
+            old = holder[key] if isinstance(holder, list) else holder.get(key, 0)
+            holder[key] = _add(old, delta, ".".join(path))
+            return holder[key]
+        holder = holder[key] if isinstance(holder, list) else holder.setdefault(key, {})
+    raise AssertionError("a path has at least one part")  # pragma: no cover
+
+
+def _add(old: Any, delta: Any, path: str) -> Any:
+    """The sum, of the type that MongoDB's `$inc` gives it: the wider of the two."""
+    if isinstance(old, bool) or not isinstance(old, int | float | Decimal128):
+        raise PatchConflictError(f"{path} is not a number")
+    if isinstance(old, Decimal128) or isinstance(delta, Decimal128):
+        with localcontext(create_decimal128_context()) as context:
+            return Decimal128(context.add(_decimal(old), _decimal(delta)))
+    total = old + delta
+    if isinstance(total, float):
+        return total
+    if total not in _INT64:
+        raise InvalidDocumentError(f"{path} would not fit 64 bits")
+    return Int64(total) if isinstance(old, Int64) or isinstance(delta, Int64) or total not in _INT32 else total
+
+
+def _decimal(number: Any) -> Decimal:
+    if isinstance(number, Decimal128):
+        return number.to_decimal()
+    return Decimal(repr(number)) if isinstance(number, float) else Decimal(int(number))
+
+
+def _weight(value: Any) -> int:
+    """Roughly how many bytes a value takes in BSON; never less than one for each value in it."""
+    if isinstance(value, Mapping):
+        return 5 + sum(len(key) + 2 + _weight(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return 5 + sum(3 + _weight(inner) for inner in value)
+    return len(value) + 1 if isinstance(value, str | bytes) else 8

@@ -1,0 +1,452 @@
+"""MongoDB Extended JSON v2 to BSON and back: relaxed on output; relaxed, canonical and legacy on input.
+
+Three forms of a document meet here. *JSON text* is what HTTP carries. *Native values* are what
+`bson.encode` accepts and `decode` returns. *BSON* is what Redis and MongoDB keep. `bson.json_util` defines
+what each means; this module is its fast path, and stricter: what it would drop, cut or make up is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from math import isfinite, isinf, isnan
+from typing import Any, Final
+
+import bson
+import orjson
+from bson import json_util
+from bson.binary import Binary, UuidRepresentation
+from bson.code import Code
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+from bson.dbref import DBRef
+from bson.decimal128 import Decimal128
+from bson.errors import BSONError
+from bson.int64 import Int64
+from bson.objectid import ObjectId
+from bson.regex import Regex
+
+from writebehind.errors import InvalidDocumentError, MalformedDocumentError
+
+#: Levels of objects and arrays in a document, the document itself being the first. It is MongoDB's limit.
+MAX_DEPTH: Final = 100
+
+# What a wrapper, or the envelope of a bulk request, adds to the depth of the JSON but not of the document.
+_MAX_JSON_DEPTH: Final = MAX_DEPTH + 10
+
+# Dates are datetimes wherever Python has one, and every other date of BSON survives. A UUID stays a `Binary`,
+# as one of any length may stand in MongoDB.
+_DECODING: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    document_class=dict,
+    tz_aware=True,
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+_ENCODING: Final = _DECODING.with_options(uuid_representation=UuidRepresentation.STANDARD)
+# What becomes text at once needs no time zones; without them dates decode several times as fast.
+_DECODING_FOR_JSON: Final = _DECODING.with_options(tz_aware=False, tzinfo=None)
+_JSON_OPTIONS: Final = json_util.JSONOptions(
+    tz_aware=True,
+    uuid_representation=UuidRepresentation.UNSPECIFIED,
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+)
+# Code is a `str` and Int64 an `int`; neither may pass as one.
+_ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+# What `bson` raises for values that it cannot take.
+_BSON_ERRORS: Final = (
+    BSONError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+_DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+#: What an integer that orjson may turn into a float looks like when each digit is a zero.
+_LONG_INTEGER: Final = b"0" * 19
+
+# What the texts in wrappers must look like.
+_ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
+_OBJECT_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
+_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,19}")
+_SUBTYPE: Final = re.compile(r"[0-9a-fA-F]{1,2}")
+_REGEX_OPTIONS: Final = re.compile(r"[ilmsux]*")
+_COMMON_DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z", re.ASCII)
+_FIRST_COMMON_YEAR: Final = 1970
+
+# The end of a name and a double that is infinite or not a number; also some other things.
+_MAYBE_NOT_FINITE: Final = re.compile(rb"\0.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+
+# What begins an embedded document, an array, and the scope of code; also much else.
+_OPENING_TYPES: Final = (b"\x03", b"\x04", b"\x0f")
+_DBREF_NAME: Final = b"$ref\0"
+
+_SHOWN_CHARACTERS: Final = 200
+
+
+# JSON text to native values ---------------------------------------------------------------------------
+
+
+def loads(data: bytes) -> Any:
+    """Parse Extended JSON.
+
+    Args:
+        data: JSON text, UTF-8.
+
+    Returns:
+        Native values of the types that `decode` returns: a dict for a document, aware datetimes, `DatetimeMS` for
+        dates that Python has none for, UUIDs as `Binary` of subtype 4. Of equal names the last one counts.
+
+    Raises:
+        MalformedDocumentError: This is not JSON, or a wrapper such as `{"$oid": ...}` has a wrong value.
+        InvalidDocumentError: A name begins with `$` and is no wrapper, or there are more than `MAX_DEPTH`
+            levels.
+    """
+    value = parse(data)
+    # Only a name that begins with `$` makes a wrapper; few documents have one.
+    if b'"$' in data or b'"\\u0024' in data:
+        value = convert(value)
+    if _openings(data) > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
+    return value
+
+
+def parse(data: bytes) -> Any:
+    """Parse JSON and leave wrappers as they are.
+
+    Args:
+        data: JSON text, UTF-8.
+
+    Returns:
+        Dicts, lists, strings, numbers, booleans and None. Integers are exact, however long.
+
+    Raises:
+        MalformedDocumentError: This is not JSON.
+        InvalidDocumentError: It is nested too deep to hold a document that MongoDB could store.
+    """
+    try:
+        tree = orjson.loads(data)
+        if _openings(data) > _MAX_JSON_DEPTH:
+            _check_depth(tree, _MAX_JSON_DEPTH)
+        # orjson silently makes a float of an integer beyond 64 bits.
+        if _LONG_INTEGER in data.translate(_DIGITS_TO_ZERO):
+            tree = json.loads(data)
+    except ValueError as error:
+        if "depth limit" in str(error):
+            raise _too_deep() from error
+        raise MalformedDocumentError(f"This is not valid JSON: {error}") from error
+    return tree
+
+
+def convert(tree: Any) -> Any:
+    """Turn the wrappers in a parsed JSON tree into native values.
+
+    Args:
+        tree: What `parse` returned, or a part of it. It is not modified.
+
+    Returns:
+        A new tree of native values, as from `loads`.
+
+    Raises:
+        MalformedDocumentError: A wrapper such as `{"$oid": ...}` has a wrong value.
+        InvalidDocumentError: A name begins with `$` and is no wrapper, or the nesting is too deep.
+    """
+    try:
+        return _convert(tree)
+    except RecursionError as error:
+        raise _too_deep() from error
+
+
+def _convert(value: Any) -> Any:
+    kind = type(value)
+    if kind is list:
+        return [_convert(item) if type(item) in (dict, list) else item for item in value]
+    if kind is not dict:
+        return value
+    # From the inside out, as wrappers contain wrappers.
+    document = {name: _convert(item) if type(item) in (dict, list) else item for name, item in value.items()}
+    for name in document:
+        if name[:1] == "$":
+            return _unwrap(document, name)
+    return document
+
+
+def _unwrap(document: dict[str, Any], name: str) -> Any:
+    try:
+        value = _native(document, name)
+    except _BSON_ERRORS as error:
+        reason = _shown(str(error))
+        raise MalformedDocumentError(f"{_shown(document)} is not valid Extended JSON: {reason}") from error
+    if value is document:
+        raise InvalidDocumentError(
+            f"The field name {_shown(name)} begins with `$`, and no type looks like {_shown(document)}"
+        )
+    return value
+
+
+def _native(document: dict[str, Any], name: str) -> Any:
+    """Return the value that a wrapper stands for, or the document itself where it is none."""
+    if len(document) == 1:
+        reader = _READERS.get(name)
+        return reader(document[name]) if reader else json_util.object_hook(document, _JSON_OPTIONS)
+    match document:
+        case {"$ref": _}:
+            return _dbref(document)
+        case {"$code": _, "$scope": _, **others} if not others:
+            return json_util.object_hook(document, _JSON_OPTIONS)
+        case {"$regex": pattern, "$options": options, **others} if not others:
+            return _regex({"pattern": pattern, "options": options})
+        case {"$binary": text, "$type": kind, **others} if not others:
+            # mongoexport wrote subtypes beyond 0x7f as negative numbers: ffffff80.
+            kind = f"{kind:02x}" if type(kind) is int else kind.removeprefix("ffffff")
+            return _binary({"base64": text, "subType": kind})
+    return document
+
+
+# Wrappers that `json_util` reads too generously ---------------------------------------------------------
+
+
+def _text(value: Any, form: re.Pattern[str] = _ANY_TEXT) -> str:
+    if type(value) is not str or not form.fullmatch(value):
+        raise ValueError("this is not the text that the type needs")
+    return value
+
+
+def _integer(value: Any, bits: int) -> int:
+    number = int(_text(value, _INTEGER))
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise ValueError(f"that does not fit {bits} bits")
+    return number
+
+
+def _double(value: Any) -> float:
+    number = float(_text(value))
+    if isinf(number) and "inf" not in value.lower():
+        raise ValueError("that is beyond what a double can hold")
+    return number
+
+
+def _date(value: Any) -> datetime | DatetimeMS:
+    if type(value) is str and _COMMON_DATE.fullmatch(value):
+        return datetime.fromisoformat(value)
+    if type(value) not in (str, int, Int64):
+        raise TypeError("a date is ISO 8601 text or an integer")
+    # By way of whole milliseconds, as BSON has no microseconds and Python not every year.
+    date: DatetimeMS = json_util.object_hook({"$date": value}, _JSON_OPTIONS)
+    return date.as_datetime(_DECODING)
+
+
+def _binary(value: Any) -> bytes:
+    base64, subtype = _two(value, "base64", "subType")
+    data, kind = b64decode(_text(base64), validate=True), int(_text(subtype, _SUBTYPE), 16)
+    return Binary(data, kind) if kind else data
+
+
+def _regex(value: Any) -> Regex[str]:
+    pattern, options = _two(value, "pattern", "options")
+    return Regex(_text(pattern), _text(options, _REGEX_OPTIONS))
+
+
+def _two(value: Any, first: str, second: str) -> tuple[Any, Any]:
+    if type(value) is not dict or value.keys() != {first, second}:
+        raise TypeError(f"an object of {first} and {second} is needed")
+    return value[first], value[second]
+
+
+def _undefined(value: Any) -> None:
+    if value is not True:
+        raise TypeError("the value must be true")
+
+
+def _dbref(document: dict[str, Any]) -> Any:
+    others = dict(document)
+    collection, identifier, database = (others.pop(name, None) for name in ("$ref", "$id", "$db"))
+    named = type(collection) is str and "$id" in document and (type(database) is str or "$db" not in document)
+    if not named or any(name[:1] == "$" for name in others):
+        return document
+    return DBRef(collection, identifier, database, others)
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    # ObjectId(None) would be a new one.
+    "$oid": lambda value: ObjectId(_text(value, _OBJECT_ID)),
+    "$date": _date,
+    "$numberInt": lambda value: _integer(value, 32),
+    "$numberLong": lambda value: Int64(_integer(value, 64)),
+    "$numberDouble": _double,
+    "$binary": _binary,
+    "$regularExpression": _regex,
+    "$symbol": _text,
+    "$undefined": _undefined,
+}
+
+
+# Native values and BSON -----------------------------------------------------------------------------------
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Turn native values into BSON.
+
+    Args:
+        document: What `loads` or `decode` returned, or anything else that `bson.encode` takes. A UUID becomes
+            binary of subtype 4. A datetime without a time zone is in UTC; microseconds are cut off. What has
+            the fields of a DBRef becomes one.
+
+    Returns:
+        BSON that is the same after `decode` and `encode`.
+
+    Raises:
+        InvalidDocumentError: A name or a value cannot be stored in BSON, or there are more than `MAX_DEPTH`
+            levels.
+    """
+    return _encode(document, MAX_DEPTH)
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """Turn BSON into native values.
+
+    Args:
+        body: BSON. The deprecated types become what `bson` makes of them: a symbol a string, undefined None.
+
+    Returns:
+        A document. Dates are aware datetimes in UTC, or `DatetimeMS` outside the years 1 to 9999; UUIDs are
+        `Binary`; all other types are those of `bson`.
+    """
+    return bson.decode(body, _DECODING)
+
+
+def _encode(document: dict[str, Any], most_levels: int) -> bytes:
+    try:
+        body = bson.encode(document, codec_options=_ENCODING)
+        # `bson` decodes what looks like a DBRef to one, and encodes that with its fields in their order.
+        if _DBREF_NAME in body:
+            body = bson.encode(decode(body), codec_options=_ENCODING)
+        if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
+            _check_depth(decode(body), most_levels)
+    except _BSON_ERRORS as error:
+        raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
+    return body
+
+
+# BSON to JSON text ----------------------------------------------------------------------------------------
+
+
+def to_json(body: bytes) -> bytes:
+    """Turn BSON into relaxed Extended JSON.
+
+    Args:
+        body: BSON. Of equal names the last one counts.
+
+    Returns:
+        JSON text, UTF-8, without white space.
+    """
+    document = bson.decode(body, _DECODING_FOR_JSON)
+    text = orjson.dumps(document, _write, _ORJSON_OPTIONS)
+    # orjson makes null of numbers that are not finite. Few documents have a null, and fewer such a number.
+    if b"null" in text and _MAYBE_NOT_FINITE.search(body):
+        text = orjson.dumps(_spell_out(document), _write, _ORJSON_OPTIONS)
+    return text
+
+
+def dumps(value: Any) -> bytes:
+    """Turn a native value into relaxed Extended JSON: the text that it has in a document.
+
+    Args:
+        value: Any value that a field of a document may have.
+
+    Returns:
+        JSON text, UTF-8, without white space.
+
+    Raises:
+        InvalidDocumentError: BSON cannot hold this value.
+    """
+    # One way to write JSON is enough for what is rarely needed and small.
+    return to_json(_encode({"": value}, MAX_DEPTH + 1))[len(b'{"":') : -len(b"}")]
+
+
+def _write(value: Any) -> Any:
+    """Return the wrapper of a value that orjson does not know."""
+    writer = _WRITERS.get(type(value))
+    return writer(value) if writer else json_util.default(value, _JSON_OPTIONS)
+
+
+def _write_date(value: datetime) -> Any:
+    if value.year < _FIRST_COMMON_YEAR:
+        return json_util.default(value, _JSON_OPTIONS)
+    return {"$date": value.isoformat(timespec="milliseconds" if value.microsecond else "seconds") + "Z"}
+
+
+def _write_binary(value: bytes, subtype: int = 0) -> Any:
+    return {"$binary": {"base64": b64encode(value).decode(), "subType": f"{subtype:02x}"}}
+
+
+def _write_code(value: Code) -> Any:
+    return {"$code": str(value)} if value.scope is None else {"$code": str(value), "$scope": value.scope}
+
+
+# The rest is rare and holds nothing else.
+_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    ObjectId: lambda value: {"$oid": value.binary.hex()},
+    datetime: _write_date,
+    Int64: int,
+    Decimal128: lambda value: {"$numberDecimal": str(value)},
+    bytes: _write_binary,
+    Binary: lambda value: _write_binary(value, value.subtype),
+    Code: _write_code,
+    DBRef: lambda value: dict(value.as_doc()),
+}
+
+
+def _spell_out(value: Any) -> Any:
+    """Replace the numbers that are not finite."""
+    kind = type(value)
+    if kind is dict:
+        return {name: _spell_out(item) for name, item in value.items()}
+    if kind is list:
+        return [_spell_out(item) for item in value]
+    if kind in (DBRef, Code):
+        return _spell_out(_write(value))
+    if kind is not float or isfinite(value):
+        return value
+    return {"$numberDouble": "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+
+
+# Limits and messages --------------------------------------------------------------------------------------
+
+
+def _openings(data: bytes) -> int:
+    """Return a number that the depth of this JSON does not exceed."""
+    return data.count(b"{") + data.count(b"[")
+
+
+def _check_depth(value: Any, most: int) -> None:
+    level = [value]
+    for _ in range(most):
+        level = [holder for outer in level for holder in _holders(outer)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _holders(outer: Any) -> Iterable[Any]:
+    """Yield the objects and arrays right inside an object or array."""
+    items = outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
+    for item in items:
+        holder = item.as_doc() if isinstance(item, DBRef) else item.scope if isinstance(item, Code) else item
+        if isinstance(holder, dict | list):
+            yield holder
+
+
+def _too_deep() -> InvalidDocumentError:
+    return InvalidDocumentError(f"There are more than {MAX_DEPTH} levels of objects and arrays")
+
+
+def _shown(value: Any) -> str:
+    text = value if type(value) is str else repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -1,0 +1,248 @@
+"""Documents of one collection: what the HTTP API and library users call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from writebehind import changes, codec
+from writebehind.changes import Change, Document
+from writebehind.entry import DELETED, Entry
+from writebehind.errors import DocumentNotFoundError, RedisUnavailableError, WritebehindError
+from writebehind.ids import DocumentId, new_id
+from writebehind.reader import Read
+from writebehind.settings import CollectionSettings
+from writebehind.writer import Durability, Writer, WriterParts, Written, check_match
+
+#: Commits sent to Redis in one go, so that a large bulk does not keep others waiting.
+COMMITS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Incremented:
+    """An acknowledged increment, and the new values by path."""
+
+    written: Written
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOperation:
+    """One item of a bulk write: `document` for a put, `change` for a patch."""
+
+    op: Literal["put", "patch", "delete"]
+    id: object
+    document: Document | None = None
+    change: Change | None = None
+    if_match: Sequence[str] = ()
+
+
+BulkResult = Written | WritebehindError
+
+
+class Collection:
+    """Documents of one collection. Safe to share between threads."""
+
+    def __init__(self, name: str, settings: CollectionSettings, parts: WriterParts) -> None:
+        """Bind a collection to a pipeline.
+
+        Raises:
+            ConfigurationError: its schema file is not a JSON Schema.
+        """
+        self.name = name
+        self.settings = settings
+        self._reader = parts.reader
+        self._writer = Writer(name, settings, parts)
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def get(self, given: object) -> Document | None:
+        """The document as native BSON values, or `None`.
+
+        Raises:
+            InvalidIdError: it is no id of this collection.
+            UnavailableError: a server that is needed does not answer.
+        """
+        entry = self.read(given).entry
+        return codec.decode(entry.body) if entry.exists else None
+
+    def read(self, given: object) -> Read:
+        """The document's entry, and where it came from. Raises as `get`."""
+        return self._reader.get(self._writer.id(given), self.settings)
+
+    def read_many(self, given: Iterable[object]) -> list[tuple[DocumentId, Entry]]:
+        """Several documents, in their order. Raises as `get`."""
+        ids = [self._writer.id(one) for one in given]
+        return list(zip(ids, self._reader.get_many(ids, self.settings), strict=True))
+
+    # Writing ----------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        given: object,
+        document: Document,
+        *,
+        if_match: Sequence[str] = (),
+        if_absent: bool = False,
+        durability: Durability | None = None,
+    ) -> Written:
+        """Create or replace a document.
+
+        Args:
+            given: its id.
+            document: its fields, as native BSON values. `_id` may be among them if it is the same.
+            if_match: ETags of which it must have one, or `ANY`.
+            if_absent: whether it must not exist yet.
+            durability: what to wait for; by default what the collection's write mode says.
+
+        Raises:
+            RequestError: of the kind that says what is wrong with the request.
+            UnavailableError: a server that is needed does not answer; the write may have happened.
+        """
+        document_id = self._writer.id(given)
+        entry = self._writer.entry(document_id, document)
+        written = self._writer.write(document_id, entry, durability, if_match=if_match, if_absent=if_absent)
+        return self._persisted(document_id, written, durability)
+
+    def create(self, document: Document, *, durability: Durability | None = None) -> Written:
+        """Create a document under its `_id` if it has one, else under a generated id. Raises as `put`.
+
+        Raises:
+            PreconditionFailedError: there is a document with that `_id`.
+        """
+        if "_id" in document:
+            return self.put(document["_id"], document, if_absent=True, durability=durability)
+        document_id = DocumentId.of(self.name, new_id(self.settings.id))
+        # Nobody has the new id yet, so there is nothing that a condition could protect.
+        written = self._writer.write(document_id, self._writer.entry(document_id, document), durability)
+        return self._persisted(document_id, replace(written, created=True), durability)
+
+    def delete(
+        self, given: object, *, if_match: Sequence[str] = (), durability: Durability | None = None
+    ) -> Written:
+        """Delete a document; deleting one that does not exist is no error. Raises as `put`."""
+        document_id = self._writer.id(given)
+        written = self._writer.write(document_id, DELETED, durability, if_match=if_match)
+        return self._persisted(document_id, written, durability)
+
+    def patch(
+        self,
+        given: object,
+        change: Change,
+        *,
+        if_match: Sequence[str] = (),
+        durability: Durability | None = None,
+    ) -> Written:
+        """Apply a change to the latest acknowledged state. Raises as `put`.
+
+        Raises:
+            DocumentNotFoundError: there is no document to change.
+            ConflictError: others changed it again and again meanwhile.
+        """
+        document_id = self._writer.id(given)
+        written = self._patch(document_id, change, if_match, durability)
+        return self._persisted(document_id, written, durability)
+
+    def increment(self, given: object, deltas: object, *, durability: Durability | None = None) -> Incremented:
+        """Add to numbers of a document, atomically; one that does not exist is created. Raises as `put`.
+
+        Args:
+            given: its id.
+            deltas: numbers by dotted path, as for `changes.increment`.
+            durability: what to wait for; by default what the collection's write mode says.
+        """
+        document_id = self._writer.id(given)
+        add = changes.increment(deltas)
+        values: dict[str, Any] = {}
+
+        def step(entry: Entry) -> Entry:
+            document = codec.decode(entry.body) if entry.exists else {}
+            values.clear()
+            values.update(add(document))
+            return self._writer.entry(document_id, document)
+
+        written = self._writer.change(document_id, step, durability)
+        return Incremented(self._persisted(document_id, written, durability), values)
+
+    def bulk(
+        self, operations: Sequence[BulkOperation], *, durability: Durability | None = None
+    ) -> list[BulkResult]:
+        """Carry out several writes in their order; one that fails does not affect the others.
+
+        Returns:
+            For each operation what was written, or the error that its own method would raise.
+        """
+        results: list[BulkResult] = [WritebehindError()] * len(operations)
+        queued: dict[int, tuple[DocumentId, Entry]] = {}
+        ids: dict[int, DocumentId] = {}
+        for at, operation in enumerate(operations):
+            try:
+                ids[at] = document_id = self._writer.id(operation.id)
+                if operation.op == "patch" or operation.if_match:
+                    # What depends on the state before it has to wait for what comes before it.
+                    self._write_queued(queued, results, durability)
+                    results[at] = self._one_of_bulk(document_id, operation, durability)
+                elif operation.op == "delete":
+                    queued[at] = document_id, DELETED
+                else:
+                    queued[at] = document_id, self._writer.entry(document_id, operation.document or {})
+            except WritebehindError as error:
+                results[at] = error
+            if len(queued) >= COMMITS_AT_ONCE:
+                self._write_queued(queued, results, durability)
+        self._write_queued(queued, results, durability)
+        return self._bulk_persisted(ids, results, durability)
+
+    def _patch(
+        self, document_id: DocumentId, change: Change, if_match: Sequence[str], durability: Durability | None
+    ) -> Written:
+        def step(entry: Entry) -> Entry:
+            check_match(entry, if_match)
+            if not entry.exists:
+                raise DocumentNotFoundError(f"there is no document {document_id.text} to change")
+            return self._writer.entry(document_id, change(codec.decode(entry.body)))
+
+        return self._writer.change(document_id, step, durability)
+
+    def _one_of_bulk(
+        self, document_id: DocumentId, operation: BulkOperation, durability: Durability | None
+    ) -> Written:
+        if operation.op == "patch" and operation.change is not None:
+            return self._patch(document_id, operation.change, operation.if_match, durability)
+        entry = DELETED if operation.op == "delete" else self._writer.entry(document_id, operation.document or {})
+        return self._writer.write(document_id, entry, durability, if_match=operation.if_match)
+
+    def _write_queued(
+        self,
+        queued: dict[int, tuple[DocumentId, Entry]],
+        results: list[BulkResult],
+        durability: Durability | None,
+    ) -> None:
+        if not queued:
+            return
+        try:
+            written: Sequence[BulkResult] = self._writer.write_all(list(queued.values()), durability)
+        except RedisUnavailableError as error:
+            written = [error] * len(queued)
+        for at, result in zip(queued, written, strict=True):
+            results[at] = result
+        queued.clear()
+
+    def _bulk_persisted(
+        self, ids: dict[int, DocumentId], results: list[BulkResult], durability: Durability | None
+    ) -> list[BulkResult]:
+        if self._writer.wants(durability) is not Durability.PERSISTED:
+            return results
+        # The last write to a document counts: an earlier one needs MongoDB no more when a later one is there.
+        last = {ids[at]: one for at, one in enumerate(results) if isinstance(one, Written)}
+        reached = self._writer.persisted(last)
+        return [
+            replace(one, durability=reached[ids[at]].durability) if isinstance(one, Written) else one
+            for at, one in enumerate(results)
+        ]
+
+    def _persisted(self, document_id: DocumentId, written: Written, durability: Durability | None) -> Written:
+        if self._writer.wants(durability) is not Durability.PERSISTED:
+            return written
+        return self._writer.persisted({document_id: written})[document_id]

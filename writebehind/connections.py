@@ -1,0 +1,173 @@
+"""The one module that owns Redis connections.
+
+redis-py's `Redis.execute_command` costs about 88 µs of CPU a call, its bare `Connection` about 36 µs: see
+`bench/connections.py`. The hot path is one round trip, so the pipeline speaks through `Wire`, a thread-safe
+stack of bare connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from redis import ConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from writebehind.errors import RedisUnavailableError
+
+Command = Sequence[Any]
+
+_NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
+#: Server errors that say "not now" rather than "not like this".
+_NOT_NOW = (
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "READONLY",
+    "NOREPLICAS",
+    "OOM",
+    "BUSY",
+    "MISCONF",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One atomic step: a Lua file and its digest."""
+
+    name: str
+    source: str
+    sha1: str
+
+
+@cache
+def script(name: str) -> Script:
+    """Load `lua/<name>.lua`."""
+    source = resources.files("writebehind").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
+    """Describe how to connect. Nothing is opened yet, and nothing is ever retried behind the caller's back.
+
+    A commit whose answer was lost may have happened. Sent again, it would come after the writes of others
+    that were acknowledged in between, and an increment would count twice.
+    """
+    seconds = timeout_ms / 1000
+    return ConnectionPool.from_url(
+        url,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+class Wire:
+    """Commands to one Redis server. Safe to share between threads."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Take the pool for its connection class and arguments only: its checkout costs more than a GET."""
+        self._pool = pool
+        self._idle: deque[Any] = deque()
+
+    def call(self, *command: Any) -> Any:
+        """Send one command and return its answer.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer, or says that it cannot serve now.
+        """
+        answer = self.calls((command,))[0]
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
+    def calls(self, commands: Sequence[Command]) -> list[Any]:
+        """Send several commands in one round trip; a command that fails has its `ResponseError` as answer.
+
+        Raises:
+            RedisUnavailableError: as `call`. Some of the commands may have been carried out.
+        """
+        connection = self._take()
+        try:
+            packed = [chunk for command in commands for chunk in connection.pack_command(*command)]
+            connection.send_packed_command([b"".join(packed)], check_health=False)
+            answers = [self._answer(connection) for _ in commands]
+        except _NO_ANSWER as error:
+            # The others of the stack probably lead to the same dead server.
+            self.close()
+            raise RedisUnavailableError(f"Redis does not answer: {error}") from error
+        except BaseException:
+            connection.disconnect()  # answers may be left in it
+            raise
+        self._idle.append(connection)
+        for answer in answers:
+            if isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW):
+                raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
+        return answers
+
+    def run(self, step: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run one atomic step and return its answer.
+
+        Raises:
+            RedisUnavailableError: as `call`.
+        """
+        return self.run_many(step, ((keys, arguments),))[0]
+
+    def run_many(self, step: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run one atomic step for several sets of keys and arguments, in one round trip.
+
+        Raises:
+            RedisUnavailableError: as `calls`.
+        """
+        answers = self.calls([("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls])
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:  # the server is new or was restarted: none of these ran, so sending them again is safe
+            self.call("SCRIPT", "LOAD", step.source)
+            for at, answer in zip(unknown, self.run_many(step, [calls[at] for at in unknown]), strict=True):
+                answers[at] = answer
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    def close(self) -> None:
+        """Close the idle connections. The wire stays usable."""
+        while self._idle:
+            try:
+                self._idle.pop().disconnect()
+            except IndexError:  # another thread was faster
+                return
+
+    def _take(self) -> Any:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._pool.connection_class(**self._pool.connection_kwargs)
+            # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
+            # sent than to answer "perhaps" to the client.
+            try:
+                if not connection.can_read(timeout=0):
+                    return connection
+            except _NO_ANSWER:
+                pass
+            connection.disconnect()
+
+    @staticmethod
+    def _answer(connection: Any) -> Any:
+        try:
+            return connection.read_response()
+        except ResponseError as error:
+            return error

@@ -1,0 +1,271 @@
+"""From Redis to MongoDB: claim, write guarded by version, settle, release."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from writebehind.entry import Entry
+from writebehind.errors import MongoUnavailableError
+from writebehind.ids import DocumentId
+from writebehind.settings import CollectionSettings
+from writebehind.sink import Outcome, Result, Sink, Write
+from writebehind.store import Hint, HintSink, Settled, Store
+
+log = logging.getLogger(__name__)
+
+#: Exponential backoff with full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
+#: Steps between two looks at a partition that another flusher owns, seconds.
+WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
+
+
+@dataclass(slots=True)
+class FlushSummary:
+    """What one flush did, in documents; `operations` counts MongoDB write operations, repeated ones too."""
+
+    partition: int
+    persisted: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    buried: int = 0
+    batches: int = 0
+    operations: int = 0
+    busy: bool = False
+    reached: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def has(self, member: str, version: int) -> bool:
+        """Whether this flush brought the member to MongoDB, at this version or a newer one."""
+        return self.reached.get(member, -1) >= version
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a task's result: what an operator wants to see."""
+        shown = asdict(self)
+        del shown["reached"]
+        return shown
+
+
+class FlushInterruptedError(MongoUnavailableError):
+    """MongoDB did not take a batch. Nothing of it is settled; it is flushed again after `hint.delay_ms`."""
+
+    def __init__(self, message: str, hint: Hint | None) -> None:
+        """Take the hint that the caller must enqueue, if any."""
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class FlushLimits:
+    """How much one flush does: documents in a batch, ms of a lease, seconds before it makes room for others."""
+
+    batch_size: int
+    lease_ms: int
+    budget_s: float = 20.0
+
+
+class Flusher:
+    """Brings pending documents to MongoDB. Safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        hints: HintSink,
+        collection_settings: Callable[[str], CollectionSettings],
+        limits: FlushLimits,
+    ) -> None:
+        """Join a store and a sink; `hints` takes the flush tasks that are wanted next."""
+        self._store = store
+        self._sink = sink
+        self._hints = hints
+        self._settings = collection_settings
+        self._limits = limits
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let running flushes end with their batch; what is left goes to others."""
+        self._stopping.set()
+
+    def flush(self, partition: int, *, ticket: str = "", attempt: int = 0) -> FlushSummary:
+        """Flush what is due in a partition.
+
+        Args:
+            partition: its number.
+            ticket: of the hint that led here, so that an overtaken one ends at once.
+            attempt: how many times in a row MongoDB has failed.
+
+        Raises:
+            FlushInterruptedError: MongoDB did not take a batch.
+            RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
+        """
+        return self._run(FlushSummary(partition), ticket, attempt, self._limits.budget_s, {})
+
+    def persist(self, versions: Mapping[str, int], *, timeout_ms: int) -> set[str]:
+        """Bring these members to MongoDB now; which of them it has, at these versions or newer ones.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        deadline = time.monotonic() + timeout_ms / 1000
+        reached: set[str] = set()
+        by_partition: dict[int, dict[str, int]] = {}
+        for member, version in versions.items():
+            by_partition.setdefault(self._store.partition_of(member), {})[member] = version
+        for partition, wanted in by_partition.items():
+            reached |= self._persist_partition(partition, wanted, deadline)
+        return reached
+
+    def _persist_partition(self, partition: int, wanted: dict[str, int], deadline: float) -> set[str]:
+        missing = dict(wanted)
+        while missing and (remaining := deadline - time.monotonic()) > 0:
+            summary = FlushSummary(partition)
+            try:
+                self._run(summary, "", 0, remaining, missing)
+            except FlushInterruptedError as error:
+                log.warning("write-through of partition %d has to wait: %s", partition, error)
+                if error.hint:
+                    self._hints(error.hint)
+                break
+            if summary.busy:
+                time.sleep(random.uniform(WAIT_FROM_S, WAIT_TO_S))  # noqa: S311 - no secret
+            missing = {member: version for member, version in missing.items() if not summary.has(member, version)}
+            unsettled = self._store.unsettled(partition, list(missing))
+            missing = {member: version for member, version in missing.items() if member in unsettled}
+            if not summary.busy and not summary.batches:
+                break  # nothing is due: what is missing stands in the dead letters
+        return wanted.keys() - missing.keys()
+
+    def _run(
+        self, summary: FlushSummary, ticket: str, attempt: int, budget_s: float, wanted: Mapping[str, int]
+    ) -> FlushSummary:
+        """Flush batches until nothing is due, all of `wanted` is reached, or the time is over; then release."""
+        partition, token = summary.partition, uuid4().hex
+        deadline = time.monotonic() + budget_s
+        try:
+            while not self._stopping.is_set() and time.monotonic() < deadline:
+                lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
+                members = self._claim(partition, token, ticket)
+                if members is None:
+                    summary.busy = True
+                    return summary
+                if not members:
+                    break
+                self._flush_batch(partition, members, summary, lease_ends)
+                if wanted and all(summary.has(member, version) for member, version in wanted.items()):
+                    break
+        except MongoUnavailableError as error:
+            self._count(summary)
+            hint = self._store.release(partition, token, least_delay_ms=backoff_ms(attempt))
+            raise FlushInterruptedError(str(error), hint) from error
+        self._count(summary)
+        if hint := self._store.release(partition, token):
+            self._hints(hint)
+        return summary
+
+    def _claim(self, partition: int, token: str, ticket: str) -> list[str] | None:
+        limits = self._limits
+        return self._store.claim(
+            partition, token, lease_ms=limits.lease_ms, limit=limits.batch_size, ticket=ticket
+        )
+
+    def _flush_batch(
+        self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float
+    ) -> None:
+        summary.batches += 1
+        entries = self._store.entries(partition, members)
+        writes = []
+        for member, entry in zip(members, entries, strict=True):
+            if entry is None:
+                self._bury_lost(member, summary)
+            else:
+                writes.append(Write(DocumentId.from_member(member), entry))
+        writes.sort(key=_collection)
+        disturbed = False
+        for collection, group in groupby(writes, _collection):
+            batch = list(group)
+            summary.operations += len(batch)
+            # A flusher that was paused must not write what others may have overtaken since.
+            outcomes = self._sink.write(collection, batch, within_s=lease_ends - time.monotonic())
+            summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
+            self._record(partition, collection, outcomes, summary)
+            disturbed |= any(outcome.result is Result.DISTURBED for outcome in outcomes)
+        if disturbed:
+            raise MongoUnavailableError("a document changed in MongoDB while it was being written")
+
+    def _record(self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary) -> None:
+        settings = self._settings(collection)
+        ttl_ms = 0 if settings.write == "around" else int(settings.ttl * 1000)
+        settled = []
+        for outcome in outcomes:
+            entry, member = outcome.write.entry, outcome.write.id.member
+            if outcome.result is Result.PERSISTED:
+                summary.persisted += entry.exists
+                summary.deleted += not entry.exists
+                summary.reached[member] = entry.version
+                settled.append(Settled(member, entry.version_digits, ttl_ms))
+            elif outcome.result is Result.SUPERSEDED:
+                summary.superseded += 1
+                if not self._bury(outcome, summary, conflict=True):
+                    # Redis has a newer version too. Settling the older one only makes the member due again later.
+                    settled.append(Settled(member, entry.version_digits, ttl_ms))
+            elif outcome.result is Result.REFUSED:
+                self._bury(outcome, summary, conflict=False)
+        self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
+
+    def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
+        entry, document_id = outcome.write.entry, outcome.write.id
+        letter = _letter(document_id, entry, "conflict" if conflict else "refused", outcome.code, outcome.message)
+        buried = self._store.bury(document_id.member, entry.version_digits, letter, drop_entry=conflict)
+        if buried:
+            summary.buried += 1
+            log.error("dead letter %s version %d: %s", document_id.member, entry.version, outcome.message)
+        return buried
+
+    def _bury_lost(self, member: str, summary: FlushSummary) -> None:
+        log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
+        document_id = DocumentId.from_member(member)
+        letter = _letter(document_id, None, "lost", 0, "the entry was deleted or evicted in Redis")
+        summary.buried += self._store.bury(member, "", letter)
+
+    def _count(self, summary: FlushSummary) -> None:
+        if summary.batches:
+            written = summary.persisted + summary.deleted
+            counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches")
+            self._store.count({name: getattr(summary, name) for name in counted}, persisted=written)
+
+
+def backoff_ms(attempt: int) -> int:
+    """How long to wait after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
+    ceiling = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** min(attempt, 16))
+    return random.randint(BACKOFF_BASE_MS // 2, ceiling)  # noqa: S311 - no secret
+
+
+def _collection(write: Write) -> str:
+    return write.id.collection
+
+
+def _letter(document_id: DocumentId, entry: Entry | None, reason: str, code: int, message: str) -> bytes:
+    letter = {
+        "collection": document_id.collection,
+        "id": document_id.text,
+        "reason": reason,
+        "code": code,
+        "message": message,
+        "at": time.time(),
+    }
+    if entry is not None:
+        letter["version"] = entry.version
+        letter["kind"] = entry.kind.value
+    if entry is not None and reason == "conflict":  # its entry is dropped, so the body has no other place
+        letter["body"] = b64encode(entry.body).decode()
+    return orjson.dumps(letter)

@@ -1,0 +1,144 @@
+"""Document ids: the text in a URL, the `_id` in MongoDB, and the tagged form in Redis that keeps the type."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from uuid import UUID, uuid4
+
+from bson import Binary, Int64, ObjectId
+from bson.binary import UuidRepresentation
+
+from writebehind.errors import InvalidIdError
+
+Id = str | int | ObjectId | UUID
+
+MAX_ID_BYTES = 512
+_HEX24 = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentId:
+    """One document: `(collection, id)`.
+
+    Attributes:
+        collection: name of the collection.
+        value: `_id` as it stands in MongoDB.
+        text: the id as it stands in a URL.
+        member: `<collection>/<tagged id>`, its name in Redis.
+    """
+
+    collection: str
+    value: object
+    text: str
+    member: str
+
+    @classmethod
+    def of(cls, collection: str, value: Id) -> DocumentId:
+        """The document with this native id."""
+        match value:
+            case str():
+                return cls(collection, value, value, f"{collection}/s:{value}")
+            case ObjectId():
+                text = str(value)
+                return cls(collection, value, text, f"{collection}/o:{text}")
+            case UUID():
+                text = str(value)
+                binary = Binary.from_uuid(value, UuidRepresentation.STANDARD)
+                return cls(collection, binary, text, f"{collection}/u:{text}")
+            case int():
+                # bson writes a small int as int32 and MongoDB compares by value: one type is enough.
+                return cls(collection, Int64(value), str(value), f"{collection}/i:{value}")
+
+    @classmethod
+    def from_member(cls, member: str) -> DocumentId:
+        """The document that a member names."""
+        collection, _, tagged = member.partition("/")
+        tag, text = tagged[:1], tagged[2:]
+        match tag:
+            case "s":
+                return cls.of(collection, text)
+            case "o":
+                return cls.of(collection, ObjectId(text))
+            case "u":
+                return cls.of(collection, UUID(text))
+            case "i":
+                return cls.of(collection, int(text))
+        raise ValueError(f"{member!r} is not a member")
+
+
+def read_id(given: object, kind: str, pattern: str) -> Id:
+    """Turn what a caller gave, usually the text of a URL, into an id of the collection's type.
+
+    Raises:
+        InvalidIdError: it is not one.
+    """
+    if isinstance(given, Binary) and given.subtype == 4:  # noqa: PLR2004 - a UUID as MongoDB stores it
+        given = given.as_uuid(UuidRepresentation.STANDARD)
+    if isinstance(given, str):
+        return _from_text(given, kind, pattern)
+    fits = {
+        "objectid": isinstance(given, ObjectId),
+        "auto": isinstance(given, ObjectId),
+        "uuid": isinstance(given, UUID),
+        "int": isinstance(given, int) and not isinstance(given, bool) and _INT64_MIN <= given <= _INT64_MAX,
+    }
+    if not fits.get(kind):
+        raise InvalidIdError(f"{type(given).__name__} is not what ids of type {kind!r} are made of")
+    return given  # type: ignore[return-value]
+
+
+def new_id(kind: str) -> Id:
+    """Generate an id for a new document.
+
+    Raises:
+        InvalidIdError: ids of this type cannot be made up.
+    """
+    match kind:
+        case "objectid" | "auto":
+            return ObjectId()
+        case "uuid":
+            return uuid4()
+        case "string":
+            return str(ObjectId())
+    raise InvalidIdError(f"ids of type {kind!r} are not generated: PUT the document under an id of your own")
+
+
+def _from_text(text: str, kind: str, pattern: str) -> Id:
+    match kind:
+        case "string":
+            return _checked(text, pattern)
+        case "auto":
+            return ObjectId(text) if _HEX24.fullmatch(text) else _checked(text, pattern)
+        case "objectid" if _HEX24.fullmatch(text):
+            return ObjectId(text)
+        case "uuid":
+            try:
+                return UUID(text)
+            except ValueError as error:
+                raise InvalidIdError(f"{_shown(text)} is not a UUID") from error
+        case "int":
+            # Only the canonical form, so that one document has one URL.
+            if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text) and _INT64_MIN <= int(text) <= _INT64_MAX:
+                return int(text)
+            raise InvalidIdError(f"{_shown(text)} is not a 64-bit integer")
+    raise InvalidIdError(f"{_shown(text)} is not an ObjectId: 24 hex digits")
+
+
+def _checked(text: str, pattern: str) -> str:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        raise InvalidIdError(f"the id is longer than {MAX_ID_BYTES} bytes")
+    if not _compiled(pattern).fullmatch(text):
+        raise InvalidIdError(f"{_shown(text)} does not match the collection's id_pattern {pattern}")
+    return text
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")  # noqa: PLR2004 - enough to recognise it by

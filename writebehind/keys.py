@@ -1,0 +1,53 @@
+"""The Redis key schema, written once: every key that writebehind uses is built here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from zlib import crc32
+
+#: The number of partitions that this Redis was first used with.
+PARTITIONS = "wb:partitions"
+#: Hash of counters since the first start: writes persisted, MongoDB operations, and so on.
+COUNTERS = "wb:counters"
+#: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
+WORKERS = "wb:workers"
+
+
+def flushed(slot: int) -> str:
+    """Counter of documents persisted within one slot of time; expires."""
+    return f"wb:flushed:{slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition. They share a hash tag, so that one script may touch all of them."""
+
+    prefix: str
+    pending: str
+    clock: str
+    scheduled: str
+    lease: str
+    dead: str
+    deleted: str
+
+    def entry(self, member: str) -> str:
+        """The document's latest state: see `writebehind.entry`."""
+        return f"{self.prefix}entry:{member}"
+
+    def load(self, member: str) -> str:
+        """The token of the reader that may fill the document's entry."""
+        return f"{self.prefix}load:{member}"
+
+
+@cache
+def partition_keys(partition: int) -> PartitionKeys:
+    """The keys of a partition."""
+    prefix = f"wb:{{{partition}}}:"
+    names = ("pending", "clock", "scheduled", "lease", "dead", "deleted")
+    return PartitionKeys(prefix, *(prefix + name for name in names))
+
+
+def partition_of(member: str, partitions: int) -> int:
+    """The partition that a member belongs to: CRC-32 of its UTF-8 bytes, modulo the number of partitions."""
+    return crc32(member.encode()) % partitions

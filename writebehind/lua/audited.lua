@@ -1,0 +1,15 @@
+-- Forget deletions that were audited, except where the member was deleted again meanwhile.
+--
+-- KEYS  1 deleted
+-- ARGV  for each deletion: member, version
+-- Returns how many were forgotten
+local deleted = KEYS[1]
+local forgotten = 0
+
+for at = 1, #ARGV, 2 do
+  local member, version = ARGV[at], ARGV[at + 1]
+  if tonumber(redis.call('ZSCORE', deleted, member) or '-1') == tonumber(version) then
+    forgotten = forgotten + redis.call('ZREM', deleted, member)
+  end
+end
+return forgotten

@@ -1,0 +1,28 @@
+-- Take or renew the partition's lease and return the members that are due, the longest waiting first.
+--
+-- KEYS  1 lease  2 scheduled  3 pending
+-- ARGV  1 token of this flusher  2 life of the lease, ms  3 most members to return
+--       4 ticket of the flush task, '' for a flush that nobody scheduled
+-- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
+--       {'claimed', member, …}
+local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
+local token, life, ticket = ARGV[1], ARGV[2], ARGV[4]
+
+local owner = redis.call('GET', lease)
+if owner and owner ~= token then
+  return {'busy'}
+end
+-- One chain of tasks per partition: a redelivered or overtaken one ends here, else each would retry for ever.
+local wanted = redis.call('GET', scheduled)
+if ticket ~= '' and wanted and wanted ~= ticket and wanted ~= token then
+  return {'busy'}
+end
+redis.call('SET', lease, token, 'PX', life)
+-- While this flusher works, writes need not enqueue another: `release` looks at `pending` again before it lets go.
+redis.call('SET', scheduled, token, 'PX', life)
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local members = redis.call('ZRANGEBYSCORE', pending, '-inf', now, 'LIMIT', 0, ARGV[3])
+table.insert(members, 1, 'claimed')
+return members

@@ -1,0 +1,48 @@
+-- Acknowledge one write: the only step on the write path, one round trip.
+--
+-- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load
+-- ARGV  1 member
+--       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
+--       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
+--       4 cap: how many members may be pending in this partition
+--       5 delay until this write may be flushed, ms
+--       6 life of `scheduled`, ms
+-- Returns {'ok', version, previous kind or '', '1' if the caller must enqueue a flush task, its ticket the version}
+--       {'failed', '', previous kind, '0'}   the condition does not hold
+--       {'unknown', '', '', '0'}             there is no entry to hold the condition against: load it first
+--       {'full', '', previous kind, '0'}     the partition is full and this member is not pending yet
+local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local member, condition = ARGV[1], ARGV[3]
+
+-- An entry is 16 digits of version, one kind letter, and for a document 32 digits of ETag and the body.
+local header = redis.call('GETRANGE', entry, 0, 48)
+local previous = string.sub(header, 17, 17)
+
+if condition ~= '' then
+  if previous == '' then
+    return {'unknown', '', '', '0'}
+  elseif condition == '*' then
+    if previous == 'D' then return {'failed', '', previous, '0'} end
+  elseif previous ~= 'D' or string.sub(header, 18, 49) ~= condition then
+    return {'failed', '', previous, '0'}
+  end
+end
+
+if redis.call('ZCARD', pending) >= tonumber(ARGV[4]) and not redis.call('ZSCORE', pending, member) then
+  return {'full', '', previous, '0'}
+end
+
+-- Microseconds fit a Lua number (2^53) until the year 2255. A clock that steps back does not step versions back.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local version = string.format('%.0f', math.max(now, tonumber(redis.call('GET', clock) or '0') + 1))
+redis.call('SET', clock, version)
+
+redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
+-- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
+redis.call('ZADD', pending, 'LT', math.floor(now / 1000) + tonumber(ARGV[5]), member)
+redis.call('HDEL', dead, member)  -- a new version has a new chance
+redis.call('DEL', load)           -- whatever is being loaded is older than this write
+
+local enqueue = redis.call('SET', scheduled, version, 'NX', 'PX', ARGV[6])
+return {'ok', version, previous, enqueue and '1' or '0'}

@@ -1,0 +1,26 @@
+-- Let go of the partition, unless members are waiting: then say when the next flush task is wanted.
+-- No wake-up is lost between "nothing was due" and "I let go", because both happen here.
+--
+-- KEYS  1 lease  2 scheduled  3 pending
+-- ARGV  1 token of this flusher  2 least delay until the next flush, ms (backoff)  3 extra life of `scheduled`, ms
+-- Returns {}               nothing is pending, or another flusher owns the partition
+--       {delay, ticket}  the caller must enqueue a flush task with this ticket, to run after the delay in ms
+local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
+
+local owner = redis.call('GET', lease)
+if owner and owner ~= ARGV[1] then
+  return {}
+end
+redis.call('DEL', lease)
+
+local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
+if #head == 0 then
+  redis.call('DEL', scheduled)
+  return {}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local delay = math.max(tonumber(head[2]) - now, tonumber(ARGV[2]))
+local ticket = 'r' .. time[1] .. '.' .. time[2]
+redis.call('SET', scheduled, ticket, 'PX', delay + tonumber(ARGV[3]))
+return {delay, ticket}

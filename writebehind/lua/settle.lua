@@ -1,0 +1,33 @@
+-- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
+--
+-- KEYS  1 pending  2 deleted  3… the entries, in the order of the members
+-- ARGV  1 delay after which a member with a newer version is due again, ms
+--       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
+-- Returns {number settled, number left pending with a newer version}
+local pending, deleted = KEYS[1], KEYS[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local settled, newer = 0, 0
+
+for i = 3, #KEYS do
+  local at = 2 + (i - 3) * 4
+  local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local header = redis.call('GETRANGE', KEYS[i], 0, 16)
+  if string.sub(header, 1, 16) == version then
+    redis.call('ZREM', pending, member)
+    if string.sub(header, 17) == 'X' then
+      redis.call('PEXPIRE', KEYS[i], tombstone_ttl)
+      redis.call('ZADD', deleted, version, member)  -- its version says when it was deleted, too
+    elseif ttl == '0' then
+      redis.call('DEL', KEYS[i])
+    else
+      redis.call('PEXPIRE', KEYS[i], ttl)
+    end
+    settled = settled + 1
+  elseif header ~= '' then
+    -- Due only after another delay, so that a hot document goes on being coalesced. XX: it may be settled by now.
+    redis.call('ZADD', pending, 'XX', now + tonumber(ARGV[1]), member)
+    newer = newer + 1
+  end
+end
+return {settled, newer}

@@ -1,0 +1,223 @@
+"""The composition root: settings in, a working pipeline out."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from pymongo import MongoClient
+
+import writebehind
+from writebehind.collection import Collection
+from writebehind.connections import Wire, connection_pool
+from writebehind.errors import UnknownCollectionError
+from writebehind.flusher import Flusher, FlushLimits
+from writebehind.ids import DocumentId
+from writebehind.reader import Reader
+from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
+from writebehind.sink import Sink
+from writebehind.store import Hint, HintSink, Store
+from writebehind.writer import WriterParts
+
+#: Deletions are audited when they are older than this many leases.
+AUDIT_GRACE_LEASES = 3
+
+
+def connect(settings: Settings | None = None, *, hints: HintSink | None = None) -> Pipeline:
+    """Build a pipeline. Nothing is connected until it is used.
+
+    Args:
+        settings: by default what the environment and `writebehind.toml` say.
+        hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushHints`. Without it, pending
+            documents wait until the sweep finds them.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    return Pipeline(settings or load_settings(), hints=hints)
+
+
+def no_hints(hint: Hint) -> None:
+    """Leave it to the sweep."""
+
+
+class Pipeline:
+    """The parts of one installation, joined. Safe to share between threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        hints: HintSink | None = None,
+        wire: Wire | None = None,
+        client: MongoClient[Any] | None = None,
+    ) -> None:
+        """Join the parts; `wire` and `client` replace the connections that the settings describe."""
+        self.settings = settings
+        self._unlisted = settings.unlisted
+        self._collections: dict[str, Collection] = {}
+        self._lock = threading.Lock()
+        self._wire = (
+            wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
+        )
+        self._client = client if client is not None else mongo_client(settings)
+        self._hints = no_hints if hints is None else hints
+        self.store = Store(
+            self._wire,
+            partitions=settings.partitions,
+            max_pending=settings.max_pending_per_partition,
+            tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
+        )
+        self.sink = Sink(self._client, settings.mongodb_database, timeout_ms=settings.mongodb_timeout_ms)
+        self.reader = Reader(self.store, self.sink, load_timeout_ms=settings.load_timeout_ms)
+        self.flusher = Flusher(
+            self.store,
+            self.sink,
+            self._hints,
+            self.collection_settings,
+            FlushLimits(settings.batch_size, settings.lease_ms),
+        )
+        for name in settings.collections:  # a wrong schema file should stop the start, not the first write
+            self.collection(name)
+
+    def collection(self, name: str) -> Collection:
+        """The documents of one collection.
+
+        Raises:
+            UnknownCollectionError: it is not configured.
+        """
+        found = self._collections.get(name)
+        if found is None:
+            with self._lock:
+                found = self._collections.setdefault(name, self._bind(name))
+        return found
+
+    def collection_settings(self, name: str) -> CollectionSettings:
+        """How a collection is stored; the defaults where it has been taken out of the settings since."""
+        found = self.settings.collections.get(name) or self._unlisted
+        return found or CollectionSettings.model_validate(self.settings.defaults)
+
+    def check(self) -> None:
+        """See that Redis answers and is divided as the settings say.
+
+        Raises:
+            ConfigurationError: it is divided differently.
+            RedisUnavailableError: it does not answer.
+        """
+        self.store.check_partitions()
+
+    def sweep(self) -> dict[str, int]:
+        """Enqueue a flush of every partition that has overdue documents and no flush task on its way."""
+        pending = enqueued = 0
+        for partition in range(self.settings.partitions):
+            count, hint = self.store.sweep(partition, overdue_ms=self.settings.overdue_ms)
+            pending += count
+            if hint is not None:
+                enqueued += 1
+                self._hints(hint)
+        return {"pending": pending, "enqueued": enqueued}
+
+    def audit_deletions(self) -> dict[str, int]:
+        """Delete again what a paused flusher brought back after its deletion; forget the deletions then.
+
+        A flusher that had read an older version before the deletion may write it after: only by as much as it
+        outlives its lease. So one look after a grace of several leases is enough.
+
+        Raises:
+            UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
+        """
+        audited = deleted = 0
+        before_ms = self.store.now_ms() - AUDIT_GRACE_LEASES * self.settings.lease_ms
+        for partition in range(self.settings.partitions):
+            while found := self.store.deletions(partition, before_ms=before_ms, limit=self.settings.batch_size):
+                by_collection: dict[str, dict[DocumentId, int]] = {}
+                for member, version in found.items():
+                    one = DocumentId.from_member(member)
+                    by_collection.setdefault(one.collection, {})[one] = version
+                for collection, versions in by_collection.items():
+                    deleted += self.sink.delete_older(collection, versions)
+                self.store.audited(partition, found)
+                audited += len(found)
+        return {"audited": audited, "deleted_again": deleted}
+
+    def status(self, *, partitions: bool = False) -> dict[str, Any]:
+        """The figures of `/admin/status`; each partition's too if asked for.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        now = self.store.now_ms()
+        backlog = self.store.status()
+        ages = {one.partition: self._age_s(one.head, now) for one in backlog}
+        reads = self.reader.hits + self.reader.misses
+        status: dict[str, Any] = {
+            "pending": sum(one.pending for one in backlog),
+            "oldest_pending_seconds": max(ages.values()),
+            "dead_letters": sum(one.dead for one in backlog),
+            "flushed_per_second": self.store.flush_rate(),
+            "workers": len(self.store.workers()),
+            "partitions": self.settings.partitions,
+            "totals": self.store.counters(),
+            "hit_ratio": self.reader.hits / reads if reads else None,
+            "version": writebehind.__version__,
+        }
+        if partitions:
+            status["by_partition"] = [
+                {
+                    "partition": one.partition,
+                    "pending": one.pending,
+                    "oldest_pending_seconds": ages[one.partition],
+                    "dead_letters": one.dead,
+                }
+                for one in backlog
+            ]
+        return status
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _bind(self, name: str) -> Collection:
+        settings = self.settings.collections.get(name) or self._unlisted
+        if settings is None or not COLLECTION_NAME.fullmatch(name):
+            raise UnknownCollectionError(
+                f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"
+            )
+        parts = WriterParts(
+            self.store,
+            self.reader,
+            self.flusher,
+            self._hints,
+            self.settings.persist_timeout_ms,
+            self.settings.max_document_bytes,
+        )
+        return Collection(name, settings, parts)
+
+    def _age_s(self, head: tuple[str, float] | None, now_ms: int) -> float:
+        """How long the member due first has waited, from what its collection's flush delay says of its start."""
+        if head is None:
+            return 0.0
+        member, due_ms = head
+        delay_ms = self.collection_settings(DocumentId.from_member(member).collection).flush_delay_ms
+        return max(0.0, (now_ms - due_ms + delay_ms) / 1000)
+
+
+def mongo_client(settings: Settings) -> MongoClient[Any]:
+    """A client whose every wait is bounded: a hung server must not hang a worker or a request."""
+    return MongoClient(
+        settings.mongodb_url,
+        serverSelectionTimeoutMS=settings.mongodb_timeout_ms,
+        connectTimeoutMS=settings.mongodb_timeout_ms,
+        socketTimeoutMS=settings.mongodb_timeout_ms,
+        appname="writebehind",
+    )

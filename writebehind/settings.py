@@ -1,0 +1,224 @@
+"""All settings, read once from the environment and an optional `writebehind.toml`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from writebehind.errors import ConfigurationError
+
+ENV_PREFIX = "WRITEBEHIND_"
+CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
+DEFAULT_CONFIG_FILE = "writebehind.toml"
+
+#: Names that are safe in a URL path, a Redis key and a MongoDB namespace alike.
+COLLECTION_NAME = re.compile(r"(?!system\.)[A-Za-z_][A-Za-z0-9_.-]{0,119}", re.ASCII)
+
+IdType = Literal["string", "objectid", "int", "uuid", "auto"]
+WriteMode = Literal["behind", "through", "around"]
+Milliseconds = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+MEBIBYTE = 1 << 20
+
+
+class CollectionSettings(BaseModel):
+    """How one collection is stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: IdType = Field("string", description="type of `_id`; `auto`: ObjectId for 24 hex digits, else string")
+    id_pattern: str = Field(
+        r"[A-Za-z0-9_~-][A-Za-z0-9_.~@:+=,|-]*",
+        description="what string ids must match as a whole; the default is what needs no escaping in a URL",
+    )
+    ttl: Seconds = Field(3600, description="seconds that a document already in MongoDB stays in Redis")
+    negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
+    write: WriteMode = Field(
+        "behind",
+        description="`behind`: answer when Redis has it; `through`: when MongoDB has it too; "
+        "`around`: as `through`, and do not keep it in Redis",
+    )
+    flush_delay_ms: Annotated[int, Field(ge=0)] = Field(
+        1000, description="how long writes to one document are coalesced before they go to MongoDB"
+    )
+    schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            re.compile(self.id_pattern)
+        except re.error as error:
+            raise ValueError(f"id_pattern is not a regular expression: {error}") from error
+        if self.schema_file is not None and not self.schema_file.is_file():
+            raise ValueError(f"schema_file {self.schema_file} does not exist")
+        return self
+
+
+class Settings(BaseSettings):
+    """The settings of one installation. Frozen; build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="the Redis or Valkey server that holds pending and cached documents",
+    )
+    mongodb_url: str = Field(
+        "mongodb://127.0.0.1:27017/",
+        validation_alias=AliasChoices("MONGODB_URL", "mongodb_url"),
+        description="the MongoDB deployment that documents are persisted to",
+    )
+    mongodb_database: str = Field(
+        "writebehind",
+        validation_alias=AliasChoices("MONGODB_DATABASE", "mongodb_database"),
+        description="the database in it",
+    )
+    broker_url: str = Field(
+        "",
+        validation_alias=AliasChoices("BROKER_URL", "broker_url"),
+        description="Celery's broker; the Redis server above unless set",
+    )
+
+    host: str = Field("127.0.0.1", description="address that the API listens on")
+    port: Port = Field(8000, description="port that the API listens on")
+    flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
+    web_workers: Count = Field(1, description="web processes")
+    web_threads: Count = Field(8, description="threads in each web process")
+
+    partitions: Annotated[int, Field(gt=0, le=4096)] = Field(
+        16, description="parts that documents are divided into; fixed once there is data"
+    )
+    max_pending_per_partition: Count = Field(50_000, description="pending documents from which writes are refused")
+    batch_size: Annotated[int, Field(gt=0, le=10_000)] = Field(250, description="documents in one bulk write")
+    lease_ms: Milliseconds = Field(10_000, description="how long a flusher owns a partition without renewing")
+    mongodb_timeout_ms: Milliseconds = Field(
+        5_000, description="limit for one MongoDB operation; below `lease_ms`"
+    )
+    redis_timeout_ms: Milliseconds = Field(2_000, description="limit for one Redis round trip")
+    load_timeout_ms: Milliseconds = Field(
+        6_000, description="how long one reader may take to fill a missing entry"
+    )
+    persist_timeout_ms: Milliseconds = Field(
+        5_000, description="how long a write with durability `persisted` waits before it answers 202"
+    )
+    tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
+    sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
+    overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
+
+    max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(
+        MEBIBYTE, description="largest document, as BSON and as a request body"
+    )
+    max_bulk_bytes: Count = Field(16 * MEBIBYTE, description="largest body of a bulk request")
+    max_bulk_items: Count = Field(10_000, description="most items in a bulk request")
+
+    allow_unlisted: bool = Field(False, description="accept collections that are not listed below")
+    defaults: dict[str, Any] = Field({}, description="settings for every collection that does not set its own")
+    collections: dict[str, CollectionSettings] = Field({}, description="the collections, by name")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        defaults = values.get("defaults", {})
+        listed = values.get("collections", {})
+        if isinstance(defaults, dict) and isinstance(listed, dict):
+            values["collections"] = {
+                name: {**defaults, **own} if isinstance(own, dict) else own for name, own in listed.items()
+            }
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        CollectionSettings.model_validate(self.defaults)
+        for name in self.collections:
+            if not COLLECTION_NAME.fullmatch(name):
+                raise ValueError(f"collections.{name}: not a usable collection name")
+        if self.mongodb_timeout_ms >= self.lease_ms:
+            raise ValueError(
+                "mongodb_timeout_ms must be below lease_ms: a flusher must give up before its lease ends"
+            )
+        if not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        if not self.mongodb_url.startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("MONGODB_URL must start with mongodb:// or mongodb+srv://")
+        return self
+
+    @property
+    def broker(self) -> str:
+        """The URL of Celery's broker."""
+        return self.broker_url or self.redis_url
+
+    @property
+    def unlisted(self) -> CollectionSettings | None:
+        """What holds for collections that are not listed; `None` when they are not allowed."""
+        return CollectionSettings.model_validate(self.defaults) if self.allow_unlisted else None
+
+
+def config_file() -> Path | None:
+    """The settings file: what `WRITEBEHIND_CONFIG` names, else `writebehind.toml` here, else none.
+
+    Raises:
+        ConfigurationError: `WRITEBEHIND_CONFIG` names a file that does not exist.
+    """
+    named = os.environ.get(CONFIG_FILE_VARIABLE)
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: there is no file {named}")
+    path = Path(named or DEFAULT_CONFIG_FILE)
+    return path if path.is_file() else None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ConfigurationError: with one line that names the first wrong setting.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        reason = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigurationError(f"{where}: {reason}{more}") from error
+    except (SettingsError, ValueError) as error:  # ValueError: the TOML does not parse
+        raise ConfigurationError(f"{config_file() or 'environment'}: {error}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    # pydantic-settings ignores what it does not know in the environment, so a typing error would go unseen.
+    for variable in os.environ:
+        if variable.startswith(ENV_PREFIX) and variable != CONFIG_FILE_VARIABLE:
+            field = variable.removeprefix(ENV_PREFIX).partition("__")[0].lower()
+            if field not in Settings.model_fields:
+                raise ConfigurationError(f"{variable}: there is no such setting")

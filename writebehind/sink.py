@@ -1,0 +1,287 @@
+"""MongoDB as the protocol sees it: guarded bulk writes that are safe to repeat, and reads of one document.
+
+Every write carries its version and is applied only where MongoDB has no version as new or newer. So it may be
+retried, duplicated, delayed or reordered without an older document replacing a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from itertools import islice
+from math import inf
+from typing import Any, TypeVar
+
+import pymongo
+from bson import Int64
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, MongoClient, ReplaceOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from writebehind.entry import ABSENT, Entry, Kind
+from writebehind.errors import MongoUnavailableError
+from writebehind.ids import DocumentId
+from writebehind.rawbson import append_version, split_version
+
+_T = TypeVar("_T")
+
+#: Ids in one `$in`: servers differ in how they take long lists.
+MOST_IDS = 200
+
+_DUPLICATE_KEY = 11000
+#: Per-document error codes that say "not now": the server's own `RetriableError`, `NotPrimaryError`,
+#: `ShutdownError`, `NetworkError`, `Interruption` and resource exhaustion classes, from MongoDB's
+#: src/mongo/base/error_codes.yml. Every other code is about the document.
+_TRANSIENT_CODES = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        24,  # LockTimeout
+        43,  # CursorNotFound
+        46,  # LockBusy
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernTimeout
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        112,  # WriteConflict
+        134,  # ReadConcernMajorityNotAvailableYet
+        146,  # ExceededMemoryLimit
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        251,  # NoSuchTransaction
+        262,  # ExceededTimeLimit
+        290,  # TransactionExceededLifetimeLimitSeconds
+        317,  # ConnectionPoolExpired
+        365,  # TenantMigrationAborted
+        384,  # ConnectionError
+        9001,  # SocketException
+        10058,  # LegacyNotPrimary
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11601,  # Interrupted
+        11602,  # InterruptedDueToReplStateChange
+        13388,  # StaleConfig
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+        14031,  # OutOfDiskSpace
+    }
+)
+
+
+class Result(Enum):
+    """What became of one write."""
+
+    PERSISTED = auto()
+    """MongoDB has this version."""
+    SUPERSEDED = auto()
+    """MongoDB has a newer version."""
+    REFUSED = auto()
+    """MongoDB will not take this version, now or later."""
+    DISTURBED = auto()
+    """Somebody else changed the document at the same moment: try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One version to bring to MongoDB."""
+
+    id: DocumentId
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one write, in how many attempts; `code` and `message` are MongoDB's, where it refused."""
+
+    write: Write
+    result: Result
+    code: int = 0
+    message: str = ""
+    attempts: int = 1
+
+
+class Sink:
+    """The state in MongoDB. Safe to share between threads."""
+
+    def __init__(self, client: MongoClient[Any], database: str, *, timeout_ms: int) -> None:
+        """Use `client`, which need not be connected yet; `timeout_ms` bounds every operation as a whole."""
+        self._timeout_s = timeout_ms / 1000
+        self._database = client.get_database(
+            database,
+            codec_options=CodecOptions(document_class=RawBSONDocument),
+            write_concern=WriteConcern(w="majority", j=True),
+        )
+
+    def write(self, collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
+        """Bring versions of one collection to MongoDB in one unordered bulk write.
+
+        A document that MongoDB refuses is tried once more alone: it may have been in the way of another of the
+        same batch, as when a unique value moves from one document to the next.
+
+        Args:
+            collection: its name.
+            writes: no two to one document.
+            within_s: seconds after which nothing may be sent any more: what is left of the caller's lease.
+
+        Raises:
+            MongoUnavailableError: nothing is known of these writes. All of them may be sent again.
+        """
+        if within_s <= 0:
+            raise MongoUnavailableError("there is no time left to write")
+        with pymongo.timeout(min(within_s, self._timeout_s)):
+            return self._write(collection, writes)
+
+    def delete_older(self, collection: str, versions: Mapping[DocumentId, int]) -> int:
+        """Delete documents that have an older version than this, and no others; how many there were.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        operations = [
+            # Not `$not: {$gte: …}`: a document without a version was put there by somebody else since.
+            DeleteOne({"_id": one.value, "_v": {"$lt": Int64(version), "$gte": Int64(0)}})
+            for one, version in versions.items()
+        ]
+        with self._deadline():
+            return self._database[collection].bulk_write(operations, ordered=False).deleted_count
+
+    def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes = self._bulk(collection, writes)
+        if len(writes) > 1:
+            outcomes = [
+                replace(self._bulk(collection, [outcome.write])[0], attempts=2)
+                if outcome.result is Result.REFUSED
+                else outcome
+                for outcome in outcomes
+            ]
+        return outcomes
+
+    def find(self, document_id: DocumentId) -> Entry:
+        """The document as MongoDB has it, or `ABSENT`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._deadline():
+            found = self._database[document_id.collection].find_one({"_id": document_id.value})
+        return ABSENT if found is None else Entry.loaded(*split_version(found.raw))
+
+    def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
+        """The documents of one collection, in the order of the ids; `ABSENT` where there is none.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        found: dict[object, Entry] = {}
+        for some in _slices(ids, MOST_IDS):
+            query = {"_id": {"$in": [one.value for one in some]}}
+            with self._deadline():
+                for document in self._database[some[0].collection].find(query):
+                    found[document["_id"]] = Entry.loaded(*split_version(document.raw))
+        return [found.get(one.value, ABSENT) for one in ids]
+
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life, for at most `timeout_s` seconds.
+
+        Raises:
+            MongoUnavailableError: there is none.
+        """
+        with pymongo.timeout(timeout_s), self._deadline():
+            self._database.command("ping")
+
+    def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
+        target = self._database[collection]
+        errors: dict[int, dict[str, Any]] = {}
+        try:
+            with self._deadline():
+                removed = target.bulk_write([_operation(write) for write in writes], ordered=False).deleted_count
+        except _RefusedError as refused:
+            errors, removed = refused.errors, refused.removed
+        except BSONError as error:  # found by the driver, which does not say in which document
+            if len(writes) > 1:
+                return [self._bulk(collection, [write])[0] for write in writes]
+            return [Outcome(writes[0], Result.REFUSED, 0, str(error))]
+
+        doubtful = [write for at, write in enumerate(writes) if at in errors and _is_same_id(errors[at])]
+        deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
+        if removed < len(deletions):  # absent already, or newer than the deletion
+            doubtful += deletions
+        present = self._versions(target, doubtful) if doubtful else {}
+        return [_judge(write, errors.get(at), present.get(write.id.member)) for at, write in enumerate(writes)]
+
+    def _versions(self, target: Collection[Any], writes: Sequence[Write]) -> dict[str, int]:
+        """The versions that MongoDB has; 0 for a document without."""
+        versions: dict[object, int] = {}
+        for some in _slices(writes, MOST_IDS):
+            query = {"_id": {"$in": [write.id.value for write in some]}}
+            with self._deadline():
+                for document in target.find(query, {"_v": 1}):
+                    version = document.get("_v")
+                    versions[document["_id"]] = version if isinstance(version, int) else 0
+        return {write.id.member: versions[write.id.value] for write in writes if write.id.value in versions}
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        # The deadline is shorter than the lease, so that a flusher does not write after its lease has ended.
+        try:
+            with pymongo.timeout(self._timeout_s):
+                yield
+        except BulkWriteError as error:
+            details = error.details or {}
+            errors = {one["index"]: one for one in details.get("writeErrors", ())}
+            not_now = [one for one in errors.values() if one.get("code") in _TRANSIENT_CODES]
+            doubts = [*details.get("writeConcernErrors", ()), *not_now]
+            if doubts or not errors:
+                raise MongoUnavailableError(f"MongoDB cannot take writes now: {doubts or error}") from error
+            raise _RefusedError(errors, details.get("nRemoved", 0)) from error
+        except PyMongoError as error:
+            raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
+
+
+class _RefusedError(Exception):
+    """Some documents of a bulk write were refused; `errors` holds the server's words by position."""
+
+    def __init__(self, errors: dict[int, dict[str, Any]], removed: int) -> None:
+        super().__init__()
+        self.errors = errors
+        self.removed = removed
+
+
+def _operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
+    version = Int64(write.entry.version)
+    # $not also matches where there is no `_v`, or one of another type: a document from somebody else.
+    older = {"_id": write.id.value, "_v": {"$not": {"$gte": version}}}
+    if write.entry.kind is Kind.DELETED:
+        return DeleteOne(older)
+    document = RawBSONDocument(append_version(write.entry.body, write.entry.version))
+    return ReplaceOne(older, document, upsert=True)
+
+
+def _judge(write: Write, error: dict[str, Any] | None, present: int | None) -> Outcome:
+    if present is not None and present > write.entry.version:
+        return Outcome(write, Result.SUPERSEDED)
+    if write.entry.kind is Kind.DELETED and error is None:
+        # Still there with an older version: written after the deletion ran, by a flusher that was paused.
+        return Outcome(write, Result.PERSISTED if present is None else Result.DISTURBED)
+    if error is None or present == write.entry.version:
+        return Outcome(write, Result.PERSISTED)
+    if _is_same_id(error):
+        # The guard did not match, so the upsert became an insert, and MongoDB has the document already.
+        return Outcome(write, Result.DISTURBED)
+    return Outcome(write, Result.REFUSED, error.get("code", 0), error.get("errmsg", ""))
+
+
+def _is_same_id(error: dict[str, Any]) -> bool:
+    return error.get("code") == _DUPLICATE_KEY and list(error.get("keyPattern", {})) == ["_id"]
+
+
+def _slices(items: Sequence[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, size)):
+        yield some

@@ -1,0 +1,391 @@
+"""Redis as the protocol sees it: one typed method for each atomic step. The steps are the files in `lua/`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from writebehind import keys
+from writebehind.connections import Wire, script
+from writebehind.entry import Entry
+from writebehind.errors import ConfigurationError
+from writebehind.keys import partition_keys
+
+#: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
+ABSENT = "*"
+#: How long a flush task may queue before another is enqueued in its place, ms.
+HINT_LIFE_MS = 10_000
+#: TTLs are shortened by up to this part, so that entries filled together do not expire together.
+TTL_JITTER = 0.1
+#: A worker whose last heartbeat is older than this does not count as alive, ms.
+WORKER_LIFE_MS = 15_000
+#: The flush rate is measured over this many slots of this many seconds.
+RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
+
+_COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("settle"), script("release")
+_BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
+_ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
+_AUDITED = script("audited")
+
+
+class CommitStatus(StrEnum):
+    """What became of a commit."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The answer to a commit.
+
+    Attributes:
+        status: only `OK` means that the write is acknowledged.
+        version: the version issued, microseconds; 0 unless `OK`.
+        previous: kind letter of the entry before, '' when there was none.
+        enqueue: whether the caller must enqueue a flush task, with `ticket`.
+    """
+
+    status: CommitStatus
+    version: int
+    previous: str
+    enqueue: bool
+
+    @property
+    def ticket(self) -> str:
+        """The ticket for the flush task."""
+        return str(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequest:
+    """One write to commit."""
+
+    member: str
+    payload: bytes
+    delay_ms: int
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One version that MongoDB now has; `ttl_ms` of its entry, 0 to drop it."""
+
+    member: str
+    version_digits: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A flush task that is wanted: the partition, its ticket, and the delay in ms."""
+
+    partition: int
+    ticket: str
+    delay_ms: int
+
+
+#: Where hints go. It must neither block nor raise: a lost hint is found by the sweep.
+HintSink = Callable[[Hint], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The answer to a `lease_get`: an entry, or the right to load, or neither: then wait."""
+
+    entry: Entry | None
+    ttl_ms: int
+    may_load: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One partition's backlog; `head` is the member due first, with the time it is due in ms."""
+
+    partition: int
+    pending: int
+    dead: int
+    head: tuple[str, float] | None
+
+
+class Store:
+    """The state in Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, *, partitions: int, max_pending: int, tombstone_ttl_ms: int) -> None:
+        """Bind the steps to a server; `max_pending` is the cap per partition."""
+        self.wire = wire
+        self.partitions = partitions
+        self._max_pending = max_pending
+        self._tombstone_ttl_ms = tombstone_ttl_ms
+
+    def partition_of(self, member: str) -> int:
+        """The partition that a member belongs to."""
+        return keys.partition_of(member, self.partitions)
+
+    def check_partitions(self) -> None:
+        """Record the number of partitions, or compare it with what is recorded.
+
+        Raises:
+            ConfigurationError: this Redis is divided differently.
+            RedisUnavailableError: Redis does not answer.
+        """
+        self.wire.call("SET", keys.PARTITIONS, self.partitions, "NX")
+        recorded = int(self.wire.call("GET", keys.PARTITIONS))
+        if recorded != self.partitions:
+            raise ConfigurationError(
+                f"partitions: this Redis holds data in {recorded} partitions, not in {self.partitions}: "
+                f"set WRITEBEHIND_PARTITIONS={recorded}"
+            )
+
+    # The write path ---------------------------------------------------------------------------------
+
+    def commit(self, request: CommitRequest) -> Commit:
+        """Acknowledge one write, in one round trip.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; the write may or may not have happened.
+        """
+        return self.commit_many((request,))[0]
+
+    def commit_many(self, requests: Sequence[CommitRequest]) -> list[Commit]:
+        """Acknowledge several writes, in one round trip; each is atomic by itself.
+
+        Raises:
+            RedisUnavailableError: as `commit`.
+        """
+        calls = []
+        for request in requests:
+            member = request.member
+            of = partition_keys(self.partition_of(member))
+            calls.append(
+                (
+                    (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member)),
+                    (
+                        member,
+                        request.payload,
+                        request.condition,
+                        self._max_pending,
+                        request.delay_ms,
+                        request.delay_ms + HINT_LIFE_MS,
+                    ),
+                )
+            )
+        return [
+            Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), enqueue == b"1")
+            for status, version, previous, enqueue in self.wire.run_many(_COMMIT, calls)
+        ]
+
+    # Flushing ---------------------------------------------------------------------------------------
+
+    def claim(
+        self, partition: int, token: str, *, lease_ms: int, limit: int, ticket: str = ""
+    ) -> list[str] | None:
+        """Take or renew the lease; the members that are due, or `None` when another flusher is at work."""
+        of = partition_keys(partition)
+        status, *members = self.wire.run(
+            _CLAIM, (of.lease, of.scheduled, of.pending), (token, lease_ms, limit, ticket)
+        )
+        return [member.decode() for member in members] if status == b"claimed" else None
+
+    def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
+        """The entries of members of one partition, in their order."""
+        if not members:
+            return []
+        of = partition_keys(partition)
+        values = self.wire.call("MGET", *map(of.entry, members))
+        return [None if value is None else Entry.parse(value) for value in values]
+
+    def settle(self, partition: int, settled: Sequence[Settled], *, delay_ms: int) -> int:
+        """Record versions that MongoDB has; how many of them were still the latest."""
+        if not settled:
+            return 0
+        of = partition_keys(partition)
+        arguments: list[Any] = [delay_ms]
+        for one in settled:
+            arguments += (one.member, one.version_digits, jittered(one.ttl_ms), self._tombstone_ttl_ms)
+        done, _newer = self.wire.run(
+            _SETTLE, (of.pending, of.deleted, *(of.entry(one.member) for one in settled)), arguments
+        )
+        return int(done)
+
+    def release(self, partition: int, token: str, *, least_delay_ms: int = 0) -> Hint | None:
+        """Give the lease back; the hint that the caller must enqueue because members are still pending."""
+        of = partition_keys(partition)
+        answer = self.wire.run(
+            _RELEASE, (of.lease, of.scheduled, of.pending), (token, least_delay_ms, HINT_LIFE_MS)
+        )
+        return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
+
+    def bury(self, member: str, version_digits: str, letter: bytes, *, drop_entry: bool = False) -> bool:
+        """Move a member to the dead letters; false when a newer version is pending by now."""
+        of = partition_keys(self.partition_of(member))
+        arguments = (member, version_digits, letter, int(drop_entry))
+        return bool(self.wire.run(_BURY, (of.entry(member), of.pending, of.dead), arguments))
+
+    def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
+        """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
+        of = partition_keys(partition)
+        count, ticket = self.wire.run(_SWEEP, (of.lease, of.scheduled, of.pending), (overdue_ms, HINT_LIFE_MS))
+        return int(count), Hint(partition, ticket.decode(), 0) if ticket else None
+
+    def unsettled(self, partition: int, members: Sequence[str]) -> set[str]:
+        """Which of these members of one partition are pending, or refused by MongoDB."""
+        if not members:
+            return set()
+        of = partition_keys(partition)
+        due, dead = self.wire.calls((("ZMSCORE", of.pending, *members), ("HMGET", of.dead, *members)))
+        return {
+            member
+            for member, score, letter in zip(members, due, dead, strict=True)
+            if score is not None or letter is not None
+        }
+
+    def deletions(self, partition: int, *, before_ms: int, limit: int) -> dict[str, int]:
+        """Members whose deletion was acknowledged before a time and is in MongoDB, with its version."""
+        of = partition_keys(partition)
+        latest = before_ms * 1000  # versions are microseconds
+        flat = self.wire.call("ZRANGE", of.deleted, "-inf", latest, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES")
+        return {member.decode(): int(float(score)) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+
+    def audited(self, partition: int, deletions: Mapping[str, int]) -> None:
+        """Forget deletions that were audited, unless the member was deleted again meanwhile."""
+        of = partition_keys(partition)
+        self.wire.run(_AUDITED, (of.deleted,), [part for pair in deletions.items() for part in pair])
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def get(self, member: str) -> tuple[Entry | None, int]:
+        """The entry, and its TTL in ms: -1 while pending. One round trip, and no script: the path of a hit."""
+        key = partition_keys(self.partition_of(member)).entry(member)
+        value, ttl = self.wire.calls((("GET", key), ("PTTL", key)))
+        return (None if value is None else Entry.parse(value)), ttl
+
+    def get_many(self, members: Sequence[str]) -> dict[str, Entry]:
+        """The entries that are there, in one round trip with one MGET for each partition."""
+        by_partition: dict[int, list[str]] = {}
+        for member in members:
+            by_partition.setdefault(self.partition_of(member), []).append(member)
+        answers = self.wire.calls(
+            [("MGET", *map(partition_keys(number).entry, group)) for number, group in by_partition.items()]
+        )
+        return {
+            member: Entry.parse(value)
+            for group, values in zip(by_partition.values(), answers, strict=True)
+            for member, value in zip(group, values, strict=True)
+            if value is not None
+        }
+
+    def lease_get(self, member: str, token: str, *, life_ms: int) -> Lookup:
+        """The entry, or the right to load it, or word that another reader loads it."""
+        return self.lease_get_many([member], token, life_ms=life_ms)[0]
+
+    def lease_get_many(self, members: Sequence[str], token: str, *, life_ms: int) -> list[Lookup]:
+        """`lease_get` for several members, in one round trip."""
+        places = [(partition_keys(self.partition_of(member)), member) for member in members]
+        answers = self.wire.run_many(
+            _LEASE_GET, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
+        )
+        return [
+            Lookup(Entry.parse(answer[1]), answer[2], may_load=False)
+            if answer[0] == b"entry"
+            else Lookup(None, -1, may_load=answer[0] == b"load")
+            for answer in answers
+        ]
+
+    def fill(self, member: str, token: str, entry: Entry, *, ttl_ms: int) -> bool:
+        """Store a loaded entry; false when a write or an invalidation came in between."""
+        return self.fill_many([(member, entry, ttl_ms)], token)[0]
+
+    def fill_many(self, loaded: Iterable[tuple[str, Entry, int]], token: str) -> list[bool]:
+        """`fill` for several entries with their TTLs in ms, in one round trip."""
+        calls = []
+        for member, entry, ttl_ms in loaded:
+            of = partition_keys(self.partition_of(member))
+            calls.append(((of.entry(member), of.load(member)), (token, entry.value, jittered(ttl_ms))))
+        return [bool(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
+
+    def abandon(self, members: Iterable[str], token: str) -> None:
+        """Give load tokens back, so that other readers may try at once."""
+        loads = [partition_keys(self.partition_of(member)).load(member) for member in members]
+        if loads:
+            self.wire.run_many(_ABANDON, [((load,), (token,)) for load in loads])
+
+    def invalidate(self, member: str) -> bool:
+        """Drop an entry that MongoDB has left behind; false when the member is pending."""
+        of = partition_keys(self.partition_of(member))
+        return bool(self.wire.run(_INVALIDATE, (of.entry(member), of.load(member), of.pending), (member,)))
+
+    # Watching ---------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The clock that all times in Redis are made of, ms."""
+        seconds, microseconds = self.wire.call("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def status(self) -> list[PartitionStatus]:
+        """Every partition's backlog, in one round trip."""
+        commands: list[tuple[Any, ...]] = []
+        for partition in range(self.partitions):
+            of = partition_keys(partition)
+            commands += (
+                ("ZCARD", of.pending),
+                ("HLEN", of.dead),
+                ("ZRANGE", of.pending, 0, 0, "WITHSCORES"),
+            )
+        answers = self.wire.calls(commands)
+        return [
+            PartitionStatus(
+                partition,
+                pending,
+                dead,
+                (head[0].decode(), float(head[1])) if head else None,
+            )
+            for partition, (pending, dead, head) in enumerate(zip(*[iter(answers)] * 3, strict=True))
+        ]
+
+    def count(self, counters: dict[str, int], *, persisted: int) -> None:
+        """Add to the counters, and to the flush rate."""
+        slot = keys.flushed(self.now_ms() // 1000 // RATE_SLOT_SECONDS)
+        self.wire.calls(
+            [
+                *(("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number),
+                ("INCRBY", slot, persisted),
+                ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2),
+            ]
+        )
+
+    def counters(self) -> dict[str, int]:
+        """The counters since the first start."""
+        flat = self.wire.call("HGETALL", keys.COUNTERS)
+        return {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+
+    def flush_rate(self) -> float:
+        """Documents persisted per second over the last minute."""
+        slot = self.now_ms() // 1000 // RATE_SLOT_SECONDS
+        counts = self.wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
+        return sum(int(count or 0) for count in counts) / (RATE_SLOTS * RATE_SLOT_SECONDS)
+
+    def worker_alive(self, name: str) -> None:
+        """Note a worker's heartbeat."""
+        now = self.now_ms()
+        self.wire.calls(
+            [
+                ("ZADD", keys.WORKERS, now, name),
+                ("ZREMRANGEBYSCORE", keys.WORKERS, "-inf", now - 100 * WORKER_LIFE_MS),
+            ]
+        )
+
+    def workers(self) -> list[str]:
+        """The workers that are alive."""
+        found = self.wire.call("ZRANGEBYSCORE", keys.WORKERS, self.now_ms() - WORKER_LIFE_MS, "+inf")
+        return [name.decode() for name in found]
+
+
+def jittered(ttl_ms: int) -> int:
+    """A TTL shortened by up to a tenth; at least 1 ms, but 0 stays 0."""
+    return ttl_ms and max(1, int(ttl_ms * (1 - TTL_JITTER * random.random())))  # noqa: S311 - no secret

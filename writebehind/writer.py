@@ -1,0 +1,254 @@
+"""Writes to one collection: check, encode, commit to Redis, and where it is wanted wait for MongoDB."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from writebehind import codec, rawbson
+from writebehind.changes import Document
+from writebehind.entry import Entry, Kind
+from writebehind.errors import (
+    ConflictError,
+    DocumentTooLargeError,
+    InvalidDocumentError,
+    InvalidIdError,
+    PartitionFullError,
+    PreconditionFailedError,
+)
+from writebehind.flusher import Flusher
+from writebehind.ids import DocumentId, read_id
+from writebehind.reader import Reader
+from writebehind.schema import Schema
+from writebehind.settings import CollectionSettings
+from writebehind.store import ABSENT, Commit, CommitRequest, CommitStatus, Hint, HintSink, Store
+
+#: If-Match: any document will do, as long as there is one.
+ANY = "*"
+#: How long a change is tried again when others change the same document, seconds.
+CONFLICT_DEADLINE_S = 5.0
+_STRIPES = 64
+
+
+class Durability(StrEnum):
+    """How far a write had come when it was answered."""
+
+    BUFFERED = "buffered"
+    """Redis has it."""
+    PERSISTED = "persisted"
+    """MongoDB has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An acknowledged write.
+
+    Attributes:
+        id: the document's id, as in a URL.
+        version: microseconds of the Redis clock; grows with every write to the document.
+        etag: 32 hex characters, '' for a deletion.
+        durability: the level that was reached, not the one that was asked for.
+        created: whether the document is known not to have existed before.
+    """
+
+    id: str
+    version: int
+    etag: str
+    durability: Durability
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WriterParts:
+    """What the writers of all collections share: the pipeline's parts and limits."""
+
+    store: Store
+    reader: Reader
+    flusher: Flusher
+    hints: HintSink
+    persist_timeout_ms: int
+    max_document_bytes: int
+
+
+class Writer:
+    """Commits to one collection. Safe to share between threads."""
+
+    def __init__(self, collection: str, settings: CollectionSettings, parts: WriterParts) -> None:
+        """Bind a writer to its collection.
+
+        Raises:
+            ConfigurationError: the collection's schema file is not a JSON Schema.
+        """
+        self._collection = collection
+        self._settings = settings
+        self._parts = parts
+        self._schema = Schema(settings.schema_file) if settings.schema_file else None
+        # Changes to one document queue up here instead of failing each other's condition in Redis.
+        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+
+    def id(self, given: object) -> DocumentId:
+        """The document that a caller names, by native id or by its text.
+
+        Raises:
+            InvalidIdError: it does not fit the collection's id type.
+        """
+        return DocumentId.of(self._collection, read_id(given, self._settings.id, self._settings.id_pattern))
+
+    def entry(self, document_id: DocumentId, document: Document) -> Entry:
+        """Check a document and encode it.
+
+        Raises:
+            InvalidDocumentError: it cannot be stored.
+            DocumentTooLargeError: it is larger than the settings allow.
+        """
+        for name in document:
+            if name == rawbson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
+                raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")
+        if "_id" in document and not self._is_id(document["_id"], document_id):
+            raise InvalidDocumentError("the document's _id differs from the id that it is written under")
+        body = codec.encode({"_id": document_id.value} | document | {"_id": document_id.value})
+        if len(body) > self._parts.max_document_bytes:
+            raise DocumentTooLargeError(
+                f"the document takes {len(body)} bytes as BSON; {self._parts.max_document_bytes} are allowed"
+            )
+        if self._schema is not None:
+            self._schema.check(body)
+        return Entry(0, Kind.DOCUMENT, rawbson.etag(body), body)
+
+    def write(
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        durability: Durability | None = None,
+        *,
+        if_match: Sequence[str] = (),
+        if_absent: bool = False,
+    ) -> Written:
+        """Commit a document or a deletion, if the condition holds, in one round trip to Redis.
+
+        Raises:
+            PreconditionFailedError: the condition does not hold.
+            ConflictError: others changed the document again and again meanwhile.
+            UnavailableError: as `commit_all`.
+        """
+        if len(if_match) > 1 or ANY in if_match:  # one comparison in Redis cannot decide this
+
+            def step(current: Entry) -> Entry:
+                check_match(current, if_match)
+                return entry
+
+            return self.change(document_id, step, durability)
+        condition = ABSENT if if_absent else "".join(if_match)
+        deadline = time.monotonic() + CONFLICT_DEADLINE_S
+        while True:
+            commit = self._commit(document_id, entry, durability, condition)
+            if commit.status is CommitStatus.FAILED:
+                raise PreconditionFailedError
+            if commit.status is not CommitStatus.UNKNOWN:
+                return self._written(document_id, entry, commit)
+            if time.monotonic() > deadline:
+                raise ConflictError
+            self._parts.reader.get(document_id, self._settings)
+
+    def change(
+        self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
+    ) -> Written:
+        """Read, change and write back on the condition that nothing changed meanwhile; if it did, again.
+
+        Raises:
+            ConflictError: others changed the document again and again meanwhile.
+            UnavailableError: as `commit_all`.
+        """
+        self._current(document_id)  # a load from MongoDB should not happen under the lock
+        deadline = time.monotonic() + CONFLICT_DEADLINE_S
+        with self._stripes[hash(document_id.member) % _STRIPES]:
+            while True:
+                current = self._current(document_id)
+                entry = step(current)
+                commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
+                if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
+                    return self._written(document_id, entry, commit, created=not current.exists)
+                if time.monotonic() > deadline:
+                    raise ConflictError
+                if commit.status is CommitStatus.FAILED:  # another process is at it: step aside
+                    time.sleep(random.uniform(0, 0.005))  # noqa: S311 - no secret
+
+    def write_all(
+        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None = None
+    ) -> list[Written | PartitionFullError]:
+        """Commit several writes in one round trip; each stands for itself.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. Any of the writes may have happened.
+        """
+        commits = self._parts.store.commit_many([self._request(*one, durability) for one in writes])
+        results: list[Written | PartitionFullError] = []
+        for (document_id, entry), commit in zip(writes, commits, strict=True):
+            try:
+                results.append(self._written(document_id, entry, commit))
+            except PartitionFullError as error:
+                results.append(error)
+        return results
+
+    def wants(self, durability: Durability | None) -> Durability:
+        """What a write waits for, by what was asked for and by the collection's write mode."""
+        if self._settings.write != "behind":
+            return Durability.PERSISTED
+        return durability or Durability.BUFFERED
+
+    def persisted(self, written: Mapping[DocumentId, Written]) -> dict[DocumentId, Written]:
+        """The same writes, once MongoDB has them or the time to wait is over, with the level that each reached.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. The writes stand.
+        """
+        versions = {document_id.member: one.version for document_id, one in written.items()}
+        reached = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
+        return {
+            document_id: replace(one, durability=Durability.PERSISTED) if document_id.member in reached else one
+            for document_id, one in written.items()
+        }
+
+    def _current(self, document_id: DocumentId) -> Entry:
+        return self._parts.reader.get(document_id, self._settings).entry
+
+    def _is_id(self, given: object, document_id: DocumentId) -> bool:
+        try:
+            return self.id(given).member == document_id.member
+        except InvalidIdError:
+            return False
+
+    def _commit(
+        self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str
+    ) -> Commit:
+        return self._parts.store.commit(self._request(document_id, entry, durability, condition))
+
+    def _request(
+        self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str = ""
+    ) -> CommitRequest:
+        delay_ms = 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms
+        return CommitRequest(document_id.member, entry.payload, delay_ms, condition)
+
+    def _written(self, document_id: DocumentId, entry: Entry, commit: Commit, *, created: bool = False) -> Written:
+        if commit.status is CommitStatus.FULL:
+            raise PartitionFullError
+        if commit.enqueue:
+            partition = self._parts.store.partition_of(document_id.member)
+            self._parts.hints(Hint(partition, commit.ticket, self._settings.flush_delay_ms))
+        # A missing entry says nothing: MongoDB may have the document.
+        created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
+        return Written(document_id.text, commit.version, entry.etag, Durability.BUFFERED, created)
+
+
+def check_match(entry: Entry, if_match: Sequence[str]) -> None:
+    """See that the document has one of these ETags, where there are any.
+
+    Raises:
+        PreconditionFailedError: it has not, or it does not exist.
+    """
+    if if_match and not (entry.exists and (entry.etag in if_match or ANY in if_match)):
+        raise PreconditionFailedError
