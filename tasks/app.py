@@ -1,0 +1,54 @@
+"""The Celery application: a message in, one call of the core, retry or acknowledge."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.entity import Queue
+
+from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, SWEEP
+from writebehind import Settings
+
+#: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
+VISIBILITY_TIMEOUT_S = 120
+
+
+def create_celery(settings: Settings) -> Celery:
+    """Build the application. It holds no task yet: a producer needs only names."""
+    app = Celery("writebehind", set_as_current=False)
+    app.conf.update(
+        broker_url=settings.broker,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            # Messages of a worker that was killed come back after seconds, not minutes.
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": settings.redis_timeout_ms / 1000 + 5,  # above the consumer's blocking pop
+            "socket_connect_timeout": settings.redis_timeout_ms / 1000,
+            "socket_keepalive": True,
+        },
+        # A message is a hint: what is pending stands in Redis, and the sweep reissues what is lost.
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_default_delivery_mode="transient",
+        worker_prefetch_multiplier=4,
+        worker_eta_task_limit=10_000,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_queues=[Queue(name) for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE)],  # type: ignore[no-untyped-call]
+        task_default_queue=MAINTENANCE_QUEUE,
+        task_create_missing_queues=False,
+        task_routes={FLUSH: {"queue": FLUSH_QUEUE}, SWEEP: {"queue": MAINTENANCE_QUEUE}},
+        task_serializer="json",
+        accept_content=["json"],
+        worker_hijack_root_logger=True,
+        worker_redirect_stdouts=False,
+        beat_schedule={
+            "sweep": {
+                "task": SWEEP,
+                "schedule": settings.sweep_interval,
+                "options": {"expires": settings.sweep_interval * 2},
+            },
+        },
+    )
+    return app

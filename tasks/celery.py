@@ -1,0 +1,22 @@
+"""Entry point of the worker, beat and Flower processes: `celery -A tasks.celery …`."""
+
+from __future__ import annotations
+
+import sys
+
+from tasks.app import create_celery
+from tasks.flush import register_flush
+from tasks.runtime import Runtime
+from tasks.sweep import register_sweep
+from writebehind import load_settings
+from writebehind.errors import ConfigurationError
+
+try:
+    settings = load_settings()
+except ConfigurationError as error:
+    sys.exit(f"writebehind: {error}")
+
+app = create_celery(settings)
+runtime = Runtime(app, settings)
+register_flush(app, runtime)
+register_sweep(app, runtime)

@@ -1,0 +1,92 @@
+"""The one seam through which other processes ask for a flush."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+from tasks.app import create_celery
+from tasks.names import FLUSH, FLUSH_QUEUE
+from writebehind import Settings
+from writebehind.store import Hint
+
+log = logging.getLogger(__name__)
+
+#: Hints that may wait for the broker; what is more is left to the sweep.
+MOST_WAITING = 10_000
+
+
+class FlushHints:
+    """Publishes flush tasks from a thread of its own: a write is acknowledged whether or not the broker answers.
+
+    Publishing costs about 1 ms of CPU, so there is one message per partition and window, never one per write.
+    A hint that is lost with this process, or that the broker does not take, is found by the sweep.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
+        self._app = create_celery(settings)
+        self._waiting: list[Hint] = []
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def __call__(self, hint: Hint) -> None:
+        """Take a hint; neither blocks nor raises."""
+        with self._wake:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(hint)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._publish, name="flush-hints", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Publish what waits, for at most `timeout_s`, and close the connection."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._app.close()
+
+    def _publish(self) -> None:
+        with self._app.connection_for_write() as connection:
+            producer = self._app.amqp.Producer(connection)
+            while (hints := self._take()) is not None:
+                try:
+                    for hint in hints:
+                        publish(self._app, hint, producer=producer)
+                except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+                    log.warning("%d flush hints not sent, the sweep will find them: %s", len(hints), error)
+                    connection.collapse()
+                    producer = self._app.amqp.Producer(connection)
+
+    def _take(self) -> list[Hint] | None:
+        with self._wake:
+            while not self._waiting and not self._closing:
+                self._wake.wait()
+            hints, self._waiting = self._waiting, []
+            return hints or None
+
+
+def publish(app: Any, hint: Hint, **options: Any) -> None:
+    """Enqueue one flush task.
+
+    Raises:
+        OperationalError: the broker does not take it.
+    """
+    app.send_task(
+        FLUSH,
+        args=(hint.partition, hint.ticket),
+        countdown=hint.delay_ms / 1000 if hint.delay_ms else None,
+        queue=FLUSH_QUEUE,
+        retry=False,
+        ignore_result=True,
+        argsrepr="",
+        kwargsrepr="",
+        **options,
+    )

@@ -1,0 +1,63 @@
+"""What a worker process holds: its pipeline, its heartbeat in Redis, and its way to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import cached_property
+from typing import Any
+
+from celery import Celery, signals
+
+from tasks.enqueue import publish
+from writebehind import Pipeline, Settings, connect
+from writebehind.errors import ConfigurationError, UnavailableError
+from writebehind.store import Hint
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """One for each worker process. Nothing is connected before the worker starts."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        """Hook into the worker's life."""
+        self._app = app
+        self._settings = settings
+        # Strong references: this object lives as long as the process.
+        signals.worker_init.connect(self._start, weak=False)
+        signals.heartbeat_sent.connect(self._heartbeat, weak=False)
+        signals.worker_shutting_down.connect(self._stop, weak=False)
+        signals.worker_shutdown.connect(self._close, weak=False)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline of this process."""
+        return connect(self._settings, hints=self.hint)
+
+    def hint(self, hint: Hint) -> None:
+        """Enqueue a flush task; if the broker does not take it, the sweep will."""
+        try:
+            publish(self._app, hint)
+        except self._app.connection_for_write().connection_errors as error:
+            log.warning("flush hint for partition %d not sent: %s", hint.partition, error)
+
+    def _start(self, **_: Any) -> None:
+        try:
+            self.pipeline.check()
+        except ConfigurationError as error:
+            sys.exit(f"writebehind: {error}")
+        except UnavailableError as error:  # Celery waits for its broker too
+            log.warning("cannot check the partitions yet: %s", error)
+
+    def _heartbeat(self, sender: Any = None, **_: Any) -> None:
+        try:
+            self.pipeline.store.worker_alive(sender.eventer.hostname)
+        except UnavailableError as error:
+            log.warning("heartbeat not recorded: %s", error)
+
+    def _stop(self, **_: Any) -> None:
+        self.pipeline.flusher.stop()
+
+    def _close(self, **_: Any) -> None:
+        self.pipeline.close()
