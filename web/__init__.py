@@ -1,0 +1,1 @@
+"""The HTTP API: a request in, one call of the core, a response out."""

@@ -1,0 +1,34 @@
+"""Serve the API: `python -m web`."""
+
+from __future__ import annotations
+
+import sys
+
+from granian import Granian
+from granian.constants import Interfaces
+
+from writebehind import load_settings
+from writebehind.errors import ConfigurationError
+
+
+def main() -> None:
+    """Run granian's WSGI server as the settings say."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.exit(f"writebehind: {error}")
+    Granian(
+        "web.app:create_app",
+        factory=True,
+        interface=Interfaces.WSGI,
+        address=settings.host,
+        port=settings.port,
+        workers=settings.web_workers,
+        blocking_threads=settings.web_threads,
+        respawn_failed_workers=True,
+        websockets=False,
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()

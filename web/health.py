@@ -1,0 +1,54 @@
+"""What machines and operators ask: does the process live, may traffic come, how is the pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest
+
+from writebehind import Pipeline
+from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+
+JSON = "application/json"
+#: How long readiness waits for MongoDB, which it only reports on, seconds.
+MONGODB_PATIENCE_S = 0.5
+
+
+def health(pipeline: Pipeline) -> Blueprint:
+    """The routes, bound to a pipeline."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        """The process lives."""
+        return _json({"status": "ok"})
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        """Traffic may come here."""
+        report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0}
+        try:
+            pipeline.check()
+            report["workers"] = len(pipeline.store.workers())
+        except (RedisUnavailableError, ConfigurationError) as error:
+            report |= {"ready": False, "redis": str(error)}
+        try:
+            pipeline.sink.ping(timeout_s=MONGODB_PATIENCE_S)
+        except MongoUnavailableError as error:
+            report["mongodb"] = str(error)
+        return _json(report, 200 if report["ready"] else 503)
+
+    @routes.get("/admin/status")
+    def status() -> Response:
+        """How the pipeline is."""
+        if request.args.keys() - {"partitions"}:
+            raise BadRequest("the only parameter is partitions=true")
+        return _json(pipeline.status(partitions=request.args.get("partitions") in {"true", "1"}))
+
+    return routes
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status, content_type=JSON)

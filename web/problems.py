@@ -1,0 +1,107 @@
+"""Errors as RFC 9457 `application/problem+json`, each with a stable `type`."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from writebehind import errors
+from writebehind.errors import WritebehindError
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:problem-type:writebehind:"
+REQUEST_ID = "X-Request-Id"
+#: A client's own request id is repeated up to this length.
+LONGEST_REQUEST_ID = 128
+
+
+class Problem(NamedTuple):
+    """What clients see of one kind of error; `retry_after` in seconds, 0 for none."""
+
+    status: int
+    name: str
+    title: str
+    retry_after: int = 0
+
+
+#: The first class that fits decides, so special ones come before general ones.
+PROBLEMS: dict[type[WritebehindError], Problem] = {
+    errors.MalformedDocumentError: Problem(400, "malformed-json", "The body is not valid Extended JSON"),
+    errors.InvalidIdError: Problem(400, "invalid-id", "The id does not fit the collection"),
+    errors.InvalidPatchError: Problem(400, "invalid-patch", "The patch is malformed"),
+    errors.DocumentNotFoundError: Problem(404, "not-found", "There is no such document"),
+    errors.UnknownCollectionError: Problem(404, "unknown-collection", "The collection is not configured"),
+    errors.PatchConflictError: Problem(409, "patch-conflict", "The patch does not fit the document"),
+    errors.ConflictError: Problem(409, "conflict", "Others changed the document at the same time"),
+    errors.PreconditionFailedError: Problem(412, "precondition-failed", "The condition does not hold"),
+    errors.DocumentTooLargeError: Problem(413, "too-large", "The document is too large"),
+    errors.InvalidDocumentError: Problem(422, "invalid-document", "The document cannot be stored"),
+    errors.RequestError: Problem(400, "bad-request", "The request cannot be carried out"),
+    errors.PartitionFullError: Problem(503, "partition-full", "Too many documents wait for MongoDB", 5),
+    errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
+    errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),
+}
+_INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
+
+
+def problem_of(error: WritebehindError) -> Problem:
+    """What clients see of an error."""
+    return next((problem for kind, problem in PROBLEMS.items() if isinstance(error, kind)), _INTERNAL)
+
+
+def item_problem(error: WritebehindError) -> dict[str, Any]:
+    """The problem of one item of a bulk request."""
+    problem = problem_of(error)
+    return {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": str(error)}
+
+
+def register_problems(app: Flask) -> None:
+    """Answer every error of an application with a problem."""
+    app.register_error_handler(WritebehindError, respond)
+    app.register_error_handler(HTTPException, _http_error)
+
+
+def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request that failed with this error."""
+    problem = problem_of(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s %s: %s", request.method, request.path, error)
+    retry = {"Retry-After": str(problem.retry_after)} if problem.retry_after else {}
+    return _response(problem, str(error), retry | (headers or {}))
+
+
+def _http_error(error: HTTPException) -> Response:
+    """What Werkzeug refuses: no such route, wrong method, body too large; and errors that nobody foresaw."""
+    status = HTTPStatus(error.code or 500)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # logged by Flask, with its trace
+        return _response(_INTERNAL, "The error has been logged under the request id.", {})
+    name = status.phrase.lower().replace(" ", "-")
+    # Allow, and whatever else belongs to the status.
+    headers = {key: value for key, value in error.get_headers() if key.lower() != "content-type"}
+    return _response(Problem(status, name, status.phrase), error.description or status.description, headers)
+
+
+def _response(problem: Problem, detail: str, headers: dict[str, str]) -> Response:
+    given = request.headers.get(REQUEST_ID, "")[:LONGEST_REQUEST_ID]
+    request_id = given if given.isascii() and given.isprintable() and given else uuid4().hex
+    body = {
+        "type": TYPE_PREFIX + problem.name,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    return Response(
+        orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
+        problem.status,
+        headers | {REQUEST_ID: request_id},
+        content_type=CONTENT_TYPE,
+    )

@@ -1,0 +1,109 @@
+"""What a request says, read once and checked: body, durability, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Request, request
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+
+from writebehind import ANY, Durability
+
+#: `curl -d` sends the second unless told otherwise, and many scripts send none.
+JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "")
+BULK_TYPES = (*JSON_TYPES, "application/x-ndjson", "application/ndjson", "application/jsonl")
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+_DURABILITIES = {level.value: level for level in Durability}
+
+
+def body(types: Sequence[str], most_bytes: int) -> bytes:
+    """The body of the request.
+
+    Args:
+        types: media types that are accepted; '' for none.
+        most_bytes: limit of its length.
+
+    Raises:
+        UnsupportedMediaType: it is of another type, or compressed.
+        RequestEntityTooLarge: it is longer.
+    """
+    if request.mimetype not in types:
+        accepted = ", ".join(one for one in types if one)
+        raise UnsupportedMediaType(f"{request.mimetype or 'no Content-Type'!r}: send {accepted}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
+    if (request.content_length or 0) > most_bytes:
+        raise RequestEntityTooLarge(_too_large(most_bytes))
+    request.max_content_length = most_bytes  # for a body that does not tell its length
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise RequestEntityTooLarge(_too_large(most_bytes)) from error
+
+
+def durability() -> Durability | None:
+    """What `?durability=` asks for.
+
+    Raises:
+        BadRequest: it asks for an unknown level, or there is another parameter: a misspelt one must not
+            silently mean less.
+    """
+    if not request.query_string:
+        return None
+    for name in request.args:
+        if name != "durability":
+            raise BadRequest(f"unknown parameter {name[:40]!r}: writes take durability")
+    asked = request.args["durability"]
+    if asked not in _DURABILITIES:
+        raise BadRequest(f"durability {asked[:40]!r} is not offered: use {' or '.join(_DURABILITIES)}")
+    return _DURABILITIES[asked]
+
+
+def if_match() -> Sequence[str]:
+    """The ETags of `If-Match`; `(ANY,)` for `*`, empty without the header.
+
+    Raises:
+        BadRequest: the header holds no strong ETag, or it stands beside `If-None-Match`.
+    """
+    if "HTTP_IF_NONE_MATCH" in request.environ:
+        raise BadRequest("If-None-Match: only PUT takes it, as `*` and without If-Match")
+    return _if_match(request)
+
+
+def put_condition() -> tuple[Sequence[str], bool]:
+    """The ETags of `If-Match`, and whether `If-None-Match: *` asks that the document does not exist.
+
+    Raises:
+        BadRequest: as `if_match`.
+    """
+    if request.environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*" and "HTTP_IF_MATCH" not in request.environ:
+        return (), True
+    return if_match(), False
+
+
+def refuse_conditions() -> None:
+    """See that there is no condition where it would not be looked at.
+
+    Raises:
+        BadRequest: there is one.
+    """
+    if "HTTP_IF_MATCH" in request.environ or "HTTP_IF_NONE_MATCH" in request.environ:
+        raise BadRequest("this request takes neither If-Match nor If-None-Match")
+
+
+def _if_match(request: Request) -> Sequence[str]:
+    if "HTTP_IF_MATCH" not in request.environ:
+        return ()
+    given = request.if_match
+    if given.star_tag:
+        return (ANY,)
+    etags = sorted(given.as_set())
+    if not etags:
+        raise BadRequest('If-Match: give strong ETags such as "0a1b…", as answers to GET and PUT have them')
+    return etags
+
+
+def _too_large(most_bytes: int) -> str:
+    return f"the body is larger than the {most_bytes} bytes that are allowed"
