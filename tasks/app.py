@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, SWEEP
 from writebehind import Settings
@@ -35,7 +35,7 @@ def create_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=4,
         worker_eta_task_limit=10_000,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        task_queues=[Queue(name) for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE)],  # type: ignore[no-untyped-call]
+        task_queues=[_queue(name) for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE)],
         task_default_queue=MAINTENANCE_QUEUE,
         task_create_missing_queues=False,
         task_routes={FLUSH: {"queue": FLUSH_QUEUE}, SWEEP: {"queue": MAINTENANCE_QUEUE}},
@@ -52,3 +52,8 @@ def create_celery(settings: Settings) -> Celery:
         },
     )
     return app
+
+
+def _queue(name: str) -> Queue:
+    # Names of its own throughout: by default all queues would share the default queue's exchange and key.
+    return Queue(name, Exchange(name), routing_key=name)  # type: ignore[no-untyped-call]

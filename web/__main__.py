@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from granian import Granian
@@ -17,6 +18,8 @@ def main() -> None:
         settings = load_settings()
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")
+    # More threads than cores are meant: most of them wait for Redis.
+    logging.getLogger("_granian").addFilter(lambda record: "allows spawning up to" not in record.getMessage())
     Granian(
         "web.app:create_app",
         factory=True,

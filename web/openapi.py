@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -101,7 +102,7 @@ def specification(settings: Settings) -> bytes:
     for name in ("If-Match", "If-None-Match"):
         spec.components.parameter(name, "header", {"schema": {"type": "string"}})
     for path, operations in _PATHS.items():
-        spec.path(path, operations=operations)
+        spec.path(path, operations=deepcopy(operations))  # apispec changes what it is given
     return orjson.dumps(spec.to_dict())
 
 
@@ -125,7 +126,7 @@ def _operation(
     operation = {
         "summary": summary,
         "tags": [tag],
-        "parameters": [{"$ref": f"#/components/parameters/{one}"} for one in parameters.split()],
+        "parameters": parameters.split(),
         "responses": described,
     }
     return operation | ({"requestBody": {"required": True} | body} if body else {})

@@ -49,6 +49,11 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),
 }
+#: Name and detail where Werkzeug's own are not what this API says.
+_HTTP = {
+    HTTPStatus.NOT_FOUND: ("no-such-route", "There is nothing here: /openapi.json and /docs list what there is."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", ""),
+}
 _INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
 
 
@@ -83,10 +88,11 @@ def _http_error(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # logged by Flask, with its trace
         return _response(_INTERNAL, "The error has been logged under the request id.", {})
-    name = status.phrase.lower().replace(" ", "-")
+    name, detail = _HTTP.get(status, (status.phrase.lower().replace(" ", "-"), ""))
     # Allow, and whatever else belongs to the status.
     headers = {key: value for key, value in error.get_headers() if key.lower() != "content-type"}
-    return _response(Problem(status, name, status.phrase), error.description or status.description, headers)
+    detail = detail or error.description or status.description
+    return _response(Problem(status, name, status.phrase), detail, headers)
 
 
 def _response(problem: Problem, detail: str, headers: dict[str, str]) -> Response:

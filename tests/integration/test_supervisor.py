@@ -1,0 +1,239 @@
+"""Processes are kept running, and none is left behind: the supervisor, and `writebehind up` around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+from writebehind import supervisor as supervision
+from writebehind.supervisor import CrashLoopError, FileOutput, Supervisor
+from writebehind.up import Stack
+
+STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
+#: Stands in for the API: answers 200 to everything on the port that `up` chose.
+WEB = """
+import http.server, os
+class Ok(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(os.environ["WRITEBEHIND_PORT"])), Ok).serve_forever()
+"""
+
+
+@pytest.fixture
+def supervise(tmp_path):
+    with ExitStack() as undo:
+
+        def start(**commands):
+            supervisor = Supervisor(commands, os.environ, FileOutput(tmp_path))
+            undo.callback(supervisor.stop, grace_s=0)
+            supervisor.check()
+            return supervisor
+
+        yield start
+
+
+def test_a_killed_process_is_started_again(supervise, tmp_path):
+    """A process that dies comes back as a new one, and a line says so; the others go on."""
+    supervisor = supervise(one="exec sleep 60", other="exec sleep 60")
+    before = supervisor.pids
+    os.kill(before["one"], signal.SIGKILL)
+
+    wait_until(lambda: _checked(supervisor).get("one", before["one"]) != before["one"], "the new process")
+
+    assert before["other"] == supervisor.pids["other"]
+    assert "one ended with -9, starting it again" in (tmp_path / "system.log").read_text()
+
+
+def test_what_a_dead_process_started_is_ended_before_its_restart(supervise, tmp_path):
+    """Children of a process that died would hold its port: they go before it comes back."""
+    supervisor = supervise(one=f"sleep 60 & echo $! >> {tmp_path}/children; wait")
+    child = int(wait_until((tmp_path / "children").read_text, "the child"))
+    os.kill(supervisor.pids["one"], signal.SIGKILL)
+
+    wait_until(lambda: _checked(supervisor) and _is_over(child), "the child's end")
+
+
+def test_stop_ends_grandchildren(supervise, tmp_path):
+    """Nothing of a process group is left after a stop."""
+    supervisor = supervise(one=f"(sleep 60 & echo $! > {tmp_path}/grandchild; wait) & wait")
+    grandchild = int(wait_until((tmp_path / "grandchild").read_text, "the grandchild"))
+    leader = supervisor.pids["one"]
+    supervisor.stop()
+
+    assert _is_over(grandchild)
+    assert _is_over(leader)
+    assert {} == supervisor.pids
+
+
+@pytest.mark.parametrize("hurry", [False, True], ids=["after the grace", "at once in a hurry"])
+def test_a_process_that_ignores_sigterm_is_killed(supervise, hurry):
+    """A process that does not want to end is ended all the same."""
+    supervisor = supervise(one=STUBBORN)
+    pid = supervisor.pids["one"]
+    wait_until(lambda: psutil.Process(pid).children(), "the trap")
+
+    began = time.monotonic()
+    supervisor.stop(grace_s=60 if hurry else 0.2, hurry=lambda: hurry)
+
+    assert _is_over(pid)
+    assert time.monotonic() - began < 10
+
+
+def test_a_process_that_never_starts_well_ends_everything(supervise, monkeypatch):
+    """A process that fails from its first start on is configured wrongly: its last words are told."""
+    monkeypatch.setattr(supervision, "LONGEST_DELAY_S", 0.01)
+    supervisor = supervise(one="echo wrong setting; exit 3")
+    with pytest.raises(CrashLoopError, match="one does not start, its last exit status is 3: wrong setting"):
+        raise wait_until(lambda: _refusal(supervisor), "the end of all tries")
+
+
+def test_a_process_that_is_killed_often_is_not_given_up(supervise, monkeypatch):
+    """Being killed, however often, is no wrong configuration."""
+    monkeypatch.setattr(supervision, "LONGEST_DELAY_S", 0.01)
+    supervisor = supervise(one="exec sleep 60")
+    for _ in range(supervision.MOST_FAILED_STARTS + 2):
+        pid = wait_until(lambda: _checked(supervisor).get("one"), "the process")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: _checked(supervisor).get("one") not in {pid, None}, "the next process")
+
+
+def test_restarts_become_slower(supervise, monkeypatch):
+    """A process that keeps ending is started less and less often, and at least every few seconds."""
+    monkeypatch.setattr(supervision.time, "monotonic", lambda: 0.0)
+    process = supervision.Process("one", "exit 0", os.environ, lambda name, line: None)
+    delays = []
+    for _ in range(8):
+        process.start()
+        process.group.leader.wait()
+        process.note_end()
+        delays.append(process.due)
+
+    assert sorted(delays) == delays
+    assert (0.2, 5.0) == (delays[0], delays[-1])
+
+
+@pytest.fixture
+def procfile(tmp_path):
+    (tmp_path / "stub.py").write_text(WEB)
+    path = tmp_path / "Procfile"
+    path.write_text("web: exec python stub.py\nother: exec sleep 60\n")
+    return path
+
+
+@pytest.fixture
+def full_stack(tmp_path, procfile):
+    with Stack(tmp_path / "data", cwd=tmp_path, arguments=("--procfile", str(procfile))) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(tmp_path, procfile):
+    elsewhere = {"MONGODB_URL": "mongodb://127.0.0.1:1/"}
+    with Stack(tmp_path / "data", cwd=tmp_path, env=elsewhere, arguments=("--procfile", str(procfile))) as stack:
+        yield stack
+
+
+def test_up_starts_restarts_and_leaves_nothing(full_stack):
+    """`up` runs servers and processes, starts those anew that die, and ends them all on SIGTERM with status 0."""
+    stack = full_stack
+    before = stack.pids()
+    assert {"redis", "mongodb", "web", "other"} == set(before)
+    for name in ("web", "redis"):
+        os.kill(before[name], signal.SIGKILL)
+    changed = wait_until(lambda: _all_new(stack.pids(), before, {"web", "redis"}), "new processes", timeout=20)
+    everything = [psutil.Process(pid) for pid in changed.values()]
+    everything += [child for process in everything for child in process.children(recursive=True)]
+
+    assert stack.stop() == 0
+    assert [] == [process for process in everything if process.is_running() and not _is_over(process.pid)]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends children with their parent")
+def test_up_takes_all_along_when_it_is_killed(stack):
+    """Servers and processes end also when `up` itself is killed, and the next start works."""
+    pids = stack.pids()
+    os.kill(stack.pid, signal.SIGKILL)
+    wait_until(lambda: all(_is_over(pid) for pid in pids.values()), "the end of all", timeout=20)
+
+    stack.stop()
+    stack.start()
+    assert set(pids) == set(stack.pids())
+
+
+def test_up_refuses_a_data_directory_in_use(stack, tmp_path):
+    """A second `up` on the same data directory fails with one clear line."""
+    ended = _up(tmp_path, "--port", "0", "--data-dir", str(stack.data_dir))
+
+    assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert "in use by another process" in ended.stderr
+
+
+def test_up_refuses_a_taken_port(tmp_path):
+    """A port that somebody else listens on is told in one line, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ended = _up(tmp_path, "--port", str(other.getsockname()[1]))
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert "is taken: choose another with --port" in ended.stderr
+
+
+def test_up_refuses_a_wrong_setting(tmp_path):
+    """A wrong setting is told in one line, before anything is started."""
+    ended = _up(tmp_path, WRITEBEHIND_PARTITIONS="none")
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert ended.stderr.startswith("writebehind: partitions: ")
+
+
+def test_up_uses_the_servers_that_are_configured(tmp_path, procfile):
+    """Where a server is configured, none is started, and its password is not shown to people."""
+    env = os.environ | {"REDIS_URL": "redis://:secret@127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--quiet", "--procfile", str(procfile)]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+        lines = "".join(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+        running = json.loads((tmp_path / ".writebehind" / "up.json").read_text())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+    assert {"web", "other"} == set(running["pids"])
+    assert "redis://:***@127.0.0.1:1/0" in lines
+    assert "secret" not in lines
+
+
+def _up(cwd, *arguments, **variables):
+    command = [sys.executable, "-m", "writebehind", "up", *arguments]
+    env = os.environ | variables
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=30, check=False)
+
+
+def _checked(supervisor):
+    supervisor.check()
+    return supervisor.pids
+
+
+def _refusal(supervisor):
+    try:
+        supervisor.check()
+    except CrashLoopError as error:
+        return error
+    return None
+
+
+def _all_new(now, before, names):
+    return now if set(now) == set(before) and all(now[name] != before[name] for name in names) else None
+
+
+def _is_over(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,3 @@
+from writebehind.cli import main
+
+main()

@@ -1,0 +1,102 @@
+"""The `writebehind` command."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from writebehind import __version__
+from writebehind.errors import ConfigurationError, WritebehindError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="writebehind")
+def cli() -> None:
+    """A write-behind pipeline between an HTTP API and MongoDB."""
+
+
+@cli.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port of the API; 0 for any free one.  [default: the setting `port`]",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".writebehind",
+    show_default=True,
+    help="Where the embedded servers keep their data, and the logs are.",
+)
+@click.option(
+    "--procfile",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Run the processes of this file instead of the API, the workers, beat and Flower.",
+)
+@click.option(
+    "--appendfsync",
+    type=click.Choice(["everysec", "always"]),
+    default="everysec",
+    show_default=True,
+    help="How often the embedded Valkey has its writes on disk.",
+)
+@click.option("--quiet", is_flag=True, help="What the processes print goes to files in the data directory's log/.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Once ready, print one line of JSON; all else goes to stderr."
+)
+def up(as_json: bool, **options: Any) -> None:
+    """Run the whole system on this machine until Ctrl-C.
+
+    Where REDIS_URL or MONGODB_URL is set, that server is used; where it is not, an embedded one is started.
+    """
+    from writebehind.up import Options, up  # noqa: PLC0415 - other commands do not need it
+
+    def announce(about: dict[str, Any]) -> None:
+        with suppress(OSError):  # nobody reads any more: no reason to end
+            click.echo(json.dumps(about) if as_json else announcement(about))
+
+    up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
+
+
+def announcement(about: dict[str, Any]) -> str:
+    """What `up` says once everything runs."""
+    embedded = {name: f"  ({title}, embedded)" for name, title in about["embedded"].items()}
+    rows = {
+        "API": about["url"],
+        "API docs": about["docs"],
+        "Status": about["status"],
+        "Flower": about["flower"],
+        "Redis": without_password(about["redis_url"]) + embedded.get("redis", ""),
+        "MongoDB": without_password(about["mongodb_url"]) + embedded.get("mongodb", ""),
+        "Database": about["mongodb_database"],
+        "Data": about["data_dir"],
+    }
+    lines = [f"  {name:<9} {value}" for name, value in rows.items()]
+    example = f"""curl -X PUT {about["example"]} -H 'Content-Type: application/json' -d '{{"name": "Ada"}}'"""
+    return "\n".join(
+        ["", "writebehind is ready", "", *lines, "", f"  {example}", "", "Ctrl-C stops everything.", ""]
+    )
+
+
+def without_password(url: str) -> str:
+    """A URL fit to be shown."""
+    return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
+
+
+def main() -> None:
+    """Run the command; an error that is ours becomes one line."""
+    try:
+        cli()
+    except WritebehindError as error:
+        click.echo(f"writebehind: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+
+
+if __name__ == "__main__":
+    main()
