@@ -15,6 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -101,8 +102,9 @@ class Wire:
         """
         connection = self._take()
         try:
-            packed = [chunk for command in commands for chunk in connection.pack_command(*command)]
-            connection.send_packed_command([b"".join(packed)], check_health=False)
+            # One buffer, so that it is one system call; packed by hiredis itself, at a third of redis-py's cost.
+            packed = b"".join([pack_command(tuple(command)) for command in commands])
+            connection.send_packed_command([packed], check_health=False)
             answers = [self._answer(connection) for _ in commands]
         except _NO_ANSWER as error:
             # The others of the stack probably lead to the same dead server.
@@ -123,7 +125,12 @@ class Wire:
         Raises:
             RedisUnavailableError: as `call`.
         """
-        return self.run_many(step, ((keys, arguments),))[0]
+        answer = self.calls((("EVALSHA", step.sha1, len(keys), *keys, *arguments),))[0]
+        if isinstance(answer, ResponseError):
+            if isinstance(answer, NoScriptError):
+                return self.run_many(step, ((keys, arguments),))[0]
+            raise answer
+        return answer
 
     def run_many(self, step: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Run one atomic step for several sets of keys and arguments, in one round trip.

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pymongo
 from bson import Int64
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, MongoClient, ReplaceOne
@@ -114,7 +114,10 @@ class Sink:
         self._timeout_s = timeout_ms / 1000
         self._database = client.get_database(
             database,
-            codec_options=CodecOptions(document_class=RawBSONDocument),
+            # Dates as numbers: a document may hold one that no datetime can.
+            codec_options=CodecOptions(
+                document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
+            ),
             write_concern=WriteConcern(w="majority", j=True),
         )
 

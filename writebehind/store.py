@@ -150,7 +150,7 @@ class Store:
         Raises:
             RedisUnavailableError: Redis does not answer; the write may or may not have happened.
         """
-        return self.commit_many((request,))[0]
+        return _commit_answer(self.wire.run(_COMMIT, *self._commit_call(request)))
 
     def commit_many(self, requests: Sequence[CommitRequest]) -> list[Commit]:
         """Acknowledge several writes, in one round trip; each is atomic by itself.
@@ -158,27 +158,16 @@ class Store:
         Raises:
             RedisUnavailableError: as `commit`.
         """
-        calls = []
-        for request in requests:
-            member = request.member
-            of = partition_keys(self.partition_of(member))
-            calls.append(
-                (
-                    (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member)),
-                    (
-                        member,
-                        request.payload,
-                        request.condition,
-                        self._max_pending,
-                        request.delay_ms,
-                        request.delay_ms + HINT_LIFE_MS,
-                    ),
-                )
-            )
-        return [
-            Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), enqueue == b"1")
-            for status, version, previous, enqueue in self.wire.run_many(_COMMIT, calls)
-        ]
+        answers = self.wire.run_many(_COMMIT, [self._commit_call(request) for request in requests])
+        return [_commit_answer(answer) for answer in answers]
+
+    def _commit_call(self, request: CommitRequest) -> tuple[Sequence[str], Sequence[Any]]:
+        member, delay_ms = request.member, request.delay_ms
+        of = partition_keys(self.partition_of(member))
+        return (
+            (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member)),
+            (member, request.payload, request.condition, self._max_pending, delay_ms, delay_ms + HINT_LIFE_MS),
+        )
 
     # Flushing ---------------------------------------------------------------------------------------
 
@@ -384,6 +373,11 @@ class Store:
         """The workers that are alive."""
         found = self.wire.call("ZRANGEBYSCORE", keys.WORKERS, self.now_ms() - WORKER_LIFE_MS, "+inf")
         return [name.decode() for name in found]
+
+
+def _commit_answer(answer: list[bytes]) -> Commit:
+    status, version, previous, enqueue = answer
+    return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), enqueue == b"1")
 
 
 def jittered(ttl_ms: int) -> int:

@@ -119,6 +119,7 @@ def test_every_document_becomes_what_json_util_makes_of_it(document):
         (bson.encode({"x": float("inf")}), b'{"x":{"$numberDouble":"Infinity"}}'),
         (bson.encode({"x": [float("-inf")]}), b'{"x":[{"$numberDouble":"-Infinity"}]}'),
         (raw(0x01, b"\x01" + bytes(5) + b"\xf0\xff"), b'{"x":{"$numberDouble":"NaN"}}'),
+        (raw(0x01, b"\n" * 6 + b"\xf8\x7f"), b'{"x":{"$numberDouble":"NaN"}}'),
         (
             bson.encode({"x": Code("f", {"y": float("nan")})}),
             b'{"x":{"$code":"f","$scope":{"y":{"$numberDouble":"NaN"}}}}',

@@ -28,21 +28,25 @@ if condition ~= '' then
   end
 end
 
-if redis.call('ZCARD', pending) >= tonumber(ARGV[4]) and not redis.call('ZSCORE', pending, member) then
-  return {'full', '', previous, '0'}
-end
-
 -- Microseconds fit a Lua number (2^53) until the year 2255. A clock that steps back does not step versions back.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+
+-- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
+if redis.call('ZADD', pending, 'LT', math.floor(now / 1000) + tonumber(ARGV[5]), member) == 1 then
+  if redis.call('ZCARD', pending) > tonumber(ARGV[4]) then
+    redis.call('ZREM', pending, member)
+    return {'full', '', previous, '0'}
+  end
+  redis.call('HDEL', dead, member)  -- a new version has a new chance; what is pending is not dead
+end
+
 local version = string.format('%.0f', math.max(now, tonumber(redis.call('GET', clock) or '0') + 1))
 redis.call('SET', clock, version)
-
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
--- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
-redis.call('ZADD', pending, 'LT', math.floor(now / 1000) + tonumber(ARGV[5]), member)
-redis.call('HDEL', dead, member)  -- a new version has a new chance
-redis.call('DEL', load)           -- whatever is being loaded is older than this write
+if previous == '' then
+  redis.call('DEL', load)  -- whatever is being loaded is older than this write; only a missing entry is loaded
+end
 
 local enqueue = redis.call('SET', scheduled, version, 'NX', 'PX', ARGV[6])
 return {'ok', version, previous, enqueue and '1' or '0'}

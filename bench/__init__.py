@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against floors and peers, each measured in one run."""

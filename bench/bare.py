@@ -1,0 +1,25 @@
+"""The floor: a Flask endpoint that stores the body with one SET, and one that returns it with one GET."""
+
+from __future__ import annotations
+
+import os
+
+import redis
+from flask import Flask, Response, request
+
+
+def create_app() -> Flask:
+    """Build the application."""
+    app = Flask("bare")
+    client = redis.Redis.from_url(os.environ["REDIS_URL"])
+
+    @app.put("/v1/users/<id>")
+    def put(id: str) -> Response:  # noqa: A002 - as the path says it
+        client.set(f"bare:{id}", request.get_data())
+        return Response(b'{"id":"' + id.encode() + b'"}', content_type="application/json")
+
+    @app.get("/v1/users/<id>")
+    def get(id: str) -> Response:  # noqa: A002
+        return Response(client.get(f"bare:{id}"), content_type="application/json")
+
+    return app

@@ -1,0 +1,137 @@
+"""The HTTP hot path next to its floor and its peers, in one run.
+
+Each contender serves the same requests in turn, several rounds of them, under the same server. Throughput is
+noisy where other programs run; the CPU time that the server's processes take for a request is steadier.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+
+from writebehind.embedded import EmbeddedRedis, free_port
+
+ROUNDS = 5
+SECONDS = 2.0
+CONNECTIONS = 16
+THREADS = 8
+
+
+@dataclass
+class Contender:
+    """One server under load, and what was measured of it."""
+
+    name: str
+    port: int
+    process: psutil.Process
+    rates: list[float] = field(default_factory=list)
+    microseconds: list[float] = field(default_factory=list)
+
+    def measure(self, method: str) -> None:
+        """Send requests for a while."""
+        before = self._cpu_seconds()
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.load", str(self.port), method, str(SECONDS), str(CONNECTIONS)],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout.split()
+        answered, elapsed = int(done[0]), float(done[1])
+        self.rates.append(answered / elapsed)
+        self.microseconds.append((self._cpu_seconds() - before) / answered * 1e6)
+
+    def _cpu_seconds(self) -> float:
+        processes = [self.process, *self.process.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def granian(target: str, port: int) -> list[str]:
+    """The command that serves an application as `python -m web` does."""
+    options = ["--interface", "wsgi", "--factory", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
+    threads = ["--workers", "1", "--blocking-threads", str(THREADS), "--log-level", "error"]
+    return [sys.executable, "-m", "granian", *options, *threads, target]
+
+
+def gunicorn(target: str, port: int) -> list[str]:
+    """The same with gunicorn's threads."""
+    options = ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", str(THREADS), "--log-level", "error"]
+    return [sys.executable, "-m", "gunicorn", *options, f"{target}()"]
+
+
+@contextmanager
+def serving(name: str, command: Sequence[str], port: int, environment: dict[str, str]) -> Iterator[Contender]:
+    """Run a server until it answers; end it after."""
+    with subprocess.Popen(command, env=os.environ | environment) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not _listens(port):
+                if time.monotonic() > deadline or process.poll() is not None:
+                    sys.exit(f"{name} does not start")
+                time.sleep(0.1)
+            time.sleep(2)  # granian listens before its worker is ready
+            yield Contender(name, port, psutil.Process(process.pid))
+        finally:
+            process.terminate()
+
+
+def compare(contenders: Sequence[Contender], method: str) -> None:
+    """Measure in turn, and print a table; the first is what the others are held against."""
+    for contender in contenders:
+        contender.measure(method)  # not counted: connections, scripts and caches are warm after it
+        contender.rates.clear()
+        contender.microseconds.clear()
+    for _ in range(ROUNDS):
+        for contender in contenders:
+            contender.measure(method)
+    floor = contenders[0]
+    print(f"\n{method}, {CONNECTIONS} connections, median of {ROUNDS} rounds of {SECONDS:g} s")
+    print(f"  {'':34} {'requests/s':>10} {'ratio':>6}   {'µs CPU':>7} {'ratio':>6}")
+    for one in contenders:
+        rate, cpu = statistics.median(one.rates), statistics.median(one.microseconds)
+        of_rate = statistics.median(a / b for a, b in zip(one.rates, floor.rates, strict=True))
+        of_cpu = statistics.median(b / a for a, b in zip(one.microseconds, floor.microseconds, strict=True))
+        print(f"  {one.name:34} {rate:10.0f} {of_rate:6.2f}   {cpu:7.0f} {of_cpu:6.2f}")
+
+
+def main() -> None:
+    """Compare writebehind with a bare endpoint, and granian with gunicorn."""
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        redis = stack.enter_context(EmbeddedRedis(directory))
+        environment = {
+            "REDIS_URL": redis.url,
+            "MONGODB_URL": "mongodb://127.0.0.1:9/",  # nobody: the hot path does not ask MongoDB
+            "WRITEBEHIND_COLLECTIONS": '{"users": {}}',
+        }
+        contenders = []
+        for name, server, target in (
+            ("bare Flask + SET/GET, granian", granian, "bench.bare:create_app"),
+            ("writebehind, granian", granian, "web.app:create_app"),
+            ("bare Flask + SET/GET, gunicorn", gunicorn, "bench.bare:create_app"),
+        ):
+            port = free_port()
+            contenders.append(stack.enter_context(serving(name, server(target, port), port, environment)))
+        for method in ("PUT", "GET"):
+            compare(contenders if method == "PUT" else contenders[:2], method)
+            for contender in contenders:
+                contender.rates.clear()
+                contender.microseconds.clear()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+if __name__ == "__main__":
+    main()
