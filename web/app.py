@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 
-from flask import Flask, Response
+from flask import Flask, Request, Response
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from flask_swagger_ui import get_swaggerui_blueprint
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, MapAdapter
 
 from tasks.enqueue import FlushHints
 from web.batches import batches
@@ -23,6 +24,28 @@ class _CollectionConverter(BaseConverter):
     regex = "[^/:]+"
 
 
+class _NoSession(SessionInterface):
+    """This API has no sessions; Flask makes an object for one at each request all the same."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # noqa: ARG002 - Flask's
+        """Return the same empty session to all."""
+        return self._none
+
+
+class _Application(Flask):
+    """Flask without what this API has no use for and each request would pay: see `bench/http.py`."""
+
+    session_interface = _NoSession()
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Match by path and method only: no route depends on the host, and no link is built from it."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+
+
 def create_app(pipeline: Pipeline | None = None) -> Flask:
     """Build the application.
 
@@ -37,7 +60,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         hints = FlushHints(settings)
         atexit.register(hints.close)
         pipeline = connect(settings, hints=hints)
-    app = Flask("writebehind", static_folder=None)
+    app = _Application("writebehind", static_folder=None)
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)

@@ -34,7 +34,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
     routes = Blueprint("documents", __name__)
     most_bytes = pipeline.settings.max_document_bytes
 
-    @routes.get("/v1/<collection:collection>/<path:id>")
+    @routes.get("/v1/<collection:collection>/<id>")
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
         found = pipeline.collection(collection).read(id)
@@ -43,7 +43,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
             return respond(error, _read_headers(found))
         return _found(found)
 
-    @routes.put("/v1/<collection:collection>/<path:id>")
+    @routes.put("/v1/<collection:collection>/<id>")
     def put(collection: str, id: str) -> Response:  # noqa: A002
         """Create or replace a document."""
         target = pipeline.collection(collection)
@@ -64,7 +64,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
         response.headers["Location"] = f"/v1/{collection}/{quote(written.id)}"
         return response
 
-    @routes.patch("/v1/<collection:collection>/<path:id>")
+    @routes.patch("/v1/<collection:collection>/<id>")
     def patch(collection: str, id: str) -> Response:  # noqa: A002
         """Change a document."""
         target = pipeline.collection(collection)
@@ -77,7 +77,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
             change = changes.json_patch(patch, most_bytes=most_bytes)
         return _written(target.patch(id, change, if_match=etags, durability=asked), asked, target.settings)
 
-    @routes.delete("/v1/<collection:collection>/<path:id>")
+    @routes.delete("/v1/<collection:collection>/<id>")
     def delete(collection: str, id: str) -> Response:  # noqa: A002
         """Delete a document."""
         target = pipeline.collection(collection)
@@ -87,7 +87,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
             return _written(written, asked, target.settings)
         return Response(status=204)
 
-    @routes.post("/v1/<collection:collection>/<path:id>:increment")
+    @routes.post("/v1/<collection:collection>/<id>:increment")
     def increment(collection: str, id: str) -> Response:  # noqa: A002
         """Add to numbers of a document."""
         target = pipeline.collection(collection)

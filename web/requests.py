@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask import Request, request
+from flask import request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from writebehind import ANY, Durability
@@ -36,13 +36,15 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
         raise UnsupportedMediaType(f"{request.mimetype or 'no Content-Type'!r}: send {accepted}")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
-    if (request.content_length or 0) > most_bytes:
+    length = environ.get("CONTENT_LENGTH", "")
+    if not length.isdecimal():
+        return _streamed(most_bytes)
+    if int(length) > most_bytes:
         raise RequestEntityTooLarge(_too_large(most_bytes))
-    request.max_content_length = most_bytes  # for a body that does not tell its length
-    try:
-        return request.get_data(cache=False)
-    except RequestEntityTooLarge as error:
-        raise RequestEntityTooLarge(_too_large(most_bytes)) from error
+    data: bytes = environ["wsgi.input"].read(int(length))
+    if len(data) < int(length):
+        raise BadRequest("the body ended before its Content-Length")
+    return data
 
 
 def durability() -> Durability | None:
@@ -71,7 +73,7 @@ def if_match() -> Sequence[str]:
     """
     if "HTTP_IF_NONE_MATCH" in request.environ:
         raise BadRequest("If-None-Match: only PUT takes it, as `*` and without If-Match")
-    return _if_match(request)
+    return _if_match()
 
 
 def put_condition() -> tuple[Sequence[str], bool]:
@@ -80,7 +82,10 @@ def put_condition() -> tuple[Sequence[str], bool]:
     Raises:
         BadRequest: as `if_match`.
     """
-    if request.environ.get("HTTP_IF_NONE_MATCH", "").strip() == "*" and "HTTP_IF_MATCH" not in request.environ:
+    environ = request.environ
+    if "HTTP_IF_NONE_MATCH" not in environ:
+        return (_if_match(), False) if "HTTP_IF_MATCH" in environ else ((), False)
+    if environ["HTTP_IF_NONE_MATCH"].strip() == "*" and "HTTP_IF_MATCH" not in environ:
         return (), True
     return if_match(), False
 
@@ -95,7 +100,7 @@ def refuse_conditions() -> None:
         raise BadRequest("this request takes neither If-Match nor If-None-Match")
 
 
-def _if_match(request: Request) -> Sequence[str]:
+def _if_match() -> Sequence[str]:
     if "HTTP_IF_MATCH" not in request.environ:
         return ()
     given = request.if_match
@@ -105,6 +110,15 @@ def _if_match(request: Request) -> Sequence[str]:
     if not etags:
         raise BadRequest('If-Match: give strong ETags such as "0a1b…", as answers to GET and PUT have them')
     return etags
+
+
+def _streamed(most_bytes: int) -> bytes:
+    """A body that does not tell its length."""
+    request.max_content_length = most_bytes
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise RequestEntityTooLarge(_too_large(most_bytes)) from error
 
 
 def _too_large(most_bytes: int) -> str:

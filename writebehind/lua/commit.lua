@@ -41,8 +41,12 @@ if redis.call('ZADD', pending, 'LT', math.floor(now / 1000) + tonumber(ARGV[5]),
   redis.call('HDEL', dead, member)  -- a new version has a new chance; what is pending is not dead
 end
 
-local version = string.format('%.0f', math.max(now, tonumber(redis.call('GET', clock) or '0') + 1))
-redis.call('SET', clock, version)
+local version = string.format('%.0f', now)
+local last = redis.call('SET', clock, version, 'GET')
+if last and tonumber(last) >= now then
+  version = string.format('%.0f', last + 1)
+  redis.call('SET', clock, version)
+end
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 if previous == '' then
   redis.call('DEL', load)  -- whatever is being loaded is older than this write; only a missing entry is loaded
