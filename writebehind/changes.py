@@ -6,7 +6,8 @@ type: an int64 stays one, and an ObjectId is one value, not an object to merge i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from decimal import Decimal, localcontext
 from typing import Any
@@ -17,12 +18,16 @@ import jsonpointer
 from bson import Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
+from writebehind import codec
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
 Document = dict[str, Any]
 Change = Callable[[Document], Document]
 
 MOST_OPERATIONS = 1000
+#: What jsonpatch has to say may quote the whole document.
+_SHOWN_CHARACTERS = 200
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _INT32 = range(-(1 << 31), 1 << 31)
 _INT64 = range(-(1 << 63), 1 << 63)
 
@@ -53,8 +58,9 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
         jsonpointer.JsonPointerException,
         TypeError,
         AttributeError,
+        RecursionError,
     ) as error:
-        raise InvalidPatchError(f"malformed JSON Patch: {error}") from error
+        raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
 
     def change(document: Document) -> Document:
         size = 0
@@ -66,7 +72,9 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
                         raise InvalidPatchError("the copy operations make the document too large")
                 document = patch.apply(document, in_place=True)
             except jsonpatch.JsonPatchTestFailed as error:
-                raise PatchConflictError(f"a test operation failed: {error}") from error
+                raise PatchConflictError(f"a test operation failed: {_shown(error)}") from error
+            except jsonpatch.InvalidJsonPatch as error:  # some of it shows only now
+                raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
             except (
                 jsonpatch.JsonPatchException,
                 jsonpointer.JsonPointerException,
@@ -75,8 +83,9 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
                 IndexError,
                 ValueError,
                 AttributeError,
+                RecursionError,
             ) as error:
-                raise PatchConflictError(f"the patch does not fit the document: {error}") from error
+                raise PatchConflictError(f"the patch does not fit the document: {_shown(error)}") from error
         if not isinstance(document, dict):
             raise PatchConflictError("the patch leaves something that is not a document")
         return document
@@ -97,7 +106,10 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
     for path, delta in deltas.items():
         if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
             raise InvalidPatchError(f"the increment of {path!r} is not a number")
-        if not all(path.split(".")) or path.startswith("$") or path.split(".")[0] in {"_id", "_v"}:
+        if isinstance(delta, int) and delta not in _INT64:
+            raise InvalidPatchError(f"the increment of {path!r} does not fit 64 bits")
+        names = path.split(".")
+        if not all(names) or any(name.startswith("$") for name in names) or names[0] in {"_id", "_v"}:
             raise InvalidPatchError(f"{path!r} is not a field that can be incremented")
 
     def change(document: Document) -> dict[str, Any]:
@@ -111,7 +123,7 @@ def _add_at(document: Document, path: Sequence[str], delta: Any) -> Any:
     for at, name in enumerate(path):
         key: Any = name
         if isinstance(holder, list):
-            if not name.isdecimal() or int(name) >= len(holder):
+            if not _INDEX.fullmatch(name) or int(name) >= len(holder):
                 raise PatchConflictError(f"{'.'.join(path[: at + 1])}: no such place in the array")
             key = int(name)
         elif not isinstance(holder, dict):
@@ -131,12 +143,16 @@ def _add(old: Any, delta: Any, path: str) -> Any:
     if isinstance(old, Decimal128) or isinstance(delta, Decimal128):
         with localcontext(create_decimal128_context()) as context:
             return Decimal128(context.add(_decimal(old), _decimal(delta)))
+    if isinstance(old, float) or isinstance(delta, float):
+        return old + delta
     total = old + delta
-    if isinstance(total, float):
-        return total
     if total not in _INT64:
         raise InvalidDocumentError(f"{path} would not fit 64 bits")
-    return Int64(total) if isinstance(old, Int64) or isinstance(delta, Int64) or total not in _INT32 else total
+    return total if all(_is_int32(number) for number in (old, delta, total)) else Int64(total)
+
+
+def _is_int32(number: int) -> bool:
+    return not isinstance(number, Int64) and number in _INT32
 
 
 def _decimal(number: Any) -> Decimal:
@@ -146,9 +162,9 @@ def _decimal(number: Any) -> Decimal:
 
 
 def _weight(value: Any) -> int:
-    """Roughly how many bytes a value takes in BSON; never less than one for each value in it."""
-    if isinstance(value, Mapping):
-        return 5 + sum(len(key) + 2 + _weight(inner) for key, inner in value.items())
-    if isinstance(value, list):
-        return 5 + sum(3 + _weight(inner) for inner in value)
-    return len(value) + 1 if isinstance(value, str | bytes) else 8
+    """How many bytes a value takes in BSON, roughly."""
+    return len(codec.encode({"": value}))
+
+
+def _shown(error: Exception) -> str:
+    return str(error)[:_SHOWN_CHARACTERS]

@@ -13,6 +13,7 @@ import click
 
 from writebehind import __version__
 from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.reference import settings_reference
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,6 +63,46 @@ def up(as_json: bool, **options: Any) -> None:
             click.echo(json.dumps(about) if as_json else announcement(about))
 
     up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
+
+
+@cli.command()
+@click.option("--documents", type=click.IntRange(50, 30_000), default=5_000, show_default=True, help="How many.")
+@click.option(
+    "--clients", type=click.IntRange(1, 64), default=8, show_default=True, help="Threads that write at once."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same data.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the API.  [default: any free one]")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run in this directory, empty or new, and leave it there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON; all else goes to stderr.")
+def demo(as_json: bool, **options: Any) -> None:
+    """Send real data through the whole system and compare MongoDB with what was acknowledged.
+
+    The servers are its own, in a scratch directory, whatever REDIS_URL and MONGODB_URL say. The exit status is 0
+    only if every document is as acknowledged, and nothing is pending or dead.
+    """
+    from writebehind import demo as demonstration  # noqa: PLC0415 - other commands do not need it, nor its packages
+
+    console = sys.stderr if as_json else sys.stdout
+    try:
+        result = demonstration.demo(demonstration.Options(console=console, **options))
+    except demonstration.InterruptedDemoError as error:
+        click.echo(f"writebehind: {error}", err=True)
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps(result.as_dict()))
+    else:
+        demonstration.show(result, console)
+    sys.exit(0 if result.good else 1)
+
+
+@cli.command()
+def settings() -> None:
+    """Print every setting with its default and meaning, as Markdown."""
+    click.echo(settings_reference(), nl=False)
 
 
 def announcement(about: dict[str, Any]) -> str:

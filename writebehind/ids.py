@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from uuid import UUID, uuid4
 
-from bson import Binary, Int64, ObjectId
+from bson import Binary, Code, Int64, ObjectId
 from bson.binary import UuidRepresentation
 
 from writebehind.errors import InvalidIdError
@@ -16,6 +16,7 @@ Id = str | int | ObjectId | UUID
 
 MAX_ID_BYTES = 512
 _HEX24 = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -75,9 +76,9 @@ def read_id(given: object, kind: str, pattern: str) -> Id:
     Raises:
         InvalidIdError: it is not one.
     """
-    if isinstance(given, Binary) and given.subtype == 4:  # noqa: PLR2004 - a UUID as MongoDB stores it
+    if isinstance(given, Binary) and (given.subtype, len(given)) == (4, 16):  # a UUID as MongoDB stores it
         given = given.as_uuid(UuidRepresentation.STANDARD)
-    if isinstance(given, str):
+    if isinstance(given, str) and not isinstance(given, Code):  # which is a `str` to Python, not to BSON
         return _from_text(given, kind, pattern)
     fits = {
         "objectid": isinstance(given, ObjectId),
@@ -115,10 +116,10 @@ def _from_text(text: str, kind: str, pattern: str) -> Id:
         case "objectid" if _HEX24.fullmatch(text):
             return ObjectId(text)
         case "uuid":
-            try:
+            # UUID() also takes signs, underscores and the digits of other scripts.
+            if _UUID.fullmatch(text):
                 return UUID(text)
-            except ValueError as error:
-                raise InvalidIdError(f"{_shown(text)} is not a UUID") from error
+            raise InvalidIdError(f"{_shown(text)} is not a UUID: 8-4-4-4-12 hex digits")
         case "int":
             # Only the canonical form, so that one document has one URL.
             if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text) and _INT64_MIN <= int(text) <= _INT64_MAX:
@@ -128,7 +129,11 @@ def _from_text(text: str, kind: str, pattern: str) -> Id:
 
 
 def _checked(text: str, pattern: str) -> str:
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidIdError(f"{_shown(text)} is not valid Unicode") from error
+    if size > MAX_ID_BYTES:
         raise InvalidIdError(f"the id is longer than {MAX_ID_BYTES} bytes")
     if not _compiled(pattern).fullmatch(text):
         raise InvalidIdError(f"{_shown(text)} does not match the collection's id_pattern {pattern}")

@@ -34,6 +34,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 MEBIBYTE = 1 << 20
 
+#: Settings that hold others.
+_NESTED = {"defaults", "collections"}
+
 
 class CollectionSettings(BaseModel):
     """How one collection is stored."""
@@ -158,7 +161,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        CollectionSettings.model_validate(self.defaults)
+        try:
+            CollectionSettings.model_validate(self.defaults)
+        except ValidationError as error:
+            raise ValueError(_first_of(error, "defaults")) from error
         for name in self.collections:
             if not COLLECTION_NAME.fullmatch(name):
                 raise ValueError(f"collections.{name}: not a usable collection name")
@@ -206,19 +212,26 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        reason = first["msg"].removeprefix("Value error, ")
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigurationError(f"{where}: {reason}{more}") from error
-    except (SettingsError, ValueError) as error:  # ValueError: the TOML does not parse
-        raise ConfigurationError(f"{config_file() or 'environment'}: {error}") from error
+        raise ConfigurationError(_first_of(error)) from error
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}") from error
+    except ValueError as error:  # the TOML does not parse
+        raise ConfigurationError(f"{config_file()}: {error}") from error
+
+
+def _first_of(error: ValidationError, *within: str) -> str:
+    """One line that names the first wrong setting."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in (*within, *first["loc"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {reason}{more}" if where else f"{reason}{more}"
 
 
 def _refuse_unknown_variables() -> None:
     # pydantic-settings ignores what it does not know in the environment, so a typing error would go unseen.
     for variable in os.environ:
         if variable.startswith(ENV_PREFIX) and variable != CONFIG_FILE_VARIABLE:
-            field = variable.removeprefix(ENV_PREFIX).partition("__")[0].lower()
-            if field not in Settings.model_fields:
+            field, nested, _ = variable.removeprefix(ENV_PREFIX).lower().partition("__")
+            if field not in Settings.model_fields or (nested and field not in _NESTED):
                 raise ConfigurationError(f"{variable}: there is no such setting")

@@ -21,7 +21,7 @@ from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from writebehind.entry import ABSENT, Entry, Kind
@@ -72,6 +72,28 @@ _TRANSIENT_CODES = frozenset(
         14031,  # OutOfDiskSpace
     }
 )
+#: Codes of a refused command, not of one document in it, that are about the content of a document in it; from the
+#: same file. All others, such as Unauthorized, are about the command, and it is tried again when somebody mended that.
+_DOCUMENT_CODES = frozenset(
+    {
+        2,  # BadValue
+        9,  # FailedToParse
+        14,  # TypeMismatch
+        15,  # Overflow
+        22,  # InvalidBSON
+        52,  # DollarPrefixedFieldName
+        53,  # InvalidIdField
+        57,  # DottedFieldName
+        10334,  # BSONObjectTooLarge
+        17280,  # KeyTooLong
+        17419,  # resulting document after update is larger than the limit
+        17420,  # document to upsert is larger than the limit
+    }
+)
+# Dates as numbers: a document may hold one that no datetime can.
+_CODEC_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
+)
 
 
 class Result(Enum):
@@ -114,10 +136,7 @@ class Sink:
         self._timeout_s = timeout_ms / 1000
         self._database = client.get_database(
             database,
-            # Dates as numbers: a document may hold one that no datetime can.
-            codec_options=CodecOptions(
-                document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
-            ),
+            codec_options=_CODEC_OPTIONS,
             write_concern=WriteConcern(w="majority", j=True),
         )
 
@@ -202,14 +221,15 @@ class Sink:
         target = self._database[collection]
         errors: dict[int, dict[str, Any]] = {}
         try:
-            with self._deadline():
+            with self._deadline(), _refusals():
                 removed = target.bulk_write([_operation(write) for write in writes], ordered=False).deleted_count
         except _RefusedError as refused:
             errors, removed = refused.errors, refused.removed
-        except BSONError as error:  # found by the driver, which does not say in which document
+        except _BatchRefusedError as error:  # which does not say because of which document
             if len(writes) > 1:
-                return [self._bulk(collection, [write])[0] for write in writes]
-            return [Outcome(writes[0], Result.REFUSED, 0, str(error))]
+                middle = len(writes) // 2
+                return [*self._bulk(collection, writes[:middle]), *self._bulk(collection, writes[middle:])]
+            return [Outcome(writes[0], Result.REFUSED, error.code, str(error))]
 
         doubtful = [write for at, write in enumerate(writes) if at in errors and _is_same_id(errors[at])]
         deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
@@ -256,13 +276,33 @@ class _RefusedError(Exception):
         self.removed = removed
 
 
+class _BatchRefusedError(Exception):
+    """A whole command was refused because of something in one of its documents; `code` is MongoDB's, or 0."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except BSONError as error:  # the driver does not even send it
+        raise _BatchRefusedError(0, str(error)) from error
+    except OperationFailure as error:
+        if error.code not in _DOCUMENT_CODES:
+            raise
+        raise _BatchRefusedError(error.code, str(error)) from error
+
+
 def _operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
     version = Int64(write.entry.version)
     # $not also matches where there is no `_v`, or one of another type: a document from somebody else.
     older = {"_id": write.id.value, "_v": {"$not": {"$gte": version}}}
     if write.entry.kind is Kind.DELETED:
         return DeleteOne(older)
-    document = RawBSONDocument(append_version(write.entry.body, write.entry.version))
+    document = RawBSONDocument(append_version(write.entry.body, write.entry.version), _CODEC_OPTIONS)
     return ReplaceOne(older, document, upsert=True)
 
 

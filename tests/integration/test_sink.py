@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bson
 import pytest
-from bson import Int64
+from bson import DatetimeMS, Int64
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
@@ -141,6 +141,31 @@ def test_a_validator_refuses(sink, users, mongo_client, database_name):
 
     assert [Result.PERSISTED, Result.REFUSED] == [one.result for one in outcomes]
     assert 121 == outcomes[1].code
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_document_that_makes_the_whole_command_fail(sink, users, nested):
+    """A document for which the server refuses the whole command is found and refused; its neighbours are written."""
+    ancient = DatetimeMS(-62_135_596_800_001)  # SecantusDB takes no date before the year 1; MongoDB does
+    bad = write("bad", 5, d={"d": ancient} if nested else ancient)
+    others = [write(f"n{number}", 1) for number in range(10)]
+
+    outcomes = sink.write(COLLECTION, [*others[:7], bad, *others[7:]])
+
+    refused = [one.write.id.text for one in outcomes if one.result is Result.REFUSED]
+    assert {"bad"} >= set(refused)
+    assert {one.id.text for one in others} <= {one["_id"] for one in users.find({}, {"_id": 1})}
+
+
+def test_a_command_that_is_refused_for_other_reasons_is_tried_again(sink, users, monkeypatch):
+    """What is wrong with the command, such as missing rights, is no reason to give up a document."""
+
+    def refuse(*args, **kwargs):
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr("pymongo.synchronous.collection.Collection.bulk_write", refuse)
+    with pytest.raises(MongoUnavailableError, match="not authorized"):
+        sink.write(COLLECTION, [write("ada", 1)])
 
 
 def test_find(sink, users):

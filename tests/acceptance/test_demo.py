@@ -1,0 +1,77 @@
+"""`writebehind demo` as it is run: the whole system, real data, and a comparison that finds what is wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+
+DEMO = (sys.executable, "-m", "writebehind", "demo")
+#: Changes one document in MongoDB after everything is persisted, and before the comparison.
+TAMPER = """
+from bson import Int64
+from writebehind import demo
+from writebehind.cli import main
+
+stored_documents = demo.stored_documents
+
+def tampered(client, database):
+    changed = client[database].cities.update_one({"_v": {"$gt": Int64(0)}}, {"$set": {"name": "Atlantis"}})
+    assert changed.modified_count == 1
+    return stored_documents(client, database)
+
+demo.stored_documents = tampered
+main()
+"""
+
+
+def test_mongodb_has_exactly_what_was_acknowledged():
+    """The demo ends with 0, says what it did in one line of JSON, and leaves nothing pending."""
+    ended = subprocess.run([*DEMO, "--documents", "300", "--json"], capture_output=True, text=True, check=False)
+
+    assert 0 == ended.returncode, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["good"]
+    assert (0, 0, 0) == (result["mismatches"], result["dead_letters"], result["pending"])
+    assert result["documents"] > 290
+    assert result["acknowledged_writes"] > result["mongodb_operations"] >= 300 - 10
+    assert result["reads_checked"] > 0
+    assert "the system is ready" in ended.stderr
+
+
+def test_a_document_changed_behind_its_back_fails_the_demo():
+    """One changed document is one mismatch, which is named, and the exit status is 1."""
+    command = [sys.executable, "-c", TAMPER, "demo", "--documents", "60", "--json"]
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert 1 == ended.returncode, ended.stderr
+    result = json.loads(ended.stdout)
+    assert 1 == result["mismatches"]
+    (mismatch,) = result["first_mismatches"]
+    assert "cities" == mismatch["collection"]
+    assert "Atlantis" in mismatch["found"]
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    """An interrupted demo says so in one line, ends with 130, and every process that it started is gone."""
+    state = tmp_path / "demo" / "up.json"
+    command = [*DEMO, "--documents", "20000", "--keep", str(state.parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "sending: " not in process.stdout.readline():
+            pass
+        children = [psutil.Process(pid) for pid in json.loads(state.read_text())["pids"].values()]
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+
+    assert 130 == process.returncode
+    assert "writebehind: The demo was interrupted; everything it started is stopped.\n" == said
+    wait_until(lambda: not any(child.is_running() for child in children), "the end of all processes")
