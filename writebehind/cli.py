@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from writebehind import __version__
+from writebehind import __version__, connect
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.reference import settings_reference
 
@@ -103,6 +104,15 @@ def demo(as_json: bool, **options: Any) -> None:
 def settings() -> None:
     """Print every setting with its default and meaning, as Markdown."""
     click.echo(settings_reference(), nl=False)
+
+
+@cli.command("worker-alive")
+def worker_alive() -> None:
+    """Succeed if a worker of this host has sent a heartbeat lately: for health checks."""
+    host = socket.gethostname()
+    with connect() as pipeline:
+        if not any(name.endswith(f"@{host}") for name in pipeline.store.workers()):
+            raise WritebehindError(f"no worker on {host} has sent a heartbeat lately")
 
 
 def announcement(about: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from writebehind.settings import ENV_PREFIX, CollectionSettings, Settings
 _INTRODUCTION = """# Settings
 
 Read once, when a process starts: from the environment, then from `writebehind.toml` in the working directory, or
-from the file that `WRITEBEHIND_CONFIG` names. A wrong or unknown setting ends the process with one line that names it.
+from the file that `WRITEBEHIND_CONFIG` names. A wrong or unknown setting ends the process with one line that names
+it.
 `writebehind settings` prints this page.
 
 In the file the names are those below in lower case. What stands under `[defaults]` holds for every collection that

@@ -73,7 +73,7 @@ _TRANSIENT_CODES = frozenset(
     }
 )
 #: Codes of a refused command, not of one document in it, that are about the content of a document in it; from the
-#: same file. All others, such as Unauthorized, are about the command, and it is tried again when somebody mended that.
+#: same file. All others, such as Unauthorized, are about the command: it is tried again until somebody mends that.
 _DOCUMENT_CODES = frozenset(
     {
         2,  # BadValue
