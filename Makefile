@@ -45,6 +45,8 @@ lock: install ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --all-extras --group dev --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --constraint requirements.lock --output-file requirements-prod.lock pyproject.toml
 
 clean: ## remove the virtual environment and the embedded servers' data
 	rm -rf $(VENV) .writebehind

@@ -75,4 +75,6 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
 
     page = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "writebehind"})
     app.register_blueprint(page)
+    # The page stands under `/docs/`; a redirect there would need the host that `create_url_adapter` leaves out.
+    app.add_url_rule("/docs", view_func=app.view_functions["swagger_ui.show"])
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -132,4 +133,6 @@ def _result(item: Any, operation: Any, result: Written | WritebehindError) -> di
         }
         return done | {"etag": result.etag} if result.etag else done
     given = item.get("id") if isinstance(item, dict) else None
+    # As it was sent: orjson would stumble over integers that it cannot hold.
+    given = given if isinstance(given, str) else orjson.Fragment(json.dumps(given))
     return {"id": given, "status": problem_of(result).status, "error": item_problem(result)}

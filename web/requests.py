@@ -15,6 +15,8 @@ BULK_TYPES = (*JSON_TYPES, "application/x-ndjson", "application/ndjson", "applic
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
+#: More digits in a Content-Length are nothing that a body can have.
+_MOST_DIGITS = 18
 _DURABILITIES = {level.value: level for level in Durability}
 
 
@@ -37,7 +39,7 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
     length = environ.get("CONTENT_LENGTH", "")
-    if not length.isdecimal():
+    if not length.isdecimal() or len(length) > _MOST_DIGITS:
         return _streamed(most_bytes)
     if int(length) > most_bytes:
         raise RequestEntityTooLarge(_too_large(most_bytes))

@@ -61,6 +61,10 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
         RecursionError,
     ) as error:
         raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
+    for operation in operations:
+        name = operation["path"].rpartition("/")[2]
+        if name.startswith("$") and operation["op"] in {"add", "copy", "move"}:
+            raise InvalidDocumentError(f"{_shown(name)!r} is a reserved field name: choose another")
 
     def change(document: Document) -> Document:
         size = 0
@@ -166,5 +170,5 @@ def _weight(value: Any) -> int:
     return len(codec.encode({"": value}))
 
 
-def _shown(error: Exception) -> str:
-    return str(error)[:_SHOWN_CHARACTERS]
+def _shown(text: object) -> str:
+    return str(text)[:_SHOWN_CHARACTERS]
