@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from math import isfinite, isinf, isnan
+from math import isfinite, isnan
 from typing import Any, Final
 
 import bson
@@ -20,16 +20,14 @@ import orjson
 from bson import json_util
 from bson.binary import Binary, UuidRepresentation
 from bson.code import Code
-from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
 from bson.errors import BSONError
 from bson.int64 import Int64
 from bson.objectid import ObjectId
-from bson.regex import Regex
 
 from writebehind.errors import InvalidDocumentError, MalformedDocumentError
+from writebehind.wrappers import DECODING, JSON_OPTIONS, native_value
 
 #: Levels of objects and arrays in a document, the document itself being the first. It is MongoDB's limit.
 MAX_DEPTH: Final = 100
@@ -37,22 +35,9 @@ MAX_DEPTH: Final = 100
 # What a wrapper, or the envelope of a bulk request, adds to the depth of the JSON but not of the document.
 _MAX_JSON_DEPTH: Final = MAX_DEPTH + 10
 
-# Dates are datetimes wherever Python has one, and every other date of BSON survives. A UUID stays a `Binary`,
-# as one of any length may stand in MongoDB.
-_DECODING: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
-    document_class=dict,
-    tz_aware=True,
-    uuid_representation=UuidRepresentation.UNSPECIFIED,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
-_ENCODING: Final = _DECODING.with_options(uuid_representation=UuidRepresentation.STANDARD)
+_ENCODING: Final = DECODING.with_options(uuid_representation=UuidRepresentation.STANDARD)
 # What becomes text at once needs no time zones; without them dates decode several times as fast.
-_DECODING_FOR_JSON: Final = _DECODING.with_options(tz_aware=False, tzinfo=None)
-_JSON_OPTIONS: Final = json_util.JSONOptions(
-    tz_aware=True,
-    uuid_representation=UuidRepresentation.UNSPECIFIED,
-    datetime_conversion=DatetimeConversion.DATETIME_MS,
-)
+_DECODING_FOR_JSON: Final = DECODING.with_options(tz_aware=False, tzinfo=None)
 # Code is a `str` and Int64 an `int`; neither may pass as one.
 _ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -71,13 +56,6 @@ _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 #: What an integer that orjson may turn into a float looks like when each digit is a zero.
 _LONG_INTEGER: Final = b"0" * 19
 
-# What the texts in wrappers must look like.
-_ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
-_OBJECT_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
-_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,19}")
-_SUBTYPE: Final = re.compile(r"[0-9a-fA-F]{1,2}")
-_REGEX_OPTIONS: Final = re.compile(r"[ilmsux]*")
-_COMMON_DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z", re.ASCII)
 _FIRST_COMMON_YEAR: Final = 1970
 
 # The end of a name and a double that is infinite or not a number; also some other things.
@@ -179,7 +157,7 @@ def _convert(value: Any) -> Any:
 
 def _unwrap(document: dict[str, Any], name: str) -> Any:
     try:
-        value = _native(document, name)
+        value = native_value(document, name)
     except _BSON_ERRORS as error:
         reason = _shown(str(error))
         raise MalformedDocumentError(f"{_shown(document)} is not valid Extended JSON: {reason}") from error
@@ -188,103 +166,6 @@ def _unwrap(document: dict[str, Any], name: str) -> Any:
             f"The field name {_shown(name)} begins with `$`, and no type looks like {_shown(document)}"
         )
     return value
-
-
-def _native(document: dict[str, Any], name: str) -> Any:
-    """Return the value that a wrapper stands for, or the document itself where it is none."""
-    if len(document) == 1:
-        reader = _READERS.get(name)
-        return reader(document[name]) if reader else json_util.object_hook(document, _JSON_OPTIONS)
-    match document:
-        case {"$ref": _}:
-            return _dbref(document)
-        case {"$code": _, "$scope": _, **others} if not others:
-            return json_util.object_hook(document, _JSON_OPTIONS)
-        case {"$regex": pattern, "$options": options, **others} if not others:
-            return _regex({"pattern": pattern, "options": options})
-        case {"$binary": text, "$type": kind, **others} if not others:
-            # mongoexport wrote subtypes beyond 0x7f as negative numbers: ffffff80.
-            kind = f"{kind:02x}" if type(kind) is int else kind.removeprefix("ffffff")
-            return _binary({"base64": text, "subType": kind})
-    return document
-
-
-# Wrappers that `json_util` reads too generously ---------------------------------------------------------
-
-
-def _text(value: Any, form: re.Pattern[str] = _ANY_TEXT) -> str:
-    if type(value) is not str or not form.fullmatch(value):
-        raise ValueError("this is not the text that the type needs")
-    return value
-
-
-def _integer(value: Any, bits: int) -> int:
-    number = int(_text(value, _INTEGER))
-    if not -(1 << bits - 1) <= number < 1 << bits - 1:
-        raise ValueError(f"that does not fit {bits} bits")
-    return number
-
-
-def _double(value: Any) -> float:
-    number = float(_text(value))
-    if isinf(number) and "inf" not in value.lower():
-        raise ValueError("that is beyond what a double can hold")
-    return number
-
-
-def _date(value: Any) -> datetime | DatetimeMS:
-    if type(value) is str and _COMMON_DATE.fullmatch(value):
-        return datetime.fromisoformat(value)
-    if type(value) not in (str, int, Int64):
-        raise TypeError("a date is ISO 8601 text or an integer")
-    # By way of whole milliseconds, as BSON has no microseconds and Python not every year.
-    date: DatetimeMS = json_util.object_hook({"$date": value}, _JSON_OPTIONS)
-    return date.as_datetime(_DECODING)
-
-
-def _binary(value: Any) -> bytes:
-    base64, subtype = _two(value, "base64", "subType")
-    data, kind = b64decode(_text(base64), validate=True), int(_text(subtype, _SUBTYPE), 16)
-    return Binary(data, kind) if kind else data
-
-
-def _regex(value: Any) -> Regex[str]:
-    pattern, options = _two(value, "pattern", "options")
-    return Regex(_text(pattern), _text(options, _REGEX_OPTIONS))
-
-
-def _two(value: Any, first: str, second: str) -> tuple[Any, Any]:
-    if type(value) is not dict or value.keys() != {first, second}:
-        raise TypeError(f"an object of {first} and {second} is needed")
-    return value[first], value[second]
-
-
-def _undefined(value: Any) -> None:
-    if value is not True:
-        raise TypeError("the value must be true")
-
-
-def _dbref(document: dict[str, Any]) -> Any:
-    others = dict(document)
-    collection, identifier, database = (others.pop(name, None) for name in ("$ref", "$id", "$db"))
-    named = type(collection) is str and "$id" in document and (type(database) is str or "$db" not in document)
-    if not named or any(name[:1] == "$" for name in others):
-        return document
-    return DBRef(collection, identifier, database, others)
-
-
-_READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    # ObjectId(None) would be a new one.
-    "$oid": lambda value: ObjectId(_text(value, _OBJECT_ID)),
-    "$date": _date,
-    "$numberInt": lambda value: _integer(value, 32),
-    "$numberLong": lambda value: Int64(_integer(value, 64)),
-    "$numberDouble": _double,
-    "$binary": _binary,
-    "$regularExpression": _regex,
-    "$symbol": _text,
-    "$undefined": _undefined,
-}
 
 
 # Native values and BSON -----------------------------------------------------------------------------------
@@ -318,7 +199,7 @@ def decode(body: bytes) -> dict[str, Any]:
         A document. Dates are aware datetimes in UTC, or `DatetimeMS` outside the years 1 to 9999; UUIDs are
         `Binary`; all other types are those of `bson`.
     """
-    return bson.decode(body, _DECODING)
+    return bson.decode(body, DECODING)
 
 
 def _encode(document: dict[str, Any], most_levels: int) -> bytes:
@@ -373,12 +254,12 @@ def dumps(value: Any) -> bytes:
 def _write(value: Any) -> Any:
     """Return the wrapper of a value that orjson does not know."""
     writer = _WRITERS.get(type(value))
-    return writer(value) if writer else json_util.default(value, _JSON_OPTIONS)
+    return writer(value) if writer else json_util.default(value, JSON_OPTIONS)
 
 
 def _write_date(value: datetime) -> Any:
     if value.year < _FIRST_COMMON_YEAR:
-        return json_util.default(value, _JSON_OPTIONS)
+        return json_util.default(value, JSON_OPTIONS)
     return {"$date": value.isoformat(timespec="milliseconds" if value.microsecond else "seconds") + "Z"}
 
 
