@@ -18,6 +18,8 @@ from writebehind.keys import partition_keys
 ABSENT = "*"
 #: How long a flush task may queue before another is enqueued in its place, ms.
 HINT_LIFE_MS = 10_000
+#: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
+HINT_SLACK_MS = 1_000
 #: TTLs are shortened by up to this part, so that entries filled together do not expire together.
 TTL_JITTER = 0.1
 #: A worker whose last heartbeat is older than this does not count as alive, ms.
@@ -48,18 +50,13 @@ class Commit:
         status: only `OK` means that the write is acknowledged.
         version: the version issued, microseconds; 0 unless `OK`.
         previous: kind letter of the entry before, '' when there was none.
-        enqueue: whether the caller must enqueue a flush task, with `ticket`.
+        ticket: of the flush task that the caller must enqueue, '' when one is on its way.
     """
 
     status: CommitStatus
     version: int
     previous: str
-    enqueue: bool
-
-    @property
-    def ticket(self) -> str:
-        """The ticket for the flush task."""
-        return str(self.version)
+    ticket: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +163,15 @@ class Store:
         of = partition_keys(self.partition_of(member))
         return (
             (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member)),
-            (member, request.payload, request.condition, self._max_pending, delay_ms, delay_ms + HINT_LIFE_MS),
+            (
+                member,
+                request.payload,
+                request.condition,
+                self._max_pending,
+                delay_ms,
+                delay_ms + HINT_LIFE_MS,
+                HINT_SLACK_MS,
+            ),
         )
 
     # Flushing ---------------------------------------------------------------------------------------
@@ -376,8 +381,8 @@ class Store:
 
 
 def _commit_answer(answer: list[bytes]) -> Commit:
-    status, version, previous, enqueue = answer
-    return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), enqueue == b"1")
+    status, version, previous, ticket = answer
+    return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode())
 
 
 def jittered(ttl_ms: int) -> int:

@@ -149,7 +149,7 @@ class Writer:
             if commit.status is CommitStatus.FAILED:
                 raise PreconditionFailedError
             if commit.status is not CommitStatus.UNKNOWN:
-                return self._written(document_id, entry, commit)
+                return self._written(document_id, entry, commit, durability)
             if time.monotonic() > deadline:
                 raise ConflictError
             self._parts.reader.get(document_id, self._settings)
@@ -171,7 +171,7 @@ class Writer:
                 entry = step(current)
                 commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
                 if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
-                    return self._written(document_id, entry, commit, created=not current.exists)
+                    return self._written(document_id, entry, commit, durability, created=not current.exists)
                 if time.monotonic() > deadline:
                     raise ConflictError
                 if commit.status is CommitStatus.FAILED:  # another process is at it: step aside
@@ -189,7 +189,7 @@ class Writer:
         results: list[Written | PartitionFullError] = []
         for (document_id, entry), commit in zip(writes, commits, strict=True):
             try:
-                results.append(self._written(document_id, entry, commit))
+                results.append(self._written(document_id, entry, commit, durability))
             except PartitionFullError as error:
                 results.append(error)
         return results
@@ -230,15 +230,25 @@ class Writer:
     def _request(
         self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str = ""
     ) -> CommitRequest:
-        delay_ms = 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms
-        return CommitRequest(document_id.member, entry.payload, delay_ms, condition)
+        return CommitRequest(document_id.member, entry.payload, self._delay_ms(durability), condition)
 
-    def _written(self, document_id: DocumentId, entry: Entry, commit: Commit, *, created: bool = False) -> Written:
+    def _delay_ms(self, durability: Durability | None) -> int:
+        return 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms
+
+    def _written(
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        commit: Commit,
+        durability: Durability | None,
+        *,
+        created: bool = False,
+    ) -> Written:
         if commit.status is CommitStatus.FULL:
             raise PartitionFullError
-        if commit.enqueue:
+        if commit.ticket:
             partition = self._parts.store.partition_of(document_id.member)
-            self._parts.hints(Hint(partition, commit.ticket, self._settings.flush_delay_ms))
+            self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
         # A missing entry says nothing: MongoDB may have the document.
         created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
         return Written(document_id.text, commit.version, entry.etag, Durability.BUFFERED, created)

@@ -145,7 +145,7 @@ def test_a_validator_refuses(sink, users, mongo_client, database_name):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_document_that_makes_the_whole_command_fail(sink, users, nested):
-    """A document for which the server refuses the whole command is found and refused; its neighbours are written."""
+    """A document because of which the server refuses the whole command costs its neighbours nothing."""
     ancient = DatetimeMS(-62_135_596_800_001)  # SecantusDB takes no date before the year 1; MongoDB does
     bad = write("bad", 5, d={"d": ancient} if nested else ancient)
     others = [write(f"n{number}", 1) for number in range(10)]

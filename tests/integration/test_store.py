@@ -72,7 +72,7 @@ def test_a_commit_is_what_readers_see(store):
     done = commit(store, member, entry)
 
     found, ttl = store.get(member)
-    assert (CommitStatus.OK, "", True) == (done.status, done.previous, done.enqueue)
+    assert (CommitStatus.OK, "", True) == (done.status, done.previous, bool(done.ticket))
     assert (done.version, entry.etag, entry.body, -1) == (found.version, found.etag, found.body, ttl)
 
 
@@ -173,9 +173,22 @@ def test_one_flush_task_per_window(store):
     """Only the first write of a window asks for a flush task."""
     first, second = members(store, 2)
 
-    asked = [commit(store, member).enqueue for member in (first, second, first)]
+    asked = [bool(commit(store, member).ticket) for member in (first, second, first)]
 
     assert [True, False, False] == asked
+
+
+def test_an_urgent_write_does_not_wait_for_a_late_task(store):
+    """A flush task that was asked for by less urgent writes is replaced by one that comes in time."""
+    slow, soon, urgent = members(store, 3)
+    late = commit(store, slow, delay_ms=60_000).ticket
+    assert not commit(store, soon, delay_ms=59_500).ticket  # soon enough
+
+    in_time = commit(store, urgent).ticket
+
+    assert in_time
+    assert claim(store, ticket=late) is None
+    assert claim(store, ticket=in_time) == [urgent]
 
 
 def test_many_commits_in_one_go(store):
@@ -297,7 +310,7 @@ def test_release_asks_for_another_task_while_members_are_pending(store):
     first, second = members(store, 2)
     version = commit(store, first).version
     claim(store)
-    assert not commit(store, second, delay_ms=40_000).enqueue  # the flusher that works will see it
+    assert not commit(store, second, delay_ms=40_000).ticket  # the flusher that works will see it
     settle(store, first, version)
 
     hint = store.release(0, "t")
@@ -316,7 +329,7 @@ def test_release_of_an_empty_partition(store):
 
     assert store.release(0, "t") is None
 
-    assert commit(store, member).enqueue
+    assert commit(store, member).ticket
 
 
 def test_release_waits_at_least_as_long_as_asked(store):

@@ -7,6 +7,7 @@
 --       {'claimed', member, …}
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 local token, life, ticket = ARGV[1], ARGV[2], ARGV[4]
+local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is there
 
 local owner = redis.call('GET', lease)
 if owner and owner ~= token then
@@ -14,12 +15,12 @@ if owner and owner ~= token then
 end
 -- One chain of tasks per partition: a redelivered or overtaken one ends here, else each would retry for ever.
 local wanted = redis.call('GET', scheduled)
-if ticket ~= '' and wanted and wanted ~= ticket and wanted ~= token then
+if ticket ~= '' and wanted and wanted ~= ticket and wanted ~= at_work then
   return {'busy'}
 end
 redis.call('SET', lease, token, 'PX', life)
 -- While this flusher works, writes need not enqueue another: `release` looks at `pending` again before it lets go.
-redis.call('SET', scheduled, token, 'PX', life)
+redis.call('SET', scheduled, at_work, 'PX', life)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

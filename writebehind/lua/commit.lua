@@ -7,10 +7,11 @@
 --       4 cap: how many members may be pending in this partition
 --       5 delay until this write may be flushed, ms
 --       6 life of `scheduled`, ms
--- Returns {'ok', version, previous kind or '', '1' if the caller must enqueue a flush task, its ticket the version}
---       {'failed', '', previous kind, '0'}   the condition does not hold
---       {'unknown', '', '', '0'}             there is no entry to hold the condition against: load it first
---       {'full', '', previous kind, '0'}     the partition is full and this member is not pending yet
+--       7 how much later than this write is due the flush task on its way may run, ms
+-- Returns {'ok', version, previous kind or '', ticket of the flush task that the caller must enqueue, or ''}
+--       {'failed', '', previous kind, ''}   the condition does not hold
+--       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
+--       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 
@@ -20,11 +21,11 @@ local previous = string.sub(header, 17, 17)
 
 if condition ~= '' then
   if previous == '' then
-    return {'unknown', '', '', '0'}
+    return {'unknown', '', '', ''}
   elseif condition == '*' then
-    if previous == 'D' then return {'failed', '', previous, '0'} end
+    if previous == 'D' then return {'failed', '', previous, ''} end
   elseif previous ~= 'D' or string.sub(header, 18, 49) ~= condition then
-    return {'failed', '', previous, '0'}
+    return {'failed', '', previous, ''}
   end
 end
 
@@ -32,11 +33,12 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
+local due = math.floor(now / 1000) + tonumber(ARGV[5])
 -- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
-if redis.call('ZADD', pending, 'LT', math.floor(now / 1000) + tonumber(ARGV[5]), member) == 1 then
+if redis.call('ZADD', pending, 'LT', due, member) == 1 then
   if redis.call('ZCARD', pending) > tonumber(ARGV[4]) then
     redis.call('ZREM', pending, member)
-    return {'full', '', previous, '0'}
+    return {'full', '', previous, ''}
   end
   redis.call('HDEL', dead, member)  -- a new version has a new chance; what is pending is not dead
 end
@@ -52,5 +54,11 @@ if previous == '' then
   redis.call('DEL', load)  -- whatever is being loaded is older than this write; only a missing entry is loaded
 end
 
-local enqueue = redis.call('SET', scheduled, version, 'NX', 'PX', ARGV[6])
-return {'ok', version, previous, enqueue and '1' or '0'}
+-- A ticket begins with the time at which its task runs. A task for less urgent writes would come too late.
+local wanted = redis.call('GET', scheduled)
+if wanted and tonumber(string.match(wanted, '^%d+')) <= due + tonumber(ARGV[7]) then
+  return {'ok', version, previous, ''}
+end
+local ticket = string.format('%.0f', due) .. ':' .. version
+redis.call('SET', scheduled, ticket, 'PX', ARGV[6])
+return {'ok', version, previous, ticket}

@@ -21,6 +21,6 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local delay = math.max(tonumber(head[2]) - now, tonumber(ARGV[2]))
-local ticket = 'r' .. time[1] .. '.' .. time[2]
+local ticket = string.format('%.0f', now + delay) .. ':' .. time[1] .. '.' .. time[2]
 redis.call('SET', scheduled, ticket, 'PX', delay + tonumber(ARGV[3]))
 return {delay, ticket}

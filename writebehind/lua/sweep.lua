@@ -17,6 +17,6 @@ local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
 if tonumber(head[2]) + tonumber(ARGV[1]) > now then
   return {count, ''}
 end
-local ticket = 's' .. time[1] .. '.' .. time[2]
+local ticket = string.format('%.0f', now) .. ':' .. time[1] .. '.' .. time[2]
 redis.call('SET', scheduled, ticket, 'PX', ARGV[2])
 return {count, ticket}
