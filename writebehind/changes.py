@@ -27,9 +27,18 @@ Change = Callable[[Document], Document]
 MOST_OPERATIONS = 1000
 #: What jsonpatch has to say may quote the whole document.
 _SHOWN_CHARACTERS = 200
+#: What jsonpatch raises for patches that are malformed or do not fit.
+_MISFITS = (
+    jsonpatch.JsonPatchException,
+    jsonpointer.JsonPointerException,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
-_INT32 = range(-(1 << 31), 1 << 31)
-_INT64 = range(-(1 << 63), 1 << 63)
+_INT32, _INT64 = 32, 64
 
 
 def merge_patch(patch: object) -> Change:
@@ -48,18 +57,13 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
 
     Raises:
         InvalidPatchError: the patch is malformed.
+        InvalidDocumentError: it would make a field whose name begins with `$`.
     """
     if not isinstance(operations, list) or len(operations) > MOST_OPERATIONS:
         raise InvalidPatchError(f"a JSON Patch must be an array of at most {MOST_OPERATIONS} operations")
     try:
         patches = [jsonpatch.JsonPatch([operation]) for operation in operations]
-    except (
-        jsonpatch.JsonPatchException,
-        jsonpointer.JsonPointerException,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except _MISFITS as error:
         raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
     for operation in operations:
         name = operation["path"].rpartition("/")[2]
@@ -67,34 +71,39 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
             raise InvalidDocumentError(f"{_shown(name)!r} is a reserved field name: choose another")
 
     def change(document: Document) -> Document:
-        size = 0
+        copied = 0
         for operation, patch in zip(operations, patches, strict=True):
-            try:
-                if operation["op"] == "copy":  # each may double the document: count before it is too late
-                    size += _weight(jsonpointer.resolve_pointer(document, operation["from"]))
-                    if size > most_bytes:
-                        raise InvalidPatchError("the copy operations make the document too large")
-                document = patch.apply(document, in_place=True)
-            except jsonpatch.JsonPatchTestFailed as error:
-                raise PatchConflictError(f"a test operation failed: {_shown(error)}") from error
-            except jsonpatch.InvalidJsonPatch as error:  # some of it shows only now
-                raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
-            except (
-                jsonpatch.JsonPatchException,
-                jsonpointer.JsonPointerException,
-                TypeError,
-                KeyError,
-                IndexError,
-                ValueError,
-                AttributeError,
-                RecursionError,
-            ) as error:
-                raise PatchConflictError(f"the patch does not fit the document: {_shown(error)}") from error
+            copied += _copied_bytes(document, operation)
+            if copied > most_bytes:  # each may double the document: stop before it is too late
+                raise InvalidPatchError("the copy operations make the document too large")
+            document = _apply(patch, document)
         if not isinstance(document, dict):
             raise PatchConflictError("the patch leaves something that is not a document")
         return document
 
     return change
+
+
+def _copied_bytes(document: Document, operation: dict[str, Any]) -> int:
+    """How many bytes a `copy` adds to a document, roughly; 0 for other operations and for one that will fail."""
+    if operation["op"] != "copy":
+        return 0
+    try:
+        return len(codec.encode({"": jsonpointer.resolve_pointer(document, operation["from"])}))
+    except _MISFITS:
+        return 0
+
+
+def _apply(patch: jsonpatch.JsonPatch, document: Document) -> Document:
+    try:
+        changed: Document = patch.apply(document, in_place=True)
+    except jsonpatch.JsonPatchTestFailed as error:
+        raise PatchConflictError(f"a test operation failed: {_shown(error)}") from error
+    except jsonpatch.InvalidJsonPatch as error:  # some of it shows only now
+        raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
+    except _MISFITS as error:
+        raise PatchConflictError(f"the patch does not fit the document: {_shown(error)}") from error
+    return changed
 
 
 def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
@@ -110,7 +119,7 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
     for path, delta in deltas.items():
         if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
             raise InvalidPatchError(f"the increment of {path!r} is not a number")
-        if isinstance(delta, int) and delta not in _INT64:
+        if isinstance(delta, int) and not _fits(delta, _INT64):
             raise InvalidPatchError(f"the increment of {path!r} does not fit 64 bits")
         names = path.split(".")
         if not all(names) or any(name.startswith("$") for name in names) or names[0] in {"_id", "_v"}:
@@ -150,24 +159,23 @@ def _add(old: Any, delta: Any, path: str) -> Any:
     if isinstance(old, float) or isinstance(delta, float):
         return old + delta
     total = old + delta
-    if total not in _INT64:
+    if not _fits(total, _INT64):
         raise InvalidDocumentError(f"{path} would not fit 64 bits")
     return total if all(_is_int32(number) for number in (old, delta, total)) else Int64(total)
 
 
 def _is_int32(number: int) -> bool:
-    return not isinstance(number, Int64) and number in _INT32
+    return not isinstance(number, Int64) and _fits(number, _INT32)
+
+
+def _fits(number: int, bits: int) -> bool:
+    return -(1 << bits - 1) <= number < 1 << bits - 1  # not a range, which counts an Int64 up to find it
 
 
 def _decimal(number: Any) -> Decimal:
     if isinstance(number, Decimal128):
         return number.to_decimal()
     return Decimal(repr(number)) if isinstance(number, float) else Decimal(int(number))
-
-
-def _weight(value: Any) -> int:
-    """How many bytes a value takes in BSON, roughly."""
-    return len(codec.encode({"": value}))
 
 
 def _shown(text: object) -> str:

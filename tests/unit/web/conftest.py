@@ -1,0 +1,152 @@
+"""The application on fakeredis and a MongoDB that is a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+
+import fakeredis
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pymongo import MongoClient
+from werkzeug.test import TestResponse
+
+from web.app import create_app
+from writebehind import Pipeline, codec, load_settings
+from writebehind.connections import Wire
+from writebehind.entry import ABSENT, Entry, Kind
+from writebehind.errors import MongoUnavailableError
+from writebehind.ids import DocumentId
+from writebehind.sink import Outcome, Result, Write
+
+SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
+
+
+class FakeSink:
+    """What `writebehind.sink.Sink` offers, on a dictionary."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.written: list[Write] = []
+        self.down = False
+
+    def write(self, _collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
+        assert within_s > 0
+        self._answer()
+        self.written += writes
+        for one in writes:
+            self.entries[one.id.member] = one.entry if one.entry.kind is Kind.DOCUMENT else ABSENT
+        return [Outcome(one, Result.PERSISTED) for one in writes]
+
+    def delete_older(self, _collection: str, _versions: Mapping[DocumentId, int]) -> int:
+        self._answer()
+        return 0
+
+    def find(self, document_id: DocumentId) -> Entry:
+        self._answer()
+        return self.entries.get(document_id.member, ABSENT)
+
+    def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
+        return [self.find(one) for one in ids]
+
+    def ping(self, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        self._answer()
+
+    def has(self, collection: str, name: str, document: dict) -> None:
+        """Let MongoDB have a document that the pipeline never wrote."""
+        one = DocumentId.of(collection, name)
+        self.entries[one.member] = Entry.loaded(codec.encode({"_id": one.value} | document), 0)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise MongoUnavailableError("MongoDB does not answer: it is down on purpose")
+
+
+class Installation:
+    """An application, with what stands behind it."""
+
+    def __init__(self, schema_file: str) -> None:
+        self.sink = FakeSink()
+        self.client: MongoClient = MongoClient(connect=False)
+        server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
+        self.wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+        settings = load_settings(
+            partitions=4,
+            max_bulk_items=100,
+            persist_timeout_ms=500,
+            collections={
+                "users": {},
+                "events": {"id": "auto"},
+                "orders": {"id": "objectid"},
+                "numbers": {"id": "int"},
+                "keys": {"id": "uuid"},
+                "through": {"write": "through"},
+                "around": {"write": "around"},
+                "named": {"schema_file": schema_file},
+                "free": {"id_pattern": r"[\s\S]+"},
+            },
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("writebehind.pipeline.Sink", lambda *_, **__: self.sink)
+            self.pipeline = Pipeline(settings, wire=self.wire, client=self.client)
+        self.app: Flask = create_app(self.pipeline)
+
+    def clear(self) -> None:
+        """Forget all documents, and let MongoDB answer."""
+        self.wire.call("FLUSHALL")
+        self.sink.__init__()
+
+    def stored(self) -> list[str]:
+        """Every sign of a write: documents and deletions in Redis, what is pending, and writes to MongoDB."""
+        keys = [key.decode() for key in self.wire.call("KEYS", "*")]
+        entries = [key for key in keys if ":entry:" in key and not self._is_absent(key)]
+        others = [key for key in keys if key.endswith((":pending", ":clock", ":scheduled", ":dead", ":deleted"))]
+        return sorted(entries + others) + [one.id.member for one in self.sink.written]
+
+    def _is_absent(self, key: str) -> bool:
+        return Entry.parse(self.wire.call("GET", key)).kind is Kind.ABSENT
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory) -> Iterator[Installation]:
+    schema_file = tmp_path_factory.mktemp("schema") / "named.json"
+    schema_file.write_text(SCHEMA)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL"):
+            patch.delenv(variable, raising=False)
+        patch.chdir(schema_file.parent)
+        patch.delenv("WRITEBEHIND_CONFIG", raising=False)
+        installation = Installation(str(schema_file))
+    yield installation
+    installation.pipeline.close()
+
+
+@pytest.fixture
+def installation(application) -> Installation:
+    """The application, without documents."""
+    application.clear()
+    return application
+
+
+@pytest.fixture
+def client(installation) -> FlaskClient:
+    return installation.app.test_client()
+
+
+@pytest.fixture
+def sink(installation) -> FakeSink:
+    return installation.sink
+
+
+def problem(response: TestResponse, status: int, name: str = "") -> dict:
+    """The problem that an answer is, once it is seen to be a complete one."""
+    assert (status, "application/problem+json") == (response.status_code, response.content_type), response.text
+    found = response.json
+    assert {"type", "title", "status", "detail", "request_id"} == found.keys()
+    assert (status, response.headers["X-Request-Id"]) == (found["status"], found["request_id"])
+    assert found["type"].startswith("urn:problem-type:writebehind:" + name)
+    assert found["title"]
+    assert found["detail"]
+    return found

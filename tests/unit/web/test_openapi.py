@@ -1,0 +1,84 @@
+"""The API's description: valid, and of exactly the routes that there are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from web.problems import PROBLEMS
+
+
+@pytest.fixture
+def described(client) -> dict:
+    response = client.get("/openapi.json")
+    assert (200, "application/json") == (response.status_code, response.content_type)
+    return response.json
+
+
+def test_valid(described):
+    """The document is valid OpenAPI 3.1."""
+    assert described["openapi"].startswith("3.1.")
+    assert [] == [*OpenAPIV31SpecValidator(described).iter_errors()]
+
+
+def test_routes(described, installation):
+    """Every route and method is described, and nothing else is."""
+    served = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in installation.app.url_map.iter_rules()
+        for method in rule.methods - {"OPTIONS"}
+        if not rule.rule.startswith(("/docs", "/static"))
+    }
+    found = {(path, method) for path, operations in described["paths"].items() for method in operations}
+    implied = {(path, "head") for path, method in served if method == "get"}  # Flask serves it beside each GET
+    assert served - implied == found - implied
+    assert ("/v1/{collection}/{id}", "head") in found
+
+
+def test_operations(described):
+    """Each operation has a summary, describes its path's parameters, and says what it answers."""
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            named = {one["$ref"].rpartition("/")[2] for one in operation["parameters"] if "$ref" in one}
+            assert set(re.findall(r"{(\w+)}", path)) <= named
+            assert operation["summary"]
+            assert operation["responses"]
+
+
+def test_problems_are_described(described):
+    """Each kind of problem is named where errors are described."""
+    text = described["paths"]["/v1/{collection}/{id}"]["get"]["responses"]["default"]["description"]
+    assert [] == [one.name for one in PROBLEMS.values() if f"{one.status} `{one.name}`" not in text]
+
+
+def test_answers_have_the_described_shape(described, client):
+    """The answer to a write and a problem have the members that their schemas require."""
+    schemas = described["components"]["schemas"]
+    assert set(schemas["Written"]["required"]) <= client.put("/v1/users/ada", json={}).json.keys()
+    assert set(schemas["Problem"]["required"]) <= client.get("/nothing").json.keys()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/"])
+def test_docs(client, path):
+    """The page to try the API answers HTML that leads to the description."""
+    response = client.get(path)
+    assert (200, "text/html") == (response.status_code, response.mimetype)
+    assert "/openapi.json" in response.text
+
+
+def test_assets_of_the_docs(client):
+    """What the page loads is there."""
+    page = client.get("/docs").text
+    found = re.findall(r'(?:src|href)="(/docs/[^"]+)"', page)
+    assert len(found) >= 3
+    for path in found:
+        with client.get(path) as response:
+            assert 200 == response.status_code
+
+
+@pytest.mark.parametrize("path", ["/docs/nothing.js", "/docs/../app.py", "/docs/%2e%2e/app.py", "/static/x"])
+def test_no_other_files(client, path):
+    """Nothing but the page is served from the disk."""
+    assert 404 == client.get(path).status_code

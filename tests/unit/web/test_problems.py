@@ -1,0 +1,175 @@
+"""Problems: each error of the core has one, and each says what RFC 9457 asks for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from flask import Flask
+
+from tests.unit.web.conftest import problem
+from web.problems import LONGEST_REQUEST_ID, PROBLEMS, problem_of, register_problems
+from writebehind import errors
+from writebehind.errors import RequestError, UnavailableError, WritebehindError
+
+
+def leaves(kind: type[WritebehindError]) -> list[type[WritebehindError]]:
+    below = kind.__subclasses__()
+    return [leaf for one in below for leaf in leaves(one)] if below else [kind]
+
+
+def of_the_core(*kinds: type[WritebehindError]) -> list[type[WritebehindError]]:
+    return [kind for kind in kinds if kind.__module__ == errors.__name__]
+
+
+UNAVAILABLE = of_the_core(*leaves(UnavailableError))
+KINDS = [*of_the_core(*leaves(RequestError)), RequestError, *UNAVAILABLE]
+
+
+@pytest.fixture
+def raising():
+    """A client of an application whose only route raises what it is given."""
+    app = Flask("raising")
+    register_problems(app)
+
+    def answer_to(error: Exception, **options: object):
+        app.view_functions.pop("fail", None)
+        app.view_functions["fail"] = lambda: (_ for _ in ()).throw(error)
+        return app.test_client().get("/fail", **options)
+
+    app.add_url_rule("/fail", endpoint="fail")
+    return answer_to
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_has_a_problem(raising, kind):
+    """What a client causes is 4xx, what the surroundings cause is 503; the detail is the message."""
+    response = raising(kind("what to do"))
+    status = problem_of(kind()).status
+    assert "what to do" == problem(response, status)["detail"]
+    assert (400 <= status < 500) if issubclass(kind, RequestError) else status == 503
+    assert (status == 503) == ("Retry-After" in response.headers)
+
+
+def test_types_are_stable():
+    """The types and statuses that clients rely on."""
+    assert {
+        "malformed-json": 400,
+        "invalid-id": 400,
+        "invalid-patch": 400,
+        "bad-request": 400,
+        "not-found": 404,
+        "unknown-collection": 404,
+        "patch-conflict": 409,
+        "conflict": 409,
+        "precondition-failed": 412,
+        "too-large": 413,
+        "invalid-document": 422,
+        "partition-full": 503,
+        "redis-unavailable": 503,
+        "mongodb-unavailable": 503,
+    } == {one.name: one.status for one in PROBLEMS.values()}
+
+
+def test_an_unforeseen_error(raising, caplog):
+    """An error that nobody foresaw is a 500 that gives nothing away, and is logged with its trace."""
+    found = problem(raising(ValueError("secret")), 500, "internal-error")
+    assert "secret" not in str(found)
+    assert "ValueError: secret" in caplog.text
+
+
+@pytest.mark.parametrize("kind", UNAVAILABLE)
+def test_what_is_unavailable_is_logged(raising, caplog, kind):
+    """An operator sees what was not available; what a client did wrong is not logged."""
+    raising(kind("it is down"))
+    raising(errors.InvalidIdError("no id"))
+    assert ["GET /fail: it is down"] == [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("given", ["abc-123", "x" * LONGEST_REQUEST_ID])
+def test_request_id_of_the_client(client, given):
+    """A client's own request id is repeated."""
+    assert given == problem(client.get("/nothing", headers={"X-Request-Id": given}), 404)["request_id"]
+
+
+@pytest.mark.parametrize("given", ["", "é", "a\tb", "\x7f"])
+def test_request_id_that_is_none(client, given):
+    """A request id that could not stand in a header is replaced by a new one."""
+    found = problem(client.get("/nothing", headers={"X-Request-Id": given}), 404)
+    assert 32 == len(found["request_id"])
+
+
+def test_long_request_id(client):
+    """A client's request id is cut to a length that a log can bear."""
+    found = problem(client.get("/nothing", headers={"X-Request-Id": "x" * 1000}), 404)
+    assert "x" * LONGEST_REQUEST_ID == found["request_id"]
+
+
+def test_request_ids_differ(client):
+    """Every request without an id has one of its own."""
+    assert 2 == len({problem(client.get("/nothing"), 404)["request_id"] for _ in range(2)})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "name"),
+    [
+        ("GET", "/nothing", 404, "no-such-route"),
+        ("GET", "/v1/nope/ada", 404, "unknown-collection"),
+        ("GET", "/v1/users/ada", 404, "not-found"),
+        ("POST", "/v1/users/ada", 405, "method-not-allowed"),
+    ],
+)
+def test_kinds_of_not_found(client, method, path, status, name):
+    """A missing route, collection, document and method are told apart."""
+    problem(client.open(path, method=method), status, name)
+
+
+def test_allowed_methods(client):
+    """A wrong method is answered with those that are right."""
+    response = client.post("/v1/users/ada")
+    allowed = set(response.headers["Allow"].split(", "))
+    assert {"GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"} == allowed
+
+
+def test_redis_is_down(installation, client, monkeypatch):
+    """Without Redis every read and write is a 503 that says when to come again."""
+
+    def refuse(*_: object) -> None:
+        raise errors.RedisUnavailableError
+
+    monkeypatch.setattr(installation.wire, "calls", refuse)
+    for method in ("GET", "PUT", "DELETE"):
+        response = client.open("/v1/users/ada", method=method, json={})
+        problem(response, 503, "redis-unavailable")
+        assert "1" == response.headers["Retry-After"]
+    assert (503, False) == ((ready := client.get("/readyz")).status_code, ready.json["ready"])
+    assert 200 == client.get("/healthz").status_code
+    problem(client.get("/admin/status"), 503, "redis-unavailable")
+
+
+def test_mongodb_is_down(client, sink):
+    """Without MongoDB traffic may come all the same; the state is reported."""
+    sink.down = True
+    response = client.get("/readyz")
+    assert (200, True, "ok") == (response.status_code, response.json["ready"], response.json["redis"])
+    assert "down on purpose" in response.json["mongodb"]
+
+
+def test_a_full_partition(installation, client, monkeypatch):
+    """A write to a full partition is a 503, alone and in a bulk, and is not stored."""
+    monkeypatch.setattr(installation.pipeline.store, "_max_pending", 0)
+    response = client.put("/v1/users/ada", json={})
+    problem(response, 503, "partition-full")
+    assert "Retry-After" in response.headers
+    results = client.post("/v1/users:bulk", json=[{"op": "put", "id": "ada", "doc": {}}]).json["results"]
+    assert [503] == [one["status"] for one in results]
+    assert [] == installation.stored()
+
+
+@pytest.mark.parametrize(("query", "partitions"), [("", None), ("?partitions=true", 4), ("?partitions=1", 4)])
+def test_status(client, query, partitions):
+    """The status counts what waits, for each partition too where that is asked for."""
+    client.put("/v1/users/ada", json={})
+    found = client.get("/admin/status" + query).json
+    assert (1, 0, 4, 0) == (found["pending"], found["dead_letters"], found["partitions"], found["workers"])
+    assert partitions == (len(found["by_partition"]) if "by_partition" in found else None)
