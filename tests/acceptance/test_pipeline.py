@@ -204,7 +204,7 @@ def test_the_hot_path(system):
 
 def test_stop_and_start(tmp_path):
     """SIGTERM leaves no process behind, and what was pending is persisted after the next start."""
-    with start(tmp_path, WRITEBEHIND_DEFAULTS='{"flush_delay_ms": 8000}') as stack, System(stack) as system:
+    with start(tmp_path, WRITEBEHIND_DEFAULTS='{"flush_delay_ms": 4000}') as stack, System(stack) as system:
         written = put_all(system, "stop-", 200)
         assert 200 == system.status()["pending"]
         processes = [psutil.Process(pid) for pid in (stack.pid, *stack.pids().values())]
