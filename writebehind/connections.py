@@ -8,6 +8,9 @@ stack of bare connections.
 from __future__ import annotations
 
 import hashlib
+import socket
+import struct
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +29,9 @@ from redis.retry import Retry
 from writebehind.errors import RedisUnavailableError
 
 Command = Sequence[Any]
+
+#: A connection that was used so lately is not looked at again before it is used, seconds.
+CERTAIN_S = 0.1
 
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Server errors that say "not now" rather than "not like this".
@@ -64,11 +70,20 @@ def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
     A commit whose answer was lost may have happened. Sent again, it would come after the writes of others
     that were acknowledged in between, and an increment would count twice.
     """
-    seconds = timeout_ms / 1000
+
+    def on_connect(connection: Any) -> None:
+        # The kernel bounds each wait. With a timeout of Python's, each send and receive would be two system calls,
+        # each of which gives the interpreter to another thread: a fifth of the throughput, see `bench/http.py`.
+        limit = struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection._sock.setsockopt(socket.SOL_SOCKET, option, limit)  # noqa: SLF001 - has no public name
+        connection.on_connect()
+
     return ConnectionPool.from_url(
         url,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
+        redis_connect_func=on_connect,
+        socket_timeout=None,
+        socket_connect_timeout=timeout_ms / 1000,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
@@ -81,7 +96,8 @@ class Wire:
     def __init__(self, pool: ConnectionPool) -> None:
         """Take the pool for its connection class and arguments only: its checkout costs more than a GET."""
         self._pool = pool
-        self._idle: deque[Any] = deque()
+        #: Connections, each with the time since when it has been idle.
+        self._idle: deque[tuple[Any, float]] = deque()
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its answer.
@@ -113,7 +129,7 @@ class Wire:
         except BaseException:
             connection.disconnect()  # answers may be left in it
             raise
-        self._idle.append(connection)
+        self._idle.append((connection, time.monotonic()))
         for answer in answers:
             if isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW):
                 raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
@@ -153,20 +169,20 @@ class Wire:
         """Close the idle connections. The wire stays usable."""
         while self._idle:
             try:
-                self._idle.pop().disconnect()
+                self._idle.pop()[0].disconnect()
             except IndexError:  # another thread was faster
                 return
 
     def _take(self) -> Any:
         while True:
             try:
-                connection = self._idle.pop()
+                connection, since = self._idle.pop()
             except IndexError:
                 return self._pool.connection_class(**self._pool.connection_kwargs)
             # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
-            # sent than to answer "perhaps" to the client.
+            # sent than to answer "perhaps" to the client. No server restarts within a moment.
             try:
-                if not connection.can_read(timeout=0):
+                if time.monotonic() - since < CERTAIN_S or not connection.can_read(timeout=0):
                     return connection
             except _NO_ANSWER:
                 pass

@@ -1,0 +1,99 @@
+"""The wire to Redis when Redis hangs, ends, or forgets its scripts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+from writebehind.connections import Wire, connection_pool, script
+from writebehind.embedded import EmbeddedRedis
+from writebehind.errors import RedisUnavailableError
+
+TIMEOUT_MS = 300
+
+
+@pytest.fixture
+def proxy(valkey) -> Iterator[Proxy]:
+    with Proxy(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def wire(proxy) -> Iterator[Wire]:
+    wire = Wire(connection_pool(f"redis://127.0.0.1:{proxy.port}/0", TIMEOUT_MS))
+    yield wire
+    wire.close()
+
+
+def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(wire, proxy):
+    """A call to a Redis that does not answer fails in time, on an open connection and on a new one."""
+    assert wire.call("PING") == b"PONG"
+    proxy.hang()
+    for _ in range(2):
+        start = time.monotonic()
+        with pytest.raises(RedisUnavailableError):
+            wire.call("PING")
+        assert time.monotonic() - start < 10 * TIMEOUT_MS / 1000
+    proxy.flow()
+
+    assert wait_until(lambda: wire.call("PING") == b"PONG", "an answer")
+
+
+def test_an_answer_that_comes_late_is_not_taken_for_another(wire, proxy):
+    """After a time-out no call gets the answer of the one before."""
+    wire.call("SET", "one", "1")
+    wire.call("SET", "two", "2")
+    proxy.hang()
+    with pytest.raises(RedisUnavailableError):
+        wire.call("GET", "one")
+    proxy.flow()
+
+    assert wait_until(lambda: wire.call("GET", "two"), "an answer") == b"2"
+
+
+def test_connections_that_the_server_closed_are_not_used(tmp_path):
+    """After a restart of Redis the first call succeeds, although every idle connection is dead."""
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 2_000))
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda _: wire.call("PING"), range(20)))
+        server.stop()
+        server.start()
+
+        assert wire.call("PING") == b"PONG"
+        wire.close()
+
+
+def test_a_server_that_is_gone(wire, proxy):
+    """Without a server the error says that Redis does not answer."""
+    proxy.close()
+
+    with pytest.raises(RedisUnavailableError, match="does not answer"):
+        wire.call("PING")
+
+
+def test_scripts_that_the_server_forgot(wire):
+    """A server that has lost its scripts gets them again, in single calls and in many."""
+    step = script("lease_get")
+    calls = [((f"entry{n}", f"load{n}"), ("token", 5_000)) for n in range(3)]
+    wire.call("FLUSHALL")
+    assert [[b"load"]] * 3 == wire.run_many(step, calls)
+    wire.call("SCRIPT", "FLUSH")
+
+    assert wire.run(step, *calls[0]) == [b"wait"]
+    wire.call("SCRIPT", "FLUSH")
+    assert [[b"wait"]] * 3 == wire.run_many(step, calls)
+
+
+def test_an_error_of_one_command_leaves_the_others_alone(wire):
+    """Of several commands in one round trip, one that fails does not disturb the answers of the others."""
+    good, bad, last = wire.calls((("ECHO", "a"), ("NO-SUCH-COMMAND",), ("ECHO", "b")))
+
+    assert (b"a", b"b") == (good, last)
+    assert "unknown command" in str(bad)
+    assert wire.call("ECHO", "c") == b"c"
