@@ -116,11 +116,11 @@ def _if_match() -> Sequence[str]:
 
 def _streamed(most_bytes: int) -> bytes:
     """A body that does not tell its length."""
-    request.max_content_length = most_bytes
-    try:
-        return request.get_data(cache=False)
-    except RequestEntityTooLarge as error:
-        raise RequestEntityTooLarge(_too_large(most_bytes)) from error
+    request.max_content_length = most_bytes + 1  # at which Werkzeug cuts it off without a word
+    data = request.get_data(cache=False)
+    if len(data) > most_bytes:
+        raise RequestEntityTooLarge(_too_large(most_bytes))
+    return data
 
 
 def _too_large(most_bytes: int) -> str:

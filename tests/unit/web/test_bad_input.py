@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from io import BytesIO
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -127,10 +128,7 @@ WRONG_IDS = [
         ("/v1/" + name + "/a", 404)
         for name in ("users%2F", "users:bulk", "users:x", "x" * 5000, "%ff", "users%0A")
     ),
-    *(
-        (path, 404)
-        for path in ("/", "/v1", "/v1/", "/v1//ada", "/v2/users/ada", "//v1/users/ada", "/v1/users/ada/x")
-    ),
+    *((path, 404) for path in ("/", "/v1", "/v1/", "/v1//ada", "/v2/users/ada", "/v1/users/ada/x")),
     *(
         (path, 404)
         for path in ("/V1/users/ada", "/admin", "/metrics2", "/../etc/passwd", "/%2e%2e/etc/passwd", "/%00")
@@ -189,6 +187,13 @@ BAD_INPUT = [
 ]
 
 
+def send(client, target: str, **options: object):
+    """Open a path as it is: Werkzeug's client would make a host of the second `/` in `//v1`."""
+    path, _, query = target.partition("?")
+    environ = {"PATH_INFO": unquote_to_bytes(path).decode("latin-1"), "QUERY_STRING": query}
+    return client.open("/", environ_overrides=environ, **options)
+
+
 def label(one: object) -> str:
     text = one.decode("latin-1") if isinstance(one, bytes) else str(one)
     return ascii(text[:30])[1:-1]
@@ -197,7 +202,7 @@ def label(one: object) -> str:
 @pytest.mark.parametrize(("method", "path", "headers", "body", "status"), BAD_INPUT, ids=label)
 def test_bad_input(client, installation, method, path, headers, body, status):
     """Wrong input is answered with a problem of the right status, and nothing is stored."""
-    response = client.open(path, method=method, headers=headers, data=body)
+    response = send(client, path, method=method, headers=headers, data=body)
     assert 400 <= response.status_code < 500
     problem(response, status or response.status_code)
     assert [] == installation.stored()
@@ -212,9 +217,18 @@ def test_large_body_without_a_length(client, installation, method, path, headers
         method=method,
         headers=headers,
         input_stream=stream,
-        environ_overrides={"wsgi.input_terminated": True},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
     )
     problem(response, 413, "too-large")
+    assert [] == installation.stored()
+
+
+def test_large_ndjson_without_a_length(client, installation):
+    """Of a bulk body that is too large and does not tell its length, no part is carried out."""
+    line = b'{"op":"put","id":"ada","doc":{}}\n'
+    environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    stream = BytesIO(line + b" " * (16 << 20) + b"\n" + line)
+    problem(client.post("/v1/users:bulk", input_stream=stream, environ_overrides=environ), 413, "too-large")
     assert [] == installation.stored()
 
 
@@ -310,7 +324,7 @@ parts = st.sampled_from(
     ]
 )
 paths = st.lists(parts | st.text(max_size=4), max_size=4).map(
-    lambda some: ("/" + "/".join(some)).replace("/:", ":").replace("?", "%3F").replace("#", "%23")
+    lambda some: ("/" + "/".join(some)).replace("/:", ":").replace("?", "%3F")
 )
 real_paths = st.sampled_from(
     [
@@ -369,9 +383,8 @@ bodies = (
 @given(method=methods, path=paths | real_paths, query=queries, headers=conditions, kind=types, body=bodies)
 def test_anything(application, method, path, query, headers, kind, body):
     """Nothing that is sent gives a 5xx, and every refusal is a problem."""
-    response = application.app.test_client().open(
-        path + query, method=method, headers=headers | {"Content-Type": kind}, data=body
-    )
+    client, headers = application.app.test_client(), headers | {"Content-Type": kind}
+    response = send(client, path + query, method=method, headers=headers, data=body)
     assert response.status_code < 500, (method, path, query, headers, kind, body)
     if response.status_code >= 400 and method != "HEAD":
         problem(response, response.status_code)

@@ -186,7 +186,7 @@ def test_body_without_a_length(client):
     response = client.put(
         "/v1/users/ada",
         input_stream=BytesIO(b'{"name":"Ada"}'),
-        environ_overrides={"wsgi.input_terminated": True},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
     )
     assert (200, "Ada") == (response.status_code, document(client)["name"])
 
@@ -418,7 +418,10 @@ def test_buffered(client, sink, old, method, path, body):
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ALL_WRITES)
-@pytest.mark.parametrize("query", ["durability=sure", "durability=", "durabilty=persisted", "x=1", "durability"])
+@pytest.mark.parametrize(
+    "query",
+    ["durability=sure", "durability=", "durabilty=persisted", "x=1", "durability", "durability=buffered&x=1"],
+)
 def test_wrong_parameters(client, installation, method, path, body, query):
     """An unknown level or a misspelt parameter is refused, and nothing is written."""
     problem(client.open(path, method=method, query_string=query, **body), 400, "bad-request")
