@@ -10,12 +10,18 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.connections import Wire, connection_pool
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.store import Hint
+
+# How long an example takes says more about the machine than about the code.
+hypothesis_settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("steady")
 
 REDIS_SERVER = shutil.which("redis-server")
 #: What the contract of the atomic steps is checked on: Redis too where it is installed.
