@@ -1,24 +1,28 @@
 # One image for all processes: the command says which.
 FROM python:3.13-slim AS build
 WORKDIR /build
-RUN python -m venv /venv
+RUN python -m venv /builder && python -m venv --without-pip /venv
 COPY requirements-prod.lock .
-RUN /venv/bin/pip install --no-cache-dir --require-hashes -r requirements-prod.lock
+RUN /builder/bin/pip --python /venv/bin/python install --no-cache-dir --require-hashes -r requirements-prod.lock
+# The wheel's build backend, as the lock for development has it. What is missing in this list, pip refuses.
+COPY requirements.lock .
+RUN awk '/^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/,/# via/' requirements.lock > backend.lock \
+ && /builder/bin/pip install --no-cache-dir --require-hashes -r backend.lock
 COPY pyproject.toml README.md LICENSE Procfile ./
 COPY writebehind writebehind
 COPY web web
 COPY tasks tasks
-# What builds the wheel does not get into the image.
-RUN python -m venv /builder && /builder/bin/pip install --no-cache-dir "hatchling>=1.27" \
- && /builder/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
- && /venv/bin/pip install --no-cache-dir --no-deps /dist/*.whl
+RUN /builder/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /builder/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home writebehind
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Celery and the settings file are looked for here.
 WORKDIR /srv
-USER writebehind
+# By number: orchestrators that refuse root cannot look up a name.
+USER 10001
 EXPOSE 8000
+STOPSIGNAL SIGTERM
 CMD ["python", "-m", "web"]
