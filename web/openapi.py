@@ -14,7 +14,7 @@ from web.requests import JSON_PATCH, MERGE_PATCH
 from writebehind import Durability, Settings
 
 JSON = "application/json"
-_ANY_DOCUMENT = {"name": "Ada", "born": {"$date": "1815-12-10T00:00:00Z"}}
+_ANY_DOCUMENT = {"name": "Ada", "joined": {"$date": "2026-01-01T00:00:00Z"}}
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "Document": {
