@@ -21,8 +21,16 @@ from typing import Any
 from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -35,17 +43,9 @@ CERTAIN_S = 0.1
 
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Server errors that say "not now" rather than "not like this".
-_NOT_NOW = (
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "READONLY",
-    "NOREPLICAS",
-    "OOM",
-    "BUSY",
-    "MISCONF",
-)
+_NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
+#: The same where redis-py has a class for it, and takes the code off the message.
+_NOT_NOW_CLASSES = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,9 @@ class Wire:
             raise
         self._idle.append((connection, time.monotonic()))
         for answer in answers:
-            if isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW):
+            if isinstance(answer, _NOT_NOW_CLASSES) or (
+                isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW)
+            ):
                 raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
         return answers
 

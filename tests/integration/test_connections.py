@@ -97,3 +97,18 @@ def test_an_error_of_one_command_leaves_the_others_alone(wire):
     assert (b"a", b"b") == (good, last)
     assert "unknown command" in str(bad)
     assert wire.call("ECHO", "c") == b"c"
+
+
+def test_a_server_that_is_full(tmp_path):
+    """A Redis without memory is unavailable for writes, as a command and in a script, and still answers reads."""
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 2_000))
+        wire.call("SET", "key", "value")
+        wire.call("CONFIG", "SET", "maxmemory", "1")
+
+        with pytest.raises(RedisUnavailableError, match="cannot serve now"):
+            wire.call("SET", "key", "another")
+        with pytest.raises(RedisUnavailableError, match="cannot serve now"):
+            wire.run(script("lease_get"), ("entry", "load"), ("token", 1_000))
+        assert wire.call("GET", "key") == b"value"
+        wire.close()
