@@ -1,10 +1,9 @@
-"""The `writebehind` command."""
+"""`writebehind up` and `writebehind demo`: the whole system on this machine."""
 
 from __future__ import annotations
 
 import json
 import re
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -12,18 +11,8 @@ from typing import Any
 
 import click
 
-from writebehind import __version__, connect
-from writebehind.errors import ConfigurationError, WritebehindError
-from writebehind.reference import settings_reference
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="writebehind")
-def cli() -> None:
-    """A write-behind pipeline between an HTTP API and MongoDB."""
-
-
-@cli.command()
+@click.command()
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -66,7 +55,7 @@ def up(as_json: bool, **options: Any) -> None:
     up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
 
 
-@cli.command()
+@click.command()
 @click.option("--documents", type=click.IntRange(50, 30_000), default=5_000, show_default=True, help="How many.")
 @click.option(
     "--clients", type=click.IntRange(1, 64), default=8, show_default=True, help="Threads that write at once."
@@ -100,21 +89,6 @@ def demo(as_json: bool, **options: Any) -> None:
     sys.exit(0 if result.good else 1)
 
 
-@cli.command()
-def settings() -> None:
-    """Print every setting with its default and meaning, as Markdown."""
-    click.echo(settings_reference(), nl=False)
-
-
-@cli.command("worker-alive")
-def worker_alive() -> None:
-    """Succeed if a worker of this host has sent a heartbeat lately: for health checks."""
-    host = socket.gethostname()
-    with connect() as pipeline:
-        if not any(name.endswith(f"@{host}") for name in pipeline.store.workers()):
-            raise WritebehindError(f"no worker on {host} has sent a heartbeat lately")
-
-
 def announcement(about: dict[str, Any]) -> str:
     """What `up` says once everything runs."""
     embedded = {name: f"  ({title}, embedded)" for name, title in about["embedded"].items()}
@@ -138,16 +112,3 @@ def announcement(about: dict[str, Any]) -> str:
 def without_password(url: str) -> str:
     """A URL fit to be shown."""
     return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)
-
-
-def main() -> None:
-    """Run the command; an error that is ours becomes one line."""
-    try:
-        cli()
-    except WritebehindError as error:
-        click.echo(f"writebehind: {error}", err=True)
-        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
-
-
-if __name__ == "__main__":
-    main()

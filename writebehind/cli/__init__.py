@@ -1,0 +1,32 @@
+"""The `writebehind` command: a module for each group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from writebehind import __version__
+from writebehind.cli import about, run
+from writebehind.errors import ConfigurationError, WritebehindError
+
+COMMANDS = (run.up, run.demo, about.settings, about.worker_alive)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="writebehind")
+def cli() -> None:
+    """A write-behind pipeline between an HTTP API and MongoDB."""
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; an error that is ours becomes one line."""
+    try:
+        cli()
+    except WritebehindError as error:
+        click.echo(f"writebehind: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)

@@ -1,0 +1,26 @@
+"""What an installation is like: `writebehind settings`, `writebehind worker-alive`."""
+
+from __future__ import annotations
+
+import socket
+
+import click
+
+from writebehind import connect
+from writebehind.errors import WritebehindError
+from writebehind.reference import settings_reference
+
+
+@click.command()
+def settings() -> None:
+    """Print every setting with its default and meaning, as Markdown."""
+    click.echo(settings_reference(), nl=False)
+
+
+@click.command("worker-alive")
+def worker_alive() -> None:
+    """Succeed if a worker of this host has sent a heartbeat lately: for health checks."""
+    host = socket.gethostname()
+    with connect() as pipeline:
+        if not any(name.endswith(f"@{host}") for name in pipeline.store.workers()):
+            raise WritebehindError(f"no worker on {host} has sent a heartbeat lately")
