@@ -1,10 +1,12 @@
-"""The whole system as real processes, shared by the tests of a module."""
+"""The whole system as real processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -15,45 +17,85 @@ from tests.waiting import wait_until
 from writebehind.up import Stack
 
 ROOT = Path(__file__).parents[2]
+CONFIG = {"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml")}
+#: Variables that name servers.
+SERVERS = {"REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL"}
+#: Long enough for a test to do something before these documents are flushed.
+SLOW_MS = 4_000
 
 
 class System:
-    """A running stack, a client of its API and one of its MongoDB."""
+    """A running stack, a client of its API that threads may share, and a client of its MongoDB."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.http = httpx.Client(base_url=stack.url, timeout=30, trust_env=False)
-        self.mongo: MongoClient = MongoClient(stack.mongodb_url, serverSelectionTimeoutMS=30_000)
+        self.connect()
+
+    def connect(self) -> None:
+        """Find it where it is now."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self.http = httpx.Client(base_url=self.stack.url, timeout=30, trust_env=False, limits=limits)
+        self.mongo: MongoClient = MongoClient(self.stack.mongodb_url, serverSelectionTimeoutMS=30_000)
 
     @property
     def database(self) -> Database:
         return self.mongo[self.stack.mongodb_database]
 
-    def client(self) -> httpx.Client:
-        """A connection of its own, for one thread."""
-        return httpx.Client(base_url=self.stack.url, timeout=30, trust_env=False)
-
-    def status(self) -> dict:
+    def status(self) -> dict[str, Any]:
         return self.http.get("/admin/status").raise_for_status().json()
+
+    def put_all(self, prefix: str, count: int, collection: str = "users") -> dict[str, int]:
+        """Write documents in one bulk; their versions by id."""
+        items = [{"op": "put", "id": f"{prefix}{n}", "doc": {"n": n}} for n in range(count)]
+        results = self.http.post(f"/v1/{collection}:bulk", json=items).raise_for_status().json()["results"]
+        assert {200, 201} >= {one["status"] for one in results}
+        return {one["id"]: one["version"] for one in results}
+
+    def stored(self, prefix: str, collection: str = "users") -> dict[str, tuple[int, int]]:
+        """Version and number of the documents in MongoDB whose ids begin so."""
+        found = self.database[collection].find({"_id": {"$regex": f"^{prefix}"}})
+        return {one["_id"]: (one["_v"], one["n"]) for one in found}
+
+    def stored_versions(self, prefix: str, collection: str = "users") -> dict[str, int]:
+        return {one: version for one, (version, _) in self.stored(prefix, collection).items()}
 
     def wait_until_drained(self, within: float = 30) -> None:
         wait_until(lambda: self.status()["pending"] == 0, "everything to be in MongoDB", within)
+
+    def wait_until_ready(self, within: float = 30) -> None:
+        wait_until(lambda: self.http.get("/readyz").status_code == 200, "the API to be ready", within)
+
+    def wait_for_workers(self, within: float = 60) -> None:
+        wait_until(lambda: self.status()["workers"] == 2, "both workers", within)
+
+    def close(self) -> None:
+        self.http.close()
+        self.mongo.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.http.close()
-        self.mongo.close()
+        self.close()
 
 
 def start(directory: Path, **env: str) -> Stack:
-    return Stack(directory, env={"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml"), **env}, cwd=ROOT)
+    """Describe a stack that knows no settings but the repository's and these."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
+            patch.delenv(variable)
+        return Stack(directory, env={**CONFIG, **env}, cwd=ROOT)
 
 
-@pytest.fixture(scope="module")
+def in_threads(calls: int, call: Callable[[int], None]) -> None:
+    with ThreadPoolExecutor(calls) as threads:
+        list(threads.map(call, range(calls)))
+
+
+@pytest.fixture(scope="package")
 def system(tmp_path_factory) -> Iterator[System]:
-    directory = tmp_path_factory.mktemp("system")
-    with start(directory, WRITEBEHIND_WEB_WORKERS="2") as stack, System(stack) as system:
-        wait_until(lambda: system.status()["workers"] == 2, "both workers", 60)
+    """The system as `writebehind up` starts it, but with two web processes."""
+    env = {"WRITEBEHIND_WEB_WORKERS": "2", "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS)}
+    with start(tmp_path_factory.mktemp("system"), **env) as stack, System(stack) as system:
+        system.wait_for_workers()
         yield system

@@ -1,0 +1,131 @@
+"""What reads and writes cost: counted between real web processes and real servers, in the servers' protocols."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import CONFIG, ROOT, System, in_threads
+from tests.acceptance.taps import MongoTap, RedisTap
+from tests.waiting import wait_until
+from writebehind.embedded import free_port
+from writebehind.supervisor import Group, bound_to_parent, end
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+WEB_PROCESSES, WEB_THREADS = 2, 8
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """Two web processes of their own on the servers of a system, and what they ask these servers."""
+
+    http: httpx.Client
+    redis: RedisTap
+    mongo: MongoTap
+
+    def forget(self) -> None:
+        """Begin to count."""
+        self.redis.trips.clear()
+        self.mongo.commands.clear()
+
+
+@pytest.fixture(scope="module")
+def tapped(system) -> Iterator[Tapped]:
+    def port_of(url: str) -> int:
+        return urlsplit(url).port
+
+    port = free_port()
+    with (
+        RedisTap(port_of(system.stack.redis_url)) as to_redis,
+        MongoTap(port_of(system.stack.mongodb_url)) as to_mongo,
+    ):
+        env = {
+            **os.environ,
+            **CONFIG,
+            "REDIS_URL": f"redis://127.0.0.1:{to_redis.port}/0",
+            # Without this the driver goes where the server says that it is, past the tap.
+            "MONGODB_URL": f"mongodb://127.0.0.1:{to_mongo.port}/?directConnection=true",
+            "BROKER_URL": system.stack.redis_url,  # so that the tap hears the pipeline only, not Celery
+            "WRITEBEHIND_PORT": str(port),
+            "WRITEBEHIND_WEB_WORKERS": str(WEB_PROCESSES),
+            "WRITEBEHIND_WEB_THREADS": str(WEB_THREADS),
+        }
+        command = bound_to_parent([sys.executable, "-m", "web"])
+        server = Group(subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            with httpx.Client(base_url=url, timeout=30, trust_env=False, limits=limits) as http:
+                wait_until(lambda: http.get("/readyz").status_code == 200, "the web processes", 60)
+                http.get("/v1/users/nobody-knows")
+                assert [("find", "users")] == [one for one in to_mongo.commands if one[0] != "ping"]  # it hears
+                yield Tapped(http, to_redis, to_mongo)
+        finally:
+            end([server])
+
+
+def test_a_write_is_one_command(tapped):
+    """100 writes are 100 commands to Redis, each a round trip of its own, and none to MongoDB."""
+    tapped.http.put("/v1/users/hot", json={"n": -1}).raise_for_status()  # the script is known from here on
+    tapped.forget()
+
+    for n in range(100):
+        tapped.http.put("/v1/users/hot", json={"n": n}).raise_for_status()
+
+    assert {("EVALSHA",): 100} == Counter(tapped.redis.trips)
+    assert [] == tapped.mongo.commands
+
+
+@pytest.mark.parametrize("drained", [False, True], ids=["pending", "persisted"])
+def test_a_cached_read_is_one_round_trip(system, tapped, drained):
+    """100 reads of a document in Redis are 100 round trips of two commands, and none to MongoDB."""
+    tapped.http.put("/v1/users/warm", json={"n": 1}).raise_for_status()
+    if drained:
+        system.wait_until_drained()
+    tapped.forget()
+
+    for _ in range(100):
+        assert tapped.http.get("/v1/users/warm").headers["Cache-Status"].startswith("writebehind; hit")
+
+    assert {("GET", "PTTL"): 100} == Counter(tapped.redis.trips)
+    assert [] == tapped.mongo.commands
+
+
+@pytest.mark.parametrize(("one", "status"), [("cold", 200), ("nobody", 404)])
+def test_a_cold_document_is_loaded_once(system: System, tapped, one, status):
+    """200 readers of what is not cached, in two web processes, cost MongoDB one query, also if it has nothing."""
+    if status == 200:
+        system.database.users.insert_one({"_id": one, "name": "Cold"})
+    tapped.forget()
+    statuses: Counter[int] = Counter()
+
+    def everybody_waits() -> bool:
+        return len(tapped.mongo.commands) >= 1 and looks() >= WEB_PROCESSES * WEB_THREADS
+
+    def looks() -> int:
+        return Counter(tapped.redis.trips)["GET", "PTTL"]
+
+    def read(_: int) -> None:
+        statuses[tapped.http.get(f"/v1/users/{one}").status_code] += 1
+
+    def look_on(_: int) -> None:
+        # The load is held up until every thread of both processes has found nothing in Redis.
+        try:
+            wait_until(everybody_waits, f"{WEB_PROCESSES * WEB_THREADS} readers to wait for one load", 4)
+        finally:
+            tapped.mongo.queries_pass.set()
+
+    tapped.mongo.queries_pass.clear()
+    in_threads(201, lambda n: read(n) if n else look_on(n))
+
+    assert {status: 200} == statuses
+    assert [("find", "users")] == tapped.mongo.commands

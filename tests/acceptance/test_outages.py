@@ -1,0 +1,144 @@
+"""What clients see while MongoDB or Redis is away, and what is left of their writes when it is back.
+
+`OUTAGE_S=20 pytest --log-cli-level=info tests/acceptance/test_outages.py` makes MongoDB's outages longer, and
+shows what was measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.acceptance.conftest import System, start
+from tests.load import Reads, Writes
+from tests.waiting import wait_until
+from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
+
+log = logging.getLogger(__name__)
+
+OUTAGE_S = float(os.environ.get("OUTAGE_S", "8"))
+REDIS_OUTAGE_S = 4
+#: What is no wait for a server, even where tests share two cores with others.
+SOON_S = 1.5
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120 + OUTAGE_S)]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Servers that nobody but the test stops and starts."""
+
+    redis: EmbeddedRedis
+    mongo: EmbeddedMongo
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory) -> Iterator[Servers]:
+    directory = tmp_path_factory.mktemp("servers")
+    with EmbeddedRedis(directory, appendfsync="always") as redis, EmbeddedMongo(directory) as mongo:
+        yield Servers(redis, mongo)
+
+
+@pytest.fixture(scope="module")
+def system(servers, tmp_path_factory) -> Iterator[System]:
+    """The system on these servers."""
+    env = {"REDIS_URL": servers.redis.url, "MONGODB_URL": servers.mongo.url}
+    with start(tmp_path_factory.mktemp("outages"), **env) as stack, System(stack) as system:
+        system.wait_for_workers()
+        yield system
+
+
+def for_seconds(seconds: float, what: str) -> None:
+    """Let time pass while others do something."""
+    over = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= over, what, seconds + 1)
+
+
+@pytest.mark.parametrize("how", ["hangs", "is dead"])
+def test_mongodb_away(system, servers, how):
+    """While MongoDB is away, writes are acknowledged and cached reads served at once; soon after, it has all."""
+    prefix = f"away-{how.replace(' ', '-')}-"
+    system.http.put("/v1/users/cached", json={"n": 0}).raise_for_status()
+    system.wait_until_drained()
+    writes = Writes(system.stack.url, "users", [f"{prefix}{n}" for n in range(400)])
+    reads = Reads(system.stack.url, "/v1/users/cached")
+    pids = system.stack.pids()
+
+    with writes, reads:
+        wait_until(lambda: writes.count > 50, "the writes to begin")
+        if how == "hangs":
+            servers.mongo.freeze()
+        else:
+            servers.mongo.kill()
+        try:
+            for_seconds(OUTAGE_S, "the outage to end")
+            ready = system.http.get("/readyz")
+        finally:
+            servers.mongo.resume() if how == "hangs" else servers.mongo.start()
+    back = time.monotonic()
+    system.wait_until_drained(30)
+
+    log.info(
+        "MongoDB %s for %g s: %d writes, all persisted %.1f s after; cached reads: "
+        "median %.1f ms, p99 %.1f ms, max %.1f ms",
+        how,
+        OUTAGE_S,
+        writes.count,
+        time.monotonic() - back,
+        1000 * statistics.median(reads.seconds),
+        1000 * statistics.quantiles(reads.seconds, n=100)[-1],
+        1000 * max(reads.seconds),
+    )
+    assert [] == writes.refused
+    assert writes.count > 10 * OUTAGE_S
+    assert writes.acknowledged == system.stored(prefix)
+    assert max(reads.seconds) < SOON_S
+    assert ready.status_code == 200
+    assert ready.json()["mongodb"] != "ok"
+    assert pids == system.stack.pids()
+    assert 0 == system.status()["dead_letters"]
+
+
+def test_redis_dies_and_comes_back(system, servers):
+    """Nothing that was acknowledged is lost, the API says when it is not ready, and nothing needs a restart."""
+    system.wait_until_drained()
+    pids = system.stack.pids()
+    writes = Writes(system.stack.url, "users", [f"redis-{n}" for n in range(300)])
+
+    with writes:
+        wait_until(lambda: writes.count > 100, "the writes to begin")
+        servers.redis.kill()
+        try:
+            wait_until(lambda: system.http.get("/readyz").status_code == 503, "the API not to be ready", 5)
+            for_seconds(REDIS_OUTAGE_S, "the outage to end")
+            assert 503 == system.http.get("/readyz").status_code
+            assert 503 == system.http.get("/v1/users/redis-0").status_code
+        finally:
+            servers.redis.start()
+        system.wait_until_ready(10)
+        so_far = writes.count
+        wait_until(lambda: writes.count > so_far + 100, "writes to be taken again", 20)
+    back = time.monotonic()
+    system.wait_until_drained(30)
+
+    log.info(
+        "Redis dead for %g s: %d writes, %d refused, all persisted %.1f s after",
+        REDIS_OUTAGE_S,
+        writes.count,
+        len(writes.refused),
+        time.monotonic() - back,
+    )
+    stored = system.stored("redis-")
+    # A write that was refused may have happened all the same, after the last one that was acknowledged.
+    lost = {one: what for one, what in writes.acknowledged.items() if stored.get(one, (0, 0)) < what}
+    assert {} == lost
+    assert {503} == {answer.status_code for answer in writes.refused}
+    assert {"1"} == {answer.headers["Retry-After"] for answer in writes.refused}
+    assert pids == system.stack.pids()
+    system.wait_for_workers(30)
