@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +59,15 @@ class Runtime:
 
     def _stop(self, **_: Any) -> None:
         self.pipeline.flusher.stop()
+        # Not here: this is a signal handler, and what it interrupted may hold a lock that is needed for this.
+        threading.Thread(target=self._hand_over, name="hand-over").start()
 
     def _close(self, **_: Any) -> None:
+        self._hand_over()  # once more for what came in since
         self.pipeline.close()
+
+    def _hand_over(self) -> None:
+        try:
+            self.pipeline.hand_over()
+        except UnavailableError as error:
+            log.warning("what is pending was not handed over, the sweep will find it: %s", error)

@@ -67,7 +67,8 @@ def documents_of(values: st.SearchStrategy[Any], most: int = 4) -> st.SearchStra
 
 def dbrefs_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[DBRef]:
     """DBRefs with and without a database and fields of their own."""
-    others = documents_of(values, 2)
+    # PyMongo's `json_util` takes a DBRef with a field `items` for a dictionary, and fails.
+    others = documents_of(values, 2).filter(lambda fields: "items" not in fields)
     return st.builds(DBRef, texts, values, st.none() | texts, others)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import count
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+from fakeredis.commands_mixins.scripting_mixin import ScriptingCommandsMixin
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
@@ -22,6 +24,16 @@ from writebehind.store import Hint
 # How long an example takes says more about the machine than about the code.
 hypothesis_settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("steady")
+
+_eval = ScriptingCommandsMixin.eval
+
+
+def _eval_without_flags(self, script: bytes, *arguments):
+    """Run a script whose first line, `#!lua flags=…`, fakeredis would take for code."""
+    return _eval(self, re.sub(rb"\A#![^\n]*", b"", script), *arguments)
+
+
+ScriptingCommandsMixin.eval = _eval_without_flags
 
 REDIS_SERVER = shutil.which("redis-server")
 #: What the contract of the atomic steps is checked on: Redis too where it is installed.

@@ -52,13 +52,15 @@ def batches(pipeline: Pipeline) -> Blueprint:
         ids = list(dict.fromkeys(ids))
         found: list[bytes] = []
         missing: list[str] = []
-        for given, (_, entry) in zip(ids, target.read_many(ids), strict=True):
+        entries, bypassed = target.read_many(ids)
+        for given, entry in zip(ids, entries, strict=True):
             if entry.exists:
                 found.append(orjson.dumps(given) + b":" + codec.to_json(entry.body))
             else:
                 missing.append(given)
         text = b'{"documents":{' + b",".join(found) + b'},"missing":' + orjson.dumps(missing) + b"}"
-        return Response(text, 200, content_type=JSON)
+        headers = {"Cache-Status": "writebehind; fwd=bypass"} if bypassed else {}
+        return Response(text, 200, headers, content_type=JSON)
 
     return routes
 

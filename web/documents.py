@@ -133,14 +133,15 @@ def _written(
 
 
 def _missed(written: Written, asked: Durability | None, settings: CollectionSettings) -> bool:
-    wanted = asked is Durability.PERSISTED or settings.write != "behind"
-    return wanted and written.durability is not Durability.PERSISTED
+    return written.durability is not settings.wants(asked)
 
 
 def _cache_status(found: Read) -> str:
     """RFC 9211."""
     if found.source is Source.HIT:
         return f"writebehind; hit; ttl={found.ttl_ms // 1000}" if found.ttl_ms >= 0 else "writebehind; hit"
+    if found.source is Source.BYPASS:
+        return "writebehind; fwd=bypass"
     if found.source is Source.COLLAPSED:
         return "writebehind; fwd=miss; collapsed"
     return "writebehind; fwd=miss; stored"

@@ -32,12 +32,9 @@ def health(pipeline: Pipeline) -> Blueprint:
         try:
             pipeline.check()
             report["workers"] = len(pipeline.store.workers())
+            report["mongodb"] = pipeline.breaker.state().reason or _mongodb(pipeline)
         except (RedisUnavailableError, ConfigurationError) as error:
-            report |= {"ready": False, "redis": str(error)}
-        try:
-            pipeline.sink.ping(timeout_s=MONGODB_PATIENCE_S)
-        except MongoUnavailableError as error:
-            report["mongodb"] = str(error)
+            report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}
         return _json(report, 200 if report["ready"] else 503)
 
     @routes.get("/admin/status")
@@ -48,6 +45,15 @@ def health(pipeline: Pipeline) -> Blueprint:
         return _json(pipeline.status(partitions=request.args.get("partitions") in {"true", "1"}))
 
     return routes
+
+
+def _mongodb(pipeline: Pipeline) -> str:
+    """What MongoDB says; not asked while the breaker is open, as load balancers come often."""
+    try:
+        pipeline.sink.ping(timeout_s=MONGODB_PATIENCE_S)
+    except MongoUnavailableError as error:
+        return str(error)
+    return "ok"
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -12,7 +13,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from writebehind import errors
-from writebehind.errors import WritebehindError
+from writebehind.errors import RequestError, UnavailableError, WritebehindError
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,12 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.PreconditionFailedError: Problem(412, "precondition-failed", "The condition does not hold"),
     errors.DocumentTooLargeError: Problem(413, "too-large", "The document is too large"),
     errors.InvalidDocumentError: Problem(422, "invalid-document", "The document cannot be stored"),
+    errors.DurabilityNotOfferedError: Problem(501, "durability-not-offered", "Redis cannot promise that much"),
     errors.RequestError: Problem(400, "bad-request", "The request cannot be carried out"),
     errors.PartitionFullError: Problem(503, "partition-full", "Too many documents wait for MongoDB", 5),
+    errors.MemoryPressureError: Problem(503, "redis-memory", "Redis is nearly out of memory", 5),
+    errors.TooManyDeadLettersError: Problem(503, "dead-letters", "MongoDB refuses too many documents", 30),
+    errors.RedisFullError: Problem(503, "redis-full", "Redis is out of memory", 5),
     errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),
 }
@@ -77,9 +82,12 @@ def register_problems(app: Flask) -> None:
 def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request that failed with this error."""
     problem = problem_of(error)
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if not isinstance(error, RequestError):
         log.warning("%s %s: %s", request.method, request.path, error)
-    retry = {"Retry-After": str(problem.retry_after)} if problem.retry_after else {}
+    retry_after = problem.retry_after
+    if isinstance(error, UnavailableError) and error.retry_after_s is not None:
+        retry_after = max(1, math.ceil(error.retry_after_s))
+    retry = {"Retry-After": str(retry_after)} if retry_after else {}
     return _response(problem, str(error), retry | (headers or {}))
 
 

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from writebehind import changes, codec
 from writebehind.changes import Change, Document
+from writebehind.durability import Durability
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import DocumentNotFoundError, RedisUnavailableError, WritebehindError
 from writebehind.ids import DocumentId, new_id
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
-from writebehind.writer import Durability, Writer, WriterParts, Written, check_match
+from writebehind.writer import Writer, WriterParts, Written, check_match
 
 #: Commits sent to Redis in one go, so that a large bulk does not keep others waiting.
 COMMITS_AT_ONCE = 500
@@ -69,12 +70,11 @@ class Collection:
 
     def read(self, given: object) -> Read:
         """The document's entry, and where it came from. Raises as `get`."""
-        return self._reader.get(self._writer.id(given), self.settings)
+        return self._reader.read(self._writer.id(given), self.settings)
 
-    def read_many(self, given: Iterable[object]) -> list[tuple[DocumentId, Entry]]:
-        """Several documents, in their order. Raises as `get`."""
-        ids = [self._writer.id(one) for one in given]
-        return list(zip(ids, self._reader.get_many(ids, self.settings), strict=True))
+    def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
+        """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
+        return self._reader.read_many([self._writer.id(one) for one in given], self.settings)
 
     # Writing ----------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class Collection:
             document: its fields, as native BSON values. `_id` may be among them if it is the same.
             if_match: ETags of which it must have one, or `ANY`.
             if_absent: whether it must not exist yet.
-            durability: what to wait for; by default what the collection's write mode says.
+            durability: what to wait for; by default what the collection's settings say.
 
         Raises:
             RequestError: of the kind that says what is wrong with the request.
@@ -150,7 +150,7 @@ class Collection:
         Args:
             given: its id.
             deltas: numbers by dotted path, as for `changes.increment`.
-            durability: what to wait for; by default what the collection's write mode says.
+            durability: what to wait for; by default what the collection's settings say.
         """
         document_id = self._writer.id(given)
         add = changes.increment(deltas)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -34,18 +35,24 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisFullError, RedisUnavailableError
 
 Command = Sequence[Any]
+#: The keys and the arguments of one step.
+Call = tuple[Sequence[str], Sequence[Any]]
 
 #: A connection that was used so lately is not looked at again before it is used, seconds.
 CERTAIN_S = 0.1
+#: A failure that took this long was a wait, seconds: a server that hangs, not one that is down.
+WAIT_S = 0.25
+#: After such a wait nobody else waits for this long, seconds; then one caller finds out.
+PAUSE_S = 1.0
 
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Server errors that say "not now" rather than "not like this".
 _NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
 #: The same where redis-py has a class for it, and takes the code off the message.
-_NOT_NOW_CLASSES = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+_NOT_NOW_CLASSES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,8 @@ class Wire:
         self._pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
+        self._pause_lock = threading.Lock()
+        self._paused_until = 0.0
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its answer.
@@ -116,8 +125,11 @@ class Wire:
         Raises:
             RedisUnavailableError: as `call`. Some of the commands may have been carried out.
         """
-        connection = self._take()
+        if self._paused_until:
+            self._pause()
+        began = time.monotonic()
         try:
+            connection = self._take()
             # One buffer, so that it is one system call; packed by hiredis itself, at a third of redis-py's cost.
             packed = b"".join([pack_command(tuple(command)) for command in commands])
             connection.send_packed_command([packed], check_health=False)
@@ -125,12 +137,17 @@ class Wire:
         except _NO_ANSWER as error:
             # The others of the stack probably lead to the same dead server.
             self.close()
+            if (now := time.monotonic()) - began > WAIT_S:
+                self._paused_until = now + PAUSE_S
             raise RedisUnavailableError(f"Redis does not answer: {error}") from error
         except BaseException:
             connection.disconnect()  # answers may be left in it
             raise
         self._idle.append((connection, time.monotonic()))
+        self._paused_until = 0.0
         for answer in answers:
+            if isinstance(answer, OutOfMemoryError):
+                raise RedisFullError from answer
             if isinstance(answer, _NOT_NOW_CLASSES) or (
                 isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW)
             ):
@@ -150,22 +167,45 @@ class Wire:
             raise answer
         return answer
 
-    def run_many(self, step: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    def run_many(self, step: Script, calls: Sequence[Call]) -> list[Any]:
         """Run one atomic step for several sets of keys and arguments, in one round trip.
 
         Raises:
             RedisUnavailableError: as `calls`.
         """
-        answers = self.calls([("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls])
+        return self._run_many(step, calls, ())[0]
+
+    def run_many_then(self, step: Script, calls: Sequence[Call], command: Command) -> tuple[list[Any], Any]:
+        """`run_many`, and a command after it on the same connection, in the same round trip: such as WAIT.
+
+        Returns:
+            The answers of the steps, and that of the command: a `ResponseError` when it was refused, `None` when
+            it did not come after all steps.
+
+        Raises:
+            RedisUnavailableError: as `calls`.
+        """
+        answers, (answer,) = self._run_many(step, calls, (command,))
+        return answers, answer
+
+    def _run_many(
+        self, step: Script, calls: Sequence[Call], then: Sequence[Command]
+    ) -> tuple[list[Any], list[Any]]:
+        steps = [("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls]
+        answers = self.calls([*steps, *then])
+        answers, more = answers[: len(steps)], answers[len(steps) :]
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # the server is new or was restarted: none of these ran, so sending them again is safe
             self.call("SCRIPT", "LOAD", step.source)
-            for at, answer in zip(unknown, self.run_many(step, [calls[at] for at in unknown]), strict=True):
+            again, more = self._run_many(step, [calls[at] for at in unknown], then)
+            if len(unknown) < len(calls):
+                more = [None for _ in then]
+            for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise answer
-        return answers
+        return answers, more
 
     def close(self) -> None:
         """Close the idle connections. The wire stays usable."""
@@ -189,6 +229,22 @@ class Wire:
             except _NO_ANSWER:
                 pass
             connection.disconnect()
+
+    def _pause(self) -> None:
+        """Let one caller through when the pause is over: if Redis still hangs, one thread waits and not all.
+
+        Raises:
+            RedisUnavailableError: to the others.
+        """
+        with self._pause_lock:
+            now = time.monotonic()
+            if now < self._paused_until:
+                left = self._paused_until - now
+                raise RedisUnavailableError(
+                    f"Redis did not answer in time, and is asked again in {left:.1f} s", retry_after_s=left
+                )
+            if self._paused_until:
+                self._paused_until = now + PAUSE_S
 
     @staticmethod
     def _answer(connection: Any) -> Any:

@@ -65,17 +65,49 @@ class ConflictError(RequestError):
 # What the surroundings cause --------------------------------------------------------------------------
 
 
+class DurabilityNotOfferedError(RequestError):
+    """The Redis server cannot promise the durability that was asked for. Nothing was written."""
+
+
 class UnavailableError(WritebehindError):
     """A server that this request needs does not answer."""
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        """Take `message` and, where it is known, the seconds after which trying again makes sense."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
 
 
+class RedisFullError(RedisUnavailableError):
+    """Redis has no memory left for this write: raise its maxmemory, or wait until documents expire."""
+
+
 class MongoUnavailableError(UnavailableError):
     """MongoDB does not answer, or cannot take writes now."""
 
+    def __init__(
+        self, message: str | None = None, *, retry_after_s: float | None = None, outage: bool = False
+    ) -> None:
+        """Take `message`; `outage` says that it concerns MongoDB as a whole and not only this operation."""
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.outage = outage
 
-class PartitionFullError(UnavailableError):
+
+class OverloadedError(UnavailableError):
+    """The write was refused, so that what waits for MongoDB stays bounded. Nothing was written."""
+
+
+class PartitionFullError(OverloadedError):
     """Too many documents wait for MongoDB: send the write again later, or look at /admin/status."""
+
+
+class MemoryPressureError(OverloadedError):
+    """Redis is nearly out of memory: send the write again later, or raise its maxmemory."""
+
+
+class TooManyDeadLettersError(OverloadedError):
+    """MongoDB has refused too many documents of this collection: see to its dead letters first."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import orjson
 
+from writebehind.batching import BatchSize
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
 #: Steps between two looks at a partition that another flusher owns, seconds.
 WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
+#: Bodies that one batch holds in memory, bytes, as far as documents of that size come in slices of so many.
+BATCH_BYTES, READ_SLICE = 32 << 20, 50
 
 
 @dataclass(slots=True)
@@ -66,11 +70,20 @@ class FlushInterruptedError(MongoUnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class FlushLimits:
-    """How much one flush does: documents in a batch, ms of a lease, seconds before it makes room for others."""
+    """How much one flush does.
+
+    Attributes:
+        batch_size: most documents in one bulk write; `least_batch` the least, however slow MongoDB is.
+        lease_ms: how long it owns a partition without renewing.
+        budget_s: seconds after which it makes room for others.
+        batch_target_s: how long one bulk write should take.
+    """
 
     batch_size: int
     lease_ms: int
     budget_s: float = 20.0
+    least_batch: int = 1
+    batch_target_s: float = 0.5
 
 
 class Flusher:
@@ -90,6 +103,11 @@ class Flusher:
         self._hints = hints
         self._settings = collection_settings
         self._limits = limits
+        self._batch = BatchSize(
+            least=min(limits.least_batch, limits.batch_size),
+            most=limits.batch_size,
+            target_s=limits.batch_target_s,
+        )
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -165,7 +183,8 @@ class Flusher:
                     break
         except MongoUnavailableError as error:
             self._count(summary)
-            hint = self._store.release(partition, token, least_delay_ms=backoff_ms(attempt))
+            delay_ms = max(backoff_ms(attempt), math.ceil((error.retry_after_s or 0) * 1000))
+            hint = self._store.release(partition, token, least_delay_ms=delay_ms)
             raise FlushInterruptedError(str(error), hint) from error
         self._count(summary)
         if hint := self._store.release(partition, token):
@@ -174,33 +193,48 @@ class Flusher:
 
     def _claim(self, partition: int, token: str, ticket: str) -> list[str] | None:
         limits = self._limits
-        return self._store.claim(
-            partition, token, lease_ms=limits.lease_ms, limit=limits.batch_size, ticket=ticket
-        )
+        return self._store.claim(partition, token, lease_ms=limits.lease_ms, limit=self._batch.size, ticket=ticket)
 
     def _flush_batch(
         self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float
     ) -> None:
         summary.batches += 1
-        entries = self._store.entries(partition, members)
-        writes = []
-        for member, entry in zip(members, entries, strict=True):
-            if entry is None:
-                self._bury_lost(member, summary)
-            else:
-                writes.append(Write(DocumentId.from_member(member), entry))
-        writes.sort(key=_collection)
+        writes = sorted(self._read(partition, members, summary), key=_collection)
         disturbed = False
         for collection, group in groupby(writes, _collection):
             batch = list(group)
             summary.operations += len(batch)
             # A flusher that was paused must not write what others may have overtaken since.
-            outcomes = self._sink.write(collection, batch, within_s=lease_ends - time.monotonic())
+            outcomes = self._write(collection, batch, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
             self._record(partition, collection, outcomes, summary)
             disturbed |= any(outcome.result is Result.DISTURBED for outcome in outcomes)
         if disturbed:
             raise MongoUnavailableError("a document changed in MongoDB while it was being written")
+
+    def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
+        """The latest versions of members, as far as memory allows: the others wait for the next batch."""
+        held = 0
+        for at in range(0, len(members), READ_SLICE):
+            some = members[at : at + READ_SLICE]
+            for member, entry in zip(some, self._store.entries(partition, some), strict=True):
+                if entry is None:
+                    self._bury_lost(member, summary)
+                else:
+                    held += len(entry.body)
+                    yield Write(DocumentId.from_member(member), entry)
+            if held > BATCH_BYTES:
+                return
+
+    def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
+        began = time.monotonic()
+        try:
+            outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
+        except MongoUnavailableError:
+            self._batch.failed()
+            raise
+        self._batch.took(len(batch), time.monotonic() - began)
+        return outcomes
 
     def _record(self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary) -> None:
         settings = self._settings(collection)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from pymongo import MongoClient
 
 import writebehind
+from writebehind.admission import Admission
+from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
 from writebehind.connections import Wire, connection_pool
 from writebehind.errors import UnknownCollectionError
@@ -18,10 +21,13 @@ from writebehind.reader import Reader
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
 from writebehind.store import Hint, HintSink, Store
+from writebehind.vitals import Sampler
 from writebehind.writer import WriterParts
 
 #: Deletions are audited when they are older than this many leases.
 AUDIT_GRACE_LEASES = 3
+#: So many at once.
+AUDIT_SLICE = 200
 
 
 def connect(settings: Settings | None = None, *, hints: HintSink | None = None) -> Pipeline:
@@ -69,14 +75,30 @@ class Pipeline:
             max_pending=settings.max_pending_per_partition,
             tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
         )
-        self.sink = Sink(self._client, settings.mongodb_database, timeout_ms=settings.mongodb_timeout_ms)
+        self.breaker = MongoBreaker(self._wire, probe_ms=settings.mongodb_timeout_ms + 1_000)
+        self.sink = Sink(
+            self._client,
+            settings.mongodb_database,
+            timeout_ms=settings.mongodb_timeout_ms,
+            breaker=self.breaker,
+        )
+        self._admission = Admission(
+            Sampler(self.store),
+            max_pending=settings.max_pending_per_partition,
+            max_memory_percent=settings.max_memory_percent,
+        )
         self.reader = Reader(self.store, self.sink, load_timeout_ms=settings.load_timeout_ms)
         self.flusher = Flusher(
             self.store,
             self.sink,
             self._hints,
             self.collection_settings,
-            FlushLimits(settings.batch_size, settings.lease_ms),
+            FlushLimits(
+                settings.batch_size,
+                settings.lease_ms,
+                least_batch=settings.min_batch_size,
+                batch_target_s=settings.batch_target_ms / 1000,
+            ),
         )
         for name in settings.collections:  # a wrong schema file should stop the start, not the first write
             self.collection(name)
@@ -118,6 +140,18 @@ class Pipeline:
                 self._hints(hint)
         return {"pending": pending, "enqueued": enqueued}
 
+    def hand_over(self) -> None:
+        """Ask others to flush what is pending and nobody is at work on: for a process that is about to end.
+
+        The flush tasks that it holds come back only when the broker misses it: new tickets overtake them.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; the sweep will find what is left.
+        """
+        for partition in range(self.settings.partitions):
+            if hint := self.store.release(partition, uuid4().hex):
+                self._hints(hint)
+
     def audit_deletions(self) -> dict[str, int]:
         """Delete again what a paused flusher brought back after its deletion; forget the deletions then.
 
@@ -130,7 +164,7 @@ class Pipeline:
         audited = deleted = 0
         before_ms = self.store.now_ms() - AUDIT_GRACE_LEASES * self.settings.lease_ms
         for partition in range(self.settings.partitions):
-            while found := self.store.deletions(partition, before_ms=before_ms, limit=self.settings.batch_size):
+            while found := self.store.deletions(partition, before_ms=before_ms, limit=AUDIT_SLICE):
                 by_collection: dict[str, dict[DocumentId, int]] = {}
                 for member, version in found.items():
                     one = DocumentId.from_member(member)
@@ -151,10 +185,14 @@ class Pipeline:
         backlog = self.store.status()
         ages = {one.partition: self._age_s(one.head, now) for one in backlog}
         reads = self.reader.hits + self.reader.misses
+        breaker = self.breaker.state()
         status: dict[str, Any] = {
             "pending": sum(one.pending for one in backlog),
             "oldest_pending_seconds": max(ages.values()),
             "dead_letters": sum(one.dead for one in backlog),
+            "breaker": breaker.state,
+            "breaker_reason": breaker.reason or None,
+            "breaker_since": breaker.since,
             "flushed_per_second": self.store.flush_rate(),
             "workers": len(self.store.workers()),
             "partitions": self.settings.partitions,
@@ -197,8 +235,10 @@ class Pipeline:
             self.store,
             self.reader,
             self.flusher,
+            self._admission,
             self._hints,
             self.settings.persist_timeout_ms,
+            self.settings.confirm_timeout_ms,
             self.settings.max_document_bytes,
         )
         return Collection(name, settings, parts)

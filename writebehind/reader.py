@@ -11,7 +11,7 @@ from enum import StrEnum
 from uuid import uuid4
 
 from writebehind.entry import Entry
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
@@ -28,6 +28,8 @@ class Source(StrEnum):
     MISS = "miss"
     COLLAPSED = "collapsed"
     """Loaded by another reader while this one waited."""
+    BYPASS = "bypass"
+    """Read from MongoDB, because Redis does not answer: it may miss what is pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,31 @@ class Reader:
         self.hits = 0
         self.misses = 0
 
+    def read(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
+        """Read one document for somebody who would rather have what MongoDB has than nothing.
+
+        Raises:
+            MongoUnavailableError: it is not cached, and MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+        """
+        try:
+            return self.get(document_id, settings)
+        except RedisUnavailableError:
+            if not settings.bypass:
+                raise
+            return self._bypass(document_id)
+
+    def read_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> tuple[list[Entry], bool]:
+        """`read` for several documents of one collection, in their order; and whether Redis was bypassed."""
+        try:
+            return self.get_many(ids, settings), False
+        except RedisUnavailableError:
+            if not settings.bypass:
+                raise
+            return self._sink.find_many(ids), True
+
     def get(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
-        """Read one document.
+        """Read the latest acknowledged state of one document.
 
         Raises:
             MongoUnavailableError: it is not cached, and MongoDB does not answer.
@@ -77,7 +102,7 @@ class Reader:
         return self._miss(document_id, settings)
 
     def get_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> list[Entry]:
-        """Read several documents of one collection, in their order; one cache round trip when all are cached.
+        """`get` for several documents of one collection, in their order; one round trip when all are cached.
 
         Raises:
             MongoUnavailableError: some are not cached, and MongoDB does not answer.
@@ -93,11 +118,7 @@ class Reader:
 
     def _miss(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
         member = document_id.member
-        with self._lock:
-            flight = self._flights.get(member)
-            leads = flight is None
-            if flight is None:
-                flight = self._flights[member] = _Flight()
+        flight, leads = self._board(member)
         if leads:
             try:
                 return self._lead(document_id, settings, flight)
@@ -114,6 +135,25 @@ class Reader:
             raise MongoUnavailableError(str(flight.error)) from flight.error
         # A write came in between, or the time is over: what this reader may see is for Redis to say.
         return self._lead(document_id, settings, None)
+
+    def _bypass(self, document_id: DocumentId) -> Read:
+        """Load without Redis, which cannot say that others load the same; those of this process share it."""
+        key = f"bypass {document_id.member}"
+        flight, leads = self._board(key)
+        if leads:
+            try:
+                flight.entry = self._sink.find(document_id)
+            except MongoUnavailableError as error:
+                flight.error = error
+                raise
+            finally:
+                self._land(key, flight)
+                flight.done.set()
+        else:
+            flight.done.wait(self._load_timeout_ms / 1000)
+        if flight.error is not None:
+            raise MongoUnavailableError(str(flight.error)) from flight.error
+        return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
 
     def _lead(self, document_id: DocumentId, settings: CollectionSettings, flight: _Flight | None) -> Read:
         member, token = document_id.member, uuid4().hex
@@ -166,6 +206,15 @@ class Reader:
             if one.member not in found:
                 found[one.member] = self._miss(one, settings).entry
         return found
+
+    def _board(self, key: str) -> tuple[_Flight, bool]:
+        """The flight for a key, and whether the caller leads it."""
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[key] = _Flight()
+            return flight, True
 
     def _land(self, member: str, flight: _Flight) -> None:
         with self._lock:

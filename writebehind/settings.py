@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from writebehind.durability import Durability
 from writebehind.errors import ConfigurationError
 
 ENV_PREFIX = "WRITEBEHIND_"
@@ -55,10 +56,26 @@ class CollectionSettings(BaseModel):
         description="`behind`: answer when Redis has it; `through`: when MongoDB has it too; "
         "`around`: as `through`, and do not keep it in Redis",
     )
+    durability: Durability = Field(
+        Durability.BUFFERED,
+        description="how far a write has come before it is answered, where the request asks for nothing else: "
+        "`buffered`, `fsynced`, `replicated` or `persisted`",
+    )
+    bypass: bool = Field(
+        True,
+        description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "
+        "`fwd=bypass` in Cache-Status",
+    )
     flush_delay_ms: Annotated[int, Field(ge=0)] = Field(
         1000, description="how long writes to one document are coalesced before they go to MongoDB"
     )
     schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
+
+    def wants(self, durability: Durability | None) -> Durability:
+        """What a write waits for when this was asked for."""
+        if self.write != "behind":
+            return Durability.PERSISTED
+        return durability or self.durability
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -108,8 +125,17 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(gt=0, le=4096)] = Field(
         16, description="parts that documents are divided into; fixed once there is data"
     )
-    max_pending_per_partition: Count = Field(50_000, description="pending documents from which writes are refused")
-    batch_size: Annotated[int, Field(gt=0, le=10_000)] = Field(250, description="documents in one bulk write")
+    max_pending_per_partition: Count = Field(
+        50_000, description="pending documents in a partition from which writes are refused"
+    )
+    max_memory_percent: Annotated[float, Field(gt=0, le=100)] = Field(
+        90, description="part of Redis's maxmemory, in percent, from which writes are refused"
+    )
+    batch_size: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1_000, description="most documents in one bulk write, which has as many as MongoDB takes in good time"
+    )
+    min_batch_size: Count = Field(25, description="least documents in one bulk write, however slow MongoDB is")
+    batch_target_ms: Milliseconds = Field(500, description="how long one bulk write should take")
     lease_ms: Milliseconds = Field(10_000, description="how long a flusher owns a partition without renewing")
     mongodb_timeout_ms: Milliseconds = Field(
         5_000, description="limit for one MongoDB operation; below `lease_ms`"
@@ -120,6 +146,11 @@ class Settings(BaseSettings):
     )
     persist_timeout_ms: Milliseconds = Field(
         5_000, description="how long a write with durability `persisted` waits before it answers 202"
+    )
+    confirm_timeout_ms: Milliseconds = Field(
+        1_500,
+        description="how long a write with durability `fsynced` or `replicated` waits before it answers 202; "
+        "below `redis_timeout_ms`",
     )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
@@ -172,6 +203,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "mongodb_timeout_ms must be below lease_ms: a flusher must give up before its lease ends"
             )
+        if self.confirm_timeout_ms >= self.redis_timeout_ms:
+            raise ValueError("confirm_timeout_ms must be below redis_timeout_ms, or Redis seems not to answer")
+        if self.min_batch_size > self.batch_size:
+            raise ValueError("min_batch_size must not be above batch_size")
         if not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
         if not self.mongodb_url.startswith(("mongodb://", "mongodb+srv://")):

@@ -6,8 +6,8 @@ retried, duplicated, delayed or reordered without an older document replacing a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import islice
@@ -24,9 +24,12 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
 
+from writebehind import mongo_errors
+from writebehind.breaker import MongoBreaker
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
+from writebehind.mongo_errors import Verdict
 from writebehind.rawbson import append_version, split_version
 
 _T = TypeVar("_T")
@@ -34,62 +37,6 @@ _T = TypeVar("_T")
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
 
-_DUPLICATE_KEY = 11000
-#: Per-document error codes that say "not now": the server's own `RetriableError`, `NotPrimaryError`,
-#: `ShutdownError`, `NetworkError`, `Interruption` and resource exhaustion classes, from MongoDB's
-#: src/mongo/base/error_codes.yml. Every other code is about the document.
-_TRANSIENT_CODES = frozenset(
-    {
-        6,  # HostUnreachable
-        7,  # HostNotFound
-        24,  # LockTimeout
-        43,  # CursorNotFound
-        46,  # LockBusy
-        50,  # MaxTimeMSExpired
-        64,  # WriteConcernTimeout
-        89,  # NetworkTimeout
-        91,  # ShutdownInProgress
-        112,  # WriteConflict
-        134,  # ReadConcernMajorityNotAvailableYet
-        146,  # ExceededMemoryLimit
-        189,  # PrimarySteppedDown
-        202,  # NetworkInterfaceExceededTimeLimit
-        251,  # NoSuchTransaction
-        262,  # ExceededTimeLimit
-        290,  # TransactionExceededLifetimeLimitSeconds
-        317,  # ConnectionPoolExpired
-        365,  # TenantMigrationAborted
-        384,  # ConnectionError
-        9001,  # SocketException
-        10058,  # LegacyNotPrimary
-        10107,  # NotWritablePrimary
-        11600,  # InterruptedAtShutdown
-        11601,  # Interrupted
-        11602,  # InterruptedDueToReplStateChange
-        13388,  # StaleConfig
-        13435,  # NotPrimaryNoSecondaryOk
-        13436,  # NotPrimaryOrSecondary
-        14031,  # OutOfDiskSpace
-    }
-)
-#: Codes of a refused command, not of one document in it, that are about the content of a document in it; from the
-#: same file. All others, such as Unauthorized, are about the command: it is tried again until somebody mends that.
-_DOCUMENT_CODES = frozenset(
-    {
-        2,  # BadValue
-        9,  # FailedToParse
-        14,  # TypeMismatch
-        15,  # Overflow
-        22,  # InvalidBSON
-        52,  # DollarPrefixedFieldName
-        53,  # InvalidIdField
-        57,  # DottedFieldName
-        10334,  # BSONObjectTooLarge
-        17280,  # KeyTooLong
-        17419,  # resulting document after update is larger than the limit
-        17420,  # document to upsert is larger than the limit
-    }
-)
 # Dates as numbers: a document may hold one that no datetime can.
 _CODEC_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
     document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
@@ -131,9 +78,15 @@ class Outcome:
 class Sink:
     """The state in MongoDB. Safe to share between threads."""
 
-    def __init__(self, client: MongoClient[Any], database: str, *, timeout_ms: int) -> None:
-        """Use `client`, which need not be connected yet; `timeout_ms` bounds every operation as a whole."""
+    def __init__(
+        self, client: MongoClient[Any], database: str, *, timeout_ms: int, breaker: MongoBreaker | None = None
+    ) -> None:
+        """Use `client`, which need not be connected yet; `timeout_ms` bounds every operation as a whole.
+
+        With a `breaker`, MongoDB is left alone while it is known not to answer.
+        """
         self._timeout_s = timeout_ms / 1000
+        self._guard: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
         self._database = client.get_database(
             database,
             codec_options=_CODEC_OPTIONS,
@@ -156,7 +109,7 @@ class Sink:
         """
         if within_s <= 0:
             raise MongoUnavailableError("there is no time left to write")
-        with pymongo.timeout(min(within_s, self._timeout_s)):
+        with self._guard(), pymongo.timeout(min(within_s, self._timeout_s)):
             return self._write(collection, writes)
 
     def delete_older(self, collection: str, versions: Mapping[DocumentId, int]) -> int:
@@ -170,7 +123,7 @@ class Sink:
             DeleteOne({"_id": one.value, "_v": {"$lt": Int64(version), "$gte": Int64(0)}})
             for one, version in versions.items()
         ]
-        with self._deadline():
+        with self._guard(), self._deadline():
             return self._database[collection].bulk_write(operations, ordered=False).deleted_count
 
     def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
@@ -190,7 +143,7 @@ class Sink:
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
-        with self._deadline():
+        with self._guard(), self._deadline():
             found = self._database[document_id.collection].find_one({"_id": document_id.value})
         return ABSENT if found is None else Entry.loaded(*split_version(found.raw))
 
@@ -203,7 +156,7 @@ class Sink:
         found: dict[object, Entry] = {}
         for some in _slices(ids, MOST_IDS):
             query = {"_id": {"$in": [one.value for one in some]}}
-            with self._deadline():
+            with self._guard(), self._deadline():
                 for document in self._database[some[0].collection].find(query):
                     found[document["_id"]] = Entry.loaded(*split_version(document.raw))
         return [found.get(one.value, ABSENT) for one in ids]
@@ -258,13 +211,16 @@ class Sink:
         except BulkWriteError as error:
             details = error.details or {}
             errors = {one["index"]: one for one in details.get("writeErrors", ())}
-            not_now = [one for one in errors.values() if one.get("code") in _TRANSIENT_CODES]
+            not_now = [one for one in errors.values() if mongo_errors.of_document(one) is Verdict.OUTAGE]
             doubts = [*details.get("writeConcernErrors", ()), *not_now]
             if doubts or not errors:
-                raise MongoUnavailableError(f"MongoDB cannot take writes now: {doubts or error}") from error
+                raise MongoUnavailableError(
+                    f"MongoDB cannot take writes now: {doubts or error}", outage=True
+                ) from error
             raise _RefusedError(errors, details.get("nRemoved", 0)) from error
         except PyMongoError as error:
-            raise MongoUnavailableError(f"MongoDB does not answer: {error}") from error
+            outage = mongo_errors.of_command(error) is Verdict.OUTAGE
+            raise MongoUnavailableError(f"MongoDB does not answer: {error}", outage=outage) from error
 
 
 class _RefusedError(Exception):
@@ -291,9 +247,9 @@ def _refusals() -> Iterator[None]:
     except BSONError as error:  # the driver does not even send it
         raise _BatchRefusedError(0, str(error)) from error
     except OperationFailure as error:
-        if error.code not in _DOCUMENT_CODES:
+        if mongo_errors.of_command(error) is not Verdict.DOCUMENT:
             raise
-        raise _BatchRefusedError(error.code, str(error)) from error
+        raise _BatchRefusedError(error.code or 0, str(error)) from error
 
 
 def _operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
@@ -314,14 +270,14 @@ def _judge(write: Write, error: dict[str, Any] | None, present: int | None) -> O
         return Outcome(write, Result.PERSISTED if present is None else Result.DISTURBED)
     if error is None or present == write.entry.version:
         return Outcome(write, Result.PERSISTED)
-    if _is_same_id(error):
-        # The guard did not match, so the upsert became an insert, and MongoDB has the document already.
+    if _is_same_id(error) or mongo_errors.of_document(error) is Verdict.BUSY:
+        # Same id: the guard did not match, so the upsert became an insert, and MongoDB has the document already.
         return Outcome(write, Result.DISTURBED)
     return Outcome(write, Result.REFUSED, error.get("code", 0), error.get("errmsg", ""))
 
 
 def _is_same_id(error: dict[str, Any]) -> bool:
-    return error.get("code") == _DUPLICATE_KEY and list(error.get("keyPattern", {})) == ["_id"]
+    return error.get("code") == mongo_errors.DUPLICATE_KEY and list(error.get("keyPattern", {})) == ["_id"]
 
 
 def _slices(items: Sequence[_T], size: int) -> Iterator[list[_T]]:

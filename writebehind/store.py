@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from writebehind import keys
 from writebehind.connections import Wire, script
+from writebehind.durability import Durability
 from writebehind.entry import Entry
-from writebehind.errors import ConfigurationError
+from writebehind.errors import ConfigurationError, RedisFullError
 from writebehind.keys import partition_keys
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
@@ -31,6 +33,8 @@ _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
 _AUDITED = script("audited")
+#: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
+_CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
 
 class CommitStatus(StrEnum):
@@ -51,22 +55,25 @@ class Commit:
         version: the version issued, microseconds; 0 unless `OK`.
         previous: kind letter of the entry before, '' when there was none.
         ticket: of the flush task that the caller must enqueue, '' when one is on its way.
+        durability: how far it has come.
     """
 
     status: CommitStatus
     version: int
     previous: str
     ticket: str
+    durability: Durability = Durability.BUFFERED
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """One write to commit."""
+    """One write to commit; `cap` is for pending members of its partition, the store's own by default."""
 
     member: str
     payload: bytes
     delay_ms: int
     condition: str = ""
+    cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +156,34 @@ class Store:
         """
         return _commit_answer(self.wire.run(_COMMIT, *self._commit_call(request)))
 
-    def commit_many(self, requests: Sequence[CommitRequest]) -> list[Commit]:
+    def commit_many(
+        self,
+        requests: Sequence[CommitRequest],
+        durability: Durability = Durability.BUFFERED,
+        *,
+        wait_ms: int = 0,
+    ) -> list[Commit]:
         """Acknowledge several writes, in one round trip; each is atomic by itself.
+
+        Args:
+            requests: the writes.
+            durability: what Redis shall see to before it answers: `FSYNCED` or `REPLICATED`.
+            wait_ms: for at most so long. Then the commits say `BUFFERED`.
 
         Raises:
             RedisUnavailableError: as `commit`.
         """
-        answers = self.wire.run_many(_COMMIT, [self._commit_call(request) for request in requests])
-        return [_commit_answer(answer) for answer in answers]
+        calls = [self._commit_call(request) for request in requests]
+        if durability not in _CONFIRMATIONS:
+            return [_commit_answer(answer) for answer in self.wire.run_many(_COMMIT, calls)]
+        confirmation = (*_CONFIRMATIONS[durability], wait_ms)
+        answers, confirmed = self.wire.run_many_then(_COMMIT, calls, confirmation)
+        reached = durability if _confirms(confirmed) else Durability.BUFFERED
+        return [_commit_answer(answer, reached) for answer in answers]
 
     def _commit_call(self, request: CommitRequest) -> tuple[Sequence[str], Sequence[Any]]:
         member, delay_ms = request.member, request.delay_ms
+        cap = self._max_pending if request.cap is None else request.cap
         of = partition_keys(self.partition_of(member))
         return (
             (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member)),
@@ -167,7 +191,7 @@ class Store:
                 member,
                 request.payload,
                 request.condition,
-                self._max_pending,
+                cap,
                 delay_ms,
                 delay_ms + HINT_LIFE_MS,
                 HINT_SLACK_MS,
@@ -343,15 +367,16 @@ class Store:
         ]
 
     def count(self, counters: dict[str, int], *, persisted: int) -> None:
-        """Add to the counters, and to the flush rate."""
+        """Add to the counters, and to the flush rate; not while Redis is full, as nothing depends on them."""
         slot = keys.flushed(self.now_ms() // 1000 // RATE_SLOT_SECONDS)
-        self.wire.calls(
-            [
-                *(("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number),
-                ("INCRBY", slot, persisted),
-                ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2),
-            ]
-        )
+        with suppress(RedisFullError):
+            self.wire.calls(
+                [
+                    *(("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number),
+                    ("INCRBY", slot, persisted),
+                    ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2),
+                ]
+            )
 
     def counters(self) -> dict[str, int]:
         """The counters since the first start."""
@@ -380,9 +405,15 @@ class Store:
         return [name.decode() for name in found]
 
 
-def _commit_answer(answer: list[bytes]) -> Commit:
+def _commit_answer(answer: list[bytes], reached: Durability = Durability.BUFFERED) -> Commit:
     status, version, previous, ticket = answer
-    return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode())
+    return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached)
+
+
+def _confirms(answer: Any) -> bool:
+    """Whether WAITAOF's answer, which counts this server first, or WAIT's says that one has it."""
+    count = answer[0] if isinstance(answer, list) and answer else answer
+    return isinstance(count, int) and count >= 1
 
 
 def jittered(ttl_ms: int) -> int:

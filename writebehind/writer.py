@@ -7,17 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from writebehind import codec, rawbson
+from writebehind.admission import Admission
 from writebehind.changes import Document
+from writebehind.durability import Durability
 from writebehind.entry import Entry, Kind
 from writebehind.errors import (
     ConflictError,
     DocumentTooLargeError,
     InvalidDocumentError,
     InvalidIdError,
-    PartitionFullError,
+    OverloadedError,
     PreconditionFailedError,
 )
 from writebehind.flusher import Flusher
@@ -32,15 +33,6 @@ ANY = "*"
 #: How long a change is tried again when others change the same document, seconds.
 CONFLICT_DEADLINE_S = 5.0
 _STRIPES = 64
-
-
-class Durability(StrEnum):
-    """How far a write had come when it was answered."""
-
-    BUFFERED = "buffered"
-    """Redis has it."""
-    PERSISTED = "persisted"
-    """MongoDB has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +61,10 @@ class WriterParts:
     store: Store
     reader: Reader
     flusher: Flusher
+    admission: Admission
     hints: HintSink
     persist_timeout_ms: int
+    confirm_timeout_ms: int
     max_document_bytes: int
 
 
@@ -179,26 +173,24 @@ class Writer:
 
     def write_all(
         self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None = None
-    ) -> list[Written | PartitionFullError]:
+    ) -> list[Written | OverloadedError]:
         """Commit several writes in one round trip; each stands for itself.
 
         Raises:
             RedisUnavailableError: Redis does not answer. Any of the writes may have happened.
         """
-        commits = self._parts.store.commit_many([self._request(*one, durability) for one in writes])
-        results: list[Written | PartitionFullError] = []
+        commits = self._commit_all(writes, durability)
+        results: list[Written | OverloadedError] = []
         for (document_id, entry), commit in zip(writes, commits, strict=True):
             try:
                 results.append(self._written(document_id, entry, commit, durability))
-            except PartitionFullError as error:
+            except OverloadedError as error:
                 results.append(error)
         return results
 
     def wants(self, durability: Durability | None) -> Durability:
-        """What a write waits for, by what was asked for and by the collection's write mode."""
-        if self._settings.write != "behind":
-            return Durability.PERSISTED
-        return durability or Durability.BUFFERED
+        """What a write waits for, by what was asked for and by the collection's settings."""
+        return self._settings.wants(durability)
 
     def persisted(self, written: Mapping[DocumentId, Written]) -> dict[DocumentId, Written]:
         """The same writes, once MongoDB has them or the time to wait is over, with the level that each reached.
@@ -225,12 +217,18 @@ class Writer:
     def _commit(
         self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str
     ) -> Commit:
-        return self._parts.store.commit(self._request(document_id, entry, durability, condition))
+        return self._commit_all([(document_id, entry)], durability, condition)[0]
 
-    def _request(
-        self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str = ""
-    ) -> CommitRequest:
-        return CommitRequest(document_id.member, entry.payload, self._delay_ms(durability), condition)
+    def _commit_all(
+        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None, condition: str = ""
+    ) -> list[Commit]:
+        parts, wanted = self._parts, self.wants(durability)
+        parts.admission.check_offered(wanted)
+        cap, delay_ms = parts.admission.cap(self._settings), self._delay_ms(durability)
+        requests = [CommitRequest(one.member, entry.payload, delay_ms, condition, cap) for one, entry in writes]
+        if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
+            wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
+        return parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
 
     def _delay_ms(self, durability: Durability | None) -> int:
         return 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms
@@ -245,13 +243,13 @@ class Writer:
         created: bool = False,
     ) -> Written:
         if commit.status is CommitStatus.FULL:
-            raise PartitionFullError
+            raise self._parts.admission.refusal()
         if commit.ticket:
             partition = self._parts.store.partition_of(document_id.member)
             self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
         # A missing entry says nothing: MongoDB may have the document.
         created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
-        return Written(document_id.text, commit.version, entry.etag, Durability.BUFFERED, created)
+        return Written(document_id.text, commit.version, entry.etag, commit.durability, created)
 
 
 def check_match(entry: Entry, if_match: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind.connections import Wire, connection_pool, script
 from writebehind.embedded import EmbeddedRedis
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisFullError, RedisUnavailableError
 
 TIMEOUT_MS = 300
 
@@ -42,6 +42,53 @@ def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(wire, proxy):
     proxy.flow()
 
     assert wait_until(lambda: wire.call("PING") == b"PONG", "an answer")
+
+
+def test_only_one_waits_for_a_server_that_hangs(wire, proxy):
+    """After one call has waited in vain the others fail at once, and after the pause one of them finds out."""
+    wire.call("PING")
+    proxy.hang()
+    with pytest.raises(RedisUnavailableError):
+        wire.call("PING")
+
+    def ask(_: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(RedisUnavailableError):
+            wire.call("PING")
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(ask, range(50))) < TIMEOUT_MS / 1000
+        wait_until(lambda: time.monotonic() > wire._paused_until, "the pause to be over")
+        waits = sorted(threads.map(ask, range(8)))
+    assert waits[-2] < TIMEOUT_MS / 1000 <= waits[-1]
+    proxy.flow()
+    assert wait_until(lambda: wire.call("PING") == b"PONG", "an answer")
+    assert [b"PONG"] * 20 == [wire.call("PING") for _ in range(20)]
+
+
+def test_a_server_that_is_down_is_asked_each_time(tmp_path):
+    """A refused connection costs no wait, so the first call after the server is back succeeds."""
+    server = EmbeddedRedis(tmp_path).start()
+    wire = Wire(connection_pool(server.url, 2_000))
+    wire.call("PING")
+    server.kill()
+    for _ in range(10):
+        with pytest.raises(RedisUnavailableError, match="does not answer"):
+            wire.call("PING")
+    with server:
+        assert wire.call("PING") == b"PONG"
+        wire.close()
+
+
+def test_a_command_after_steps_is_on_their_connection(wire):
+    """A command that follows steps is answered after them, also when the server had forgotten the script."""
+    step = script("lease_get")
+    wire.call("FLUSHALL")
+    wire.call("SCRIPT", "FLUSH")
+    for expected in ([b"load"], [b"wait"]):
+        answers, count = wire.run_many_then(step, [(("entry", "load"), ("token", 5_000))], ("DBSIZE",))
+        assert ([expected], 1) == (answers, count)
 
 
 def test_an_answer_that_comes_late_is_not_taken_for_another(wire, proxy):
@@ -106,9 +153,9 @@ def test_a_server_that_is_full(tmp_path):
         wire.call("SET", "key", "value")
         wire.call("CONFIG", "SET", "maxmemory", "1")
 
-        with pytest.raises(RedisUnavailableError, match="cannot serve now"):
+        with pytest.raises(RedisFullError, match="no memory left"):
             wire.call("SET", "key", "another")
-        with pytest.raises(RedisUnavailableError, match="cannot serve now"):
+        with pytest.raises(RedisFullError, match="no memory left"):
             wire.run(script("lease_get"), ("entry", "load"), ("token", 1_000))
         assert wire.call("GET", "key") == b"value"
         wire.close()

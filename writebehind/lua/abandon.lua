@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Give the load token back without filling, so that another reader may try at once.
 --
 -- KEYS  1 load

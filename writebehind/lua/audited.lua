@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Forget deletions that were audited, except where the member was deleted again meanwhile.
 --
 -- KEYS  1 deleted

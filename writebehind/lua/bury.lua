@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Move a member that MongoDB refuses for good to the dead letters. Readers keep seeing its entry, unless told not to.
 --
 -- KEYS  1 entry  2 pending  3 dead

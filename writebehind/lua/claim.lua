@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Take or renew the partition's lease and return the members that are due, the longest waiting first.
 --
 -- KEYS  1 lease  2 scheduled  3 pending

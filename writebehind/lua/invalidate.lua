@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Drop an entry, because MongoDB has changed beside the pipeline.
 --
 -- KEYS  1 entry  2 load  3 pending

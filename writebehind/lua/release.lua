@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Let go of the partition, unless members are waiting: then say when the next flush task is wanted.
 -- No wake-up is lost between "nothing was due" and "I let go", because both happen here.
 --

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
 -- KEYS  1 pending  2 deleted  3… the entries, in the order of the members

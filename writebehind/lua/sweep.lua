@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Find out whether a partition has overdue members that no flush task is on its way to, and if so issue a ticket.
 -- It waits until `scheduled` has run out: taking it away from a task that only queues would starve the partition.
 --

@@ -86,6 +86,7 @@ class Installation:
                 "around": {"write": "around"},
                 "named": {"schema_file": schema_file},
                 "free": {"id_pattern": r"[\s\S]+"},
+                "strict": {"bypass": False},
             },
         )
         with pytest.MonkeyPatch.context() as patch:

@@ -43,11 +43,11 @@ def raising():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_has_a_problem(raising, kind):
-    """What a client causes is 4xx, what the surroundings cause is 503; the detail is the message."""
+    """What a client causes is 4xx, or 501 for what is not offered; what the surroundings cause is 503."""
     response = raising(kind("what to do"))
     status = problem_of(kind()).status
     assert "what to do" == problem(response, status)["detail"]
-    assert (400 <= status < 500) if issubclass(kind, RequestError) else status == 503
+    assert (400 <= status < 500 or status == 501) if issubclass(kind, RequestError) else status == 503
     assert (status == 503) == ("Retry-After" in response.headers)
 
 
@@ -65,7 +65,11 @@ def test_types_are_stable():
         "precondition-failed": 412,
         "too-large": 413,
         "invalid-document": 422,
+        "durability-not-offered": 501,
         "partition-full": 503,
+        "redis-memory": 503,
+        "redis-full": 503,
+        "dead-letters": 503,
         "redis-unavailable": 503,
         "mongodb-unavailable": 503,
     } == {one.name: one.status for one in PROBLEMS.values()}
@@ -132,19 +136,37 @@ def test_allowed_methods(client):
 
 
 def test_redis_is_down(installation, client, monkeypatch):
-    """Without Redis every read and write is a 503 that says when to come again."""
+    """Without Redis every write is a 503 that says when to come again, and so is a read that may not bypass it."""
 
     def refuse(*_: object) -> None:
         raise errors.RedisUnavailableError
 
     monkeypatch.setattr(installation.wire, "calls", refuse)
-    for method in ("GET", "PUT", "DELETE"):
-        response = client.open("/v1/users/ada", method=method, json={})
+    for method, path in (("PUT", "/v1/users/ada"), ("DELETE", "/v1/users/ada"), ("GET", "/v1/strict/ada")):
+        response = client.open(path, method=method, json={})
         problem(response, 503, "redis-unavailable")
         assert "1" == response.headers["Retry-After"]
     assert (503, False) == ((ready := client.get("/readyz")).status_code, ready.json["ready"])
     assert 200 == client.get("/healthz").status_code
     problem(client.get("/admin/status"), 503, "redis-unavailable")
+
+
+def test_redis_is_bypassed(installation, sink, client, monkeypatch):
+    """Without Redis reads show what MongoDB has, and say so; alone and several at once."""
+
+    def refuse(*_: object) -> None:
+        raise errors.RedisUnavailableError
+
+    sink.has("users", "ada", {"n": 1})
+    monkeypatch.setattr(installation.wire, "calls", refuse)
+    found, absent = client.get("/v1/users/ada"), client.get("/v1/users/bob")
+    several = client.post("/v1/users:get", json={"ids": ["ada", "bob"]})
+    assert (200, {"_id": "ada", "n": 1}, 404) == (found.status_code, found.json, absent.status_code)
+    assert {"documents": {"ada": {"_id": "ada", "n": 1}}, "missing": ["bob"]} == several.json
+    for response in (found, absent, several):
+        assert "writebehind; fwd=bypass" == response.headers["Cache-Status"]
+    sink.down = True
+    problem(client.get("/v1/users/ada"), 503, "mongodb-unavailable")
 
 
 def test_mongodb_is_down(client, sink):
@@ -157,7 +179,7 @@ def test_mongodb_is_down(client, sink):
 
 def test_a_full_partition(installation, client, monkeypatch):
     """A write to a full partition is a 503, alone and in a bulk, and is not stored."""
-    monkeypatch.setattr(installation.pipeline.store, "_max_pending", 0)
+    monkeypatch.setattr(installation.pipeline._admission, "_max_pending", 0)
     response = client.put("/v1/users/ada", json={})
     problem(response, 503, "partition-full")
     assert "Retry-After" in response.headers

@@ -1,0 +1,178 @@
+"""Back-pressure on a real server: what is refused, what is not, and what clients are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.admission import LONGEST_S, Admission
+from writebehind.connections import Wire, connection_pool
+from writebehind.embedded import EmbeddedRedis
+from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFullError, RedisUnavailableError
+from writebehind.keys import PARTITIONS
+from writebehind.reader import Source
+from writebehind.vitals import Sampler, Vitals
+
+
+class FixedSampler:
+    """A sample that the test makes."""
+
+    def __init__(self, pending: int, drained_per_second: float) -> None:
+        self.vitals = Vitals(
+            partitions=2,
+            pending=(pending, 0),
+            used_memory=100,
+            max_memory=0,
+            appendonly=True,
+            replicas=0,
+            waits_for_disk=True,
+            drained_per_second=drained_per_second,
+        )
+
+    def look(self) -> Vitals:
+        return self.vitals
+
+
+@pytest.fixture
+def full(settings, valkey_wire, mongo_client) -> Pipeline:
+    """A pipeline whose only partition holds as many pending documents as it may."""
+    changed = settings.model_copy(update={"partitions": 1, "max_pending_per_partition": 3})
+    pipeline = Pipeline(changed, wire=valkey_wire, client=mongo_client)
+    for n in range(3):
+        pipeline.collection("slow").put(f"u{n}", {"n": 0})
+    return pipeline
+
+
+def test_a_full_partition(full):
+    """A new document is refused, one that is pending already is taken, and reads are as ever."""
+    slow = full.collection("slow")
+
+    with pytest.raises(PartitionFullError) as refused:
+        slow.put("new", {})
+    slow.put("u1", {"n": 1})
+    slow.delete("u2")
+
+    assert 1 <= refused.value.retry_after_s <= LONGEST_S
+    assert [{"_id": "u0", "n": 0}, {"_id": "u1", "n": 1}, None] == [slow.get(f"u{n}") for n in range(3)]
+    assert slow.get("new") is None
+    assert 3 == full.status()["pending"]
+
+
+def test_what_is_written_through_needs_no_room(full):
+    """The cap does not apply to a collection that is persisted before it is answered."""
+    assert "persisted" == full.collection("through").put("new", {"n": 1}).durability
+    assert "persisted" == full.collection("around").put("new", {"n": 1}).durability
+
+
+def test_there_is_room_again(full):
+    """Once something is persisted a new document is taken."""
+    full.flusher.persist({"slow/s:u0": 0}, timeout_ms=5_000)
+    full.store.wire.call("ZADD", "wb:{0}:pending", 0, "slow/s:u0", 0, "slow/s:u1", 0, "slow/s:u2")
+    full.flusher.flush(0)
+
+    assert "buffered" == full.collection("slow").put("new", {}).durability
+
+
+def test_redis_memory(settings, mongo_client, tmp_path, monkeypatch):
+    """Near Redis's limit a new document is refused before Redis would; one that is pending is taken."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        pipeline = Pipeline(settings, wire=wire, client=mongo_client)
+        slow, through = pipeline.collection("slow"), pipeline.collection("through")
+        slow.put("old", {"n": 0})
+        wire.call("SET", "ballast", "x" * (20 << 20))  # makes a few percent more than its ups and downs
+        used = pipeline._admission._sampler.look().used_memory
+        wire.call("CONFIG", "SET", "maxmemory", limit := used * 100 // 94)
+
+        with pytest.raises(MemoryPressureError, match=rf"of {limit} bytes.*90 %.*raise maxmemory"):
+            slow.put("new", {})
+        slow.put("old", {"n": 1})
+        assert slow.get("old") == {"_id": "old", "n": 1}
+        assert "persisted" == through.put("new", {}).durability
+
+        wire.call("CONFIG", "SET", "maxmemory", used * 10)
+        slow.put("new", {})
+        wire.close()
+
+
+def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
+    """A Redis that takes no writes at all still serves reads, and lets what is pending drain."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        pipeline = Pipeline(
+            settings.model_copy(update={"max_memory_percent": 100}), wire=wire, client=mongo_client
+        )
+        users = pipeline.collection("users")
+        for n in range(10):
+            users.put(f"u{n}", {"n": n})
+        users.delete("u9")
+        monkeypatch.setattr("writebehind.admission.Admission._short_of_memory", lambda *_: False)
+        wire.call("CONFIG", "SET", "maxmemory", 1)
+
+        with pytest.raises(RedisFullError):
+            users.put("new", {})
+        assert {"_id": "u1", "n": 1} == users.get("u1")
+        assert users.read("never").source is Source.BYPASS
+        summaries = [pipeline.flusher.flush(partition) for partition in range(settings.partitions)]
+
+        assert (9, 1) == (sum(one.persisted for one in summaries), sum(one.deleted for one in summaries))
+        assert 0 == pipeline.status()["pending"]
+        assert pipeline.sweep() == {"pending": 0, "enqueued": 0}
+        wire.call("CONFIG", "SET", "maxmemory", 0)
+        users.put("new", {})
+        wire.close()
+
+
+def test_the_figures_are_sampled(full):
+    """A thousand writes ask for the figures a few times only."""
+    asked = []
+    send = full.store.wire.calls
+    full.store.wire.calls = lambda commands: asked.extend(commands) or send(commands)
+
+    for n in range(1000):
+        full.collection("slow").put("u1", {"n": n})
+
+    assert 1000 == sum(command[0] == "EVALSHA" for command in asked)
+    assert sum(command[0] == "INFO" for command in asked) <= 20
+
+
+def test_a_process_that_counts_partitions_differently_writes_nothing(full, monkeypatch):
+    """Once Redis is divided anew, a process that does not know it yet refuses writes, and misplaces none."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    for recorded in ("2", "moving"):
+        full.store.wire.call("SET", PARTITIONS, recorded)
+        with pytest.raises(RedisUnavailableError, match="number of partitions is no longer 1"):
+            full.collection("slow").put("u1", {"n": 1})
+    full.store.wire.call("SET", PARTITIONS, "1")
+    wait_until(lambda: full.collection("slow").put("u1", {"n": 2}), "the write to be taken")
+
+
+@pytest.mark.parametrize(
+    ("pending", "rate", "least", "most"),
+    [
+        (10_000, 1_000, 2, 3),  # a tenth of what two such partitions hold, at that rate, and up to a quarter more
+        (10_000, 100, 20, 25),
+        (10_000, 1, LONGEST_S, LONGEST_S),
+        (10_000, 0, LONGEST_S, LONGEST_S),
+        (10, 1_000, 1, 1),
+    ],
+)
+def test_when_to_come_again(pending, rate, least, most):
+    """Clients are told to wait for about as long as it takes to make room at the measured rate."""
+    admission = Admission(FixedSampler(pending, rate), max_pending=pending, max_memory_percent=90)
+
+    assert least <= admission.refusal().retry_after_s <= most
+
+
+def test_one_caller_takes_the_sample(full, monkeypatch):
+    """While one caller takes a sample the others go by the last one."""
+    sampler = Sampler(full.store)
+    first = sampler.look()
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+
+    with sampler._lock:
+        assert sampler.look() is first
+    assert sampler.look() is not first

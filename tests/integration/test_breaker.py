@@ -1,0 +1,172 @@
+"""The circuit breaker before MongoDB, which all processes share."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind import breaker as breaker_module
+from writebehind.breaker import FAILURES, BreakerState, MongoBreaker
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.keys import BREAKER
+
+DOWN = MongoUnavailableError("it is down", outage=True)
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch):
+    monkeypatch.setattr(breaker_module, "FIRST_INTERVAL_MS", 100)
+    monkeypatch.setattr(breaker_module, "LONGEST_INTERVAL_MS", 300)
+    monkeypatch.setattr(breaker_module, "LOOK_EVERY_S", 0.0)
+
+
+class Process:
+    """A process that uses MongoDB behind the breaker, and whether it was let through."""
+
+    def __init__(self, wire, probe_ms: int = 60_000) -> None:
+        self.breaker = MongoBreaker(wire, probe_ms=probe_ms)
+        self.asked = 0
+
+    def use(self, error: MongoUnavailableError | None = None) -> bool:
+        """Whether it succeeded."""
+        try:
+            with self.breaker.guard():
+                self.asked += 1
+                if error:
+                    raise error
+        except MongoUnavailableError:
+            return False
+        return True
+
+    def fail(self, times: int = FAILURES) -> None:
+        for _ in range(times):
+            self.use(MongoUnavailableError("it is down", outage=True))
+
+
+@pytest.fixture
+def one(wire) -> Process:
+    return Process(wire)
+
+
+@pytest.fixture
+def other(wire) -> Process:
+    return Process(wire)
+
+
+def test_failures_open_it_for_all(one, other):
+    """After a few failures in one process, none is let through, and all know why."""
+    one.fail()
+
+    assert not one.use()
+    assert not other.use()
+    assert (FAILURES, 0) == (one.asked, other.asked)
+    state = other.breaker.state()
+    assert ("open", "it is down") == (state.state, state.reason)
+    assert abs(time.time() - state.since) < 60
+    with pytest.raises(
+        MongoUnavailableError, match=r"asked again in 0\.\d s, because lately: it is down"
+    ) as raised:
+        other.breaker._enter()
+    assert 0 < raised.value.retry_after_s <= 0.1
+
+
+def test_a_few_failures_do_not_open_it(one, other):
+    """One failure less is no outage, and a success in between begins the count anew."""
+    for _ in range(3):
+        one.fail(FAILURES - 1)
+        assert one.use()
+    assert other.use()
+    assert BreakerState() == other.breaker.state()
+
+
+def test_failures_that_are_old_do_not_count(one, monkeypatch):
+    """Failures open it only when they come within a window."""
+    monkeypatch.setattr(breaker_module, "WINDOW_MS", 50)
+    one.fail(FAILURES - 1)
+    wait_until(lambda: not one.breaker._wire.call("EXISTS", BREAKER), "the window to be over")
+    one.fail(1)
+
+    assert "closed" == one.breaker.state().state
+
+
+def test_what_is_no_outage_does_not_count(one, other):
+    """An operation that met another says nothing about MongoDB."""
+    for _ in range(3 * FAILURES):
+        assert not one.use(MongoUnavailableError("write conflict"))
+    assert other.use()
+
+
+def test_one_finds_out(one, other):
+    """After the interval one is let through and no other until it has said how it went; then all are."""
+    one.fail()
+    wait_until(lambda: one.breaker.state().retry_after_s == 0, "the interval to be over")
+
+    with other.breaker.guard():
+        assert "half-open" == one.breaker.state().state
+        assert not one.use()
+    wait_until(one.use, "the other's success to be known")
+    assert BreakerState() == one.breaker.state()
+
+
+def test_an_answer_that_helps_nobody_closes_it_too(one, other):
+    """A probe that is answered has found out that MongoDB serves, even if not this operation."""
+    one.fail()
+    wait_until(lambda: one.breaker.state().retry_after_s == 0, "the interval to be over")
+
+    assert not other.use(MongoUnavailableError("write conflict"))
+    assert BreakerState() == other.breaker.state()
+
+
+def test_failed_probes_come_less_often(one):
+    """Each probe that fails doubles the time until the next, up to a limit."""
+    one.fail()
+    waits = []
+    for _ in range(3):
+        wait_until(lambda: one.breaker.state().retry_after_s == 0, "the interval to be over")
+        one.fail(1)
+        waits.append(one.breaker.state().retry_after_s)
+
+    assert 0.1 < waits[0] <= 0.2 < waits[1] <= 0.3
+    assert 0.2 < waits[2] <= 0.3
+    assert FAILURES + 3 == one.asked
+
+
+def test_a_failure_of_before_says_nothing_new(one, other):
+    """What was begun before it opened, and fails after, does not keep it open longer."""
+
+    def begin_and_fail() -> None:
+        with other.breaker.guard():
+            one.fail()
+            begun["until"] = one.breaker._wire.call("HGET", BREAKER, "until")
+            raise DOWN
+
+    begun: dict[str, bytes] = {}
+    with pytest.raises(MongoUnavailableError):
+        begin_and_fail()
+    assert begun["until"] == one.breaker._wire.call("HGET", BREAKER, "until")
+
+
+def test_a_probe_that_dies_is_followed_by_another(wire):
+    """Whoever may find out and never says how it went is replaced."""
+    one, other = Process(wire, probe_ms=50), Process(wire, probe_ms=50)
+    one.fail()
+    wait_until(one.breaker._enter, "the right to find out")
+
+    assert not other.use()
+    wait_until(other.use, "the right to find out, once more")
+
+
+def test_without_redis_each_process_finds_out_for_itself(one, monkeypatch):
+    """When Redis does not answer either, a failure keeps this process off MongoDB for an interval."""
+
+    def down(*_: object) -> None:
+        raise RedisUnavailableError
+
+    monkeypatch.setattr(one.breaker._wire, "calls", down)
+    assert one.use()
+    one.fail(1)
+    assert not one.use()
+    assert 2 == one.asked
+    wait_until(one.use, "the interval to be over")

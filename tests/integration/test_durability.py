@@ -1,0 +1,120 @@
+"""Durability levels on real servers: what is promised is what the server has said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind import BulkOperation, Durability, Pipeline
+from writebehind.connections import Wire, connection_pool
+from writebehind.embedded import EmbeddedRedis
+from writebehind.errors import DurabilityNotOfferedError
+from writebehind.vitals import take
+
+WAIT_MS = 400
+
+
+@pytest.fixture
+def pipeline_on(settings, mongo_client, monkeypatch):
+    """Pipelines on other servers than the one that most tests share."""
+    wires: list[Wire] = []
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+
+    def build(server: EmbeddedRedis, **changes: object) -> Pipeline:
+        wires.append(Wire(connection_pool(server.url, 5_000)))
+        changed = settings.model_copy(update={"confirm_timeout_ms": WAIT_MS, **changes})
+        return Pipeline(changed, wire=wires[-1], client=mongo_client)
+
+    yield build
+    for wire in wires:
+        wire.close()
+
+
+@pytest.fixture
+def replica(valkey, tmp_path) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        wire.call("REPLICAOF", "127.0.0.1", valkey.port)
+        wait_until(lambda: b"master_link_status:up" in wire.call("INFO", "replication"), "the replica", 30)
+        yield server
+        wire.close()
+
+
+def test_fsynced(pipeline_on, valkey):
+    """A server with an append-only file says when a write is on its disk: one, a deletion, and many at once."""
+    users = pipeline_on(valkey).collection("users")
+
+    written = users.put("ada", {"n": 1}, durability=Durability.FSYNCED)
+    deleted = users.delete("ada", durability=Durability.FSYNCED)
+    many = users.bulk([BulkOperation("put", f"u{n}", {}) for n in range(3)], durability=Durability.FSYNCED)
+
+    assert {Durability.FSYNCED} == {one.durability for one in (written, deleted, *many)}
+    assert users.get("ada") is None
+    assert users.get("u2") == {"_id": "u2"}
+
+
+def test_fsynced_where_the_server_cannot_say_so(pipeline_on, redis_server):
+    """A server without WAITAOF is not asked to write: the error says what would help, and nothing is stored."""
+    users = pipeline_on(redis_server).collection("users")
+
+    with pytest.raises(DurabilityNotOfferedError, match=r"Redis 7\.2 or newer, or Valkey"):
+        users.put("ada", {"n": 1}, durability=Durability.FSYNCED)
+    with pytest.raises(DurabilityNotOfferedError):
+        users.bulk([BulkOperation("put", "ada", {})], durability=Durability.FSYNCED)
+    assert users.get("ada") is None
+
+
+def test_fsynced_without_an_append_only_file(pipeline_on, tmp_path):
+    """A server that writes no append-only file cannot promise it either; one that stops to, answers `buffered`."""
+    with EmbeddedRedis(tmp_path) as server:
+        pipeline = pipeline_on(server)
+        users = pipeline.collection("users")
+        pipeline.store.wire.call("CONFIG", "SET", "appendonly", "no")
+
+        with pytest.raises(DurabilityNotOfferedError, match="appendonly yes"):
+            users.put("ada", {"n": 1}, durability=Durability.FSYNCED)
+        pipeline._admission.check_offered = lambda _: None  # as a sample of a moment before would have it
+        assert Durability.BUFFERED is users.put("ada", {"n": 2}, durability=Durability.FSYNCED).durability
+        assert users.get("ada") == {"_id": "ada", "n": 2}
+
+
+def test_replicated(pipeline_on, valkey, replica):
+    """A write that a replica has too says so; one that it does not get in time is `buffered`, and stands."""
+    pipeline = pipeline_on(valkey)
+    users = pipeline.collection("users")
+    assert Durability.REPLICATED is users.put("ada", {"n": 1}, durability=Durability.REPLICATED).durability
+
+    replica.freeze()
+    try:
+        late = users.put("ada", {"n": 2}, durability=Durability.REPLICATED)
+    finally:
+        replica.resume()
+
+    assert Durability.BUFFERED is late.durability
+    assert users.get("ada") == {"_id": "ada", "n": 2}
+
+
+def test_replicated_without_a_replica(pipeline_on, valkey):
+    """Nobody waits for a replica that is not there."""
+    pipeline = pipeline_on(valkey, confirm_timeout_ms=4_999)
+    wait_until(lambda: take(pipeline.store).replicas == 0, "replicas of other tests to be gone")
+    calls = []
+    send = pipeline.store.wire.calls
+    pipeline.store.wire.calls = lambda commands: calls.extend(commands) or send(commands)
+
+    written = pipeline.collection("users").put("ada", {"n": 1}, durability=Durability.REPLICATED)
+
+    assert Durability.BUFFERED is written.durability
+    assert "WAIT" not in {command[0] for command in calls}
+
+
+def test_a_collection_has_its_own_level(pipeline_on, valkey, settings):
+    """What a collection's settings say holds where a request asks for nothing else."""
+    level = settings.collections["users"].model_copy(update={"durability": Durability.FSYNCED})
+    users = pipeline_on(valkey, collections={"users": level}).collection("users")
+
+    assert Durability.FSYNCED is users.put("ada", {}).durability
+    assert Durability.BUFFERED is users.put("ada", {}, durability=Durability.BUFFERED).durability
+    assert Durability.PERSISTED is users.put("ada", {}, durability=Durability.PERSISTED).durability

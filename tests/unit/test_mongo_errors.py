@@ -1,0 +1,69 @@
+"""The table of MongoDB's errors."""
+
+from __future__ import annotations
+
+import pytest
+from pymongo import helpers_shared
+from pymongo.errors import (
+    AutoReconnect,
+    ExecutionTimeout,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
+
+from writebehind import mongo_errors
+from writebehind.mongo_errors import CODES, Verdict
+
+
+def test_what_the_driver_tries_again_is_not_about_a_document():
+    """Every code that PyMongo itself retries, or takes for a change of the primary, is transient here too."""
+    driver = helpers_shared._RETRYABLE_ERROR_CODES | helpers_shared._NOT_PRIMARY_CODES
+    assert {10107, 189, 91} <= driver
+    assert set() == {code for code in driver if CODES.get(code, ("", Verdict.DOCUMENT))[1] is Verdict.DOCUMENT}
+
+
+@pytest.mark.parametrize("code", helpers_shared._NOT_PRIMARY_CODES)
+def test_a_server_that_is_no_primary_is_an_outage(code):
+    """Whatever is sent next to a server that is no primary would fail as well."""
+    assert Verdict.OUTAGE is mongo_errors.of_document({"code": code})
+    assert Verdict.OUTAGE is mongo_errors.of_command(OperationFailure("no", code))
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (AutoReconnect("gone"), Verdict.OUTAGE),
+        (NetworkTimeout("slow"), Verdict.OUTAGE),
+        (NotPrimaryError("no"), Verdict.OUTAGE),
+        (ServerSelectionTimeoutError("none"), Verdict.OUTAGE),
+        (WTimeoutError("no majority", 64), Verdict.OUTAGE),
+        (OperationFailure("not authorized", 13), Verdict.OUTAGE),
+        (OperationFailure("unheard of", 424242), Verdict.OUTAGE),
+        (ExecutionTimeout("too slow", 50), Verdict.BUSY),
+        (OperationFailure("write conflict", 112), Verdict.BUSY),
+        (OperationFailure("overloaded", 462), Verdict.BUSY),
+        (OperationFailure("bad value", 2), Verdict.DOCUMENT),
+        (OperationFailure("too large", 10334), Verdict.DOCUMENT),
+        (OperationFailure("again", 2, {"errorLabels": ["RetryableWriteError"]}), Verdict.BUSY),
+    ],
+)
+def test_commands(error, verdict):
+    """A command that fails is about a document only if its code says so and no label asks to try again."""
+    assert verdict is mongo_errors.of_command(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [(11000, Verdict.DOCUMENT), (121, Verdict.DOCUMENT), (424242, Verdict.DOCUMENT), (112, Verdict.BUSY)],
+)
+def test_documents(code, verdict):
+    """A document's own error is about the document unless its code says otherwise."""
+    assert verdict is mongo_errors.of_document({"code": code})
+
+
+def test_names():
+    """Codes have the server's names; what is not in the table has none."""
+    assert ("DuplicateKey", "") == (mongo_errors.name_of(11000), mongo_errors.name_of(424242))

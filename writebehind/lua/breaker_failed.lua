@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- Note that MongoDB did not serve. Enough of that opens the breaker, and each probe that fails keeps it open longer.
+--
+-- KEYS  1 breaker
+-- ARGV  1 why  2 '1' when the caller was the one who may find out  3 failures that open it
+--       4 window in which they must fall, ms  5 first interval between probes, ms  6 longest interval, ms
+-- Returns ms until somebody may find out; 0 while the breaker is closed
+local breaker = KEYS[1]
+local why, probing, threshold, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local found = redis.call('HMGET', breaker, 'state', 'until', 'interval')
+
+if found[1] and probing ~= '1' then
+  return math.max(0, tonumber(found[2]) - now)  -- begun before it opened: says nothing new
+end
+local interval = tonumber(ARGV[5])
+if found[1] then
+  interval = math.min(tonumber(found[3]) * 2, tonumber(ARGV[6]))
+else
+  if redis.call('HINCRBY', breaker, 'failures', 1) < threshold then
+    redis.call('PEXPIRE', breaker, window)
+    return 0
+  end
+  redis.call('HSET', breaker, 'since', now)
+  redis.call('PERSIST', breaker)
+end
+redis.call('HSET', breaker, 'state', 'open', 'why', why, 'interval', interval, 'until', now + interval)
+return interval

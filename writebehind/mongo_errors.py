@@ -1,0 +1,146 @@
+"""MongoDB's errors, in one table: which of them say "not now", and which "never like this".
+
+Codes and their categories are the server's own, from `src/mongo/base/error_codes.yml`; which of them mean that
+another server has to be found is from the drivers' "Retryable Writes" and "Server Discovery and Monitoring"
+specifications, as PyMongo carries them out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+from pymongo.errors import ConnectionFailure, PyMongoError, WTimeoutError
+
+
+class Verdict(Enum):
+    """What an error means for what was tried."""
+
+    OUTAGE = auto()
+    """This server or this replica set cannot serve now. Whatever is tried next would fail as well."""
+    BUSY = auto()
+    """This operation met others, or took too long. It is worth trying again at once."""
+    DOCUMENT = auto()
+    """It is about the content of a document, and trying it again is of no use."""
+
+
+#: Code: name and verdict. In a document's own error a code that is not here is about the document; in the error of
+#: a whole command, such as Unauthorized, it is about the command, which is tried until somebody has mended that.
+CODES: dict[int, tuple[str, Verdict]] = {
+    # categories NetworkError, NotPrimaryError and ShutdownError; no primary, no configuration
+    6: ("HostUnreachable", Verdict.OUTAGE),
+    7: ("HostNotFound", Verdict.OUTAGE),
+    89: ("NetworkTimeout", Verdict.OUTAGE),
+    91: ("ShutdownInProgress", Verdict.OUTAGE),
+    94: ("NotYetInitialized", Verdict.OUTAGE),
+    133: ("FailedToSatisfyReadPreference", Verdict.OUTAGE),
+    149: ("NoConfigPrimary", Verdict.OUTAGE),
+    189: ("PrimarySteppedDown", Verdict.OUTAGE),
+    216: ("ElectionInProgress", Verdict.OUTAGE),
+    317: ("ConnectionPoolExpired", Verdict.OUTAGE),
+    384: ("ConnectionError", Verdict.OUTAGE),
+    9001: ("SocketException", Verdict.OUTAGE),
+    10058: ("LegacyNotPrimary", Verdict.OUTAGE),
+    10107: ("NotWritablePrimary", Verdict.OUTAGE),
+    11600: ("InterruptedAtShutdown", Verdict.OUTAGE),
+    11602: ("InterruptedDueToReplStateChange", Verdict.OUTAGE),
+    13435: ("NotPrimaryNoSecondaryOk", Verdict.OUTAGE),
+    13436: ("NotPrimaryOrSecondary", Verdict.OUTAGE),
+    56846: ("ConfigServerUnreachable", Verdict.OUTAGE),
+    # nothing can be written, or not as durably as promised: WriteConcernError and the like
+    64: ("WriteConcernTimeout", Verdict.OUTAGE),
+    79: ("UnknownReplWriteConcern", Verdict.OUTAGE),
+    100: ("UnsatisfiableWriteConcern", Verdict.OUTAGE),
+    371: ("UserWritesBlocked", Verdict.OUTAGE),
+    14031: ("OutOfDiskSpace", Verdict.OUTAGE),
+    # categories RetriableError, Interruption, ExceededTimeLimitError, SystemOverloadedError and
+    # StaleShardVersionError; locks, and resources that are short
+    24: ("LockTimeout", Verdict.BUSY),
+    43: ("CursorNotFound", Verdict.BUSY),
+    46: ("LockBusy", Verdict.BUSY),
+    50: ("MaxTimeMSExpired", Verdict.BUSY),
+    112: ("WriteConflict", Verdict.BUSY),
+    117: ("ConflictingOperationInProgress", Verdict.BUSY),
+    134: ("ReadConcernMajorityNotAvailableYet", Verdict.BUSY),
+    145: ("PooledConnectionsDropped", Verdict.BUSY),
+    146: ("ExceededMemoryLimit", Verdict.BUSY),
+    150: ("StaleEpoch", Verdict.BUSY),
+    202: ("NetworkInterfaceExceededTimeLimit", Verdict.BUSY),
+    215: ("DatabaseDropPending", Verdict.BUSY),
+    237: ("CursorKilled", Verdict.BUSY),
+    249: ("StaleDbVersion", Verdict.BUSY),
+    251: ("NoSuchTransaction", Verdict.BUSY),
+    262: ("ExceededTimeLimit", Verdict.BUSY),
+    264: ("TooManyFilesOpen", Verdict.BUSY),
+    272: ("MigrationConflict", Verdict.BUSY),
+    276: ("IndexBuildAborted", Verdict.BUSY),
+    279: ("ClientDisconnect", Verdict.BUSY),
+    290: ("TransactionExceededLifetimeLimitSeconds", Verdict.BUSY),
+    355: ("InterruptedDueToStorageChange", Verdict.BUSY),
+    365: ("TemporarilyUnavailable", Verdict.BUSY),
+    402: ("ResourceExhausted", Verdict.BUSY),
+    406: ("MigrationBlockingOperationCoordinatorCleaningUp", Verdict.BUSY),
+    407: ("PooledConnectionAcquisitionExceededTimeLimit", Verdict.BUSY),
+    412: ("UpdatesStillPending", Verdict.BUSY),
+    433: ("AdmissionQueueOverflow", Verdict.BUSY),
+    449: ("RateLimitExceeded", Verdict.BUSY),
+    450: ("PooledConnectionAcquisitionRejected", Verdict.BUSY),
+    453: ("InterruptedDueToReshardingCriticalSection", Verdict.BUSY),
+    462: ("IngressRequestRateLimitExceeded", Verdict.BUSY),
+    11601: ("Interrupted", Verdict.BUSY),
+    12586: ("BackgroundOperationInProgressForDatabase", Verdict.BUSY),
+    12587: ("BackgroundOperationInProgressForNamespace", Verdict.BUSY),
+    13388: ("StaleConfig", Verdict.BUSY),
+    46841: ("ClientMarkedKilled", Verdict.BUSY),
+    50915: ("BackupCursorOpenConflictWithCheckpoint", Verdict.BUSY),
+    91331: ("RetriableRemoteCommandFailure", Verdict.BUSY),
+    10045600: ("InterruptedDueToFCVChange", Verdict.BUSY),
+    # a document's content; category ValidationError
+    2: ("BadValue", Verdict.DOCUMENT),
+    9: ("FailedToParse", Verdict.DOCUMENT),
+    14: ("TypeMismatch", Verdict.DOCUMENT),
+    15: ("Overflow", Verdict.DOCUMENT),
+    22: ("InvalidBSON", Verdict.DOCUMENT),
+    52: ("DollarPrefixedFieldName", Verdict.DOCUMENT),
+    53: ("InvalidIdField", Verdict.DOCUMENT),
+    57: ("DottedFieldName", Verdict.DOCUMENT),
+    61: ("ShardKeyNotFound", Verdict.DOCUMENT),
+    66: ("ImmutableField", Verdict.DOCUMENT),
+    116: ("DocTooLargeForCapped", Verdict.DOCUMENT),
+    121: ("DocumentValidationFailure", Verdict.DOCUMENT),
+    171: ("CannotIndexParallelArrays", Verdict.DOCUMENT),
+    357: ("InvalidBSONType", Verdict.DOCUMENT),
+    378: ("NonConformantBSON", Verdict.DOCUMENT),
+    10003: ("CannotGrowDocumentInCappedNamespace", Verdict.DOCUMENT),
+    10334: ("BSONObjectTooLarge", Verdict.DOCUMENT),
+    11000: ("DuplicateKey", Verdict.DOCUMENT),
+    17280: ("KeyTooLong", Verdict.DOCUMENT),
+    17419: ("ResultingDocumentTooLarge", Verdict.DOCUMENT),
+    17420: ("UpsertedDocumentTooLarge", Verdict.DOCUMENT),
+}
+DUPLICATE_KEY = 11000
+#: Labels that a server or the driver gives to an error that it wants to see tried again, whatever its code.
+RETRY_LABELS = frozenset(
+    {"RetryableWriteError", "RetryableError", "TransientTransactionError", "SystemOverloadedError"}
+)
+
+
+def name_of(code: int) -> str:
+    """The server's name for a code, '' for one that is not in the table."""
+    return CODES[code][0] if code in CODES else ""
+
+
+def of_document(error: dict[str, Any]) -> Verdict:
+    """What the error of one document in a bulk write means."""
+    return CODES.get(error.get("code", 0), ("", Verdict.DOCUMENT))[1]
+
+
+def of_command(error: PyMongoError) -> Verdict:
+    """What the error of a whole command means."""
+    if isinstance(error, (ConnectionFailure, WTimeoutError)):
+        return Verdict.OUTAGE
+    code = getattr(error, "code", None) or 0
+    verdict = CODES.get(code, ("", Verdict.OUTAGE))[1]
+    if verdict is Verdict.DOCUMENT and any(map(error.has_error_label, RETRY_LABELS)):
+        return Verdict.BUSY
+    return verdict

@@ -1,0 +1,118 @@
+"""The figures that decide whether more writes can be taken: sampled, and never asked for by each request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from writebehind import keys
+from writebehind.keys import partition_keys
+from writebehind.store import RATE_SLOT_SECONDS, RATE_SLOTS, Store
+
+#: How old a sample may be, seconds.
+SAMPLE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One sample.
+
+    Attributes:
+        partitions: into how many parts Redis is divided, 0 when nobody has recorded it yet, -1 while that changes.
+        pending: documents that wait for MongoDB, by partition.
+        used_memory: of Redis, bytes.
+        max_memory: what it may use, bytes; 0 for no limit.
+        appendonly: whether it writes an append-only file.
+        replicas: how many of its replicas are connected.
+        waits_for_disk: whether it knows WAITAOF.
+        drained_per_second: documents persisted, in the best ten seconds of the last minute.
+    """
+
+    partitions: int
+    pending: tuple[int, ...]
+    used_memory: int
+    max_memory: int
+    appendonly: bool
+    replicas: int
+    waits_for_disk: bool
+    drained_per_second: float
+
+
+class Sampler:
+    """Takes a sample when the last one is too old. Safe to share between threads."""
+
+    def __init__(self, store: Store) -> None:
+        """Bind it to a store; nothing is asked before the first look."""
+        self._store = store
+        self._lock = threading.Lock()
+        self._vitals: Vitals | None = None
+        self._taken = 0.0
+
+    def look(self) -> Vitals:
+        """The latest sample. One caller a second waits for a new one, and the others never.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        vitals = self._vitals
+        if vitals is not None and time.monotonic() - self._taken < SAMPLE_EVERY_S:
+            return vitals
+        if not self._lock.acquire(blocking=vitals is None):
+            return vitals  # type: ignore[return-value]  # it blocks while there is none
+        try:
+            if self._vitals is None or self._vitals is vitals:
+                self._vitals = take(self._store)
+                self._taken = time.monotonic()
+            return self._vitals
+        finally:
+            self._lock.release()
+
+
+def take(store: Store) -> Vitals:
+    """Take a sample, in two round trips.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    slot = store.now_ms() // 1000 // RATE_SLOT_SECONDS
+    recorded, info, command, rates, *pending = store.wire.calls(
+        [
+            ("GET", keys.PARTITIONS),
+            ("INFO",),
+            ("COMMAND", "INFO", "WAITAOF"),
+            ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
+            *(("ZCARD", partition_keys(partition).pending) for partition in range(store.partitions)),
+        ]
+    )
+    facts = {} if isinstance(info, ResponseError) else parse_info(info)
+    return Vitals(
+        partitions=_number(recorded),
+        pending=tuple(pending),
+        used_memory=int(facts.get("used_memory", 0)),
+        max_memory=int(facts.get("maxmemory", 0)),
+        appendonly=facts.get("aof_enabled") == "1",
+        replicas=int(facts.get("connected_slaves", 0)),
+        waits_for_disk=_knows(command),
+        drained_per_second=max(int(rate or 0) for rate in rates) / RATE_SLOT_SECONDS,
+    )
+
+
+def parse_info(answer: bytes) -> Mapping[str, str]:
+    """The facts of INFO's answer."""
+    lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
+    return {name: value for name, _, value in lines}
+
+
+def _number(recorded: bytes | None) -> int:
+    if recorded is None:
+        return 0
+    return int(recorded) if recorded.isdigit() else -1
+
+
+def _knows(answer: Any) -> bool:
+    return isinstance(answer, list) and bool(answer and answer[0])
