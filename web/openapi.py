@@ -140,7 +140,7 @@ def _errors() -> str:
 _STATUS = {
     "200": "Done",
     "201": "Created",
-    "202": "Acknowledged; MongoDB did not answer in time, and the write will follow",
+    "202": "Acknowledged, but less durable than wanted: the write stands and will follow",
     "204": "Deleted",
     "207": "One result per item, in order",
     "304": "Not changed",
