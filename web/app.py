@@ -11,6 +11,7 @@ from werkzeug.routing import BaseConverter, MapAdapter
 
 from tasks.enqueue import FlushHints
 from web.batches import batches
+from web.dead_letters import dead_letters
 from web.documents import documents
 from web.health import health
 from web.openapi import specification
@@ -64,7 +65,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
-    for routes in (documents(pipeline), batches(pipeline), health(pipeline)):
+    for routes in (documents(pipeline), batches(pipeline), health(pipeline), dead_letters(pipeline)):
         app.register_blueprint(routes)
     text = specification(pipeline.settings)
 

@@ -12,6 +12,7 @@ import writebehind
 from web.problems import CONTENT_TYPE, PROBLEMS
 from web.requests import JSON_PATCH, MERGE_PATCH
 from writebehind import Durability, Settings
+from writebehind.dead_letters import Reason
 
 JSON = "application/json"
 _ANY_DOCUMENT = {"name": "Ada", "joined": {"$date": "2026-01-01T00:00:00Z"}}
@@ -165,6 +166,19 @@ _IDS = {
     "examples": [{"ids": ["ada", "bob"]}],
 }
 
+
+def _query(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": kind}}
+
+
+_FILTERS = [
+    _query("collection", "string"),
+    {"name": "reason", "in": "query", "schema": {"enum": [reason.value for reason in Reason]}},
+    _query("code", "integer"),
+    _query("after", "string"),
+    _query("before", "string"),
+]
+
 _PATHS: dict[str, dict[str, Any]] = {
     "/v1/{collection}/{id}": {
         "get": _operation(
@@ -219,6 +233,32 @@ _PATHS: dict[str, dict[str, Any]] = {
     "/admin/status": {
         "get": _operation("How the pipeline is", "", {"200": _OBJECT}, tag="operation")
         | {"parameters": [{"name": "partitions", "in": "query", "schema": {"type": "boolean"}}]}
+    },
+    "/admin/dead-letters": {
+        "get": _operation("Documents that MongoDB refuses", "", {"200": _OBJECT}, tag="operation")
+        | {"parameters": [*_FILTERS, _query("cursor", "string"), _query("limit", "integer")]},
+        "delete": _operation("Forget dead letters for good", "", {"200": _OBJECT}, tag="operation")
+        | {"parameters": [*_FILTERS, _query("all", "boolean")]},
+    },
+    "/admin/dead-letters:replay": {
+        "post": _operation("Try dead letters once more", "", {"200": _OBJECT}, tag="operation")
+        | {"parameters": [*_FILTERS, _query("all", "boolean")]},
+    },
+    "/admin/dead-letters:export": {
+        "get": _operation(
+            "Dead letters with their documents",
+            "",
+            {"200": _content({"type": "string"}, "application/x-ndjson")},
+            tag="operation",
+        )
+        | {"parameters": _FILTERS},
+    },
+    "/admin/dead-letters/{collection}/{id}": {
+        "get": _operation("A dead letter with its document", "collection id", {"200": _OBJECT}, tag="operation"),
+        "delete": _operation("Forget a dead letter for good", "collection id", {"200": _OBJECT}, tag="operation"),
+    },
+    "/admin/dead-letters/{collection}/{id}:replay": {
+        "post": _operation("Try a dead letter once more", "collection id", {"200": _OBJECT}, tag="operation"),
     },
     "/openapi.json": {"get": _operation("This description", "", {"200": _OBJECT}, tag="operation")},
 }

@@ -12,6 +12,7 @@ from writebehind.errors import (
     OverloadedError,
     PartitionFullError,
     RedisUnavailableError,
+    TooManyDeadLettersError,
 )
 from writebehind.settings import CollectionSettings
 from writebehind.vitals import Sampler, Vitals
@@ -33,7 +34,7 @@ class Admission:
         self._max_pending = max_pending
         self._max_memory = max_memory_percent / 100
 
-    def cap(self, settings: CollectionSettings) -> int:
+    def cap(self, collection: str, settings: CollectionSettings) -> int:
         """How many documents may be pending in a partition for a new one to be taken; 0 lets none in.
 
         A write to a document that is pending already is always taken: it needs no room.
@@ -47,15 +48,24 @@ class Admission:
                 f"the number of partitions is no longer {len(vitals.pending)}: "
                 "restart this process with the new one"
             )
+        if vitals.dead.get(collection, 0) >= settings.max_dead_letters:
+            return 0
         if settings.write != "behind":
             return NO_CAP  # they are persisted before they are answered, so they do not pile up
         if self._short_of_memory(vitals):
             return 0
         return self._max_pending
 
-    def refusal(self) -> OverloadedError:
+    def refusal(self, collection: str, settings: CollectionSettings) -> OverloadedError:
         """Why there was no room, and when there may be."""
         vitals = self._sampler.look()
+        dead = vitals.dead.get(collection, 0)
+        if dead >= settings.max_dead_letters:
+            return TooManyDeadLettersError(
+                f"MongoDB has refused {dead} documents of {collection}, and {settings.max_dead_letters} may stand "
+                "in its dead letters: see to them with `writebehind dead-letters`",
+                retry_after_s=LONGEST_S,
+            )
         if self._short_of_memory(vitals):
             waiting = sum(vitals.pending)
             return MemoryPressureError(

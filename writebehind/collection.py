@@ -56,6 +56,14 @@ class Collection:
         self._reader = parts.reader
         self._writer = Writer(name, settings, parts)
 
+    def id(self, given: object) -> DocumentId:
+        """The document that a caller names, by native id or by its text.
+
+        Raises:
+            InvalidIdError: it does not fit the collection's id type.
+        """
+        return self._writer.id(given)
+
     # Reading ----------------------------------------------------------------------------------------
 
     def get(self, given: object) -> Document | None:

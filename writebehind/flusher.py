@@ -7,22 +7,20 @@ import math
 import random
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
 from writebehind.batching import BatchSize
-from writebehind.entry import Entry
+from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Outcome, Result, Sink, Write
-from writebehind.store import Hint, HintSink, Settled, Store
+from writebehind.store import Burial, Hint, HintSink, Settled, Store
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +30,8 @@ BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
 WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
 #: Bodies that one batch holds in memory, bytes, as far as documents of that size come in slices of so many.
 BATCH_BYTES, READ_SLICE = 32 << 20, 50
+#: A dead letter keeps so much of what MongoDB says: a validator may say a lot.
+MESSAGE_CHARACTERS = 1_000
 
 
 @dataclass(slots=True)
@@ -257,19 +257,30 @@ class Flusher:
         self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
 
     def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
-        entry, document_id = outcome.write.entry, outcome.write.id
-        letter = _letter(document_id, entry, "conflict" if conflict else "refused", outcome.code, outcome.message)
-        buried = self._store.bury(document_id.member, entry.version_digits, letter, drop_entry=conflict)
-        if buried:
+        """Make it a dead letter; false when a newer version is pending."""
+        entry, member = outcome.write.entry, outcome.write.id.member
+        letter = DeadLetter(
+            member,
+            Reason.CONFLICT if conflict else Reason.REFUSED,
+            outcome.code,
+            outcome.message[:MESSAGE_CHARACTERS],
+            entry.version,
+            entry.kind,
+            outcome.attempts,
+            time.time(),
+            entry.body if conflict else b"",  # its entry is dropped, so the body has no other place
+        )
+        burial = self._store.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
+        if burial is Burial.BURIED:
             summary.buried += 1
-            log.error("dead letter %s version %d: %s", document_id.member, entry.version, outcome.message)
-        return buried
+            log.error("dead letter %s version %d: %s", member, entry.version, outcome.message)
+        return burial is not Burial.NEWER
 
     def _bury_lost(self, member: str, summary: FlushSummary) -> None:
         log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
-        document_id = DocumentId.from_member(member)
-        letter = _letter(document_id, None, "lost", 0, "the entry was deleted or evicted in Redis")
-        summary.buried += self._store.bury(member, "", letter)
+        message = "the entry was deleted or evicted in Redis"
+        letter = DeadLetter(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
+        summary.buried += self._store.bury(member, "", letter.dump()) is Burial.BURIED
 
     def _count(self, summary: FlushSummary) -> None:
         if summary.batches:
@@ -286,20 +297,3 @@ def backoff_ms(attempt: int) -> int:
 
 def _collection(write: Write) -> str:
     return write.id.collection
-
-
-def _letter(document_id: DocumentId, entry: Entry | None, reason: str, code: int, message: str) -> bytes:
-    letter = {
-        "collection": document_id.collection,
-        "id": document_id.text,
-        "reason": reason,
-        "code": code,
-        "message": message,
-        "at": time.time(),
-    }
-    if entry is not None:
-        letter["version"] = entry.version
-        letter["kind"] = entry.kind.value
-    if entry is not None and reason == "conflict":  # its entry is dropped, so the body has no other place
-        letter["body"] = b64encode(entry.body).decode()
-    return orjson.dumps(letter)

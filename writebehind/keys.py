@@ -31,6 +31,7 @@ class PartitionKeys:
     scheduled: str
     lease: str
     dead: str
+    dead_counts: str
     deleted: str
 
     def entry(self, member: str) -> str:
@@ -46,7 +47,7 @@ class PartitionKeys:
 def partition_keys(partition: int) -> PartitionKeys:
     """The keys of a partition."""
     prefix = f"wb:{{{partition}}}:"
-    names = ("pending", "clock", "scheduled", "lease", "dead", "deleted")
+    names = ("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted")
     return PartitionKeys(prefix, *(prefix + name for name in names))
 
 

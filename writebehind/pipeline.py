@@ -14,6 +14,7 @@ from writebehind.admission import Admission
 from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
 from writebehind.connections import Wire, connection_pool
+from writebehind.dead_letters import DeadLetters
 from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.ids import DocumentId
@@ -75,6 +76,7 @@ class Pipeline:
             max_pending=settings.max_pending_per_partition,
             tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
         )
+        self.dead_letters = DeadLetters(self.store, self._hints)
         self.breaker = MongoBreaker(self._wire, probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
             self._client,
@@ -190,6 +192,7 @@ class Pipeline:
             "pending": sum(one.pending for one in backlog),
             "oldest_pending_seconds": max(ages.values()),
             "dead_letters": sum(one.dead for one in backlog),
+            "dead_letters_by_collection": self.dead_letters.by_collection(),
             "breaker": breaker.state,
             "breaker_reason": breaker.reason or None,
             "breaker_since": breaker.since,

@@ -66,6 +66,9 @@ class CollectionSettings(BaseModel):
         description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "
         "`fwd=bypass` in Cache-Status",
     )
+    max_dead_letters: Count = Field(
+        10_000, description="dead letters from which writes to documents that are not pending are refused"
+    )
     flush_delay_ms: Annotated[int, Field(ge=0)] = Field(
         1000, description="how long writes to one document are coalesced before they go to MongoDB"
     )

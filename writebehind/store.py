@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from writebehind import keys
@@ -74,6 +74,16 @@ class CommitRequest:
     delay_ms: int
     condition: str = ""
     cap: int | None = None
+
+
+class Burial(IntEnum):
+    """What became of a burial."""
+
+    NEWER = 0
+    """A newer version is pending."""
+    BURIED = 1
+    NOT_PENDING = 2
+    """Another flusher has settled or buried it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +196,7 @@ class Store:
         cap = self._max_pending if request.cap is None else request.cap
         of = partition_keys(self.partition_of(member))
         return (
-            (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member)),
+            (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member), of.dead_counts),
             (
                 member,
                 request.payload,
@@ -227,7 +237,9 @@ class Store:
         for one in settled:
             arguments += (one.member, one.version_digits, jittered(one.ttl_ms), self._tombstone_ttl_ms)
         done, _newer = self.wire.run(
-            _SETTLE, (of.pending, of.deleted, *(of.entry(one.member) for one in settled)), arguments
+            _SETTLE,
+            (of.pending, of.deleted, of.dead, of.dead_counts, *(of.entry(one.member) for one in settled)),
+            arguments,
         )
         return int(done)
 
@@ -239,11 +251,11 @@ class Store:
         )
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
-    def bury(self, member: str, version_digits: str, letter: bytes, *, drop_entry: bool = False) -> bool:
-        """Move a member to the dead letters; false when a newer version is pending by now."""
+    def bury(self, member: str, version_digits: str, letter: bytes, *, drop_entry: bool = False) -> Burial:
+        """Move a pending member to the dead letters, if it still has this version."""
         of = partition_keys(self.partition_of(member))
         arguments = (member, version_digits, letter, int(drop_entry))
-        return bool(self.wire.run(_BURY, (of.entry(member), of.pending, of.dead), arguments))
+        return Burial(self.wire.run(_BURY, (of.entry(member), of.pending, of.dead, of.dead_counts), arguments))
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
@@ -334,9 +346,10 @@ class Store:
             self.wire.run_many(_ABANDON, [((load,), (token,)) for load in loads])
 
     def invalidate(self, member: str) -> bool:
-        """Drop an entry that MongoDB has left behind; false when the member is pending."""
+        """Drop an entry that MongoDB has left behind; false when the member is pending or a dead letter."""
         of = partition_keys(self.partition_of(member))
-        return bool(self.wire.run(_INVALIDATE, (of.entry(member), of.load(member), of.pending), (member,)))
+        found = self.wire.run(_INVALIDATE, (of.entry(member), of.load(member), of.pending, of.dead), (member,))
+        return bool(found)
 
     # Watching ---------------------------------------------------------------------------------------
 

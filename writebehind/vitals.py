@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ class Vitals:
     Attributes:
         partitions: into how many parts Redis is divided, 0 when nobody has recorded it yet, -1 while that changes.
         pending: documents that wait for MongoDB, by partition.
+        dead: dead letters, by collection.
         used_memory: of Redis, bytes.
         max_memory: what it may use, bytes; 0 for no limit.
         appendonly: whether it writes an append-only file.
@@ -35,6 +37,7 @@ class Vitals:
 
     partitions: int
     pending: tuple[int, ...]
+    dead: Mapping[str, int]
     used_memory: int
     max_memory: int
     appendonly: bool
@@ -80,19 +83,22 @@ def take(store: Store) -> Vitals:
         RedisUnavailableError: Redis does not answer.
     """
     slot = store.now_ms() // 1000 // RATE_SLOT_SECONDS
-    recorded, info, command, rates, *pending = store.wire.calls(
+    partitions = [partition_keys(partition) for partition in range(store.partitions)]
+    recorded, info, command, rates, *counts = store.wire.calls(
         [
             ("GET", keys.PARTITIONS),
             ("INFO",),
             ("COMMAND", "INFO", "WAITAOF"),
             ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
-            *(("ZCARD", partition_keys(partition).pending) for partition in range(store.partitions)),
+            *(("ZCARD", of.pending) for of in partitions),
+            *(("HGETALL", of.dead_counts) for of in partitions),
         ]
     )
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
     return Vitals(
         partitions=_number(recorded),
-        pending=tuple(pending),
+        pending=tuple(counts[: len(partitions)]),
+        dead=added_up(counts[len(partitions) :]),
         used_memory=int(facts.get("used_memory", 0)),
         max_memory=int(facts.get("maxmemory", 0)),
         appendonly=facts.get("aof_enabled") == "1",
@@ -106,6 +112,15 @@ def parse_info(answer: bytes) -> Mapping[str, str]:
     """The facts of INFO's answer."""
     lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
     return {name: value for name, _, value in lines}
+
+
+def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
+    """The sums of several hashes of numbers, as HGETALL gives them; what adds up to nothing is left out."""
+    sums: Counter[str] = Counter()
+    for flat in hashes:
+        for name, number in zip(flat[::2], flat[1::2], strict=True):
+            sums[name.decode()] += int(number)
+    return dict(+sums)
 
 
 def _number(recorded: bytes | None) -> int:

@@ -224,7 +224,7 @@ class Writer:
     ) -> list[Commit]:
         parts, wanted = self._parts, self.wants(durability)
         parts.admission.check_offered(wanted)
-        cap, delay_ms = parts.admission.cap(self._settings), self._delay_ms(durability)
+        cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
         requests = [CommitRequest(one.member, entry.payload, delay_ms, condition, cap) for one, entry in writes]
         if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
             wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
@@ -243,7 +243,7 @@ class Writer:
         created: bool = False,
     ) -> Written:
         if commit.status is CommitStatus.FULL:
-            raise self._parts.admission.refusal()
+            raise self._parts.admission.refusal(self._collection, self._settings)
         if commit.ticket:
             partition = self._parts.store.partition_of(document_id.member)
             self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.waiting import wait_until
-from writebehind import Pipeline
+from writebehind import CollectionSettings, Pipeline
 from writebehind.admission import LONGEST_S, Admission
 from writebehind.connections import Wire, connection_pool
 from writebehind.embedded import EmbeddedRedis
@@ -22,6 +22,7 @@ class FixedSampler:
         self.vitals = Vitals(
             partitions=2,
             pending=(pending, 0),
+            dead={},
             used_memory=100,
             max_memory=0,
             appendonly=True,
@@ -164,7 +165,7 @@ def test_when_to_come_again(pending, rate, least, most):
     """Clients are told to wait for about as long as it takes to make room at the measured rate."""
     admission = Admission(FixedSampler(pending, rate), max_pending=pending, max_memory_percent=90)
 
-    assert least <= admission.refusal().retry_after_s <= most
+    assert least <= admission.refusal("users", CollectionSettings()).retry_after_s <= most
 
 
 def test_one_caller_takes_the_sample(full, monkeypatch):

@@ -7,10 +7,10 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, run
+from writebehind.cli import about, dead_letters, run
 from writebehind.errors import ConfigurationError, WritebehindError
 
-COMMANDS = (run.up, run.demo, about.settings, about.worker_alive)
+COMMANDS = (run.up, run.demo, about.settings, about.worker_alive, dead_letters.dead_letters)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,6 @@
 -- Acknowledge one write: the only step on the write path, one round trip.
 --
--- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load
+-- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -40,7 +40,9 @@ if redis.call('ZADD', pending, 'LT', due, member) == 1 then
     redis.call('ZREM', pending, member)
     return {'full', '', previous, ''}
   end
-  redis.call('HDEL', dead, member)  -- a new version has a new chance; what is pending is not dead
+  if redis.call('HDEL', dead, member) == 1 then  -- a new version has a new chance; what is pending is not dead
+    redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
+  end
 end
 
 local version = string.format('%.0f', now)

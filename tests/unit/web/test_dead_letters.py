@@ -1,0 +1,147 @@
+"""The routes of dead letters."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.unit.web.conftest import problem
+from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.entry import Kind
+
+PATH = "/admin/dead-letters"
+
+
+@pytest.fixture
+def dead(installation, client):
+    """Two users and a page that MongoDB refuses."""
+    store = installation.pipeline.store
+    for collection, name, code in (("users", "ada", 11000), ("users", "bob", 121), ("free", "a b", 121)):
+        written = client.put(f"/v1/{collection}/{name}", json={"n": 1}).json
+        member = f"{collection}/s:{name}"
+        letter = DeadLetter(member, Reason.REFUSED, code, "no", written["version"], Kind.DOCUMENT, 2, time.time())
+        store.bury(member, f"{written['version']:016d}", letter.dump())
+
+
+def listed(client, query: str = "") -> set[str]:
+    return {one["id"] for one in client.get(PATH + query).json["dead_letters"]}
+
+
+def test_list(client, dead):
+    """The list shows what was refused and why, and how many there are, but no documents."""
+    found = client.get(PATH).json
+    assert (3, None, 3) == (found["total"], found["cursor"], len(found["dead_letters"]))
+    ada = next(one for one in found["dead_letters"] if one["id"] == "ada")
+    assert {
+        "collection": "users",
+        "reason": "refused",
+        "code": 11000,
+        "code_name": "DuplicateKey",
+    }.items() <= ada.items()
+    assert "document" not in ada
+    status = client.get("/admin/status").json
+    assert (3, {"users": 2, "free": 1}) == (status["dead_letters"], status["dead_letters_by_collection"])
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("?collection=users", {"ada", "bob"}),
+        ("?code=121", {"bob", "a b"}),
+        ("?collection=users&code=121", {"bob"}),
+        ("?reason=conflict", set()),
+        ("?after=2020-01-01T00:00:00Z", {"ada", "bob", "a b"}),
+        ("?before=2020-01-01T00:00:00%2B01:00", set()),
+    ],
+)
+def test_filters(client, dead, query, names):
+    """Filters choose letters by what they have in common."""
+    assert names == listed(client, query)
+
+
+def test_cursor(client, dead):
+    """A cursor leads from page to page, each of the size that was asked for."""
+    names, query = [], "?limit=1"
+    while True:
+        page = client.get(PATH + query).json
+        names += [one["id"] for one in page["dead_letters"]]
+        assert len(page["dead_letters"]) <= 1
+        if page["cursor"] is None:
+            break
+        query = f"?limit=1&cursor={page['cursor']}"
+    assert ["a b", "ada", "bob"] == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "?nonsense=1"),
+        ("GET", "?limit=0"),
+        ("GET", "?limit=1001"),
+        ("GET", "?limit=-1"),
+        ("GET", "?cursor=x"),
+        ("GET", "?code=abc"),
+        ("GET", "?code=99999999999"),
+        ("GET", "?reason=bored"),
+        ("GET", "?after=yesterday"),
+        ("GET", "?after=2020-01-01T00:00:00"),
+        ("GET", "/users/ada?x=1"),
+        ("GET", ":export?limit=1"),
+        ("DELETE", ""),
+        ("DELETE", "?all=false"),
+        ("DELETE", "?al=true"),
+        ("POST", ":replay"),
+        ("POST", ":replay?all=1"),
+        ("POST", "/users/ada:replay?all=true"),
+    ],
+)
+def test_bad_requests(client, dead, method, path):
+    """What is misspelt or forgotten is refused, and changes nothing."""
+    problem(client.open(PATH + path, method=method), 400, "bad-request")
+    assert {"ada", "bob", "a b"} == listed(client)
+
+
+def test_show(client, dead):
+    """One letter comes with its document; what is not dead is not found."""
+    assert {"_id": "a b", "n": 1} == client.get(f"{PATH}/free/a b").json["document"]
+    problem(client.get(f"{PATH}/users/eve"), 404, "not-found")
+    problem(client.get(f"{PATH}/nope/eve"), 404, "unknown-collection")
+    problem(client.get(f"{PATH}/numbers/eve"), 400, "invalid-id")
+
+
+def test_export(client, dead):
+    """The export has every letter with its document, one a line; a filter chooses."""
+    response = client.get(PATH + ":export")
+    documents = [json.loads(line)["document"] for line in response.text.splitlines()]
+    assert "application/x-ndjson" == response.content_type
+    assert [{"_id": "a b", "n": 1}, {"_id": "ada", "n": 1}, {"_id": "bob", "n": 1}] == sorted(
+        documents, key=lambda one: one["_id"]
+    )
+    assert 1 == len(client.get(PATH + ":export?code=11000").text.splitlines())
+
+
+def test_replay(installation, client, sink, dead):
+    """One letter, those of a filter, or all are tried again."""
+    assert {"replayed": 1, "left": 0} == client.post(f"{PATH}/users/ada:replay").json
+    assert {"bob", "a b"} == listed(client)
+    problem(client.post(f"{PATH}/users/ada:replay"), 404, "not-found")
+    assert {"replayed": 1, "left": 0} == client.post(PATH + ":replay?collection=free").json
+    assert {"replayed": 1, "left": 0} == client.post(PATH + ":replay?all=true").json
+    for partition in range(installation.pipeline.settings.partitions):
+        installation.pipeline.flusher.flush(partition)
+    assert {"ada", "bob", "a b"} == {one.id.text for one in sink.written}
+
+
+def test_discard(client, sink, dead):
+    """Readers see what MongoDB has once a letter is discarded, and the answer says so."""
+    sink.has("users", "ada", {"n": 0})
+    answer = client.delete(f"{PATH}/users/ada").json
+    assert 1 == answer["discarded"]
+    assert "readers see what MongoDB has" in answer["from_now_on"]
+    assert {"_id": "ada", "n": 0} == client.get("/v1/users/ada").json
+    assert 1 == client.delete(PATH + "?code=121&collection=users").json["discarded"]
+    assert 404 == client.get("/v1/users/bob").status_code
+    assert 1 == client.delete(PATH + "?all=true").json["discarded"]
+    assert 0 == client.get(PATH).json["total"]

@@ -1,0 +1,155 @@
+"""The routes of dead letters: what MongoDB refuses, for operators to see to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import BadRequest
+
+from web.batches import JSON
+from writebehind import Pipeline
+from writebehind.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
+from writebehind.ids import DocumentId
+
+NDJSON = "application/x-ndjson"
+#: Letters on a page.
+DEFAULT_LIMIT, MOST = 100, 1_000
+#: What a discarded document is from then on.
+AFTERWARDS = "readers see what MongoDB has, or that there is nothing; the acknowledged change is gone"
+_FILTERS = {"collection", "reason", "code", "after", "before"}
+
+
+def dead_letters(pipeline: Pipeline) -> Blueprint:
+    """The routes, bound to a pipeline."""
+    routes = Blueprint("dead_letters", __name__)
+    _add_routes_of_many(routes, pipeline.dead_letters)
+    _add_routes_of_one(routes, pipeline)
+    return routes
+
+
+def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
+    @routes.get("/admin/dead-letters")
+    def listed() -> Response:
+        """A page of dead letters."""
+        wanted = _filter("cursor", "limit")
+        limit = _number("limit", DEFAULT_LIMIT)
+        if not 1 <= limit <= MOST:
+            raise BadRequest(f"limit must be from 1 to {MOST}")
+        page = letters.page(wanted, cursor=request.args.get("cursor", ""), limit=limit)
+        shown = [one.letter.as_dict() for one in page.letters]
+        return _json({"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()})
+
+    @routes.get("/admin/dead-letters:export")
+    def export() -> Response:
+        """All dead letters with their documents, one a line."""
+        found = letters.all(_filter())
+        return Response((one.as_json() + b"\n" for one in found), content_type=NDJSON)
+
+    @routes.post("/admin/dead-letters:replay")
+    def replay() -> Response:
+        """Try many once more."""
+        replayed = left = 0
+        for some in _slices(letters.all(_deliberate_filter())):
+            versions = letters.replay(some)
+            replayed += len(versions)
+            left += len(some) - len(versions)
+        return _json({"replayed": replayed, "left": left})
+
+    @routes.delete("/admin/dead-letters")
+    def discard() -> Response:
+        """Discard many."""
+        discarded = sum(letters.discard(some) for some in _slices(letters.all(_deliberate_filter())))
+        return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
+
+
+def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
+    letters = pipeline.dead_letters
+
+    def named(collection: str, given: str) -> DocumentId:
+        return pipeline.collection(collection).id(given)
+
+    @routes.get("/admin/dead-letters/<collection:collection>/<id>")
+    def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
+        """One dead letter, with its document."""
+        _refuse_parameters()
+        return Response(letters.show(named(collection, id)).as_json() + b"\n", content_type=JSON)
+
+    @routes.post("/admin/dead-letters/<collection:collection>/<id>:replay")
+    def replay_one(collection: str, id: str) -> Response:  # noqa: A002
+        """Try one once more."""
+        _refuse_parameters()
+        versions = letters.replay([letters.show(named(collection, id))])
+        return _json({"replayed": len(versions), "left": 1 - len(versions)})
+
+    @routes.delete("/admin/dead-letters/<collection:collection>/<id>")
+    def discard_one(collection: str, id: str) -> Response:  # noqa: A002
+        """Discard one."""
+        _refuse_parameters()
+        discarded = letters.discard([letters.show(named(collection, id))])
+        return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
+
+
+def _deliberate_filter() -> Filter:
+    """Which letters a change is about; all only if that is said, so that a forgotten filter does no harm."""
+    wanted = _filter("all")
+    if wanted == Filter() and request.args.get("all") != "true":
+        raise BadRequest(f"say which: {', '.join(sorted(_FILTERS))}, or all=true")
+    return wanted
+
+
+def _filter(*more: str) -> Filter:
+    _refuse_parameters(*_FILTERS, *more)
+    reason = request.args.get("reason")
+    if reason is not None and reason not in set(Reason):
+        raise BadRequest(f"reason must be one of {', '.join(Reason)}")
+    return Filter(
+        collection=request.args.get("collection"),
+        reason=reason,
+        code=_number("code", None),
+        after=_time("after"),
+        before=_time("before"),
+    )
+
+
+def _refuse_parameters(*known: str) -> None:
+    for name in request.args:
+        if name not in known:
+            offered = f"there are {', '.join(sorted(known))}" if known else "there is none here"
+            raise BadRequest(f"unknown parameter {name[:40]!r}: {offered}")
+
+
+def _number(name: str, default: Any) -> Any:
+    given = request.args.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdecimal()) or len(given) > len(str(1 << 31)):
+        raise BadRequest(f"{name} must be a number")
+    return int(given)
+
+
+def _time(name: str) -> float | None:
+    given = request.args.get(name)
+    if given is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(given)
+    except ValueError as error:
+        raise BadRequest(f"{name} must be a time such as 2026-01-31T12:00:00Z") from error
+    if parsed.tzinfo is None:
+        raise BadRequest(f"{name} needs a time zone, such as the Z in 2026-01-31T12:00:00Z")
+    return parsed.timestamp()
+
+
+def _slices(letters: Iterator[Found]) -> Iterator[list[Found]]:
+    # All of them first: what is replayed and refused again must not come round for ever.
+    found = list(letters)
+    for at in range(0, len(found), SLICE):
+        yield found[at : at + SLICE]
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)

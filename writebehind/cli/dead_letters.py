@@ -1,0 +1,170 @@
+"""`writebehind dead-letters`: see to what MongoDB refuses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from writebehind import Pipeline, connect
+from writebehind.dead_letters import SLICE, Filter, Found, Reason
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: How long `replay --wait` waits for MongoDB, ms, for each slice.
+WAIT_MS = 30_000
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """See to documents that MongoDB refuses."""
+
+
+def _filters(command: _F) -> _F:
+    """The options that choose letters, as one argument `wanted`."""
+    for option in (
+        click.option("--before", type=click.DateTime(), help="Failed before this time, UTC."),
+        click.option("--after", type=click.DateTime(), help="Failed at this time or later, UTC."),
+        click.option("--code", type=int, help="MongoDB's error code, such as 11000."),
+        click.option("--reason", type=click.Choice([reason.value for reason in Reason])),
+        click.option("--collection", help="Of this collection."),
+    ):
+        command = option(command)
+    return command
+
+
+def _wanted(options: dict[str, Any]) -> Filter:
+    times = {
+        name: options.pop(name).replace(tzinfo=UTC).timestamp() if options[name] else options.pop(name)
+        for name in ("after", "before")
+    }
+    return Filter(**times, **{name: options.pop(name) for name in ("collection", "reason", "code")})
+
+
+@dead_letters.command("list")
+@_filters
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
+def list_(limit: int, as_json: bool, **options: Any) -> None:
+    """List dead letters, without their documents."""
+    with connect() as pipeline:
+        page = pipeline.dead_letters.page(_wanted(options), limit=limit)
+        total = pipeline.dead_letters.count()
+    if as_json:
+        for one in page.letters:
+            click.echo(orjson.dumps(one.letter.as_dict()))
+        return
+    table = Table("document", "reason", "MongoDB says", "failed at", "attempts")
+    for one in page.letters:
+        letter = one.letter
+        shown = letter.as_dict()
+        said = (
+            f"{shown['code_name'] or letter.code} {letter.message[:100]}" if letter.code else letter.message[:100]
+        )
+        failed = datetime.fromtimestamp(letter.failed_at, UTC).isoformat(" ", "seconds")
+        table.add_row(f"{shown['collection']}/{shown['id']}", letter.reason, said, failed, str(letter.attempts))
+    Console().print(table)
+    more = ", and there may be more that are meant" if page.cursor else ""
+    click.echo(f"{len(page.letters)} of {total} dead letters{more}")
+
+
+@dead_letters.command()
+@click.argument("collection")
+@click.argument("id")
+def show(collection: str, id: str) -> None:  # noqa: A002 - as users know it
+    """Show one dead letter with its document, as JSON."""
+    with connect() as pipeline:
+        found = _named(pipeline, collection, id)
+    click.echo(orjson.dumps(orjson.loads(found.as_json()), option=orjson.OPT_INDENT_2))
+
+
+@dead_letters.command()
+@click.argument("collection_and_id", nargs=-1)
+@_filters
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.option("--wait", is_flag=True, help="Bring them to MongoDB now; exit with 1 if some are refused again.")
+def replay(collection_and_id: tuple[str, ...], every: bool, wait: bool, **options: Any) -> None:
+    """Try to persist dead letters once more: COLLECTION ID, those that the options choose, or --all.
+
+    Without --wait the workers persist them within seconds.
+    """
+    replayed = left = refused = 0
+    with connect() as pipeline:
+        for some in _slices(_chosen(pipeline, collection_and_id, _wanted(options), every=every), "replaying"):
+            versions = pipeline.dead_letters.replay(some)
+            replayed += len(versions)
+            left += len(some) - len(versions)
+            if wait:
+                refused += len(versions) - len(pipeline.flusher.persist(versions, timeout_ms=WAIT_MS))
+    changed = f"; {left} left, as they were lost or have changed meanwhile" if left else ""
+    click.echo(f"{replayed} replayed{changed}")
+    if refused:
+        click.echo(f"{refused} of them are not in MongoDB: refused again, or it did not answer in time", err=True)
+        sys.exit(1)
+
+
+@dead_letters.command()
+@click.argument("collection_and_id", nargs=-1)
+@_filters
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def discard(collection_and_id: tuple[str, ...], every: bool, yes: bool, **options: Any) -> None:
+    """Forget dead letters: COLLECTION ID, those that the options choose, or --all.
+
+    Their acknowledged changes are gone then: readers see what MongoDB has, or that there is nothing. If in doubt,
+    export them first.
+    """
+    with connect() as pipeline:
+        found = _chosen(pipeline, collection_and_id, _wanted(options), every=every)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(f"this would discard {len(found)} dead letters for good: say --yes")
+            click.confirm(f"Discard {len(found)} dead letters for good?", abort=True)
+        discarded = sum(pipeline.dead_letters.discard(some) for some in _slices(found, "discarding"))
+    click.echo(f"{discarded} discarded")
+
+
+@dead_letters.command()
+@_filters
+@click.option("--output", type=click.File("wb"), default="-", help="A file.  [default: standard output]")
+def export(output: Any, **options: Any) -> None:
+    """Write dead letters with their documents as NDJSON."""
+    count = 0
+    with connect() as pipeline:
+        wanted = _wanted(options)
+        total = pipeline.dead_letters.count()
+        letters = pipeline.dead_letters.all(wanted)
+        for one in track(letters, "exporting", total, console=Console(stderr=True), transient=True):
+            output.write(one.as_json() + b"\n")
+            count += 1
+    click.echo(f"{count} exported", err=True)
+
+
+def _chosen(pipeline: Pipeline, collection_and_id: tuple[str, ...], wanted: Filter, *, every: bool) -> list[Found]:
+    """What the arguments name; all only if that is said."""
+    match collection_and_id:
+        case (collection, given):
+            if every or wanted != Filter():
+                raise click.UsageError("give COLLECTION ID, or options, or --all, but not several")
+            return [_named(pipeline, collection, given)]
+        case ():
+            if every == (wanted != Filter()):
+                raise click.UsageError("say which: COLLECTION ID, options such as --collection, or --all")
+            return list(pipeline.dead_letters.all(wanted))
+    raise click.UsageError("give COLLECTION and ID")
+
+
+def _named(pipeline: Pipeline, collection: str, given: str) -> Found:
+    return pipeline.dead_letters.show(pipeline.collection(collection).id(given))
+
+
+def _slices(found: list[Found], what: str) -> Iterator[list[Found]]:
+    slices = [found[at : at + SLICE] for at in range(0, len(found), SLICE)]
+    return iter(track(slices, what, console=Console(stderr=True), transient=True))
