@@ -12,6 +12,7 @@ from celery import Celery, signals
 
 from tasks.enqueue import publish
 from writebehind import Pipeline, Settings, connect
+from writebehind.doctor import check_start
 from writebehind.errors import ConfigurationError, UnavailableError
 from writebehind.store import Hint
 
@@ -45,11 +46,12 @@ class Runtime:
 
     def _start(self, **_: Any) -> None:
         try:
-            self.pipeline.check()
+            for warning in check_start(self.pipeline):
+                log.warning("%s: %s", warning.found, warning.advice)
         except ConfigurationError as error:
             sys.exit(f"writebehind: {error}")
         except UnavailableError as error:  # Celery waits for its broker too
-            log.warning("cannot check the partitions yet: %s", error)
+            log.warning("cannot check Redis yet: %s", error)
 
     def _heartbeat(self, sender: Any = None, **_: Any) -> None:
         try:

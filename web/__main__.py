@@ -8,7 +8,8 @@ import sys
 from granian import Granian
 from granian.constants import Interfaces
 
-from writebehind import load_settings
+from web.app import check
+from writebehind import connect, load_settings
 from writebehind.errors import ConfigurationError
 
 
@@ -16,6 +17,8 @@ def main() -> None:
     """Run granian's WSGI server as the settings say."""
     try:
         settings = load_settings()
+        with connect(settings) as pipeline:  # here, as a worker that cannot start would be started again and again
+            check(pipeline)
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")
     # More threads than cores are meant: most of them wait for Redis.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 
 from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
@@ -17,6 +18,10 @@ from web.health import health
 from web.openapi import specification
 from web.problems import register_problems
 from writebehind import Pipeline, connect, load_settings
+from writebehind.doctor import check_start
+from writebehind.errors import UnavailableError
+
+log = logging.getLogger(__name__)
 
 
 class _CollectionConverter(BaseConverter):
@@ -47,6 +52,19 @@ class _Application(Flask):
         return self.url_map.bind("", path_info=request.path, default_method=request.method)
 
 
+def check(pipeline: Pipeline) -> None:
+    """Refuse to start where Redis would lose data; a Redis that does not answer yet is for `/readyz` to report.
+
+    Raises:
+        ConfigurationError: it would, or it is divided differently.
+    """
+    try:
+        for warning in check_start(pipeline):
+            log.warning("%s: %s", warning.found, warning.advice)
+    except UnavailableError as error:
+        log.warning("cannot check Redis yet: %s", error)
+
+
 def create_app(pipeline: Pipeline | None = None) -> Flask:
     """Build the application.
 
@@ -61,6 +79,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         hints = FlushHints(settings)
         atexit.register(hints.close)
         pipeline = connect(settings, hints=hints)
+        check(pipeline)
     app = _Application("writebehind", static_folder=None)
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one

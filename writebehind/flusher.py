@@ -86,6 +86,18 @@ class FlushLimits:
     batch_target_s: float = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one flush is to do: `wanted` versions by member, or all that is due; `early`: all that is pending."""
+
+    summary: FlushSummary
+    budget_s: float
+    ticket: str = ""
+    attempt: int = 0
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    early: bool = False
+
+
 class Flusher:
     """Brings pending documents to MongoDB. Safe to share between threads."""
 
@@ -126,7 +138,14 @@ class Flusher:
             FlushInterruptedError: MongoDB did not take a batch.
             RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
         """
-        return self._run(FlushSummary(partition), ticket, attempt, self._limits.budget_s, {})
+        return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
+
+    def drain(self, partition: int, *, budget_s: float) -> FlushSummary:
+        """Flush all that is pending in a partition, also what is not due yet, for at most `budget_s` seconds.
+
+        Raises: as `flush`.
+        """
+        return self._run(_Job(FlushSummary(partition), budget_s, early=True))
 
     def persist(self, versions: Mapping[str, int], *, timeout_ms: int) -> set[str]:
         """Bring these members to MongoDB now; which of them it has, at these versions or newer ones.
@@ -148,7 +167,7 @@ class Flusher:
         while missing and (remaining := deadline - time.monotonic()) > 0:
             summary = FlushSummary(partition)
             try:
-                self._run(summary, "", 0, remaining, missing)
+                self._run(_Job(summary, remaining, wanted=missing))
             except FlushInterruptedError as error:
                 log.warning("write-through of partition %d has to wait: %s", partition, error)
                 if error.hint:
@@ -163,27 +182,26 @@ class Flusher:
                 break  # nothing is due: what is missing stands in the dead letters
         return wanted.keys() - missing.keys()
 
-    def _run(
-        self, summary: FlushSummary, ticket: str, attempt: int, budget_s: float, wanted: Mapping[str, int]
-    ) -> FlushSummary:
-        """Flush batches until nothing is due, all of `wanted` is reached, or the time is over; then release."""
-        partition, token = summary.partition, uuid4().hex
-        deadline = time.monotonic() + budget_s
+    def _run(self, job: _Job) -> FlushSummary:
+        """Flush batches until nothing is due, all that is wanted is reached, or the time is over; then release."""
+        summary, token = job.summary, uuid4().hex
+        partition = summary.partition
+        deadline = time.monotonic() + job.budget_s
         try:
             while not self._stopping.is_set() and time.monotonic() < deadline:
                 lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
-                members = self._claim(partition, token, ticket)
+                members = self._claim(job, token)
                 if members is None:
                     summary.busy = True
                     return summary
                 if not members:
                     break
                 self._flush_batch(partition, members, summary, lease_ends)
-                if wanted and all(summary.has(member, version) for member, version in wanted.items()):
+                if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
                     break
         except MongoUnavailableError as error:
             self._count(summary)
-            delay_ms = max(backoff_ms(attempt), math.ceil((error.retry_after_s or 0) * 1000))
+            delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
             hint = self._store.release(partition, token, least_delay_ms=delay_ms)
             raise FlushInterruptedError(str(error), hint) from error
         self._count(summary)
@@ -191,9 +209,15 @@ class Flusher:
             self._hints(hint)
         return summary
 
-    def _claim(self, partition: int, token: str, ticket: str) -> list[str] | None:
-        limits = self._limits
-        return self._store.claim(partition, token, lease_ms=limits.lease_ms, limit=self._batch.size, ticket=ticket)
+    def _claim(self, job: _Job, token: str) -> list[str] | None:
+        return self._store.claim(
+            job.summary.partition,
+            token,
+            lease_ms=self._limits.lease_ms,
+            limit=self._batch.size,
+            ticket=job.ticket,
+            early=job.early,
+        )
 
     def _flush_batch(
         self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float

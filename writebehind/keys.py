@@ -12,6 +12,8 @@ PARTITIONS = "wb:partitions"
 COUNTERS = "wb:counters"
 #: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
 WORKERS = "wb:workers"
+#: Hash of periodic tasks: the time of the last run of each, in ms.
+PERIODIC = "wb:periodic"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 

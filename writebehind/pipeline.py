@@ -27,6 +27,8 @@ from writebehind.writer import WriterParts
 
 #: Deletions are audited when they are older than this many leases.
 AUDIT_GRACE_LEASES = 3
+#: What the sweep is called among the periodic tasks.
+SWEEP = "sweep"
 #: So many at once.
 AUDIT_SLICE = 200
 
@@ -140,6 +142,7 @@ class Pipeline:
             if hint is not None:
                 enqueued += 1
                 self._hints(hint)
+        self.store.ran(SWEEP)
         return {"pending": pending, "enqueued": enqueued}
 
     def hand_over(self) -> None:

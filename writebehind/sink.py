@@ -21,6 +21,7 @@ from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, MongoClient, ReplaceOne
 from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
 
@@ -169,6 +170,36 @@ class Sink:
         """
         with pymongo.timeout(timeout_s), self._deadline():
             self._database.command("ping")
+
+    def command(self, name: str, *, admin: bool = False) -> dict[str, Any]:
+        """The answer to a command without arguments, such as `hello`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        database = self._database.client.admin if admin else self._database
+        with self._deadline():
+            return dict(database.command(name))
+
+    def validators(self) -> dict[str, dict[str, Any]]:
+        """The JSON Schema that each collection is validated by, where it has one.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
+        with self._deadline():
+            found = {one["name"]: one.get("options", {}).get("validator", {}) for one in plain.list_collections()}
+        return {name: validator["$jsonSchema"] for name, validator in found.items() if "$jsonSchema" in validator}
+
+    def try_write_concern(self) -> None:
+        """See that a majority acknowledges: by the deletion of nothing, which has to be acknowledged too.
+
+        Raises:
+            MongoUnavailableError: it does not.
+        """
+        with self._deadline():
+            self._database["writebehind.doctor"].delete_one({"_id": "nothing"})
 
     def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         target = self._database[collection]

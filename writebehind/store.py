@@ -149,7 +149,13 @@ class Store:
             RedisUnavailableError: Redis does not answer.
         """
         self.wire.call("SET", keys.PARTITIONS, self.partitions, "NX")
-        recorded = int(self.wire.call("GET", keys.PARTITIONS))
+        text = self.wire.call("GET", keys.PARTITIONS).decode()
+        if not text.isdecimal():
+            raise ConfigurationError(
+                "partitions: a change of their number was interrupted: finish it first with "
+                f"`writebehind repartition {text.rpartition(':')[2]}`"
+            )
+        recorded = int(text)
         if recorded != self.partitions:
             raise ConfigurationError(
                 f"partitions: this Redis holds data in {recorded} partitions, not in {self.partitions}: "
@@ -211,12 +217,22 @@ class Store:
     # Flushing ---------------------------------------------------------------------------------------
 
     def claim(
-        self, partition: int, token: str, *, lease_ms: int, limit: int, ticket: str = ""
+        self,
+        partition: int,
+        token: str,
+        *,
+        lease_ms: int,
+        limit: int,
+        ticket: str = "",
+        early: bool = False,
     ) -> list[str] | None:
-        """Take or renew the lease; the members that are due, or `None` when another flusher is at work."""
+        """Take or renew the lease; the members that are due, or `None` when another flusher is at work.
+
+        With `early`, members that are not due yet are among them.
+        """
         of = partition_keys(partition)
         status, *members = self.wire.run(
-            _CLAIM, (of.lease, of.scheduled, of.pending), (token, lease_ms, limit, ticket)
+            _CLAIM, (of.lease, of.scheduled, of.pending), (token, lease_ms, limit, ticket, int(early))
         )
         return [member.decode() for member in members] if status == b"claimed" else None
 
@@ -411,6 +427,15 @@ class Store:
                 ("ZREMRANGEBYSCORE", keys.WORKERS, "-inf", now - 100 * WORKER_LIFE_MS),
             ]
         )
+
+    def ran(self, task: str) -> None:
+        """Note that a periodic task has run."""
+        self.wire.call("HSET", keys.PERIODIC, task, self.now_ms())
+
+    def since_ran(self, task: str) -> float | None:
+        """How long ago a periodic task last ran, seconds; `None` if it never has."""
+        at = self.wire.call("HGET", keys.PERIODIC, task)
+        return None if at is None else max(0.0, (self.now_ms() - int(at)) / 1000)
 
     def workers(self) -> list[str]:
         """The workers that are alive."""

@@ -16,6 +16,7 @@ from writebehind.dead_letters import DeadLetter, DeadLetters, Filter, Found, Rea
 from writebehind.entry import Entry, Kind
 from writebehind.errors import DocumentNotFoundError, RequestError, TooManyDeadLettersError
 from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
 from writebehind.store import CommitRequest, Settled, Store
 
 PARTITIONS = 4
@@ -175,6 +176,7 @@ def test_replay_of_a_conflict(letters, store):
     letter = bury(store, "ada", reason=Reason.CONFLICT, body=body)
     store.lease_get(ada.member, "reader", life_ms=5_000)
     store.fill(ada.member, "reader", Entry.loaded(codec.encode({"_id": "ada"}), letter.version + 5), ttl_ms=5_000)
+    store.wire.call("SET", partition_keys(store.partition_of(ada.member)).load(ada.member), "late")
 
     [version] = letters.replay([letters.show(ada)]).values()
 
@@ -182,6 +184,8 @@ def test_replay_of_a_conflict(letters, store):
     entry, ttl = store.get(ada.member)
     assert (version, body, -1) == (entry.version, entry.body, ttl)
     assert is_pending(store, ada)
+    store.wire.call("DEL", partition_keys(store.partition_of(ada.member)).entry(ada.member))
+    assert not store.fill(ada.member, "late", entry, ttl_ms=5_000)
 
 
 def test_replay_of_a_deletion_in_conflict(letters, store):

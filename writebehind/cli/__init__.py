@@ -7,10 +7,19 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, dead_letters, run
+from writebehind.cli import about, dead_letters, operations, run
 from writebehind.errors import ConfigurationError, WritebehindError
 
-COMMANDS = (run.up, run.demo, about.settings, about.worker_alive, dead_letters.dead_letters)
+COMMANDS = (
+    run.up,
+    run.demo,
+    operations.doctor,
+    operations.drain,
+    operations.repartition,
+    dead_letters.dead_letters,
+    about.settings,
+    about.worker_alive,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

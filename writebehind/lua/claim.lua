@@ -4,6 +4,7 @@
 -- KEYS  1 lease  2 scheduled  3 pending
 -- ARGV  1 token of this flusher  2 life of the lease, ms  3 most members to return
 --       4 ticket of the flush task, '' for a flush that nobody scheduled
+--       5 '1' to return also members that are not due yet
 -- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
 --       {'claimed', member, …}
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
@@ -25,6 +26,7 @@ redis.call('SET', scheduled, at_work, 'PX', life)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local members = redis.call('ZRANGEBYSCORE', pending, '-inf', now, 'LIMIT', 0, ARGV[3])
+local until_when = ARGV[5] == '1' and '+inf' or now
+local members = redis.call('ZRANGEBYSCORE', pending, '-inf', until_when, 'LIMIT', 0, ARGV[3])
 table.insert(members, 1, 'claimed')
 return members

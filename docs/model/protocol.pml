@@ -1,0 +1,399 @@
+/*
+ * The write-behind protocol of one partition: 2 documents, 2 writers, 2 flushers, a reader, and what can go wrong.
+ *
+ * Each inline is one atomic step, named as in docs/protocol.md: a Lua script in Redis, or one operation in MongoDB.
+ * Between any two of them every other process may do anything. README.md says what is left out, and why.
+ *
+ * How much of what may go wrong is in one run is set by macros, and check.py has the runs. Without any of them nothing
+ * goes wrong and there is no sweep, so that a wake-up that is lost shows as a deadlock. The variants of check.py break
+ * the protocol on purpose, each by one macro of its own.
+ */
+
+#define DOCUMENTS 2
+#define FLUSHERS 2
+#ifndef WRITES
+#define WRITES 2        /* by the first writer */
+#endif
+#ifndef MORE_WRITES
+#define MORE_WRITES 2   /* by the second */
+#endif
+#ifndef READS
+#define READS 0
+#endif
+#ifndef FAULTS
+#define FAULTS 0        /* in one run, of any kind: each costs one, so every combination of so many is tried */
+#endif
+#define MOST_TICKETS 3
+
+/* Kinds of entry. */
+#define NOTHING 0       /* there is no entry */
+#define DOCUMENT 1
+#define DELETED 2
+#define ABSENT 3        /* known not to be in MongoDB */
+
+/* What became of a write to MongoDB. */
+#define NOT_TRIED 0
+#define PERSISTED 1
+#define SUPERSEDED 2
+#define REFUSED 3
+
+/* Redis. `scheduled` is 0, the number of a flusher at work, or a ticket. */
+#define FIRST_TICKET 3
+byte version[DOCUMENTS], kind[DOCUMENTS], dead[DOCUMENTS], deleted[DOCUMENTS];
+bool has_ttl[DOCUMENTS], pending[DOCUMENTS], load[DOCUMENTS];
+byte clock, lease, scheduled;
+
+/* The broker, and MongoDB: the version of each document, 0 where there is none. */
+chan broker = [MOST_TICKETS] of { byte };
+byte mongo[DOCUMENTS];
+
+/* What a flusher holds in its hands: the version of each document that it has read, 0 for none. */
+typedef Hands { byte version[DOCUMENTS]; byte kind[DOCUMENTS]; byte result[DOCUMENTS] };
+Hands hands[FLUSHERS + 1];
+bool at_work[FLUSHERS + 1];
+
+/* What only the model knows: the last acknowledged write, the version that MongoDB refuses, and who is done. */
+byte last[DOCUMENTS], last_kind[DOCUMENTS];
+byte poison;
+byte writers_left = 2, readers_left = 1;
+
+byte faults = FAULTS;
+
+/* ---- Redis: one Lua script each ---------------------------------------------------------------------------- */
+
+/* Issue a ticket: put a flush task with a number that no other has into the broker. */
+inline issue() {
+    if
+    :: !(broker??[3]) -> scheduled = 3
+    :: else ->
+        if
+        :: !(broker??[4]) -> scheduled = 4
+        :: else -> scheduled = 5
+        fi
+    fi;
+    assert(nfull(broker));
+    broker!scheduled
+}
+
+inline commit(d, what) {
+    d_step {
+        if
+        :: kind[d] == NOTHING -> load[d] = false        /* what is being loaded is older than this write */
+        :: else
+        fi;
+        if
+        :: !pending[d] -> dead[d] = 0
+        :: else
+        fi;
+        clock++;
+        pending[d] = true;
+        version[d] = clock;
+        kind[d] = what;
+#ifdef TTL_ON_PENDING
+        has_ttl[d] = true;
+#else
+        has_ttl[d] = false;
+#endif
+        last[d] = clock;
+        last_kind[d] = what;
+        if
+        :: scheduled == 0 -> issue()
+        :: else                                         /* one is on its way, or at work and looks again */
+        fi
+    }
+}
+
+/* `busy` when another flusher owns the partition, or a later task is on its way. */
+inline claim(f, ticket, busy) {
+    d_step {
+        busy = (lease != 0 && lease != f) || (scheduled >= FIRST_TICKET && scheduled != ticket);
+        if
+        :: !busy -> lease = f; scheduled = f
+        :: else
+        fi
+    }
+}
+
+/* MGET of what is due. All that is pending is: the flush delay only makes things happen later. */
+inline read_entries(f) {
+    d_step {
+        for (i : 0 .. DOCUMENTS - 1) {
+            hands[f].result[i] = NOT_TRIED;
+            if
+            :: pending[i] ->
+                assert(kind[i] != NOTHING);             /* what is pending is never evicted */
+                hands[f].version[i] = version[i];
+                hands[f].kind[i] = kind[i]
+            :: else -> hands[f].version[i] = 0; hands[f].kind[i] = NOTHING
+            fi
+        }
+        i = 0
+    }
+}
+
+inline settle_or_bury(f) {
+    d_step {
+        for (i : 0 .. DOCUMENTS - 1) {
+            if
+            :: hands[f].result[i] == PERSISTED ->
+                if
+#ifdef SETTLE_BY_MEMBER
+                :: true ->
+#else
+                :: version[i] == hands[f].version[i] && kind[i] != NOTHING ->
+#endif
+                    if
+                    :: !pending[i] && dead[i] != 0 -> dead[i] = 0
+                    :: else
+                    fi;
+                    pending[i] = false;
+                    has_ttl[i] = true;
+                    if
+                    :: kind[i] == DELETED -> deleted[i] = hands[f].version[i]
+                    :: else
+                    fi
+                :: else
+                fi
+            :: hands[f].result[i] == REFUSED ->
+                if
+#ifdef BURY_WITHOUT_VERSION
+                :: pending[i] ->
+#else
+                :: pending[i] && version[i] == hands[f].version[i] ->
+#endif
+                    pending[i] = false;
+                    dead[i] = hands[f].version[i]
+                :: else
+                fi
+            :: hands[f].result[i] == SUPERSEDED ->
+                /* MongoDB is ahead only where Redis has a newer version too: it has lost nothing here. */
+                assert(kind[i] == NOTHING || version[i] > hands[f].version[i])
+            :: else
+            fi;
+            hands[f].version[i] = 0;
+            hands[f].kind[i] = NOTHING;
+            hands[f].result[i] = NOT_TRIED
+        }
+        i = 0
+    }
+}
+
+inline release(f) {
+    d_step {
+        if
+        :: lease == 0 || lease == f ->
+            lease = 0;
+#ifdef RELEASE_WITHOUT_LOOK
+            scheduled = 0
+#else
+            if
+            :: pending[0] || pending[1] -> issue()
+            :: else -> scheduled = 0
+            fi
+#endif
+        :: else
+        fi
+    }
+}
+
+/* ---- MongoDB: one operation of a bulk write ----------------------------------------------------------------- */
+
+inline write(f, d) {
+    d_step {
+        if
+        :: hands[f].version[d] == 0
+        :: hands[f].version[d] != 0 && hands[f].version[d] == poison -> hands[f].result[d] = REFUSED
+        :: hands[f].version[d] != 0 && hands[f].version[d] != poison ->
+            if
+#ifdef NO_VERSION_GUARD
+            :: true ->
+#else
+            :: mongo[d] < hands[f].version[d] ->
+#endif
+                assert(mongo[d] <= hands[f].version[d]);        /* never from a newer version to an older one */
+                mongo[d] = (hands[f].kind[d] == DOCUMENT -> hands[f].version[d] : 0);
+                hands[f].result[d] = PERSISTED
+#ifndef NO_VERSION_GUARD
+            :: mongo[d] == hands[f].version[d] -> hands[f].result[d] = PERSISTED
+            :: mongo[d] > hands[f].version[d] -> hands[f].result[d] = SUPERSEDED
+#endif
+            fi
+        fi
+    }
+}
+
+inline audit(d) {
+#ifndef NO_AUDIT
+    if
+    :: mongo[d] < deleted[d] -> mongo[d] = 0
+    :: else
+    fi;
+#endif
+    deleted[d] = 0
+}
+
+/* ---- Processes ---------------------------------------------------------------------------------------------- */
+
+active [2] proctype writer() {
+    byte n = (_pid == 0 -> WRITES : MORE_WRITES);
+    byte d, what;
+    do
+    :: n > 0 ->
+        atomic {
+            if
+            :: d = 0
+            :: last[0] -> d = 1                         /* the first write is to document 0: they are alike */
+            fi;
+            if
+            :: what = DOCUMENT
+            :: what = DELETED
+            fi;
+            commit(d, what);
+            if
+            :: faults > 0 && poison == 0 -> poison = clock; faults--
+            :: true
+            fi;
+            n--; d = 0; what = 0
+        }
+    :: n == 0 -> break
+    od;
+    writers_left--
+}
+
+#define CRASH_OR_GO_ON  if :: faults > 0 -> faults--; goto crashed :: true fi
+
+active [FLUSHERS] proctype flusher() {
+    byte f = _pid - 1;          /* 1 and 2: the writers are 0 and 1 */
+    byte ticket, i;
+    bool busy;
+
+idle:
+end:
+    atomic { broker?ticket -> at_work[f] = true; CRASH_OR_GO_ON };
+    do
+    :: claim(f, ticket, busy);
+        if
+        :: busy -> goto done
+        :: !busy && !pending[0] && !pending[1] -> break
+        :: else
+        fi;
+        atomic { read_entries(f); CRASH_OR_GO_ON };
+        atomic { write(f, 0); CRASH_OR_GO_ON };
+        atomic { write(f, 1); CRASH_OR_GO_ON };
+        atomic { settle_or_bury(f); CRASH_OR_GO_ON }
+    od;
+    release(f);
+    goto done;
+
+crashed:
+    skip;
+    d_step {
+        for (i : 0 .. DOCUMENTS - 1) {
+            hands[f].version[i] = 0;
+            hands[f].kind[i] = NOTHING;
+            hands[f].result[i] = NOT_TRIED
+        }
+    }
+done:
+    skip;
+    d_step { at_work[f] = false; ticket = 0; busy = false; i = 0 }
+    goto idle
+}
+
+/* What a read may show: the last acknowledged write and nothing else. */
+#define FRESH(d, v, k) ((k == DOCUMENT && last_kind[d] == DOCUMENT && v == last[d]) \
+                     || (k == DELETED && last_kind[d] == DELETED && v == last[d]) \
+                     || (k == ABSENT && last_kind[d] != DOCUMENT))
+
+active proctype reader() {
+    byte n, d, found;
+    bool loading;
+    do
+    :: n < READS ->
+        atomic {                                        /* lease_get */
+            if
+            :: d = 0
+            :: d = 1
+            fi;
+            if
+            :: kind[d] != NOTHING -> assert(FRESH(d, version[d], kind[d]))
+            :: kind[d] == NOTHING -> load[d] = true; loading = true
+            fi
+        }
+        if
+        :: loading ->
+            found = mongo[d];
+            d_step {                                    /* fill */
+                if
+#ifdef FILL_WITHOUT_TOKEN
+                :: kind[d] == NOTHING ->
+#else
+                :: kind[d] == NOTHING && load[d] ->
+#endif
+                    version[d] = found;
+                    kind[d] = (found -> DOCUMENT : ABSENT);
+                    has_ttl[d] = true;
+                    assert(FRESH(d, version[d], kind[d]))
+                :: else
+                fi;
+                load[d] = false
+            }
+        :: else
+        fi;
+        d_step { n++; d = 0; found = 0; loading = false }
+    :: n == READS -> break
+    od;
+    readers_left--
+}
+
+/* Time passes: keys run out, entries are evicted, and the periodic tasks come round. */
+active proctype time() {
+    byte d;
+end:
+    do
+    /* A lease runs out: at last when its owner has crashed, and too early for one that is merely slow. The note that
+       its owner is at work has the same life. */
+    :: d_step { lease != 0 && !at_work[lease] -> if :: scheduled == lease -> scheduled = 0 :: else fi; lease = 0 }
+    :: d_step { lease != 0 && at_work[lease] && faults > 0 ->
+           faults--; if :: scheduled == lease -> scheduled = 0 :: else fi; lease = 0 }
+#if FAULTS > 0
+    /* A ticket whose task is lost runs out, and one whose task waits for long does so too early. */
+    :: d_step { scheduled >= FIRST_TICKET && !(broker??[eval(scheduled)]) && !at_work[1] && !at_work[2] ->
+           scheduled = 0 }
+    :: d_step { scheduled >= FIRST_TICKET && faults > 0 -> faults--; scheduled = 0 }
+
+    /* sweep */
+    :: d_step { (pending[0] || pending[1]) && lease == 0 && scheduled == 0 && nfull(broker) -> issue() }
+#endif
+    /* Eviction takes what has a TTL; a tombstone lives longer than the audit takes. */
+    :: atomic { faults > 0 ->
+           if
+           :: d = 0
+           :: d = 1
+           fi;
+           if
+           :: kind[d] != NOTHING && has_ttl[d] && deleted[d] == 0 ->
+               faults--; kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false
+           :: else
+           fi;
+           d = 0 }
+
+    /* The audit of a deletion, after the grace: when no flusher can hold an older version in its hands. */
+    :: d_step { deleted[0] != 0 && (hands[1].version[0] == 0 || hands[1].version[0] >= deleted[0]) &&
+                                   (hands[2].version[0] == 0 || hands[2].version[0] >= deleted[0]) -> audit(0) }
+    :: d_step { deleted[1] != 0 && (hands[1].version[1] == 0 || hands[1].version[1] >= deleted[1]) &&
+                                   (hands[2].version[1] == 0 || hands[2].version[1] >= deleted[1]) -> audit(1) }
+    od
+}
+
+#define CONVERGED(d) (dead[d] == last[d] || (last_kind[d] == DOCUMENT && mongo[d] == last[d]) \
+                      || (last_kind[d] == DELETED && mongo[d] == 0))
+
+/* Once everybody is done, MongoDB has the last acknowledged write of each document, or it stands in the dead letters.
+   That this process gets to its end in every run means that nothing is ever left behind. */
+active proctype outcome() {
+    (writers_left == 0 && readers_left == 0 && !pending[0] && !pending[1] && !at_work[1] && !at_work[2] &&
+        len(broker) == 0 && deleted[0] == 0 && deleted[1] == 0);
+    assert(CONVERGED(0));
+    assert(CONVERGED(1))
+}

@@ -1,0 +1,41 @@
+"""What `writebehind doctor` asks of Celery: the broker, and who consumes each queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kombu.exceptions import OperationalError
+
+from tasks.app import create_celery
+from tasks.names import FLUSH_QUEUE, MAINTENANCE_QUEUE
+from writebehind import Pipeline
+from writebehind.doctor import Finding, Level
+
+#: How long workers have to answer, seconds.
+PATIENCE_S = 3.0
+
+
+def celery(pipeline: Pipeline) -> Iterator[Finding]:
+    """The broker answers, and each declared queue has a worker."""
+    app = create_celery(pipeline.settings)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)
+        queues = app.control.inspect(timeout=PATIENCE_S).active_queues() or {}
+    except (OperationalError, OSError) as error:
+        yield Finding("broker", Level.FAILURE, str(error), "start it, or set BROKER_URL")
+        return
+    finally:
+        app.close()
+    yield Finding("broker", Level.OK, "answers")
+    for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE):
+        consumers = sorted(worker for worker, found in queues.items() if name in {one["name"] for one in found})
+        if consumers:
+            yield Finding(f"queue {name}", Level.OK, f"consumed by {', '.join(consumers)}")
+        else:
+            yield Finding(
+                f"queue {name}",
+                Level.FAILURE,
+                "nobody consumes it",
+                f"start a worker with -Q {name}, as in the Procfile",
+            )

@@ -1,0 +1,112 @@
+"""What operators run: `writebehind doctor`, `drain` and `repartition`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from writebehind import connect, load_settings
+from writebehind.cli.run import without_password
+from writebehind.doctor import Finding, Level, examine
+from writebehind.drain import drain as drain_all
+from writebehind.repartition import repartition as divide_anew
+
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each check.")
+def doctor(as_json: bool) -> None:
+    """Look whether this installation is fit to keep what it acknowledges.
+
+    The exit status is that of the worst finding: 0 all is well, 1 a warning, 2 a failure.
+    """
+    with connect() as pipeline:
+        found = list(examine(pipeline))
+    if as_json:
+        for one in found:
+            click.echo(orjson.dumps(asdict(one) | {"level": one.level.name.lower()}))
+    else:
+        Console().print(_table(found))
+    sys.exit(max(one.level for one in found))
+
+
+def _table(found: list[Finding]) -> Table:
+    table = Table("", "check", "found", "what to do")
+    for one in found:
+        table.add_row(
+            f"[{_STYLES[one.level]}]{one.level.name.lower()}[/]", one.check, _shown(one.found), _shown(one.advice)
+        )
+    return table
+
+
+def _shown(text: str) -> str:
+    return without_password(text).replace("[", "\\[")  # which rich would take for a style
+
+
+@click.command()
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="Seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def drain(timeout: float, as_json: bool) -> None:
+    """Bring everything that is pending to MongoDB now: before a deploy, or a change of the partitions.
+
+    Workers may run meanwhile, or not. The exit status is 0 when nothing is pending any more, else 1.
+    """
+    with connect() as pipeline, _progress("draining") as show:
+        most = 0
+
+        def report(pending: int) -> None:
+            nonlocal most
+            most = max(most, pending)
+            show(most - pending, most)
+
+        result = drain_all(pipeline, timeout_s=timeout, report=report)
+    if as_json:
+        click.echo(orjson.dumps(asdict(result)))
+    else:
+        click.echo(f"{result.persisted} persisted in {result.seconds:.1f} s, {result.pending} pending")
+        if result.dead_letters:
+            click.echo(
+                f"{result.dead_letters} dead letters, which no draining helps: writebehind dead-letters list"
+            )
+    if result.pending:
+        reason = f": {result.error}" if result.error else ""
+        click.echo(f"{result.pending} documents are still pending after {timeout:g} s{reason}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("partitions", type=click.IntRange(1, 4096))
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def repartition(partitions: int, as_json: bool) -> None:
+    """Divide Redis into another number of PARTITIONS.
+
+    Stop the web processes and workers, and run `writebehind drain` first: it refuses while a worker is alive,
+    anything is pending, or there are dead letters. What is cached is dropped. If it is interrupted, run it again.
+    """
+    with connect(load_settings(partitions=partitions)) as pipeline, _progress("dropping") as show:
+        result = divide_anew(pipeline, partitions, report=lambda dropped: show(dropped, None))
+    if as_json:
+        click.echo(orjson.dumps(asdict(result)))
+    elif result.before == result.after:
+        click.echo(f"there are {result.after} partitions already")
+    else:
+        click.echo(f"{result.before} partitions became {result.after}: set WRITEBEHIND_PARTITIONS={result.after}")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator:  # type: ignore[type-arg]
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
