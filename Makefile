@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint format bench lock clean
+.PHONY: help install run demo test lint format model bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lint: install ## formatting, style, types, and which package may import which
 format: install ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+model: install ## check the protocol, and ways to break it, in a model checker
+	$(BIN)/python docs/model/check.py
 
 bench: install ## measure speed as ratios against floors and peers, in one run
 	$(BIN)/python -m bench

@@ -19,14 +19,12 @@ from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.ids import DocumentId
 from writebehind.reader import Reader
-from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
+from writebehind.settings import AUDIT_GRACE_LEASES, COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
 from writebehind.store import Hint, HintSink, Store
 from writebehind.vitals import Sampler
 from writebehind.writer import WriterParts
 
-#: Deletions are audited when they are older than this many leases.
-AUDIT_GRACE_LEASES = 3
 #: What the sweep is called among the periodic tasks.
 SWEEP = "sweep"
 #: So many at once.

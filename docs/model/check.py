@@ -1,0 +1,157 @@
+"""Check the model of the protocol, and that the checker refutes each way of breaking it: `make model`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+MODEL = Path(__file__).with_name("protocol.pml")
+#: Where spin is unpacked to when the machine has none.
+CACHE = Path(sys.prefix) / "spin"
+#: Bounds of one search. A search that reaches one of them has not seen everything, and counts as failed.
+MOST_STEPS, MOST_MEGABYTES = 10_000, 12_000
+
+HOLDS = ""
+CONVERGES = r"assertion violated \(+dead\["
+NEVER_OLDER = r"assertion violated \(mongo"
+READS_FRESH = r"assertion violated \(+kind\[d\]==1"
+NOT_EVICTED = r"assertion violated \(kind\[i\]!=0\)"
+NO_WAKE_UP_LOST = "invalid end state"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One search: what it is about, the macros that set it up, and what the checker must say."""
+
+    about: str
+    macros: str
+    expected: str = HOLDS
+
+
+#: The protocol as it is.
+PROTOCOL = (
+    Run("nothing goes wrong: no wake-up is lost", ""),
+    Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
+    Run("four writes, and any one fault", "-DFAULTS=1"),
+    Run("three writes, and any two faults", "-DFAULTS=2 -DMORE_WRITES=1"),
+    Run("three writes, a reader, and any one fault", "-DFAULTS=1 -DREADS=1 -DMORE_WRITES=1"),
+)
+#: The protocol broken on purpose, and the property that must be seen to fail.
+BROKEN = (
+    Run("settle by member alone", "-DSETTLE_BY_MEMBER", CONVERGES),
+    Run("no version guard in MongoDB", "-DNO_VERSION_GUARD -DFAULTS=1", NEVER_OLDER),
+    Run("release without another look", "-DRELEASE_WITHOUT_LOOK", NO_WAKE_UP_LOST),
+    Run("bury without a look at the version", "-DBURY_WITHOUT_VERSION -DFAULTS=1", CONVERGES),
+    Run("fill without the token", "-DFILL_WITHOUT_TOKEN -DFAULTS=1 -DREADS=1 -DMORE_WRITES=1", READS_FRESH),
+    Run("no audit of deletions", "-DNO_AUDIT -DFAULTS=1", CONVERGES),
+    Run("a TTL on what is pending", "-DTTL_ON_PENDING -DFAULTS=1", NOT_EVICTED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the checker said."""
+
+    run: Run
+    said: str
+    complete: bool
+    states: int
+    seconds: float
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the protocol holds in every reachable state, or the broken one fails as it should."""
+        if self.run.expected == HOLDS:
+            return not self.said and self.complete
+        return re.search(self.run.expected, self.said) is not None
+
+
+def main() -> None:
+    """Check everything; the exit status is 0 if all is as expected."""
+    console = Console()
+    began = time.monotonic()
+    spin = find_spin()
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        sys.exit("make model needs a C compiler: install gcc, as with `apt-get install gcc libc6-dev`")
+    runs = [*PROTOCOL, *BROKEN]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        started = [threads.submit(check, run, spin, compiler) for run in runs]
+        outcomes = [
+            one.result() for one in track(started, "checking", console=Console(stderr=True), transient=True)
+        ]
+    table = Table("", "the model", "must", "seen", "states", "seconds")
+    for one in outcomes:
+        table.add_row(
+            "[green]ok[/]" if one.as_expected else "[bold red]wrong[/]",
+            one.run.about,
+            "hold" if one.run.expected == HOLDS else "fail",
+            (one.said or ("no error" if one.complete else "search not complete"))[:60].replace("[", "\\["),
+            f"{one.states:,}",
+            f"{one.seconds:.1f}",
+        )
+    console.print(table)
+    wrong = sum(not one.as_expected for one in outcomes)
+    console.print(f"{len(outcomes) - wrong} as expected, {wrong} not, in {time.monotonic() - began:.0f} s")
+    sys.exit(1 if wrong else 0)
+
+
+def check(run: Run, spin: str, compiler: str) -> Outcome:
+    """Search every reachable state of one run, up to the first error."""
+    with tempfile.TemporaryDirectory(prefix="model-") as directory:
+
+        def call(*command: str) -> str:
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)  # noqa: S603
+            return done.stdout + done.stderr
+
+        shutil.copy(MODEL, directory)
+        generated = call(spin, *run.macros.split(), "-a", MODEL.name)
+        if not Path(directory, "pan.c").is_file():
+            sys.exit(f"spin: {generated}")
+        built = call(compiler, "-O2", "-w", "-DCOLLAPSE", f"-DMEMLIM={MOST_MEGABYTES}", "-o", "pan", "pan.c")
+        if not Path(directory, "pan").is_file():
+            sys.exit(f"{compiler}: {built}")
+        report = call("./pan", f"-m{MOST_STEPS}", "-w23")
+    error = re.search(r"^pan:\d+: (.*)$", report, re.MULTILINE)
+    states = re.search(r"^\s*([\d.e+]+) states, stored", report, re.MULTILINE)
+    seconds = re.search(r"elapsed time ([\d.]+) seconds", report)
+    cut_short = re.search("max search depth too small|out of memory|reached -DMEMLIM|Search not completed", report)
+    return Outcome(
+        run,
+        error[1] if error else "",
+        complete=states is not None and not cut_short,
+        states=int(float(states[1])) if states else 0,
+        seconds=float(seconds[1]) if seconds else 0.0,
+    )
+
+
+def find_spin() -> str:
+    """Spin as installed, or unpacked from Debian's package, which needs no privileges."""
+    unpacked = CACHE / "usr" / "bin" / "spin"
+    if found := shutil.which("spin"):
+        return found
+    if not unpacked.is_file():
+        CACHE.mkdir(exist_ok=True)
+        try:
+            subprocess.run(["apt-get", "download", "spin"], cwd=CACHE, check=True, capture_output=True)  # noqa: S607
+            package = next(CACHE.glob("spin_*.deb"))
+            subprocess.run(["dpkg", "-x", package.name, "."], cwd=CACHE, check=True, capture_output=True)  # noqa: S603, S607
+        except (OSError, subprocess.CalledProcessError, StopIteration):
+            sys.exit("make model needs the model checker spin: install it, as with `apt-get install spin`")
+    return str(unpacked)
+
+
+if __name__ == "__main__":
+    main()
