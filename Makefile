@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint format model bench lock clean
+.PHONY: help install run demo test lint format model chaos bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ format: install ## format the code and mend what can be mended
 
 model: install ## check the protocol, and ways to break it, in a model checker
 	$(BIN)/python docs/model/check.py
+
+chaos: install ## kill, freeze and cut off everything under load, with 20 seeds, and look for what was lost
+	$(BIN)/python -m tests.chaos
 
 bench: install ## measure speed as ratios against floors and peers, in one run
 	$(BIN)/python -m bench

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
@@ -17,6 +18,7 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self._flows = threading.Event()
         self._flows.set()
+        self._delay_s = 0.0
         self._open = True
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -35,6 +37,10 @@ class Proxy:
     def flow(self) -> None:
         """End `hang`."""
         self._flows.set()
+
+    def slow(self, seconds: float) -> None:
+        """Pass everything on so much later; 0 for at once."""
+        self._delay_s = seconds
 
     def cut(self) -> None:
         """Close every connection; new ones are accepted."""
@@ -75,6 +81,8 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                if self._delay_s:
+                    time.sleep(self._delay_s)
                 if not self._open:
                     break
                 sink.sendall(data)

@@ -1,0 +1,197 @@
+"""Clients that write and read through HTTP, whatever happens, and note what they are told."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+
+import httpx
+
+from tests.chaos.history import History
+from tests.chaos.linearizable import NOTHING, Operation
+
+REGISTERS, COUNTERS = "registers", "counters"
+#: Problems that say that a write was certainly not carried out.
+NOT_DONE = {
+    "partition-full",
+    "redis-memory",
+    "dead-letters",
+    "mongodb-unavailable",
+    "not-found",
+    "precondition-failed",
+    "conflict",
+}
+PAUSE_S = 0.01
+
+
+class Client:
+    """One client, with a seed of its own, in a thread of its own, until `over` is set."""
+
+    def __init__(
+        self, number: int, url: str, seed: int, keys: list[str], history: History, over: threading.Event
+    ) -> None:
+        """Describe it; nothing is sent before `start`."""
+        self._number = number
+        self._url = url
+        self._dice = random.Random(f"{seed}/{number}")
+        self._keys = keys
+        self._history = history
+        self._over = over
+        self._sent = 0
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"client-{number}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its end, and raise what went wrong with the client itself."""
+        self._thread.join(timeout_s)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        actions: list[tuple[Callable[[str], None], int]] = [
+            (self._get, 40),
+            (self._put, 20),
+            (self._delete, 6),
+            (self._swap, 12),
+            (self._bulk, 6),
+            (self._increment, 16),
+        ]
+        weights = [weight for _, weight in actions]
+        try:
+            with httpx.Client(base_url=self._url, timeout=8, trust_env=False) as self._http:
+                while not self._over.is_set():
+                    [(action, _)] = self._dice.choices(actions, weights)
+                    action(self._dice.choice(self._keys))
+                    self._over.wait(PAUSE_S)
+        except Exception as error:  # noqa: BLE001 - for the test's own thread to raise
+            self._error = error
+
+    def _value(self) -> str:
+        """A value that nobody else writes."""
+        self._sent += 1
+        return f"{self._number}-{self._sent}"
+
+    def _send(self, method: str, path: str, **content: object) -> httpx.Response | None:
+        """The answer; `None` where it is unknown whether anything has happened."""
+        try:
+            answer = self._http.request(method, path, **content)
+        except httpx.ConnectError:
+            self._history.refused()
+            self._over.wait(0.1)
+            raise NotDoneError from None
+        except httpx.HTTPError:
+            return None
+        if answer.is_success:
+            return answer
+        problem = answer.json()["type"].rpartition(":")[2]
+        if problem in NOT_DONE or method == "GET":
+            self._history.refused()
+            if answer.status_code == 503:
+                self._over.wait(0.05)
+            raise NotDoneError(answer)
+        assert answer.status_code == 503, answer.text
+        return None
+
+    def _write(self, key: str, value: str | None, method: str, path: str, **content: object) -> None:
+        began = time.monotonic()
+        try:
+            answer = self._send(method, path, **content)
+        except NotDoneError:
+            return
+        ended = inf if answer is None else time.monotonic()
+        self._note_write(key, Operation("write", began, ended, value), answer and answer.json())
+
+    def _note_write(self, key: str, operation: Operation, written: dict | None) -> None:
+        if written is None:
+            self._history.note("unknown", key, operation)
+        else:
+            self._history.note("acknowledged", key, operation, written["version"])
+
+    def _get(self, key: str) -> None:
+        self._read(key)
+
+    def _read(self, key: str) -> httpx.Response | None:
+        """What is there; `None` where nothing certain is to be known, as when Redis is bypassed."""
+        began = time.monotonic()
+        try:
+            answer = self._send("GET", f"/v1/{REGISTERS}/{key}")
+        except NotDoneError as error:
+            answer = error.answer
+            if answer is None or answer.status_code != 404:
+                return None
+        if answer is None or "fwd=bypass" in answer.headers["Cache-Status"]:
+            return None
+        value = answer.json()["value"] if answer.status_code == 200 else NOTHING
+        self._history.note("read", key, Operation("read", began, time.monotonic(), value))
+        self._history.reads[self._number, key].append(value)
+        return answer
+
+    def _put(self, key: str) -> None:
+        value = self._value()
+        self._write(key, value, "PUT", f"/v1/{REGISTERS}/{key}", json={"value": value})
+
+    def _delete(self, key: str) -> None:
+        self._several([(key, NOTHING)])
+
+    def _bulk(self, _: str) -> None:
+        self._several([(key, self._value()) for key in self._dice.sample(self._keys, 4)])
+
+    def _several(self, wanted: list[tuple[str, str | None]]) -> None:
+        items = [
+            {"op": "delete", "id": key} if value is NOTHING else {"op": "put", "id": key, "doc": {"value": value}}
+            for key, value in wanted
+        ]
+        began = time.monotonic()
+        try:
+            answer = self._send("POST", f"/v1/{REGISTERS}:bulk", json=items)
+        except NotDoneError:
+            return
+        ended = time.monotonic()
+        results = [None] * len(items) if answer is None else answer.json()["results"]
+        for (key, value), result in zip(wanted, results, strict=True):
+            if result is not None and "version" in result:
+                self._note_write(key, Operation("write", began, ended, value), result)
+            elif result is None or result["error"]["type"].rpartition(":")[2] not in NOT_DONE:
+                self._note_write(key, Operation("write", began, inf, value), None)
+            else:
+                self._history.refused()
+
+    def _swap(self, key: str) -> None:
+        found = self._read(key)
+        if found is None or found.status_code != 200:
+            return
+        value, expected = self._value(), found.json()["value"]
+        began = time.monotonic()
+        try:
+            answer = self._send(
+                "PUT",
+                f"/v1/{REGISTERS}/{key}",
+                json={"value": value},
+                headers={"If-Match": found.headers["ETag"]},
+            )
+        except NotDoneError:
+            return
+        ended = inf if answer is None else time.monotonic()
+        self._note_write(key, Operation("swap", began, ended, value, expected), answer and answer.json())
+
+    def _increment(self, key: str) -> None:
+        try:
+            answer = self._send("POST", f"/v1/{COUNTERS}/{key}:increment", json={"n": 1})
+        except NotDoneError:
+            return
+        self._history.increment(key, answer and answer.json()["values"]["n"])
+
+
+class NotDoneError(Exception):
+    """The operation was certainly not carried out; `answer` says why, where there was one."""
+
+    def __init__(self, answer: httpx.Response | None = None) -> None:
+        super().__init__()
+        self.answer = answer

@@ -1,0 +1,178 @@
+"""What is done to the system while clients use it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.proxy import Proxy
+from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
+from writebehind.up import Stack, default_procfile
+
+#: Processes of the Procfile that are hurt; Flower only watches, and is left out.
+PROCESSES = ("web", "worker", "maintenance", "beat")
+#: Short, so that a flusher that is frozen for seconds outlives its lease, and clean entries expire all the time.
+SETTINGS = {
+    "WRITEBEHIND_LEASE_MS": "2500",
+    "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1500",
+    "WRITEBEHIND_REDIS_TIMEOUT_MS": "1000",
+    "WRITEBEHIND_CONFIRM_TIMEOUT_MS": "500",
+    "WRITEBEHIND_LOAD_TIMEOUT_MS": "2000",
+    "WRITEBEHIND_SWEEP_INTERVAL": "1",
+    "WRITEBEHIND_OVERDUE_MS": "1000",
+    "WRITEBEHIND_TOMBSTONE_TTL": "15",
+    "WRITEBEHIND_WEB_WORKERS": "2",
+    "WRITEBEHIND_COLLECTIONS__registers__flush_delay_ms": "200",
+    "WRITEBEHIND_COLLECTIONS__registers__ttl": "2",
+    "WRITEBEHIND_COLLECTIONS__registers__negative_ttl": "1",
+    "WRITEBEHIND_COLLECTIONS__counters__flush_delay_ms": "200",
+    "WRITEBEHIND_COLLECTIONS__counters__ttl": "2",
+}
+SHORTEST_S, LONGEST_S = 0.3, 4.0
+#: Between the beginnings of two faults, seconds.
+GAPS_S = (0.2, 2.0)
+
+
+class System:
+    """The whole system, with proxies between its processes and its servers."""
+
+    def __init__(self, directory: Path) -> None:
+        """Describe it; everything it writes is in `directory`."""
+        self._undo = ExitStack()
+        self._directory = directory
+
+    def __enter__(self) -> Self:
+        enter = self._undo.enter_context
+        try:
+            self.redis = enter(EmbeddedRedis(self._directory, appendfsync="always"))
+            self.mongo = enter(EmbeddedMongo(self._directory))
+            self.to_redis = enter(Proxy(self.redis.port))
+            self.to_mongo = enter(Proxy(self.mongo.port))
+            procfile = self._directory / "Procfile"
+            lines = default_procfile().read_text("utf-8").splitlines()
+            procfile.write_text("\n".join(line for line in lines if line.partition(":")[0] in PROCESSES), "utf-8")
+            config = self._directory / "writebehind.toml"
+            config.touch()
+            env = {
+                **SETTINGS,
+                "WRITEBEHIND_CONFIG": str(config),
+                "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
+                "MONGODB_URL": f"mongodb://127.0.0.1:{self.to_mongo.port}/?directConnection=true",
+            }
+            root = Path(__file__).parents[2]
+            self.stack = enter(
+                Stack(self._directory / "stack", env=env, cwd=root, arguments=("--procfile", str(procfile)))
+            )
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: what it is, what it is done to, and how it is ended."""
+
+    kind: str
+    target: str
+    seconds: float
+    begin: Callable[[], None]
+    end: Callable[[], None]
+
+
+class Trouble:
+    """Makes trouble, and ends all of it. Not for several threads."""
+
+    def __init__(self, system: System, dice: random.Random) -> None:
+        """Take the system, and the dice that decide."""
+        self._system = system
+        self._dice = dice
+        self._open: list[tuple[float, Fault]] = []
+        self.counts: Counter[str] = Counter()
+
+    def make(self, seconds: float) -> None:
+        """Make trouble for some time; some of it is left when this returns."""
+        over = time.monotonic() + seconds
+        while time.monotonic() < over:
+            self._end_those_before(time.monotonic())
+            fault = self._roll()
+            if fault is not None:
+                self.counts[fault.kind + " " + fault.target] += 1
+                fault.begin()
+                self._open.append((time.monotonic() + fault.seconds, fault))
+            threading.Event().wait(self._dice.uniform(*GAPS_S))
+
+    def end(self) -> None:
+        """Heal everything."""
+        self._end_those_before(float("inf"))
+
+    def _end_those_before(self, moment: float) -> None:
+        for until, fault in sorted(self._open, key=lambda one: one[0]):
+            if until <= moment:
+                fault.end()
+                self._open.remove((until, fault))
+
+    def _roll(self) -> Fault | None:
+        target = self._dice.choice([*PROCESSES, "redis", "mongodb", "way to redis", "way to mongodb"])
+        if any(target == fault.target for _, fault in self._open):
+            return None
+        seconds = self._dice.uniform(SHORTEST_S, LONGEST_S)
+        if target in PROCESSES:
+            return self._of_process(target, seconds)
+        if target in {"redis", "mongodb"}:
+            return self._of_server(target, seconds)
+        return self._of_way(target, seconds)
+
+    def _of_process(self, name: str, seconds: float) -> Fault:
+        group: list[int] = []
+
+        def send(number: int) -> None:
+            for one in group:
+                with suppress(ProcessLookupError):
+                    os.killpg(one, number)
+
+        def find() -> None:
+            pid = self._system.stack.pids().get(name)
+            if pid is not None:
+                group.append(pid)
+
+        if self._dice.random() < 0.5:
+            return Fault("kill", name, 0, lambda: (find(), send(signal.SIGKILL)), lambda: None)
+        return Fault("freeze", name, seconds, lambda: (find(), send(signal.SIGSTOP)), lambda: send(signal.SIGCONT))
+
+    def _of_server(self, name: str, seconds: float) -> Fault:
+        server: EmbeddedServer = self._system.redis if name == "redis" else self._system.mongo
+        if self._dice.random() < 0.5:
+            return Fault("kill", name, seconds, server.kill, server.start)
+        return Fault("freeze", name, seconds, server.freeze, server.resume)
+
+    def _of_way(self, name: str, seconds: float) -> Fault:
+        proxy = self._system.to_redis if name == "way to redis" else self._system.to_mongo
+        match self._dice.choice(["cut", "hang", "slow"]):
+            case "cut":
+                return Fault("cut", name, 0, proxy.cut, lambda: None)
+            case "hang":
+                return Fault("hang", name, seconds, proxy.hang, proxy.flow)
+        return Fault("slow", name, seconds, lambda: proxy.slow(0.02), lambda: proxy.slow(0))
+
+
+@contextmanager
+def trouble(system: System, dice: random.Random) -> Iterator[Trouble]:
+    """Trouble that is over at the end, in any case."""
+    made = Trouble(system, dice)
+    try:
+        yield made
+    finally:
+        made.end()

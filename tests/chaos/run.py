@@ -1,0 +1,106 @@
+"""One run: clients and trouble, then peace, then the account."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx
+from pymongo import MongoClient
+
+from tests.chaos.clients import COUNTERS, REGISTERS, Client
+from tests.chaos.faults import System, trouble
+from tests.chaos.history import History, Violation
+from tests.waiting import wait_until
+from writebehind.connections import Wire, connection_pool
+from writebehind.keys import partition_keys
+
+CLIENTS, KEYS = 6, 16
+#: How long the system has to be quiet again, seconds.
+PEACE_WITHIN_S = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What one run has come to."""
+
+    seed: int
+    faults: dict[str, int]
+    answers: dict[str, int]
+    drained_after_s: float
+    violations: list[Violation]
+
+    def count(self, *kinds: str) -> int:
+        """How many violations there were of these kinds; of all where none is named."""
+        return sum(not kinds or one.kind in kinds for one in self.violations)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a report."""
+        return asdict(self)
+
+
+def run(system: System, seed: int, seconds: float) -> Account:
+    """Let clients work under faults that the seed decides, heal all, and compare MongoDB with what they know."""
+    history, over = History(), threading.Event()
+    keys = [f"s{seed}-{n}" for n in range(KEYS)]
+    clients = [Client(n, system.stack.url, seed, keys, history, over) for n in range(CLIENTS)]
+    with trouble(system, random.Random(seed)) as made:
+        for one in clients:
+            one.start()
+        made.make(seconds)
+    peace = time.monotonic()
+    over.wait(0.5)  # some more, now that everything answers
+    over.set()
+    for one in clients:
+        one.join(30)
+    with httpx.Client(base_url=system.stack.url, timeout=5, trust_env=False) as http:
+        wait_until(lambda: http.get("/admin/status").json()["pending"] == 0, "MongoDB to have all", PEACE_WITHIN_S)
+        drained_after_s = time.monotonic() - peace
+        status = http.get("/admin/status").json()
+    assert status["dead_letters"] == 0, status
+    wait_for_audit(system)
+    with MongoClient(system.mongo.url) as client:
+        database = client[system.stack.mongodb_database]
+        documents = {one["_id"]: one for one in database[REGISTERS].find({"_id": {"$in": keys}})}
+        counters = {one["_id"]: one["n"] for one in database[COUNTERS].find({"_id": {"$in": keys}})}
+    violations = history.violations(documents, counters, time.monotonic())
+    return Account(seed, dict(made.counts), dict(history.answers), drained_after_s, violations)
+
+
+def wait_for_audit(system: System) -> None:
+    """Until every deletion has been looked at once more, after which no late flusher can bring a document back."""
+    wire = Wire(connection_pool(system.redis.url, 2_000))
+    partitions = range(int(wire.call("GET", "wb:partitions")))
+    try:
+        wait_until(
+            lambda: not any(wire.call("ZCARD", partition_keys(one).deleted) for one in partitions),
+            "all deletions to be audited",
+            PEACE_WITHIN_S,
+        )
+    finally:
+        wire.close()
+
+
+def totals(accounts: list[Account]) -> dict[str, Any]:
+    """The figures of several runs together."""
+    answers: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    for one in accounts:
+        answers.update(one.answers)
+        faults.update(one.faults)
+    return {
+        "seeds": [one.seed for one in accounts],
+        "faults": dict(sorted(faults.items())),
+        "answers": dict(answers),
+        "lost": sum(one.count("lost") for one in accounts),
+        "stale": sum(one.count("stale") for one in accounts),
+        "resurrected": sum(one.count("resurrected") for one in accounts),
+        "miscounted": sum(one.count("miscounted") for one in accounts),
+        "backwards": sum(one.count("backwards") for one in accounts),
+        "not_linearizable": sum(one.count("not linearizable") for one in accounts),
+        "longest_drain_s": max((one.drained_after_s for one in accounts), default=0.0),
+    }
