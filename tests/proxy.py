@@ -19,6 +19,8 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._delay_s = 0.0
+        #: Bytes that wait for `flow`; fewer than were sent, as each direction holds one piece at a time.
+        self.held = 0
         self._open = True
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -80,7 +82,10 @@ class Proxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                self._flows.wait()
+                if not self._flows.is_set():
+                    self.held += len(data)
+                    self._flows.wait()
+                    self.held -= len(data)
                 if self._delay_s:
                     time.sleep(self._delay_s)
                 if not self._open:

@@ -79,12 +79,12 @@ class System:
         self.close()
 
 
-def start(directory: Path, **env: str) -> Stack:
+def start(directory: Path, arguments: tuple[str, ...] = (), **env: str) -> Stack:
     """Describe a stack that knows no settings but the repository's and these."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
             patch.delenv(variable)
-        return Stack(directory, env={**CONFIG, **env}, cwd=ROOT)
+        return Stack(directory, env={**CONFIG, **env}, cwd=ROOT, arguments=arguments)
 
 
 def in_threads(calls: int, call: Callable[[int], None]) -> None:

@@ -19,7 +19,7 @@ from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
 from writebehind.up import Stack, default_procfile
 
 #: Processes of the Procfile that are hurt; Flower only watches, and is left out.
-PROCESSES = ("web", "worker", "maintenance", "beat")
+PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat")
 #: Short, so that a flusher that is frozen for seconds outlives its lease, and clean entries expire all the time.
 SETTINGS = {
     "WRITEBEHIND_LEASE_MS": "2500",
@@ -55,18 +55,22 @@ class System:
         try:
             self.redis = enter(EmbeddedRedis(self._directory, appendfsync="always"))
             self.mongo = enter(EmbeddedMongo(self._directory))
-            self.to_redis = enter(Proxy(self.redis.port))
-            self.to_mongo = enter(Proxy(self.mongo.port))
+            self.ways = {
+                "way to redis": enter(Proxy(self.redis.port)),
+                "way to mongodb": enter(Proxy(self.mongo.port)),
+                # So that one worker's writes can be late while the other's are not.
+                "other worker's way to mongodb": enter(Proxy(self.mongo.port)),
+            }
+            to_redis, to_mongo, others = (one.port for one in self.ways.values())
             procfile = self._directory / "Procfile"
-            lines = default_procfile().read_text("utf-8").splitlines()
-            procfile.write_text("\n".join(line for line in lines if line.partition(":")[0] in PROCESSES), "utf-8")
+            procfile.write_text(_procfile(_mongodb_url(others)), "utf-8")
             config = self._directory / "writebehind.toml"
             config.touch()
             env = {
                 **SETTINGS,
                 "WRITEBEHIND_CONFIG": str(config),
-                "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0",
-                "MONGODB_URL": f"mongodb://127.0.0.1:{self.to_mongo.port}/?directConnection=true",
+                "REDIS_URL": f"redis://127.0.0.1:{to_redis}/0",
+                "MONGODB_URL": _mongodb_url(to_mongo),
             }
             root = Path(__file__).parents[2]
             self.stack = enter(
@@ -79,6 +83,19 @@ class System:
 
     def __exit__(self, *_: object) -> None:
         self._undo.close()
+
+
+def _mongodb_url(port: int) -> str:
+    return f"mongodb://127.0.0.1:{port}/?directConnection=true"
+
+
+def _procfile(others_url: str) -> str:
+    """The product's, without what only watches, and with a second worker that has a way to MongoDB of its own."""
+    commands = dict(
+        line.split(": ", 1) for line in default_procfile().read_text("utf-8").splitlines() if ": " in line
+    )
+    commands["other-worker"] = f"MONGODB_URL='{others_url}' {commands['worker']}"
+    return "\n".join(f"{name}: {commands[name]}" for name in PROCESSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +142,7 @@ class Trouble:
                 self._open.remove((until, fault))
 
     def _roll(self) -> Fault | None:
-        target = self._dice.choice([*PROCESSES, "redis", "mongodb", "way to redis", "way to mongodb"])
+        target = self._dice.choice([*PROCESSES, "redis", "mongodb", *self._system.ways])
         if any(target == fault.target for _, fault in self._open):
             return None
         seconds = self._dice.uniform(SHORTEST_S, LONGEST_S)
@@ -133,7 +150,7 @@ class Trouble:
             return self._of_process(target, seconds)
         if target in {"redis", "mongodb"}:
             return self._of_server(target, seconds)
-        return self._of_way(target, seconds)
+        return self._of_way(target, self._system.ways[target], seconds)
 
     def _of_process(self, name: str, seconds: float) -> Fault:
         group: list[int] = []
@@ -158,8 +175,7 @@ class Trouble:
             return Fault("kill", name, seconds, server.kill, server.start)
         return Fault("freeze", name, seconds, server.freeze, server.resume)
 
-    def _of_way(self, name: str, seconds: float) -> Fault:
-        proxy = self._system.to_redis if name == "way to redis" else self._system.to_mongo
+    def _of_way(self, name: str, proxy: Proxy, seconds: float) -> Fault:
         match self._dice.choice(["cut", "hang", "slow"]):
             case "cut":
                 return Fault("cut", name, 0, proxy.cut, lambda: None)

@@ -1,0 +1,56 @@
+"""What MongoDB refuses for good, from HTTP to MongoDB and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pymongo.errors import OperationFailure
+
+from tests.acceptance.conftest import System
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+
+def test_five_of_a_hundred_are_refused(system: System):
+    """95 are in MongoDB and 5 dead with code and reason; readers see all 100; replay persists them once it can."""
+    events = system.database["events"]
+    events.insert_one({"_id": "taken", "mail": "taken@x"})
+    events.create_index("mail", unique=True, partialFilterExpression={"mail": {"$exists": True}})
+    schema = {"properties": {"age": {"bsonType": ["int", "long"]}}}
+    system.database.command("collMod", "events", validator={"$jsonSchema": schema})
+    with pytest.raises(OperationFailure) as refused:
+        events.insert_one({"_id": "probe", "age": "old"})
+    assert refused.value.code == 121
+    documents = {f"r{n:02}": {"mail": f"{n}@x"} for n in range(100)}
+    documents |= {f"r{n:02}": {"mail": "taken@x"} for n in (7, 40, 93)}
+    documents |= {f"r{n:02}": {"age": "old"} for n in (8, 60)}
+
+    items = [{"op": "put", "id": one, "doc": document} for one, document in documents.items()]
+    system.http.post("/v1/events:bulk", json=items).raise_for_status()
+    system.wait_until_drained()
+
+    stored = {one["_id"] for one in events.find({"_id": {"$regex": "^r"}})}
+    assert documents.keys() - {"r07", "r40", "r93", "r08", "r60"} == stored
+    letters = system.http.get("/admin/dead-letters?collection=events").json()["dead_letters"]
+    expected = {"r07": 11000, "r40": 11000, "r93": 11000, "r08": 121, "r60": 121}
+    assert expected == {one["id"]: one["code"] for one in letters}
+    assert all(one["reason"] == "refused" and one["message"] for one in letters)
+    read = system.http.post("/v1/events:get", json={"ids": list(documents)}).json()
+    assert ({one: {"_id": one} | fields for one, fields in documents.items()}, []) == (
+        read["documents"],
+        read["missing"],
+    )
+    exported = system.http.get("/admin/dead-letters:export?collection=events").text.splitlines()
+    assert {one: {"_id": one} | documents[one] for one in expected} == {
+        (letter := json.loads(line))["id"]: letter["document"] for line in exported
+    }
+
+    events.drop_index("mail_1")
+    system.database.command("collMod", "events", validator={})
+    answer = system.http.post("/admin/dead-letters:replay?collection=events").json()
+
+    assert {"replayed": 5, "left": 0} == answer
+    wait_until(lambda: 100 == events.count_documents({"_id": {"$regex": "^r"}}), "all in MongoDB")
+    assert 0 == system.http.get("/admin/dead-letters").json()["total"]
