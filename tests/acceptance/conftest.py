@@ -44,9 +44,9 @@ class System:
     def status(self) -> dict[str, Any]:
         return self.http.get("/admin/status").raise_for_status().json()
 
-    def put_all(self, prefix: str, count: int, collection: str = "users") -> dict[str, int]:
+    def put_all(self, prefix: str, count: int, collection: str = "users", **fields: object) -> dict[str, int]:
         """Write documents in one bulk; their versions by id."""
-        items = [{"op": "put", "id": f"{prefix}{n}", "doc": {"n": n}} for n in range(count)]
+        items = [{"op": "put", "id": f"{prefix}{n}", "doc": {"n": n, **fields}} for n in range(count)]
         results = self.http.post(f"/v1/{collection}:bulk", json=items).raise_for_status().json()["results"]
         assert {200, 201} >= {one["status"] for one in results}
         return {one["id"]: one["version"] for one in results}

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 LEASE_MS = 3_000
 #: Long enough for 5,000 documents to be written and a worker to be ended before any of them is due.
 DELAY_MS = 5_000
+PADDING = 2_000
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,13 @@ def test_a_flusher_that_was_frozen(system, way):
     ids = [f"zombie{n}" for n in range(64)]
     pages = system.database["pages"]
     way.hang()
-    system.put_all("zombie", 64, "pages")
+
+    def is_on_its_way() -> bool:
+        system.put_all("zombie", 64, "pages", padding="x" * PADDING)
+        return way.held > 2 * PADDING  # more than the driver says of its own accord
+
+    wait_until(is_on_its_way, "a bulk write of the first worker to be on its way", 30)
     worker = system.stack.pids()["worker"]
-    time_out = time.monotonic() + 20
-    while time.monotonic() < time_out and not way.held:  # a bulk write of the first worker is on its way
-        system.put_all("zombie", 64, "pages")
-    assert way.held
     os.killpg(worker, signal.SIGSTOP)
     try:
         newest = system.put_all("zombie", 64, "pages")

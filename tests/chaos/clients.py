@@ -68,10 +68,14 @@ class Client:
             with httpx.Client(base_url=self._url, timeout=8, trust_env=False) as self._http:
                 while not self._over.is_set():
                     [(action, _)] = self._dice.choices(actions, weights)
-                    action(self._dice.choice(self._keys))
+                    action(self._key())
                     self._over.wait(PAUSE_S)
         except Exception as error:  # noqa: BLE001 - for the test's own thread to raise
             self._error = error
+
+    def _key(self) -> str:
+        """Some keys are hot, so that writes are coalesced; some are cold, so that what is wrong stays."""
+        return self._keys[int(len(self._keys) * self._dice.random() ** 3)]
 
     def _value(self) -> str:
         """A value that nobody else writes."""

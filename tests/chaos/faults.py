@@ -142,7 +142,7 @@ class Trouble:
                 self._open.remove((until, fault))
 
     def _roll(self) -> Fault | None:
-        target = self._dice.choice([*PROCESSES, "redis", "mongodb", *self._system.ways])
+        target = self._dice.choice([*PROCESSES, "redis", "mongodb", *self._system.ways, *self._system.ways])
         if any(target == fault.target for _, fault in self._open):
             return None
         seconds = self._dice.uniform(SHORTEST_S, LONGEST_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -46,7 +46,7 @@ class History:
         """One operation: `acknowledged`, `read`, `unknown`; and how it was answered."""
         with self._lock:
             self.answers[outcome] += 1
-            self.operations[key].append(operation)
+            self.operations[key].append(replace(operation, version=version or 0))
             if version is not None:
                 known = self.versions[key]
                 known[operation.value] = max(version, known.get(operation.value, 0))

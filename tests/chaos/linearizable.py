@@ -6,8 +6,8 @@ configurations that G. Lowe added in "Testing for Linearizability", 2017.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 
 #: What a document that does not exist reads as.
@@ -22,6 +22,7 @@ class Operation:
         kind: `write` of `value`, where `NOTHING` is a deletion; `read` that found `value`; `swap` of `expected`
             for `value`.
         ended: `inf` where no answer came: it may happen at any time from `began` on, or never.
+        version: that it was acknowledged with; 0 where there is none.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Operation:
     ended: float
     value: str | None
     expected: str | None = None
+    version: int = 0
 
     @property
     def optional(self) -> bool:
@@ -47,7 +49,7 @@ class Operation:
 def is_linearizable(history: Sequence[Operation], initial: str | None = NOTHING) -> bool:
     """Whether operations on one document, each at some moment between its begin and its end, explain all reads.
 
-    Every value may be written once only.
+    Every value may be written once only. Writes with versions must come in the order of these.
     """
     operations = sorted(relevant(history), key=lambda one: one.began)
     required = sum(1 << at for at, one in enumerate(operations) if not one.optional)
@@ -57,21 +59,39 @@ def is_linearizable(history: Sequence[Operation], initial: str | None = NOTHING)
         done, state = pending.pop()
         if done & required == required:
             return True
-        # Nothing may come before what had ended before it began.
-        first_end = min(one.ended for at, one in enumerate(operations) if not done >> at & 1)
-        for at, one in enumerate(operations):
-            if one.began > first_end:
-                break
-            if not done >> at & 1:
-                possible, after = one.apply(state)
-                configuration = (done | 1 << at, after)
-                if possible and configuration not in seen:
-                    seen.add(configuration)
-                    pending.append(configuration)
+        for at, one in _next(operations, done):
+            possible, after = one.apply(state)
+            configuration = (done | 1 << at, after)
+            if possible and configuration not in seen:
+                seen.add(configuration)
+                pending.append(configuration)
     return False
 
 
+def _next(operations: Sequence[Operation], done: int) -> Iterator[tuple[int, Operation]]:
+    """What may come next: nothing before what had ended before it began, and no version before a smaller one."""
+    left = [(at, one) for at, one in enumerate(operations) if not done >> at & 1]
+    first_end = min(one.ended for _, one in left)
+    first_version = min((one.version for _, one in left if one.version), default=0)
+    for at, one in left:
+        if one.began > first_end:
+            return
+        if not one.version or one.version == first_version:
+            yield at, one
+
+
 def relevant(history: Sequence[Operation]) -> list[Operation]:
-    """Without writes that may not have happened and that nobody has seen: they explain nothing."""
-    known = {one.value for one in history if one.kind == "read"} | {one.expected for one in history}
-    return [one for one in history if not one.optional or one.value is NOTHING or one.value in known]
+    """What is unknown to have happened, made as certain as the history makes it.
+
+    What somebody has seen has happened before that was answered. What nobody has seen explains nothing, unless it
+    is a deletion, as absence does not say whose it is.
+    """
+    seen: dict[str | None, float] = {}
+    for one in history:
+        value = one.value if one.kind == "read" else one.expected if one.kind == "swap" else NOTHING
+        if value is not NOTHING and not (one.kind == "swap" and one.optional):
+            seen[value] = min(one.ended, seen.get(value, inf))
+    certain = [
+        replace(one, ended=seen[one.value]) if one.optional and one.value in seen else one for one in history
+    ]
+    return [one for one in certain if not one.optional or one.value is NOTHING]

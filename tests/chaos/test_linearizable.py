@@ -66,6 +66,25 @@ def test_bad(history):
     assert not is_linearizable(history)
 
 
+def test_versions_are_an_order():
+    """Of two writes at the same time, the one with the smaller version came first."""
+    first, second = (Operation("write", 0, 5, value, version=version) for value, version in (("a", 1), ("b", 2)))
+    assert is_linearizable([first, second, read("b", 6, 7)])
+    assert not is_linearizable([first, second, read("a", 6, 7)])
+
+
+def test_many_unknown_operations():
+    """A long history with many unanswered operations is decided soon, whether it is good or bad."""
+    good = [
+        one
+        for at in range(0, 300, 3)
+        for one in (write(f"u{at}", at, inf), write(f"v{at}", at, at + 2.5), read(f"v{at}", at + 2.6, at + 2.9))
+    ]
+    good += [write(None, at, inf) for at in range(0, 300, 50)]
+    assert is_linearizable(good)
+    assert not is_linearizable([*good, read("v3", 280, 281)])
+
+
 @given(st.integers(0, 10_000))
 def test_what_happened_in_some_order_is_found(seed):
     """A history that is made from an order is explained, and is not when a read is made to show an older value."""
