@@ -53,8 +53,10 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
     def replay() -> Response:
         """Try many once more."""
         replayed = left = 0
-        for some in _slices(letters.all(_deliberate_filter())):
-            versions = letters.replay(some)
+        wanted = _deliberate_filter()
+        for some in _slices(letters.all(wanted)):
+            # Over what is newer in MongoDB only if that is said.
+            versions = letters.replay(some, conflicts=wanted.reason == Reason.CONFLICT)
             replayed += len(versions)
             left += len(some) - len(versions)
         return _json({"replayed": replayed, "left": left})
@@ -82,7 +84,7 @@ def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
     def replay_one(collection: str, id: str) -> Response:  # noqa: A002
         """Try one once more."""
         _refuse_parameters()
-        versions = letters.replay([letters.show(named(collection, id))])
+        versions = letters.replay([letters.show(named(collection, id))], conflicts=True)
         return _json({"replayed": len(versions), "left": 1 - len(versions)})
 
     @routes.delete("/admin/dead-letters/<collection:collection>/<id>")

@@ -126,10 +126,14 @@ class Found:
     raw: bytes
 
     def as_json(self) -> bytes:
-        """The letter with its document in Extended JSON: `null` for a deletion, or where it is lost."""
+        """The letter with its document: in Extended JSON, and exactly as BSON in base64.
+
+        Both are `null` for a deletion, or where the document is lost.
+        """
         body = self.letter.body
         document = orjson.Fragment(codec.to_json(body)) if body else None
-        return orjson.dumps(self.letter.as_dict() | {"document": document})
+        exactly = b64encode(body).decode() if body else None
+        return orjson.dumps(self.letter.as_dict() | {"document": document, "bson": exactly})
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +205,19 @@ class DeadLetters:
             raise DocumentNotFoundError(f"{document_id.collection}/{document_id.text} is no dead letter")
         return self._with_bodies([Found(DeadLetter.parse(raw), raw)])[0]
 
-    def replay(self, letters: Iterable[Found]) -> dict[str, int]:
+    def replay(self, letters: Iterable[Found], *, conflicts: bool = False) -> dict[str, int]:
         """Try to persist documents once more.
 
-        A refused version is tried again as it is. In a conflict MongoDB has a newer version than the letter's:
-        replaying makes the letter's document the newest, in Redis at once and in MongoDB soon.
+        Args:
+            letters: A refused version is tried again as it is.
+            conflicts: whether letters of conflicts are meant too. There MongoDB has a newer version than the
+                letter's: replaying makes the letter's document the newest, in Redis at once and in MongoDB soon.
 
         Returns:
             The version of each member that is pending again. Letters that have changed since they were read, and
             lost ones, of which nothing is there to be tried, are left out.
         """
+        left_out = {Reason.LOST} if conflicts else {Reason.LOST, Reason.CONFLICT}
         versions: dict[str, int] = {}
         for partition, some in self._by_partition(letters):
             of = partition_keys(partition)
@@ -228,7 +235,7 @@ class DeadLetters:
                     (one.letter.member, one.raw, _digits(one.letter), _payload(one.letter), HINT_LIFE_MS),
                 )
                 for one in some
-                if one.letter.reason is not Reason.LOST
+                if one.letter.reason not in left_out
             ]
             answers = self._store.wire.run_many(_REPLAY, calls) if calls else []
             for (_, arguments), (status, version, ticket) in zip(calls, answers, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64decode
 from dataclasses import replace
 
 import bson
@@ -72,6 +73,7 @@ def test_show(letters, store):
     shown = json.loads(letters.show(document_id("ada")).as_json())
 
     assert {"_id": "ada", "n": 1} == shown.pop("document")
+    assert {"_id": "ada", "n": 1} == bson.decode(b64decode(shown.pop("bson")))
     assert {
         "collection": "users",
         "id": "ada",
@@ -178,7 +180,8 @@ def test_replay_of_a_conflict(letters, store):
     store.fill(ada.member, "reader", Entry.loaded(codec.encode({"_id": "ada"}), letter.version + 5), ttl_ms=5_000)
     store.wire.call("SET", partition_keys(store.partition_of(ada.member)).load(ada.member), "late")
 
-    [version] = letters.replay([letters.show(ada)]).values()
+    assert {} == letters.replay([letters.show(ada)])
+    [version] = letters.replay([letters.show(ada)], conflicts=True).values()
 
     assert version > letter.version
     entry, ttl = store.get(ada.member)
@@ -192,7 +195,7 @@ def test_replay_of_a_deletion_in_conflict(letters, store):
     """A deletion that MongoDB was ahead of becomes the newest state."""
     bury(store, "ada", reason=Reason.CONFLICT, kind=Kind.DELETED)
 
-    letters.replay([letters.show(document_id("ada"))])
+    letters.replay([letters.show(document_id("ada"))], conflicts=True)
 
     assert Kind.DELETED is store.get(document_id("ada").member)[0].kind
 

@@ -93,17 +93,20 @@ def show(collection: str, id: str) -> None:  # noqa: A002 - as users know it
 def replay(collection_and_id: tuple[str, ...], every: bool, wait: bool, **options: Any) -> None:
     """Try to persist dead letters once more: COLLECTION ID, those that the options choose, or --all.
 
-    Without --wait the workers persist them within seconds.
+    Without --wait the workers persist them within seconds. Of conflicts, where MongoDB has a newer version that would
+    be overwritten, only those are replayed that are named: by COLLECTION ID, or --reason conflict.
     """
     replayed = left = refused = 0
+    wanted = _wanted(options)
+    conflicts = bool(collection_and_id) or wanted.reason == Reason.CONFLICT
     with connect() as pipeline:
-        for some in _slices(_chosen(pipeline, collection_and_id, _wanted(options), every=every), "replaying"):
-            versions = pipeline.dead_letters.replay(some)
+        for some in _slices(_chosen(pipeline, collection_and_id, wanted, every=every), "replaying"):
+            versions = pipeline.dead_letters.replay(some, conflicts=conflicts)
             replayed += len(versions)
             left += len(some) - len(versions)
             if wait:
                 refused += len(versions) - len(pipeline.flusher.persist(versions, timeout_ms=WAIT_MS))
-    changed = f"; {left} left, as they were lost or have changed meanwhile" if left else ""
+    changed = f"; {left} left: conflicts, lost, or changed meanwhile" if left else ""
     click.echo(f"{replayed} replayed{changed}")
     if refused:
         click.echo(f"{refused} of them are not in MongoDB: refused again, or it did not answer in time", err=True)
