@@ -93,8 +93,8 @@ def show(collection: str, id: str) -> None:  # noqa: A002 - as users know it
 def replay(collection_and_id: tuple[str, ...], every: bool, wait: bool, **options: Any) -> None:
     """Try to persist dead letters once more: COLLECTION ID, those that the options choose, or --all.
 
-    Without --wait the workers persist them within seconds. Of conflicts, where MongoDB has a newer version that would
-    be overwritten, only those are replayed that are named: by COLLECTION ID, or --reason conflict.
+    Without --wait the workers persist them within seconds. Of conflicts, where MongoDB has a newer version that
+    would be overwritten, only those are replayed that are named: by COLLECTION ID, or --reason conflict.
     """
     replayed = left = refused = 0
     wanted = _wanted(options)
