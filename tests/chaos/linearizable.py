@@ -46,38 +46,78 @@ class Operation:
         return state == self.expected, self.value
 
 
+#: Which of the optional operations have happened, as a bit mask, and the state of the document.
+Configuration = tuple[int, str | None]
+
+
 def is_linearizable(history: Sequence[Operation], initial: str | None = NOTHING) -> bool:
     """Whether operations on one document, each at some moment between its begin and its end, explain all reads.
 
     Every value may be written once only. Writes with versions must come in the order of these.
     """
-    operations = sorted(relevant(history), key=lambda one: one.began)
-    required = sum(1 << at for at, one in enumerate(operations) if not one.optional)
-    pending = [(0, initial)]
+    operations = relevant(history)
+    optional = [one for one in operations if one.optional]
+    configurations: set[Configuration] = {(0, initial)}
+    latest = 0
+    for part in parts([one for one in operations if not one.optional]):
+        versions = [one.version for one in part if one.version]
+        if versions and min(versions) < latest:
+            return False
+        latest = max(versions, default=latest)
+        configurations = after(part, optional, configurations)
+        if not configurations:
+            return False
+    return True
+
+
+def parts(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
+    """Operations divided where none is under way: what comes in one part comes before all of the next."""
+    part: list[Operation] = []
+    end = -inf
+    for one in sorted(operations, key=lambda one: one.began):
+        if part and one.began > end:
+            yield part
+            part = []
+        part.append(one)
+        end = max(end, one.ended)
+    if part:
+        yield part
+
+
+def after(
+    part: Sequence[Operation], optional: Sequence[Operation], configurations: set[Configuration]
+) -> set[Configuration]:
+    """Every configuration that some order of a part leads to, each optional operation at any place or at none."""
+    everything = (1 << len(part)) - 1
+    pending = [(0, *one) for one in configurations]
     seen = set(pending)
+    ends: set[Configuration] = set()
     while pending:
-        done, state = pending.pop()
-        if done & required == required:
-            return True
-        for at, one in _next(operations, done):
-            possible, after = one.apply(state)
-            configuration = (done | 1 << at, after)
-            if possible and configuration not in seen:
-                seen.add(configuration)
-                pending.append(configuration)
-    return False
-
-
-def _next(operations: Sequence[Operation], done: int) -> Iterator[tuple[int, Operation]]:
-    """What may come next: nothing before what had ended before it began, and no version before a smaller one."""
-    left = [(at, one) for at, one in enumerate(operations) if not done >> at & 1]
-    first_end = min(one.ended for _, one in left)
-    first_version = min((one.version for _, one in left if one.version), default=0)
-    for at, one in left:
-        if one.began > first_end:
-            return
-        if not one.version or one.version == first_version:
-            yield at, one
+        done, used, state = pending.pop()
+        if done == everything:
+            ends.add((used, state))
+            continue
+        left = [(at, one) for at, one in enumerate(part) if not done >> at & 1]
+        # Nothing may come before what had ended before it began, and no version before a smaller one.
+        first_end = min(one.ended for _, one in left)
+        first_version = min((one.version for _, one in left if one.version), default=0)
+        steps = [
+            (done | 1 << at, used, one)
+            for at, one in left
+            if one.began <= first_end and (not one.version or one.version == first_version)
+        ]
+        steps += [
+            (done, used | 1 << at, one)
+            for at, one in enumerate(optional)
+            if not used >> at & 1 and one.began <= first_end and state != one.value
+        ]
+        for now_done, now_used, one in steps:
+            possible, then = one.apply(state)
+            step = (now_done, now_used, then)
+            if possible and step not in seen:
+                seen.add(step)
+                pending.append(step)
+    return ends
 
 
 def relevant(history: Sequence[Operation]) -> list[Operation]:
