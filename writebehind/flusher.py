@@ -301,10 +301,11 @@ class Flusher:
         return burial is not Burial.NEWER
 
     def _bury_lost(self, member: str, summary: FlushSummary) -> None:
-        log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
         message = "the entry was deleted or evicted in Redis"
         letter = DeadLetter(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
-        summary.buried += self._store.bury(member, "", letter.dump()) is Burial.BURIED
+        if self._store.bury(member, "", letter.dump()) is Burial.BURIED:
+            summary.buried += 1
+            log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
 
     def _count(self, summary: FlushSummary) -> None:
         if summary.batches:

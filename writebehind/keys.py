@@ -35,6 +35,7 @@ class PartitionKeys:
     dead: str
     dead_counts: str
     deleted: str
+    deleted_at: str
 
     def entry(self, member: str) -> str:
         """The document's latest state: see `writebehind.entry`."""
@@ -49,7 +50,7 @@ class PartitionKeys:
 def partition_keys(partition: int) -> PartitionKeys:
     """The keys of a partition."""
     prefix = f"wb:{{{partition}}}:"
-    names = ("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted")
+    names = ("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at")
     return PartitionKeys(prefix, *(prefix + name for name in names))
 
 

@@ -19,12 +19,14 @@ from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.ids import DocumentId
 from writebehind.reader import Reader
-from writebehind.settings import AUDIT_GRACE_LEASES, COLLECTION_NAME, CollectionSettings, Settings, load_settings
+from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
 from writebehind.store import Hint, HintSink, Store
 from writebehind.vitals import Sampler
 from writebehind.writer import WriterParts
 
+#: Deletions are audited when MongoDB has had them for this many leases.
+AUDIT_GRACE_LEASES = 3
 #: What the sweep is called among the periodic tasks.
 SWEEP = "sweep"
 #: So many at once.
@@ -173,7 +175,10 @@ class Pipeline:
                     one = DocumentId.from_member(member)
                     by_collection.setdefault(one.collection, {})[one] = version
                 for collection, versions in by_collection.items():
-                    deleted += self.sink.delete_older(collection, versions)
+                    if brought_back := self.sink.delete_older(collection, versions):
+                        deleted += brought_back
+                        for one in versions:  # somebody may have read it meanwhile
+                            self.store.invalidate(one.member)
                 self.store.audited(partition, found)
                 audited += len(found)
         return {"audited": audited, "deleted_again": deleted}

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
-from writebehind.entry import Entry
+from writebehind.entry import DELETED, Entry
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
-from writebehind.store import Store
+from writebehind.store import Filled, Store
 
 #: Steps between two looks for an entry that another reader loads, seconds: they double, with jitter.
 WAIT_FROM_S, WAIT_TO_S = 0.002, 0.1
@@ -168,7 +168,9 @@ class Reader:
                 if flight is not None:
                     # Nobody may join from here on: a reader who comes after a later write must not share this.
                     self._land(member, flight)
-                if self._store.fill(member, token, entry, ttl_ms=ttl_of(entry, settings)):
+                filled = self._store.fill(member, token, entry, ttl_ms=ttl_of(entry, settings))
+                if filled is not Filled.REFUSED:
+                    entry = entry if filled is Filled.FILLED else DELETED
                     if flight is not None:
                         flight.entry = entry
                     return Read(entry, Source.MISS)
@@ -201,7 +203,11 @@ class Reader:
             [(one.member, entry, ttl_of(entry, settings)) for one, entry in zip(ours, loaded, strict=True)],
             token,
         )
-        found |= {one.member: entry for one, entry, ok in zip(ours, loaded, filled, strict=True) if ok}
+        found |= {
+            one.member: entry if how is Filled.FILLED else DELETED
+            for one, entry, how in zip(ours, loaded, filled, strict=True)
+            if how is not Filled.REFUSED
+        }
         for one in missing:  # loaded by others, or written meanwhile
             if one.member not in found:
                 found[one.member] = self._miss(one, settings).entry

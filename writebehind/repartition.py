@@ -114,8 +114,9 @@ def _carry_over(old: Store, after: int) -> None:
         for member, version in old.deletions(partition, before_ms=1 << 52, limit=-1).items():
             target = partition_of(member, after)
             if target != partition:
-                wire.call("ZADD", partition_keys(target).deleted, "GT", version, member)
-                wire.call("ZREM", partition_keys(partition).deleted, member)
+                of = partition_keys(target)
+                wire.calls([("ZADD", of.deleted, version, member), ("ZADD", of.deleted_at, old.now_ms(), member)])
+                old.audited(partition, {member: version})
 
 
 def _drop_clean(store: Store, report: Callable[[int], None]) -> int:

@@ -34,8 +34,6 @@ Count = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 MEBIBYTE = 1 << 20
-#: Deletions are audited when they are older than this many leases.
-AUDIT_GRACE_LEASES = 3
 
 #: Settings that hold others.
 _NESTED = {"defaults", "collections"}
@@ -207,11 +205,6 @@ class Settings(BaseSettings):
         if self.mongodb_timeout_ms >= self.lease_ms:
             raise ValueError(
                 "mongodb_timeout_ms must be below lease_ms: a flusher must give up before its lease ends"
-            )
-        audited_s = AUDIT_GRACE_LEASES * self.lease_ms / 1000 + 4 * self.sweep_interval
-        if self.tombstone_ttl < audited_s:
-            raise ValueError(
-                f"tombstone_ttl must be at least {audited_s:g}: deletions are remembered until they are audited"
             )
         if self.confirm_timeout_ms >= self.redis_timeout_ms:
             raise ValueError("confirm_timeout_ms must be below redis_timeout_ms, or Redis seems not to answer")

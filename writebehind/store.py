@@ -76,6 +76,16 @@ class CommitRequest:
     cap: int | None = None
 
 
+class Filled(IntEnum):
+    """What became of a fill."""
+
+    REFUSED = 0
+    """A write or an invalidation came in between."""
+    FILLED = 1
+    DELETED = 2
+    """MongoDB has a version older than the document's deletion: it does not exist."""
+
+
 class Burial(IntEnum):
     """What became of a burial."""
 
@@ -254,7 +264,14 @@ class Store:
             arguments += (one.member, one.version_digits, jittered(one.ttl_ms), self._tombstone_ttl_ms)
         done, _newer = self.wire.run(
             _SETTLE,
-            (of.pending, of.deleted, of.dead, of.dead_counts, *(of.entry(one.member) for one in settled)),
+            (
+                of.pending,
+                of.deleted,
+                of.deleted_at,
+                of.dead,
+                of.dead_counts,
+                *(of.entry(one.member) for one in settled),
+            ),
             arguments,
         )
         return int(done)
@@ -292,16 +309,17 @@ class Store:
         }
 
     def deletions(self, partition: int, *, before_ms: int, limit: int) -> dict[str, int]:
-        """Members whose deletion was acknowledged before a time and is in MongoDB, with its version."""
+        """Members whose deletion MongoDB has had since before a time, with the version of the deletion."""
         of = partition_keys(partition)
-        latest = before_ms * 1000  # versions are microseconds
-        flat = self.wire.call("ZRANGE", of.deleted, "-inf", latest, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES")
-        return {member.decode(): int(float(score)) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+        members = self.wire.call("ZRANGE", of.deleted_at, "-inf", before_ms, "BYSCORE", "LIMIT", 0, limit)
+        versions = self.wire.call("ZMSCORE", of.deleted, *members) if members else []
+        return {member.decode(): int(float(at or 0)) for member, at in zip(members, versions, strict=True)}
 
     def audited(self, partition: int, deletions: Mapping[str, int]) -> None:
         """Forget deletions that were audited, unless the member was deleted again meanwhile."""
         of = partition_keys(partition)
-        self.wire.run(_AUDITED, (of.deleted,), [part for pair in deletions.items() for part in pair])
+        flat = [part for pair in deletions.items() for part in pair]
+        self.wire.run(_AUDITED, (of.deleted, of.deleted_at), flat)
 
     # Reading ----------------------------------------------------------------------------------------
 
@@ -343,17 +361,18 @@ class Store:
             for answer in answers
         ]
 
-    def fill(self, member: str, token: str, entry: Entry, *, ttl_ms: int) -> bool:
-        """Store a loaded entry; false when a write or an invalidation came in between."""
+    def fill(self, member: str, token: str, entry: Entry, *, ttl_ms: int) -> Filled:
+        """Store a loaded entry, unless a write or an invalidation came in between, or it was deleted since."""
         return self.fill_many([(member, entry, ttl_ms)], token)[0]
 
-    def fill_many(self, loaded: Iterable[tuple[str, Entry, int]], token: str) -> list[bool]:
+    def fill_many(self, loaded: Iterable[tuple[str, Entry, int]], token: str) -> list[Filled]:
         """`fill` for several entries with their TTLs in ms, in one round trip."""
         calls = []
         for member, entry, ttl_ms in loaded:
             of = partition_keys(self.partition_of(member))
-            calls.append(((of.entry(member), of.load(member)), (token, entry.value, jittered(ttl_ms))))
-        return [bool(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
+            arguments = (token, entry.value, jittered(ttl_ms), member, self._tombstone_ttl_ms)
+            calls.append(((of.entry(member), of.load(member), of.deleted), arguments))
+        return [Filled(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
 
     def abandon(self, members: Iterable[str], token: str) -> None:
         """Give load tokens back, so that other readers may try at once."""

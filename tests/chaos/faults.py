@@ -29,7 +29,7 @@ SETTINGS = {
     "WRITEBEHIND_LOAD_TIMEOUT_MS": "2000",
     "WRITEBEHIND_SWEEP_INTERVAL": "1",
     "WRITEBEHIND_OVERDUE_MS": "1000",
-    "WRITEBEHIND_TOMBSTONE_TTL": "15",
+    "WRITEBEHIND_TOMBSTONE_TTL": "2",
     "WRITEBEHIND_WEB_WORKERS": "2",
     "WRITEBEHIND_COLLECTIONS__registers__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__registers__ttl": "2",
@@ -37,7 +37,7 @@ SETTINGS = {
     "WRITEBEHIND_COLLECTIONS__counters__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__counters__ttl": "2",
 }
-SHORTEST_S, LONGEST_S = 0.3, 4.0
+SHORTEST_S, LONGEST_S = 0.3, 7.0
 #: Between the beginnings of two faults, seconds.
 GAPS_S = (0.2, 2.0)
 

@@ -46,7 +46,7 @@ class Operation:
         return state == self.expected, self.value
 
 
-#: Which of the optional operations have happened, as a bit mask, and the state of the document.
+#: How many of the deletions that may have happened have been used, and the state of the document.
 Configuration = tuple[int, str | None]
 
 
@@ -56,7 +56,7 @@ def is_linearizable(history: Sequence[Operation], initial: str | None = NOTHING)
     Every value may be written once only. Writes with versions must come in the order of these.
     """
     operations = relevant(history)
-    optional = [one for one in operations if one.optional]
+    deletions = sorted(one.began for one in operations if one.optional)
     configurations: set[Configuration] = {(0, initial)}
     latest = 0
     for part in parts([one for one in operations if not one.optional]):
@@ -64,7 +64,7 @@ def is_linearizable(history: Sequence[Operation], initial: str | None = NOTHING)
         if versions and min(versions) < latest:
             return False
         latest = max(versions, default=latest)
-        configurations = after(part, optional, configurations)
+        configurations = after(part, deletions, configurations)
         if not configurations:
             return False
     return True
@@ -85,9 +85,16 @@ def parts(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
 
 
 def after(
-    part: Sequence[Operation], optional: Sequence[Operation], configurations: set[Configuration]
+    part: Sequence[Operation], deletions: Sequence[float], configurations: set[Configuration]
 ) -> set[Configuration]:
-    """Every configuration that some order of a part leads to, each optional operation at any place or at none."""
+    """Every configuration that some order of a part leads to.
+
+    Args:
+        part: operations that must all happen.
+        deletions: when those began that may have happened at any time since, or never. Of those that have begun
+            one is as good as the other: the first is used first, and none before absence is to be explained.
+        configurations: from where to begin.
+    """
     everything = (1 << len(part)) - 1
     pending = [(0, *one) for one in configurations]
     seen = set(pending)
@@ -101,20 +108,16 @@ def after(
         # Nothing may come before what had ended before it began, and no version before a smaller one.
         first_end = min(one.ended for _, one in left)
         first_version = min((one.version for _, one in left if one.version), default=0)
-        steps = [
-            (done | 1 << at, used, one)
-            for at, one in left
-            if one.began <= first_end and (not one.version or one.version == first_version)
-        ]
-        steps += [
-            (done, used | 1 << at, one)
-            for at, one in enumerate(optional)
-            if not used >> at & 1 and one.began <= first_end and state != one.value
-        ]
-        for now_done, now_used, one in steps:
-            possible, then = one.apply(state)
-            step = (now_done, now_used, then)
-            if possible and step not in seen:
+        steps = []
+        for at, one in left:
+            if one.began <= first_end and (not one.version or one.version == first_version):
+                possible, then = one.apply(state)
+                if possible:
+                    steps.append((done | 1 << at, used, then))
+                elif one.value is NOTHING and used < len(deletions) and deletions[used] <= first_end:
+                    steps.append((done, used + 1, NOTHING))
+        for step in steps:
+            if step not in seen:
                 seen.add(step)
                 pending.append(step)
     return ends

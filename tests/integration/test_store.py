@@ -567,4 +567,4 @@ def test_nothing_is_left_behind_without_a_ttl(store):
 
     of = partition_keys(0)
     lasting = {key.decode() for key in store.wire.call("KEYS", "*") if store.wire.call("PTTL", key) == -1}
-    assert {of.clock, of.deleted} == lasting
+    assert {of.clock, of.deleted, of.deleted_at} == lasting

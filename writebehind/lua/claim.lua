@@ -17,7 +17,7 @@ if owner and owner ~= token then
 end
 -- One chain of tasks per partition: a redelivered or overtaken one ends here, else each would retry for ever.
 local wanted = redis.call('GET', scheduled)
-if ticket ~= '' and wanted and wanted ~= ticket and wanted ~= at_work then
+if owner ~= token and ticket ~= '' and wanted and wanted ~= ticket and wanted ~= at_work then
   return {'busy'}
 end
 redis.call('SET', lease, token, 'PX', life)

@@ -1,13 +1,22 @@
 -- Store what was loaded from MongoDB, unless a write or an invalidation came in between.
 --
--- KEYS  1 entry  2 load
--- ARGV  1 token of this reader  2 the entry  3 its TTL, ms
--- Returns 1, or 0 when the token is not ours any more or an entry is there: then what was loaded may be old
+-- KEYS  1 entry  2 load  3 deleted
+-- ARGV  1 token of this reader  2 the entry  3 its TTL, ms  4 member  5 TTL of a tombstone, ms
+-- Returns 1
+--       0  the token is not ours any more or an entry is there: what was loaded may be old
+--       2  the document was deleted after the version that was loaded, which a late flusher has brought back: its
+--          tombstone is restored instead
 local entry, load = KEYS[1], KEYS[2]
 
 if redis.call('GET', load) ~= ARGV[1] or redis.call('EXISTS', entry) == 1 then
   return 0
 end
-redis.call('SET', entry, ARGV[2], 'PX', ARGV[3])
 redis.call('DEL', load)
+local loaded = tonumber(string.sub(ARGV[2], 1, 16))
+local deleted = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[4]) or '0')
+if loaded > 0 and loaded < deleted then  -- 0: somebody else has put it there
+  redis.call('SET', entry, string.format('%016.0f', deleted) .. 'X', 'PX', ARGV[5])
+  return 2
+end
+redis.call('SET', entry, ARGV[2], 'PX', ARGV[3])
 return 1

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 dead  4 dead_counts  5… the entries, in the order of the members
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6… the entries, in the order of the members
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
 -- Returns {number settled, number left pending with a newer version}
-local pending, deleted, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local settled, newer = 0, 0
 
-for i = 5, #KEYS do
-  local at = 2 + (i - 5) * 4
+for i = 6, #KEYS do
+  local at = 2 + (i - 6) * 4
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if string.sub(header, 1, 16) == version then
@@ -20,7 +20,8 @@ for i = 5, #KEYS do
     end
     if string.sub(header, 17) == 'X' then
       redis.call('PEXPIRE', KEYS[i], tombstone_ttl)
-      redis.call('ZADD', deleted, version, member)  -- its version says when it was deleted, too
+      redis.call('ZADD', deleted, version, member)
+      redis.call('ZADD', deleted_at, now, member)
     elseif ttl == '0' then
       redis.call('DEL', KEYS[i])
     else
