@@ -19,8 +19,8 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._delay_s = 0.0
-        #: Bytes that wait for `flow`; fewer than were sent, as each direction holds one piece at a time.
-        self.held = 0
+        #: Sizes of what waits for `flow`, in bytes: up to one piece for each connection and direction.
+        self.held: list[int] = []
         self._open = True
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -83,9 +83,9 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 if not self._flows.is_set():
-                    self.held += len(data)
+                    self.held.append(len(data))
                     self._flows.wait()
-                    self.held -= len(data)
+                    self.held.remove(len(data))
                 if self._delay_s:
                     time.sleep(self._delay_s)
                 if not self._open:

@@ -47,6 +47,7 @@ PROTOCOL = (
     Run("four writes, and any one fault", "-DFAULTS=1"),
     Run("three writes, and any two faults", "-DFAULTS=2 -DMORE_WRITES=1"),
     Run("three writes, a reader, and any one fault", "-DFAULTS=1 -DREADS=1 -DMORE_WRITES=1"),
+    Run("two writes, a reader, and any two faults", "-DFAULTS=2 -DREADS=1 -DWRITES=2 -DMORE_WRITES=0"),
 )
 #: The protocol broken on purpose, and the property that must be seen to fail.
 BROKEN = (
@@ -55,6 +56,11 @@ BROKEN = (
     Run("release without another look", "-DRELEASE_WITHOUT_LOOK", NO_WAKE_UP_LOST),
     Run("bury without a look at the version", "-DBURY_WITHOUT_VERSION -DFAULTS=1", CONVERGES),
     Run("fill without the token", "-DFILL_WITHOUT_TOKEN -DFAULTS=1 -DREADS=1 -DMORE_WRITES=1", READS_FRESH),
+    Run(
+        "fill without a look at deletions",
+        "-DFILL_WITHOUT_DELETIONS -DFAULTS=2 -DREADS=1 -DWRITES=2 -DMORE_WRITES=0",
+        READS_FRESH,
+    ),
     Run("no audit of deletions", "-DNO_AUDIT -DFAULTS=1", CONVERGES),
     Run("a TTL on what is pending", "-DTTL_ON_PENDING -DFAULTS=1", NOT_EVICTED),
 )

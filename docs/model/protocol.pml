@@ -106,7 +106,7 @@ inline commit(d, what) {
 /* `busy` when another flusher owns the partition, or a later task is on its way. */
 inline claim(f, ticket, busy) {
     d_step {
-        busy = (lease != 0 && lease != f) || (scheduled >= FIRST_TICKET && scheduled != ticket);
+        busy = (lease != 0 && lease != f) || (lease != f && scheduled >= FIRST_TICKET && scheduled != ticket);
         if
         :: !busy -> lease = f; scheduled = f
         :: else
@@ -225,7 +225,12 @@ inline write(f, d) {
 inline audit(d) {
 #ifndef NO_AUDIT
     if
-    :: mongo[d] < deleted[d] -> mongo[d] = 0
+    :: mongo[d] != 0 && mongo[d] < deleted[d] ->
+        mongo[d] = 0;
+        if
+        :: !pending[d] && dead[d] == 0 -> kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false; load[d] = false
+        :: else
+        fi
     :: else
     fi;
 #endif
@@ -330,8 +335,16 @@ active proctype reader() {
 #else
                 :: kind[d] == NOTHING && load[d] ->
 #endif
-                    version[d] = found;
-                    kind[d] = (found -> DOCUMENT : ABSENT);
+                    if
+#ifndef FILL_WITHOUT_DELETIONS
+                    :: found && found < deleted[d] -> version[d] = deleted[d]; kind[d] = DELETED
+                    :: !found || found >= deleted[d] ->
+#else
+                    :: true ->
+#endif
+                        version[d] = found;
+                        kind[d] = (found -> DOCUMENT : ABSENT)
+                    fi;
                     has_ttl[d] = true;
                     assert(FRESH(d, version[d], kind[d]))
                 :: else
@@ -365,14 +378,14 @@ end:
     /* sweep */
     :: d_step { (pending[0] || pending[1]) && lease == 0 && scheduled == 0 && nfull(broker) -> issue() }
 #endif
-    /* Eviction takes what has a TTL; a tombstone lives longer than the audit takes. */
+    /* Eviction takes what has a TTL. */
     :: atomic { faults > 0 ->
            if
            :: d = 0
            :: d = 1
            fi;
            if
-           :: kind[d] != NOTHING && has_ttl[d] && deleted[d] == 0 ->
+           :: kind[d] != NOTHING && has_ttl[d] ->
                faults--; kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false
            :: else
            fi;

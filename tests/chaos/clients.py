@@ -75,7 +75,7 @@ class Client:
 
     def _key(self) -> str:
         """Some keys are hot, so that writes are coalesced; some are cold, so that what is wrong stays."""
-        return self._keys[int(len(self._keys) * self._dice.random() ** 3)]
+        return self._keys[int(len(self._keys) * self._dice.random() ** 4)]
 
     def _value(self) -> str:
         """A value that nobody else writes."""

@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 from writebehind.connections import Wire, connection_pool
 from writebehind.keys import partition_keys
 
-CLIENTS, KEYS = 6, 64
+CLIENTS, KEYS = 6, 256
 #: How long the system has to be quiet again, seconds.
 PEACE_WITHIN_S = 90
 

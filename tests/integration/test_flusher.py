@@ -308,3 +308,45 @@ def test_a_document_id_of_every_type(pipeline, settings, mongo_client):
 
     found = mongo_client[settings.mongodb_database]["users"].find()
     assert {one.value for one in ids} == {one["_id"] for one in found}
+
+
+def test_what_another_flusher_has_settled_is_not_lost(pipeline, users, flusher, monkeypatch, caplog):
+    """A member whose entry has gone because another flusher has brought it to MongoDB is no dead letter."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada)
+    read = pipeline.store.entries
+
+    def late(partition, members):
+        monkeypatch.setattr(pipeline.store, "entries", read)
+        pipeline.store.wire.call("DEL", partition_keys(PARTITION).lease)
+        other = Flusher(
+            pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, FlushLimits(3, 10_000)
+        )
+        other.flush(PARTITION)
+        pipeline.store.wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{ada}"))
+        return read(partition, members)
+
+    monkeypatch.setattr(pipeline.store, "entries", late)
+    summary = flusher.flush(PARTITION)
+
+    assert (0, 0) == (summary.buried, pipeline.status()["dead_letters"])
+    assert 1 == users.count_documents({"_id": ada})
+    assert [] == [record for record in caplog.records if record.levelname == "CRITICAL"]
+
+
+def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monkeypatch):
+    """A document that a late flusher brought back is gone for readers too, once its deletion is audited."""
+    monkeypatch.setattr("writebehind.pipeline.AUDIT_GRACE_LEASES", -1)
+    [ada] = names(pipeline, 1)
+    pipeline.collection("users").delete(ada)
+    flusher.flush(PARTITION)
+    entry = partition_keys(PARTITION).entry(f"users/s:{ada}")
+    users.insert_one({"_id": ada, "n": 1, "_v": bson.Int64(5)})
+    pipeline.store.wire.call(
+        "SET", entry, b"0000000000000005D" + b"0" * 32 + bson.encode({"_id": ada}), "PX", 60_000
+    )
+
+    assert {"audited": 1, "deleted_again": 1} == pipeline.audit_deletions()
+
+    assert pipeline.collection("users").get(ada) is None
+    assert 0 == users.count_documents({"_id": ada})

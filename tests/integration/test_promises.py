@@ -210,10 +210,10 @@ class Promises(RuleBasedStateMachine):
 
     @rule(name=names)
     def evict(self, name: str) -> None:
-        """Redis may drop what has a TTL. A tombstone does its work until its deletion is audited."""
+        """Redis may drop what has a TTL."""
         key = self.keys(name).entry(self.id(name).member)
-        entry, ttl_ms = self.store.get(self.id(name).member)
-        if ttl_ms > 0 and entry.kind is not Kind.DELETED:
+        _, ttl_ms = self.store.get(self.id(name).member)
+        if ttl_ms > 0:
             self.store.wire.call("DEL", key)
 
     @rule(name=names)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.waiting import wait_until
 from writebehind.connections import Wire
-from writebehind.entry import ABSENT, DELETED, Entry
+from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import ConfigurationError
 from writebehind.keys import partition_keys
-from writebehind.store import Commit, CommitRequest, CommitStatus, Settled, Store
+from writebehind.store import Commit, CommitRequest, CommitStatus, Filled, Settled, Store
 
 PARTITIONS = 4
 TTL_MS = 60_000
@@ -294,6 +296,59 @@ def test_a_settled_tombstone_is_audited(store):
 
     assert TTL_MS < ttl_ms(store, member) <= 90_000
     assert [member.encode()] == store.wire.call("ZRANGE", partition_keys(0).deleted, 0, -1)
+
+
+def test_the_grace_of_an_audit_begins_when_mongodb_has_the_deletion(store):
+    """A deletion that waited for MongoDB for long is audited as late as one that did not."""
+    [member] = members(store, 1)
+    version = commit(store, member, DELETED).version
+    settled_at = store.now_ms()
+
+    settle(store, member, version)
+
+    assert {} == store.deletions(0, before_ms=settled_at - 1, limit=10)
+    assert {member: version} == store.deletions(0, before_ms=store.now_ms(), limit=10)
+    store.audited(0, {member: version - 1})
+    assert {member: version} == store.deletions(0, before_ms=store.now_ms(), limit=10)
+    store.audited(0, {member: version})
+    assert {} == store.deletions(0, before_ms=store.now_ms(), limit=10)
+
+
+@pytest.mark.parametrize(
+    ("age", "filled", "kind"),
+    [
+        (1, Filled.DELETED, Kind.DELETED),
+        (-1, Filled.FILLED, Kind.DOCUMENT),
+        (None, Filled.FILLED, Kind.DOCUMENT),
+    ],
+    ids=["older than the deletion", "newer", "somebody else's"],
+)
+def test_a_fill_does_not_bring_back_what_was_deleted(store, age, filled, kind):
+    """Without its tombstone, a deletion is still known to a fill: what a late flusher wrote is not cached."""
+    [member] = members(store, 1)
+    version = commit(store, member, DELETED).version
+    settle(store, member, version)
+    store.wire.call("DEL", partition_keys(0).entry(member))  # evicted
+    store.lease_get(member, "reader", life_ms=5_000)
+    loaded = replace(document("old"), version=0 if age is None else version - age)
+
+    assert filled is store.fill(member, "reader", loaded, ttl_ms=TTL_MS)
+
+    assert kind is store.get(member)[0].kind
+    assert 0 < ttl_ms(store, member)
+    assert kind is Kind.DOCUMENT or version == store.get(member)[0].version
+
+
+def test_the_owner_of_a_lease_goes_on(store):
+    """A flusher at work is not overtaken by a ticket that was issued because its own note was evicted."""
+    [member] = members(store, 1)
+    commit(store, member)
+    ticket = commit(store, member).ticket
+    assert claim(store, "owner", ticket=ticket) == [member]
+    store.wire.call("DEL", partition_keys(0).scheduled)
+    assert commit(store, member).ticket
+
+    assert claim(store, "owner", ticket=ticket) == [member]
 
 
 def test_settle_drops_the_entry_where_it_is_not_to_be_kept(store):
