@@ -11,8 +11,10 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
 from web.batches import JSON
+from web.problems import item_problem
 from writebehind import Pipeline
 from writebehind.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
+from writebehind.errors import UnavailableError
 from writebehind.ids import DocumentId
 
 NDJSON = "application/x-ndjson"
@@ -46,8 +48,7 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
     @routes.get("/admin/dead-letters:export")
     def export() -> Response:
         """All dead letters with their documents, one a line."""
-        found = letters.all(_filter())
-        return Response((one.as_json() + b"\n" for one in found), content_type=NDJSON)
+        return Response(_lines(letters.all(_filter())), content_type=NDJSON)
 
     @routes.post("/admin/dead-letters:replay")
     def replay() -> Response:
@@ -151,6 +152,15 @@ def _slices(letters: Iterator[Found]) -> Iterator[list[Found]]:
     found = list(letters)
     for at in range(0, len(found), SLICE):
         yield found[at : at + SLICE]
+
+
+def _lines(letters: Iterator[Found]) -> Iterator[bytes]:
+    """A line for each letter; the last is a problem where the export breaks off, as the status is sent by then."""
+    try:
+        for one in letters:
+            yield one.as_json() + b"\n"
+    except UnavailableError as error:
+        yield orjson.dumps(item_problem(error)) + b"\n"
 
 
 def _json(body: dict[str, Any]) -> Response:

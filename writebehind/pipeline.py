@@ -175,10 +175,8 @@ class Pipeline:
                     one = DocumentId.from_member(member)
                     by_collection.setdefault(one.collection, {})[one] = version
                 for collection, versions in by_collection.items():
-                    if brought_back := self.sink.delete_older(collection, versions):
-                        deleted += brought_back
-                        for one in versions:  # somebody may have read it meanwhile
-                            self.store.invalidate(one.member)
+                    deleted += self.sink.delete_older(collection, versions)
+                self.store.invalidate_many(found)  # somebody may have read what was brought back, or be about to
                 self.store.audited(partition, found)
                 audited += len(found)
         return {"audited": audited, "deleted_again": deleted}

@@ -371,7 +371,7 @@ class Store:
         for member, entry, ttl_ms in loaded:
             of = partition_keys(self.partition_of(member))
             arguments = (token, entry.value, jittered(ttl_ms), member, self._tombstone_ttl_ms)
-            calls.append(((of.entry(member), of.load(member), of.deleted), arguments))
+            calls.append(((of.entry(member), of.load(member), of.deleted, of.pending), arguments))
         return [Filled(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
 
     def abandon(self, members: Iterable[str], token: str) -> None:
@@ -382,9 +382,15 @@ class Store:
 
     def invalidate(self, member: str) -> bool:
         """Drop an entry that MongoDB has left behind; false when the member is pending or a dead letter."""
-        of = partition_keys(self.partition_of(member))
-        found = self.wire.run(_INVALIDATE, (of.entry(member), of.load(member), of.pending, of.dead), (member,))
-        return bool(found)
+        return self.invalidate_many([member])[0]
+
+    def invalidate_many(self, members: Iterable[str]) -> list[bool]:
+        """`invalidate` for several members, in one round trip."""
+        calls = []
+        for member in members:
+            of = partition_keys(self.partition_of(member))
+            calls.append(((of.entry(member), of.load(member), of.pending, of.dead), (member,)))
+        return [bool(answer) for answer in self.wire.run_many(_INVALIDATE, calls)] if calls else []
 
     # Watching ---------------------------------------------------------------------------------------
 

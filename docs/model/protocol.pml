@@ -225,12 +225,11 @@ inline write(f, d) {
 inline audit(d) {
 #ifndef NO_AUDIT
     if
-    :: mongo[d] != 0 && mongo[d] < deleted[d] ->
-        mongo[d] = 0;
-        if
-        :: !pending[d] && dead[d] == 0 -> kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false; load[d] = false
-        :: else
-        fi
+    :: mongo[d] < deleted[d] -> mongo[d] = 0
+    :: else
+    fi;
+    if
+    :: !pending[d] && dead[d] == 0 -> kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false; load[d] = false
     :: else
     fi;
 #endif

@@ -339,8 +339,20 @@ def test_a_fill_does_not_bring_back_what_was_deleted(store, age, filled, kind):
     assert kind is Kind.DOCUMENT or version == store.get(member)[0].version
 
 
+def test_a_fill_does_not_pass_for_what_is_pending(store):
+    """When somebody has deleted a pending entry by hand, what MongoDB has does not take its place."""
+    [member] = members(store, 1)
+    commit(store, member)
+    store.wire.call("DEL", partition_keys(0).entry(member))
+    store.lease_get(member, "reader", life_ms=5_000)
+
+    assert Filled.REFUSED is store.fill(member, "reader", document("old"), ttl_ms=TTL_MS)
+
+    assert store.get(member)[0] is None
+
+
 def test_the_owner_of_a_lease_goes_on(store):
-    """A flusher at work is not overtaken by a ticket that was issued because its own note was evicted."""
+    """A flusher at work is not overtaken by a ticket that was issued as its own note was evicted."""
     [member] = members(store, 1)
     commit(store, member)
     ticket = commit(store, member).ticket

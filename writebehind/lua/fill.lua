@@ -1,6 +1,6 @@
 -- Store what was loaded from MongoDB, unless a write or an invalidation came in between.
 --
--- KEYS  1 entry  2 load  3 deleted
+-- KEYS  1 entry  2 load  3 deleted  4 pending
 -- ARGV  1 token of this reader  2 the entry  3 its TTL, ms  4 member  5 TTL of a tombstone, ms
 -- Returns 1
 --       0  the token is not ours any more or an entry is there: what was loaded may be old
@@ -9,6 +9,9 @@
 local entry, load = KEYS[1], KEYS[2]
 
 if redis.call('GET', load) ~= ARGV[1] or redis.call('EXISTS', entry) == 1 then
+  return 0
+end
+if redis.call('ZSCORE', KEYS[4], ARGV[4]) then  -- its entry was deleted by hand: what MongoDB has must not pass for it
   return 0
 end
 redis.call('DEL', load)

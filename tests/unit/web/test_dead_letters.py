@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.unit.web.conftest import problem
+from writebehind import errors
 from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.entry import Kind
 
@@ -120,6 +121,19 @@ def test_export(client, dead):
         documents, key=lambda one: one["_id"]
     )
     assert 1 == len(client.get(PATH + ":export?code=11000").text.splitlines())
+
+
+def test_an_export_that_breaks_off(installation, client, dead, monkeypatch):
+    """When Redis goes away in the middle, the last line is a problem, so that a part is not taken for all."""
+    found = installation.pipeline.dead_letters.all
+
+    def breaks(wanted):
+        yield next(found(wanted))
+        raise errors.RedisUnavailableError
+
+    monkeypatch.setattr(installation.pipeline.dead_letters, "all", breaks)
+    lines = [json.loads(line) for line in client.get(PATH + ":export").text.splitlines()]
+    assert (2, True) == (len(lines), lines[-1]["type"].endswith("redis-unavailable"))
 
 
 def test_replay(installation, client, sink, dead):
