@@ -26,7 +26,7 @@ demo: install ## send a real data set through the system and compare MongoDB wit
 	$(BIN)/writebehind demo
 
 test: install ## run every test; the servers they need are started and stopped by them
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope
 
 lint: install ## formatting, style, types, and which package may import which
 	$(BIN)/ruff format --check .

@@ -454,8 +454,9 @@ class Store:
         )
 
     def ran(self, task: str) -> None:
-        """Note that a periodic task has run."""
-        self.wire.call("HSET", keys.PERIODIC, task, self.now_ms())
+        """Note that a periodic task has run; not while Redis is full, as nothing depends on it."""
+        with suppress(RedisFullError):
+            self.wire.call("HSET", keys.PERIODIC, task, self.now_ms())
 
     def since_ran(self, task: str) -> float | None:
         """How long ago a periodic task last ran, seconds; `None` if it never has."""

@@ -24,7 +24,8 @@ from writebehind.cli import main
 stored_documents = demo.stored_documents
 
 def tampered(client, database):
-    changed = client[database].cities.update_one({"_v": {"$gt": Int64(0)}}, {"$set": {"name": "Atlantis"}})
+    one = {"name": {"$exists": True}, "_v": {"$gt": Int64(0)}}
+    changed = client[database].cities.update_one(one, {"$set": {"name": "Atlantis"}})
     assert changed.modified_count == 1
     return stored_documents(client, database)
 

@@ -17,9 +17,9 @@ from writebehind.up import default_procfile
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
-LEASE_MS = 3_000
+LEASE_MS = 2_500
 #: Long enough for 5,000 documents to be written and a worker to be ended before any of them is due.
-DELAY_MS = 5_000
+DELAY_MS = 4_000
 PADDING = 2_000
 
 
@@ -50,7 +50,7 @@ def system(mongo, way, tmp_path_factory) -> Iterator[System]:
     env = {
         "MONGODB_URL": mongo.url,
         "WRITEBEHIND_LEASE_MS": str(LEASE_MS),
-        "WRITEBEHIND_MONGODB_TIMEOUT_MS": "2000",
+        "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1500",
         "WRITEBEHIND_SWEEP_INTERVAL": "1",
         "WRITEBEHIND_OVERDUE_MS": "1000",
         "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(DELAY_MS),
@@ -83,7 +83,7 @@ def test_a_flusher_that_was_frozen(system, way):
     wait_until(lambda: system.status()["workers"] == 3, "all workers", 60)
     ids = [f"zombie{n}" for n in range(64)]
     pages = system.database["pages"]
-    for _ in range(5):  # so that the first worker has connections: it could open none later
+    for _ in range(3):  # so that the first worker has connections: it could open none later
         system.put_all("zombie", 64, "pages")
         system.wait_until_drained(40)
     way.hang()
@@ -109,7 +109,7 @@ def test_a_flusher_that_was_frozen(system, way):
         os.killpg(worker, signal.SIGCONT)
 
     three_leases = 3 * LEASE_MS / 1000
-    over = time.monotonic() + three_leases + 6
+    over = time.monotonic() + three_leases + 3
     wait_until(lambda: time.monotonic() > over, "the frozen flusher to have had its say", three_leases + 10)
     assert expected == system.stored_versions("zombie", "pages")
     assert 0 == system.status()["dead_letters"]

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 #: `CHAOS_SEED=… pytest tests/chaos` repeats a run; `make chaos` tries many.
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-SECONDS = 20
+SECONDS = 18
 
 
 @pytest.mark.acceptance
