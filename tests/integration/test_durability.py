@@ -24,6 +24,7 @@ def pipeline_on(settings, mongo_client, monkeypatch):
 
     def build(server: EmbeddedRedis, **changes: object) -> Pipeline:
         wires.append(Wire(connection_pool(server.url, 5_000)))
+        wires[-1].call("FLUSHALL")
         changed = settings.model_copy(update={"confirm_timeout_ms": WAIT_MS, **changes})
         return Pipeline(changed, wire=wires[-1], client=mongo_client)
 
