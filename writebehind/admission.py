@@ -11,7 +11,6 @@ from writebehind.errors import (
     MemoryPressureError,
     OverloadedError,
     PartitionFullError,
-    RedisUnavailableError,
     TooManyDeadLettersError,
 )
 from writebehind.settings import CollectionSettings
@@ -43,11 +42,7 @@ class Admission:
             RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
         """
         vitals = self._sampler.look()
-        if vitals.partitions not in {0, len(vitals.pending)}:
-            raise RedisUnavailableError(
-                f"the number of partitions is no longer {len(vitals.pending)}: "
-                "restart this process with the new one"
-            )
+        vitals.check_division()
         if vitals.dead.get(collection, 0) >= settings.max_dead_letters:
             return 0
         if settings.write != "behind":

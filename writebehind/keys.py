@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from functools import cache
 from zlib import crc32
 
-#: The number of partitions that this Redis was first used with.
+#: The number of partitions that this Redis is divided into: see `writebehind.division`.
 PARTITIONS = "wb:partitions"
+#: So many there may be.
+MOST_PARTITIONS = 4096
 #: Hash of counters since the first start: writes persisted, MongoDB operations, and so on.
 COUNTERS = "wb:counters"
 #: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
 WORKERS = "wb:workers"
-#: Hash of periodic tasks: the time of the last run of each, in ms.
-PERIODIC = "wb:periodic"
+#: Sorted set of periodic tasks by the time of their last run, in ms.
+RAN = "wb:ran"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 

@@ -86,12 +86,13 @@ class Pipeline:
             timeout_ms=settings.mongodb_timeout_ms,
             breaker=self.breaker,
         )
+        sampler = Sampler(self.store)
         self._admission = Admission(
-            Sampler(self.store),
+            sampler,
             max_pending=settings.max_pending_per_partition,
             max_memory_percent=settings.max_memory_percent,
         )
-        self.reader = Reader(self.store, self.sink, load_timeout_ms=settings.load_timeout_ms)
+        self.reader = Reader(self.store, self.sink, load_timeout_ms=settings.load_timeout_ms, sampler=sampler)
         self.flusher = Flusher(
             self.store,
             self.sink,

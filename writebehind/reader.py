@@ -16,6 +16,7 @@ from writebehind.ids import DocumentId
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
 from writebehind.store import Filled, Store
+from writebehind.vitals import Sampler
 
 #: Steps between two looks for an entry that another reader loads, seconds: they double, with jitter.
 WAIT_FROM_S, WAIT_TO_S = 0.002, 0.1
@@ -53,9 +54,13 @@ class _Flight:
 class Reader:
     """Reads documents through the cache. Safe to share between threads."""
 
-    def __init__(self, store: Store, sink: Sink, *, load_timeout_ms: int) -> None:
-        """Join a store and a sink; `load_timeout_ms` is the life of the right to fill an entry."""
+    def __init__(self, store: Store, sink: Sink, *, load_timeout_ms: int, sampler: Sampler | None = None) -> None:
+        """Join a store and a sink; `load_timeout_ms` is the life of the right to fill an entry.
+
+        With a `sampler`, nothing is read from a Redis that has been divided anew: entries are elsewhere then.
+        """
         self._store = store
+        self._sampler = sampler
         self._sink = sink
         self._load_timeout_ms = load_timeout_ms
         self._flights: dict[str, _Flight] = {}
@@ -92,8 +97,9 @@ class Reader:
 
         Raises:
             MongoUnavailableError: it is not cached, and MongoDB does not answer.
-            RedisUnavailableError: Redis does not answer.
+            RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
         """
+        self._check_division()
         entry, ttl_ms = self._store.get(document_id.member)
         if entry is not None:
             self.hits += 1
@@ -106,8 +112,9 @@ class Reader:
 
         Raises:
             MongoUnavailableError: some are not cached, and MongoDB does not answer.
-            RedisUnavailableError: Redis does not answer.
+            RedisUnavailableError: as `get`.
         """
+        self._check_division()
         found = self._store.get_many([one.member for one in ids]) if ids else {}
         missing = list({one.member: one for one in ids if one.member not in found}.values())
         self.hits += len(ids) - len(missing)
@@ -115,6 +122,10 @@ class Reader:
         if missing:
             found |= self._load_many(missing, settings)
         return [found[one.member] for one in ids]
+
+    def _check_division(self) -> None:
+        if self._sampler is not None:
+            self._sampler.look().check_division()
 
     def _miss(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
         member = document_id.member

@@ -2,6 +2,8 @@
 
 Each step is safe to repeat, so that a repartitioning which was interrupted is finished by starting it again. From
 its beginning to its end no process takes writes: the record of the number of partitions says that it is changing.
+A process that was stopped by force between its look at the record and its write may write all the same. So nothing
+is deleted that does not expire anyway, and the new number is recorded only when nothing has become pending.
 """
 
 from __future__ import annotations
@@ -10,19 +12,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from writebehind import keys
+from writebehind.connections import Wire, script
+from writebehind.division import Division, astray, recorded
 from writebehind.errors import ConfigurationError, WritebehindError
-from writebehind.keys import partition_keys, partition_of
+from writebehind.keys import MOST_PARTITIONS, PARTITIONS, partition_keys, partition_of
 from writebehind.pipeline import Pipeline
-from writebehind.store import Store
+from writebehind.store import WORKER_LIFE_MS, Store
 from writebehind.vitals import SAMPLE_EVERY_S
 
-#: The record while it is being changed: this, the number before and the number after.
-MOVING = "moving"
-#: Keys that are looked at, or deleted, in one go.
-SLICE = 1_000
-#: What belongs to one document and is deleted: MongoDB has it.
-_CLEAN = ("entry:", "load:")
+#: Keys that are looked at, deleted or carried over in one go.
+SLICE = 500
+#: What belongs to one document.
+_OF_DOCUMENTS = ("entry:", "load:")
+#: How often a process may wait for Redis between a look at the record and the last write that it lets in, besides
+#: the life of what it saw: for the answer; for the two round trips of its next look, until which this one counts;
+#: and for the write.
+_WAITS = 4
+
+_REDIVIDE, _CARRY, _FORGET = script("redivide"), script("carry"), script("forget")
 
 
 class NotDrainedError(WritebehindError):
@@ -31,7 +38,7 @@ class NotDrainedError(WritebehindError):
 
 @dataclass(frozen=True, slots=True)
 class Repartitioned:
-    """What was done: the numbers of partitions, and how many keys of clean documents were dropped."""
+    """What was done: the numbers of partitions, and how many keys of documents that MongoDB has were dropped."""
 
     before: int
     after: int
@@ -50,97 +57,112 @@ def repartition(
 
     Raises:
         NotDrainedError: something is pending, or dead; or somebody is at work.
+        ConfigurationError: another change is not finished.
         RedisUnavailableError: Redis does not answer.
     """
     wire = pipeline.store.wire
-    record = wire.call("GET", keys.PARTITIONS)
-    before, resumed = _parse(record, after)
-    if before == after and not resumed:
-        return Repartitioned(before, after, 0)
+    seen = recorded(wire)
+    if seen is None:  # nobody has used this Redis yet
+        _record(wire, None, Division(after))
+    if seen is None or seen.fits(after):
+        return Repartitioned(after, after, 0)
+    if seen.target not in {None, after}:
+        seen.check(after)  # which raises, and says which change to finish
+    before, moving = seen.partitions, Division(seen.partitions, after)
     old = Store(wire, partitions=before, max_pending=0, tombstone_ttl_ms=1)
     _refuse_unless_idle(old)
-    wire.call("SET", keys.PARTITIONS, f"{MOVING}:{before}:{after}")
+    _record(wire, seen, moving)
+    # A process that has looked at the record before acts on it for this long at most.
+    time.sleep(SAMPLE_EVERY_S + _WAITS * pipeline.settings.redis_timeout_ms / 1000)
     try:
-        # A process that has looked at the record before now acts on it for this long at most.
-        time.sleep(2 * SAMPLE_EVERY_S + pipeline.settings.redis_timeout_ms / 1000)
         _refuse_unless_idle(old)
     except NotDrainedError:
-        wire.call("SET", keys.PARTITIONS, before)
+        if seen.target is None:  # nothing has been moved yet
+            _record(wire, moving, seen)
         raise
     _carry_over(old, after)
-    dropped = _drop_clean(old, report)
-    _drop_keys_of_partitions(old, after)
-    wire.call("SET", keys.PARTITIONS, after)
+    dropped = _drop_documents(wire, report)
+    _drop_partitions(old, after)
+    _refuse_unless_idle(old)
+    _record(wire, moving, Division(after))
     return Repartitioned(before, after, dropped)
 
 
-def _parse(record: bytes | None, after: int) -> tuple[int, bool]:
-    """The number of partitions before, and whether a change to `after` was interrupted."""
-    if record is None:
-        return after, True  # nobody has used this Redis yet
-    text = record.decode()
-    if not text.startswith(MOVING):
-        return int(text), False
-    _, before, target = text.split(":")
-    if int(target) != after:
-        raise ConfigurationError(
-            f"a change from {before} to {target} partitions was interrupted: finish it first with "
-            f"`writebehind repartition {target}`"
-        )
-    return int(before), True
+def _record(wire: Wire, seen: Division | None, new: Division) -> None:
+    if not wire.run(_REDIVIDE, (PARTITIONS,), ("" if seen is None else seen.record, new.record)):
+        raise ConfigurationError("partitions: somebody else is changing their number: wait for that to end")
 
 
 def _refuse_unless_idle(store: Store) -> None:
-    backlog = store.status()
-    pending, dead = sum(one.pending for one in backlog), sum(one.dead for one in backlog)
     if workers := store.workers():
         raise NotDrainedError(
-            f"stop the workers first, and the web processes too: {', '.join(workers)} sent a heartbeat lately"
+            f"stop the workers first, and the web processes too: {', '.join(workers)} sent a heartbeat "
+            f"in the last {WORKER_LIFE_MS // 1000} s"
         )
-    if pending:
+    backlog = store.status()
+    if pending := sum(one.pending for one in backlog):
         raise NotDrainedError(f"{pending} documents are pending: run `writebehind drain` first")
-    if dead:
+    if dead := sum(one.dead for one in backlog):
         raise NotDrainedError(f"there are {dead} dead letters: replay, or export and discard them first")
+    if outside := astray(store.wire, store.partitions):
+        raise NotDrainedError(
+            f"documents are pending or dead in partition {outside[0]}, although there are {store.partitions} "
+            "only: run `writebehind drain` first"
+        )
 
 
 def _carry_over(old: Store, after: int) -> None:
     """The clock, so that versions never step back, and the deletions that are still to be audited."""
-    wire = old.wire
-    every = range(max(old.partitions, after))
-    clocks = wire.call("MGET", *(partition_keys(one).clock for one in every))
-    latest = max((int(clock) for clock in clocks if clock), default=0)
-    wire.calls([("SET", partition_keys(one).clock, latest) for one in range(after)])
-    for partition in range(old.partitions):
-        for member, version in old.deletions(partition, before_ms=1 << 52, limit=-1).items():
-            target = partition_of(member, after)
-            if target != partition:
-                of = partition_keys(target)
-                wire.calls([("ZADD", of.deleted, version, member), ("ZADD", of.deleted_at, old.now_ms(), member)])
-                old.audited(partition, {member: version})
+    clocks = old.wire.call("MGET", *(partition_keys(one).clock for one in range(MOST_PARTITIONS)))
+    latest = max(int(clock or 0) for clock in clocks)
+    for target in range(after):
+        _carry(old.wire, target, latest, {})
+    for source in range(old.partitions):
+        for some in _slices(old.deletions(source, before_ms=1 << 52, limit=-1)):
+            moved: dict[int, dict[str, int]] = {}
+            for member, version in some.items():
+                moved.setdefault(partition_of(member, after), {})[member] = version
+            for target, deletions in moved.items():
+                if target != source:
+                    _carry(old.wire, target, latest, deletions)
+                    old.audited(source, deletions)
 
 
-def _drop_clean(store: Store, report: Callable[[int], None]) -> int:
+def _carry(wire: Wire, target: int, latest: int, deletions: dict[str, int]) -> None:
+    of = partition_keys(target)
+    flat = [part for pair in deletions.items() for part in pair]
+    wire.run(_CARRY, (of.clock, of.deleted, of.deleted_at), (latest, *flat))
+
+
+def _drop_documents(wire: Wire, report: Callable[[int], None]) -> int:
     """Delete the copies of what MongoDB has: nobody would look for them, or worse, in a later division again."""
     dropped = 0
-    for some in _scan(store):
-        found = [key for key in some if key.partition("}:")[2].startswith(_CLEAN)]
-        if found:
-            dropped += store.wire.call("UNLINK", *found)
+    for some in _scan(wire):
+        found = [key for key in some if key.partition("}:")[2].startswith(_OF_DOCUMENTS)]
+        dropped += sum(wire.run_many(_FORGET, [((key,), ()) for key in found])) if found else 0
         report(dropped)
     return dropped
 
 
-def _drop_keys_of_partitions(store: Store, after: int) -> None:
-    for partition in range(store.partitions):
+def _drop_partitions(old: Store, after: int) -> None:
+    """Delete what partitions have without documents; the clock only of those that are no more."""
+    for partition in range(old.partitions):
         of = partition_keys(partition)
+        gone = [of.clock] if partition >= after else []
         # An empty `deleted`, `pending` or `dead` is no key at all.
-        store.wire.call("DEL", of.lease, of.scheduled, *([of.clock] if partition >= after else []))
+        old.wire.call("DEL", of.lease, of.scheduled, of.dead_counts, *gone)
 
 
-def _scan(store: Store) -> Iterator[list[str]]:
+def _scan(wire: Wire) -> Iterator[list[str]]:
     at = b"0"
     while True:
-        at, found = store.wire.call("SCAN", at, "MATCH", "wb:{*}:*", "COUNT", SLICE)
+        at, found = wire.call("SCAN", at, "MATCH", "wb:{*}:*", "COUNT", SLICE)
         yield [key.decode() for key in found]
         if at == b"0":
             return
+
+
+def _slices(deletions: dict[str, int]) -> Iterator[dict[str, int]]:
+    members = list(deletions)
+    for at in range(0, len(members), SLICE):
+        yield {member: deletions[member] for member in members[at : at + SLICE]}

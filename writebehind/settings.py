@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from writebehind.durability import Durability
 from writebehind.errors import ConfigurationError
+from writebehind.keys import MOST_PARTITIONS
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
@@ -125,7 +126,7 @@ class Settings(BaseSettings):
     web_workers: Count = Field(1, description="web processes")
     web_threads: Count = Field(8, description="threads in each web process")
 
-    partitions: Annotated[int, Field(gt=0, le=4096)] = Field(
+    partitions: Annotated[int, Field(gt=0, le=MOST_PARTITIONS)] = Field(
         16, description="parts that documents are divided into; fixed once there is data"
     )
     max_pending_per_partition: Count = Field(

@@ -11,9 +11,10 @@ from typing import Any
 
 from writebehind import keys
 from writebehind.connections import Wire, script
+from writebehind.division import Division
 from writebehind.durability import Durability
 from writebehind.entry import Entry
-from writebehind.errors import ConfigurationError, RedisFullError
+from writebehind.errors import RedisFullError
 from writebehind.keys import partition_keys
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
@@ -26,13 +27,15 @@ HINT_SLACK_MS = 1_000
 TTL_JITTER = 0.1
 #: A worker whose last heartbeat is older than this does not count as alive, ms.
 WORKER_LIFE_MS = 15_000
+#: For so long it is remembered when workers and periodic tasks were last seen, ms: a week.
+REMEMBERED_MS = 7 * 24 * 3_600_000
 #: The flush rate is measured over this many slots of this many seconds.
 RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
 
 _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("settle"), script("release")
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
-_AUDITED = script("audited")
+_AUDITED, _SEEN = script("audited"), script("seen")
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
@@ -155,22 +158,11 @@ class Store:
         """Record the number of partitions, or compare it with what is recorded.
 
         Raises:
-            ConfigurationError: this Redis is divided differently.
+            ConfigurationError: this Redis is divided differently, or that is being changed.
             RedisUnavailableError: Redis does not answer.
         """
         self.wire.call("SET", keys.PARTITIONS, self.partitions, "NX")
-        text = self.wire.call("GET", keys.PARTITIONS).decode()
-        if not text.isdecimal():
-            raise ConfigurationError(
-                "partitions: a change of their number was interrupted: finish it first with "
-                f"`writebehind repartition {text.rpartition(':')[2]}`"
-            )
-        recorded = int(text)
-        if recorded != self.partitions:
-            raise ConfigurationError(
-                f"partitions: this Redis holds data in {recorded} partitions, not in {self.partitions}: "
-                f"set WRITEBEHIND_PARTITIONS={recorded}"
-            )
+        Division.parse(self.wire.call("GET", keys.PARTITIONS)).check(self.partitions)
 
     # The write path ---------------------------------------------------------------------------------
 
@@ -445,28 +437,25 @@ class Store:
 
     def worker_alive(self, name: str) -> None:
         """Note a worker's heartbeat."""
-        now = self.now_ms()
-        self.wire.calls(
-            [
-                ("ZADD", keys.WORKERS, now, name),
-                ("ZREMRANGEBYSCORE", keys.WORKERS, "-inf", now - 100 * WORKER_LIFE_MS),
-            ]
-        )
+        self.wire.run(_SEEN, (keys.WORKERS,), (name, REMEMBERED_MS))
 
-    def ran(self, task: str) -> None:
-        """Note that a periodic task has run; not while Redis is full, as nothing depends on it."""
-        with suppress(RedisFullError):
-            self.wire.call("HSET", keys.PERIODIC, task, self.now_ms())
-
-    def since_ran(self, task: str) -> float | None:
-        """How long ago a periodic task last ran, seconds; `None` if it never has."""
-        at = self.wire.call("HGET", keys.PERIODIC, task)
-        return None if at is None else max(0.0, (self.now_ms() - int(at)) / 1000)
+    def worker_gone(self, name: str) -> None:
+        """Note that a worker has ended: its last heartbeat does not count any more."""
+        self.wire.call("ZREM", keys.WORKERS, name)
 
     def workers(self) -> list[str]:
         """The workers that are alive."""
         found = self.wire.call("ZRANGEBYSCORE", keys.WORKERS, self.now_ms() - WORKER_LIFE_MS, "+inf")
         return [name.decode() for name in found]
+
+    def ran(self, task: str) -> None:
+        """Note that a periodic task has run."""
+        self.wire.run(_SEEN, (keys.RAN,), (task, REMEMBERED_MS))
+
+    def since_ran(self, task: str) -> float | None:
+        """How long ago a periodic task last ran, seconds; `None` if it never has."""
+        at = self.wire.call("ZSCORE", keys.RAN, task)
+        return None if at is None else max(0.0, (self.now_ms() - float(at)) / 1000)
 
 
 def _commit_answer(answer: list[bytes], reached: Durability = Durability.BUFFERED) -> Commit:

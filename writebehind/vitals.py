@@ -12,6 +12,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from writebehind import keys
+from writebehind.division import Division
+from writebehind.errors import RedisUnavailableError
 from writebehind.keys import partition_keys
 from writebehind.store import RATE_SLOT_SECONDS, RATE_SLOTS, Store
 
@@ -24,7 +26,7 @@ class Vitals:
     """One sample.
 
     Attributes:
-        partitions: into how many parts Redis is divided, 0 when nobody has recorded it yet, -1 while that changes.
+        division: into how many partitions Redis is divided; `None` when nobody has recorded it yet.
         pending: documents that wait for MongoDB, by partition.
         dead: dead letters, by collection.
         used_memory: of Redis, bytes.
@@ -35,7 +37,7 @@ class Vitals:
         drained_per_second: documents persisted, in the best ten seconds of the last minute.
     """
 
-    partitions: int
+    division: Division | None
     pending: tuple[int, ...]
     dead: Mapping[str, int]
     used_memory: int
@@ -44,6 +46,18 @@ class Vitals:
     replicas: int
     waits_for_disk: bool
     drained_per_second: float
+
+    def check_division(self) -> None:
+        """See that documents are where this process looks for them.
+
+        Raises:
+            RedisUnavailableError: Redis has been divided anew since this process started, or is just about to be.
+        """
+        known = len(self.pending)
+        if self.division is not None and not self.division.fits(known):
+            raise RedisUnavailableError(
+                f"the number of partitions is no longer {known}: restart this process with the new one"
+            )
 
 
 class Sampler:
@@ -96,7 +110,7 @@ def take(store: Store) -> Vitals:
     )
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
     return Vitals(
-        partitions=_number(recorded),
+        division=None if recorded is None else Division.parse(recorded),
         pending=tuple(counts[: len(partitions)]),
         dead=added_up(counts[len(partitions) :]),
         used_memory=int(facts.get("used_memory", 0)),
@@ -121,12 +135,6 @@ def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
         for name, number in zip(flat[::2], flat[1::2], strict=True):
             sums[name.decode()] += int(number)
     return dict(+sums)
-
-
-def _number(recorded: bytes | None) -> int:
-    if recorded is None:
-        return 0
-    return int(recorded) if recorded.isdigit() else -1
 
 
 def _knows(answer: Any) -> bool:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from writebehind import Settings
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from writebehind import Pipeline, Settings
+from writebehind.cli import cli
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -14,3 +20,33 @@ def environment(settings: Settings) -> dict[str, str]:
         "WRITEBEHIND_PARTITIONS": str(settings.partitions),
         "WRITEBEHIND_ALLOW_UNLISTED": "true",
     }
+
+
+@pytest.fixture
+def run(settings, monkeypatch) -> Callable[..., Result]:
+    """The command line on the servers of this test."""
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+
+    return invoke
+
+
+def put(pipeline: Pipeline, count: int, n: int = 0) -> dict[str, int]:
+    """Write documents that are not due for a minute; their numbers by id."""
+    for at in range(count):
+        pipeline.collection("slow").put(f"u{at}", {"n": n + at})
+    return {f"u{at}": n + at for at in range(count)}
+
+
+def stored(pipeline: Pipeline, collection: str = "slow") -> dict[str, int]:
+    """What MongoDB has of them."""
+    return {one["_id"]: one["n"] for one in pipeline.sink._database[collection].find()}
+
+
+def again(pipeline: Pipeline, partitions: int) -> Pipeline:
+    """Another process on the same servers, with another number of partitions."""
+    settings = pipeline.settings.model_copy(update={"partitions": partitions})
+    return Pipeline(settings, wire=pipeline.store.wire, client=pipeline._client)

@@ -8,6 +8,7 @@ from tests.waiting import wait_until
 from writebehind import CollectionSettings, Pipeline
 from writebehind.admission import LONGEST_S, Admission
 from writebehind.connections import Wire, connection_pool
+from writebehind.division import Division
 from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFullError, RedisUnavailableError
 from writebehind.keys import PARTITIONS
@@ -20,7 +21,7 @@ class FixedSampler:
 
     def __init__(self, pending: int, drained_per_second: float) -> None:
         self.vitals = Vitals(
-            partitions=2,
+            division=Division(2),
             pending=(pending, 0),
             dead={},
             used_memory=100,
@@ -143,7 +144,7 @@ def test_the_figures_are_sampled(full):
 def test_a_process_that_counts_partitions_differently_writes_nothing(full, monkeypatch):
     """Once Redis is divided anew, a process that does not know it yet refuses writes, and misplaces none."""
     monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
-    for recorded in ("2", "moving"):
+    for recorded in ("2", "moving:1:2"):
         full.store.wire.call("SET", PARTITIONS, recorded)
         with pytest.raises(RedisUnavailableError, match="number of partitions is no longer 1"):
             full.collection("slow").put("u1", {"n": 1})

@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.integration.conftest import environment
-from writebehind import Pipeline, doctor
+from writebehind import Pipeline, doctor, keys
 from writebehind.cli import cli
 from writebehind.connections import Wire, connection_pool
 from writebehind.doctor import Finding, Level, check_start, examine
 from writebehind.embedded import EmbeddedRedis, free_port
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+from writebehind.pipeline import SWEEP
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_processes(patient, monkeypatch):
     assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK} == {
         one.check: one.level for one in doctor.processes(patient)
     }
-    patient.store.wire.call("HSET", "wb:periodic", "sweep", patient.store.now_ms() - 60_000)
+    patient.store.wire.call("ZADD", keys.RAN, patient.store.now_ms() - 60_000, SWEEP)
     assert "60 s ago" in found(patient, "beat").found
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import click
 import orjson
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from writebehind import connect, load_settings
 from writebehind.cli.run import without_password
+from writebehind.division import recorded
 from writebehind.doctor import Finding, Level, examine
+from writebehind.drain import Progress
 from writebehind.drain import drain as drain_all
 from writebehind.repartition import repartition as divide_anew
 
@@ -62,13 +65,17 @@ def drain(timeout: float, as_json: bool) -> None:
 
     Workers may run meanwhile, or not. The exit status is 0 when nothing is pending any more, else 1.
     """
-    with connect() as pipeline, _progress("draining") as show:
+    with connect() as pipeline:
+        division = recorded(pipeline.store.wire)
+    # All that Redis holds, also where the settings have another number of partitions already.
+    settings = load_settings(partitions=division.partitions) if division else pipeline.settings
+    with connect(settings) as pipeline, _progress("draining") as bar:
         most = 0
 
-        def report(pending: int) -> None:
+        def report(now: Progress) -> None:
             nonlocal most
-            most = max(most, pending)
-            show(most - pending, most)
+            most = max(most, now.pending)
+            bar(completed=most - now.pending, total=most, description=_shown(now.reason) or "draining")
 
         result = drain_all(pipeline, timeout_s=timeout, report=report)
     if as_json:
@@ -80,7 +87,7 @@ def drain(timeout: float, as_json: bool) -> None:
                 f"{result.dead_letters} dead letters, which no draining helps: writebehind dead-letters list"
             )
     if result.pending:
-        reason = f": {result.error}" if result.error else ""
+        reason = f": {without_password(result.reason)}" if result.reason else ""
         click.echo(f"{result.pending} documents are still pending after {timeout:g} s{reason}", err=True)
         sys.exit(1)
 
@@ -94,8 +101,8 @@ def repartition(partitions: int, as_json: bool) -> None:
     Stop the web processes and workers, and run `writebehind drain` first: it refuses while a worker is alive,
     anything is pending, or there are dead letters. What is cached is dropped. If it is interrupted, run it again.
     """
-    with connect(load_settings(partitions=partitions)) as pipeline, _progress("dropping") as show:
-        result = divide_anew(pipeline, partitions, report=lambda dropped: show(dropped, None))
+    with connect(load_settings(partitions=partitions)) as pipeline, _progress("dropping what is cached") as bar:
+        result = divide_anew(pipeline, partitions, report=lambda dropped: bar(completed=dropped))
     if as_json:
         click.echo(orjson.dumps(asdict(result)))
     elif result.before == result.after:
@@ -105,8 +112,14 @@ def repartition(partitions: int, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator:  # type: ignore[type-arg]
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+def _progress(what: str) -> Iterator[Callable[..., None]]:
+    """A bar on stderr; yields what moves it, which takes what `rich.progress.Progress.update` does."""
+    text = rich_progress.TextColumn
+    columns = (
+        rich_progress.BarColumn(),
+        text("{task.completed}"),
+        rich_progress.TimeElapsedColumn(),
+        text("{task.description}"),
+    )
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield partial(progress.update, progress.add_task(what, total=None))

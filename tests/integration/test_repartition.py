@@ -1,0 +1,279 @@
+"""Dividing Redis anew: nothing is lost, also when it is interrupted anywhere, or somebody writes all the same."""
+
+from __future__ import annotations
+
+import json
+
+import bson
+import pytest
+
+import writebehind.repartition
+from tests.integration.conftest import again, put
+from writebehind import Pipeline
+from writebehind.connections import script
+from writebehind.drain import drain
+from writebehind.entry import Entry
+from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.keys import PARTITIONS, partition_keys
+from writebehind.reader import Source
+from writebehind.repartition import NotDrainedError, Repartitioned, repartition
+from writebehind.store import CommitRequest
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch):
+    """Nobody else uses this Redis, so nobody has to be waited for."""
+    monkeypatch.setattr("writebehind.repartition.SAMPLE_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def drained(pipeline, settings) -> Pipeline:
+    """A pipeline with documents and a deletion, of which nothing is pending; nobody waits for its time-out."""
+    pipeline.settings = settings.model_copy(update={"redis_timeout_ms": 1})
+    pipeline.check()
+    put(pipeline, 100)
+    pipeline.collection("slow").delete("u0")
+    drain(pipeline, timeout_s=30)
+    return pipeline
+
+
+@pytest.mark.parametrize("after", [1, 3, 7])
+def test_documents_are_as_before(drained, after):
+    """All documents are read as before, versions go on growing, and nothing of the old division is left."""
+    wire = drained.store.wire
+    ahead = drained.store.now_ms() * 1000 + 10**12
+    wire.call("SET", partition_keys(2).clock, ahead)
+
+    done = repartition(drained, after)
+
+    assert (4, after) == (done.before, done.after)
+    assert done.dropped == 100
+    assert str(after).encode() == wire.call("GET", PARTITIONS)
+    pipeline = again(drained, after)
+    slow = pipeline.collection("slow")
+    assert [None, *({"_id": f"u{n}", "n": n} for n in range(1, 100))] == [slow.get(f"u{n}") for n in range(100)]
+    assert all(slow.put(f"u{n}", {}).version > ahead for n in range(20))
+    deletions = [pipeline.store.deletions(one, before_ms=1 << 52, limit=-1) for one in range(after)]
+    assert ["slow/s:u0"] == [member for found in deletions for member in found]
+    assert pipeline.store.partition_of("slow/s:u0") == next(at for at, found in enumerate(deletions) if found)
+    keys = [key.decode() for key in wire.call("KEYS", "wb:{*")]
+    assert [] == [key for key in keys if int(key[4 : key.index("}")]) >= after]
+
+
+def test_no_stale_copy_comes_back(drained):
+    """A copy of before is not seen when the number is changed back."""
+    repartition(drained, 9)
+    nine = again(drained, 9)
+    nine.collection("slow").put("u5", {"n": "new"})
+    drain(nine, timeout_s=30)
+
+    repartition(nine, 4)
+
+    assert {"_id": "u5", "n": "new"} == again(drained, 4).collection("slow").get("u5")
+
+
+def test_it_refuses(drained):
+    """While something is pending or dead, or a worker alive, nothing is changed, and it is said what to do."""
+    letter = drained.store
+    drained.collection("slow").put("late", {})
+    with pytest.raises(NotDrainedError, match="1 documents are pending: run `writebehind drain` first"):
+        repartition(drained, 8)
+    drained.store.bury("slow/s:late", drained.store.get("slow/s:late")[0].version_digits, b"{}")
+    with pytest.raises(NotDrainedError, match="1 dead letters: replay"):
+        repartition(drained, 8)
+    letter.worker_alive("worker@here")
+    with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
+        repartition(drained, 8)
+    assert b"4" == drained.store.wire.call("GET", PARTITIONS)
+
+
+def test_a_write_that_slips_in(drained, monkeypatch):
+    """A write of a process that did not know yet stops it, and the number is as before."""
+
+    def slip_in(_: float) -> None:
+        drained.store.wire.call("ZADD", partition_keys(0).pending, 0, "slow/s:late")
+
+    monkeypatch.setattr("writebehind.repartition.time.sleep", slip_in)
+    with pytest.raises(NotDrainedError, match="pending"):
+        repartition(drained, 8)
+    assert b"4" == drained.store.wire.call("GET", PARTITIONS)
+
+
+class CrashError(Exception):
+    """The process dies here."""
+
+
+def crash_at(monkeypatch, pipeline: Pipeline, call: int) -> None:
+    """Let the process die instead of asking Redis once more after so many times."""
+    wire, asked = pipeline.store.wire, iter(range(call))
+    calls = wire.calls
+
+    def ask(commands):
+        if next(asked, None) is None:
+            raise CrashError
+        return calls(commands)
+
+    monkeypatch.setattr(wire, "calls", ask)
+
+
+def test_it_is_interrupted(drained, monkeypatch):
+    """While a change is not finished nobody reads or writes in Redis, and no other change begins."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    four, eight = again(drained, 4), again(drained, 8)
+    with monkeypatch.context() as patch:
+        crash_at(patch, drained, 20)
+        with pytest.raises(CrashError):
+            repartition(drained, 8)
+
+    for pipeline in (four, eight):
+        with pytest.raises(ConfigurationError, match="writebehind repartition 8"):
+            pipeline.check()
+        with pytest.raises(RedisUnavailableError, match="number of partitions"):
+            pipeline.collection("slow").put("u1", {})
+        assert Source.BYPASS is pipeline.collection("slow").read("u1").source
+    with pytest.raises(ConfigurationError, match=r"changed from 4 to 8.*finish it.*repartition 8`"):
+        repartition(drained, 16)
+
+
+@pytest.mark.parametrize("after", [2, 6])
+def test_it_may_die_anywhere(drained, monkeypatch, after):
+    """Wherever it dies: run again, it finishes, documents are as before, and no deletion is forgotten."""
+    wire = drained.store.wire
+    ahead = drained.store.now_ms() * 1000 + 10**12
+    for call in range(1000):
+        wire.call("FLUSHALL")
+        drained.check()
+        put(drained, 12)
+        drained.collection("slow").delete("u0")
+        drain(drained, timeout_s=30)
+        wire.call("SET", partition_keys(3).clock, ahead)
+        try:
+            with monkeypatch.context() as patch:
+                crash_at(patch, drained, call)
+                repartition(drained, after)
+        except CrashError:
+            assert after == repartition(drained, after).after
+        else:
+            break
+
+        pipeline = again(drained, after)
+        slow = pipeline.collection("slow")
+        assert all(slow.put(f"w{n}", {}).version > ahead for n in range(12))
+        deletions = pipeline.store.deletions(pipeline.store.partition_of("slow/s:u0"), before_ms=1 << 52, limit=-1)
+        assert ["slow/s:u0"] == list(deletions)
+        assert [None, *({"_id": f"u{n}", "n": n} for n in range(1, 12))] == [slow.get(f"u{n}") for n in range(12)]
+    assert 20 < call < 999
+
+
+@pytest.mark.parametrize("after", [2, 6])
+@pytest.mark.parametrize("step", ["_carry_over", "_drop_documents", "_drop_partitions"])
+def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
+    """A write by a process that was stopped by force just before stops it; drained, it is in MongoDB."""
+    real = getattr(writebehind.repartition, step)
+    body = bson.encode({"_id": "late", "n": -1})
+
+    def after_a_write(*arguments):
+        drained.store.commit(CommitRequest("slow/s:late", Entry.loaded(body, 0).payload, 60_000))
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"writebehind.repartition.{step}", after_a_write)
+        with pytest.raises(NotDrainedError, match="1 documents are pending: run `writebehind drain` first"):
+            repartition(drained, after)
+    with pytest.raises(NotDrainedError, match="pending"):
+        repartition(drained, after)
+    assert f"moving:4:{after}".encode() == drained.store.wire.call("GET", PARTITIONS)
+
+    assert 1 == drain(drained, timeout_s=30).persisted
+    assert after == repartition(drained, after).after
+    assert {"_id": "late", "n": -1} == again(drained, after).collection("slow").get("late")
+
+
+def test_a_process_that_was_forgotten(drained, monkeypatch):
+    """A web process of before reads nothing from Redis any more, so that it passes nothing stale for fresh."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    forgotten = again(drained, 4)
+    assert Source.HIT is forgotten.collection("slow").read("u1").source
+    repartition(drained, 9)
+    nine = again(drained, 9)
+
+    for n in range(20):
+        forgotten.collection("slow").get(f"u{n}")
+        nine.collection("slow").put(f"u{n}", {"n": "new"})
+        assert Source.BYPASS is forgotten.collection("slow").read(f"u{n}").source
+        assert forgotten.collection("slow").read_many([f"u{n}"])[1]
+    assert [] == drained.store.wire.call("KEYS", "wb:{*}:load:*")
+
+
+def test_two_at_once(drained, monkeypatch):
+    """Somebody else who changes the number at the same time is noticed, and nothing is moved."""
+
+    def meanwhile(_: float) -> None:
+        drained.store.wire.call("SET", PARTITIONS, "moving:4:5")
+
+    monkeypatch.setattr("writebehind.repartition.time.sleep", meanwhile)
+    with pytest.raises(ConfigurationError, match="somebody else is changing"):
+        repartition(drained, 8)
+    assert b"moving:4:5" == drained.store.wire.call("GET", PARTITIONS)
+
+
+def test_what_stands_where_nobody_looks(drained):
+    """What a process with another number of partitions left beyond them has to be drained first."""
+    again(drained, 9).store.wire.call("ZADD", partition_keys(7).pending, 0, "slow/s:late")
+    with pytest.raises(NotDrainedError, match="in partition 7, although there are 4 only"):
+        repartition(drained, 8)
+
+
+def test_a_redis_that_nobody_has_used(drained):
+    """The number is recorded, so that a process with another one does not start."""
+    drained.store.wire.call("FLUSHALL")
+    assert Repartitioned(8, 8, 0) == repartition(drained, 8)
+    with pytest.raises(ConfigurationError, match="WRITEBEHIND_PARTITIONS=8"):
+        drained.check()
+
+
+def test_the_same_number(drained):
+    """Nothing is done, and no cached document dropped, where nothing is to be changed."""
+    assert Repartitioned(4, 4, 0) == repartition(drained, 4)
+    assert drained.store.get("slow/s:u1")[0].exists
+
+
+def test_the_repartition_command(run, drained, monkeypatch):
+    """The command says what became of the number, and what to set."""
+    monkeypatch.setenv("WRITEBEHIND_REDIS_TIMEOUT_MS", "200")
+    monkeypatch.setenv("WRITEBEHIND_CONFIRM_TIMEOUT_MS", "100")
+    ended = run("repartition", "6")
+    assert (0, True) == (ended.exit_code, "4 partitions became 6: set WRITEBEHIND_PARTITIONS=6" in ended.stdout)
+    assert "there are 6 partitions already" in run("repartition", "6").stdout
+    assert {"before": 6, "after": 5, "dropped": 0} == json.loads(run("repartition", "5", "--json").stdout)
+
+
+# The atomic steps, on each kind of Redis --------------------------------------------------------------
+
+
+def test_the_record_is_changed_by_one(wire):
+    """Only who has seen the record as it is changes it."""
+    redivide = script("redivide")
+    assert [1, 0, 1] == [
+        wire.run(redivide, (PARTITIONS,), change) for change in (("", "4"), ("", "5"), ("4", "moving:4:5"))
+    ]
+    assert b"moving:4:5" == wire.call("GET", PARTITIONS)
+
+
+def test_what_is_carried_over(wire):
+    """A clock steps forward only, and a deletion stays the latest that is known."""
+    carry, of = script("carry"), partition_keys(0)
+    keys = (of.clock, of.deleted, of.deleted_at)
+    wire.run(carry, keys, (2_000_000_000_000_000, "users/s:a", 7, "users/s:b", 8))
+    wire.run(carry, keys, (1_000_000_000_000_000, "users/s:a", 9, "users/s:b", 3))
+    assert b"2000000000000000" == wire.call("GET", of.clock)
+    assert [b"users/s:b", b"8", b"users/s:a", b"9"] == wire.call("ZRANGE", of.deleted, 0, -1, "WITHSCORES")
+    assert 2 == wire.call("ZCARD", of.deleted_at)
+
+
+def test_only_what_expires_is_forgotten(wire):
+    """What has no TTL, as it is pending or dead, is never deleted."""
+    wire.call("SET", "clean", 1, "PX", 60_000)
+    wire.call("SET", "pending", 1)
+    assert [1, 0, 0] == wire.run_many(script("forget"), [((key,), ()) for key in ("clean", "pending", "gone")])
+    assert [0, 1] == [wire.call("EXISTS", key) for key in ("clean", "pending")]
