@@ -26,6 +26,7 @@ class Runtime:
         """Hook into the worker's life."""
         self._app = app
         self._settings = settings
+        self._name = ""
         # Strong references: this object lives as long as the process.
         signals.worker_init.connect(self._start, weak=False)
         signals.heartbeat_sent.connect(self._heartbeat, weak=False)
@@ -54,8 +55,9 @@ class Runtime:
             log.warning("cannot check Redis yet: %s", error)
 
     def _heartbeat(self, sender: Any = None, **_: Any) -> None:
+        self._name = sender.eventer.hostname
         try:
-            self.pipeline.store.worker_alive(sender.eventer.hostname)
+            self.pipeline.store.worker_alive(self._name)
         except UnavailableError as error:
             log.warning("heartbeat not recorded: %s", error)
 
@@ -66,6 +68,10 @@ class Runtime:
 
     def _close(self, **_: Any) -> None:
         self._hand_over()  # once more for what came in since
+        try:
+            self.pipeline.store.worker_gone(self._name)
+        except UnavailableError as error:
+            log.warning("the end of this worker is not recorded: %s", error)
         self.pipeline.close()
 
     def _hand_over(self) -> None:

@@ -62,7 +62,7 @@ def system(mongo, way, tmp_path_factory) -> Iterator[System]:
 
 
 def test_a_worker_that_ends_hands_over(system):
-    """SIGTERM to one of two workers with 5,000 documents pending: the other persists them when they are due."""
+    """SIGTERM to one of two workers with 5,000 documents pending: the other persists them when due."""
     began = time.monotonic()
     written: dict[str, int] = {}
     for part in range(5):
@@ -70,6 +70,7 @@ def test_a_worker_that_ends_hands_over(system):
     assert 5000 == system.status()["pending"]
 
     os.kill(system.stack.pids()["worker"], signal.SIGTERM)
+    wait_until(lambda: system.status()["workers"] == 2, "the worker to have taken its leave", 5)
 
     due = began + DELAY_MS / 1000
     first = wait_until(lambda: len(system.stored_versions("end", "slow")) and time.monotonic(), "the first", 20)
