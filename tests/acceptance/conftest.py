@@ -14,6 +14,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.waiting import wait_until
+from writebehind.embedded import free_port
 from writebehind.up import Stack
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,9 @@ def start(directory: Path, arguments: tuple[str, ...] = (), **env: str) -> Stack
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
             patch.delenv(variable)
-        return Stack(directory, env={**CONFIG, **env}, cwd=ROOT, arguments=arguments)
+        # Stacks that start side by side would all find the usual port of Flower free.
+        ports = {"WRITEBEHIND_FLOWER_PORT": str(free_port())}
+        return Stack(directory, env={**CONFIG, **ports, **env}, cwd=ROOT, arguments=arguments)
 
 
 def in_threads(calls: int, call: Callable[[int], None]) -> None:
