@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kombu.exceptions import OperationalError
-
 from tasks.app import create_celery
 from tasks.names import FLUSH_QUEUE, MAINTENANCE_QUEUE
 from writebehind import Pipeline
-from writebehind.doctor import Finding, Level
+from writebehind.doctor import Finding, failure, ok
 
 #: How long workers have to answer, seconds.
 PATIENCE_S = 3.0
@@ -22,20 +20,16 @@ def celery(pipeline: Pipeline) -> Iterator[Finding]:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)
         queues = app.control.inspect(timeout=PATIENCE_S).active_queues() or {}
-    except (OperationalError, OSError) as error:
-        yield Finding("broker", Level.FAILURE, str(error), "start it, or set BROKER_URL")
+    except Exception as error:  # noqa: BLE001 - every transport fails in ways of its own
+        yield failure("broker", f"{type(error).__name__}: {error}", "start it, or set BROKER_URL")
         return
     finally:
         app.close()
-    yield Finding("broker", Level.OK, "answers")
+    yield ok("broker", "answers")
     for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE):
         consumers = sorted(worker for worker, found in queues.items() if name in {one["name"] for one in found})
         if consumers:
-            yield Finding(f"queue {name}", Level.OK, f"consumed by {', '.join(consumers)}")
+            yield ok(f"queue {name}", f"consumed by {', '.join(consumers)}")
         else:
-            yield Finding(
-                f"queue {name}",
-                Level.FAILURE,
-                "nobody consumes it",
-                f"start a worker with -Q {name}, as in the Procfile",
-            )
+            advice = f"start a worker with -Q {name}, as in the Procfile"
+            yield failure(f"queue {name}", "nobody consumes it", advice)

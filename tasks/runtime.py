@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import WorkerShutdown
 
 from tasks.enqueue import publish
 from writebehind import Pipeline, Settings, connect
@@ -26,6 +27,7 @@ class Runtime:
         """Hook into the worker's life."""
         self._app = app
         self._settings = settings
+        self._checked = False
         self._name = ""
         # Strong references: this object lives as long as the process.
         signals.worker_init.connect(self._start, weak=False)
@@ -47,17 +49,26 @@ class Runtime:
 
     def _start(self, **_: Any) -> None:
         try:
-            for warning in check_start(self.pipeline):
-                log.warning("%s: %s", warning.found, warning.advice)
+            self._check()
         except ConfigurationError as error:
             sys.exit(f"writebehind: {error}")
         except UnavailableError as error:  # Celery waits for its broker too
             log.warning("cannot check Redis yet: %s", error)
 
+    def _check(self) -> None:
+        for one in check_start(self.pipeline):
+            log.warning("%s: %s", one.found, one.advice)
+        self._checked = True
+
     def _heartbeat(self, sender: Any = None, **_: Any) -> None:
         self._name = sender.eventer.hostname
         try:
+            if not self._checked:  # Redis did not answer when this worker started
+                self._check()
             self.pipeline.store.worker_alive(self._name)
+        except ConfigurationError as error:
+            log.critical("writebehind: %s", error)
+            raise WorkerShutdown(1) from error
         except UnavailableError as error:
             log.warning("heartbeat not recorded: %s", error)
 
@@ -69,7 +80,8 @@ class Runtime:
     def _close(self, **_: Any) -> None:
         self._hand_over()  # once more for what came in since
         try:
-            self.pipeline.store.worker_gone(self._name)
+            if self._name:
+                self.pipeline.store.worker_gone(self._name)
         except UnavailableError as error:
             log.warning("the end of this worker is not recorded: %s", error)
         self.pipeline.close()

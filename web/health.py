@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
 from writebehind import Pipeline
+from writebehind.doctor import check_start
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 
 JSON = "application/json"
@@ -30,7 +31,7 @@ def health(pipeline: Pipeline) -> Blueprint:
         """Traffic may come here."""
         report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0}
         try:
-            pipeline.check()
+            check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
             report["workers"] = len(pipeline.store.workers())
             report["mongodb"] = pipeline.breaker.state().reason or _mongodb(pipeline)
         except (RedisUnavailableError, ConfigurationError) as error:

@@ -182,15 +182,21 @@ class Sink:
             return dict(database.command(name))
 
     def validators(self) -> dict[str, dict[str, Any]]:
-        """The JSON Schema that each collection is validated by, where it has one.
+        """The JSON Schema that documents must satisfy to be taken, of each collection that has one.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer, or refuses.
         """
         plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
         with self._deadline():
-            found = {one["name"]: one.get("options", {}).get("validator", {}) for one in plain.list_collections()}
-        return {name: validator["$jsonSchema"] for name, validator in found.items() if "$jsonSchema" in validator}
+            options = {one["name"]: one.get("options", {}) for one in plain.list_collections()}
+        return {
+            name: one["validator"]["$jsonSchema"]
+            for name, one in options.items()
+            if "$jsonSchema" in one.get("validator", {})
+            and one.get("validationAction") != "warn"
+            and one.get("validationLevel") != "off"
+        }
 
     def try_write_concern(self) -> None:
         """See that a majority acknowledges: by the deletion of nothing, which has to be acknowledged too.

@@ -7,19 +7,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
 from tests.integration.conftest import environment
-from writebehind import Pipeline, doctor, keys
+from tests.waiting import wait_until
+from writebehind import CollectionSettings, Pipeline, Settings, keys
 from writebehind.cli import cli
 from writebehind.connections import Wire, connection_pool
-from writebehind.doctor import Finding, Level, check_start, examine
+from writebehind.doctor import Finding, Level, check_start, examine, mongodb, processes, redis
 from writebehind.embedded import EmbeddedRedis, free_port
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+from writebehind.keys import partition_keys
 from writebehind.pipeline import SWEEP
+from writebehind.supervisor import Group, bound_to_parent, end
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def test_good_health(patient):
     patient.sweep()
     patient.check()
 
-    core = [*doctor.redis(patient), *doctor.mongodb(patient), *doctor.processes(patient)]
+    core = [*redis.check(patient), *mongodb.check(patient), *processes.check(patient)]
 
     assert [] == [one for one in core if one.level is not Level.OK]
     assert [""] == list({one.advice for one in core})
@@ -67,6 +73,9 @@ def test_good_health(patient):
         "redis role",
         "redis fsync",
         "redis memory",
+        "redis durability",
+        "redis clock",
+        "partitions",
     } <= {one.check for one in core}
     assert {"mongodb version", "mongodb topology", "mongodb write concern", "workers", "beat", "backlog"} <= {
         one.check for one in core
@@ -80,6 +89,7 @@ def test_good_health(patient):
         ("maxmemory-policy", "allkeys-random", "redis eviction", Level.FAILURE, "maxmemory-policy noeviction"),
         ("maxmemory-policy", "volatile-lru", "redis eviction", Level.OK, ""),
         ("appendonly", "no", "redis persistence", Level.WARNING, "CONFIG SET appendonly yes"),
+        ("appendonly", "no", "redis durability", Level.OK, ""),
         ("appendfsync", "everysec", "redis fsync", Level.OK, ""),
         ("appendfsync", "no", "redis fsync", Level.WARNING, "CONFIG SET appendfsync everysec"),
         ("maxmemory", "0", "redis memory", Level.WARNING, "CONFIG SET maxmemory"),
@@ -103,35 +113,95 @@ def test_the_configuration_of_redis(patient, name, value, check, level, advice):
         ({"redis_version": "7.0.0"}, Level.OK),
         ({"redis_version": "8.2.1"}, Level.OK),
         ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, Level.OK),
-        ({}, Level.FAILURE),
     ],
 )
 def test_the_version_of_redis(facts, level):
-    """What is too old, or does not say what it is, is refused."""
-    assert level is doctor._redis_version(facts).level
+    """What is too old is refused."""
+    assert level is redis.version(facts).level
 
 
-def test_a_replica(patient, valkey):
-    """A server that takes no writes is the wrong one."""
-    patient.store.wire.call("REPLICAOF", "127.0.0.1", valkey.port)
-    try:
-        assert (Level.FAILURE, "name its primary") == (
-            (one := found(patient, "redis role")).level,
-            one.advice,
-        )
-    finally:
-        patient.store.wire.call("REPLICAOF", "NO", "ONE")
+@pytest.fixture
+def replica(patient, valkey) -> Iterator[Pipeline]:
+    wire = patient.store.wire
+    patient.check()
+    wire.call("REPLICAOF", "127.0.0.1", valkey.port)
+    yield patient
+    wire.call("REPLICAOF", "NO", "ONE")
+    wire.call("CONFIG", "SET", "replica-read-only", "yes")
+
+
+def test_a_replica(replica):
+    """A replica is a failure. It may become the primary, so processes start, unless it takes writes itself."""
+    one = found(replica, "redis role")
+    assert (Level.FAILURE, "name its primary in REDIS_URL") == (one.level, one.advice)
+    with pytest.raises(RedisUnavailableError):
+        check_start(replica)
+
+    replica.store.wire.call("CONFIG", "SET", "replica-read-only", "no")
+    with pytest.raises(ConfigurationError, match="takes writes, and loses them: name its primary"):
+        check_start(replica)
+
+
+def test_a_cluster():
+    """A node of a Redis Cluster, which has only a part of the keys, is the wrong server."""
+    facts = {"redis_version": "8.0.0", "maxmemory_policy": "noeviction", "aof_enabled": "1", "role": "master"}
+    assert [] == [one for one in redis.fitness(facts) if one.level is not Level.OK]
+    [one] = [one for one in redis.fitness(facts | {"cluster_enabled": "1"}) if one.level is not Level.OK]
+    assert ("redis cluster", Level.FAILURE, True) == (one.check, one.level, one.fatal)
+
+
+def test_a_redis_that_says_little(patient, server):
+    """A user who may not ask for figures is a warning, and can still be served."""
+    wire = patient.store.wire
+    wire.call("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-info", "-config")
+    limited = Wire(connection_pool(server.url.replace("redis://", "redis://app:secret@"), 5_000))
+    pipeline = Pipeline(patient.settings, wire=limited, client=patient._client)
+    assert ["redis"] == [one.check for one in check_start(pipeline)]
+    levels = {one.check: one.level for one in redis.check(pipeline)}
+    assert {"redis": Level.WARNING, "redis clock": Level.OK, "partitions": Level.OK} == {
+        name: levels[name] for name in ("redis", "redis clock", "partitions")
+    }
+    wire.call("ACL", "SETUSER", "app", "+info")
+    assert "unknown, as CONFIG GET is refused" in found(pipeline, "redis fsync").found
+    wire.call("ACL", "DELUSER", "app")
+    limited.close()
+
+
+def test_what_collections_are_promised(patient):
+    """What a collection's settings promise, and this Redis cannot, is found."""
+
+    def judged(**durability: str) -> dict[str, Level]:
+        collections = {
+            name: CollectionSettings.model_validate({"durability": one}) for name, one in durability.items()
+        }
+        settings = patient.settings.model_copy(update={"collections": collections})
+        pipeline = Pipeline(settings, wire=patient.store.wire, client=patient._client)
+        return {one.found.split(" are ")[0]: one.level for one in redis.durability(pipeline)}
+
+    assert {"it can promise buffered, fsynced, persisted": Level.OK} == judged(users="fsynced", pages="persisted")
+    assert {"writes to users": Level.WARNING} == judged(users="replicated", pages="fsynced")
+    patient.store.wire.call("CONFIG", "SET", "appendonly", "no")
+    assert {"writes to users, pages": Level.FAILURE} == judged(users="fsynced", pages="fsynced")
+
+
+def test_nothing_is_synced_without_a_file(patient):
+    """Without an append-only file it is not said that only a second would be lost."""
+    patient.store.wire.call("CONFIG", "SET", "appendonly", "no")
+    assert "redis fsync" not in {one.check for one in redis.check(patient)}
 
 
 def test_the_clock():
     """Clocks that differ by seconds are worth a warning, in both directions."""
-    assert [Level.WARNING, Level.OK, Level.WARNING] == [doctor._clock(ahead).level for ahead in (-3, 1, 3)]
+    assert [Level.WARNING, Level.OK, Level.WARNING] == [redis.clock(ahead).level for ahead in (-3, 1, 3)]
 
 
 def test_the_append_only_file_cannot_be_written():
     """A disk that is full is a failure."""
     facts = {"aof_enabled": "1", "aof_last_write_status": "err"}
-    assert Level.FAILURE is doctor._append_only_file(facts).level
+    assert Level.FAILURE is redis.persistence(facts).level
+    assert not redis.persistence(facts).fatal  # it refuses writes by itself, and may have room again soon
+    for fact in ("aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
+        assert Level.WARNING is redis.persistence({"aof_enabled": "1", fact: "err"}).level
 
 
 def test_partitions(patient):
@@ -139,8 +209,12 @@ def test_partitions(patient):
     assert "nobody has written" in found(patient, "partitions").found
     patient.check()
     assert "4, as recorded" in found(patient, "partitions").found
-    patient.store.wire.call("SET", "wb:partitions", 5)
-    assert Level.FAILURE is found(patient, "partitions").level
+    patient.store.wire.call("ZADD", partition_keys(9).pending, 0, "users/s:late")
+    assert "in partition 9, where nobody looks" in found(patient, "partitions").found
+    for record, advice in (("5", "set WRITEBEHIND_PARTITIONS=5"), ("moving:4:8", "`writebehind repartition 8`")):
+        patient.store.wire.call("SET", keys.PARTITIONS, record)
+        one = found(patient, "partitions")
+        assert (Level.FAILURE, True) == (one.level, advice in one.advice)
 
 
 def test_servers_that_do_not_answer(patient, monkeypatch):
@@ -178,41 +252,63 @@ def test_a_majority_that_does_not_answer(patient, monkeypatch):
     ("hello", "level", "text"),
     [
         ({"msg": "isdbgrid"}, Level.OK, "sharded"),
-        ({"setName": "rs0", "hosts": ["a", "b", "c"]}, Level.OK, "replica set of 3"),
+        ({"setName": "rs0", "hosts": ["a", "b", "c"], "isWritablePrimary": True}, Level.OK, "replica set of 3"),
+        ({"setName": "rs0", "hosts": ["a"], "isWritablePrimary": False}, Level.FAILURE, "not its primary"),
         ({}, Level.WARNING, "no change streams"),
     ],
 )
 def test_topology(hello, level, text):
-    """A standalone server works, but is worth a warning."""
-    one = doctor._topology(hello)
+    """A standalone server works, but is worth a warning; one that is no primary takes no writes."""
+    one = mongodb.topology(hello)
     assert (level, True) == (one.level, text in one.found)
 
 
 @pytest.mark.parametrize(("version", "level"), [("4.4.1", Level.WARNING), ("8.0.3", Level.OK)])
 def test_the_version_of_mongodb(version, level):
     """What is older than what is tested is worth a warning."""
-    assert level is doctor._mongodb_version(version).level
+    assert level is mongodb.version(version).level
 
 
-def test_a_validator_that_knows_no_version(patient, monkeypatch):
-    """A validator that would refuse every document for its `_v` is found; one that names it or is open is not."""
-    closed = {"additionalProperties": False, "properties": {"name": {}}}
-    named = {"additionalProperties": False, "properties": {"name": {}, "_v": {}}}
-    monkeypatch.setattr(patient.sink, "validators", lambda: {"a": closed, "b": named, "c": {"properties": {}}})
-    [one] = [one for one in doctor.mongodb(patient) if one.check == "mongodb validator"]
-    assert (Level.FAILURE, True, True) == (one.level, "validator of a" in one.found, '"_v"' in one.advice)
+@pytest.mark.parametrize(
+    ("schema", "allowed"),
+    [
+        ({"properties": {"name": {}}}, True),
+        ({"additionalProperties": False, "properties": {"name": {}, "_v": {}}}, True),
+        ({"additionalProperties": False, "properties": {"name": {}}, "patternProperties": {"^_": {}}}, True),
+        ({"additionalProperties": {"bsonType": "long"}, "properties": {"name": {}}}, True),
+        ({"additionalProperties": False, "properties": {"name": {}}}, False),
+        ({"additionalProperties": False}, False),
+    ],
+)
+def test_schemas_that_allow_the_version(schema, allowed):
+    """A schema that lists every field has to list `_v`, by name or by pattern."""
+    assert allowed is mongodb.allows_version(schema)
+
+
+def test_a_validator_that_knows_no_version(patient, mongo_client):
+    """A validator that refuses every document is found, if it refuses at all and the collection is ours."""
+    database = mongo_client[patient.settings.mongodb_database]
+    closed = {"$jsonSchema": {"additionalProperties": False, "properties": {"_id": {}, "name": {}}}}
+    database.create_collection("users", validator=closed)
+    database.create_collection("slow", validator=closed, validationAction="warn")
+    database.create_collection("through", validator=closed, validationLevel="off")
+    database.create_collection("of-somebody-else", validator=closed)
+
+    [one] = [one for one in mongodb.check(patient) if one.check == "mongodb validator"]
+
+    assert (Level.FAILURE, True, True) == (one.level, "validator of users" in one.found, '"_v"' in one.advice)
 
 
 def test_processes(patient, monkeypatch):
     """Without workers and beat nothing is persisted, or nothing lost is found: both are failures."""
     assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK} == {
-        one.check: one.level for one in doctor.processes(patient)
+        one.check: one.level for one in processes.check(patient)
     }
     patient.store.wire.call("ZADD", keys.RAN, patient.store.now_ms() - 60_000, SWEEP)
     assert "60 s ago" in found(patient, "beat").found
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}
-        assert Level.WARNING is doctor._backlog(healthy | status).level
+        assert Level.WARNING is processes.backlog(healthy | status).level
 
 
 def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):
@@ -226,9 +322,14 @@ def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):
         lines = CliRunner().invoke(cli, ["doctor", "--json"]).stdout.splitlines()
         assert int(level) == shown.exit_code
         assert "[fine]" in shown.stdout
-        assert {"check": "b", "level": level.name.lower(), "found": "found", "advice": "advice"} == json.loads(
-            lines[1]
-        )
+        expected = {
+            "check": "b",
+            "level": level.name.lower(),
+            "found": "found",
+            "advice": "advice",
+            "fatal": False,
+        }
+        assert expected == json.loads(lines[1])
 
 
 # Starting ---------------------------------------------------------------------------------------------
@@ -248,25 +349,83 @@ def test_a_start_that_would_lose_data(patient):
         check_start(patient)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [sys.executable, "-m", "web"],
-        [sys.executable, "-m", "celery", "-q", "-A", "tasks.celery", "worker", "--pool", "solo", "-Q", "flush"],
-    ],
-    ids=["web", "worker"],
-)
-def test_processes_refuse_to_start(patient, command):
-    """The web server and a worker end with one line that says what to set."""
-    patient.store.wire.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    env = {**os.environ, **environment(patient.settings), "WRITEBEHIND_PORT": str(free_port())}
+WEB = [sys.executable, "-m", "web"]
+WORKER = [sys.executable, "-m", "celery", "-q", "-A", "tasks.celery", "worker", "--pool", "solo", "-Q", "flush"]
 
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+def variables(settings: Settings) -> dict[str, str]:
+    return {**os.environ, **environment(settings), "WRITEBEHIND_PORT": str(free_port())}
+
+
+@pytest.mark.parametrize("command", [WEB, WORKER], ids=["web", "worker"])
+@pytest.mark.parametrize(
+    ("change", "reason", "advice"),
+    [
+        (
+            ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+            "maxmemory-policy is allkeys-lru",
+            "CONFIG SET maxmemory-policy noeviction",
+        ),
+        (("SET", keys.PARTITIONS, "5"), "in 5 partitions, not in 4", "set WRITEBEHIND_PARTITIONS=5"),
+        (("SET", keys.PARTITIONS, "moving:4:5"), "being changed from 4 to 5", "`writebehind repartition 5`"),
+    ],
+    ids=["eviction", "partitions", "interrupted"],
+)
+def test_processes_refuse_to_start(patient, command, change, reason, advice):
+    """The web server and a worker end with one line that says what to do."""
+    patient.store.wire.call(*change)
+
+    ended = subprocess.run(
+        command, env=variables(patient.settings), capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert ended.returncode == 1
-    assert "writebehind: maxmemory-policy is allkeys-lru" in ended.stderr
-    assert "CONFIG SET maxmemory-policy noeviction" in ended.stderr
+    [line] = [one for one in ended.stderr.splitlines() if one.startswith("writebehind: ")]
+    assert reason in line
+    assert advice in line
     assert "Traceback" not in ended.stderr
+
+
+@contextmanager
+def running(command: list[str], env: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen]:
+    with log_file.open("wb") as log:
+        leader = subprocess.Popen(bound_to_parent(command), env=env, stderr=log, start_new_session=True)
+    try:
+        yield leader
+    finally:
+        end([Group(leader)])
+
+
+def test_a_redis_that_comes_later(settings, tmp_path):
+    """Processes start without Redis. Once it answers and does not fit, a worker ends and the API is not ready."""
+    server = EmbeddedRedis(tmp_path)
+    with server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        wire.call("SET", keys.PARTITIONS, "5")
+        wire.close()
+    env = variables(settings.model_copy(update={"redis_url": server.url}))
+    logs = tmp_path / "worker", tmp_path / "web"
+    with running(WORKER, env, logs[0]) as worker, running(WEB, env, logs[1]) as web:
+        for log in logs:
+            wait_until(lambda log=log: "cannot check Redis yet" in log.read_text(), "the process", 30)
+
+        def ready() -> httpx.Response:
+            return httpx.get(f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}/readyz", trust_env=False)
+
+        with server:
+            wait_until(lambda: worker.poll() is not None, "the worker to end", 30)
+            wait_until(lambda: "WRITEBEHIND_PARTITIONS=5" in ready().text, "the API to say why", 30)
+            assert (1, None) == (worker.returncode, web.poll())
+            assert "WRITEBEHIND_PARTITIONS=5" in logs[0].read_text()
+
+
+def test_a_worker_that_ends(patient, tmp_path):
+    """A worker that has ended does not count as alive any more, so that Redis may be divided anew at once."""
+    with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
+        wait_until(patient.store.workers, "the worker's heartbeat", 30)
+        worker.terminate()
+        wait_until(lambda: worker.poll() is not None, "its end", 30)
+    assert [] == patient.store.workers()
 
 
 def test_celery(patient, monkeypatch):

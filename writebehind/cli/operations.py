@@ -36,7 +36,8 @@ def doctor(as_json: bool) -> None:
         found = list(examine(pipeline))
     if as_json:
         for one in found:
-            click.echo(orjson.dumps(asdict(one) | {"level": one.level.name.lower()}))
+            shown = {"found": without_password(one.found), "advice": without_password(one.advice)}
+            click.echo(orjson.dumps(asdict(one) | {"level": one.level.name.lower()} | shown))
     else:
         Console().print(_table(found))
     sys.exit(max(one.level for one in found))

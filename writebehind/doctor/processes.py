@@ -1,0 +1,53 @@
+"""The processes: workers by their heartbeats, beat by the last sweep, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from writebehind.doctor.findings import Finding, failure, ok, warning
+from writebehind.errors import RedisUnavailableError
+from writebehind.pipeline import SWEEP, Pipeline
+
+#: So many sweeps in a row may be missing.
+BEAT_MISSED = 4
+
+
+def check(pipeline: Pipeline) -> Iterator[Finding]:
+    """Everything about processes that can be seen in Redis."""
+    try:
+        workers = pipeline.store.workers()
+        age_s = pipeline.store.since_ran(SWEEP)
+        status = pipeline.status()
+    except RedisUnavailableError as error:
+        yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")
+        return
+    if workers:
+        yield ok("workers", ", ".join(sorted(workers)))
+    else:
+        found = "none has sent a heartbeat lately: nothing is persisted"
+        yield failure("workers", found, "start them as in the Procfile")
+    yield beat(age_s, pipeline.settings.sweep_interval)
+    yield backlog(status)
+
+
+def beat(age_s: float | None, interval_s: float) -> Finding:
+    """The sweep runs, so both beat and the maintenance worker do."""
+    if age_s is not None and age_s <= BEAT_MISSED * interval_s:
+        return ok("beat", f"the last sweep was {age_s:.0f} s ago")
+    found = "no sweep has run within a week" if age_s is None else f"the last sweep was {age_s:.0f} s ago"
+    advice = "start beat and the maintenance worker as in the Procfile: without them lost messages stay lost"
+    return failure("beat", found, advice)
+
+
+def backlog(status: Mapping[str, Any]) -> Finding:
+    """What waits for MongoDB, or was refused by it."""
+    found = (
+        f"{status['pending']} pending, the oldest for {status['oldest_pending_seconds']:.0f} s; "
+        f"{status['dead_letters']} dead letters; breaker {status['breaker']}"
+    )
+    if status["breaker"] != "closed":
+        return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
+    if status["dead_letters"]:
+        return warning("backlog", found, "see to them: writebehind dead-letters list")
+    return ok("backlog", found)
