@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback whose connections can be cut or left hanging."""
+"""A TCP proxy on loopback whose connections can be cut, slowed down or left hanging."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ class Proxy:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._flows = threading.Event()
-        self._flows.set()
+        self._hangs = False
+        #: One for each connection: whether it passes on what comes.
+        self._gates: list[threading.Event] = []
+        self._lock = threading.Lock()
         self._delay_s = 0.0
         #: Sizes of what waits for `flow`, in bytes: up to one piece for each connection and direction.
         self.held: list[int] = []
@@ -34,11 +36,22 @@ class Proxy:
 
     def hang(self) -> None:
         """Keep connections open and pass nothing on."""
-        self._flows.clear()
+        with self._lock:
+            self._hangs = True
+        self.stall()
+
+    def stall(self) -> None:
+        """Pass nothing on over the connections that are open now; new ones work."""
+        with self._lock:
+            for gate in self._gates:
+                gate.clear()
 
     def flow(self) -> None:
-        """End `hang`."""
-        self._flows.set()
+        """End `hang` and `stall`. What was sent meanwhile is passed on, also where its sender is gone."""
+        with self._lock:
+            self._hangs = False
+            for gate in self._gates:
+                gate.set()
 
     def slow(self, seconds: float) -> None:
         """Pass everything on so much later; 0 for at once."""
@@ -54,7 +67,7 @@ class Proxy:
     def close(self) -> None:
         """Close every connection and the listener, and wait for the threads."""
         self._open = False
-        self._flows.set()
+        self.flow()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -74,17 +87,26 @@ class Proxy:
                 client.close()
                 continue
             self._sockets += (client, server)
+            gate = self._gate()
             for source, sink in ((client, server), (server, client)):
-                thread = threading.Thread(target=self._pass_on, args=(source, sink), daemon=True)
+                thread = threading.Thread(target=self._pass_on, args=(source, sink, gate), daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _gate(self) -> threading.Event:
+        gate = threading.Event()
+        with self._lock:
+            self._gates.append(gate)
+            if not self._hangs:
+                gate.set()
+        return gate
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if not self._flows.is_set():
+                if not gate.is_set():
                     self.held.append(len(data))
-                    self._flows.wait()
+                    gate.wait()
                     self.held.remove(len(data))
                 if self._delay_s:
                     time.sleep(self._delay_s)

@@ -42,11 +42,11 @@ class Tap(Proxy):
         """What hears one connection."""
         raise NotImplementedError
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
         with suppress(OSError):
             if sink.getpeername()[1] == self._target:
                 source = _Heard(source, self.ear())
-        super()._pass_on(source, sink)
+        super()._pass_on(source, sink, gate)
 
 
 class RedisTap(Tap):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 import httpx
@@ -27,17 +27,34 @@ NOT_DONE = {
 PAUSE_S = 0.01
 
 
+class Window:
+    """Keys of which only a few are written at a time, so that every fault meets the last writes to some."""
+
+    def __init__(self, keys: Sequence[str], width: int, seconds: float) -> None:
+        """Pass over the keys within so many seconds from now."""
+        self.keys = keys
+        self._width = width
+        self._seconds = seconds
+        self._began = time.monotonic()
+
+    def current(self) -> Sequence[str]:
+        """Those that are written now."""
+        passed = min(1.0, (time.monotonic() - self._began) / self._seconds)
+        first = int(passed * (len(self.keys) - self._width))
+        return self.keys[first : first + self._width]
+
+
 class Client:
     """One client, with a seed of its own, in a thread of its own, until `over` is set."""
 
     def __init__(
-        self, number: int, url: str, seed: int, keys: list[str], history: History, over: threading.Event
+        self, number: int, url: str, seed: int, window: Window, history: History, over: threading.Event
     ) -> None:
         """Describe it; nothing is sent before `start`."""
         self._number = number
         self._url = url
         self._dice = random.Random(f"{seed}/{number}")
-        self._keys = keys
+        self._window = window
         self._history = history
         self._over = over
         self._sent = 0
@@ -74,8 +91,7 @@ class Client:
             self._error = error
 
     def _key(self) -> str:
-        """Some keys are hot, so that writes are coalesced; some are cold, so that what is wrong stays."""
-        return self._keys[int(len(self._keys) * self._dice.random() ** 4)]
+        return self._dice.choice(self._window.current())
 
     def _value(self) -> str:
         """A value that nobody else writes."""
@@ -119,7 +135,8 @@ class Client:
             self._history.note("acknowledged", key, operation, written["version"])
 
     def _get(self, key: str) -> None:
-        self._read(key)
+        # Also what is not written any more, or not yet.
+        self._read(self._dice.choice(self._window.keys) if self._dice.random() < 0.5 else key)
 
     def _read(self, key: str) -> httpx.Response | None:
         """What is there; `None` where nothing certain is to be known, as when Redis is bypassed."""
@@ -145,7 +162,7 @@ class Client:
         self._several([(key, NOTHING)])
 
     def _bulk(self, _: str) -> None:
-        self._several([(key, self._value()) for key in self._dice.sample(self._keys, 4)])
+        self._several([(key, self._value()) for key in self._dice.sample(self._window.current(), 4)])
 
     def _several(self, wanted: list[tuple[str, str | None]]) -> None:
         items = [

@@ -176,7 +176,9 @@ class Trouble:
         return Fault("freeze", name, seconds, server.freeze, server.resume)
 
     def _of_way(self, name: str, proxy: Proxy, seconds: float) -> Fault:
-        match self._dice.choice(["cut", "hang", "slow"]):
+        match self._dice.choices(["stall", "cut", "hang", "slow"], [3, 1, 1, 1])[0]:
+            case "stall":  # what was sent is overtaken by what is sent again, or later, over a new connection
+                return Fault("stall", name, seconds, proxy.stall, proxy.flow)
             case "cut":
                 return Fault("cut", name, 0, proxy.cut, lambda: None)
             case "hang":

@@ -12,14 +12,16 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
-from tests.chaos.clients import COUNTERS, REGISTERS, Client
+from tests.chaos.clients import COUNTERS, REGISTERS, Client, Window
 from tests.chaos.faults import System, trouble
 from tests.chaos.history import History, Violation
 from tests.waiting import wait_until
 from writebehind.connections import Wire, connection_pool
 from writebehind.keys import partition_keys
 
-CLIENTS, KEYS = 6, 256
+CLIENTS = 6
+#: How many keys a run passes over, and how many of them are written at a time.
+KEYS, KEYS_AT_A_TIME = 120, 16
 #: How long the system has to be quiet again, seconds.
 PEACE_WITHIN_S = 90
 
@@ -47,7 +49,8 @@ def run(system: System, seed: int, seconds: float) -> Account:
     """Let clients work under faults that the seed decides, heal all, and compare MongoDB with what they know."""
     history, over = History(), threading.Event()
     keys = [f"s{seed}-{n}" for n in range(KEYS)]
-    clients = [Client(n, system.stack.url, seed, keys, history, over) for n in range(CLIENTS)]
+    window = Window(keys, KEYS_AT_A_TIME, seconds)
+    clients = [Client(n, system.stack.url, seed, window, history, over) for n in range(CLIENTS)]
     with trouble(system, random.Random(seed)) as made:
         for one in clients:
             one.start()
