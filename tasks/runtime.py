@@ -65,7 +65,7 @@ class Runtime:
         try:
             if not self._checked:  # Redis did not answer when this worker started
                 self._check()
-            self.pipeline.store.worker_alive(self._name)
+            self.pipeline.store.watch.worker_alive(self._name)
         except ConfigurationError as error:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error
@@ -81,7 +81,7 @@ class Runtime:
         self._hand_over()  # once more for what came in since
         try:
             if self._name:
-                self.pipeline.store.worker_gone(self._name)
+                self.pipeline.store.watch.worker_gone(self._name)
         except UnavailableError as error:
             log.warning("the end of this worker is not recorded: %s", error)
         self.pipeline.close()

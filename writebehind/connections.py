@@ -119,6 +119,11 @@ class Wire:
             raise answer
         return answer
 
+    def now_ms(self) -> int:
+        """The server's clock, which all times in Redis are made of, ms."""
+        seconds, microseconds = self.call("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     def calls(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands in one round trip; a command that fails has its `ResponseError` as answer.
 

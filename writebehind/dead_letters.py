@@ -154,7 +154,7 @@ class DeadLetters:
 
     def count(self) -> int:
         """How many there are."""
-        return sum(one.dead for one in self._store.status())
+        return sum(one.dead for one in self._store.watch.backlog())
 
     def by_collection(self) -> dict[str, int]:
         """How many there are of each collection that has any."""

@@ -68,7 +68,7 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
     persisted, reason = 0, ""
     with ThreadPoolExecutor(THREADS) as threads:
         while True:
-            backlog = pipeline.store.status()
+            backlog = pipeline.store.watch.backlog()
             pending_in = {one.partition: one.pending for one in backlog} | _pending(pipeline, outside)
             pending = sum(pending_in.values())
             report(Progress(pending, reason))

@@ -311,7 +311,7 @@ class Flusher:
         if summary.batches:
             written = summary.persisted + summary.deleted
             counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches")
-            self._store.count({name: getattr(summary, name) for name in counted}, persisted=written)
+            self._store.watch.count({name: getattr(summary, name) for name in counted}, persisted=written)
 
 
 def backoff_ms(attempt: int) -> int:

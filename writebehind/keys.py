@@ -14,8 +14,8 @@ MOST_PARTITIONS = 4096
 COUNTERS = "wb:counters"
 #: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
 WORKERS = "wb:workers"
-#: Sorted set of periodic tasks by the time of their last run, in ms.
-RAN = "wb:ran"
+#: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
+RUNS = "wb:runs"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 

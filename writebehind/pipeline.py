@@ -27,8 +27,8 @@ from writebehind.writer import WriterParts
 
 #: Deletions are audited when MongoDB has had them for this many leases.
 AUDIT_GRACE_LEASES = 3
-#: What the sweep is called among the periodic tasks.
-SWEEP = "sweep"
+#: What the periodic tasks are called.
+SWEEP, AUDIT = "sweep", "audit"
 #: So many at once.
 AUDIT_SLICE = 200
 
@@ -137,13 +137,14 @@ class Pipeline:
     def sweep(self) -> dict[str, int]:
         """Enqueue a flush of every partition that has overdue documents and no flush task on its way."""
         pending = enqueued = 0
-        for partition in range(self.settings.partitions):
-            count, hint = self.store.sweep(partition, overdue_ms=self.settings.overdue_ms)
-            pending += count
-            if hint is not None:
-                enqueued += 1
-                self._hints(hint)
-        self.store.ran(SWEEP)
+        with self.store.watch.run(SWEEP) as outcome:
+            for partition in range(self.settings.partitions):
+                count, hint = self.store.sweep(partition, overdue_ms=self.settings.overdue_ms)
+                pending += count
+                if hint is not None:
+                    enqueued += 1
+                    self._hints(hint)
+            outcome(pending=pending, enqueued=enqueued)
         return {"pending": pending, "enqueued": enqueued}
 
     def hand_over(self) -> None:
@@ -167,6 +168,12 @@ class Pipeline:
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
+        with self.store.watch.run(AUDIT) as outcome:
+            found = self._audit_deletions()
+            outcome(**found)
+            return found
+
+    def _audit_deletions(self) -> dict[str, int]:
         audited = deleted = 0
         before_ms = self.store.now_ms() - AUDIT_GRACE_LEASES * self.settings.lease_ms
         for partition in range(self.settings.partitions):
@@ -189,7 +196,7 @@ class Pipeline:
             RedisUnavailableError: Redis does not answer.
         """
         now = self.store.now_ms()
-        backlog = self.store.status()
+        backlog = self.store.watch.backlog()
         ages = {one.partition: self._age_s(one.head, now) for one in backlog}
         reads = self.reader.hits + self.reader.misses
         breaker = self.breaker.state()
@@ -201,10 +208,11 @@ class Pipeline:
             "breaker": breaker.state,
             "breaker_reason": breaker.reason or None,
             "breaker_since": breaker.since,
-            "flushed_per_second": self.store.flush_rate(),
-            "workers": len(self.store.workers()),
+            "flushed_per_second": self.store.watch.flush_rate(),
+            "workers": len(self.store.watch.workers()),
             "partitions": self.settings.partitions,
-            "totals": self.store.counters(),
+            "periodic": {name: run.as_dict(now) for name, run in sorted(self.store.watch.runs().items())},
+            "totals": self.store.watch.counters(),
             "hit_ratio": self.reader.hits / reads if reads else None,
             "version": writebehind.__version__,
         }

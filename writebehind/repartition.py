@@ -17,8 +17,9 @@ from writebehind.division import Division, astray, recorded
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.keys import MOST_PARTITIONS, PARTITIONS, partition_keys, partition_of
 from writebehind.pipeline import Pipeline
-from writebehind.store import WORKER_LIFE_MS, Store
+from writebehind.store import Store
 from writebehind.vitals import SAMPLE_EVERY_S
+from writebehind.watch import WORKER_LIFE_MS
 
 #: Keys that are looked at, deleted or carried over in one go.
 SLICE = 500
@@ -94,12 +95,12 @@ def _record(wire: Wire, seen: Division | None, new: Division) -> None:
 
 
 def _refuse_unless_idle(store: Store) -> None:
-    if workers := store.workers():
+    if workers := store.watch.workers():
         raise NotDrainedError(
             f"stop the workers first, and the web processes too: {', '.join(workers)} sent a heartbeat "
             f"in the last {WORKER_LIFE_MS // 1000} s"
         )
-    backlog = store.status()
+    backlog = store.watch.backlog()
     if pending := sum(one.pending for one in backlog):
         raise NotDrainedError(f"{pending} documents are pending: run `writebehind drain` first")
     if dead := sum(one.dead for one in backlog):

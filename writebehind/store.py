@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -14,8 +13,8 @@ from writebehind.connections import Wire, script
 from writebehind.division import Division
 from writebehind.durability import Durability
 from writebehind.entry import Entry
-from writebehind.errors import RedisFullError
 from writebehind.keys import partition_keys
+from writebehind.watch import Watch
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
@@ -25,17 +24,11 @@ HINT_LIFE_MS = 10_000
 HINT_SLACK_MS = 1_000
 #: TTLs are shortened by up to this part, so that entries filled together do not expire together.
 TTL_JITTER = 0.1
-#: A worker whose last heartbeat is older than this does not count as alive, ms.
-WORKER_LIFE_MS = 15_000
-#: For so long it is remembered when workers and periodic tasks were last seen, ms: a week.
-REMEMBERED_MS = 7 * 24 * 3_600_000
-#: The flush rate is measured over this many slots of this many seconds.
-RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
 
 _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("settle"), script("release")
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
-_AUDITED, _SEEN = script("audited"), script("seen")
+_AUDITED = script("audited")
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
@@ -130,16 +123,6 @@ class Lookup:
     may_load: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionStatus:
-    """One partition's backlog; `head` is the member due first, with the time it is due in ms."""
-
-    partition: int
-    pending: int
-    dead: int
-    head: tuple[str, float] | None
-
-
 class Store:
     """The state in Redis. Safe to share between threads."""
 
@@ -147,6 +130,7 @@ class Store:
         """Bind the steps to a server; `max_pending` is the cap per partition."""
         self.wire = wire
         self.partitions = partitions
+        self.watch = Watch(wire, partitions)
         self._max_pending = max_pending
         self._tombstone_ttl_ms = tombstone_ttl_ms
 
@@ -384,78 +368,9 @@ class Store:
             calls.append(((of.entry(member), of.load(member), of.pending, of.dead), (member,)))
         return [bool(answer) for answer in self.wire.run_many(_INVALIDATE, calls)] if calls else []
 
-    # Watching ---------------------------------------------------------------------------------------
-
     def now_ms(self) -> int:
         """The clock that all times in Redis are made of, ms."""
-        seconds, microseconds = self.wire.call("TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    def status(self) -> list[PartitionStatus]:
-        """Every partition's backlog, in one round trip."""
-        commands: list[tuple[Any, ...]] = []
-        for partition in range(self.partitions):
-            of = partition_keys(partition)
-            commands += (
-                ("ZCARD", of.pending),
-                ("HLEN", of.dead),
-                ("ZRANGE", of.pending, 0, 0, "WITHSCORES"),
-            )
-        answers = self.wire.calls(commands)
-        return [
-            PartitionStatus(
-                partition,
-                pending,
-                dead,
-                (head[0].decode(), float(head[1])) if head else None,
-            )
-            for partition, (pending, dead, head) in enumerate(zip(*[iter(answers)] * 3, strict=True))
-        ]
-
-    def count(self, counters: dict[str, int], *, persisted: int) -> None:
-        """Add to the counters, and to the flush rate; not while Redis is full, as nothing depends on them."""
-        slot = keys.flushed(self.now_ms() // 1000 // RATE_SLOT_SECONDS)
-        with suppress(RedisFullError):
-            self.wire.calls(
-                [
-                    *(("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number),
-                    ("INCRBY", slot, persisted),
-                    ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2),
-                ]
-            )
-
-    def counters(self) -> dict[str, int]:
-        """The counters since the first start."""
-        flat = self.wire.call("HGETALL", keys.COUNTERS)
-        return {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
-
-    def flush_rate(self) -> float:
-        """Documents persisted per second over the last minute."""
-        slot = self.now_ms() // 1000 // RATE_SLOT_SECONDS
-        counts = self.wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
-        return sum(int(count or 0) for count in counts) / (RATE_SLOTS * RATE_SLOT_SECONDS)
-
-    def worker_alive(self, name: str) -> None:
-        """Note a worker's heartbeat."""
-        self.wire.run(_SEEN, (keys.WORKERS,), (name, REMEMBERED_MS))
-
-    def worker_gone(self, name: str) -> None:
-        """Note that a worker has ended: its last heartbeat does not count any more."""
-        self.wire.call("ZREM", keys.WORKERS, name)
-
-    def workers(self) -> list[str]:
-        """The workers that are alive."""
-        found = self.wire.call("ZRANGEBYSCORE", keys.WORKERS, self.now_ms() - WORKER_LIFE_MS, "+inf")
-        return [name.decode() for name in found]
-
-    def ran(self, task: str) -> None:
-        """Note that a periodic task has run."""
-        self.wire.run(_SEEN, (keys.RAN,), (task, REMEMBERED_MS))
-
-    def since_ran(self, task: str) -> float | None:
-        """How long ago a periodic task last ran, seconds; `None` if it never has."""
-        at = self.wire.call("ZSCORE", keys.RAN, task)
-        return None if at is None else max(0.0, (self.now_ms() - float(at)) / 1000)
+        return self.wire.now_ms()
 
 
 def _commit_answer(answer: list[bytes], reached: Durability = Durability.BUFFERED) -> Commit:

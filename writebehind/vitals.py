@@ -15,7 +15,8 @@ from writebehind import keys
 from writebehind.division import Division
 from writebehind.errors import RedisUnavailableError
 from writebehind.keys import partition_keys
-from writebehind.store import RATE_SLOT_SECONDS, RATE_SLOTS, Store
+from writebehind.store import Store
+from writebehind.watch import RATE_SLOT_SECONDS, RATE_SLOTS
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0

@@ -56,7 +56,7 @@ def bury(store: Store, name: str, collection: str = "users", **changes: object) 
 def is_pending(store: Store, one: DocumentId) -> bool:
     return (
         one.member in store.unsettled(store.partition_of(one.member), [one.member])
-        and not store.status()[store.partition_of(one.member)].dead
+        and not store.watch.backlog()[store.partition_of(one.member)].dead
     )
 
 

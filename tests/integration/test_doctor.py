@@ -58,7 +58,7 @@ def found(pipeline: Pipeline, check: str) -> Finding:
 
 def test_good_health(patient):
     """An installation in good health has nothing to be done, once its processes run."""
-    patient.store.worker_alive("worker@here")
+    patient.store.watch.worker_alive("worker@here")
     patient.sweep()
     patient.check()
 
@@ -304,7 +304,7 @@ def test_processes(patient, monkeypatch):
     assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK} == {
         one.check: one.level for one in processes.check(patient)
     }
-    patient.store.wire.call("ZADD", keys.RAN, patient.store.now_ms() - 60_000, SWEEP)
+    patient.store.wire.call("HSET", keys.RUNS, SWEEP, f"{patient.store.now_ms() - 60_000} {{}}")
     assert "60 s ago" in found(patient, "beat").found
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}
@@ -422,10 +422,10 @@ def test_a_redis_that_comes_later(settings, tmp_path):
 def test_a_worker_that_ends(patient, tmp_path):
     """A worker that has ended does not count as alive any more, so that Redis may be divided anew at once."""
     with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
-        wait_until(patient.store.workers, "the worker's heartbeat", 30)
+        wait_until(patient.store.watch.workers, "the worker's heartbeat", 30)
         worker.terminate()
         wait_until(lambda: worker.poll() is not None, "its end", 30)
-    assert [] == patient.store.workers()
+    assert [] == patient.store.watch.workers()
 
 
 def test_celery(patient, monkeypatch):

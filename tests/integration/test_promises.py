@@ -47,6 +47,8 @@ class Stepped:
 
     def __getattr__(self, name: str) -> object:
         method = getattr(self._target, name)
+        if not callable(method):
+            return method
 
         def step(*args: object, **kwargs: object) -> object:
             self._report(f"before {name}")

@@ -81,7 +81,7 @@ def test_it_refuses(drained):
     drained.store.bury("slow/s:late", drained.store.get("slow/s:late")[0].version_digits, b"{}")
     with pytest.raises(NotDrainedError, match="1 dead letters: replay"):
         repartition(drained, 8)
-    letter.worker_alive("worker@here")
+    letter.watch.worker_alive("worker@here")
     with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
         repartition(drained, 8)
     assert b"4" == drained.store.wire.call("GET", PARTITIONS)

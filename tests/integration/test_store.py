@@ -583,36 +583,6 @@ def test_sweep_steps_in_only_where_nobody_will(store):
     assert claim(store, ticket=hint.ticket) == [member]
 
 
-def test_status_counts(store):
-    """The status has every partition's pending and dead members, and the one that is due first."""
-    first, second = members(store, 2)
-    commit(store, first)
-    store.bury(second, f"{commit(store, second).version:016d}", b"why")
-
-    status = store.status()
-
-    assert PARTITIONS == len(status)
-    assert (1, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
-    assert (0, 0, None) == (status[1].pending, status[1].dead, status[1].head)
-
-
-def test_counters_and_rate(store):
-    """Counters add up, and the flush rate is an average over the last minute."""
-    store.count({"persisted": 30, "batches": 1}, persisted=30)
-    store.count({"persisted": 30, "batches": 1}, persisted=30)
-
-    assert {"persisted": 60, "batches": 2} == store.counters()
-    assert 1.0 == store.flush_rate()
-
-
-def test_workers_are_alive_for_a_while(store):
-    """A worker is known by its heartbeats."""
-    store.worker_alive("flush@here")
-    store.worker_alive("flush@here")
-
-    assert ["flush@here"] == store.workers()
-
-
 def test_the_number_of_partitions_is_fixed(store, wire):
     """A process that would divide the documents differently is told so."""
     store.check_partitions()

@@ -16,8 +16,8 @@ BEAT_MISSED = 4
 def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about processes that can be seen in Redis."""
     try:
-        workers = pipeline.store.workers()
-        age_s = pipeline.store.since_ran(SWEEP)
+        workers = pipeline.store.watch.workers()
+        age_s = pipeline.store.watch.since_run(SWEEP)
         status = pipeline.status()
     except RedisUnavailableError as error:
         yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")

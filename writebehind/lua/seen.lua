@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Note that somebody lives, or has run, now: also while Redis is full, when it matters most.
+-- Note that somebody lives, now: also while Redis is full, when it matters most.
 --
 -- KEYS  1 sorted set of names by the time, ms
 -- ARGV  1 name  2 how long names are kept, ms

@@ -1,0 +1,62 @@
+"""What is to be seen of an installation."""
+
+from __future__ import annotations
+
+import pytest
+
+from writebehind.connections import Wire
+from writebehind.entry import Entry
+from writebehind.store import CommitRequest, Store
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def store(wire: Wire) -> Store:
+    return Store(wire, partitions=PARTITIONS, max_pending=3, tombstone_ttl_ms=90_000)
+
+
+def test_status_counts(store):
+    """The backlog has every partition's pending and dead members, and the one that is due first."""
+    first, second = [one for one in (f"users/s:{n}" for n in range(100)) if store.partition_of(one) == 0][:2]
+    payload = Entry.loaded(b"ada", 0).payload
+    store.commit(CommitRequest(first, payload, 0))
+    store.bury(second, f"{store.commit(CommitRequest(second, payload, 0)).version:016d}", b"why")
+
+    status = store.watch.backlog()
+
+    assert PARTITIONS == len(status)
+    assert (1, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
+    assert (0, 0, None) == (status[1].pending, status[1].dead, status[1].head)
+
+
+def test_counters_and_rate(store):
+    """Counters add up, and the flush rate is an average over the last minute."""
+    store.watch.count({"persisted": 30, "batches": 1}, persisted=30)
+    store.watch.count({"persisted": 30, "batches": 1}, persisted=30)
+
+    assert {"persisted": 60, "batches": 2} == store.watch.counters()
+    assert 1.0 == store.watch.flush_rate()
+
+
+def test_workers_are_alive_for_a_while(store):
+    """A worker is known by its heartbeats."""
+    store.watch.worker_alive("flush@here")
+    store.watch.worker_alive("flush@here")
+
+    assert ["flush@here"] == store.watch.workers()
+
+
+def test_runs_of_periodic_tasks(store):
+    """The last run of each task is known: when it was, what it did, or why it failed."""
+    assert (None, {}) == (store.watch.since_run("sweep"), store.watch.runs())
+    with store.watch.run("sweep") as outcome:
+        outcome(enqueued=2)
+    with pytest.raises(ValueError, match="no"), store.watch.run("audit"):
+        raise ValueError("no")
+
+    assert 0 <= store.watch.since_run("sweep") < 10
+    runs = {name: run.as_dict(run.at_ms + 500) for name, run in store.watch.runs().items()}
+    assert 0 <= runs["sweep"].pop("seconds") < 10
+    assert {"seconds_ago": 0.5, "outcome": {"enqueued": 2}, "error": None} == runs["sweep"]
+    assert "ValueError: no" == runs["audit"]["error"]
