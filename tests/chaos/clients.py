@@ -75,7 +75,7 @@ class Client:
         actions: list[tuple[Callable[[str], None], int]] = [
             (self._get, 40),
             (self._put, 20),
-            (self._delete, 6),
+            (self._delete, 14),
             (self._swap, 12),
             (self._bulk, 6),
             (self._increment, 16),

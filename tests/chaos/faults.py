@@ -20,7 +20,7 @@ from writebehind.up import Stack, default_procfile
 
 #: Processes of the Procfile that are hurt; Flower only watches, and is left out.
 PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat")
-#: Short, so that a flusher that is frozen for seconds outlives its lease, and clean entries expire all the time.
+#: Short, so that a flusher that is frozen for seconds outlives its lease, and a load outlives the entry of a write.
 SETTINGS = {
     "WRITEBEHIND_LEASE_MS": "2500",
     "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1500",
@@ -32,12 +32,14 @@ SETTINGS = {
     "WRITEBEHIND_TOMBSTONE_TTL": "2",
     "WRITEBEHIND_WEB_WORKERS": "2",
     "WRITEBEHIND_COLLECTIONS__registers__flush_delay_ms": "200",
-    "WRITEBEHIND_COLLECTIONS__registers__ttl": "2",
+    "WRITEBEHIND_COLLECTIONS__registers__ttl": "0.5",
     "WRITEBEHIND_COLLECTIONS__registers__negative_ttl": "1",
     "WRITEBEHIND_COLLECTIONS__counters__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__counters__ttl": "2",
 }
 SHORTEST_S, LONGEST_S = 0.3, 7.0
+#: What waits for less than a time-out is not sent again, and overtaken by nothing.
+SHORTEST_STALL_S = 2.0
 #: Between the beginnings of two faults, seconds.
 GAPS_S = (0.2, 2.0)
 
@@ -178,7 +180,7 @@ class Trouble:
     def _of_way(self, name: str, proxy: Proxy, seconds: float) -> Fault:
         match self._dice.choices(["stall", "cut", "hang", "slow"], [3, 1, 1, 1])[0]:
             case "stall":  # what was sent is overtaken by what is sent again, or later, over a new connection
-                return Fault("stall", name, seconds, proxy.stall, proxy.flow)
+                return Fault("stall", name, max(seconds, SHORTEST_STALL_S), proxy.stall, proxy.flow)
             case "cut":
                 return Fault("cut", name, 0, proxy.cut, lambda: None)
             case "hang":
