@@ -20,7 +20,7 @@ from writebehind.up import Stack, default_procfile
 
 #: Processes of the Procfile that are hurt; Flower only watches, and is left out.
 PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat")
-#: Short, so that a flusher that is frozen for seconds outlives its lease, and a load outlives the entry of a write.
+#: Short: a flusher that is frozen for seconds outlives its lease, and a load outlives the entry of a write.
 SETTINGS = {
     "WRITEBEHIND_LEASE_MS": "2500",
     "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1500",
