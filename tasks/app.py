@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, SWEEP
+from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, SWEEP
 from writebehind import Settings
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
@@ -35,10 +35,14 @@ def create_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=4,
         worker_eta_task_limit=10_000,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        task_queues=[_queue(name) for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE)],
+        task_queues=[_queue(name) for name in (FLUSH_QUEUE, REFRESH_QUEUE, MAINTENANCE_QUEUE)],
         task_default_queue=MAINTENANCE_QUEUE,
         task_create_missing_queues=False,
-        task_routes={FLUSH: {"queue": FLUSH_QUEUE}, SWEEP: {"queue": MAINTENANCE_QUEUE}},
+        task_routes={
+            FLUSH: {"queue": FLUSH_QUEUE},
+            REFRESH: {"queue": REFRESH_QUEUE},
+            SWEEP: {"queue": MAINTENANCE_QUEUE},
+        },
         task_serializer="json",
         accept_content=["json"],
         worker_hijack_root_logger=True,

@@ -6,6 +6,7 @@ import sys
 
 from tasks.app import create_celery
 from tasks.flush import register_flush
+from tasks.refresh import register_refresh
 from tasks.runtime import Runtime
 from tasks.sweep import register_sweep
 from writebehind import load_settings
@@ -19,4 +20,5 @@ except ConfigurationError as error:
 app = create_celery(settings)
 runtime = Runtime(app, settings)
 register_flush(app, runtime)
+register_refresh(app, runtime)
 register_sweep(app, runtime)

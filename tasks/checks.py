@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.app import create_celery
-from tasks.names import FLUSH_QUEUE, MAINTENANCE_QUEUE
+from tasks.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 from writebehind import Pipeline
 from writebehind.doctor import Finding, failure, ok
 
@@ -26,7 +26,7 @@ def celery(pipeline: Pipeline) -> Iterator[Finding]:
     finally:
         app.close()
     yield ok("broker", "answers")
-    for name in (FLUSH_QUEUE, MAINTENANCE_QUEUE):
+    for name in (FLUSH_QUEUE, REFRESH_QUEUE, MAINTENANCE_QUEUE):
         consumers = sorted(worker for worker, found in queues.items() if name in {one["name"] for one in found})
         if consumers:
             yield ok(f"queue {name}", f"consumed by {', '.join(consumers)}")

@@ -1,4 +1,4 @@
-"""The one seam through which other processes ask for a flush."""
+"""The one seam through which other processes ask for a flush, or a refresh."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from tasks.app import create_celery
-from tasks.names import FLUSH, FLUSH_QUEUE
+from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
 from writebehind import Settings
-from writebehind.store import Hint
+from writebehind.store import Hint, Refresh
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,14 @@ class FlushHints:
     def __init__(self, settings: Settings) -> None:
         """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
         self._app = create_celery(settings)
-        self._waiting: list[Hint] = []
+        self._refresh_life_s = settings.load_timeout_ms / 1000
+        self._waiting: list[Hint | Refresh] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    def __call__(self, hint: Hint) -> None:
-        """Take a hint; neither blocks nor raises."""
+    def __call__(self, hint: Hint | Refresh) -> None:
+        """Take a hint, or a refresh that no reader should wait for; neither blocks nor raises."""
         with self._wake:
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(hint)
@@ -59,13 +60,29 @@ class FlushHints:
             while (hints := self._take()) is not None:
                 try:
                     for hint in hints:
-                        publish(self._app, hint, producer=producer)
+                        if isinstance(hint, Refresh):
+                            self._publish_refresh(hint, producer)
+                        else:
+                            publish(self._app, hint, producer=producer)
                 except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
                     log.warning("%d flush hints not sent, the sweep will find them: %s", len(hints), error)
                     connection.collapse()
                     producer = self._app.amqp.Producer(connection)
 
-    def _take(self) -> list[Hint] | None:
+    def _publish_refresh(self, wanted: Refresh, producer: Any) -> None:
+        self._app.send_task(
+            REFRESH,
+            args=(wanted.member, wanted.token, wanted.seen),
+            expires=self._refresh_life_s,  # its right to load is over by then
+            queue=REFRESH_QUEUE,
+            retry=False,
+            ignore_result=True,
+            argsrepr="",
+            kwargsrepr="",
+            producer=producer,
+        )
+
+    def _take(self) -> list[Hint | Refresh] | None:
         with self._wake:
             while not self._waiting and not self._closing:
                 self._wake.wait()

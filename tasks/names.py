@@ -2,7 +2,10 @@
 
 FLUSH = "writebehind.flush"
 SWEEP = "writebehind.sweep"
+REFRESH = "writebehind.refresh"
 
 #: Flushing has a queue of its own, so that maintenance never delays a flush.
 FLUSH_QUEUE = "flush"
+#: So has what readers are waiting for, in a way: nobody does, but what they are served is stale.
+REFRESH_QUEUE = "refresh"
 MAINTENANCE_QUEUE = "maintenance"

@@ -78,7 +78,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         settings = load_settings()
         hints = FlushHints(settings)
         atexit.register(hints.close)
-        pipeline = connect(settings, hints=hints)
+        pipeline = connect(settings, hints=hints, refreshes=hints)
         check(pipeline)
     app = _Application("writebehind", static_folder=None)
     app.url_map.converters["collection"] = _CollectionConverter

@@ -140,6 +140,10 @@ def _cache_status(found: Read) -> str:
     """RFC 9211."""
     if found.source is Source.HIT:
         return f"writebehind; hit; ttl={found.ttl_ms // 1000}" if found.ttl_ms >= 0 else "writebehind; hit"
+    if found.source is Source.STALE:
+        return f"writebehind; hit; ttl={found.ttl_ms // 1000}; detail=stale"
+    if found.source is Source.REVALIDATED:
+        return "writebehind; fwd=stale; stored"
     if found.source is Source.BYPASS:
         return "writebehind; fwd=bypass"
     if found.source is Source.COLLAPSED:

@@ -17,6 +17,7 @@ from writebehind.batching import BatchSize
 from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
+from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Outcome, Result, Sink, Write
@@ -262,7 +263,6 @@ class Flusher:
 
     def _record(self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary) -> None:
         settings = self._settings(collection)
-        ttl_ms = 0 if settings.write == "around" else int(settings.ttl * 1000)
         settled = []
         for outcome in outcomes:
             entry, member = outcome.write.entry, outcome.write.id.member
@@ -270,12 +270,12 @@ class Flusher:
                 summary.persisted += entry.exists
                 summary.deleted += not entry.exists
                 summary.reached[member] = entry.version
-                settled.append(Settled(member, entry.version_digits, ttl_ms))
+                settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.SUPERSEDED:
                 summary.superseded += 1
                 if not self._bury(outcome, summary, conflict=True):
                     # Redis has a newer version too. Settling the older one only makes the member due again later.
-                    settled.append(Settled(member, entry.version_digits, ttl_ms))
+                    settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.REFUSED:
                 self._bury(outcome, summary, conflict=False)
         self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
@@ -318,6 +318,11 @@ def backoff_ms(attempt: int) -> int:
     """How long to wait after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
     ceiling = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** min(attempt, 16))
     return random.randint(BACKOFF_BASE_MS // 2, ceiling)  # noqa: S311 - no secret
+
+
+def _settled(write: Write, settings: CollectionSettings) -> Settled:
+    ttl_ms = 0 if settings.write == "around" else lifetime_ms(write.entry, settings)
+    return Settled(write.id.member, write.entry.version_digits, ttl_ms)
 
 
 def _collection(write: Write) -> str:

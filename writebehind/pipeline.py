@@ -21,7 +21,7 @@ from writebehind.ids import DocumentId
 from writebehind.reader import Reader
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
-from writebehind.store import Hint, HintSink, Store
+from writebehind.store import Hint, HintSink, RefreshSink, Store
 from writebehind.vitals import Sampler
 from writebehind.writer import WriterParts
 
@@ -33,18 +33,21 @@ SWEEP, AUDIT = "sweep", "audit"
 AUDIT_SLICE = 200
 
 
-def connect(settings: Settings | None = None, *, hints: HintSink | None = None) -> Pipeline:
+def connect(
+    settings: Settings | None = None, *, hints: HintSink | None = None, refreshes: RefreshSink | None = None
+) -> Pipeline:
     """Build a pipeline. Nothing is connected until it is used.
 
     Args:
         settings: by default what the environment and `writebehind.toml` say.
         hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushHints`. Without it, pending
             documents wait until the sweep finds them.
+        refreshes: takes the refreshes of entries that are served stale; by default a thread of this process does.
 
     Raises:
         ConfigurationError: a setting is wrong.
     """
-    return Pipeline(settings or load_settings(), hints=hints)
+    return Pipeline(settings or load_settings(), hints=hints, refreshes=refreshes)
 
 
 def no_hints(hint: Hint) -> None:
@@ -59,6 +62,7 @@ class Pipeline:
         settings: Settings,
         *,
         hints: HintSink | None = None,
+        refreshes: RefreshSink | None = None,
         wire: Wire | None = None,
         client: MongoClient[Any] | None = None,
     ) -> None:
@@ -92,7 +96,14 @@ class Pipeline:
             max_pending=settings.max_pending_per_partition,
             max_memory_percent=settings.max_memory_percent,
         )
-        self.reader = Reader(self.store, self.sink, load_timeout_ms=settings.load_timeout_ms, sampler=sampler)
+        self.reader = Reader(
+            self.store,
+            self.sink,
+            load_timeout_ms=settings.load_timeout_ms,
+            sampler=sampler,
+            settings=self.collection_settings,
+            refreshes=refreshes,
+        )
         self.flusher = Flusher(
             self.store,
             self.sink,
@@ -230,6 +241,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Close the connections."""
+        self.reader.close()
         self._wire.close()
         self._client.close()
 

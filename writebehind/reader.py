@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import random
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.flights import Flight, Flights
+from writebehind.freshness import MOST_LOAD_TIMES, Refresher, fresh_ms, is_due_early, lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
-from writebehind.store import Filled, Store
+from writebehind.store import Filled, Refresh, RefreshSink, Store
 from writebehind.vitals import Sampler
+
+log = logging.getLogger(__name__)
 
 #: Steps between two looks for an entry that another reader loads, seconds: they double, with jitter.
 WAIT_FROM_S, WAIT_TO_S = 0.002, 0.1
+#: Share of the latest load in the average that early refreshes go by.
+LOAD_WEIGHT = 0.2
 
 
 class Source(StrEnum):
     """Where a read was answered from."""
 
     HIT = "hit"
+    STALE = "stale"
+    """Served from Redis after its TTL, while it is read anew or because MongoDB does not answer."""
+    REVALIDATED = "revalidated"
+    """Loaded from MongoDB because what Redis had was stale."""
     MISS = "miss"
     COLLAPSED = "collapsed"
     """Loaded by another reader while this one waited."""
@@ -35,36 +45,46 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The state of a document, where it came from, and for a hit the ms it stays cached: -1 while pending."""
+    """The state of a document, where it came from, and for a hit the ms it is fresh yet: see `fresh_ms`."""
 
     entry: Entry
     source: Source
     ttl_ms: int = -1
 
 
-class _Flight:
-    """One load that several threads of this process wait for."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.entry: Entry | None = None
-        self.error: MongoUnavailableError | None = None
-
-
 class Reader:
     """Reads documents through the cache. Safe to share between threads."""
 
-    def __init__(self, store: Store, sink: Sink, *, load_timeout_ms: int, sampler: Sampler | None = None) -> None:
-        """Join a store and a sink; `load_timeout_ms` is the life of the right to fill an entry.
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        *,
+        load_timeout_ms: int,
+        sampler: Sampler | None = None,
+        settings: Callable[[str], CollectionSettings] | None = None,
+        refreshes: RefreshSink | None = None,
+    ) -> None:
+        """Join a store and a sink.
 
-        With a `sampler`, nothing is read from a Redis that has been divided anew: entries are elsewhere then.
+        Args:
+            store: the cache.
+            sink: what MongoDB has.
+            load_timeout_ms: the life of the right to fill an entry.
+            sampler: with it, nothing is read from a Redis that has been divided anew: entries are elsewhere then.
+            settings: of a collection, by name; by default the built-in ones.
+            refreshes: takes the refreshes of stale entries; by default a thread of this process does.
         """
         self._store = store
         self._sampler = sampler
         self._sink = sink
         self._load_timeout_ms = load_timeout_ms
-        self._flights: dict[str, _Flight] = {}
-        self._lock = threading.Lock()
+        self._settings = settings or (lambda _: CollectionSettings.model_validate({}))
+        self._flights = Flights()
+        self._refresher = Refresher(self._try_to_refresh)
+        self._refreshes = refreshes or self._refresher
+        #: How long MongoDB took lately to find a document, ms.
+        self._load_ms = 1.0
         #: Reads answered from Redis, and reads that had to wait for MongoDB, in this process.
         self.hits = 0
         self.misses = 0
@@ -103,7 +123,9 @@ class Reader:
         entry, ttl_ms = self._store.get(document_id.member)
         if entry is not None:
             self.hits += 1
-            return Read(entry, Source.HIT, ttl_ms)
+            if 0 <= ttl_ms <= settings.grace_ms + MOST_LOAD_TIMES * self._load_ms:
+                return self._old(document_id, settings, entry, ttl_ms)
+            return Read(entry, Source.HIT, ttl_ms if ttl_ms < 0 else fresh_ms(entry, ttl_ms, settings))
         self.misses += 1
         return self._miss(document_id, settings)
 
@@ -115,7 +137,7 @@ class Reader:
             RedisUnavailableError: as `get`.
         """
         self._check_division()
-        found = self._store.get_many([one.member for one in ids]) if ids else {}
+        found = self._cached_many(ids, settings) if ids else {}
         missing = list({one.member: one for one in ids if one.member not in found}.values())
         self.hits += len(ids) - len(missing)
         self.misses += len(missing)
@@ -127,9 +149,70 @@ class Reader:
         if self._sampler is not None:
             self._sampler.look().check_division()
 
+    def refresh(self, wanted: Refresh) -> Filled:
+        """Replace an entry by what MongoDB has, unless it has changed since.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer; the right to refresh is given back.
+            RedisUnavailableError: Redis does not answer.
+        """
+        document_id = DocumentId.from_member(wanted.member)
+        entry = self._load(document_id, wanted.token)
+        ttl_ms = lifetime_ms(entry, self._settings(document_id.collection))
+        return self._store.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
+
+    def close(self) -> None:
+        """End the thread that refreshes."""
+        self._refresher.close()
+
+    def _try_to_refresh(self, wanted: Refresh) -> None:
+        try:
+            self.refresh(wanted)
+        except (MongoUnavailableError, RedisUnavailableError) as error:
+            log.info("%s not refreshed: %s", wanted.member, error)
+
+    def _old(self, document_id: DocumentId, settings: CollectionSettings, entry: Entry, ttl_ms: int) -> Read:
+        """Serve an entry that is stale or soon will be; one reader of all sees to it that it is read anew."""
+        left_ms = fresh_ms(entry, ttl_ms, settings)
+        if left_ms > 0:
+            if entry.exists and is_due_early(left_ms, self._load_ms):
+                self._ask(document_id.member, ttl_ms, self._refresher)
+            return Read(entry, Source.HIT, left_ms)
+        if -left_ms <= settings.stale_while_revalidate * 1000:
+            self._ask(document_id.member, ttl_ms, self._refreshes)
+            return Read(entry, Source.STALE, left_ms)
+        # Only an error may keep it alive. Whoever has the right to load finds out, and the others are served.
+        wanted = self._store.refresh_get(document_id.member, ttl_ms, life_ms=self._load_timeout_ms)
+        if wanted is not None:
+            try:
+                if self.refresh(wanted) is not Filled.REFUSED:
+                    fresh, ttl_ms = self._store.get(document_id.member)
+                    if fresh is not None:
+                        return Read(fresh, Source.REVALIDATED, fresh_ms(fresh, ttl_ms, settings))
+            except MongoUnavailableError as error:
+                log.debug("%s is served stale: %s", document_id.member, error)
+        return Read(entry, Source.STALE, left_ms)
+
+    def _ask(self, member: str, ttl_ms: int, refreshes: RefreshSink) -> None:
+        wanted = self._store.refresh_get(member, ttl_ms, life_ms=self._load_timeout_ms)
+        if wanted is not None:
+            refreshes(wanted)
+
+    def _cached_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
+        members = [one.member for one in ids]
+        if not settings.grace_ms:
+            return self._store.get_many(members)
+        by_member = {one.member: one for one in ids}
+        return {
+            member: self._old(by_member[member], settings, entry, ttl_ms).entry
+            if entry.exists and 0 <= ttl_ms <= settings.grace_ms
+            else entry
+            for member, (entry, ttl_ms) in self._store.get_many_with_ttl(members).items()
+        }
+
     def _miss(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
         member = document_id.member
-        flight, leads = self._board(member)
+        flight, leads = self._flights.board(member)
         if leads:
             try:
                 return self._lead(document_id, settings, flight)
@@ -137,8 +220,7 @@ class Reader:
                 flight.error = error  # the others would only wait for the same time-out, one after the other
                 raise
             finally:
-                self._land(member, flight)
-                flight.done.set()
+                self._flights.land(member, flight)
         flight.done.wait(self._load_timeout_ms / 1000)
         if flight.entry is not None:
             return Read(flight.entry, Source.COLLAPSED)
@@ -150,7 +232,7 @@ class Reader:
     def _bypass(self, document_id: DocumentId) -> Read:
         """Load without Redis, which cannot say that others load the same; those of this process share it."""
         key = f"bypass {document_id.member}"
-        flight, leads = self._board(key)
+        flight, leads = self._flights.board(key)
         if leads:
             try:
                 flight.entry = self._sink.find(document_id)
@@ -158,28 +240,26 @@ class Reader:
                 flight.error = error
                 raise
             finally:
-                self._land(key, flight)
-                flight.done.set()
+                self._flights.land(key, flight)
         else:
             flight.done.wait(self._load_timeout_ms / 1000)
         if flight.error is not None:
             raise MongoUnavailableError(str(flight.error)) from flight.error
         return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
 
-    def _lead(self, document_id: DocumentId, settings: CollectionSettings, flight: _Flight | None) -> Read:
+    def _lead(self, document_id: DocumentId, settings: CollectionSettings, flight: Flight | None) -> Read:
         member, token = document_id.member, uuid4().hex
         deadline = time.monotonic() + self._load_timeout_ms / 1000
         step, source = WAIT_FROM_S, Source.HIT
         while time.monotonic() < deadline:
             lookup = self._store.lease_get(member, token, life_ms=self._load_timeout_ms)
             if lookup.entry is not None:
-                return Read(lookup.entry, source, lookup.ttl_ms)
+                return Read(lookup.entry, source, fresh_ms(lookup.entry, lookup.ttl_ms, settings))
             if lookup.may_load:
                 entry = self._load(document_id, token)
                 if flight is not None:
-                    # Nobody may join from here on: a reader who comes after a later write must not share this.
-                    self._land(member, flight)
-                filled = self._store.fill(member, token, entry, ttl_ms=ttl_of(entry, settings))
+                    self._flights.leave(member, flight)
+                filled = self._store.fill(member, token, entry, ttl_ms=lifetime_ms(entry, settings))
                 if filled is not Filled.REFUSED:
                     entry = entry if filled is Filled.FILLED else DELETED
                     if flight is not None:
@@ -193,11 +273,14 @@ class Reader:
         return Read(self._sink.find(document_id), Source.MISS)
 
     def _load(self, document_id: DocumentId, token: str) -> Entry:
+        began = time.monotonic()
         try:
-            return self._sink.find(document_id)
+            entry = self._sink.find(document_id)
         except MongoUnavailableError:
             self._store.abandon([document_id.member], token)
             raise
+        self._load_ms += LOAD_WEIGHT * ((time.monotonic() - began) * 1000 - self._load_ms)
+        return entry
 
     def _load_many(self, missing: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
         token = uuid4().hex
@@ -211,7 +294,7 @@ class Reader:
             self._store.abandon([one.member for one in ours], token)
             raise
         filled = self._store.fill_many(
-            [(one.member, entry, ttl_of(entry, settings)) for one, entry in zip(ours, loaded, strict=True)],
+            [(one.member, entry, lifetime_ms(entry, settings)) for one, entry in zip(ours, loaded, strict=True)],
             token,
         )
         found |= {
@@ -223,22 +306,3 @@ class Reader:
             if one.member not in found:
                 found[one.member] = self._miss(one, settings).entry
         return found
-
-    def _board(self, key: str) -> tuple[_Flight, bool]:
-        """The flight for a key, and whether the caller leads it."""
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is not None:
-                return flight, False
-            flight = self._flights[key] = _Flight()
-            return flight, True
-
-    def _land(self, member: str, flight: _Flight) -> None:
-        with self._lock:
-            if self._flights.get(member) is flight:
-                del self._flights[member]
-
-
-def ttl_of(entry: Entry, settings: CollectionSettings) -> int:
-    """How long an entry that is in MongoDB stays in Redis, ms."""
-    return int((settings.ttl if entry.exists else settings.negative_ttl) * 1000)

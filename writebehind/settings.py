@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,6 +32,7 @@ IdType = Literal["string", "objectid", "int", "uuid", "auto"]
 WriteMode = Literal["behind", "through", "around"]
 Milliseconds = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Grace = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -51,6 +53,12 @@ class CollectionSettings(BaseModel):
         description="what string ids must match as a whole; the default is what needs no escaping in a URL",
     )
     ttl: Seconds = Field(3600, description="seconds that a document already in MongoDB stays in Redis")
+    stale_while_revalidate: Grace = Field(
+        0, description="seconds after `ttl` in which a document is still served, while a task reads it anew"
+    )
+    stale_if_error: Grace = Field(
+        0, description="seconds after `ttl` in which a document is still served where MongoDB does not answer"
+    )
     negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
     write: WriteMode = Field(
         "behind",
@@ -74,6 +82,11 @@ class CollectionSettings(BaseModel):
         1000, description="how long writes to one document are coalesced before they go to MongoDB"
     )
     schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
+
+    @cached_property
+    def grace_ms(self) -> int:
+        """How long a document stays in Redis after its TTL, ms."""
+        return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
 
     def wants(self, durability: Durability | None) -> Durability:
         """What a write waits for when this was asked for."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
+from uuid import uuid4
 
 from writebehind import keys
 from writebehind.connections import Wire, script
@@ -22,15 +22,16 @@ ABSENT = "*"
 HINT_LIFE_MS = 10_000
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
-#: TTLs are shortened by up to this part, so that entries filled together do not expire together.
-TTL_JITTER = 0.1
 
 _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("settle"), script("release")
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
-_AUDITED = script("audited")
+_AUDITED, _REFRESH_GET = script("audited"), script("refresh_get")
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
+
+
+_NOTHING: Mapping[str, str] = {}
 
 
 class CommitStatus(StrEnum):
@@ -90,6 +91,25 @@ class Burial(IntEnum):
     BURIED = 1
     NOT_PENDING = 2
     """Another flusher has settled or buried it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The right of one reader to replace an entry.
+
+    Attributes:
+        member: the document.
+        token: of this right.
+        seen: what stands before the body of the entry that is replaced: its version, kind and ETag.
+    """
+
+    member: str
+    token: str
+    seen: str
+
+
+#: Where refreshes go that no reader should wait for. It must neither block nor raise: a later reader tries again.
+RefreshSink = Callable[[Refresh], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +257,7 @@ class Store:
         of = partition_keys(partition)
         arguments: list[Any] = [delay_ms]
         for one in settled:
-            arguments += (one.member, one.version_digits, jittered(one.ttl_ms), self._tombstone_ttl_ms)
+            arguments += (one.member, one.version_digits, one.ttl_ms, self._tombstone_ttl_ms)
         done, _newer = self.wire.run(
             _SETTLE,
             (
@@ -320,6 +340,20 @@ class Store:
             if value is not None
         }
 
+    def get_many_with_ttl(self, members: Sequence[str]) -> dict[str, tuple[Entry, int]]:
+        """As `get`, for several members in one round trip: those that are there."""
+        places = [
+            (member, partition_keys(self.partition_of(member)).entry(member)) for member in dict.fromkeys(members)
+        ]
+        answers = iter(
+            self.wire.calls([command for _, key in places for command in (("GET", key), ("PTTL", key))])
+        )
+        return {
+            member: (Entry.parse(value), ttl_ms)
+            for (member, _), value, ttl_ms in zip(places, answers, answers, strict=True)
+            if value is not None
+        }
+
     def lease_get(self, member: str, token: str, *, life_ms: int) -> Lookup:
         """The entry, or the right to load it, or word that another reader loads it."""
         return self.lease_get_many([member], token, life_ms=life_ms)[0]
@@ -337,16 +371,44 @@ class Store:
             for answer in answers
         ]
 
-    def fill(self, member: str, token: str, entry: Entry, *, ttl_ms: int) -> Filled:
-        """Store a loaded entry, unless a write or an invalidation came in between, or it was deleted since."""
-        return self.fill_many([(member, entry, ttl_ms)], token)[0]
+    def refresh_get(self, member: str, ttl_ms: int, *, life_ms: int) -> Refresh | None:
+        """The right to replace an entry that MongoDB has as well; `None` where another reader has it, or had.
 
-    def fill_many(self, loaded: Iterable[tuple[str, Entry, int]], token: str) -> list[Filled]:
-        """`fill` for several entries with their TTLs in ms, in one round trip."""
+        Args:
+            member: the document.
+            ttl_ms: of the entry that is old. One that lives longer has been refreshed since.
+            life_ms: of the right.
+        """
+        return self.refresh_get_many([(member, ttl_ms)], life_ms=life_ms)[0]
+
+    def refresh_get_many(self, old: Sequence[tuple[str, int]], *, life_ms: int) -> list[Refresh | None]:
+        """`refresh_get` for several members with their TTLs, in one round trip and with one token."""
+        token = uuid4().hex
+        calls = []
+        for member, ttl_ms in old:
+            of = partition_keys(self.partition_of(member))
+            calls.append(((of.entry(member), of.load(member)), (token, life_ms, ttl_ms)))
+        answers = self.wire.run_many(_REFRESH_GET, calls) if calls else []
+        return [
+            Refresh(member, token, answer.decode()) if answer else None
+            for (member, _), answer in zip(old, answers, strict=True)
+        ]
+
+    def fill(self, member: str, token: str, entry: Entry, *, ttl_ms: int, seen: str = "") -> Filled:
+        """Store a loaded entry, unless a write or an invalidation came in between, or it was deleted since.
+
+        `seen` is what a `Refresh` has seen: that entry is replaced, and no other.
+        """
+        return self.fill_many([(member, entry, ttl_ms)], token, {member: seen})[0]
+
+    def fill_many(
+        self, loaded: Iterable[tuple[str, Entry, int]], token: str, seen: Mapping[str, str] = _NOTHING
+    ) -> list[Filled]:
+        """`fill` for several entries with their TTLs in ms, in one round trip; `seen` by member."""
         calls = []
         for member, entry, ttl_ms in loaded:
             of = partition_keys(self.partition_of(member))
-            arguments = (token, entry.value, jittered(ttl_ms), member, self._tombstone_ttl_ms)
+            arguments = (token, entry.value, ttl_ms, member, self._tombstone_ttl_ms, seen.get(member, ""))
             calls.append(((of.entry(member), of.load(member), of.deleted, of.pending), arguments))
         return [Filled(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
 
@@ -382,8 +444,3 @@ def _confirms(answer: Any) -> bool:
     """Whether WAITAOF's answer, which counts this server first, or WAIT's says that one has it."""
     count = answer[0] if isinstance(answer, list) and answer else answer
     return isinstance(count, int) and count >= 1
-
-
-def jittered(ttl_ms: int) -> int:
-    """A TTL shortened by up to a tenth; at least 1 ms, but 0 stays 0."""
-    return ttl_ms and max(1, int(ttl_ms * (1 - TTL_JITTER * random.random())))  # noqa: S311 - no secret

@@ -98,7 +98,12 @@ def in_threads(calls: int, call: Callable[[int], None]) -> None:
 @pytest.fixture(scope="package")
 def system(tmp_path_factory) -> Iterator[System]:
     """The system as `writebehind up` starts it, but with two web processes."""
-    env = {"WRITEBEHIND_WEB_WORKERS": "2", "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS)}
+    env = {
+        "WRITEBEHIND_WEB_WORKERS": "2",
+        "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS),
+        "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
+        "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",
+    }
     with start(tmp_path_factory.mktemp("system"), **env) as stack, System(stack) as system:
         system.wait_for_workers()
         yield system

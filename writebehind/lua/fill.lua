@@ -2,13 +2,19 @@
 --
 -- KEYS  1 entry  2 load  3 deleted  4 pending
 -- ARGV  1 token of this reader  2 the entry  3 its TTL, ms  4 member  5 TTL of a tombstone, ms
+--       6 what stood before the body of the entry when the load began: '' where there was none
 -- Returns 1
---       0  the token is not ours any more or an entry is there: what was loaded may be old
+--       0  the token is not ours any more or another entry is there: what was loaded may be old
 --       2  the document was deleted after the version that was loaded, which a late flusher has brought back: its
 --          tombstone is restored instead
 local entry, load = KEYS[1], KEYS[2]
 
-if redis.call('GET', load) ~= ARGV[1] or redis.call('EXISTS', entry) == 1 then
+if redis.call('GET', load) ~= ARGV[1] then
+  return 0
+end
+local there = redis.call('GETRANGE', entry, 0, 48)
+if there ~= '' and there ~= ARGV[6] then
+  redis.call('DEL', load)
   return 0
 end
 if redis.call('ZSCORE', KEYS[4], ARGV[4]) then  -- its entry was deleted by hand: what MongoDB has must not pass for it

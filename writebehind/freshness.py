@@ -1,0 +1,85 @@
+"""How long entries live and are fresh, and when one reader refreshes them before that is over."""
+
+from __future__ import annotations
+
+import math
+import queue
+import random
+import threading
+from collections.abc import Callable
+
+from writebehind.entry import Entry
+from writebehind.settings import CollectionSettings
+from writebehind.store import Refresh
+
+#: TTLs are shortened by up to this part, so that entries filled together do not expire together.
+TTL_JITTER = 0.1
+#: An early refresh is due when less than a random multiple of the load time is left. The multiple is above this in
+#: one of 10^9 reads.
+MOST_LOAD_TIMES = 20
+#: Refreshes that may wait in one process. What is more is left to later readers.
+MOST_WAITING = 1_000
+
+
+def lifetime_ms(entry: Entry, settings: CollectionSettings) -> int:
+    """How long an entry that MongoDB has as well stays in Redis, ms: while it is fresh, and may be stale."""
+    if not entry.exists:
+        return _jittered(settings.negative_ttl)
+    return _jittered(settings.ttl) + settings.grace_ms
+
+
+def fresh_ms(entry: Entry, ttl_ms: int, settings: CollectionSettings) -> int:
+    """How long an entry with this TTL in Redis is fresh yet, ms: below 0 where it is stale, -1 without a TTL."""
+    return ttl_ms - settings.grace_ms if entry.exists and ttl_ms >= 0 else ttl_ms
+
+
+def is_due_early(left_ms: float, load_ms: float) -> bool:
+    """Whether this reader refreshes an entry that is fresh for so long, where loading takes so long.
+
+    The nearer the end and the slower the load, the likelier, so that about one reader does, however many read:
+    XFetch, of Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015.
+    """
+    return left_ms <= load_ms * -math.log(1 - random.random())  # noqa: S311 - no secret
+
+
+def _jittered(seconds: float) -> int:
+    return max(1, int(seconds * 1000 * (1 - TTL_JITTER * random.random())))  # noqa: S311 - no secret
+
+
+class Refresher:
+    """Refreshes entries in a thread of its own, so that no reader waits for it. Safe to share between threads."""
+
+    def __init__(self, refresh: Callable[[Refresh], None]) -> None:
+        """Take what refreshes one entry and does not raise; the thread begins with the first one."""
+        self._refresh = refresh
+        self._waiting: queue.Queue[Refresh | None] = queue.Queue(MOST_WAITING)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, wanted: Refresh) -> None:
+        """Take a refresh; neither blocks nor raises. Where too many wait it is left to a later reader."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
+                self._thread.start()
+        try:
+            self._waiting.put_nowait(wanted)
+        except queue.Full:
+            return
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """End after what is under way, for which it waits for at most `timeout_s`."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        try:
+            while True:
+                self._waiting.get_nowait()  # their rights to load run out by themselves
+        except queue.Empty:
+            self._waiting.put(None)
+        thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (wanted := self._waiting.get()) is not None:
+            self._refresh(wanted)
