@@ -67,7 +67,7 @@ def test_every_queue_is_consumed(system):
         registered = wait_until(app.control.inspect(timeout=5).registered, "the workers' tasks", 30)
 
     consumed = {queue["name"] for worker in answers.values() for queue in worker}
-    assert {"flush", "maintenance"} == queues == consumed == routed
+    assert {"flush", "refresh", "maintenance"} == queues == consumed == routed
     for tasks in registered.values():
         assert {names.FLUSH, names.SWEEP} <= {task.split()[0] for task in tasks}
 
