@@ -17,6 +17,7 @@ from web.documents import documents
 from web.health import health
 from web.openapi import specification
 from web.problems import register_problems
+from web.reading import reading
 from writebehind import Pipeline, connect, load_settings
 from writebehind.doctor import check_start
 from writebehind.errors import UnavailableError
@@ -84,7 +85,8 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
-    for routes in (documents(pipeline), batches(pipeline), health(pipeline), dead_letters(pipeline)):
+    blueprints = (reading, documents, batches, health, dead_letters)
+    for routes in (build(pipeline) for build in blueprints):
         app.register_blueprint(routes)
     text = specification(pipeline.settings)
 

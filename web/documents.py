@@ -1,4 +1,4 @@
-"""The routes of single documents."""
+"""The routes that write single documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from urllib.parse import quote
 import orjson
 from flask import Blueprint, Response, request
 
-from web.problems import respond
 from web.requests import (
     JSON_PATCH,
     JSON_TYPES,
@@ -19,8 +18,7 @@ from web.requests import (
     refuse_conditions,
 )
 from writebehind import Durability, Pipeline, Written, changes, codec
-from writebehind.errors import DocumentNotFoundError, InvalidDocumentError
-from writebehind.reader import Read, Source
+from writebehind.errors import InvalidDocumentError
 from writebehind.settings import CollectionSettings
 
 JSON = "application/json"
@@ -33,15 +31,6 @@ def documents(pipeline: Pipeline) -> Blueprint:
     """The routes, bound to a pipeline."""
     routes = Blueprint("documents", __name__)
     most_bytes = pipeline.settings.max_document_bytes
-
-    @routes.get("/v1/<collection:collection>/<id>")
-    def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
-        """Read a document."""
-        found = pipeline.collection(collection).read(id)
-        if not found.entry.exists:
-            error = DocumentNotFoundError(f"there is no document {id} in {collection}")
-            return respond(error, _read_headers(found))
-        return _found(found)
 
     @routes.put("/v1/<collection:collection>/<id>")
     def put(collection: str, id: str) -> Response:  # noqa: A002
@@ -100,19 +89,6 @@ def documents(pipeline: Pipeline) -> Blueprint:
     return routes
 
 
-def _found(found: Read) -> Response:
-    etag = found.entry.etag
-    headers = _read_headers(found) | {"ETag": f'"{etag}"'}
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
-        return Response(status=304, headers=headers)
-    return Response(codec.to_json(found.entry.body), _OK, headers, content_type=JSON)
-
-
-def _read_headers(found: Read) -> dict[str, str]:
-    # no-cache: a cache between here and the client must ask again, or it would hide writes.
-    return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache"}
-
-
 def _document(data: bytes) -> changes.Document:
     document = codec.loads(data)
     if not isinstance(document, dict):
@@ -134,18 +110,3 @@ def _written(
 
 def _missed(written: Written, asked: Durability | None, settings: CollectionSettings) -> bool:
     return written.durability is not settings.wants(asked)
-
-
-def _cache_status(found: Read) -> str:
-    """RFC 9211."""
-    if found.source is Source.HIT:
-        return f"writebehind; hit; ttl={found.ttl_ms // 1000}" if found.ttl_ms >= 0 else "writebehind; hit"
-    if found.source is Source.STALE:
-        return f"writebehind; hit; ttl={found.ttl_ms // 1000}; detail=stale"
-    if found.source is Source.REVALIDATED:
-        return "writebehind; fwd=stale; stored"
-    if found.source is Source.BYPASS:
-        return "writebehind; fwd=bypass"
-    if found.source is Source.COLLAPSED:
-        return "writebehind; fwd=miss; collapsed"
-    return "writebehind; fwd=miss; stored"

@@ -210,6 +210,12 @@ _PATHS: dict[str, dict[str, Any]] = {
         ),
     },
     "/v1/{collection}": {
+        "get": _operation(
+            "Read the document that has a value in a unique field",
+            "collection If-None-Match",
+            {"200": _content("Document"), "304": None},
+        )
+        | {"description": "The query is one of the fields that the collection's settings list under `lookup`."},
         "post": _operation(
             "Create a document under a generated id",
             "collection durability",

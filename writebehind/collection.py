@@ -54,6 +54,7 @@ class Collection:
         self.name = name
         self.settings = settings
         self._reader = parts.reader
+        self._lookups = parts.lookups
         self._writer = Writer(name, settings, parts)
 
     def id(self, given: object) -> DocumentId:
@@ -83,6 +84,22 @@ class Collection:
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
         return self._reader.read_many([self._writer.id(one) for one in given], self.settings)
+
+    def look_up(self, field: str, text: str) -> tuple[DocumentId | None, Read]:
+        """The document that has a value in a field listed under `lookup`, as it was last acknowledged.
+
+        Args:
+            field: the field, or a path such as `address.city`.
+            text: the value, as in a URL.
+
+        Returns:
+            Its id and its entry, and where it came from; `None` and an absent entry if there is none.
+
+        Raises:
+            RequestError: the field is not listed, or the text is no value of its type.
+            UnavailableError: as `get`.
+        """
+        return self._lookups.find(self._lookups.alias(self.name, self.settings, field, text), self.settings)
 
     # Writing ----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
+from writebehind.lookups import Lookups
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Outcome, Result, Sink, Write
 from writebehind.store import Burial, Hint, HintSink, Settled, Store
@@ -109,8 +110,14 @@ class Flusher:
         hints: HintSink,
         collection_settings: Callable[[str], CollectionSettings],
         limits: FlushLimits,
+        *,
+        lookups: Lookups | None = None,
     ) -> None:
-        """Join a store and a sink; `hints` takes the flush tasks that are wanted next."""
+        """Join a store and a sink; `hints` takes the flush tasks that are wanted next.
+
+        With `lookups`, aliases of documents that are persisted may expire.
+        """
+        self._lookups = lookups
         self._store = store
         self._sink = sink
         self._hints = hints
@@ -279,6 +286,9 @@ class Flusher:
             elif outcome.result is Result.REFUSED:
                 self._bury(outcome, summary, conflict=False)
         self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
+        if self._lookups is not None and settings.lookup:
+            persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
+            self._lookups.settled([(write.id, write.entry) for write in persisted], settings)
 
     def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
         """Make it a dead letter; false when a newer version is pending."""

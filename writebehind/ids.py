@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from uuid import UUID, uuid4
 
 from bson import Binary, Code, Int64, ObjectId
@@ -52,6 +53,15 @@ class DocumentId:
             case int():
                 # bson writes a small int as int32 and MongoDB compares by value: one type is enough.
                 return cls(collection, Int64(value), str(value), f"{collection}/i:{value}")
+
+    @classmethod
+    def stored(cls, collection: str, value: Any) -> DocumentId | None:
+        """The document with this `_id` as MongoDB has it; `None` where no document of ours can have it."""
+        if isinstance(value, Binary) and (value.subtype, len(value)) == (4, 16):
+            value = value.as_uuid(UuidRepresentation.STANDARD)
+        if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId | UUID):
+            return None
+        return cls.of(collection, value)
 
     @classmethod
     def from_member(cls, member: str) -> DocumentId:

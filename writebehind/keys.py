@@ -47,6 +47,14 @@ class PartitionKeys:
         """The token of the reader that may fill the document's entry."""
         return f"{self.prefix}load:{member}"
 
+    def alias(self, name: str) -> str:
+        """Where a unique value leads: see `writebehind.lookups`."""
+        return f"{self.prefix}alias:{name}"
+
+    def alias_load(self, name: str) -> str:
+        """The token of the reader that may fill the alias."""
+        return f"{self.prefix}aliasload:{name}"
+
 
 @cache
 def partition_keys(partition: int) -> PartitionKeys:

@@ -18,6 +18,7 @@ from writebehind.dead_letters import DeadLetters
 from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.ids import DocumentId
+from writebehind.lookups import Lookups
 from writebehind.reader import Reader
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
@@ -104,6 +105,7 @@ class Pipeline:
             settings=self.collection_settings,
             refreshes=refreshes,
         )
+        self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
         self.flusher = Flusher(
             self.store,
             self.sink,
@@ -115,6 +117,7 @@ class Pipeline:
                 least_batch=settings.min_batch_size,
                 batch_target_s=settings.batch_target_ms / 1000,
             ),
+            lookups=self.lookups,
         )
         for name in settings.collections:  # a wrong schema file should stop the start, not the first write
             self.collection(name)
@@ -262,6 +265,7 @@ class Pipeline:
         parts = WriterParts(
             self.store,
             self.reader,
+            self.lookups,
             self.flusher,
             self._admission,
             self._hints,

@@ -31,7 +31,10 @@ COLLECTION_NAME = re.compile(r"(?!system\.)[A-Za-z_][A-Za-z0-9_.-]{0,119}", re.A
 IdType = Literal["string", "objectid", "int", "uuid", "auto"]
 WriteMode = Literal["behind", "through", "around"]
 Milliseconds = Annotated[int, Field(gt=0)]
+#: A field of a document, or of one within it.
+FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
 Seconds = Annotated[float, Field(gt=0)]
+LookupType = Literal["string", "int", "objectid", "uuid"]
 Grace = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -58,6 +61,11 @@ class CollectionSettings(BaseModel):
     )
     stale_if_error: Grace = Field(
         0, description="seconds after `ttl` in which a document is still served where MongoDB does not answer"
+    )
+    lookup: dict[str, LookupType] = Field(
+        {},
+        description="unique fields that documents can be looked up by, with the type of their values: "
+        '`{ username = "string", number = "int" }`; `objectid` and `uuid` are the others',
     )
     negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
     write: WriteMode = Field(
@@ -100,6 +108,9 @@ class CollectionSettings(BaseModel):
             re.compile(self.id_pattern)
         except re.error as error:
             raise ValueError(f"id_pattern is not a regular expression: {error}") from error
+        for field in self.lookup:
+            if not FIELD_PATH.fullmatch(field) or field == "_id":
+                raise ValueError(f"lookup: {field!r} is not a field, or a path such as address.city")
         if self.schema_file is not None and not self.schema_file.is_file():
             raise ValueError(f"schema_file {self.schema_file} does not exist")
         return self

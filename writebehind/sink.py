@@ -28,7 +28,7 @@ from pymongo.write_concern import WriteConcern
 from writebehind import mongo_errors
 from writebehind.breaker import MongoBreaker
 from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
 from writebehind.rawbson import append_version, split_version
@@ -147,6 +147,44 @@ class Sink:
         with self._guard(), self._deadline():
             found = self._database[document_id.collection].find_one({"_id": document_id.value})
         return ABSENT if found is None else Entry.loaded(*split_version(found.raw))
+
+    def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
+        """The document that has a value in a field that is unique, or `None` and `ABSENT`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find_one({field: value})
+        if found is None:
+            return None, ABSENT
+        return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
+
+    def indexes(self, collection: str) -> dict[str, dict[str, Any]]:
+        """The indexes of a collection, by name, as pymongo tells them.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
+        with self._deadline():
+            return {name: dict(index) for name, index in plain[collection].index_information().items()}
+
+    def create_unique_index(self, collection: str, field: str) -> None:
+        """Create a unique index on a field, for the documents that have it.
+
+        Raises:
+            ConfigurationError: MongoDB refuses, as when two documents have the same value.
+            MongoUnavailableError: MongoDB does not answer in time. It may be building the index.
+        """
+        with self._deadline():
+            try:
+                self._database[collection].create_index([(field, 1)], unique=True, sparse=True)
+            except OperationFailure as error:
+                if error.timeout or mongo_errors.of_command(error) is Verdict.OUTAGE:
+                    raise
+                message = (error.details or {}).get("errmsg", str(error))
+                raise ConfigurationError(f"no unique index on {field} of {collection}: {message}") from error
 
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         """The documents of one collection, in the order of the ids; `ABSENT` where there is none.

@@ -23,6 +23,7 @@ from writebehind.errors import (
 )
 from writebehind.flusher import Flusher
 from writebehind.ids import DocumentId, read_id
+from writebehind.lookups import Lookups
 from writebehind.reader import Reader
 from writebehind.schema import Schema
 from writebehind.settings import CollectionSettings
@@ -60,6 +61,7 @@ class WriterParts:
 
     store: Store
     reader: Reader
+    lookups: Lookups
     flusher: Flusher
     admission: Admission
     hints: HintSink
@@ -228,7 +230,13 @@ class Writer:
         requests = [CommitRequest(one.member, entry.payload, delay_ms, condition, cap) for one, entry in writes]
         if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
             wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
-        return parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
+        commits = parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
+        if self._settings.lookup:  # before anybody is told that the write is acknowledged
+            done = [
+                write for write, commit in zip(writes, commits, strict=True) if commit.status is CommitStatus.OK
+            ]
+            parts.lookups.written(done, self._settings)
+        return commits
 
     def _delay_ms(self, durability: Durability | None) -> int:
         return 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms

@@ -14,6 +14,7 @@ COMMANDS = (
     run.up,
     run.demo,
     operations.doctor,
+    operations.init,
     operations.drain,
     operations.repartition,
     dead_letters.dead_letters,

@@ -1,4 +1,4 @@
-"""What operators run: `writebehind doctor`, `drain` and `repartition`."""
+"""What operators run: `writebehind doctor`, `init`, `drain` and `repartition`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from writebehind.division import recorded
 from writebehind.doctor import Finding, Level, examine
 from writebehind.drain import Progress
 from writebehind.drain import drain as drain_all
+from writebehind.errors import ConfigurationError, MongoUnavailableError
+from writebehind.indexes import lookup_indexes
 from writebehind.repartition import repartition as divide_anew
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
@@ -41,6 +43,32 @@ def doctor(as_json: bool) -> None:
     else:
         Console().print(_table(found))
     sys.exit(max(one.level for one in found))
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be created, and create nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each index.")
+def init(dry_run: bool, as_json: bool) -> None:
+    """Create the unique indexes of the fields that documents are looked up by, where MongoDB has none.
+
+    The exit status is 1 where MongoDB refuses one, as when two documents have the same value.
+    """
+    refused = False
+    with connect() as pipeline:
+        for one in lookup_indexes(pipeline):
+            outcome, why = "present" if one.present else "missing", ""
+            if not one.present and not dry_run:
+                try:
+                    pipeline.sink.create_unique_index(one.collection, one.field)
+                    outcome = "created"
+                except (ConfigurationError, MongoUnavailableError) as error:
+                    outcome, why, refused = "refused", str(error), True
+            told = {"collection": one.collection, "field": one.field, "index": outcome, "error": why or None}
+            text = orjson.dumps(told).decode() if as_json else f"{one.collection}.{one.field}: {outcome}"
+            click.echo(text)
+            if why:
+                click.echo(f"writebehind: {why}", err=True)
+    sys.exit(int(refused))
 
 
 def _table(found: list[Finding]) -> Table:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from writebehind.doctor.findings import Finding, failure, ok, warning
 from writebehind.errors import MongoUnavailableError
+from writebehind.indexes import LookupIndex, lookup_indexes
 from writebehind.pipeline import Pipeline
 from writebehind.rawbson import VERSION_FIELD
 
@@ -26,6 +27,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     yield version(version_now)
     yield topology(hello)
     yield _write_concern(pipeline)
+    yield from lookups(lookup_indexes(pipeline))
     settings = pipeline.settings
     for collection, schema in validators.items():
         if (collection in settings.collections or settings.allow_unlisted) and not allows_version(schema):
@@ -71,6 +73,20 @@ def _write_concern(pipeline: Pipeline) -> Finding:
         advice = "see that a majority of the members is up, and journals"
         return failure("mongodb write concern", str(error), advice)
     return ok("mongodb write concern", "a majority with journal acknowledges")
+
+
+def lookups(indexes: Sequence[LookupIndex]) -> Iterator[Finding]:
+    """Every field that documents are looked up by has a unique index."""
+    missing = [f"{one.collection}.{one.field}" for one in indexes if not one.present]
+    if missing:
+        yield warning(
+            "mongodb indexes",
+            f"no unique index on {', '.join(missing)}: a lookup that is not cached reads all documents, and "
+            "several documents may have the same value",
+            "writebehind init creates it",
+        )
+    elif indexes:
+        yield ok("mongodb indexes", f"{len(indexes)} fields for lookups have unique indexes")
 
 
 def allows_version(schema: Mapping[str, Any]) -> bool:

@@ -50,6 +50,14 @@ class FakeSink:
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         return [self.find(one) for one in ids]
 
+    def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
+        self._answer()
+        for member, entry in self.entries.items():
+            one = DocumentId.from_member(member)
+            if one.collection == collection and entry.exists and codec.decode(entry.body).get(field) == value:
+                return one, entry
+        return None, ABSENT
+
     def ping(self, *, timeout_s: float) -> None:
         assert timeout_s > 0
         self._answer()
@@ -87,6 +95,7 @@ class Installation:
                 "named": {"schema_file": schema_file},
                 "free": {"id_pattern": r"[\s\S]+"},
                 "strict": {"bypass": False},
+                "people": {"lookup": {"username": "string", "number": "int"}},
             },
         )
         with pytest.MonkeyPatch.context() as patch:

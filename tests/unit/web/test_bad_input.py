@@ -174,7 +174,8 @@ BAD_INPUT = [
         for action in ("", "nope", "BULK", "increment", "bulk/", "bulk:get")
     ),
     *((method, ADA, JSON, b"{}", 405) for method in ("POST", "TRACE", "COPY", "LINK")),
-    *((method, "/v1/users", JSON, b"{}", 405) for method in ("GET", "PUT", "PATCH", "DELETE")),
+    *((method, "/v1/users", JSON, b"{}", 405) for method in ("PUT", "PATCH", "DELETE")),
+    ("GET", "/v1/users", {}, b"", 400),
     *((method, "/v1/users:bulk", JSON, b"[]", 405) for method in ("GET", "PUT", "PATCH", "DELETE")),
     *((method, "/v1/users:get", JSON, b"{}", 405) for method in ("GET", "PUT", "DELETE")),
     *((method, "/healthz", JSON, b"{}", 405) for method in ("POST", "PUT", "DELETE")),

@@ -1,0 +1,63 @@
+"""`writebehind init`, and what the doctor says without it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from writebehind import Pipeline, Settings
+from writebehind.doctor import Level, mongodb
+
+
+@pytest.fixture
+def configured(settings, monkeypatch) -> Settings:
+    """Users can be looked up by two fields."""
+    for field in ("username", "address.city"):
+        monkeypatch.setenv(f"WRITEBEHIND_COLLECTIONS__users__lookup__{field}", "string")
+    return settings.model_copy(
+        update={
+            "collections": {
+                "users": settings.collections["users"].model_copy(
+                    update={"lookup": {"username": "string", "address.city": "string"}}
+                )
+            }
+        }
+    )
+
+
+@pytest.fixture
+def users(mongo_client, settings):
+    return mongo_client[settings.mongodb_database]["users"]
+
+
+def test_init(run, configured, users, valkey_wire, mongo_client):
+    """It creates the unique indexes that are missing, once; a dry run creates none."""
+    users.insert_many([{"_id": n} for n in range(3)])  # without the field they are in nobody's way
+    pipeline = Pipeline(configured, wire=valkey_wire, client=mongo_client)
+
+    def level() -> Level:
+        [one] = [one for one in mongodb.check(pipeline) if one.check == "mongodb indexes"]
+        return one.level
+
+    assert Level.WARNING is level()
+    assert ["users.username: missing", "users.address.city: missing"] == run(
+        "init", "--dry-run"
+    ).stdout.splitlines()
+    assert ["users.username: created", "users.address.city: created"] == run("init").stdout.splitlines()
+    assert ["present", "present"] == [
+        json.loads(one)["index"] for one in run("init", "--json").stdout.splitlines()
+    ]
+    assert Level.OK is level()
+
+
+def test_documents_with_the_same_value(run, configured, users):
+    """MongoDB refuses the index; the command says why, creates the others, and its exit status tells."""
+    users.insert_many([{"_id": 1, "username": "ada"}, {"_id": 2, "username": "ada"}])
+    done = run("init")
+    assert (1, ["users.username: refused", "users.address.city: created"]) == (
+        done.exit_code,
+        done.stdout.splitlines(),
+    )
+    assert "no unique index on username of users" in done.stderr
+    assert "ada" in done.stderr

@@ -1,0 +1,70 @@
+"""Documents by a unique field, over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.web.conftest import problem
+
+
+def test_a_document_by_a_unique_field(client):
+    """The answer is that of the document itself, and says where it is."""
+    etag = client.put("/v1/people/a~b", json={"username": "ada l."}).headers["ETag"]
+    response = client.get("/v1/people?username=ada%20l.")
+    assert (200, {"_id": "a~b", "username": "ada l."}) == (response.status_code, response.json)
+    assert ("/v1/people/a~b", etag) == (response.headers["Content-Location"], response.headers["ETag"])
+    assert "writebehind; hit" == response.headers["Cache-Status"]
+    assert 304 == client.get("/v1/people?username=ada%20l.", headers={"If-None-Match": etag}).status_code
+
+
+def test_a_value_that_nobody_has(client):
+    """It is a 404; so is a value that somebody had."""
+    answers = [client.get("/v1/people?username=ada") for _ in range(2)]
+    for answer, status in zip(answers, ("fwd=miss", "; hit"), strict=True):
+        problem(answer, 404, "not-found")
+        assert status in answer.headers["Cache-Status"]
+    client.put("/v1/people/x", json={"username": "ada"})
+    assert 200 == client.get("/v1/people?username=ada").status_code
+    client.put("/v1/people/x", json={"username": "countess"})
+    problem(client.get("/v1/people?username=ada"), 404, "not-found")
+
+
+def test_a_document_that_only_mongodb_has(client, sink):
+    """It is found there, and in Redis from then on."""
+    sink.has("people", "x", {"number": 5})
+    answers = [client.get("/v1/people?number=5") for _ in range(2)]
+    assert [{"_id": "x", "number": 5}] * 2 == [one.json for one in answers]
+    assert ["writebehind; fwd=miss; stored", True] == [
+        answers[0].headers["Cache-Status"],
+        answers[1].headers["Cache-Status"].startswith("writebehind; hit; ttl="),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("", "?username=… or ?number=…"),
+        ("?name=ada", "fields: username, number"),
+        ("?username=ada&number=5", "name one field"),
+        ("?username=ada&username=bob", "name one field"),
+        ("?username=", "takes a value of type string"),
+        ("?username=%ff", ""),
+        ("?number=five", "takes a value of type int"),
+        ("?number=5.0", "takes a value of type int"),
+        ("?username[$ne]=x", "fields: username, number"),
+        ("?username=" + "x" * 600, "up to 512 bytes"),
+    ],
+)
+def test_what_cannot_be_looked_up(client, query, detail):
+    """The answer says what can be."""
+    response = client.get("/v1/people" + query)
+    if detail:
+        assert detail in problem(response, 400)["detail"]
+    else:
+        assert response.status_code in {400, 404}
+
+
+def test_a_collection_without_lookups(client):
+    """The answer says so."""
+    assert "list none under lookup" in problem(client.get("/v1/users"), 400)["detail"]
+    assert "list it under lookup" in problem(client.get("/v1/users?name=x"), 400)["detail"]

@@ -1,0 +1,81 @@
+"""The routes that read single documents."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from flask import Blueprint, Response, request
+
+from web.problems import respond
+from writebehind import Pipeline, codec
+from writebehind.errors import DocumentNotFoundError, RequestError
+from writebehind.reader import Read, Source
+from writebehind.settings import CollectionSettings
+
+JSON = "application/json"
+
+
+def reading(pipeline: Pipeline) -> Blueprint:
+    """The routes, bound to a pipeline."""
+    routes = Blueprint("reading", __name__)
+
+    @routes.get("/v1/<collection:collection>/<id>")
+    def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
+        """Read a document."""
+        found = pipeline.collection(collection).read(id)
+        if not found.entry.exists:
+            error = DocumentNotFoundError(f"there is no document {id} in {collection}")
+            return respond(error, _read_headers(found))
+        return _found(found)
+
+    @routes.get("/v1/<collection:collection>")
+    def look_up(collection: str) -> Response:
+        """Read the document that has a value in a unique field."""
+        target = pipeline.collection(collection)
+        asked = list(request.args.items(multi=True))
+        if len(asked) != 1:
+            raise RequestError(f"name one field and its value: {_offered(target.settings)}")
+        [(field, value)] = asked
+        document_id, found = target.look_up(field, value)
+        if document_id is None:
+            error = DocumentNotFoundError(f"there is no document with this {field} in {collection}")
+            return respond(error, _read_headers(found))
+        response = _found(found)
+        response.headers["Content-Location"] = f"/v1/{collection}/{quote(document_id.text)}"
+        return response
+
+    return routes
+
+
+def _found(found: Read) -> Response:
+    etag = found.entry.etag
+    headers = _read_headers(found) | {"ETag": f'"{etag}"'}
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
+        return Response(status=304, headers=headers)
+    return Response(codec.to_json(found.entry.body), 200, headers, content_type=JSON)
+
+
+def _offered(settings: CollectionSettings) -> str:
+    if settings.lookup:
+        return " or ".join(f"?{quote(field)}=…" for field in settings.lookup)
+    return "the collection's settings list none under lookup"
+
+
+def _read_headers(found: Read) -> dict[str, str]:
+    # no-cache: a cache between here and the client must ask again, or it would hide writes.
+    return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache"}
+
+
+def _cache_status(found: Read) -> str:
+    """RFC 9211."""
+    if found.source is Source.HIT:
+        return f"writebehind; hit; ttl={found.ttl_ms // 1000}" if found.ttl_ms >= 0 else "writebehind; hit"
+    if found.source is Source.STALE:
+        return f"writebehind; hit; ttl={found.ttl_ms // 1000}; detail=stale"
+    if found.source is Source.REVALIDATED:
+        return "writebehind; fwd=stale; stored"
+    if found.source is Source.BYPASS:
+        return "writebehind; fwd=bypass"
+    if found.source is Source.COLLAPSED:
+        return "writebehind; fwd=miss; collapsed"
+    return "writebehind; fwd=miss; stored"

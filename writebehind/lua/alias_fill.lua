@@ -1,0 +1,11 @@
+-- Store where an alias leads as MongoDB has it, unless a write or an invalidation came in between.
+--
+-- KEYS  1 alias  2 load
+-- ARGV  1 token of this reader  2 where it leads: '' to no document  3 its TTL, ms
+-- Returns 1, or 0 when the token is not ours any more
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  return 0
+end
+redis.call('DEL', KEYS[2])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
