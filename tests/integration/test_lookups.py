@@ -202,11 +202,11 @@ def test_redis_away(config, mongo_client, stored):
     """Without Redis MongoDB is asked, and the answer says so."""
     away = config.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     stored.insert_one({"_id": "u1", "username": "ada"})
-    with Pipeline(away, client=mongo_client) as pipeline:
-        document_id, read = pipeline.collection("users").look_up("username", "ada")
-        assert ("u1", Source.BYPASS) == (document_id.text, read.source)
-        document_id, read = pipeline.collection("users").look_up("username", "bob")
-        assert (None, Source.BYPASS, False) == (document_id, read.source, read.entry.exists)
+    looked_for = Pipeline(away, client=mongo_client).collection("users").look_up
+    document_id, read = looked_for("username", "ada")
+    assert ("u1", Source.BYPASS) == (document_id.text, read.source)
+    document_id, read = looked_for("username", "bob")
+    assert (None, Source.BYPASS, False) == (document_id, read.source, read.entry.exists)
 
 
 def test_what_cannot_be_asked(users):
