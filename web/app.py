@@ -12,6 +12,7 @@ from werkzeug.routing import BaseConverter, MapAdapter
 
 from tasks.enqueue import FlushHints
 from web.batches import batches
+from web.conflicts import conflicts
 from web.dead_letters import dead_letters
 from web.documents import documents
 from web.health import health
@@ -85,7 +86,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
-    blueprints = (reading, documents, batches, health, dead_letters)
+    blueprints = (reading, documents, batches, health, dead_letters, conflicts)
     for routes in (build(pipeline) for build in blueprints):
         app.register_blueprint(routes)
     text = specification(pipeline.settings)

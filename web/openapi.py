@@ -240,6 +240,10 @@ _PATHS: dict[str, dict[str, Any]] = {
         "get": _operation("How the pipeline is", "", {"200": _OBJECT}, tag="operation")
         | {"parameters": [{"name": "partitions", "in": "query", "schema": {"type": "boolean"}}]}
     },
+    "/admin/conflicts": {
+        "get": _operation("Changes of others to what was pending", "", {"200": _OBJECT}, tag="operation")
+        | {"parameters": [_query("limit", "integer")]},
+    },
     "/admin/dead-letters": {
         "get": _operation("Documents that MongoDB refuses", "", {"200": _OBJECT}, tag="operation")
         | {"parameters": [*_FILTERS, _query("cursor", "string"), _query("limit", "integer")]},

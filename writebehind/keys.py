@@ -16,6 +16,10 @@ COUNTERS = "wb:counters"
 WORKERS = "wb:workers"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
+#: List of the latest conflicts with other writers, the last first, JSON.
+CONFLICTS = "wb:conflicts"
+#: How far the listener to change streams has come, JSON; and the token of whoever leads.
+LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 

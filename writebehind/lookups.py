@@ -237,18 +237,24 @@ class Lookups:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        calls = [
-            (self._keys(alias), ())
-            for body in bodies
-            for alias in aliases_of(collection, body, settings.lookup)
-            if settings.lookup
-        ]
-        if calls:
-            self._store.wire.run_many(_DROP, calls)
+        if settings.lookup:
+            self.drop_many([one.name for body in bodies for one in aliases_of(collection, body, settings.lookup)])
+
+    def drop_many(self, names: Sequence[str]) -> list[bool]:
+        """Forget aliases by name; false for one without TTL, as MongoDB does not have what it leads to yet.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        calls = [(self._keys_of(name), ()) for name in names]
+        return [bool(answer) for answer in self._store.wire.run_many(_DROP, calls)] if calls else []
 
     def _keys(self, alias: Alias) -> tuple[str, str]:
-        of = partition_keys(self._store.partition_of(alias.name))
-        return of.alias(alias.name), of.alias_load(alias.name)
+        return self._keys_of(alias.name)
+
+    def _keys_of(self, name: str) -> tuple[str, str]:
+        of = partition_keys(self._store.partition_of(name))
+        return of.alias(name), of.alias_load(name)
 
 
 def _of(document_id: DocumentId, entry: Entry, settings: CollectionSettings) -> Sequence[Alias]:

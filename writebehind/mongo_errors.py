@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any
 
-from pymongo.errors import ConnectionFailure, PyMongoError, WTimeoutError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WTimeoutError
 
 
 class Verdict(Enum):
@@ -133,6 +133,12 @@ def name_of(code: int) -> str:
 def of_document(error: dict[str, Any]) -> Verdict:
     """What the error of one document in a bulk write means."""
     return CODES.get(error.get("code", 0), ("", Verdict.DOCUMENT))[1]
+
+
+def is_passing(error: OperationFailure) -> bool:
+    """Whether a server that answers so may answer otherwise when it is asked again."""
+    known = CODES.get(error.code or 0, ("", Verdict.DOCUMENT))[1] is not Verdict.DOCUMENT
+    return known or any(map(error.has_error_label, RETRY_LABELS | {"ResumableChangeStreamError"}))
 
 
 def of_command(error: PyMongoError) -> Verdict:

@@ -13,12 +13,15 @@ import writebehind
 from writebehind.admission import Admission
 from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
+from writebehind.conflicts import Conflicts
 from writebehind.connections import Wire, connection_pool
 from writebehind.dead_letters import DeadLetters
 from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.ids import DocumentId
+from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
+from writebehind.outside import Outside
 from writebehind.reader import Reader
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
@@ -106,6 +109,8 @@ class Pipeline:
             refreshes=refreshes,
         )
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
+        self.conflicts = Conflicts(self._wire, self.store.watch.count)
+        self.outside = Outside(self.store, self.sink, self.lookups, self.conflicts, self.collection_settings)
         self.flusher = Flusher(
             self.store,
             self.sink,
@@ -138,6 +143,14 @@ class Pipeline:
         """How a collection is stored; the defaults where it has been taken out of the settings since."""
         found = self.settings.collections.get(name) or self._unlisted
         return found or CollectionSettings.model_validate(self.settings.defaults)
+
+    def listener(self) -> Listener:
+        """What brings the changes of other writers to the cache: `run` it in a thread or process of its own."""
+        names, unlisted = self.settings.collections, self._unlisted
+        database = self.settings.mongodb_database
+        return Listener(
+            self._wire, self._client, database, self.outside, lambda name: name in names or unlisted is not None
+        )
 
     def check(self) -> None:
         """See that Redis answers and is divided as the settings say.
@@ -226,6 +239,7 @@ class Pipeline:
             "workers": len(self.store.watch.workers()),
             "partitions": self.settings.partitions,
             "periodic": {name: run.as_dict(now) for name, run in sorted(self.store.watch.runs().items())},
+            "listener": listener_status(self._wire),
             "totals": self.store.watch.counters(),
             "hit_ratio": self.reader.hits / reads if reads else None,
             "version": writebehind.__version__,

@@ -78,6 +78,11 @@ class CollectionSettings(BaseModel):
         description="how far a write has come before it is answered, where the request asks for nothing else: "
         "`buffered`, `fsynced`, `replicated` or `persisted`",
     )
+    on_conflict: Literal["ours", "theirs"] = Field(
+        "ours",
+        description="what stands if others change a document in MongoDB while a write to it is pending: "
+        "`ours`, the pending write; `theirs`: the pending write becomes a dead letter",
+    )
     bypass: bool = Field(
         True,
         description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "

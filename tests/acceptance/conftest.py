@@ -101,6 +101,7 @@ def system(tmp_path_factory) -> Iterator[System]:
     env = {
         "WRITEBEHIND_WEB_WORKERS": "2",
         "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS),
+        "WRITEBEHIND_COLLECTIONS__people__lookup__name": "string",
         "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
         "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",
     }

@@ -19,7 +19,7 @@ from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
 from writebehind.up import Stack, default_procfile
 
 #: Processes of the Procfile that are hurt; Flower only watches, and is left out.
-PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat")
+PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat", "listen")
 #: Short: a flusher that is frozen for seconds outlives its lease, and a load outlives the entry of a write.
 SETTINGS = {
     "WRITEBEHIND_LEASE_MS": "2500",

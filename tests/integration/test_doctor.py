@@ -24,6 +24,7 @@ from writebehind.doctor import Finding, Level, check_start, examine, mongodb, pr
 from writebehind.embedded import EmbeddedRedis, free_port
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.keys import partition_keys
+from writebehind.listener import State
 from writebehind.pipeline import SWEEP
 from writebehind.supervisor import Group, bound_to_parent, end
 
@@ -60,6 +61,7 @@ def test_good_health(patient):
     """An installation in good health has nothing to be done, once its processes run."""
     patient.store.watch.worker_alive("worker@here")
     patient.sweep()
+    patient.store.wire.call("SET", keys.LISTENER, State(leader="here", at_ms=patient.store.now_ms()).dump())
     patient.check()
 
     core = [*redis.check(patient), *mongodb.check(patient), *processes.check(patient)]
@@ -301,7 +303,7 @@ def test_a_validator_that_knows_no_version(patient, mongo_client):
 
 def test_processes(patient, monkeypatch):
     """Without workers and beat nothing is persisted, or nothing lost is found: both are failures."""
-    assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK} == {
+    assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK, "listener": Level.WARNING} == {
         one.check: one.level for one in processes.check(patient)
     }
     patient.store.wire.call("HSET", keys.RUNS, SWEEP, f"{patient.store.now_ms() - 60_000} {{}}")
@@ -309,6 +311,14 @@ def test_processes(patient, monkeypatch):
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}
         assert Level.WARNING is processes.backlog(healthy | status).level
+
+
+def test_the_listener(patient):
+    """Without one, changes of others show late: a warning, as the cache alone is concerned."""
+    assert "none has ever run" in found(patient, "listener").found
+    healthy = {"leader": "here", "lag_s": 0.2, "seconds_ago": 1, "error": None}
+    for status, level in ({}, Level.OK), ({"seconds_ago": 60}, Level.WARNING), ({"error": "no"}, Level.WARNING):
+        assert level is processes.listener(healthy | status).level
 
 
 def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):

@@ -22,7 +22,7 @@ from writebehind.up import read_procfile
 ROOT = Path(__file__).parents[2]
 SERVERS = {"redis", "mongo"}
 #: Beat has nothing that could be asked; when it ends it is started again.
-WITHOUT_HEALTH_CHECK = {"beat"}
+WITHOUT_HEALTH_CHECK = {"beat", "listen"}
 BUILDS_THE_IMAGE = "web"
 #: What listens on loopback by itself listens on all addresses in its container, which publishes it on loopback.
 ADDRESSES = {"--address=127.0.0.1": "--address=0.0.0.0"}

@@ -11,6 +11,8 @@ from writebehind.pipeline import SWEEP, Pipeline
 
 #: So many sweeps in a row may be missing.
 BEAT_MISSED = 4
+#: For so long a listener may not be heard of, seconds.
+LISTENER_SILENT_S = 15.0
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
@@ -29,6 +31,19 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         yield failure("workers", found, "start them as in the Procfile")
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
+    yield listener(status["listener"])
+
+
+def listener(status: Mapping[str, Any] | None) -> Finding:
+    """Somebody brings the changes of other writers to the cache."""
+    advice = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
+    if status is None:
+        return warning("listener", "none has ever run", advice)
+    if status["error"]:
+        return warning("listener", status["error"], "see to MongoDB: until then changes of others show late")
+    if status["seconds_ago"] > LISTENER_SILENT_S:
+        return warning("listener", f"silent for {status['seconds_ago']:.0f} s", advice)
+    return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
 
 
 def beat(age_s: float | None, interval_s: float) -> Finding:

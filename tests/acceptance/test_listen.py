@@ -1,0 +1,97 @@
+"""Living beside others who write to MongoDB."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+#: What others do is to be seen within this time, seconds.
+SEEN_WITHIN_S = 1.0
+OWN_WRITES = int(os.environ.get("OWN_WRITES", "2000"))
+
+
+def listener(system) -> dict:
+    return system.status()["listener"] or {}
+
+
+@pytest.fixture
+def listening(system) -> None:
+    wait_until(lambda: listener(system)["seconds_ago"] < 2 and not listener(system)["error"], "the listener", 30)
+
+
+def seen_after(system, path: str, expected: dict | None) -> float:
+    """How long it takes until the API answers so, seconds."""
+    began = time.monotonic()
+
+    def look() -> bool:
+        answer = system.http.get(path)
+        return (answer.json() if answer.status_code == 200 else None) == expected
+
+    wait_until(look, f"{path} to be {expected}", 5)
+    return time.monotonic() - began
+
+
+def test_changes_by_others_are_seen_within_a_second(system, listening):
+    """Whatever is done with pymongo shows: of documents that are cached, known to be absent, or looked up."""
+    people = system.database.people
+    by_id, by_name = "/v1/people/ada", "/v1/people?name=Ada"
+    seconds = []
+    for path in (by_id, by_name, "/v1/people?name=Countess"):
+        assert 404 == system.http.get(path).status_code
+
+    people.insert_one({"_id": "ada", "name": "Ada"})
+    seconds += [seen_after(system, path, {"_id": "ada", "name": "Ada"}) for path in (by_id, by_name)]
+    people.update_one({"_id": "ada"}, {"$set": {"name": "Countess"}})
+    countess = {"_id": "ada", "name": "Countess"}
+    seconds += [seen_after(system, path, countess) for path in (by_id, "/v1/people?name=Countess")]
+    assert 404 == system.http.get(by_name).status_code
+    people.replace_one({"_id": "ada"}, {"name": "Ada", "n": 2})
+    seconds += [seen_after(system, path, {"_id": "ada", "name": "Ada", "n": 2}) for path in (by_id, by_name)]
+    people.delete_one({"_id": "ada"})
+    seconds += [seen_after(system, path, None) for path in (by_id, by_name)]
+
+    assert max(seconds) < SEEN_WITHIN_S
+
+
+def test_own_writes_invalidate_nothing(system, listening):
+    """What the pipeline itself brings to MongoDB leaves the cache as it is."""
+    system.wait_until_drained()
+    wait_until(lambda: listener(system)["lag_s"] == 0, "a quiet stream", 10)
+    before = listener(system)
+    for first in range(0, OWN_WRITES, 1000):
+        system.put_all(f"own-{first}-", min(1000, OWN_WRITES - first))
+    system.wait_until_drained(60)
+    wait_until(lambda: listener(system)["events"] - before["events"] >= OWN_WRITES, "the events", 60)
+
+    after = listener(system)
+    assert 0 == after["invalidated"] - before["invalidated"]
+    assert 0 == after["conflicts"] - before["conflicts"]
+
+
+def test_nothing_is_missed_while_the_listener_is_dead(system, listening):
+    """It is killed while others write; whoever leads next goes on where it was."""
+    people = system.database.people
+    names = [f"person-{n}" for n in range(200)]
+    people.insert_many([{"_id": name, "n": 0} for name in names])
+    for name in names:
+        assert 200 == system.http.get(f"/v1/people/{name}").status_code
+    reopened = listener(system)["reopened"]
+
+    for n, name in enumerate(names):
+        people.update_one({"_id": name}, {"$set": {"n": 1}})
+        if n == len(names) // 2:
+            os.kill(system.stack.pids()["listen"], signal.SIGKILL)
+
+    def all_seen() -> bool:
+        answer = system.http.post("/v1/people:get", json={"ids": names}).json()
+        return {1} == {one["n"] for one in answer["documents"].values()}
+
+    wait_until(all_seen, "all changes to be seen", 20)
+    assert reopened == listener(system)["reopened"]

@@ -1,0 +1,177 @@
+"""Changes of others in MongoDB, on real servers."""
+
+from __future__ import annotations
+
+import bson
+import pytest
+
+from writebehind import Pipeline
+from writebehind.dead_letters import Filter
+from writebehind.entry import Entry
+from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
+from writebehind.outside import Change, _judge, _Known, _Verdict
+from writebehind.rawbson import split_version
+
+
+@pytest.fixture
+def users(pipeline):
+    return pipeline.collection("slow")
+
+
+@pytest.fixture
+def stored(pipeline, mongo_client):
+    return mongo_client[pipeline.settings.mongodb_database]["slow"]
+
+
+def flush(pipeline: Pipeline) -> None:
+    """Bring everything to MongoDB."""
+    for partition in range(pipeline.settings.partitions):
+        wire, of = pipeline.store.wire, partition_keys(partition)
+        for member in wire.call("ZRANGE", of.pending, 0, -1):
+            wire.call("ZADD", of.pending, 0, member)
+        pipeline.flusher.flush(partition)
+    assert 0 == pipeline.status()["pending"]
+
+
+def change(operation: str, name: str, document: dict | None = None, collection: str = "slow") -> Change:
+    after = None if document is None else Entry.loaded(*split_version(bson.encode(document)))
+    return Change(DocumentId.of(collection, name), operation, after)
+
+
+def is_cached(pipeline: Pipeline, name: str) -> bool:
+    return pipeline.store.get(DocumentId.of("slow", name).member)[0] is not None
+
+
+def test_what_the_pipeline_writes_is_its_own(pipeline, users, stored):
+    """The events of its own writes invalidate nothing, before they are settled, after, and when they come late."""
+    for n in range(3):
+        users.put("ada", {"n": n})
+        [entry] = [users.read("ada").entry]
+        event = change("insert", "ada", bson.decode(entry.body) | {"_v": bson.Int64(entry.version)})
+        assert event.after == entry
+        assert (1, 0, 0) == counts(pipeline, event)
+        flush(pipeline)
+        assert (1, 0, 0) == counts(pipeline, event)
+    late = change("replace", "ada", {"_id": "ada", "n": 0, "_v": bson.Int64(entry.version - 5)})
+    assert (1, 0, 0) == counts(pipeline, late)
+    assert is_cached(pipeline, "ada")
+    users.delete("ada")
+    assert (1, 0, 0) == counts(pipeline, change("delete", "ada"))
+    flush(pipeline)
+    assert (2, 0, 0) == counts(pipeline, change("delete", "ada"), late)
+    users.put("ada", {"n": 5})
+    assert (2, 0, 0) == counts(pipeline, change("delete", "ada"), late)
+    flush(pipeline)
+    assert (1, 0, 0) == counts(pipeline, change("delete", "ada"))
+    assert 5 == users.get("ada")["n"]
+
+
+def counts(pipeline: Pipeline, *changes: Change) -> tuple[int, int, int]:
+    applied = pipeline.outside.apply(changes)
+    return applied.ours, applied.invalidated, applied.conflicts
+
+
+@pytest.mark.parametrize("operation", ["update", "replace", "replace with the version", "delete", "insert"])
+def test_what_others_write_is_seen(pipeline, users, stored, operation):
+    """A cached document is dropped, and so is the knowledge that there is none."""
+    if operation == "insert":
+        assert users.get("ada") is None
+        stored.insert_one({"_id": "ada", "n": 7})
+    else:
+        users.put("ada", {"n": 1})
+        flush(pipeline)
+        if operation == "update":
+            stored.update_one({"_id": "ada"}, {"$set": {"n": 7}})
+        elif operation == "delete":
+            stored.delete_one({"_id": "ada"})
+        else:
+            version = stored.find_one()["_v"]
+            stored.replace_one({"_id": "ada"}, {"n": 7} | ({"_v": version} if "version" in operation else {}))
+    after = stored.find_one({"_id": "ada"})
+    event = change(operation.split()[0], "ada", after)
+    assert (0, 1, 0) == counts(pipeline, event)
+    assert (after and 7) == ((users.get("ada") or {}).get("n"))
+    assert (1, 0, 0) == counts(pipeline, event)  # again: the cache has it by now
+
+
+def test_a_load_on_its_way_is_not_kept(pipeline, users, stored):
+    """What was loaded before a change is not cached after it."""
+    member = DocumentId.of("slow", "ada").member
+    stored.insert_one({"_id": "ada", "n": 1})
+    lookup = pipeline.store.lease_get(member, "reader", life_ms=5_000)
+    assert lookup.may_load
+    loaded = pipeline.sink.find(DocumentId.of("slow", "ada"))
+    stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
+    assert (0, 0, 0) == counts(pipeline, change("update", "ada", {"_id": "ada", "n": 2}))
+    assert not pipeline.store.fill(member, "reader", loaded, ttl_ms=60_000)
+    assert 2 == users.get("ada")["n"]
+
+
+def test_a_conflict(pipeline, users, stored):
+    """While a write is pending, what others do is noted with both sides, and the pending write stands."""
+    users.put("ada", {"n": 1})
+    flush(pipeline)
+    users.put("ada", {"n": 2})
+    stored.update_one({"_id": "ada"}, {"$set": {"n": 7}})
+    assert (0, 0, 1) == counts(pipeline, change("update", "ada", {"_id": "ada", "n": 7}))
+    [noted] = pipeline.conflicts.latest()
+    assert {"collection": "slow", "id": "ada", "operation": "update", "policy": "ours"}.items() <= noted.items()
+    assert ({"_id": "ada", "n": 2}, {"_id": "ada", "n": 7}) == (
+        noted["ours"]["document"],
+        noted["theirs"]["document"],
+    )
+    assert 1 == pipeline.status()["totals"]["conflicts"]
+    flush(pipeline)
+    assert 2 == stored.find_one()["n"] == users.get("ada")["n"]
+
+
+def test_a_conflict_that_they_win(settings, valkey_wire, mongo_client):
+    """With `theirs` the pending write becomes a dead letter with its document, and readers see MongoDB's."""
+    theirs = settings.collections["slow"].model_copy(update={"on_conflict": "theirs"})
+    config = settings.model_copy(update={"collections": {"slow": theirs}})
+    pipeline = Pipeline(config, wire=valkey_wire, client=mongo_client)
+    users, stored = pipeline.collection("slow"), mongo_client[settings.mongodb_database]["slow"]
+    users.put("ada", {"n": 1})
+    flush(pipeline)
+    users.put("ada", {"n": 2})
+    stored.replace_one({"_id": "ada"}, {"n": 7})
+    assert (0, 0, 1) == counts(pipeline, change("replace", "ada", {"_id": "ada", "n": 7}))
+    assert (7, 0) == (users.get("ada")["n"], pipeline.status()["pending"])
+    [found] = pipeline.dead_letters.page(Filter()).letters
+    assert ("conflict", {"_id": "ada", "n": 2}) == (found.letter.reason, bson.decode(found.letter.body))
+
+
+def test_large_documents_are_not_kept_in_the_log(pipeline, users):
+    """The log says how large they are."""
+    users.put("ada", {"text": "x" * 20_000})
+    assert (0, 0, 1) == counts(pipeline, change("delete", "ada"))
+    [noted] = pipeline.conflicts.latest()
+    assert 20_000 < noted["ours"]["bytes"] < 21_000
+    assert noted["theirs"] is None
+
+
+def test_forgetting(pipeline, users):
+    """Entries of a collection are dropped, but nothing that MongoDB does not have."""
+    through = pipeline.collection("through")
+    for n in range(30):
+        users.put(f"u{n}", {"n": n})
+    flush(pipeline)
+    users.put("u0", {"n": -1})
+    through.put("t", {"n": 1})
+    beats = []
+    assert 29 == pipeline.outside.forget("slow", lambda: beats.append(1))
+    assert beats
+    assert [True, False] == [is_cached(pipeline, name) for name in ("u0", "u1")]
+    assert 1 == pipeline.outside.forget("", lambda: None)
+    assert -1 == users.get("u0")["n"]
+
+
+def test_unversioned_documents_that_are_refilled(pipeline, users, stored):
+    """What the cache has been filled with since is not dropped again."""
+    stored.insert_one({"_id": "ada", "n": 7})
+    assert 7 == users.get("ada")["n"]
+    assert (1, 0, 0) == counts(pipeline, change("insert", "ada", {"_id": "ada", "n": 7}))
+    assert _Verdict.OUTSIDE is _judge(
+        change("insert", "ada", {"_id": "ada", "n": 8}), _Known(0, users.read("ada").entry.kind, "x", False, False)
+    )

@@ -1,0 +1,327 @@
+"""Listens to MongoDB's change stream, and keeps the cache up with what others write.
+
+Several may run: one has a lease in Redis and leads. It applies a batch of events, and only then notes how far it
+is, so that whoever leads next goes on there: an event may be applied twice, and none is missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import bson
+import orjson
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.change_stream import DatabaseChangeStream
+from pymongo.errors import OperationFailure, PyMongoError
+
+from writebehind import keys, mongo_errors
+from writebehind.connections import Wire, script
+from writebehind.entry import Entry
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError, UnavailableError
+from writebehind.ids import DocumentId
+from writebehind.outside import Applied, Change, Outside
+from writebehind.rawbson import split_version
+
+log = logging.getLogger(__name__)
+
+#: A leader that is not heard of for so long is succeeded, ms.
+LEASE_MS = 5_000
+#: How long one look at a quiet stream takes, ms: also how late an event may be applied for it.
+AWAIT_MS = 200
+#: Most events that are applied at once.
+BATCH = 500
+#: Between two tries to lead, or after a failure, seconds.
+RETRY_FROM_S, RETRY_TO_S = 0.5, 5.0
+#: Between two looks whether a deployment without change streams has them by now, seconds.
+WITHOUT_STREAMS_S = 60.0
+#: "The $changeStream stage is only supported on replica sets": a standalone server.
+NO_STREAMS = 40573
+
+#: A token that none is: what was noted cannot be read, so nobody knows what was missed.
+UNREADABLE = "-"
+
+_LISTENER, _ABANDON = script("listener"), script("abandon")
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
+_DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
+
+
+@dataclass(slots=True)
+class State:
+    """What a listener notes for its successor, and for the status.
+
+    Attributes:
+        token: the resume token, BSON in hexadecimal; '' before the first.
+        leader: the name of whoever leads.
+        at_ms: when it was noted, by the clock of Redis.
+        lag_s: how old the last event was when it was applied, seconds.
+        events: how many there were; `ours` of them the pipeline's own.
+        invalidated: entries that were dropped because of others' changes.
+        conflicts: changes to what was pending.
+        reopened: how often the history was lost.
+        error: what is wrong now, '' for nothing.
+    """
+
+    token: str = ""
+    leader: str = ""
+    at_ms: int = 0
+    lag_s: float = 0.0
+    events: int = 0
+    ours: int = 0
+    invalidated: int = 0
+    conflicts: int = 0
+    reopened: int = 0
+    error: str = ""
+
+    def dump(self) -> bytes:
+        """As it stands in Redis."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def parse(cls, text: bytes) -> State:
+        """Read what `dump` wrote."""
+        try:
+            return cls(**orjson.loads(text)) if text else cls()
+        except (ValueError, TypeError):
+            return cls(token=UNREADABLE)
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """For the status."""
+        names = ("leader", "lag_s", "events", "ours", "invalidated", "conflicts", "reopened")
+        return {
+            "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
+            **{name: getattr(self, name) for name in names},
+            "error": self.error or None,
+        }
+
+
+def listener_status(wire: Wire) -> dict[str, Any] | None:
+    """What the status shows of the listener; `None` where none has ever run.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    noted = wire.call("GET", keys.LISTENER)
+    return State.parse(noted).as_dict(wire.now_ms()) if noted else None
+
+
+class _HistoryLostError(Exception):
+    """The stream cannot go on from its token."""
+
+
+class _NotLeadingError(Exception):
+    """Another listener leads."""
+
+
+class Listener:
+    """One listener. `run` it in a thread or process of its own."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        client: MongoClient[Any],
+        database: str,
+        outside: Outside,
+        is_cached: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """Join the parts; nothing is asked before `run`. `is_cached` says which collections are of interest."""
+        self._is_cached = is_cached
+        self._wire = wire
+        self._database = client.get_database(database, codec_options=_RAW)
+        self._outside = outside
+        self._name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self._token = uuid4().hex
+        self._stopping = threading.Event()
+        self._state = State()
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Lead, or wait to lead, until `stop`. Whatever fails is tried again."""
+        pause_s = RETRY_FROM_S
+        while not self._stopping.is_set():
+            try:
+                self._lead()
+                pause_s = RETRY_FROM_S
+            except _NotLeadingError:
+                pause_s = RETRY_FROM_S
+            except _NoStreamsError as error:
+                self._fail(
+                    "MongoDB is no replica set, so it has no change streams: changes show when entries expire",
+                    error,
+                )
+                self._stopping.wait(WITHOUT_STREAMS_S)
+            except (UnavailableError, PyMongoError) as error:
+                self._fail(f"{type(error).__name__}: {error}", error)
+                pause_s = min(pause_s * 2, RETRY_TO_S)
+            self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
+        self._let_go()
+
+    # How --------------------------------------------------------------------------------------------
+
+    def _lead(self) -> None:
+        """Listen for as long as this is the leader, from where the last one has come to."""
+        self._state = State.parse(self._renew())
+        self._state.leader = self._name
+        token, lost = self._state.token, False
+        while not self._stopping.is_set():
+            try:
+                with self._open(token) as stream:
+                    if lost:  # first the new stream, then the cache: what changes in between is in the stream
+                        self._forget("")
+                        self._state.reopened += 1
+                        self._note(stream)
+                    self._follow(stream)
+            except _HistoryLostError as error:
+                if not token:
+                    raise MongoUnavailableError(str(error)) from error
+                log.warning("changes were missed, so the cache is emptied: %s", error)
+                token, lost = "", True
+
+    def _follow(self, stream: DatabaseChangeStream[Any]) -> None:
+        while not self._stopping.is_set():
+            events = list(self._events(stream))
+            changes: list[Change] = []
+            for event in events:
+                kind = event["operationType"]
+                if kind in _DOCUMENT_CHANGES:
+                    if self._is_cached(event["ns"]["coll"]) and (change := _change(event)) is not None:
+                        changes.append(change)
+                elif kind in {"drop", "rename", "dropDatabase", "invalidate"}:
+                    self._apply(changes)
+                    changes = []
+                    self._gone(event)
+            self._apply(changes)
+            if events:
+                self._state.events += len(events)
+                self._state.lag_s = _age_s(events[-1])
+            else:
+                self._state.lag_s = 0.0
+            self._note(stream)
+
+    def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
+        """Those that are there by now; none after a while in which nothing came."""
+        with _reading():
+            for _ in range(BATCH):
+                event = stream.try_next()
+                if event is None:
+                    if not stream.alive:
+                        raise _HistoryLostError("the database was dropped")
+                    return
+                yield event
+                if event["operationType"] == "invalidate":
+                    return
+
+    def _apply(self, changes: list[Change]) -> None:
+        if changes:
+            applied: Applied = self._outside.apply(changes)
+            self._state.ours += applied.ours
+            self._state.invalidated += applied.invalidated
+            self._state.conflicts += applied.conflicts
+
+    def _gone(self, event: Any) -> None:
+        """A collection is gone, or another has its name now, or all are."""
+        if event["operationType"] in {"drop", "rename"}:
+            self._forget(event["ns"]["coll"])
+            if event["operationType"] == "rename":
+                self._forget(event["to"]["coll"])
+        else:
+            self._forget("")
+
+    def _forget(self, collection: str) -> None:
+        self._state.invalidated += self._outside.forget(collection, self._renew)
+
+    @contextmanager
+    def _open(self, token: str) -> Iterator[DatabaseChangeStream[Any]]:
+        try:
+            after = RawBSONDocument(bytes.fromhex(token)) if token else None
+        except (ValueError, InvalidBSON) as error:
+            raise _HistoryLostError(f"the noted token is unreadable: {error}") from error
+        with _reading():
+            # A stream goes on after `invalidate` only with start_after, which takes any token.
+            stream = self._database.watch(
+                full_document="updateLookup", start_after=after, max_await_time_ms=AWAIT_MS, batch_size=BATCH
+            )
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def _renew(self, noted: bytes = b"") -> bytes:
+        leads, known = self._wire.run(
+            _LISTENER, (keys.LISTENER_LEASE, keys.LISTENER), (self._token, LEASE_MS, noted)
+        )
+        if not leads:
+            raise _NotLeadingError
+        return bytes(known)
+
+    def _note(self, stream: DatabaseChangeStream[Any]) -> None:
+        token = stream.resume_token
+        if token is not None:
+            self._state.token = bson.encode(token).hex()
+        self._state.error = ""
+        self._state.at_ms = self._wire.now_ms()
+        self._renew(self._state.dump())
+
+    def _fail(self, reason: str, error: Exception) -> None:
+        if reason != self._state.error:
+            log.warning("not listening to changes: %s", reason)
+        self._state.error = reason
+        if isinstance(error, RedisUnavailableError):
+            return
+        try:
+            self._state = State.parse(self._renew())
+            self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._wire.now_ms()
+            self._renew(self._state.dump())
+        except (RedisUnavailableError, _NotLeadingError):
+            return  # there is nobody to tell
+
+    def _let_go(self) -> None:
+        try:
+            self._wire.run(_ABANDON, (keys.LISTENER_LEASE,), (self._token,))
+        except RedisUnavailableError as error:
+            log.info("the lease was not given back, and runs out: %s", error)
+
+
+class _NoStreamsError(Exception):
+    """MongoDB is a standalone server."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell what MongoDB says about a stream: whether it may go on, from its token or not."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code == NO_STREAMS:
+            raise _NoStreamsError from error
+        if error.timeout or mongo_errors.is_passing(error):
+            raise MongoUnavailableError(str(error)) from error
+        raise _HistoryLostError(str(error)) from error
+
+
+def _age_s(event: Any) -> float:
+    happened = event.get("wallTime") or event["clusterTime"].as_datetime()  # servers before 6.0 have no wallTime
+    return round(max(0.0, time.time() - float(happened.timestamp())), 3)
+
+
+def _change(event: Any) -> Change | None:
+    one = DocumentId.stored(event["ns"]["coll"], event["documentKey"]["_id"])
+    if one is None:
+        return None
+    document = event.get("fullDocument")
+    after = None if document is None else Entry.loaded(*split_version(document.raw))
+    return Change(one, event["operationType"], after)
