@@ -21,12 +21,14 @@ from writebehind.supervisor import Group, bound_to_parent, end
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
-WEB_PROCESSES, WEB_THREADS = 2, 8
+WEB_PROCESSES, WEB_THREADS = 4, 8
+#: How many readers want the same at once.
+READERS = 1_000
 
 
 @dataclass(frozen=True)
 class Tapped:
-    """Two web processes of their own on the servers of a system, and what they ask these servers."""
+    """Web processes of their own on the servers of a system, and what they ask these servers."""
 
     http: httpx.Client
     redis: RedisTap
@@ -107,7 +109,7 @@ def test_a_cached_read_is_one_round_trip(system, tapped, drained):
 
 @pytest.mark.parametrize(("one", "status"), [("cold", 200), ("nobody", 404)])
 def test_a_cold_document_is_loaded_once(system: System, tapped, one, status):
-    """200 readers of what is not cached, in two web processes, cost MongoDB one query, also if it has nothing."""
+    """1,000 readers of what is not cached, in 4 web processes, cost MongoDB one query, also if it has nothing."""
     if status == 200:
         system.database.users.insert_one({"_id": one, "name": "Cold"})
     tapped.forget()
@@ -130,7 +132,7 @@ def test_a_cold_document_is_loaded_once(system: System, tapped, one, status):
             tapped.mongo.queries_pass.set()
 
     tapped.mongo.queries_pass.clear()
-    in_threads(201, lambda n: read(n) if n else look_on(n))
+    in_threads(READERS + 1, lambda n: read(n) if n else look_on(n))
 
-    assert {status: 200} == statuses
+    assert {status: READERS} == statuses
     assert [("find", "users")] == tapped.mongo.commands

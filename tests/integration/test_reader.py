@@ -15,6 +15,7 @@ from writebehind import CollectionSettings
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
+from writebehind.outside import Change
 from writebehind.rawbson import etag
 from writebehind.reader import Reader, Source
 from writebehind.sink import Sink
@@ -116,8 +117,32 @@ def test_one_load_however_many_readers(store, sink, users):
     assert 1 == sink.reads
 
 
-@pytest.mark.parametrize("round_", range(20))
-def test_a_write_during_the_load_wins(reader, store, sink, users, round_):
+@pytest.mark.parametrize("who", ["the pipeline", "somebody else"])
+def test_no_fill_hides_what_came_in_between(pipeline, users, monkeypatch, who):
+    """500 documents are changed between their load and its fill: no reader is told the old state afterwards."""
+    rounds, find = 500, pipeline.sink.find
+    ids = [DocumentId.of("users", str(n)) for n in range(rounds)]
+    changed = set()
+
+    def changed_meanwhile(document_id: DocumentId) -> Entry:
+        found = find(document_id)
+        if document_id not in changed:
+            changed.add(document_id)
+            if who == "the pipeline":
+                pipeline.collection("users").put(document_id.text, {"n": 1})
+            else:
+                users.update_one({"_id": document_id.value}, {"$set": {"n": 1}})
+                assert 0 == pipeline.outside.apply([Change(document_id, "update")]).conflicts
+        return found
+
+    users.insert_many([{"_id": one.value, "n": 0} for one in ids])
+    monkeypatch.setattr(pipeline.sink, "find", changed_meanwhile)
+    first, second = ([pipeline.collection("users").get(one.text)["n"] for one in ids] for _ in range(2))
+
+    assert (rounds, [1] * rounds, [1] * rounds) == (len(changed), first, second)
+
+
+def test_a_write_during_the_load_wins(reader, store, sink, users):
     """A reader whose load was overtaken by a write returns the write, and caches nothing older."""
     users.insert_one({"_id": "ada", "name": "old"})
     sink.may_answer.clear()
