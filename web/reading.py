@@ -22,7 +22,9 @@ def reading(pipeline: Pipeline) -> Blueprint:
     @routes.get("/v1/<collection:collection>/<id>")
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
-        found = pipeline.collection(collection).read(id)
+        # A condition is decided by what Redis has.
+        near = "HTTP_IF_NONE_MATCH" not in request.environ
+        found = pipeline.collection(collection).read(id, near=near)
         if not found.entry.exists:
             error = DocumentNotFoundError(f"there is no document {id} in {collection}")
             return respond(error, _read_headers(found))
@@ -68,14 +70,18 @@ def _read_headers(found: Read) -> dict[str, str]:
 
 def _cache_status(found: Read) -> str:
     """RFC 9211."""
+    ttl = f"; ttl={found.ttl_ms // 1000}"
+    hit = "hit" + (ttl if found.ttl_ms >= 0 else "")
     if found.source is Source.HIT:
-        return f"writebehind; hit; ttl={found.ttl_ms // 1000}" if found.ttl_ms >= 0 else "writebehind; hit"
-    if found.source is Source.STALE:
-        return f"writebehind; hit; ttl={found.ttl_ms // 1000}; detail=stale"
-    if found.source is Source.REVALIDATED:
-        return "writebehind; fwd=stale; stored"
-    if found.source is Source.BYPASS:
-        return "writebehind; fwd=bypass"
-    if found.source is Source.COLLAPSED:
-        return "writebehind; fwd=miss; collapsed"
-    return "writebehind; fwd=miss; stored"
+        return f"writebehind; {hit}"
+    return (
+        "writebehind; "
+        + {
+            Source.NEAR: f"{hit}; detail=near",
+            Source.STALE: f"hit{ttl}; detail=stale",
+            Source.REVALIDATED: "fwd=stale; stored",
+            Source.MISS: "fwd=miss; stored",
+            Source.COLLAPSED: "fwd=miss; collapsed",
+            Source.BYPASS: "fwd=bypass",
+        }[found.source]
+    )

@@ -102,7 +102,7 @@ class Wire:
 
     def __init__(self, pool: ConnectionPool) -> None:
         """Take the pool for its connection class and arguments only: its checkout costs more than a GET."""
-        self._pool = pool
+        self.pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
         self._pause_lock = threading.Lock()
@@ -225,7 +225,7 @@ class Wire:
             try:
                 connection, since = self._idle.pop()
             except IndexError:
-                return self._pool.connection_class(**self._pool.connection_kwargs)
+                return self.pool.connection_class(**self.pool.connection_kwargs)
             # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
             # sent than to answer "perhaps" to the client. No server restarts within a moment.
             try:

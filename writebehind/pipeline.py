@@ -19,8 +19,10 @@ from writebehind.dead_letters import DeadLetters
 from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
 from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
+from writebehind.near import NearCache
 from writebehind.outside import Outside
 from writebehind.reader import Reader
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
@@ -106,6 +108,7 @@ class Pipeline:
             load_timeout_ms=settings.load_timeout_ms,
             sampler=sampler,
             settings=self.collection_settings,
+            near=self._near_cache(),
             refreshes=refreshes,
         )
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
@@ -269,6 +272,16 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _near_cache(self) -> NearCache | None:
+        """What keeps entries in this process, where the settings of any collection want it."""
+        names = [f"{name}/" for name, one in self.settings.collections.items() if one.near_cache]
+        if self._unlisted is not None and self._unlisted.near_cache:
+            names = [""]  # all, as their names are not known; prefixes may not overlap
+        if not names:
+            return None
+        prefixes = [partition_keys(one).entry(name) for one in range(self.settings.partitions) for name in names]
+        return NearCache(self._wire.pool, prefixes, most=self.settings.near_cache_entries)
 
     def _bind(self, name: str) -> Collection:
         settings = self.settings.collections.get(name) or self._unlisted

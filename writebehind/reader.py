@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
@@ -15,6 +15,7 @@ from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.flights import Flight, Flights
 from writebehind.freshness import MOST_LOAD_TIMES, Refresher, fresh_ms, is_due_early, lifetime_ms
 from writebehind.ids import DocumentId
+from writebehind.near import NearCache
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
 from writebehind.store import Filled, Refresh, RefreshSink, Store
@@ -32,6 +33,8 @@ class Source(StrEnum):
     """Where a read was answered from."""
 
     HIT = "hit"
+    NEAR = "near"
+    """From this process's own memory."""
     STALE = "stale"
     """Served from Redis after its TTL, while it is read anew or because MongoDB does not answer."""
     REVALIDATED = "revalidated"
@@ -63,6 +66,7 @@ class Reader:
         load_timeout_ms: int,
         sampler: Sampler | None = None,
         settings: Callable[[str], CollectionSettings] | None = None,
+        near: NearCache | None = None,
         refreshes: RefreshSink | None = None,
     ) -> None:
         """Join a store and a sink.
@@ -73,6 +77,7 @@ class Reader:
             load_timeout_ms: the life of the right to fill an entry.
             sampler: with it, nothing is read from a Redis that has been divided anew: entries are elsewhere then.
             settings: of a collection, by name; by default the built-in ones.
+            near: what this process keeps of collections whose settings say so.
             refreshes: takes the refreshes of stale entries; by default a thread of this process does.
         """
         self._store = store
@@ -80,6 +85,7 @@ class Reader:
         self._sink = sink
         self._load_timeout_ms = load_timeout_ms
         self._settings = settings or (lambda _: CollectionSettings.model_validate({}))
+        self._near = near
         self._flights = Flights()
         self._refresher = Refresher(self._try_to_refresh)
         self._refreshes = refreshes or self._refresher
@@ -89,19 +95,28 @@ class Reader:
         self.hits = 0
         self.misses = 0
 
-    def read(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
+    def read(self, document_id: DocumentId, settings: CollectionSettings, *, near: bool = True) -> Read:
         """Read one document for somebody who would rather have what MongoDB has than nothing.
+
+        With `near` it may come from the near cache, if the collection has one.
 
         Raises:
             MongoUnavailableError: it is not cached, and MongoDB does not answer.
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
         """
         try:
+            if near and settings.near_cache and self._near is not None:
+                return self._get_near(document_id, settings, self._near)
             return self.get(document_id, settings)
         except RedisUnavailableError:
             if not settings.bypass:
                 raise
             return self._bypass(document_id)
+
+    def forget_near(self, members: Iterable[str]) -> None:
+        """Drop from the near cache what this process has just written."""
+        if self._near is not None:
+            self._near.drop(map(self._store.entry_key, members))
 
     def read_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> tuple[list[Entry], bool]:
         """`read` for several documents of one collection, in their order; and whether Redis was bypassed."""
@@ -145,6 +160,19 @@ class Reader:
             found |= self._load_many(missing, settings)
         return [found[one.member] for one in ids]
 
+    def _get_near(self, document_id: DocumentId, settings: CollectionSettings, near: NearCache) -> Read:
+        self._check_division()
+        key = self._store.entry_key(document_id.member)
+        kept = near.get(key)
+        if kept is not None:
+            self.hits += 1
+            return Read(kept[0], Source.NEAR, kept[1])
+        ticket = near.expect(key)
+        read = self.get(document_id, settings)
+        if read.source is Source.HIT:
+            near.keep(key, ticket, read.entry, read.ttl_ms)
+        return read
+
     def _check_division(self) -> None:
         if self._sampler is not None:
             self._sampler.look().check_division()
@@ -162,8 +190,10 @@ class Reader:
         return self._store.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
 
     def close(self) -> None:
-        """End the thread that refreshes."""
+        """End the threads that refresh and listen."""
         self._refresher.close()
+        if self._near is not None:
+            self._near.close()
 
     def _try_to_refresh(self, wanted: Refresh) -> None:
         try:

@@ -83,6 +83,11 @@ class CollectionSettings(BaseModel):
         description="what stands if others change a document in MongoDB while a write to it is pending: "
         "`ours`, the pending write; `theirs`: the pending write becomes a dead letter",
     )
+    near_cache: bool = Field(
+        False,
+        description="keep documents in each web process's own memory as well, until Redis says that they changed; "
+        "another process may read the old state for as long as that message is on its way",
+    )
     bypass: bool = Field(
         True,
         description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "
@@ -189,6 +194,7 @@ class Settings(BaseSettings):
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
 
+    near_cache_entries: Count = Field(10_000, description="most documents in one process's near cache")
     max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(
         MEBIBYTE, description="largest document, as BSON and as a request body"
     )

@@ -158,6 +158,10 @@ class Store:
         """The partition that a member belongs to."""
         return keys.partition_of(member, self.partitions)
 
+    def entry_key(self, member: str) -> str:
+        """The key of a member's entry."""
+        return partition_keys(self.partition_of(member)).entry(member)
+
     def check_partitions(self) -> None:
         """Record the number of partitions, or compare it with what is recorded.
 
