@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, SWEEP
+from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, RECONCILE, REFRESH, REFRESH_QUEUE, SWEEP
 from writebehind import Settings
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
@@ -42,6 +42,7 @@ def create_celery(settings: Settings) -> Celery:
             FLUSH: {"queue": FLUSH_QUEUE},
             REFRESH: {"queue": REFRESH_QUEUE},
             SWEEP: {"queue": MAINTENANCE_QUEUE},
+            RECONCILE: {"queue": MAINTENANCE_QUEUE},
         },
         task_serializer="json",
         accept_content=["json"],
@@ -52,6 +53,11 @@ def create_celery(settings: Settings) -> Celery:
                 "task": SWEEP,
                 "schedule": settings.sweep_interval,
                 "options": {"expires": settings.sweep_interval * 2},
+            },
+            "reconcile": {
+                "task": RECONCILE,
+                "schedule": settings.reconcile_interval,
+                "options": {"expires": settings.reconcile_interval},
             },
         },
     )

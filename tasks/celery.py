@@ -6,6 +6,7 @@ import sys
 
 from tasks.app import create_celery
 from tasks.flush import register_flush
+from tasks.reconcile import register_reconcile
 from tasks.refresh import register_refresh
 from tasks.runtime import Runtime
 from tasks.sweep import register_sweep
@@ -22,3 +23,4 @@ runtime = Runtime(app, settings)
 register_flush(app, runtime)
 register_refresh(app, runtime)
 register_sweep(app, runtime)
+register_reconcile(app, runtime)

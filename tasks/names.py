@@ -3,6 +3,7 @@
 FLUSH = "writebehind.flush"
 SWEEP = "writebehind.sweep"
 REFRESH = "writebehind.refresh"
+RECONCILE = "writebehind.reconcile"
 
 #: Flushing has a queue of its own, so that maintenance never delays a flush.
 FLUSH_QUEUE = "flush"

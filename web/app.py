@@ -15,6 +15,7 @@ from web.batches import batches
 from web.conflicts import conflicts
 from web.dead_letters import dead_letters
 from web.documents import documents
+from web.drift import drift
 from web.health import health
 from web.openapi import specification
 from web.problems import register_problems
@@ -86,7 +87,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
-    blueprints = (reading, documents, batches, health, dead_letters, conflicts)
+    blueprints = (reading, documents, batches, health, dead_letters, conflicts, drift)
     for routes in (build(pipeline) for build in blueprints):
         app.register_blueprint(routes)
     text = specification(pipeline.settings)

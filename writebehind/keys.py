@@ -18,6 +18,8 @@ WORKERS = "wb:workers"
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
 CONFLICTS = "wb:conflicts"
+#: The pass of reconciling under way, JSON, and the token of whoever makes it; the list of the last passes.
+RECONCILE, RECONCILE_LEASE, DRIFT = "wb:reconcile", "wb:reconcile_lease", "wb:drift"
 #: How far the listener to change streams has come, JSON; and the token of whoever leads.
 LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.

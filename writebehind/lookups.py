@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +33,8 @@ from writebehind.store import Store
 _ANY_TEXT = r"(?s:.+)"
 #: Where an alias leads that leads to no document.
 _NOWHERE = b""
+#: How long an alias may live on that nobody let expire, ms.
+DANGLING_MS = 60_000
 #: Hexadecimal digits of the ETag that an alias's value begins with.
 _ETAG_DIGITS = 32
 
@@ -58,6 +61,11 @@ class Alias:
 def target(member: str, entry: Entry) -> str:
     """Where an alias leads: to this state of a document, so that only its own settling gives the alias a TTL."""
     return entry.etag + member
+
+
+def member_of(leads: bytes) -> str:
+    """The document that an alias leads to."""
+    return leads[_ETAG_DIGITS:].decode()
 
 
 def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
@@ -169,7 +177,7 @@ class Lookups:
         """What an alias leads to; `None` where it misleads."""
         if leads == _NOWHERE:
             return None, Read(ABSENT, source)
-        document_id = DocumentId.from_member(leads[_ETAG_DIGITS:].decode())
+        document_id = DocumentId.from_member(member_of(leads))
         read = self._reader.get(document_id, settings)
         return (document_id, read) if self._carries(alias, settings, read.entry) else None
 
@@ -203,12 +211,33 @@ class Lookups:
 
     # Writing ----------------------------------------------------------------------------------------
 
-    def written(self, writes: Iterable[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
-        """Let aliases lead to documents that were just committed, in one round trip.
+    def before(self, writes: Iterable[tuple[DocumentId, Entry]]) -> dict[str, Entry]:
+        """What is cached of documents that are about to be written, by member: for `written`.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._store.get_many([one.member for one, _ in writes])
+
+    def written(
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        settings: CollectionSettings,
+        before: Mapping[str, Entry] = MappingProxyType({}),
+    ) -> None:
+        """Let aliases lead to documents that were just committed, and those of their former values expire.
 
         Raises:
             RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
         """
+        former = [
+            (self._keys(alias)[:1], (target(one.member, before[one.member]), DANGLING_MS))
+            for one, entry in writes
+            if one.member in before
+            for alias in set(_of(one, before[one.member], settings)) - set(_of(one, entry, settings))
+        ]
+        if former:
+            self._store.wire.run_many(_EXPIRE, former)
         calls = [
             (self._keys(alias), (target(one.member, entry),))
             for one, entry in writes
@@ -248,6 +277,26 @@ class Lookups:
         """
         calls = [(self._keys_of(name), ()) for name in names]
         return [bool(answer) for answer in self._store.wire.run_many(_DROP, calls)] if calls else []
+
+    def lasting(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Where those of these aliases lead that have no TTL, by name.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        keys = [self._keys_of(name)[0] for name in names]
+        answers = iter(self._store.wire.calls([one for key in keys for one in (("GET", key), ("PTTL", key))]))
+        return {
+            name: leads for name, leads, ttl in zip(names, answers, answers, strict=True) if leads and ttl == -1
+        }
+
+    def let_expire(self, name: str, leads: bytes) -> bool:
+        """Give an alias a TTL, if it still leads there.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return bool(self._store.wire.run(_EXPIRE, self._keys_of(name)[:1], (leads, DANGLING_MS)))
 
     def _keys(self, alias: Alias) -> tuple[str, str]:
         return self._keys_of(alias.name)

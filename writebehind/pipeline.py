@@ -25,6 +25,9 @@ from writebehind.lookups import Lookups
 from writebehind.near import NearCache
 from writebehind.outside import Outside
 from writebehind.reader import Reader
+from writebehind.reconcile import RECONCILE, Limits, Reconciler
+from writebehind.reconcile.entries import EntryCheck
+from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
 from writebehind.store import Hint, HintSink, RefreshSink, Store
@@ -127,6 +130,20 @@ class Pipeline:
             ),
             lookups=self.lookups,
         )
+        self.reconciler = Reconciler(
+            self.store,
+            self.lookups,
+            Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
+            entries=EntryCheck(self.store, self.sink, self._hints),
+            partitions=PartitionCheck(
+                self.store,
+                self.sink,
+                self._hints,
+                overdue_ms=settings.overdue_ms,
+                lease_ms=settings.lease_ms,
+                grace_ms=AUDIT_GRACE_LEASES * settings.lease_ms,
+            ),
+        )
         for name in settings.collections:  # a wrong schema file should stop the start, not the first write
             self.collection(name)
 
@@ -176,6 +193,17 @@ class Pipeline:
                     self._hints(hint)
             outcome(pending=pending, enqueued=enqueued)
         return {"pending": pending, "enqueued": enqueued}
+
+    def reconcile(self) -> dict[str, Any]:
+        """Do as much of a reconciling pass as is due.
+
+        Raises:
+            UnavailableError: Redis or MongoDB does not answer; the slice is looked at again next time.
+        """
+        with self.store.watch.run(RECONCILE) as outcome:
+            done = self.reconciler.go_on()
+            outcome(**done)
+            return done
 
     def hand_over(self) -> None:
         """Ask others to flush what is pending and nobody is at work on: for a process that is about to end.
@@ -242,6 +270,7 @@ class Pipeline:
             "workers": len(self.store.watch.workers()),
             "partitions": self.settings.partitions,
             "periodic": {name: run.as_dict(now) for name, run in sorted(self.store.watch.runs().items())},
+            "consistency": self.reconciler.history.consistency(),
             "listener": listener_status(self._wire),
             "totals": self.store.watch.counters(),
             "hit_ratio": self.reader.hits / reads if reads else None,

@@ -195,6 +195,10 @@ class Settings(BaseSettings):
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
 
     near_cache_entries: Count = Field(10_000, description="most documents in one process's near cache")
+    reconcile_interval: Seconds = Field(10, description="seconds between two parts of a reconciling pass")
+    reconcile_pass_s: Seconds = Field(
+        3600, description="seconds in which a pass compares all that is cached with MongoDB"
+    )
     max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(
         MEBIBYTE, description="largest document, as BSON and as a request body"
     )

@@ -7,7 +7,7 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, dead_letters, listen, operations, run
+from writebehind.cli import about, dead_letters, listen, operations, reconcile, run
 from writebehind.errors import ConfigurationError, WritebehindError
 
 COMMANDS = (
@@ -17,6 +17,7 @@ COMMANDS = (
     operations.init,
     operations.drain,
     operations.repartition,
+    reconcile.reconcile,
     listen.listen,
     listen.conflicts,
     dead_letters.dead_letters,
