@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import orjson
-from flask import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest
+from flask import Blueprint, Response
 
+from web.requests import limit
 from writebehind import Pipeline
 from writebehind.conflicts import MOST
 
@@ -20,11 +20,8 @@ def conflicts(pipeline: Pipeline) -> Blueprint:
     @routes.get("/admin/conflicts")
     def latest() -> Response:
         """The latest conflicts, the last first."""
-        if unknown := request.args.keys() - {"limit"}:
-            raise BadRequest(f"unknown parameter {min(unknown)[:40]!r}: this takes limit")
-        given = request.args.get("limit", str(DEFAULT_LIMIT))
-        if not given.isdecimal() or not 1 <= int(given[:9]) <= MOST:
-            raise BadRequest(f"limit must be from 1 to {MOST}")
-        return Response(orjson.dumps({"conflicts": pipeline.conflicts.latest(int(given))}), content_type=JSON)
+        return Response(
+            orjson.dumps({"conflicts": pipeline.conflicts.latest(limit(DEFAULT_LIMIT, MOST))}), content_type=JSON
+        )
 
     return routes

@@ -49,6 +49,20 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     return data
 
 
+def limit(default: int, most: int) -> int:
+    """What `?limit=` asks for, where nothing else may be asked.
+
+    Raises:
+        BadRequest: it is no number from 1 to `most`, or there is another parameter.
+    """
+    if unknown := request.args.keys() - {"limit"}:
+        raise BadRequest(f"unknown parameter {min(unknown)[:40]!r}: this takes limit")
+    given = request.args.get("limit", str(default))
+    if not given.isdecimal() or not 1 <= int(given[:_MOST_DIGITS]) <= most:
+        raise BadRequest(f"limit must be from 1 to {most}")
+    return int(given)
+
+
 def durability() -> Durability | None:
     """What `?durability=` asks for.
 

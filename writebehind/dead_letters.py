@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -64,6 +65,12 @@ class DeadLetter:
     def id(self) -> DocumentId:
         """The document."""
         return DocumentId.from_member(self.member)
+
+    @classmethod
+    def lost(cls, member: str) -> DeadLetter:
+        """The letter of a document that was pending, and whose entry is gone."""
+        message = "the entry was deleted or evicted in Redis"
+        return cls(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
 
     def dump(self) -> bytes:
         """The letter as it stands in Redis."""

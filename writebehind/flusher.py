@@ -15,7 +15,6 @@ from uuid import uuid4
 
 from writebehind.batching import BatchSize
 from writebehind.dead_letters import DeadLetter, Reason
-from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
@@ -311,9 +310,7 @@ class Flusher:
         return burial is not Burial.NEWER
 
     def _bury_lost(self, member: str, summary: FlushSummary) -> None:
-        message = "the entry was deleted or evicted in Redis"
-        letter = DeadLetter(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
-        if self._store.bury(member, "", letter.dump()) is Burial.BURIED:
+        if self._store.bury(member, "", DeadLetter.lost(member).dump()) is Burial.BURIED:
             summary.buried += 1
             log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
 

@@ -130,20 +130,7 @@ class Pipeline:
             ),
             lookups=self.lookups,
         )
-        self.reconciler = Reconciler(
-            self.store,
-            self.lookups,
-            Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
-            entries=EntryCheck(self.store, self.sink, self._hints),
-            partitions=PartitionCheck(
-                self.store,
-                self.sink,
-                self._hints,
-                overdue_ms=settings.overdue_ms,
-                lease_ms=settings.lease_ms,
-                grace_ms=AUDIT_GRACE_LEASES * settings.lease_ms,
-            ),
-        )
+        self.reconciler = self._reconciler()
         for name in settings.collections:  # a wrong schema file should stop the start, not the first write
             self.collection(name)
 
@@ -311,6 +298,23 @@ class Pipeline:
             return None
         prefixes = [partition_keys(one).entry(name) for one in range(self.settings.partitions) for name in names]
         return NearCache(self._wire.pool, prefixes, most=self.settings.near_cache_entries)
+
+    def _reconciler(self) -> Reconciler:
+        settings = self.settings
+        return Reconciler(
+            self.store,
+            self.lookups,
+            Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
+            entries=EntryCheck(self.store, self.sink, self._hints),
+            partitions=PartitionCheck(
+                self.store,
+                self.sink,
+                self._hints,
+                overdue_ms=settings.overdue_ms,
+                lease_ms=settings.lease_ms,
+                grace_ms=AUDIT_GRACE_LEASES * settings.lease_ms,
+            ),
+        )
 
     def _bind(self, name: str) -> Collection:
         settings = self.settings.collections.get(name) or self._unlisted

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from writebehind import Pipeline, Settings
 from writebehind.cli import cli
+from writebehind.keys import partition_keys
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -39,6 +40,16 @@ def put(pipeline: Pipeline, count: int, n: int = 0) -> dict[str, int]:
     for at in range(count):
         pipeline.collection("slow").put(f"u{at}", {"n": n + at})
     return {f"u{at}": n + at for at in range(count)}
+
+
+def flush_all(pipeline: Pipeline) -> None:
+    """Bring everything that is pending to MongoDB, due or not."""
+    for partition in range(pipeline.settings.partitions):
+        wire, of = pipeline.store.wire, partition_keys(partition)
+        for member in wire.call("ZRANGE", of.pending, 0, -1):
+            wire.call("ZADD", of.pending, 0, member)
+        pipeline.flusher.flush(partition)
+    assert 0 == pipeline.status()["pending"]
 
 
 def stored(pipeline: Pipeline, collection: str = "slow") -> dict[str, int]:

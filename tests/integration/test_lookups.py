@@ -10,6 +10,7 @@ import bson
 import pytest
 from bson import Binary, ObjectId
 
+from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
 from writebehind.errors import MongoUnavailableError, RequestError
 from writebehind.keys import partition_keys
@@ -59,15 +60,6 @@ def asked(pipeline, other, monkeypatch) -> list[object]:
     return values
 
 
-def flush(pipeline: Pipeline) -> None:
-    for partition in range(pipeline.settings.partitions):
-        wire, of = pipeline.store.wire, partition_keys(partition)
-        for member in wire.call("ZRANGE", of.pending, 0, -1):
-            wire.call("ZADD", of.pending, 0, member)
-        pipeline.flusher.flush(partition)
-    assert 0 == pipeline.status()["pending"]
-
-
 def name_of(users, username: str) -> str | None:
     document_id, read = users.look_up("username", username)
     assert (document_id is None) == (not read.entry.exists)
@@ -106,7 +98,7 @@ def test_a_bulk_write_is_found(users):
 def test_a_rename_that_is_pending_is_seen(pipeline, users, stored):
     """While MongoDB has the old name, the new one leads to the document and the old one to nothing."""
     users.put("u1", {"username": "ada"})
-    flush(pipeline)
+    flush_all(pipeline)
     users.put("u1", {"username": "countess"})
     assert "ada" == stored.find_one({"_id": "u1"})["username"]
     assert (None, "u1") == (name_of(users, "ada"), name_of(users, "countess"))
@@ -118,7 +110,7 @@ def test_aliases_expire_when_mongodb_has_the_document(pipeline, users, asked):
     """Only what is pending stays for good; afterwards MongoDB finds it."""
     users.put("u1", {"username": "ada"})
     assert -1 == alias_ttl(pipeline, "ada")
-    flush(pipeline)
+    flush_all(pipeline)
     assert 0 < alias_ttl(pipeline, "ada") <= 600_000
     assert ("u1", []) == (name_of(users, "ada"), asked)
     pipeline.store.wire.call("FLUSHALL")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import bson
 import pytest
 
+from tests.integration.conftest import flush_all
 from writebehind import Pipeline
 from writebehind.dead_letters import Filter
 from writebehind.entry import Entry
 from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
 from writebehind.outside import Change, _judge, _Known, _Verdict
 from writebehind.rawbson import split_version
 
@@ -22,16 +22,6 @@ def users(pipeline):
 @pytest.fixture
 def stored(pipeline, mongo_client):
     return mongo_client[pipeline.settings.mongodb_database]["slow"]
-
-
-def flush(pipeline: Pipeline) -> None:
-    """Bring everything to MongoDB."""
-    for partition in range(pipeline.settings.partitions):
-        wire, of = pipeline.store.wire, partition_keys(partition)
-        for member in wire.call("ZRANGE", of.pending, 0, -1):
-            wire.call("ZADD", of.pending, 0, member)
-        pipeline.flusher.flush(partition)
-    assert 0 == pipeline.status()["pending"]
 
 
 def change(operation: str, name: str, document: dict | None = None, collection: str = "slow") -> Change:
@@ -51,18 +41,18 @@ def test_what_the_pipeline_writes_is_its_own(pipeline, users, stored):
         event = change("insert", "ada", bson.decode(entry.body) | {"_v": bson.Int64(entry.version)})
         assert event.after == entry
         assert (1, 0, 0) == counts(pipeline, event)
-        flush(pipeline)
+        flush_all(pipeline)
         assert (1, 0, 0) == counts(pipeline, event)
     late = change("replace", "ada", {"_id": "ada", "n": 0, "_v": bson.Int64(entry.version - 5)})
     assert (1, 0, 0) == counts(pipeline, late)
     assert is_cached(pipeline, "ada")
     users.delete("ada")
     assert (1, 0, 0) == counts(pipeline, change("delete", "ada"))
-    flush(pipeline)
+    flush_all(pipeline)
     assert (2, 0, 0) == counts(pipeline, change("delete", "ada"), late)
     users.put("ada", {"n": 5})
     assert (2, 0, 0) == counts(pipeline, change("delete", "ada"), late)
-    flush(pipeline)
+    flush_all(pipeline)
     assert (1, 0, 0) == counts(pipeline, change("delete", "ada"))
     assert 5 == users.get("ada")["n"]
 
@@ -80,7 +70,7 @@ def test_what_others_write_is_seen(pipeline, users, stored, operation):
         stored.insert_one({"_id": "ada", "n": 7})
     else:
         users.put("ada", {"n": 1})
-        flush(pipeline)
+        flush_all(pipeline)
         if operation == "update":
             stored.update_one({"_id": "ada"}, {"$set": {"n": 7}})
         elif operation == "delete":
@@ -111,7 +101,7 @@ def test_a_load_on_its_way_is_not_kept(pipeline, users, stored):
 def test_a_conflict(pipeline, users, stored):
     """While a write is pending, what others do is noted with both sides, and the pending write stands."""
     users.put("ada", {"n": 1})
-    flush(pipeline)
+    flush_all(pipeline)
     users.put("ada", {"n": 2})
     stored.update_one({"_id": "ada"}, {"$set": {"n": 7}})
     assert (0, 0, 1) == counts(pipeline, change("update", "ada", {"_id": "ada", "n": 7}))
@@ -122,7 +112,7 @@ def test_a_conflict(pipeline, users, stored):
         noted["theirs"]["document"],
     )
     assert 1 == pipeline.status()["totals"]["conflicts"]
-    flush(pipeline)
+    flush_all(pipeline)
     assert 2 == stored.find_one()["n"] == users.get("ada")["n"]
 
 
@@ -133,7 +123,7 @@ def test_a_conflict_that_they_win(settings, valkey_wire, mongo_client):
     pipeline = Pipeline(config, wire=valkey_wire, client=mongo_client)
     users, stored = pipeline.collection("slow"), mongo_client[settings.mongodb_database]["slow"]
     users.put("ada", {"n": 1})
-    flush(pipeline)
+    flush_all(pipeline)
     users.put("ada", {"n": 2})
     stored.replace_one({"_id": "ada"}, {"n": 7})
     assert (0, 0, 1) == counts(pipeline, change("replace", "ada", {"_id": "ada", "n": 7}))
@@ -156,7 +146,7 @@ def test_forgetting(pipeline, users):
     through = pipeline.collection("through")
     for n in range(30):
         users.put(f"u{n}", {"n": n})
-    flush(pipeline)
+    flush_all(pipeline)
     users.put("u0", {"n": -1})
     through.put("t", {"n": 1})
     beats = []

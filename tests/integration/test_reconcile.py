@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from bson import Int64
 
+from tests.integration.conftest import flush_all
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Pipeline, Settings
 from writebehind.dead_letters import DeadLetter, Filter, Reason
@@ -56,7 +57,7 @@ def planted(pipeline, users) -> Callable[[str], str]:
 
     def plant(name: str) -> str:
         users.put(name, {"name": name, "n": 1})
-        flush(pipeline)
+        flush_all(pipeline)
         return member(name)
 
     return plant
@@ -64,14 +65,6 @@ def planted(pipeline, users) -> Callable[[str], str]:
 
 def member(name: str) -> str:
     return DocumentId.of("users", name).member
-
-
-def flush(pipeline: Pipeline) -> None:
-    for partition in range(pipeline.settings.partitions):
-        wire, of = pipeline.store.wire, partition_keys(partition)
-        for one in wire.call("ZRANGE", of.pending, 0, -1):
-            wire.call("ZADD", of.pending, 0, one)
-        pipeline.flusher.flush(partition)
 
 
 def of(pipeline: Pipeline, name: str):
@@ -86,7 +79,7 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     for name in names:
         users.get(name)
     users.delete("u11")
-    flush(pipeline)
+    flush_all(pipeline)
     assert users.get("nobody") is None
 
     # MongoDB, by somebody else
@@ -153,7 +146,7 @@ def test_every_kind_is_found_and_repaired(pipeline, users, stored):
     assert {"n": 2, "_id": "u0", "name": "u0"} == users.get("u0")
     assert (None, 3, 4) == (users.get("u1"), users.get("u2")["n"], users.get("nobody")["n"])
     assert {"lost"} == {one.letter.reason for one in pipeline.dead_letters.page(Filter()).letters}
-    flush(pipeline)
+    flush_all(pipeline)
     assert (1, None) == (stored.find_one({"_id": "u3"})["n"], stored.find_one({"_id": "u11"}))
     assert {} == pipeline.reconciler.run().found
 
@@ -173,10 +166,10 @@ def test_a_clean_system_has_none(pipeline, users, stored):
     """Nothing is found where nothing is wrong: cached, pending, absent, deleted, dead and leased."""
     for n in range(50):
         users.put(f"u{n}", {"name": f"u{n}", "n": n})
-    flush(pipeline)
+    flush_all(pipeline)
     users.delete("u0")
     users.put("u1", {"name": "renamed"})
-    flush(pipeline)
+    flush_all(pipeline)
     users.put("u2", {"name": "pending"})
     users.delete("u3")
     assert users.get("nobody") is None
@@ -211,13 +204,13 @@ def test_it_raises_no_false_alarm_under_load(pipeline, users, monkeypatch):
         except Exception as error:  # noqa: BLE001 - for the test's own thread to raise
             errors.append(error)
 
-    def flush_all() -> None:
+    def keep_flushing() -> None:
         while not over.is_set():
             for partition in range(pipeline.settings.partitions):
                 pipeline.flusher.flush(partition)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
-    threads.append(threading.Thread(target=flush_all))
+    threads.append(threading.Thread(target=keep_flushing))
     for thread in threads:
         thread.start()
     try:
@@ -238,7 +231,7 @@ def checked(passes: list[Pass]) -> int:
 def test_a_pass_goes_on_where_it_was(config, valkey_wire, mongo_client, users, pipeline, stored):
     """Each run of the task does its part; a pass survives the process and is remembered."""
     users.bulk([BulkOperation("put", f"u{n}", {"n": n}) for n in range(1_500)])
-    flush(pipeline)
+    flush_all(pipeline)
     stored.update_one({"_id": "u700"}, {"$set": {"n": -1}})
     hourly = config.model_copy(update={"reconcile_pass_s": 30.0, "reconcile_interval": 10.0})
     runs = []
@@ -290,7 +283,7 @@ def test_the_command(run, pipeline, users, stored, monkeypatch):
     """`writebehind reconcile`: its part, a whole pass, a dry run; the exit status tells of drift."""
     monkeypatch.setenv("WRITEBEHIND_COLLECTIONS__users__lookup__name", "string")
     users.put("ada", {"n": 1})
-    flush(pipeline)
+    flush_all(pipeline)
     assert 0 == run("reconcile").exit_code
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
     dry = run("reconcile", "--all", "--dry-run", "--json")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from writebehind.connections import script
 from writebehind.dead_letters import DeadLetter, Reason
-from writebehind.entry import Kind
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.reconcile.findings import Drift, Pass
@@ -79,13 +77,9 @@ class PartitionCheck:
                 log.critical(
                     "%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member
                 )
-                done = repair and self._bury(member)
+                letter = DeadLetter.lost(member).dump()
+                done = repair and self._store.bury(member, "", letter) is Burial.BURIED
                 found.note(Drift.LOST_ENTRY, member, repaired=done)
-
-    def _bury(self, member: str) -> bool:
-        message = "the entry was deleted or evicted in Redis"
-        letter = DeadLetter(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
-        return self._store.bury(member, "", letter.dump()) is Burial.BURIED
 
     def _letters(self, partition: int, found: Pass, repair: bool) -> None:
         of = partition_keys(partition)
