@@ -20,6 +20,9 @@ from writebehind.vitals import Sampler, Vitals
 NO_CAP = 1 << 53
 #: A client that was refused comes back when about this part of what waits now has been persisted.
 ROOM = 0.1
+#: Part of the keys that Redis must be able to evict to count as one that makes room by itself. Where these are
+#: small and the others large this errs, and Redis refuses the write itself.
+LEAST_EVICTABLE = 0.1
 #: Bounds of what clients are told to wait, seconds; the longest also when nothing is being persisted at all.
 SHORTEST_S, LONGEST_S = 1, 30
 
@@ -103,7 +106,10 @@ class Admission:
         return self._sampler.look().replicas > 0
 
     def _short_of_memory(self, vitals: Vitals) -> bool:
-        return 0 < vitals.max_memory * self._max_memory <= vitals.used_memory
+        """Whether Redis is nearly full; where it makes room by itself, of what it cannot evict."""
+        if vitals.evicts and vitals.expiring > LEAST_EVICTABLE * vitals.keys:
+            return False
+        return vitals.uses(self._max_memory)
 
 
 def _time_for_room(waiting: int, drained_per_second: float) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from writebehind.watch import RATE_SLOT_SECONDS, RATE_SLOTS
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0
+#: What INFO calls a database.
+_DATABASE = re.compile(r"db\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class Vitals:
         dead: dead letters, by collection.
         used_memory: of Redis, bytes.
         max_memory: what it may use, bytes; 0 for no limit.
+        evicts: whether it makes room by evicting what has a TTL.
+        keys: how many it has.
+        expiring: how many of them have a TTL: what MongoDB has as well, and little else.
         appendonly: whether it writes an append-only file.
         replicas: how many of its replicas are connected.
         waits_for_disk: whether it knows WAITAOF.
@@ -43,10 +49,17 @@ class Vitals:
     dead: Mapping[str, int]
     used_memory: int
     max_memory: int
+    evicts: bool
+    keys: int
+    expiring: int
     appendonly: bool
     replicas: int
     waits_for_disk: bool
     drained_per_second: float
+
+    def uses(self, part: float) -> bool:
+        """Whether Redis uses this part of the memory that it may use."""
+        return 0 < self.max_memory * part <= self.used_memory
 
     def check_division(self) -> None:
         """See that documents are where this process looks for them.
@@ -110,12 +123,16 @@ def take(store: Store) -> Vitals:
         ]
     )
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
+    keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
     return Vitals(
         division=None if recorded is None else Division.parse(recorded),
         pending=tuple(counts[: len(partitions)]),
         dead=added_up(counts[len(partitions) :]),
         used_memory=int(facts.get("used_memory", 0)),
         max_memory=int(facts.get("maxmemory", 0)),
+        evicts=facts.get("maxmemory_policy", "").startswith("volatile"),
+        keys=sum(one.get("keys", 0) for one in keys_of),
+        expiring=sum(one.get("expires", 0) for one in keys_of),
         appendonly=facts.get("aof_enabled") == "1",
         replicas=int(facts.get("connected_slaves", 0)),
         waits_for_disk=_knows(command),
@@ -127,6 +144,14 @@ def parse_info(answer: bytes) -> Mapping[str, str]:
     """The facts of INFO's answer."""
     lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
     return {name: value for name, _, value in lines}
+
+
+def _numbers(text: str) -> Iterator[tuple[str, int]]:
+    """What INFO tells of a database: `keys=2,expires=1,avg_ttl=0`."""
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        if number.isdecimal():
+            yield name, int(number)
 
 
 def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from tests.waiting import wait_until
@@ -26,6 +28,9 @@ class FixedSampler:
             dead={},
             used_memory=100,
             max_memory=0,
+            evicts=False,
+            keys=0,
+            expiring=0,
             appendonly=True,
             replicas=0,
             waits_for_disk=True,
@@ -96,6 +101,29 @@ def test_redis_memory(settings, mongo_client, tmp_path, monkeypatch):
 
         wire.call("CONFIG", "SET", "maxmemory", used * 10)
         slow.put("new", {})
+        wire.close()
+
+
+def test_a_redis_that_evicts(settings, mongo_client, tmp_path, monkeypatch):
+    """One that is full of what MongoDB has takes writes, and evicts for them; until hardly any of that is left."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        pipeline = Pipeline(settings, wire=wire, client=mongo_client)
+        slow, text = pipeline.collection("slow"), "x" * 100_000
+        wire.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+        for n in range(100):
+            pipeline.collection("through").put(f"u{n}", {"text": text})
+        wire.call("CONFIG", "SET", "maxmemory", pipeline._admission._sampler.look().used_memory)
+
+        taken = 0
+        with suppress(MemoryPressureError):
+            for taken in range(200):
+                slow.put(f"u{taken}", {"text": text})
+
+        assert 80 < taken < 120
+        assert [text] * taken == [slow.get(f"u{at}")["text"] for at in range(taken)]
+        assert taken == pipeline.status()["pending"]
         wire.close()
 
 

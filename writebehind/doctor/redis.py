@@ -144,7 +144,7 @@ def memory(facts: Facts) -> Finding:
         )
     percent = 100 * used / limit
     found = f"{_mib(used)} of {_mib(limit)} in use ({percent:.0f} %)"
-    if percent >= MEMORY_WARNING_PERCENT:
+    if percent >= MEMORY_WARNING_PERCENT and not facts.get("maxmemory_policy", "").startswith("volatile"):
         return warning("redis memory", found, "raise maxmemory, or use shorter TTLs")
     return ok("redis memory", found)
 
