@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from tasks.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, RECONCILE, REFRESH, REFRESH_QUEUE, SWEEP
+from tasks.names import (
+    DECAY,
+    FLUSH,
+    FLUSH_QUEUE,
+    MAINTENANCE_QUEUE,
+    RECONCILE,
+    REFRESH,
+    REFRESH_QUEUE,
+    SWEEP,
+    WARM,
+)
 from writebehind import Settings
+from writebehind.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
 VISIBILITY_TIMEOUT_S = 120
@@ -41,27 +54,25 @@ def create_celery(settings: Settings) -> Celery:
         task_routes={
             FLUSH: {"queue": FLUSH_QUEUE},
             REFRESH: {"queue": REFRESH_QUEUE},
-            SWEEP: {"queue": MAINTENANCE_QUEUE},
-            RECONCILE: {"queue": MAINTENANCE_QUEUE},
+            **{name: {"queue": MAINTENANCE_QUEUE} for name in (SWEEP, RECONCILE, DECAY, WARM)},
         },
         task_serializer="json",
         accept_content=["json"],
         worker_hijack_root_logger=True,
         worker_redirect_stdouts=False,
         beat_schedule={
-            "sweep": {
-                "task": SWEEP,
-                "schedule": settings.sweep_interval,
-                "options": {"expires": settings.sweep_interval * 2},
-            },
-            "reconcile": {
-                "task": RECONCILE,
-                "schedule": settings.reconcile_interval,
-                "options": {"expires": settings.reconcile_interval},
-            },
+            "sweep": _every(settings.sweep_interval, SWEEP, intervals=2),
+            "reconcile": _every(settings.reconcile_interval, RECONCILE),
+            "decay": _every(settings.hot_half_life / DECAYS_IN_HALF_LIFE, DECAY),
+            "warm": _every(settings.warm_interval, WARM),
         },
     )
     return app
+
+
+def _every(seconds: float, task: str, *, intervals: int = 1) -> dict[str, Any]:
+    """A periodic task, whose message is worth nothing after so many intervals."""
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds * intervals}}
 
 
 def _queue(name: str) -> Queue:

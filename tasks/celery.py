@@ -10,6 +10,7 @@ from tasks.reconcile import register_reconcile
 from tasks.refresh import register_refresh
 from tasks.runtime import Runtime
 from tasks.sweep import register_sweep
+from tasks.warm import register_warm
 from writebehind import load_settings
 from writebehind.errors import ConfigurationError
 
@@ -24,3 +25,4 @@ register_flush(app, runtime)
 register_refresh(app, runtime)
 register_sweep(app, runtime)
 register_reconcile(app, runtime)
+register_warm(app, runtime)

@@ -4,6 +4,8 @@ FLUSH = "writebehind.flush"
 SWEEP = "writebehind.sweep"
 REFRESH = "writebehind.refresh"
 RECONCILE = "writebehind.reconcile"
+DECAY = "writebehind.decay"
+WARM = "writebehind.warm"
 
 #: Flushing has a queue of its own, so that maintenance never delays a flush.
 FLUSH_QUEUE = "flush"

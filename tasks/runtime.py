@@ -26,7 +26,7 @@ class Runtime:
     def __init__(self, app: Celery, settings: Settings) -> None:
         """Hook into the worker's life."""
         self._app = app
-        self._settings = settings
+        self.settings = settings
         self._checked = False
         self._name = ""
         # Strong references: this object lives as long as the process.
@@ -38,7 +38,7 @@ class Runtime:
     @cached_property
     def pipeline(self) -> Pipeline:
         """The pipeline of this process."""
-        return connect(self._settings, hints=self.hint)
+        return connect(self.settings, hints=self.hint)
 
     def hint(self, hint: Hint) -> None:
         """Enqueue a flush task; if the broker does not take it, the sweep will."""
@@ -74,6 +74,7 @@ class Runtime:
 
     def _stop(self, **_: Any) -> None:
         self.pipeline.flusher.stop()
+        self.pipeline.warmer.stop()
         # Not here: this is a signal handler, and what it interrupted may hold a lock that is needed for this.
         threading.Thread(target=self._hand_over, name="hand-over").start()
 

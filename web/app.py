@@ -17,6 +17,7 @@ from web.dead_letters import dead_letters
 from web.documents import documents
 from web.drift import drift
 from web.health import health
+from web.hot_keys import hot_keys
 from web.openapi import specification
 from web.problems import register_problems
 from web.reading import reading
@@ -87,7 +88,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
-    blueprints = (reading, documents, batches, health, dead_letters, conflicts, drift)
+    blueprints = (reading, documents, batches, health, dead_letters, conflicts, drift, hot_keys)
     for routes in (build(pipeline) for build in blueprints):
         app.register_blueprint(routes)
     text = specification(pipeline.settings)

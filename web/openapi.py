@@ -248,6 +248,10 @@ _PATHS: dict[str, dict[str, Any]] = {
         "get": _operation("Where Redis and MongoDB differed", "", {"200": _OBJECT}, tag="operation")
         | {"parameters": [_query("limit", "integer")]},
     },
+    "/admin/hot-keys": {
+        "get": _operation("Which documents are read most", "", {"200": _OBJECT}, tag="operation")
+        | {"parameters": [_query("limit", "integer")]},
+    },
     "/admin/dead-letters": {
         "get": _operation("Documents that MongoDB refuses", "", {"200": _OBJECT}, tag="operation")
         | {"parameters": [*_FILTERS, _query("cursor", "string"), _query("limit", "integer")]},

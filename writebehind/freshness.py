@@ -21,11 +21,14 @@ MOST_LOAD_TIMES = 20
 MOST_WAITING = 1_000
 
 
-def lifetime_ms(entry: Entry, settings: CollectionSettings) -> int:
-    """How long an entry that MongoDB has as well stays in Redis, ms: while it is fresh, and may be stale."""
+def lifetime_ms(entry: Entry, settings: CollectionSettings, *, refreshed: bool = False) -> int:
+    """How long an entry that MongoDB has as well stays in Redis, ms: while it is fresh, and may be stale.
+
+    One that is `refreshed` has its whole TTL: it is spread already, and MongoDB is read once for each TTL.
+    """
     if not entry.exists:
         return _jittered(settings.negative_ttl)
-    return _jittered(settings.ttl) + settings.grace_ms
+    return (int(settings.ttl * 1000) if refreshed else _jittered(settings.ttl)) + settings.grace_ms
 
 
 def fresh_ms(entry: Entry, ttl_ms: int, settings: CollectionSettings) -> int:

@@ -20,6 +20,8 @@ RUNS = "wb:runs"
 CONFLICTS = "wb:conflicts"
 #: The pass of reconciling under way, JSON, and the token of whoever makes it; the list of the last passes.
 RECONCILE, RECONCILE_LEASE, DRIFT = "wb:reconcile", "wb:reconcile_lease", "wb:drift"
+#: The token of whoever warms.
+WARM_LEASE = "wb:warm_lease"
 #: How far the listener to change streams has come, JSON; and the token of whoever leads.
 LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
@@ -44,6 +46,9 @@ class PartitionKeys:
     dead_counts: str
     deleted: str
     deleted_at: str
+    hot: str
+    heat: str
+    warmed: str
 
     def entry(self, member: str) -> str:
         """The document's latest state: see `writebehind.entry`."""
@@ -66,7 +71,10 @@ class PartitionKeys:
 def partition_keys(partition: int) -> PartitionKeys:
     """The keys of a partition."""
     prefix = f"wb:{{{partition}}}:"
-    names = ("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at")
+    names = (
+        *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at"),
+        *("hot", "heat", "warmed"),
+    )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 
 

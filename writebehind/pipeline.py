@@ -18,6 +18,7 @@ from writebehind.connections import Wire, connection_pool
 from writebehind.dead_letters import DeadLetters
 from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
+from writebehind.hot_keys import HotKeys
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.listener import Listener, listener_status
@@ -32,6 +33,8 @@ from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, 
 from writebehind.sink import Sink
 from writebehind.store import Hint, HintSink, RefreshSink, Store
 from writebehind.vitals import Sampler
+from writebehind.warming import WARM, Warmer
+from writebehind.warming import Limits as WarmLimits
 from writebehind.writer import WriterParts
 
 #: Deletions are audited when MongoDB has had them for this many leases.
@@ -99,19 +102,26 @@ class Pipeline:
             timeout_ms=settings.mongodb_timeout_ms,
             breaker=self.breaker,
         )
-        sampler = Sampler(self.store)
+        self._sampler = Sampler(self.store)
         self._admission = Admission(
-            sampler,
+            self._sampler,
             max_pending=settings.max_pending_per_partition,
             max_memory_percent=settings.max_memory_percent,
+        )
+        self.hot_keys = HotKeys(
+            self.store,
+            samples=settings.hot_samples,
+            most=settings.hot_keys,
+            half_life_s=settings.hot_half_life,
         )
         self.reader = Reader(
             self.store,
             self.sink,
             load_timeout_ms=settings.load_timeout_ms,
-            sampler=sampler,
+            sampler=self._sampler,
             settings=self.collection_settings,
             near=self._near_cache(),
+            seen=self.hot_keys.seen if settings.hot_samples else None,
             refreshes=refreshes,
         )
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
@@ -131,6 +141,7 @@ class Pipeline:
             lookups=self.lookups,
         )
         self.reconciler = self._reconciler()
+        self.warmer = self._warmer()
         for name in settings.collections:  # a wrong schema file should stop the start, not the first write
             self.collection(name)
 
@@ -191,6 +202,26 @@ class Pipeline:
             done = self.reconciler.go_on()
             outcome(**done)
             return done
+
+    def decay(self) -> dict[str, int]:
+        """Let hot keys cool down.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self.hot_keys.decay(self._sampler.look())
+
+    def warm(self) -> dict[str, Any]:
+        """Load what is read much and is missing, or is about to expire.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        with self.store.watch.run(WARM) as outcome:
+            done = self.warmer.run()
+            found = {"busy": True} if done is None else done.as_dict()
+            outcome(**found)
+            return found
 
     def hand_over(self) -> None:
         """Ask others to flush what is pending and nobody is at work on: for a process that is about to end.
@@ -277,6 +308,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Close the connections."""
+        self.warmer.stop()
+        self.hot_keys.close()
         self.reader.close()
         self._wire.close()
         self._client.close()
@@ -314,6 +347,26 @@ class Pipeline:
                 lease_ms=settings.lease_ms,
                 grace_ms=AUDIT_GRACE_LEASES * settings.lease_ms,
             ),
+        )
+
+    def _warmer(self) -> Warmer:
+        settings = self.settings
+        return Warmer(
+            self.store,
+            self.sink,
+            self.hot_keys,
+            WarmLimits(
+                settings.warm_interval,
+                settings.warm_keys,
+                settings.warm_rate,
+                settings.batch_target_ms / 1000,
+                settings.max_memory_percent / 100,
+                settings.load_timeout_ms,
+            ),
+            sampler=self._sampler,
+            breaker=self.breaker,
+            listed=settings.collections,
+            settings=self.collection_settings,
         )
 
     def _bind(self, name: str) -> Collection:

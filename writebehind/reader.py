@@ -67,6 +67,7 @@ class Reader:
         sampler: Sampler | None = None,
         settings: Callable[[str], CollectionSettings] | None = None,
         near: NearCache | None = None,
+        seen: Callable[[str], None] | None = None,
         refreshes: RefreshSink | None = None,
     ) -> None:
         """Join a store and a sink.
@@ -78,6 +79,7 @@ class Reader:
             sampler: with it, nothing is read from a Redis that has been divided anew: entries are elsewhere then.
             settings: of a collection, by name; by default the built-in ones.
             near: what this process keeps of collections whose settings say so.
+            seen: is told each member that is read.
             refreshes: takes the refreshes of stale entries; by default a thread of this process does.
         """
         self._store = store
@@ -86,6 +88,7 @@ class Reader:
         self._load_timeout_ms = load_timeout_ms
         self._settings = settings or (lambda _: CollectionSettings.model_validate({}))
         self._near = near
+        self._seen = seen
         self._flights = Flights()
         self._refresher = Refresher(self._try_to_refresh)
         self._refreshes = refreshes or self._refresher
@@ -135,6 +138,8 @@ class Reader:
             RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
         """
         self._check_division()
+        if self._seen is not None:
+            self._seen(document_id.member)
         entry, ttl_ms = self._store.get(document_id.member)
         if entry is not None:
             self.hits += 1
@@ -152,6 +157,9 @@ class Reader:
             RedisUnavailableError: as `get`.
         """
         self._check_division()
+        if self._seen is not None:
+            for one in ids:
+                self._seen(one.member)
         found = self._cached_many(ids, settings) if ids else {}
         missing = list({one.member: one for one in ids if one.member not in found}.values())
         self.hits += len(ids) - len(missing)
@@ -166,6 +174,8 @@ class Reader:
         kept = near.get(key)
         if kept is not None:
             self.hits += 1
+            if self._seen is not None:
+                self._seen(document_id.member)
             return Read(kept[0], Source.NEAR, kept[1])
         ticket = near.expect(key)
         read = self.get(document_id, settings)
@@ -186,14 +196,28 @@ class Reader:
         """
         document_id = DocumentId.from_member(wanted.member)
         entry = self._load(document_id, wanted.token)
-        ttl_ms = lifetime_ms(entry, self._settings(document_id.collection))
-        return self._store.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
+        settings = self._settings(document_id.collection)
+        return self._store.fill(
+            wanted.member,
+            wanted.token,
+            entry,
+            ttl_ms=lifetime_ms(entry, settings, refreshed=True),
+            seen=wanted.seen,
+        )
 
     def close(self) -> None:
         """End the threads that refresh and listen."""
         self._refresher.close()
         if self._near is not None:
             self._near.close()
+
+    def _full(self) -> bool:
+        """Whether Redis has room only for what is hot.
+
+        Its own policies do not know that what is new will not be read again. This is the admission of Einziger,
+        Friedman and Manes, "TinyLFU", ACM Transactions on Storage 13 (4), 2017.
+        """
+        return self._sampler is not None and self._sampler.look().displaces
 
     def _try_to_refresh(self, wanted: Refresh) -> None:
         try:
@@ -289,7 +313,8 @@ class Reader:
                 entry = self._load(document_id, token)
                 if flight is not None:
                     self._flights.leave(member, flight)
-                filled = self._store.fill(member, token, entry, ttl_ms=lifetime_ms(entry, settings))
+                ttl_ms = lifetime_ms(entry, settings)
+                filled = self._store.fill(member, token, entry, ttl_ms=ttl_ms, full=self._full())
                 if filled is not Filled.REFUSED:
                     entry = entry if filled is Filled.FILLED else DELETED
                     if flight is not None:
@@ -326,6 +351,7 @@ class Reader:
         filled = self._store.fill_many(
             [(one.member, entry, lifetime_ms(entry, settings)) for one, entry in zip(ours, loaded, strict=True)],
             token,
+            full=self._full(),
         )
         found |= {
             one.member: entry if how is Filled.FILLED else DELETED

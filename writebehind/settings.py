@@ -20,6 +20,7 @@ from pydantic_settings import (
 from writebehind.durability import Durability
 from writebehind.errors import ConfigurationError
 from writebehind.keys import MOST_PARTITIONS
+from writebehind.query_settings import WarmQuery
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
@@ -66,6 +67,11 @@ class CollectionSettings(BaseModel):
         {},
         description="unique fields that documents can be looked up by, with the type of their values: "
         '`{ username = "string", number = "int" }`; `objectid` and `uuid` are the others',
+    )
+    warm: list[WarmQuery] = Field(
+        [],
+        description="queries whose documents are kept in Redis, whoever reads them: "
+        "`[{ filter = { featured = true }, sort = { rank = 1 }, limit = 500 }]`, with the filter in Extended JSON",
     )
     negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
     write: WriteMode = Field(
@@ -198,6 +204,16 @@ class Settings(BaseSettings):
     reconcile_interval: Seconds = Field(10, description="seconds between two parts of a reconciling pass")
     reconcile_pass_s: Seconds = Field(
         3600, description="seconds in which a pass compares all that is cached with MongoDB"
+    )
+    hot_samples: Annotated[int, Field(ge=0)] = Field(
+        1_000, description="reads in a second that a process counts, of more the first ones; 0 for no hot keys"
+    )
+    hot_keys: Count = Field(2_000, description="documents in a partition of which it is known how hot they are")
+    hot_half_life: Seconds = Field(600, description="seconds after which a read counts half")
+    warm_interval: Seconds = Field(30, description="seconds between two passes of warming")
+    warm_keys: Annotated[int, Field(ge=0)] = Field(10_000, description="hot keys that a pass keeps warm")
+    warm_rate: Annotated[float, Field(gt=0)] = Field(
+        2_000, description="documents in a second that warming loads at most"
     )
     max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(
         MEBIBYTE, description="largest document, as BSON and as a request body"

@@ -31,6 +31,7 @@ from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
+from writebehind.query_settings import WarmQuery
 from writebehind.rawbson import append_version, split_version
 
 _T = TypeVar("_T")
@@ -159,6 +160,19 @@ class Sink:
         if found is None:
             return None, ABSENT
         return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
+
+    def find_ids(self, collection: str, query: WarmQuery) -> list[DocumentId]:
+        """The documents that a query finds, in its order.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses the query.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find(query.native, {"_id": 1}, limit=query.limit)
+            if query.sort:
+                found = found.sort(list(query.sort.items()))
+            named = (DocumentId.stored(collection, one["_id"]) for one in found)
+            return [one for one in named if one is not None]
 
     def indexes(self, collection: str) -> dict[str, dict[str, Any]]:
         """The indexes of a collection, by name, as pymongo tells them.

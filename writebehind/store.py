@@ -398,22 +398,38 @@ class Store:
             for (member, _), answer in zip(old, answers, strict=True)
         ]
 
-    def fill(self, member: str, token: str, entry: Entry, *, ttl_ms: int, seen: str = "") -> Filled:
+    def fill(
+        self, member: str, token: str, entry: Entry, *, ttl_ms: int, seen: str = "", full: bool = False
+    ) -> Filled:
         """Store a loaded entry, unless a write or an invalidation came in between, or it was deleted since.
 
-        `seen` is what a `Refresh` has seen: that entry is replaced, and no other.
+        Args:
+            member: the document.
+            token: of the right to load.
+            entry: what was loaded.
+            ttl_ms: how long it is kept.
+            seen: what a `Refresh` has seen: that entry is replaced, and no other.
+            full: whether another entry would be displaced: then it is stored only if it is hot enough for that.
         """
-        return self.fill_many([(member, entry, ttl_ms)], token, {member: seen})[0]
+        return self.fill_many([(member, entry, ttl_ms)], token, {member: seen}, full=full)[0]
 
     def fill_many(
-        self, loaded: Iterable[tuple[str, Entry, int]], token: str, seen: Mapping[str, str] = _NOTHING
+        self,
+        loaded: Iterable[tuple[str, Entry, int]],
+        token: str,
+        seen: Mapping[str, str] = _NOTHING,
+        *,
+        full: bool = False,
     ) -> list[Filled]:
         """`fill` for several entries with their TTLs in ms, in one round trip; `seen` by member."""
         calls = []
         for member, entry, ttl_ms in loaded:
             of = partition_keys(self.partition_of(member))
-            arguments = (token, entry.value, ttl_ms, member, self._tombstone_ttl_ms, seen.get(member, ""))
-            calls.append(((of.entry(member), of.load(member), of.deleted, of.pending), arguments))
+            keys_of = (of.entry(member), of.load(member), of.deleted, of.pending, of.hot, of.heat)
+            before = seen.get(member, "")
+            calls.append(
+                (keys_of, (token, entry.value, ttl_ms, member, self._tombstone_ttl_ms, before, int(full)))
+            )
         return [Filled(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
 
     def abandon(self, members: Iterable[str], token: str) -> None:

@@ -21,6 +21,8 @@ from writebehind.watch import RATE_SLOT_SECONDS, RATE_SLOTS
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0
+#: Part of its maxmemory that Redis uses when it is full. It evicts a little more than it needs.
+NEARLY_ALL = 0.97
 #: What INFO calls a database.
 _DATABASE = re.compile(r"db\d+")
 
@@ -60,6 +62,21 @@ class Vitals:
     def uses(self, part: float) -> bool:
         """Whether Redis uses this part of the memory that it may use."""
         return 0 < self.max_memory * part <= self.used_memory
+
+    @property
+    def room(self) -> int | None:
+        """For about how many entries Redis has room; `None` when it has no limit, or never evicts.
+
+        All that it uses is taken for entries, so that it is less than that as long as there are few.
+        """
+        if not self.evicts or not self.max_memory or not self.used_memory:
+            return None
+        return int(self.expiring * self.max_memory * NEARLY_ALL / self.used_memory)
+
+    @property
+    def displaces(self) -> bool:
+        """Whether an entry more means that another one is evicted."""
+        return self.evicts and self.uses(NEARLY_ALL)
 
     def check_division(self) -> None:
         """See that documents are where this process looks for them.

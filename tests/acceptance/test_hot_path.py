@@ -36,8 +36,12 @@ class Tapped:
 
     @property
     def trips(self) -> Counter[tuple[str, ...]]:
-        """The round trips to Redis that requests made, without the sample that a process takes once a second."""
-        return Counter(trip for trip in self.redis.trips if trip != ("TIME",) and "INFO" not in trip)
+        """The round trips to Redis that requests made, without what a process does once a second.
+
+        That is a sample of vital signs, and the counts of what was read, on a connection that may be new.
+        """
+        once = {"TIME", "INFO", "HEAT", "HINCRBY", "CLIENT"}
+        return Counter(trip for trip in self.redis.trips if not once.intersection(trip))
 
     def forget(self) -> None:
         """Begin to count."""

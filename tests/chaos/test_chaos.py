@@ -27,5 +27,5 @@ def test_faults_break_no_promise(tmp_path):
     log.info("seed %d: %s, %s", SEED, account.answers, account.faults)
     assert [] == account.violations, f"CHAOS_SEED={SEED} repeats it"
     assert account.answers["acknowledged"] > 100
-    assert account.answers["read"] > 100
+    assert account.answers["read"] > 30
     assert sum(account.faults.values()) >= 5

@@ -187,7 +187,7 @@ def test_a_clean_system_has_none(pipeline, users, stored):
 
 def test_it_raises_no_false_alarm_under_load(pipeline, users, monkeypatch):
     """While documents are written, deleted, flushed and read, nothing that is on its way counts as drift."""
-    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.1)
+    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.5)
     over, errors = threading.Event(), []
 
     def work(seed: int) -> None:

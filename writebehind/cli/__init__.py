@@ -7,7 +7,7 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, dead_letters, listen, operations, reconcile, run
+from writebehind.cli import about, dead_letters, listen, operations, reconcile, run, warm
 from writebehind.errors import ConfigurationError, WritebehindError
 
 COMMANDS = (
@@ -18,6 +18,8 @@ COMMANDS = (
     operations.drain,
     operations.repartition,
     reconcile.reconcile,
+    warm.warm,
+    warm.hot_keys,
     listen.listen,
     listen.conflicts,
     dead_letters.dead_letters,

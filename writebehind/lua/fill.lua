@@ -1,8 +1,9 @@
 -- Store what was loaded from MongoDB, unless a write or an invalidation came in between.
 --
--- KEYS  1 entry  2 load  3 deleted  4 pending
+-- KEYS  1 entry  2 load  3 deleted  4 pending  5 sorted set of members by heat  6 heat: what it is counted by
 -- ARGV  1 token of this reader  2 the entry  3 its TTL, ms  4 member  5 TTL of a tombstone, ms
 --       6 what stood before the body of the entry when the load began: '' where there was none
+--       7 1 if Redis is full: what is not hot enough to displace another entry is not stored then
 -- Returns 1
 --       0  the token is not ours any more or another entry is there: what was loaded may be old
 --       2  the document was deleted after the version that was loaded, which a late flusher has brought back: its
@@ -26,6 +27,12 @@ local deleted = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[4]) or '0')
 if loaded > 0 and loaded < deleted then  -- 0: somebody else has put it there
   redis.call('SET', entry, string.format('%016.0f', deleted) .. 'X', 'PX', ARGV[5])
   return 2
+end
+if ARGV[7] == '1' then
+  local floor = tonumber(redis.call('HGET', KEYS[6], 'floor') or '0')
+  if tonumber(redis.call('ZSCORE', KEYS[5], ARGV[4]) or '0') < floor then
+    return 1
+  end
 end
 redis.call('SET', entry, ARGV[2], 'PX', ARGV[3])
 return 1

@@ -1,4 +1,4 @@
-"""Conflicts and drift over HTTP."""
+"""Conflicts, drift and hot keys over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,21 @@ def test_drift(client, installation):
     assert ({}, False) == (found["passes"][0]["found"], found["passes"][0]["dry_run"])
 
 
-@pytest.mark.parametrize("path", ["/admin/conflicts", "/admin/drift"])
+def test_hot_keys(client, installation):
+    """The most read of all first, with reads per second; and the same in each partition."""
+    for name, reads in (("ada", 3), ("bob", 1), ("ann", 2)):
+        client.put(f"/v1/people/{name}", json={"username": name})
+        for _ in range(reads):
+            client.get(f"/v1/people/{name}")
+    installation.pipeline.hot_keys.send()
+    found = client.get("/admin/hot-keys?limit=2").json
+    assert ["ada", "ann"] == [one["id"] for one in found["hot_keys"]]
+    assert found["hot_keys"][0]["reads_per_second"] > found["hot_keys"][1]["reads_per_second"] > 0
+    everywhere = [one["id"] for some in found["by_partition"] for one in some["hot_keys"]]
+    assert {"ada", "ann"} <= set(everywhere) <= {"ada", "ann", "bob"}
+
+
+@pytest.mark.parametrize("path", ["/admin/conflicts", "/admin/drift", "/admin/hot-keys"])
 @pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=1001", "limit=-1", "limit=" + "9" * 30, "x=1"])
 def test_wrong_limits(client, path, query):
     """They are refused with what is right."""

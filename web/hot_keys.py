@@ -1,0 +1,40 @@
+"""The route of what is read most."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response
+
+from web.requests import limit
+from writebehind import Pipeline
+from writebehind.hot_keys import HotKey, hottest
+
+JSON = "application/json"
+DEFAULT_LIMIT, MOST = 20, 1_000
+
+
+def hot_keys(pipeline: Pipeline) -> Blueprint:
+    """The route, bound to a pipeline."""
+    routes = Blueprint("hot_keys", __name__)
+
+    @routes.get("/admin/hot-keys")
+    def found() -> Response:
+        """The documents that are read most, overall and in each partition."""
+        most = limit(DEFAULT_LIMIT, MOST)
+        by_partition = pipeline.hot_keys.by_partition(most)
+        shown = {
+            "hot_keys": [_shown(one) | {"partition": one.partition} for one in hottest(by_partition, most)],
+            "by_partition": [
+                {"partition": partition, "hot_keys": [_shown(one) for one in some]}
+                for partition, some in enumerate(by_partition)
+            ],
+        }
+        return Response(orjson.dumps(shown), content_type=JSON)
+
+    return routes
+
+
+def _shown(one: HotKey) -> dict[str, Any]:
+    return {"collection": one.id.collection, "id": one.id.text, "reads_per_second": round(one.rate, 3)}
