@@ -122,6 +122,7 @@ def settings(valkey, mongo, database_name) -> Settings:
         mongodb_url=mongo.url,
         mongodb_database=database_name,
         partitions=4,
+        hot_samples=0,  # or a process that one test leaves behind would send what it counted in another
         defaults={"flush_delay_ms": 0},
         collections={
             "users": {},

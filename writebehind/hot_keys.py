@@ -86,7 +86,7 @@ class HotKeys:
         reads, self._reads = self._reads, 0
         if not seen:
             return
-        weight = max(1.0, reads / len(seen))
+        weight = reads / len(seen) if len(seen) >= self._samples else 1.0
         by_partition: dict[int, list[str | float]] = defaultdict(list)
         for member, count in Counter(seen).items():
             by_partition[self._store.partition_of(member)] += (member, count * weight)

@@ -13,7 +13,7 @@ from uuid import uuid4
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.flights import Flight, Flights
-from writebehind.freshness import MOST_LOAD_TIMES, Refresher, fresh_ms, is_due_early, lifetime_ms
+from writebehind.freshness import Refresher, fresh_ms, is_due_early, lifetime_ms, may_be_due
 from writebehind.ids import DocumentId
 from writebehind.near import NearCache
 from writebehind.settings import CollectionSettings
@@ -143,7 +143,7 @@ class Reader:
         entry, ttl_ms = self._store.get(document_id.member)
         if entry is not None:
             self.hits += 1
-            if 0 <= ttl_ms <= settings.grace_ms + MOST_LOAD_TIMES * self._load_ms:
+            if ttl_ms >= 0 and may_be_due(ttl_ms - settings.grace_ms, settings):
                 return self._old(document_id, settings, entry, ttl_ms)
             return Read(entry, Source.HIT, ttl_ms if ttl_ms < 0 else fresh_ms(entry, ttl_ms, settings))
         self.misses += 1
@@ -201,7 +201,7 @@ class Reader:
             wanted.member,
             wanted.token,
             entry,
-            ttl_ms=lifetime_ms(entry, settings, refreshed=True),
+            ttl_ms=lifetime_ms(entry, settings, replaces=wanted.ttl_ms),
             seen=wanted.seen,
         )
 

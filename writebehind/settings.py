@@ -56,7 +56,9 @@ class CollectionSettings(BaseModel):
         r"[A-Za-z0-9_~-][A-Za-z0-9_.~@:+=,|-]*",
         description="what string ids must match as a whole; the default is what needs no escaping in a URL",
     )
-    ttl: Seconds = Field(3600, description="seconds that a document already in MongoDB stays in Redis")
+    ttl: Seconds = Field(
+        3600, description="seconds that a document already in MongoDB stays in Redis, give or take a tenth"
+    )
     stale_while_revalidate: Grace = Field(
         0, description="seconds after `ttl` in which a document is still served, while a task reads it anew"
     )

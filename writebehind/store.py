@@ -101,11 +101,13 @@ class Refresh:
         member: the document.
         token: of this right.
         seen: what stands before the body of the entry that is replaced: its version, kind and ETag.
+        ttl_ms: what that entry has left.
     """
 
     member: str
     token: str
     seen: str
+    ttl_ms: int = 0
 
 
 #: Where refreshes go that no reader should wait for. It must neither block nor raise: a later reader tries again.
@@ -394,8 +396,8 @@ class Store:
             calls.append(((of.entry(member), of.load(member)), (token, life_ms, ttl_ms)))
         answers = self.wire.run_many(_REFRESH_GET, calls) if calls else []
         return [
-            Refresh(member, token, answer.decode()) if answer else None
-            for (member, _), answer in zip(old, answers, strict=True)
+            Refresh(member, token, answer.decode(), ttl_ms) if answer else None
+            for (member, ttl_ms), answer in zip(old, answers, strict=True)
         ]
 
     def fill(

@@ -18,13 +18,13 @@ from writebehind.breaker import MongoBreaker
 from writebehind.connections import script
 from writebehind.entry import Entry, Kind
 from writebehind.errors import MongoUnavailableError
-from writebehind.freshness import lifetime_ms
+from writebehind.freshness import EARLIEST, lifetime_ms
 from writebehind.hot_keys import WARMED, HotKeys
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.settings import CollectionSettings
 from writebehind.sink import MOST_IDS, Sink
-from writebehind.store import Filled, Store
+from writebehind.store import Filled, Refresh, Store
 from writebehind.vitals import Sampler, take
 
 #: What the task is called among the periodic ones.
@@ -33,8 +33,6 @@ WARM = "warm"
 MOST_S, LEASE_MS = 60.0, 90_000
 #: An entry is about to expire when it will before the next pass but one, roughly: so many intervals.
 HORIZON = 1.5
-#: But never sooner than this part of its TTL.
-MOST_OF_TTL = 0.1
 #: Documents in the smallest batch, where MongoDB is slow.
 LEAST_BATCH = 10
 #: For so long it is remembered which documents were warmed and not read yet, seconds.
@@ -211,10 +209,9 @@ class Warmer:
         seen = {one.member: one for one in rights if one is not None}
         self._fill(ours, token, {}, done)
         for right in list(seen.values())[:1]:  # they share a token
-            refreshed = [one for one, _ in old if one.member in seen]
-            self._fill(refreshed, right.token, {member: one.seen for member, one in seen.items()}, done)
+            self._fill([one for one, _ in old if one.member in seen], right.token, seen, done)
 
-    def _fill(self, ids: Sequence[DocumentId], token: str, seen: dict[str, str], done: Warmed) -> None:
+    def _fill(self, ids: Sequence[DocumentId], token: str, old: dict[str, Refresh], done: Warmed) -> None:
         if not ids:
             return
         by_collection: dict[str, list[DocumentId]] = defaultdict(list)
@@ -224,14 +221,13 @@ class Warmer:
         try:
             for collection, some in by_collection.items():
                 settings = self._settings(collection)
-                loaded += [
-                    (one.member, entry, lifetime_ms(entry, settings, refreshed=bool(seen)))
-                    for one, entry in zip(some, self._sink.find_many(some), strict=True)
-                ]
+                for one, entry in zip(some, self._sink.find_many(some), strict=True):
+                    replaces = old[one.member].ttl_ms if old else None
+                    loaded.append((one.member, entry, lifetime_ms(entry, settings, replaces=replaces)))
         except MongoUnavailableError:
             self._store.abandon([one.member for one in ids], token)
             raise
-        filled = self._store.fill_many(loaded, token, seen)
+        filled = self._store.fill_many(loaded, token, {member: one.seen for member, one in old.items()})
         warmed = [one for (one, _, _), how in zip(loaded, filled, strict=True) if how is Filled.FILLED]
         done.loaded += len(loaded)
         done.warmed += len(warmed)
@@ -286,5 +282,5 @@ class Warmer:
 
     def _horizon_ms(self, settings: CollectionSettings) -> float:
         """Entries with less TTL than this are about to be stale, ms."""
-        fresh_s = min(HORIZON * self._limits.interval_s, MOST_OF_TTL * settings.ttl)
+        fresh_s = min(HORIZON * self._limits.interval_s, EARLIEST * settings.ttl)
         return settings.grace_ms + fresh_s * 1000

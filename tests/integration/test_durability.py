@@ -9,7 +9,7 @@ import pytest
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.connections import Wire, connection_pool
-from writebehind.embedded import EmbeddedRedis
+from writebehind.embedded import EmbeddedRedis, valkey_binary
 from writebehind.errors import DurabilityNotOfferedError
 from writebehind.vitals import take
 
@@ -43,6 +43,16 @@ def replica(valkey, tmp_path) -> Iterator[EmbeddedRedis]:
         wire.close()
 
 
+@pytest.fixture
+def without_waitaof(tmp_path) -> Iterator[EmbeddedRedis]:
+    """A server that does not know WAITAOF, as Redis before 7.2."""
+    program = tmp_path / "server"
+    program.write_text(f"#!/bin/sh\nexec '{valkey_binary()}' \"$@\" --rename-command WAITAOF ''\n")
+    program.chmod(0o755)
+    with EmbeddedRedis(tmp_path / "data", binary=program) as server:
+        yield server
+
+
 def test_fsynced(pipeline_on, valkey):
     """A server with an append-only file says when a write is on its disk: one, a deletion, and many at once."""
     users = pipeline_on(valkey).collection("users")
@@ -56,9 +66,9 @@ def test_fsynced(pipeline_on, valkey):
     assert users.get("u2") == {"_id": "u2"}
 
 
-def test_fsynced_where_the_server_cannot_say_so(pipeline_on, redis_server):
+def test_fsynced_where_the_server_cannot_say_so(pipeline_on, without_waitaof):
     """A server without WAITAOF is not asked to write: the error says what would help, and nothing is stored."""
-    users = pipeline_on(redis_server).collection("users")
+    users = pipeline_on(without_waitaof).collection("users")
 
     with pytest.raises(DurabilityNotOfferedError, match=r"Redis 7\.2 or newer, or Valkey"):
         users.put("ada", {"n": 1}, durability=Durability.FSYNCED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import bson
@@ -157,16 +158,42 @@ def test_near_its_end_one_reader_refreshes(cached, reader, store, sink):
     assert 2 == sink.reads
 
 
+def test_nobody_waits_when_a_hot_document_expires(store, users, mongo_client, database_name):
+    """Read all the time by two processes for four TTLs: MongoDB is read once in each, always in the background."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    fresh = CollectionSettings(ttl=1)
+    sinks = [CountingSink(mongo_client, database_name, timeout_ms=5_000) for _ in range(2)]
+    readers = [Reader(store, sink, load_timeout_ms=5_000, settings=lambda _: fresh) for sink in sinks]
+    assert Source.MISS is readers[0].get(ADA, fresh).source
+    ends = time.monotonic() + 4 * fresh.ttl
+
+    def read(reader: Reader) -> set[Source]:
+        sources = set()
+        while time.monotonic() < ends:
+            sources.add(reader.get(ADA, fresh).source)
+            time.sleep(0.001)  # hot, but not so hot that no other thread has a turn
+        return sources
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert [{Source.HIT}] * 4 == list(threads.map(read, readers * 2))
+    finally:
+        for reader in readers:
+            reader.close()
+    # The first one, one for each TTL, of which the first is shorter by the jitter and all end a little early.
+    assert 4 <= sum(sink.reads for sink in sinks) <= 1 + 4 + 1
+
+
 def test_the_nearer_the_end_the_likelier():
     """XFetch: hardly ever long before the end, nearly always at it, and sooner where loads are slow."""
 
     def share(left_ms: float, load_ms: float) -> float:
         return sum(is_due_early(left_ms, load_ms) for _ in range(4_000)) / 4_000
 
-    assert 0 == share(1_000, 10)
-    assert 1 == share(0, 10)
-    assert 0.3 < share(10, 10) < 0.44  # 1/e
-    assert share(10, 1) < share(10, 5) < share(10, 50)
+    assert 0 == share(2_000, 10)
+    assert 1 == share(20, 10)  # loading, and beginning to
+    assert 0.3 < share(60, 10) < 0.44  # 1/e
+    assert share(60, 1) < share(60, 5) < share(60, 50)
 
 
 def test_lifetimes():
@@ -175,3 +202,6 @@ def test_lifetimes():
     lives = [lifetime_ms(document, STALE) for _ in range(200)]
     assert 84_000 <= min(lives) < max(lives) <= 90_000
     assert all(27_000 <= lifetime_ms(absent, STALE) <= 30_000 for _ in range(200))
+    # What replaces another has the whole time, and what the other one had of it: but for a tenth at most.
+    ends = [lifetime_ms(document, STALE, replaces=left_ms) for left_ms in (0, 30_000, 32_000, 90_000)]
+    assert [90_000, 90_000, 92_000, 96_000] == ends

@@ -178,9 +178,10 @@ def test_a_full_redis_is_told_from_others(valkey_wire):
 
 
 @contextmanager
-def opened(settings: Settings, wire: Wire) -> Iterator[Pipeline]:
-    """A process of its own, which closes what it uses."""
-    with MongoClient(settings.mongodb_url) as client, Pipeline(settings, wire=wire, client=client) as pipeline:
+def opened(settings: Settings, wire: Wire, samples: int = 1_000) -> Iterator[Pipeline]:
+    """A process of its own that counts, and closes what it uses."""
+    counts = settings.model_copy(update={"hot_samples": samples})
+    with MongoClient(settings.mongodb_url) as client, Pipeline(counts, wire=wire, client=client) as pipeline:
         yield pipeline
 
 
@@ -207,8 +208,7 @@ def test_reads_of_every_kind_are_counted(settings, valkey_wire):
 
 def test_no_samples(settings, valkey_wire):
     """Without them nothing is counted, and there is no thread."""
-    changed = settings.model_copy(update={"hot_samples": 0})
-    with opened(changed, valkey_wire) as pipeline:
+    with opened(settings, valkey_wire, samples=0) as pipeline:
         pipeline.collection("users").get("a")
         pipeline.hot_keys.send()
         assert ([], None) == (pipeline.hot_keys.top(10), pipeline.hot_keys._thread)
