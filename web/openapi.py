@@ -93,6 +93,15 @@ def specification(settings: Settings) -> bytes:
         {"required": True, "description": "of the collection's id type", "schema": {"type": "string"}},
     )
     spec.components.parameter(
+        "name",
+        "path",
+        {
+            "required": True,
+            "description": "a query of the collection's settings",
+            "schema": {"type": "string"},
+        },
+    )
+    spec.components.parameter(
         "durability",
         "query",
         {
@@ -102,9 +111,26 @@ def specification(settings: Settings) -> bytes:
     )
     for name in ("If-Match", "If-None-Match"):
         spec.components.parameter(name, "header", {"schema": {"type": "string"}})
-    for path, operations in _PATHS.items():
+    for path, operations in (_PATHS | _queries(settings)).items():
         spec.path(path, operations=deepcopy(operations))  # apispec changes what it is given
     return orjson.dumps(spec.to_dict())
+
+
+def _queries(settings: Settings) -> dict[str, dict[str, Any]]:
+    """A path for each query of the settings, with its parameters."""
+    return {
+        f"/v1/{collection}/queries/{name}": {
+            "get": _operation(f"Ask for {name} of {collection}", "", _ANSWERED)
+            | {
+                "parameters": [
+                    {"name": one, "in": "query", "required": True, "schema": _PARAMETERS[kind]}
+                    for one, kind in query.parameters.items()
+                ]
+            }
+        }
+        for collection, one_settings in sorted(settings.collections.items())
+        for name, query in one_settings.queries.items()
+    }
 
 
 def _content(schema: dict[str, Any] | str, *types: str) -> dict[str, Any]:
@@ -157,6 +183,23 @@ _INCREMENTED = _content(
         ]
     }
 )
+_DOCUMENTS = _content(
+    {
+        "type": "object",
+        "required": ["documents"],
+        "properties": {"documents": {"type": "array", "items": {"$ref": "#/components/schemas/Document"}}},
+    }
+)
+_ANSWERED: dict[str, dict[str, Any] | None] = {"200": _DOCUMENTS, "304": None}
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "int": {"type": "integer", "format": "int64"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date-time"},
+    "objectid": {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"},
+    "uuid": {"type": "string", "format": "uuid"},
+}
 _NUMBERS = {"type": "object", "examples": [{"views": 1, "nested.field": -2}]}
 _OPERATIONS = {"type": "array", "items": {"$ref": "#/components/schemas/Operation"}}
 _IDS = {
@@ -222,6 +265,12 @@ _PATHS: dict[str, dict[str, Any]] = {
             {"201": _WRITTEN, "202": _WRITTEN},
             _content("Document"),
         ),
+    },
+    "/v1/{collection}/queries/{name}": {
+        "get": _operation(
+            "Ask for the documents that a query of the settings finds", "collection name If-None-Match", _ANSWERED
+        )
+        | {"description": "It takes the parameters that the collection's settings list for the query."},
     },
     "/v1/{collection}:bulk": {
         "post": _operation(

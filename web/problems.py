@@ -39,6 +39,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.InvalidIdError: Problem(400, "invalid-id", "The id does not fit the collection"),
     errors.InvalidPatchError: Problem(400, "invalid-patch", "The patch is malformed"),
     errors.DocumentNotFoundError: Problem(404, "not-found", "There is no such document"),
+    errors.UnknownQueryError: Problem(404, "unknown-query", "The collection has no such query"),
     errors.UnknownCollectionError: Problem(404, "unknown-collection", "The collection is not configured"),
     errors.PatchConflictError: Problem(409, "patch-conflict", "The patch does not fit the document"),
     errors.ConflictError: Problem(409, "conflict", "Others changed the document at the same time"),

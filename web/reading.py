@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
@@ -9,6 +10,8 @@ from flask import Blueprint, Response, request
 from web.problems import respond
 from writebehind import Pipeline, codec
 from writebehind.errors import DocumentNotFoundError, RequestError
+from writebehind.queries import Answer
+from writebehind.rawbson import etag
 from writebehind.reader import Read, Source
 from writebehind.settings import CollectionSettings
 
@@ -46,15 +49,28 @@ def reading(pipeline: Pipeline) -> Blueprint:
         response.headers["Content-Location"] = f"/v1/{collection}/{quote(document_id.text)}"
         return response
 
+    @routes.get("/v1/<collection:collection>/queries/<name>")
+    def query(collection: str, name: str) -> Response:
+        """Read the documents that satisfy a query of the collection's settings."""
+        asked = request.args
+        if repeated := [one for one, values in asked.lists() if len(values) > 1]:
+            raise RequestError(f"{repeated[0][:40]!r} is given more than once")
+        answer = pipeline.collection(collection).read_query(name, asked)
+        text = b'{"documents":' + answer.to_json() + b"}"
+        return _answer(lambda: text, etag(text), _read_headers(answer))
+
     return routes
 
 
 def _found(found: Read) -> Response:
-    etag = found.entry.etag
-    headers = _read_headers(found) | {"ETag": f'"{etag}"'}
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
+    return _answer(lambda: codec.to_json(found.entry.body), found.entry.etag, _read_headers(found))
+
+
+def _answer(write: Callable[[], bytes], tag: str, headers: dict[str, str]) -> Response:
+    headers["ETag"] = f'"{tag}"'
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
         return Response(status=304, headers=headers)
-    return Response(codec.to_json(found.entry.body), 200, headers, content_type=JSON)
+    return Response(write(), 200, headers, content_type=JSON)
 
 
 def _offered(settings: CollectionSettings) -> str:
@@ -63,25 +79,28 @@ def _offered(settings: CollectionSettings) -> str:
     return "the collection's settings list none under lookup"
 
 
-def _read_headers(found: Read) -> dict[str, str]:
+def _read_headers(found: Read | Answer) -> dict[str, str]:
     # no-cache: a cache between here and the client must ask again, or it would hide writes.
     return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache"}
 
 
-def _cache_status(found: Read) -> str:
+def _cache_status(found: Read | Answer) -> str:
     """RFC 9211."""
+    if isinstance(found, Answer) and found.partial:
+        return f"writebehind; {_forwarded(found)}; detail=partial"
+    return f"writebehind; {_forwarded(found)}"
+
+
+def _forwarded(found: Read | Answer) -> str:
     ttl = f"; ttl={found.ttl_ms // 1000}"
     hit = "hit" + (ttl if found.ttl_ms >= 0 else "")
     if found.source is Source.HIT:
-        return f"writebehind; {hit}"
-    return (
-        "writebehind; "
-        + {
-            Source.NEAR: f"{hit}; detail=near",
-            Source.STALE: f"hit{ttl}; detail=stale",
-            Source.REVALIDATED: "fwd=stale; stored",
-            Source.MISS: "fwd=miss; stored",
-            Source.COLLAPSED: "fwd=miss; collapsed",
-            Source.BYPASS: "fwd=bypass",
-        }[found.source]
-    )
+        return hit
+    return {
+        Source.NEAR: f"{hit}; detail=near",
+        Source.STALE: f"hit{ttl}; detail=stale",
+        Source.REVALIDATED: "fwd=stale; stored",
+        Source.MISS: "fwd=miss; stored",
+        Source.COLLAPSED: "fwd=miss; collapsed",
+        Source.BYPASS: "fwd=bypass",
+    }[found.source]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,8 +10,14 @@ from writebehind import changes, codec
 from writebehind.changes import Change, Document
 from writebehind.durability import Durability
 from writebehind.entry import DELETED, Entry
-from writebehind.errors import DocumentNotFoundError, RedisUnavailableError, WritebehindError
+from writebehind.errors import (
+    DocumentNotFoundError,
+    RedisUnavailableError,
+    UnknownQueryError,
+    WritebehindError,
+)
 from writebehind.ids import DocumentId, new_id
+from writebehind.queries import Answer
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
 from writebehind.writer import Writer, WriterParts, Written, check_match
@@ -55,6 +61,7 @@ class Collection:
         self.settings = settings
         self._reader = parts.reader
         self._lookups = parts.lookups
+        self._queries = parts.queries
         self._writer = Writer(name, settings, parts)
 
     def id(self, given: object) -> DocumentId:
@@ -100,6 +107,31 @@ class Collection:
             UnavailableError: as `get`.
         """
         return self._lookups.find(self._lookups.alias(self.name, self.settings, field, text), self.settings)
+
+    def query(self, name: str, arguments: Mapping[str, object] | None = None) -> list[Document]:
+        """The documents that satisfy a query of the collection's settings, as they were last acknowledged.
+
+        Args:
+            name: of the query.
+            arguments: its parameters, as texts or native values.
+
+        Returns:
+            The documents as native values, with the fields that the query's projection wants.
+
+        Raises:
+            UnknownQueryError: there is no such query.
+            RequestError: a parameter is missing, unknown, or of another type.
+            UnavailableError: as `get`.
+        """
+        return self.read_query(name, arguments or {}).documents()
+
+    def read_query(self, name: str, arguments: Mapping[str, object]) -> Answer:
+        """The same, and where it came from. Raises as `query`."""
+        query = self.settings.queries.get(name)
+        if query is None:
+            offered = ", ".join(self.settings.queries) or "none"
+            raise UnknownQueryError(f"{self.name} has no query {name[:120]!r}; queries: {offered}")
+        return self._queries.find(self.name, name, query, query.arguments(arguments), self.settings)
 
     # Writing ----------------------------------------------------------------------------------------
 

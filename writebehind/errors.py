@@ -50,6 +50,10 @@ class UnknownCollectionError(RequestError):
     """The collection is not configured."""
 
 
+class UnknownQueryError(RequestError):
+    """The collection has no such query."""
+
+
 class DocumentNotFoundError(RequestError):
     """There is no such document."""
 

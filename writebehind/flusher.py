@@ -19,6 +19,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.lookups import Lookups
+from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Outcome, Result, Sink, Write
 from writebehind.store import Burial, Hint, HintSink, Settled, Store
@@ -111,11 +112,13 @@ class Flusher:
         limits: FlushLimits,
         *,
         lookups: Lookups | None = None,
+        queries: Queries | None = None,
     ) -> None:
         """Join a store and a sink; `hints` takes the flush tasks that are wanted next.
 
-        With `lookups`, aliases of documents that are persisted may expire.
+        With `lookups`, aliases of documents that are persisted may expire; with `queries`, they hear of them.
         """
+        self._queries = queries
         self._lookups = lookups
         self._store = store
         self._sink = sink
@@ -269,6 +272,8 @@ class Flusher:
 
     def _record(self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary) -> None:
         settings = self._settings(collection)
+        if self._queries is not None:  # while all of them are pending
+            self._queries.changed(collection, [outcome.write.id.member for outcome in outcomes])
         settled = []
         for outcome in outcomes:
             entry, member = outcome.write.entry, outcome.write.id.member

@@ -31,9 +31,9 @@ def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | N
     other one had left besides. So MongoDB is read once for each TTL, however early that is.
     """
     if not entry.exists:
-        return _jittered(settings.negative_ttl)
+        return jittered_ms(settings.negative_ttl)
     if replaces is None:
-        return _jittered(settings.ttl) + settings.grace_ms
+        return jittered_ms(settings.ttl) + settings.grace_ms
     ttl_ms = settings.ttl * 1000
     left_ms = max(0, fresh_ms(entry, replaces, settings))
     return int(ttl_ms + min(left_ms, EARLIEST * ttl_ms)) + settings.grace_ms
@@ -59,7 +59,8 @@ def is_due_early(left_ms: float, load_ms: float) -> bool:
     return left_ms <= takes_ms * (1 - BETA * math.log(1 - random.random()))  # noqa: S311 - no secret
 
 
-def _jittered(seconds: float) -> int:
+def jittered_ms(seconds: float) -> int:
+    """A TTL, ms, shortened at random by up to a tenth."""
     return max(1, int(seconds * 1000 * (1 - TTL_JITTER * random.random())))  # noqa: S311 - no secret
 
 

@@ -33,6 +33,11 @@ def flushed(slot: int) -> str:
     return f"wb:flushed:{slot}"
 
 
+def changes(collection: str) -> tuple[str, str]:
+    """The members of a collection that have changed in MongoDB, and what is known of its changes."""
+    return f"wb:changed:{{{collection}}}", f"wb:changes:{{{collection}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionKeys:
     """The keys of one partition. They share a hash tag, so that one script may touch all of them."""
@@ -65,6 +70,14 @@ class PartitionKeys:
     def alias_load(self, name: str) -> str:
         """The token of the reader that may fill the alias."""
         return f"{self.prefix}aliasload:{name}"
+
+    def query(self, name: str) -> str:
+        """The documents that a query has found: see `writebehind.queries`."""
+        return f"{self.prefix}query:{name}"
+
+    def query_load(self, name: str) -> str:
+        """The token of whoever may fill the query."""
+        return f"{self.prefix}queryload:{name}"
 
 
 @cache

@@ -14,6 +14,7 @@ from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.lookups import Lookups
+from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
 from writebehind.store import Burial, Store
@@ -77,13 +78,16 @@ class Outside:
         store: Store,
         sink: Sink,
         lookups: Lookups,
+        queries: Queries,
         conflicts: Conflicts,
+        *,
         settings: Callable[[str], CollectionSettings],
     ) -> None:
         """Join the parts; `settings` are a collection's, by name."""
         self._store = store
         self._sink = sink
         self._lookups = lookups
+        self._queries = queries
         self._conflicts = conflicts
         self._settings = settings
 
@@ -111,6 +115,7 @@ class Outside:
             dropped = self._store.invalidate_many(members)
             had = (known[member].kind is not None for member in members)
             applied.invalidated += sum(one and there for one, there in zip(dropped, had, strict=True))
+            self._queries.changed(collection, members)
             self._lookups.outdated(
                 collection, [one.after.body for one in some if one.after is not None], self._settings(collection)
             )
@@ -139,6 +144,7 @@ class Outside:
                 beat()
                 if cursor == b"0":
                     break
+        self._queries.forget(collection)
         return dropped
 
     def _known(self, members: Sequence[str]) -> dict[str, _Known]:
@@ -198,6 +204,7 @@ class Outside:
                 time.time(),
                 ours.body,
             )
+            self._queries.changed(change.id.collection, [change.id.member])  # while it is pending
             burial = self._store.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
             if burial is Burial.BURIED and change.after is not None:
                 bodies = [change.after.body]

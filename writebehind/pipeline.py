@@ -25,6 +25,7 @@ from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
 from writebehind.near import NearCache
 from writebehind.outside import Outside
+from writebehind.queries import Queries
 from writebehind.reader import Reader
 from writebehind.reconcile import RECONCILE, Limits, Reconciler
 from writebehind.reconcile.entries import EntryCheck
@@ -126,7 +127,24 @@ class Pipeline:
         )
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
         self.conflicts = Conflicts(self._wire, self.store.watch.count)
-        self.outside = Outside(self.store, self.sink, self.lookups, self.conflicts, self.collection_settings)
+        self.queries = Queries(
+            self.store,
+            self.sink,
+            self.reader,
+            load_timeout_ms=settings.load_timeout_ms,
+            interval_ms=int(settings.query_interval * 1000),
+            dead=lambda collection: self._sampler.look().dead.get(collection, 0),
+            listed=settings.collections,
+            settings=self.collection_settings,
+        )
+        self.outside = Outside(
+            self.store,
+            self.sink,
+            self.lookups,
+            self.queries,
+            self.conflicts,
+            settings=self.collection_settings,
+        )
         self.flusher = Flusher(
             self.store,
             self.sink,
@@ -139,6 +157,7 @@ class Pipeline:
                 batch_target_s=settings.batch_target_ms / 1000,
             ),
             lookups=self.lookups,
+            queries=self.queries,
         )
         self.reconciler = self._reconciler()
         self.warmer = self._warmer()
@@ -338,7 +357,7 @@ class Pipeline:
             self.store,
             self.lookups,
             Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
-            entries=EntryCheck(self.store, self.sink, self._hints),
+            entries=EntryCheck(self.store, self.sink, self._hints, self.queries),
             partitions=PartitionCheck(
                 self.store,
                 self.sink,
@@ -379,6 +398,7 @@ class Pipeline:
             self.store,
             self.reader,
             self.lookups,
+            self.queries,
             self.flusher,
             self._admission,
             self._hints,

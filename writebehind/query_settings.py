@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
+from itertools import permutations
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from bson import json_util
 from bson.errors import BSONError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from writebehind.errors import InvalidIdError, RequestError
+from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id
+from writebehind.matching import compile_filter
+
 #: A field of a document, or of one within it, and the direction: 1 up, -1 down.
 Sort = dict[str, Literal[1, -1]]
+ParameterType = Literal["string", "int", "number", "boolean", "date", "objectid", "uuid"]
 
-#: The most documents that a query may warm.
-MOST_WARMED = 100_000
+#: The most documents that a query may warm, and that one may answer with.
+MOST_WARMED, MOST_ANSWERED = 100_000, 1_000
+#: What a query may be called, as part of a path; and its parameters.
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 #: What runs code in the server.
 _CODE = {"$where", "$function", "$accumulator"}
+_BOOLEANS = {"true": True, "false": False}
+_ANY_TEXT = r"(?s:.*)"
 
 
 def native(value: Any) -> Any:
@@ -38,14 +52,46 @@ def native(value: Any) -> Any:
     return value
 
 
-class WarmQuery(BaseModel):
-    """Documents that are kept warm, whoever reads them."""
+def read_argument(given: object, kind: ParameterType) -> Any:
+    """The value of a parameter as BSON has it: from a text, as in a URL, or from a native value.
 
+    Raises:
+        RequestError: it is no value of this type.
+    """
+    try:
+        match kind:
+            case "number":
+                return _number(given)
+            case "boolean":
+                return given if isinstance(given, bool) else _BOOLEANS[str(given)]
+            case "date":
+                return _date(given)
+        return DocumentId.of("", read_id(given, kind, _ANY_TEXT)).value
+    except (InvalidIdError, KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"this is no value of type {kind}, of up to {MAX_ID_BYTES} bytes") from error
+
+
+def _number(given: object) -> float:
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
+        raise TypeError
+    number = float(given)
+    if not isfinite(number):
+        raise ValueError
+    return number
+
+
+def _date(given: object) -> datetime:
+    date = given if isinstance(given, datetime) else datetime.fromisoformat(str(given))
+    if date.tzinfo is None:
+        raise ValueError("a date needs a time zone, such as Z")
+    return date
+
+
+class _Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     filter: dict[str, Any] = Field({}, description="which documents, as for MongoDB's `find`, in Extended JSON")
     sort: Sort = Field({}, description="their order: a field and 1 or -1")
-    limit: Annotated[int, Field(gt=0, le=MOST_WARMED)] = Field(1_000, description="how many of them")
 
     @cached_property
     def native(self) -> dict[str, Any]:
@@ -54,7 +100,98 @@ class WarmQuery(BaseModel):
         return found
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_filter(self) -> Self:
         if type(native(self.filter)) is not dict:
             raise ValueError("filter must be a document")
         return self
+
+
+class WarmQuery(_Query):
+    """Documents that are kept warm, whoever reads them."""
+
+    limit: Annotated[int, Field(gt=0, le=MOST_WARMED)] = Field(1_000, description="how many of them")
+
+
+class NamedQuery(_Query):
+    """A query that clients may ask for by its name, and whose results are cached."""
+
+    limit: Annotated[int, Field(gt=0, le=MOST_ANSWERED)] = Field(100, description="how many of them")
+    projection: dict[str, Literal[0, 1]] = Field(
+        {}, description="which of their fields: those with 1, or all but those with 0"
+    )
+    parameters: dict[str, ParameterType] = Field(
+        {}, description='what a request has to give, with its type; in the filter `{ "$param" = "city" }`'
+    )
+    ttl: Annotated[float, Field(gt=0)] = Field(
+        60, description="seconds for which is remembered which documents MongoDB has found"
+    )
+
+    def arguments(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """The values of all parameters as BSON has them, from texts, as in a URL, or native values.
+
+        Raises:
+            RequestError: one is missing, unknown, or no value of its type.
+        """
+        if given.keys() != self.parameters.keys():
+            wanted = ", ".join(f"{name} ({kind})" for name, kind in self.parameters.items()) or "none"
+            raise RequestError(f"the parameters of this query are: {wanted}")
+        found = {}
+        for name, kind in self.parameters.items():
+            try:
+                found[name] = read_argument(given[name], kind)
+            except RequestError as error:
+                raise RequestError(f"{name}: {error}") from error
+        return found
+
+    def bound(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The filter with the parameters' values in their places."""
+        bound: dict[str, Any] = _bind(self.native, arguments)
+        return bound
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        named = set(_parameters_in(self.native))
+        if named != self.parameters.keys():
+            raise ValueError(
+                f"the filter names the parameters {sorted(named)}, but parameters lists {sorted(self.parameters)}"
+            )
+        for name in self.parameters:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"parameters: {name!r} is not a usable name")
+        compile_filter(self.bound(dict.fromkeys(self.parameters)))
+        _check_paths(self.sort, "sort")
+        _check_paths(self.projection, "projection")
+        if len({wanted for name, wanted in self.projection.items() if name != "_id"}) > 1:
+            raise ValueError("projection: either list fields with 1, or with 0")
+        return self
+
+
+def _bind(value: Any, arguments: Mapping[str, Any]) -> Any:
+    match value:
+        case {"$param": str() as name, **others} if not others:
+            return arguments[name]
+        case dict():
+            return {name: _bind(one, arguments) for name, one in value.items()}
+        case list():
+            return [_bind(one, arguments) for one in value]
+    return value
+
+
+def _parameters_in(value: Any) -> list[str]:
+    match value:
+        case {"$param": str() as name, **others} if not others:
+            return [name]
+        case dict():
+            return [name for one in value.values() for name in _parameters_in(one)]
+        case list():
+            return [name for one in value for name in _parameters_in(one)]
+    return []
+
+
+def _check_paths(paths: Mapping[str, int], what: str) -> None:
+    for path in paths:
+        if not all(path.split(".")) or "$" in path:
+            raise ValueError(f"{what}: {path!r} is not a field, or a path such as address.city")
+    for one, other in permutations(paths, 2):
+        if other.startswith(f"{one}."):
+            raise ValueError(f"{what}: {other!r} is a part of {one!r}")

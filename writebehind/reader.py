@@ -149,17 +149,26 @@ class Reader:
         self.misses += 1
         return self._miss(document_id, settings)
 
-    def get_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> list[Entry]:
+    def count(self, members: Iterable[str]) -> None:
+        """Count documents as read, of which more were looked at than read."""
+        if self._seen is not None:
+            for one in members:
+                self._seen(one)
+
+    def get_many(
+        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, counted: bool = True
+    ) -> list[Entry]:
         """`get` for several documents of one collection, in their order; one round trip when all are cached.
+
+        Unless they are `counted`, they do not become hot by this: see `count`.
 
         Raises:
             MongoUnavailableError: some are not cached, and MongoDB does not answer.
             RedisUnavailableError: as `get`.
         """
         self._check_division()
-        if self._seen is not None:
-            for one in ids:
-                self._seen(one.member)
+        if counted:
+            self.count(one.member for one in ids)
         found = self._cached_many(ids, settings) if ids else {}
         missing = list({one.member: one for one in ids if one.member not in found}.values())
         self.hits += len(ids) - len(missing)

@@ -20,7 +20,7 @@ from pydantic_settings import (
 from writebehind.durability import Durability
 from writebehind.errors import ConfigurationError
 from writebehind.keys import MOST_PARTITIONS
-from writebehind.query_settings import WarmQuery
+from writebehind.query_settings import NAME, NamedQuery, WarmQuery
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
@@ -74,6 +74,10 @@ class CollectionSettings(BaseModel):
         [],
         description="queries whose documents are kept in Redis, whoever reads them: "
         "`[{ filter = { featured = true }, sort = { rank = 1 }, limit = 500 }]`, with the filter in Extended JSON",
+    )
+    queries: dict[str, NamedQuery] = Field(
+        {},
+        description="queries that clients may ask for by name: see [cached queries](queries.md)",
     )
     negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
     write: WriteMode = Field(
@@ -129,6 +133,9 @@ class CollectionSettings(BaseModel):
         for field in self.lookup:
             if not FIELD_PATH.fullmatch(field) or field == "_id":
                 raise ValueError(f"lookup: {field!r} is not a field, or a path such as address.city")
+        for name in self.queries:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"queries: {name!r} is not a usable name")
         if self.schema_file is not None and not self.schema_file.is_file():
             raise ValueError(f"schema_file {self.schema_file} does not exist")
         return self
@@ -203,6 +210,9 @@ class Settings(BaseSettings):
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
 
     near_cache_entries: Count = Field(10_000, description="most documents in one process's near cache")
+    query_interval: Seconds = Field(
+        1, description="seconds within which the cached queries of a collection are loaded anew once at most"
+    )
     reconcile_interval: Seconds = Field(10, description="seconds between two parts of a reconciling pass")
     reconcile_pass_s: Seconds = Field(
         3600, description="seconds in which a pass compares all that is cached with MongoDB"

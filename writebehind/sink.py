@@ -31,7 +31,6 @@ from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
-from writebehind.query_settings import WarmQuery
 from writebehind.rawbson import append_version, split_version
 
 _T = TypeVar("_T")
@@ -161,18 +160,40 @@ class Sink:
             return None, ABSENT
         return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
 
-    def find_ids(self, collection: str, query: WarmQuery) -> list[DocumentId]:
-        """The documents that a query finds, in its order.
+    def find_where(
+        self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
+    ) -> list[Entry]:
+        """The documents that satisfy a filter, in order.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer, or refuses the query.
         """
+        return [Entry.loaded(*split_version(one.raw)) for one in self._find(collection, filter_, sort, limit)]
+
+    def find_places(
+        self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
+    ) -> list[tuple[DocumentId | None, bytes]]:
+        """The ids of documents that satisfy a filter, in order, and of each the fields of the sort, BSON.
+
+        The id is `None` where no document of the pipeline can have it.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses the query.
+        """
+        found = self._find(collection, filter_, sort, limit, {"_id": 1, **dict.fromkeys(sort, 1)})
+        return [(DocumentId.stored(collection, one["_id"]), one.raw) for one in found]
+
+    def _find(
+        self,
+        collection: str,
+        filter_: Mapping[str, Any],
+        sort: Mapping[str, int],
+        limit: int,
+        projection: Mapping[str, int] | None = None,
+    ) -> list[Any]:
         with self._guard(), self._deadline():
-            found = self._database[collection].find(query.native, {"_id": 1}, limit=query.limit)
-            if query.sort:
-                found = found.sort(list(query.sort.items()))
-            named = (DocumentId.stored(collection, one["_id"]) for one in found)
-            return [one for one in named if one is not None]
+            found = self._database[collection].find(filter_, projection, limit=limit)
+            return list(found.sort(list(sort.items())) if sort else found)
 
     def indexes(self, collection: str) -> dict[str, dict[str, Any]]:
         """The indexes of a collection, by name, as pymongo tells them.

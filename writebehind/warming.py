@@ -158,7 +158,8 @@ class Warmer:
         wanted = dict.fromkeys(one for one in hot if not collections or one.collection in collections)
         for name in collections or self._listed:
             for query in self._settings(name).warm:
-                wanted.update(dict.fromkeys(self._sink.find_ids(name, query)))
+                places = self._sink.find_places(name, query.native, query.sort, query.limit)
+                wanted.update(dict.fromkeys(one for one, _ in places if one is not None))
         waiting, size, began = list(wanted), MOST_IDS, time.monotonic()
         while waiting:
             vitals = take(self._store)  # a batch may fill Redis before the sampler looks again

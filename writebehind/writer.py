@@ -24,6 +24,7 @@ from writebehind.errors import (
 from writebehind.flusher import Flusher
 from writebehind.ids import DocumentId, read_id
 from writebehind.lookups import Lookups
+from writebehind.queries import Queries
 from writebehind.reader import Reader
 from writebehind.schema import Schema
 from writebehind.settings import CollectionSettings
@@ -62,6 +63,7 @@ class WriterParts:
     store: Store
     reader: Reader
     lookups: Lookups
+    queries: Queries
     flusher: Flusher
     admission: Admission
     hints: HintSink

@@ -10,6 +10,7 @@ from writebehind.connections import script
 from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
+from writebehind.queries import Queries
 from writebehind.reconcile.findings import Drift, Pass
 from writebehind.sink import Sink
 from writebehind.store import HintSink, Store
@@ -48,8 +49,9 @@ class Suspect:
 class EntryCheck:
     """Compares clean entries with MongoDB by version and content."""
 
-    def __init__(self, store: Store, sink: Sink, hints: HintSink) -> None:
+    def __init__(self, store: Store, sink: Sink, hints: HintSink, queries: Queries) -> None:
         """Join the parts."""
+        self._queries = queries
         self._store = store
         self._sink = sink
         self._hints = hints
@@ -100,7 +102,9 @@ class EntryCheck:
                     self._hints(hint)
                 return bool(done)
         dropped = (of.entry(member), of.load(member), of.pending, of.dead)
-        return bool(self._store.wire.run(_DROP_IF, dropped, (member, suspect.cached.header)))
+        done = bool(self._store.wire.run(_DROP_IF, dropped, (member, suspect.cached.header)))
+        self._queries.changed(suspect.cached.id.collection, [member])  # nobody has told them
+        return done
 
 
 def note(found: Pass, suspects: Sequence[Suspect], repaired: Sequence[bool]) -> None:

@@ -18,9 +18,31 @@ from writebehind.connections import Wire
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
+from writebehind.matching import compile_filter, compile_sort
 from writebehind.sink import Outcome, Result, Write
 
 SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
+
+
+QUERIES = {
+    "in_city": {
+        "filter": {"city": {"$param": "city"}},
+        "sort": {"rank": -1},
+        "limit": 2,
+        "parameters": {"city": "string"},
+    },
+    "typed": {
+        "filter": {
+            "$or": [
+                {"a": {"$param": "i"}, "b": {"$param": "n"}},
+                {"c": {"$param": "f"}, "d": {"$gt": {"$param": "t"}}},
+                {"e": {"$in": [{"$param": "o"}, {"$param": "u"}]}},
+            ]
+        },
+        "parameters": {"i": "int", "n": "number", "f": "boolean", "t": "date", "o": "objectid", "u": "uuid"},
+    },
+    "all": {"projection": {"name": 1}},
+}
 
 
 class FakeSink:
@@ -57,6 +79,25 @@ class FakeSink:
             if one.collection == collection and entry.exists and codec.decode(entry.body).get(field) == value:
                 return one, entry
         return None, ABSENT
+
+    def find_where(
+        self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
+    ) -> list[Entry]:
+        self._answer()
+        matches, place = compile_filter(filter_), compile_sort(sort)
+        found = [
+            (codec.decode(entry.body), entry)
+            for member, entry in self.entries.items()
+            if DocumentId.from_member(member).collection == collection and entry.exists
+        ]
+        kept = sorted((one for one in found if matches(one[0])), key=lambda one: place(one[0]))
+        return [entry for _, entry in kept[:limit]]
+
+    def find_places(
+        self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
+    ) -> list[tuple[DocumentId, bytes]]:
+        found = self.find_where(collection, filter_, sort, limit)
+        return [(DocumentId.stored(collection, codec.decode(one.body)["_id"]), one.body) for one in found]
 
     def ping(self, *, timeout_s: float) -> None:
         assert timeout_s > 0
@@ -96,6 +137,7 @@ class Installation:
                 "free": {"id_pattern": r"[\s\S]+"},
                 "strict": {"bypass": False},
                 "people": {"lookup": {"username": "string", "number": "int"}},
+                "asked": {"queries": QUERIES},
             },
         )
         with pytest.MonkeyPatch.context() as patch:
@@ -104,7 +146,8 @@ class Installation:
         self.app: Flask = create_app(self.pipeline)
 
     def clear(self) -> None:
-        """Forget all documents, and let MongoDB answer."""
+        """Forget all documents and reads, and let MongoDB answer."""
+        self.pipeline.hot_keys.send()  # or it would be sent within the second
         self.wire.call("FLUSHALL")
         self.sink.__init__()
 

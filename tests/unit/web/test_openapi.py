@@ -7,6 +7,7 @@ import re
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from tests.unit.web.conftest import QUERIES
 from web.problems import PROBLEMS
 
 
@@ -31,7 +32,10 @@ def test_routes(described, installation):
         for method in rule.methods - {"OPTIONS"}
         if not rule.rule.startswith(("/docs", "/static"))
     }
-    found = {(path, method) for path, operations in described["paths"].items() for method in operations}
+    queries = {f"/v1/asked/queries/{name}" for name in QUERIES}  # of which each is served by the route for all
+    paths = {path: operations for path, operations in described["paths"].items() if path not in queries}
+    assert queries == described["paths"].keys() - paths.keys()
+    found = {(path, method) for path, operations in paths.items() for method in operations}
     implied = {(path, "head") for path, method in served if method == "get"}  # Flask serves it beside each GET
     assert served - implied == found - implied
     assert ("/v1/{collection}/{id}", "head") in found

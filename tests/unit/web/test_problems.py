@@ -59,6 +59,7 @@ def test_types_are_stable():
         "invalid-patch": 400,
         "bad-request": 400,
         "not-found": 404,
+        "unknown-query": 404,
         "unknown-collection": 404,
         "patch-conflict": 409,
         "conflict": 409,

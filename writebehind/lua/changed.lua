@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Note that MongoDB has other documents than before, for the cached queries of their collection.
+--
+-- KEYS  1 changed: sorted set of members by the number of their last change  2 what is known of the changes
+-- ARGV  1 how often results may be out of date, ms  2 '1' if nobody knows what has changed  3... the members
+-- Returns 1 where results that were loaded before are to be loaded anew, else 0
+local changed, state = KEYS[1], KEYS[2]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local number = redis.call('HINCRBY', state, 'number', 1)
+if ARGV[2] == '1' then
+  redis.call('DEL', changed)
+  redis.call('HSET', state, 'epoch', number, 'before', number, 'at', now)
+  return 1
+end
+for i = 3, #ARGV do
+  redis.call('ZADD', changed, number, ARGV[i])
+end
+local last = tonumber(redis.call('HGET', state, 'at') or '0')
+if now >= last and now - last < tonumber(ARGV[1]) then
+  return 0
+end
+-- Results of the last epoch may still be served, with what has changed since: so nobody has to wait.
+local before = redis.call('HGET', state, 'epoch') or '0'
+redis.call('HSET', state, 'epoch', number, 'before', before, 'at', now)
+redis.call('ZREMRANGEBYSCORE', changed, '-inf', before)
+return 1

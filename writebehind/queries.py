@@ -1,0 +1,351 @@
+"""Cached queries: which documents MongoDB has found is kept, and overlaid with what it may not have found yet.
+
+What a query answers is exact, although MongoDB lags behind and results are kept for long. A result is the list of
+the documents that MongoDB has found, with the number of the last change that it had by then. Their bodies come
+from their entries. With them, those are looked at that are pending, and those that have changed in MongoDB since:
+see docs/queries.md.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import bson
+from bson import Int64
+
+from writebehind import codec, keys
+from writebehind.connections import Command, script
+from writebehind.entry import Entry
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.freshness import jittered_ms
+from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
+from writebehind.matching import Document, compile_filter, compile_sort, project
+from writebehind.query_settings import NamedQuery
+from writebehind.rawbson import etag
+from writebehind.reader import WAIT_FROM_S, WAIT_TO_S, Reader, Source
+from writebehind.settings import CollectionSettings
+from writebehind.sink import Sink
+from writebehind.store import Store
+
+#: Documents that are looked at besides those that MongoDB has found: of those that are pending in a partition, of
+#: those that are dead letters in all, and of those that have changed since.
+MOST_PENDING, MOST_DEAD, MOST_CHANGED = 250, 2_000, 500
+#: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew.
+SPARE = 5
+
+_GET, _FILL, _ABANDON, _CHANGED = script("alias_get"), script("alias_fill"), script("abandon"), script("changed")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query answers.
+
+    Attributes:
+        entries: the documents, in the order of the query.
+        query: the query.
+        source: where the list of the documents came from.
+        ttl_ms: how long it is kept yet, -1 where it is not kept.
+        partial: whether so much is pending that a document may be missing that MongoDB has not found yet.
+    """
+
+    entries: Sequence[Entry]
+    query: NamedQuery
+    source: Source
+    ttl_ms: int = -1
+    partial: bool = False
+
+    def documents(self) -> list[Document]:
+        """The documents as native values, with the fields that the query wants."""
+        found = (codec.decode(one.body) for one in self.entries)
+        projection = self.query.projection
+        return [project(one, projection) if projection else one for one in found]
+
+    def to_json(self) -> bytes:
+        """The documents as an array in Extended JSON."""
+        if self.query.projection:
+            return codec.dumps(self.documents())
+        return b"[" + b",".join(codec.to_json(one.body) for one in self.entries) + b"]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One query with its arguments, and its keys."""
+
+    collection: str
+    query: NamedQuery
+    filter: Mapping[str, Any]
+    keys: tuple[str, str]
+    settings: CollectionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What MongoDB has found.
+
+    Attributes:
+        at: the number of the last change of which it is known that MongoDB had it.
+        members: the documents, in the order of the query.
+        last: of the last of them the fields of the sort, BSON; '' where MongoDB has found no more than these.
+    """
+
+    at: int
+    members: Sequence[str]
+    last: bytes = b""
+
+    def dump(self) -> bytes:
+        """As it stands in Redis."""
+        return bson.encode({"at": Int64(self.at), "members": self.members, "last": self.last})
+
+    @classmethod
+    def parse(cls, value: bytes) -> _Found:
+        """Read what `dump` wrote."""
+        return cls(**bson.decode(value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What Redis has at one moment, or nearly so: what is read first may be old, but never too new for the rest.
+
+    Attributes:
+        unsettled: members of the collection that MongoDB may not have as they are.
+        partial: whether there are more of them.
+        changed: members that have changed in MongoDB, with the number of their last change.
+        number: of the last change; `epoch` that of the last one before which results are to be loaded anew, and
+            `before` that of the last one before which they cannot be served at all.
+        value: what was found, as it stands in Redis; `ttl_ms` how long it stays there.
+    """
+
+    unsettled: frozenset[str]
+    partial: bool
+    changed: Mapping[str, int]
+    number: int
+    epoch: int
+    before: int
+    value: bytes | None
+    ttl_ms: int
+
+    def touched(self, found: _Found) -> set[str]:
+        """Members that are not known to be as MongoDB found them."""
+        return {member for member, number in self.changed.items() if number > found.at}.union(self.unsettled)
+
+    def serves(self, found: _Found) -> bool:
+        """Whether a result can be served: it is known what has changed since."""
+        if found.at < self.before:
+            return False
+        return len(self.changed) < MOST_CHANGED or min(self.changed.values()) <= found.at
+
+
+class Queries:
+    """The cached queries of all collections. Safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        reader: Reader,
+        *,
+        load_timeout_ms: int,
+        interval_ms: int,
+        dead: Callable[[str], int],
+        listed: Collection[str],
+        settings: Callable[[str], CollectionSettings],
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            store: where results are kept.
+            sink: what MongoDB finds.
+            reader: where the documents come from.
+            load_timeout_ms: the life of the right to load a result.
+            interval_ms: within which the results of a collection are to be loaded anew once at most.
+            dead: how many dead letters a collection has.
+            listed: the collections that there are, as far as it is known.
+            settings: those of a collection, by name.
+        """
+        self._store = store
+        self._sink = sink
+        self._reader = reader
+        self._load_timeout_ms = load_timeout_ms
+        self._interval_ms = interval_ms
+        self._dead = dead
+        self._listed = listed
+        self._settings = settings
+
+    # Changes ----------------------------------------------------------------------------------------
+
+    def changed(self, collection: str, members: Collection[str]) -> None:
+        """Note that MongoDB has changed: before what the pipeline has written there is settled.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if members and self._settings(collection).queries:
+            self._store.wire.run(_CHANGED, keys.changes(collection), (self._interval_ms, 0, *members))
+
+    def forget(self, collection: str) -> None:
+        """Load the results of a collection anew, '' for all, as nobody knows what has changed.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        for name in [collection] if collection else self._listed:
+            if self._settings(name).queries:
+                self._store.wire.run(_CHANGED, keys.changes(name), (self._interval_ms, 1))
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def find(
+        self,
+        collection: str,
+        name: str,
+        query: NamedQuery,
+        arguments: Mapping[str, Any],
+        settings: CollectionSettings,
+    ) -> Answer:
+        """What a query answers, with every write that was acknowledged before.
+
+        Raises:
+            MongoUnavailableError: Redis does not know, and MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+        """
+        filter_ = query.bound(arguments)
+        name = f"{collection}/{name}/{etag(bson.encode(filter_))}"
+        of = partition_keys(self._store.partition_of(name))
+        wanted = _Wanted(collection, query, filter_, (of.query(name), of.query_load(name)), settings)
+        try:
+            return self._find(wanted)
+        except RedisUnavailableError:
+            if not settings.bypass:
+                raise
+            return Answer(
+                self._sink.find_where(collection, filter_, query.sort, query.limit), query, Source.BYPASS
+            )
+
+    def _find(self, wanted: _Wanted) -> Answer:
+        deadline = time.monotonic() + self._load_timeout_ms / 1000
+        token, step, source = uuid4().hex, WAIT_FROM_S, Source.HIT
+        while time.monotonic() < deadline:
+            look = self._look(wanted)
+            found = None if look.value is None else _Found.parse(look.value)
+            served = None
+            if found is not None and look.serves(found):
+                served = self._overlaid(wanted, found, look, source)
+                if served is not None and found.at >= look.epoch:
+                    return served
+            answer = self._store.wire.run(
+                _GET, wanted.keys, (token, self._load_timeout_ms, b"-" if look.value is None else look.value)
+            )
+            if answer[0] == b"load":
+                try:
+                    return self._load(wanted, look, token)
+                except MongoUnavailableError:
+                    if served is None:
+                        raise
+            if served is not None:  # with all that has changed; another reader loads it anew
+                return served
+            if answer[0] == b"wait":
+                time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
+                step = min(step * 2, WAIT_TO_S)
+            source = Source.COLLAPSED
+        look = self._look(wanted)
+        return self._answer(wanted, self._ask(wanted, look), look)  # whoever had the right has not come back
+
+    def _look(self, wanted: _Wanted) -> _Look:
+        """One round trip. Its order matters: a document that is no longer pending has been noted as changed."""
+        partitions = [partition_keys(one) for one in range(self._store.partitions)]
+        changed, state = keys.changes(wanted.collection)
+        dead = self._dead(wanted.collection)
+        commands: list[Command] = [
+            ("ZRANGE", of.pending, "+inf", "-inf", "BYSCORE", "REV", "LIMIT", 0, MOST_PENDING) for of in partitions
+        ]
+        commands += [("HKEYS", of.dead) for of in partitions if 0 < dead <= MOST_DEAD]
+        commands += [
+            ("ZRANGE", changed, 0, MOST_CHANGED - 1, "REV", "WITHSCORES"),
+            ("HMGET", state, "number", "epoch", "before"),
+            ("GET", wanted.keys[0]),
+            ("PTTL", wanted.keys[0]),
+        ]
+        *some, flat, numbers, value, ttl_ms = self._store.wire.calls(commands)
+        prefix = f"{wanted.collection}/".encode()
+        number, epoch, before = (int(one or 0) for one in numbers)
+        return _Look(
+            frozenset(one.decode() for members in some for one in members if one.startswith(prefix)),
+            dead > MOST_DEAD or any(len(members) >= MOST_PENDING for members in some[: len(partitions)]),
+            {member.decode(): int(at) for member, at in zip(flat[::2], flat[1::2], strict=True)},
+            number,
+            epoch,
+            before,
+            value,
+            ttl_ms,
+        )
+
+    def _load(self, wanted: _Wanted, look: _Look, token: str) -> Answer:
+        try:
+            found = self._ask(wanted, look)
+        except MongoUnavailableError:
+            self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
+            raise
+        ttl_ms = jittered_ms(wanted.query.ttl)
+        self._store.wire.run(_FILL, wanted.keys, (token, found.dump(), ttl_ms))
+        return self._answer(wanted, found, look)
+
+    def _ask(self, wanted: _Wanted, look: _Look) -> _Found:
+        """What MongoDB finds now, which has all changes up to the last one that `look` knows of."""
+        query = wanted.query
+        most = (
+            query.limit + SPARE + len(look.unsettled)
+        )  # as many as may turn out not to satisfy the query any more
+        places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
+        members = [one.member for one, _ in places if one is not None]
+        return _Found(look.number, members, places[-1][1] if len(places) == most else b"")
+
+    def _answer(self, wanted: _Wanted, found: _Found, look: _Look) -> Answer:
+        answer = self._overlaid(wanted, found, look, Source.MISS, final=True)
+        assert answer is not None  # noqa: S101 - as it is final
+        return answer
+
+    # Overlaying -------------------------------------------------------------------------------------
+
+    def _overlaid(
+        self, wanted: _Wanted, found: _Found, look: _Look, source: Source, *, final: bool = False
+    ) -> Answer | None:
+        """What was found, as it is by now and with what has come; `None` where MongoDB has to be asked for more.
+
+        With `final` it is taken for what there is.
+        """
+        query = wanted.query
+        touched = look.touched(found)
+        members = list(dict.fromkeys([*found.members, *sorted(touched)]))
+        ids = [DocumentId.from_member(one) for one in members]
+        entries = dict(zip(members, self._reader.get_many(ids, wanted.settings, counted=False), strict=True))
+        kept = _satisfying(wanted.filter, {member: one for member, one in entries.items() if one.exists})
+        if touched and query.sort:
+            kept = _sorted(query.sort, kept, found.last)
+        if len(kept) < query.limit and found.last and not final:
+            return None
+        answered = list(kept)[: query.limit]
+        self._reader.count(answered)
+        ttl_ms = -1 if source is Source.MISS else look.ttl_ms
+        return Answer([entries[one] for one in answered], query, source, ttl_ms, look.partial)
+
+
+def _satisfying(filter_: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Document]:
+    """Those of these documents that satisfy a filter, by member and in their order."""
+    matches = compile_filter(filter_)
+    documents = ((member, codec.decode(one.body)) for member, one in entries.items())
+    return {member: document for member, document in documents if matches(document)}
+
+
+def _sorted(sort: Mapping[str, int], documents: Mapping[str, Document], last: bytes) -> dict[str, Document]:
+    """Documents in order, but none after the last one that MongoDB was asked for: others may come before it."""
+    place = compile_sort(sort)
+    places = {member: place(document) for member, document in documents.items()}
+    end = place(codec.decode(last)) if last else None
+    ordered = sorted(documents, key=places.__getitem__)
+    return {member: documents[member] for member in ordered if end is None or places[member] <= end}
