@@ -21,7 +21,7 @@ from bson import Int64
 from writebehind import codec, keys
 from writebehind.connections import Command, script
 from writebehind.entry import Entry
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.freshness import jittered_ms
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
@@ -291,8 +291,10 @@ class Queries:
         except MongoUnavailableError:
             self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
             raise
-        ttl_ms = jittered_ms(wanted.query.ttl)
-        self._store.wire.run(_FILL, wanted.keys, (token, found.dump(), ttl_ms))
+        try:
+            self._store.wire.run(_FILL, wanted.keys, (token, found.dump(), jittered_ms(wanted.query.ttl)))
+        except RedisFullError:  # the answer is right without being kept
+            self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
         return self._answer(wanted, found, look)
 
     def _ask(self, wanted: _Wanted, look: _Look) -> _Found:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from writebehind.errors import InvalidIdError, RequestError
 from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id
 from writebehind.matching import compile_filter
+from writebehind.wrappers import JSON_OPTIONS
 
 #: A field of a document, or of one within it, and the direction: 1 up, -1 down.
 Sort = dict[str, Literal[1, -1]]
@@ -44,7 +45,7 @@ def native(value: Any) -> Any:
                 raise ValueError(f"{min(code)} is not allowed: it runs code in MongoDB")
             inner = {name: native(one) for name, one in value.items()}
             try:
-                return json_util.object_hook(inner)
+                return json_util.object_hook(inner, JSON_OPTIONS)
             except (TypeError, ValueError, BSONError) as error:
                 raise ValueError(f"{value} is not Extended JSON: {error}") from error
         case list():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic.fields import FieldInfo
 
+from writebehind.query_settings import NamedQuery, WarmQuery
 from writebehind.settings import ENV_PREFIX, CollectionSettings, Settings
 
 _INTRODUCTION = """# Settings
@@ -42,6 +43,12 @@ def settings_reference() -> str:
         _table({_variable(name, field): field for name, field in Settings.model_fields.items()}),
         "## A collection\n",
         _table(CollectionSettings.model_fields),
+        "## A cached query\n",
+        "`[collections.<name>.queries.<query>]`, see [queries.md](queries.md).\n",
+        _table(NamedQuery.model_fields),
+        "## A query whose documents are kept warm\n",
+        "`[[collections.<name>.warm]]`, see [operations.md](operations.md#hot-keys-and-warming).\n",
+        _table(WarmQuery.model_fields),
     ]
     return "\n".join(parts)
 

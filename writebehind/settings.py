@@ -73,11 +73,12 @@ class CollectionSettings(BaseModel):
     warm: list[WarmQuery] = Field(
         [],
         description="queries whose documents are kept in Redis, whoever reads them: "
-        "`[{ filter = { featured = true }, sort = { rank = 1 }, limit = 500 }]`, with the filter in Extended JSON",
+        "`[{ filter = { featured = true }, sort = { rank = 1 }, limit = 500 }]`; see "
+        "[below](#a-query-whose-documents-are-kept-warm)",
     )
     queries: dict[str, NamedQuery] = Field(
         {},
-        description="queries that clients may ask for by name: see [cached queries](queries.md)",
+        description="queries that clients may ask for by name: see [below](#a-cached-query)",
     )
     negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
     write: WriteMode = Field(

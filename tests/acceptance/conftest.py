@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 CONFIG = {"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml")}
 #: Variables that name servers.
 SERVERS = {"REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL"}
+#: A query of the collection `people`.
+IN_CITY = {"filter": {"city": {"$param": "city"}}, "sort": {"rank": 1}, "parameters": {"city": "string"}}
 #: Long enough for a test to do something before these documents are flushed.
 SLOW_MS = 4_000
 
@@ -102,6 +105,7 @@ def system(tmp_path_factory) -> Iterator[System]:
         "WRITEBEHIND_WEB_WORKERS": "2",
         "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS),
         "WRITEBEHIND_COLLECTIONS__people__lookup__name": "string",
+        "WRITEBEHIND_COLLECTIONS__people__queries": json.dumps({"in_city": IN_CITY}),
         "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
         "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",
     }

@@ -60,6 +60,37 @@ def test_changes_by_others_are_seen_within_a_second(system, listening):
     assert max(seconds) < SEEN_WITHIN_S
 
 
+def test_queries_have_what_is_pending_and_what_others_write(system, listening):
+    """A query has each write at once and ever after, and what others do within a second."""
+    people, path = system.database.people, "/v1/people/queries/in_city?city=Turin"
+
+    def names() -> list[str]:
+        return [one["_id"] for one in system.http.get(path).raise_for_status().json()["documents"]]
+
+    def wait_for(expected: list[str]) -> float:
+        began = time.monotonic()
+        wait_until(lambda: names() == expected, f"the query to answer {expected}", 5)
+        return time.monotonic() - began
+
+    assert [] == names()
+    system.http.put("/v1/people/rita", json={"city": "Turin", "rank": 1}).raise_for_status()
+    assert ["rita"] == names()
+    seconds = []
+    people.insert_one({"_id": "primo", "city": "Turin", "rank": 0})
+    seconds.append(wait_for(["primo", "rita"]))
+    while system.status()["pending"]:
+        assert ["primo", "rita"] == names()
+    assert ["primo", "rita"] == names()
+    people.update_one({"_id": "rita"}, {"$set": {"rank": -1}})
+    seconds.append(wait_for(["rita", "primo"]))
+    people.delete_one({"_id": "primo"})
+    seconds.append(wait_for(["rita"]))
+    system.http.delete("/v1/people/rita").raise_for_status()
+    assert [] == names()
+
+    assert max(seconds) < SEEN_WITHIN_S
+
+
 def test_own_writes_invalidate_nothing(system, listening):
     """What the pipeline itself brings to MongoDB leaves the cache as it is."""
     system.wait_until_drained()

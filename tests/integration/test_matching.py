@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from itertools import pairwise
+from uuid import uuid4
 
 import pytest
-from bson import Decimal128, Int64, ObjectId, Regex
+from bson import Binary, Decimal128, Int64, ObjectId, Regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from writebehind.matching import compile_filter, compile_sort, project
+from writebehind.query_settings import native
 from writebehind.wrappers import DECODING
 
 OID = ObjectId("64b7f0c2a1d3e4f5a6b7c8d9")
@@ -146,3 +148,11 @@ def test_what_cannot_be_told_here(filter_):
     """Other operators are refused, and so are those that MongoDB would refuse."""
     with pytest.raises(ValueError, match=r"\$|regular expression"):
         compile_filter(filter_)
+
+
+def test_what_stands_in_settings():
+    """Dates and UUIDs of a filter in Extended JSON are compared with those of documents."""
+    uuid = uuid4()
+    filter_ = native({"a": {"$gte": {"$date": "2026-01-01T00:00:00Z"}}, "b": {"$uuid": str(uuid)}})
+    assert compile_filter(filter_)({"a": DATE, "b": Binary.from_uuid(uuid)})
+    assert not compile_filter(filter_)({"a": datetime(2025, 1, 1, tzinfo=UTC), "b": Binary.from_uuid(uuid)})

@@ -14,8 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
-from writebehind.errors import MongoUnavailableError, RequestError, UnknownQueryError
+from writebehind.connections import script
+from writebehind.errors import MongoUnavailableError, RedisFullError, RequestError, UnknownQueryError
 from writebehind.ids import DocumentId
+from writebehind.keys import changes
 from writebehind.outside import Change
 from writebehind.queries import MOST_CHANGED, MOST_PENDING, SPARE
 from writebehind.reader import Source
@@ -303,6 +305,22 @@ def test_mongodb_away(users, stored, pipeline, monkeypatch):
     assert [] == ids(users, "Paris")
 
 
+def test_redis_is_full(pipeline, users, stored):
+    """What cannot be kept is answered all the same, with what is pending."""
+    stored.insert_one({"_id": "old", **lives_in("London", 1)})
+    users.put("new", lives_in("London", 2))
+    fill = pipeline.store.wire.run
+
+    def full(step, *arguments):
+        if step.name == "alias_fill":
+            raise RedisFullError
+        return fill(step, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.store.wire, "run", full)
+        assert [["new", "old"]] * 2 == [ids(users), ids(users)]
+
+
 def test_redis_away(config, mongo_client, stored):
     """Without Redis MongoDB is asked, and the answer says so."""
     away = config.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
@@ -310,6 +328,28 @@ def test_redis_away(config, mongo_client, stored):
     answer = Pipeline(away, client=mongo_client).collection("users").read_query("in_city", {"city": "London"})
     assert (Source.BYPASS, -1) == (answer.source, answer.ttl_ms)
     assert ["u4", "u3", "u2"] == [one["_id"] for one in answer.documents()]
+
+
+def test_changes_are_numbered(wire):
+    """Each change has the next number; the first one in an interval begins an epoch, old ones are forgotten."""
+    changed, state = changes("users")
+
+    def note(*members: str, unknown: int = 0, interval_ms: int = 60_000) -> int:
+        return wire.run(script("changed"), (changed, state), (interval_ms, unknown, *members))
+
+    def now() -> tuple[dict[str, int], list[int]]:
+        flat = wire.call("ZRANGE", changed, 0, -1, "WITHSCORES")
+        numbers = wire.call("HMGET", state, "number", "epoch", "before")
+        return {a.decode(): int(b) for a, b in zip(flat[::2], flat[1::2], strict=True)}, [
+            int(one) for one in numbers
+        ]
+
+    assert (1, ({"a": 1, "b": 1}, [1, 1, 0])) == (note("a", "b"), now())
+    assert (0, ({"a": 1, "b": 2}, [2, 1, 0])) == (note("b"), now())
+    assert (1, ({"b": 2, "c": 3}, [3, 3, 1])) == (note("c", interval_ms=0), now())
+    wire.call("HSET", state, "at", 1 << 50)  # the server's clock has stepped back
+    assert (1, ({"d": 4}, [4, 4, 3])) == (note("d"), now())
+    assert (1, ({}, [5, 5, 5])) == (note(unknown=1), now())
 
 
 CITIES, NAMES = ("London", "Paris"), tuple(f"u{n}" for n in range(16))

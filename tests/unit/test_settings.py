@@ -285,3 +285,59 @@ def test_schema_file(tmp_path):
     path = tmp_path / "schema.json"
     path.touch()
     assert path == load_settings(collections={"users": {"schema_file": path}}).collections["users"].schema_file
+
+
+CITY = {"filter": {"city": {"$param": "city"}}, "parameters": {"city": "string"}}
+
+
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [
+        ({"filter": {"$where": "1"}}, r"\$where is not allowed"),
+        ({"filter": {"a": {"$regex": "x"}}}, "regular expression"),
+        ({"filter": {"a": {"$size": 1}}}, r"\$size is not one of"),
+        ({"filter": {"a": {"$oid": "x"}}}, "not Extended JSON"),
+        ({"filter": {"$oid": "64b7f0c2a1d3e4f5a6b7c8d9"}}, "must be a document"),
+        ({"filter": {"city": {"$param": "city"}}}, "names the parameters"),
+        ({"parameters": {"city": "string"}}, "names the parameters"),
+        (CITY | {"parameters": {"city": "text"}}, "parameters.city"),
+        ({"filter": {"a": {"$param": "a b"}}, "parameters": {"a b": "int"}}, "not a usable name"),
+        ({"sort": {"a": 2}}, "sort.a"),
+        ({"sort": {"a..b": 1}}, "not a field"),
+        ({"sort": {"a": 1, "a.b": 1}}, "is a part of"),
+        ({"projection": {"a": 1, "b": 0}}, "either"),
+        ({"projection": {"a.b": 1, "a": 1}}, "is a part of"),
+        ({"projection": {"$a": 1}}, "not a field"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"ttl": 0}, "ttl"),
+        ({"skip": 1}, "skip"),
+    ],
+)
+def test_wrong_queries(query, what):
+    """A query that could never be answered is refused at the start, with its name."""
+    with pytest.raises(ConfigurationError, match=rf"collections\.users\.queries\.mine.*{what}"):
+        load_settings(collections={"users": {"queries": {"mine": query}}})
+
+
+def test_wrong_name_of_a_query():
+    """A name that is no part of a path is refused."""
+    with pytest.raises(ConfigurationError, match="not a usable name"):
+        load_settings(collections={"users": {"queries": {"a/b": {}}}})
+
+
+def test_a_query_in_the_file(toml):
+    """Parameters stand in the filter, and the rest is as MongoDB has it."""
+    toml(
+        "[collections.users.queries.in_city]\n"
+        'filter = { city = { "$param" = "city" }, joined = { "$gte" = { "$date" = "2026-01-01T00:00:00Z" } } }\n'
+        'sort = { joined = -1 }\nparameters = { city = "string" }\nlimit = 5\n'
+    )
+    query = load_settings().collections["users"].queries["in_city"]
+    bound = query.bound(query.arguments({"city": "London"}))
+    assert ("London", 2026, -1, 5) == (
+        bound["city"],
+        bound["joined"]["$gte"].as_datetime().year,
+        query.sort["joined"],
+        query.limit,
+    )
