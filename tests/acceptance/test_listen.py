@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 
+import bson
 import pytest
+from redis import Redis
 
 from tests.waiting import wait_until
+from writebehind import keys
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -126,3 +130,34 @@ def test_nothing_is_missed_while_the_listener_is_dead(system, listening):
 
     wait_until(all_seen, "all changes to be seen", 20)
     assert reopened == listener(system)["reopened"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "token"), [("foreign", bson.encode({"_data": "nobody's"}).hex()), ("unreadable", "00")]
+)
+def test_what_was_missed_with_an_invalid_token(system, listening, kind, token):
+    """A listener whose token MongoDB does not take begins anew, and nothing that it missed stays hidden."""
+    people, names = system.database.people, [f"missed-{kind}-{n}" for n in range(100)]
+    people.insert_many([{"_id": name, "n": 0} for name in names])
+    for name in names:
+        assert 200 == system.http.get(f"/v1/people/{name}").status_code
+    wait_until(lambda: listener(system)["lag_s"] == 0, "a quiet stream", 10)
+    reopened = listener(system)["reopened"]
+
+    with Redis.from_url(system.stack.redis_url) as redis:
+        pid = system.stack.pids()["listen"]
+        os.kill(pid, signal.SIGSTOP)  # so that it notes no token after this
+        try:
+            people.update_many({"_id": {"$in": names}}, {"$set": {"n": 1}})
+            noted = json.loads(redis.get(keys.LISTENER))
+            redis.set(keys.LISTENER, json.dumps(noted | {"token": token}))
+            redis.delete(keys.LISTENER_LEASE)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+    def all_seen() -> bool:
+        answer = system.http.post("/v1/people:get", json={"ids": names}).json()
+        return {1} == {one["n"] for one in answer["documents"].values()}
+
+    wait_until(all_seen, "all changes to be seen", 20)
+    assert reopened < listener(system)["reopened"]
