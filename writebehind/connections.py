@@ -180,6 +180,14 @@ class Wire:
         """
         return self._run_many(step, calls, ())[0]
 
+    def run_many_after(self, commands: Sequence[Command], step: Script, calls: Sequence[Call]) -> list[Any]:
+        """`run_many` after some commands, which are sent once, in the same round trip; the answers of the steps.
+
+        Raises:
+            RedisUnavailableError: as `calls`.
+        """
+        return self._run_many(step, calls, (), commands)[0]
+
     def run_many_then(self, step: Script, calls: Sequence[Call], command: Command) -> tuple[list[Any], Any]:
         """`run_many`, and a command after it on the same connection, in the same round trip: such as WAIT.
 
@@ -194,10 +202,14 @@ class Wire:
         return answers, answer
 
     def _run_many(
-        self, step: Script, calls: Sequence[Call], then: Sequence[Command]
+        self, step: Script, calls: Sequence[Call], then: Sequence[Command], first: Sequence[Command] = ()
     ) -> tuple[list[Any], list[Any]]:
         steps = [("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls]
-        answers = self.calls([*steps, *then])
+        answers = self.calls([*first, *steps, *then])
+        for answer in answers[: len(first)]:
+            if isinstance(answer, ResponseError):
+                raise answer
+        answers = answers[len(first) :]
         answers, more = answers[: len(steps)], answers[len(steps) :]
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # the server is new or was restarted: none of these ran, so sending them again is safe

@@ -116,7 +116,7 @@ class Flusher:
     ) -> None:
         """Join a store and a sink; `hints` takes the flush tasks that are wanted next.
 
-        With `lookups`, aliases of documents that are persisted may expire; with `queries`, they hear of them.
+        With `lookups`, claims of documents that are persisted are taken back; with `queries`, they hear of them.
         """
         self._queries = queries
         self._lookups = lookups

@@ -64,7 +64,7 @@ class PartitionKeys:
         return f"{self.prefix}load:{member}"
 
     def alias(self, name: str) -> str:
-        """Where a unique value leads: see `writebehind.lookups`."""
+        """Where a unique value leads as MongoDB has it: see `writebehind.lookups`."""
         return f"{self.prefix}alias:{name}"
 
     def alias_load(self, name: str) -> str:
@@ -78,6 +78,14 @@ class PartitionKeys:
     def query_load(self, name: str) -> str:
         """The token of whoever may fill the query."""
         return f"{self.prefix}queryload:{name}"
+
+    def alias_claims(self, name: str) -> str:
+        """Sorted set of the members that were given the value, by version, until MongoDB has it."""
+        return f"{self.prefix}aliasclaims:{name}"
+
+    def claimed(self, member: str) -> str:
+        """Sorted set of the names of the values that a document claims, by version."""
+        return f"{self.prefix}claimed:{member}"
 
 
 @cache

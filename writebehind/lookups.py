@@ -1,7 +1,9 @@
-"""Documents by a unique field: an alias leads to the id, and the document is seen to carry the value.
+"""Documents by a unique field: an alias or a claim leads to the id, and the document is seen to carry the value.
 
-An alias may mislead, and costs a look at MongoDB then. So a changed value needs no invalidation, and an alias may
-stand in another partition than its document, although no step can change both at once.
+An alias is where a value leads as MongoDB has it, and expires. A claim says that a document was given the value,
+and stands until MongoDB has that, so that it is found before. Either may mislead, and then costs a look at the
+document. So a changed value needs no invalidation, and both may stand in another partition than the document,
+although no step can change both at once.
 """
 
 from __future__ import annotations
@@ -9,8 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -18,9 +19,15 @@ from bson import Binary, ObjectId
 from bson.binary import UUID_SUBTYPE, UuidRepresentation
 from bson.raw_bson import RawBSONDocument
 
-from writebehind.connections import script
+from writebehind.connections import Call, script
 from writebehind.entry import ABSENT, Entry
-from writebehind.errors import InvalidIdError, MongoUnavailableError, RedisUnavailableError, RequestError
+from writebehind.errors import (
+    InvalidIdError,
+    MongoUnavailableError,
+    RedisFullError,
+    RedisUnavailableError,
+    RequestError,
+)
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id
 from writebehind.keys import partition_keys
@@ -33,13 +40,13 @@ from writebehind.store import Store
 _ANY_TEXT = r"(?s:.+)"
 #: Where an alias leads that leads to no document.
 _NOWHERE = b""
-#: How long an alias may live on that nobody let expire, ms.
+#: How long an alias lives that takes the place of a claim which nobody took back, ms.
 DANGLING_MS = 60_000
-#: Hexadecimal digits of the ETag that an alias's value begins with.
-_ETAG_DIGITS = 32
+#: How many lives of a token a reader waits for others: if the first who asks dies, one of those who wait asks.
+_LIVES = 2
 
-_GET, _SET, _FILL = script("alias_get"), script("alias_set"), script("alias_fill")
-_EXPIRE, _DROP, _ABANDON = script("alias_expire"), script("alias_drop"), script("abandon")
+_GET, _FILL, _EXTEND = script("alias_get"), script("alias_fill"), script("alias_extend")
+_NOTE, _RELEASE, _ABANDON = script("alias_note"), script("alias_release"), script("abandon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +65,13 @@ class Alias:
         return cls(collection, field, tagged.value, f"{collection}/{field}={tagged.member.partition('/')[2]}")
 
 
-def target(member: str, entry: Entry) -> str:
-    """Where an alias leads: to this state of a document, so that only its own settling gives the alias a TTL."""
-    return entry.etag + member
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A document's claim to a value, by the alias's name: `member` was given it by the write with this version."""
 
-
-def member_of(leads: bytes) -> str:
-    """The document that an alias leads to."""
-    return leads[_ETAG_DIGITS:].decode()
+    name: str
+    member: str
+    version: int
 
 
 def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
@@ -137,28 +143,31 @@ class Lookups:
             return found[0], Read(found[1], Source.BYPASS)
 
     def _find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
-        leads = self._store.wire.call("GET", self._keys(alias)[0])
-        misled = None
-        if leads is not None:
-            found = self._follow(alias, settings, leads, Source.HIT)
-            if found is not None:
-                return found
-            misled = leads
-        return self._lead(alias, settings, misled)
+        key, _, claims_key = self._keys(alias.name)
+        claims, leads, ttl_ms = self._store.wire.calls(
+            (("ZRANGE", claims_key, 0, -1, "REV"), ("GET", key), ("PTTL", key))
+        )
+        found = self._follow(alias, settings, claims, leads, Source.HIT)
+        if found is None:
+            return self._lead(alias, settings)
+        document_id, read = found
+        lives_ms = read.ttl_ms + settings.grace_ms
+        if document_id is not None and document_id.member.encode() == leads and lives_ms > ttl_ms:
+            # The entry was read anew since. Its readers by this value shall not miss because they came this way.
+            self._store.wire.run(_EXTEND, (key,), (leads, lives_ms))
+        return found
 
-    def _lead(
-        self, alias: Alias, settings: CollectionSettings, misled: bytes | None
-    ) -> tuple[DocumentId | None, Read]:
+    def _lead(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
         """Put an alias right that is missing or misleads; one reader of all asks MongoDB."""
-        deadline = time.monotonic() + self._load_timeout_ms / 1000
-        token, step, source = uuid4().hex, WAIT_FROM_S, Source.HIT
+        deadline = time.monotonic() + _LIVES * self._load_timeout_ms / 1000
+        token, step, source, state = uuid4().hex, WAIT_FROM_S, Source.HIT, b""
         while time.monotonic() < deadline:
-            answer = self._store.wire.run(_GET, self._keys(alias), (token, self._load_timeout_ms, misled or b"-"))
+            answer = self._store.wire.run(_GET, self._keys(alias.name), (token, self._load_timeout_ms, state))
             if answer[0] == b"alias":
-                found = self._follow(alias, settings, answer[1], source)
+                _, state, leads, claims = answer
+                found = self._follow(alias, settings, claims, leads, source)
                 if found is not None:
                     return found
-                misled = answer[1]
             elif answer[0] == b"load":
                 found = self._load(alias, settings, token)
                 if found is not None:
@@ -169,41 +178,56 @@ class Lookups:
                 step = min(step * 2, WAIT_TO_S)
         # Whoever had the right to ask has not come back, or writes came in between again and again.
         document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
-        return self._verified(alias, settings, document_id, Source.MISS)
+        return self._verified(alias, settings, document_id)
 
     def _follow(
-        self, alias: Alias, settings: CollectionSettings, leads: bytes, source: Source
+        self,
+        alias: Alias,
+        settings: CollectionSettings,
+        claims: Sequence[bytes],
+        leads: bytes | None,
+        source: Source,
     ) -> tuple[DocumentId | None, Read] | None:
-        """What an alias leads to; `None` where it misleads."""
-        if leads == _NOWHERE:
-            return None, Read(ABSENT, source)
-        document_id = DocumentId.from_member(member_of(leads))
-        read = self._reader.get(document_id, settings)
-        return (document_id, read) if self._carries(alias, settings, read.entry) else None
+        """The document that carries the value, of those that may; `None` where only MongoDB can tell."""
+        for member in dict.fromkeys([*claims, *([leads] if leads else [])]):
+            document_id = DocumentId.from_member(member.decode())
+            read = self._reader.get(document_id, settings)
+            if self._carries(alias, settings, read.entry):
+                return document_id, read
+        return (None, Read(ABSENT, source)) if leads == _NOWHERE else None
 
     def _load(
         self, alias: Alias, settings: CollectionSettings, token: str
     ) -> tuple[DocumentId | None, Read] | None:
         """Ask MongoDB, and fill the alias; `None` where a write came in between."""
+        key, load, _ = self._keys(alias.name)
         try:
             document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
             # What MongoDB has may be older than what was acknowledged: the entry decides.
-            found = self._verified(alias, settings, document_id, Source.MISS)
+            found = self._verified(alias, settings, document_id)
         except MongoUnavailableError:
-            self._store.wire.run(_ABANDON, self._keys(alias)[1:], (token,))
+            self._store.wire.run(_ABANDON, (load,), (token,))
             raise
-        leads = target(found[0].member, found[1].entry) if found[0] else _NOWHERE
-        ttl_ms = lifetime_ms(found[1].entry, settings)
-        return found if self._store.wire.run(_FILL, self._keys(alias), (token, leads, ttl_ms)) else None
+        leads = found[0].member if found[0] else _NOWHERE
+        try:
+            filled = self._store.wire.run(
+                _FILL, (key, load), (token, leads, lifetime_ms(found[1].entry, settings))
+            )
+        except RedisFullError:  # there is no room for the answer, which is true all the same
+            self._store.wire.run(_ABANDON, (load,), (token,))
+            return found
+        return found if filled else None
 
     def _verified(
-        self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None, source: Source
+        self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None
     ) -> tuple[DocumentId | None, Read]:
+        """What MongoDB has found, if it carries the value yet."""
         if document_id is not None:
             read = self._reader.get(document_id, settings)
             if self._carries(alias, settings, read.entry):
-                return document_id, Read(read.entry, source, read.ttl_ms)
-        return None, Read(ABSENT, source)
+                stale = read.source is Source.STALE
+                return document_id, read if stale else replace(read, source=Source.MISS)
+        return None, Read(ABSENT, Source.MISS)
 
     def _carries(self, alias: Alias, settings: CollectionSettings, entry: Entry) -> bool:
         fields = {alias.field: settings.lookup[alias.field]}
@@ -211,54 +235,58 @@ class Lookups:
 
     # Writing ----------------------------------------------------------------------------------------
 
-    def before(self, writes: Iterable[tuple[DocumentId, Entry]]) -> dict[str, Entry]:
-        """What is cached of documents that are about to be written, by member: for `written`.
+    def written(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
+        """Claim the values of documents that were just committed, as entries with their versions.
 
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        return self._store.get_many([one.member for one, _ in writes])
-
-    def written(
-        self,
-        writes: Sequence[tuple[DocumentId, Entry]],
-        settings: CollectionSettings,
-        before: Mapping[str, Entry] = MappingProxyType({}),
-    ) -> None:
-        """Let aliases lead to documents that were just committed, and those of their former values expire.
+        One round trip, and another where a document had other values before or a flusher was faster.
 
         Raises:
             RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
         """
-        former = [
-            (self._keys(alias)[:1], (target(one.member, before[one.member]), DANGLING_MS))
-            for one, entry in writes
-            if one.member in before
-            for alias in set(_of(one, before[one.member], settings)) - set(_of(one, entry, settings))
-        ]
-        if former:
-            self._store.wire.run_many(_EXPIRE, former)
-        calls = [
-            (self._keys(alias), (target(one.member, entry),))
-            for one, entry in writes
-            for alias in _of(one, entry, settings)
-        ]
-        if calls:
-            self._store.wire.run_many(_SET, calls)
+        claims: list[tuple[Any, ...]] = []
+        notes: list[Call] = []
+        for one, entry in writes:
+            names = [alias.name for alias in _of(one, entry, settings)]
+            for name in names:
+                _, load, claims_key = self._keys(name)
+                claims.append(("ZADD", claims_key, "GT", entry.version, one.member))
+                claims.append(("DEL", load))  # what is being asked of MongoDB is older
+            notes.append(self._note(one, entry, names))
+        if notes:
+            # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
+            self._release(writes, self._store.wire.run_many_after(claims, _NOTE, notes), settings)
 
-    def settled(self, writes: Iterable[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
-        """Let aliases expire whose documents MongoDB has by now, in one round trip.
+    def settled(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
+        """Take claims back that MongoDB needs no more, as it has these entries, in two round trips.
 
         Raises:
             RedisUnavailableError: Redis does not answer; reconciling finds what is left.
         """
-        calls = [
-            (self._keys(alias)[:1], (target(one.member, entry), lifetime_ms(entry, settings)))
-            for one, entry in writes
-            for alias in _of(one, entry, settings)
-        ]
+        if writes:
+            notes = [self._note(*write, stored=True) for write in writes]
+            self._release(writes, self._store.wire.run_many(_NOTE, notes), settings)
+
+    def _note(
+        self, document_id: DocumentId, entry: Entry, names: Sequence[str] = (), *, stored: bool = False
+    ) -> Call:
+        member = document_id.member
+        of = partition_keys(self._store.partition_of(member))
+        return (of.claimed(member), of.pending, of.dead), (member, entry.version, int(stored), *names)
+
+    def _release(
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        spent: Sequence[Sequence[bytes]],
+        settings: CollectionSettings,
+    ) -> None:
+        calls: list[Call] = []
+        for (one, entry), (version, stored, *names) in zip(writes, spent, strict=True):
+            for name in names:
+                key, _, claims_key = self._keys(name.decode())
+                ttl_ms = lifetime_ms(entry, settings)
+                calls.append(((claims_key, key), (one.member, version, stored, ttl_ms)))
         if calls:
-            self._store.wire.run_many(_EXPIRE, calls)
+            self._store.wire.run_many(_RELEASE, calls)
 
     def outdated(self, collection: str, bodies: Iterable[bytes], settings: CollectionSettings) -> None:
         """Forget aliases for the values of documents that somebody else has written to MongoDB.
@@ -270,40 +298,49 @@ class Lookups:
             self.drop_many([one.name for body in bodies for one in aliases_of(collection, body, settings.lookup)])
 
     def drop_many(self, names: Sequence[str]) -> list[bool]:
-        """Forget aliases by name; false for one without TTL, as MongoDB does not have what it leads to yet.
+        """Forget aliases by name, and what is being asked for them; whether each was there. Claims stand.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        calls = [(self._keys_of(name), ()) for name in names]
-        return [bool(answer) for answer in self._store.wire.run_many(_DROP, calls)] if calls else []
+        commands = []
+        for name in names:
+            key, load, _ = self._keys(name)
+            commands += [("DEL", load), ("DEL", key)]  # in this order: a fill in between is deleted
+        return [bool(answer) for answer in self._store.wire.calls(commands)[1::2]] if commands else []
 
-    def lasting(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Where those of these aliases lead that have no TTL, by name.
+    # Reconciling ------------------------------------------------------------------------------------
 
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        keys = [self._keys_of(name)[0] for name in names]
-        answers = iter(self._store.wire.calls([one for key in keys for one in (("GET", key), ("PTTL", key))]))
-        return {
-            name: leads for name, leads, ttl in zip(names, answers, answers, strict=True) if leads and ttl == -1
-        }
-
-    def let_expire(self, name: str, leads: bytes) -> bool:
-        """Give an alias a TTL, if it still leads there.
+    def claims(self, names: Sequence[str]) -> list[Claim]:
+        """All claims to values, by the names of their aliases.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return bool(self._store.wire.run(_EXPIRE, self._keys_of(name)[:1], (leads, DANGLING_MS)))
+        commands = [("ZRANGE", self._keys(name)[2], 0, -1, "WITHSCORES") for name in names]
+        answers = self._store.wire.calls(commands) if commands else []
+        return [
+            Claim(name, member.decode(), int(float(version)))
+            for name, flat in zip(names, answers, strict=True)
+            for member, version in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
-    def _keys(self, alias: Alias) -> tuple[str, str]:
-        return self._keys_of(alias.name)
+    def let_go(self, claim: Claim) -> bool:
+        """Take a claim back, if it is still the same.
 
-    def _keys_of(self, name: str) -> tuple[str, str]:
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        key, _, claims_key = self._keys(claim.name)
+        claimed = partition_keys(self._store.partition_of(claim.member)).claimed(claim.member)
+        self._store.wire.call("ZREMRANGEBYSCORE", claimed, "-inf", claim.version)
+        arguments = (claim.member, claim.version, 1, DANGLING_MS)
+        return bool(self._store.wire.run(_RELEASE, (claims_key, key), arguments))
+
+    def _keys(self, name: str) -> tuple[str, str, str]:
+        """The keys of an alias, of the token of whoever may fill it, and of the claims to its value."""
         of = partition_keys(self._store.partition_of(name))
-        return of.alias(name), of.alias_load(name)
+        return of.alias(name), of.alias_load(name), of.alias_claims(name)
 
 
 def _of(document_id: DocumentId, entry: Entry, settings: CollectionSettings) -> Sequence[Alias]:

@@ -39,7 +39,7 @@ MOST_PENDING, MOST_DEAD, MOST_CHANGED = 250, 2_000, 500
 #: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew.
 SPARE = 5
 
-_GET, _FILL, _ABANDON, _CHANGED = script("alias_get"), script("alias_fill"), script("abandon"), script("changed")
+_GET, _FILL, _ABANDON, _CHANGED = script("query_get"), script("alias_fill"), script("abandon"), script("changed")
 
 
 @dataclass(frozen=True, slots=True)

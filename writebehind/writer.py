@@ -232,16 +232,16 @@ class Writer:
         requests = [CommitRequest(one.member, entry.payload, delay_ms, condition, cap) for one, entry in writes]
         if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
             wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
-        # Aliases of values that a document had while it was pending would be there for good.
-        before = parts.lookups.before(writes) if self._settings.lookup else {}
         commits = parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
         if self._settings.near_cache:
             parts.reader.forget_near(one.member for one, _ in writes)
         if self._settings.lookup:  # before anybody is told that the write is acknowledged
             done = [
-                write for write, commit in zip(writes, commits, strict=True) if commit.status is CommitStatus.OK
+                (one, replace(entry, version=commit.version))
+                for (one, entry), commit in zip(writes, commits, strict=True)
+                if commit.status is CommitStatus.OK
             ]
-            parts.lookups.written(done, self._settings, before)
+            parts.lookups.written(done, self._settings)
         return commits
 
     def _delay_ms(self, durability: Durability | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -12,6 +13,9 @@ from bson import Binary, ObjectId
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
+from writebehind.connections import Wire, connection_pool, script
+from writebehind.dead_letters import Filter
+from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import MongoUnavailableError, RequestError
 from writebehind.keys import partition_keys
 from writebehind.lookups import Alias, aliases_of
@@ -66,10 +70,45 @@ def name_of(users, username: str) -> str | None:
     return None if document_id is None else document_id.text
 
 
-def alias_ttl(pipeline: Pipeline, username: str) -> int:
+def alias_key(pipeline: Pipeline, username: str) -> str:
     alias = Alias.of("users", "username", username)
-    of = partition_keys(pipeline.store.partition_of(alias.name))
-    return pipeline.store.wire.call("PTTL", of.alias(alias.name))
+    return partition_keys(pipeline.store.partition_of(alias.name)).alias(alias.name)
+
+
+def alias_ttl(pipeline: Pipeline, username: str) -> int:
+    return pipeline.store.wire.call("PTTL", alias_key(pipeline, username))
+
+
+def lasting(pipeline: Pipeline) -> list[str]:
+    """What lookups keep in Redis without TTL."""
+    wire = pipeline.store.wire
+    keys = [key.decode() for pattern in ("wb:*:alias*", "wb:*:claimed:*") for key in wire.call("KEYS", pattern)]
+    return sorted(key.split(":", 2)[2] for key in keys if wire.call("PTTL", key) == -1)
+
+
+def before_once(monkeypatch, target: object, method: str, step: Callable[[], object]) -> None:
+    """Do something between what was before this call and the call: once."""
+    original = getattr(target, method)
+
+    def delayed(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(target, method, original)
+        step()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(target, method, delayed)
+
+
+def after_once(monkeypatch, target: object, method: str, step: Callable[[], object]) -> None:
+    """Do something between this call and what comes after: once."""
+    original = getattr(target, method)
+
+    def delayed(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(target, method, original)
+        answer = original(*args, **kwargs)
+        step()
+        return answer
+
+    monkeypatch.setattr(target, method, delayed)
 
 
 def test_a_pending_document_is_found(pipeline, users, asked):
@@ -81,7 +120,7 @@ def test_a_pending_document_is_found(pipeline, users, asked):
     assert (None, "u1") == (name_of(users, "ada"), name_of(users, "countess"))
     users.patch("u1", lambda document: document | {"username": "ada"})
     assert ("u1", None) == (name_of(users, "ada"), name_of(users, "countess"))
-    assert -1 == alias_ttl(pipeline, "ada")
+    assert ["aliasclaims:users/username=s:ada", "claimed:users/s:u1"] == lasting(pipeline)
     users.delete("u1")
     assert name_of(users, "ada") is None
 
@@ -109,8 +148,9 @@ def test_a_rename_that_is_pending_is_seen(pipeline, users, stored):
 def test_aliases_expire_when_mongodb_has_the_document(pipeline, users, asked):
     """Only what is pending stays for good; afterwards MongoDB finds it."""
     users.put("u1", {"username": "ada"})
-    assert -1 == alias_ttl(pipeline, "ada")
+    assert ["aliasclaims:users/username=s:ada", "claimed:users/s:u1"] == lasting(pipeline)
     flush_all(pipeline)
+    assert [] == lasting(pipeline)
     assert 0 < alias_ttl(pipeline, "ada") <= 600_000
     assert ("u1", []) == (name_of(users, "ada"), asked)
     pipeline.store.wire.call("FLUSHALL")
@@ -118,13 +158,131 @@ def test_aliases_expire_when_mongodb_has_the_document(pipeline, users, asked):
     assert ("u1", ["ada"]) == (name_of(users, "ada"), asked)
 
 
-def test_an_alias_of_a_newer_write_does_not_expire(pipeline, users):
-    """What is settled gives no TTL to the alias of what is pending by now."""
+def test_a_claim_of_a_newer_write_stands(pipeline, users):
+    """What is settled takes no claim back that a newer write has made."""
     users.put("u1", {"username": "ada"})
-    [write] = [(pipeline.collection("users").id("u1"), users.read("u1").entry)]
+    write = (users.id("u1"), users.read("u1").entry)
     users.put("u1", {"username": "ada", "age": 36})
     pipeline.lookups.settled([write], users.settings)
-    assert -1 == alias_ttl(pipeline, "ada")
+    assert ["aliasclaims:users/username=s:ada", "claimed:users/s:u1"] == lasting(pipeline)
+
+
+def test_former_values_are_not_kept(pipeline, users):
+    """A document that is renamed again and again while MongoDB is away claims no more than its last value."""
+    for n in range(20):
+        users.put("u1", {"username": f"name {n}"})
+    assert ["aliasclaims:users/username=s:name 19", "claimed:users/s:u1"] == lasting(pipeline)
+    users.delete("u1")
+    assert [] == lasting(pipeline)
+
+
+def test_a_document_settled_before_its_values_are_claimed(pipeline, users, monkeypatch):
+    """A flusher may be faster than the writer: nothing is left without TTL, and the document is found."""
+    assert name_of(users, "ada") is None
+    before_once(monkeypatch, pipeline.lookups, "written", lambda: flush_all(pipeline))
+    users.put("u1", {"username": "ada"})
+    assert [] == lasting(pipeline)
+    assert "u1" == name_of(users, "ada")
+
+
+def test_claims_of_two_writers_of_one_document(pipeline, other, users, monkeypatch):
+    """A writer that claims after a newer one leaves nothing behind, be it for the same value or another one."""
+    for newer in ({"username": "ada", "age": 36}, {"username": "countess"}):
+        before_once(
+            monkeypatch,
+            pipeline.lookups,
+            "written",
+            lambda newer=newer: other.collection("users").put("u1", newer),
+        )
+        users.put("u1", {"username": "ada"})
+        found = {"ada", "countess"} & {name for name in ("ada", "countess") if name_of(users, name)}
+        assert {newer["username"]} == found
+        assert [f"aliasclaims:users/username=s:{newer['username']}", "claimed:users/s:u1"] == lasting(pipeline)
+        flush_all(pipeline)
+        assert [] == lasting(pipeline)
+
+
+def test_a_writer_that_was_overtaken_misleads_nobody(pipeline, other, users, monkeypatch):
+    """A document that another one has taken a value over from does not claim it afterwards, however late."""
+
+    def takes_over() -> None:
+        other.collection("users").put("u1", {"username": "x"})
+        other.collection("users").put("u2", {"username": "ada"})
+
+    before_once(monkeypatch, pipeline.lookups, "written", takes_over)
+    users.put("u1", {"username": "ada"})
+    assert ["u2", "u2"] == [name_of(users, "ada") for _ in range(2)]
+    flush_all(pipeline)
+    assert ("u2", []) == (name_of(users, "ada"), lasting(pipeline))
+
+
+def test_a_value_that_comes_back(pipeline, users, monkeypatch):
+    """A reader that saw a document without the value does not hide that it was given to it again."""
+    users.put("u1", {"username": "x"})
+    flush_all(pipeline)
+    users.put("u1", {"username": "ada"})
+    monkeypatch.setattr(pipeline.lookups, "written", lambda *_: None)  # its writer is slow
+    users.put("u1", {"username": "x"})
+    monkeypatch.undo()
+    after_once(monkeypatch, pipeline.lookups, "_follow", lambda: users.put("u1", {"username": "ada"}))
+    name_of(users, "ada")  # began before
+    assert "u1" == name_of(users, "ada")
+
+
+def test_two_documents_with_one_value(users):
+    """The one that was written last is found; when it gives the value up, it is the other one."""
+    users.put("u1", {"username": "ada"})
+    users.put("u2", {"username": "ada"})
+    assert "u2" == name_of(users, "ada")
+    users.put("u2", {"username": "x"})
+    assert "u1" == name_of(users, "ada")
+
+
+def test_a_writer_that_dies_before_it_claims(pipeline, users, monkeypatch):
+    """Its write was not acknowledged, but stands; nothing stays for good."""
+    users.put("u1", {"username": "ada"})
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.lookups, "written", lambda *_: None)
+        users.put("u1", {"username": "countess"})
+    assert name_of(users, "ada") is None
+    flush_all(pipeline)
+    assert ([], None, "u1") == (lasting(pipeline), name_of(users, "ada"), name_of(users, "countess"))
+
+
+def test_a_dead_letter_is_found(pipeline, users, stored):
+    """A document that MongoDB refuses is found until that is decided, and its claim is taken back then."""
+    stored.create_index("number", unique=True, sparse=True)
+    stored.insert_one({"_id": "u0", "number": 1})
+    users.put("u1", {"username": "ada", "number": 1})
+    flush_all(pipeline)
+    [letter] = pipeline.dead_letters.all(Filter())
+    assert "u1" == name_of(users, "ada")
+    stored.delete_one({"_id": "u0"})
+    pipeline.dead_letters.replay([letter])
+    assert "u1" == name_of(users, "ada")
+    flush_all(pipeline)
+    assert ("u1", []) == (name_of(users, "ada"), lasting(pipeline))
+
+
+def test_what_a_write_costs(pipeline, users, monkeypatch):
+    """Two round trips to Redis, and a third where a value is given up."""
+    trips: list[int] = []
+    calls = pipeline.store.wire.calls
+    users.put("u0", {"username": "eve"})  # the steps are known to the server
+    users.put("u0", {"username": "eva"})
+    monkeypatch.setattr(pipeline.store.wire, "calls", lambda some: trips.append(len(some)) or calls(some))
+    for document, cost in (({"username": "ada"}, 2), ({"username": "ada", "n": 1}, 2), ({"username": "x"}, 3)):
+        trips.clear()
+        users.put("u1", document)
+        assert cost == len(trips)
+
+
+def test_a_server_that_was_restarted(pipeline, users):
+    """It knows no steps any more, and is told them."""
+    users.put("u1", {"username": "x"})
+    pipeline.store.wire.call("SCRIPT", "FLUSH")
+    users.put("u1", {"username": "ada"})
+    assert ("u1", None) == (name_of(users, "ada"), name_of(users, "x"))
 
 
 def test_absence_is_remembered_shortly(pipeline, users, asked):
@@ -172,7 +330,105 @@ def test_changes_by_others(pipeline, users, stored, asked):
     assert "u1" == name_of(users, "ada")
     users.put("u2", {"username": "bob"})
     pipeline.lookups.outdated("users", [bson.encode({"username": "bob"})], users.settings)
-    assert -1 == alias_ttl(pipeline, "bob")  # MongoDB does not know better
+    assert "u2" == name_of(users, "bob")  # MongoDB does not know better
+
+
+def test_a_change_by_others_while_mongodb_is_asked(pipeline, users, stored, monkeypatch):
+    """It is seen, also where a document has given the value up and MongoDB does not know it yet."""
+    users.put("u1", {"username": "ada"})
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.lookups, "written", lambda *_: None)  # its writer is slow
+        users.put("u1", {"username": "x"})
+
+    def inserted() -> None:
+        body = {"_id": "u2", "username": "ada"}
+        stored.insert_one(body)
+        pipeline.lookups.outdated("users", [bson.encode(body)], users.settings)
+
+    after_once(monkeypatch, pipeline.sink, "find_by", inserted)
+    name_of(users, "ada")  # began before
+    assert "u2" == name_of(users, "ada")
+
+
+def test_an_alias_lives_as_long_as_the_entry(pipeline, users, stored, asked):
+    """Where the document was read anew since, readers by its value do not miss."""
+    stored.insert_one({"_id": "u1", "username": "ada"})
+    assert "u1" == name_of(users, "ada")
+    pipeline.store.wire.call("PEXPIRE", alias_key(pipeline, "ada"), 5_000)
+    assert "u1" == name_of(users, "ada")
+    assert 500_000 < alias_ttl(pipeline, "ada") <= 600_000
+    assert name_of(users, "bob") is None
+    assert name_of(users, "bob") is None
+    assert 0 < alias_ttl(pipeline, "bob") <= 5_000
+    # Between the look at an alias and the extension, it was found out that nobody has the value.
+    pipeline.store.wire.call("SET", alias_key(pipeline, "ada"), "", "PX", 5_000)
+    arguments = ("users/s:u1", 600_000)
+    assert 0 == pipeline.store.wire.run(script("alias_extend"), (alias_key(pipeline, "ada"),), arguments)
+
+
+def test_a_stale_document_by_its_value(config, valkey_wire, mongo_client, stored):
+    """That a document is old is told, also where its alias had to be looked for."""
+    graceful = config.model_dump()
+    graceful["collections"]["users"]["stale_while_revalidate"] = 1000
+    pipeline = Pipeline(Settings.model_validate(graceful), wire=valkey_wire, client=mongo_client)
+    users = pipeline.collection("users")
+    stored.insert_one({"_id": "u1", "username": "ada"})
+    users.get("u1")
+    valkey_wire.call("PEXPIRE", pipeline.store.entry_key("users/s:u1"), 900_000)
+    assert Source.STALE is users.look_up("username", "ada")[1].source
+
+
+def test_mongodb_away_and_a_stale_document(config, valkey_wire, mongo_client, stored, monkeypatch):
+    """With `stale_if_error` a document is found by its value for as long as by its id."""
+    graceful = config.model_dump()
+    graceful["collections"]["users"]["stale_if_error"] = 1000
+    pipeline = Pipeline(Settings.model_validate(graceful), wire=valkey_wire, client=mongo_client)
+    users = pipeline.collection("users")
+    stored.insert_one({"_id": "u1", "username": "ada"})
+    assert "u1" == name_of(users, "ada")
+    valkey_wire.call("PEXPIRE", pipeline.store.entry_key("users/s:u1"), 900_000)
+    valkey_wire.call("PEXPIRE", alias_key(pipeline, "ada"), 5_000)
+
+    def fail(*_: object) -> None:
+        raise MongoUnavailableError("no")
+
+    monkeypatch.setattr(pipeline.sink, "find", fail)
+    monkeypatch.setattr(pipeline.sink, "find_by", fail)
+    assert Source.STALE is users.look_up("username", "ada")[1].source
+    assert 800_000 < alias_ttl(pipeline, "ada") <= 900_000
+
+
+def test_the_one_who_asks_dies(config, valkey_wire, mongo_client, stored, monkeypatch):
+    """One of those who wait takes its place; the others go on waiting."""
+    hasty = config.model_copy(update={"load_timeout_ms": 500})
+    pipelines = [Pipeline(hasty, wire=valkey_wire, client=mongo_client) for _ in range(10)]
+    asked: list[object] = []
+    for one in pipelines:
+        find_by = one.sink.find_by
+        monkeypatch.setattr(one.sink, "find_by", lambda *a, find_by=find_by: asked.append(a) or find_by(*a))
+    stored.insert_one({"_id": "u1", "username": "ada"})
+    name = Alias.of("users", "username", "ada").name
+    load = partition_keys(pipelines[0].store.partition_of(name)).alias_load(name)
+    valkey_wire.call("SET", load, "dead", "PX", 500)
+    with ThreadPoolExecutor(10) as threads:
+        found = set(threads.map(lambda one: name_of(one.collection("users"), "ada"), pipelines))
+    assert ({"u1"}, 1) == (found, len(asked))
+
+
+def test_redis_full(config, mongo_client, stored, tmp_path):
+    """A Redis that takes no more answers all the same: it is not bypassed."""
+    with EmbeddedRedis(tmp_path) as server:
+        pipeline = Pipeline(config, wire=Wire(connection_pool(server.url, 5_000)), client=mongo_client)
+        users = pipeline.collection("users")
+        stored.insert_one({"_id": "u1", "username": "ada"})
+        users.put("u1", {"username": "countess"})
+        pipeline.store.wire.call("CONFIG", "SET", "maxmemory", 1)
+        reads = [users.look_up("username", name) for name in ("countess", "ada", "ada")]
+        assert ["u1", None, None] == [one and one.text for one, _ in reads]
+        assert Source.BYPASS not in [read.source for _, read in reads]
+        for partition in range(4):
+            pipeline.flusher.drain(partition, budget_s=5)
+        assert (0, []) == (pipeline.status()["pending"], lasting(pipeline))
 
 
 def test_mongodb_away(users, pipeline, asked, monkeypatch):

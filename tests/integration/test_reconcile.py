@@ -97,8 +97,7 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     wire.call("HSET", of(pipeline, "u5").dead_counts, "users", 7)
     wire.call("DEL", of(pipeline, "u5").entry(member("u5")))
     alias = "users/name=s:u6"
-    alias_key = partition_keys(pipeline.store.partition_of(alias)).alias(alias)
-    wire.call("PERSIST", alias_key)
+    wire.call("ZADD", partition_keys(pipeline.store.partition_of(alias)).alias_claims(alias), 5, member("u6"))
     tokens = [of(pipeline, "u7").load("users/s:x"), of(pipeline, "u8").load("users/s:y")]
     tokens = [partition_keys(pipeline.store.partition_of(f"users/s:{x}")).load(f"users/s:{x}") for x in "xy"]
     wire.call("SET", tokens[0], "t")

@@ -1,13 +1,24 @@
--- Read where an alias leads or, where it is missing or misleads, become the one reader that may put it right.
+#!lua flags=allow-oom
+-- Read which documents may have a value or, where those are none or were all found not to have it, become the one
+-- reader that may put the alias right.
 --
--- KEYS  1 alias  2 load
--- ARGV  1 token of this reader  2 life of the token, ms  3 where the alias was found to mislead to, or ''
--- Returns {'alias', where it leads: '' to no document}
+-- KEYS  1 alias  2 load  3 claims
+-- ARGV  1 token of this reader  2 life of the token, ms  3 the state that was followed in vain, '' for none
+-- Returns {'alias', state, the member that the alias leads to: '' to no document, nil: there is no alias,
+--          {the members that claim the value, the newest claim first}}
 --       {'load'}   the caller holds the token: ask MongoDB, then fill
 --       {'wait'}   another reader is asking
-local value = redis.call('GET', KEYS[1])
-if value and value ~= ARGV[3] then
-  return {'alias', value}
+local leads = redis.call('GET', KEYS[1])
+local claims = redis.call('ZRANGE', KEYS[3], 0, -1, 'REV', 'WITHSCORES')
+
+-- With the versions of the claims: a document may have got the value again after it was seen without.
+local state = table.concat(claims, ' ') .. '>' .. (leads or '-')
+if (leads or #claims > 0) and state ~= ARGV[3] then
+  local members = {}
+  for i = 1, #claims, 2 do
+    members[#members + 1] = claims[i]
+  end
+  return {'alias', state, leads, members}
 end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return {'load'}

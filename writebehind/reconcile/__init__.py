@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from writebehind import keys
 from writebehind.connections import script
-from writebehind.lookups import Lookups, member_of
+from writebehind.lookups import Claim, Lookups
 from writebehind.reconcile.entries import EntryCheck, note
 from writebehind.reconcile.findings import Drift, History, Pass, Report
 from writebehind.reconcile.partitions import PartitionCheck
@@ -128,7 +128,7 @@ class Reconciler:
                 named[family].append(name)
         self._compare(named["entry"], one, repair=repair)
         self._tokens(named, one, repair=repair)
-        self._aliases(named["alias"], one, repair=repair)
+        self._claims(named["aliasclaims"], one, repair=repair)
         one.keys += max(len(found), 1)
         one.cursor = cursor.decode()
         return one.cursor == "0"
@@ -149,23 +149,21 @@ class Reconciler:
                 key = f"wb:{{{self._store.partition_of(name)}}}:{family}:{name}"
                 self._partitions.token(key, self._limits.load_timeout_ms, one, repair=repair)
 
-    def _aliases(self, names: Sequence[str], one: Pass, *, repair: bool) -> None:
-        """Aliases that lead for good to what MongoDB has, or to nothing."""
+    def _claims(self, names: Sequence[str], one: Pass, *, repair: bool) -> None:
+        """Claims of documents that MongoDB has, or that are not there any more."""
         dangling = self._dangling(names)
-        if dangling:  # a flush may be about to let them expire
+        if dangling:  # a flush may be about to take them back
             threading.Event().wait(GRACE_S)
-            dangling = {
-                name: leads for name, leads in self._dangling(list(dangling)).items() if dangling[name] == leads
-            }
-        for name, leads in dangling.items():
-            one.note(Drift.DANGLING_ALIAS, name, repaired=repair and self._lookups.let_expire(name, leads))
+            dangling &= self._dangling([claim.name for claim in dangling])
+        for claim in dangling:
+            one.note(Drift.DANGLING_ALIAS, claim.name, repaired=repair and self._lookups.let_go(claim))
 
-    def _dangling(self, names: Sequence[str]) -> dict[str, bytes]:
-        lasting = self._lookups.lasting(names)
+    def _dangling(self, names: Sequence[str]) -> set[Claim]:
+        claims = self._lookups.claims(list(dict.fromkeys(names)))
         by_partition: dict[int, list[str]] = defaultdict(list)
-        for member in {member_of(leads) for leads in lasting.values()}:
+        for member in {claim.member for claim in claims}:
             by_partition[self._store.partition_of(member)].append(member)
         unsettled = {
             member for partition, some in by_partition.items() for member in self._store.unsettled(partition, some)
         }
-        return {name: leads for name, leads in lasting.items() if member_of(leads) not in unsettled}
+        return {claim for claim in claims if claim.member not in unsettled}

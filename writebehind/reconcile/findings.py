@@ -38,7 +38,7 @@ class Drift(StrEnum):
     MISCOUNTED_LETTERS = "miscounted-letters"
     """The counts of dead letters are wrong. They are counted anew."""
     DANGLING_ALIAS = "dangling-alias"
-    """An alias without TTL leads to a document that is not pending. It gets a TTL."""
+    """A document claims a value, and is not pending. The claim is taken back."""
     IMMORTAL_TOKEN = "immortal-token"  # noqa: S105 - no secret
     """A load token, a lease or a ticket has outlived its owner. It is deleted."""
 

@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Read what a query has found or, where that is missing or out of date, become the one reader that may load it.
+--
+-- KEYS  1 query  2 load
+-- ARGV  1 token of this reader  2 life of the token, ms  3 what is out of date
+-- Returns {'found', what there is instead}
+--       {'load'}   the caller holds the token: ask MongoDB, then fill
+--       {'wait'}   another reader is asking
+local value = redis.call('GET', KEYS[1])
+if value and value ~= ARGV[3] then
+  return {'found', value}
+end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return {'load'}
+end
+return {'wait'}
