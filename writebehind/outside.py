@@ -122,7 +122,7 @@ class Outside:
         return applied
 
     def forget(self, collection: str, beat: Callable[[], object]) -> int:
-        """Drop every entry and alias that MongoDB may have left behind; how many there were.
+        """Drop every entry and alias that MongoDB may have left behind, or that is being loaded; how many.
 
         Args:
             collection: whose; '' for all.
@@ -132,10 +132,14 @@ class Outside:
             RedisUnavailableError: Redis does not answer.
         """
         dropped = 0
-        for pattern, drop in (
-            (f"wb:*:entry:{collection}{'/' if collection else ''}*", self._store.invalidate_many),
-            (f"wb:*:alias:{collection}{'/' if collection else ''}*", self._lookups.drop_many),
+        # Tokens first: what is filled before its token is found is there when entries and aliases are looked for.
+        for family, drop in (
+            ("load", self._store.invalidate_many),
+            ("entry", self._store.invalidate_many),
+            ("aliasload", self._lookups.drop_many),
+            ("alias", self._lookups.drop_many),
         ):
+            pattern = f"wb:*:{family}:{collection}{'/' if collection else ''}*"
             cursor = b"0"
             while True:
                 cursor, found = self._store.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", SLICE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import bson
 import pytest
 
 from tests.integration.conftest import flush_all
-from writebehind import Pipeline
+from writebehind import Pipeline, Settings
 from writebehind.dead_letters import Filter
 from writebehind.entry import Entry
 from writebehind.ids import DocumentId
@@ -165,3 +167,30 @@ def test_unversioned_documents_that_are_refilled(pipeline, users, stored):
     assert _Verdict.OUTSIDE is _judge(
         change("insert", "ada", {"_id": "ada", "n": 8}), _Known(0, users.read("ada").entry.kind, "x", False, False)
     )
+
+
+def test_forgetting_a_collection_while_it_is_loaded(settings, valkey_wire, mongo_client, monkeypatch):
+    """What a reader was loading, an entry or an alias, is not stored after its collection was forgotten."""
+    values = settings.model_dump() | {"collections": {"users": {"lookup": {"name": "string"}}}}
+    pipeline = Pipeline(Settings.model_validate(values), wire=valkey_wire, client=mongo_client)
+    users, documents = pipeline.collection("users"), mongo_client[settings.mongodb_database]["users"]
+
+    def meanwhile(method: str, step: Callable[[], object]) -> None:
+        original = getattr(pipeline.sink, method)
+
+        def loaded_before(*wanted: object) -> object:
+            monkeypatch.undo()
+            found = original(*wanted)
+            step()
+            pipeline.outside.forget("users", lambda: None)
+            return found
+
+        monkeypatch.setattr(pipeline.sink, method, loaded_before)
+
+    documents.insert_one({"_id": "ada", "name": "Ada"})
+    meanwhile("find", documents.drop)
+    users.get("ada")
+    assert users.get("ada") is None
+    meanwhile("find_by", lambda: documents.insert_one({"_id": "bob", "name": "Bob"}))
+    users.look_up("name", "Bob")
+    assert "bob" == users.look_up("name", "Bob")[0].text
