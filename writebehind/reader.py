@@ -226,7 +226,7 @@ class Reader:
         Its own policies do not know that what is new will not be read again. This is the admission of Einziger,
         Friedman and Manes, "TinyLFU", ACM Transactions on Storage 13 (4), 2017.
         """
-        return self._sampler is not None and self._sampler.look().displaces
+        return self._sampler is not None and self._sampler.look().keeps_for_hot
 
     def _try_to_refresh(self, wanted: Refresh) -> None:
         try:

@@ -23,6 +23,8 @@ from writebehind.watch import RATE_SLOT_SECONDS, RATE_SLOTS
 SAMPLE_EVERY_S = 1.0
 #: Part of its maxmemory that Redis uses when it is full. It evicts a little more than it needs.
 NEARLY_ALL = 0.97
+#: Part from which the rest is for what is hot: less by what may be filled before the next sample.
+FOR_HOT = 0.9
 #: What INFO calls a database.
 _DATABASE = re.compile(r"db\d+")
 
@@ -77,6 +79,11 @@ class Vitals:
     def displaces(self) -> bool:
         """Whether an entry more means that another one is evicted."""
         return self.evicts and self.uses(NEARLY_ALL)
+
+    @property
+    def keeps_for_hot(self) -> bool:
+        """Whether only what is hot may take up more."""
+        return self.evicts and self.uses(FOR_HOT)
 
     def check_division(self) -> None:
         """See that documents are where this process looks for them.

@@ -163,18 +163,39 @@ def test_a_full_redis_is_told_from_others(valkey_wire):
     valkey_wire.call("SET", "other", "x")
     assert (2, 1) == ((seen := take(store)).keys, seen.expiring)
     found = {}
+    cases = (("volatile-lru", 0.98), ("volatile-lru", 0.93), ("volatile-lru", 0.5), ("noeviction", 0.98))
     try:
-        for policy, part in (("volatile-lru", 0.98), ("volatile-lru", 0.5), ("noeviction", 0.98)):
-            limit = int(take(store).used_memory / part)
-            valkey_wire.call("CONFIG", "SET", "maxmemory-policy", policy)
-            valkey_wire.call("CONFIG", "SET", "maxmemory", limit)
-            found[policy, part] = take(store)
+        for policy, part in cases:
+            limit(valkey_wire, policy, int(take(store).used_memory / part))
+            seen = take(store)
+            found[policy, part] = seen.keeps_for_hot, seen.displaces
     finally:
-        valkey_wire.call("CONFIG", "SET", "maxmemory", 0)
-        valkey_wire.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
-    assert {("volatile-lru", 0.98): True, ("volatile-lru", 0.5): False, ("noeviction", 0.98): False} == {
-        case: vitals.displaces for case, vitals in found.items()
-    }
+        limit(valkey_wire, "noeviction", 0)
+    assert dict(zip(cases, [(True, True), (True, False), (False, False), (False, False)], strict=True)) == found
+
+
+def limit(wire: Wire, policy: str, memory: int) -> None:
+    wire.call("CONFIG", "SET", "maxmemory-policy", policy)
+    wire.call("CONFIG", "SET", "maxmemory", memory)
+
+
+def test_what_is_cold_does_not_fill_redis_up(settings, valkey_wire):
+    """A reader stores what is not hot only where there is room for more than is filled until it looks again."""
+    with opened(settings, valkey_wire) as pipeline:
+        users = pipeline.collection("users")
+        hot = counted(pipeline.store, {"hot": 100, **{f"u{n}": 10 for n in range(200)}})
+        hot.decay(full(expiring=8))
+        kept = {}
+        try:
+            for part in (0.93, 0.5):
+                used = take(pipeline.store).used_memory
+                limit(valkey_wire, "volatile-lru", int(used / part))
+                pipeline._sampler._vitals = None  # as if a second had gone by
+                assert [None, None] == [users.get(one) for one in ("hot", "cold")]
+                kept[part] = [pipeline.store.get(f"users/s:{one}")[0] is not None for one in ("hot", "cold")]
+        finally:
+            limit(valkey_wire, "noeviction", 0)
+    assert {0.93: [True, False], 0.5: [True, True]} == kept
 
 
 @contextmanager
