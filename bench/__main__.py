@@ -1,6 +1,6 @@
 """`python -m bench`: all benchmarks, one after the other."""
 
-from bench import codec, connections, http, near, queries, tasks
+from bench import codec, connections, http, near, queries, reconcile, tasks, warm
 
-for benchmark in (codec, connections, near, queries, tasks, http):
+for benchmark in (codec, connections, near, queries, tasks, http, reconcile, warm):
     benchmark.main()

@@ -29,11 +29,12 @@ THREADS = 8
 
 @dataclass
 class Contender:
-    """One server under load, and what was measured of it."""
+    """One server under load, and what was measured of it in rounds of some seconds."""
 
     name: str
     port: int
     process: psutil.Process
+    seconds: float = SECONDS
     rates: list[float] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
 
@@ -41,7 +42,7 @@ class Contender:
         """Send requests for a while."""
         before = self._cpu_seconds()
         done = subprocess.run(
-            [sys.executable, "-m", "bench.load", str(self.port), method, str(SECONDS), str(CONNECTIONS)],
+            [sys.executable, "-m", "bench.load", str(self.port), method, str(self.seconds), str(CONNECTIONS)],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -94,7 +95,7 @@ def compare(contenders: Sequence[Contender], method: str) -> None:
         for contender in contenders:
             contender.measure(method)
     floor = contenders[0]
-    print(f"\n{method}, {CONNECTIONS} connections, median of {ROUNDS} rounds of {SECONDS:g} s")
+    print(f"\n{method}, {CONNECTIONS} connections, median of {ROUNDS} rounds of {floor.seconds:g} s")
     print(f"  {'':34} {'requests/s':>10} {'ratio':>6}   {'µs CPU':>7} {'ratio':>6}")
     for one in contenders:
         rate, cpu = statistics.median(one.rates), statistics.median(one.microseconds)
