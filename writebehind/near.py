@@ -72,13 +72,14 @@ class NearCache:
         return kept.entry, -1 if kept.fresh_until < 0 else int((kept.fresh_until - now) * 1000)
 
     def expect(self, key: str) -> object:
-        """Announce that an entry is about to be read from Redis. What it returns goes to `keep`."""
-        ticket = object()
+        """Announce that an entry is about to be read from Redis. What it returns goes to `keep`.
+
+        Readers who announce the same one after the other share a ticket: nothing was told in between.
+        """
         with self._lock:
             if len(self._expected) >= self._most:  # readers that failed leave theirs behind
                 self._expected.clear()
-            self._expected[key] = ticket
-        return ticket
+            return self._expected.setdefault(key, object())
 
     def keep(self, key: str, ticket: object, entry: Entry, fresh_ms: int) -> None:
         """Keep what was read and is fresh for so long, -1 for without an end; unless it changed since `expect`."""
@@ -86,7 +87,10 @@ class NearCache:
         age_s = MOST_AGE_S if fresh_ms < 0 else min(MOST_AGE_S, fresh_ms / 2000)
         kept = _Kept(entry, -1 if fresh_ms < 0 else now + fresh_ms / 1000, now + age_s)
         with self._lock:
-            if self._expected.pop(key, None) is not ticket or now >= self._told_until:
+            if self._expected.get(key) is not ticket:
+                return
+            del self._expected[key]
+            if now >= self._told_until:
                 return
             self._kept.pop(key, None)
             while len(self._kept) >= self._most:
@@ -137,6 +141,7 @@ class NearCache:
             # Two connections, as the older protocol has no messages beside answers.
             prefixes = [part for prefix in self._prefixes for part in ("PREFIX", prefix)]
             _ask(tracker, "CLIENT", "TRACKING", "ON", "REDIRECT", number, "BCAST", *prefixes)
+            self._forget_kept()  # what is being read may have changed before anybody told
             asked = self._pinged = time.monotonic()
             self._told_until = asked + SILENT_S
             while not self._stopping.is_set():

@@ -103,6 +103,40 @@ def test_what_changes_while_it_is_read_is_not_kept(valkey_wire):
     near.close()
 
 
+def test_readers_at_the_same_time(valkey_wire):
+    """Where the next reader always begins before the last one ends, what they read is kept all the same."""
+    near = NearCache(valkey_wire.pool, ["near:"], most=10)
+    near.get("near:a")
+    wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
+    tickets = [near.expect("near:a") for _ in range(2)]
+    near.keep("near:a", tickets[0], ABSENT, 60_000)
+    assert near.get("near:a") is not None
+
+    valkey_wire.call("SET", "near:a", "x")
+    wait_until(lambda: near.get("near:a") is None, "the message", 5)
+    late = near.expect("near:a")
+    near.keep("near:a", tickets[1], ABSENT, 60_000)  # of before the change
+    assert near.get("near:a") is None
+    near.keep("near:a", late, ABSENT, 60_000)
+    assert near.get("near:a") is not None
+    near.close()
+
+
+def test_what_was_read_before_it_listens_is_not_kept(valkey_wire, monkeypatch):
+    """Nobody has told what changed by then."""
+    near = NearCache(valkey_wire.pool, ["near:"], most=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(near, "_start", lambda: None)
+        assert near.get("near:a") is None
+        ticket = near.expect("near:a")
+    valkey_wire.call("SET", "near:a", "x")
+    near.get("near:a")
+    wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
+    near.keep("near:a", ticket, ABSENT, 60_000)
+    assert near.get("near:a") is None
+    near.close()
+
+
 def test_it_is_bounded(valkey_wire):
     """The oldest make room; entries that will soon expire are looked at again before."""
     near = NearCache(valkey_wire.pool, ["near:"], most=10)
