@@ -29,6 +29,8 @@ DECAY = "decay"
 DECAYS_IN_HALF_LIFE = 20
 #: Between two batches of a process, seconds.
 SEND_EVERY_S = 1.0
+#: Members in one step: Lua unpacks at most some thousands, and other clients wait meanwhile.
+SLICE = 1_000
 #: A document is forgotten below this heat: a single read three half-lives ago.
 LEAST_HEAT = 0.125
 #: Counter of documents that were warmed, and of those of which a read was counted afterwards.
@@ -93,7 +95,8 @@ class HotKeys:
         calls = []
         for partition, pairs in by_partition.items():
             of = partition_keys(partition)
-            calls.append(((of.hot, of.heat, of.warmed), (self._most, *pairs)))
+            some = (pairs[at : at + 2 * SLICE] for at in range(0, len(pairs), 2 * SLICE))
+            calls += [((of.hot, of.heat, of.warmed), (self._most, *one)) for one in some]
         self._store.watch.count({WARMED_READ: sum(self._store.wire.run_many(_HEAT, calls))})
 
     def decay(self, vitals: Vitals) -> dict[str, int]:
@@ -171,6 +174,8 @@ class HotKeys:
                 self.send()
             except RedisUnavailableError as error:
                 log.debug("reads not counted: %s", error)
+            except Exception:  # a batch must not end the counting of all later ones
+                log.exception("reads not counted")
 
 
 def hottest(by_partition: Sequence[Sequence[HotKey]], limit: int) -> list[HotKey]:

@@ -88,6 +88,34 @@ def test_a_sample_stands_for_all(store):
     assert {f"users/s:{n}": 250.0 for n in range(4)} == pytest.approx(heats(store))
 
 
+def test_many_at_once(store):
+    """Of however many documents a process has read within a second, all are counted."""
+    hot = counted(store, {}, most=20_000)
+    for n in range(20_000):
+        hot.seen(f"users/s:{n}")
+    hot.send()
+    assert 20_000 == len(heats(store))
+
+
+def test_what_cannot_be_sent(valkey_wire, monkeypatch, caplog):
+    """It is said, and what is counted afterwards is sent."""
+    monkeypatch.setattr("writebehind.hot_keys.SEND_EVERY_S", 0.01)
+    store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
+    hot = HotKeys(store, samples=100, most=100, half_life_s=600)
+    partition_of = store.partition_of
+
+    def fail(member: str) -> int:
+        monkeypatch.setattr(store, "partition_of", partition_of)
+        raise ValueError(member)
+
+    monkeypatch.setattr(store, "partition_of", fail)
+    hot.seen("users/s:lost")
+    wait_until(lambda: "reads not counted" in caplog.text, "it to say so", 5)
+    hot.seen("users/s:a")
+    wait_until(lambda: heats(store) == {"users/s:a": 1.0}, "the next count", 5)
+    hot.close()
+
+
 def test_rates(store):
     """Rates are reads per second, soon after the start and long after it."""
     hot = counted(store, {"a": 100, "b": 10})
