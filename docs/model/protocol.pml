@@ -77,10 +77,7 @@ inline issue() {
 
 inline commit(d, what) {
     d_step {
-        if
-        :: kind[d] == NOTHING -> load[d] = false        /* what is being loaded is older than this write */
-        :: else
-        fi;
+        load[d] = false;                                /* what is being loaded is older than this write */
         if
         :: !pending[d] -> dead[d] = 0
         :: else

@@ -11,7 +11,7 @@ from writebehind.connections import Wire
 from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import ConfigurationError
 from writebehind.keys import partition_keys
-from writebehind.store import Commit, CommitRequest, CommitStatus, Filled, Settled, Store
+from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Filled, Settled, Store
 
 PARTITIONS = 4
 TTL_MS = 60_000
@@ -535,6 +535,32 @@ def test_a_fill_never_hides_what_came_in_between(store, between):
     assert not store.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
 
     assert before == store.get(member)[0]
+
+
+def filled(store: Store, member: str, name: str = "old") -> Entry:
+    """An entry that MongoDB has as well."""
+    assert store.lease_get(member, "first", life_ms=5_000).may_load
+    assert Filled.FILLED is store.fill(member, "first", document(name), ttl_ms=TTL_MS)
+    return document(name)
+
+
+@pytest.mark.parametrize("then", ["dropped", "evicted", "superseded"])
+def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
+    """What is read anew before a write is not cached after it, wherever the write's entry is by then."""
+    [member] = members(store, 1)
+    filled(store, member)
+    right = store.refresh_get(member, TTL_MS, life_ms=5_000)
+    version = commit(store, member, document("new")).version
+    if then == "superseded":
+        assert Burial.BURIED is store.bury(member, f"{version:016d}", b"{}", drop_entry=True)
+    else:
+        settle(store, member, version, ttl_ms=0 if then == "dropped" else TTL_MS)
+        store.wire.call("DEL", store.entry_key(member))
+    assert store.lease_get(member, "next", life_ms=5_000).may_load
+    store.abandon([member], "next")
+
+    assert Filled.REFUSED is store.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
+    assert (None, -2) == store.get(member)
 
 
 def test_invalidate_spares_what_is_pending(store):

@@ -52,9 +52,7 @@ if last and tonumber(last) >= now then
   redis.call('SET', clock, version)
 end
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
-if previous == '' then
-  redis.call('DEL', load)  -- whatever is being loaded is older than this write; only a missing entry is loaded
-end
+redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
 
 -- A ticket begins with the time at which its task runs. A task for less urgent writes would come too late.
 local wanted = redis.call('GET', scheduled)
