@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from tasks.app import create_celery
 from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
 from writebehind import Settings
+from writebehind.freshness import BEGINS_WITHIN
 from writebehind.store import Hint, Refresh
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class FlushHints:
     def __init__(self, settings: Settings) -> None:
         """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
         self._app = create_celery(settings)
-        self._refresh_life_s = settings.load_timeout_ms / 1000
+        self._refresh_begins_within_s = BEGINS_WITHIN * settings.load_timeout_ms / 1000
         self._waiting: list[Hint | Refresh] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -73,7 +74,7 @@ class FlushHints:
         self._app.send_task(
             REFRESH,
             args=(wanted.member, wanted.token, wanted.seen),
-            expires=self._refresh_life_s,  # its right to load is over by then
+            expires=self._refresh_begins_within_s,  # or its right to load would be over before it has loaded
             queue=REFRESH_QUEUE,
             retry=False,
             ignore_result=True,

@@ -96,11 +96,12 @@ def _forwarded(found: Read | Answer) -> str:
     hit = "hit" + (ttl if found.ttl_ms >= 0 else "")
     if found.source is Source.HIT:
         return hit
+    stored = "; stored" if found.stored else ""
     return {
         Source.NEAR: f"{hit}; detail=near",
         Source.STALE: f"hit{ttl}; detail=stale",
-        Source.REVALIDATED: "fwd=stale; stored",
-        Source.MISS: "fwd=miss; stored",
+        Source.REVALIDATED: f"fwd=stale{stored}",
+        Source.MISS: f"fwd=miss{stored}",
         Source.COLLAPSED: "fwd=miss; collapsed",
         Source.BYPASS: "fwd=bypass",
     }[found.source]

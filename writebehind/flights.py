@@ -1,12 +1,72 @@
-"""One load for all threads of a process that want the same: single flight."""
+"""One load for all who want the same: the threads of a process by single flight, processes by a token in Redis."""
 
 from __future__ import annotations
 
+import random
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TypeVar
+from uuid import uuid4
 
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError
+
+T = TypeVar("T")
+
+#: Steps between two looks for what another reader loads, seconds: they double, with jitter.
+WAIT_FROM_S, WAIT_TO_S = 0.002, 0.1
+#: For how many lives of a right to load a reader waits. In one it would learn that the one who had it is gone only
+#: when its own time is over, as would all others who wait: each of them would load.
+LIVES = 2
+
+
+class Turn(Enum):
+    """Whose turn it is to load, by a look at Redis."""
+
+    OURS = auto()
+    ANOTHERS = auto()
+
+
+def take_turns(
+    look: Callable[[str, bool], T | Turn | None],
+    load: Callable[[str], T | None],
+    abandon: Callable[[str], None],
+    *,
+    until: float,
+) -> T | None:
+    """Wait for what another reader loads, or become the one who loads it; `None` where time is over.
+
+    Args:
+        look: asks Redis, given a token and whether the caller has waited: what is there, whose turn it is, or
+            `None` where what is there is of no use and it should be asked again.
+        load: loads and fills, under that token; `None` where something came in between.
+        abandon: gives the token back.
+        until: the end of the caller's patience, by the monotonic clock.
+
+    Raises:
+        MongoUnavailableError: MongoDB does not answer; the token is given back.
+    """
+    token, step, waited = uuid4().hex, WAIT_FROM_S, False
+    while time.monotonic() < until:
+        found = look(token, waited)
+        if found is Turn.ANOTHERS:
+            waited = True
+            time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            step = min(step * 2, WAIT_TO_S)
+        elif found is Turn.OURS:
+            try:
+                loaded = load(token)
+            except MongoUnavailableError:
+                abandon(token)
+                raise
+            if loaded is not None:
+                return loaded
+        elif found is not None and not isinstance(found, Turn):
+            return found
+    return None
 
 
 @dataclass(slots=True)

@@ -52,6 +52,7 @@ class Answer:
         source: where the list of the documents came from.
         ttl_ms: how long it is kept yet, -1 where it is not kept.
         partial: whether so much is pending that a document may be missing that MongoDB has not found yet.
+        stored: whether the list is kept that was loaded for it.
     """
 
     entries: Sequence[Entry]
@@ -59,6 +60,7 @@ class Answer:
     source: Source
     ttl_ms: int = -1
     partial: bool = False
+    stored: bool = True
 
     def documents(self) -> list[Document]:
         """The documents as native values, with the fields that the query wants."""

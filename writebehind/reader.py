@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
 from writebehind.entry import DELETED, Entry
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
-from writebehind.flights import Flight, Flights
-from writebehind.freshness import Refresher, fresh_ms, is_due_early, lifetime_ms, may_be_due
+from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
+from writebehind.flights import LIVES, Flight, Flights, Turn, take_turns
+from writebehind.flights import WAIT_FROM_S as WAIT_FROM_S  # noqa: PLC0414 - lookups have it from here
+from writebehind.flights import WAIT_TO_S as WAIT_TO_S  # noqa: PLC0414
+from writebehind.freshness import LoadTimes, Refresher, State, early_ms, fresh_ms, lifetime_ms, state_of
 from writebehind.ids import DocumentId
 from writebehind.near import NearCache
 from writebehind.settings import CollectionSettings
@@ -23,10 +24,7 @@ from writebehind.vitals import Sampler
 
 log = logging.getLogger(__name__)
 
-#: Steps between two looks for an entry that another reader loads, seconds: they double, with jitter.
-WAIT_FROM_S, WAIT_TO_S = 0.002, 0.1
-#: Share of the latest load in the average that early refreshes go by.
-LOAD_WEIGHT = 0.2
+_NO_RIGHTS: Mapping[str, Refresh] = {}
 
 
 class Source(StrEnum):
@@ -48,11 +46,19 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The state of a document, where it came from, and for a hit the ms it is fresh yet: see `fresh_ms`."""
+    """The state of a document.
+
+    Attributes:
+        entry: the document.
+        source: where it came from.
+        ttl_ms: of a hit: how long it is fresh yet, see `fresh_ms`.
+        stored: of what was loaded: whether it is cached now.
+    """
 
     entry: Entry
     source: Source
     ttl_ms: int = -1
+    stored: bool = True
 
 
 class Reader:
@@ -90,10 +96,9 @@ class Reader:
         self._near = near
         self._seen = seen
         self._flights = Flights()
-        self._refresher = Refresher(self._try_to_refresh)
+        self._refresher = Refresher(self._try_to_refresh, self._give_back, life_ms=load_timeout_ms)
         self._refreshes = refreshes or self._refresher
-        #: How long MongoDB took lately to find a document, ms.
-        self._load_ms = 1.0
+        self._load_times = LoadTimes()
         #: Reads answered from Redis, and reads that had to wait for MongoDB, in this process.
         self.hits = 0
         self.misses = 0
@@ -130,11 +135,14 @@ class Reader:
                 raise
             return self._sink.find_many(ids), True
 
-    def get(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
+    def get(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
         """Read the latest acknowledged state of one document.
+
+        With `keep` it is in Redis afterwards, whatever it displaces there: for a write on a condition.
 
         Raises:
             MongoUnavailableError: it is not cached, and MongoDB does not answer.
+            RedisFullError: Redis has no memory to `keep` it.
             RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
         """
         self._check_division()
@@ -143,11 +151,10 @@ class Reader:
         entry, ttl_ms = self._store.get(document_id.member)
         if entry is not None:
             self.hits += 1
-            if ttl_ms >= 0 and may_be_due(ttl_ms - settings.grace_ms, settings):
-                return self._old(document_id, settings, entry, ttl_ms)
-            return Read(entry, Source.HIT, ttl_ms if ttl_ms < 0 else fresh_ms(entry, ttl_ms, settings))
+            member = document_id.member
+            return self._served(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
         self.misses += 1
-        return self._miss(document_id, settings)
+        return self._miss(document_id, settings, keep=keep)
 
     def count(self, members: Iterable[str]) -> None:
         """Count documents as read, of which more were looked at than read."""
@@ -169,12 +176,12 @@ class Reader:
         self._check_division()
         if counted:
             self.count(one.member for one in ids)
-        found = self._cached_many(ids, settings) if ids else {}
+        found = self._cached_many(ids, settings)
         missing = list({one.member: one for one in ids if one.member not in found}.values())
         self.hits += len(ids) - len(missing)
         self.misses += len(missing)
         if missing:
-            found |= self._load_many(missing, settings)
+            found |= self._missing_many(missing, settings)
         return [found[one.member] for one in ids]
 
     def _get_near(self, document_id: DocumentId, settings: CollectionSettings, near: NearCache) -> Read:
@@ -204,7 +211,11 @@ class Reader:
             RedisUnavailableError: Redis does not answer.
         """
         document_id = DocumentId.from_member(wanted.member)
-        entry = self._load(document_id, wanted.token)
+        try:
+            entry = self._find(document_id)
+        except MongoUnavailableError:
+            self._store.give_back([wanted])
+            raise
         settings = self._settings(document_id.collection)
         return self._store.fill(
             wanted.member,
@@ -234,63 +245,89 @@ class Reader:
         except (MongoUnavailableError, RedisUnavailableError) as error:
             log.info("%s not refreshed: %s", wanted.member, error)
 
-    def _old(self, document_id: DocumentId, settings: CollectionSettings, entry: Entry, ttl_ms: int) -> Read:
-        """Serve an entry that is stale or soon will be; one reader of all sees to it that it is read anew."""
-        left_ms = fresh_ms(entry, ttl_ms, settings)
-        if left_ms > 0:
-            if entry.exists and is_due_early(left_ms, self._load_ms):
-                self._ask(document_id.member, ttl_ms, self._refresher)
-            return Read(entry, Source.HIT, left_ms)
-        if -left_ms <= settings.stale_while_revalidate * 1000:
-            self._ask(document_id.member, ttl_ms, self._refreshes)
-            return Read(entry, Source.STALE, left_ms)
-        # Only an error may keep it alive. Whoever has the right to load finds out, and the others are served.
-        wanted = self._store.refresh_get(document_id.member, ttl_ms, life_ms=self._load_timeout_ms)
-        if wanted is not None:
+    def _give_back(self, rights: Sequence[Refresh]) -> None:
+        try:
+            self._store.give_back(rights)
+        except RedisUnavailableError as error:  # they run out by themselves
+            log.debug("%d rights to refresh not given back: %s", len(rights), error)
+
+    def _served(
+        self, collection: str, found: Mapping[str, tuple[Entry, int]], settings: CollectionSettings
+    ) -> dict[str, Read]:
+        """Serve entries of a collection, given with their TTLs in ms.
+
+        Of those that are stale or soon will be, one reader of all sees to it that each is read anew.
+        """
+        reads, old = {}, {}
+        load_ms = self._load_times.of(collection)
+        for member, (entry, ttl_ms) in found.items():
+            # What has no TTL is never due: every read of what is pending would pay for the draw.
+            early = early_ms(load_ms, settings) if ttl_ms >= 0 else 0
+            state = state_of(entry, ttl_ms, settings, early)
+            source = Source.HIT if state is State.FRESH or state is State.DUE else Source.STALE
+            reads[member] = Read(entry, source, fresh_ms(entry, ttl_ms, settings))
+            if state is not State.FRESH:
+                old[member] = state
+        if old:
             try:
-                if self.refresh(wanted) is not Filled.REFUSED:
-                    fresh, ttl_ms = self._store.get(document_id.member)
-                    if fresh is not None:
-                        return Read(fresh, Source.REVALIDATED, fresh_ms(fresh, ttl_ms, settings))
-            except MongoUnavailableError as error:
-                log.debug("%s is served stale: %s", document_id.member, error)
-        return Read(entry, Source.STALE, left_ms)
+                reads |= self._read_anew(old, {member: found[member][1] for member in old}, settings)
+            except (MongoUnavailableError, RedisUnavailableError) as error:
+                log.debug("%d entries are served as they are: %s", len(old), error)
+        return reads
 
-    def _ask(self, member: str, ttl_ms: int, refreshes: RefreshSink) -> None:
-        wanted = self._store.refresh_get(member, ttl_ms, life_ms=self._load_timeout_ms)
-        if wanted is not None:
-            refreshes(wanted)
-
-    def _cached_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
-        members = [one.member for one in ids]
-        if not settings.grace_ms:
-            return self._store.get_many(members)
-        by_member = {one.member: one for one in ids}
+    def _read_anew(
+        self, states: Mapping[str, State], ttls_ms: Mapping[str, int], settings: CollectionSettings
+    ) -> dict[str, Read]:
+        """See to entries that are not fresh, or soon will not be; those whose time is over are loaded at once."""
+        sinks: dict[State, RefreshSink] = {State.DUE: self._refresher, State.STALE: self._refreshes}
+        here = [member for member, state in states.items() if sinks.get(state) is self._refresher]
+        wanted = dict(ttls_ms)
+        for member in here[self._refresher.room :]:  # the rest is left to later readers
+            del wanted[member]
+        if not wanted:
+            return {}
+        token, rights = self._store.refresh_get_many(wanted, life_ms=self._load_timeout_ms)
+        over = {}
+        for member, right in rights.items():
+            sink = sinks.get(states[member])
+            if sink is None:
+                over[member] = right
+            else:
+                sink(right)
+        loaded = self._load_many([DocumentId.from_member(one) for one in over], token, settings, over)
         return {
-            member: self._old(by_member[member], settings, entry, ttl_ms).entry
-            if entry.exists and 0 <= ttl_ms <= settings.grace_ms
-            else entry
-            for member, (entry, ttl_ms) in self._store.get_many_with_ttl(members).items()
+            member: Read(entry, Source.REVALIDATED, stored=how is not Filled.NOT_KEPT)
+            for member, (entry, how) in loaded.items()
+            if how is not Filled.REFUSED
         }
 
-    def _miss(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
-        member = document_id.member
-        flight, leads = self._flights.board(member)
+    def _cached_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
+        if not ids:
+            return {}
+        cached = self._store.get_many_with_ttl([one.member for one in ids])
+        reads = self._served(ids[0].collection, cached, settings)
+        return {member: read.entry for member, read in reads.items()}
+
+    def _miss(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
+        until = time.monotonic() + LIVES * self._load_timeout_ms / 1000
+        # Whoever needs it in Redis must not share a load that leaves it out.
+        key = f"keep {document_id.member}" if keep else document_id.member
+        flight, leads = self._flights.board(key)
         if leads:
             try:
-                return self._lead(document_id, settings, flight)
+                return self._lead(document_id, settings, until, flight, key, keep=keep)
             except MongoUnavailableError as error:
                 flight.error = error  # the others would only wait for the same time-out, one after the other
                 raise
             finally:
-                self._flights.land(member, flight)
-        flight.done.wait(self._load_timeout_ms / 1000)
+                self._flights.land(key, flight)
+        flight.done.wait(until - time.monotonic())
         if flight.entry is not None:
             return Read(flight.entry, Source.COLLAPSED)
         if flight.error is not None:
             raise MongoUnavailableError(str(flight.error)) from flight.error
         # A write came in between, or the time is over: what this reader may see is for Redis to say.
-        return self._lead(document_id, settings, None)
+        return self._lead(document_id, settings, until, Flight(), key, keep=keep)
 
     def _bypass(self, document_id: DocumentId) -> Read:
         """Load without Redis, which cannot say that others load the same; those of this process share it."""
@@ -310,64 +347,90 @@ class Reader:
             raise MongoUnavailableError(str(flight.error)) from flight.error
         return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
 
-    def _lead(self, document_id: DocumentId, settings: CollectionSettings, flight: Flight | None) -> Read:
-        member, token = document_id.member, uuid4().hex
-        deadline = time.monotonic() + self._load_timeout_ms / 1000
-        step, source = WAIT_FROM_S, Source.HIT
-        while time.monotonic() < deadline:
-            lookup = self._store.lease_get(member, token, life_ms=self._load_timeout_ms)
-            if lookup.entry is not None:
-                return Read(lookup.entry, source, fresh_ms(lookup.entry, lookup.ttl_ms, settings))
-            if lookup.may_load:
-                entry = self._load(document_id, token)
-                if flight is not None:
-                    self._flights.leave(member, flight)
-                ttl_ms = lifetime_ms(entry, settings)
-                filled = self._store.fill(member, token, entry, ttl_ms=ttl_ms, full=self._full())
-                if filled is not Filled.REFUSED:
-                    entry = entry if filled is Filled.FILLED else DELETED
-                    if flight is not None:
-                        flight.entry = entry
-                    return Read(entry, Source.MISS)
-            else:
-                source = Source.COLLAPSED
-                time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
-                step = min(step * 2, WAIT_TO_S)
-        # Whoever had the right to load has not come back. This reader's own look at MongoDB is as good.
-        return Read(self._sink.find(document_id), Source.MISS)
+    def _lead(
+        self,
+        document_id: DocumentId,
+        settings: CollectionSettings,
+        until: float,
+        flight: Flight,
+        key: str,
+        *,
+        keep: bool,
+    ) -> Read:
+        member = document_id.member
 
-    def _load(self, document_id: DocumentId, token: str) -> Entry:
+        def look(token: str, waited: bool) -> Read | Turn:
+            lookup = self._store.lease_get(member, token, life_ms=self._load_timeout_ms)
+            if lookup.entry is None:
+                return Turn.OURS if lookup.may_load else Turn.ANOTHERS
+            source = Source.COLLAPSED if waited else Source.HIT
+            return Read(lookup.entry, source, fresh_ms(lookup.entry, lookup.ttl_ms, settings))
+
+        def load(token: str) -> Read | None:
+            entry = self._find(document_id)
+            self._flights.leave(key, flight)
+            ttl_ms = lifetime_ms(entry, settings)
+            how = self._store.fill(member, token, entry, ttl_ms=ttl_ms, full=not keep and self._full())
+            if how is Filled.REFUSED:
+                return None
+            if keep and how is Filled.NOT_KEPT:
+                raise RedisFullError
+            flight.entry = _known(entry, how)
+            return Read(flight.entry, Source.MISS, stored=how is not Filled.NOT_KEPT)
+
+        read = take_turns(look, load, lambda token: self._store.abandon([member], token), until=until)
+        # Whoever had the right to load has not come back. This reader's own look at MongoDB is as good.
+        return read or Read(self._sink.find(document_id), Source.MISS, stored=False)
+
+    def _find(self, document_id: DocumentId) -> Entry:
         began = time.monotonic()
-        try:
-            entry = self._sink.find(document_id)
-        except MongoUnavailableError:
-            self._store.abandon([document_id.member], token)
-            raise
-        self._load_ms += LOAD_WEIGHT * ((time.monotonic() - began) * 1000 - self._load_ms)
+        entry = self._sink.find(document_id)
+        self._load_times.note(document_id.collection, (time.monotonic() - began) * 1000)
         return entry
 
-    def _load_many(self, missing: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
+    def _missing_many(self, missing: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
         token = uuid4().hex
         lookups = self._store.lease_get_many([one.member for one in missing], token, life_ms=self._load_timeout_ms)
         pairs = list(zip(missing, lookups, strict=True))
         found = {one.member: lookup.entry for one, lookup in pairs if lookup.entry is not None}
-        ours = [one for one, lookup in pairs if lookup.may_load]
-        try:
-            loaded = self._sink.find_many(ours)
-        except MongoUnavailableError:
-            self._store.abandon([one.member for one in ours], token)
-            raise
-        filled = self._store.fill_many(
-            [(one.member, entry, lifetime_ms(entry, settings)) for one, entry in zip(ours, loaded, strict=True)],
-            token,
-            full=self._full(),
-        )
-        found |= {
-            one.member: entry if how is Filled.FILLED else DELETED
-            for one, entry, how in zip(ours, loaded, filled, strict=True)
-            if how is not Filled.REFUSED
-        }
+        loaded = self._load_many([one for one, lookup in pairs if lookup.may_load], token, settings)
+        found |= {member: entry for member, (entry, how) in loaded.items() if how is not Filled.REFUSED}
         for one in missing:  # loaded by others, or written meanwhile
             if one.member not in found:
                 found[one.member] = self._miss(one, settings).entry
         return found
+
+    def _load_many(
+        self,
+        ids: Sequence[DocumentId],
+        token: str,
+        settings: CollectionSettings,
+        rights: Mapping[str, Refresh] = _NO_RIGHTS,
+    ) -> dict[str, tuple[Entry, Filled]]:
+        """Load documents of one collection, and fill what is missing, or what there are `rights` to replace."""
+        if not ids:
+            return {}
+        members = [one.member for one in ids]
+        try:
+            loaded = dict(zip(members, self._sink.find_many(ids), strict=True))
+        except MongoUnavailableError:
+            self._store.abandon(members, token)
+            raise
+        ttls_ms = {one: rights[one].ttl_ms for one in members if one in rights}
+        filled = self._store.fill_many(
+            [
+                (member, entry, lifetime_ms(entry, settings, replaces=ttls_ms.get(member)))
+                for member, entry in loaded.items()
+            ],
+            token,
+            {member: right.seen for member, right in rights.items()},
+            full=not rights and self._full(),
+        )
+        return {
+            member: (_known(entry, how), how) for (member, entry), how in zip(loaded.items(), filled, strict=True)
+        }
+
+
+def _known(loaded: Entry, how: Filled) -> Entry:
+    """What a load says of a document, once it is known what became of its fill."""
+    return DELETED if how is Filled.DELETED else loaded

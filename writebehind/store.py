@@ -27,6 +27,8 @@ _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
 _AUDITED, _REFRESH_GET = script("audited"), script("refresh_get")
+#: What the token of a refresh begins with, and no other: lease_get takes it over where the entry is missing.
+_REFRESH = "refresh:"
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
@@ -81,6 +83,8 @@ class Filled(IntEnum):
     FILLED = 1
     DELETED = 2
     """MongoDB has a version older than the document's deletion: it does not exist."""
+    NOT_KEPT = 3
+    """What was loaded is good, but Redis has no memory for it, or only for what is hotter."""
 
 
 class Burial(IntEnum):
@@ -385,20 +389,21 @@ class Store:
             ttl_ms: of the entry that is old. One that lives longer has been refreshed since.
             life_ms: of the right.
         """
-        return self.refresh_get_many([(member, ttl_ms)], life_ms=life_ms)[0]
+        return self.refresh_get_many({member: ttl_ms}, life_ms=life_ms)[1].get(member)
 
-    def refresh_get_many(self, old: Sequence[tuple[str, int]], *, life_ms: int) -> list[Refresh | None]:
-        """`refresh_get` for several members with their TTLs, in one round trip and with one token."""
-        token = uuid4().hex
+    def refresh_get_many(self, old: Mapping[str, int], *, life_ms: int) -> tuple[str, dict[str, Refresh]]:
+        """`refresh_get` for several members with their TTLs, in one round trip: the rights, and their token."""
+        token = _REFRESH + uuid4().hex
         calls = []
-        for member, ttl_ms in old:
+        for member, ttl_ms in old.items():
             of = partition_keys(self.partition_of(member))
             calls.append(((of.entry(member), of.load(member)), (token, life_ms, ttl_ms)))
         answers = self.wire.run_many(_REFRESH_GET, calls) if calls else []
-        return [
-            Refresh(member, token, answer.decode(), ttl_ms) if answer else None
-            for (member, ttl_ms), answer in zip(old, answers, strict=True)
-        ]
+        return token, {
+            member: Refresh(member, token, answer.decode(), ttl_ms)
+            for (member, ttl_ms), answer in zip(old.items(), answers, strict=True)
+            if answer
+        }
 
     def fill(
         self, member: str, token: str, entry: Entry, *, ttl_ms: int, seen: str = "", full: bool = False
@@ -412,6 +417,9 @@ class Store:
             ttl_ms: how long it is kept.
             seen: what a `Refresh` has seen: that entry is replaced, and no other.
             full: whether another entry would be displaced: then it is stored only if it is hot enough for that.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. One that is full does: `Filled.NOT_KEPT`.
         """
         return self.fill_many([(member, entry, ttl_ms)], token, {member: seen}, full=full)[0]
 
@@ -436,9 +444,16 @@ class Store:
 
     def abandon(self, members: Iterable[str], token: str) -> None:
         """Give load tokens back, so that other readers may try at once."""
-        loads = [partition_keys(self.partition_of(member)).load(member) for member in members]
-        if loads:
-            self.wire.run_many(_ABANDON, [((load,), (token,)) for load in loads])
+        self._abandon((member, token) for member in members)
+
+    def give_back(self, rights: Iterable[Refresh]) -> None:
+        """`abandon` for rights to refresh."""
+        self._abandon((one.member, one.token) for one in rights)
+
+    def _abandon(self, tokens: Iterable[tuple[str, str]]) -> None:
+        calls = [((partition_keys(self.partition_of(one)).load(one),), (token,)) for one, token in tokens]
+        if calls:
+            self.wire.run_many(_ABANDON, calls)
 
     def invalidate(self, member: str) -> bool:
         """Drop an entry that MongoDB has left behind; false when the member is pending or a dead letter."""

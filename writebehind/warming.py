@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
@@ -16,9 +16,9 @@ from uuid import uuid4
 from writebehind import keys
 from writebehind.breaker import MongoBreaker
 from writebehind.connections import script
-from writebehind.entry import Entry, Kind
+from writebehind.entry import BODY_AT, Entry
 from writebehind.errors import MongoUnavailableError
-from writebehind.freshness import EARLIEST, lifetime_ms
+from writebehind.freshness import EARLIEST, State, lifetime_ms, state_of
 from writebehind.hot_keys import WARMED, HotKeys
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
@@ -42,6 +42,7 @@ REMEMBERED_S = 3_600
 SLICE, MOST_SCANNED = 200, 10_000
 
 _ABANDON, _COOL = script("abandon"), script("cool")
+_NO_RIGHTS: Mapping[str, Refresh] = {}
 #: Is called with the documents looked at so far, and how many there are to look at.
 Report = Callable[[int, int], None]
 
@@ -194,25 +195,34 @@ class Warmer:
 
         `free` is for how many entries more there is room, `None` for any number.
         """
-        missing, old = [], []
-        for one, (kind, ttl_ms) in zip(ids, self._states(ids), strict=True):
-            if kind is None:
+        missing: list[DocumentId] = []
+        old: dict[DocumentId, int] = {}
+        for one, (entry, ttl_ms) in zip(ids, self._headers(ids), strict=True):
+            settings = self._settings(one.collection)
+            if entry is None:
                 missing.append(one)
-            elif kind is Kind.DOCUMENT and 0 <= ttl_ms <= self._horizon_ms(self._settings(one.collection)):
-                old.append((one, ttl_ms))
+            elif state_of(entry, ttl_ms, settings, self._early_ms(settings)) is not State.FRESH:
+                old[one] = ttl_ms
         done.looked_at += len(ids)
         token, life_ms = uuid4().hex, self._limits.load_timeout_ms
         leases = self._store.lease_get_many([one.member for one in missing], token, life_ms=life_ms)
         ours = [one for one, lease in zip(missing, leases, strict=True) if lease.may_load]
         if free is not None and len(ours) > free:
             self._make_room(len(ours) - free)
-        rights = self._store.refresh_get_many([(one.member, ttl_ms) for one, ttl_ms in old], life_ms=life_ms)
-        seen = {one.member: one for one in rights if one is not None}
-        self._fill(ours, token, {}, done)
-        for right in list(seen.values())[:1]:  # they share a token
-            self._fill([one for one, _ in old if one.member in seen], right.token, seen, done)
+        self._fill(ours, token, done)
+        # Only now, or they would be held in vain if that fails, and readers would wait for whoever has them.
+        ttls_ms = {one.member: ttl_ms for one, ttl_ms in old.items()}
+        token, rights = self._store.refresh_get_many(ttls_ms, life_ms=life_ms)
+        self._fill([one for one in old if one.member in rights], token, done, rights)
 
-    def _fill(self, ids: Sequence[DocumentId], token: str, old: dict[str, Refresh], done: Warmed) -> None:
+    def _fill(
+        self,
+        ids: Sequence[DocumentId],
+        token: str,
+        done: Warmed,
+        rights: Mapping[str, Refresh] = _NO_RIGHTS,
+    ) -> None:
+        """Load documents, and fill what is missing, or what there are `rights` to replace."""
         if not ids:
             return
         by_collection: dict[str, list[DocumentId]] = defaultdict(list)
@@ -223,12 +233,12 @@ class Warmer:
             for collection, some in by_collection.items():
                 settings = self._settings(collection)
                 for one, entry in zip(some, self._sink.find_many(some), strict=True):
-                    replaces = old[one.member].ttl_ms if old else None
+                    replaces = rights[one.member].ttl_ms if one.member in rights else None
                     loaded.append((one.member, entry, lifetime_ms(entry, settings, replaces=replaces)))
         except MongoUnavailableError:
             self._store.abandon([one.member for one in ids], token)
             raise
-        filled = self._store.fill_many(loaded, token, {member: one.seen for member, one in old.items()})
+        filled = self._store.fill_many(loaded, token, {member: one.seen for member, one in rights.items()})
         warmed = [one for (one, _, _), how in zip(loaded, filled, strict=True) if how is Filled.FILLED]
         done.loaded += len(loaded)
         done.warmed += len(warmed)
@@ -270,18 +280,18 @@ class Warmer:
         if commands:
             self._store.wire.calls(commands)
 
-    def _states(self, ids: Sequence[DocumentId]) -> list[tuple[Kind | None, int]]:
-        """The kinds of entries, and their TTLs in ms, in one round trip."""
+    def _headers(self, ids: Sequence[DocumentId]) -> list[tuple[Entry | None, int]]:
+        """The entries without their bodies, and their TTLs in ms, in one round trip."""
         commands: list[tuple[Any, ...]] = []
         for one in ids:
             key = self._store.entry_key(one.member)
-            commands += [("GETRANGE", key, 16, 16), ("PTTL", key)]
+            commands += [("GETRANGE", key, 0, BODY_AT - 1), ("PTTL", key)]
         answers = iter(self._store.wire.calls(commands))
         return [
-            (Kind(kind.decode()) if kind else None, ttl_ms) for kind, ttl_ms in zip(answers, answers, strict=True)
+            (Entry.parse(header) if header else None, ttl_ms)
+            for header, ttl_ms in zip(answers, answers, strict=True)
         ]
 
-    def _horizon_ms(self, settings: CollectionSettings) -> float:
-        """Entries with less TTL than this are about to be stale, ms."""
-        fresh_s = min(HORIZON * self._limits.interval_s, EARLIEST * settings.ttl)
-        return settings.grace_ms + fresh_s * 1000
+    def _early_ms(self, settings: CollectionSettings) -> float:
+        """Entries that are fresh for no longer than this are about to be stale, ms."""
+        return min(HORIZON * self._limits.interval_s, EARLIEST * settings.ttl) * 1000

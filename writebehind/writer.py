@@ -150,7 +150,7 @@ class Writer:
                 return self._written(document_id, entry, commit, durability)
             if time.monotonic() > deadline:
                 raise ConflictError
-            self._parts.reader.get(document_id, self._settings)
+            self._current(document_id)
 
     def change(
         self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
@@ -210,7 +210,8 @@ class Writer:
         }
 
     def _current(self, document_id: DocumentId) -> Entry:
-        return self._parts.reader.get(document_id, self._settings).entry
+        """What a condition is held against: in Redis afterwards, whatever it displaces."""
+        return self._parts.reader.get(document_id, self._settings, keep=True).entry
 
     def _is_id(self, given: object, document_id: DocumentId) -> bool:
         try:

@@ -145,7 +145,7 @@ def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
         with pytest.raises(RedisFullError):
             users.put("new", {})
         assert {"_id": "u1", "n": 1} == users.get("u1")
-        assert users.read("never").source is Source.BYPASS
+        assert (Source.MISS, False) == ((read := users.read("never")).source, read.stored)
         summaries = [pipeline.flusher.flush(partition) for partition in range(settings.partitions)]
 
         assert (9, 1) == (sum(one.persisted for one in summaries), sum(one.deleted for one in summaries))

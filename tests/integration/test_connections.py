@@ -156,6 +156,6 @@ def test_a_server_that_is_full(tmp_path):
         with pytest.raises(RedisFullError, match="no memory left"):
             wire.call("SET", "key", "another")
         with pytest.raises(RedisFullError, match="no memory left"):
-            wire.run(script("lease_get"), ("entry", "load"), ("token", 1_000))
+            wire.run(script("heat"), ("hot", "heat", "warmed"), (10, "member", 1))
         assert wire.call("GET", "key") == b"value"
         wire.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +13,9 @@ from tests.integration.test_reader import ADA, CountingSink, commit, name_in
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
 from writebehind.entry import ABSENT, Entry
-from writebehind.errors import MongoUnavailableError
-from writebehind.freshness import is_due_early, lifetime_ms
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.freshness import Refresher, early_ms, lifetime_ms
+from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.reader import Reader, Source
 from writebehind.store import Filled, Refresh, Settled, Store
@@ -108,12 +110,17 @@ def test_a_write_during_a_refresh_wins(cached, reader, store, wanted):
     assert (None, -2) == store.get(ADA.member)
 
 
-def test_an_entry_that_expires_during_its_refresh(cached, reader, store, wanted):
-    """It is filled all the same: nothing newer came."""
+def test_an_entry_that_is_gone_during_its_refresh(cached, reader, store, sink, wanted):
+    """Its refresh fills nothing, as it may have gone because of something newer; another reader loads at once."""
     age(store, -1)
     reader.get(ADA, STALE)
     store.wire.call("DEL", entry_key(store))
-    assert Filled.FILLED is reader.refresh(wanted[0])
+    read = reader.get(ADA, STALE)
+    assert ("Countess", Source.MISS) == (name_in(read.entry), read.source)
+    assert Filled.REFUSED is reader.refresh(wanted[0])
+    store.wire.call("DEL", entry_key(store))
+    assert Filled.REFUSED is reader.refresh(wanted[0])
+    assert (None, -2) == store.get(ADA.member)
 
 
 def test_what_is_pending_is_not_refreshed(reader, store):
@@ -130,7 +137,7 @@ def test_stale_if_error(cached, reader, store, sink, monkeypatch):
 
     age(store, -15)
     with monkeypatch.context() as patch:
-        patch.setattr(sink, "find", fail)
+        patch.setattr(sink, "find_many", fail)
         for _ in range(2):
             read = reader.get(ADA, STALE)
             assert ("Ada", Source.STALE) == (name_in(read.entry), read.source)
@@ -151,7 +158,7 @@ def test_near_its_end_one_reader_refreshes(cached, reader, store, sink):
     """Just before an entry expires it is read anew in the background: nobody waits, and MongoDB is read once."""
     fresh = CollectionSettings(ttl=60)
     age(store, 0.5, fresh)
-    reader._load_ms = 1_000  # so that it is due for most readers
+    reader._load_times.note("users", 1_000)  # so that it is due for most readers
     reads = [reader.get(ADA, fresh) for _ in range(50)]
     assert {Source.HIT} == {one.source for one in reads}
     wait_until(lambda: name_in(reader.get(ADA, fresh).entry) == "Countess", "the refresh", 5)
@@ -184,11 +191,127 @@ def test_nobody_waits_when_a_hot_document_expires(store, users, mongo_client, da
     assert 4 <= sum(sink.reads for sink in sinks) <= 1 + 4 + 1
 
 
+@pytest.mark.parametrize("left_s", [0.5, -1, -15])
+def test_what_is_cached_is_served_while_redis_refuses(cached, reader, store, sink, monkeypatch, left_s):
+    """Whatever comes of reading it anew: the entry is in hand."""
+
+    def refuse(*_: object, **__: object) -> tuple[str, dict[str, Refresh]]:
+        raise RedisUnavailableError
+
+    monkeypatch.setattr(store, "refresh_get_many", refuse)
+    reader._load_times.note("users", 1_000)
+    age(store, left_s)
+    assert "Ada" == name_in(reader.get(ADA, STALE).entry)
+    assert "Ada" == name_in(reader.get_many([ADA], STALE)[0])
+
+
+@pytest.mark.parametrize("left_s", [0.5, -15])
+def test_many_that_are_old(reader, store, sink, users, left_s):
+    """They are seen to in one round trip more; those whose time is over are loaded in one go."""
+    ids = [DocumentId.of("users", f"u{n}") for n in range(50)]
+    users.insert_many([{"_id": one.value, "name": "old"} for one in ids])
+    reader.get_many(ids, STALE)
+    users.update_many({}, {"$set": {"name": "new"}})
+    reader._load_times.note("users", 1_000)
+    for one in ids:
+        store.wire.call("PEXPIRE", store.entry_key(one.member), int(left_s * 1000) + STALE.grace_ms)
+    trips, finds = [], []
+    calls, find_many = store.wire.calls, sink.find_many
+    store.wire.calls = lambda commands: trips.append(commands) or calls(commands)
+    sink.find_many = lambda some: finds.append(some) or find_many(some)
+
+    found = reader.get_many(ids, STALE)
+
+    if left_s < 0:
+        assert (50, 3, 1) == ([name_in(one) for one in found].count("new"), len(trips), len(finds))
+    else:
+        assert {"old"} == {name_in(one) for one in found}
+        wait_until(lambda: {name_in(one) for one in reader.get_many(ids, STALE)} == {"new"}, "the refreshes", 10)
+        assert [] == finds  # they were read in the background, nobody waited
+
+
+def test_the_last_millisecond(cached, reader, store, monkeypatch):
+    """An entry is not stale before its time is over: one of a collection without any grace never is."""
+    fresh = CollectionSettings(ttl=60)
+    entry, _ = store.get(ADA.member)
+    monkeypatch.setattr(store, "get", lambda _: (entry, 0))
+    assert Source.HIT is reader.get(ADA, fresh).source
+
+
+def test_a_refresher_takes_what_it_can_do_in_time(monkeypatch):
+    """What it cannot take, does not come to, or comes to too late is given back, and not loaded in vain."""
+    monkeypatch.setattr("writebehind.freshness.MOST_WAITING", 1)
+    first, second, third = (Refresh(f"users/s:{n}", "token", "") for n in range(3))
+    refreshed, given_back, began, may_end = [], [], threading.Event(), threading.Event()
+
+    def refresh(wanted: Refresh) -> None:
+        began.set()
+        assert may_end.wait(10)
+        refreshed.append(wanted)
+
+    refresher = Refresher(refresh, given_back.extend, life_ms=60_000)
+    refresher(first)
+    assert began.wait(10)
+    assert 1 == refresher.room
+    refresher(second)
+    assert ([], 0) == (given_back, refresher.room)
+    refresher(third)
+    assert [third] == given_back
+    refresher.close(0)
+    assert [third, second] == given_back
+    may_end.set()
+    wait_until(lambda: refreshed == [first], "what was under way", 5)
+
+    late = Refresher(refresh, given_back.extend, life_ms=0)
+    late(first)
+    wait_until(lambda: given_back == [third, second, first], "it to be given back", 5)
+    late.close()
+    assert [first] == refreshed
+
+
+def test_a_refresh_that_fails(caplog):
+    """It is said, and the next one is done."""
+    refreshed = []
+
+    def refresh(wanted: Refresh) -> None:
+        if not refreshed and not caplog.records:
+            raise ValueError(wanted)
+        refreshed.append(wanted)
+
+    refresher = Refresher(refresh, lambda _: None, life_ms=60_000)
+    one = Refresh("users/s:one", "token", "")
+    refresher(one)
+    refresher(one)
+    wait_until(lambda: refreshed == [one], "the second one", 5)
+    assert "users/s:one not refreshed" in caplog.text
+    refresher.close()
+
+
+def test_slow_loads_begin_early():
+    """Where loading is slow compared with the TTL, up to half of it before the end; elsewhere shortly before."""
+    fresh = CollectionSettings(ttl=1)
+    slow, fast = ([early_ms(load_ms, fresh) for _ in range(4_000)] for load_ms in (150, 0.5))
+    assert 500 == max(slow)
+    assert 0.5 < sum(one > 300 for one in slow) / len(slow)
+    assert max(fast) <= 110
+
+
+def test_each_collection_has_its_load_time(reader, store, users):
+    """A slow one is not judged by a fast one."""
+    for _ in range(50):
+        reader._load_times.note("fast", 1)
+        reader._load_times.note("slow", 1_000)
+    assert (1, 1_000) == (reader._load_times.of("fast"), reader._load_times.of("slow"))
+    for n in range(10_000):
+        reader._load_times.note(f"made up {n}", 5)
+    assert len(reader._load_times._ms) <= 1_000
+
+
 def test_the_nearer_the_end_the_likelier():
     """XFetch: hardly ever long before the end, nearly always at it, and sooner where loads are slow."""
 
     def share(left_ms: float, load_ms: float) -> float:
-        return sum(is_due_early(left_ms, load_ms) for _ in range(4_000)) / 4_000
+        return sum(left_ms <= early_ms(load_ms, STALE) for _ in range(4_000)) / 4_000
 
     assert 0 == share(2_000, 10)
     assert 1 == share(20, 10)  # loading, and beginning to
@@ -202,6 +325,9 @@ def test_lifetimes():
     lives = [lifetime_ms(document, STALE) for _ in range(200)]
     assert 84_000 <= min(lives) < max(lives) <= 90_000
     assert all(27_000 <= lifetime_ms(absent, STALE) <= 30_000 for _ in range(200))
+    # So are those that replace what was stale: an outage has let them wait for each other.
+    later = {lifetime_ms(document, STALE, replaces=left_ms) for left_ms in range(0, 30_001, 100)}
+    assert 84_000 <= min(later) < max(later) <= 90_000
     # What replaces another has the whole time, and what the other one had of it: but for a tenth at most.
-    ends = [lifetime_ms(document, STALE, replaces=left_ms) for left_ms in (0, 30_000, 32_000, 90_000)]
-    assert [90_000, 90_000, 92_000, 96_000] == ends
+    ends = [lifetime_ms(document, STALE, replaces=left_ms) for left_ms in (32_000, 90_000)]
+    assert [92_000, 96_000] == ends

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import bson
 import pytest
@@ -12,9 +14,11 @@ from pymongo import MongoClient
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
+from writebehind.connections import Wire
 from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoUnavailableError, RedisFullError
 from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
 from writebehind.outside import Change
 from writebehind.rawbson import etag
 from writebehind.reader import Reader, Source
@@ -204,6 +208,110 @@ def test_a_reader_does_not_wait_for_ever(store, sink, users):
     read = Reader(store, sink, load_timeout_ms=100).get(ADA, SETTINGS)
 
     assert ("Ada", Source.MISS, None) == (name_in(read.entry), read.source, store.get(ADA.member)[0])
+    assert not read.stored
+
+
+def test_readers_whose_loader_died_load_once(store, sink, users):
+    """Of readers in many processes that wait for one that is gone, one loads and the others go on waiting."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    processes = [Reader(store, sink, load_timeout_ms=500) for _ in range(20)]
+    store.lease_get(ADA.member, "dead", life_ms=500)
+    with ThreadPoolExecutor(len(processes)) as threads:
+        reads = list(threads.map(lambda reader: reader.get(ADA, SETTINGS), processes))
+
+    assert {"Ada"} == {name_in(read.entry) for read in reads}
+    assert 1 == sink.reads
+
+
+@contextmanager
+def full(wire: Wire) -> Iterator[None]:
+    """Within it, Redis has no memory for anything more, and nothing to evict."""
+    wire.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        yield
+    finally:
+        wire.call("CONFIG", "SET", "maxmemory", 0)
+
+
+def test_a_full_redis_is_read(pipeline, users, valkey_wire):
+    """What is pending is read as it was acknowledged, beside what is cold, which is loaded once and not stored."""
+    users.insert_many([{"_id": name, "name": "old"} for name in ("ada", "cold")])
+    of_pipeline = pipeline.collection("users")
+    for name in ("ada", "bob"):
+        of_pipeline.put(name, {"name": "new"})
+    member = DocumentId.of("users", "cold").member
+    with full(valkey_wire):
+        found, bypassed = of_pipeline.read_many(["ada", "bob", "cold"])
+        assert (["new", "new", "old"], False) == ([name_in(one) for one in found], bypassed)
+        read = of_pipeline.read("cold")
+        assert ("old", Source.MISS, False) == (name_in(read.entry), read.source, read.stored)
+        assert [] == valkey_wire.call("KEYS", "wb:*load:*")
+        assert (None, -2) == pipeline.store.get(member)
+    assert of_pipeline.read("cold").stored
+    assert Source.HIT is of_pipeline.read("cold").source
+
+
+def test_a_write_during_a_load_for_a_full_redis(pipeline, users, valkey_wire, monkeypatch):
+    """Nobody is told what was loaded before it."""
+    users.insert_one({"_id": "ada", "name": "old"})
+    find = pipeline.sink.find
+
+    def overtaken(document_id: DocumentId) -> Entry:
+        found = find(document_id)
+        monkeypatch.setattr(pipeline.sink, "find", find)
+        valkey_wire.call("CONFIG", "SET", "maxmemory", 0)
+        commit(pipeline.store, "new")
+        valkey_wire.call("CONFIG", "SET", "maxmemory", 1)
+        return found
+
+    monkeypatch.setattr(pipeline.sink, "find", overtaken)
+    with full(valkey_wire):
+        assert "new" == name_in(pipeline.collection("users").read("ada").entry)
+
+
+@pytest.mark.parametrize("write", ["patch", "put"])
+def test_a_conditional_write_to_what_is_cold_in_a_full_redis(pipeline, users, sink, monkeypatch, write):
+    """It is loaded once, and stays for the comparison, although nothing else that is read as little does."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    monkeypatch.setattr(pipeline.reader, "_sink", sink)
+    monkeypatch.setattr(pipeline.reader, "_full", lambda: True)
+    heat = partition_keys(pipeline.store.partition_of(ADA.member)).heat
+    pipeline.store.wire.call("HSET", heat, "floor", 5)
+    of_pipeline = pipeline.collection("users")
+    read = of_pipeline.read("ada")
+    assert (False, None) == (read.stored, pipeline.store.get(ADA.member)[0])
+    sink.reads = 0
+
+    if write == "patch":
+        of_pipeline.patch("ada", lambda document: document | {"name": "Countess"})
+    else:
+        of_pipeline.put("ada", {"name": "Countess"}, if_match=read.entry.etag)
+
+    assert "Countess" == of_pipeline.get("ada")["name"]
+    assert 1 == sink.reads
+
+
+def test_a_load_that_is_not_kept_is_not_shared_with_a_writer(reader, store, sink, users, monkeypatch):
+    """Whoever needs a document in Redis has it there, also when another reader is just loading it."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    monkeypatch.setattr(reader, "_full", lambda: True)
+    store.wire.call("HSET", partition_keys(store.partition_of(ADA.member)).heat, "floor", 5)
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(reader.get, ADA, SETTINGS)
+        assert sink.reading.wait(10)
+        keeping = threads.submit(reader.get, ADA, SETTINGS, keep=True)
+        wait_until(lambda: len(reader._flights._flights) == 2, "both to be on their way", 5)
+        sink.may_answer.set()
+        assert (False, True) == (reading.result(10).stored, keeping.result(10).stored)
+    assert store.get(ADA.member)[0] is not None
+
+
+def test_what_cannot_be_kept_for_a_condition(pipeline, valkey_wire):
+    """Where Redis has no memory at all, that is said: the write would find nothing again and again."""
+    with full(valkey_wire), pytest.raises(RedisFullError):
+        pipeline.reader.get(ADA, SETTINGS, keep=True)
+    assert [] == valkey_wire.call("KEYS", "wb:*load:*")
 
 
 def test_reads_while_mongodb_is_away(store, mongo, database_name):

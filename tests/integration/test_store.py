@@ -563,6 +563,32 @@ def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
     assert (None, -2) == store.get(member)
 
 
+def test_a_right_to_refresh_is_taken_over(store):
+    """Once its entry is gone, a reader need not wait for a refresh that may be lost: it loads instead of it."""
+    [member] = members(store, 1)
+    filled(store, member)
+    right = store.refresh_get(member, TTL_MS, life_ms=5_000)
+    assert store.refresh_get(member, TTL_MS, life_ms=5_000) is None
+    store.wire.call("DEL", store.entry_key(member))
+
+    assert store.lease_get(member, "next", life_ms=5_000).may_load
+    assert not store.lease_get(member, "third", life_ms=5_000).may_load
+    assert Filled.REFUSED is store.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
+    assert Filled.FILLED is store.fill(member, "next", document("new"), ttl_ms=TTL_MS)
+
+
+def test_rights_to_refresh_are_given_back(store):
+    """Several are asked for at once, of which each is the right of one reader until it gives it back."""
+    one, other, missing = members(store, 3)
+    filled(store, one)
+    filled(store, other)
+    token, rights = store.refresh_get_many(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
+    assert ({one, other}, {token}) == (rights.keys(), {right.token for right in rights.values()})
+    store.give_back([rights[one]])
+    assert store.refresh_get(one, TTL_MS, life_ms=5_000) is not None
+    assert store.refresh_get(other, TTL_MS, life_ms=5_000) is None
+
+
 def test_invalidate_spares_what_is_pending(store):
     """A pending entry is what MongoDB will become; a clean one goes."""
     [member] = members(store, 1)

@@ -236,14 +236,17 @@ def test_how_many_were_read(pipeline, users, database):
 
 
 def test_mongodb_does_not_answer(pipeline, config, valkey_wire, monkeypatch):
-    """The pass ends, gives the right to load back, and says why; while the breaker is open there is none."""
-    make_hot(pipeline, {"users/s:ada": 5})
+    """The pass ends, gives the rights to load back, and says why; while the breaker is open there is none."""
+    pipeline.collection("users").put("old", {})
+    flush_all(pipeline)
+    expire_soon(pipeline, "users/s:old", 9_000)
+    make_hot(pipeline, {"users/s:ada": 5, "users/s:old": 5})
 
     def fail(ids):
         raise MongoUnavailableError("away")
 
     monkeypatch.setattr(pipeline.sink, "find_many", fail)
-    assert Warmed(looked_at=1, stopped="away").stopped == pipeline.warmer.run().stopped
+    assert Warmed(looked_at=2, stopped="away").stopped == pipeline.warmer.run().stopped
     assert [] == [key for key in valkey_wire.call("KEYS", "*") if b":load:" in key or b"lease" in key]
     valkey_wire.call("HSET", "wb:breaker", "state", "open", "why", "it is gone", "since", 1, "until", 2)
     assert "MongoDB is left alone: it is gone" == pipeline.warmer.run().stopped

@@ -1,9 +1,10 @@
+#!lua flags=allow-oom
 -- Read an entry or, where it is missing, become the one reader that may fill it.
 --
 -- KEYS  1 entry  2 load
 -- ARGV  1 token of this reader  2 life of the token, ms
 -- Returns {'entry', entry, its TTL in ms or -1}
---       {'load'}   the caller holds the token: load from MongoDB, then fill
+--       {'load'}   the caller holds the token, which a refresh may have had until now: load from MongoDB, then fill
 --       {'wait'}   another reader is loading
 local entry, load = KEYS[1], KEYS[2]
 
@@ -11,7 +12,10 @@ local value = redis.call('GET', entry)
 if value then
   return {'entry', value, redis.call('PTTL', entry)}
 end
-if redis.call('SET', load, ARGV[1], 'NX', 'PX', ARGV[2]) then
+local holder = redis.call('GET', load)
+-- A refresh fills only while its entry is there. It may also be lost, and readers would wait for it in vain.
+if not holder or string.sub(holder, 1, 8) == 'refresh:' then
+  redis.call('SET', load, ARGV[1], 'PX', ARGV[2])
   return {'load'}
 end
 return {'wait'}

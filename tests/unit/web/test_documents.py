@@ -11,6 +11,7 @@ from bson import Decimal128, ObjectId
 
 from tests.unit.web.conftest import problem
 from writebehind import codec
+from writebehind.keys import partition_keys
 
 ADA = {"name": "Ada", "born": {"$date": "1985-12-10T00:00:00Z"}}
 OID = "5f43a1b2c3d4e5f601234567"
@@ -106,6 +107,15 @@ def test_cache_status(client, sink):
     assert "writebehind; fwd=miss; stored" == cache_status(client)
     found = re.fullmatch(r"writebehind; hit; ttl=(\d+)", cache_status(client))
     assert 3200 < int(found[1]) <= 3600
+
+
+def test_cache_status_of_what_is_not_kept(client, sink, installation, monkeypatch):
+    """What a Redis that is full does not keep is not said to be stored."""
+    sink.has("users", "cold", {})
+    monkeypatch.setattr(installation.pipeline.reader, "_full", lambda: True)
+    for partition in range(installation.pipeline.settings.partitions):
+        installation.wire.call("HSET", partition_keys(partition).heat, "floor", 5)
+    assert ["writebehind; fwd=miss"] * 2 == [cache_status(client, "/v1/users/cold") for _ in range(2)]
 
 
 def test_cache_status_of_a_pending_document(client, ada):
