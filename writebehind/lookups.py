@@ -8,12 +8,10 @@ although no step can change both at once.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
 
 from bson import Binary, ObjectId
 from bson.binary import UUID_SUBTYPE, UuidRepresentation
@@ -23,15 +21,15 @@ from writebehind.connections import Call, script
 from writebehind.entry import ABSENT, Entry
 from writebehind.errors import (
     InvalidIdError,
-    MongoUnavailableError,
     RedisFullError,
     RedisUnavailableError,
     RequestError,
 )
+from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id
 from writebehind.keys import partition_keys
-from writebehind.reader import WAIT_FROM_S, WAIT_TO_S, Read, Reader, Source
+from writebehind.reader import Read, Reader, Source
 from writebehind.settings import CollectionSettings, LookupType
 from writebehind.sink import Sink
 from writebehind.store import Store
@@ -42,8 +40,6 @@ _ANY_TEXT = r"(?s:.+)"
 _NOWHERE = b""
 #: How long an alias lives that takes the place of a claim which nobody took back, ms.
 DANGLING_MS = 60_000
-#: How many lives of a token a reader waits for others: if the first who asks dies, one of those who wait asks.
-_LIVES = 2
 
 _GET, _FILL, _EXTEND = script("alias_get"), script("alias_fill"), script("alias_extend")
 _NOTE, _RELEASE, _ABANDON = script("alias_note"), script("alias_release"), script("abandon")
@@ -159,23 +155,25 @@ class Lookups:
 
     def _lead(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
         """Put an alias right that is missing or misleads; one reader of all asks MongoDB."""
-        deadline = time.monotonic() + _LIVES * self._load_timeout_ms / 1000
-        token, step, source, state = uuid4().hex, WAIT_FROM_S, Source.HIT, b""
-        while time.monotonic() < deadline:
-            answer = self._store.wire.run(_GET, self._keys(alias.name), (token, self._load_timeout_ms, state))
+        key, load, claims_key = self._keys(alias.name)
+        state = b""
+
+        def look(token: str, waited: bool) -> tuple[DocumentId | None, Read] | Turn | None:
+            nonlocal state
+            answer = self._store.wire.run(_GET, (key, load, claims_key), (token, self._load_timeout_ms, state))
             if answer[0] == b"alias":
                 _, state, leads, claims = answer
-                found = self._follow(alias, settings, claims, leads, source)
-                if found is not None:
-                    return found
-            elif answer[0] == b"load":
-                found = self._load(alias, settings, token)
-                if found is not None:
-                    return found
-            else:
-                source = Source.COLLAPSED
-                time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
-                step = min(step * 2, WAIT_TO_S)
+                return self._follow(alias, settings, claims, leads, Source.COLLAPSED if waited else Source.HIT)
+            return Turn.OURS if answer[0] == b"load" else Turn.ANOTHERS
+
+        found = take_turns(
+            look,
+            lambda token: self._load(alias, settings, token),
+            lambda token: self._store.wire.run(_ABANDON, (load,), (token,)),
+            until=time.monotonic() + LIVES * self._load_timeout_ms / 1000,
+        )
+        if found is not None:
+            return found
         # Whoever had the right to ask has not come back, or writes came in between again and again.
         document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
         return self._verified(alias, settings, document_id)
@@ -201,13 +199,9 @@ class Lookups:
     ) -> tuple[DocumentId | None, Read] | None:
         """Ask MongoDB, and fill the alias; `None` where a write came in between."""
         key, load, _ = self._keys(alias.name)
-        try:
-            document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
-            # What MongoDB has may be older than what was acknowledged: the entry decides.
-            found = self._verified(alias, settings, document_id)
-        except MongoUnavailableError:
-            self._store.wire.run(_ABANDON, (load,), (token,))
-            raise
+        document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
+        # What MongoDB has may be older than what was acknowledged: the entry decides.
+        found = self._verified(alias, settings, document_id)
         leads = found[0].member if found[0] else _NOWHERE
         try:
             filled = self._store.wire.run(

@@ -8,12 +8,10 @@ see docs/queries.md.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
 
 import bson
 from bson import Int64
@@ -22,13 +20,14 @@ from writebehind import codec, keys
 from writebehind.connections import Command, script
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
+from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import jittered_ms
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.matching import Document, compile_filter, compile_sort, project
 from writebehind.query_settings import NamedQuery
 from writebehind.rawbson import etag
-from writebehind.reader import WAIT_FROM_S, WAIT_TO_S, Reader, Source
+from writebehind.reader import Reader, Source
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
 from writebehind.store import Store
@@ -230,33 +229,34 @@ class Queries:
             )
 
     def _find(self, wanted: _Wanted) -> Answer:
-        deadline = time.monotonic() + self._load_timeout_ms / 1000
-        token, step, source = uuid4().hex, WAIT_FROM_S, Source.HIT
-        while time.monotonic() < deadline:
-            look = self._look(wanted)
-            found = None if look.value is None else _Found.parse(look.value)
-            served = None
-            if found is not None and look.serves(found):
-                served = self._overlaid(wanted, found, look, source)
-                if served is not None and found.at >= look.epoch:
-                    return served
-            answer = self._store.wire.run(
-                _GET, wanted.keys, (token, self._load_timeout_ms, b"-" if look.value is None else look.value)
-            )
-            if answer[0] == b"load":
-                try:
-                    return self._load(wanted, look, token)
-                except MongoUnavailableError:
-                    if served is None:
-                        raise
-            if served is not None:  # with all that has changed; another reader loads it anew
-                return served
-            if answer[0] == b"wait":
-                time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
-                step = min(step * 2, WAIT_TO_S)
-            source = Source.COLLAPSED
+        found = take_turns(
+            lambda token, waited: self._turn(wanted, token, Source.COLLAPSED if waited else Source.HIT),
+            lambda token: self._load(wanted, token),
+            lambda token: self._abandon(wanted, token),
+            until=time.monotonic() + LIVES * self._load_timeout_ms / 1000,
+        )
+        return found or self._load(wanted, "")  # whoever had the right to load has not come back
+
+    def _turn(self, wanted: _Wanted, token: str, source: Source) -> Answer | Turn | None:
         look = self._look(wanted)
-        return self._answer(wanted, self._ask(wanted, look), look)  # whoever had the right has not come back
+        served, is_current = self._served(wanted, look, source)
+        if served is not None and is_current:
+            return served
+        answer = self._store.wire.run(
+            _GET, wanted.keys, (token, self._load_timeout_ms, b"-" if look.value is None else look.value)
+        )
+        if answer[0] == b"load":
+            return Turn.OURS
+        if served is not None:  # with all that has changed; another reader loads it anew
+            return served
+        return Turn.ANOTHERS if answer[0] == b"wait" else None
+
+    def _served(self, wanted: _Wanted, look: _Look, source: Source) -> tuple[Answer | None, bool]:
+        """What can be answered from Redis, and whether it need not be loaded anew."""
+        found = None if look.value is None else _Found.parse(look.value)
+        if found is None or not look.serves(found):
+            return None, False
+        return self._overlaid(wanted, found, look, source), found.at >= look.epoch
 
     def _look(self, wanted: _Wanted) -> _Look:
         """One round trip. Its order matters: a document that is no longer pending has been noted as changed."""
@@ -287,17 +287,29 @@ class Queries:
             ttl_ms,
         )
 
-    def _load(self, wanted: _Wanted, look: _Look, token: str) -> Answer:
+    def _load(self, wanted: _Wanted, token: str) -> Answer:
+        """Ask MongoDB, and keep what it finds; where it does not answer, what was found before serves."""
+        look = self._look(wanted)
         try:
             found = self._ask(wanted, look)
         except MongoUnavailableError:
-            self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
-            raise
+            served, _ = self._served(wanted, look, Source.HIT)
+            if served is None:
+                raise
+            self._abandon(wanted, token)
+            return served
+        stored = True
         try:
             self._store.wire.run(_FILL, wanted.keys, (token, found.dump(), jittered_ms(wanted.query.ttl)))
         except RedisFullError:  # the answer is right without being kept
-            self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
-        return self._answer(wanted, found, look)
+            self._abandon(wanted, token)
+            stored = False
+        answer = self._overlaid(wanted, found, look, Source.MISS, final=True)
+        assert answer is not None  # noqa: S101 - as it is final
+        return replace(answer, stored=stored)
+
+    def _abandon(self, wanted: _Wanted, token: str) -> None:
+        self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
 
     def _ask(self, wanted: _Wanted, look: _Look) -> _Found:
         """What MongoDB finds now, which has all changes up to the last one that `look` knows of."""
@@ -308,11 +320,6 @@ class Queries:
         places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
         members = [one.member for one, _ in places if one is not None]
         return _Found(look.number, members, places[-1][1] if len(places) == most else b"")
-
-    def _answer(self, wanted: _Wanted, found: _Found, look: _Look) -> Answer:
-        answer = self._overlaid(wanted, found, look, Source.MISS, final=True)
-        assert answer is not None  # noqa: S101 - as it is final
-        return answer
 
     # Overlaying -------------------------------------------------------------------------------------
 

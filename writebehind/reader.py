@@ -12,8 +12,6 @@ from uuid import uuid4
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.flights import LIVES, Flight, Flights, Turn, take_turns
-from writebehind.flights import WAIT_FROM_S as WAIT_FROM_S  # noqa: PLC0414 - lookups have it from here
-from writebehind.flights import WAIT_TO_S as WAIT_TO_S  # noqa: PLC0414
 from writebehind.freshness import LoadTimes, Refresher, State, early_ms, fresh_ms, lifetime_ms, state_of
 from writebehind.ids import DocumentId
 from writebehind.near import NearCache

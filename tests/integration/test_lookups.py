@@ -410,8 +410,8 @@ def test_mongodb_away_and_a_stale_document(config, valkey_wire, mongo_client, st
     def fail(*_: object) -> None:
         raise MongoUnavailableError("no")
 
-    monkeypatch.setattr(pipeline.sink, "find", fail)
-    monkeypatch.setattr(pipeline.sink, "find_by", fail)
+    for way in ("find", "find_by", "find_many"):
+        monkeypatch.setattr(pipeline.sink, way, fail)
     assert Source.STALE is users.look_up("username", "ada")[1].source
     assert 800_000 < alias_ttl(pipeline, "ada") <= 900_000
 
