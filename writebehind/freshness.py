@@ -88,9 +88,15 @@ def early_ms(load_ms: float, settings: CollectionSettings) -> float:
     slower the load, the likelier. XFetch, of Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache
     Stampede Prevention", VLDB 2015.
     """
-    takes_ms, ttl_ms = load_ms + BACKGROUND_MS, settings.ttl * 1000
-    most_ms = max(EARLIEST * ttl_ms, min(EARLIEST_AT_ALL * ttl_ms, EARLIEST_TIMES * takes_ms))
-    return min(most_ms, takes_ms * (1 - BETA * math.log(1 - random.random())))  # noqa: S311 - no secret
+    drawn = (load_ms + BACKGROUND_MS) * (1 - BETA * math.log(1 - random.random()))  # noqa: S311 - no secret
+    return min(most_early_ms(load_ms, settings), drawn)
+
+
+def most_early_ms(load_ms: float, settings: CollectionSettings) -> float:
+    """The most that `early_ms` may be."""
+    ttl_ms = settings.ttl * 1000
+    slow_ms = min(EARLIEST_AT_ALL * ttl_ms, EARLIEST_TIMES * (load_ms + BACKGROUND_MS))
+    return max(EARLIEST * ttl_ms, slow_ms)
 
 
 def jittered_ms(seconds: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,16 @@ from uuid import uuid4
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.flights import LIVES, Flight, Flights, Turn, take_turns
-from writebehind.freshness import LoadTimes, Refresher, State, early_ms, fresh_ms, lifetime_ms, state_of
+from writebehind.freshness import (
+    LoadTimes,
+    Refresher,
+    State,
+    early_ms,
+    fresh_ms,
+    lifetime_ms,
+    most_early_ms,
+    state_of,
+)
 from writebehind.ids import DocumentId
 from writebehind.near import NearCache
 from writebehind.settings import CollectionSettings
@@ -21,6 +31,10 @@ from writebehind.store import Filled, Refresh, RefreshSink, Store
 from writebehind.vitals import Sampler
 
 log = logging.getLogger(__name__)
+
+#: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
+#: about as much as the rest of reading a document.
+MOST_TIMED = 16
 
 _NO_RIGHTS: Mapping[str, Refresh] = {}
 
@@ -258,10 +272,11 @@ class Reader:
         """
         reads, old = {}, {}
         load_ms = self._load_times.of(collection)
+        earliest_ms = settings.grace_ms + most_early_ms(load_ms, settings)
         for member, (entry, ttl_ms) in found.items():
-            # What has no TTL is never due: every read of what is pending would pay for the draw.
-            early = early_ms(load_ms, settings) if ttl_ms >= 0 else 0
-            state = state_of(entry, ttl_ms, settings, early)
+            # Every read would pay for the draw: what has no TTL, or a long one, is not due.
+            near = 0 <= ttl_ms <= earliest_ms
+            state = state_of(entry, ttl_ms, settings, early_ms(load_ms, settings)) if near else State.FRESH
             source = Source.HIT if state is State.FRESH or state is State.DUE else Source.STALE
             reads[member] = Read(entry, source, fresh_ms(entry, ttl_ms, settings))
             if state is not State.FRESH:
@@ -302,9 +317,14 @@ class Reader:
     def _cached_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
         if not ids:
             return {}
-        cached = self._store.get_many_with_ttl([one.member for one in ids])
-        reads = self._served(ids[0].collection, cached, settings)
-        return {member: read.entry for member, read in reads.items()}
+        timed = members = [one.member for one in ids]
+        if not settings.grace_ms and len(members) > MOST_TIMED:
+            timed = random.sample(members, MOST_TIMED)  # what is hot is read, and drawn, again and again
+        cached = self._store.get_many_with_ttl(members, timed)
+        looked_at = {member: cached[member] for member in timed if member in cached}
+        reads = self._served(ids[0].collection, looked_at, settings)
+        entries = {member: entry for member, (entry, _) in cached.items()}
+        return entries | {member: read.entry for member, read in reads.items()}
 
     def _miss(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
         until = time.monotonic() + LIVES * self._load_timeout_ms / 1000

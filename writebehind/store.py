@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from writebehind import keys
-from writebehind.connections import Wire, script
+from writebehind.connections import Command, Wire, script
 from writebehind.division import Division
 from writebehind.durability import Durability
 from writebehind.entry import Entry
@@ -337,30 +337,23 @@ class Store:
 
     def get_many(self, members: Sequence[str]) -> dict[str, Entry]:
         """The entries that are there, in one round trip with one MGET for each partition."""
+        return {member: entry for member, (entry, _) in self.get_many_with_ttl(members, ()).items()}
+
+    def get_many_with_ttl(self, members: Sequence[str], timed: Sequence[str]) -> dict[str, tuple[Entry, int]]:
+        """`get_many`, and the TTLs in ms of those that are `timed`; the others have -1."""
         by_partition: dict[int, list[str]] = {}
         for member in members:
             by_partition.setdefault(self.partition_of(member), []).append(member)
-        answers = self.wire.calls(
-            [("MGET", *map(partition_keys(number).entry, group)) for number, group in by_partition.items()]
-        )
-        return {
-            member: Entry.parse(value)
-            for group, values in zip(by_partition.values(), answers, strict=True)
-            for member, value in zip(group, values, strict=True)
-            if value is not None
-        }
-
-    def get_many_with_ttl(self, members: Sequence[str]) -> dict[str, tuple[Entry, int]]:
-        """As `get`, for several members in one round trip: those that are there."""
-        places = [
-            (member, partition_keys(self.partition_of(member)).entry(member)) for member in dict.fromkeys(members)
+        commands: list[Command] = [
+            ("MGET", *map(partition_keys(number).entry, group)) for number, group in by_partition.items()
         ]
-        answers = iter(
-            self.wire.calls([command for _, key in places for command in (("GET", key), ("PTTL", key))])
-        )
+        commands += [("PTTL", self.entry_key(member)) for member in timed]
+        answers = self.wire.calls(commands)
+        ttls_ms = dict(zip(timed, answers[len(by_partition) :], strict=True))
         return {
-            member: (Entry.parse(value), ttl_ms)
-            for (member, _), value, ttl_ms in zip(places, answers, answers, strict=True)
+            member: (Entry.parse(value), ttls_ms.get(member, -1))
+            for group, values in zip(by_partition.values(), answers[: len(by_partition)], strict=True)
+            for member, value in zip(group, values, strict=True)
             if value is not None
         }
 
