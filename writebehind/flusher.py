@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from writebehind.batching import BatchSize
 from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
@@ -238,6 +239,8 @@ class Flusher:
         for collection, group in groupby(writes, _collection):
             batch = list(group)
             summary.operations += len(batch)
+            if deletions := {one.id.member: one.entry.version for one in batch if one.entry.kind is Kind.DELETED}:
+                self._store.deleting(partition, deletions)
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)

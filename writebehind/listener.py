@@ -69,6 +69,7 @@ class State:
         events: how many there were; `ours` of them the pipeline's own.
         invalidated: entries that were dropped because of others' changes.
         conflicts: changes to what was pending.
+        overtaken: pending writes that are written once more because of a change.
         reopened: how often the history was lost.
         error: what is wrong now, '' for nothing.
     """
@@ -81,6 +82,7 @@ class State:
     ours: int = 0
     invalidated: int = 0
     conflicts: int = 0
+    overtaken: int = 0
     reopened: int = 0
     error: str = ""
 
@@ -98,7 +100,7 @@ class State:
 
     def as_dict(self, now_ms: int) -> dict[str, Any]:
         """For the status."""
-        names = ("leader", "lag_s", "events", "ours", "invalidated", "conflicts", "reopened")
+        names = ("leader", "lag_s", "events", "ours", "invalidated", "conflicts", "overtaken", "reopened")
         return {
             "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
             **{name: getattr(self, name) for name in names},
@@ -231,6 +233,7 @@ class Listener:
             self._state.ours += applied.ours
             self._state.invalidated += applied.invalidated
             self._state.conflicts += applied.conflicts
+            self._state.overtaken += applied.overtaken
 
     def _gone(self, event: Any) -> None:
         """A collection is gone, or another has its name now, or all are."""
@@ -242,6 +245,7 @@ class Listener:
             self._forget("")
 
     def _forget(self, collection: str) -> None:
+        self._outside.outdo_pending(collection, self._renew)
         self._state.invalidated += self._outside.forget(collection, self._renew)
 
     @contextmanager
@@ -313,9 +317,14 @@ def _reading() -> Iterator[None]:
         raise _HistoryLostError(str(error)) from error
 
 
+def _at_ms(event: Any) -> int:
+    """When it happened, ms since the epoch by MongoDB's clock; before MongoDB 6.0 to the second below."""
+    happened = event.get("wallTime") or event["clusterTime"].as_datetime()
+    return int(happened.timestamp() * 1000)
+
+
 def _age_s(event: Any) -> float:
-    happened = event.get("wallTime") or event["clusterTime"].as_datetime()  # servers before 6.0 have no wallTime
-    return round(max(0.0, time.time() - float(happened.timestamp())), 3)
+    return round(max(0.0, time.time() - _at_ms(event) / 1000), 3)
 
 
 def _change(event: Any) -> Change | None:
@@ -324,4 +333,4 @@ def _change(event: Any) -> Change | None:
         return None
     document = event.get("fullDocument")
     after = None if document is None else Entry.loaded(*split_version(document.raw))
-    return Change(one, event["operationType"], after)
+    return Change(one, event["operationType"], _at_ms(event), after)

@@ -27,6 +27,7 @@ _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
 _AUDITED, _REFRESH_GET = script("audited"), script("refresh_get")
+_DELETING, _REISSUE = script("deleting"), script("reissue")
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
@@ -272,6 +273,7 @@ class Store:
                 of.deleted_at,
                 of.dead,
                 of.dead_counts,
+                of.deleting,
                 *(of.entry(one.member) for one in settled),
             ),
             arguments,
@@ -287,10 +289,29 @@ class Store:
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
     def bury(self, member: str, version_digits: str, letter: bytes, *, drop_entry: bool = False) -> Burial:
-        """Move a pending member to the dead letters, if it still has this version."""
+        """Move a pending member to the dead letters, if it still has this version.
+
+        With `drop_entry` MongoDB has what readers are to see, and the letter has the body.
+        """
         of = partition_keys(self.partition_of(member))
-        arguments = (member, version_digits, letter, int(drop_entry))
-        return Burial(self.wire.run(_BURY, (of.entry(member), of.pending, of.dead, of.dead_counts), arguments))
+        keys_of = (of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.deleting)
+        return Burial(self.wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry))))
+
+    def deleting(self, partition: int, deletions: Mapping[str, int]) -> None:
+        """Note deletions that are about to be sent to MongoDB: members with the versions of their deletion."""
+        flat = [part for pair in deletions.items() for part in pair]
+        self.wire.run(_DELETING, (partition_keys(partition).deleting,), flat)
+
+    def reissue_many(self, members: Iterable[str]) -> list[bool]:
+        """Have what is pending written to MongoDB once more, under its next version, in one round trip.
+
+        False for what is not pending.
+        """
+        calls = []
+        for member in members:
+            of = partition_keys(self.partition_of(member))
+            calls.append(((of.entry(member), of.pending, of.clock), (member,)))
+        return [bool(answer) for answer in self.wire.run_many(_REISSUE, calls)] if calls else []
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
@@ -441,7 +462,7 @@ class Store:
             self.wire.run_many(_ABANDON, [((load,), (token,)) for load in loads])
 
     def invalidate(self, member: str) -> bool:
-        """Drop an entry that MongoDB has left behind; false when the member is pending or a dead letter."""
+        """Drop an entry that MongoDB has left behind; false for one without TTL: it is pending, or refused."""
         return self.invalidate_many([member])[0]
 
     def invalidate_many(self, members: Iterable[str]) -> list[bool]:
@@ -449,7 +470,7 @@ class Store:
         calls = []
         for member in members:
             of = partition_keys(self.partition_of(member))
-            calls.append(((of.entry(member), of.load(member), of.pending, of.dead), (member,)))
+            calls.append(((of.entry(member), of.load(member)), ()))
         return [bool(answer) for answer in self.wire.run_many(_INVALIDATE, calls)] if calls else []
 
     def now_ms(self) -> int:
