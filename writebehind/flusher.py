@@ -15,7 +15,6 @@ from uuid import uuid4
 
 from writebehind.batching import BatchSize
 from writebehind.dead_letters import DeadLetter, Reason
-from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
@@ -239,8 +238,7 @@ class Flusher:
         for collection, group in groupby(writes, _collection):
             batch = list(group)
             summary.operations += len(batch)
-            if deletions := {one.id.member: one.entry.version for one in batch if one.entry.kind is Kind.DELETED}:
-                self._store.deleting(partition, deletions)
+            self._store.sending(partition, {one.id.member: one.entry for one in batch})
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)

@@ -17,14 +17,12 @@ from writebehind.lookups import Lookups
 from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
-from writebehind.store import Burial, Store
+from writebehind.store import Burial, Reissue, Store
 
 #: Entries that are dropped in one round trip.
 SLICE = 500
 #: By how much the clocks of Redis and MongoDB may differ without a late event being taken for somebody else's, ms.
 CLOCKS_MS = 2_000
-#: Until when a change may be a deletion of ours that has not been settled yet, ms.
-_FOR_EVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +72,75 @@ class _Verdict(Enum):
     ASK = auto()
     """Redis has another version, and only what MongoDB has now tells whether it is a newer one."""
     OVERTAKEN = auto()
-    """A write is pending that is newer than the change, or the change may be a late one of our own."""
+    """The write that is pending is newer, or the change may be a late one of our own."""
     CONFLICT = auto()
     """It is somebody else's, and came after the write that is pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What MongoDB was given last of what is pending, without the body; since when, ms; and what `before` that."""
+
+    entry: Entry
+    at_ms: int
+    before: Entry | None
+
+    @classmethod
+    def parse(cls, noted: bytes) -> _Sent:
+        header, at_ms, before = noted.split(b" ")
+        return cls(Entry.parse(header), int(at_ms), Entry.parse(before) if before else None)
+
+    @property
+    def has_deletion(self) -> bool:
+        return Kind.DELETED in {self.entry.kind, self.before and self.before.kind}
+
+    def contradicts(self, after: Entry) -> bool:
+        """Whether it was other content that was sent with this version."""
+        known = [one for one in (self.entry, self.before) if one is not None and one.version == after.version]
+        return any(one.etag != after.etag for one in known)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What Redis has of a document: its entry without the body, and whether it is pending.
 
-    `deleted_ms` is the time until which a deletion may be our own, 0 for none.
+    `deleted_ms` is when our last deletion was settled, 0 for never.
     """
 
     version: int
     kind: Kind | None
     etag: str
     pending: bool
+    sent: _Sent | None = None
     deleted_ms: int = 0
 
     def is_like(self, entry: Entry) -> bool:
         return (self.version, self.kind, self.etag) == (entry.version, entry.kind, entry.etag)
+
+    def may_be_ours(self, change: Change) -> bool:
+        """Whether a change to what is pending may be a late one of our own."""
+        sent, after = self.sent, change.after
+        if change.operation == "delete":
+            was_sent = sent is not None and sent.has_deletion
+            return was_sent or change.at_ms <= self.deleted_ms + CLOCKS_MS
+        if after is None or not change.has_version or after.version >= self.version:
+            return False
+        return sent is None or not sent.contradicts(after)
+
+    def will_be_overwritten(self, change: Change) -> bool:
+        """Whether a change that may be ours came before MongoDB was given what is pending."""
+        sent, after = self.sent, change.after
+        if sent is None:
+            return False
+        was_before = after is not None and sent.before is not None and after.header == sent.before.header
+        return was_before or change.at_ms <= sent.at_ms
 
 
 class Outside:
     """Brings the changes of others to the cache. Safe to share between threads.
 
     Two rules make Redis and MongoDB agree in the end, whosever change an event is: what has no write pending is
-    dropped from Redis, or is what MongoDB has; what has one is written to MongoDB once more, after the change. See
+    dropped from Redis, or is what MongoDB has; what has one is written to MongoDB after the change. See
     docs/adr/0016-whose-change-it-is.md.
     """
 
@@ -222,21 +262,20 @@ class Outside:
             commands += [
                 ("GETRANGE", of.entry(member), 0, 48),
                 ("ZSCORE", of.pending, member),
-                ("ZSCORE", of.deleting, member),
+                ("HGET", of.sent, member),
                 ("ZSCORE", of.deleted_at, member),
             ]
         answers = iter(self._store.wire.calls(commands))
         found = {}
-        for member, header, due, deleting, deleted_at in zip(
-            members, answers, answers, answers, answers, strict=True
-        ):
+        for member, header, due, sent, deleted_at in zip(members, answers, answers, answers, answers, strict=True):
             entry = Entry.parse(header) if header else None
             found[member] = _Known(
                 entry.version if entry else 0,
                 entry.kind if entry else None,
                 entry.etag if entry else "",
                 due is not None,
-                _deleted_ms(deleting, deleted_at),
+                _Sent.parse(sent) if sent else None,
+                int(float(deleted_at or 0)),
             )
         return found
 
@@ -255,11 +294,11 @@ class Outside:
         }
 
     def _outdo(self, members: Sequence[str], applied: Applied) -> set[str]:
-        """Have what is pending written once more; which of the members are not pending any more."""
+        """Have what is pending written after the change; which of the members are not pending any more."""
         members = list(dict.fromkeys(members))
-        pending = self._store.reissue_many(members)
-        applied.overtaken += sum(pending)
-        return {member for member, still in zip(members, pending, strict=True) if not still}
+        answers = self._store.reissue_many(members)
+        applied.overtaken += answers.count(Reissue.REISSUED)
+        return {member for member, answer in zip(members, answers, strict=True) if answer is Reissue.SETTLED}
 
     def _invalidate(self, changes: Sequence[Change], known: dict[str, _Known], applied: Applied) -> None:
         members = list(dict.fromkeys(one.id.member for one in changes))
@@ -318,7 +357,8 @@ def _judge(change: Change, known: _Known) -> _Verdict:
     """Whose change it is.
 
     The pipeline replaces and deletes, and never updates; what it replaces carries a version. A writer who puts a
-    document back with the version that he read is told by its content; where it is pending he is not, and loses.
+    document back with the version that he read is told by its content, if Redis has that version, or MongoDB was
+    given it last.
     """
     after, deletes = change.after, change.operation == "delete"
     if (deletes and known.kind in {Kind.DELETED, Kind.ABSENT}) or (after is not None and known.is_like(after)):
@@ -327,20 +367,11 @@ def _judge(change: Change, known: _Known) -> _Verdict:
     if not known.pending:
         may_be_ours = known.kind is not None and (deletes or change.has_version)
         return _Verdict.ASK if may_be_ours else _Verdict.OUTSIDE
-    if deletes:
-        may_be_ours = change.at_ms <= known.deleted_ms
-    else:
-        may_be_ours = change.has_version and after is not None and after.version < known.version
-    return _Verdict.OVERTAKEN if may_be_ours or _is_later(known.version, change) else _Verdict.CONFLICT
+    if known.may_be_ours(change):
+        return _Verdict.OURS if known.will_be_overwritten(change) else _Verdict.OVERTAKEN
+    return _Verdict.OVERTAKEN if _is_later(known.version, change) else _Verdict.CONFLICT
 
 
 def _is_later(version: int, change: Change) -> bool:
     """Whether a write was acknowledged after a change, by the clocks of Redis and MongoDB."""
     return version // 1000 > change.at_ms
-
-
-def _deleted_ms(deleting: bytes | None, deleted_at: bytes | None) -> int:
-    """Until when a deletion may be our own: for ever while it is not settled, else when it was; 0 for none."""
-    if deleting is not None:
-        return _FOR_EVER
-    return 0 if deleted_at is None else int(float(deleted_at)) + CLOCKS_MS

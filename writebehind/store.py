@@ -27,7 +27,7 @@ _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
 _AUDITED, _REFRESH_GET = script("audited"), script("refresh_get")
-_DELETING, _REISSUE = script("deleting"), script("reissue")
+_SENDING, _REISSUE = script("sending"), script("reissue")
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
@@ -92,6 +92,17 @@ class Burial(IntEnum):
     BURIED = 1
     NOT_PENDING = 2
     """Another flusher has settled or buried it."""
+
+
+class Reissue(IntEnum):
+    """What became of a pending write after a change in MongoDB."""
+
+    SETTLED = 0
+    """It is not pending any more."""
+    UNSENT = 1
+    """MongoDB has not been given it yet, and will be given it after the change."""
+    REISSUED = 2
+    """MongoDB may have been given it before the change, and will be given it once more, under the next version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +284,7 @@ class Store:
                 of.deleted_at,
                 of.dead,
                 of.dead_counts,
-                of.deleting,
+                of.sent,
                 *(of.entry(one.member) for one in settled),
             ),
             arguments,
@@ -294,24 +305,21 @@ class Store:
         With `drop_entry` MongoDB has what readers are to see, and the letter has the body.
         """
         of = partition_keys(self.partition_of(member))
-        keys_of = (of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.deleting)
+        keys_of = (of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent)
         return Burial(self.wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry))))
 
-    def deleting(self, partition: int, deletions: Mapping[str, int]) -> None:
-        """Note deletions that are about to be sent to MongoDB: members with the versions of their deletion."""
-        flat = [part for pair in deletions.items() for part in pair]
-        self.wire.run(_DELETING, (partition_keys(partition).deleting,), flat)
+    def sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
+        """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it."""
+        flat = [part for member, entry in entries.items() for part in (member, entry.header)]
+        self.wire.run(_SENDING, (partition_keys(partition).sent,), flat)
 
-    def reissue_many(self, members: Iterable[str]) -> list[bool]:
-        """Have what is pending written to MongoDB once more, under its next version, in one round trip.
-
-        False for what is not pending.
-        """
+    def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
+        """See to it that what is pending is written to MongoDB after a change, in one round trip."""
         calls = []
         for member in members:
             of = partition_keys(self.partition_of(member))
-            calls.append(((of.entry(member), of.pending, of.clock), (member,)))
-        return [bool(answer) for answer in self.wire.run_many(_REISSUE, calls)] if calls else []
+            calls.append(((of.entry(member), of.pending, of.clock, of.sent), (member,)))
+        return [Reissue(answer) for answer in self.wire.run_many(_REISSUE, calls)] if calls else []
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """How many members are pending, and a hint when they are overdue and no flush task is on its way."""

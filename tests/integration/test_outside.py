@@ -314,6 +314,57 @@ def test_our_deletion_long_ago(yielding, stored):
     assert (2, []) == (outcome(yielding, stored), letters(yielding))
 
 
+def test_who_puts_back_what_we_have_sent(yielding, stored):
+    """Their content tells them from us, though they keep our version and a newer write is pending."""
+    users = yielding.collection("slow")
+    users.put("ada", {"n": 1})
+    flush(yielding, "ada", lambda: users.put("ada", {"n": 2}))
+    there = stored.find_one()
+    assert (1, 0, 0) == counts(yielding, change("insert", "ada", there, at_ms=int(time.time() * 1000) + LATER_MS))
+    event = change("replace", "ada", there | {"n": 7}, at_ms=int(time.time() * 1000) + LATER_MS)
+    stored.replace_one({"_id": "ada"}, there | {"n": 7})
+    assert (0, 0, 1) == counts(yielding, event)
+    assert 7 == outcome(yielding, stored)
+
+
+def test_versions_stay_as_they_were_acknowledged(pipeline, users, stored):
+    """Events of our own and of others change none that MongoDB has not been given yet."""
+    users.put("ada", {"n": 1})
+    flush(pipeline, "ada", lambda: users.put("ada", {"n": 2}))
+    version = users.read("ada").entry.version
+    assert (1, 0, 0) == counts(pipeline, change("insert", "ada", stored.find_one()))
+    assert (0, 0, 1) == counts(pipeline, their_change(stored, "update"))
+    flush_all(pipeline)
+    assert {"_id": "ada", "n": 2, "_v": version} == stored.find_one()
+
+
+@pytest.mark.parametrize("late_ms", [0, LATER_MS])
+def test_our_late_event_changes_nothing(pipeline, users, stored, late_ms):
+    """A former write of ours that is reported while the next is on its way does not have that written twice."""
+    users.put("ada", {"n": 1})
+    flush(pipeline, "ada", lambda: users.put("ada", {"n": 2}))
+    event = change("insert", "ada", stored.find_one(), at_ms=int(time.time() * 1000) + late_ms)
+    version = users.read("ada").entry.version
+    flush(pipeline, "ada", lambda: counts(pipeline, event))
+    flush_all(pipeline)
+    assert {"_id": "ada", "n": 2, "_v": version} == stored.find_one()
+
+
+@pytest.mark.parametrize("policy", ["ours", "theirs"])
+def test_our_deletion_is_reported_late(pipeline, stored, policy):
+    """While the write after it is on its way to MongoDB, our deletion is no conflict."""
+    pipeline = with_slow(pipeline, on_conflict=policy)
+    users, events = pipeline.collection("slow"), []
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    users.delete("ada")
+    flush(pipeline, "ada", lambda: (users.put("ada", {"n": 2}), events.append(change("delete", "ada"))))
+    flush(pipeline, "ada", lambda: counts(pipeline, *events))
+    assert [] == letters(pipeline) == pipeline.conflicts.latest()
+    flush_all(pipeline)
+    assert 2 == outcome(pipeline, stored)
+
+
 def test_their_deletion_is_not_ours(yielding, stored):
     """That we have deleted the document ourselves, a while ago, does not make their deletion ours."""
     users = yielding.collection("slow")

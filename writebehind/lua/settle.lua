@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 deleting
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent
 --       7… the entries, in the order of the members
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
 -- Returns {number settled, number left pending with a newer version}
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local deleting = KEYS[6]
+local sent = KEYS[6]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local settled, newer = 0, 0
@@ -20,7 +20,7 @@ for i = 7, #KEYS do
     if redis.call('ZREM', pending, member) == 0 and redis.call('HDEL', dead, member) == 1 then
       redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)  -- another flusher had given it up
     end
-    redis.call('ZREM', deleting, member)
+    redis.call('HDEL', sent, member)
     if string.sub(header, 17) == 'X' then
       redis.call('PEXPIRE', KEYS[i], tombstone_ttl)
       redis.call('ZADD', deleted, version, member)
@@ -34,11 +34,6 @@ for i = 7, #KEYS do
   elseif header ~= '' then
     -- Due only after another delay, so that a hot document goes on being coalesced. XX: it may be settled by now.
     redis.call('ZADD', pending, 'XX', now + tonumber(ARGV[1]), member)
-    -- A deletion that is older than what MongoDB has will not happen any more.
-    local deletion = redis.call('ZSCORE', deleting, member)
-    if deletion and tonumber(deletion) < tonumber(version) then
-      redis.call('ZREM', deleting, member)
-    end
     newer = newer + 1
   end
 end
