@@ -17,7 +17,8 @@ from writebehind.ids import DocumentId
 
 #: So many are kept.
 MOST = 1_000
-#: A document larger than this is not kept in the log, bytes: a dead letter has it where it is lost otherwise.
+#: A document larger than this is not kept in the log, bytes, nor one that JSON cannot show: a dead letter has it
+#: where it is lost otherwise.
 MOST_BYTES = 16_384
 
 
@@ -89,4 +90,7 @@ def _shown(entry: Entry) -> dict[str, Any]:
         return shown
     if len(entry.body) > MOST_BYTES:
         return shown | {"bytes": len(entry.body)}
-    return shown | {"document": orjson.Fragment(codec.to_json(entry.body))}
+    try:
+        return shown | {"document": orjson.Fragment(codec.to_json(entry.body))}
+    except Exception:  # noqa: BLE001 - others may write what cannot be shown: a string that is no UTF-8, a deep nest
+        return shown | {"bytes": len(entry.body)}

@@ -71,6 +71,11 @@ class Entry:
         return self.kind.value.encode()
 
     @property
+    def header(self) -> str:
+        """What stands before the body in Redis."""
+        return self.version_digits + self.kind.value + self.etag
+
+    @property
     def value(self) -> bytes:
         """The whole value as it stands in Redis."""
         return self.version_digits.encode() + self.payload

@@ -238,6 +238,7 @@ class Flusher:
         for collection, group in groupby(writes, _collection):
             batch = list(group)
             summary.operations += len(batch)
+            self._store.sending(partition, {one.id.member: one.entry for one in batch})
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)

@@ -59,6 +59,8 @@ class DocumentId:
         """The document with this `_id` as MongoDB has it; `None` where no document of ours can have it."""
         if isinstance(value, Binary) and (value.subtype, len(value)) == (4, 16):
             value = value.as_uuid(UuidRepresentation.STANDARD)
+        if isinstance(value, float) and value.is_integer() and _INT64_MIN <= value <= _INT64_MAX:
+            value = int(value)  # to MongoDB 7.0 and 7 are one id, and JavaScript writes the former
         if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId | UUID):
             return None
         return cls.of(collection, value)

@@ -51,6 +51,7 @@ class PartitionKeys:
     dead_counts: str
     deleted: str
     deleted_at: str
+    sent: str
     hot: str
     heat: str
     warmed: str
@@ -94,7 +95,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at"),
-        *("hot", "heat", "warmed"),
+        *("sent", "hot", "heat", "warmed"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

@@ -11,15 +11,14 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import uuid4
 
 import bson
 import orjson
-from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
@@ -29,21 +28,24 @@ from pymongo.errors import OperationFailure, PyMongoError
 from writebehind import keys, mongo_errors
 from writebehind.connections import Wire, script
 from writebehind.entry import Entry
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError, UnavailableError
+from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
 from writebehind.ids import DocumentId
-from writebehind.outside import Applied, Change, Outside
+from writebehind.outside import Change, Outside
 from writebehind.rawbson import split_version
+from writebehind.sink import RAW_OPTIONS
 
 log = logging.getLogger(__name__)
 
 #: A leader that is not heard of for so long is succeeded, ms.
 LEASE_MS = 5_000
-#: How long one look at a quiet stream takes, ms: also how late an event may be applied for it.
+#: How long one look at a quiet stream takes, and how long events are gathered, ms: so late may one be applied.
 AWAIT_MS = 200
-#: Most events that are applied at once.
-BATCH = 500
-#: Between two tries to lead, or after a failure, seconds.
-RETRY_FROM_S, RETRY_TO_S = 0.5, 5.0
+#: Most events that are applied at once, and most bytes of them.
+BATCH, BATCH_BYTES = 500, 16 << 20
+#: Between two tries to lead, seconds.
+RETRY_S = 0.5
+#: After a failure, seconds: longer than somebody else waits who can perhaps do better.
+FAILED_FROM_S, FAILED_TO_S = 2.0, 8.0
 #: Between two looks whether a deployment without change streams has them by now, seconds.
 WITHOUT_STREAMS_S = 60.0
 #: "The $changeStream stage is only supported on replica sets": a standalone server.
@@ -53,8 +55,8 @@ NO_STREAMS = 40573
 UNREADABLE = "-"
 
 _LISTENER, _ABANDON = script("listener"), script("abandon")
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
 _DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
+_GONE = {"drop", "rename", "dropDatabase", "invalidate"}
 
 
 @dataclass(slots=True)
@@ -65,10 +67,12 @@ class State:
         token: the resume token, BSON in hexadecimal; '' before the first.
         leader: the name of whoever leads.
         at_ms: when it was noted, by the clock of Redis.
-        lag_s: how old the last event was when it was applied, seconds.
+        lag_s: how old the oldest event of the last batch was when it was applied, seconds.
         events: how many there were; `ours` of them the pipeline's own.
         invalidated: entries that were dropped because of others' changes.
         conflicts: changes to what was pending.
+        overtaken: pending writes that are written once more because of a change.
+        skipped: events that could not be understood.
         reopened: how often the history was lost.
         error: what is wrong now, '' for nothing.
     """
@@ -81,6 +85,8 @@ class State:
     ours: int = 0
     invalidated: int = 0
     conflicts: int = 0
+    overtaken: int = 0
+    skipped: int = 0
     reopened: int = 0
     error: str = ""
 
@@ -90,15 +96,17 @@ class State:
 
     @classmethod
     def parse(cls, text: bytes) -> State:
-        """Read what `dump` wrote."""
+        """Read what `dump` wrote, here or in another release, which may have noted more."""
         try:
-            return cls(**orjson.loads(text)) if text else cls()
-        except (ValueError, TypeError):
+            noted, known = orjson.loads(text or b"{}"), {one.name for one in fields(cls)}
+            return cls(**{name: value for name, value in noted.items() if name in known})
+        except (ValueError, TypeError, AttributeError):
             return cls(token=UNREADABLE)
 
     def as_dict(self, now_ms: int) -> dict[str, Any]:
         """For the status."""
-        names = ("leader", "lag_s", "events", "ours", "invalidated", "conflicts", "reopened")
+        counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
+        names = ("leader", "lag_s", *counts)
         return {
             "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
             **{name: getattr(self, name) for name in names},
@@ -133,12 +141,24 @@ class Listener:
         client: MongoClient[Any],
         database: str,
         outside: Outside,
-        is_cached: Callable[[str], bool] = lambda _: True,
+        *,
+        collections: Collection[str] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Join the parts; nothing is asked before `run`. `is_cached` says which collections are of interest."""
-        self._is_cached = is_cached
+        """Join the parts; nothing is asked before `run`.
+
+        Args:
+            wire: to the Redis that has the lease.
+            client: of the MongoDB that is listened to.
+            database: its name there.
+            outside: what brings changes to the cache.
+            collections: those that are of interest; by default all.
+            check: raises `ConfigurationError` where Redis is not divided as `outside` believes.
+        """
+        self._collections = collections
+        self._check = check
         self._wire = wire
-        self._database = client.get_database(database, codec_options=_RAW)
+        self._database = client.get_database(database, codec_options=RAW_OPTIONS)
         self._outside = outside
         self._name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._token = uuid4().hex
@@ -151,22 +171,24 @@ class Listener:
 
     def run(self) -> None:
         """Lead, or wait to lead, until `stop`. Whatever fails is tried again."""
-        pause_s = RETRY_FROM_S
+        failed_s = 0.0
         while not self._stopping.is_set():
+            pause_s = RETRY_S
             try:
                 self._lead()
-                pause_s = RETRY_FROM_S
+                failed_s = 0.0
             except _NotLeadingError:
-                pause_s = RETRY_FROM_S
-            except _NoStreamsError as error:
+                failed_s = 0.0
+            except _NoStreamsError:
                 self._fail(
-                    "MongoDB is no replica set, so it has no change streams: changes show when entries expire",
-                    error,
+                    "MongoDB is no replica set, so it has no change streams: changes show when entries expire"
                 )
-                self._stopping.wait(WITHOUT_STREAMS_S)
-            except (UnavailableError, PyMongoError) as error:
-                self._fail(f"{type(error).__name__}: {error}", error)
-                pause_s = min(pause_s * 2, RETRY_TO_S)
+                pause_s = WITHOUT_STREAMS_S
+            except Exception as error:
+                if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
+                    log.exception("the listener failed, and tries again")
+                self._fail(f"{type(error).__name__}: {error}")
+                pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
             self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
         self._let_go()
 
@@ -176,13 +198,14 @@ class Listener:
         """Listen for as long as this is the leader, from where the last one has come to."""
         self._state = State.parse(self._renew())
         self._state.leader = self._name
-        token, lost = self._state.token, False
+        self._check()
+        token = self._state.token
+        lost = not token  # nobody has listened to what has changed since the cache was filled
         while not self._stopping.is_set():
             try:
                 with self._open(token) as stream:
                     if lost:  # first the new stream, then the cache: what changes in between is in the stream
                         self._forget("")
-                        self._state.reopened += 1
                         self._note(stream)
                     self._follow(stream)
             except _HistoryLostError as error:
@@ -190,30 +213,30 @@ class Listener:
                     raise MongoUnavailableError(str(error)) from error
                 log.warning("changes were missed, so the cache is emptied: %s", error)
                 token, lost = "", True
+                self._state.reopened += 1
 
     def _follow(self, stream: DatabaseChangeStream[Any]) -> None:
         while not self._stopping.is_set():
             events = list(self._events(stream))
+            self._check()  # Redis may have been divided anew, and this process forgotten
             changes: list[Change] = []
             for event in events:
                 kind = event["operationType"]
                 if kind in _DOCUMENT_CHANGES:
-                    if self._is_cached(event["ns"]["coll"]) and (change := _change(event)) is not None:
+                    if (change := self._change(event)) is not None:
                         changes.append(change)
-                elif kind in {"drop", "rename", "dropDatabase", "invalidate"}:
+                elif kind in _GONE:
                     self._apply(changes)
                     changes = []
                     self._gone(event)
             self._apply(changes)
-            if events:
-                self._state.events += len(events)
-                self._state.lag_s = _age_s(events[-1])
-            else:
-                self._state.lag_s = 0.0
+            self._state.events += len(events)
+            self._state.lag_s = _age_s(events[0]) if events else 0.0
             self._note(stream)
 
     def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
         """Those that are there by now; none after a while in which nothing came."""
+        until, size = time.monotonic() + AWAIT_MS / 1000, 0
         with _reading():
             for _ in range(BATCH):
                 event = stream.try_next()
@@ -222,15 +245,42 @@ class Listener:
                         raise _HistoryLostError("the database was dropped")
                     return
                 yield event
-                if event["operationType"] == "invalidate":
+                size += len(event.raw)
+                # However steadily they come: who leads is to be heard of, and events are to be applied.
+                if event["operationType"] == "invalidate" or size > BATCH_BYTES or time.monotonic() > until:
                     return
 
+    def _change(self, event: Any) -> Change | None:
+        """What a document's event says; `None` where it is none of ours, or cannot be understood."""
+        collection = event["ns"]["coll"]
+        if self._collections is not None and collection not in self._collections:
+            return None
+        try:
+            return _change(event)
+        except Exception:
+            log.exception("a change in %s cannot be understood, and is skipped", collection)
+            self._state.skipped += 1
+            return None
+
     def _apply(self, changes: list[Change]) -> None:
-        if changes:
-            applied: Applied = self._outside.apply(changes)
-            self._state.ours += applied.ours
-            self._state.invalidated += applied.invalidated
-            self._state.conflicts += applied.conflicts
+        if not changes:
+            return
+        try:
+            applied = self._outside.apply(changes)
+        except (UnavailableError, PyMongoError):
+            raise
+        except Exception:
+            if len(changes) > 1:  # one of them spoils it for the others
+                for one in changes:
+                    self._apply([one])
+                return
+            log.exception("a change of %s cannot be applied: what is cached is dropped", changes[0].id.member)
+            self._state.skipped += 1
+            applied = self._outside.distrust([changes[0].id])
+        self._state.ours += applied.ours
+        self._state.invalidated += applied.invalidated
+        self._state.conflicts += applied.conflicts
+        self._state.overtaken += applied.overtaken
 
     def _gone(self, event: Any) -> None:
         """A collection is gone, or another has its name now, or all are."""
@@ -242,6 +292,7 @@ class Listener:
             self._forget("")
 
     def _forget(self, collection: str) -> None:
+        self._outside.outdo_pending(collection, self._renew)
         self._state.invalidated += self._outside.forget(collection, self._renew)
 
     @contextmanager
@@ -253,12 +304,23 @@ class Listener:
         with _reading():
             # A stream goes on after `invalidate` only with start_after, which takes any token.
             stream = self._database.watch(
-                full_document="updateLookup", start_after=after, max_await_time_ms=AWAIT_MS, batch_size=BATCH
+                pipeline=self._pipeline(),
+                full_document="updateLookup",
+                start_after=after,
+                max_await_time_ms=AWAIT_MS,
+                batch_size=BATCH,
             )
         try:
             yield stream
         finally:
             stream.close()
+
+    def _pipeline(self) -> list[dict[str, Any]]:
+        """What is of interest, so that MongoDB looks up and sends no more."""
+        if self._collections is None:
+            return []
+        wanted = [{"ns.coll": {"$in": list(self._collections)}}, {"operationType": {"$in": sorted(_GONE)}}]
+        return [{"$match": {"$or": wanted}}]
 
     def _renew(self, noted: bytes = b"") -> bytes:
         leads, known = self._wire.run(
@@ -276,18 +338,19 @@ class Listener:
         self._state.at_ms = self._wire.now_ms()
         self._renew(self._state.dump())
 
-    def _fail(self, reason: str, error: Exception) -> None:
+    def _fail(self, reason: str) -> None:
+        """Say what is wrong, if this is the leader; and let somebody else lead who can perhaps do better."""
         if reason != self._state.error:
             log.warning("not listening to changes: %s", reason)
         self._state.error = reason
-        if isinstance(error, RedisUnavailableError):
-            return
         try:
-            self._state = State.parse(self._renew())
-            self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._wire.now_ms()
-            self._renew(self._state.dump())
+            if self._wire.call("GET", keys.LISTENER_LEASE) == self._token.encode():
+                self._state = State.parse(self._renew())
+                self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._wire.now_ms()
+                self._renew(self._state.dump())
         except (RedisUnavailableError, _NotLeadingError):
             return  # there is nobody to tell
+        self._let_go()
 
     def _let_go(self) -> None:
         try:
@@ -313,9 +376,14 @@ def _reading() -> Iterator[None]:
         raise _HistoryLostError(str(error)) from error
 
 
+def _at_ms(event: Any) -> int:
+    """When it happened, ms since the epoch by MongoDB's clock; before MongoDB 6.0 to the second below."""
+    wall = event.get("wallTime")
+    return event["clusterTime"].time * 1000 if wall is None else int(wall)
+
+
 def _age_s(event: Any) -> float:
-    happened = event.get("wallTime") or event["clusterTime"].as_datetime()  # servers before 6.0 have no wallTime
-    return round(max(0.0, time.time() - float(happened.timestamp())), 3)
+    return round(max(0.0, time.time() - _at_ms(event) / 1000), 3)
 
 
 def _change(event: Any) -> Change | None:
@@ -324,4 +392,4 @@ def _change(event: Any) -> Change | None:
         return None
     document = event.get("fullDocument")
     after = None if document is None else Entry.loaded(*split_version(document.raw))
-    return Change(one, event["operationType"], after)
+    return Change(one, event["operationType"], _at_ms(event), after)

@@ -17,10 +17,12 @@ from writebehind.lookups import Lookups
 from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
-from writebehind.store import Burial, Store
+from writebehind.store import Burial, Reissue, Store
 
 #: Entries that are dropped in one round trip.
 SLICE = 500
+#: By how much the clocks of Redis and MongoDB may differ without a late event being taken for somebody else's, ms.
+CLOCKS_MS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,48 +32,117 @@ class Change:
     Attributes:
         id: the document.
         operation: `insert`, `update`, `replace` or `delete`.
+        at_ms: when it happened by MongoDB's clock, ms since the epoch.
         after: the document as it was afterwards, or some time later; `None` where there is none or it is not told.
     """
 
     id: DocumentId
     operation: str
+    at_ms: int
     after: Entry | None = None
+
+    @property
+    def has_version(self) -> bool:
+        """Whether it may be a write of the pipeline, which never updates, and gives each document a version."""
+        return self.operation != "update" and self.after is not None and self.after.version > 0
 
 
 @dataclass(slots=True)
 class Applied:
-    """What came of some changes: how many were our own, entries dropped, and conflicts with what is pending."""
+    """What came of some changes.
+
+    Attributes:
+        ours: changes that were our own as far as can be told, or that Redis has already.
+        invalidated: entries that were dropped.
+        conflicts: changes to what was pending.
+        overtaken: pending writes that are written once more, as MongoDB may have been changed since it had them.
+    """
 
     ours: int = 0
     invalidated: int = 0
     conflicts: int = 0
+    overtaken: int = 0
 
 
 class _Verdict(Enum):
     OURS = auto()
+    SEEN = auto()
+    """Redis has it already, and yet it may be somebody else's."""
     OUTSIDE = auto()
-    CONFLICT = auto()
-    """It is pending, so MongoDB and Redis differ."""
     ASK = auto()
     """Redis has another version, and only what MongoDB has now tells whether it is a newer one."""
+    OVERTAKEN = auto()
+    """The write that is pending is newer, or the change may be a late one of our own."""
+    CONFLICT = auto()
+    """It is somebody else's, and came after the write that is pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What MongoDB was given last of what is pending, without the body; since when, ms; and what `before` that."""
+
+    entry: Entry
+    at_ms: int
+    before: Entry | None
+
+    @classmethod
+    def parse(cls, noted: bytes) -> _Sent:
+        header, at_ms, before = noted.split(b" ")
+        return cls(Entry.parse(header), int(at_ms), Entry.parse(before) if before else None)
+
+    @property
+    def has_deletion(self) -> bool:
+        return Kind.DELETED in {self.entry.kind, self.before and self.before.kind}
+
+    def contradicts(self, after: Entry) -> bool:
+        """Whether it was other content that was sent with this version."""
+        known = [one for one in (self.entry, self.before) if one is not None and one.version == after.version]
+        return any(one.etag != after.etag for one in known)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What Redis has of a document: its entry without the body, whether it is pending, and its last deletion."""
+    """What Redis has of a document: its entry without the body, and whether it is pending.
+
+    `deleted_ms` is when our last deletion was settled, 0 for never.
+    """
 
     version: int
     kind: Kind | None
     etag: str
     pending: bool
-    deleted: bool
+    sent: _Sent | None = None
+    deleted_ms: int = 0
 
     def is_like(self, entry: Entry) -> bool:
         return (self.version, self.kind, self.etag) == (entry.version, entry.kind, entry.etag)
 
+    def may_be_ours(self, change: Change) -> bool:
+        """Whether a change to what is pending may be a late one of our own."""
+        sent, after = self.sent, change.after
+        if change.operation == "delete":
+            was_sent = sent is not None and sent.has_deletion
+            return was_sent or change.at_ms <= self.deleted_ms + CLOCKS_MS
+        if after is None or not change.has_version or after.version >= self.version:
+            return False
+        return sent is None or not sent.contradicts(after)
+
+    def will_be_overwritten(self, change: Change) -> bool:
+        """Whether a change that may be ours came before MongoDB was given what is pending."""
+        sent, after = self.sent, change.after
+        if sent is None:
+            return False
+        was_before = after is not None and sent.before is not None and after.header == sent.before.header
+        return was_before or change.at_ms <= sent.at_ms
+
 
 class Outside:
-    """Brings the changes of others to the cache. Safe to share between threads."""
+    """Brings the changes of others to the cache. Safe to share between threads.
+
+    Two rules make Redis and MongoDB agree in the end, whosever change an event is: what has no write pending is
+    dropped from Redis, or is what MongoDB has; what has one is written to MongoDB after the change. See
+    docs/adr/0016-whose-change-it-is.md.
+    """
 
     def __init__(
         self,
@@ -99,27 +170,62 @@ class Outside:
             RedisUnavailableError: Redis does not answer.
         """
         applied, known = Applied(), self._known([one.id.member for one in changes])
-        verdicts = [(one, _judge(one, known[one.id.member])) for one in changes]
-        asked = self._found_different([one for one, verdict in verdicts if verdict is _Verdict.ASK], known)
-        outside: dict[str, list[Change]] = defaultdict(list)
-        for change, verdict in verdicts:
-            if verdict is _Verdict.CONFLICT:
-                applied.conflicts += 1
-                self._resolve(change)
-            elif verdict is _Verdict.OUTSIDE or change.id.member in asked:
-                outside[change.id.collection].append(change)
-            else:
-                applied.ours += 1
-        for collection, some in outside.items():
-            members = list(dict.fromkeys(one.id.member for one in some))
-            dropped = self._store.invalidate_many(members)
-            had = (known[member].kind is not None for member in members)
-            applied.invalidated += sum(one and there for one, there in zip(dropped, had, strict=True))
-            self._queries.changed(collection, members)
-            self._lookups.outdated(
-                collection, [one.after.body for one in some if one.after is not None], self._settings(collection)
-            )
+        by_verdict: dict[_Verdict, list[Change]] = defaultdict(list)
+        for one in changes:
+            by_verdict[_judge(one, known[one.id.member])].append(one)
+        asked, seen = by_verdict[_Verdict.ASK], by_verdict[_Verdict.SEEN]
+        different = self._found_different(asked, known)
+        outside = by_verdict[_Verdict.OUTSIDE] + [one for one in asked if one.id.member in different]
+        applied.ours = len(changes) - len(outside) - len(by_verdict[_Verdict.CONFLICT])
+
+        overtaken = list(by_verdict[_Verdict.OVERTAKEN])
+        for one in by_verdict[_Verdict.CONFLICT]:
+            ours = self._pending_before(one)
+            applied.conflicts += ours is not None
+            if ours is None or not self._yields(one, ours):
+                overtaken.append(one)
+        settled = self._outdo([one.id.member for one in overtaken], applied)
+        outside += [one for one in overtaken if one.id.member in settled]  # so their change stands
+
+        self._invalidate(outside, known, applied)
+        self._tell([*outside, *seen])
         return applied
+
+    def distrust(self, ids: Sequence[DocumentId]) -> Applied:
+        """Drop documents from the cache, or have them written once more, as nobody knows what MongoDB has.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        applied, members = Applied(), [one.member for one in ids]
+        self._outdo(members, applied)
+        applied.invalidated = sum(self._store.invalidate_many(members))
+        for one in ids:
+            self._queries.changed(one.collection, [one.member])
+        return applied
+
+    def outdo_pending(self, collection: str, beat: Callable[[], object]) -> None:
+        """Have all that is pending written once more, as MongoDB may have lost what it had of it.
+
+        To be called before `forget`: what is settled in between is forgotten then.
+
+        Args:
+            collection: whose; '' for all.
+            beat: called now and then, as this may take long.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        prefix = f"{collection}/" if collection else ""
+        for partition in range(self._store.partitions):
+            cursor, pending = b"0", partition_keys(partition).pending
+            while True:
+                cursor, flat = self._store.wire.call("ZSCAN", pending, cursor, "COUNT", SLICE)
+                members = [one.decode() for one in flat[::2]]
+                self._store.reissue_many([one for one in members if one.startswith(prefix)])
+                beat()
+                if cursor == b"0":
+                    break
 
     def forget(self, collection: str, beat: Callable[[], object]) -> int:
         """Drop every entry and alias that MongoDB may have left behind, or that is being loaded; how many.
@@ -160,18 +266,20 @@ class Outside:
             commands += [
                 ("GETRANGE", of.entry(member), 0, 48),
                 ("ZSCORE", of.pending, member),
-                ("ZSCORE", of.deleted, member),
+                ("HGET", of.sent, member),
+                ("ZSCORE", of.deleted_at, member),
             ]
         answers = iter(self._store.wire.calls(commands))
         found = {}
-        for member, header, due, deleted in zip(members, answers, answers, answers, strict=True):
+        for member, header, due, sent, deleted_at in zip(members, answers, answers, answers, answers, strict=True):
             entry = Entry.parse(header) if header else None
             found[member] = _Known(
                 entry.version if entry else 0,
                 entry.kind if entry else None,
                 entry.etag if entry else "",
                 due is not None,
-                deleted is not None,
+                _Sent.parse(sent) if sent else None,
+                int(float(deleted_at or 0)),
             )
         return found
 
@@ -189,45 +297,85 @@ class Outside:
             )
         }
 
-    def _resolve(self, change: Change) -> None:
-        """Note a conflict, and let the collection's policy decide."""
+    def _outdo(self, members: Sequence[str], applied: Applied) -> set[str]:
+        """Have what is pending written after the change; which of the members are not pending any more."""
+        members = list(dict.fromkeys(members))
+        answers = self._store.reissue_many(members)
+        applied.overtaken += answers.count(Reissue.REISSUED)
+        return {member for member, answer in zip(members, answers, strict=True) if answer is Reissue.SETTLED}
+
+    def _invalidate(self, changes: Sequence[Change], known: dict[str, _Known], applied: Applied) -> None:
+        members = list(dict.fromkeys(one.id.member for one in changes))
+        dropped = self._store.invalidate_many(members)
+        had = (known[member].kind is not None for member in members)
+        applied.invalidated += sum(one and there for one, there in zip(dropped, had, strict=True))
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        """Tell queries and aliases what MongoDB has now."""
+        by_collection: dict[str, list[Change]] = defaultdict(list)
+        for one in changes:
+            by_collection[one.id.collection].append(one)
+        for collection, some in by_collection.items():
+            self._queries.changed(collection, list(dict.fromkeys(one.id.member for one in some)))
+            bodies = [one.after.body for one in some if one.after is not None]
+            self._lookups.outdated(collection, bodies, self._settings(collection))
+
+    def _pending_before(self, change: Change) -> Entry | None:
+        """What is pending, if it was before the change; `None` where it was settled or written anew meanwhile."""
+        entry, ttl_ms = self._store.get(change.id.member)
+        return None if entry is None or ttl_ms >= 0 or _is_later(entry.version, change) else entry
+
+    def _yields(self, change: Change, ours: Entry) -> bool:
+        """Note a conflict, and let the collection's policy decide; whether our write became a dead letter."""
         policy = self._settings(change.id.collection).on_conflict
-        ours, _ = self._store.get(change.id.member)
-        if ours is None:
-            return  # settled and evicted meanwhile
         self._conflicts.note(Conflict(change.id, change.operation, policy, ours, change.after, time.time()))
-        if policy == "theirs":
-            letter = DeadLetter(
-                change.id.member,
-                Reason.CONFLICT,
-                0,
-                f"somebody else has changed it in MongoDB ({change.operation}), and on_conflict is theirs",
-                ours.version,
-                ours.kind,
-                0,
-                time.time(),
-                ours.body,
-            )
-            self._queries.changed(change.id.collection, [change.id.member])  # while it is pending
-            burial = self._store.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
-            if burial is Burial.BURIED and change.after is not None:
-                bodies = [change.after.body]
-                self._lookups.outdated(change.id.collection, bodies, self._settings(change.id.collection))
+        if policy != "theirs" or not self._stands(change):
+            return False
+        letter = DeadLetter(
+            change.id.member,
+            Reason.CONFLICT,
+            0,
+            f"somebody else has changed it in MongoDB ({change.operation}), and on_conflict is theirs",
+            ours.version,
+            ours.kind,
+            0,
+            time.time(),
+            ours.body,
+        )
+        self._queries.changed(change.id.collection, [change.id.member])  # while it is pending
+        burial = self._store.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
+        if burial is not Burial.BURIED:
+            return False
+        self._tell([change])
+        return True
+
+    def _stands(self, change: Change) -> bool:
+        """Whether MongoDB has what they have made of it: it may have been written or changed again since."""
+        there, after = self._sink.find(change.id), change.after
+        if after is None:
+            return not there.exists
+        return (there.version, there.kind, there.etag) == (after.version, after.kind, after.etag)
 
 
 def _judge(change: Change, known: _Known) -> _Verdict:
     """Whose change it is.
 
     The pipeline replaces and deletes, and never updates; what it replaces carries a version. A writer who puts a
-    document back with the version that he read is told by its content; where it is pending he is not, and loses.
+    document back with the version that he read is told by its content, if Redis has that version, or MongoDB was
+    given it last.
     """
     after, deletes = change.after, change.operation == "delete"
-    versioned = change.operation != "update" and after is not None and after.version > 0
-    if after is not None and known.is_like(after):
-        return _Verdict.OURS
-    if deletes and (known.kind in {Kind.DELETED, Kind.ABSENT} or (known.pending and known.deleted)):
-        return _Verdict.OURS
-    if known.pending:
-        older = versioned and after is not None and after.version <= known.version
-        return _Verdict.OURS if older else _Verdict.CONFLICT
-    return _Verdict.ASK if known.kind is not None and (deletes or versioned) else _Verdict.OUTSIDE
+    if (deletes and known.kind in {Kind.DELETED, Kind.ABSENT}) or (after is not None and known.is_like(after)):
+        is_ours = known.kind is Kind.DELETED if deletes else change.has_version
+        return _Verdict.OURS if is_ours else _Verdict.SEEN
+    if not known.pending:
+        may_be_ours = known.kind is not None and (deletes or change.has_version)
+        return _Verdict.ASK if may_be_ours else _Verdict.OUTSIDE
+    if known.may_be_ours(change):
+        return _Verdict.OURS if known.will_be_overwritten(change) else _Verdict.OVERTAKEN
+    return _Verdict.OVERTAKEN if _is_later(known.version, change) else _Verdict.CONFLICT
+
+
+def _is_later(version: int, change: Change) -> bool:
+    """Whether a write was acknowledged after a change, by the clocks of Redis and MongoDB."""
+    return version // 1000 > change.at_ms

@@ -183,10 +183,13 @@ class Pipeline:
 
     def listener(self) -> Listener:
         """What brings the changes of other writers to the cache: `run` it in a thread or process of its own."""
-        names, unlisted = self.settings.collections, self._unlisted
-        database = self.settings.mongodb_database
         return Listener(
-            self._wire, self._client, database, self.outside, lambda name: name in names or unlisted is not None
+            self._wire,
+            self._client,
+            self.settings.mongodb_database,
+            self.outside,
+            collections=self.settings.collections if self._unlisted is None else None,
+            check=self.check,
         )
 
     def check(self) -> None:

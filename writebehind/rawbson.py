@@ -112,6 +112,28 @@ def split_version(raw: bytes) -> tuple[bytes, int]:
     return raw, 0
 
 
+def first_element(raw: bytes) -> bytes:
+    """Return the document that has only the first element of another.
+
+    Args:
+        raw: A BSON document with at least one element.
+
+    Raises:
+        ValueError: The element has a type that BSON does not know.
+    """
+    kind, name_end = raw[4], raw.index(0, 5)
+    value = name_end + 1
+    if kind in _FIXED:
+        end = value + _FIXED[kind]
+    elif kind in _PREFIXED:
+        end = value + _PREFIXED[kind] + _length_at(raw, value)[0]
+    elif kind == _REGEX:
+        end = raw.index(0, raw.index(0, value) + 1) + 1
+    else:
+        raise ValueError(f"no BSON element has the type 0x{kind:02x}")
+    return _LENGTH.pack(end + 1) + raw[4:end] + b"\0"
+
+
 def etag(body: bytes) -> str:
     """Return the ETag of a body: 32 hexadecimal digits, the same for the same bytes."""
     return blake2b(body, digest_size=16).hexdigest()

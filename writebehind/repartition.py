@@ -151,7 +151,7 @@ def _drop_partitions(old: Store, after: int) -> None:
         of = partition_keys(partition)
         gone = [of.clock] if partition >= after else []
         # An empty `deleted`, `pending` or `dead` is no key at all.
-        old.wire.call("DEL", of.lease, of.scheduled, of.dead_counts, of.hot, of.heat, of.warmed, *gone)
+        old.wire.call("DEL", of.lease, of.scheduled, of.dead_counts, of.sent, of.hot, of.heat, of.warmed, *gone)
 
 
 def _scan(wire: Wire) -> Iterator[list[str]]:

@@ -31,16 +31,18 @@ from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
-from writebehind.rawbson import append_version, split_version
+from writebehind.rawbson import append_version, first_element, split_version
 
 _T = TypeVar("_T")
 
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
 
-# Dates as numbers: a document may hold one that no datetime can.
-_CODEC_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
+#: What reads whatever others have written: a date that no datetime can hold, a string that is no UTF-8.
+RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument,
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    unicode_decode_error_handler="replace",
 )
 
 
@@ -90,7 +92,7 @@ class Sink:
         self._guard: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
         self._database = client.get_database(
             database,
-            codec_options=_CODEC_OPTIONS,
+            codec_options=RAW_OPTIONS,
             write_concern=WriteConcern(w="majority", j=True),
         )
 
@@ -232,7 +234,7 @@ class Sink:
             query = {"_id": {"$in": [one.value for one in some]}}
             with self._guard(), self._deadline():
                 for document in self._database[some[0].collection].find(query):
-                    found[document["_id"]] = Entry.loaded(*split_version(document.raw))
+                    found[_id_of(document)] = Entry.loaded(*split_version(document.raw))
         return [found.get(one.value, ABSENT) for one in ids]
 
     def ping(self, *, timeout_s: float) -> None:
@@ -368,7 +370,7 @@ def _operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
     older = {"_id": write.id.value, "_v": {"$not": {"$gte": version}}}
     if write.entry.kind is Kind.DELETED:
         return DeleteOne(older)
-    document = RawBSONDocument(append_version(write.entry.body, write.entry.version), _CODEC_OPTIONS)
+    document = RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
     return ReplaceOne(older, document, upsert=True)
 
 
@@ -384,6 +386,12 @@ def _judge(write: Write, error: dict[str, Any] | None, present: int | None) -> O
         # Same id: the guard did not match, so the upsert became an insert, and MongoDB has the document already.
         return Outcome(write, Result.DISTURBED)
     return Outcome(write, Result.REFUSED, error.get("code", 0), error.get("errmsg", ""))
+
+
+def _id_of(document: RawBSONDocument) -> object:
+    """Its `_id`, which MongoDB stores first; the other fields, which may be many, are not looked at."""
+    first = RawBSONDocument(first_element(bytes(document.raw)), RAW_OPTIONS)
+    return first["_id"] if "_id" in first else document["_id"]
 
 
 def _is_same_id(error: dict[str, Any]) -> bool:

@@ -27,6 +27,7 @@ _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
 _AUDITED, _REFRESH_GET = script("audited"), script("refresh_get")
+_SENDING, _REISSUE = script("sending"), script("reissue")
 #: What the token of a refresh begins with, and no other: lease_get takes it over where the entry is missing.
 _REFRESH = "refresh:"
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
@@ -95,6 +96,17 @@ class Burial(IntEnum):
     BURIED = 1
     NOT_PENDING = 2
     """Another flusher has settled or buried it."""
+
+
+class Reissue(IntEnum):
+    """What became of a pending write after a change in MongoDB."""
+
+    SETTLED = 0
+    """It is not pending any more."""
+    UNSENT = 1
+    """MongoDB has not been given it yet, and will be given it after the change."""
+    REISSUED = 2
+    """MongoDB may have been given it before the change, and will be given it once more, under the next version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +288,7 @@ class Store:
                 of.deleted_at,
                 of.dead,
                 of.dead_counts,
+                of.sent,
                 *(of.entry(one.member) for one in settled),
             ),
             arguments,
@@ -291,10 +304,26 @@ class Store:
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
     def bury(self, member: str, version_digits: str, letter: bytes, *, drop_entry: bool = False) -> Burial:
-        """Move a pending member to the dead letters, if it still has this version."""
+        """Move a pending member to the dead letters, if it still has this version.
+
+        With `drop_entry` MongoDB has what readers are to see, and the letter has the body.
+        """
         of = partition_keys(self.partition_of(member))
-        arguments = (member, version_digits, letter, int(drop_entry))
-        return Burial(self.wire.run(_BURY, (of.entry(member), of.pending, of.dead, of.dead_counts), arguments))
+        keys_of = (of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent)
+        return Burial(self.wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry))))
+
+    def sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
+        """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it."""
+        flat = [part for member, entry in entries.items() for part in (member, entry.header)]
+        self.wire.run(_SENDING, (partition_keys(partition).sent,), flat)
+
+    def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
+        """See to it that what is pending is written to MongoDB after a change, in one round trip."""
+        calls = []
+        for member in members:
+            of = partition_keys(self.partition_of(member))
+            calls.append(((of.entry(member), of.pending, of.clock, of.sent), (member,)))
+        return [Reissue(answer) for answer in self.wire.run_many(_REISSUE, calls)] if calls else []
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
@@ -449,7 +478,7 @@ class Store:
             self.wire.run_many(_ABANDON, calls)
 
     def invalidate(self, member: str) -> bool:
-        """Drop an entry that MongoDB has left behind; false when the member is pending or a dead letter."""
+        """Drop an entry that MongoDB has left behind; false for one without TTL: it is pending, or refused."""
         return self.invalidate_many([member])[0]
 
     def invalidate_many(self, members: Iterable[str]) -> list[bool]:
@@ -457,7 +486,7 @@ class Store:
         calls = []
         for member in members:
             of = partition_keys(self.partition_of(member))
-            calls.append(((of.entry(member), of.load(member), of.pending, of.dead), (member,)))
+            calls.append(((of.entry(member), of.load(member)), ()))
         return [bool(answer) for answer in self.wire.run_many(_INVALIDATE, calls)] if calls else []
 
     def now_ms(self) -> int:

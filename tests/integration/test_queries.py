@@ -158,7 +158,7 @@ def test_what_others_change(pipeline, users, stored, asked):
     assert ["u2", "u1", "u0"] == ids(users)
 
     def tell(operation: str, *names: str) -> None:
-        pipeline.outside.apply([Change(DocumentId.of("users", one), operation) for one in names])
+        pipeline.outside.apply([Change(DocumentId.of("users", one), operation, 1) for one in names])
 
     stored.insert_one({"_id": "new", **lives_in("London", 9)})
     tell("insert", "new")
@@ -397,7 +397,7 @@ class Model(RuleBasedStateMachine):
         if pending:
             return
         self.stored.replace_one({"_id": name}, lives_in(city, rank), upsert=True)
-        self.pipeline.outside.apply([Change(one, "replace")])
+        self.pipeline.outside.apply([Change(one, "replace", 1)])
         self.expected[name] = lives_in(city, rank)
 
     @rule()

@@ -136,7 +136,7 @@ def test_no_fill_hides_what_came_in_between(pipeline, users, monkeypatch, who):
                 pipeline.collection("users").put(document_id.text, {"n": 1})
             else:
                 users.update_one({"_id": document_id.value}, {"$set": {"n": 1}})
-                assert 0 == pipeline.outside.apply([Change(document_id, "update")]).conflicts
+                assert 0 == pipeline.outside.apply([Change(document_id, "update", 1)]).conflicts
         return found
 
     users.insert_many([{"_id": one.value, "n": 0} for one in ids])

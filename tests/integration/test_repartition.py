@@ -282,3 +282,12 @@ def test_only_what_expires_is_forgotten(wire):
     wire.call("SET", "pending", 1)
     assert [1, 0, 0] == wire.run_many(script("forget"), [((key,), ()) for key in ("clean", "pending", "gone")])
     assert [0, 1] == [wire.call("EXISTS", key) for key in ("clean", "pending")]
+
+
+@pytest.mark.parametrize("command", [("reconcile",), ("reconcile", "--all"), ("warm",)])
+def test_commands_that_would_look_elsewhere(pipeline, run, monkeypatch, command):
+    """A command with another number of partitions would find nothing where it looks, and does not start."""
+    pipeline.check()
+    monkeypatch.setenv("WRITEBEHIND_PARTITIONS", "5")
+    with pytest.raises(ConfigurationError, match="partitions"):
+        run(*command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bson
 import pytest
 from bson import DatetimeMS, Int64
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
@@ -13,7 +14,7 @@ from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.rawbson import etag
-from writebehind.sink import Result, Sink, Write
+from writebehind.sink import RAW_OPTIONS, Result, Sink, Write, _id_of
 
 COLLECTION = "users"
 
@@ -192,6 +193,22 @@ def test_find_many_of_every_id_type(sink, users):
     found = sink.find_many(ids)
 
     assert [one.text for one in ids] == [bson.decode(entry.body)["text"] for entry in found]
+
+
+def test_find_many_of_ids_that_are_doubles(sink, users):
+    """JavaScript writes whole numbers so, and to MongoDB they are the same ids."""
+    users.insert_one({"_id": 7.0, "n": 1})
+
+    [found] = sink.find_many([DocumentId.of(COLLECTION, 7)])
+
+    assert {"_id": 7.0, "n": 1} == bson.decode(found.body)
+
+
+def test_an_id_beside_what_is_no_text():
+    """Only the id of a document is looked at, and that others have written no UTF-8 keeps nobody from it."""
+    for document in ({"_id": "ada", "text": "abcd"}, {"text": "abcd", "_id": "ada"}):
+        body = RawBSONDocument(bson.encode({"first": document}))["first"].raw.replace(b"abcd", b"ab\xff\xfe")
+        assert "ada" == _id_of(RawBSONDocument(body, RAW_OPTIONS))
 
 
 def test_a_write_that_nobody_answers(mongo, database_name):

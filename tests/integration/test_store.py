@@ -11,7 +11,7 @@ from writebehind.connections import Wire
 from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import ConfigurationError
 from writebehind.keys import partition_keys
-from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Filled, Settled, Store
+from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Filled, Reissue, Settled, Store
 
 PARTITIONS = 4
 TTL_MS = 60_000
@@ -467,6 +467,133 @@ def test_a_conflict_drops_the_entry(store):
     assert store.bury(member, f"{commit(store, member).version:016d}", b"why", drop_entry=True)
 
     assert store.get(member)[0] is None
+
+
+def test_a_refused_letter_keeps_its_entry(store):
+    """A conflict that is found too late does not take the only place where a refused document stands."""
+    [member] = members(store, 1)
+    version = f"{commit(store, member).version:016d}"
+    assert Burial.BURIED is store.bury(member, version, b"refused")
+
+    assert Burial.NOT_PENDING is store.bury(member, version, b"conflict", drop_entry=True)
+
+    assert store.get(member)[0] is not None
+    assert b"refused" == store.wire.call("HGET", partition_keys(0).dead, member)
+
+
+def test_a_conflict_that_is_found_too_late(store):
+    """What was settled meanwhile is dropped all the same, as MongoDB has something else."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    settle(store, member, version)
+
+    assert Burial.NOT_PENDING is store.bury(member, f"{version:016d}", b"conflict", drop_entry=True)
+
+    assert store.get(member)[0] is None
+
+
+def test_a_burial_takes_the_token(store):
+    """A load that began before a conflict is not cached after it."""
+    [member] = members(store, 1)
+    version = f"{commit(store, member).version:016d}"
+    load = partition_keys(0).load(member)
+    store.wire.call("SET", load, "slow", "PX", 5_000)  # as a refresh may hold it
+
+    assert store.bury(member, version, b"conflict", drop_entry=True)
+
+    assert not store.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+
+
+# reissue ----------------------------------------------------------------------------------------------
+
+
+def send(store: Store, member: str) -> None:
+    """Note that MongoDB is given what is pending now."""
+    entry, _ = store.get(member)
+    store.sending(0, {member: entry})
+
+
+def test_what_is_written_once_more(store):
+    """What MongoDB was given gets the next version, which no write gets after it; nothing else changes."""
+    [member, other] = members(store, 2)
+    version = commit(store, member).version
+    send(store, member)
+
+    assert [Reissue.REISSUED, Reissue.SETTLED] == store.reissue_many([member, other])
+
+    entry, ttl_ms = store.get(member)
+    assert (version + 1, document("a"), -1) == (entry.version, replace(entry, version=0), ttl_ms)
+    assert is_pending(store, member)
+    assert version + 1 < commit(store, other).version
+    assert [Reissue.UNSENT] == store.reissue_many([member])
+
+
+def test_what_mongodb_was_not_given_yet(store):
+    """It is written after the change in any case, and keeps its version."""
+    [member] = members(store, 1)
+    commit(store, member)
+    send(store, member)
+    version = commit(store, member, document("b")).version
+
+    assert [Reissue.UNSENT] == store.reissue_many([member])
+
+    assert version == store.get(member)[0].version
+
+
+def test_what_is_settled_is_not_written_once_more(store):
+    """MongoDB has it, and readers are to see what somebody else has made of it."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    send(store, member)
+    settle(store, member, version)
+
+    assert [Reissue.SETTLED] == store.reissue_many([member])
+
+    assert version == store.get(member)[0].version
+
+
+def test_versions_are_not_issued_twice(store):
+    """After a clock that stands still, too."""
+    [member, other] = members(store, 2)
+    future = 9_000_000_000_000_000
+    store.wire.call("SET", partition_keys(0).clock, future)
+    assert future + 1 == commit(store, member).version
+    send(store, member)
+
+    store.reissue_many([member])
+
+    assert future + 3 == commit(store, other).version
+
+
+@pytest.mark.parametrize("how", ["settled", "buried", "pending"])
+def test_how_long_it_is_known_what_was_sent(store, how):
+    """The newest version that was sent, for as long as something is pending."""
+    [member] = members(store, 1)
+    commit(store, member)
+    older, _ = store.get(member)
+    version = commit(store, member, DELETED).version
+    send(store, member)
+    store.sending(0, {member: older})  # by a flusher that was paused
+    noted = store.wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
+    assert (f"{version:016d}X", "") == (noted[0], noted[2])
+    assert store.now_ms() - 60_000 < int(noted[1]) <= store.now_ms()
+
+    if how == "settled":
+        settle(store, member, version)
+    elif how == "buried":
+        store.bury(member, f"{version:016d}", b"why")
+    else:
+        commit(store, member)
+        settle(store, member, version)
+        send(store, member)
+        entry, _ = store.get(member)
+        noted = store.wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
+        assert (entry.header, f"{version:016d}X") == (noted[0], noted[2])
+
+    assert (how == "pending") == store.wire.call("EXISTS", partition_keys(0).sent)
+
+
+# Lost entries -----------------------------------------------------------------------------------------
 
 
 def test_a_lost_entry_is_buried(store):

@@ -202,3 +202,21 @@ def test_what_is_no_member(member):
 def test_a_string_and_an_objectid_of_the_same_text_differ():
     """Ids of different types that have the same text are different documents."""
     assert document_of(HEX, "string") != document_of(HEX, "objectid")
+
+
+@pytest.mark.parametrize(
+    ("stored", "member"),
+    [
+        (7.0, "c/i:7"),
+        (-0.0, "c/i:0"),
+        (float(INT64_MIN), f"c/i:{INT64_MIN}"),
+        (7.5, None),
+        (float(1 << 63), None),
+        (float("nan"), None),
+        (float("inf"), None),
+    ],
+)
+def test_whole_numbers_that_are_stored_as_doubles(stored, member):
+    """To MongoDB they are the same id as the integer, and JavaScript writes no other numbers."""
+    found = DocumentId.stored("c", stored)
+    assert member == (found and found.member)

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import INT32, INT64, documents, names, scalars, values
-from writebehind.rawbson import append_version, etag, split_version
+from writebehind.rawbson import append_version, etag, first_element, split_version
 
 # Documents of every type are slow to make up, and few make a difference here.
 FEW = settings(max_examples=40)
@@ -160,3 +160,21 @@ def test_an_etag_is_32_hexadecimal_digits_for_good():
     """The ETag of a body never changes, as it is kept in Redis and by clients."""
     assert etag(bson.encode({"a": 1})) == etag(bytes(bytearray(bson.encode({"a": 1}))))
     assert etag(b"") == "cae66941d9efbd404e4d88758ea67670"
+
+
+@given(st.lists(st.tuples(names, values), min_size=1, max_size=3))
+def test_the_first_element(fields):
+    """It is cut off where it ends, whatever its type and whatever comes after it."""
+    assert _encoded(fields[:1]) == first_element(_encoded(fields))
+
+
+@pytest.mark.parametrize("document", ELEMENTS.values(), ids=ELEMENTS)
+def test_the_first_element_of_each_type(document):
+    """Also of the types that `bson` no longer writes."""
+    assert document == first_element(append_version(document, 5))
+
+
+def test_a_first_element_that_is_none():
+    """A type that nobody knows has no known length."""
+    with pytest.raises(ValueError, match="0x55"):
+        first_element(_raw(0x55, b""))

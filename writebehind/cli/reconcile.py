@@ -30,6 +30,7 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
     if unknown := sorted(set(collections) - set(settings.collections)):
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with connect(settings) as pipeline:
+        pipeline.check()
         if not everything:
             done = pipeline.reconcile()
             click.echo(

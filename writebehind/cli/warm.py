@@ -51,6 +51,7 @@ def warm(collections: tuple[str, ...], limit: int | None, as_json: bool) -> None
     if unknown := sorted(set(collections) - set(settings.collections)):
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with connect(settings) as pipeline:
+        pipeline.check()
         done = _with_progress(pipeline, collections, limit)
         totals = pipeline.store.watch.counters()
     if done is None:

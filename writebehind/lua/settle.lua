@@ -1,23 +1,26 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6… the entries, in the order of the members
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent
+--       7… the entries, in the order of the members
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
 -- Returns {number settled, number left pending with a newer version}
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local sent = KEYS[6]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local settled, newer = 0, 0
 
-for i = 6, #KEYS do
-  local at = 2 + (i - 6) * 4
+for i = 7, #KEYS do
+  local at = 2 + (i - 7) * 4
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if string.sub(header, 1, 16) == version then
     if redis.call('ZREM', pending, member) == 0 and redis.call('HDEL', dead, member) == 1 then
       redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)  -- another flusher had given it up
     end
+    redis.call('HDEL', sent, member)
     if string.sub(header, 17) == 'X' then
       redis.call('PEXPIRE', KEYS[i], tombstone_ttl)
       redis.call('ZADD', deleted, version, member)

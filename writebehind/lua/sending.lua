@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- Note what is about to be sent to MongoDB, so that it is known again when MongoDB reports it.
+--
+-- KEYS  1 sent
+-- ARGV  for each entry: member, what stands before its body
+-- Returns 1
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+
+for at = 1, #ARGV, 2 do
+  local member, header = ARGV[at], ARGV[at + 1]
+  local last = redis.call('HGET', KEYS[1], member)
+  -- A flusher that was paused may come with an older version, which MongoDB will not take. Of a version that is sent
+  -- again the first time counts.
+  if not last or tonumber(string.sub(last, 1, 16)) < tonumber(string.sub(header, 1, 16)) then
+    local before = last and string.match(last, '^%S+') or ''
+    redis.call('HSET', KEYS[1], member, header .. ' ' .. now .. ' ' .. before)
+  end
+end
+return 1
