@@ -31,7 +31,7 @@ from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id
 from writebehind.keys import partition_keys
 from writebehind.reader import Read, Reader, Source
 from writebehind.settings import CollectionSettings, LookupType
-from writebehind.sink import Sink
+from writebehind.sink import RAW_OPTIONS, Sink
 from writebehind.store import Store
 
 #: What values of type string must match: anything, as they are not part of a path.
@@ -72,7 +72,7 @@ class Claim:
 
 def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
     """The aliases of a document, by the fields that it can be looked up by; values of other types have none."""
-    document, found = RawBSONDocument(body), []
+    document, found = RawBSONDocument(body, RAW_OPTIONS), []
     for field, kind in fields.items():
         value: Any = document
         for name in field.split("."):

@@ -11,6 +11,7 @@ from uuid import uuid4
 import bson
 import pytest
 from bson import Binary, ObjectId
+from bson.datetime_ms import DatetimeMS
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
@@ -482,6 +483,13 @@ def test_what_cannot_be_asked(users):
     for number in ("x", "1.5", ""):
         with pytest.raises(RequestError, match="type int"):
             users.look_up("number", number)
+
+
+def test_a_document_with_a_date_that_python_cannot_hold(users):
+    """It is written and found, as what it can be looked up by is another field."""
+    written = {"username": "ada", "born": DatetimeMS(253_402_300_800_000)}
+    users.put("u1", written)
+    assert "u1" == name_of(users, "ada")
 
 
 def test_aliases_of_a_document():

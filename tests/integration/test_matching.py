@@ -46,7 +46,7 @@ conditions = st.one_of(
 )
 simple = st.dictionaries(PATHS, conditions, max_size=2)
 #: MongoDB goes through an array and finds nothing in one that is empty; the embedded server finds `null` there.
-UNALIKE = re.compile(r"'[ab]\.0': (\{[^{}]*)?(None|'\$exists')")
+UNALIKE = re.compile(r"'[ab]\.0': .*(None|'\$exists')")
 filters = st.one_of(
     simple,
     *(
