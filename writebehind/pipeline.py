@@ -27,7 +27,7 @@ from writebehind.near import NearCache
 from writebehind.outside import Outside
 from writebehind.queries import Queries
 from writebehind.reader import Reader
-from writebehind.reconcile import RECONCILE, Limits, Reconciler
+from writebehind.reconcile import RECONCILE, Limits, Reconciler, is_current
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
@@ -357,7 +357,15 @@ class Pipeline:
             self.store,
             self.lookups,
             Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
-            entries=EntryCheck(self.store, self.sink, self._hints, self.queries),
+            entries=EntryCheck(
+                self.store,
+                self.sink,
+                self._hints,
+                self.queries,
+                self.conflicts,
+                settings=self.collection_settings,
+                listened=lambda: is_current(listener_status(self._wire)),
+            ),
             partitions=PartitionCheck(
                 self.store,
                 self.sink,
