@@ -21,7 +21,7 @@ from writebehind.lease import Lease
 from writebehind.lookups import Claim, Lookups
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.findings import Drift, History, Pass, Report
-from writebehind.reconcile.partitions import PartitionCheck
+from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
 from writebehind.store import Store
 
 __all__ = ["Drift", "History", "Limits", "Pass", "Reconciler", "is_current"]
@@ -68,6 +68,8 @@ class _Due:
 
 #: A listener that is at work notes several times a second how far it is. It may be late by so much, seconds.
 LATE_S = 2.0
+#: Leases that are none of a partition.
+_LEASES = (keys.LISTENER_LEASE, keys.RECONCILE_LEASE, keys.WARM_LEASE)
 #: Families of keys that hold the tokens of readers.
 _TOKENS = ("load", "aliasload", "queryload")
 
@@ -196,8 +198,11 @@ class Reconciler:
         aliases = [claim.name for claim in self._dangling(named["aliasclaims"])]
         tokens = [self._key(family, one) for family in _TOKENS for one in named[family]]
         self._partitions.tokens(tokens, self._limits.load_timeout_ms, one, repair=repair)
+        if not collections:
+            leases = [key for key in _LEASES if key.encode() in found]
+            self._partitions.tokens(leases, FOR_EVER_MS, one, repair=repair)
         if suspects or aliases:
-            place.suspects |= {one.cached.id.member: one.cached.header.decode() for one in suspects}
+            place.suspects |= {one.cached.id.member: one.cached.state for one in suspects}
             place.aliases += aliases
             place.seen_ms = self._store.now_ms()
         one.checked += len(cached) - len(suspects)

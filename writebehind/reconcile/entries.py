@@ -51,6 +51,11 @@ class Cached:
     size: int
     lasting: bool
 
+    @property
+    def state(self) -> str:
+        """The header as text, whatever somebody has put there."""
+        return self.header.decode("latin-1")
+
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
@@ -136,7 +141,7 @@ class EntryCheck:
         Returns:
             Them by member.
         """
-        same = [one for one in self.look(list(suspects)) if one.header.decode() == suspects[one.id.member]]
+        same = [one for one in self.look(list(suspects)) if one.state == suspects[one.id.member]]
         return {one.cached.id.member: one for one in self.suspects(same)}
 
     def repair(self, suspect: Suspect) -> bool:

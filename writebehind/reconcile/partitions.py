@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: Members that are looked at in one step, about.
 SLICE = 200
+#: Longer than anything lives that has a TTL, ms.
+FOR_EVER_MS = 1 << 53
 #: The cursor before the first slice, and after the last.
 END = "0"
 
@@ -68,7 +70,7 @@ class PartitionCheck:
     def _scheduling(self, partition: int, _: str, found: Pass, repair: bool) -> str:
         of, before = partition_keys(partition), self._store.now_ms() - self._overdue_ms
         self.tokens([of.lease], self._lease_ms, found, repair=repair)
-        self.tokens([of.scheduled], 1 << 53, found, repair=repair)  # until its task runs, and that may be any time
+        self.tokens([of.scheduled], FOR_EVER_MS, found, repair=repair)  # it lives until its task runs, or longer
         overdue, lease, scheduled = self._store.wire.calls(
             (("ZCOUNT", of.pending, "-inf", before), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
         )
@@ -118,13 +120,15 @@ class PartitionCheck:
 
     def _orphans(self, partition: int, members: Sequence[str], found: Pass, repair: bool) -> None:
         of = partition_keys(partition)
-        members = self._entryless(partition, members)
-        raws = self._store.wire.call("HMGET", of.dead, *members) if members else []
-        without = set(self._entryless(partition, members))  # it may have been put and refused in between
-        for member, raw in zip(members, raws, strict=True):
+        for member in self._entryless(partition, members):
+            raw = self._store.wire.call(
+                "HGET", of.dead, member
+            )  # one at a time, as those of conflicts may be large
             letter = DeadLetter.parse(raw) if raw else None
-            if letter is None or letter.reason is not Reason.REFUSED or member not in without:
+            if letter is None or letter.reason is not Reason.REFUSED:
                 continue
+            if not self._entryless(partition, [member]):
+                continue  # it was put, and refused, in between
             message = f"its document was deleted or evicted in Redis; before that: {letter.message}"
             mended = replace(letter, reason=Reason.LOST, message=message)
             done = repair and bool(self._store.wire.run(_RELETTER, (of.dead,), (member, raw, mended.dump())))
