@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -10,6 +11,7 @@ from uuid import uuid4
 from pymongo import MongoClient
 
 import writebehind
+from writebehind import keys
 from writebehind.admission import Admission
 from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
@@ -21,6 +23,7 @@ from writebehind.flusher import Flusher, FlushLimits
 from writebehind.hot_keys import HotKeys
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
+from writebehind.lease import Lease
 from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
 from writebehind.near import NearCache
@@ -42,8 +45,8 @@ from writebehind.writer import WriterParts
 AUDIT_GRACE_LEASES = 3
 #: What the periodic tasks are called.
 SWEEP, AUDIT = "sweep", "audit"
-#: So many at once.
-AUDIT_SLICE = 200
+#: So many at once, and for so long in one go, seconds.
+AUDIT_SLICE, MOST_AUDIT_S = 200, 30.0
 
 
 def connect(
@@ -260,16 +263,26 @@ class Pipeline:
         A flusher that had read an older version before the deletion may write it after: only by as much as it
         outlives its lease. So one look after a grace of several leases is enough.
 
+        One process audits at a time, for at most `MOST_AUDIT_S` and a slice: a sweep that finds another one at
+        it goes on without.
+
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
-        with self.store.watch.run(AUDIT) as outcome:
-            found = self._audit_deletions()
-            outcome(**found)
-            return found
+        lease = Lease(self._wire, keys.AUDIT_LEASE, self.settings.lease_ms)
+        if not lease.take():
+            return {"audited": 0, "deleted_again": 0}
+        try:
+            with self.store.watch.run(AUDIT) as outcome:
+                found = self._audit_deletions(lease)
+                outcome(**found)
+                return found
+        finally:
+            lease.release()
 
-    def _audit_deletions(self) -> dict[str, int]:
+    def _audit_deletions(self, lease: Lease) -> dict[str, int]:
         audited = deleted = 0
+        until = time.monotonic() + MOST_AUDIT_S
         before_ms = self.store.now_ms() - AUDIT_GRACE_LEASES * self.settings.lease_ms
         for partition in range(self.settings.partitions):
             while found := self.store.deletions(partition, before_ms=before_ms, limit=AUDIT_SLICE):
@@ -282,6 +295,8 @@ class Pipeline:
                 self.store.invalidate_many(found)  # somebody may have read what was brought back, or be about to
                 self.store.audited(partition, found)
                 audited += len(found)
+                if time.monotonic() >= until or not lease.renew():
+                    return {"audited": audited, "deleted_again": deleted}
         return {"audited": audited, "deleted_again": deleted}
 
     def status(self, *, partitions: bool = False) -> dict[str, Any]:
