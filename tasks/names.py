@@ -12,3 +12,6 @@ FLUSH_QUEUE = "flush"
 #: So has what readers are waiting for, in a way: nobody does, but what they are served is stale.
 REFRESH_QUEUE = "refresh"
 MAINTENANCE_QUEUE = "maintenance"
+#: Tasks of the maintenance queue that may take long. Each is done once at a time, and a second one ends at once.
+#: So it is with the audit of a sweep: a worker with two threads more than these has one for the next sweep.
+LONG_TASKS = (RECONCILE, WARM)

@@ -18,8 +18,12 @@ WORKERS = "wb:workers"
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
 CONFLICTS = "wb:conflicts"
-#: The pass of reconciling under way, JSON, and the token of whoever makes it; the list of the last passes.
-RECONCILE, RECONCILE_LEASE, DRIFT = "wb:reconcile", "wb:reconcile_lease", "wb:drift"
+#: The pass of reconciling under way, JSON, and the token of whoever makes it.
+RECONCILE, RECONCILE_LEASE = "wb:reconcile", "wb:reconcile_lease"
+#: Lists of the last passes, the last first, JSON: those that found drift, and those that did not.
+DRIFT, DRIFT_FREE = "wb:drift", "wb:drift_free"
+#: The token of whoever audits deletions.
+AUDIT_LEASE = "wb:audit_lease"
 #: The token of whoever warms.
 WARM_LEASE = "wb:warm_lease"
 #: How far the listener to change streams has come, JSON; and the token of whoever leads.

@@ -141,6 +141,13 @@ def is_passing(error: OperationFailure) -> bool:
     return known or any(map(error.has_error_label, RETRY_LABELS | {"ResumableChangeStreamError"}))
 
 
+def of_query(error: PyMongoError) -> Verdict:
+    """What the error of a query means whose filter is somebody's own: what is unheard of is about the query."""
+    if isinstance(error, OperationFailure) and (error.code or 0) not in CODES:
+        return Verdict.BUSY if any(map(error.has_error_label, RETRY_LABELS)) else Verdict.DOCUMENT
+    return of_command(error)
+
+
 def of_command(error: PyMongoError) -> Verdict:
     """What the error of a whole command means."""
     if isinstance(error, (ConnectionFailure, WTimeoutError)):

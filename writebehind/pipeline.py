@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -10,6 +11,7 @@ from uuid import uuid4
 from pymongo import MongoClient
 
 import writebehind
+from writebehind import keys
 from writebehind.admission import Admission
 from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
@@ -21,13 +23,14 @@ from writebehind.flusher import Flusher, FlushLimits
 from writebehind.hot_keys import HotKeys
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
+from writebehind.lease import Lease
 from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
 from writebehind.near import NearCache
 from writebehind.outside import Outside
 from writebehind.queries import Queries
 from writebehind.reader import Reader
-from writebehind.reconcile import RECONCILE, Limits, Reconciler
+from writebehind.reconcile import RECONCILE, Limits, Reconciler, is_current
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
@@ -42,8 +45,8 @@ from writebehind.writer import WriterParts
 AUDIT_GRACE_LEASES = 3
 #: What the periodic tasks are called.
 SWEEP, AUDIT = "sweep", "audit"
-#: So many at once.
-AUDIT_SLICE = 200
+#: So many at once, and for so long in one go, seconds.
+AUDIT_SLICE, MOST_AUDIT_S = 200, 30.0
 
 
 def connect(
@@ -263,16 +266,26 @@ class Pipeline:
         A flusher that had read an older version before the deletion may write it after: only by as much as it
         outlives its lease. So one look after a grace of several leases is enough.
 
+        One process audits at a time, for at most `MOST_AUDIT_S` and a slice: a sweep that finds another one at
+        it goes on without.
+
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
-        with self.store.watch.run(AUDIT) as outcome:
-            found = self._audit_deletions()
-            outcome(**found)
-            return found
+        lease = Lease(self._wire, keys.AUDIT_LEASE, self.settings.lease_ms)
+        if not lease.take():
+            return {"audited": 0, "deleted_again": 0}
+        try:
+            with self.store.watch.run(AUDIT) as outcome:
+                found = self._audit_deletions(lease)
+                outcome(**found)
+                return found
+        finally:
+            lease.release()
 
-    def _audit_deletions(self) -> dict[str, int]:
+    def _audit_deletions(self, lease: Lease) -> dict[str, int]:
         audited = deleted = 0
+        until = time.monotonic() + MOST_AUDIT_S
         before_ms = self.store.now_ms() - AUDIT_GRACE_LEASES * self.settings.lease_ms
         for partition in range(self.settings.partitions):
             while found := self.store.deletions(partition, before_ms=before_ms, limit=AUDIT_SLICE):
@@ -285,6 +298,8 @@ class Pipeline:
                 self.store.invalidate_many(found)  # somebody may have read what was brought back, or be about to
                 self.store.audited(partition, found)
                 audited += len(found)
+                if time.monotonic() >= until or not lease.renew():
+                    return {"audited": audited, "deleted_again": deleted}
         return {"audited": audited, "deleted_again": deleted}
 
     def status(self, *, partitions: bool = False) -> dict[str, Any]:
@@ -360,7 +375,15 @@ class Pipeline:
             self.store,
             self.lookups,
             Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
-            entries=EntryCheck(self.store, self.sink, self._hints, self.queries),
+            entries=EntryCheck(
+                self.store,
+                self.sink,
+                self._hints,
+                self.queries,
+                self.conflicts,
+                settings=self.collection_settings,
+                listened=lambda: is_current(listener_status(self._wire)),
+            ),
             partitions=PartitionCheck(
                 self.store,
                 self.sink,

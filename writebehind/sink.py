@@ -193,9 +193,12 @@ class Sink:
         limit: int,
         projection: Mapping[str, int] | None = None,
     ) -> list[Any]:
-        with self._guard(), self._deadline():
+        with self._guard(), self._deadline(mongo_errors.of_query):
             found = self._database[collection].find(filter_, projection, limit=limit)
-            return list(found.sort(list(sort.items())) if sort else found)
+            try:
+                return list(found.sort(list(sort.items())) if sort else found)
+            except (BSONError, OverflowError) as error:  # the driver does not even send it
+                raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
 
     def indexes(self, collection: str) -> dict[str, dict[str, Any]]:
         """The indexes of a collection, by name, as pymongo tells them.
@@ -315,7 +318,7 @@ class Sink:
         return {write.id.member: versions[write.id.value] for write in writes if write.id.value in versions}
 
     @contextmanager
-    def _deadline(self) -> Iterator[None]:
+    def _deadline(self, verdict: Callable[[PyMongoError], Verdict] = mongo_errors.of_command) -> Iterator[None]:
         # The deadline is shorter than the lease, so that a flusher does not write after its lease has ended.
         try:
             with pymongo.timeout(self._timeout_s):
@@ -331,8 +334,9 @@ class Sink:
                 ) from error
             raise _RefusedError(errors, details.get("nRemoved", 0)) from error
         except PyMongoError as error:
-            outage = mongo_errors.of_command(error) is Verdict.OUTAGE
-            raise MongoUnavailableError(f"MongoDB does not answer: {error}", outage=outage) from error
+            about = verdict(error)
+            does = "refuses" if about is Verdict.DOCUMENT else "does not answer"
+            raise MongoUnavailableError(f"MongoDB {does}: {error}", outage=about is Verdict.OUTAGE) from error
 
 
 class _RefusedError(Exception):

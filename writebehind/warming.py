@@ -5,6 +5,7 @@ What is warmed is filled under the same right to load as what is read, so warmin
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -26,6 +27,8 @@ from writebehind.settings import CollectionSettings
 from writebehind.sink import MOST_IDS, Sink
 from writebehind.store import Filled, Refresh, Store
 from writebehind.vitals import Sampler, take
+
+log = logging.getLogger(__name__)
 
 #: What the task is called among the periodic ones.
 WARM = "warm"
@@ -159,7 +162,13 @@ class Warmer:
         wanted = dict.fromkeys(one for one in hot if not collections or one.collection in collections)
         for name in collections or self._listed:
             for query in self._settings(name).warm:
-                places = self._sink.find_places(name, query.native, query.sort, query.limit)
+                try:
+                    places = self._sink.find_places(name, query.native, query.sort, query.limit)
+                except MongoUnavailableError as error:
+                    if error.outage:
+                        raise
+                    log.warning("a query in the settings warms nothing of %s: %s: %s", name, query.filter, error)
+                    continue
                 wanted.update(dict.fromkeys(one for one, _ in places if one is not None))
         waiting, size, began = list(wanted), MOST_IDS, time.monotonic()
         while waiting:

@@ -350,3 +350,24 @@ def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monke
 
     assert pipeline.collection("users").get(ada) is None
     assert 0 == users.count_documents({"_id": ada})
+
+
+def test_one_sweep_audits(pipeline, flusher, monkeypatch):
+    """While one sweep audits many deletions others go on without; and what takes too long is left to the next."""
+    monkeypatch.setattr("writebehind.pipeline.AUDIT_GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.pipeline.AUDIT_SLICE", 2)
+    for name in names(pipeline, 5):
+        pipeline.collection("users").delete(name)
+    flusher.flush(PARTITION)
+    others, delete_older = [], pipeline.sink.delete_older
+
+    def slowly(collection, versions):
+        others.append(pipeline.audit_deletions())
+        return delete_older(collection, versions)
+
+    monkeypatch.setattr(pipeline.sink, "delete_older", slowly)
+    with monkeypatch.context() as patch:
+        patch.setattr("writebehind.pipeline.MOST_AUDIT_S", 0.0)
+        assert 2 == pipeline.audit_deletions()["audited"]
+    assert 3 == pipeline.audit_deletions()["audited"]
+    assert [0] * 3 == [one["audited"] for one in others]

@@ -7,18 +7,20 @@ import threading
 import time
 from collections.abc import Callable
 
+import bson
+import orjson
 import pytest
 from bson import Int64
 
 from tests.integration.conftest import flush_all
 from tests.waiting import wait_until
-from writebehind import BulkOperation, Pipeline, Settings
+from writebehind import BulkOperation, Pipeline, Settings, keys
 from writebehind.dead_letters import DeadLetter, Filter, Reason
 from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
-from writebehind.reconcile import Drift, Pass
+from writebehind.reconcile import Drift, Pass, is_current
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,14 @@ def config(settings) -> Settings:
 @pytest.fixture
 def pipeline(config, valkey_wire, mongo_client, hints, grace) -> Pipeline:
     return Pipeline(config, wire=valkey_wire, client=mongo_client, hints=hints)
+
+
+@pytest.fixture
+def later(valkey_wire, monkeypatch) -> Callable[[float], None]:
+    """Let so many seconds pass, by the clock that all times in Redis are made of."""
+    now_ms, passed = valkey_wire.now_ms, []
+    monkeypatch.setattr(valkey_wire, "now_ms", lambda: now_ms() + int(sum(passed) * 1000))
+    return passed.append
 
 
 @pytest.fixture
@@ -105,6 +115,7 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     leased = (pipeline.store.partition_of(member("u4")) + 1) % pipeline.settings.partitions
     wire.call("SET", partition_keys(leased).lease, "t")
     wire.call("SET", partition_keys(leased).scheduled, "t")
+    wire.call("SET", keys.WARM_LEASE, "t")
     # u4 is overdue as well
     wire.call("ZADD", of(pipeline, "u4").pending, 0, member("u4"))
     wire.call("DEL", of(pipeline, "u4").scheduled)
@@ -118,7 +129,10 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
         Drift.ORPHANED_LETTER: [member("u5")],
         Drift.MISCOUNTED_LETTERS: [f"users in partition {partition}"],
         Drift.DANGLING_ALIAS: [alias],
-        Drift.IMMORTAL_TOKEN: [*tokens, partition_keys(leased).lease, partition_keys(leased).scheduled],
+        Drift.IMMORTAL_TOKEN: [
+            *(*tokens, keys.WARM_LEASE),
+            *(partition_keys(leased).lease, partition_keys(leased).scheduled),
+        ],
     }
 
 
@@ -227,23 +241,137 @@ def checked(passes: list[Pass]) -> int:
     return sum(one.checked for one in passes)
 
 
-def test_a_pass_goes_on_where_it_was(config, valkey_wire, mongo_client, users, pipeline, stored):
-    """Each run of the task does its part; a pass survives the process and is remembered."""
-    users.bulk([BulkOperation("put", f"u{n}", {"n": n}) for n in range(1_500)])
+def fill(pipeline: Pipeline, count: int) -> None:
+    """So many documents that are cached and in MongoDB."""
+    pipeline.collection("users").bulk([BulkOperation("put", f"u{n}", {"n": n}) for n in range(count)])
     flush_all(pipeline)
-    stored.update_one({"_id": "u700"}, {"$set": {"n": -1}})
-    hourly = config.model_copy(update={"reconcile_pass_s": 30.0, "reconcile_interval": 10.0})
+
+
+def spoil(stored, count: int = 1) -> None:
+    """Let somebody else change so many documents."""
+    stored.update_many({"_id": {"$in": [f"u{n}" for n in range(count)]}}, {"$set": {"n": -1}})
+
+
+def go_on(pipeline: Pipeline) -> dict:
+    """Runs of the task, until nothing more is due; the last one."""
+    runs: list[dict] = []
+    wait_until(lambda: runs.append(pipeline.reconcile()) or runs[-1]["finished"] or not runs[-1]["keys"], "a part")
+    return runs[-1]
+
+
+@pytest.mark.parametrize("count", [3, 300, 1_500])
+def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored, later, count):
+    """However large the cache is, however often the task runs and in whatever process: all is done when due."""
+    hour = 3_600
+
+    def process() -> Pipeline:
+        return Pipeline(config, wire=valkey_wire, client=mongo_client)
+
+    fill(process(), count)
+    spoil(stored)
+    size = valkey_wire.call("DBSIZE")
+    assert {"keys": 0, "finished": False, "found": {}} == process().reconcile()
+    for part in range(1, 5):
+        later(hour / 4 - 1)
+        for _ in range(5):  # two beats, and more
+            go_on(process())
+        looked_at = process().reconciler.history.current().keys
+        assert size * part / 4 - size / hour * 20 <= looked_at <= size * part / 4 + 50
+        assert [] == process().reconciler.history.passes()
+    later(5)
+    last = go_on(process())
+    assert (True, {"stale-entry": 1}) == (last["finished"], last["found"])
+    [one] = process().reconciler.history.passes()
+    assert hour <= (one.ended_ms - one.started_ms) / 1000 <= hour + 60
+    assert (count, count - 1) == (one.checked, one.equal)
+    assert {"keys": 0, "finished": False, "found": {}} == process().reconcile()
+    assert process().status()["consistency"] == {
+        "checked": count,
+        "equal": count - 1,
+        "ratio": (count - 1) / count,
+    }
+
+
+def test_a_run_ends_in_time(pipeline, users, stored, later, monkeypatch):
+    """A run does one step more than there is time for, and the next one goes on there; it is on record."""
+    monkeypatch.setattr("writebehind.reconcile.MOST_S", 0.0)
+    monkeypatch.setattr("writebehind.reconcile.SLICE", 50)
+    fill(pipeline, 300)
+    spoil(stored, 300)
+    pipeline.reconcile()
+    later(3_600)
     runs = []
     while not runs or not runs[-1]["finished"]:
-        again = Pipeline(hourly, wire=valkey_wire, client=mongo_client)  # a new process each time
-        runs.append(again.reconcile())
-        assert again.status()["periodic"]["reconcile"]["outcome"] == runs[-1]
-    assert 2 <= len(runs) <= 4
-    assert {"stale-entry": 1} == runs[-1]["found"]
-    status = pipeline.status()["consistency"]
-    assert (1_500, 1_499) == (status["checked"], status["equal"])
+        runs.append(pipeline.reconcile())
+        assert pipeline.status()["periodic"]["reconcile"]["outcome"] == runs[-1]
+        assert runs[-1]["keys"] <= 150
+    assert {"stale-entry": 300} == runs[-1]["found"]
     [one] = pipeline.reconciler.history.passes()
-    assert one.ended_ms >= one.started_ms > 0
+    assert ({"stale-entry": 300}, 300, 0) == (one.repaired, one.checked, one.equal)
+
+
+def test_what_looks_like_drift_waits_for_the_next_run(pipeline, users, stored, later, monkeypatch):
+    """A run does not wait: what may be on its way is looked at once more by the next one."""
+    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 60.0)
+    fill(pipeline, 300)
+    spoil(stored, 300)
+    pipeline.reconcile()
+    later(3_599.9)
+    began = time.monotonic()
+    assert (False, {}) == ((run := pipeline.reconcile())["finished"], run["found"])
+    assert time.monotonic() - began < 30
+    place = pipeline.reconciler.history.current().place
+    assert place.waiting >= 290
+    users.put("u0", {"n": 7})  # it is on its way
+    later(61)
+    run = go_on(pipeline)
+    assert (True, {"stale-entry": 299}) == (run["finished"], run["found"])
+
+
+def test_only_so_much_waits(pipeline, users, stored, monkeypatch):
+    """Where everything differs, not all of it is kept in mind at once."""
+    monkeypatch.setattr("writebehind.reconcile.MOST_SUSPECTS", 50)
+    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.05)
+    monkeypatch.setattr("writebehind.reconcile.SLICE", 20)
+    fill(pipeline, 200)
+    spoil(stored, 200)
+    waiting: list[int] = []
+    found = pipeline.reconciler.run(report=lambda one: waiting.append(one.place.waiting))
+    assert {"stale-entry": 200} == found.found == found.repaired
+    assert 20 <= max(waiting) <= 120
+
+
+def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypatch):
+    """Of a partition with 50,000 pending documents and 10,000 dead letters no step takes in more than a slice."""
+    pipeline = Pipeline(settings.model_copy(update={"partitions": 1}), wire=valkey_wire, client=mongo_client)
+    of, due = partition_keys(0), valkey_wire.now_ms() + 7_200_000
+    pending, dead = (
+        [f"users/s:{kind}{n}" for n in range(count)] for kind, count in (("p", 50_000), ("d", 10_000))
+    )
+    valkey_wire.call("MSET", *(part for one in pending + dead for part in (of.entry(one), "0000000000000001X")))
+    valkey_wire.call("ZADD", of.pending, *(part for one in pending for part in (due, one)))
+    letters = [DeadLetter(one, Reason.REFUSED, 0, "no" * 1_000, 1, Kind.DELETED, 1, 1.0) for one in dead]
+    valkey_wire.call("HSET", of.dead, *(part for one in letters for part in (one.member, one.dump())))
+    valkey_wire.call("HSET", of.dead_counts, "users", 10_000)
+    valkey_wire.call("DEL", of.entry(pending[7]))
+    sizes: list[int] = []
+    calls = valkey_wire.calls
+
+    def spy(commands):
+        answers = calls(commands)
+        sizes.append(len(str(commands)) + len(str(answers)))
+        return answers
+
+    monkeypatch.setattr("writebehind.reconcile.MOST_S", 0.0)
+    monkeypatch.setattr(valkey_wire, "calls", spy)
+    calls_before, runs = 0, []
+    while not runs or not runs[-1]["finished"]:
+        runs.append(pipeline.reconcile())
+        assert len(sizes) - calls_before < 30
+        calls_before = len(sizes)
+        later(3_600 if len(runs) == 1 else 0)
+    assert {"lost-entry": 1} == runs[-1]["found"]
+    assert max(sizes) < 200_000  # bytes: some commands and answers for each of 200 keys, or a few more
 
 
 def test_two_beats_do_no_harm(pipeline):
@@ -252,20 +380,200 @@ def test_two_beats_do_no_harm(pipeline):
     assert {"busy": True} == pipeline.reconcile()
 
 
-def test_mongodb_away(pipeline, planted, monkeypatch):
-    """The slice is looked at again when MongoDB is back; the failed run is on record."""
-    planted("ada")
+def test_a_run_that_lost_its_lease(pipeline, config, valkey_wire, mongo_client, stored, later, monkeypatch):
+    """It stops, and leaves the pass to whoever has it by now; until then each step renews the lease."""
+    fill(pipeline, 1_000)
+    pipeline.reconcile()
+    later(3_600)
+    lives, find_many = [], pipeline.sink.find_many
+    other = Pipeline(config, wire=valkey_wire, client=mongo_client)
 
-    def fail(_: object) -> None:
-        raise MongoUnavailableError("no")
+    def slowly(ids):
+        lives.append(valkey_wire.call("PTTL", keys.RECONCILE_LEASE))
+        valkey_wire.call("PEXPIRE", keys.RECONCILE_LEASE, 10_000)
+        if len(lives) == 3:  # for longer than the lease
+            valkey_wire.call("DEL", keys.RECONCILE_LEASE)
+            assert other.reconcile()["finished"]
+        return find_many(ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.sink, "find_many", slowly)
+        assert {"busy": True} == pipeline.reconcile()
+    assert lives[0] > 50_000 < max(lives[1:])  # a step may ask twice
+    [one] = pipeline.reconciler.history.passes()
+    assert 1_000 == one.checked
+    assert 0 == pipeline.reconciler.history.current().keys
+
+
+def test_mongodb_away(pipeline, users, stored, later, monkeypatch):
+    """The step is made again when MongoDB is back; the failed run is on record, and what it has found."""
+    fill(pipeline, 400)
+    spoil(stored, 400)
+    pipeline.reconcile()
+    later(3_600)
+    asked, find_many = [], pipeline.sink.find_many
+
+    def fail(ids):
+        asked.append(ids)
+        if len(asked) == 3:
+            raise MongoUnavailableError("no")
+        return find_many(ids)
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.sink, "find_many", fail)
         with pytest.raises(MongoUnavailableError):
             pipeline.reconcile()
     assert "no" in pipeline.status()["periodic"]["reconcile"]["error"]
-    assert {"keys", "finished", "found"} == pipeline.reconcile().keys()
-    assert 1 == pipeline.status()["consistency"]["checked"]
+    assert {"stale-entry": 400} == go_on(pipeline)["found"]
+    assert 400 == pipeline.status()["consistency"]["checked"]
+
+
+def test_findings_are_kept_for_a_week(pipeline, users, stored, later):
+    """However many passes find nothing afterwards, those that found something are shown among the last ones."""
+    history = pipeline.reconciler.history
+    fill(pipeline, 10)
+    spoil(stored, 2)
+    found = pipeline.reconciler.run()
+    for n in range(1_010):
+        history.finish(Pass(started_ms=n))
+    later(6 * 24 * 3_600)
+    passes = history.passes(20)
+    assert [found.figures()] == [one.figures() for one in passes if one.found]
+    assert (21, 201) == (len(passes), len(history.passes()))
+    later(2 * 24 * 3_600)
+    assert [] == history.passes()
+
+
+def test_findings_are_kept_in_a_full_redis(pipeline, users, stored, later):
+    """A pass goes on, repairs and is remembered while Redis takes no new data."""
+    fill(pipeline, 20)
+    spoil(stored, 20)
+    pipeline.reconcile()
+    later(3_600)
+    wire = pipeline.store.wire
+    policy = wire.call("CONFIG", "GET", "maxmemory-policy")[1]
+    try:
+        wire.call("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
+        assert {"stale-entry": 20} == pipeline.reconcile()["found"]
+    finally:
+        wire.call("CONFIG", "SET", "maxmemory-policy", policy, "maxmemory", 0)
+    assert {"stale-entry": 20} == pipeline.reconciler.history.passes()[0].repaired
+
+
+@pytest.mark.parametrize("noted", [b"{", b"[]", b'{"keys": "many", "place": 7, "new": 1}', b'{"started_ms": 1e3}'])
+def test_what_another_release_noted(pipeline, noted):
+    """A pass that this release cannot read begins anew; of those in the history it shows what it understands."""
+    wire = pipeline.store.wire
+    wire.call("SET", keys.RECONCILE, noted)
+    now_ms = wire.now_ms()
+    later_release = orjson.dumps(Pass(ended_ms=now_ms, found={"stale-entry": 1}).figures() | {"new": {"a": 1}})
+    wire.call("LPUSH", keys.DRIFT, noted, later_release, noted)
+
+    assert {"keys": 0, "finished": False, "found": {}} == pipeline.reconcile()
+    assert (0, None) == ((status := pipeline.status()["consistency"])["checked"], status["ratio"])
+    assert now_ms <= pipeline.reconciler.history.current().started_ms
+    assert [{"stale-entry": 1}] == [one.found for one in pipeline.reconciler.history.passes()]
+
+
+def test_a_write_that_lost_its_mark(pipeline, users, stored):
+    """An acknowledged write or deletion that is neither pending nor dead, as somebody deleted the mark: found."""
+    fill(pipeline, 2)
+    users.put("u0", {"n": 7})
+    users.delete("u1")
+    for one in ("u0", "u1"):
+        pipeline.store.wire.call("DEL", of(pipeline, one).pending)
+    dry = pipeline.reconciler.run(repair=False)
+    assert ({"lost-in-mongodb": 2}, {}, (2, 0)) == (dry.found, dry.repaired, (dry.checked, dry.equal))
+    assert {"lost-in-mongodb": 2} == pipeline.reconciler.run().repaired
+    flush_all(pipeline)
+    assert [7] == [one["n"] for one in stored.find()]
+    assert {} == pipeline.reconciler.run().found
+
+
+def test_an_absent_document_without_ttl(pipeline, users, stored):
+    """It is no write that could be brought to MongoDB, so the entry is dropped."""
+    assert users.get("nobody") is None
+    pipeline.store.wire.call("PERSIST", of(pipeline, "nobody").entry(member("nobody")))
+    assert {"stale-entry": 1} == pipeline.reconciler.run().repaired
+    assert {} == pipeline.reconciler.run().found
+
+
+def put_back(pipeline: Pipeline, users, stored) -> dict:
+    """Somebody restores a document from a backup, with its version."""
+    users.put("ada", {"name": "old", "n": 1})
+    flush_all(pipeline)
+    backup = stored.find_one()
+    users.put("ada", {"name": "new", "n": 2})
+    flush_all(pipeline)
+    stored.replace_one({"_id": "ada"}, backup)
+    return backup
+
+
+def test_an_older_version_in_mongodb_with_ours(pipeline, users, stored):
+    """Where nobody listens it may be a restore: ours goes to MongoDB, and the log of conflicts has both."""
+    put_back(pipeline, users, stored)
+    assert {"lost-in-mongodb": 1} == pipeline.reconciler.run().repaired
+    flush_all(pipeline)
+    assert 2 == stored.find_one()["n"]
+    [conflict] = pipeline.conflicts.latest()
+    documents = [conflict[side]["document"]["n"] for side in ("ours", "theirs")]
+    assert ("ours", [2, 1]) == (conflict["policy"], documents)
+
+
+@pytest.fixture
+def theirs(config, valkey_wire, mongo_client, hints) -> Pipeline:
+    values = config.model_dump()
+    values["collections"]["users"]["on_conflict"] = "theirs"
+    return Pipeline(Settings.model_validate(values), hints=hints, wire=valkey_wire, client=mongo_client)
+
+
+def test_an_older_version_in_mongodb_with_theirs(theirs, stored):
+    """Where nobody listens what MongoDB has stands, and ours becomes a dead letter with its body."""
+    users = theirs.collection("users")
+    backup = put_back(theirs, users, stored)
+    assert {"lost-in-mongodb": 1} == theirs.reconciler.run().repaired
+    flush_all(theirs)
+    assert (backup, 1) == (stored.find_one(), users.get("ada")["n"])
+    [one] = theirs.dead_letters.page(Filter()).letters
+    assert ("conflict", "new") == (one.letter.reason, bson.decode(one.letter.body)["name"])
+    assert {} == theirs.reconciler.run().found
+
+
+def test_an_older_version_in_mongodb_while_somebody_listens(theirs, stored, monkeypatch):
+    """A restore would have been seen, so MongoDB has lost a write, whatever the policy: it is pending again."""
+    users = theirs.collection("users")
+    put_back(theirs, users, stored)
+    told = {"seconds_ago": 0.2, "lag_s": 0.1, "error": None}
+    monkeypatch.setattr("writebehind.pipeline.listener_status", lambda _: told)
+    assert {"lost-in-mongodb": 1} == theirs.reconciler.run().repaired
+    flush_all(theirs)
+    assert (2, []) == (stored.find_one()["n"], theirs.conflicts.latest())
+
+
+@pytest.mark.parametrize(
+    "listener", [None, {"seconds_ago": 60.0}, {"lag_s": 600.0}, {"error": "no replica set"}], ids=str
+)
+def test_a_listener_that_is_not_current(listener):
+    """Nobody knows what others have written where none runs, or it is late or failing."""
+    well = {"seconds_ago": 0.2, "lag_s": 0.0, "error": None}
+    assert not is_current(listener and well | listener)
+    assert is_current(well)
+
+
+def test_keys_of_others(pipeline, users):
+    """What somebody else has put among the pipeline's keys does not stop a pass."""
+    fill(pipeline, 3)
+    wire = pipeline.store.wire
+    in_partition = next(f"users/s:x{n}" for n in range(99) if pipeline.store.partition_of(f"users/s:x{n}") == 0)
+    strange = next(n for n in range(999) if pipeline.store.partition_of(f"garbage{n}") == 0)
+    wire.call("SET", f"wb:{{0}}:entry:garbage{strange}", "0000000000000001X", "PX", 100_000)
+    wire.call("SET", f"wb:{{0}}:entry:{in_partition}", "garbage", "PX", 100_000)
+    wire.call("SET", of(pipeline, "odd").entry(member("odd")), b"0000000000000001N\xff", "PX", 100_000)
+    wire.call("SET", "wb:{1}:entry:garbage", "0000000000000001X", "PX", 100_000)
+    wire.call("SET", b"wb:{0}:entry:users/s:\xff", "0000000000000001X", "PX", 100_000)
+    wire.call("RPUSH", partition_keys(0).load("garbage"), "x")
+    found = pipeline.reconciler.run()
+    assert (4, 4) == (found.checked, found.equal)
 
 
 def test_samples_are_bounded():

@@ -185,6 +185,16 @@ def test_find(sink, users):
     assert ABSENT == sink.find(DocumentId.of(COLLECTION, "nobody"))
 
 
+@pytest.mark.parametrize("filter_", [{"name": {"$regex": "("}}, {"$nonsense": 1}, {"n": 1 << 70}])
+def test_a_query_that_is_refused_is_no_outage(sink, users, filter_):
+    """Whatever MongoDB or the driver says of somebody's own filter is about that filter."""
+    users.insert_one({"name": "Ada", "n": 1})
+    for find in (sink.find_where, sink.find_places):
+        with pytest.raises(MongoUnavailableError) as refused:
+            find(COLLECTION, filter_, {}, 5)
+        assert not refused.value.outage
+
+
 def test_find_many_of_every_id_type(sink, users):
     """Ids of all types find their documents, more of them than one query takes."""
     ids = [DocumentId.of(COLLECTION, value) for value in (*(str(n) for n in range(450)), *range(5))]

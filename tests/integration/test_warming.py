@@ -252,6 +252,21 @@ def test_mongodb_does_not_answer(pipeline, config, valkey_wire, monkeypatch):
     assert "MongoDB is left alone: it is gone" == pipeline.warmer.run().stopped
 
 
+def test_a_query_that_is_refused(pipeline, config, valkey_wire, mongo_client, database, caplog):
+    """It warms nothing and says why; the others warm what they find, and MongoDB is not taken for down."""
+    database.shop.insert_one({"_id": "p1", "featured": 1})
+    values = config.model_dump()
+    values["collections"]["shop"]["warm"].insert(0, {"filter": {"name": {"$regex": "("}}, "limit": 5})
+    pipeline = Pipeline(Settings.model_validate(values), wire=valkey_wire, client=mongo_client)
+
+    passes = [pipeline.warmer.run() for _ in range(4)]
+
+    assert [(1, "")] * 4 == [(one.looked_at, one.stopped) for one in passes]
+    assert pipeline.collection("shop").read("p1").source is Source.HIT
+    assert ("closed", True) == (pipeline.breaker.state().state, "warms nothing of shop" in caplog.text)
+    pipeline.hot_keys.close()
+
+
 def test_redis_is_short_of_memory(pipeline, database, valkey_wire, monkeypatch):
     """Where it does not evict nothing is filled near its limit."""
     monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)

@@ -56,6 +56,22 @@ def test_commands(error, verdict):
 
 
 @pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (AutoReconnect("gone"), Verdict.OUTAGE),
+        (OperationFailure("stepped down", 189), Verdict.OUTAGE),
+        (ExecutionTimeout("too slow", 50), Verdict.BUSY),
+        (OperationFailure("again", 424242, {"errorLabels": ["RetryableError"]}), Verdict.BUSY),
+        (OperationFailure("missing closing parenthesis", 51091), Verdict.DOCUMENT),
+        (OperationFailure("unheard of", 424242), Verdict.DOCUMENT),
+    ],
+)
+def test_queries(error, verdict):
+    """What is unheard of is about the query, and not about MongoDB as a whole."""
+    assert verdict is mongo_errors.of_query(error)
+
+
+@pytest.mark.parametrize(
     ("code", "verdict"),
     [(11000, Verdict.DOCUMENT), (121, Verdict.DOCUMENT), (424242, Verdict.DOCUMENT), (112, Verdict.BUSY)],
 )

@@ -30,6 +30,13 @@ def test_every_queue_has_one_kind_of_worker(commands):
     assert sorted(declared) == sorted(consumed)
 
 
+def test_no_long_task_delays_the_sweep(commands):
+    """The maintenance worker has two threads more than tasks that may take long: for a sweep and the next."""
+    [words] = [words for words in commands.values() if names.MAINTENANCE_QUEUE in words]
+
+    assert int(words[words.index("--concurrency") + 1]) >= len(names.LONG_TASKS) + 2
+
+
 def test_workers_record_that_they_live(commands):
     """Heartbeats stay on: the status of the workers is read from them."""
     for words in commands.values():

@@ -1,12 +1,17 @@
--- Let a document be pending again, because MongoDB has lost it.
+#!lua flags=allow-oom
+-- Let a document be pending again: MongoDB has lost it, or its mark of being pending is lost.
 --
--- KEYS  1 entry  2 pending  3 load
--- ARGV  1 member  2 what stood before the body of the entry when it was compared
--- Returns 1, or 0 when the entry is another one or has no TTL: then it is pending or dead already
-if redis.call('GETRANGE', KEYS[1], 0, 48) ~= ARGV[2] or redis.call('PERSIST', KEYS[1]) == 0 then
+-- KEYS  1 entry  2 pending  3 load  4 dead
+-- ARGV  1 member  2 what stood before the body of the entry when it was compared  3 delay until it is due, ms
+-- Returns 1, or 0 when it is pending or dead already, or the entry is another one
+if redis.call('GETRANGE', KEYS[1], 0, 48) ~= ARGV[2] then
   return 0
 end
+if redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('HEXISTS', KEYS[4], ARGV[1]) == 1 then
+  return 0
+end
+redis.call('PERSIST', KEYS[1])
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[2], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+redis.call('ZADD', KEYS[2], time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3]), ARGV[1])
 redis.call('DEL', KEYS[3])
 return 1

@@ -1,39 +1,45 @@
-"""Finds where Redis and MongoDB differ, and repairs it: in bounded slices, so that a pass may take an hour.
+"""Finds where Redis and MongoDB differ, and repairs it: in small steps, so that a pass may take an hour.
 
-The cursor is kept in Redis, so that a pass survives the process. What looks like drift is looked at once more
-after `GRACE_S`: a write, a flush or another's change may have been on its way.
+Where a pass goes on is kept in Redis, so that it survives the process. What looks like drift is looked at once
+more after `GRACE_S`: a write, a flush or another's change may have been on its way.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from itertools import islice
 from typing import Any
-from uuid import uuid4
 
 from writebehind import keys
-from writebehind.connections import script
+from writebehind.errors import MongoUnavailableError
+from writebehind.lease import Lease
 from writebehind.lookups import Claim, Lookups
-from writebehind.reconcile.entries import EntryCheck, note
+from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.findings import Drift, History, Pass, Report
-from writebehind.reconcile.partitions import PartitionCheck
+from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
 from writebehind.store import Store
 
-__all__ = ["Drift", "History", "Limits", "Pass", "Reconciler"]
+__all__ = ["Drift", "History", "Limits", "Pass", "Reconciler", "is_current"]
+
+log = logging.getLogger(__name__)
 
 #: What the task is called among the periodic ones.
 RECONCILE = "reconcile"
-#: Keys that are looked at in one go.
-SLICE = 500
+#: Keys that are looked at in one step: at most, about, and at least, as a smaller step costs as much.
+SLICE, LEAST = 200, 10
 #: How long what looks like drift has to be on its way, seconds: the lag of the change stream, above all.
 GRACE_S = 2.0
-#: How long one run of the task may own the pass, ms.
-LEASE_MS = 120_000
-
-_ABANDON = script("abandon")
+#: So much may wait to be looked at once more.
+MOST_SUSPECTS = 1_000
+#: How long the task may own the pass without a step, ms: a step may wait for MongoDB a few times.
+LEASE_MS = 60_000
+#: A run of the task takes no more than this part of the interval, nor than this many seconds; and a step more.
+RUN_PART, MOST_S = 0.8, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,33 @@ class Limits:
     pass_s: float
     interval_s: float
     load_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """How far a pass has to be: so many partitions, and keys; `all` says that it may come to its end."""
+
+    partitions: int
+    keys: int
+    all: bool
+
+
+#: A listener that is at work notes several times a second how far it is. It may be late by so much, seconds.
+LATE_S = 2.0
+#: Leases that are none of a partition.
+_LEASES = (keys.AUDIT_LEASE, keys.LISTENER_LEASE, keys.RECONCILE_LEASE, keys.WARM_LEASE)
+#: Families of keys that hold the tokens of readers.
+_TOKENS = ("load", "aliasload", "queryload")
+
+
+def is_current(listener: Mapping[str, Any] | None) -> bool:
+    """Whether a listener, of which this is the status, has brought all but the latest changes to the cache."""
+    return (
+        listener is not None
+        and listener["error"] is None
+        and listener["seconds_ago"] <= LATE_S
+        and listener["lag_s"] <= LATE_S
+    )
 
 
 class Reconciler:
@@ -74,26 +107,20 @@ class Reconciler:
     def go_on(self) -> dict[str, Any]:
         """Do as much of a pass as is due, if nobody else does: what the periodic task calls.
 
+        What is due follows from the time since the pass began, whoever has worked on it and how often: so it takes
+        `pass_s`. What does not fit into this run is left to the next one.
+
         Raises:
-            MongoUnavailableError: MongoDB does not answer; the slice is looked at again next time.
+            MongoUnavailableError: MongoDB does not answer; the step is made again next time.
             RedisUnavailableError: Redis does not answer.
         """
-        token = uuid4().hex
-        if not self._store.wire.call("SET", keys.RECONCILE_LEASE, token, "NX", "PX", LEASE_MS):
+        lease = Lease(self._store.wire, keys.RECONCILE_LEASE, LEASE_MS)
+        if not lease.take():
             return {"busy": True}
         try:
-            current = self.history.current()
-            due = ceil(self._store.wire.call("DBSIZE") * self._limits.interval_s / self._limits.pass_s)
-            before = current.keys
-            while current.keys - before < due:
-                if self._step(current, repair=True):
-                    self.history.finish(current)
-                    self.history.forget_current()
-                    return {"keys": current.keys - before, "finished": True, "found": current.found}
-                self.history.save(current)
-            return {"keys": current.keys - before, "finished": False, "found": current.found}
+            return self._go_on(lease)
         finally:
-            self._store.wire.run(_ABANDON, (keys.RECONCILE_LEASE,), (token,))
+            lease.release()
 
     def run(
         self, *, repair: bool = True, collections: Collection[str] = (), report: Report = lambda _: None
@@ -103,51 +130,124 @@ class Reconciler:
         Args:
             repair: whether to put right what is found; else nothing is changed.
             collections: only entries of these; all by default, and what belongs to no collection too.
-            report: is called with the pass after each slice.
+            report: is called with the pass after each step.
 
         Raises:
             UnavailableError: a server does not answer.
         """
         one = Pass(started_ms=self._store.now_ms(), dry_run=not repair)
-        while not self._step(one, repair=repair, collections=collections):
+        due = _Due(0 if collections else self._store.partitions, 0, all=True)
+        while self._step(one, due, repair=repair, collections=collections):
             report(one)
-        report(one)
         self.history.finish(one)
         return one
 
-    def _step(self, one: Pass, *, repair: bool, collections: Collection[str] = ()) -> bool:
-        """One slice; whether it was the last."""
-        if one.cursor == "0" and not one.keys and not collections:
-            for partition in range(self._store.partitions):
-                self._partitions.check(partition, one, repair=repair)
-        cursor, found = self._store.wire.call("SCAN", one.cursor, "MATCH", "wb:{*}:*:*", "COUNT", SLICE)
+    def _go_on(self, lease: Lease) -> dict[str, Any]:
+        until = time.monotonic() + min(MOST_S, self._limits.interval_s * RUN_PART)
+        one, finished = self.history.current(), False
+        due, before = self._due(one), one.keys
+        while not finished:
+            try:
+                more = self._step(one, due, repair=True)
+            except MongoUnavailableError:
+                self.history.save(one, lease)  # what was found and repaired until then
+                raise
+            finished = due.all and not more
+            kept = self.history.finish(one, lease) if finished else self.history.save(one, lease)
+            if not kept:
+                log.warning(
+                    "somebody else goes on with this pass; of what was found may be missing: %s", one.found
+                )
+                return {"busy": True}
+            if not more or time.monotonic() >= until:
+                break
+        return {"keys": one.keys - before, "finished": finished, "found": one.found}
+
+    def _due(self, one: Pass) -> _Due:
+        share = min(1.0, (self._store.now_ms() - one.started_ms) / 1000 / self._limits.pass_s)
+        size = self._store.wire.call("DBSIZE")
+        return _Due(int(share * self._store.partitions), int(share * size), all=share == 1)
+
+    def _step(self, one: Pass, due: _Due, *, repair: bool, collections: Collection[str] = ()) -> bool:
+        """Do what is due next; whether there was anything."""
+        place = one.place
+        partitions_left = place.partition < due.partitions
+        keys_left = not place.scanned and (due.all or one.keys < due.keys)
+        if place.waiting and (
+            place.waiting >= MOST_SUSPECTS
+            or (due.all and not partitions_left and not keys_left)
+            or self._grace_left_s(one) == 0
+        ):
+            self._look_again(one, repair=repair)
+        elif partitions_left:
+            self._partitions.step(one, repair=repair)
+        elif keys_left:
+            count = SLICE if due.all else min(SLICE, max(LEAST, due.keys - one.keys))
+            self._scan(one, count, repair=repair, collections=collections)
+        else:
+            return False
+        return True
+
+    def _scan(self, one: Pass, count: int, *, repair: bool, collections: Collection[str]) -> None:
+        """Look at the next keys."""
+        place = one.place
+        cursor, found = self._store.wire.call("SCAN", place.cursor, "COUNT", count)
+        named = self._named(found, collections)
+        cached = self._entries.look(named["entry"])
+        suspects = self._entries.suspects(cached)
+        aliases = [claim.name for claim in self._dangling(named["aliasclaims"])]
+        tokens = [self._key(family, one) for family in _TOKENS for one in named[family]]
+        self._partitions.tokens(tokens, self._limits.load_timeout_ms, one, repair=repair)
+        if not collections:
+            leases = [key for key in _LEASES if key.encode() in found]
+            self._partitions.tokens(leases, FOR_EVER_MS, one, repair=repair)
+        if suspects or aliases:
+            place.suspects |= {one.cached.id.member: one.cached.state for one in suspects}
+            place.aliases += aliases
+            place.seen_ms = self._store.now_ms()
+        one.checked += len(cached) - len(suspects)
+        one.equal += len(cached) - len(suspects)
+        one.keys += len(found)
+        place.cursor = cursor.decode()
+        place.scanned = place.cursor == "0"
+
+    def _named(self, found: Sequence[bytes], collections: Collection[str]) -> dict[str, list[str]]:
+        """The names in keys `wb:{partition}:family:name`, by family; other keys are not looked at here."""
         named: dict[str, list[str]] = defaultdict(list)
         for key in found:
-            _, _, family, name = key.decode().split(":", 3)
-            if not collections or name.partition("/")[0] in collections:
+            _, _, rest = key.decode(errors="replace").partition(":")
+            _, family, name = (*rest.split(":", 2), "", "")[:3]
+            wanted = not collections or name.partition("/")[0] in collections
+            if name and wanted and key == self._key(family, name).encode():
                 named[family].append(name)
-        self._compare(named["entry"], one, repair=repair)
-        self._tokens(named, one, repair=repair)
-        self._claims(named["aliasclaims"], one, repair=repair)
-        one.keys += max(len(found), 1)
-        one.cursor = cursor.decode()
-        return one.cursor == "0"
+        return named
 
-    def _compare(self, members: Sequence[str], one: Pass, *, repair: bool) -> None:
-        clean = self._entries.clean(members)
-        suspects = self._entries.suspects(clean)
-        if suspects:
-            threading.Event().wait(GRACE_S)
-            suspects = self._entries.again(suspects)
-        one.checked += len(clean)
-        one.equal += len(clean) - len(suspects)
-        note(one, suspects, [repair and self._entries.repair(suspect) for suspect in suspects])
+    def _key(self, family: str, name: str) -> str:
+        return f"wb:{{{self._store.partition_of(name)}}}:{family}:{name}"
 
-    def _tokens(self, named: dict[str, list[str]], one: Pass, *, repair: bool) -> None:
-        for family in ("load", "aliasload"):
-            for name in named[family]:
-                key = f"wb:{{{self._store.partition_of(name)}}}:{family}:{name}"
-                self._partitions.token(key, self._limits.load_timeout_ms, one, repair=repair)
+    def _grace_left_s(self, one: Pass) -> float:
+        """How long what looked like drift may be on its way yet."""
+        left_s = GRACE_S - (self._store.now_ms() - one.place.seen_ms) / 1000
+        return min(max(0.0, left_s), GRACE_S)
+
+    def _look_again(self, one: Pass, *, repair: bool) -> None:
+        """Some of what looked like drift: it is if it still does, and nothing has changed since."""
+        place = one.place
+        if left_s := self._grace_left_s(one):
+            threading.Event().wait(left_s)
+        if place.suspects:
+            some = dict(islice(place.suspects.items(), SLICE))
+            confirmed = self._entries.again(some)
+            for member in some:
+                suspect = confirmed.get(member)
+                if suspect is not None:
+                    one.note(suspect.kind, member, repaired=repair and self._entries.repair(suspect))
+                one.checked += 1
+                one.equal += suspect is None
+                del place.suspects[member]
+        else:
+            names, place.aliases = place.aliases, []
+            self._claims(names, one, repair=repair)
 
     def _claims(self, names: Sequence[str], one: Pass, *, repair: bool) -> None:
         """Claims of documents that MongoDB has, or that are not there any more."""

@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from bson.errors import InvalidId
+
+from writebehind.conflicts import Conflict, Conflicts
 from writebehind.connections import script
+from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.queries import Queries
-from writebehind.reconcile.findings import Drift, Pass
-from writebehind.sink import Sink
-from writebehind.store import HintSink, Store
+from writebehind.reconcile.findings import Drift
+from writebehind.settings import CollectionSettings
+from writebehind.sink import MOST_IDS, Sink
+from writebehind.store import Burial, HintSink, Store
+
+log = logging.getLogger(__name__)
+
+#: About the most that is read from MongoDB at once, bytes.
+MOST_BYTES = 16 << 20
+#: For so long no flusher takes what is about to be buried, ms.
+UNTIL_BURIED_MS = 60_000
 
 _DROP_IF, _REMARK = script("drop_if"), script("remark")
 
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A clean entry without its body, and what stands before the body."""
+    """An entry that is neither pending nor dead, without its body.
+
+    Attributes:
+        id: the document.
+        entry: its state.
+        header: what stands before the body.
+        size: of the entry, bytes.
+        lasting: whether it has no TTL, although it is not pending: its mark is lost.
+    """
 
     id: DocumentId
     entry: Entry
     header: bytes
+    size: int
+    lasting: bool
+
+    @property
+    def state(self) -> str:
+        """The header as text, whatever somebody has put there."""
+        return self.header.decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A clean entry that MongoDB differs from."""
+    """An entry that MongoDB differs from, or has to get; `stored` is what MongoDB has, without the body."""
 
     cached: Cached
     stored: Entry
@@ -38,79 +68,167 @@ class Suspect:
     def kind(self) -> Drift:
         """What it is."""
         ours, theirs = self.cached.entry, self.stored
+        if self.cached.lasting and ours.kind is not Kind.ABSENT:
+            return Drift.LOST_IN_MONGODB
         if ours.kind is Kind.DELETED and 0 < theirs.version < ours.version:
             return Drift.RESURRECTED
         # Where MongoDB has nothing somebody has deleted it: a majority does not forget.
-        if ours.exists and theirs.exists and theirs.version and theirs.version < ours.version:
+        if ours.exists and theirs.exists and 0 < theirs.version < ours.version:
             return Drift.LOST_IN_MONGODB
         return Drift.STALE_ENTRY
 
 
 class EntryCheck:
-    """Compares clean entries with MongoDB by version and content."""
+    """Compares entries with MongoDB by version and content."""
 
-    def __init__(self, store: Store, sink: Sink, hints: HintSink, queries: Queries) -> None:
-        """Join the parts."""
-        self._queries = queries
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        hints: HintSink,
+        queries: Queries,
+        conflicts: Conflicts,
+        *,
+        settings: Callable[[str], CollectionSettings],
+        listened: Callable[[], bool],
+    ) -> None:
+        """Join the parts; `listened` says whether the cache is known to follow what others write to MongoDB."""
         self._store = store
         self._sink = sink
         self._hints = hints
+        self._queries = queries
+        self._conflicts = conflicts
+        self._settings = settings
+        self._listened = listened
 
-    def clean(self, members: Sequence[str]) -> list[Cached]:
-        """Those of the members that have a clean entry, in one round trip."""
-        commands = []
+    def look(self, members: Sequence[str]) -> list[Cached]:
+        """Those of the members that have an entry and are neither pending nor dead."""
+        commands: list[tuple[Any, ...]] = []
         for member in members:
             key = self._store.entry_key(member)
-            commands += [("GETRANGE", key, 0, 48), ("PTTL", key)]
+            commands += [("GETRANGE", key, 0, 48), ("PTTL", key), ("STRLEN", key)]
         answers = iter(self._store.wire.calls(commands) if commands else ())
-        return [
-            Cached(DocumentId.from_member(member), Entry.parse(header), header)
-            for member, header, ttl in zip(members, answers, answers, strict=True)
-            if header and ttl >= 0
+        found = [
+            Cached(one[0], one[1], header, size, lasting=ttl == -1)
+            for member, header, ttl, size in zip(members, answers, answers, answers, strict=True)
+            if header and ttl >= -1 and (one := _parsed(member, header)) is not None
         ]
+        unsettled = self._unsettled([one.id.member for one in found if one.lasting])
+        return [one for one in found if one.id.member not in unsettled]
 
     def suspects(self, cached: Sequence[Cached]) -> list[Suspect]:
-        """Those that MongoDB differs from now."""
+        """Those that MongoDB differs from now, or that nobody brings to MongoDB."""
+        found = [Suspect(one, replace(one.entry, body=b"")) for one in cached if one.lasting]
         by_collection: dict[str, list[Cached]] = defaultdict(list)
         for one in cached:
-            by_collection[one.id.collection].append(one)
-        return [
-            Suspect(one, stored)
-            for some in by_collection.values()
-            for one, stored in zip(some, self._sink.find_many([one.id for one in some]), strict=True)
-            if not _alike(one.entry, stored)
-        ]
+            if not one.lasting:
+                by_collection[one.id.collection].append(one)
+        for portion in (part for some in by_collection.values() for part in _portions(some)):
+            stored = self._sink.find_many([one.id for one in portion])
+            found += [
+                Suspect(one, replace(theirs, body=b""))
+                for one, theirs in zip(portion, stored, strict=True)
+                if not _alike(one.entry, theirs)
+            ]
+        return found
 
-    def again(self, suspects: Sequence[Suspect]) -> list[Suspect]:
-        """Those that are still suspect, and in the same way: nothing was under way between Redis and MongoDB."""
-        before = {one.cached.id.member: one for one in suspects}
-        same = [one for one in self.clean(list(before)) if one.header == before[one.id.member].cached.header]
-        return self.suspects(same)
+    def again(self, suspects: Mapping[str, str]) -> dict[str, Suspect]:
+        """Those that are suspect still, and in the same state: nothing was under way between Redis and MongoDB.
+
+        Args:
+            suspects: members, and what stood before the bodies of their entries.
+
+        Returns:
+            Them by member.
+        """
+        same = [one for one in self.look(list(suspects)) if one.state == suspects[one.id.member]]
+        return {one.cached.id.member: one for one in self.suspects(same)}
 
     def repair(self, suspect: Suspect) -> bool:
         """Put it right, unless it has changed since."""
-        member, of = suspect.cached.id.member, partition_keys(self._store.partition_of(suspect.cached.id.member))
         match suspect.kind:
             case Drift.RESURRECTED:
                 versions = {suspect.cached.id: suspect.cached.entry.version}
                 return bool(self._sink.delete_older(suspect.cached.id.collection, versions))
             case Drift.LOST_IN_MONGODB:
-                keys = (of.entry(member), of.pending, of.load(member))
-                done = self._store.wire.run(_REMARK, keys, (member, suspect.cached.header))
-                _, hint = self._store.sweep(self._store.partition_of(member), overdue_ms=0)
-                if hint is not None:
-                    self._hints(hint)
-                return bool(done)
-        dropped = (of.entry(member), of.load(member), of.pending, of.dead)
-        done = bool(self._store.wire.run(_DROP_IF, dropped, (member, suspect.cached.header)))
-        self._queries.changed(suspect.cached.id.collection, [member])  # nobody has told them
+                # A write whose mark is lost was never in MongoDB. Else somebody may have put an old state back.
+                if suspect.cached.lasting or self._listened():
+                    return self._remark(suspect.cached)
+                return self._decide(suspect.cached)
+        of = partition_keys(self._store.partition_of(suspect.cached.id.member))
+        dropped = (of.entry(suspect.cached.id.member), of.load(suspect.cached.id.member))
+        done = bool(self._store.wire.run(_DROP_IF, dropped, (suspect.cached.header,)))
+        self._changed(suspect.cached.id)
         return done
 
+    def _remark(self, cached: Cached, *, delay_ms: int = 0) -> bool:
+        """Let it be pending, and have it flushed after a delay."""
+        member, partition = cached.id.member, self._store.partition_of(cached.id.member)
+        of = partition_keys(partition)
+        keys_of = (of.entry(member), of.pending, of.load(member), of.dead)
+        done = bool(self._store.wire.run(_REMARK, keys_of, (member, cached.header, delay_ms)))
+        _, hint = self._store.sweep(partition, overdue_ms=0)
+        if hint is not None:
+            self._hints(hint)
+        return done
 
-def note(found: Pass, suspects: Sequence[Suspect], repaired: Sequence[bool]) -> None:
-    """Count suspects that were confirmed."""
-    for one, done in zip(suspects, repaired, strict=True):
-        found.note(one.kind, one.cached.id.member, repaired=done)
+    def _decide(self, cached: Cached) -> bool:
+        """MongoDB has lost a write, or somebody has put an older state back: let the collection's policy decide.
+
+        Neither state is lost: the log of conflicts has both, and where theirs stands ours becomes a dead letter.
+        """
+        member, policy = cached.id.member, self._settings(cached.id.collection).on_conflict
+        ours, _ = self._store.get(member)
+        theirs = self._sink.find(cached.id)
+        if ours is None or ours.version != cached.entry.version or not 0 < theirs.version < ours.version:
+            return False
+        if not self._remark(cached, delay_ms=0 if policy == "ours" else UNTIL_BURIED_MS):
+            return False
+        self._conflicts.note(Conflict(cached.id, "replace", policy, ours, theirs, time.time()))
+        log.warning(
+            "%s: MongoDB has version %d and Redis %d; on_conflict is %s",
+            *(member, theirs.version, ours.version, policy),
+        )
+        if policy == "ours":
+            return True
+        message = f"MongoDB has the older version {theirs.version}, and on_conflict is theirs"
+        now_s = time.time()
+        letter = DeadLetter(member, Reason.CONFLICT, 0, message, ours.version, ours.kind, 0, now_s, ours.body)
+        burial = self._store.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
+        self._changed(cached.id)
+        return burial is Burial.BURIED
+
+    def _changed(self, document_id: DocumentId) -> None:
+        """Tell queries, as nobody else has."""
+        self._queries.changed(document_id.collection, [document_id.member])
+
+    def _unsettled(self, members: Iterable[str]) -> set[str]:
+        by_partition: dict[int, list[str]] = defaultdict(list)
+        for member in members:
+            by_partition[self._store.partition_of(member)].append(member)
+        return {one for partition, some in by_partition.items() for one in self._store.unsettled(partition, some)}
+
+
+def _parsed(member: str, header: object) -> tuple[DocumentId, Entry] | None:
+    """What a key and a value say; `None` where they are none of the pipeline's: somebody has put them there."""
+    try:
+        return DocumentId.from_member(member), Entry.parse(header)  # type: ignore[arg-type]  # or an error
+    except (ValueError, TypeError, IndexError, InvalidId):
+        return None
+
+
+def _portions(cached: Sequence[Cached]) -> Iterator[list[Cached]]:
+    """Parts that are as large as MongoDB should be asked for at once."""
+    some: list[Cached] = []
+    size = 0
+    for one in cached:
+        if some and (len(some) == MOST_IDS or size + one.size > MOST_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(one)
+        size += one.size
+    if some:
+        yield some
 
 
 def _alike(ours: Entry, theirs: Entry) -> bool:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
 from writebehind import keys
-from writebehind.connections import Wire
-from writebehind.errors import RedisFullError
+from writebehind.connections import Wire, script
+from writebehind.lease import Lease
 
-#: So many passes are remembered, and for so long, ms: a week.
-MOST_PASSES, REMEMBERED_MS = 200, 7 * 24 * 3_600_000
+#: How long passes are remembered, ms: a week.
+REMEMBERED_MS = 7 * 24 * 3_600_000
+#: So many passes that found drift are, one each ten minutes; and so many that found none, which tell little.
+MOST_PASSES, MOST_CLEAN = 1_000, 200
 #: Examples of each kind in one pass.
 MOST_SAMPLES = 10
+
+_REMEMBER = script("remember")
 
 
 class Drift(StrEnum):
@@ -30,7 +33,7 @@ class Drift(StrEnum):
     STALE_ENTRY = "stale-entry"
     """Redis has something else than MongoDB. The entry is dropped."""
     LOST_IN_MONGODB = "lost-in-mongodb"
-    """Redis has a newer version than MongoDB. It is pending again."""
+    """Redis has a newer version than MongoDB, or a write that is not marked as pending. It is pending again."""
     RESURRECTED = "resurrected"
     """MongoDB has a document that was deleted since. It is deleted again."""
     ORPHANED_LETTER = "orphaned-letter"
@@ -43,23 +46,70 @@ class Drift(StrEnum):
     """A load token, a lease or a ticket has outlived its owner. It is deleted."""
 
 
+class _Noted:
+    """A dataclass that is noted as JSON, and read by releases that know other fields of it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, told: object) -> Self:
+        """What was noted, as far as this release understands it; the rest is as at the beginning."""
+        one = cls()
+        for name, value in told.items() if isinstance(told, dict) else ():
+            known = getattr(one, name) if name in cls.__slots__ else None
+            if isinstance(known, _Noted):
+                setattr(one, name, known.read(value))
+            elif known is not None and isinstance(value, type(known)):
+                setattr(one, name, value)
+        return one
+
+
 @dataclass(slots=True)
-class Pass:
+class Place(_Noted):
+    """Where a pass goes on.
+
+    Attributes:
+        cursor: of the scan of Redis, which is `scanned` when it has come to its end.
+        partition: the one that is looked at next; `part` says at what in it, and `inner` is the cursor there.
+        letters: the dead letters of that partition so far, by collection.
+        suspects: what looked like drift and is to be looked at once more: members, and what stood before the
+            bodies of their entries.
+        aliases: the names of those with a claim that did.
+        seen_ms: when the last of them was looked at.
+    """
+
+    cursor: str = "0"
+    scanned: bool = False
+    partition: int = 0
+    part: int = 0
+    inner: str = "0"
+    letters: dict[str, int] = field(default_factory=dict)
+    suspects: dict[str, str] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
+    seen_ms: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """How much is to be looked at once more."""
+        return len(self.suspects) + len(self.aliases)
+
+
+@dataclass(slots=True)
+class Pass(_Noted):
     """One pass over the cache, finished or under way.
 
     Attributes:
         started_ms: by the clock of Redis; `ended_ms` is 0 while it is under way.
-        cursor: where the scan of Redis goes on.
         keys: how many were looked at.
         checked: entries that MongoDB has to have; `equal` of them were what it has.
         found: how many of each kind; `repaired` of them were.
         samples: some of each kind, by name.
         dry_run: whether nothing was to be repaired.
+        place: where it goes on.
     """
 
     started_ms: int = 0
     ended_ms: int = 0
-    cursor: str = "0"
     keys: int = 0
     checked: int = 0
     equal: int = 0
@@ -67,6 +117,7 @@ class Pass:
     repaired: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[str]] = field(default_factory=dict)
     dry_run: bool = False
+    place: Place = field(default_factory=Place)
 
     def note(self, kind: Drift, name: str, *, repaired: bool, count: int = 1) -> None:
         """Count a finding."""
@@ -77,11 +128,13 @@ class Pass:
         if len(samples) < MOST_SAMPLES:
             samples.append(name)
 
+    def figures(self) -> dict[str, Any]:
+        """All but its place."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "place"}
+
     def as_dict(self) -> dict[str, Any]:
         """For reports."""
-        shown = asdict(self)
-        del shown["cursor"]
-        return shown | {"consistency": self.equal / self.checked if self.checked else None}
+        return self.figures() | {"consistency": self.equal / self.checked if self.checked else None}
 
 
 class History:
@@ -92,42 +145,48 @@ class History:
         self._wire = wire
 
     def current(self) -> Pass:
-        """The pass under way, or a new one."""
-        noted = self._wire.call("GET", keys.RECONCILE)
-        return Pass(**orjson.loads(noted)) if noted else Pass(started_ms=self._wire.now_ms())
+        """The pass under way, or a new one where there is none, or one that cannot be gone on with."""
+        noted, now_ms = self._wire.call("GET", keys.RECONCILE), self._wire.now_ms()
+        one = _read(noted) if noted else Pass()
+        if 0 < one.started_ms <= now_ms and one.place.cursor.isdecimal() and one.place.inner.isdecimal():
+            return one
+        return Pass(started_ms=now_ms)
 
-    def save(self, one: Pass) -> None:
-        """Note how far the pass under way has come; not while Redis is full: then the last slice is done again."""
-        with suppress(RedisFullError):
-            self._wire.call("SET", keys.RECONCILE, orjson.dumps(one))
+    def save(self, one: Pass, lease: Lease) -> bool:
+        """Note how far the pass under way has come; false when the lease is lost, and with it the pass."""
+        return lease.renew(keys.RECONCILE, orjson.dumps(asdict(one)))
 
-    def finish(self, one: Pass) -> None:
-        """Add a pass to the history, and forget what is old."""
+    def finish(self, one: Pass, lease: Lease | None = None) -> bool:
+        """Add a pass to the history: with a lease the one under way, and the next one begins anew.
+
+        Returns:
+            False when the lease is lost, and with it the pass.
+        """
         one.ended_ms = self._wire.now_ms()
-        with suppress(RedisFullError):
-            self._wire.calls(
-                [
-                    ("LPUSH", keys.DRIFT, orjson.dumps(one)),
-                    ("LTRIM", keys.DRIFT, 0, MOST_PASSES - 1),
-                    ("PEXPIRE", keys.DRIFT, REMEMBERED_MS),
-                ]
-            )
-
-    def forget_current(self) -> None:
-        """The next pass begins anew."""
-        self._wire.call("DEL", keys.RECONCILE)
+        history, most = (keys.DRIFT, MOST_PASSES) if one.found else (keys.DRIFT_FREE, MOST_CLEAN)
+        token = lease.token if lease else ""
+        told = (orjson.dumps(one.figures()), most, REMEMBERED_MS, token)
+        return bool(self._wire.run(_REMEMBER, (history, keys.RECONCILE_LEASE, keys.RECONCILE), told))
 
     def passes(self, limit: int = MOST_PASSES) -> list[Pass]:
-        """The last passes of a week, the last first."""
-        found = [Pass(**orjson.loads(one)) for one in self._wire.call("LRANGE", keys.DRIFT, 0, limit - 1)]
+        """Passes of the last week, the last first: up to `limit` that found drift, and as many that did not."""
+        some = self._wire.calls([("LRANGE", one, 0, limit - 1) for one in (keys.DRIFT, keys.DRIFT_FREE)])
         oldest = self._wire.now_ms() - REMEMBERED_MS
-        return [one for one in found if one.ended_ms >= oldest]
+        found = (one for history in some for one in map(_read, history) if one.ended_ms >= oldest)
+        return sorted(found, key=lambda one: one.ended_ms, reverse=True)
 
     def consistency(self) -> dict[str, Any]:
         """The fraction of cached documents that were equal to MongoDB, of the last pass and the one under way."""
-        some = [*self.passes(1), self.current()]
+        some = [*self.passes(1)[:1], self.current()]
         checked, equal = sum(one.checked for one in some), sum(one.equal for one in some)
         return {"checked": checked, "equal": equal, "ratio": equal / checked if checked else None}
+
+
+def _read(noted: bytes) -> Pass:
+    try:
+        return Pass.read(orjson.loads(noted))
+    except ValueError:
+        return Pass()
 
 
 #: Called with a pass after each slice.

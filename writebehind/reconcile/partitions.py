@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from writebehind.connections import script
@@ -16,15 +17,19 @@ from writebehind.store import Burial, HintSink, Store
 
 log = logging.getLogger(__name__)
 
-#: Members that are looked at in one round trip.
-SLICE = 500
+#: Members that are looked at in one step, about.
+SLICE = 200
+#: Longer than anything lives that has a TTL, ms.
+FOR_EVER_MS = 1 << 53
+#: The cursor before the first slice, and after the last.
+END = "0"
 
 _ENTRYLESS, _RECOUNT = script("entryless"), script("recount")
-_RELETTER, _UNTOKEN = script("reletter"), script("untoken")
+_LETTERS, _RELETTER, _UNTOKEN = script("letters"), script("reletter"), script("untoken")
 
 
 class PartitionCheck:
-    """Looks into partitions, one at a time."""
+    """Looks into partitions, one slice of one of them at a time."""
 
     def __init__(
         self, store: Store, sink: Sink, hints: HintSink, *, overdue_ms: int, lease_ms: int, grace_ms: int
@@ -36,77 +41,113 @@ class PartitionCheck:
         self._overdue_ms = overdue_ms
         self._lease_ms = lease_ms
         self._grace_ms = grace_ms
+        self._parts = (self._scheduling, self._lost_entries, self._letters, self._resurrected)
 
-    def check(self, partition: int, found: Pass, *, repair: bool) -> None:
-        """Everything about one partition."""
-        self._unscheduled(partition, found, repair)
-        self._lost_entries(partition, found, repair)
-        self._letters(partition, found, repair)
-        self._resurrected(partition, found, repair)
-        of = partition_keys(partition)
-        for key, life_ms in ((of.lease, self._lease_ms), (of.scheduled, 1 << 53)):
-            self.token(key, life_ms, found, repair=repair)
+    def step(self, found: Pass, *, repair: bool) -> None:
+        """Look at the slice that is next, and move on.
 
-    def token(self, key: str, life_ms: int, found: Pass, *, repair: bool) -> None:
-        """A token that lives longer than it may."""
-        ttl = self._store.wire.call("PTTL", key)
-        if ttl == -1 or ttl > life_ms:
-            done = repair and bool(self._store.wire.run(_UNTOKEN, (key,), (life_ms,)))
-            found.note(Drift.IMMORTAL_TOKEN, key, repaired=done)
+        Raises:
+            UnavailableError: a server does not answer; the slice is looked at again.
+        """
+        place = found.place
+        look = self._parts[place.part % len(self._parts)]
+        place.inner = look(place.partition, place.inner, found, repair)
+        if place.inner == END:
+            place.part += 1
+        if place.part >= len(self._parts):
+            place.partition, place.part = place.partition + 1, 0
 
-    def _unscheduled(self, partition: int, found: Pass, repair: bool) -> None:
+    def tokens(self, names: Sequence[str], life_ms: int, found: Pass, *, repair: bool) -> None:
+        """Those of the keys of tokens that live longer than they may."""
+        ttls = self._store.wire.calls([("PTTL", key) for key in names]) if names else []
+        for key, ttl in zip(names, ttls, strict=True):
+            if ttl == -1 or ttl > life_ms:
+                done = repair and bool(self._store.wire.run(_UNTOKEN, (key,), (life_ms,)))
+                found.note(Drift.IMMORTAL_TOKEN, key, repaired=done)
+
+    # Each looks at a slice from a cursor on, and returns the cursor of the next: '0' after the last.
+
+    def _scheduling(self, partition: int, _: str, found: Pass, repair: bool) -> str:
         of, before = partition_keys(partition), self._store.now_ms() - self._overdue_ms
+        self.tokens([of.lease], self._lease_ms, found, repair=repair)
+        self.tokens([of.scheduled], FOR_EVER_MS, found, repair=repair)  # it lives until its task runs, or longer
         overdue, lease, scheduled = self._store.wire.calls(
             (("ZCOUNT", of.pending, "-inf", before), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
         )
         if not overdue or lease or scheduled:
-            return
+            return END
         hint = self._store.sweep(partition, overdue_ms=self._overdue_ms)[1] if repair else None
         if hint is not None:
             self._hints(hint)
         elif repair:
-            return  # somebody else has seen to it meanwhile
+            return END  # somebody else has seen to it meanwhile
         found.note(Drift.UNSCHEDULED, f"partition {partition}", repaired=hint is not None, count=overdue)
+        return END
 
-    def _lost_entries(self, partition: int, found: Pass, repair: bool) -> None:
+    def _lost_entries(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
         of = partition_keys(partition)
-        for members in self._members("ZSCAN", of.pending):
-            keys = (of.pending, *map(of.entry, members))
-            for lost in self._store.wire.run(_ENTRYLESS, keys, members):
-                member = lost.decode()
-                log.critical(
-                    "%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member
-                )
-                letter = DeadLetter.lost(member).dump()
-                done = repair and self._store.bury(member, "", letter) is Burial.BURIED
-                found.note(Drift.LOST_ENTRY, member, repaired=done)
+        after, scores = self._scores(of.pending, cursor)
+        for lost in self._store.wire.run(_ENTRYLESS, (of.pending, *map(of.entry, scores)), [*scores]):
+            member = lost.decode()
+            log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
+            letter = DeadLetter.lost(member).dump()
+            done = repair and self._store.bury(member, "", letter) is Burial.BURIED
+            found.note(Drift.LOST_ENTRY, member, repaired=done)
+        return after
 
-    def _letters(self, partition: int, found: Pass, repair: bool) -> None:
+    def _letters(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
+        of, letters = partition_keys(partition), found.place.letters
+        if cursor == END:
+            letters.clear()
+        after, names = self._store.wire.run(_LETTERS, (of.dead,), (cursor, SLICE))
+        members = [one.decode() for one in names]
+        self._orphans(partition, members, found, repair)
+        for collection, count in Counter(member.partition("/")[0] for member in members).items():
+            letters[collection] = letters.get(collection, 0) + count
+        if after.decode() == END:
+            flat = self._store.wire.call("HGETALL", of.dead_counts)
+            noted = {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+            if {name: count for name, count in noted.items() if count} != letters:
+                self._recount(partition, found, repair)
+        return str(after.decode())
+
+    def _recount(self, partition: int, found: Pass, repair: bool) -> None:
+        """Count in one step, which takes Redis longer: letters may have come and gone since they were counted."""
         of = partition_keys(partition)
-        for members in self._members("HSCAN", of.dead):
-            entries = self._store.entries(
-                partition, members
-            )  # first: who discards a letter takes the letter first
-            raws = self._store.wire.call("HMGET", of.dead, *members)
-            for member, raw, entry in zip(members, raws, entries, strict=True):
-                letter = DeadLetter.parse(raw) if raw else None
-                if letter is None or letter.reason is not Reason.REFUSED or entry is not None:
-                    continue
-                message = f"its document was deleted or evicted in Redis; before that: {letter.message}"
-                mended = replace(letter, reason=Reason.LOST, message=message)
-                done = repair and bool(self._store.wire.run(_RELETTER, (of.dead,), (member, raw, mended.dump())))
-                found.note(Drift.ORPHANED_LETTER, member, repaired=done)
         for collection in self._store.wire.run(_RECOUNT, (of.dead, of.dead_counts), (int(repair),)):
             name = f"{collection.decode()} in partition {partition}"
             found.note(Drift.MISCOUNTED_LETTERS, name, repaired=repair)
 
-    def _resurrected(self, partition: int, found: Pass, repair: bool) -> None:
-        before_ms = self._store.now_ms() - self._grace_ms
-        deletions = self._store.deletions(partition, before_ms=before_ms, limit=SLICE)
+    def _orphans(self, partition: int, members: Sequence[str], found: Pass, repair: bool) -> None:
+        of = partition_keys(partition)
+        for member in self._entryless(partition, members):
+            raw = self._store.wire.call(
+                "HGET", of.dead, member
+            )  # one at a time, as those of conflicts may be large
+            letter = DeadLetter.parse(raw) if raw else None
+            if letter is None or letter.reason is not Reason.REFUSED:
+                continue
+            if not self._entryless(partition, [member]):
+                continue  # it was put, and refused, in between
+            message = f"its document was deleted or evicted in Redis; before that: {letter.message}"
+            mended = replace(letter, reason=Reason.LOST, message=message)
+            done = repair and bool(self._store.wire.run(_RELETTER, (of.dead,), (member, raw, mended.dump())))
+            found.note(Drift.ORPHANED_LETTER, member, repaired=done)
+
+    def _entryless(self, partition: int, members: Sequence[str]) -> list[str]:
+        of = partition_keys(partition)
+        there = self._store.wire.calls([("EXISTS", of.entry(one)) for one in members]) if members else []
+        return [member for member, exists in zip(members, there, strict=True) if not exists]
+
+    def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
+        of, before_ms = partition_keys(partition), self._store.now_ms() - self._grace_ms
+        after, deletions = self._scores(of.deleted, cursor)
+        settled = self._store.wire.call("ZMSCORE", of.deleted_at, *deletions) if deletions else []
         by_collection: dict[str, dict[DocumentId, int]] = {}
-        for member, version in deletions.items():
-            one = DocumentId.from_member(member)
-            by_collection.setdefault(one.collection, {})[one] = version
+        for (member, version), at_ms in zip(deletions.items(), settled, strict=True):
+            if at_ms is not None and float(at_ms) <= before_ms:
+                one = DocumentId.from_member(member)
+                by_collection.setdefault(one.collection, {})[one] = int(version)
         for collection, versions in by_collection.items():
             stored = dict(zip(versions, self._sink.find_many(list(versions)), strict=True))
             back = {one: version for one, version in versions.items() if 0 < stored[one].version < version}
@@ -115,13 +156,11 @@ class PartitionCheck:
                 self._store.invalidate_many([one.member for one in back])
             for one in back:
                 found.note(Drift.RESURRECTED, one.member, repaired=repair)
+        return after
 
-    def _members(self, command: str, key: str) -> Iterator[Sequence[str]]:
-        """The members of a sorted set, or the fields of a hash, in slices."""
-        cursor = b"0"
-        while True:
-            cursor, flat = self._store.wire.call(command, key, cursor, "COUNT", SLICE)
-            if members := [one.decode() for one in flat[::2]]:
-                yield members
-            if cursor == b"0":
-                return
+    def _scores(self, key: str, cursor: str) -> tuple[str, dict[str, float]]:
+        """A slice of a sorted set, and the cursor of the next."""
+        after, flat = self._store.wire.call("ZSCAN", key, cursor, "COUNT", SLICE)
+        return after.decode(), {
+            member.decode(): float(at) for member, at in zip(flat[::2], flat[1::2], strict=True)
+        }
