@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
 from pymongo import MongoClient
 
-import writebehind
-from writebehind import keys
 from writebehind.admission import Admission
+from writebehind.audit import GRACE_LEASES, DeletionAudit
 from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
 from writebehind.conflicts import Conflicts
@@ -21,9 +19,7 @@ from writebehind.dead_letters import DeadLetters
 from writebehind.errors import UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.hot_keys import HotKeys
-from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
-from writebehind.lease import Lease
 from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
 from writebehind.near import NearCache
@@ -35,18 +31,15 @@ from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
+from writebehind.status import Status
 from writebehind.store import Hint, HintSink, RefreshSink, Store
 from writebehind.vitals import Sampler
 from writebehind.warming import WARM, Warmer
 from writebehind.warming import Limits as WarmLimits
 from writebehind.writer import WriterParts
 
-#: Deletions are audited when MongoDB has had them for this many leases.
-AUDIT_GRACE_LEASES = 3
-#: What the periodic tasks are called.
-SWEEP, AUDIT = "sweep", "audit"
-#: So many at once, and for so long in one go, seconds.
-AUDIT_SLICE, MOST_AUDIT_S = 200, 30.0
+#: What sweeping is called among the periodic tasks.
+SWEEP = "sweep"
 
 
 def connect(
@@ -164,6 +157,14 @@ class Pipeline:
         )
         self.reconciler = self._reconciler()
         self.warmer = self._warmer()
+        self._status = Status(
+            self.store,
+            self.reader,
+            breaker=self.breaker,
+            dead_letters=self.dead_letters,
+            history=self.reconciler.history,
+            settings=self.collection_settings,
+        )
         for name in settings.collections:  # a wrong schema file should stop the start, not the first write
             self.collection(name)
 
@@ -261,46 +262,12 @@ class Pipeline:
                 self._hints(hint)
 
     def audit_deletions(self) -> dict[str, int]:
-        """Delete again what a paused flusher brought back after its deletion; forget the deletions then.
-
-        A flusher that had read an older version before the deletion may write it after: only by as much as it
-        outlives its lease. So one look after a grace of several leases is enough.
-
-        One process audits at a time, for at most `MOST_AUDIT_S` and a slice: a sweep that finds another one at
-        it goes on without.
+        """Delete again what a paused flusher brought back after its deletion: see `writebehind.audit`.
 
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
-        lease = Lease(self._wire, keys.AUDIT_LEASE, self.settings.lease_ms)
-        if not lease.take():
-            return {"audited": 0, "deleted_again": 0}
-        try:
-            with self.store.watch.run(AUDIT) as outcome:
-                found = self._audit_deletions(lease)
-                outcome(**found)
-                return found
-        finally:
-            lease.release()
-
-    def _audit_deletions(self, lease: Lease) -> dict[str, int]:
-        audited = deleted = 0
-        until = time.monotonic() + MOST_AUDIT_S
-        before_ms = self.store.now_ms() - AUDIT_GRACE_LEASES * self.settings.lease_ms
-        for partition in range(self.settings.partitions):
-            while found := self.store.deletions(partition, before_ms=before_ms, limit=AUDIT_SLICE):
-                by_collection: dict[str, dict[DocumentId, int]] = {}
-                for member, version in found.items():
-                    one = DocumentId.from_member(member)
-                    by_collection.setdefault(one.collection, {})[one] = version
-                for collection, versions in by_collection.items():
-                    deleted += self.sink.delete_older(collection, versions)
-                self.store.invalidate_many(found)  # somebody may have read what was brought back, or be about to
-                self.store.audited(partition, found)
-                audited += len(found)
-                if time.monotonic() >= until or not lease.renew():
-                    return {"audited": audited, "deleted_again": deleted}
-        return {"audited": audited, "deleted_again": deleted}
+        return DeletionAudit(self.store, self.sink, lease_ms=self.settings.lease_ms).run()
 
     def status(self, *, partitions: bool = False) -> dict[str, Any]:
         """The figures of `/admin/status`; each partition's too if asked for.
@@ -308,40 +275,7 @@ class Pipeline:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        now = self.store.now_ms()
-        backlog = self.store.watch.backlog()
-        ages = {one.partition: self._age_s(one.head, now) for one in backlog}
-        reads = self.reader.hits + self.reader.misses
-        breaker = self.breaker.state()
-        status: dict[str, Any] = {
-            "pending": sum(one.pending for one in backlog),
-            "oldest_pending_seconds": max(ages.values()),
-            "dead_letters": sum(one.dead for one in backlog),
-            "dead_letters_by_collection": self.dead_letters.by_collection(),
-            "breaker": breaker.state,
-            "breaker_reason": breaker.reason or None,
-            "breaker_since": breaker.since,
-            "flushed_per_second": self.store.watch.flush_rate(),
-            "workers": len(self.store.watch.workers()),
-            "partitions": self.settings.partitions,
-            "periodic": {name: run.as_dict(now) for name, run in sorted(self.store.watch.runs().items())},
-            "consistency": self.reconciler.history.consistency(),
-            "listener": listener_status(self._wire),
-            "totals": self.store.watch.counters(),
-            "hit_ratio": self.reader.hits / reads if reads else None,
-            "version": writebehind.__version__,
-        }
-        if partitions:
-            status["by_partition"] = [
-                {
-                    "partition": one.partition,
-                    "pending": one.pending,
-                    "oldest_pending_seconds": ages[one.partition],
-                    "dead_letters": one.dead,
-                }
-                for one in backlog
-            ]
-        return status
+        return self._status.figures(partitions=partitions)
 
     def close(self) -> None:
         """Close the connections."""
@@ -390,7 +324,7 @@ class Pipeline:
                 self._hints,
                 overdue_ms=settings.overdue_ms,
                 lease_ms=settings.lease_ms,
-                grace_ms=AUDIT_GRACE_LEASES * settings.lease_ms,
+                grace_ms=GRACE_LEASES * settings.lease_ms,
             ),
         )
 
@@ -433,14 +367,6 @@ class Pipeline:
             self.settings.max_document_bytes,
         )
         return Collection(name, settings, parts)
-
-    def _age_s(self, head: tuple[str, float] | None, now_ms: int) -> float:
-        """How long the member due first has waited, from what its collection's flush delay says of its start."""
-        if head is None:
-            return 0.0
-        member, due_ms = head
-        delay_ms = self.collection_settings(DocumentId.from_member(member).collection).flush_delay_ms
-        return max(0.0, (now_ms - due_ms + delay_ms) / 1000)
 
 
 def mongo_client(settings: Settings) -> MongoClient[Any]:

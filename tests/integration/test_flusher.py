@@ -336,7 +336,7 @@ def test_what_another_flusher_has_settled_is_not_lost(pipeline, users, flusher, 
 
 def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monkeypatch):
     """A document that a late flusher brought back is gone for readers too, once its deletion is audited."""
-    monkeypatch.setattr("writebehind.pipeline.AUDIT_GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)
     [ada] = names(pipeline, 1)
     pipeline.collection("users").delete(ada)
     flusher.flush(PARTITION)
@@ -354,8 +354,8 @@ def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monke
 
 def test_one_sweep_audits(pipeline, flusher, monkeypatch):
     """While one sweep audits many deletions others go on without; and what takes too long is left to the next."""
-    monkeypatch.setattr("writebehind.pipeline.AUDIT_GRACE_LEASES", -1)
-    monkeypatch.setattr("writebehind.pipeline.AUDIT_SLICE", 2)
+    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.audit.SLICE", 2)
     for name in names(pipeline, 5):
         pipeline.collection("users").delete(name)
     flusher.flush(PARTITION)
@@ -367,7 +367,7 @@ def test_one_sweep_audits(pipeline, flusher, monkeypatch):
 
     monkeypatch.setattr(pipeline.sink, "delete_older", slowly)
     with monkeypatch.context() as patch:
-        patch.setattr("writebehind.pipeline.MOST_AUDIT_S", 0.0)
+        patch.setattr("writebehind.audit.MOST_S", 0.0)
         assert 2 == pipeline.audit_deletions()["audited"]
     assert 3 == pipeline.audit_deletions()["audited"]
     assert [0] * 3 == [one["audited"] for one in others]

@@ -327,7 +327,7 @@ class Promises(RuleBasedStateMachine):
 
 @pytest.fixture
 def frozen_pipeline(valkey, mongo, mongo_client, valkey_wire, database_name, monkeypatch):
-    monkeypatch.setattr("writebehind.pipeline.AUDIT_GRACE_LEASES", -1)  # every deletion is due for its audit
+    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)  # every deletion is due for its audit
     config = Settings(
         redis_url=valkey.url,
         mongodb_url=mongo.url,

@@ -27,7 +27,7 @@ from writebehind.reconcile import Drift, Pass, is_current
 def grace(monkeypatch) -> None:
     """Nothing is on its way but what a test puts there."""
     monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.0)
-    monkeypatch.setattr("writebehind.pipeline.AUDIT_GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.pipeline.GRACE_LEASES", -1)
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""The figures of `/admin/status`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import writebehind
+from writebehind.breaker import MongoBreaker
+from writebehind.dead_letters import DeadLetters
+from writebehind.ids import DocumentId
+from writebehind.listener import listener_status
+from writebehind.reader import Reader
+from writebehind.reconcile import History
+from writebehind.settings import CollectionSettings
+from writebehind.store import Store
+
+
+class Status:
+    """Tells how one installation is."""
+
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        *,
+        breaker: MongoBreaker,
+        dead_letters: DeadLetters,
+        history: History,
+        settings: Callable[[str], CollectionSettings],
+    ) -> None:
+        """Join the parts that are asked; `settings` are those of a collection, by name."""
+        self._store = store
+        self._reader = reader
+        self._breaker = breaker
+        self._dead_letters = dead_letters
+        self._history = history
+        self._settings = settings
+
+    def figures(self, *, partitions: bool = False) -> dict[str, Any]:
+        """All of them; each partition's too if asked for.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        watch, now = self._store.watch, self._store.now_ms()
+        backlog = watch.backlog()
+        ages = {one.partition: self._age_s(one.head, now) for one in backlog}
+        reads = self._reader.hits + self._reader.misses
+        breaker = self._breaker.state()
+        figures: dict[str, Any] = {
+            "pending": sum(one.pending for one in backlog),
+            "oldest_pending_seconds": max(ages.values()),
+            "dead_letters": sum(one.dead for one in backlog),
+            "dead_letters_by_collection": self._dead_letters.by_collection(),
+            "breaker": breaker.state,
+            "breaker_reason": breaker.reason or None,
+            "breaker_since": breaker.since,
+            "flushed_per_second": watch.flush_rate(),
+            "workers": len(watch.workers()),
+            "partitions": self._store.partitions,
+            "periodic": {name: run.as_dict(now) for name, run in sorted(watch.runs().items())},
+            "consistency": self._history.consistency(),
+            "listener": listener_status(self._store.wire),
+            "totals": watch.counters(),
+            "hit_ratio": self._reader.hits / reads if reads else None,
+            "version": writebehind.__version__,
+        }
+        if partitions:
+            figures["by_partition"] = [
+                {
+                    "partition": one.partition,
+                    "pending": one.pending,
+                    "oldest_pending_seconds": ages[one.partition],
+                    "dead_letters": one.dead,
+                }
+                for one in backlog
+            ]
+        return figures
+
+    def _age_s(self, head: tuple[str, float] | None, now_ms: int) -> float:
+        """How long the member due first has waited, from what its collection's flush delay says of its start."""
+        if head is None:
+            return 0.0
+        member, due_ms = head
+        delay_ms = self._settings(DocumentId.from_member(member).collection).flush_delay_ms
+        return max(0.0, (now_ms - due_ms + delay_ms) / 1000)
