@@ -19,9 +19,10 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.lookups import Lookups
+from writebehind.outcomes import Outcome, Result, Write
 from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
-from writebehind.sink import Outcome, Result, Sink, Write
+from writebehind.sink import Sink
 from writebehind.store import Burial, Hint, HintSink, Settled, Store
 
 log = logging.getLogger(__name__)

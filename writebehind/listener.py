@@ -31,8 +31,7 @@ from writebehind.entry import Entry
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
 from writebehind.ids import DocumentId
 from writebehind.outside import Change, Outside
-from writebehind.rawbson import split_version
-from writebehind.sink import RAW_OPTIONS
+from writebehind.rawbson import RAW_OPTIONS, split_version
 
 log = logging.getLogger(__name__)
 

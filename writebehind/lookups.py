@@ -29,9 +29,10 @@ from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id
 from writebehind.keys import partition_keys
+from writebehind.rawbson import RAW_OPTIONS
 from writebehind.reader import Read, Reader, Source
 from writebehind.settings import CollectionSettings, LookupType
-from writebehind.sink import RAW_OPTIONS, Sink
+from writebehind.sink import Sink
 from writebehind.store import Store
 
 #: What values of type string must match: anything, as they are not part of a path.

@@ -10,8 +10,18 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Final
 
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+
 #: The name of the version field.
 VERSION_FIELD: Final = "_v"
+
+#: What reads whatever others have written: a date that no datetime can hold, a string that is no UTF-8.
+RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument,
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    unicode_decode_error_handler="replace",
+)
 
 # Unsigned, so that a walk cannot go back.
 _LENGTH: Final = Struct("<I")

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from dataclasses import replace
 from itertools import islice
 from math import inf
 from typing import Any, TypeVar
 
 import pymongo
 from bson import Int64
-from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, MongoClient, ReplaceOne
+from pymongo import DeleteOne, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
@@ -31,51 +30,23 @@ from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
-from writebehind.rawbson import append_version, first_element, split_version
+from writebehind.outcomes import (
+    BatchRefusedError,
+    Outcome,
+    RefusedError,
+    Result,
+    Write,
+    is_same_id,
+    judge,
+    operation,
+    refusals,
+)
+from writebehind.rawbson import RAW_OPTIONS, first_element, split_version
 
 _T = TypeVar("_T")
 
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
-
-#: What reads whatever others have written: a date that no datetime can hold, a string that is no UTF-8.
-RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument,
-    datetime_conversion=DatetimeConversion.DATETIME_MS,
-    unicode_decode_error_handler="replace",
-)
-
-
-class Result(Enum):
-    """What became of one write."""
-
-    PERSISTED = auto()
-    """MongoDB has this version."""
-    SUPERSEDED = auto()
-    """MongoDB has a newer version."""
-    REFUSED = auto()
-    """MongoDB will not take this version, now or later."""
-    DISTURBED = auto()
-    """Somebody else changed the document at the same moment: try again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One version to bring to MongoDB."""
-
-    id: DocumentId
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one write, in how many attempts; `code` and `message` are MongoDB's, where it refused."""
-
-    write: Write
-    result: Result
-    code: int = 0
-    message: str = ""
-    attempts: int = 1
 
 
 class Sink:
@@ -289,22 +260,22 @@ class Sink:
         target = self._database[collection]
         errors: dict[int, dict[str, Any]] = {}
         try:
-            with self._deadline(), _refusals():
-                removed = target.bulk_write([_operation(write) for write in writes], ordered=False).deleted_count
-        except _RefusedError as refused:
+            with self._deadline(), refusals():
+                removed = target.bulk_write([operation(write) for write in writes], ordered=False).deleted_count
+        except RefusedError as refused:
             errors, removed = refused.errors, refused.removed
-        except _BatchRefusedError as error:  # which does not say because of which document
+        except BatchRefusedError as error:  # which does not say because of which document
             if len(writes) > 1:
                 middle = len(writes) // 2
                 return [*self._bulk(collection, writes[:middle]), *self._bulk(collection, writes[middle:])]
             return [Outcome(writes[0], Result.REFUSED, error.code, str(error))]
 
-        doubtful = [write for at, write in enumerate(writes) if at in errors and _is_same_id(errors[at])]
+        doubtful = [write for at, write in enumerate(writes) if at in errors and is_same_id(errors[at])]
         deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
         if removed < len(deletions):  # absent already, or newer than the deletion
             doubtful += deletions
         present = self._versions(target, doubtful) if doubtful else {}
-        return [_judge(write, errors.get(at), present.get(write.id.member)) for at, write in enumerate(writes)]
+        return [judge(write, errors.get(at), present.get(write.id.member)) for at, write in enumerate(writes)]
 
     def _versions(self, target: Collection[Any], writes: Sequence[Write]) -> dict[str, int]:
         """The versions that MongoDB has; 0 for a document without."""
@@ -332,74 +303,17 @@ class Sink:
                 raise MongoUnavailableError(
                     f"MongoDB cannot take writes now: {doubts or error}", outage=True
                 ) from error
-            raise _RefusedError(errors, details.get("nRemoved", 0)) from error
+            raise RefusedError(errors, details.get("nRemoved", 0)) from error
         except PyMongoError as error:
             about = verdict(error)
             does = "refuses" if about is Verdict.DOCUMENT else "does not answer"
             raise MongoUnavailableError(f"MongoDB {does}: {error}", outage=about is Verdict.OUTAGE) from error
 
 
-class _RefusedError(Exception):
-    """Some documents of a bulk write were refused; `errors` holds the server's words by position."""
-
-    def __init__(self, errors: dict[int, dict[str, Any]], removed: int) -> None:
-        super().__init__()
-        self.errors = errors
-        self.removed = removed
-
-
-class _BatchRefusedError(Exception):
-    """A whole command was refused because of something in one of its documents; `code` is MongoDB's, or 0."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except BSONError as error:  # the driver does not even send it
-        raise _BatchRefusedError(0, str(error)) from error
-    except OperationFailure as error:
-        if mongo_errors.of_command(error) is not Verdict.DOCUMENT:
-            raise
-        raise _BatchRefusedError(error.code or 0, str(error)) from error
-
-
-def _operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
-    version = Int64(write.entry.version)
-    # $not also matches where there is no `_v`, or one of another type: a document from somebody else.
-    older = {"_id": write.id.value, "_v": {"$not": {"$gte": version}}}
-    if write.entry.kind is Kind.DELETED:
-        return DeleteOne(older)
-    document = RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
-    return ReplaceOne(older, document, upsert=True)
-
-
-def _judge(write: Write, error: dict[str, Any] | None, present: int | None) -> Outcome:
-    if present is not None and present > write.entry.version:
-        return Outcome(write, Result.SUPERSEDED)
-    if write.entry.kind is Kind.DELETED and error is None:
-        # Still there with an older version: written after the deletion ran, by a flusher that was paused.
-        return Outcome(write, Result.PERSISTED if present is None else Result.DISTURBED)
-    if error is None or present == write.entry.version:
-        return Outcome(write, Result.PERSISTED)
-    if _is_same_id(error) or mongo_errors.of_document(error) is Verdict.BUSY:
-        # Same id: the guard did not match, so the upsert became an insert, and MongoDB has the document already.
-        return Outcome(write, Result.DISTURBED)
-    return Outcome(write, Result.REFUSED, error.get("code", 0), error.get("errmsg", ""))
-
-
 def _id_of(document: RawBSONDocument) -> object:
     """Its `_id`, which MongoDB stores first; the other fields, which may be many, are not looked at."""
     first = RawBSONDocument(first_element(bytes(document.raw)), RAW_OPTIONS)
     return first["_id"] if "_id" in first else document["_id"]
-
-
-def _is_same_id(error: dict[str, Any]) -> bool:
-    return error.get("code") == mongo_errors.DUPLICATE_KEY and list(error.get("keyPattern", {})) == ["_id"]
 
 
 def _slices(items: Sequence[_T], size: int) -> Iterator[list[_T]]:

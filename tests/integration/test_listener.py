@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 from writebehind import Pipeline, keys
 from writebehind.listener import BATCH_BYTES, NO_STREAMS, Listener, State
 from writebehind.outside import Applied, Change, Outside
-from writebehind.sink import RAW_OPTIONS
+from writebehind.rawbson import RAW_OPTIONS
 
 #: A date that no `datetime` can hold.
 FAR = DatetimeMS(400_000_000_000_000)

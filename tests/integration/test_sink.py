@@ -13,8 +13,9 @@ from tests.proxy import Proxy
 from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
-from writebehind.rawbson import etag
-from writebehind.sink import RAW_OPTIONS, Result, Sink, Write, _id_of
+from writebehind.outcomes import Result, Write
+from writebehind.rawbson import RAW_OPTIONS, etag
+from writebehind.sink import Sink, _id_of
 
 COLLECTION = "users"
 

@@ -19,7 +19,7 @@ from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.matching import compile_filter, compile_sort
-from writebehind.sink import Outcome, Result, Write
+from writebehind.outcomes import Outcome, Result, Write
 
 SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
 
