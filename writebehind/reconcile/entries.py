@@ -142,7 +142,17 @@ class EntryCheck:
             Them by member.
         """
         same = [one for one in self.look(list(suspects)) if one.state == suspects[one.id.member]]
-        return {one.cached.id.member: one for one in self.suspects(same)}
+        confirmed = {one.cached.id.member: one for one in self.suspects(same)}
+        back = [member for member, one in confirmed.items() if one.kind is Drift.RESURRECTED]
+        for member in self._to_be_audited(back):  # the check of its partition finds it
+            del confirmed[member]
+        return confirmed
+
+    def _to_be_audited(self, members: Sequence[str]) -> list[str]:
+        places = [partition_keys(self._store.partition_of(member)).deleted for member in members]
+        commands = [("ZSCORE", place, member) for place, member in zip(places, members, strict=True)]
+        answers = self._store.wire.calls(commands) if commands else []
+        return [member for member, version in zip(members, answers, strict=True) if version is not None]
 
     def repair(self, suspect: Suspect) -> bool:
         """Put it right, unless it has changed since."""
