@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 #: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
 #: about as much as the rest of reading a document.
-MOST_TIMED = 16
+MOST_TIMED = 4
 
 _NO_RIGHTS: Mapping[str, Refresh] = {}
 
