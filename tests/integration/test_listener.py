@@ -161,6 +161,32 @@ def test_a_lost_history(pipeline, users, stored, noted):
         wait_to_see(users, "ada", 3)
 
 
+@pytest.mark.parametrize(("code", "what"), [(286, "history lost"), (10334, "event too large"), (280, "fatal")])
+def test_a_stream_that_ends_for_good(pipeline, monkeypatch, users, stored, code, what):
+    """A token is not tried again once its stream has failed: a new one is opened first, then the cache emptied."""
+    stored.insert_one({"_id": "ada", "n": 1})
+    wait_to_see(users, "ada", 1)
+    noted = State(bson.encode({"_data": "8200"}).hex())
+    pipeline.store.wire.call("SET", keys.LISTENER, noted.dump())
+    opened: list[object] = []
+
+    class Failing(Stream):
+        def try_next(self) -> RawBSONDocument | None:
+            raise OperationFailure(what, code)
+
+    def watch(*, start_after: object, **_: object) -> Stream:
+        opened.append(start_after)
+        if start_after is not None:
+            return Failing([])
+        stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})  # just after it was opened, and in no event here
+        return Stream([])
+
+    with running(listening_to(pipeline, monkeypatch, watch)):
+        wait_to_see(users, "ada", 2)
+        wait_until(lambda: status(pipeline)["reopened"] == 1, "it to be told", 10)
+    assert [True, False] == [one is not None for one in opened]
+
+
 def test_a_dropped_database(pipeline, users, stored, mongo_client):
     """Everything is gone, and what comes after is seen."""
     with running(pipeline.listener()):
