@@ -35,8 +35,9 @@ from writebehind.store import Store
 #: Documents that are looked at besides those that MongoDB has found: of those that are pending in a partition, of
 #: those that are dead letters in all, and of those that have changed since.
 MOST_PENDING, MOST_DEAD, MOST_CHANGED = 250, 2_000, 500
-#: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew.
-SPARE = 5
+#: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew; how
+#: many times as many, where those were too few; and how many at most.
+SPARE, MORE, MOST_FOUND = 5, 4, 20_000
 
 _GET, _FILL, _ABANDON, _CHANGED = script("query_get"), script("alias_fill"), script("abandon"), script("changed")
 
@@ -291,7 +292,7 @@ class Queries:
         """Ask MongoDB, and keep what it finds; where it does not answer, what was found before serves."""
         look = self._look(wanted)
         try:
-            found = self._ask(wanted, look)
+            found, answer = self._ask(wanted, look)
         except MongoUnavailableError:
             served, _ = self._served(wanted, look, Source.HIT)
             if served is None:
@@ -304,32 +305,31 @@ class Queries:
         except RedisFullError:  # the answer is right without being kept
             self._abandon(wanted, token)
             stored = False
-        answer = self._overlaid(wanted, found, look, Source.MISS, final=True)
-        assert answer is not None  # noqa: S101 - as it is final
         return replace(answer, stored=stored)
 
     def _abandon(self, wanted: _Wanted, token: str) -> None:
         self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
 
-    def _ask(self, wanted: _Wanted, look: _Look) -> _Found:
-        """What MongoDB finds now, which has all changes up to the last one that `look` knows of."""
-        query = wanted.query
-        most = (
-            query.limit + SPARE + len(look.unsettled)
-        )  # as many as may turn out not to satisfy the query any more
-        places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
-        members = [one.member for one, _ in places if one is not None]
-        return _Found(look.number, members, places[-1][1] if len(places) == most else b"")
+    def _ask(self, wanted: _Wanted, look: _Look) -> tuple[_Found, Answer]:
+        """What MongoDB finds now, which has all changes up to the last one that `look` knows of; and the answer.
+
+        It is asked for more where so many of what it finds are gone or changed that others may come in.
+        """
+        query, most = wanted.query, wanted.query.limit + SPARE
+        while True:
+            places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
+            members = [one.member for one, _ in places if one is not None]
+            are_more = len(places) == most < MOST_FOUND
+            found = _Found(look.number, members, places[-1][1] if are_more else b"")
+            answer = self._overlaid(wanted, found, look, Source.MISS)
+            if answer is not None:
+                return found, answer
+            most = min(most * MORE, MOST_FOUND)
 
     # Overlaying -------------------------------------------------------------------------------------
 
-    def _overlaid(
-        self, wanted: _Wanted, found: _Found, look: _Look, source: Source, *, final: bool = False
-    ) -> Answer | None:
-        """What was found, as it is by now and with what has come; `None` where MongoDB has to be asked for more.
-
-        With `final` it is taken for what there is.
-        """
+    def _overlaid(self, wanted: _Wanted, found: _Found, look: _Look, source: Source) -> Answer | None:
+        """What was found, as it is now and with what has come; `None` where MongoDB has to be asked for more."""
         query = wanted.query
         touched = look.touched(found)
         members = list(dict.fromkeys([*found.members, *sorted(touched)]))
@@ -338,7 +338,7 @@ class Queries:
         kept = _satisfying(wanted.filter, {member: one for member, one in entries.items() if one.exists})
         if touched and query.sort:
             kept = _sorted(query.sort, kept, found.last)
-        if len(kept) < query.limit and found.last and not final:
+        if len(kept) < query.limit and found.last:
             return None
         answered = list(kept)[: query.limit]
         self._reader.count(answered)

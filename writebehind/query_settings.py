@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from writebehind.errors import InvalidIdError, RequestError
 from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id
 from writebehind.matching import compile_filter
+from writebehind.rawbson import VERSION_FIELD
 from writebehind.wrappers import JSON_OPTIONS
 
 #: A field of a document, or of one within it, and the direction: 1 up, -1 down.
@@ -160,6 +161,8 @@ class NamedQuery(_Query):
             if not NAME.fullmatch(name):
                 raise ValueError(f"parameters: {name!r} is not a usable name")
         compile_filter(self.bound(dict.fromkeys(self.parameters)))
+        if VERSION_FIELD in {*_names_in(self.native), *self.sort, *self.projection}:
+            raise ValueError(f"{VERSION_FIELD} is the pipeline's own, and no part of a document")
         _check_paths(self.sort, "sort")
         _check_paths(self.projection, "projection")
         if len({wanted for name, wanted in self.projection.items() if name != "_id"}) > 1:
@@ -186,6 +189,15 @@ def _parameters_in(value: Any) -> list[str]:
             return [name for one in value.values() for name in _parameters_in(one)]
         case list():
             return [name for one in value for name in _parameters_in(one)]
+    return []
+
+
+def _names_in(filter_: Any) -> list[str]:
+    match filter_:
+        case dict():
+            return [*filter_, *(name for one in filter_.values() for name in _names_in(one))]
+        case list():
+            return [name for one in filter_ for name in _names_in(one)]
     return []
 
 

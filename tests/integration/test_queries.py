@@ -188,7 +188,17 @@ def test_more_is_asked_for_when_many_are_gone(users, stored, asked):
         users.delete(f"u{n:02}")
     left = 59 - SPARE - 1
     assert [f"u{n:02}" for n in (left, left - 1, left - 2)] == ids(users)
-    assert 2 == len(asked)
+    assert 3 == len(asked)  # again for as many, and then for more
+
+
+def test_many_are_gone_before_the_first_answer(users, stored, asked):
+    """MongoDB is asked for more until there are enough, and what it is asked for then is not kept for ever."""
+    stored.insert_many([{"_id": f"u{n:02}", **lives_in("London", n)} for n in range(60)])
+    for n in range(59, 9, -1):
+        users.delete(f"u{n:02}")
+    assert ["u09", "u08", "u07"] == ids(users)
+    assert ["u09", "u08", "u07"] == ids(users)
+    assert 3 == len(asked)  # 8, 32 and 128 documents
 
 
 def test_what_comes_last_may_not_be_next(users, stored, monkeypatch):

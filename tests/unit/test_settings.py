@@ -302,6 +302,8 @@ CITY = {"filter": {"city": {"$param": "city"}}, "parameters": {"city": "string"}
         ({"parameters": {"city": "string"}}, "names the parameters"),
         (CITY | {"parameters": {"city": "text"}}, "parameters.city"),
         ({"filter": {"a": {"$param": "a b"}}, "parameters": {"a b": "int"}}, "not a usable name"),
+        ({"filter": {"$or": [{"_v": {"$gt": 1}}]}}, "_v is the pipeline's own"),
+        ({"sort": {"_v": 1}}, "_v is the pipeline's own"),
         ({"sort": {"a": 2}}, "sort.a"),
         ({"sort": {"a..b": 1}}, "not a field"),
         ({"sort": {"a": 1, "a.b": 1}}, "is a part of"),
