@@ -111,28 +111,10 @@ class Pipeline:
             most=settings.hot_keys,
             half_life_s=settings.hot_half_life,
         )
-        self.reader = Reader(
-            self.store,
-            self.sink,
-            load_timeout_ms=settings.load_timeout_ms,
-            sampler=self._sampler,
-            settings=self.collection_settings,
-            near=self._near_cache(),
-            seen=self.hot_keys.seen if settings.hot_samples else None,
-            refreshes=refreshes,
-        )
+        self.reader = self._reader(refreshes)
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
         self.conflicts = Conflicts(self._wire, self.store.watch.count)
-        self.queries = Queries(
-            self.store,
-            self.sink,
-            self.reader,
-            load_timeout_ms=settings.load_timeout_ms,
-            interval_ms=int(settings.query_interval * 1000),
-            dead=lambda collection: self._sampler.look().dead.get(collection, 0),
-            listed=settings.collections,
-            settings=self.collection_settings,
-        )
+        self.queries = self._queries()
         self.outside = Outside(
             self.store,
             self.sink,
@@ -141,20 +123,7 @@ class Pipeline:
             self.conflicts,
             settings=self.collection_settings,
         )
-        self.flusher = Flusher(
-            self.store,
-            self.sink,
-            self._hints,
-            self.collection_settings,
-            FlushLimits(
-                settings.batch_size,
-                settings.lease_ms,
-                least_batch=settings.min_batch_size,
-                batch_target_s=settings.batch_target_ms / 1000,
-            ),
-            lookups=self.lookups,
-            queries=self.queries,
-        )
+        self.flusher = self._flusher()
         self.reconciler = self._reconciler()
         self.warmer = self._warmer()
         self._status = Status(
@@ -292,6 +261,46 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _reader(self, refreshes: RefreshSink | None) -> Reader:
+        return Reader(
+            self.store,
+            self.sink,
+            load_timeout_ms=self.settings.load_timeout_ms,
+            sampler=self._sampler,
+            settings=self.collection_settings,
+            near=self._near_cache(),
+            seen=self.hot_keys.seen if self.settings.hot_samples else None,
+            refreshes=refreshes,
+        )
+
+    def _queries(self) -> Queries:
+        return Queries(
+            self.store,
+            self.sink,
+            self.reader,
+            load_timeout_ms=self.settings.load_timeout_ms,
+            interval_ms=int(self.settings.query_interval * 1000),
+            dead=lambda collection: self._sampler.look().dead.get(collection, 0),
+            listed=self.settings.collections,
+            settings=self.collection_settings,
+        )
+
+    def _flusher(self) -> Flusher:
+        return Flusher(
+            self.store,
+            self.sink,
+            self._hints,
+            self.collection_settings,
+            FlushLimits(
+                self.settings.batch_size,
+                self.settings.lease_ms,
+                least_batch=self.settings.min_batch_size,
+                batch_target_s=self.settings.batch_target_ms / 1000,
+            ),
+            lookups=self.lookups,
+            queries=self.queries,
+        )
 
     def _near_cache(self) -> NearCache | None:
         """What keeps entries in this process, where the settings of any collection want it."""

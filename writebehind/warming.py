@@ -23,6 +23,7 @@ from writebehind.freshness import EARLIEST, State, lifetime_ms, state_of
 from writebehind.hot_keys import WARMED, HotKeys
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
+from writebehind.lease import Lease
 from writebehind.settings import CollectionSettings
 from writebehind.sink import MOST_IDS, Sink
 from writebehind.store import Filled, Refresh, Store
@@ -44,7 +45,7 @@ REMEMBERED_S = 3_600
 #: Keys that one step of a search for what is cold looks at, and about the most that one search does.
 SLICE, MOST_SCANNED = 200, 10_000
 
-_ABANDON, _COOL = script("abandon"), script("cool")
+_COOL = script("cool")
 _NO_RIGHTS: Mapping[str, Refresh] = {}
 #: Is called with the documents looked at so far, and how many there are to look at.
 Report = Callable[[int, int], None]
@@ -138,16 +139,16 @@ class Warmer:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        token = uuid4().hex
-        if not self._store.wire.call("SET", keys.WARM_LEASE, token, "NX", "PX", LEASE_MS):
+        lease = Lease(self._store.wire, keys.WARM_LEASE, LEASE_MS)
+        if not lease.take():
             return None
         began, done = time.monotonic(), Warmed()
         try:
-            self._pass(collections, self._limits.keys if limit is None else limit, done, report)
+            self._pass(lease, collections, self._limits.keys if limit is None else limit, done, report)
         except (_PressureError, MongoUnavailableError) as error:
             done.stopped = str(error)
         finally:
-            self._store.wire.run(_ABANDON, (keys.WARM_LEASE,), (token,))
+            lease.release()
         done.seconds = round(time.monotonic() - began, 3)
         self._store.watch.count({WARMED: done.warmed})
         return done
@@ -156,26 +157,17 @@ class Warmer:
         """Let the pass under way end after its batch."""
         self._stopping.set()
 
-    def _pass(self, collections: Collection[str], limit: int, done: Warmed, report: Report) -> None:
+    def _pass(self, lease: Lease, collections: Collection[str], limit: int, done: Warmed, report: Report) -> None:
         self._check_pressure()
-        hot = (one.id for one in self._hot_keys.top(limit))
-        wanted = dict.fromkeys(one for one in hot if not collections or one.collection in collections)
-        for name in collections or self._listed:
-            for query in self._settings(name).warm:
-                try:
-                    places = self._sink.find_places(name, query.native, query.sort, query.limit)
-                except MongoUnavailableError as error:
-                    if error.outage:
-                        raise
-                    log.warning("a query in the settings warms nothing of %s: %s: %s", name, query.filter, error)
-                    continue
-                wanted.update(dict.fromkeys(one for one, _ in places if one is not None))
+        wanted = self._wanted(collections, limit)
         waiting, size, began = list(wanted), MOST_IDS, time.monotonic()
         while waiting:
             vitals = take(self._store)  # a batch may fill Redis before the sampler looks again
             room = vitals.room
             if room is not None and vitals.displaces and done.looked_at >= room:
                 break  # each document more would displace one that is hotter
+            if not lease.renew():  # the queries, or a batch, took longer than it lasts
+                raise _PressureError("somebody else has begun to warm")
             report(done.looked_at, len(wanted))
             some, waiting = waiting[:size], waiting[size:]
             started, before = time.monotonic(), done.loaded
@@ -191,6 +183,22 @@ class Warmer:
                     raise _PressureError(f"{MOST_S:g} s are over: the next pass goes on")
                 self._check_pressure()
         report(done.looked_at, len(wanted))
+
+    def _wanted(self, collections: Collection[str], limit: int) -> dict[DocumentId, None]:
+        """What should be warm, the hottest first, then what the settings say."""
+        hot = (one.id for one in self._hot_keys.top(limit))
+        wanted = dict.fromkeys(one for one in hot if not collections or one.collection in collections)
+        for name in collections or self._listed:
+            for query in self._settings(name).warm:
+                try:
+                    places = self._sink.find_places(name, query.native, query.sort, query.limit)
+                except MongoUnavailableError as error:
+                    if error.outage:
+                        raise
+                    log.warning("a query in the settings warms nothing of %s: %s: %s", name, query.filter, error)
+                    continue
+                wanted.update(dict.fromkeys(one for one, _ in places if one is not None))
+        return wanted
 
     def _check_pressure(self) -> None:
         if reason := self._breaker.state().reason:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
+from pymongo.collection import Collection as MongoCollection
 
 from writebehind import Pipeline, Settings
 from writebehind.cli import cli
+from writebehind.collection import Collection
 from writebehind.keys import partition_keys
 
 
@@ -21,6 +23,23 @@ def environment(settings: Settings) -> dict[str, str]:
         "WRITEBEHIND_PARTITIONS": str(settings.partitions),
         "WRITEBEHIND_ALLOW_UNLISTED": "true",
     }
+
+
+@pytest.fixture
+def other(pipeline, valkey_wire, mongo_client) -> Pipeline:
+    """Another process with the same settings, on the same servers."""
+    return Pipeline(pipeline.settings, wire=valkey_wire, client=mongo_client)
+
+
+@pytest.fixture
+def users(pipeline) -> Collection:
+    return pipeline.collection("users")
+
+
+@pytest.fixture(name="stored")
+def in_mongodb(pipeline, mongo_client) -> MongoCollection:
+    """The same documents as MongoDB has them."""
+    return mongo_client[pipeline.settings.mongodb_database]["users"]
 
 
 @pytest.fixture

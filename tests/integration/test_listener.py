@@ -25,16 +25,6 @@ from writebehind.rawbson import RAW_OPTIONS
 FAR = DatetimeMS(400_000_000_000_000)
 
 
-@pytest.fixture
-def users(pipeline):
-    return pipeline.collection("users")
-
-
-@pytest.fixture
-def stored(pipeline, mongo_client):
-    return mongo_client[pipeline.settings.mongodb_database]["users"]
-
-
 @contextmanager
 def running(*listeners: Listener):
     threads = [threading.Thread(target=one.run) for one in listeners]

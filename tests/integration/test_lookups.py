@@ -39,22 +39,6 @@ def pipeline(config, valkey_wire, mongo_client) -> Pipeline:
 
 
 @pytest.fixture
-def other(config, valkey_wire, mongo_client) -> Pipeline:
-    """Another process on the same servers."""
-    return Pipeline(config, wire=valkey_wire, client=mongo_client)
-
-
-@pytest.fixture
-def users(pipeline):
-    return pipeline.collection("users")
-
-
-@pytest.fixture
-def stored(pipeline, mongo_client):
-    return mongo_client[pipeline.settings.mongodb_database]["users"]
-
-
-@pytest.fixture
 def asked(pipeline, other, monkeypatch) -> list[object]:
     """What MongoDB is asked for, by value."""
     values: list[object] = []

@@ -47,22 +47,6 @@ def pipeline(config, valkey_wire, mongo_client) -> Pipeline:
 
 
 @pytest.fixture
-def other(config, valkey_wire, mongo_client) -> Pipeline:
-    """Another process on the same servers."""
-    return Pipeline(config, wire=valkey_wire, client=mongo_client)
-
-
-@pytest.fixture
-def users(pipeline):
-    return pipeline.collection("users")
-
-
-@pytest.fixture
-def stored(pipeline, mongo_client):
-    return mongo_client[pipeline.settings.mongodb_database]["users"]
-
-
-@pytest.fixture
 def asked(pipeline, other, monkeypatch) -> list[dict]:
     """The filters that MongoDB is asked for."""
     filters: list[dict] = []

@@ -52,16 +52,6 @@ def later(valkey_wire, monkeypatch) -> Callable[[float], None]:
 
 
 @pytest.fixture
-def users(pipeline):
-    return pipeline.collection("users")
-
-
-@pytest.fixture
-def stored(pipeline, mongo_client):
-    return mongo_client[pipeline.settings.mongodb_database]["users"]
-
-
-@pytest.fixture
 def planted(pipeline, users) -> Callable[[str], str]:
     """A document that is cached and in MongoDB, and the partition's keys."""
 

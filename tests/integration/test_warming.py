@@ -310,6 +310,21 @@ def test_a_slow_mongodb_gets_pauses(pipeline, database, monkeypatch):
     assert pipeline.warmer.run().stopped.startswith("60 s are over")
 
 
+def test_somebody_else_has_begun(pipeline, database, monkeypatch):
+    """A pass whose lease has run out leaves the rest to whoever has it by now."""
+    make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
+    find, wire = pipeline.sink.find_many, pipeline.store.wire
+
+    def slow(ids):
+        wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
+        return find(ids)
+
+    monkeypatch.setattr(pipeline.sink, "find_many", slow)
+    done = pipeline.warmer.run()
+    assert (200, "somebody else has begun to warm") == (done.looked_at, done.stopped)
+    assert b"another" == wire.call("GET", WARM_LEASE)
+
+
 def test_a_process_that_ends(pipeline, database, monkeypatch):
     """It does not wait for the pass."""
     make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
@@ -328,7 +343,7 @@ def test_the_command(pipeline, config, database, run, monkeypatch):
     assert (2, 2, 2) == (told["looked_at"], told["loaded"], told["warmed_in_all"])
     assert "2 of 4 documents warmed" in run("warm").stdout
     assert 2 == run("warm", "--collection", "nobody").exit_code
-    pipeline.store.wire.call("SET", WARM_LEASE, "another")
+    pipeline.store.wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
     assert (1, True) == ((busy := run("warm")).exit_code, "somebody else" in busy.stderr)
     pipeline.store.wire.call("DEL", WARM_LEASE)
     pipeline.store.wire.call("HSET", "wb:breaker", "state", "open", "why", "gone", "since", 1, "until", 1 << 45)
