@@ -20,6 +20,8 @@ from writebehind.ids import DocumentId
 NDJSON = "application/x-ndjson"
 #: Letters on a page.
 DEFAULT_LIMIT, MOST = 100, 1_000
+#: Letters from which on a request that changes many leaves the rest to another one.
+MOST_AT_ONCE = 10_000
 #: What a discarded document is from then on.
 AFTERWARDS = "readers see what MongoDB has, or that there is nothing; the acknowledged change is gone"
 _FILTERS = {"collection", "reason", "code", "after", "before"}
@@ -41,7 +43,7 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
         limit = _number("limit", DEFAULT_LIMIT)
         if not 1 <= limit <= MOST:
             raise BadRequest(f"limit must be from 1 to {MOST}")
-        page = letters.page(wanted, cursor=request.args.get("cursor", ""), limit=limit)
+        page = letters.page(wanted, cursor=request.args.get("cursor", ""), limit=limit, bodies=False)
         shown = [one.letter.as_dict() for one in page.letters]
         return _json({"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()})
 
@@ -53,20 +55,40 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
     @routes.post("/admin/dead-letters:replay")
     def replay() -> Response:
         """Try many once more."""
+        wanted = _deliberate_filter("cursor")
         replayed = left = 0
-        wanted = _deliberate_filter()
-        for some in _slices(letters.all(wanted)):
+        some = _Some(letters, wanted, request.args.get("cursor", ""))
+        for part in some:
             # Over what is newer in MongoDB only if that is said.
-            versions = letters.replay(some, conflicts=wanted.reason == Reason.CONFLICT)
+            versions = letters.replay(part, conflicts=wanted.reason == Reason.CONFLICT)
             replayed += len(versions)
-            left += len(some) - len(versions)
-        return _json({"replayed": replayed, "left": left})
+            left += len(part) - len(versions)
+        return _json({"replayed": replayed, "left": left} | some.rest)
 
     @routes.delete("/admin/dead-letters")
     def discard() -> Response:
         """Discard many."""
-        discarded = sum(letters.discard(some) for some in _slices(letters.all(_deliberate_filter())))
-        return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
+        some = _Some(letters, _deliberate_filter("cursor"), request.args.get("cursor", ""))
+        discarded = sum(letters.discard(part) for part in some)
+        return _json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest)
+
+
+class _Some:
+    """The letters of one request, in parts, without bodies; `rest` leads to the others once it is through."""
+
+    def __init__(self, letters: DeadLetters, wanted: Filter, cursor: str) -> None:
+        self._pages = letters.pages(wanted, cursor=cursor, limit=min(SLICE, MOST_AT_ONCE), bodies=False)
+        self.rest: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[list[Found]]:
+        # What is replayed and refused again must not come round for ever.
+        seen: set[str] = set()
+        for page in self._pages:
+            yield [one for one in page.letters if one.letter.member not in seen]
+            seen.update(one.letter.member for one in page.letters)
+            if len(seen) >= MOST_AT_ONCE and page.cursor:
+                self.rest = {"cursor": page.cursor}
+                return
 
 
 def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
@@ -96,9 +118,9 @@ def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
         return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
 
 
-def _deliberate_filter() -> Filter:
+def _deliberate_filter(*more: str) -> Filter:
     """Which letters a change is about; all only if that is said, so that a forgotten filter does no harm."""
-    wanted = _filter("all")
+    wanted = _filter("all", *more)
     if wanted == Filter() and request.args.get("all") != "true":
         raise BadRequest(f"say which: {', '.join(sorted(_FILTERS))}, or all=true")
     return wanted
@@ -145,13 +167,6 @@ def _time(name: str) -> float | None:
     if parsed.tzinfo is None:
         raise BadRequest(f"{name} needs a time zone, such as the Z in 2026-01-31T12:00:00Z")
     return parsed.timestamp()
-
-
-def _slices(letters: Iterator[Found]) -> Iterator[list[Found]]:
-    # All of them first: what is replayed and refused again must not come round for ever.
-    found = list(letters)
-    for at in range(0, len(found), SLICE):
-        yield found[at : at + SLICE]
 
 
 def _lines(letters: Iterator[Found]) -> Iterator[bytes]:

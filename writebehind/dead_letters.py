@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -22,6 +23,14 @@ from writebehind.vitals import added_up
 
 #: Letters that are read, replayed or discarded in one go.
 SLICE = 200
+#: Letters that one command reads: each may have a document of its own.
+SCANNED = 20
+#: Where a page ends before it is full: bytes of letters and documents, and letters that were looked at.
+MOST_PAGE_BYTES, MOST_LOOKED_AT = 8 << 20, 20_000
+#: No cursor of a scan in Redis is above this, and none of ours has more characters.
+_LAST_PLACE, _LONGEST_CURSOR = (1 << 64) - 1, 2_000
+
+_PLACE = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 
 _REPLAY, _DISCARD = script("replay"), script("discard")
 
@@ -168,37 +177,53 @@ class DeadLetters:
         commands = [("HGETALL", partition_keys(one).dead_counts) for one in range(self._store.partitions)]
         return added_up(self._store.wire.calls(commands))
 
-    def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE) -> Page:
-        """Up to `limit` letters, in no particular order.
+    def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True) -> Page:
+        """Up to `limit` letters, in no particular order; without `bodies` only those that stand in the letters.
 
-        A letter that stays while others come and go is on one page at least.
+        A letter that stays while others come and go is on one page at least. A page may end early, even empty,
+        so that neither its bytes nor the work for it grow with what there is: only its cursor says that it is
+        the last.
 
         Raises:
             RequestError: the cursor is none that an earlier page had.
         """
-        partition, at, last = _parse_cursor(cursor)
+        partition, at, last = _parse_cursor(cursor, self._store.partitions)
         found: list[Found] = []
+        size = looked_at = 0
         while partition < self._store.partitions:
             after, chunk = self._scan(partition, at)
+            looked_at += len(chunk)
             if last in (members := [one.letter.member for one in chunk]):
                 chunk = chunk[members.index(last) + 1 :]
-            for one in chunk:
-                if wanted.fits(one.letter):
-                    found.append(one)
-                    if len(found) == limit:
-                        place = [partition, at, one.letter.member]
-                        return Page(self._with_bodies(found), urlsafe_b64encode(orjson.dumps(place)).decode())
+            fitting = [one for one in chunk if wanted.fits(one.letter)]
+            for one in self._with_bodies(fitting) if bodies else fitting:
+                found.append(one)
+                size += len(one.raw) + len(one.letter.body)
+                if len(found) == limit or size >= MOST_PAGE_BYTES:
+                    return Page(found, _cursor(partition, at, one.letter.member))
             partition, at, last = (partition, after, "") if after != "0" else (partition + 1, "0", "")
-        return Page(self._with_bodies(found), "")
+            if looked_at >= MOST_LOOKED_AT and partition < self._store.partitions:
+                return Page(found, _cursor(partition, at, ""))
+        return Page(found, "")
+
+    def pages(
+        self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True
+    ) -> Iterator[Page]:
+        """Every letter that is meant, in pages; what comes meanwhile may be among them.
+
+        Raises:
+            RequestError: as `page`.
+        """
+        while True:
+            page = self.page(wanted, cursor=cursor, limit=limit, bodies=bodies)
+            yield page
+            if not (cursor := page.cursor):
+                return
 
     def all(self, wanted: Filter) -> Iterator[Found]:
         """Every letter that is meant; what comes meanwhile may be among them."""
-        cursor = ""
-        while True:
-            page = self.page(wanted, cursor=cursor)
+        for page in self.pages(wanted):
             yield from page.letters
-            if not (cursor := page.cursor):
-                return
 
     def show(self, document_id: DocumentId) -> Found:
         """One letter.
@@ -268,7 +293,7 @@ class DeadLetters:
         return discarded
 
     def _scan(self, partition: int, at: str) -> tuple[str, list[Found]]:
-        after, flat = self._store.wire.call("HSCAN", partition_keys(partition).dead, at, "COUNT", SLICE)
+        after, flat = self._store.wire.call("HSCAN", partition_keys(partition).dead, at, "COUNT", SCANNED)
         return after.decode(), [Found(DeadLetter.parse(raw), raw) for raw in flat[1::2]]
 
     def _with_bodies(self, found: Sequence[Found]) -> list[Found]:
@@ -304,13 +329,28 @@ def _payload(letter: DeadLetter) -> bytes:
     return letter.kind.value.encode()
 
 
-def _parse_cursor(cursor: str) -> tuple[int, str, str]:
+def _cursor(partition: int, at: str, last: str) -> str:
+    return urlsafe_b64encode(orjson.dumps([partition, at, last])).decode()
+
+
+def _parse_cursor(cursor: str, partitions: int) -> tuple[int, str, str]:
+    """The partition, the place in the scan of it, and the letter in what is found there after which to go on.
+
+    Raises:
+        RequestError: it is no cursor of a page, or leads nowhere.
+    """
     if not cursor:
         return 0, "0", ""
     try:
-        partition, at, last = orjson.loads(urlsafe_b64decode(cursor))
-    except (ValueError, TypeError) as error:
-        raise RequestError("the cursor is none that an earlier page had: begin without one") from error
-    if not (isinstance(partition, int) and isinstance(at, str) and at.isdecimal() and isinstance(last, str)):
-        raise RequestError("the cursor is none that an earlier page had: begin without one")
-    return partition, at, last
+        place = orjson.loads(b64decode(cursor, b"-_", validate=True)) if len(cursor) <= _LONGEST_CURSOR else None
+    except ValueError:
+        place = None
+    match place:
+        case [int() as partition, str() as at, str() as last] if (
+            not isinstance(partition, bool)
+            and 0 <= partition < partitions
+            and _PLACE.fullmatch(at)
+            and int(at) <= _LAST_PLACE
+        ):
+            return partition, at, last
+    raise RequestError("the cursor is none that an earlier page had: begin without one")

@@ -95,7 +95,13 @@ class PartitionKeys:
 
 @cache
 def partition_keys(partition: int) -> PartitionKeys:
-    """The keys of a partition."""
+    """The keys of a partition: of one that there may be, so that what is kept of them is bounded.
+
+    Raises:
+        ValueError: there can be no such partition.
+    """
+    if not 0 <= partition < MOST_PARTITIONS:
+        raise ValueError(f"{partition} is no partition")
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at"),

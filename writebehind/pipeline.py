@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -40,6 +40,8 @@ from writebehind.writer import WriterParts
 
 #: What sweeping is called among the periodic tasks.
 SWEEP = "sweep"
+#: Collections that are not in the settings of which this process keeps more than the name, those used last.
+MOST_UNLISTED = 1_000
 
 
 def connect(
@@ -78,8 +80,6 @@ class Pipeline:
         """Join the parts; `wire` and `client` replace the connections that the settings describe."""
         self.settings = settings
         self._unlisted = settings.unlisted
-        self._collections: dict[str, Collection] = {}
-        self._lock = threading.Lock()
         self._wire = (
             wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
         )
@@ -134,8 +134,10 @@ class Pipeline:
             history=self.reconciler.history,
             settings=self.collection_settings,
         )
-        for name in settings.collections:  # a wrong schema file should stop the start, not the first write
-            self.collection(name)
+        # A wrong schema file should stop the start, not the first write.
+        self._listed = {name: self._bind(name) for name in settings.collections}
+        # The names of others come from clients.
+        self._bind_unlisted = lru_cache(MOST_UNLISTED)(self._bind)
 
     def collection(self, name: str) -> Collection:
         """The documents of one collection.
@@ -143,11 +145,7 @@ class Pipeline:
         Raises:
             UnknownCollectionError: it is not configured.
         """
-        found = self._collections.get(name)
-        if found is None:
-            with self._lock:
-                found = self._collections.setdefault(name, self._bind(name))
-        return found
+        return self._listed.get(name) or self._bind_unlisted(name)
 
     def collection_settings(self, name: str) -> CollectionSettings:
         """How a collection is stored; the defaults where it has been taken out of the settings since."""

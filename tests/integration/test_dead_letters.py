@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64encode
 from dataclasses import replace
 
 import bson
 import pytest
 from click.testing import CliRunner
 
-from writebehind import Pipeline, codec
+from writebehind import Pipeline, codec, dead_letters
 from writebehind.cli import cli
 from writebehind.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
 from writebehind.entry import Entry, Kind
 from writebehind.errors import DocumentNotFoundError, RequestError, TooManyDeadLettersError
 from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
+from writebehind.keys import MOST_PARTITIONS, partition_keys
 from writebehind.store import CommitRequest, Settled, Store
 
 PARTITIONS = 4
@@ -43,10 +43,12 @@ def put(store: Store, one: DocumentId, **fields: object) -> Entry:
     return replace(entry, version=store.commit(CommitRequest(one.member, entry.payload, 60_000)).version)
 
 
-def bury(store: Store, name: str, collection: str = "users", **changes: object) -> DeadLetter:
+def bury(
+    store: Store, name: str, collection: str = "users", *, fields: dict | None = None, **changes: object
+) -> DeadLetter:
     """Write a document and let it be refused."""
     one = document_id(name, collection)
-    entry = put(store, one, n=1)
+    entry = put(store, one, **(fields or {"n": 1}))
     letter = DeadLetter(one.member, Reason.REFUSED, 11000, "dup", entry.version, Kind.DOCUMENT, 2, time.time())
     letter = replace(letter, **changes)
     store.bury(one.member, entry.version_digits, letter.dump(), drop_entry=letter.reason is Reason.CONFLICT)
@@ -374,3 +376,64 @@ def test_bodies_are_whole(pipeline):
 
     assert entry.body == found.letter.body
     assert document == codec.decode(found.letter.body)
+
+
+def cursor_of(*place: object) -> str:
+    return urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (-1_000_000_000_000, "0", ""),
+        (-1, "0", ""),
+        (4, "0", ""),
+        (1 << 70, "0", ""),
+        (True, "0", ""),
+        (0.0, "0", ""),
+        (0, "-1", ""),
+        (0, "٣", ""),
+        (0, "²", ""),
+        (0, "1_0", ""),
+        (0, "18446744073709551616", ""),
+        (0, "9" * 5000, ""),
+        (0, 0, ""),
+        (0, "0", None),
+        (0, "0", "x" * 2000),
+        (0, "0"),
+        (0, "0", "", ""),
+    ],
+)
+def test_a_cursor_that_leads_nowhere(letters, place):
+    """A place that no page ends at is refused at once: it costs no scan, and no memory."""
+    with pytest.raises(RequestError, match="begin without one"):
+        letters.page(Filter(), cursor=cursor_of(*place))
+
+
+def test_only_keys_of_possible_partitions_are_kept():
+    """Numbers from outside cannot fill the cache of keys."""
+    for number in (-1, MOST_PARTITIONS, 10**12):
+        with pytest.raises(ValueError, match="is no partition"):
+            partition_keys(number)
+
+
+def test_a_page_ends_at_so_many_bytes(letters, store, monkeypatch):
+    """A page, and what is read for it at once, does not grow with the documents; the next one goes on."""
+    monkeypatch.setattr(dead_letters, "MOST_PAGE_BYTES", 100_000)
+    for n in range(30):
+        bury(store, f"u{n}", fields={"text": "x" * 20_000})
+    pages = list(letters.pages(Filter()))
+    assert all(sum(len(one.letter.body) for one in page.letters) < 130_000 for page in pages)
+    assert 30 == len({one.letter.member for page in pages for one in page.letters})
+    [page] = letters.pages(Filter(), bodies=False)
+    assert {b""} == {one.letter.body for one in page.letters}
+
+
+def test_a_page_ends_after_so_many_letters_that_do_not_fit(letters, store, monkeypatch):
+    """A filter that nothing fits does not keep a thread until all is looked at."""
+    monkeypatch.setattr(dead_letters, "MOST_LOOKED_AT", 25)
+    for n in range(100):
+        bury(store, f"u{n}")
+    pages = list(letters.pages(Filter(code=7)))
+    assert len(pages) > 1
+    assert not any(page.letters for page in pages)

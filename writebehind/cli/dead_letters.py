@@ -160,7 +160,7 @@ def _chosen(pipeline: Pipeline, collection_and_id: tuple[str, ...], wanted: Filt
         case ():
             if every == (wanted != Filter()):
                 raise click.UsageError("say which: COLLECTION ID, options such as --collection, or --all")
-            return list(pipeline.dead_letters.all(wanted))
+            return [one for page in pipeline.dead_letters.pages(wanted, bodies=False) for one in page.letters]
     raise click.UsageError("give COLLECTION and ID")
 
 

@@ -83,6 +83,9 @@ def test_cursor(client, dead):
         ("GET", "?limit=1001"),
         ("GET", "?limit=-1"),
         ("GET", "?cursor=x"),
+        ("GET", "?cursor=Wy0xMDAwMDAwMDAwMDAwLCIwIiwiIl0="),
+        ("POST", ":replay?all=true&cursor=x"),
+        ("DELETE", "?all=true&cursor=x"),
         ("GET", "?code=abc"),
         ("GET", "?code=99999999999"),
         ("GET", "?reason=bored"),
@@ -159,3 +162,16 @@ def test_discard(client, sink, dead):
     assert 404 == client.get("/v1/users/bob").status_code
     assert 1 == client.delete(PATH + "?all=true").json["discarded"]
     assert 0 == client.get(PATH).json["total"]
+
+
+@pytest.mark.parametrize(("method", "action"), [("POST", ":replay"), ("DELETE", "")])
+def test_many_in_several_requests(client, dead, monkeypatch, method, action):
+    """A request changes a bounded number of letters, and its cursor leads to the others."""
+    monkeypatch.setattr("web.dead_letters.MOST_AT_ONCE", 1)
+    changed, cursor = [], ""
+    while True:
+        answer = client.open(f"{PATH}{action}?all=true&cursor={cursor}", method=method).json
+        changed.append(answer.get("replayed", answer.get("discarded")))
+        if not (cursor := answer.get("cursor")):
+            break
+    assert (3, True) == (sum(changed), len(changed) > 1)
