@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any
 
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WTimeoutError
+from pymongo.errors import InvalidName, OperationFailure, PyMongoError, WTimeoutError
 
 
 class Verdict(Enum):
@@ -21,11 +21,13 @@ class Verdict(Enum):
     BUSY = auto()
     """This operation met others, or took too long. It is worth trying again at once."""
     DOCUMENT = auto()
-    """It is about the content of a document, and trying it again is of no use."""
+    """It is about the content of a document, or the name of its collection, and trying it again is of no use."""
+    UNCLEAR = auto()
+    """It may be about this document, about rights, or pass by itself: only trying again for some time tells."""
 
 
 #: Code: name and verdict. In a document's own error a code that is not here is about the document; in the error of
-#: a whole command, such as Unauthorized, it is about the command, which is tried until somebody has mended that.
+#: a whole command, such as Unauthorized, it is unclear: MongoDB has answered, and others may be served.
 CODES: dict[int, tuple[str, Verdict]] = {
     # categories NetworkError, NotPrimaryError and ShutdownError; no primary, no configuration
     6: ("HostUnreachable", Verdict.OUTAGE),
@@ -44,6 +46,7 @@ CODES: dict[int, tuple[str, Verdict]] = {
     10107: ("NotWritablePrimary", Verdict.OUTAGE),
     11600: ("InterruptedAtShutdown", Verdict.OUTAGE),
     11602: ("InterruptedDueToReplStateChange", Verdict.OUTAGE),
+    18: ("AuthenticationFailed", Verdict.OUTAGE),
     13435: ("NotPrimaryNoSecondaryOk", Verdict.OUTAGE),
     13436: ("NotPrimaryOrSecondary", Verdict.OUTAGE),
     56846: ("ConfigServerUnreachable", Verdict.OUTAGE),
@@ -106,6 +109,7 @@ CODES: dict[int, tuple[str, Verdict]] = {
     57: ("DottedFieldName", Verdict.DOCUMENT),
     61: ("ShardKeyNotFound", Verdict.DOCUMENT),
     66: ("ImmutableField", Verdict.DOCUMENT),
+    73: ("InvalidNamespace", Verdict.DOCUMENT),
     116: ("DocTooLargeForCapped", Verdict.DOCUMENT),
     121: ("DocumentValidationFailure", Verdict.DOCUMENT),
     171: ("CannotIndexParallelArrays", Verdict.DOCUMENT),
@@ -150,10 +154,11 @@ def of_query(error: PyMongoError) -> Verdict:
 
 def of_command(error: PyMongoError) -> Verdict:
     """What the error of a whole command means."""
-    if isinstance(error, (ConnectionFailure, WTimeoutError)):
+    if isinstance(error, InvalidName):  # the driver does not even send it
+        return Verdict.DOCUMENT
+    if not isinstance(error, OperationFailure) or isinstance(error, WTimeoutError):
         return Verdict.OUTAGE
-    code = getattr(error, "code", None) or 0
-    verdict = CODES.get(code, ("", Verdict.OUTAGE))[1]
-    if verdict is Verdict.DOCUMENT and any(map(error.has_error_label, RETRY_LABELS)):
+    verdict = CODES.get(error.code or 0, ("", Verdict.UNCLEAR))[1]
+    if verdict in {Verdict.DOCUMENT, Verdict.UNCLEAR} and any(map(error.has_error_label, RETRY_LABELS)):
         return Verdict.BUSY
     return verdict

@@ -12,7 +12,7 @@ from bson import Int64
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, ReplaceOne
-from pymongo.errors import OperationFailure
+from pymongo.errors import InvalidName, OperationFailure
 
 from writebehind import mongo_errors
 from writebehind.entry import Entry, Kind
@@ -81,10 +81,10 @@ def refusals() -> Iterator[None]:
         yield
     except BSONError as error:  # the driver does not even send it
         raise BatchRefusedError(0, str(error)) from error
-    except OperationFailure as error:
+    except (OperationFailure, InvalidName) as error:
         if mongo_errors.of_command(error) is not Verdict.DOCUMENT:
             raise
-        raise BatchRefusedError(error.code or 0, str(error)) from error
+        raise BatchRefusedError(getattr(error, "code", None) or 0, str(error)) from error
 
 
 def operation(write: Write) -> ReplaceOne[Any] | DeleteOne:

@@ -22,6 +22,7 @@ from writebehind.hot_keys import HotKeys
 from writebehind.keys import partition_keys
 from writebehind.listener import Listener, listener_status
 from writebehind.lookups import Lookups
+from writebehind.namespaces import COLLECTION_NAME
 from writebehind.near import NearCache
 from writebehind.outside import Outside
 from writebehind.queries import Queries
@@ -29,7 +30,7 @@ from writebehind.reader import Reader
 from writebehind.reconcile import RECONCILE, Limits, Reconciler, is_current
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
-from writebehind.settings import COLLECTION_NAME, CollectionSettings, Settings, load_settings
+from writebehind.settings import CollectionSettings, Settings, load_settings
 from writebehind.sink import Sink
 from writebehind.status import Status
 from writebehind.store import Hint, HintSink, RefreshSink, Store
@@ -356,8 +357,10 @@ class Pipeline:
         )
 
     def _bind(self, name: str) -> Collection:
+        if not COLLECTION_NAME.fullmatch(name):
+            raise UnknownCollectionError(f"no collection can be called {name[:120]!r}")
         settings = self.settings.collections.get(name) or self._unlisted
-        if settings is None or not COLLECTION_NAME.fullmatch(name):
+        if settings is None:
             raise UnknownCollectionError(
                 f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"
             )

@@ -20,14 +20,12 @@ from pydantic_settings import (
 from writebehind.durability import Durability
 from writebehind.errors import ConfigurationError
 from writebehind.keys import MOST_PARTITIONS
+from writebehind.namespaces import COLLECTION_NAME, fault_of_database
 from writebehind.query_settings import NAME, NamedQuery, WarmQuery
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
 DEFAULT_CONFIG_FILE = "writebehind.toml"
-
-#: Names that are safe in a URL path, a Redis key and a MongoDB namespace alike.
-COLLECTION_NAME = re.compile(r"(?!system\.)[A-Za-z_][A-Za-z0-9_.-]{0,119}", re.ASCII)
 
 IdType = Literal["string", "objectid", "int", "uuid", "auto"]
 WriteMode = Literal["behind", "through", "around"]
@@ -283,6 +281,8 @@ class Settings(BaseSettings):
             raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
         if not self.mongodb_url.startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("MONGODB_URL must start with mongodb:// or mongodb+srv://")
+        if fault := fault_of_database(self.mongodb_database):
+            raise ValueError(f"MONGODB_DATABASE {fault}")
         return self
 
     @property

@@ -192,7 +192,7 @@ class Sink:
             try:
                 self._database[collection].create_index([(field, 1)], unique=True, sparse=True)
             except OperationFailure as error:
-                if error.timeout or mongo_errors.of_command(error) is Verdict.OUTAGE:
+                if error.timeout or mongo_errors.of_command(error) in {Verdict.OUTAGE, Verdict.UNCLEAR}:
                     raise
                 message = (error.details or {}).get("errmsg", str(error))
                 raise ConfigurationError(f"no unique index on {field} of {collection}: {message}") from error
@@ -306,7 +306,7 @@ class Sink:
             raise RefusedError(errors, details.get("nRemoved", 0)) from error
         except PyMongoError as error:
             about = verdict(error)
-            does = "refuses" if about is Verdict.DOCUMENT else "does not answer"
+            does = "refuses" if about in {Verdict.DOCUMENT, Verdict.UNCLEAR} else "does not answer"
             raise MongoUnavailableError(f"MongoDB {does}: {error}", outage=about is Verdict.OUTAGE) from error
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 
 import pytest
+from pymongo.errors import InvalidName, OperationFailure
+from pymongo.synchronous.collection import Collection as SyncCollection
 
 from tests.waiting import wait_until
 from writebehind import breaker as breaker_module
 from writebehind.breaker import FAILURES, BreakerState, MongoBreaker
+from writebehind.entry import ABSENT
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.ids import DocumentId
 from writebehind.keys import BREAKER
+from writebehind.sink import Sink
 
 DOWN = MongoUnavailableError("it is down", outage=True)
 
@@ -96,6 +101,30 @@ def test_what_is_no_outage_does_not_count(one, other):
     for _ in range(3 * FAILURES):
         assert not one.use(MongoUnavailableError("write conflict"))
     assert other.use()
+
+
+@pytest.mark.parametrize("error", [InvalidName("empty"), OperationFailure("no", 73), OperationFailure("no", 13)])
+def test_one_collection_opens_it_for_nobody(wire, mongo_client, database_name, monkeypatch, error):
+    """That a name is impossible, or one collection is not to be read, is no outage: reads of others go on."""
+    breaker = MongoBreaker(wire, probe_ms=1_000)
+    sink = Sink(mongo_client, database_name, timeout_ms=5_000, breaker=breaker)
+    ids = DocumentId.of("secret", "y"), DocumentId.of("users", "y")
+    original = SyncCollection.find
+
+    def find(self, *args, **kwargs):
+        if self.name == "secret":
+            raise error
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SyncCollection, "find", find)
+    for _ in range(2 * FAILURES):
+        with pytest.raises(MongoUnavailableError, match="MongoDB refuses"):
+            sink.find(ids[0])
+        assert ABSENT == sink.find(ids[1])
+    for _ in range(2 * FAILURES):
+        with pytest.raises(MongoUnavailableError, match="MongoDB refuses"):
+            sink.find(DocumentId.of("logs.", "y"))
+    assert BreakerState() == breaker.state()
 
 
 def test_one_finds_out(one, other):

@@ -1,0 +1,31 @@
+"""Names that MongoDB takes for databases and collections, and that are safe in a URL path and a Redis key as well.
+
+MongoDB's rules: "Naming Restrictions" in its manual, "MongoDB Limits and Thresholds".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: No part is empty, so no dot begins or ends a name; no `$` and no null byte; `system.` is MongoDB's own.
+#: With the longest database a namespace has 184 bytes: less than 235, which a sharded collection may have.
+COLLECTION_NAME: Final = re.compile(
+    r"(?!system\.)(?=.{1,120}\Z)[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII
+)
+#: MongoDB looks at bytes, and on Windows at more characters than elsewhere.
+MOST_DATABASE_BYTES: Final = 63
+_NOT_IN_DATABASES: Final = frozenset('/\\. "$*<>:|?\0')
+#: Of MongoDB itself: `local` is not even replicated.
+_OWN_DATABASES: Final = frozenset({"admin", "config", "local"})
+
+
+def fault_of_database(name: str) -> str:
+    """Why documents cannot be kept in a database of this name; '' where they can."""
+    if not name:
+        return "is empty"
+    if found := sorted(_NOT_IN_DATABASES & set(name)):
+        return f"must not contain {found[0]!r}"
+    if len(name.encode(errors="surrogatepass")) > MOST_DATABASE_BYTES:
+        return f"is longer than {MOST_DATABASE_BYTES} bytes"
+    return "is MongoDB's own" if name.lower() in _OWN_DATABASES else ""
