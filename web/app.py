@@ -11,6 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from werkzeug.routing import BaseConverter, MapAdapter
 
 from tasks.enqueue import FlushHints
+from web.addresses import StrictRequest
 from web.batches import batches
 from web.conflicts import conflicts
 from web.dead_letters import dead_letters
@@ -48,12 +49,14 @@ class _Application(Flask):
     """Flask without what this API has no use for and each request would pay: see `bench/http.py`."""
 
     session_interface = _NoSession()
+    request_class = StrictRequest
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by path and method only: no route depends on the host, and no link is built from it."""
         if request is None:
             return super().create_url_adapter(request)
-        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+        path = request.strict_path if isinstance(request, StrictRequest) else request.path
+        return self.url_map.bind("", path_info=path, default_method=request.method)
 
 
 def check(pipeline: Pipeline) -> None:

@@ -9,9 +9,11 @@ import orjson
 from flask import Blueprint, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from web.conditions import refuse_conditions
+from web.parameters import durability, only
 from web.problems import item_problem, problem_of
-from web.requests import BULK_TYPES, JSON_TYPES, body, durability, refuse_conditions
-from writebehind import BulkOperation, Pipeline, WritebehindError, Written, changes, codec
+from web.requests import BULK_TYPES, JSON_TYPES, body
+from writebehind import ANY, BulkOperation, Pipeline, WritebehindError, Written, changes, codec
 from writebehind.errors import InvalidDocumentError, MalformedDocumentError, RequestError
 
 JSON = "application/json"
@@ -44,6 +46,8 @@ def batches(pipeline: Pipeline) -> Blueprint:
     def get(collection: str) -> Response:
         """Read several documents."""
         target = pipeline.collection(collection)
+        only()
+        refuse_conditions()
         asked = codec.loads(body(JSON_TYPES, settings.max_bulk_bytes))
         ids = asked.get("ids") if isinstance(asked, dict) else None
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
@@ -121,7 +125,14 @@ def _etags(given: Any) -> tuple[str, ...]:
     etags = given if isinstance(given, list) else [given]
     if not etags or not all(isinstance(one, str) and one for one in etags):
         raise RequestError("if_match must be an ETag, a list of ETags, or *")
-    return tuple(one.strip('"') for one in etags)
+    return tuple(map(_etag, etags))
+
+
+def _etag(given: str) -> str:
+    """An ETag without its quotes, which may be left out; `"*"`, with quotes, is one that nothing has."""
+    if given == f'"{ANY}"':
+        return ""
+    return given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
 
 
 def _result(item: Any, operation: Any, result: Written | WritebehindError) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from flask import Blueprint, Response
 
-from web.requests import limit
+from web.parameters import limit
 from writebehind import Pipeline
 from writebehind.conflicts import MOST
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -11,6 +10,8 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
 from web.batches import JSON
+from web.conditions import refuse_conditions
+from web.parameters import number, only, time
 from web.problems import item_problem
 from writebehind import Pipeline
 from writebehind.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
@@ -24,12 +25,16 @@ DEFAULT_LIMIT, MOST = 100, 1_000
 MOST_AT_ONCE = 10_000
 #: What a discarded document is from then on.
 AFTERWARDS = "readers see what MongoDB has, or that there is nothing; the acknowledged change is gone"
-_FILTERS = {"collection", "reason", "code", "after", "before"}
+#: MongoDB's codes are 32-bit integers.
+MOST_CODE = (1 << 31) - 1
+_FILTERS = ("after", "before", "code", "collection", "reason")
+_REASONS = {reason.value for reason in Reason}
 
 
 def dead_letters(pipeline: Pipeline) -> Blueprint:
     """The routes, bound to a pipeline."""
     routes = Blueprint("dead_letters", __name__)
+    routes.before_request(refuse_conditions)
     _add_routes_of_many(routes, pipeline.dead_letters)
     _add_routes_of_one(routes, pipeline)
     return routes
@@ -39,11 +44,8 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
     @routes.get("/admin/dead-letters")
     def listed() -> Response:
         """A page of dead letters."""
-        wanted = _filter("cursor", "limit")
-        limit = _number("limit", DEFAULT_LIMIT)
-        if not 1 <= limit <= MOST:
-            raise BadRequest(f"limit must be from 1 to {MOST}")
-        page = letters.page(wanted, cursor=request.args.get("cursor", ""), limit=limit, bodies=False)
+        wanted, most = _filter("cursor", "limit"), number("limit", DEFAULT_LIMIT, 1, MOST)
+        page = letters.page(wanted, cursor=request.args.get("cursor", ""), limit=most, bodies=False)
         shown = [one.letter.as_dict() for one in page.letters]
         return _json({"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()})
 
@@ -100,20 +102,20 @@ def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
     @routes.get("/admin/dead-letters/<collection:collection>/<id>")
     def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """One dead letter, with its document."""
-        _refuse_parameters()
+        only()
         return Response(letters.show(named(collection, id)).as_json() + b"\n", content_type=JSON)
 
     @routes.post("/admin/dead-letters/<collection:collection>/<id>:replay")
     def replay_one(collection: str, id: str) -> Response:  # noqa: A002
         """Try one once more."""
-        _refuse_parameters()
+        only()
         versions = letters.replay([letters.show(named(collection, id))], conflicts=True)
         return _json({"replayed": len(versions), "left": 1 - len(versions)})
 
     @routes.delete("/admin/dead-letters/<collection:collection>/<id>")
     def discard_one(collection: str, id: str) -> Response:  # noqa: A002
         """Discard one."""
-        _refuse_parameters()
+        only()
         discarded = letters.discard([letters.show(named(collection, id))])
         return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
 
@@ -122,51 +124,22 @@ def _deliberate_filter(*more: str) -> Filter:
     """Which letters a change is about; all only if that is said, so that a forgotten filter does no harm."""
     wanted = _filter("all", *more)
     if wanted == Filter() and request.args.get("all") != "true":
-        raise BadRequest(f"say which: {', '.join(sorted(_FILTERS))}, or all=true")
+        raise BadRequest(f"say which: {', '.join(_FILTERS)}, or all=true")
     return wanted
 
 
 def _filter(*more: str) -> Filter:
-    _refuse_parameters(*_FILTERS, *more)
+    only(*_FILTERS, *more)
     reason = request.args.get("reason")
-    if reason is not None and reason not in set(Reason):
+    if reason is not None and reason not in _REASONS:
         raise BadRequest(f"reason must be one of {', '.join(Reason)}")
     return Filter(
         collection=request.args.get("collection"),
         reason=reason,
-        code=_number("code", None),
-        after=_time("after"),
-        before=_time("before"),
+        code=number("code", None, 0, MOST_CODE),
+        after=time("after"),
+        before=time("before"),
     )
-
-
-def _refuse_parameters(*known: str) -> None:
-    for name in request.args:
-        if name not in known:
-            offered = f"there are {', '.join(sorted(known))}" if known else "there is none here"
-            raise BadRequest(f"unknown parameter {name[:40]!r}: {offered}")
-
-
-def _number(name: str, default: Any) -> Any:
-    given = request.args.get(name)
-    if given is None:
-        return default
-    if not (given.isascii() and given.isdecimal()) or len(given) > len(str(1 << 31)):
-        raise BadRequest(f"{name} must be a number")
-    return int(given)
-
-
-def _time(name: str) -> float | None:
-    given = request.args.get(name)
-    if given is None:
-        return None
-    try:
-        parsed = datetime.fromisoformat(given)
-    except ValueError as error:
-        raise BadRequest(f"{name} must be a time such as 2026-01-31T12:00:00Z") from error
-    if parsed.tzinfo is None:
-        raise BadRequest(f"{name} needs a time zone, such as the Z in 2026-01-31T12:00:00Z")
-    return parsed.timestamp()
 
 
 def _lines(letters: Iterator[Found]) -> Iterator[bytes]:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import orjson
 from flask import Blueprint, Response, request
 
-from web.requests import (
-    JSON_PATCH,
-    JSON_TYPES,
-    MERGE_PATCH,
-    body,
-    durability,
-    if_match,
-    put_condition,
-    refuse_conditions,
-)
+from web.addresses import path_to
+from web.conditions import if_match, put_condition, refuse_conditions
+from web.parameters import durability
+from web.requests import JSON_PATCH, JSON_TYPES, MERGE_PATCH, body
 from writebehind import Durability, Pipeline, Written, changes, codec
-from writebehind.errors import InvalidDocumentError
+from writebehind.errors import InvalidDocumentError, InvalidIdError
 from writebehind.settings import CollectionSettings
 
 JSON = "application/json"
@@ -48,9 +40,12 @@ def documents(pipeline: Pipeline) -> Blueprint:
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
-        written = target.create(_document(body(JSON_TYPES, most_bytes)), durability=asked)
+        document = _document(body(JSON_TYPES, most_bytes))
+        if "_id" in document and path_to(collection, target.id(document["_id"]).text) is None:
+            raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
+        written = target.create(document, durability=asked)
         response = _written(written, asked, target.settings)
-        response.headers["Location"] = f"/v1/{collection}/{quote(written.id)}"
+        response.headers["Location"] = path_to(collection, written.id)
         return response
 
     @routes.patch("/v1/<collection:collection>/<id>")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest
+from flask import Blueprint, Response
 
+from web.parameters import flag, only
 from writebehind import Pipeline
 from writebehind.doctor import check_start
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
@@ -41,9 +41,8 @@ def health(pipeline: Pipeline) -> Blueprint:
     @routes.get("/admin/status")
     def status() -> Response:
         """How the pipeline is."""
-        if request.args.keys() - {"partitions"}:
-            raise BadRequest("the only parameter is partitions=true")
-        return _json(pipeline.status(partitions=request.args.get("partitions") in {"true", "1"}))
+        only("partitions")
+        return _json(pipeline.status(partitions=flag("partitions")))
 
     return routes
 

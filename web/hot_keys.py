@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from web.requests import limit
+from web.parameters import limit
 from writebehind import Pipeline
 from writebehind.hot_keys import HotKey, hottest
 

@@ -7,15 +7,19 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
+from web.addresses import path_to
+from web.conditions import is_conditional, status_of
+from web.parameters import only
 from web.problems import respond
 from writebehind import Pipeline, codec
-from writebehind.errors import DocumentNotFoundError, RequestError
+from writebehind.errors import DocumentNotFoundError, PreconditionFailedError, RequestError
 from writebehind.queries import Answer
 from writebehind.rawbson import etag
 from writebehind.reader import Read, Source
 from writebehind.settings import CollectionSettings
 
 JSON = "application/json"
+_NOT_MODIFIED, _CONDITION_FAILED = 304, 412
 
 
 def reading(pipeline: Pipeline) -> Blueprint:
@@ -25,9 +29,8 @@ def reading(pipeline: Pipeline) -> Blueprint:
     @routes.get("/v1/<collection:collection>/<id>")
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
-        # A condition is decided by what Redis has.
-        near = "HTTP_IF_NONE_MATCH" not in request.environ
-        found = pipeline.collection(collection).read(id, near=near)
+        only()
+        found = pipeline.collection(collection).read(id, near=not is_conditional())
         if not found.entry.exists:
             error = DocumentNotFoundError(f"there is no document {id} in {collection}")
             return respond(error, _read_headers(found))
@@ -46,7 +49,8 @@ def reading(pipeline: Pipeline) -> Blueprint:
             error = DocumentNotFoundError(f"there is no document with this {field} in {collection}")
             return respond(error, _read_headers(found))
         response = _found(found)
-        response.headers["Content-Location"] = f"/v1/{collection}/{quote(document_id.text)}"
+        if path := path_to(collection, document_id.text):
+            response.headers["Content-Location"] = path
         return response
 
     @routes.get("/v1/<collection:collection>/queries/<name>")
@@ -67,9 +71,12 @@ def _found(found: Read) -> Response:
 
 
 def _answer(write: Callable[[], bytes], tag: str, headers: dict[str, str]) -> Response:
+    status = status_of(tag) if is_conditional() else 200
+    if status == _CONDITION_FAILED:
+        return respond(PreconditionFailedError(), headers)
     headers["ETag"] = f'"{tag}"'
-    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
-        return Response(status=304, headers=headers)
+    if status == _NOT_MODIFIED:
+        return Response(status=status, headers=headers)
     return Response(write(), 200, headers, content_type=JSON)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ ANY = "*"
 #: How long a change is tried again when others change the same document, seconds.
 CONFLICT_DEADLINE_S = 5.0
 _STRIPES = 64
+_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ class Writer:
             ConflictError: others changed the document again and again meanwhile.
             UnavailableError: as `commit_all`.
         """
-        if len(if_match) > 1 or ANY in if_match:  # one comparison in Redis cannot decide this
+        if if_match and not (len(if_match) == 1 and _ETAG.fullmatch(if_match[0])):
+            # One comparison in Redis cannot decide this; and what is no ETag could mean something else there.
 
             def step(current: Entry) -> Entry:
                 check_match(current, if_match)

@@ -135,6 +135,7 @@ class Installation:
                 "around": {"write": "around"},
                 "named": {"schema_file": schema_file},
                 "free": {"id_pattern": r"[\s\S]+"},
+                "open": {"id_pattern": r"[\s\S]+", "lookup": {"username": "string"}},
                 "strict": {"bypass": False},
                 "people": {"lookup": {"username": "string", "number": "int"}},
                 "asked": {"queries": QUERIES},

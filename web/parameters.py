@@ -1,0 +1,111 @@
+"""Query parameters: those that a route takes, each once and by one strict grammar."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from flask import request
+from werkzeug.exceptions import BadRequest
+
+from writebehind import Durability
+
+#: No number that a route takes has more digits.
+_DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
+#: RFC 3339.
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
+    re.ASCII,
+)
+_DURABILITIES = {level.value: level for level in Durability}
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def only(*known: str) -> None:
+    """See that there are no other parameters than these: a misspelt one must not silently mean less.
+
+    Raises:
+        BadRequest: there is one, or one of them is given twice.
+    """
+    if not request.query_string:
+        return
+    for name, values in request.args.lists():
+        if name not in known:
+            offered = f"this takes {', '.join(known)}" if known else "there is none here"
+            raise BadRequest(f"unknown parameter {name[:40]!r}: {offered}")
+        if len(values) > 1:
+            raise BadRequest(f"{name} is given more than once")
+
+
+def number(name: str, default: Any, least: int, most: int) -> Any:
+    """A whole number from `least` to `most`; `default` where there is none.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    given = request.args.get(name)
+    if given is None:
+        return default
+    if not _DIGITS.fullmatch(given) or not least <= int(given) <= most:
+        raise BadRequest(f"{name} must be from {least} to {most}")
+    return int(given)
+
+
+def limit(default: int, most: int) -> int:
+    """What `?limit=` asks for, where nothing else may be asked.
+
+    Raises:
+        BadRequest: it is no number from 1 to `most`, or there is another parameter.
+    """
+    only("limit")
+    found: int = number("limit", default, 1, most)
+    return found
+
+
+def flag(name: str) -> bool:
+    """Whether a parameter is `true`; without it, it is not.
+
+    Raises:
+        BadRequest: it is neither `true` nor `false`.
+    """
+    given = request.args.get(name)
+    if given is None:
+        return False
+    if given not in _FLAGS:
+        raise BadRequest(f"{name} must be true or false")
+    return _FLAGS[given]
+
+
+def time(name: str) -> float | None:
+    """A time, in seconds since the epoch; `None` where there is none.
+
+    Raises:
+        BadRequest: it is no time with a zone, as RFC 3339 has them.
+    """
+    given = request.args.get(name)
+    if given is None:
+        return None
+    try:
+        return datetime.fromisoformat(given).timestamp() if _TIME.fullmatch(given) else _refuse_time(name)
+    except (ValueError, OverflowError) as error:  # the 31st of February
+        raise BadRequest(f"{name}: there is no such time") from error
+
+
+def durability() -> Durability | None:
+    """What `?durability=` asks for, where nothing else may be asked.
+
+    Raises:
+        BadRequest: it asks for an unknown level, or there is another parameter.
+    """
+    if not request.query_string:
+        return None
+    only("durability")
+    asked = request.args["durability"]
+    if asked not in _DURABILITIES:
+        raise BadRequest(f"durability {asked[:40]!r} is not offered: use {' or '.join(_DURABILITIES)}")
+    return _DURABILITIES[asked]
+
+
+def _refuse_time(name: str) -> float:
+    raise BadRequest(f"{name} must be a time with its zone, such as 2026-01-31T12:00:00Z")
