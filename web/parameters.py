@@ -9,10 +9,8 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from writebehind import Durability
+from writebehind import Durability, grammar
 
-#: No number that a route takes has more digits.
-_DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 #: RFC 3339.
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
@@ -47,9 +45,10 @@ def number(name: str, default: Any, least: int, most: int) -> Any:
     given = request.args.get(name)
     if given is None:
         return default
-    if not _DIGITS.fullmatch(given) or not least <= int(given) <= most:
-        raise BadRequest(f"{name} must be from {least} to {most}")
-    return int(given)
+    try:
+        return grammar.integer(given, least, most)
+    except ValueError as error:
+        raise BadRequest(f"{name} must be from {least} to {most}") from error
 
 
 def limit(default: int, most: int) -> int:

@@ -6,7 +6,6 @@ type: an int64 stays one, and an ObjectId is one value, not an object to merge i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from decimal import Decimal, localcontext
@@ -18,7 +17,7 @@ import jsonpointer
 from bson import Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
-from writebehind import codec
+from writebehind import codec, grammar
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
 Document = dict[str, Any]
@@ -37,7 +36,6 @@ _MISFITS = (
     TypeError,
     ValueError,
 )
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _INT32, _INT64 = 32, 64
 
 
@@ -136,7 +134,7 @@ def _add_at(document: Document, path: Sequence[str], delta: Any) -> Any:
     for at, name in enumerate(path):
         key: Any = name
         if isinstance(holder, list):
-            if not _INDEX.fullmatch(name) or int(name) >= len(holder):
+            if not grammar.is_index(name) or int(name) >= len(holder):
                 raise PatchConflictError(f"{'.'.join(path[: at + 1])}: no such place in the array")
             key = int(name)
         elif not isinstance(holder, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,14 +12,13 @@ from uuid import UUID, uuid4
 from bson import Binary, Code, Int64, ObjectId
 from bson.binary import UuidRepresentation
 
+from writebehind import grammar
 from writebehind.errors import InvalidIdError
+from writebehind.grammar import INT64_MAX, INT64_MIN
 
 Id = str | int | ObjectId | UUID
 
 MAX_ID_BYTES = 512
-_HEX24 = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class DocumentId:
         """The document with this `_id` as MongoDB has it; `None` where no document of ours can have it."""
         if isinstance(value, Binary) and (value.subtype, len(value)) == (4, 16):
             value = value.as_uuid(UuidRepresentation.STANDARD)
-        if isinstance(value, float) and value.is_integer() and _INT64_MIN <= value <= _INT64_MAX:
+        if isinstance(value, float) and value.is_integer() and INT64_MIN <= value <= INT64_MAX:
             value = int(value)  # to MongoDB 7.0 and 7 are one id, and JavaScript writes the former
         if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId | UUID):
             return None
@@ -96,7 +96,7 @@ def read_id(given: object, kind: str, pattern: str) -> Id:
         "objectid": isinstance(given, ObjectId),
         "auto": isinstance(given, ObjectId),
         "uuid": isinstance(given, UUID),
-        "int": isinstance(given, int) and not isinstance(given, bool) and _INT64_MIN <= given <= _INT64_MAX,
+        "int": isinstance(given, int) and not isinstance(given, bool) and INT64_MIN <= given <= INT64_MAX,
     }
     if not fits.get(kind):
         raise InvalidIdError(f"{type(given).__name__} is not what ids of type {kind!r} are made of")
@@ -120,24 +120,23 @@ def new_id(kind: str) -> Id:
 
 
 def _from_text(text: str, kind: str, pattern: str) -> Id:
-    match kind:
-        case "string":
+    if kind == "string":
+        return _checked(text, pattern)
+    try:
+        return _READERS[kind](text)
+    except ValueError as error:
+        if kind == "auto":
             return _checked(text, pattern)
-        case "auto":
-            return ObjectId(text) if _HEX24.fullmatch(text) else _checked(text, pattern)
-        case "objectid" if _HEX24.fullmatch(text):
-            return ObjectId(text)
-        case "uuid":
-            # UUID() also takes signs, underscores and the digits of other scripts.
-            if _UUID.fullmatch(text):
-                return UUID(text)
-            raise InvalidIdError(f"{_shown(text)} is not a UUID: 8-4-4-4-12 hex digits")
-        case "int":
-            # Only the canonical form, so that one document has one URL.
-            if re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text) and _INT64_MIN <= int(text) <= _INT64_MAX:
-                return int(text)
-            raise InvalidIdError(f"{_shown(text)} is not a 64-bit integer")
-    raise InvalidIdError(f"{_shown(text)} is not an ObjectId: 24 hex digits")
+        raise InvalidIdError(f"{_shown(text)} as an id of type {kind!r}: {error}") from error
+
+
+# Each type has one text for one id but for the case of letters, so that one document has one URL.
+_READERS: dict[str, Callable[[str], Id]] = {
+    "auto": grammar.object_id,
+    "objectid": grammar.object_id,
+    "uuid": grammar.uuid,
+    "int": grammar.integer,
+}
 
 
 def _checked(text: str, pattern: str) -> str:

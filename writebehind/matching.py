@@ -12,6 +12,7 @@ from typing import Any
 
 from bson import Regex
 
+from writebehind import grammar
 from writebehind.ordering import MISSING, Key, is_of_type, key, sort_key
 
 Document = dict[str, Any]
@@ -139,7 +140,7 @@ def _reached(value: Any, path: Sequence[str]) -> Iterator[tuple[Any, bool]]:
     elif isinstance(value, dict):
         yield from _reached(value[path[0]], path[1:]) if path[0] in value else ((MISSING, False),)
     elif isinstance(value, list):
-        if path[0].isdecimal() and int(path[0]) < len(value):
+        if grammar.is_index(path[0]) and int(path[0]) < len(value):
             element = value[int(path[0])]
             yield from _reached(element, path[1:]) if path[1:] else ((element, False),)
         for element in value:

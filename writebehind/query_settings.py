@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import permutations
 from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
-from bson import json_util
 from bson.errors import BSONError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from writebehind import grammar
 from writebehind.errors import InvalidIdError, RequestError
 from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id
 from writebehind.matching import compile_filter
 from writebehind.rawbson import VERSION_FIELD
-from writebehind.wrappers import JSON_OPTIONS
+from writebehind.wrappers import native_value
 
 #: A field of a document, or of one within it, and the direction: 1 up, -1 down.
 Sort = dict[str, Literal[1, -1]]
@@ -45,8 +45,9 @@ def native(value: Any) -> Any:
             if code := _CODE & value.keys():
                 raise ValueError(f"{min(code)} is not allowed: it runs code in MongoDB")
             inner = {name: native(one) for name, one in value.items()}
+            name = next((one for one in inner if one[:1] == "$"), None)
             try:
-                return json_util.object_hook(inner, JSON_OPTIONS)
+                return inner if name is None else native_value(inner, name)
             except (TypeError, ValueError, BSONError) as error:
                 raise ValueError(f"{value} is not Extended JSON: {error}") from error
         case list():
@@ -69,24 +70,25 @@ def read_argument(given: object, kind: ParameterType) -> Any:
             case "date":
                 return _date(given)
         return DocumentId.of("", read_id(given, kind, _ANY_TEXT)).value
-    except (InvalidIdError, KeyError, TypeError, ValueError) as error:
+    except (InvalidIdError, ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"this is no value of type {kind}, of up to {MAX_ID_BYTES} bytes") from error
 
 
 def _number(given: object) -> float:
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise TypeError
-    number = float(given)
+    number = grammar.double(given) if isinstance(given, str) else float(given)
     if not isfinite(number):
         raise ValueError
     return number
 
 
 def _date(given: object) -> datetime:
-    date = given if isinstance(given, datetime) else datetime.fromisoformat(str(given))
-    if date.tzinfo is None:
+    if isinstance(given, str):
+        return grammar.date(given)
+    if not isinstance(given, datetime) or given.tzinfo is None:
         raise ValueError("a date needs a time zone, such as Z")
-    return date
+    return given.astimezone(UTC)
 
 
 class _Query(BaseModel):

@@ -1,25 +1,30 @@
 """The wrappers of MongoDB Extended JSON, such as `{"$oid": ...}`, and the native values that they stand for.
 
-`bson.json_util` reads most of them; those that it reads too generously are read here.
+`bson.json_util` defines them. It reads some too generously, so that each is read here, by the functions of
+`writebehind.grammar`.
 """
 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Callable
 from datetime import datetime
-from math import isinf
 from typing import Any, Final
 
 from bson import json_util
 from bson.binary import Binary, UuidRepresentation
+from bson.code import Code
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.int64 import Int64
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
 from bson.objectid import ObjectId
 from bson.regex import Regex
+from bson.timestamp import Timestamp
+
+from writebehind import grammar
 
 # Dates are datetimes wherever Python has one, and every other date of BSON survives. A UUID stays a `Binary`,
 # as one of any length may stand in MongoDB.
@@ -35,13 +40,10 @@ JSON_OPTIONS: Final = json_util.JSONOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS,
 )
 
-# What the texts in wrappers must look like.
-_ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
-_OBJECT_ID: Final = re.compile(r"[0-9a-fA-F]{24}")
-_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,19}")
-_SUBTYPE: Final = re.compile(r"[0-9a-fA-F]{1,2}")
-_REGEX_OPTIONS: Final = re.compile(r"[ilmsux]*")
-_COMMON_DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z", re.ASCII)
+# As they stand in BSON; none twice.
+_REGEX_OPTIONS: Final = re.compile(r"(?:([ilmsux])(?!.*\1))*")
+# mongoexport wrote subtypes beyond 0x7f as negative numbers.
+_NEGATIVE_SUBTYPE: Final = re.compile(r"ffffff(?=[89a-f][0-9a-f])")
 
 
 def native_value(document: dict[str, Any], name: str) -> Any:
@@ -57,62 +59,63 @@ def native_value(document: dict[str, Any], name: str) -> Any:
     Raises:
         BSONError, ValueError, TypeError and others: The wrapper has a wrong value.
     """
-    if len(document) == 1:
-        reader = _READERS.get(name)
-        return reader(document[name]) if reader else json_util.object_hook(document, JSON_OPTIONS)
+    if len(document) == 1 and (reader := _READERS.get(name)):
+        return reader(document[name])
     match document:
         case {"$ref": _}:
             return _dbref(document)
-        case {"$code": _, "$scope": _, **others} if not others:
-            return json_util.object_hook(document, JSON_OPTIONS)
-        case {"$regex": pattern, "$options": options, **others} if not others:
-            return _regex({"pattern": pattern, "options": options})
+        case {"$code": code, "$scope": scope, **others} if not others:
+            return _code(code, scope)
+        case {"$regex": str(pattern), **others} if others.keys() <= {"$options"}:
+            return _regex({"pattern": pattern, "options": others.get("$options", "")})
         case {"$binary": text, "$type": kind, **others} if not others:
-            # mongoexport wrote subtypes beyond 0x7f as negative numbers: ffffff80.
-            kind = f"{kind:02x}" if type(kind) is int else kind.removeprefix("ffffff")
+            kind = f"{kind:02x}" if type(kind) is int else _NEGATIVE_SUBTYPE.sub("", _text(kind), count=1)
             return _binary({"base64": text, "subType": kind})
     return document
 
 
-def _text(value: Any, form: re.Pattern[str] = _ANY_TEXT) -> str:
-    if type(value) is not str or not form.fullmatch(value):
-        raise ValueError("this is not the text that the type needs")
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("the value must be a text")
     return value
 
 
-def _integer(value: Any, bits: int) -> int:
-    number = int(_text(value, _INTEGER))
-    if not -(1 << bits - 1) <= number < 1 << bits - 1:
-        raise ValueError(f"that does not fit {bits} bits")
-    return number
-
-
-def _double(value: Any) -> float:
-    number = float(_text(value))
-    if isinf(number) and "inf" not in value.lower():
-        raise ValueError("that is beyond what a double can hold")
-    return number
+def _unsigned(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= grammar.UINT32_MAX:
+        raise ValueError(f"a number from 0 to {grammar.UINT32_MAX} is needed")
+    return value
 
 
 def _date(value: Any) -> datetime | DatetimeMS:
-    if type(value) is str and _COMMON_DATE.fullmatch(value):
-        return datetime.fromisoformat(value)
-    if type(value) not in (str, int, Int64):
+    if type(value) is str:
+        return grammar.date(value)
+    if type(value) not in (int, Int64):
         raise TypeError("a date is ISO 8601 text or an integer")
-    # By way of whole milliseconds, as BSON has no microseconds and Python not every year.
-    date: DatetimeMS = json_util.object_hook({"$date": value}, JSON_OPTIONS)
-    return date.as_datetime(DECODING)
+    return DatetimeMS(int(value)).as_datetime(DECODING)
 
 
 def _binary(value: Any) -> bytes:
-    base64, subtype = _two(value, "base64", "subType")
-    data, kind = b64decode(_text(base64), validate=True), int(_text(subtype, _SUBTYPE), 16)
+    text, subtype = _two(value, "base64", "subType")
+    data, kind = grammar.base64(_text(text)), grammar.hex_byte(_text(subtype))
     return Binary(data, kind) if kind else data
 
 
 def _regex(value: Any) -> Regex[str]:
     pattern, options = _two(value, "pattern", "options")
-    return Regex(_text(pattern), _text(options, _REGEX_OPTIONS))
+    if not _REGEX_OPTIONS.fullmatch(_text(options)):
+        raise ValueError("the options are some of i, l, m, s, u and x, each once")
+    return Regex(_text(pattern), options)
+
+
+def _timestamp(value: Any) -> Timestamp:
+    seconds, number = _two(value, "t", "i")
+    return Timestamp(_unsigned(seconds), _unsigned(number))
+
+
+def _code(text: Any, scope: Any) -> Code:
+    if type(scope) is not dict:
+        raise TypeError("the scope must be an object")
+    return Code(_text(text), scope)
 
 
 def _two(value: Any, first: str, second: str) -> tuple[Any, Any]:
@@ -121,9 +124,23 @@ def _two(value: Any, first: str, second: str) -> tuple[Any, Any]:
     return value[first], value[second]
 
 
+def _only(value: Any, wanted: Any) -> None:
+    if type(value) is not type(wanted) or value != wanted:
+        raise TypeError(f"the value must be {wanted}".lower())
+
+
 def _undefined(value: Any) -> None:
-    if value is not True:
-        raise TypeError("the value must be true")
+    _only(value, True)
+
+
+def _min_key(value: Any) -> MinKey:
+    _only(value, 1)
+    return MinKey()
+
+
+def _max_key(value: Any) -> MaxKey:
+    _only(value, 1)
+    return MaxKey()
 
 
 def _dbref(document: dict[str, Any]) -> Any:
@@ -135,15 +152,28 @@ def _dbref(document: dict[str, Any]) -> Any:
     return DBRef(collection, identifier, database, others)
 
 
+def _db_pointer(value: Any) -> DBRef:
+    # What is in it looks like a DBRef, and has been read as one.
+    if type(value) is not DBRef or value.as_doc().keys() != {"$ref", "$id"} or type(value.id) is not ObjectId:
+        raise TypeError("an object of $ref and $id, an ObjectId, is needed")
+    return value
+
+
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
-    # ObjectId(None) would be a new one.
-    "$oid": lambda value: ObjectId(_text(value, _OBJECT_ID)),
+    "$oid": lambda value: grammar.object_id(_text(value)),
     "$date": _date,
-    "$numberInt": lambda value: _integer(value, 32),
-    "$numberLong": lambda value: Int64(_integer(value, 64)),
-    "$numberDouble": _double,
+    "$numberInt": lambda value: grammar.integer(_text(value), grammar.INT32_MIN, grammar.INT32_MAX),
+    "$numberLong": lambda value: Int64(grammar.integer(_text(value))),
+    "$numberDouble": lambda value: grammar.double(_text(value)),
+    "$numberDecimal": lambda value: grammar.decimal(_text(value)),
     "$binary": _binary,
+    "$uuid": lambda value: Binary.from_uuid(grammar.uuid(_text(value)), UuidRepresentation.STANDARD),
     "$regularExpression": _regex,
+    "$timestamp": _timestamp,
+    "$minKey": _min_key,
+    "$maxKey": _max_key,
+    "$code": lambda value: Code(_text(value)),
     "$symbol": _text,
     "$undefined": _undefined,
+    "$dbPointer": _db_pointer,
 }

@@ -44,7 +44,21 @@ def test_hot_keys(client, installation):
 
 
 @pytest.mark.parametrize("path", ["/admin/conflicts", "/admin/drift", "/admin/hot-keys"])
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=1001", "limit=-1", "limit=" + "9" * 30, "x=1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=x",
+        "limit=1001",
+        "limit=-1",
+        "limit=%D9%A3",
+        "limit=1_0",
+        "limit=01",
+        "limit=+1",
+        "limit=" + "9" * 30,
+        "x=1",
+    ],
+)
 def test_wrong_limits(client, path, query):
     """They are refused with what is right."""
     assert problem(client.get(f"{path}?{query}"), 400)["detail"]
