@@ -263,6 +263,7 @@ class DeadLetters:
                         of.scheduled,
                         of.clock,
                         of.load(one.letter.member),
+                        of.deleted,
                     ),
                     (one.letter.member, one.raw, _digits(one.letter), _payload(one.letter), HINT_LIFE_MS),
                 )

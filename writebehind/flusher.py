@@ -23,7 +23,7 @@ from writebehind.outcomes import Outcome, Result, Write
 from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
-from writebehind.store import Burial, Hint, HintSink, Settled, Store
+from writebehind.store import Burial, Contest, Hint, HintSink, Settled, Store
 
 log = logging.getLogger(__name__)
 
@@ -286,7 +286,7 @@ class Flusher:
                 settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.SUPERSEDED:
                 summary.superseded += 1
-                if not self._bury(outcome, summary, conflict=True):
+                if not self._contest(outcome, summary):
                     # Redis has a newer version too. Settling the older one only makes the member due again later.
                     settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.REFUSED:
@@ -295,6 +295,20 @@ class Flusher:
         if self._lookups is not None and settings.lookup:
             persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
             self._lookups.settled([(write.id, write.entry) for write in persisted], settings)
+
+    def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
+        """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""
+        entry, member = outcome.write.entry, outcome.write.id.member
+        contest = self._store.outdo(member, entry.version_digits, outcome.present)
+        if contest is Contest.LOST:
+            return self._bury(outcome, summary, conflict=True)
+        if contest is Contest.REISSUED:  # and due: the next batch has it
+            log.warning(
+                "%s: MongoDB has version %d, which this Redis has not issued; version %d is written over it",
+                *(member, outcome.present, entry.version),
+            )
+            return True
+        return False
 
     def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
         """Make it a dead letter; false when a newer version is pending."""

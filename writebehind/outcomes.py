@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from bson import Int64
 from bson.errors import BSONError
@@ -18,7 +18,10 @@ from writebehind import mongo_errors
 from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
-from writebehind.rawbson import RAW_OPTIONS, append_version
+from writebehind.rawbson import RAW_OPTIONS, VERSION_END, VERSION_FIELD, append_version
+
+#: Stands for the `_v` of a document that has none.
+NOTHING: Final = object()
 
 
 class Result(Enum):
@@ -44,13 +47,22 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one write, in how many attempts; `code` and `message` are MongoDB's, where it refused."""
+    """What became of one write, in how many attempts.
+
+    Attributes:
+        write: the write.
+        result: what became of it.
+        code: MongoDB's, where it refused; `message` its words.
+        attempts: how often it was tried.
+        present: the version that MongoDB has, where it is a greater one.
+    """
 
     write: Write
     result: Result
     code: int = 0
     message: str = ""
     attempts: int = 1
+    present: int = 0
 
 
 class RefusedError(Exception):
@@ -90,18 +102,33 @@ def refusals() -> Iterator[None]:
 def operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
     """A write as MongoDB gets it: applied only where it has no version as new or newer."""
     version = Int64(write.entry.version)
-    # $not also matches where there is no `_v`, or one of another type: a document from somebody else.
-    older = {"_id": write.id.value, "_v": {"$not": {"$gte": version}}}
+    # $not also matches where there is no `_v`, or one that counts as none: a document from somebody else.
+    return _operation(write, {"$not": {"$gte": version, "$lt": Int64(VERSION_END)}}, upsert=True)
+
+
+def operation_over(write: Write, seen: object) -> ReplaceOne[Any] | DeleteOne:
+    """A write over the document whose `_v` is exactly what was `seen`, or over one without for `NOTHING`.
+
+    For a `_v` of other hands that counts as no version, and yet is not less than one where MongoDB compares them.
+    """
+    return _operation(write, {"$exists": False} if seen is NOTHING else {"$eq": seen}, upsert=False)
+
+
+def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceOne[Any] | DeleteOne:
+    where = {"_id": write.id.value, VERSION_FIELD: guard}
     if write.entry.kind is Kind.DELETED:
-        return DeleteOne(older)
+        return DeleteOne(where)
     document = RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
-    return ReplaceOne(older, document, upsert=True)
+    return ReplaceOne(where, document, upsert=upsert)
 
 
 def judge(write: Write, error: dict[str, Any] | None, present: int | None) -> Outcome:
-    """What became of a write, by the server's error and the version that it has, where either is known."""
+    """What became of a write, by the server's error and the version that it has, where either is known.
+
+    The version is `None` where there is no document, and 0 where its `_v` counts as none.
+    """
     if present is not None and present > write.entry.version:
-        return Outcome(write, Result.SUPERSEDED)
+        return Outcome(write, Result.SUPERSEDED, present=present)
     if write.entry.kind is Kind.DELETED and error is None:
         # Still there with an older version: written after the deletion ran, by a flusher that was paused.
         return Outcome(write, Result.PERSISTED if present is None else Result.DISTURBED)

@@ -15,6 +15,9 @@ from bson.raw_bson import RawBSONDocument
 
 #: The name of the version field.
 VERSION_FIELD: Final = "_v"
+#: Versions are below this: microseconds until the year 2112. What stands in `_v` and is no integer from 0 to below
+#: it counts as no version: see docs/adr/0025-what-counts-as-a-version.md.
+VERSION_END: Final = 1 << 52
 
 #: What reads whatever others have written: a date that no datetime can hold, a string that is no UTF-8.
 RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
@@ -85,19 +88,39 @@ def append_version(body: bytes, version: int) -> bytes:
     )
 
 
-def split_version(raw: bytes) -> tuple[bytes, int]:
+def split_version(raw: bytes | memoryview) -> tuple[bytes, int]:
     """Take a document from MongoDB apart.
 
     Args:
-        raw: A BSON document, with or without a field `_v`, wherever that is.
+        raw: A BSON document, with or without a field `_v`, wherever that is, and however often other hands put it
+            there. Any buffer: PyMongo's `RawBSONDocument.raw` is a memoryview from 4,096 bytes on.
 
     Returns:
-        The document without its top-level `_v`, and the version: 0 where there is no `_v`, or where other
-        hands made it something else than a non-negative integer.
+        The document without its top-level `_v`, as bytes, and the version that stands in the first one: 0 where
+        there is none, or where other hands made it something that counts as no version, see `version_of`.
 
     Raises:
         ValueError: An element has a type that BSON does not know.
     """
+    body, version = _without_version(bytes(raw))
+    while (shorter := _without_version(body)[0]) is not body:
+        body = shorter
+    return body, version
+
+
+def version_of(value: object) -> int:
+    """Return the version that a value of `_v` counts as: itself, if it is an integer below `VERSION_END`, else 0.
+
+    Whatever else other hands wrote there is no version, and the next write replaces it: a double, a string, a
+    Decimal128, a negative number, or one that no clock could have come to.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < VERSION_END:
+        return int(value)
+    return 0
+
+
+def _without_version(raw: bytes) -> tuple[bytes, int]:
+    """The document without its first `_v`, or the very same object where there is none; and the version."""
     if _NAME_END not in raw:
         return raw, 0
     # The end of the document may look like a version and yet be the end of a string, of a binary or of a
@@ -150,4 +173,4 @@ def etag(body: bytes) -> str:
 
 
 def _version(kind: int, value: bytes) -> int:
-    return max(0, int.from_bytes(value, "little", signed=True)) if kind in _INTEGERS else 0
+    return version_of(int.from_bytes(value, "little", signed=True)) if kind in _INTEGERS else 0

@@ -31,6 +31,7 @@ from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Verdict
 from writebehind.outcomes import (
+    NOTHING,
     BatchRefusedError,
     Outcome,
     RefusedError,
@@ -39,9 +40,10 @@ from writebehind.outcomes import (
     is_same_id,
     judge,
     operation,
+    operation_over,
     refusals,
 )
-from writebehind.rawbson import RAW_OPTIONS, first_element, split_version
+from writebehind.rawbson import RAW_OPTIONS, VERSION_FIELD, first_element, split_version, version_of
 
 _T = TypeVar("_T")
 
@@ -94,7 +96,7 @@ class Sink:
         """
         operations = [
             # Not `$not: {$gte: …}`: a document without a version was put there by somebody else since.
-            DeleteOne({"_id": one.value, "_v": {"$lt": Int64(version), "$gte": Int64(0)}})
+            DeleteOne({"_id": one.value, VERSION_FIELD: {"$lt": Int64(version), "$gte": Int64(0)}})
             for one, version in versions.items()
         ]
         with self._guard(), self._deadline():
@@ -154,7 +156,7 @@ class Sink:
             MongoUnavailableError: MongoDB does not answer, or refuses the query.
         """
         found = self._find(collection, filter_, sort, limit, {"_id": 1, **dict.fromkeys(sort, 1)})
-        return [(DocumentId.stored(collection, one["_id"]), one.raw) for one in found]
+        return [(DocumentId.stored(collection, one["_id"]), bytes(one.raw)) for one in found]
 
     def _find(
         self,
@@ -275,17 +277,29 @@ class Sink:
         if removed < len(deletions):  # absent already, or newer than the deletion
             doubtful += deletions
         present = self._versions(target, doubtful) if doubtful else {}
-        return [judge(write, errors.get(at), present.get(write.id.member)) for at, write in enumerate(writes)]
+        outcomes = []
+        for at, write in enumerate(writes):
+            seen = present.get(write.id.member)
+            outcome = judge(write, errors.get(at), None if seen is None else version_of(seen))
+            if outcome.result is Result.DISTURBED and seen is not None and self._written_over(target, write, seen):
+                outcome = Outcome(write, Result.PERSISTED, attempts=2)
+            outcomes.append(outcome)
+        return outcomes
 
-    def _versions(self, target: Collection[Any], writes: Sequence[Write]) -> dict[str, int]:
-        """The versions that MongoDB has; 0 for a document without."""
-        versions: dict[object, int] = {}
+    def _written_over(self, target: Collection[Any], write: Write, seen: object) -> bool:
+        """Whether a write took the place of the document whose `_v` was seen, and does not count as newer."""
+        with self._deadline(), refusals():
+            done = target.bulk_write([operation_over(write, seen)])
+        return done.matched_count + done.deleted_count > 0
+
+    def _versions(self, target: Collection[Any], writes: Sequence[Write]) -> dict[str, object]:
+        """What MongoDB has as `_v` of each document that is there."""
+        versions: dict[object, object] = {}
         for some in _slices(writes, MOST_IDS):
             query = {"_id": {"$in": [write.id.value for write in some]}}
             with self._deadline():
-                for document in target.find(query, {"_v": 1}):
-                    version = document.get("_v")
-                    versions[document["_id"]] = version if isinstance(version, int) else 0
+                for document in target.find(query, {VERSION_FIELD: 1}):
+                    versions[document["_id"]] = document.get(VERSION_FIELD, NOTHING)
         return {write.id.member: versions[write.id.value] for write in writes if write.id.value in versions}
 
     @contextmanager

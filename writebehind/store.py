@@ -27,7 +27,7 @@ _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
 _ABANDON, _INVALIDATE, _SWEEP = script("abandon"), script("invalidate"), script("sweep")
 _AUDITED, _REFRESH_GET = script("audited"), script("refresh_get")
-_SENDING, _REISSUE = script("sending"), script("reissue")
+_SENDING, _REISSUE, _OUTDO = script("sending"), script("reissue"), script("outdo")
 #: What the token of a refresh begins with, and no other: lease_get takes it over where the entry is missing.
 _REFRESH = "refresh:"
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
@@ -107,6 +107,17 @@ class Reissue(IntEnum):
     """MongoDB has not been given it yet, and will be given it after the change."""
     REISSUED = 2
     """MongoDB may have been given it before the change, and will be given it once more, under the next version."""
+
+
+class Contest(IntEnum):
+    """What became of a pending version that MongoDB has a greater one than."""
+
+    OVER = 0
+    """It is not the pending one any more."""
+    LOST = 1
+    """This Redis may have issued MongoDB's version, and has lost it: MongoDB's stands."""
+    REISSUED = 2
+    """It cannot have issued it: what is pending is written over it, under a greater version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +241,16 @@ class Store:
         cap = self._max_pending if request.cap is None else request.cap
         of = partition_keys(self.partition_of(member))
         return (
-            (of.entry(member), of.pending, of.clock, of.scheduled, of.dead, of.load(member), of.dead_counts),
+            (
+                of.entry(member),
+                of.pending,
+                of.clock,
+                of.scheduled,
+                of.dead,
+                of.load(member),
+                of.dead_counts,
+                of.deleted,
+            ),
             (
                 member,
                 request.payload,
@@ -324,6 +344,13 @@ class Store:
             of = partition_keys(self.partition_of(member))
             calls.append(((of.entry(member), of.pending, of.clock, of.sent), (member,)))
         return [Reissue(answer) for answer in self.wire.run_many(_REISSUE, calls)] if calls else []
+
+    def outdo(self, member: str, version_digits: str, theirs: int) -> Contest:
+        """Decide about a pending version that MongoDB has a greater one than: `theirs`."""
+        of = partition_keys(self.partition_of(member))
+        return Contest(
+            self.wire.run(_OUTDO, (of.entry(member), of.pending, of.clock), (member, version_digits, theirs))
+        )
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """How many members are pending, and a hint when they are overdue and no flush task is on its way."""

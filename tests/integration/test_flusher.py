@@ -138,8 +138,8 @@ def test_a_refused_document_is_buried_alone(pipeline, users, flusher):
 def test_a_conflict_keeps_what_mongodb_has(pipeline, users, flusher):
     """When Redis lost a later write that MongoDB has, MongoDB's stands and ours is kept with its body."""
     [ada] = names(pipeline, 1)
-    commit(pipeline, ada, n="ours")
-    users.insert_one({"_id": ada, "n": "later", "_v": bson.Int64(1 << 60)})
+    ours = commit(pipeline, ada, n="ours")
+    users.insert_one({"_id": ada, "n": "later", "_v": bson.Int64(ours + 1)})
 
     summary = flusher.flush(PARTITION)
 

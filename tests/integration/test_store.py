@@ -555,7 +555,7 @@ def test_what_is_settled_is_not_written_once_more(store):
 def test_versions_are_not_issued_twice(store):
     """After a clock that stands still, too."""
     [member, other] = members(store, 2)
-    future = 9_000_000_000_000_000
+    future = 4_000_000_000_000_000
     store.wire.call("SET", partition_keys(0).clock, future)
     assert future + 1 == commit(store, member).version
     send(store, member)

@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import INT32, INT64, documents, names, scalars, values
-from writebehind.rawbson import append_version, etag, first_element, split_version
+from writebehind.rawbson import VERSION_END, append_version, etag, first_element, split_version
 
 # Documents of every type are slow to make up, and few make a difference here.
 FEW = settings(max_examples=40)
 UNVERSIONED = documents.filter(lambda document: "_v" not in document)
 OTHER_FIELDS = st.lists(st.tuples(names.filter(lambda name: name != "_v"), values), max_size=4)
-VERSIONS = st.integers(0, (1 << 63) - 1)
+VERSIONS = st.integers(0, VERSION_END - 1)
 
 
 def _encoded(fields: list[tuple[str, object]]) -> bytes:
@@ -82,7 +82,7 @@ def test_split_finds_the_version_anywhere(before, after, version):
     """A version is found in any place, and the other fields keep their bytes."""
     assert split_version(_encoded([*before, ("_v", Int64(version)), *after])) == (
         _encoded([*before, *after]),
-        max(0, version),
+        version if 0 <= version < VERSION_END else 0,
     )
 
 
@@ -128,6 +128,15 @@ def test_an_unknown_element_type_is_an_error():
     """A type that BSON does not know ends the walk with a ValueError instead of a guess."""
     with pytest.raises(ValueError, match="0x14"):
         split_version(append_version(_raw(0x14, b""), 1))
+
+
+@pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview])
+def test_any_buffer_is_taken_apart(buffer):
+    """What the driver hands over, which is a view of its buffer from 4,096 bytes on, becomes bytes."""
+    body, version = split_version(buffer(append_version(bson.encode({"a": "x" * 5_000}), 7)))
+
+    assert (bytes, bson.encode({"a": "x" * 5_000}), 7) == (type(body), body, version)
+    assert type(split_version(buffer(body))[0]) is bytes
 
 
 def test_the_empty_document():

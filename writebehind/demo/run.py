@@ -178,7 +178,7 @@ def stored_documents(client: MongoClient[Any], database: str) -> Iterator[tuple[
     options: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
     for name in client[database].list_collection_names():
         for document in client[database].get_collection(name, codec_options=options).find():
-            yield name, document.raw
+            yield name, bytes(document.raw)
 
 
 @contextmanager

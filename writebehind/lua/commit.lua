@@ -1,6 +1,6 @@
 -- Acknowledge one write: the only step on the write path, one round trip.
 --
--- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts
+-- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -29,7 +29,7 @@ if condition ~= '' then
   end
 end
 
--- Microseconds fit a Lua number (2^53) until the year 2255. A clock that steps back does not step versions back.
+-- Microseconds are below 2^52 until the year 2112. A clock that steps back does not step versions back.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -50,6 +50,12 @@ local last = redis.call('SET', clock, version, 'GET')
 if last and tonumber(last) >= now then
   version = string.format('%.0f', last + 1)
   redis.call('SET', clock, version)
+end
+-- What is there may have come from elsewhere: another Redis, a clock that was ahead, other hands. It is older all the
+-- same. The clock does not follow it, so that one document's number does not become that of the others.
+local shown = math.max(tonumber(string.sub(header, 1, 16)) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0'))
+if shown >= tonumber(version) and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
+  version = string.format('%.0f', shown + 1)
 end
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write

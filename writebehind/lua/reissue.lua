@@ -3,7 +3,7 @@
 -- is pending before, it gets the next one, so that whoever settles the former settles nothing.
 --
 -- The next version, and not one of now: it goes on telling when the write was acknowledged. No write has it, as the
--- clock is moved on with it.
+-- clock is moved on with it, unless it is one that no clock has come to yet: see commit.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 sent
 -- ARGV  1 member
@@ -22,7 +22,9 @@ if not sent or tonumber(string.sub(sent, 1, 16)) < tonumber(version) then
 end
 version = string.format('%016.0f', tonumber(version) + 1)
 redis.call('SETRANGE', entry, 0, version)
-if tonumber(redis.call('GET', KEYS[3]) or '0') < tonumber(version) then
+local time = redis.call('TIME')
+local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+if last < tonumber(version) and tonumber(version) <= math.max(time[1] * 1000000 + time[2], last + 1) then
   redis.call('SET', KEYS[3], version)
 end
 return 2

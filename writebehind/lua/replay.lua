@@ -1,6 +1,6 @@
 -- Give a dead letter another chance.
 --
--- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 scheduled  6 clock  7 load
+-- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 scheduled  6 clock  7 load  8 deleted
 -- ARGV  1 member  2 the dead letter as the caller has seen it  3 the version that was refused
 --       4 '' to try that version again, which is still the entry; else what follows the version in a new entry:
 --         MongoDB has a newer version than the one that was refused, so its body becomes the newest
@@ -27,6 +27,12 @@ if payload ~= '' then
   if last and tonumber(last) >= now then
     version = string.format('%.0f', last + 1)
     redis.call('SET', clock, version)
+  end
+  local shown = math.max(
+    tonumber(redis.call('GETRANGE', entry, 0, 15)) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
+  )
+  if shown >= tonumber(version) and shown < 9007199254740991 then  -- as in commit
+    version = string.format('%.0f', shown + 1)
   end
   redis.call('SET', entry, version .. payload)
   redis.call('DEL', load)

@@ -1,0 +1,86 @@
+"""Documents of every size come back as they were written, by every way that leads to MongoDB and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.conftest import flush_all
+from tests.sizes import THRESHOLDS, VERSION_BYTES, sized
+from writebehind import BulkOperation
+from writebehind.entry import Kind
+from writebehind.ids import DocumentId
+from writebehind.outside import Change
+
+#: And such that reach a threshold with their version.
+SIZES = sorted({*THRESHOLDS, *(size - VERSION_BYTES for size in THRESHOLDS[1:])})
+
+
+@pytest.fixture(params=SIZES)
+def document(request):
+    return sized("ada", request.param, name="Ada")
+
+
+@pytest.fixture
+def written(pipeline, users, document):
+    """What was acknowledged of it, and is in MongoDB and no longer in Redis."""
+    done = users.put("ada", document)
+    flush_all(pipeline)
+    assert pipeline.store.invalidate("users/s:ada")
+    return done
+
+
+def test_a_document_comes_back_as_it_was_written(pipeline, users, document, written):
+    """With the same fields and the same ETag, read alone or with others."""
+    assert document == users.get("ada")
+    assert written.etag == users.read("ada").entry.etag
+    pipeline.store.invalidate("users/s:ada")
+    [entry], _ = users.read_many(["ada"])
+    assert (written.etag, written.version) == (entry.etag, entry.version)
+
+
+def test_a_document_can_be_changed_after_it_was_read(users, document, written):
+    """A patch, an increment, and a condition with the ETag that was acknowledged."""
+    users.increment("ada", {"visits": 1})
+    users.put("ada", document, if_match=[users.read("ada").entry.etag])
+
+    [done] = users.bulk(
+        [BulkOperation("patch", "ada", change=lambda old: old | {"name": "Lovelace"}, if_match=[written.etag])]
+    )
+
+    assert written.id == done.id
+    assert document | {"name": "Lovelace"} == users.get("ada")
+
+
+def test_a_document_is_found_by_every_query(pipeline, document, written):
+    """By a unique field and by a filter."""
+    version, etag = written.version, written.etag
+    sink = pipeline.sink
+
+    found, by_field = sink.find_by("users", "name", "Ada")
+    [by_filter] = sink.find_where("users", {"name": "Ada"}, {}, 1)
+    [(_, place)] = sink.find_places("users", {"name": "Ada"}, {"text": 1}, 1)
+
+    assert DocumentId.of("users", "ada") == found
+    assert {(version, etag)} == {(one.version, one.etag) for one in (by_field, by_filter)}
+    assert isinstance(place, bytes)
+
+
+def test_our_own_flush_is_known_again(pipeline, users, document, written):
+    """An event of the change stream that says what Redis has is nobody else's, whatever the document's size."""
+    users.get("ada")
+    one = DocumentId.of("users", "ada")
+
+    applied = pipeline.outside.apply([Change(one, "insert", written.version // 1000, pipeline.sink.find(one))])
+
+    assert (1, 0, 0) == (applied.ours, applied.invalidated, applied.conflicts)
+
+
+def test_a_deleted_document_that_came_back_is_not_shown(pipeline, users, document, written):
+    """A late flusher brings it back: its version is seen to be older than the deletion."""
+    old = pipeline.sink._database["users"].find_one({"_id": "ada"})
+    users.delete("ada")
+    flush_all(pipeline)
+    pipeline.sink._database["users"].insert_one(old)
+    pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))
+
+    assert Kind.DELETED is users.read("ada").entry.kind

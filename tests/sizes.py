@@ -1,0 +1,24 @@
+"""Sizes of documents around every threshold that something on the way changes its ways at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+
+#: From here on PyMongo hands over a `memoryview` in place of bytes.
+DRIVER_VIEW = 4_096
+#: What one TLS record holds, and where buffers of sockets begin to be filled more than once.
+TLS_RECORD, SOCKET_BUFFER = 16_384, 65_536
+#: Sizes of a BSON document, bytes: each threshold, and one less and more. The least holds an id and a text.
+THRESHOLDS = (64, *(at + by for at in (DRIVER_VIEW, TLS_RECORD, SOCKET_BUFFER) for by in (-1, 0, 1)), 1_000_000)
+#: By how much `_v` makes a document longer in MongoDB: a byte of type, the name and its end, an int64.
+VERSION_BYTES = 12
+
+
+def sized(name: str, size: int, /, **fields: Any) -> dict[str, Any]:
+    """A document of an id and some fields that takes exactly `size` bytes as BSON."""
+    document = {"_id": name, **fields, "text": ""}
+    document["text"] = "x" * (size - len(bson.encode(document)))
+    assert size == len(bson.encode(document))
+    return document

@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+-- Decide about a pending version that MongoDB has a greater one than.
+--
+-- Where this Redis may have issued that one, it has lost a write, as in a failover, and MongoDB's is the newer. Where
+-- it cannot have, the number comes from elsewhere: another Redis, a clock that was ahead, other hands. It was there
+-- before the write that is pending, which gets the next version, and is written over it.
+--
+-- KEYS  1 entry  2 pending  3 clock
+-- ARGV  1 member  2 the pending version  3 the version that MongoDB has
+-- Returns 0  another version is pending, or none
+--         1  MongoDB's is the newer
+--         2  what is pending has the next version
+local entry, version, theirs = KEYS[1], ARGV[2], tonumber(ARGV[3])
+
+if redis.call('GETRANGE', entry, 0, 15) ~= version or not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
+  return 0
+end
+local time = redis.call('TIME')
+local latest = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[3]) or '0'))
+if theirs <= latest then
+  return 1
+end
+redis.call('SETRANGE', entry, 0, string.format('%016.0f', theirs + 1))
+return 2
