@@ -60,8 +60,8 @@ def test_what_redis_takes():
 
 
 def test_lua_reads_the_same_positions():
-    """The commit step reads exactly the header, and in it the kind and the ETag from where they stand."""
+    """The commit step reads exactly the header, and in it kind, ETag and version from where they stand."""
     source = script("commit").source
     assert [str(BODY_AT - 1)] == re.findall(r"GETRANGE', entry, 0, (\d+)", source)
-    places = [(KIND_AT + 1, KIND_AT + 1), (KIND_AT + 2, BODY_AT)]
+    places = [(KIND_AT + 1, KIND_AT + 1), (KIND_AT + 2, BODY_AT), (1, VERSION_DIGITS)]
     assert places == [(int(a), int(b)) for a, b in re.findall(r"string\.sub\(header, (\d+), (\d+)\)", source)]
