@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.app import create_celery
 from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
-from writebehind import Settings
+from writebehind import Settings, forks
 from writebehind.freshness import BEGINS_WITHIN
 from writebehind.store import Hint, Refresh
 
@@ -31,6 +31,11 @@ class FlushHints:
         """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
         self._app = create_celery(settings)
         self._refresh_begins_within_s = BEGINS_WITHIN * settings.load_timeout_ms / 1000
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Have nothing to publish: the parent process publishes what it was given, by its own connection."""
         self._waiting: list[Hint | Refresh] = []
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
+from tests.tls import Authority
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.connections import Wire, connection_pool
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
@@ -53,6 +54,12 @@ def redis_server(tmp_path_factory) -> Iterator[EmbeddedRedis]:
     assert REDIS_SERVER is not None
     with EmbeddedRedis(tmp_path_factory.mktemp("redis"), binary=Path(REDIS_SERVER)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory) -> Authority:
+    """Who signs the certificates of servers that speak TLS."""
+    return Authority(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

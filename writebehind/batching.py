@@ -6,7 +6,7 @@ for Congestion Avoidance in Computer Networks", 1989.
 
 from __future__ import annotations
 
-import threading
+from writebehind import forks
 
 #: Size of the first batch, and by how much the next may be larger.
 START, STEP = 250, 50
@@ -21,7 +21,7 @@ class BatchSize:
         self._most = most
         self._target_s = target_s
         self._size = min(max(START, least), most)
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     @property
     def size(self) -> int:

@@ -8,9 +8,10 @@ stack of bare connections.
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
+import ssl
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+from weakref import WeakSet
 
 from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
@@ -35,6 +38,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from writebehind import forks
 from writebehind.errors import RedisFullError, RedisUnavailableError
 
 Command = Sequence[Any]
@@ -74,27 +78,47 @@ def script(name: str) -> Script:
 def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
     """Describe how to connect. Nothing is opened yet, and nothing is ever retried behind the caller's back.
 
+    What the URL says of time limits, retries, the protocol's version and decoding is not heeded.
+
     A commit whose answer was lost may have happened. Sent again, it would come after the writes of others
     that were acknowledged in between, and an increment would count twice.
     """
 
     def on_connect(connection: Any) -> None:
-        # The kernel bounds each wait. With a timeout of Python's, each send and receive would be two system calls,
-        # each of which gives the interpreter to another thread: a fifth of the throughput, see `bench/http.py`.
-        limit = struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            connection._sock.setsockopt(socket.SOL_SOCKET, option, limit)  # noqa: SLF001 - has no public name
+        limit_waits(connection._sock, timeout_ms)  # noqa: SLF001 - has no public name
         connection.on_connect()
 
-    return ConnectionPool.from_url(
-        url,
-        redis_connect_func=on_connect,
-        socket_timeout=None,
-        socket_connect_timeout=timeout_ms / 1000,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    ours = {
+        "redis_connect_func": on_connect,
+        "socket_timeout": timeout_ms / 1000,  # of the TLS handshake too, which comes before `on_connect`
+        "socket_connect_timeout": timeout_ms / 1000,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "protocol": 2,
+        "decode_responses": False,
+    }
+    return ConnectionPool(**(parse_url(url) | ours))  # type: ignore[no-untyped-call]
+
+
+def limit_waits(sock: socket.socket, timeout_ms: int) -> None:
+    """Have the kernel bound each wait of a socket that is connected, where it can; else Python does.
+
+    With a timeout of Python's, each send and receive would be two system calls, each of which gives the
+    interpreter to another thread: a fifth of the throughput, see `bench/http.py`. Beneath TLS, and beneath
+    gevent's sockets, the kernel's limit has no effect: they try again for as long as Python's allows.
+    """
+    sock.settimeout(timeout_ms / 1000)
+    if isinstance(sock, ssl.SSLSocket):
+        return
+    sock.settimeout(None)
+    if not os.get_blocking(sock.fileno()):
+        sock.settimeout(timeout_ms / 1000)
+        return
+    limit = struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 class Wire:
@@ -105,8 +129,11 @@ class Wire:
         self.pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
-        self._pause_lock = threading.Lock()
+        #: All that were opened, also those in use.
+        self._opened: WeakSet[Any] = WeakSet()
+        self._pause_lock = forks.lock()
         self._paused_until = 0.0
+        forks.begins_anew(self)
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its answer.
@@ -133,6 +160,7 @@ class Wire:
         if self._paused_until:
             self._pause()
         began = time.monotonic()
+        connection = None
         try:
             connection = self._take()
             # One buffer, so that it is one system call; packed by hiredis itself, at a third of redis-py's cost.
@@ -145,8 +173,9 @@ class Wire:
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
             raise RedisUnavailableError(f"Redis does not answer: {error}") from error
-        except BaseException:
-            connection.disconnect()  # answers may be left in it
+        except BaseException:  # such as Celery's soft time limit, or Ctrl-C
+            if connection is not None:
+                connection.disconnect()  # answers may be left in it
             raise
         self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
@@ -232,12 +261,23 @@ class Wire:
             except IndexError:  # another thread was faster
                 return
 
+    def begin_anew(self) -> None:
+        """Close the parent's connections in this process only: they go on in the other."""
+        self._idle.clear()
+        opened, self._opened = self._opened, WeakSet()
+        for connection in opened:
+            connection.disconnect()
+
     def _take(self) -> Any:
+        if forks.process != os.getpid():  # forked by C code that did not tell Python, as uWSGI does by default
+            forks.begin_anew()
         while True:
             try:
                 connection, since = self._idle.pop()
             except IndexError:
-                return self.pool.connection_class(**self.pool.connection_kwargs)
+                connection = self.pool.connection_class(**self.pool.connection_kwargs)
+                self._opened.add(connection)
+                return connection
             # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
             # sent than to answer "perhaps" to the client. No server restarts within a moment.
             try:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import TypeVar
 from uuid import uuid4
 
+from writebehind import forks
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError
 
@@ -83,8 +84,13 @@ class Flights:
 
     def __init__(self) -> None:
         """None is."""
+        self._lock = forks.lock()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no load of the parent process: its end would not be seen here."""
         self._flights: dict[str, Flight] = {}
-        self._lock = threading.Lock()
 
     def board(self, key: str) -> tuple[Flight, bool]:
         """The flight for a key, and whether the caller leads it."""

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
+from writebehind import forks
 from writebehind.batching import BatchSize
 from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.errors import MongoUnavailableError
@@ -131,6 +132,11 @@ class Flusher:
             most=limits.batch_size,
             target_s=limits.batch_target_s,
         )
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Nobody has stopped it yet."""
         self._stopping = threading.Event()
 
     def stop(self) -> None:

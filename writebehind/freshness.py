@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
+from writebehind import forks
 from writebehind.entry import Entry
 from writebehind.settings import CollectionSettings
 from writebehind.store import Refresh
@@ -143,9 +144,14 @@ class Refresher:
         self._refresh = refresh
         self._give_back = give_back
         self._begins_within_s = BEGINS_WITHIN * life_ms / 1000
+        self._lock = forks.lock()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Have nothing to do: the parent process refreshes what it was given."""
         #: Until when each may begin, by the monotonic clock.
         self._waiting: queue.Queue[tuple[float, Refresh] | None] = queue.Queue(MOST_WAITING)
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def __call__(self, wanted: Refresh) -> None:

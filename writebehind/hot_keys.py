@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from writebehind import forks
 from writebehind.connections import script
 from writebehind.errors import RedisUnavailableError
 from writebehind.ids import DocumentId
@@ -64,9 +65,14 @@ class HotKeys:
         self._samples = samples
         self._most = most
         self._half_life_s = half_life_s
+        self._lock = forks.lock()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Have counted nothing: the parent process sends what it has counted."""
         self._seen: list[str] = []
         self._reads = 0
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 

@@ -25,7 +25,7 @@ from pymongo import MongoClient
 from pymongo.change_stream import DatabaseChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
-from writebehind import keys, mongo_errors
+from writebehind import forks, keys, mongo_errors
 from writebehind.connections import Wire, script
 from writebehind.entry import Entry
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
@@ -159,10 +159,15 @@ class Listener:
         self._wire = wire
         self._database = client.get_database(database, codec_options=RAW_OPTIONS)
         self._outside = outside
+        self._state = State()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Be another one than the parent process's, which may lead."""
         self._name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._token = uuid4().hex
         self._stopping = threading.Event()
-        self._state = State()
 
     def stop(self) -> None:
         """Let `run` return soon."""

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from writebehind import forks
 from writebehind.entry import Entry
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,18 @@ class NearCache:
         self._pool = pool
         self._prefixes = prefixes
         self._most = most
+        self._lock = forks.lock()
+        self._connections: list[Any] = []
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Keep nothing, and listen from the next look on: nobody tells this process yet what changes."""
+        for connection in self._connections:
+            connection.disconnect()
+        self._connections = []
         self._kept: dict[str, _Kept] = {}
         self._expected: dict[str, object] = {}
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         #: Until when the server is known to tell what changes, by the monotonic clock.
@@ -135,6 +145,7 @@ class NearCache:
 
     def _listen(self) -> None:
         listener, tracker = (self._pool.connection_class(**self._pool.connection_kwargs) for _ in range(2))
+        self._connections = [listener, tracker]
         try:
             number = _ask(listener, "CLIENT", "ID")
             _ask(listener, "SUBSCRIBE", _CHANNEL)

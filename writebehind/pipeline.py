@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from pymongo import MongoClient
 
+from writebehind import forks
 from writebehind.admission import Admission
 from writebehind.audit import GRACE_LEASES, DeletionAudit
 from writebehind.breaker import MongoBreaker
@@ -84,6 +85,7 @@ class Pipeline:
         self._wire = (
             wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
         )
+        self._own_client = client is None
         self._client = client if client is not None else mongo_client(settings)
         self._hints = no_hints if hints is None else hints
         self.store = Store(
@@ -139,6 +141,14 @@ class Pipeline:
         self._listed = {name: self._bind(name) for name in settings.collections}
         # The names of others come from clients.
         self._bind_unlisted = lru_cache(MOST_UNLISTED)(self._bind)
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Reach MongoDB by a client of this process. One that was passed in is for its owner to see to."""
+        if self._own_client:
+            self._parents_client = self._client  # or it would warn that nobody has closed it
+            self._client = mongo_client(self.settings)
+            self.sink.use(self._client)
 
     def collection(self, name: str) -> Collection:
         """The documents of one collection.
@@ -387,4 +397,5 @@ def mongo_client(settings: Settings) -> MongoClient[Any]:
         connectTimeoutMS=settings.mongodb_timeout_ms,
         socketTimeoutMS=settings.mongodb_timeout_ms,
         appname="writebehind",
+        connect=False,  # not before it is used: a process that only forks others needs no connection
     )

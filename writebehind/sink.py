@@ -63,8 +63,13 @@ class Sink:
         """
         self._timeout_s = timeout_ms / 1000
         self._guard: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
+        self._name = database
+        self.use(client)
+
+    def use(self, client: MongoClient[Any]) -> None:
+        """Ask another client from here on."""
         self._database = client.get_database(
-            database,
+            self._name,
             codec_options=RAW_OPTIONS,
             write_concern=WriteConcern(w="majority", j=True),
         )

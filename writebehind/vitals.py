@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from writebehind import keys
+from writebehind import forks, keys
 from writebehind.division import Division
 from writebehind.errors import RedisUnavailableError
 from writebehind.keys import partition_keys
@@ -104,7 +103,7 @@ class Sampler:
     def __init__(self, store: Store) -> None:
         """Bind it to a store; nothing is asked before the first look."""
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._vitals: Vitals | None = None
         self._taken = 0.0
 

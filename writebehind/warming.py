@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
-from writebehind import keys
+from writebehind import forks, keys
 from writebehind.breaker import MongoBreaker
 from writebehind.connections import script
 from writebehind.entry import BODY_AT, Entry
@@ -123,8 +123,13 @@ class Warmer:
         self._breaker = breaker
         self._listed = listed
         self._settings = settings
-        self._stopping = threading.Event()
         self._cursor = b"0"  # of the search for what is cold
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Nobody has stopped it yet."""
+        self._stopping = threading.Event()
 
     def run(
         self, *, collections: Collection[str] = (), limit: int | None = None, report: Report = lambda _, __: None

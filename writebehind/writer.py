@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from writebehind import codec, rawbson
+from writebehind import codec, forks, rawbson
 from writebehind.admission import Admission
 from writebehind.changes import Document
 from writebehind.durability import Durability
@@ -88,7 +87,7 @@ class Writer:
         self._parts = parts
         self._schema = Schema(settings.schema_file) if settings.schema_file else None
         # Changes to one document queue up here instead of failing each other's condition in Redis.
-        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        self._stripes = [forks.lock() for _ in range(_STRIPES)]
 
     def id(self, given: object) -> DocumentId:
         """The document that a caller names, by native id or by its text.

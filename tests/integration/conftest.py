@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 
 import pytest
 from click.testing import CliRunner, Result
 from pymongo.collection import Collection as MongoCollection
 
+from tests.proxy import Proxy
+from tests.tls import TlsFront
 from writebehind import Pipeline, Settings
 from writebehind.cli import cli
 from writebehind.collection import Collection
@@ -23,6 +27,35 @@ def environment(settings: Settings) -> dict[str, str]:
         "WRITEBEHIND_PARTITIONS": str(settings.partitions),
         "WRITEBEHIND_ALLOW_UNLISTED": "true",
     }
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to a server that can be cut, slowed and left hanging."""
+
+    proxy: Proxy
+    url: str
+
+
+@pytest.fixture(params=["plain", "tls"])
+def way_to(request, authority) -> Callable[[str, int], AbstractContextManager[Way]]:
+    """Makes a way to a server, `redis` or `mongodb`, on a port: plainly, and with TLS."""
+
+    @contextmanager
+    def open_way(kind: str, port: int) -> Iterator[Way]:
+        with ExitStack() as stack:
+            if request.param == "tls":
+                port = stack.enter_context(TlsFront(authority.server_context(), port)).port
+            proxy = stack.enter_context(Proxy(port))
+            plain = {
+                "redis": f"redis://127.0.0.1:{proxy.port}/0",
+                # directConnection: the server's answer to hello names its own port, not the proxy's.
+                "mongodb": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true",
+            }
+            secure = {"redis": authority.redis_url, "mongodb": authority.mongodb_url}
+            yield Way(proxy, secure[kind](proxy.port) if request.param == "tls" else plain[kind])
+
+    return open_way
 
 
 @pytest.fixture

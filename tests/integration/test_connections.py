@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from tests.integration.conftest import Way
 from tests.proxy import Proxy
 from tests.waiting import wait_until
-from writebehind.connections import Wire, connection_pool, script
+from writebehind.connections import CERTAIN_S, Wire, connection_pool, script
 from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import RedisFullError, RedisUnavailableError
 
 TIMEOUT_MS = 300
+#: Around what TLS, the parser's buffer and the largest documents hold.
+SIZES = [0, 1, 4_095, 4_096, 16_383, 16_384, 16_385, 65_535, 65_536, 1 << 20, 16 << 20]
+
+
+class InterruptedByTestError(BaseException):
+    """What a signal handler raises, as at Celery's soft time limit."""
 
 
 @pytest.fixture
-def proxy(valkey) -> Iterator[Proxy]:
-    with Proxy(valkey.port) as proxy:
-        yield proxy
+def way(valkey, way_to) -> Iterator[Way]:
+    with way_to("redis", valkey.port) as way:
+        yield way
 
 
 @pytest.fixture
-def wire(proxy) -> Iterator[Wire]:
-    wire = Wire(connection_pool(f"redis://127.0.0.1:{proxy.port}/0", TIMEOUT_MS))
+def proxy(way) -> Proxy:
+    return way.proxy
+
+
+@pytest.fixture
+def wire(way) -> Iterator[Wire]:
+    wire = Wire(connection_pool(way.url, TIMEOUT_MS))
     yield wire
     wire.close()
 
@@ -159,3 +178,186 @@ def test_a_server_that_is_full(tmp_path):
             wire.run(script("heat"), ("hot", "heat", "warmed"), (10, "member", 1))
         assert wire.call("GET", "key") == b"value"
         wire.close()
+
+
+@contextmanager
+def half_a_server(answer: bytes, then: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a server that answers PING, and anything else with a part of an answer."""
+    over = threading.Event()
+
+    def serve(client: socket.socket) -> None:
+        with client:
+            while data := client.recv(1 << 16):
+                if b"PART" not in data:
+                    client.sendall(b"+PONG\r\n" * data.count(b"*"))
+                    continue
+                client.sendall(answer)
+                then(client)
+                over.wait(30)
+                return
+
+    def accept() -> None:
+        while not over.is_set():
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "then", [lambda _: None, lambda one: one.shutdown(socket.SHUT_RDWR)], ids=["hangs", "ends"]
+)
+@pytest.mark.parametrize("part", [b"", b"$40000\r\n", b"$40000\r\n" + b"x" * 20_000, b"*2\r\n$1\r\na\r\n"])
+def test_an_answer_that_ends_in_the_middle(way_to, part, then):
+    """A part of an answer is none: the call fails in time, and what comes next is not taken for the rest."""
+    with half_a_server(part, then) as port, way_to("redis", port) as way:
+        wire = Wire(connection_pool(way.url, TIMEOUT_MS))
+        assert wire.call("PING") == b"PONG"
+        began = time.monotonic()
+        with pytest.raises(RedisUnavailableError):
+            wire.call("PART")
+        assert time.monotonic() - began < 10 * TIMEOUT_MS / 1000
+        assert wait_until(lambda: wire.call("PING") == b"PONG", "an answer")
+        wire.close()
+
+
+def test_answers_of_each_size(way):
+    """Small and large questions and answers are whole, alone and several at once."""
+    wire = Wire(connection_pool(way.url, 20_000))
+    some = [bytes([65 + at]) * size for at, size in enumerate(SIZES)]
+    for one in some:
+        assert one == wire.call("ECHO", one)
+    assert some[:-1] * 3 == wire.calls([("ECHO", one) for one in some[:-1] * 3])
+    assert 1 == len(wire._idle)
+    wire.close()
+
+
+def test_a_connection_that_was_cut_is_not_used(wire, proxy):
+    """A call after a pause in which its connection was cut succeeds on another one."""
+    wire.call("PING")
+    proxy.cut()
+    idle_since = wire._idle[0][1]
+    wait_until(lambda: time.monotonic() > idle_since + 2 * CERTAIN_S, "a pause")
+
+    assert wire.call("ECHO", "a") == b"a"
+
+
+def test_a_connection_is_kept_after_a_pause(wire):
+    """A pause makes no connection suspect: what TLS sends of its own accord was read with the first answer."""
+    wire.call("PING")
+    for _ in range(3):
+        (connection, idle_since) = wire._idle[0]
+        wait_until(lambda since=idle_since: time.monotonic() > since + 2 * CERTAIN_S, "a pause")
+        wire.call("PING")
+        assert connection is wire._idle[0][0]
+
+
+def test_a_call_that_a_signal_interrupts(wire):
+    """An exception out of a signal handler comes through, and no later call gets the answer that was due."""
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedByTestError
+
+    wire.call("PING")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, TIMEOUT_MS / 3000)
+        with pytest.raises(InterruptedByTestError):
+            wire.call("BLPOP", "nothing", TIMEOUT_MS / 2000)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert [] == list(wire._idle)
+    assert [f"{n}".encode() for n in range(50)] == [wire.call("ECHO", n) for n in range(50)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # closing is interrupted too
+def test_a_call_that_is_interrupted_anywhere(wire):
+    """Whatever line an exception comes at: the next call gets its own answer."""
+
+    def tracer(line: int) -> Callable[[FrameType, str, Any], Any]:
+        left = line
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal left
+            if event == "line":
+                left -= 1
+                if left < 0:
+                    sys.settrace(None)
+                    raise InterruptedByTestError
+            return trace
+
+        return trace
+
+    def interrupted_at(line: int) -> bool:
+        before = sys.gettrace()
+        sys.settrace(tracer(line))
+        try:
+            wire.call("ECHO", f"interrupted at {line}")
+        except InterruptedByTestError:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    line = 0
+    while True:
+        wire.call("PING")
+        interrupted = interrupted_at(line)
+        assert [b"a", b"b"] == [wire.call("ECHO", one) for one in "ab"], line
+        if not interrupted:
+            break
+        line += 1
+    assert line > 20
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["socket_timeout=60", "protocol=3", "decode_responses=1", "retry_on_timeout=1", "retry_on_error=OSError"],
+)
+def test_an_url_takes_nothing_back(valkey, option):
+    """What the wire relies on holds whatever the URL of the server says: limits, no retries, and bytes."""
+    with Proxy(valkey.port) as proxy:
+        wire = Wire(connection_pool(f"redis://127.0.0.1:{proxy.port}/0?{option}", TIMEOUT_MS))
+        assert b"a" == wire.call("ECHO", "a")
+        proxy.hang()
+        began = time.monotonic()
+        with pytest.raises(RedisUnavailableError):
+            wire.call("PING")
+        assert time.monotonic() - began < 10 * TIMEOUT_MS / 1000
+        wire.close()
+
+
+def test_a_unix_socket(valkey, tmp_path):
+    """A server is reached by a socket in the file system too; one that nobody listens on does not answer."""
+    path = tmp_path / "redis"
+
+    def pass_on(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", valkey.port)) as server:
+            while data := client.recv(1 << 16):
+                server.sendall(data)
+                client.sendall(server.recv(1 << 16))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        wire = Wire(connection_pool(f"unix://{path}?db=3", TIMEOUT_MS))
+        with pytest.raises(RedisUnavailableError):
+            wire.call("PING")
+        listener.listen()
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: pass_on(listener.accept()[0]))
+            assert wait_until(lambda: wire.call("ECHO", "a") == b"a", "an answer")
+            assert b"db=3" in wire.call("CLIENT", "INFO")
+            wire.close()

@@ -10,7 +10,6 @@ import pytest
 from pymongo import MongoClient
 
 from tests.integration.conftest import again, put, stored
-from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.drain import Progress, drain
@@ -98,27 +97,28 @@ def test_mongodb_is_away(run, pipeline, monkeypatch):
     assert 10 == pipeline.status()["pending"]
 
 
-def test_mongodb_comes_back(settings, valkey_wire, mongo):
+def test_mongodb_comes_back(settings, valkey_wire, mongo, way_to):
     """While MongoDB hangs it is said why nothing is persisted, and once it answers everything is."""
-    with Proxy(mongo.port) as proxy:
-        url = f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
-        with MongoClient(url, serverSelectionTimeoutMS=300, socketTimeoutMS=300) as client:
-            changed = settings.model_copy(update={"mongodb_timeout_ms": 300})
-            pipeline = Pipeline(changed, wire=valkey_wire, client=client)
-            expected = put(pipeline, 50)
-            proxy.hang()
-            reasons: list[str] = []
+    with (
+        way_to("mongodb", mongo.port) as way,
+        MongoClient(way.url, serverSelectionTimeoutMS=300, socketTimeoutMS=300) as client,
+    ):
+        changed = settings.model_copy(update={"mongodb_timeout_ms": 300})
+        pipeline = Pipeline(changed, wire=valkey_wire, client=client)
+        expected = put(pipeline, 50)
+        way.proxy.hang()
+        reasons: list[str] = []
 
-            def report(now: Progress) -> None:
-                if now.reason:
-                    reasons.append(now.reason)
-                    proxy.flow()
+        def report(now: Progress) -> None:
+            if now.reason:
+                reasons.append(now.reason)
+                way.proxy.flow()
 
-            drained = drain(pipeline, timeout_s=60, report=report)
+        drained = drain(pipeline, timeout_s=60, report=report)
 
-            assert (50, 0, "") == (drained.persisted, drained.pending, drained.reason)
-            assert "MongoDB" in reasons[0]
-            assert expected == stored(pipeline)
+        assert (50, 0, "") == (drained.persisted, drained.pending, drained.reason)
+        assert "MongoDB" in reasons[0]
+        assert expected == stored(pipeline)
 
 
 def test_all_that_redis_holds(run, pipeline, monkeypatch):

@@ -8,7 +8,6 @@ import bson
 import pytest
 from pymongo import MongoClient
 
-from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.entry import DELETED, Entry, Kind
@@ -185,22 +184,22 @@ def test_a_write_during_the_flush_is_not_settled(pipeline, users, monkeypatch):
     assert 0 == pipeline.status()["pending"]
 
 
-def test_nothing_is_settled_while_mongodb_hangs(pipeline, settings, mongo, users):
+def test_nothing_is_settled_while_mongodb_hangs(pipeline, settings, mongo, way_to, users):
     """While MongoDB does not answer everything stays pending; when it is back, everything is persisted."""
     written = {name: commit(pipeline, name) for name in names(pipeline, 20)}
     with (
-        Proxy(mongo.port) as proxy,
-        MongoClient("127.0.0.1", proxy.port, directConnection=True, serverSelectionTimeoutMS=300) as client,
+        way_to("mongodb", mongo.port) as way,
+        MongoClient(way.url, serverSelectionTimeoutMS=300) as client,
     ):
         slow = settings.model_copy(update={"mongodb_timeout_ms": 300})
         cut_off = Pipeline(slow, wire=pipeline.store.wire, client=client)
-        proxy.hang()
+        way.proxy.hang()
         for attempt in (0, 1):
             with pytest.raises(FlushInterruptedError) as interrupted:
                 cut_off.flusher.flush(PARTITION, attempt=attempt)
             assert interrupted.value.hint.delay_ms >= 100
             assert 20 == pipeline.status()["pending"]
-        proxy.flow()
+        way.proxy.flow()
         ticket = interrupted.value.hint.ticket
         wait_until(
             lambda: cut_off.flusher.flush(PARTITION, ticket=ticket).persisted or pipeline.status()["pending"] == 0,

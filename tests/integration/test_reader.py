@@ -11,7 +11,6 @@ import bson
 import pytest
 from pymongo import MongoClient
 
-from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
 from writebehind.connections import Wire
@@ -314,23 +313,23 @@ def test_what_cannot_be_kept_for_a_condition(pipeline, valkey_wire):
     assert [] == valkey_wire.call("KEYS", "wb:*load:*")
 
 
-def test_reads_while_mongodb_is_away(store, mongo, database_name):
+def test_reads_while_mongodb_is_away(store, mongo, way_to, database_name):
     """Cached documents are read; others fail in time, all readers of one at once, and may load again later."""
     with (
-        Proxy(mongo.port) as proxy,
-        MongoClient("127.0.0.1", proxy.port, directConnection=True, serverSelectionTimeoutMS=500) as client,
+        way_to("mongodb", mongo.port) as way,
+        MongoClient(way.url, serverSelectionTimeoutMS=500) as client,
     ):
         sink = Sink(client, database_name, timeout_ms=500)
         reader = Reader(store, sink, load_timeout_ms=2_000)
         commit(store, "cached")
-        proxy.hang()
+        way.proxy.hang()
         assert "cached" == name_in(reader.get(ADA, SETTINGS).entry)
         cold = DocumentId.of("users", "cold")
         with ThreadPoolExecutor(8) as threads:
             reads = [threads.submit(reader.get, cold, SETTINGS) for _ in range(8)]
             errors = [read.exception(10) for read in reads]
         assert {MongoUnavailableError} == {type(error) for error in errors}
-        proxy.flow()
+        way.proxy.flow()
 
         def back() -> bool:
             try:

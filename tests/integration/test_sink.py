@@ -9,7 +9,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from tests.proxy import Proxy
 from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
@@ -222,16 +221,15 @@ def test_an_id_beside_what_is_no_text():
         assert "ada" == _id_of(RawBSONDocument(body, RAW_OPTIONS))
 
 
-def test_a_write_that_nobody_answers(mongo, database_name):
+def test_a_write_that_nobody_answers(mongo, way_to, database_name):
     """A server that hangs costs no longer than the limit, and nothing is said to be written."""
-    # directConnection: the server's answer to hello names its own port, not the proxy's.
     with (
-        Proxy(mongo.port) as proxy,
-        MongoClient("127.0.0.1", proxy.port, directConnection=True, serverSelectionTimeoutMS=500) as client,
+        way_to("mongodb", mongo.port) as way,
+        MongoClient(way.url, serverSelectionTimeoutMS=500) as client,
     ):
         sink = Sink(client, database_name, timeout_ms=500)
         sink.ping(timeout_s=5)
-        proxy.hang()
+        way.proxy.hang()
         with pytest.raises(MongoUnavailableError):
             sink.write(COLLECTION, [write("ada", 1)])
         with pytest.raises(MongoUnavailableError):

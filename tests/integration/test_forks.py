@@ -1,0 +1,284 @@
+"""A pipeline that was used before a fork: each process has connections, threads and locks of its own."""
+
+from __future__ import annotations
+
+import gc
+import random
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from uuid import uuid4
+
+import pytest
+
+from tasks.enqueue import FlushHints
+from tests.forking import Child, in_child
+from tests.integration.conftest import flush_all
+from tests.waiting import wait_until
+from writebehind import Pipeline, connect
+from writebehind.connections import Wire, connection_pool
+from writebehind.freshness import Refresher
+from writebehind.ids import new_id
+from writebehind.reader import Source
+from writebehind.store import Refresh
+
+CHILDREN = 4
+#: Forks without telling Python, as a server that embeds it may do.
+FORK_IN_C = """
+import ctypes, os, sys
+from writebehind.connections import Wire, connection_pool
+wire = Wire(connection_pool(sys.argv[1], 5_000))
+wire.call("PING")
+fork = ctypes.PyDLL(None).fork
+children = [pid for pid in (fork() for _ in range(1)) if pid]
+name = "parent" if children else "child"
+good = all(wire.call("ECHO", f"{name}{n}") == f"{name}{n}".encode() for n in range(3_000))
+if not children:
+    os._exit(0 if good else 1)
+_, status = os.waitpid(children[0], 0)
+sys.exit(0 if good and not status else 1)
+"""
+
+
+@pytest.fixture
+def wire(valkey) -> Iterator[Wire]:
+    wire = Wire(connection_pool(valkey.url, 5_000))
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def pipeline(settings, valkey_wire) -> Iterator[Pipeline]:
+    """One that connects by itself, counts reads and has a near cache."""
+    near = settings.collections["users"].model_copy(update={"near_cache": True})
+    changes = {"collections": settings.collections | {"near": near}, "hot_samples": 100}
+    with connect(settings.model_copy(update=changes)) as pipeline:
+        yield pipeline
+
+
+def echoes(wire: Wire, name: str, count: int = 1_000) -> bool:
+    """Whether each answer is that to its question."""
+    return all(wire.call("ECHO", f"{name}-{n}") == f"{name}-{n}".encode() for n in range(count))
+
+
+def used(pipeline: Pipeline) -> Pipeline:
+    """The same after reads and writes of each kind, with all its threads at work."""
+    for name in ("near", "users", "through"):
+        pipeline.collection(name).put("ada", {"n": 1})
+        pipeline.collection(name).read("ada")
+    wait_until(lambda: pipeline.collection("near").read("ada").source is Source.NEAR, "the near cache")
+    pipeline.collection("users").get("nobody")
+    assert {"near-cache", "hot-keys"} <= {one.name for one in threading.enumerate()}
+    return pipeline
+
+
+def reachable(root: object) -> list[object]:
+    """What belongs to an object of this project, as far as the project itself has made it."""
+    seen: dict[int, object] = {}
+    waiting = [root]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        module = type(one).__module__
+        ours = module.startswith(("writebehind", "tasks", "web"))
+        parts = (dict, list, tuple, set, types.MethodType, types.FunctionType, types.CellType, Queue)
+        parts += (threading.Event, threading.Condition)
+        if ours or isinstance(one, parts):
+            waiting += [
+                part
+                for part in gc.get_referents(one)
+                if not isinstance(part, type | types.ModuleType) and part is not getattr(one, "__globals__", None)
+            ]
+    return list(seen.values())
+
+
+def locks(root: object) -> list[threading.Lock]:
+    return [one for one in reachable(root) if type(one) in {type(threading.Lock()), type(threading.RLock())}]
+
+
+def test_processes_do_not_get_each_others_answers(wire):
+    """Children of a process that has open connections, and that process itself, get what they have asked for."""
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: echoes(wire, f"before{n}", 50), range(4)))
+
+    children = [Child(lambda n=n: echoes(wire, f"child{n}")) for n in range(CHILDREN)]
+
+    assert echoes(wire, "parent")
+    assert [True] * CHILDREN == [one.result() for one in children]
+
+
+def test_an_answer_that_is_on_its_way_when_a_process_forks(wire):
+    """It goes to the thread that has asked, and its connection is neither ended nor kept open by the child."""
+    name = f"client-{uuid4().hex}"
+
+    def wait_for_it() -> object:
+        return wire.calls([("CLIENT", "SETNAME", name), ("BLPOP", name, 5)])[1]
+
+    def connections() -> bytes:
+        return next(line for line in wire.call("CLIENT", "LIST").splitlines() if name.encode() in line)
+
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(wait_for_it)
+        wait_until(lambda: b"cmd=blpop" in connections(), "the question")
+        assert in_child(lambda: echoes(wire, "child", 10))
+        assert in_child(lambda: len(list(wire._opened))) == 0
+        wire.call("RPUSH", name, "it")
+        assert [name.encode(), b"it"] == answer.result()
+
+
+def test_a_fork_of_which_python_is_not_told(valkey):
+    """A child that C code has forked has connections of its own too."""
+    command = [sys.executable, "-c", FORK_IN_C, valkey.url]
+
+    assert 0 == subprocess.run(command, check=False, timeout=60).returncode
+
+
+def test_a_child_ends_nothing_of_its_parent(pipeline):
+    """What a child closes is its own: the parent goes on, with the same connections."""
+    used(pipeline)
+    before = {id(one) for one in pipeline.store.wire._opened}
+
+    in_child(pipeline.close)
+
+    assert {"_id": "ada", "n": 1} == pipeline.collection("users").get("ada")
+    assert before == {id(one) for one in pipeline.store.wire._opened}
+    assert pipeline.collection("near").read("ada").source is Source.NEAR
+
+
+def test_no_lock_is_held_in_a_child(pipeline, settings):
+    """Whatever lock a thread of the parent holds when it forks: a child can take it, and has no dead threads."""
+    hints = FlushHints(settings)
+    system = [used(pipeline), hints, pipeline.listener()]
+    all_locks = locks(system)
+    assert len(all_locks) > 20  # it finds them
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        taken = [one for one in all_locks if one.acquire(timeout=5)]
+        held.set()
+        over.wait(60)
+        for one in taken:
+            one.release()
+
+    def look() -> tuple[list[str], list[str]]:
+        left = [repr(one) for one in locks(system) if not one.acquire(blocking=False)]
+        dead = [repr(one) for one in reachable(system) if isinstance(one, threading.Thread)]
+        return left, dead
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    try:
+        found = in_child(look)
+    finally:
+        over.set()
+        holder.join()
+    assert ([], []) == found
+
+
+def test_a_child_reads_and_writes(pipeline):
+    """All that its parent could do: writes, also through, and reads from Redis, MongoDB and the near cache."""
+    used(pipeline)
+    flush_all(pipeline)
+
+    def work() -> list[object]:
+        users, near, through = (pipeline.collection(one) for one in ("users", "near", "through"))
+        users.put("child", {"n": 2})
+        through.put("child", {"n": 3})
+        pipeline.store.wire.call("DEL", *pipeline.store.wire.call("KEYS", "wb:*:entry:through/*"))
+        near.put("ada", {"n": 4})
+        wait_until(lambda: near.read("ada").source is Source.NEAR, "the near cache of the child")
+        return [users.get("child"), through.get("child"), near.get("ada")]
+
+    expected = [{"_id": "child", "n": 2}, {"_id": "child", "n": 3}, {"_id": "ada", "n": 4}]
+    assert expected == in_child(work)
+    wait_until(lambda: pipeline.collection("near").get("ada") == {"_id": "ada", "n": 4}, "the child's write", 5)
+
+
+def test_a_child_does_not_wait_for_a_load_of_its_parent(pipeline, monkeypatch):
+    """A thread that loads a document is not there in a child: it loads the document itself."""
+    find, loading, go_on = pipeline.sink.find, threading.Event(), threading.Event()
+
+    def slow(*arguments: object, **named: object) -> object:
+        loading.set()
+        go_on.wait(30)
+        return find(*arguments, **named)
+
+    monkeypatch.setattr(pipeline.sink, "find", slow)
+    with ThreadPoolExecutor(1) as thread:
+        loads = thread.submit(pipeline.collection("users").get, "nobody")
+        loading.wait(10)
+        assert [] == in_child(lambda: list(pipeline.reader._flights._flights))
+        go_on.set()
+        assert loads.result() is None
+
+
+def test_reads_are_counted_once(pipeline, monkeypatch):
+    """A child does not send what its parent has counted, and sends what it counts itself."""
+    hot = pipeline.hot_keys
+
+    def heat() -> dict[str, float]:
+        return {one.id.value: one.rate for one in hot.top(10)}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hot, "_start", lambda: None)  # the test sends
+        hot.seen("users/s:parent")
+    in_child(hot.send)
+    assert {} == heat()
+    hot.send()
+
+    def child() -> None:
+        hot.seen("users/s:child")
+        wait_until(lambda: "child" in heat(), "the child's thread to send")
+
+    in_child(child)
+    assert {"parent", "child"} == heat().keys()
+
+
+def test_a_child_refreshes_what_it_is_given():
+    """The thread that refreshes begins anew, and what the parent was given stays with the parent."""
+    done: list[str] = []
+    go_on = threading.Event()
+
+    def refresh(one: Refresh) -> None:
+        go_on.wait(30)
+        done.append(one.member)
+
+    refresher = Refresher(refresh, lambda _: None, life_ms=60_000)
+    refresher(Refresh("parent", "token", "seen"))
+    refresher(Refresh("parent, later", "token", "seen"))
+
+    def child() -> list[str]:
+        go_on.set()
+        refresher(Refresh("child", "token", "seen"))
+        return wait_until(lambda: done, "the child's refresh")
+
+    assert ["child"] == in_child(child)
+    go_on.set()
+    wait_until(lambda: done == ["parent", "parent, later"], "the parent's refreshes")
+    refresher.close()
+
+
+@pytest.mark.parametrize(
+    "draw", [random.random, lambda: uuid4().hex, lambda: new_id("objectid")], ids=["random", "uuid", "objectid"]
+)
+def test_processes_draw_differently(draw: Callable[[], object]):
+    """Jitter, tokens and new ids are not the same in a process and its children."""
+    draw()
+    children = [Child(lambda: [draw() for _ in range(5)]) for _ in range(CHILDREN)]
+    drawn = [draw() for _ in range(5)] + [one for child in children for one in child.result()]
+
+    assert len(drawn) == len(set(drawn))
+
+
+def test_a_listener_is_another_one_in_a_child(pipeline):
+    """A parent and its child do not take each other's lease for their own."""
+    listener = pipeline.listener()
+
+    assert listener._token != in_child(lambda: listener._token)

@@ -1,0 +1,57 @@
+"""What a process and its forks must not share: each of them begins anew with it.
+
+gunicorn's `--preload` and Celery's `prefork` pool build an application and then fork. A child has copies of all
+objects, but not of the threads: a lock that one of them held would be held for ever, and two processes that read
+from one socket get each other's answers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Protocol
+from weakref import WeakSet
+
+
+class PerProcess(Protocol):
+    """An object with parts that belong to one process: connections, threads, and what waits for these."""
+
+    def begin_anew(self) -> None:
+        """Let go of what belongs to the parent process. Called in its child, while that has a single thread."""
+
+
+#: The id of the process that everything here belongs to.
+process = os.getpid()
+
+_beginning = threading.Lock()
+_locks: WeakSet[threading.Lock] = WeakSet()
+_objects: WeakSet[PerProcess] = WeakSet()
+
+
+def lock() -> threading.Lock:
+    """Make a lock that nobody holds in a child process."""
+    made = threading.Lock()
+    _locks.add(made)
+    return made
+
+
+def begins_anew(one: PerProcess) -> None:
+    """Have an object begin anew in each process that is forked from this one, for as long as it lives."""
+    _objects.add(one)
+
+
+def begin_anew() -> None:
+    """Do so now, if this is a child process: for one of which Python was not told that it is."""
+    global process  # noqa: PLW0603 - a module's own state
+    with _beginning:
+        if process == os.getpid():
+            return
+        for held in list(_locks):
+            if held.locked():
+                held.release()
+        for one in list(_objects):
+            one.begin_anew()
+        process = os.getpid()
+
+
+os.register_at_fork(after_in_child=begin_anew)
