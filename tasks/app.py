@@ -19,6 +19,7 @@ from tasks.names import (
     WARM,
 )
 from writebehind import Settings
+from writebehind.errors import ConfigurationError
 from writebehind.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
@@ -26,7 +27,11 @@ VISIBILITY_TIMEOUT_S = 120
 
 
 def create_celery(settings: Settings) -> Celery:
-    """Build the application. It holds no task yet: a producer needs only names."""
+    """Build the application. It holds no task yet: a producer needs only names.
+
+    Raises:
+        ConfigurationError: Celery has no transport for its broker.
+    """
     app = Celery("writebehind", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker,
@@ -67,7 +72,19 @@ def create_celery(settings: Settings) -> Celery:
             "warm": _every(settings.warm_interval, WARM),
         },
     )
+    _check_transport(app)
     return app
+
+
+def _check_transport(app: Celery) -> None:
+    try:
+        with app.connection_for_write() as connection:
+            connection.get_transport_cls()
+    except Exception as error:  # noqa: BLE001 - what an unknown one raises may repeat the URL, with its password
+        raise ConfigurationError(
+            "BROKER_URL: Celery cannot use it: write it as redis://user:password@host:6379/0 or "
+            f"amqp://user:password@host:5672/, or install what its transport needs ({type(error).__name__})"
+        ) from None
 
 
 def _every(seconds: float, task: str, *, intervals: int = 1) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from writebehind.errors import ConfigurationError
 
 try:
     settings = load_settings()
+    app = create_celery(settings)
 except ConfigurationError as error:
     sys.exit(f"writebehind: {error}")
 
-app = create_celery(settings)
 runtime = Runtime(app, settings)
 register_flush(app, runtime)
 register_refresh(app, runtime)

@@ -8,6 +8,7 @@ from tasks.app import create_celery
 from tasks.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 from writebehind import Pipeline
 from writebehind.doctor import Finding, failure, ok
+from writebehind.errors import ConfigurationError
 
 #: How long workers have to answer, seconds.
 PATIENCE_S = 3.0
@@ -15,7 +16,11 @@ PATIENCE_S = 3.0
 
 def celery(pipeline: Pipeline) -> Iterator[Finding]:
     """The broker answers, and each declared queue has a worker."""
-    app = create_celery(pipeline.settings)
+    try:
+        app = create_celery(pipeline.settings)
+    except ConfigurationError as error:
+        yield failure("broker", str(error), "set BROKER_URL")
+        return
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)

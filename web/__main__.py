@@ -8,6 +8,7 @@ import sys
 from granian import Granian
 from granian.constants import Interfaces
 
+from tasks.enqueue import FlushHints
 from web.app import check
 from writebehind import connect, load_settings
 from writebehind.errors import ConfigurationError
@@ -17,7 +18,9 @@ def main() -> None:
     """Run granian's WSGI server as the settings say."""
     try:
         settings = load_settings()
-        with connect(settings) as pipeline:  # here, as a worker that cannot start would be started again and again
+        # Here, as a worker that cannot start would be started again and again.
+        FlushHints(settings).close()
+        with connect(settings) as pipeline:
             check(pipeline)
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")

@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from writebehind.errors import WritebehindError
+from writebehind.output import private_directory, private_file
 from writebehind.supervisor import Group, bound_to_parent, end
 
 LOOPBACK = "127.0.0.1"
@@ -29,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 #: on such a port may be given that port itself, connect to itself, and keep the server from coming back.
 FREE_PORTS = range(20_000, 32_000)
 LOG_LINES_SHOWN = 10
+#: How long a server waits for its former port, seconds.
+PORT_WAIT_S = 3.0
 
 
 class EmbeddedError(WritebehindError):
@@ -68,7 +72,8 @@ def lock_directory(directory: Path, wait_s: float = 0) -> int:
         EmbeddedError: another process has the lock, or the directory cannot be used.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.is_dir():  # one that is there already may be somebody's home
+            private_directory(directory)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise EmbeddedError(f"the data directory cannot be used: {error}") from error
@@ -139,8 +144,8 @@ class EmbeddedServer(ABC):
         # The server inherits the lock: it lasts as long as the server, even one that outlives this process.
         lock = lock_directory(self._home, wait_s=self._timeout_s)
         try:
-            self._data.mkdir(exist_ok=True)
-            self.log_file.parent.mkdir(exist_ok=True)
+            for one in (self._home, self._data, self.log_file.parent):
+                private_directory(one)
             self._choose_port(deadline)
             self._launch(lock)
         finally:
@@ -185,19 +190,21 @@ class EmbeddedServer(ABC):
 
     def _choose_port(self, deadline: float) -> None:
         remembered = self._home / "port"
+        former = remembered.read_text("ascii", "replace") if remembered.is_file() else ""
         if self.port:
+            patience = min(deadline, time.monotonic() + PORT_WAIT_S)
             while not can_listen(self.port):  # its former process may not be gone altogether
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= patience:
                     raise EmbeddedError(f"{self.title} cannot listen on port {self.port}: it is taken")
                 time.sleep(0.05)
-        elif remembered.is_file() and can_listen(former := int(remembered.read_text("ascii"))):
-            self.port = former
+        elif re.fullmatch("[1-9][0-9]{0,4}", former) and can_listen(int(former)):
+            self.port = int(former)
         else:
             self.port = free_port()
         remembered.write_text(str(self.port), "ascii")
 
     def _launch(self, lock: int) -> None:
-        with self.log_file.open("ab") as log:
+        with private_file(self.log_file, "ab") as log:
             self._log_start = log.tell()
             leader = subprocess.Popen(  # noqa: S603 - the command is ours
                 bound_to_parent(self._command()),

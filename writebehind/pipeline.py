@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from writebehind import forks
 from writebehind.admission import Admission
@@ -17,7 +18,7 @@ from writebehind.collection import Collection
 from writebehind.conflicts import Conflicts
 from writebehind.connections import Wire, connection_pool
 from writebehind.dead_letters import DeadLetters
-from writebehind.errors import UnknownCollectionError
+from writebehind.errors import ConfigurationError, UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
 from writebehind.hot_keys import HotKeys
 from writebehind.keys import partition_keys
@@ -390,12 +391,22 @@ class Pipeline:
 
 
 def mongo_client(settings: Settings) -> MongoClient[Any]:
-    """A client whose every wait is bounded: a hung server must not hang a worker or a request."""
-    return MongoClient(
-        settings.mongodb_url,
-        serverSelectionTimeoutMS=settings.mongodb_timeout_ms,
-        connectTimeoutMS=settings.mongodb_timeout_ms,
-        socketTimeoutMS=settings.mongodb_timeout_ms,
-        appname="writebehind",
-        connect=False,  # not before it is used: a process that only forks others needs no connection
-    )
+    """A client whose every wait is bounded: a hung server must not hang a worker or a request.
+
+    Raises:
+        ConfigurationError: the URL says what the driver cannot do.
+    """
+    try:
+        return MongoClient(
+            settings.mongodb_url,
+            serverSelectionTimeoutMS=settings.mongodb_timeout_ms,
+            connectTimeoutMS=settings.mongodb_timeout_ms,
+            socketTimeoutMS=settings.mongodb_timeout_ms,
+            appname="writebehind",
+            connect=False,  # not before it is used: a process that only forks others needs no connection
+        )
+    except (PyMongoError, OSError, ValueError, TypeError) as error:  # whose text may repeat the URL
+        what = (error.strerror, error.filename) if isinstance(error, OSError) else (type(error).__name__, None)
+        raise ConfigurationError(
+            f"MONGODB_URL: the driver refuses it ({': '.join(one for one in what if one)}): see its options"
+        ) from None

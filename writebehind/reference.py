@@ -32,6 +32,10 @@ write = "through"
 ```
 
 In the environment a collection's setting is `WRITEBEHIND_COLLECTIONS__users__ttl=60`.
+
+In a URL each of `:/?#[]@%` in a user or password is written percent-encoded: `%2F` for `/`. `REDIS_URL` may
+have the options `db`, `username`, `password` and `client_name`, and with `rediss://` those of redis-py that begin
+with `ssl_`: time limits are the settings' below, and nothing is retried. Options of `MONGODB_URL` are PyMongo's.
 """
 
 

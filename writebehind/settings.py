@@ -22,6 +22,7 @@ from writebehind.errors import ConfigurationError
 from writebehind.keys import MOST_PARTITIONS
 from writebehind.namespaces import COLLECTION_NAME, fault_of_database
 from writebehind.query_settings import NAME, NamedQuery, WarmQuery
+from writebehind.urls import celery_brokers, celery_redis, check_broker, check_mongodb, check_redis
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
@@ -144,17 +145,24 @@ class Settings(BaseSettings):
     """The settings of one installation. Frozen; build it with `load_settings`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", populate_by_name=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # which may be a URL with a password
     )
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        repr=False,
         description="the Redis or Valkey server that holds pending and cached documents",
     )
     mongodb_url: str = Field(
         "mongodb://127.0.0.1:27017/",
         validation_alias=AliasChoices("MONGODB_URL", "mongodb_url"),
+        repr=False,
         description="the MongoDB deployment that documents are persisted to",
     )
     mongodb_database: str = Field(
@@ -165,6 +173,7 @@ class Settings(BaseSettings):
     broker_url: str = Field(
         "",
         validation_alias=AliasChoices("BROKER_URL", "broker_url"),
+        repr=False,
         description="Celery's broker; the Redis server above unless set",
     )
 
@@ -277,18 +286,18 @@ class Settings(BaseSettings):
             raise ValueError("confirm_timeout_ms must be below redis_timeout_ms, or Redis seems not to answer")
         if self.min_batch_size > self.batch_size:
             raise ValueError("min_batch_size must not be above batch_size")
-        if not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
-        if not self.mongodb_url.startswith(("mongodb://", "mongodb+srv://")):
-            raise ValueError("MONGODB_URL must start with mongodb:// or mongodb+srv://")
+        check_redis("REDIS_URL", self.redis_url)
+        check_mongodb("MONGODB_URL", self.mongodb_url)
+        if self.broker_url:
+            check_broker("BROKER_URL", self.broker_url)
         if fault := fault_of_database(self.mongodb_database):
             raise ValueError(f"MONGODB_DATABASE {fault}")
         return self
 
     @property
     def broker(self) -> str:
-        """The URL of Celery's broker."""
-        return self.broker_url or self.redis_url
+        """The URL of Celery's broker, as Celery takes it."""
+        return celery_brokers(self.broker_url) if self.broker_url else celery_redis(self.redis_url)
 
     @property
     def unlisted(self) -> CollectionSettings | None:
@@ -319,11 +328,11 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise ConfigurationError(_first_of(error)) from error
+        raise ConfigurationError(_first_of(error)) from None  # whose context is what was given, with its secrets
     except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}") from error
+        raise ConfigurationError(f"environment: {error}") from None
     except ValueError as error:  # the TOML does not parse
-        raise ConfigurationError(f"{config_file()}: {error}") from error
+        raise ConfigurationError(f"{config_file()}: {error}") from None
 
 
 def _first_of(error: ValidationError, *within: str) -> str:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
-from honcho.colour import get_colours
-from honcho.printer import Message, Printer
 from honcho.process import Popen
 
 from writebehind.errors import WritebehindError
+from writebehind.output import SUPERVISOR, Output
+from writebehind.urls import redacted
 
 GRACE_S = 10.0
 #: A process that lived this long has started well; one that did not, and failed, may be configured wrongly.
 SETTLED_S = 10.0
 MOST_FAILED_STARTS = 5
-LONGEST_DELAY_S = 5.0
-SUPERVISOR = "system"
-
-#: Takes a process's name and a line that it wrote.
-Output = Callable[[str, bytes], None]
+#: Longest time before a process is started anew, seconds: one that was ended, and one that failed.
+LONGEST_DELAY_S, LONGEST_FAILING_DELAY_S = 5.0, 30.0
+FIRST_DELAY_S = 0.2
 
 # Not `preexec_fn`: that runs Python in a forked child of a process with threads.
 _DIE_WITH_PARENT = """
@@ -113,37 +109,6 @@ class Interruptions:
         self.count += 1
 
 
-class ConsoleOutput:
-    """Prints lines with time, name and colour, as `honcho start` does."""
-
-    def __init__(self, names: Iterable[str], stream: TextIO) -> None:
-        """Give each name a colour."""
-        self._colours = dict(zip(names, get_colours(), strict=False))
-        self._printer = Printer(stream, width=max(map(len, [SUPERVISOR, *self._colours])))
-        self._lock = threading.Lock()
-
-    def __call__(self, name: str, line: bytes) -> None:
-        """Print a line."""
-        now = dt.datetime.now()  # noqa: DTZ005 - for a person at this terminal
-        message = Message("line", line, now, name, self._colours.get(name))
-        with self._lock, suppress(OSError, ValueError):  # nobody reads any more: not this process's affair
-            self._printer.write(message)
-
-
-class FileOutput:
-    """Appends lines to `<name>.log` in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        """Take the directory; it is created if need be."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
-
-    def __call__(self, name: str, line: bytes) -> None:
-        """Append a line."""
-        with suppress(OSError), (self._directory / f"{name}.log").open("ab") as log:
-            log.write(line.rstrip(b"\n") + b"\n")
-
-
 class Process:
     """One command, and how its starts went so far."""
 
@@ -152,56 +117,70 @@ class Process:
         self.name = name
         self.group: Group | None = None
         self.due = 0.0
-        self.last_line = b""
+        #: The last line that it wrote before it ended.
+        self.last_words = ""
+        self._last_line = b""
         self._command = bound_to_parent(["/bin/sh", "-c", command])
         self._env = {**env, "HONCHO_PROCESS_NAME": name}
         self._output = output
         self._started = 0.0
         self._quick_ends = 0
         self._failed_starts = 0
-        self._settled = False
         self._reader: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start it, for the first time or anew."""
-        leader = Popen(self._command, shell=False, env=self._env, stdin=subprocess.DEVNULL)
-        self.group = Group(leader)
+        """Start it, for the first time or anew.
+
+        Raises:
+            OSError: the system has no room for it; it is `due` again later.
+        """
         self._started = time.monotonic()
+        self._last_line = b""
+        try:
+            leader = Popen(self._command, shell=False, env=self._env, stdin=subprocess.DEVNULL)
+        except OSError:
+            self._put_off(failed=True)
+            raise
+        self.group = Group(leader)
         self._reader = threading.Thread(target=self._read, args=(leader.stdout,), name=self.name, daemon=True)
         self._reader.start()
 
     def note_end(self) -> int | None:
-        """Return its exit status once it has ended, and set when it is `due` again; else return `None`.
-
-        Raises:
-            CrashLoopError: it never ran for long and failed time after time.
-        """
+        """Return its exit status once it has ended, and set when it is `due` again; else return `None`."""
         if self.group is None or (status := self.group.leader.poll()) is None:
             return None
         self.group.signal(signal.SIGKILL)  # what it left behind would hold its port
         self.group = None
         self.join()
-        now = time.monotonic()
-        if now - self._started >= SETTLED_S:
-            self._settled, self._quick_ends = True, 0
-        self._quick_ends += 1
+        self.last_words = redacted(self._last_line.decode(errors="replace").strip())
         # Ended by a signal is somebody's will, no wrong configuration; a shell reports signals from 128 on.
-        self._failed_starts += 0 < status < 128  # noqa: PLR2004 - see above
-        if not self._settled and self._failed_starts >= MOST_FAILED_STARTS:
-            last = self.last_line.decode(errors="replace").strip()
-            raise CrashLoopError(f"{self.name} does not start, its last exit status is {status}: {last}")
-        self.due = now + min(LONGEST_DELAY_S, 0.1 * 2**self._quick_ends)
+        self._put_off(failed=0 < status < 128)  # noqa: PLR2004 - see above
         return int(status)
+
+    @property
+    def fails(self) -> bool:
+        """Whether it failed whenever it was started lately."""
+        settled = self.group is not None and time.monotonic() - self._started >= SETTLED_S
+        return self._failed_starts >= MOST_FAILED_STARTS and not settled
 
     def join(self) -> None:
         """Wait until what it wrote was put out; not for ever, as somebody may have inherited its output."""
         if self._reader is not None:
             self._reader.join(1)
 
+    def _put_off(self, *, failed: bool) -> None:
+        now = time.monotonic()
+        if now - self._started >= SETTLED_S:
+            self._quick_ends = self._failed_starts = 0
+        self._quick_ends += 1
+        self._failed_starts += failed
+        longest = LONGEST_FAILING_DELAY_S if failed else LONGEST_DELAY_S
+        self.due = now + min(longest, FIRST_DELAY_S * 2 ** min(self._quick_ends - 1, 16))
+
     def _read(self, lines: Any) -> None:
         with lines:
             for line in lines:
-                self.last_line = line if line.strip() else self.last_line
+                self._last_line = line if line.strip() else self._last_line
                 self._output(self.name, line)
 
 
@@ -211,28 +190,47 @@ class Supervisor:
     On Linux the processes die with the thread that started them: use it from the main thread.
     """
 
-    def __init__(self, commands: Mapping[str, str], env: Mapping[str, str], output: Output) -> None:
-        """Take shell commands by name, and the environment for all of them."""
+    def __init__(
+        self,
+        commands: Mapping[str, str],
+        env: Mapping[str, str],
+        output: Output,
+        *,
+        essential: Collection[str] = (),
+    ) -> None:
+        """Take shell commands by name, their environment, and the names of those without which nothing works."""
         self._processes = [Process(name, command, env, output) for name, command in commands.items()]
         self._output = output
+        self._essential = frozenset(essential)
 
     @property
     def pids(self) -> dict[str, int]:
         """The ids of the processes that run now, by name."""
         return {process.name: process.group.leader.pid for process in self._processes if process.group}
 
+    @property
+    def failing(self) -> dict[str, str]:
+        """The last words of the processes that fail whenever they are started, by name."""
+        return {process.name: process.last_words for process in self._processes if process.fails}
+
+    def has_started(self) -> None:
+        """Note that the whole works: from now on no process that fails is taken for configured wrongly."""
+        self._essential = frozenset()
+
     def check(self) -> None:
         """Start what does not run and is due. Call it a few times a second.
 
         Raises:
-            CrashLoopError: a process fails whenever it is started.
+            CrashLoopError: an essential process fails whenever it is started.
         """
         for process in self._processes:
             if (status := process.note_end()) is not None:
-                delay = max(0.0, process.due - time.monotonic())
-                self.say(f"{process.name} ended with {status}, starting it again in {delay:.1f} s")
+                self._note(process, f"ended with {status}")
             if process.group is None and time.monotonic() >= process.due:
-                process.start()
+                try:
+                    process.start()
+                except OSError as error:
+                    self._note(process, f"cannot be started: {error}")
 
     def stop(self, grace_s: float = GRACE_S, hurry: Callable[[], bool] = lambda: False) -> None:
         """Stop everything, as `end` does."""
@@ -244,3 +242,11 @@ class Supervisor:
     def say(self, line: str) -> None:
         """Put out a line of the supervisor's own."""
         self._output(SUPERVISOR, line.encode())
+
+    def _note(self, process: Process, what: str) -> None:
+        if process.fails and process.name in self._essential:
+            raise CrashLoopError(f"{process.name} does not start, it {what}: {process.last_words}")
+        delay_s = max(0.0, process.due - time.monotonic())
+        self.say(f"{process.name} {what}, starting it again in {delay_s:.1f} s")
+        if process.fails:
+            self.say(f"{process.name} fails whenever it is started, all else goes on: {process.last_words}")

@@ -18,6 +18,7 @@ from typing import Any, Self, TextIO
 from honcho.environ import parse_procfile
 
 from writebehind.embedded import (
+    EmbeddedError,
     EmbeddedMongo,
     EmbeddedRedis,
     EmbeddedServer,
@@ -26,20 +27,16 @@ from writebehind.embedded import (
     lock_directory,
 )
 from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.output import ConsoleOutput, FileOutput, private_directory, private_file
 from writebehind.settings import Settings, load_settings
-from writebehind.supervisor import (
-    ConsoleOutput,
-    FileOutput,
-    Group,
-    Interruptions,
-    Supervisor,
-    bound_to_parent,
-    end,
-)
+from writebehind.supervisor import LONGEST_DELAY_S, Group, Interruptions, Supervisor, bound_to_parent, end
+from writebehind.urls import redacted
 
 DEFAULT_DATA_DIR = ".writebehind"
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
+#: Without them nothing is served: one that fails before the system is ready ends it.
+ESSENTIAL = {"web"}
 #: What runs in a data directory, for as long as it runs: the same as `--json` prints, with current process ids.
 STATE_FILE = "up.json"
 EXAMPLE_ID = "ada"
@@ -72,7 +69,7 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     Raises:
         ConfigurationError: a setting is wrong, or the port is taken.
         EmbeddedError: a server does not start, or the data directory is in use.
-        CrashLoopError: a process fails whenever it is started.
+        CrashLoopError: the API's process fails whenever it is started.
         NotReadyError: the API does not become ready in time.
     """
     settings = load_settings()
@@ -91,6 +88,7 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
                 raise NotReadyError(f"{system.url} is not ready after {READY_WITHIN_S:.0f} s: {refusal}")
             time.sleep(POLL_S)
         if not interruptions.count:
+            system.has_started()
             announce(system.description())
         while not interruptions.count:
             system.check()
@@ -110,9 +108,14 @@ class System:
         self._flower_port = free_port() if taken else settings.flower_port
         self._servers = _servers(settings, data_dir, options.appendfsync)
         self._commands = commands
-        self._output = FileOutput(data_dir / "log") if options.quiet else ConsoleOutput(commands, options.console)
+        try:
+            logs = FileOutput(data_dir / "log") if options.quiet else None
+        except OSError as error:
+            raise EmbeddedError(f"the data directory cannot be used: {error}") from error
+        self._output = logs or ConsoleOutput(commands, options.console)
         self._supervisor: Supervisor | None = None
-        self._written: dict[str, int] = {}
+        self._restart_at = 0.0
+        self._written: tuple[dict[str, int], dict[str, str]] = {}, {}
 
     @property
     def url(self) -> str:
@@ -124,20 +127,30 @@ class System:
         """Start the servers, then the processes."""
         for server in self._servers.values():
             server.start()
-        self._supervisor = Supervisor(self._commands, self._environment(), self._output)
+        self._supervisor = Supervisor(
+            self._commands, self._environment(), self._output, essential=ESSENTIAL & self._commands.keys()
+        )
         self.check()
 
+    def has_started(self) -> None:
+        """Note that the API is ready: from now on only a signal ends the system."""
+        if self._supervisor is not None:
+            self._supervisor.has_started()
+
     def check(self) -> None:
-        """Start what died anew. Call it a few times a second."""
+        """Start what died anew. Call it a few times a second.
+
+        Raises:
+            CrashLoopError: the API's process fails whenever it is started, and never was ready.
+        """
         if self._supervisor is None:
             return
         for server in self._servers.values():
-            if not server.is_running():
-                self._supervisor.say(f"{server.title} ended, starting it again")
-                server.start()
+            if not server.is_running() and time.monotonic() >= self._restart_at:
+                self._restart(server, self._supervisor.say)
         self._supervisor.check()
-        if self._pids() != self._written:
-            self._write_state()
+        if (self._pids(), self._supervisor.failing) != self._written:
+            self._write_state(self._supervisor)
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop the processes, then the servers that they need."""
@@ -161,31 +174,31 @@ class System:
         return "" if answer.status == http.HTTPStatus.OK else f"HTTP {answer.status} {body.strip()}"
 
     def description(self) -> dict[str, Any]:
-        """Where everything is."""
+        """Where everything is, and what fails whenever it is started; without passwords."""
         return {
             "url": self.url,
             "docs": f"{self.url}/docs",
             "status": f"{self.url}/admin/status",
             "flower": f"http://127.0.0.1:{self._flower_port}",
-            "redis_url": self._url_of("redis", self._settings.redis_url),
-            "mongodb_url": self._url_of("mongodb", self._settings.mongodb_url),
+            "redis_url": redacted(self._redis_url),
+            "mongodb_url": redacted(self._mongodb_url),
             "mongodb_database": self._settings.mongodb_database,
             "embedded": {name: server.title for name, server in self._servers.items()},
             "data_dir": str(self._data_dir),
             "example": f"{self.url}/v1/{example_path(self._settings)}",
             "pid": os.getpid(),
             "pids": self._pids(),
+            "failing": self._supervisor.failing if self._supervisor else {},
         }
 
     def _environment(self) -> dict[str, str]:
         programs = dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
-        about = self.description()
         return {
             **os.environ,
             "PATH": os.pathsep.join([*programs, os.environ.get("PATH", os.defpath)]),
             "PYTHONUNBUFFERED": "1",  # lines show when they are written
-            "REDIS_URL": about["redis_url"],
-            "MONGODB_URL": about["mongodb_url"],
+            "REDIS_URL": self._redis_url,
+            "MONGODB_URL": self._mongodb_url,
             "WRITEBEHIND_PORT": str(self._port),
             "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
@@ -195,14 +208,31 @@ class System:
         servers = {name: server.pid for name, server in self._servers.items() if server.is_running()}
         return servers | (self._supervisor.pids if self._supervisor else {})
 
-    def _write_state(self) -> None:
-        new = self._data_dir / f"{STATE_FILE}.new"
-        new.write_text(json.dumps(self.description()), "utf-8")
-        new.replace(self._data_dir / STATE_FILE)
-        self._written = self._pids()
+    def _restart(self, server: EmbeddedServer, say: Callable[[str], None]) -> None:
+        say(f"{server.title} ended, starting it again")
+        try:
+            server.start()
+        except (EmbeddedError, OSError) as error:  # such as a port that is taken, or a disk that is full
+            say(f"{error}. All else goes on; it is tried again in {LONGEST_DELAY_S:.0f} s")
+            self._restart_at = time.monotonic() + LONGEST_DELAY_S
 
-    def _url_of(self, name: str, configured: str) -> str:
-        return self._servers[name].url if name in self._servers else configured
+    def _write_state(self, supervisor: Supervisor) -> None:
+        new = self._data_dir / f"{STATE_FILE}.new"
+        self._written = self._pids(), supervisor.failing
+        try:
+            with private_file(new, "w") as state:
+                json.dump(self.description(), state)
+            new.replace(self._data_dir / STATE_FILE)
+        except OSError as error:
+            supervisor.say(f"{STATE_FILE} cannot be written, all else goes on: {error}")
+
+    @property
+    def _redis_url(self) -> str:
+        return self._servers["redis"].url if "redis" in self._servers else self._settings.redis_url
+
+    @property
+    def _mongodb_url(self) -> str:
+        return self._servers["mongodb"].url if "mongodb" in self._servers else self._settings.mongodb_url
 
 
 class Stack:
@@ -234,9 +264,11 @@ class Stack:
             NotReadyError: it does not become ready; the message says why.
         """
         log_file = self.data_dir / "log" / "up.log"
-        log_file.parent.mkdir(parents=True, exist_ok=True)
+        if not self.data_dir.is_dir():
+            private_directory(self.data_dir)
+        private_directory(log_file.parent)
         command = [sys.executable, "-m", "writebehind", "up", *self._arguments]
-        with log_file.open("wb") as log:
+        with private_file(log_file, "wb") as log:
             leader = subprocess.Popen(  # noqa: S603 - the command is ours
                 bound_to_parent(command),
                 cwd=self._cwd,
@@ -254,7 +286,10 @@ class Stack:
             self.stop()
             raise NotReadyError(log_file.read_text("utf-8", "replace").strip())
         about = json.loads(line)
-        self.url, self.redis_url, self.mongodb_url = about["url"], about["redis_url"], about["mongodb_url"]
+        self.url = about["url"]
+        # What it was told has the passwords that it does not tell.
+        self.redis_url = self._env.get("REDIS_URL") or about["redis_url"]
+        self.mongodb_url = self._env.get("MONGODB_URL") or about["mongodb_url"]
         self.mongodb_database = about["mongodb_database"]
         return self
 

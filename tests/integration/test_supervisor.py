@@ -10,14 +10,18 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from itertools import takewhile
 
 import psutil
 import pytest
 
 from tests.waiting import wait_until
+from writebehind import embedded, load_settings
 from writebehind import supervisor as supervision
-from writebehind.supervisor import CrashLoopError, FileOutput, Supervisor
-from writebehind.up import Stack
+from writebehind import up as running
+from writebehind.output import FileOutput
+from writebehind.supervisor import CrashLoopError, Supervisor
+from writebehind.up import Options, Stack, System
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 #: Stands in for the API: answers 200 to everything on the port that `up` chose.
@@ -35,8 +39,8 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["WRITEBEHIND_PORT"])), Ok).s
 def supervise(tmp_path):
     with ExitStack() as undo:
 
-        def start(**commands):
-            supervisor = Supervisor(commands, os.environ, FileOutput(tmp_path))
+        def start(essential=(), **commands):
+            supervisor = Supervisor(commands, os.environ, FileOutput(tmp_path), essential=essential)
             undo.callback(supervisor.stop, grace_s=0)
             supervisor.check()
             return supervisor
@@ -91,12 +95,44 @@ def test_a_process_that_ignores_sigterm_is_killed(supervise, hurry):
     assert time.monotonic() - began < 10
 
 
-def test_a_process_that_never_starts_well_ends_everything(supervise, monkeypatch):
-    """A process that fails from its first start on is configured wrongly: its last words are told."""
-    monkeypatch.setattr(supervision, "LONGEST_DELAY_S", 0.01)
-    supervisor = supervise(one="echo wrong setting; exit 3")
-    with pytest.raises(CrashLoopError, match="one does not start, its last exit status is 3: wrong setting"):
+def test_an_essential_process_that_never_starts_well_ends_everything(supervise, monkeypatch):
+    """What nothing works without, and fails from its first start on, is configured wrongly: it says how."""
+    monkeypatch.setattr(supervision, "LONGEST_FAILING_DELAY_S", 0.01)
+    supervisor = supervise(essential={"one"}, one="echo wrong setting; exit 3")
+    with pytest.raises(CrashLoopError, match="one does not start, it ended with 3: wrong setting"):
         raise wait_until(lambda: _refusal(supervisor), "the end of all tries")
+
+
+@pytest.mark.parametrize("essential", [(), ("one",)], ids=["not essential", "essential, and has started"])
+def test_what_fails_does_not_end_the_rest(supervise, monkeypatch, tmp_path, essential):
+    """A process that fails, however often, is started again, and a line says why; the rest goes on without it."""
+    monkeypatch.setattr(supervision, "LONGEST_FAILING_DELAY_S", 0.01)
+    supervisor = supervise(essential=essential, one="echo port is taken; exit 3", other="exec sleep 60")
+    supervisor.has_started()
+    other = supervisor.pids["other"]
+    wait_until(lambda: _checked(supervisor) and supervisor.failing, "so many failures")
+    told = "one fails whenever it is started, all else goes on: port is taken"
+    wait_until(lambda: _checked(supervisor) and told in (tmp_path / "system.log").read_text(), "the line")
+
+    assert {"one": "port is taken"} == supervisor.failing
+    assert other == supervisor.pids["other"]
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(supervise, monkeypatch, tmp_path):
+    """Where the machine has no room for another process, the supervisor goes on."""
+    supervisor = supervise(one="exec sleep 60", other="exec sleep 60")
+    real, before = supervision.Popen, supervisor.pids
+
+    def no_room(*_, **__):
+        monkeypatch.setattr(supervision, "Popen", real)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(supervision, "Popen", no_room)
+    os.kill(before["one"], signal.SIGKILL)
+    wait_until(lambda: _checked(supervisor).get("one") not in {before["one"], None}, "the new process")
+
+    assert "one cannot be started: [Errno 11]" in (tmp_path / "system.log").read_text()
+    assert before["other"] == supervisor.pids["other"]
 
 
 def test_a_process_that_is_killed_often_is_not_given_up(supervise, monkeypatch):
@@ -109,19 +145,20 @@ def test_a_process_that_is_killed_often_is_not_given_up(supervise, monkeypatch):
         wait_until(lambda pid=pid: _checked(supervisor).get("one") not in {pid, None}, "the next process")
 
 
-def test_restarts_become_slower(supervise, monkeypatch):
-    """A process that keeps ending is started less and less often, and at least every few seconds."""
+@pytest.mark.parametrize(("status", "longest"), [(0, 5.0), (1, 30.0)])
+def test_restarts_become_slower(monkeypatch, status, longest):
+    """A process that keeps ending is started less and less often; least often if it fails."""
     monkeypatch.setattr(supervision.time, "monotonic", lambda: 0.0)
-    process = supervision.Process("one", "exit 0", os.environ, lambda name, line: None)
+    process = supervision.Process("one", f"exit {status}", os.environ, lambda name, line: None)
     delays = []
-    for _ in range(8):
+    for _ in range(10):
         process.start()
         process.group.leader.wait()
         process.note_end()
         delays.append(process.due)
 
     assert sorted(delays) == delays
-    assert (0.2, 5.0) == (delays[0], delays[-1])
+    assert (0.2, longest) == (delays[0], delays[-1])
 
 
 @pytest.fixture
@@ -158,6 +195,26 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
 
     assert stack.stop() == 0
     assert [] == [process for process in everything if process.is_running() and not _is_over(process.pid)]
+
+
+def test_a_server_whose_port_is_taken_does_not_end_the_system(monkeypatch, tmp_path):
+    """An embedded server that cannot come back is tried again, and the processes stay; then it comes back."""
+    monkeypatch.setattr(embedded, "PORT_WAIT_S", 0.1)
+    monkeypatch.setattr(running, "LONGEST_DELAY_S", 0.1)
+    options = Options(port=0, quiet=True)
+    system = System(load_settings(mongodb_url="mongodb://h/"), options, tmp_path, {"web": "exec sleep 60"})
+    log, pids = tmp_path / "log" / "system.log", lambda: system.check() or system.description()["pids"]
+    with ExitStack() as undo:
+        undo.callback(system.stop, hurry=lambda: True)
+        system.start()
+        before = pids()
+        os.kill(before["redis"], signal.SIGKILL)
+        port = int(system.description()["redis_url"].removesuffix("/0").rpartition(":")[2])
+        with wait_until(lambda: socket.create_server(("127.0.0.1", port)), "the port"):
+            wait_until(lambda: pids() and "it is taken. All else goes on" in log.read_text(), "the refusal")
+        after = wait_until(lambda: _all_new(pids(), before, {"redis"}), "its return")
+
+    assert before["web"] == after["web"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends children with their parent")
@@ -202,7 +259,7 @@ def test_up_uses_the_servers_that_are_configured(tmp_path, procfile):
     env = os.environ | {"REDIS_URL": "redis://:secret@127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
     command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--quiet", "--procfile", str(procfile)]
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
-        lines = "".join(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+        lines = "".join(takewhile(lambda line: line != "Ctrl-C stops everything.\n", process.stdout))
         running = json.loads((tmp_path / ".writebehind" / "up.json").read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from writebehind import connect, load_settings
-from writebehind.cli.run import without_password
 from writebehind.division import recorded
 from writebehind.doctor import Finding, Level, examine
 from writebehind.drain import Progress
@@ -23,6 +22,7 @@ from writebehind.drain import drain as drain_all
 from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.indexes import lookup_indexes
 from writebehind.repartition import repartition as divide_anew
+from writebehind.urls import redacted
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
 
@@ -38,7 +38,7 @@ def doctor(as_json: bool) -> None:
         found = list(examine(pipeline))
     if as_json:
         for one in found:
-            shown = {"found": without_password(one.found), "advice": without_password(one.advice)}
+            shown = {"found": redacted(one.found), "advice": redacted(one.advice)}
             click.echo(orjson.dumps(asdict(one) | {"level": one.level.name.lower()} | shown))
     else:
         Console().print(_table(found))
@@ -81,7 +81,7 @@ def _table(found: list[Finding]) -> Table:
 
 
 def _shown(text: str) -> str:
-    return without_password(text).replace("[", "\\[")  # which rich would take for a style
+    return redacted(text).replace("[", "\\[")  # which rich would take for a style
 
 
 @click.command()
@@ -116,7 +116,7 @@ def drain(timeout: float, as_json: bool) -> None:
                 f"{result.dead_letters} dead letters, which no draining helps: writebehind dead-letters list"
             )
     if result.pending:
-        reason = f": {without_password(result.reason)}" if result.reason else ""
+        reason = f": {redacted(result.reason)}" if result.reason else ""
         click.echo(f"{result.pending} documents are still pending after {timeout:g} s{reason}", err=True)
         sys.exit(1)
 

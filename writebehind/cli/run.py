@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
+
+from writebehind.urls import redacted
 
 
 @click.command()
@@ -52,7 +54,11 @@ def up(as_json: bool, **options: Any) -> None:
         with suppress(OSError):  # nobody reads any more: no reason to end
             click.echo(json.dumps(about) if as_json else announcement(about))
 
-    up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
+    former = os.umask(0o077)  # documents are in what the servers and processes write
+    try:
+        up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
+    finally:
+        os.umask(former)
 
 
 @click.command()
@@ -97,18 +103,14 @@ def announcement(about: dict[str, Any]) -> str:
         "API docs": about["docs"],
         "Status": about["status"],
         "Flower": about["flower"],
-        "Redis": without_password(about["redis_url"]) + embedded.get("redis", ""),
-        "MongoDB": without_password(about["mongodb_url"]) + embedded.get("mongodb", ""),
+        "Redis": redacted(about["redis_url"]) + embedded.get("redis", ""),
+        "MongoDB": redacted(about["mongodb_url"]) + embedded.get("mongodb", ""),
         "Database": about["mongodb_database"],
         "Data": about["data_dir"],
     }
-    lines = [f"  {name:<9} {value}" for name, value in rows.items()]
+    failing = {f"! {name}": f"fails whenever it is started: {why}" for name, why in about["failing"].items()}
+    lines = [f"  {name:<9} {value}" for name, value in (rows | failing).items()]
     example = f"""curl -X PUT {about["example"]} -H 'Content-Type: application/json' -d '{{"name": "Ada"}}'"""
     return "\n".join(
         ["", "writebehind is ready", "", *lines, "", f"  {example}", "", "Ctrl-C stops everything.", ""]
     )
-
-
-def without_password(url: str) -> str:
-    """A URL fit to be shown."""
-    return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", url)

@@ -1,0 +1,207 @@
+"""URLs of servers: which are taken, and how they are shown.
+
+A URL may hold a password, and a malformed one may hold it anywhere. No message repeats more of it than the name
+of an option, and whatever shows a URL shows what `redacted` makes of it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+#: What else a URL of Redis may say. Its other options would change what the pipeline relies on: time limits,
+#: retries, the protocol, how answers are decoded.
+_REDIS_OPTIONS = {"db", "username", "password", "client_name"}
+_REDIS_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_REDIS_TLS_CHOICES = {
+    "ssl_cert_reqs": {"none", "optional", "required"},
+    "ssl_check_hostname": {"true", "false", "True", "False"},
+}
+_REDIS_TLS_OPTIONS = {"ssl_ca_path", "ssl_password", "ssl_ciphers", *_REDIS_TLS_FILES, *_REDIS_TLS_CHOICES}
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_MONGODB, _MONGODB_SRV = "mongodb://", "mongodb+srv://"
+#: Options of `mongodb+srv://` alone.
+_SRV_OPTIONS = {"srvservicename", "srvmaxhosts", "srvallowedhostssuffix"}
+
+#: Options whose values are no secrets: the others' are not shown.
+_SHOWN = {
+    *("db", "virtual_host", "client_name", "ssl_cert_reqs", "ssl_check_hostname"),
+    *("appname", "authmechanism", "authsource", "directconnection", "journal", "loadbalanced", "readconcernlevel"),
+    *("readpreference", "replicaset", "retryreads", "retrywrites", "tls", "ssl", "w"),
+}
+
+_DATABASE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]", re.ASCII)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*", re.ASCII)
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+_URL_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(\S*)")
+_ENCODE = "with each of : / ? # [ ] @ % in its user and password percent-encoded, such as %2F for /"
+
+
+def redacted(text: str) -> str:
+    """A URL, or a text with URLs in it, fit to be shown: without passwords, and without values of options."""
+    return _URL_IN_TEXT.sub(lambda found: found[1] + _redacted(found[2]), text)
+
+
+def check_redis(name: str, url: str) -> None:
+    """See that this is the URL of a Redis server.
+
+    Args:
+        name: of the setting, for the message.
+        url: what it is set to.
+
+    Raises:
+        ValueError: it is not; the message says what to do, and repeats no secret.
+    """
+    parts = _split(name, url, _REDIS_SCHEMES, "redis://user:password@host:6379/0")
+    options = _options(name, parts)
+    database = [options["db"]] if "db" in options else []
+    if parts.scheme == "unix":
+        if not parts.path or parts.hostname:
+            raise ValueError(f"{name} names no socket: write it as unix:///run/redis.sock?db=0")
+    elif parts.path not in {"", "/"}:
+        database.append(parts.path.removeprefix("/"))
+    if len(database) > 1:
+        raise ValueError(f"{name} names its database twice: as its path, and as the option db")
+    if database and not _DATABASE.fullmatch(database[0]):
+        raise ValueError(f"{name}: its database must be a number: write it as redis://host:6379/0")
+    for option, value in options.items():
+        if option in _REDIS_TLS_OPTIONS and parts.scheme == "rediss":
+            _check_tls(name, option, value)
+        elif option in _REDIS_TLS_OPTIONS:
+            raise ValueError(f"{name}: its option {option} needs rediss://")
+        elif option not in _REDIS_OPTIONS:
+            known = ", ".join(sorted(_REDIS_OPTIONS | _REDIS_TLS_OPTIONS))
+            raise ValueError(f"{name}: its option {option} is not supported; these are: {known}")
+
+
+def check_mongodb(name: str, url: str) -> None:
+    """See that this is the URL of a MongoDB deployment, without looking up hosts. As `check_redis`."""
+    if not url.startswith((_MONGODB, _MONGODB_SRV)):
+        raise ValueError(f"{name} must start with mongodb:// or mongodb+srv://")
+    scheme, _, rest = url.partition("://")
+    malformed = f"{name} is malformed: write it as mongodb://user:password@host:27017/, {_ENCODE}"
+    place, *more = re.split("[/?]", rest, maxsplit=1)
+    if _BLANK.search(url) or "#" in url or (more and "@" in more[0]):
+        raise ValueError(malformed)
+    if scheme == "mongodb+srv" and re.search("[,:]", place.rpartition("@")[2]):
+        raise ValueError(f"{name}: mongodb+srv:// takes one host name, without a port")
+    base, _, query = rest.partition("?")
+    # An option alone, so that its name can be told: what the driver says may repeat its value.
+    if _mongodb_refuses(_MONGODB + base):
+        raise ValueError(malformed)
+    pairs = [pair for pair in re.split("[&;]", query) if query and not _is_srv_option(scheme, pair)]
+    for pair in pairs:
+        option, equals, value = pair.partition("=")
+        if not (option and equals and value):
+            raise ValueError(f"{name}: its options must be name=value pairs, joined by &")
+        if _mongodb_refuses(f"{_MONGODB}host/?{pair}"):
+            raise ValueError(f"{name}: its option {option} does not exist, or does not take that value")
+    if pairs and _mongodb_refuses(f"{_MONGODB}{base}?{'&'.join(pairs)}"):
+        raise ValueError(f"{name}: its options contradict each other, or its hosts")
+
+
+def check_broker(name: str, url: str) -> None:
+    """See that this may be the URL of a broker, or several, joined by `;`. As `check_redis`."""
+    for one in url.split(";"):
+        if one.startswith(_REDIS_SCHEMES):
+            check_redis(name, one)
+        else:
+            _split(name, one, (), "amqp://user:password@host:5672/")
+
+
+def celery_brokers(url: str) -> str:
+    """URLs of brokers, joined by `;`, as Celery takes them."""
+    return ";".join(celery_redis(one) if one.startswith(_REDIS_SCHEMES) else one for one in url.split(";"))
+
+
+def celery_redis(url: str) -> str:
+    """The URL of a Redis server as Celery takes it: without `unix://`, and with nothing in its options but TLS."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    user = options.get("username") or unquote(parts.username or "")
+    password = options.get("password") or unquote(parts.password or "")
+    secret = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+    if parts.scheme == "unix":
+        return f"redis+socket://{secret}{parts.path}?virtual_host={options.get('db', 0)}"
+    database = options.get("db") or parts.path.removeprefix("/") or "0"
+    tls = "&".join(f"{name}={quote(one)}" for name, one in options.items() if name in _REDIS_TLS_OPTIONS)
+    place = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{secret}{place}/{database}{'?' * bool(tls)}{tls}"
+
+
+def _redacted(rest: str) -> str:
+    """What follows `://` without secrets."""
+    secret, at, shown = rest.rpartition("@")
+    user = re.match(r"[^:/?#@]*:", secret)
+    masked = f"{user[0] if user else ''}***@" if at else ""
+    place, question, query = shown.partition("?")
+    return masked + place + question + re.sub(r"([^=&;]*)(=?)[^&;]*", _masked_option, query)
+
+
+def _masked_option(found: re.Match[str]) -> str:
+    if found[1].lower() in _SHOWN:
+        return found[0]
+    return f"{found[1]}=***" if found[2] else "***" * bool(found[0])
+
+
+def _split(name: str, url: str, schemes: tuple[str, ...], example: str) -> SplitResult:
+    """The parts of a URL that has no secret in a wrong place."""
+    if (schemes and not url.startswith(schemes)) or not _SCHEME.fullmatch(url.partition("://")[0]):
+        allowed = f"{', '.join(schemes[:-1])} or {schemes[-1]}" if schemes else "a scheme, as in amqp://host"
+        raise ValueError(f"{name} must start with {allowed}")
+    malformed = f"{name} is malformed: write it as {example}, {_ENCODE}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # whose text repeats what is no port
+        raise ValueError(malformed) from None
+    host = parts.netloc.rpartition("@")[2]
+    host = host if port is None else host.rpartition(":")[0]
+    wrong_host = bool(host) and not _HOST.fullmatch(host)
+    if wrong_host or port == 0 or "://" not in url or _BLANK.search(url) or "#" in url:
+        raise ValueError(malformed)
+    if "@" in parts.path or "@" in parts.query:
+        raise ValueError(malformed)
+    return parts
+
+
+def _options(name: str, parts: SplitResult) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    except ValueError:
+        raise ValueError(f"{name}: its options must be name=value pairs, joined by &") from None
+    options = dict(pairs)
+    if len(options) < len(pairs) or "" in options.values():
+        raise ValueError(f"{name}: each of its options must have one value")
+    if (parts.username and "username" in options) or (parts.password and "password" in options):
+        raise ValueError(f"{name} names its user or password twice: before its host, and as an option")
+    return options
+
+
+def _check_tls(name: str, option: str, value: str) -> None:
+    choices = _REDIS_TLS_CHOICES.get(option)
+    if choices is not None and value not in choices:
+        raise ValueError(f"{name}: its option {option} must be one of {', '.join(sorted(choices))}")
+    if option in _REDIS_TLS_FILES and not Path(value).is_file():
+        raise ValueError(f"{name}: its option {option} names a file that does not exist")
+
+
+def _mongodb_refuses(url: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("error", UserWarning)  # an option that is there twice
+        try:
+            parse_uri(url)
+        except (PyMongoError, UserWarning, ValueError, TypeError, LookupError, OSError):
+            return True
+    return False
+
+
+def _is_srv_option(scheme: str, pair: str) -> bool:
+    return scheme == "mongodb+srv" and pair.partition("=")[0].lower() in _SRV_OPTIONS
