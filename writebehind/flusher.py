@@ -20,7 +20,8 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.lookups import Lookups
-from writebehind.outcomes import Outcome, Result, Write
+from writebehind.outcomes import AllRefusedError, Outcome, Result, Write
+from writebehind.patience import given_up, is_late, postpone
 from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
@@ -213,7 +214,9 @@ class Flusher:
                     return summary
                 if not members:
                     break
-                self._flush_batch(partition, members, summary, lease_ends)
+                moved = self._flush_batch(partition, members, summary, lease_ends)
+                if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
+                    break
                 if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
                     break
         except MongoUnavailableError as error:
@@ -238,10 +241,16 @@ class Flusher:
 
     def _flush_batch(
         self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float
-    ) -> None:
+    ) -> bool:
+        """Flush one batch; whether any of it is not pending any more, or was overtaken.
+
+        Raises:
+            MongoUnavailableError: MongoDB did not take a batch, or refused all of it.
+        """
         summary.batches += 1
+        buried = summary.buried
         writes = sorted(self._read(partition, members, summary), key=_collection)
-        disturbed = False
+        moved, refused = summary.buried > buried, ""
         for collection, group in groupby(writes, _collection):
             batch = list(group)
             summary.operations += len(batch)
@@ -249,10 +258,13 @@ class Flusher:
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
-            self._record(partition, collection, outcomes, summary)
-            disturbed |= any(outcome.result is Result.DISTURBED for outcome in outcomes)
-        if disturbed:
-            raise MongoUnavailableError("a document changed in MongoDB while it was being written")
+            late = self._record(partition, collection, outcomes, summary)
+            moved |= len(late) < len(outcomes)
+            if len(late) == len(outcomes) > 1:
+                refused = late[0].message
+        if refused:  # only now: the others' collections need not wait
+            raise MongoUnavailableError(f"MongoDB takes nothing of a batch: {refused}")
+        return moved
 
     def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
         """The latest versions of members, as far as memory allows: the others wait for the next batch."""
@@ -272,13 +284,26 @@ class Flusher:
         began = time.monotonic()
         try:
             outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
+        except AllRefusedError as error:
+            self._batch.failed()
+            return error.outcomes
         except MongoUnavailableError:
             self._batch.failed()
             raise
+        except Exception as error:  # whatever one document makes a driver or a server's answer raise
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                first = self._write(collection, batch[:middle], lease_ends)
+                return first + self._write(collection, batch[middle:], lease_ends)
+            log.exception("%s cannot be written", batch[0].id.member)
+            return [Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")]
         self._batch.took(len(batch), time.monotonic() - began)
         return outcomes
 
-    def _record(self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary) -> None:
+    def _record(
+        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
+    ) -> list[Outcome]:
+        """Note what became of a batch; which of it is to be tried again."""
         settings = self._settings(collection)
         if self._queries is not None:  # while all of them are pending
             self._queries.changed(collection, [outcome.write.id.member for outcome in outcomes])
@@ -301,6 +326,31 @@ class Flusher:
         if self._lookups is not None and settings.lookup:
             persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
             self._lookups.settled([(write.id, write.entry) for write in persisted], settings)
+        return self._postpone(partition, collection, outcomes, summary)
+
+    def _postpone(
+        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
+    ) -> list[Outcome]:
+        """Try again later what MongoDB does not take now, for a bounded time; what is still to be tried."""
+        late = [outcome for outcome in outcomes if is_late(outcome)]
+        if not late:
+            return late
+        late = postpone(self._store, partition, late)
+        spent = given_up(late, outcomes, lambda: self._sink.takes_writes(collection))
+        for outcome in spent:
+            self._bury(outcome, summary, conflict=False)
+        gone = {outcome.write.id.member for outcome in spent}
+        left = [outcome for outcome in late if outcome.write.id.member not in gone]
+        if left:
+            such = left[0]
+            log.warning(
+                "%d of %s, such as %s, are tried again: %s",
+                len(left),
+                collection,
+                such.write.id.text,
+                such.message,
+            )
+        return left
 
     def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
         """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""

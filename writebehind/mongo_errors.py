@@ -7,8 +7,11 @@ specifications, as PyMongo carries them out.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Self
 
 from pymongo.errors import InvalidName, OperationFailure, PyMongoError, WTimeoutError
 
@@ -26,8 +29,8 @@ class Verdict(Enum):
     """It may be about this document, about rights, or pass by itself: only trying again for some time tells."""
 
 
-#: Code: name and verdict. In a document's own error a code that is not here is about the document; in the error of
-#: a whole command, such as Unauthorized, it is unclear: MongoDB has answered, and others may be served.
+#: Code: name and verdict. A code that is not here, such as Unauthorized, is unclear: MongoDB has answered, and
+#: others may be served.
 CODES: dict[int, tuple[str, Verdict]] = {
     # categories NetworkError, NotPrimaryError and ShutdownError; no primary, no configuration
     6: ("HostUnreachable", Verdict.OUTAGE),
@@ -98,6 +101,7 @@ CODES: dict[int, tuple[str, Verdict]] = {
     50915: ("BackupCursorOpenConflictWithCheckpoint", Verdict.BUSY),
     91331: ("RetriableRemoteCommandFailure", Verdict.BUSY),
     10045600: ("InterruptedDueToFCVChange", Verdict.BUSY),
+    16500: ("RequestRateTooLarge", Verdict.BUSY),  # Azure Cosmos DB's
     # a document's content; category ValidationError
     2: ("BadValue", Verdict.DOCUMENT),
     9: ("FailedToParse", Verdict.DOCUMENT),
@@ -112,6 +116,7 @@ CODES: dict[int, tuple[str, Verdict]] = {
     73: ("InvalidNamespace", Verdict.DOCUMENT),
     116: ("DocTooLargeForCapped", Verdict.DOCUMENT),
     121: ("DocumentValidationFailure", Verdict.DOCUMENT),
+    166: ("CommandNotSupportedOnView", Verdict.DOCUMENT),
     171: ("CannotIndexParallelArrays", Verdict.DOCUMENT),
     357: ("InvalidBSONType", Verdict.DOCUMENT),
     378: ("NonConformantBSON", Verdict.DOCUMENT),
@@ -129,14 +134,59 @@ RETRY_LABELS = frozenset(
 )
 
 
+#: The index in the message of a duplicate key, before any value: `… index: _id_ dup key: { … }` or `Index '_id_'`;
+#: before MongoDB 3.2 with its namespace, `index: db.users.$_id_  dup key: …`.
+_INDEX = re.compile(
+    r"\bindex(?:: +(?:\S+\.\$)?(?P<plain>.*?)(?:\s+dup key\b|$)| '(?P<quoted>[^']*)')", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one write was not done: MongoDB's code and words, what they mean, and whether its id is there."""
+
+    code: int
+    message: str
+    verdict: Verdict
+    same_id: bool = False
+
+    @classmethod
+    def of_document(cls, error: Mapping[str, Any]) -> Self:
+        """Read what a server says of one document of a bulk write."""
+        code, message = error.get("code", 0), error.get("errmsg", "")
+        return cls(code, message, of_document(error), is_same_id(error))
+
+    @classmethod
+    def of_command(cls, error: Exception) -> Self:
+        """Read the error of a command that held one document. Some servers answer a single write so."""
+        if not isinstance(error, PyMongoError):  # the driver does not even send it
+            return cls(0, f"{type(error).__name__}: {error}", Verdict.DOCUMENT)
+        details = getattr(error, "details", None) or {}
+        code, message = getattr(error, "code", None) or 0, str(details.get("errmsg") or error)
+        return cls(code, message, of_command(error), is_same_id({**details, "code": code, "errmsg": message}))
+
+
+def is_same_id(error: Mapping[str, Any]) -> bool:
+    """Whether a write was refused because MongoDB has a document with its id, as far as the server says so.
+
+    Microsoft's DocumentDB, FerretDB and others send no `keyPattern`; some say nothing at all.
+    """
+    if error.get("code") != DUPLICATE_KEY:
+        return False
+    if pattern := error.get("keyPattern"):
+        return list(pattern) == ["_id"]
+    index = _INDEX.search(error.get("errmsg", ""))
+    return index is not None and "_id_" in {index["plain"], index["quoted"]}
+
+
 def name_of(code: int) -> str:
     """The server's name for a code, '' for one that is not in the table."""
     return CODES[code][0] if code in CODES else ""
 
 
-def of_document(error: dict[str, Any]) -> Verdict:
+def of_document(error: Mapping[str, Any]) -> Verdict:
     """What the error of one document in a bulk write means."""
-    return CODES.get(error.get("code", 0), ("", Verdict.DOCUMENT))[1]
+    return CODES.get(error.get("code", 0), ("", Verdict.UNCLEAR))[1]
 
 
 def is_passing(error: OperationFailure) -> bool:

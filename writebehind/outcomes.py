@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -12,16 +12,19 @@ from bson import Int64
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, ReplaceOne
-from pymongo.errors import InvalidName, OperationFailure
+from pymongo.errors import BulkWriteError, InvalidName, OperationFailure
 
 from writebehind import mongo_errors
 from writebehind.entry import Entry, Kind
+from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
-from writebehind.mongo_errors import Verdict
+from writebehind.mongo_errors import Refusal, Verdict
 from writebehind.rawbson import RAW_OPTIONS, VERSION_END, VERSION_FIELD, append_version
 
 #: Stands for the `_v` of a document that has none.
 NOTHING: Final = object()
+#: Of a write that was taken, and is not what MongoDB has.
+OVERTAKEN: Final = Refusal(0, "others change the document at each attempt", Verdict.BUSY)
 
 
 class Result(Enum):
@@ -34,7 +37,9 @@ class Result(Enum):
     REFUSED = auto()
     """MongoDB will not take this version, now or later."""
     DISTURBED = auto()
-    """Somebody else changed the document at the same moment: try again."""
+    """Somebody else changed the document at the same moment, or MongoDB is busy: try again."""
+    UNCLEAR = auto()
+    """MongoDB did not take it, and it is not known whether it will: try again, for a bounded time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +70,47 @@ class Outcome:
     present: int = 0
 
 
-class RefusedError(Exception):
-    """Some documents of a bulk write were refused; `errors` holds the server's words by position."""
+class AllRefusedError(MongoUnavailableError):
+    """MongoDB refuses every write of a batch, and does not say that it is because of the documents."""
 
-    def __init__(self, errors: dict[int, dict[str, Any]], removed: int) -> None:
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        super().__init__(f"MongoDB refuses all of a batch of {len(outcomes)}: {outcomes[0].message}")
+        self.outcomes = list(outcomes)
+
+
+class RefusedError(Exception):
+    """Some documents of a bulk write were refused; `refusals` holds why, by position."""
+
+    def __init__(self, refusals: dict[int, Refusal], removed: int) -> None:
         super().__init__()
-        self.errors = errors
+        self.refusals = refusals
         self.removed = removed
 
 
-class BatchRefusedError(Exception):
-    """A whole command was refused because of something in one of its documents; `code` is MongoDB's, or 0."""
+class CommandRefusedError(Exception):
+    """A whole command was refused, perhaps because of one of its documents."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Tell a command that is refused because of a document from one that is not.
+def commands() -> Iterator[None]:
+    """Tell a command that is refused, be it by the driver, from one that is not answered.
 
     Raises:
-        BatchRefusedError: it is refused because of a document.
+        CommandRefusedError: it is refused, and another one may not be.
     """
     try:
         yield
-    except BSONError as error:  # the driver does not even send it
-        raise BatchRefusedError(0, str(error)) from error
-    except (OperationFailure, InvalidName) as error:
-        if mongo_errors.of_command(error) is not Verdict.DOCUMENT:
+    except BulkWriteError:
+        raise
+    except (BSONError, OverflowError, UnicodeError, RecursionError, OperationFailure, InvalidName) as error:
+        refusal = Refusal.of_command(error)
+        if refusal.verdict not in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
             raise
-        raise BatchRefusedError(getattr(error, "code", None) or 0, str(error)) from error
+        raise CommandRefusedError(refusal) from error
 
 
 def operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
@@ -122,24 +136,31 @@ def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceO
     return ReplaceOne(where, document, upsert=upsert)
 
 
-def judge(write: Write, error: dict[str, Any] | None, present: int | None) -> Outcome:
-    """What became of a write, by the server's error and the version that it has, where either is known.
+def judge(write: Write, refusal: Refusal | None, present: int | None, *, looked: bool) -> Outcome:
+    """What became of a write.
 
-    The version is `None` where there is no document, and 0 where its `_v` counts as none.
+    Args:
+        write: the write.
+        refusal: why it was not done; `None` where nothing was said against it.
+        present: the version that MongoDB has; `None` where there is no document, 0 where its `_v` counts as none.
+        looked: whether `present` is known at all.
     """
     if present is not None and present > write.entry.version:
         return Outcome(write, Result.SUPERSEDED, present=present)
-    if write.entry.kind is Kind.DELETED and error is None:
-        # Still there with an older version: written after the deletion ran, by a flusher that was paused.
-        return Outcome(write, Result.PERSISTED if present is None else Result.DISTURBED)
-    if error is None or present == write.entry.version:
+    if refusal is None:
+        if not looked:
+            return Outcome(write, Result.PERSISTED)
+        # Not there, though it was taken: a primary has lost it, or a flusher that was paused has overwritten it.
+        expected = None if write.entry.kind is Kind.DELETED else write.entry.version
+        if present == expected:
+            return Outcome(write, Result.PERSISTED)
+        refusal = OVERTAKEN
+    # A document that is there makes its own repetition fail, on whatever unique index.
+    if refusal.code == mongo_errors.DUPLICATE_KEY and present == write.entry.version:
         return Outcome(write, Result.PERSISTED)
-    if is_same_id(error) or mongo_errors.of_document(error) is Verdict.BUSY:
-        # Same id: the guard did not match, so the upsert became an insert, and MongoDB has the document already.
-        return Outcome(write, Result.DISTURBED)
-    return Outcome(write, Result.REFUSED, error.get("code", 0), error.get("errmsg", ""))
-
-
-def is_same_id(error: dict[str, Any]) -> bool:
-    """Whether a write was refused because MongoDB has a document with its id."""
-    return error.get("code") == mongo_errors.DUPLICATE_KEY and list(error.get("keyPattern", {})) == ["_id"]
+    result = {Verdict.DOCUMENT: Result.REFUSED, Verdict.UNCLEAR: Result.UNCLEAR}.get(
+        refusal.verdict, Result.DISTURBED
+    )
+    if refusal.same_id:  # the guard did not match, so the upsert became an insert, and MongoDB has the document
+        result = Result.DISTURBED
+    return Outcome(write, result, refusal.code, refusal.message)

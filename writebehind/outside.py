@@ -87,7 +87,7 @@ class _Sent:
 
     @classmethod
     def parse(cls, noted: bytes) -> _Sent:
-        header, at_ms, before = noted.split(b" ")
+        header, at_ms, before, *_attempts = noted.split(b" ")
         return cls(Entry.parse(header), int(at_ms), Entry.parse(before) if before else None)
 
     @property

@@ -14,12 +14,11 @@ from math import inf
 from typing import Any, TypeVar
 
 import pymongo
-from bson import Int64
+from bson import Int64, MinKey, ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, MongoClient
-from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.write_concern import WriteConcern
@@ -29,24 +28,27 @@ from writebehind.breaker import MongoBreaker
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.ids import DocumentId
-from writebehind.mongo_errors import Verdict
+from writebehind.mongo_errors import Refusal, Verdict
 from writebehind.outcomes import (
     NOTHING,
-    BatchRefusedError,
+    OVERTAKEN,
+    AllRefusedError,
+    CommandRefusedError,
     Outcome,
     RefusedError,
     Result,
     Write,
-    is_same_id,
+    commands,
     judge,
     operation,
     operation_over,
-    refusals,
 )
 from writebehind.rawbson import RAW_OPTIONS, VERSION_FIELD, first_element, split_version, version_of
 
 _T = TypeVar("_T")
 
+#: A write that matches no document that could be changed by it, and yet waits for the write concern.
+_NEVER, _NOTHING = {"_v": {"$type": "minKey"}}, {"$set": {"_v": MinKey()}}
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
 
@@ -86,12 +88,25 @@ class Sink:
             within_s: seconds after which nothing may be sent any more: what is left of the caller's lease.
 
         Raises:
+            AllRefusedError: MongoDB does not take any of these writes, for no reason that is known.
             MongoUnavailableError: nothing is known of these writes. All of them may be sent again.
         """
         if within_s <= 0:
             raise MongoUnavailableError("there is no time left to write")
         with self._guard(), pymongo.timeout(min(within_s, self._timeout_s)):
-            return self._write(collection, writes)
+            outcomes = self._write(collection, writes)
+            if all(outcome.result is Result.UNCLEAR for outcome in outcomes):
+                raise AllRefusedError(outcomes)
+            return outcomes
+
+    def takes_writes(self, collection: str) -> bool:
+        """Whether MongoDB takes a write that changes nothing.
+
+        Raises:
+            MongoUnavailableError: it does not answer.
+        """
+        with self._guard():
+            return self._takes_writes(collection)
 
     def delete_older(self, collection: str, versions: Mapping[DocumentId, int]) -> int:
         """Delete documents that have an older version than this, and no others; how many there were.
@@ -264,41 +279,89 @@ class Sink:
             self._database["writebehind.doctor"].delete_one({"_id": "nothing"})
 
     def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
-        target = self._database[collection]
-        errors: dict[int, dict[str, Any]] = {}
         try:
-            with self._deadline(), refusals():
-                removed = target.bulk_write([operation(write) for write in writes], ordered=False).deleted_count
-        except RefusedError as refused:
-            errors, removed = refused.errors, refused.removed
-        except BatchRefusedError as error:  # which does not say because of which document
+            refused, removed = self._send(collection, writes)
+        except CommandRefusedError as error:  # which does not say because of which document
+            refusal = error.refusal
             if len(writes) > 1:
+                if refusal.verdict is Verdict.UNCLEAR and not self._takes_writes(collection):
+                    return [Outcome(one, Result.UNCLEAR, refusal.code, refusal.message) for one in writes]
                 middle = len(writes) // 2
                 return [*self._bulk(collection, writes[:middle]), *self._bulk(collection, writes[middle:])]
-            return [Outcome(writes[0], Result.REFUSED, error.code, str(error))]
-
-        doubtful = [write for at, write in enumerate(writes) if at in errors and is_same_id(errors[at])]
-        deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
-        if removed < len(deletions):  # absent already, or newer than the deletion
-            doubtful += deletions
-        present = self._versions(target, doubtful) if doubtful else {}
+            refused, removed = {0: refusal}, 0
+        looked = self._doubtful(writes, refused, removed)
+        if looked and refused:
+            self._await_majority(collection, looked)
+        there = self._versions(collection, looked) if looked else {}
+        known = {write.id.member for write in looked}
         outcomes = []
         for at, write in enumerate(writes):
-            seen = present.get(write.id.member)
-            outcome = judge(write, errors.get(at), None if seen is None else version_of(seen))
-            if outcome.result is Result.DISTURBED and seen is not None and self._written_over(target, write, seen):
-                outcome = Outcome(write, Result.PERSISTED, attempts=2)
-            outcomes.append(outcome)
+            seen = there.get(write.id.member)
+            present = None if seen is None else version_of(seen)
+            outcome = judge(write, refused.get(at), present, looked=write.id.member in known)
+            may_be_in_the_way = outcome.result is Result.DISTURBED or outcome.code == mongo_errors.DUPLICATE_KEY
+            outcomes.append(self._over(write, seen) if seen is not None and may_be_in_the_way else outcome)
         return outcomes
 
-    def _written_over(self, target: Collection[Any], write: Write, seen: object) -> bool:
-        """Whether a write took the place of the document whose `_v` was seen, and does not count as newer."""
-        with self._deadline(), refusals():
-            done = target.bulk_write([operation_over(write, seen)])
-        return done.matched_count + done.deleted_count > 0
+    def _over(self, write: Write, seen: object) -> Outcome:
+        """Write over the document whose `_v` was seen, and does not count as newer."""
+        try:
+            with self._deadline(), commands():
+                target = self._database[write.id.collection]
+                done = target.bulk_write([operation_over(write, seen)], ordered=False)
+            refusal = None if done.matched_count + done.deleted_count else OVERTAKEN
+        except RefusedError as error:
+            refusal = error.refusals[0]
+        except CommandRefusedError as error:
+            refusal = error.refusal
+        return replace(judge(write, refusal, None, looked=False), attempts=2)
 
-    def _versions(self, target: Collection[Any], writes: Sequence[Write]) -> dict[str, object]:
+    def _send(self, collection: str, writes: Sequence[Write]) -> tuple[dict[int, Refusal], int]:
+        """Send one bulk write; what was refused, by position, and how many documents were deleted."""
+        try:
+            with self._deadline(), commands():
+                target = self._database[collection]
+                done = target.bulk_write([operation(write) for write in writes], ordered=False)
+                return {}, done.deleted_count
+        except RefusedError as error:
+            passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
+            if len(passing) == len(writes):  # else one shard of several, or one document
+                raise MongoUnavailableError(
+                    f"MongoDB cannot take writes now: {passing[0]}", outage=True
+                ) from error
+            return error.refusals, error.removed
+
+    @staticmethod
+    def _doubtful(writes: Sequence[Write], refused: Mapping[int, Refusal], removed: int) -> list[Write]:
+        """Writes of which only what MongoDB has tells what became of them.
+
+        Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable.
+        """
+        if refused:
+            others = [write for at, write in enumerate(writes) if at not in refused]
+            repeated = [writes[at] for at, one in refused.items() if one.code == mongo_errors.DUPLICATE_KEY]
+            return others + repeated
+        deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
+        return deletions if removed < len(deletions) else []  # absent already, or newer than the deletion
+
+    def _await_majority(self, collection: str, writes: Sequence[Write]) -> None:
+        """Wait until what MongoDB has of documents is durable, by a write that changes nothing."""
+        target = self._database[collection]
+        for some in _slices(writes, MOST_IDS):
+            with self._deadline():
+                target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
+
+    def _takes_writes(self, collection: str) -> bool:
+        try:
+            with self._deadline(), commands():
+                self._database[collection].update_many({"_id": ObjectId(), **_NEVER}, _NOTHING)
+        except (CommandRefusedError, RefusedError):
+            return False
+        return True
+
+    def _versions(self, collection: str, writes: Sequence[Write]) -> dict[str, object]:
         """What MongoDB has as `_v` of each document that is there."""
+        target = self._database[collection]
         versions: dict[object, object] = {}
         for some in _slices(writes, MOST_IDS):
             query = {"_id": {"$in": [write.id.value for write in some]}}
@@ -315,14 +378,13 @@ class Sink:
                 yield
         except BulkWriteError as error:
             details = error.details or {}
-            errors = {one["index"]: one for one in details.get("writeErrors", ())}
-            not_now = [one for one in errors.values() if mongo_errors.of_document(one) is Verdict.OUTAGE]
-            doubts = [*details.get("writeConcernErrors", ()), *not_now]
-            if doubts or not errors:
+            refused = {one["index"]: Refusal.of_document(one) for one in details.get("writeErrors", ())}
+            doubts = details.get("writeConcernErrors", ())
+            if doubts or not refused:
                 raise MongoUnavailableError(
                     f"MongoDB cannot take writes now: {doubts or error}", outage=True
                 ) from error
-            raise RefusedError(errors, details.get("nRemoved", 0)) from error
+            raise RefusedError(refused, details.get("nRemoved", 0)) from error
         except PyMongoError as error:
             about = verdict(error)
             does = "refuses" if about in {Verdict.DOCUMENT, Verdict.UNCLEAR} else "does not answer"

@@ -8,7 +8,9 @@ from bson import DatetimeMS, Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
+from pymongo.synchronous.collection import Collection as SyncCollection
 
+from tests.refusals import DUPLICATE_KEYS, RefusingServer, only
 from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
@@ -27,6 +29,11 @@ def sink(mongo_client, database_name) -> Sink:
 @pytest.fixture
 def users(mongo_client, database_name):
     return mongo_client[database_name][COLLECTION]
+
+
+@pytest.fixture
+def refusing(monkeypatch) -> RefusingServer:
+    return RefusingServer(monkeypatch)
 
 
 def write(name: str, version: int, /, **fields: object) -> Write:
@@ -167,6 +174,72 @@ def test_a_command_that_is_refused_for_other_reasons_is_tried_again(sink, users,
     monkeypatch.setattr("pymongo.synchronous.collection.Collection.bulk_write", refuse)
     with pytest.raises(MongoUnavailableError, match="not authorized"):
         sink.write(COLLECTION, [write("ada", 1)])
+
+
+@pytest.mark.parametrize("as_command", [False, True])
+@pytest.mark.parametrize("shape", DUPLICATE_KEYS, ids=lambda shape: shape["server"])
+def test_what_is_there_already(sink, users, refusing, shape, as_command):
+    """Repeated and late writes are told by what MongoDB has, in whatever words it refuses them."""
+    results(sink, write("same", 5), write("newer", 9), write("neighbour", 1))
+    error = shape["error"]
+    said = OperationFailure(error.get("errmsg", ""), 11000, error) if as_command else error
+    refusing.refuses = lambda id_: said if id_ in {"same", "newer"} else None
+
+    assert [Result.PERSISTED, Result.SUPERSEDED, Result.PERSISTED] == results(
+        sink, write("same", 5), write("newer", 5), write("neighbour", 2)
+    )
+    assert {"same": 5, "newer": 9, "neighbour": 2} == {one["_id"]: one["_v"] for one in users.find()}
+
+
+@pytest.mark.parametrize("as_command", [False, True])
+@pytest.mark.parametrize("shape", DUPLICATE_KEYS, ids=lambda shape: shape["server"])
+def test_a_unique_value_that_is_there(sink, refusing, shape, as_command):
+    """What says that the id is there, though it is not now, is tried again; another unique value is refused."""
+    error = shape["error"]
+    said = OperationFailure(error.get("errmsg", ""), 11000, error) if as_command else error
+    refusing.refuses = only("twin", said)
+
+    [twin, other] = sink.write(COLLECTION, [write("twin", 1), write("other", 1)])
+
+    assert Result.PERSISTED is other.result
+    assert (Result.DISTURBED if shape["says_id"] else Result.REFUSED) is twin.result
+    assert 11000 == twin.code
+    assert error.get("errmsg", "") in twin.message
+
+
+def test_beside_an_error_only_what_is_durable_is_settled(sink, users, refusing, monkeypatch):
+    """A router that reports an error keeps back that the others are not durable: a primary may have lost them."""
+    results(sink, write("deleted", 1))
+    refusing.refuses = only("bad", {"code": 121})
+    awaited = []
+    original = SyncCollection.update_many
+
+    def update_many(target, filter_, update):
+        assert {"w": "majority", "j": True} == target.write_concern.document
+        awaited.append(set(filter_["_id"]["$in"]))
+        done = original(target, filter_, update)
+        assert 0 == done.matched_count
+        users.delete_one({"_id": "lost"})  # the primary has failed over since
+        users.insert_one({"_id": "deleted", "_v": Int64(1)})
+        return done
+
+    monkeypatch.setattr(SyncCollection, "update_many", update_many)
+    outcomes = sink.write(
+        COLLECTION, [write("kept", 2), write("bad", 2), write("lost", 2), deletion("deleted", 2)]
+    )
+
+    results_of = [one.result for one in outcomes]
+    assert [Result.PERSISTED, Result.REFUSED, Result.DISTURBED, Result.PERSISTED] == results_of
+    assert {"kept"} == {one["_id"] for one in users.find()}  # what was deleted is deleted once more
+    assert {"kept", "lost", "deleted"} == awaited[0]
+
+
+def test_a_batch_without_errors_costs_one_round_trip(sink, users, monkeypatch):
+    """Nothing is asked about writes that nothing was said against."""
+    for method in ("update_many", "find"):
+        monkeypatch.setattr(SyncCollection, method, None)
+
+    assert [Result.PERSISTED] * 2 == results(sink, write("a", 1), write("b", 1))
 
 
 def test_find(sink, users):

@@ -16,8 +16,9 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from tests.refusals import DUPLICATE_KEYS
 from writebehind import mongo_errors
-from writebehind.mongo_errors import CODES, Verdict
+from writebehind.mongo_errors import CODES, Refusal, Verdict
 
 
 def test_what_the_driver_tries_again_is_not_about_a_document():
@@ -81,11 +82,33 @@ def test_queries(error, verdict):
 
 @pytest.mark.parametrize(
     ("code", "verdict"),
-    [(11000, Verdict.DOCUMENT), (121, Verdict.DOCUMENT), (424242, Verdict.DOCUMENT), (112, Verdict.BUSY)],
+    [(11000, Verdict.DOCUMENT), (121, Verdict.DOCUMENT), (166, Verdict.DOCUMENT), (112, Verdict.BUSY)],
 )
 def test_documents(code, verdict):
-    """A document's own error is about the document unless its code says otherwise."""
+    """A document's own error is about the document only where its code says so."""
     assert verdict is mongo_errors.of_document({"code": code})
+
+
+@pytest.mark.parametrize("code", [0, 1, 8, 13, 70, 82, 96, 8000, 424242])
+def test_what_is_unheard_of_is_not_about_the_document(code):
+    """A code that the table does not list may pass by itself: it is no reason to give a document up."""
+    assert Verdict.UNCLEAR is mongo_errors.of_document({"code": code})
+    assert Verdict.UNCLEAR is mongo_errors.of_command(OperationFailure("no", code))
+
+
+def test_throttling_is_busy():
+    """Azure Cosmos DB throttles single documents."""
+    assert Verdict.BUSY is mongo_errors.of_document({"code": 16500, "errmsg": "Request rate is large."})
+
+
+@pytest.mark.parametrize("shape", DUPLICATE_KEYS, ids=lambda shape: shape["server"])
+def test_an_id_that_is_there(shape):
+    """Servers tell in many ways that a document is there already, and no value or other index passes for that."""
+    error = shape["error"]
+    assert shape["says_id"] is Refusal.of_document(error).same_id
+    command = OperationFailure(error.get("errmsg", ""), 11000, error)
+    assert shape["says_id"] is Refusal.of_command(command).same_id
+    assert not Refusal.of_document({**error, "code": 121}).same_id
 
 
 def test_names():

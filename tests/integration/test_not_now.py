@@ -1,0 +1,262 @@
+"""Documents that MongoDB does not take, for no known reason: they block nobody, and are not given up at once."""
+
+from __future__ import annotations
+
+import bson
+import pytest
+from bson.errors import InvalidDocument
+from pymongo.errors import OperationFailure
+
+from tests.refusals import RefusingServer, only
+from writebehind import Pipeline, patience
+from writebehind.breaker import BreakerState
+from writebehind.dead_letters import Filter
+from writebehind.entry import Entry, Kind
+from writebehind.flusher import FlushInterruptedError, FlushSummary
+from writebehind.keys import partition_keys
+from writebehind.outcomes import Result
+from writebehind.rawbson import etag
+from writebehind.store import CommitRequest
+
+PARTITION = 0
+#: Not in the table: what an outage, throttling or missing rights look like where they are said of one document.
+UNCLEAR = (1, 8, 13, 70, 82, 96, 8000, 424242)
+
+
+@pytest.fixture
+def server(monkeypatch) -> RefusingServer:
+    return RefusingServer(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Three attempts."""
+    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 3, Result.DISTURBED: 3})
+
+
+def commit(pipeline: Pipeline, name: str, collection: str = "users") -> str:
+    """Acknowledge a document behind the door's back, as an older process may have; its member."""
+    body = bson.encode({"_id": name})
+    member = f"{collection}/s:{name}"
+    payload = Entry(0, Kind.DOCUMENT, etag(body), body).payload
+    pipeline.store.commit(CommitRequest(member, payload, 0))
+    return member
+
+
+def names(pipeline: Pipeline, count: int, collection: str = "users") -> list[str]:
+    """Ids that share a partition."""
+    found = (str(n) for n in range(10_000))
+    return [one for one in found if pipeline.store.partition_of(f"{collection}/s:{one}") == PARTITION][:count]
+
+
+def attempt(pipeline: Pipeline) -> FlushSummary:
+    """Flush the partition once all of its delays are over."""
+    of = partition_keys(PARTITION)
+    for member in pipeline.store.wire.call("ZRANGE", of.pending, 0, -1):
+        pipeline.store.wire.call("ZADD", of.pending, 1, member)
+    return pipeline.flusher.flush(PARTITION)
+
+
+def letters(pipeline: Pipeline) -> dict[str, str]:
+    """What dead letters say, by id."""
+    return {one.letter.id.text: one.letter.message for one in pipeline.dead_letters.all(Filter())}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("no such type"),
+        KeyError("k"),
+        RecursionError("too deep"),
+        MemoryError("too much"),
+        OverflowError("int too large"),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+        InvalidDocument("cannot encode"),
+        OperationFailure("unheard of", 424242),
+        OperationFailure("BSONObj size is invalid", 22),
+        {"code": 424242, "errmsg": "unheard of"},
+    ],
+    ids=str,
+)
+def test_one_document_that_nothing_takes(pipeline, stored, server, error):
+    """Whatever one document makes a batch raise, the others are persisted; it becomes a letter with the reason."""
+    poison, *others = names(pipeline, 8)
+    for name in [*others[:3], poison, *others[3:]]:
+        commit(pipeline, name)
+    server.refuses = only(poison, error)
+
+    summary = attempt(pipeline)
+
+    assert len(others) == summary.persisted
+    assert set(others) == {one["_id"] for one in stored.find()}
+    for _ in range(3):
+        attempt(pipeline)
+    assert {poison} == letters(pipeline).keys()
+    said = error["errmsg"] if isinstance(error, dict) else str(error)
+    assert said in letters(pipeline)[poison]
+    assert (0, BreakerState()) == (pipeline.status()["pending"], pipeline.breaker.state())
+
+
+@pytest.mark.parametrize("name", ["a..b", "logs.", "$cmd", "system.x", "system.views"])
+def test_a_collection_that_cannot_be(pipeline, stored, name):
+    """What was acknowledged under an impossible name becomes a letter, and its partition goes on."""
+    [poison] = names(pipeline, 1, name)
+    [ada] = names(pipeline, 1)
+    commit(pipeline, poison, name)
+    commit(pipeline, ada)
+
+    summary = attempt(pipeline)
+
+    assert (1, 1) == (summary.persisted, summary.buried)
+    assert [ada] == [one["_id"] for one in stored.find()]
+    assert (0, BreakerState()) == (pipeline.status()["pending"], pipeline.breaker.state())
+
+
+@pytest.mark.parametrize("as_command", [False, True])
+@pytest.mark.parametrize("code", UNCLEAR)
+def test_a_batch_that_is_refused_as_a_whole(pipeline, stored, server, monkeypatch, code, as_command):
+    """A code that nobody knows, for all documents, is an outage: nothing is given up, all is persisted after."""
+    ids = names(pipeline, 20)
+    for name in ids:
+        commit(pipeline, name)
+    said = OperationFailure("no", code) if as_command else {"code": code}
+    server.refuses = lambda _: said
+    if as_command:
+        monkeypatch.setattr(pipeline.sink, "_takes_writes", lambda _: False)
+
+    for _ in range(6):
+        with pytest.raises(FlushInterruptedError, match="takes nothing of a batch"):
+            attempt(pipeline)
+    assert 6 == server.sent
+    assert ({}, 20) == (letters(pipeline), pipeline.status()["pending"])
+    server.refuses = lambda _: None
+    attempt(pipeline)
+
+    assert set(ids) == {one["_id"] for one in stored.find()}
+    assert ({}, 0) == (letters(pipeline), pipeline.status()["pending"])
+
+
+def test_an_outage_is_not_endless(pipeline, server, monkeypatch):
+    """After very many attempts even a batch that is refused as a whole becomes letters."""
+    monkeypatch.setattr(patience, "MOST_ATTEMPTS", 5)
+    ids = names(pipeline, 20)
+    for name in ids:
+        commit(pipeline, name)
+    server.refuses = lambda _: {"code": 424242}
+
+    for _ in range(4):
+        with pytest.raises(FlushInterruptedError):
+            attempt(pipeline)
+    assert {} == letters(pipeline)
+    attempt(pipeline)
+
+    assert set(ids) == letters(pipeline).keys()
+
+
+@pytest.mark.parametrize("takes_writes", [False, True])
+def test_one_document_alone(pipeline, server, monkeypatch, takes_writes):
+    """Without another document to compare with, a write that changes nothing tells whether it is the document."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada)
+    server.refuses = lambda _: {"code": 424242}
+    monkeypatch.setattr(pipeline.sink, "_takes_writes", lambda _: takes_writes)
+
+    for _ in range(5):
+        attempt(pipeline)
+
+    assert takes_writes is (ada in letters(pipeline))
+
+
+def test_a_collection_that_is_refused(pipeline, stored, server):
+    """A collection that may not be written keeps nobody else waiting, however much of it is pending."""
+    for name in (forbidden := names(pipeline, 30, "secret")):
+        commit(pipeline, name, "secret")
+    for name in (ids := names(pipeline, 5)):
+        commit(pipeline, name)
+    server.refuses = lambda id_: {"code": 13} if id_ in set(forbidden) - set(ids) else None
+
+    with pytest.raises(FlushInterruptedError):
+        attempt(pipeline)
+
+    assert set(ids) <= {one["_id"] for one in stored.find()}
+
+
+def test_a_shard_that_is_down(pipeline, stored, server):
+    """While one shard finds no primary, documents of the others are settled, and its own wait."""
+    down, *others = names(pipeline, 4)
+    for name in [down, *others]:
+        commit(pipeline, name)
+    server.refuses = only(down, {"code": 133, "errmsg": "could not find host matching read preference"})
+
+    assert 3 == attempt(pipeline).persisted
+    assert ({}, 1) == (letters(pipeline), pipeline.status()["pending"])
+    server.refuses = lambda _: None
+    attempt(pipeline)
+
+    assert {down, *others} == {one["_id"] for one in stored.find()}
+
+
+def test_a_document_that_is_disturbed_without_end(pipeline, server):
+    """A document that others change at each attempt becomes a letter after some, and blocks nobody."""
+    hot, ada = names(pipeline, 2)
+    commit(pipeline, hot)
+    server.refuses = only(hot, {"code": 112, "errmsg": "WriteConflict"})
+    for _ in range(3):
+        commit(pipeline, ada)
+        assert 1 == attempt(pipeline).persisted
+
+    assert {hot: "WriteConflict"} == letters(pipeline)
+    assert 3 == next(pipeline.dead_letters.all(Filter())).letter.attempts
+
+
+def test_a_new_version_has_a_new_chance(pipeline, stored, server):
+    """Attempts are counted per version: what was written anew is tried as often."""
+    poison, ada = names(pipeline, 2)
+    server.refuses = only(poison, {"code": 424242})
+    for _ in range(3):
+        commit(pipeline, poison)
+        for _ in range(2):
+            commit(pipeline, ada)
+            attempt(pipeline)
+    assert {} == letters(pipeline)
+    server.refuses = lambda _: None
+    attempt(pipeline)
+
+    assert {poison, ada} == {one["_id"] for one in stored.find()}
+
+
+def test_delays_grow_and_a_drain_does_not_count(pipeline, server, monkeypatch):
+    """Each attempt doubles the delay until the next; a drain tries what is not due once, which does not count."""
+    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
+    monkeypatch.setattr(patience, "DELAY_MS", 60_000)
+    monkeypatch.setattr(patience, "LONGEST_MS", 150_000)
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    poison, ada = names(pipeline, 2)
+    member = commit(pipeline, poison)
+    pending = partition_keys(PARTITION).pending
+    server.refuses = only(poison, {"code": 424242})
+    for delay_s in (60, 120, 150):
+        commit(pipeline, ada)
+        attempt(pipeline)
+        seconds, _ = pipeline.store.wire.call("TIME")
+        due = pipeline.store.wire.call("ZSCORE", pending, member)
+        assert delay_s - 10 < float(due) / 1000 - int(seconds) < delay_s + 2
+        if delay_s == 120:
+            sent = server.sent
+            pipeline.flusher.drain(PARTITION, budget_s=5)
+            assert sent + 1 == server.sent
+            assert due == pipeline.store.wire.call("ZSCORE", pending, member)
+            assert {} == letters(pipeline)
+
+
+def test_what_waits_for_another_attempt_is_still_ours(pipeline, server, stored):
+    """The count of attempts does not hide from the listener what MongoDB was given."""
+    [ada] = names(pipeline, 1)
+    member = commit(pipeline, ada)
+    server.refuses = lambda _: {"code": 424242}
+    attempt(pipeline)
+
+    known = pipeline.outside._known([member])[member]
+
+    assert known.sent is not None
+    assert known.version == known.sent.entry.version

@@ -1,0 +1,56 @@
+"""Servers that refuse writes, each in its own words: around pymongo's bulk write to a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import DeleteOne, ReplaceOne
+from pymongo.errors import BulkWriteError
+from pymongo.results import BulkWriteResult
+from pymongo.synchronous.collection import Collection
+
+#: What each server says of a unique value that is there, and whether it says that it is the id: as recorded.
+DUPLICATE_KEYS = json.loads((Path(__file__).parent / "duplicate_keys.json").read_text())
+
+Operations = Sequence[ReplaceOne[Any] | DeleteOne]
+#: Takes the id of a document: what a server says of it, or what is raised where the command has it, or `None`.
+Refuses = Callable[[object], dict[str, Any] | Exception | None]
+
+
+class RefusingServer:
+    """Lets bulk writes through, except of what it `refuses`; how many it was sent."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refuses: Refuses = lambda _id: None
+        self.sent = 0
+        original = Collection.bulk_write
+
+        def bulk_write(target: Collection[Any], operations: Operations, **options: Any) -> BulkWriteResult:
+            self.sent += 1
+            refused, rest = {}, []
+            for at, one in enumerate(operations):
+                said = self.refuses(one._filter["_id"])
+                if isinstance(said, Exception):
+                    raise said
+                if said is None:
+                    rest.append(one)
+                else:
+                    refused[at] = said
+            done = original(target, rest, **options) if rest else None
+            if not refused:
+                assert done is not None
+                return done
+            errors = [{"index": at, "code": 0, "errmsg": "no", **said} for at, said in refused.items()]
+            removed = done.deleted_count if done else 0
+            raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": [], "nRemoved": removed})
+
+        monkeypatch.setattr(Collection, "bulk_write", bulk_write)
+
+
+def only(name: str, said: dict[str, Any] | Exception) -> Refuses:
+    """One document is refused."""
+    return lambda id_: said if id_ == name else None

@@ -1,0 +1,68 @@
+"""How long a document is tried that MongoDB does not take, and does not say will never be taken.
+
+An error that nobody has heard of may be about the document, or pass by itself. So such a document is tried again
+with growing delays, and its neighbours do not wait for it. Only where MongoDB takes other writes is it about the
+document, which becomes a dead letter. See docs/adr/0022-not-now-for-a-bounded-time.md.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from writebehind.connections import script
+from writebehind.keys import partition_keys
+from writebehind.outcomes import Outcome, Result
+from writebehind.store import Store
+
+#: Delay after the first attempt, and the longest, ms.
+DELAY_MS, LONGEST_MS = 200, 5_000
+#: Attempts after which a document is given up: half a minute for an unknown error, and ten where MongoDB is busy
+#: or others change the document.
+ATTEMPTS = {Result.UNCLEAR: 12, Result.DISTURBED: 150}
+#: Attempts after which it is given up although MongoDB takes nobody's writes: about a day.
+MOST_ATTEMPTS = 20_000
+#: So many documents that are refused together may be each at fault; of more it is rather MongoDB.
+FEW = 10
+
+_POSTPONE = script("postpone")
+
+
+def is_late(outcome: Outcome) -> bool:
+    """Whether a write is to be tried again."""
+    return outcome.result in ATTEMPTS
+
+
+def postpone(store: Store, partition: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Try documents of one partition again later; the same outcomes, with the attempts so far.
+
+    Those of a version that is not pending any more have 0 attempts.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    of = partition_keys(partition)
+    keys = [of.pending, of.sent]
+    arguments: list[Any] = [DELAY_MS, LONGEST_MS, random.uniform(0.5, 1)]  # noqa: S311 - no secret
+    for one in outcomes:
+        keys.append(of.entry(one.write.id.member))
+        arguments += (one.write.id.member, one.write.entry.version_digits)
+    counts = store.wire.run(_POSTPONE, keys, arguments)
+    return [replace(one, attempts=int(count)) for one, count in zip(outcomes, counts, strict=True)]
+
+
+def given_up(late: Sequence[Outcome], batch: Sequence[Outcome], takes_writes: Callable[[], bool]) -> list[Outcome]:
+    """Which of the documents of a batch that are `late` become dead letters.
+
+    Args:
+        late: with the attempts so far.
+        batch: what became of all of the batch.
+        takes_writes: whether MongoDB takes another write to their collection; asked only where it decides.
+    """
+    spent = [one for one in late if one.attempts >= ATTEMPTS[one.result]]
+    others_are_taken = any(one.result is Result.PERSISTED for one in batch)
+    if not spent or others_are_taken or (len(batch) <= FEW and takes_writes()):
+        return spent
+    return [one for one in spent if one.attempts >= MOST_ATTEMPTS]
