@@ -1,4 +1,4 @@
-"""MongoDB's filters, sorts and projections on documents that MongoDB does not have yet.
+"""MongoDB's filters on documents that MongoDB does not have yet.
 
 The operators are those that need no more than the order of values: see `OPERATORS`. What they mean is what
 MongoDB's manual says under "Query for Null or Missing Fields" and "Query an Array": a filter on a field that is an
@@ -7,61 +7,46 @@ array holds for the array as a whole or for any of its elements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bson import Regex
 
-from writebehind import grammar
-from writebehind.ordering import MISSING, Key, is_of_type, key, sort_key
+from writebehind import codec
+from writebehind.elements import ARRAY, OBJECT, Element, element, elements
+from writebehind.ordering import MAXIMUM, MINIMUM, NAN, NULL, Key, key, rank
 
-Document = dict[str, Any]
-#: Whether a document satisfies something.
-Predicate = Callable[[Document], bool]
-_Test = Callable[[Sequence[Any]], bool]
+#: Whether a document, as BSON, satisfies something.
+Predicate = Callable[[bytes], bool]
+#: The values at a path; `None` stands for one that is missing.
+_Values = Sequence[Element | None]
+_Test = Callable[[bytes, _Values], bool]
 
 #: Operators on a field that take a value of any type.
 _COMPARING: dict[str, Callable[[Key, Key], bool]] = {
-    "$eq": lambda one, other: one == other,
-    "$gt": lambda one, other: is_of_type(one, other) and one > other,
-    "$gte": lambda one, other: is_of_type(one, other) and one >= other,
-    "$lt": lambda one, other: is_of_type(one, other) and one < other,
-    "$lte": lambda one, other: is_of_type(one, other) and one <= other,
+    "$eq": operator.eq,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
 }
+_OR_EQUAL = {"$eq", "$gte", "$lte"}
+#: The end of the order that values of all types are beyond, to an operator.
+_BEYOND = {"$gt": MINIMUM, "$gte": MINIMUM, "$lt": MAXIMUM, "$lte": MAXIMUM}
 _LOGICAL = {"$and", "$or", "$nor"}
 #: Everything that may stand in a filter.
 OPERATORS = sorted({*_COMPARING, *_LOGICAL, "$ne", "$in", "$nin", "$exists", "$not"})
 
 
 def compile_filter(filter_: Mapping[str, Any]) -> Predicate:
-    """What tells whether a document, as `codec.decode` returns it, satisfies a filter.
+    """What tells whether a document satisfies a filter.
 
     Raises:
         ValueError: the filter uses something else than `OPERATORS`, or uses them wrongly.
     """
     parts = [_logical(name, value) if name[:1] == "$" else _field(name, value) for name, value in filter_.items()]
     return lambda document: all(part(document) for part in parts)
-
-
-def compile_sort(sort: Mapping[str, int]) -> Callable[[Document], tuple[Any, ...]]:
-    """What tells the place of a document in a sort; places are compared with each other."""
-    paths, directions = [name.split(".") for name in sort], list(sort.values())
-    return lambda document: sort_key([list(_sorted_by(document, path)) for path in paths], directions)
-
-
-def project(document: Document, projection: Mapping[str, int]) -> Document:
-    """The part of a document that a projection wants: what it lists with 1, or all but what it lists with 0."""
-    including = any(value for name, value in projection.items() if name != "_id")
-    paths = [name.split(".") for name, value in projection.items() if name != "_id"]
-    chosen: Document
-    if including or (not paths and projection.get("_id") == 1):
-        chosen = _including(document, [*([["_id"]] if projection.get("_id", 1) else []), *paths])
-    else:
-        chosen = _excluding(document, [*paths, *([["_id"]] if projection.get("_id") == 0 else [])])
-    return chosen
-
-
-# Filters ----------------------------------------------------------------------------------------------
 
 
 def _logical(name: str, value: Any) -> Predicate:
@@ -77,15 +62,21 @@ def _logical(name: str, value: Any) -> Predicate:
 
 
 def _field(name: str, value: Any) -> Predicate:
-    path, test = name.split("."), _condition(value)
-    return lambda document: test(list(_compared(document, path)))
+    path, test = name.encode().split(b"."), _condition(value)
+
+    def satisfied(document: bytes) -> bool:
+        values: list[Element | None] = []
+        _reach(document, 0, path, values)
+        return test(document, values)
+
+    return satisfied
 
 
 def _condition(value: Any) -> _Test:
     """What a field must satisfy: `{"$gt": 5}`, or a value that it must be equal to."""
     if isinstance(value, dict) and any(name[:1] == "$" for name in value):
         tests = [_operator(name, operand) for name, operand in value.items()]
-        return lambda values: all(test(values) for test in tests)
+        return lambda document, values: all(test(document, values) for test in tests)
     return _operator("$eq", value)
 
 
@@ -100,21 +91,52 @@ def _operator(name: str, operand: Any) -> _Test:
         case "$nin":
             return _negated(_operator("$in", operand))
         case "$in":
-            tests = [_operator("$eq", one) for one in _checked(name, operand, list)]
-            return lambda values: any(test(values) for test in tests)
+            return _one_of(map(_key_of, _checked(name, operand, list)))
         case "$exists":
             wanted = _checked(name, operand, bool)
-            return lambda values: any(one is not MISSING for one in values) is wanted
+            return lambda _, values: any(one is not None for one in values) is wanted
     return _comparison(name, operand)
 
 
 def _comparison(name: str, operand: Any) -> _Test:
     if name not in _COMPARING:
         raise ValueError(f"{name} is not one of {', '.join(OPERATORS)}")
+    compare, wanted = _COMPARING[name], _key_of(operand)
+    if name == "$eq":
+        return _one_of([wanted])
+    if wanted == NAN:  # which is neither less nor greater than any number
+        return _one_of([wanted]) if name in _OR_EQUAL else lambda *_: False
+    is_beyond = _BEYOND[name] == wanted
+
+    def holds(document: bytes, one: Element | None) -> bool:
+        if one is None:
+            return is_beyond or (wanted == NULL and name in _OR_EQUAL)
+        if rank(one[0]) != wanted[0]:
+            return is_beyond
+        found = key(document, one)
+        return found != NAN and compare(found, wanted)
+
+    return lambda document, values: any(holds(document, one) for one in values)
+
+
+def _one_of(keys: Iterable[Key]) -> _Test:
+    wanted = frozenset(keys)
+    ranks, may_be_missing = {one[0] for one in wanted}, NULL in wanted
+
+    def holds(document: bytes, one: Element | None) -> bool:
+        if one is None:
+            return may_be_missing
+        return rank(one[0]) in ranks and key(document, one) in wanted
+
+    return lambda document, values: any(holds(document, one) for one in values)
+
+
+def _key_of(operand: Any) -> Key:
     if type(operand) is Regex:
         raise ValueError("a regular expression cannot be used here")
-    compare, wanted = _COMPARING[name], key(operand)
-    return lambda values: any(compare(key(one), wanted) for one in values)
+    raw = codec.encode({"": operand})
+    [(_, one)] = elements(raw)
+    return key(raw, one)
 
 
 def _checked(name: str, operand: Any, kind: type) -> Any:
@@ -124,70 +146,49 @@ def _checked(name: str, operand: Any, kind: type) -> Any:
 
 
 def _negated(test: _Test) -> _Test:
-    return lambda values: not test(values)
+    return lambda document, values: not test(document, values)
 
 
 # Places in a document ---------------------------------------------------------------------------------
 
 
-def _reached(value: Any, path: Sequence[str]) -> Iterator[tuple[Any, bool]]:
-    """The values at a path, `MISSING` where it ends early; documents in an array are all gone into.
+def _reach(raw: bytes, at: int, path: Sequence[bytes], found: list[Element | None]) -> None:
+    """Find the values at a path in the document at a position: also the elements of an array at its end.
 
-    With each is told whether an array stands for its elements too: not one that is itself named by its index.
+    Documents in an array are all gone into, and so is the element that the path names by its index, though not
+    into what that one holds where the path ends with it.
     """
-    if not path:
-        yield value, True
-    elif isinstance(value, dict):
-        yield from _reached(value[path[0]], path[1:]) if path[0] in value else ((MISSING, False),)
-    elif isinstance(value, list):
-        if grammar.is_index(path[0]) and int(path[0]) < len(value):
-            element = value[int(path[0])]
-            yield from _reached(element, path[1:]) if path[1:] else ((element, False),)
-        for element in value:
-            if isinstance(element, dict):
-                yield from _reached(element, path)
-    else:
-        yield MISSING, False
+    last = len(path)
+    for depth, name in enumerate(path, 1):
+        one = element(raw, name, at)
+        if one is None:
+            found.append(None)
+            return
+        kind, at, _ = one
+        if depth == last:
+            found.append(one)
+            if kind == ARRAY:
+                found += [inner for _, inner in elements(raw, at)]
+        elif kind == ARRAY:
+            _reach_into(raw, at, path[depth:], found)
+            return
+        elif kind != OBJECT:
+            found.append(None)
+            return
 
 
-def _compared(document: Document, path: Sequence[str]) -> Iterator[Any]:
-    """What a filter on a path looks at."""
-    for value, is_open in _reached(document, path):
-        yield value
-        if is_open and isinstance(value, list):
-            yield from value
-
-
-def _sorted_by(document: Document, path: Sequence[str]) -> Iterator[Any]:
-    """What a sort by a path looks at."""
-    for value, is_open in list(_reached(document, path)) or [(MISSING, False)]:
-        if is_open and isinstance(value, list):
-            yield from value
-        else:
-            yield value
-
-
-def _including(value: Any, paths: Sequence[Sequence[str]]) -> Any:
-    if isinstance(value, list):
-        return [_including(one, paths) for one in value if isinstance(one, dict | list)]
-    chosen: Document = {}
-    for name, inner in value.items():
-        below = [path[1:] for path in paths if path[0] == name]
-        if [] in below:
-            chosen[name] = inner
-        elif below and isinstance(inner, dict | list):
-            chosen[name] = _including(inner, below)
-    return chosen
-
-
-def _excluding(value: Any, paths: Sequence[Sequence[str]]) -> Any:
-    if isinstance(value, list):
-        return [_excluding(one, paths) for one in value]
-    if not isinstance(value, dict):
-        return value
-    chosen: Document = {}
-    for name, inner in value.items():
-        below = [path[1:] for path in paths if path[0] == name]
-        if [] not in below:
-            chosen[name] = _excluding(inner, below) if below else inner
-    return chosen
+def _reach_into(raw: bytes, at: int, path: Sequence[bytes], found: list[Element | None]) -> None:
+    """The same in an array."""
+    rest = path[1:]
+    for index, one in elements(raw, at):
+        kind, start, _ = one
+        if kind == OBJECT:
+            _reach(raw, start, path, found)
+        if index != path[0]:
+            continue
+        if not rest:
+            found.append(one)
+        elif kind == OBJECT:
+            _reach(raw, start, rest, found)
+        elif kind == ARRAY:
+            _reach_into(raw, start, rest, found)

@@ -24,12 +24,14 @@ from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import jittered_ms
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
-from writebehind.matching import Document, compile_filter, compile_sort, project
+from writebehind.matching import compile_filter
+from writebehind.projecting import compile_projection
 from writebehind.query_settings import NamedQuery
 from writebehind.rawbson import etag
 from writebehind.reader import Reader, Source
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
+from writebehind.sorting import compile_sort
 from writebehind.store import Store
 
 #: Documents that are looked at besides those that MongoDB has found: of those that are pending in a partition, of
@@ -62,17 +64,18 @@ class Answer:
     partial: bool = False
     stored: bool = True
 
-    def documents(self) -> list[Document]:
-        """The documents as native values, with the fields that the query wants."""
-        found = (codec.decode(one.body) for one in self.entries)
-        projection = self.query.projection
-        return [project(one, projection) if projection else one for one in found]
+    def bodies(self) -> list[bytes]:
+        """The documents as BSON, with the fields that the query wants."""
+        bodies = [one.body for one in self.entries]
+        return list(map(compile_projection(self.query.projection), bodies)) if self.query.projection else bodies
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The same as native values."""
+        return [codec.decode(one) for one in self.bodies()]
 
     def to_json(self) -> bytes:
-        """The documents as an array in Extended JSON."""
-        if self.query.projection:
-            return codec.dumps(self.documents())
-        return b"[" + b",".join(codec.to_json(one.body) for one in self.entries) + b"]"
+        """The same as an array in Extended JSON."""
+        return b"[" + b",".join(map(codec.to_json, self.bodies())) + b"]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,17 +349,16 @@ class Queries:
         return Answer([entries[one] for one in answered], query, source, ttl_ms, look.partial)
 
 
-def _satisfying(filter_: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Document]:
+def _satisfying(filter_: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, bytes]:
     """Those of these documents that satisfy a filter, by member and in their order."""
     matches = compile_filter(filter_)
-    documents = ((member, codec.decode(one.body)) for member, one in entries.items())
-    return {member: document for member, document in documents if matches(document)}
+    return {member: one.body for member, one in entries.items() if matches(one.body)}
 
 
-def _sorted(sort: Mapping[str, int], documents: Mapping[str, Document], last: bytes) -> dict[str, Document]:
+def _sorted(sort: Mapping[str, int], documents: Mapping[str, bytes], last: bytes) -> dict[str, bytes]:
     """Documents in order, but none after the last one that MongoDB was asked for: others may come before it."""
     place = compile_sort(sort)
     places = {member: place(document) for member, document in documents.items()}
-    end = place(codec.decode(last)) if last else None
+    end = place(last) if last else None
     ordered = sorted(documents, key=places.__getitem__)
     return {member: documents[member] for member in ordered if end is None or places[member] <= end}

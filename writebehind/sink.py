@@ -170,12 +170,14 @@ class Sink:
     ) -> list[tuple[DocumentId | None, bytes]]:
         """The ids of documents that satisfy a filter, in order, and of each the fields of the sort, BSON.
 
+        The fields are whole: in a part of an array what has no such part, and counts as null, would be missing.
         The id is `None` where no document of the pipeline can have it.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer, or refuses the query.
         """
-        found = self._find(collection, filter_, sort, limit, {"_id": 1, **dict.fromkeys(sort, 1)})
+        fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
+        found = self._find(collection, filter_, sort, limit, fields)
         return [(DocumentId.stored(collection, one["_id"]), bytes(one.raw)) for one in found]
 
     def _find(

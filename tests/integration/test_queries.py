@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from bson import Decimal128
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ QUERIES = {
     },
     "young": {"filter": {"age": {"$lt": {"$param": "age"}}}, "parameters": {"age": "int"}},
     "names": {"sort": {"name": 1}, "projection": {"name": 1, "_id": 0}},
+    "by_part": {"sort": {"parts.size": 1}, "limit": 2},
 }
 
 
@@ -92,6 +94,25 @@ def test_pending_writes_are_there(users, stored, asked):
     users.put("u0", lives_in("London", 9))
     assert ["u0", "new", "u1"] == ids(users)
     assert [{"city": "London"}] == asked
+
+
+def test_a_number_that_is_none(pipeline, users):
+    """NaN is neither less nor greater than a number, whether MongoDB has it or not."""
+    for name, age in (("nan", float("nan")), ("decimal", Decimal128("NaN")), ("child", 3)):
+        users.put(name, {"age": age})
+    assert ["child"] == [one["_id"] for one in users.query("young", {"age": 5})]
+    flush_all(pipeline)
+    assert ["child"] == [one["_id"] for one in users.query("young", {"age": 5})]
+
+
+def test_a_sort_into_an_array(users, stored):
+    """What is no document in an array counts as null, be the others pending or in MongoDB."""
+    stored.insert_many([{"_id": f"u{n}", "parts": [{"size": n}]} for n in range(3, 20)])
+    assert ["u3", "u4"] == [one["_id"] for one in users.query("by_part")]
+    users.put("null", {"parts": [7, {"size": 100}]})
+    users.put("first", {"parts": [{"size": 50}, {"size": 1}]})
+    users.put("last", {"parts": [{"size": 100}]})
+    assert ["null", "first"] == [one["_id"] for one in users.query("by_part")]
 
 
 def test_persisted_writes_stay_there(pipeline, users, stored, asked):

@@ -268,6 +268,15 @@ def test_a_query_that_is_refused_is_no_outage(sink, users, filter_):
         assert not refused.value.outage
 
 
+def test_places(sink, users):
+    """With each id come the fields of the sort as a whole: a part of an array would be in another place."""
+    users.insert_one({"_id": "ada", "a": [1, {"c": 2}], "b": 3, "c": 4})
+
+    [(one, fields)] = sink.find_places(COLLECTION, {}, {"a.c": 1, "b": -1}, 5)
+
+    assert ("ada", {"_id": "ada", "a": [1, {"c": 2}], "b": 3}) == (one.text, bson.decode(fields))
+
+
 def test_find_many_of_every_id_type(sink, users):
     """Ids of all types find their documents, more of them than one query takes."""
     ids = [DocumentId.of(COLLECTION, value) for value in (*(str(n) for n in range(450)), *range(5))]

@@ -18,8 +18,9 @@ from writebehind.connections import Wire
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
-from writebehind.matching import compile_filter, compile_sort
+from writebehind.matching import compile_filter
 from writebehind.outcomes import Outcome, Result, Write
+from writebehind.sorting import compile_sort
 
 SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
 
@@ -86,12 +87,11 @@ class FakeSink:
         self._answer()
         matches, place = compile_filter(filter_), compile_sort(sort)
         found = [
-            (codec.decode(entry.body), entry)
+            entry
             for member, entry in self.entries.items()
-            if DocumentId.from_member(member).collection == collection and entry.exists
+            if DocumentId.from_member(member).collection == collection and entry.exists and matches(entry.body)
         ]
-        kept = sorted((one for one in found if matches(one[0])), key=lambda one: place(one[0]))
-        return [entry for _, entry in kept[:limit]]
+        return sorted(found, key=lambda one: place(one.body))[:limit]
 
     def find_places(
         self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
