@@ -21,9 +21,10 @@ import bson
 import orjson
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.change_stream import DatabaseChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from writebehind import forks, keys, mongo_errors
 from writebehind.connections import Wire, script
@@ -157,7 +158,10 @@ class Listener:
         self._collections = collections
         self._check = check
         self._wire = wire
-        self._database = client.get_database(database, codec_options=RAW_OPTIONS)
+        # None of it as the URL says: only the primary is not behind, and streams are read from what is durable.
+        self._database = client.get_database(
+            database, RAW_OPTIONS, read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern()
+        )
         self._outside = outside
         self._state = State()
         self.begin_anew()

@@ -18,9 +18,10 @@ from bson import Int64, MinKey, ObjectId
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, MongoClient
+from pymongo import DeleteOne, MongoClient, ReadPreference
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from writebehind import mongo_errors
@@ -70,9 +71,12 @@ class Sink:
 
     def use(self, client: MongoClient[Any]) -> None:
         """Ask another client from here on."""
+        # None of it as the URL says: a secondary that lags behind would fill the cache with what is past.
         self._database = client.get_database(
             self._name,
             codec_options=RAW_OPTIONS,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("local"),
             write_concern=WriteConcern(w="majority", j=True),
         )
 
@@ -141,7 +145,10 @@ class Sink:
         """
         with self._guard(), self._deadline():
             found = self._database[document_id.collection].find_one({"_id": document_id.value})
-        return ABSENT if found is None else Entry.loaded(*split_version(found.raw))
+        # By the collation of its collection MongoDB may take another id for the same.
+        if found is None or _id_of(found) != document_id.value:
+            return ABSENT
+        return Entry.loaded(*split_version(found.raw))
 
     def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
         """The document that has a value in a field that is unique, or `None` and `ABSENT`.
