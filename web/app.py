@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+from typing import Any
 
 from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
@@ -20,7 +21,7 @@ from web.drift import drift
 from web.health import health
 from web.hot_keys import hot_keys
 from web.openapi import specification
-from web.problems import register_problems
+from web.problems import register_problems, this_request
 from web.reading import reading
 from writebehind import Pipeline, connect, load_settings
 from writebehind.doctor import check_start
@@ -57,6 +58,10 @@ class _Application(Flask):
             return super().create_url_adapter(request)
         path = request.strict_path if isinstance(request, StrictRequest) else request.path
         return self.url_map.bind("", path_info=path, default_method=request.method)
+
+    def log_exception(self, exc_info: Any) -> None:
+        """Log an error that nobody foresaw under the name that its answer has."""
+        self.logger.error("%s failed", this_request(), exc_info=exc_info)
 
 
 def check(pipeline: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +13,13 @@ from werkzeug.exceptions import BadRequest
 from web.batches import JSON
 from web.conditions import refuse_conditions
 from web.parameters import number, only, time
-from web.problems import item_problem
+from web.problems import item_problem, this_request
 from writebehind import Pipeline
 from writebehind.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
 from writebehind.errors import UnavailableError
 from writebehind.ids import DocumentId
+
+log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 #: Letters on a page.
@@ -52,7 +55,7 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
     @routes.get("/admin/dead-letters:export")
     def export() -> Response:
         """All dead letters with their documents, one a line."""
-        return Response(_lines(letters.all(_filter())), content_type=NDJSON)
+        return Response(_lines(letters.all(_filter()), this_request()), content_type=NDJSON)
 
     @routes.post("/admin/dead-letters:replay")
     def replay() -> Response:
@@ -142,12 +145,13 @@ def _filter(*more: str) -> Filter:
     )
 
 
-def _lines(letters: Iterator[Found]) -> Iterator[bytes]:
+def _lines(letters: Iterator[Found], name: str) -> Iterator[bytes]:
     """A line for each letter; the last is a problem where the export breaks off, as the status is sent by then."""
     try:
         for one in letters:
             yield one.as_json() + b"\n"
     except UnavailableError as error:
+        log.warning("%s breaks off: %s", name, error)
         yield orjson.dumps(item_problem(error)) + b"\n"
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:problem-type:writebehind:"
 REQUEST_ID = "X-Request-Id"
+#: Where the name of a request stands in its environment.
+_REQUEST_ID = "writebehind.request_id"
 #: A client's own request id is repeated up to this length.
 LONGEST_REQUEST_ID = 128
 
@@ -45,6 +48,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.ConflictError: Problem(409, "conflict", "Others changed the document at the same time"),
     errors.PreconditionFailedError: Problem(412, "precondition-failed", "The condition does not hold"),
     errors.DocumentTooLargeError: Problem(413, "too-large", "The document is too large"),
+    errors.TooMuchWorkError: Problem(413, "too-much-work", "The request asks for more than one request may"),
     errors.InvalidDocumentError: Problem(422, "invalid-document", "The document cannot be stored"),
     errors.DurabilityNotOfferedError: Problem(501, "durability-not-offered", "Redis cannot promise that much"),
     errors.RequestError: Problem(400, "bad-request", "The request cannot be carried out"),
@@ -71,20 +75,36 @@ def problem_of(error: WritebehindError) -> Problem:
 def item_problem(error: WritebehindError) -> dict[str, Any]:
     """The problem of one item of a bulk request."""
     problem = problem_of(error)
-    return {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": str(error)}
+    return {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": _shown(str(error))}
 
 
 def register_problems(app: Flask) -> None:
     """Answer every error of an application with a problem."""
     app.register_error_handler(WritebehindError, respond)
     app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_name)
+
+
+def request_id() -> str:
+    """What names this request in its answer and in the log: the client's own name for it, or a new one."""
+    known: str | None = request.environ.get(_REQUEST_ID)
+    if known is None:
+        given = request.environ.get("HTTP_X_REQUEST_ID", "")[:LONGEST_REQUEST_ID]
+        known = given if given and given.isascii() and given.isprintable() else uuid4().hex
+        request.environ[_REQUEST_ID] = known
+    return known
+
+
+def this_request() -> str:
+    """This request, for the log: on one line, whatever its path."""
+    return f"{request.method} {quote(request.path, safe='/:')} [{request_id()}]"
 
 
 def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request that failed with this error."""
     problem = problem_of(error)
     if not isinstance(error, RequestError):
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s: %s", this_request(), error)
     retry_after = problem.retry_after
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
         retry_after = max(1, math.ceil(error.retry_after_s))
@@ -95,7 +115,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
 def _http_error(error: HTTPException) -> Response:
     """What Werkzeug refuses: no such route, wrong method, body too large; and errors that nobody foresaw."""
     status = HTTPStatus(error.code or 500)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # logged by Flask, with its trace
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # logged by the application, with its trace
         return _response(_INTERNAL, "The error has been logged under the request id.", {})
     name, detail = _HTTP.get(status, (status.phrase.lower().replace(" ", "-"), ""))
     # Allow, and whatever else belongs to the status.
@@ -105,18 +125,24 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _response(problem: Problem, detail: str, headers: dict[str, str]) -> Response:
-    given = request.headers.get(REQUEST_ID, "")[:LONGEST_REQUEST_ID]
-    request_id = given if given.isascii() and given.isprintable() and given else uuid4().hex
     body = {
         "type": TYPE_PREFIX + problem.name,
         "title": problem.title,
         "status": problem.status,
-        "detail": detail,
-        "request_id": request_id,
+        "detail": _shown(detail),
+        "request_id": request_id(),
     }
-    return Response(
-        orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
-        problem.status,
-        headers | {REQUEST_ID: request_id},
-        content_type=CONTENT_TYPE,
-    )
+    text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return Response(text, problem.status, headers, content_type=CONTENT_TYPE)
+
+
+def _name(response: Response) -> Response:
+    """Name the request in its answer, where that is a problem, or the client has named it."""
+    if "HTTP_X_REQUEST_ID" in request.environ or _REQUEST_ID in request.environ:
+        response.headers[REQUEST_ID] = request_id()
+    return response
+
+
+def _shown(text: str) -> str:
+    """A text that JSON can hold: what is not UTF-8 in a request is quoted in it by escapes."""
+    return text.encode(errors="backslashreplace").decode()

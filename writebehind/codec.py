@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from math import isfinite, isnan
 from typing import Any, Final
@@ -63,6 +63,9 @@ _MAYBE_NOT_FINITE: Final = re.compile(rb"\0.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL
 
 # What begins an embedded document, an array, and the scope of code; also much else.
 _OPENING_TYPES: Final = (b"\x03", b"\x04", b"\x0f")
+# What other values may be in.
+_PLAIN: Final = (dict, list)
+_HOLDERS: Final = (dict, list, DBRef, Code)
 _DBREF_NAME: Final = b"$ref\0"
 
 _SHOWN_CHARACTERS: Final = 200
@@ -307,21 +310,27 @@ def _openings(data: bytes) -> int:
 
 
 def _check_depth(value: Any, most: int) -> None:
-    level = [value]
+    level = [_opened(value)]
     for _ in range(most):
-        level = [holder for outer in level for holder in _holders(outer)]
+        # A document of a megabyte may have hundreds of thousands: no call for each of them.
+        level = [
+            item if type(item) in _PLAIN else _opened(item)
+            for outer in level
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(item, _HOLDERS) and not (type(item) is Code and item.scope is None)
+        ]
         if not level:
             return
     raise _too_deep()
 
 
-def _holders(outer: Any) -> Iterable[Any]:
-    """Yield the objects and arrays right inside an object or array."""
-    items = outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
-    for item in items:
-        holder = item.as_doc() if isinstance(item, DBRef) else item.scope if isinstance(item, Code) else item
-        if isinstance(holder, dict | list):
-            yield holder
+def _opened(holder: Any) -> Any:
+    """What holds the items of an object or an array; empty for anything else."""
+    if isinstance(holder, DBRef):
+        return holder.as_doc()
+    if isinstance(holder, Code):
+        return holder.scope or ()
+    return holder if isinstance(holder, dict | list) else ()
 
 
 def _too_deep() -> InvalidDocumentError:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from writebehind import changes, codec
+from writebehind.bulk import Queue, Work
 from writebehind.changes import Change, Document
 from writebehind.durability import Durability
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import (
     DocumentNotFoundError,
-    RedisUnavailableError,
+    RequestError,
     UnknownQueryError,
     WritebehindError,
 )
 from writebehind.ids import DocumentId, new_id
+from writebehind.portions import portions
 from writebehind.queries import Answer
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
 from writebehind.writer import Writer, WriterParts, Written, check_match
-
-#: Commits sent to Redis in one go, so that a large bulk does not keep others waiting.
-COMMITS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,8 @@ class Collection:
         self._reader = parts.reader
         self._lookups = parts.lookups
         self._queries = parts.queries
+        self._store = parts.store
+        self._most_bytes = parts.max_document_bytes
         self._writer = Writer(name, settings, parts)
 
     def id(self, given: object) -> DocumentId:
@@ -91,6 +92,18 @@ class Collection:
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
         return self._reader.read_many([self._writer.id(one) for one in given], self.settings)
+
+    def read_portions(
+        self, given: Iterable[object]
+    ) -> Iterator[tuple[Sequence[DocumentId], Sequence[Entry], bool]]:
+        """`read_many` in portions, which are read one after the other when their turn comes.
+
+        Yields:
+            Some of the ids, their entries, and whether Redis was bypassed.
+        """
+        ids = [self._writer.id(one) for one in given]
+        for some in portions(self._store, ids, most_bytes=self._most_bytes):
+            yield some, *self._reader.read_many(some, self.settings)
 
     def look_up(self, field: str, text: str) -> tuple[DocumentId | None, Read]:
         """The document that has a value in a field listed under `lookup`, as it was last acknowledged.
@@ -223,68 +236,76 @@ class Collection:
         return Incremented(self._persisted(document_id, written, durability), values)
 
     def bulk(
-        self, operations: Sequence[BulkOperation], *, durability: Durability | None = None
+        self, operations: Iterable[BulkOperation | RequestError], *, durability: Durability | None = None
     ) -> list[BulkResult]:
         """Carry out several writes in their order; one that fails does not affect the others.
 
+        They are taken one after the other, so that an iterator need not hold them all.
+
+        Args:
+            operations: what to do; an error in the place of one is its result.
+            durability: what to wait for; by default what the collection's settings say.
+
         Returns:
-            For each operation what was written, or the error that its own method would raise.
+            For each operation what was written, or the error that its own method would raise; `TooMuchWorkError`
+            where those before it have taken all the time or the bytes that there are for changing documents.
+
+        Raises:
+            DurabilityNotOfferedError: Redis cannot promise the durability.
+            RedisUnavailableError: Redis does not answer while it is asked whether MongoDB has the writes.
         """
-        results: list[BulkResult] = [WritebehindError()] * len(operations)
-        queued: dict[int, tuple[DocumentId, Entry]] = {}
+        self._writer.check_offered(durability)
+        results: list[BulkResult] = []
+        queue = Queue(self._writer, results, durability)
         ids: dict[int, DocumentId] = {}
+        work = Work()
         for at, operation in enumerate(operations):
+            results.append(WritebehindError())
             try:
+                if isinstance(operation, RequestError):
+                    raise operation
+                work.check()
                 ids[at] = document_id = self._writer.id(operation.id)
                 if operation.op == "patch" or operation.if_match:
                     # What depends on the state before it has to wait for what comes before it.
-                    self._write_queued(queued, results, durability)
-                    results[at] = self._one_of_bulk(document_id, operation, durability)
+                    queue.write()
+                    results[at] = self._one_of_bulk(document_id, operation, durability, work)
                 elif operation.op == "delete":
-                    queued[at] = document_id, DELETED
+                    queue.put(at, document_id, DELETED)
                 else:
-                    queued[at] = document_id, self._writer.entry(document_id, operation.document or {})
+                    queue.put(at, document_id, self._writer.entry(document_id, operation.document or {}))
             except WritebehindError as error:
                 results[at] = error
-            if len(queued) >= COMMITS_AT_ONCE:
-                self._write_queued(queued, results, durability)
-        self._write_queued(queued, results, durability)
+        queue.write()
         return self._bulk_persisted(ids, results, durability)
 
     def _patch(
-        self, document_id: DocumentId, change: Change, if_match: Sequence[str], durability: Durability | None
+        self,
+        document_id: DocumentId,
+        change: Change,
+        if_match: Sequence[str],
+        durability: Durability | None,
+        work: Work | None = None,
     ) -> Written:
         def step(entry: Entry) -> Entry:
             check_match(entry, if_match)
             if not entry.exists:
                 raise DocumentNotFoundError(f"there is no document {document_id.text} to change")
-            return self._writer.entry(document_id, change(codec.decode(entry.body)))
+            changed = self._writer.entry(document_id, change(codec.decode(entry.body)))
+            if work is not None:
+                work.done(len(entry.body) + len(changed.body))
+            return changed
 
         return self._writer.change(document_id, step, durability)
 
     def _one_of_bulk(
-        self, document_id: DocumentId, operation: BulkOperation, durability: Durability | None
+        self, document_id: DocumentId, operation: BulkOperation, durability: Durability | None, work: Work
     ) -> Written:
         if operation.op == "patch" and operation.change is not None:
-            return self._patch(document_id, operation.change, operation.if_match, durability)
+            return self._patch(document_id, operation.change, operation.if_match, durability, work)
         entry = DELETED if operation.op == "delete" else self._writer.entry(document_id, operation.document or {})
-        return self._writer.write(document_id, entry, durability, if_match=operation.if_match)
-
-    def _write_queued(
-        self,
-        queued: dict[int, tuple[DocumentId, Entry]],
-        results: list[BulkResult],
-        durability: Durability | None,
-    ) -> None:
-        if not queued:
-            return
-        try:
-            written: Sequence[BulkResult] = self._writer.write_all(list(queued.values()), durability)
-        except RedisUnavailableError as error:
-            written = [error] * len(queued)
-        for at, result in zip(queued, written, strict=True):
-            results[at] = result
-        queued.clear()
+        work.done(len(entry.body))
+        return self._writer.write(document_id, entry, durability, if_match=operation.if_match, read=work.done)
 
     def _bulk_persisted(
         self, ids: dict[int, DocumentId], results: list[BulkResult], durability: Durability | None

@@ -66,6 +66,10 @@ class ConflictError(RequestError):
     """Other writers changed the document faster than this change could be applied. Send it again."""
 
 
+class TooMuchWorkError(RequestError):
+    """The request asks for more work than one request may: send the rest in another one."""
+
+
 # What the surroundings cause --------------------------------------------------------------------------
 
 

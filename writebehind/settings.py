@@ -240,6 +240,10 @@ class Settings(BaseSettings):
     )
     max_bulk_bytes: Count = Field(16 * MEBIBYTE, description="largest body of a bulk request")
     max_bulk_items: Count = Field(10_000, description="most items in a bulk request")
+    max_answer_bytes: Count = Field(
+        8 * MEBIBYTE,
+        description="bytes from which an answer with several documents leaves out the rest, and says so",
+    )
 
     allow_unlisted: bool = Field(False, description="accept collections that are not listed below")
     defaults: dict[str, Any] = Field({}, description="settings for every collection that does not set its own")

@@ -413,6 +413,11 @@ class Store:
             if value is not None
         }
 
+    def sizes(self, members: Sequence[str]) -> list[int]:
+        """How many bytes the entries take, in one round trip; 0 for one that is not there."""
+        found: list[int] = self.wire.calls([("STRLEN", self.entry_key(member)) for member in members])
+        return found
+
     def lease_get(self, member: str, token: str, *, life_ms: int) -> Lookup:
         """The entry, or the right to load it, or word that another reader loads it."""
         return self.lease_get_many([member], token, life_ms=life_ms)[0]

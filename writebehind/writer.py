@@ -126,8 +126,11 @@ class Writer:
         *,
         if_match: Sequence[str] = (),
         if_absent: bool = False,
+        read: Callable[[int], None] = lambda _: None,
     ) -> Written:
         """Commit a document or a deletion, if the condition holds, in one round trip to Redis.
+
+        Where the condition needs the document itself, `read` is told how many bytes that takes.
 
         Raises:
             PreconditionFailedError: the condition does not hold.
@@ -138,6 +141,7 @@ class Writer:
             # One comparison in Redis cannot decide this; and what is no ETag could mean something else there.
 
             def step(current: Entry) -> Entry:
+                read(len(current.body))
                 check_match(current, if_match)
                 return entry
 
@@ -152,7 +156,7 @@ class Writer:
                 return self._written(document_id, entry, commit, durability)
             if time.monotonic() > deadline:
                 raise ConflictError
-            self._current(document_id)
+            read(len(self._current(document_id).body))
 
     def change(
         self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
@@ -193,6 +197,14 @@ class Writer:
             except OverloadedError as error:
                 results.append(error)
         return results
+
+    def check_offered(self, durability: Durability | None) -> None:
+        """See that Redis can promise what a write would wait for.
+
+        Raises:
+            DurabilityNotOfferedError: it cannot.
+        """
+        self._parts.admission.check_offered(self.wants(durability))
 
     def wants(self, durability: Durability | None) -> Durability:
         """What a write waits for, by what was asked for and by the collection's settings."""

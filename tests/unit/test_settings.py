@@ -36,6 +36,7 @@ def test_defaults():
         "port": 8000,
         "partitions": 16,
         "max_document_bytes": MEBIBYTE,
+        "max_answer_bytes": 8 * MEBIBYTE,
         "max_bulk_bytes": 16 * MEBIBYTE,
         "allow_unlisted": False,
         "defaults": {},

@@ -124,6 +124,7 @@ class Installation:
         settings = load_settings(
             partitions=4,
             max_bulk_items=100,
+            max_answer_bytes=100_000,
             persist_timeout_ms=500,
             collections={
                 "users": {},

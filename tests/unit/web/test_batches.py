@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -28,6 +29,16 @@ def bulk(client, *items: object, collection: str = "users", **options: object) -
 
 def statuses(results: list[dict]) -> list[int]:
     return [one["status"] for one in results]
+
+
+def peak_of(call) -> int:
+    """The most bytes that a call has taken at once."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def document(client, name: str = "ada", collection: str = "users") -> dict:
@@ -96,6 +107,7 @@ def test_a_wrong_array(client, installation, data):
 
 ITEM_ERRORS = [
     (5, 400, "bad-request"),
+    *[({"op": one, "id": "x", "doc": {}}, 400, "bad-request") for one in ([], {}, ["put"], {"put": 1}, 1, None)],
     (None, 400, "bad-request"),
     ([], 400, "bad-request"),
     ({}, 400, "bad-request"),
@@ -279,6 +291,34 @@ def test_schema(client):
     assert [200, 422] == statuses(results)
 
 
+def test_changes_of_large_documents(client, monkeypatch):
+    """Patches change so many bytes of documents and no more; the rest is refused, and can be sent again."""
+    monkeypatch.setattr("writebehind.bulk.MOST_CHANGED_BYTES", 1_000_000)
+    client.put("/v1/users/ada", json={"text": "x" * 100_000})
+    patches = [{"op": "patch", "id": "ada", "doc": {"n": n}} for n in range(10)]
+    results = bulk(client, put("bob"), *patches, put("eve"))
+    assert [200] * 6 + [413] * 6 == statuses(results)
+    assert results[-1]["error"]["type"].endswith("too-much-work")
+    assert 4 == document(client)["n"]
+    assert 404 == client.get("/v1/users/eve").status_code
+    assert [200] * 5 == statuses(bulk(client, *patches[5:]))
+
+
+@pytest.mark.parametrize("if_match", ["*", ["x", "y"]])
+def test_conditions_on_large_documents(client, monkeypatch, if_match):
+    """What a condition reads counts as well."""
+    monkeypatch.setattr("writebehind.bulk.MOST_CHANGED_BYTES", 250_000)
+    client.put("/v1/users/ada", json={"text": "x" * 100_000})
+    item = {"op": "put", "id": "ada", "doc": {"text": "x" * 100_000}, "if_match": if_match}
+    assert 413 == statuses(bulk(client, *[item] * 5))[-1]
+
+
+def test_time_of_a_bulk(client, monkeypatch):
+    """After some time no further operation begins, so that one request does not hold a thread for long."""
+    monkeypatch.setattr("writebehind.bulk.DEADLINE_S", -1.0)
+    assert [413, 413] == statuses(bulk(client, put("ada"), put("bob")))
+
+
 # Get ----------------------------------------------------------------------------------------------------
 
 
@@ -345,3 +385,34 @@ def test_get_too_many(client):
 def test_get_what_is_no_list_of_ids(client, body, status):
     """What is no list of ids of the collection's type is refused as a whole."""
     problem(client.post("/v1/users:get", data=body), status)
+
+
+def test_get_much(client):
+    """An answer ends at so many bytes, and says which ids are left; asking for those leads to all."""
+    names = [f"n{number}" for number in range(30)]
+    for name in names[1:]:
+        client.put(f"/v1/users/{name}", json={"text": "x" * 20_000})
+    found, missing, rest, answers = {}, [], names, 0
+    while rest:
+        response = client.post("/v1/users:get", json={"ids": rest})
+        assert len(response.data) < 130_000
+        found |= response.json["documents"]
+        missing += response.json["missing"]
+        rest = response.json.get("rest", [])
+        answers += 1
+    assert (names[1:], names[:1], 6) == (list(found), missing, answers)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"ids":[' + "{}," * 200_000 + "{}]}",
+        '{"ids":[' + "[]," * 200_000 + "[]]}",
+        '{"ids":[' + '"",' * 200_000 + '""]}',
+        '{"ids":[' + '"aa",' * 200_000 + '"aa"]}',
+    ],
+)
+def test_get_of_far_too_many(client, data):
+    """A list with far too many values is refused before it is made."""
+    peak = peak_of(lambda: problem(client.post("/v1/users:get", data=data), 413 if '"' in data[8:10] else 422))
+    assert peak < 5 * len(data)

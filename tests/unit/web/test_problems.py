@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -65,6 +66,7 @@ def test_types_are_stable():
         "conflict": 409,
         "precondition-failed": 412,
         "too-large": 413,
+        "too-much-work": 413,
         "invalid-document": 422,
         "durability-not-offered": 501,
         "partition-full": 503,
@@ -76,19 +78,58 @@ def test_types_are_stable():
     } == {one.name: one.status for one in PROBLEMS.values()}
 
 
-def test_an_unforeseen_error(raising, caplog):
-    """An error that nobody foresaw is a 500 that gives nothing away, and is logged with its trace."""
-    found = problem(raising(ValueError("secret")), 500, "internal-error")
+def test_an_unforeseen_error(client, installation, caplog, monkeypatch):
+    """An error that nobody foresaw is a 500 that gives nothing away, and is logged by its name with its trace."""
+    monkeypatch.setattr(installation.pipeline.reader, "read", Mock(side_effect=ValueError("secret")))
+    found = problem(client.get("/v1/users/ada"), 500, "internal-error")
     assert "secret" not in str(found)
+    [logged] = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert f"GET /v1/users/ada [{found['request_id']}] failed" == logged.message
     assert "ValueError: secret" in caplog.text
 
 
 @pytest.mark.parametrize("kind", UNAVAILABLE)
 def test_what_is_unavailable_is_logged(raising, caplog, kind):
     """An operator sees what was not available; what a client did wrong is not logged."""
-    raising(kind("it is down"))
+    name = raising(kind("it is down")).json["request_id"]
     raising(errors.InvalidIdError("no id"))
-    assert ["GET /fail: it is down"] == [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    logged = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert [f"GET /fail [{name}]: it is down"] == logged
+
+
+def test_unavailable_items_are_logged(client, installation, caplog, monkeypatch):
+    """What was not available to items of a bulk is logged once, by the name of the bulk."""
+    monkeypatch.setattr(installation.wire, "calls", Mock(side_effect=errors.RedisUnavailableError("it is down")))
+    items = [{"op": "put", "id": f"u{n}", "doc": {}} for n in range(3)] + [{"op": "no"}]
+    response = client.post("/v1/users:bulk", json=items, headers={"X-Request-Id": "abc"})
+    assert [503, 503, 503, 400] == [one["status"] for one in response.json["results"]]
+    logged = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert ["POST /v1/users:bulk [abc]: 3 items: it is down"] == logged
+
+
+def test_nothing_forges_a_line_of_the_log(client, installation, caplog, monkeypatch):
+    """A line break in a path, or in a client's own name for its request, makes no line of its own."""
+    monkeypatch.setattr(installation.pipeline.reader, "read", Mock(side_effect=errors.MongoUnavailableError("no")))
+    client.get("/v1/free/a%0AERROR%20forged", headers={"X-Request-Id": "a\x0b b"})
+    [logged] = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert "/v1/free/a%0AERROR%20forged" in logged
+    assert logged.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/v1/users/ada"),
+        ("GET", "/healthz"),
+        ("GET", "/nothing"),
+        ("OPTIONS", "/v1/users"),
+        ("GET", "/docs"),
+    ],
+)
+def test_a_name_that_the_client_gives(client, method, path):
+    """Every answer, whatever it says, has the name that the client has given its request."""
+    response = client.open(path, method=method, json={}, headers={"X-Request-Id": "abc"})
+    assert "abc" == response.headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize("given", ["abc-123", "x" * LONGEST_REQUEST_ID])
