@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
+from redis.connection import parse_url
 
 from tasks.names import (
     DECAY,
@@ -35,6 +36,7 @@ def create_celery(settings: Settings) -> Celery:
     app = Celery("writebehind", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker,
+        broker_use_ssl=_tls(settings.broker),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
@@ -45,6 +47,8 @@ def create_celery(settings: Settings) -> Celery:
             "socket_timeout": settings.redis_timeout_ms / 1000 + 5,  # above the consumer's blocking pop
             "socket_connect_timeout": settings.redis_timeout_ms / 1000,
             "socket_keepalive": True,
+            # Who publishes does not try again for seconds: what is not sent is left to the sweep.
+            "max_retries": 0,
         },
         # A message is a hint: what is pending stands in Redis, and the sweep reissues what is lost.
         task_ignore_result=True,
@@ -85,6 +89,14 @@ def _check_transport(app: Celery) -> None:
             "BROKER_URL: Celery cannot use it: write it as redis://user:password@host:6379/0 or "
             f"amqp://user:password@host:5672/, or install what its transport needs ({type(error).__name__})"
         ) from None
+
+
+def _tls(url: str) -> dict[str, Any] | None:
+    """How to speak TLS with a broker: Celery checks no certificate unless told to, and Flower reads no options."""
+    if not url.startswith("rediss://"):
+        return None
+    options = parse_url(url.split(";", maxsplit=1)[0])  # type: ignore[no-untyped-call]
+    return {"ssl_cert_reqs": "required"} | {name: one for name, one in options.items() if name.startswith("ssl_")}
 
 
 def _every(seconds: float, task: str, *, intervals: int = 1) -> dict[str, Any]:

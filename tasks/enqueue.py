@@ -61,19 +61,28 @@ class FlushHints:
         self._app.close()
 
     def _publish(self) -> None:
-        with self._app.connection_for_write() as connection:
-            producer = self._app.amqp.Producer(connection)
-            while (hints := self._take()) is not None:
-                try:
-                    for hint in hints:
-                        if isinstance(hint, Refresh):
-                            self._publish_refresh(hint, producer)
-                        else:
-                            publish(self._app, hint, producer=producer)
-                except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-                    log.warning("%d flush hints not sent, the sweep will find them: %s", len(hints), error)
-                    connection.collapse()
-                    producer = self._app.amqp.Producer(connection)
+        over = False
+        while not over:
+            try:
+                with self._app.connection_for_write() as connection:
+                    over = self._publish_over(connection)
+            except Exception:  # what the transport fails with must not end the publishing of all later hints
+                log.exception("flush hints not sent, the sweep will find them")
+
+    def _publish_over(self, connection: Any) -> bool:
+        """Publish over a connection; whether that was all, or the connection is of no use any more."""
+        producer = self._app.amqp.Producer(connection)
+        while (hints := self._take()) is not None:
+            try:
+                for hint in hints:
+                    if isinstance(hint, Refresh):
+                        self._publish_refresh(hint, producer)
+                    else:
+                        publish(self._app, hint, producer=producer)
+            except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+                log.warning("%d flush hints not sent, the sweep will find them: %s", len(hints), error)
+                return False
+        return True
 
     def _publish_refresh(self, wanted: Refresh, producer: Any) -> None:
         self._app.send_task(

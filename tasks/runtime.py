@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
+from kombu.exceptions import OperationalError
 
 from tasks.enqueue import publish
 from writebehind import Pipeline, Settings, connect
@@ -44,7 +45,7 @@ class Runtime:
         """Enqueue a flush task; if the broker does not take it, the sweep will."""
         try:
             publish(self._app, hint)
-        except self._app.connection_for_write().connection_errors as error:
+        except OperationalError as error:
             log.warning("flush hint for partition %d not sent: %s", hint.partition, error)
 
     def _start(self, **_: Any) -> None:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
 
 from tasks.names import DECAY, MAINTENANCE_QUEUE, WARM
 from tasks.runtime import Runtime
@@ -29,7 +30,7 @@ def register_warm(app: Celery, runtime: Runtime) -> None:
     def ask(**_: Any) -> None:
         try:
             app.send_task(WARM, queue=MAINTENANCE_QUEUE, retry=False, expires=runtime.settings.warm_interval)
-        except app.connection_for_write().connection_errors as error:
+        except OperationalError as error:
             log.warning("warming has to wait for the next pass: %s", error)
 
     signals.worker_ready.connect(ask, weak=False)

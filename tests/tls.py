@@ -80,7 +80,8 @@ class TlsFront:
         except OSError:
             to_client.close()
             return
-        await asyncio.gather(_pass_on(client, to_server), _pass_on(server, to_client))
+        with suppress(asyncio.CancelledError):  # the end of the front is no failure of a connection
+            await asyncio.gather(_pass_on(client, to_server), _pass_on(server, to_client))
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

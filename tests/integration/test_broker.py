@@ -1,0 +1,162 @@
+"""Celery's broker, reached by the URLs that the pipeline itself takes."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import Celery
+from flower.utils.broker import Broker
+from kombu.exceptions import OperationalError
+
+from tasks.app import create_celery
+from tasks.enqueue import FlushHints, publish
+from tasks.runtime import Runtime
+from tests.integration.conftest import put
+from tests.tls import TlsFront
+from tests.waiting import wait_until
+from writebehind import Pipeline, load_settings
+from writebehind.connections import Wire, connection_pool
+from writebehind.embedded import valkey_binary
+from writebehind.keys import partition_keys
+from writebehind.store import Hint
+
+TIMEOUT_MS = 2_000
+#: A consumer's blocking pop takes longer; no test waits for one.
+BROKER_TIMEOUT_S = 0.3
+
+
+def app_of(url: str, **more: str) -> Celery:
+    return impatient(create_celery(load_settings(redis_url=url, redis_timeout_ms=TIMEOUT_MS, **more)))
+
+
+def impatient(app: Celery) -> Celery:
+    """The same, which waits for its broker no longer than a test likes to."""
+    assert TIMEOUT_MS / 1000 < app.conf.broker_transport_options["socket_timeout"] < 10
+    app.conf.broker_transport_options["socket_timeout"] = BROKER_TIMEOUT_S
+    return app
+
+
+def answers(app: Celery) -> bool:
+    """Whether the broker answers on a connection of its own."""
+    with app.connection_for_write() as connection:
+        return connection.default_channel.client.ping()
+
+
+def fails_in_time(call: Callable[[], None]) -> None:
+    began = time.monotonic()
+    with pytest.raises(OperationalError):
+        call()
+    assert time.monotonic() - began < 10 * BROKER_TIMEOUT_S
+
+
+@pytest.fixture
+def secure(valkey, authority) -> Iterator[int]:
+    """The port of Redis with TLS."""
+    with TlsFront(authority.server_context(), valkey.port) as front:
+        yield front.port
+
+
+@pytest.mark.parametrize("checks", ["", "&ssl_cert_reqs=required", "&client_name=x"])
+def test_a_broker_with_tls(authority, secure, checks):
+    """The broker is the Redis of the settings, and Flower looks at the same: with its certificate checked."""
+    with app_of(authority.redis_url(secure) + checks) as app:
+        assert answers(app)
+        flower = Broker(app.conf.broker_url, broker_use_ssl=app.conf.broker_use_ssl)
+        kwargs = flower.redis.connection_pool.connection_kwargs
+        assert (str(authority.file), "required") == (kwargs["ssl_ca_certs"], kwargs["ssl_cert_reqs"])
+
+
+@pytest.mark.parametrize(
+    ("option", "good"), [("", False), ("?ssl_cert_reqs=none", True), ("?ssl_cert_reqs=required", False)]
+)
+def test_a_certificate_of_nobody_we_know(secure, option, good):
+    """It is refused, unless the URL says that none is checked."""
+    with app_of(f"rediss://127.0.0.1:{secure}/0{option}") as app:
+        if good:
+            assert answers(app)
+        else:
+            with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
+                answers(app)
+
+
+def test_a_broker_on_a_unix_socket(tmp_path):
+    """The pipeline's database on a socket in the file system is the broker's too."""
+    path = tmp_path / "redis"
+    options = ("--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path), "--save", "")
+    with subprocess.Popen([str(valkey_binary()), *options], stdout=subprocess.DEVNULL) as server:
+        try:
+            wire = Wire(connection_pool(f"unix://{path}?db=3", TIMEOUT_MS))
+            wait_until(lambda: wire.call("PING"), "the server")
+            with app_of(f"unix://{path}?db=3") as app:
+                publish(app, Hint(0, "ticket", 0))
+                assert 1 == wire.call("LLEN", "flush")
+            wire.close()
+        finally:
+            server.terminate()
+
+
+def test_a_broker_that_hangs(valkey, way_to):
+    """Publishing fails in time, with TLS and without, on an open connection and a new one; then it works."""
+    with way_to("redis", valkey.port) as way, app_of(way.url) as app:
+        with app.connection_for_write() as connection:
+            producer = app.amqp.Producer(connection)
+            publish(app, Hint(0, "ticket", 0), producer=producer)
+            way.proxy.hang()
+            fails_in_time(lambda: publish(app, Hint(0, "ticket", 0), producer=producer))
+        with app.connection_for_write() as connection:
+            producer = app.amqp.Producer(connection)
+            fails_in_time(lambda: publish(app, Hint(0, "ticket", 0), producer=producer))
+        way.proxy.flow()
+        with app.connection_for_write() as connection:
+            publish(app, Hint(0, "ticket", 0), producer=app.amqp.Producer(connection))
+
+
+@pytest.mark.parametrize("asked", ["hint", "hand over"])
+def test_a_task_does_not_fail_with_its_broker(pipeline, settings, asked):
+    """A flush hint that the broker does not take is left to the sweep, and the others are tried all the same."""
+    nowhere = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
+    runtime = Runtime(create_celery(nowhere), nowhere)
+    runtime.pipeline = Pipeline(nowhere, hints=runtime.hint, wire=pipeline.store.wire, client=pipeline._client)
+    if asked == "hint":
+        runtime.hint(Hint(0, "ticket", 0))
+        return
+    put(pipeline, 50)
+    runtime._hand_over()
+    places = map(partition_keys, range(settings.partitions))
+    assert settings.partitions == pipeline.store.wire.call("EXISTS", *(of.scheduled for of in places))
+
+
+@pytest.mark.parametrize("how", ["hangs", "is cut off"])
+def test_hints_are_given_while_a_broker_is_away(valkey, way_to, how, caplog):
+    """Hints are taken at once, with TLS and without, and go out again when the broker answers."""
+    wire = Wire(connection_pool(valkey.url, 5_000))
+    wire.call("FLUSHALL")
+    with way_to("redis", valkey.port) as way:
+        hints = FlushHints(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
+        impatient(hints._app)
+        hints(Hint(0, "ticket", 0))
+        wait_until(lambda: wire.call("LLEN", "flush") == 1, "the first hint")
+        for _ in range(2):
+            way.proxy.hang()
+            if how == "is cut off":
+                way.proxy.cut()
+            caplog.clear()
+            began = time.monotonic()
+            for _ in range(100):
+                hints(Hint(0, "ticket", 0))
+            assert time.monotonic() - began < 1
+            wait_until(lambda: "hints not sent" in caplog.text, "it to be said")
+            way.proxy.flow()
+            sent = wire.call("LLEN", "flush")
+
+            def arrives(sent: int = sent) -> bool:
+                hints(Hint(0, "ticket", 0))
+                return wire.call("LLEN", "flush") > sent + 1
+
+            wait_until(arrives, "hints to go out again", 30)
+        assert "Traceback" not in caplog.text
+        hints.close()
+    wire.close()
