@@ -115,6 +115,8 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
     if not isinstance(deltas, dict) or not deltas:
         raise InvalidPatchError('increments are a JSON object of numbers by field, such as {"views": 1}')
     for path, delta in deltas.items():
+        if not isinstance(path, str):
+            raise InvalidPatchError(f"{_shown(path)!r} is not a field that can be incremented")
         if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
             raise InvalidPatchError(f"the increment of {path!r} is not a number")
         if isinstance(delta, int) and not _fits(delta, _INT64):

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from writebehind import changes, codec
+from writebehind import changes, codec, strict
 from writebehind.bulk import Queue, Work
 from writebehind.changes import Change, Document
 from writebehind.durability import Durability
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import (
     DocumentNotFoundError,
+    InvalidArgumentError,
     RequestError,
     UnknownQueryError,
     WritebehindError,
@@ -23,6 +24,9 @@ from writebehind.queries import Answer
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
 from writebehind.writer import Writer, WriterParts, Written, check_match
+
+#: What each operation of a bulk takes beside an id and a condition.
+_TAKES: dict[str, set[str]] = {"put": {"document"}, "patch": {"change"}, "delete": set()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,27 @@ class BulkOperation:
     id: object
     document: Document | None = None
     change: Change | None = None
-    if_match: Sequence[str] = ()
+    if_match: str | Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        """See that it says one thing.
+
+        Raises:
+            InvalidArgumentError: `op` is no operation, or it has not exactly what goes with it.
+            InvalidDocumentError: what is to be put is no document.
+        """
+        if strict.text("op", self.op) not in _TAKES:
+            raise InvalidArgumentError(f"op must be one of {', '.join(_TAKES)}, not {self.op[:60]!r}")
+        takes = _TAKES[self.op]
+        if takes != {name for name in ("document", "change") if getattr(self, name) is not None}:
+            raise InvalidArgumentError(
+                f"{self.op} takes of document and change {' and '.join(takes) or 'neither'}"
+            )
+        if self.op == "put":
+            strict.document(self.document)
+        if self.op == "patch":
+            strict.function("change", self.change)
+        object.__setattr__(self, "if_match", strict.etags(self.if_match))
 
 
 BulkResult = Written | WritebehindError
@@ -87,11 +111,12 @@ class Collection:
 
     def read(self, given: object, *, near: bool = True) -> Read:
         """The document's entry, and where it came from: with `near` perhaps the near cache. Raises as `get`."""
-        return self._reader.read(self._writer.id(given), self.settings, near=near)
+        return self._reader.read(self._writer.id(given), self.settings, near=strict.flag("near", near))
 
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
-        return self._reader.read_many([self._writer.id(one) for one in given], self.settings)
+        ids = [self._writer.id(one) for one in strict.each("ids", given)]
+        return self._reader.read_many(ids, self.settings)
 
     def read_portions(
         self, given: Iterable[object]
@@ -101,7 +126,7 @@ class Collection:
         Yields:
             Some of the ids, their entries, and whether Redis was bypassed.
         """
-        ids = [self._writer.id(one) for one in given]
+        ids = [self._writer.id(one) for one in strict.each("ids", given)]
         for some in portions(self._store, ids, most_bytes=self._most_bytes):
             yield some, *self._reader.read_many(some, self.settings)
 
@@ -119,7 +144,8 @@ class Collection:
             RequestError: the field is not listed, or the text is no value of its type.
             UnavailableError: as `get`.
         """
-        return self._lookups.find(self._lookups.alias(self.name, self.settings, field, text), self.settings)
+        alias = self._lookups.alias(self.name, self.settings, strict.text("field", field), text)
+        return self._lookups.find(alias, self.settings)
 
     def query(self, name: str, arguments: Mapping[str, object] | None = None) -> list[Document]:
         """The documents that satisfy a query of the collection's settings, as they were last acknowledged.
@@ -136,15 +162,16 @@ class Collection:
             RequestError: a parameter is missing, unknown, or of another type.
             UnavailableError: as `get`.
         """
-        return self.read_query(name, arguments or {}).documents()
+        return self.read_query(name, {} if arguments is None else arguments).documents()
 
     def read_query(self, name: str, arguments: Mapping[str, object]) -> Answer:
         """The same, and where it came from. Raises as `query`."""
-        query = self.settings.queries.get(name)
+        query = self.settings.queries.get(strict.text("name", name))
         if query is None:
             offered = ", ".join(self.settings.queries) or "none"
             raise UnknownQueryError(f"{self.name} has no query {name[:120]!r}; queries: {offered}")
-        return self._queries.find(self.name, name, query, query.arguments(arguments), self.settings)
+        given = query.arguments(strict.named("arguments", arguments))
+        return self._queries.find(self.name, name, query, given, self.settings)
 
     # Writing ----------------------------------------------------------------------------------------
 
@@ -153,9 +180,9 @@ class Collection:
         given: object,
         document: Document,
         *,
-        if_match: Sequence[str] = (),
+        if_match: str | Iterable[str] = (),
         if_absent: bool = False,
-        durability: Durability | None = None,
+        durability: Durability | str | None = None,
     ) -> Written:
         """Create or replace a document.
 
@@ -170,39 +197,44 @@ class Collection:
             RequestError: of the kind that says what is wrong with the request.
             UnavailableError: a server that is needed does not answer; the write may have happened.
         """
+        wanted, etags = strict.durability(durability), strict.etags(if_match)
+        if strict.flag("if_absent", if_absent) and etags:
+            raise InvalidArgumentError("if_match and if_absent contradict each other: give one of them")
         document_id = self._writer.id(given)
         entry = self._writer.entry(document_id, document)
-        written = self._writer.write(document_id, entry, durability, if_match=if_match, if_absent=if_absent)
-        return self._persisted(document_id, written, durability)
+        written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent)
+        return self._persisted(document_id, written, wanted)
 
-    def create(self, document: Document, *, durability: Durability | None = None) -> Written:
+    def create(self, document: Document, *, durability: Durability | str | None = None) -> Written:
         """Create a document under its `_id` if it has one, else under a generated id. Raises as `put`.
 
         Raises:
             PreconditionFailedError: there is a document with that `_id`.
         """
+        wanted, document = strict.durability(durability), strict.document(document)
         if "_id" in document:
-            return self.put(document["_id"], document, if_absent=True, durability=durability)
+            return self.put(document["_id"], document, if_absent=True, durability=wanted)
         document_id = DocumentId.of(self.name, new_id(self.settings.id))
         # Nobody has the new id yet, so there is nothing that a condition could protect.
-        written = self._writer.write(document_id, self._writer.entry(document_id, document), durability)
-        return self._persisted(document_id, replace(written, created=True), durability)
+        written = self._writer.write(document_id, self._writer.entry(document_id, document), wanted)
+        return self._persisted(document_id, replace(written, created=True), wanted)
 
     def delete(
-        self, given: object, *, if_match: Sequence[str] = (), durability: Durability | None = None
+        self, given: object, *, if_match: str | Iterable[str] = (), durability: Durability | str | None = None
     ) -> Written:
         """Delete a document; deleting one that does not exist is no error. Raises as `put`."""
+        wanted, etags = strict.durability(durability), strict.etags(if_match)
         document_id = self._writer.id(given)
-        written = self._writer.write(document_id, DELETED, durability, if_match=if_match)
-        return self._persisted(document_id, written, durability)
+        written = self._writer.write(document_id, DELETED, wanted, if_match=etags)
+        return self._persisted(document_id, written, wanted)
 
     def patch(
         self,
         given: object,
         change: Change,
         *,
-        if_match: Sequence[str] = (),
-        durability: Durability | None = None,
+        if_match: str | Iterable[str] = (),
+        durability: Durability | str | None = None,
     ) -> Written:
         """Apply a change to the latest acknowledged state. Raises as `put`.
 
@@ -210,11 +242,15 @@ class Collection:
             DocumentNotFoundError: there is no document to change.
             ConflictError: others changed it again and again meanwhile.
         """
+        wanted, etags = strict.durability(durability), strict.etags(if_match)
+        strict.function("change", change)
         document_id = self._writer.id(given)
-        written = self._patch(document_id, change, if_match, durability)
-        return self._persisted(document_id, written, durability)
+        written = self._patch(document_id, change, etags, wanted)
+        return self._persisted(document_id, written, wanted)
 
-    def increment(self, given: object, deltas: object, *, durability: Durability | None = None) -> Incremented:
+    def increment(
+        self, given: object, deltas: object, *, durability: Durability | str | None = None
+    ) -> Incremented:
         """Add to numbers of a document, atomically; one that does not exist is created. Raises as `put`.
 
         Args:
@@ -222,6 +258,7 @@ class Collection:
             deltas: numbers by dotted path, as for `changes.increment`.
             durability: what to wait for; by default what the collection's settings say.
         """
+        wanted = strict.durability(durability)
         document_id = self._writer.id(given)
         add = changes.increment(deltas)
         values: dict[str, Any] = {}
@@ -232,11 +269,11 @@ class Collection:
             values.update(add(document))
             return self._writer.entry(document_id, document)
 
-        written = self._writer.change(document_id, step, durability)
-        return Incremented(self._persisted(document_id, written, durability), values)
+        written = self._writer.change(document_id, step, wanted)
+        return Incremented(self._persisted(document_id, written, wanted), values)
 
     def bulk(
-        self, operations: Iterable[BulkOperation | RequestError], *, durability: Durability | None = None
+        self, operations: Iterable[BulkOperation | RequestError], *, durability: Durability | str | None = None
     ) -> list[BulkResult]:
         """Carry out several writes in their order; one that fails does not affect the others.
 
@@ -252,32 +289,35 @@ class Collection:
 
         Raises:
             DurabilityNotOfferedError: Redis cannot promise the durability.
+            InvalidArgumentError: this is nothing that has operations, or there is no such durability.
             RedisUnavailableError: Redis does not answer while it is asked whether MongoDB has the writes.
         """
-        self._writer.check_offered(durability)
+        wanted = strict.durability(durability)
+        self._writer.check_offered(wanted)
         results: list[BulkResult] = []
-        queue = Queue(self._writer, results, durability)
+        queue = Queue(self._writer, results, wanted)
         ids: dict[int, DocumentId] = {}
         work = Work()
-        for at, operation in enumerate(operations):
+        for at, operation in enumerate(strict.each("operations", operations)):
             results.append(WritebehindError())
             try:
                 if isinstance(operation, RequestError):
                     raise operation
+                strict.instance("an operation", operation, BulkOperation)
                 work.check()
                 ids[at] = document_id = self._writer.id(operation.id)
                 if operation.op == "patch" or operation.if_match:
                     # What depends on the state before it has to wait for what comes before it.
                     queue.write()
-                    results[at] = self._one_of_bulk(document_id, operation, durability, work)
+                    results[at] = self._one_of_bulk(document_id, operation, wanted, work)
                 elif operation.op == "delete":
                     queue.put(at, document_id, DELETED)
                 else:
-                    queue.put(at, document_id, self._writer.entry(document_id, operation.document or {}))
+                    queue.put(at, document_id, self._entry(document_id, operation))
             except WritebehindError as error:
                 results[at] = error
         queue.write()
-        return self._bulk_persisted(ids, results, durability)
+        return self._bulk_persisted(ids, results, wanted)
 
     def _patch(
         self,
@@ -302,10 +342,14 @@ class Collection:
         self, document_id: DocumentId, operation: BulkOperation, durability: Durability | None, work: Work
     ) -> Written:
         if operation.op == "patch" and operation.change is not None:
-            return self._patch(document_id, operation.change, operation.if_match, durability, work)
-        entry = DELETED if operation.op == "delete" else self._writer.entry(document_id, operation.document or {})
+            return self._patch(document_id, operation.change, strict.etags(operation.if_match), durability, work)
+        entry = DELETED if operation.op == "delete" else self._entry(document_id, operation)
         work.done(len(entry.body))
-        return self._writer.write(document_id, entry, durability, if_match=operation.if_match, read=work.done)
+        etags = strict.etags(operation.if_match)
+        return self._writer.write(document_id, entry, durability, if_match=etags, read=work.done)
+
+    def _entry(self, document_id: DocumentId, operation: BulkOperation) -> Entry:
+        return self._writer.entry(document_id, strict.document(operation.document))
 
     def _bulk_persisted(
         self, ids: dict[int, DocumentId], results: list[BulkResult], durability: Durability | None

@@ -22,6 +22,10 @@ class RequestError(WritebehindError):
     """The request cannot be carried out as it stands."""
 
 
+class InvalidArgumentError(RequestError):
+    """An argument of the library is none of the values that it can have."""
+
+
 class MalformedDocumentError(RequestError):
     """The body is not valid JSON or not valid MongoDB Extended JSON."""
 

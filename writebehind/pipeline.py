@@ -10,7 +10,7 @@ from uuid import uuid4
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from writebehind import forks
+from writebehind import forks, strict
 from writebehind.admission import Admission
 from writebehind.audit import GRACE_LEASES, DeletionAudit
 from writebehind.breaker import MongoBreaker
@@ -60,8 +60,9 @@ def connect(
 
     Raises:
         ConfigurationError: a setting is wrong.
+        InvalidArgumentError: an argument is none of these.
     """
-    return Pipeline(settings or load_settings(), hints=hints, refreshes=refreshes)
+    return Pipeline(load_settings() if settings is None else settings, hints=hints, refreshes=refreshes)
 
 
 def no_hints(hint: Hint) -> None:
@@ -80,7 +81,16 @@ class Pipeline:
         wire: Wire | None = None,
         client: MongoClient[Any] | None = None,
     ) -> None:
-        """Join the parts; `wire` and `client` replace the connections that the settings describe."""
+        """Join the parts; `wire` and `client` replace the connections that the settings describe.
+
+        Raises:
+            ConfigurationError: a setting is wrong.
+            InvalidArgumentError: an argument is of another type.
+        """
+        strict.instance("settings", settings, Settings)
+        for name, sink in (("hints", hints), ("refreshes", refreshes)):
+            if sink is not None:
+                strict.function(name, sink)
         self.settings = settings
         self._unlisted = settings.unlisted
         self._wire = (
@@ -155,9 +165,10 @@ class Pipeline:
         """The documents of one collection.
 
         Raises:
+            InvalidArgumentError: its name is no text.
             UnknownCollectionError: it is not configured.
         """
-        return self._listed.get(name) or self._bind_unlisted(name)
+        return self._listed.get(strict.text("name", name)) or self._bind_unlisted(name)
 
     def collection_settings(self, name: str) -> CollectionSettings:
         """How a collection is stored; the defaults where it has been taken out of the settings since."""
@@ -254,7 +265,7 @@ class Pipeline:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._status.figures(partitions=partitions)
+        return self._status.figures(partitions=strict.flag("partitions", partitions))
 
     def close(self) -> None:
         """Close the connections."""

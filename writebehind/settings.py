@@ -30,12 +30,14 @@ DEFAULT_CONFIG_FILE = "writebehind.toml"
 
 IdType = Literal["string", "objectid", "int", "uuid", "auto"]
 WriteMode = Literal["behind", "through", "around"]
-Milliseconds = Annotated[int, Field(gt=0)]
+#: The longest time that a setting may be, seconds: ten years. Redis and the system take no endless ones.
+LONGEST_S = 315_360_000
+Milliseconds = Annotated[int, Field(gt=0, le=LONGEST_S * 1000)]
 #: A field of a document, or of one within it.
 FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 LookupType = Literal["string", "int", "objectid", "uuid"]
-Grace = Annotated[float, Field(ge=0)]
+Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
 Count = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -108,7 +110,7 @@ class CollectionSettings(BaseModel):
     max_dead_letters: Count = Field(
         10_000, description="dead letters from which writes to documents that are not pending are refused"
     )
-    flush_delay_ms: Annotated[int, Field(ge=0)] = Field(
+    flush_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_S * 1000)] = Field(
         1000, description="how long writes to one document are coalesced before they go to MongoDB"
     )
     schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
@@ -232,7 +234,7 @@ class Settings(BaseSettings):
     hot_half_life: Seconds = Field(600, description="seconds after which a read counts half")
     warm_interval: Seconds = Field(30, description="seconds between two passes of warming")
     warm_keys: Annotated[int, Field(ge=0)] = Field(10_000, description="hot keys that a pass keeps warm")
-    warm_rate: Annotated[float, Field(gt=0)] = Field(
+    warm_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         2_000, description="documents in a second that warming loads at most"
     )
     max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from writebehind import codec, forks, rawbson
+from writebehind import codec, forks, rawbson, strict
 from writebehind.admission import Admission
 from writebehind.changes import Document
 from writebehind.durability import Durability
@@ -104,6 +104,7 @@ class Writer:
             InvalidDocumentError: it cannot be stored.
             DocumentTooLargeError: it is larger than the settings allow.
         """
+        document = strict.document(document)
         for name in document:
             if name == rawbson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
                 raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")

@@ -163,7 +163,8 @@ def test_items_of_a_bulk(client, etags, if_match, status):
 def test_conditions_of_the_library(installation, client, etags, op, if_match):
     """What is no ETag matches nothing, whoever calls."""
     users = installation.pipeline.collection("users")
-    operation = BulkOperation(op, "ada", document={}, change=lambda document: document, if_match=if_match)
+    takes = {"put": {"document": {}}, "patch": {"change": lambda document: document}, "delete": {}}[op]
+    operation = BulkOperation(op, "ada", **takes, if_match=if_match)
     assert [PreconditionFailedError] == [type(one) for one in users.bulk([operation])]
     with pytest.raises(PreconditionFailedError):
         users.put("ada", {}, if_match=if_match)

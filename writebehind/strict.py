@@ -1,0 +1,128 @@
+"""Arguments of the library, which has no compiler before it: what is not exactly one of its values is refused.
+
+Python takes a text for a sequence of letters, any value for true or false, and a missing one for a default. A
+condition or a promise that is misspelt must never become a weaker one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from writebehind.durability import Durability
+from writebehind.errors import InvalidArgumentError, InvalidDocumentError
+
+#: What is iterable and never a list of things.
+_NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
+
+
+def durability(given: object) -> Durability | None:
+    """A level, or its exact text; `None` for what the settings say.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    if given is None or isinstance(given, Durability):
+        return given
+    found = next((level for level in Durability if isinstance(given, str) and level.value == given), None)
+    if found is None:
+        raise InvalidArgumentError(f"durability must be one of {', '.join(Durability)}, not {_shown(given)}")
+    return found
+
+
+def etags(given: object) -> tuple[str, ...]:
+    """ETags of which a document must have one; a text is one ETag, or `ANY`.
+
+    Raises:
+        InvalidArgumentError: they are neither a text nor texts.
+    """
+    if isinstance(given, str):
+        return (given,)
+    found = tuple(each("if_match", given))
+    for one in found:
+        text("an ETag in if_match", one)
+    return found
+
+
+def flag(name: str, given: object) -> bool:
+    """`True` or `False`, and nothing that only counts as one.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    if not isinstance(given, bool):
+        raise InvalidArgumentError(f"{name} must be True or False, not {_shown(given)}")
+    return given
+
+
+def text(name: str, given: object) -> str:
+    """A text.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if not isinstance(given, str):
+        raise InvalidArgumentError(f"{name} must be a str, not {_shown(given)}")
+    return given
+
+
+def each(name: str, given: object) -> Iterable[Any]:
+    """Several things, one after the other; a text, bytes or a mapping is one.
+
+    Raises:
+        InvalidArgumentError: it is one thing.
+    """
+    if isinstance(given, _NO_LISTS) or not isinstance(given, Iterable):
+        raise InvalidArgumentError(f"{name} must be a list or another sequence, not {_shown(given)}")
+    return given
+
+
+def named(name: str, given: object) -> dict[str, Any]:
+    """Values by name.
+
+    Raises:
+        InvalidArgumentError: it is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidArgumentError(f"{name} must be a dict, not {_shown(given)}")
+    return dict(given)
+
+
+def document(given: object) -> dict[str, Any]:
+    """A document.
+
+    Raises:
+        InvalidDocumentError: it is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidDocumentError(f"a document must be a dict, not {_shown(given)}")
+    return dict(given)
+
+
+def function(name: str, given: Any) -> Callable[..., Any]:
+    """Something that can be called.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    if not callable(given):
+        raise InvalidArgumentError(f"{name} must be a function, not {_shown(given)}")
+    called: Callable[..., Any] = given
+    return called
+
+
+def instance(name: str, given: object, kind: type) -> None:
+    """See that a value is of a class.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    if not isinstance(given, kind):
+        raise InvalidArgumentError(f"{name} must be {kind.__name__}, not {_shown(given)}")
+
+
+def _shown(given: object) -> str:
+    """What was given, without its content if that could be long or secret."""
+    return (
+        repr(given)[:60] if given is None or isinstance(given, bool | int | float | str) else type(given).__name__
+    )
