@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint format model chaos bench lock clean
+.PHONY: help install run demo test lint format model chaos histories bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## create .venv and install what requirements.lock says
 
@@ -43,6 +43,9 @@ model: install ## check the protocol, and ways to break it, in a model checker
 
 chaos: install ## kill, freeze and cut off everything under load, with 20 seeds, and look for what was lost
 	$(BIN)/python -m tests.chaos
+
+histories: install ## 1,000 random histories of documents that share a unique value
+	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/test_contention_histories.py
 
 bench: install ## measure speed as ratios against floors and peers, in one run
 	$(BIN)/python -m bench

@@ -8,13 +8,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
 from writebehind import forks
 from writebehind.batching import BatchSize
+from writebehind.contention import Contention, is_contested
 from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.errors import MongoUnavailableError
 from writebehind.freshness import lifetime_ms
@@ -116,11 +117,14 @@ class Flusher:
         *,
         lookups: Lookups | None = None,
         queries: Queries | None = None,
+        contention: Contention | None = None,
     ) -> None:
         """Join a store and a sink; `hints` takes the flush tasks that are wanted next.
 
-        With `lookups`, claims of documents that are persisted are taken back; with `queries`, they hear of them.
+        With `lookups`, claims of documents that are persisted are taken back; with `queries`, they hear of them;
+        with `contention`, documents that meet in a unique value are persisted as they were acknowledged.
         """
+        self._contention = contention
         self._queries = queries
         self._lookups = lookups
         self._store = store
@@ -257,6 +261,7 @@ class Flusher:
             self._store.sending(partition, {one.id.member: one.entry for one in batch})
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
+            outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
             late = self._record(partition, collection, outcomes, summary)
             moved |= len(late) < len(outcomes)
@@ -265,6 +270,34 @@ class Flusher:
         if refused:  # only now: the others' collections need not wait
             raise MongoUnavailableError(f"MongoDB takes nothing of a batch: {refused}")
         return moved
+
+    def _resolve(
+        self,
+        partition: int,
+        collection: str,
+        outcomes: Sequence[Outcome],
+        summary: FlushSummary,
+        lease_ends: float,
+    ) -> list[Outcome]:
+        """See to documents that meet others in a unique value; those of other partitions are recorded here."""
+        contention, fields = self._contention, self._settings(collection).lookup
+        if contention is None or not fields:
+            return list(outcomes)
+        became = {one.write.id.member: one for one in outcomes}
+        for outcome in filter(is_contested, outcomes):
+            if became[outcome.write.id.member] is not outcome:  # it was in the way of another
+                continue
+            try:
+                resolved = contention.resolve(outcome, fields, until=lease_ends)
+            except MongoUnavailableError as error:  # the others are recorded all the same
+                resolved = [replace(outcome, result=Result.DISTURBED, message=str(error))]
+            for one in resolved:
+                number = self._store.partition_of(one.write.id.member)
+                if number == partition:
+                    became[one.write.id.member] = one
+                else:
+                    self._record(number, collection, [one], summary)
+        return list(became.values())
 
     def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
         """The latest versions of members, as far as memory allows: the others wait for the next batch."""
@@ -322,6 +355,10 @@ class Flusher:
                     settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.REFUSED:
                 self._bury(outcome, summary, conflict=False)
+                if self._contention is not None:
+                    self._contention.wait(outcome, settings.lookup)
+        if self._contention is not None and settings.lookup and settled:
+            self._contention.changed([one.member for one in settled])  # while they are pending
         self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
         if self._lookups is not None and settings.lookup:
             persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]

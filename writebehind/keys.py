@@ -59,6 +59,7 @@ class PartitionKeys:
     hot: str
     heat: str
     warmed: str
+    awaited: str
 
     def entry(self, member: str) -> str:
         """The document's latest state: see `writebehind.entry`."""
@@ -105,7 +106,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at"),
-        *("sent", "hot", "heat", "warmed"),
+        *("sent", "hot", "heat", "warmed", "awaited"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

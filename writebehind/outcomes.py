@@ -60,6 +60,8 @@ class Outcome:
         code: MongoDB's, where it refused; `message` its words.
         attempts: how often it was tried.
         present: the version that MongoDB has, where it is a greater one.
+        holder: the member that has the unique value because of which it was refused, '' where that is not known.
+        holder_header: what stood before the body of its entry then.
     """
 
     write: Write
@@ -68,6 +70,8 @@ class Outcome:
     message: str = ""
     attempts: int = 1
     present: int = 0
+    holder: str = ""
+    holder_header: str = ""
 
 
 class AllRefusedError(MongoUnavailableError):
@@ -125,7 +129,12 @@ def operation_over(write: Write, seen: object) -> ReplaceOne[Any] | DeleteOne:
 
     For a `_v` of other hands that counts as no version, and yet is not less than one where MongoDB compares them.
     """
-    return _operation(write, {"$exists": False} if seen is NOTHING else {"$eq": seen}, upsert=False)
+    return _operation(write, exactly(seen), upsert=False)
+
+
+def exactly(seen: object) -> dict[str, Any]:
+    """What finds the `_v` that was `seen`, or none for `NOTHING`."""
+    return {"$exists": False} if seen is NOTHING else {"$eq": seen}
 
 
 def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceOne[Any] | DeleteOne:

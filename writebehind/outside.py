@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from writebehind.conflicts import Conflict, Conflicts
+from writebehind.contention import Contention
 from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
@@ -153,8 +154,13 @@ class Outside:
         conflicts: Conflicts,
         *,
         settings: Callable[[str], CollectionSettings],
+        contention: Contention | None = None,
     ) -> None:
-        """Join the parts; `settings` are a collection's, by name."""
+        """Join the parts; `settings` are a collection's, by name.
+
+        With `contention`, dead letters that wait for a document are tried again when others have changed it.
+        """
+        self._contention = contention
         self._store = store
         self._sink = sink
         self._lookups = lookups
@@ -311,12 +317,15 @@ class Outside:
         applied.invalidated += sum(one and there for one, there in zip(dropped, had, strict=True))
 
     def _tell(self, changes: Sequence[Change]) -> None:
-        """Tell queries and aliases what MongoDB has now."""
+        """Tell queries, aliases and the dead letters that wait for documents what MongoDB has now."""
         by_collection: dict[str, list[Change]] = defaultdict(list)
         for one in changes:
             by_collection[one.id.collection].append(one)
         for collection, some in by_collection.items():
-            self._queries.changed(collection, list(dict.fromkeys(one.id.member for one in some)))
+            members = list(dict.fromkeys(one.id.member for one in some))
+            self._queries.changed(collection, members)
+            if self._contention is not None and self._settings(collection).lookup:
+                self._contention.changed(members)
             bodies = [one.after.body for one in some if one.after is not None]
             self._lookups.outdated(collection, bodies, self._settings(collection))
 

@@ -17,6 +17,7 @@ from writebehind.breaker import MongoBreaker
 from writebehind.collection import Collection
 from writebehind.conflicts import Conflicts
 from writebehind.connections import Wire, connection_pool
+from writebehind.contention import Contention
 from writebehind.dead_letters import DeadLetters
 from writebehind.errors import ConfigurationError, UnknownCollectionError
 from writebehind.flusher import Flusher, FlushLimits
@@ -129,6 +130,7 @@ class Pipeline:
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
         self.conflicts = Conflicts(self._wire, self.store.watch.count)
         self.queries = self._queries()
+        self.contention = Contention(self.store, self.sink, self.dead_letters)
         self.outside = Outside(
             self.store,
             self.sink,
@@ -136,6 +138,7 @@ class Pipeline:
             self.queries,
             self.conflicts,
             settings=self.collection_settings,
+            contention=self.contention,
         )
         self.flusher = self._flusher()
         self.reconciler = self._reconciler()
@@ -321,6 +324,7 @@ class Pipeline:
             ),
             lookups=self.lookups,
             queries=self.queries,
+            contention=self.contention,
         )
 
     def _near_cache(self) -> NearCache | None:

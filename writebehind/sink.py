@@ -40,6 +40,7 @@ from writebehind.outcomes import (
     Result,
     Write,
     commands,
+    exactly,
     judge,
     operation,
     operation_over,
@@ -161,6 +162,41 @@ class Sink:
         if found is None:
             return None, ABSENT
         return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
+
+    def find_holders(self, collection: str, field: str, value: object) -> list[tuple[object, object]]:
+        """The documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=2)
+            return [(one["_id"], one.get(VERSION_FIELD, NOTHING)) for one in found]
+
+    def unset(self, document_id: DocumentId, field: str, seen: object) -> bool:
+        """Take a field from the document whose `_v` was `seen`; false where its collection requires the field.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        where = {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
+        try:
+            with self._guard(), self._deadline(), commands():
+                self._database[document_id.collection].update_one(where, {"$unset": {field: ""}})
+        except CommandRefusedError:
+            return False
+        return True
+
+    def vacate(self, document_id: DocumentId, seen: object) -> None:
+        """Delete the document whose `_v` was `seen`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._guard(), self._deadline():
+            self._database[document_id.collection].delete_one(
+                {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
+            )
 
     def find_where(
         self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int

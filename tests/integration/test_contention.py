@@ -1,0 +1,231 @@
+"""Documents that meet in a unique value: MongoDB ends as was acknowledged, in whatever order they are flushed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.conftest import flush_all
+from writebehind import Pipeline
+from writebehind.dead_letters import Filter
+from writebehind.outside import Change
+
+IDS = ("a", "b", "c")
+VALUES = ("x", "y", "z")
+HISTORIES = 1_000
+
+
+@pytest.fixture
+def settings(settings):
+    collections = {
+        "users": {"lookup": {"username": "string", "number": "int"}},
+        "theirs": {"lookup": {"username": "string"}, "on_conflict": "theirs"},
+    }
+    return settings.model_copy(
+        update={
+            "collections": {
+                name: type(settings.collections["users"]).model_validate({"flush_delay_ms": 0, **one})
+                for name, one in collections.items()
+            }
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def indexes(pipeline):
+    for field in ("username", "number"):
+        pipeline.sink.create_unique_index("users", field)
+
+
+def flush(pipeline: Pipeline, name: str) -> None:
+    """Flush the partition of one document."""
+    pipeline.flusher.drain(pipeline.store.partition_of(f"users/s:{name}"), budget_s=10)
+
+
+def spread(pipeline: Pipeline, count: int) -> list[str]:
+    """Ids whose partitions take turns."""
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        if pipeline.store.partition_of(f"users/s:{number}") == len(found) % pipeline.settings.partitions:
+            found.append(str(number))
+        number += 1
+    return found
+
+
+def usernames(stored) -> dict[str, str]:
+    return {one["_id"]: one.get("username") for one in stored.find()}
+
+
+def letters(pipeline: Pipeline) -> int:
+    return pipeline.dead_letters.count()
+
+
+def test_a_value_that_a_deleted_document_had(pipeline, users, stored):
+    """The new document is flushed first: the deletion is brought to MongoDB before it."""
+    old, new = spread(pipeline, 2)
+    users.put(old, {"username": "x"})
+    flush_all(pipeline)
+    users.delete(old)
+    users.put(new, {"username": "x"})
+
+    flush(pipeline, new)
+
+    assert {new: "x"} == usernames(stored)
+    assert (0, 0) == (letters(pipeline), pipeline.status()["pending"])
+
+
+@pytest.mark.parametrize("length", [2, 3, 9])
+@pytest.mark.parametrize("first", ["head", "tail"])
+@pytest.mark.parametrize("circle", [True, False], ids=["circle", "chain"])
+def test_values_that_move_on(pipeline, users, stored, length, first, circle):
+    """Each document gets the value of the next one; in a circle the last gets that of the first."""
+    names = spread(pipeline, length)
+    for at, name in enumerate(names):
+        users.put(name, {"username": str(at)})
+    flush_all(pipeline)
+    wanted = {name: str(at + 1) for at, name in enumerate(names)}
+    if circle:
+        wanted[names[-1]] = "0"
+    for name, value in wanted.items():
+        users.put(name, {"username": value})
+
+    flush(pipeline, names[0] if first == "head" else names[-1])
+    flush_all(pipeline)
+
+    assert wanted == usernames(stored)
+    assert 0 == letters(pipeline)
+
+
+def test_an_exchange_of_two_unique_fields(pipeline, users, stored):
+    """Both at once."""
+    one, other = spread(pipeline, 2)
+    users.put(one, {"username": "x", "number": 1})
+    users.put(other, {"username": "y", "number": 2})
+    flush_all(pipeline)
+    users.put(one, {"username": "y", "number": 2})
+    users.put(other, {"username": "x", "number": 1})
+
+    flush_all(pipeline)
+
+    found = {found["_id"]: (found["username"], found["number"]) for found in stored.find()}
+    assert {one: ("y", 2), other: ("x", 1)} == found
+    assert 0 == letters(pipeline)
+
+
+def test_readers_of_an_exchange_see_all_of_it(pipeline, users, stored, monkeypatch):
+    """While one document has left MongoDB, it is read by its id and found by its value."""
+    one, other = spread(pipeline, 2)
+    users.put(one, {"username": "x"})
+    users.put(other, {"username": "y"})
+    flush_all(pipeline)
+    users.put(one, {"username": "y"})
+    users.put(other, {"username": "x"})
+    seen = []
+    vacate = pipeline.sink.vacate
+
+    def vacating(*arguments):
+        vacate(*arguments)
+        seen.append(({name: users.get(name) for name in (one, other)}, users.look_up("username", "x")[0]))
+
+    monkeypatch.setattr(pipeline.sink, "vacate", vacating)
+    flush_all(pipeline)
+
+    states = {one: {"_id": one, "username": "y"}, other: {"_id": other, "username": "x"}}
+    assert [(states, users.id(other))] == seen
+
+
+def test_two_documents_that_both_have_a_value(pipeline, users, stored):
+    """The one that comes second is a dead letter, until the first one gives the value up."""
+    first, second = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    flush(pipeline, second)
+    assert ({first: "x"}, 1) == (usernames(stored), letters(pipeline))
+
+    users.put(first, {"username": "y"})
+    flush_all(pipeline)
+    flush_all(pipeline)
+
+    assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
+def test_a_value_that_others_set_free(pipeline, users, stored):
+    """The dead letter is tried again when somebody else has changed the document that had its value."""
+    first, second = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    flush(pipeline, second)
+    stored.delete_one({"_id": first})
+
+    pipeline.outside.apply([Change(users.id(first), "delete", pipeline.store.now_ms())])
+    flush_all(pipeline)
+
+    assert ({second: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
+def test_a_replay_brings_what_is_in_the_way_first(pipeline, users, stored):
+    """An operator who replays a letter need not know the order."""
+    first, second = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    flush(pipeline, second)
+    users.delete(first)
+
+    [letter] = pipeline.dead_letters.page(Filter()).letters
+    pipeline.dead_letters.replay([letter])
+    flush(pipeline, second)
+
+    assert ({second: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
+def test_a_document_behind_one_that_is_dead(pipeline, users, stored):
+    """Its value is free, as that one has given it up, although MongoDB will not take what it became instead."""
+    holder, dead, last = spread(pipeline, 3)
+    users.put(holder, {"username": "x"})
+    users.put(dead, {"username": "y"})
+    flush_all(pipeline)
+    users.put(dead, {"username": "x"})
+    users.put(last, {"username": "y"})
+
+    flush(pipeline, last)
+
+    assert ("x", "y") == (usernames(stored)[holder], usernames(stored)[last])
+    assert [dead] == [one.letter.id.text for one in pipeline.dead_letters.page(Filter()).letters]
+    assert {"_id": dead, "username": "x"} == users.get(dead)
+
+
+def test_a_document_of_others(pipeline, users, stored):
+    """Whose id none of ours can have keeps its value: ours is a dead letter, and the rest is flushed."""
+    stored.insert_one({"_id": 0.5, "username": "x"})
+    users.put("a", {"username": "x"})
+    users.put("b", {"username": "y"})
+
+    flush_all(pipeline)
+
+    assert 1 == letters(pipeline)
+    assert "y" == usernames(stored)["b"]
+
+
+def test_the_cycle_is_nobody_elses_change(pipeline, users, stored):
+    """The deletion that lets the others pass is known again when MongoDB reports it."""
+    outside = []
+    one, other = spread(pipeline, 2)
+    for name, value in ((one, "x"), (other, "y")):
+        users.put(name, {"username": value})
+    flush_all(pipeline)
+    users.put(one, {"username": "y"})
+    users.put(other, {"username": "x"})
+    vacate = pipeline.sink.vacate
+
+    def vacating(document_id, seen):
+        vacate(document_id, seen)
+        known = pipeline.outside._known([document_id.member])[document_id.member]
+        outside.append((known.pending, known.sent.has_deletion))
+
+    pipeline.sink.vacate = vacating
+    flush_all(pipeline)
+
+    assert [(True, True)] == outside
