@@ -21,6 +21,8 @@ class Proxy:
         self._gates: list[threading.Event] = []
         self._lock = threading.Lock()
         self._delay_s = 0.0
+        #: What clients see of bytes that the server has, of the same length; the server sees its own.
+        self.disguise: dict[bytes, bytes] = {}
         #: Sizes of what waits for `flow`, in bytes: up to one piece for each connection and direction.
         self.held: list[int] = []
         self._open = True
@@ -88,8 +90,9 @@ class Proxy:
                 continue
             self._sockets += (client, server)
             gate = self._gate()
-            for source, sink in ((client, server), (server, client)):
-                thread = threading.Thread(target=self._pass_on, args=(source, sink, gate), daemon=True)
+            for source, sink, to_client in ((client, server, False), (server, client, True)):
+                arguments = (source, sink, gate, to_client)
+                thread = threading.Thread(target=self._pass_on, args=arguments, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
@@ -101,7 +104,7 @@ class Proxy:
                 gate.set()
         return gate
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event, to_client: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if not gate.is_set():
@@ -112,6 +115,8 @@ class Proxy:
                     time.sleep(self._delay_s)
                 if not self._open:
                     break
+                for servers, clients in self.disguise.items():
+                    data = data.replace(servers, clients) if to_client else data.replace(clients, servers)
                 sink.sendall(data)
         for one in (source, sink):
             with suppress(OSError):

@@ -44,6 +44,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.DocumentNotFoundError: Problem(404, "not-found", "There is no such document"),
     errors.UnknownQueryError: Problem(404, "unknown-query", "The collection has no such query"),
     errors.UnknownCollectionError: Problem(404, "unknown-collection", "The collection is not configured"),
+    errors.UnreadableDocumentError: Problem(409, "unreadable-document", "The document cannot be shown"),
     errors.PatchConflictError: Problem(409, "patch-conflict", "The patch does not fit the document"),
     errors.ConflictError: Problem(409, "conflict", "Others changed the document at the same time"),
     errors.PreconditionFailedError: Problem(412, "precondition-failed", "The condition does not hold"),

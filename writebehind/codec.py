@@ -1,4 +1,4 @@
-"""MongoDB Extended JSON v2 to BSON and back: relaxed on output; relaxed, canonical and legacy on input.
+"""MongoDB Extended JSON v2 to BSON and back: relaxed or canonical on output; both and legacy on input.
 
 Three forms of a document meet here. *JSON text* is what HTTP carries. *Native values* are what
 `bson.encode` accepts and `decode` returns. *BSON* is what Redis and MongoDB keep. `bson.json_util` defines
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import isfinite, isnan
 from typing import Any, Final
@@ -20,13 +20,22 @@ import orjson
 from bson import json_util
 from bson.binary import Binary, UuidRepresentation
 from bson.code import Code
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidDocument
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-from writebehind.errors import InvalidDocumentError, MalformedDocumentError
+from writebehind import deprecated
+from writebehind.deprecated import DBPointer, Symbol, Undefined
+from writebehind.errors import (
+    InvalidDocumentError,
+    MalformedDocumentError,
+    PatchConflictError,
+    UnreadableDocumentError,
+)
 from writebehind.wrappers import DECODING, JSON_OPTIONS, native_value
 
 #: Levels of objects and arrays in a document, the document itself being the first. It is MongoDB's limit.
@@ -37,9 +46,16 @@ _MAX_JSON_DEPTH: Final = MAX_DEPTH + 10
 
 _ENCODING: Final = DECODING.with_options(uuid_representation=UuidRepresentation.STANDARD)
 # What becomes text at once needs no time zones; without them dates decode several times as fast.
-_DECODING_FOR_JSON: Final = DECODING.with_options(tz_aware=False, tzinfo=None)
+_DECODING_FOR_JSON: Final = DECODING.with_options(
+    tz_aware=False, tzinfo=None, unicode_decode_error_handler="replace"
+)
+_DECODING_FOR_CANONICAL: Final = _DECODING_FOR_JSON.with_options(
+    datetime_conversion=DatetimeConversion.DATETIME_MS
+)
 # Code is a `str` and Int64 an `int`; neither may pass as one.
-_ORJSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_ORJSON_OPTIONS: Final = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+)
 
 # What `bson` raises for values that it cannot take.
 _BSON_ERRORS: Final = (
@@ -196,46 +212,119 @@ def decode(body: bytes) -> dict[str, Any]:
     """Turn BSON into native values.
 
     Args:
-        body: BSON. The deprecated types become what `bson` makes of them: a symbol a string, undefined None.
+        body: BSON. Of equal names the last one counts.
 
     Returns:
         A document. Dates are aware datetimes in UTC, or `DatetimeMS` outside the years 1 to 9999; UUIDs are
-        `Binary`; all other types are those of `bson`.
+        `Binary`; deprecated types are those of `writebehind.deprecated`; all others are those of `bson`. Bytes
+        that are no UTF-8 are lone surrogates, as of the error handler `surrogateescape`; `encode` refuses them.
+
+    Raises:
+        UnreadableDocumentError: It is no valid BSON.
     """
-    return bson.decode(body, DECODING)
+    try:
+        return _decode(body, DECODING)
+    except _BSON_ERRORS as error:
+        raise _unreadable(error) from error
+
+
+def decode_exactly(body: bytes) -> dict[str, Any]:
+    """Turn BSON into native values that `encode` makes the same BSON of, but for the order of some fields.
+
+    Args:
+        body: BSON.
+
+    Returns:
+        A document, as from `decode`.
+
+    Raises:
+        UnreadableDocumentError: It is no valid BSON.
+        PatchConflictError: It has what native values do not tell: fields of the same name, a string that is no
+            UTF-8, or options of a regular expression that there are none of.
+    """
+    document = decode(body)
+    try:
+        # What is lost makes a document shorter. `bson` has its own order of a DBRef's fields and of options.
+        is_whole = len(_encode_all(document)) == len(body)
+    except _BSON_ERRORS:
+        is_whole = False
+    if not is_whole:
+        raise PatchConflictError(
+            "others wrote to this document what a change to it would lose, such as two fields of the same name or "
+            "a string that is no UTF-8: replace it as a whole"
+        )
+    return document
 
 
 def _encode(document: dict[str, Any], most_levels: int) -> bytes:
     try:
-        body = bson.encode(document, codec_options=_ENCODING)
+        body = _encode_all(document)
         # `bson` decodes what looks like a DBRef to one, and encodes that with its fields in their order.
         if _DBREF_NAME in body:
-            body = bson.encode(decode(body), codec_options=_ENCODING)
+            body = _encode_all(_decode(body, DECODING))
         if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
-            _check_depth(decode(body), most_levels)
+            _check_depth(_decode(body, DECODING), most_levels)
     except _BSON_ERRORS as error:
         raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
     return body
 
 
+def _encode_all(document: Any) -> bytes:
+    try:
+        return bson.encode(document, codec_options=_ENCODING)
+    except InvalidDocument:
+        # Of all that `bson` does not know, some is known to the other module.
+        return deprecated.encode(document, _ENCODING)
+
+
+def _decode(body: bytes, options: CodecOptions[dict[str, Any]]) -> dict[str, Any]:
+    document = bson.decode(body, options)
+    if deprecated.may_be_in(body) and not _is_same(document, body):
+        return deprecated.decode(body, options)
+    return document
+
+
+def _is_same(document: dict[str, Any], body: bytes) -> bool:
+    try:
+        return bson.encode(document, codec_options=_ENCODING) == body
+    except _BSON_ERRORS:
+        return False
+
+
 # BSON to JSON text ----------------------------------------------------------------------------------------
 
 
-def to_json(body: bytes) -> bytes:
-    """Turn BSON into relaxed Extended JSON.
+def to_json(body: bytes, *, canonical: bool = False) -> bytes:
+    """Turn BSON into Extended JSON.
 
     Args:
-        body: BSON. Of equal names the last one counts.
+        body: BSON. Of equal names the last one counts. U+FFFD stands for what is no UTF-8.
+        canonical: Whether numbers and dates tell their types too, so that every type of BSON survives.
 
     Returns:
         JSON text, UTF-8, without white space.
+
+    Raises:
+        UnreadableDocumentError: It is no valid BSON.
     """
-    document = bson.decode(body, _DECODING_FOR_JSON)
+    try:
+        return _canonical_json(body) if canonical else _relaxed_json(body)
+    except _BSON_ERRORS as error:
+        raise _unreadable(error) from error
+
+
+def _relaxed_json(body: bytes) -> bytes:
+    document = _decode(body, _DECODING_FOR_JSON)
     text = orjson.dumps(document, _write, _ORJSON_OPTIONS)
     # orjson makes null of numbers that are not finite. Few documents have a null, and fewer such a number.
     if b"null" in text and _MAYBE_NOT_FINITE.search(body):
-        text = orjson.dumps(_spell_out(document), _write, _ORJSON_OPTIONS)
+        text = orjson.dumps(_spell_out(document, _SPELT_OUT), _write, _ORJSON_OPTIONS)
     return text
+
+
+def _canonical_json(body: bytes) -> bytes:
+    document = _spell_out(_decode(body, _DECODING_FOR_CANONICAL), _CANONICAL)
+    return orjson.dumps(document, _write, _ORJSON_OPTIONS)
 
 
 def dumps(value: Any) -> bytes:
@@ -284,21 +373,42 @@ _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     Binary: lambda value: _write_binary(value, value.subtype),
     Code: _write_code,
     DBRef: lambda value: dict(value.as_doc()),
+    Symbol: lambda value: {"$symbol": value.text},
+    Undefined: lambda _: {"$undefined": True},
+    DBPointer: lambda value: {"$dbPointer": {"$ref": value.collection, "$id": value.id}},
 }
 
 
-def _spell_out(value: Any) -> Any:
-    """Replace the numbers that are not finite."""
+_Writers = Mapping[type, Callable[[Any], Any]]
+
+
+def _spell_out(value: Any, writers: _Writers) -> Any:
+    """Replace the values of some types by their wrappers, wherever they are."""
     kind = type(value)
     if kind is dict:
-        return {name: _spell_out(item) for name, item in value.items()}
+        return {name: _spell_out(item, writers) for name, item in value.items()}
     if kind is list:
-        return [_spell_out(item) for item in value]
+        return [_spell_out(item, writers) for item in value]
     if kind in (DBRef, Code):
-        return _spell_out(_write(value))
-    if kind is not float or isfinite(value):
-        return value
-    return {"$numberDouble": "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+        return _spell_out(_write(value), writers)
+    writer = writers.get(kind)
+    return value if writer is None else writer(value)
+
+
+def _write_double(value: float) -> dict[str, str]:
+    special = "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return {"$numberDouble": repr(value) if isfinite(value) else special}
+
+
+#: What orjson would write wrongly.
+_SPELT_OUT: Final[_Writers] = {float: lambda value: value if isfinite(value) else _write_double(value)}
+#: What orjson would write without its type, or with less than all of it.
+_CANONICAL: Final[_Writers] = {
+    float: _write_double,
+    int: lambda value: {"$numberInt": str(value)},
+    Int64: lambda value: {"$numberLong": str(int(value))},
+    DatetimeMS: lambda value: {"$date": {"$numberLong": str(int(value))}},
+}
 
 
 # Limits and messages --------------------------------------------------------------------------------------
@@ -331,6 +441,10 @@ def _opened(holder: Any) -> Any:
     if isinstance(holder, Code):
         return holder.scope or ()
     return holder if isinstance(holder, dict | list) else ()
+
+
+def _unreadable(error: Exception) -> UnreadableDocumentError:
+    return UnreadableDocumentError(f"{UnreadableDocumentError.__doc__} {_shown(str(error))}")
 
 
 def _too_deep() -> InvalidDocumentError:

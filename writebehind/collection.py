@@ -264,7 +264,7 @@ class Collection:
         values: dict[str, Any] = {}
 
         def step(entry: Entry) -> Entry:
-            document = codec.decode(entry.body) if entry.exists else {}
+            document = codec.decode_exactly(entry.body) if entry.exists else {}
             values.clear()
             values.update(add(document))
             return self._writer.entry(document_id, document)
@@ -331,7 +331,7 @@ class Collection:
             check_match(entry, if_match)
             if not entry.exists:
                 raise DocumentNotFoundError(f"there is no document {document_id.text} to change")
-            changed = self._writer.entry(document_id, change(codec.decode(entry.body)))
+            changed = self._writer.entry(document_id, change(codec.decode_exactly(entry.body)))
             if work is not None:
                 work.done(len(entry.body) + len(changed.body))
             return changed

@@ -12,7 +12,7 @@ import orjson
 from writebehind import codec, keys
 from writebehind.connections import Wire
 from writebehind.entry import Entry
-from writebehind.errors import RedisFullError
+from writebehind.errors import RedisFullError, UnreadableDocumentError
 from writebehind.ids import DocumentId
 
 #: So many are kept.
@@ -92,5 +92,5 @@ def _shown(entry: Entry) -> dict[str, Any]:
         return shown | {"bytes": len(entry.body)}
     try:
         return shown | {"document": orjson.Fragment(codec.to_json(entry.body))}
-    except Exception:  # noqa: BLE001 - others may write what cannot be shown: a string that is no UTF-8, a deep nest
+    except UnreadableDocumentError:
         return shown | {"bytes": len(entry.body)}

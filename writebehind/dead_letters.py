@@ -15,7 +15,7 @@ import orjson
 from writebehind import codec, mongo_errors
 from writebehind.connections import script
 from writebehind.entry import Entry, Kind
-from writebehind.errors import DocumentNotFoundError, RequestError
+from writebehind.errors import DocumentNotFoundError, RequestError, UnreadableDocumentError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.store import HINT_LIFE_MS, Hint, HintSink, Store
@@ -144,10 +144,13 @@ class Found:
     def as_json(self) -> bytes:
         """The letter with its document: in Extended JSON, and exactly as BSON in base64.
 
-        Both are `null` for a deletion, or where the document is lost.
+        Both are `null` for a deletion, or where the document is lost; the former also where it cannot be shown.
         """
         body = self.letter.body
-        document = orjson.Fragment(codec.to_json(body)) if body else None
+        try:
+            document = orjson.Fragment(codec.to_json(body)) if body else None
+        except UnreadableDocumentError:
+            document = None
         exactly = b64encode(body).decode() if body else None
         return orjson.dumps(self.letter.as_dict() | {"document": document, "bson": exactly})
 

@@ -50,6 +50,10 @@ class PatchConflictError(RequestError):
     """The patch does not fit the document as it is now."""
 
 
+class UnreadableDocumentError(RequestError):
+    """The document, as others wrote it to MongoDB, is no valid BSON: it can be replaced or deleted, not read."""
+
+
 class UnknownCollectionError(RequestError):
     """The collection is not configured."""
 

@@ -63,6 +63,8 @@ class DocumentId:
             value = int(value)  # to MongoDB 7.0 and 7 are one id, and JavaScript writes the former
         if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId | UUID):
             return None
+        if isinstance(value, str) and not is_text(value):
+            return None
         return cls.of(collection, value)
 
     @classmethod
@@ -101,6 +103,14 @@ def read_id(given: object, kind: str, pattern: str) -> Id:
     if not fits.get(kind):
         raise InvalidIdError(f"{type(given).__name__} is not what ids of type {kind!r} are made of")
     return given  # type: ignore[return-value]
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be a key: it is UTF-8, not empty, and not longer than ids may be."""
+    try:
+        return 0 < len(value.encode()) <= MAX_ID_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def new_id(kind: str) -> Id:

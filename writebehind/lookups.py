@@ -27,7 +27,7 @@ from writebehind.errors import (
 )
 from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import lifetime_ms
-from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id
+from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, is_text, read_id
 from writebehind.keys import partition_keys
 from writebehind.rawbson import RAW_OPTIONS
 from writebehind.reader import Read, Reader, Source
@@ -86,7 +86,7 @@ def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -
 
 def _native(value: object, kind: LookupType) -> Id | None:
     match kind:
-        case "string" if type(value) is str and 0 < len(value.encode(errors="replace")) <= MAX_ID_BYTES:
+        case "string" if type(value) is str and is_text(value):
             return value
         case "int" if isinstance(value, int) and not isinstance(value, bool):
             return value

@@ -14,6 +14,7 @@ from bson.errors import BSONError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from writebehind import grammar
+from writebehind.deprecated import DBPointer, Symbol, Undefined
 from writebehind.errors import InvalidIdError, RequestError
 from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id
 from writebehind.matching import compile_filter
@@ -47,9 +48,12 @@ def native(value: Any) -> Any:
             inner = {name: native(one) for name, one in value.items()}
             name = next((one for one in inner if one[:1] == "$"), None)
             try:
-                return inner if name is None else native_value(inner, name)
+                found = inner if name is None else native_value(inner, name)
             except (TypeError, ValueError, BSONError) as error:
                 raise ValueError(f"{value} is not Extended JSON: {error}") from error
+            if isinstance(found, DBPointer | Symbol | Undefined):
+                raise ValueError(f"{name} is deprecated, and no driver asks MongoDB for it")  # noqa: TRY004
+            return found
         case list():
             return [native(one) for one in value]
     return value

@@ -19,11 +19,12 @@ VERSION_FIELD: Final = "_v"
 #: it counts as no version: see docs/adr/0025-what-counts-as-a-version.md.
 VERSION_END: Final = 1 << 52
 
-#: What reads whatever others have written: a date that no datetime can hold, a string that is no UTF-8.
+#: What reads whatever others have written: a date that no datetime can hold; and a string that is no UTF-8: lone
+#: surrogates stand for its bytes, so that no other string is the same.
 RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
     document_class=RawBSONDocument,
     datetime_conversion=DatetimeConversion.DATETIME_MS,
-    unicode_decode_error_handler="replace",
+    unicode_decode_error_handler="surrogateescape",
 )
 
 # Unsigned, so that a walk cannot go back.

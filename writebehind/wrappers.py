@@ -25,12 +25,15 @@ from bson.regex import Regex
 from bson.timestamp import Timestamp
 
 from writebehind import grammar
+from writebehind.deprecated import DBPointer, Symbol, Undefined
 
 # Dates are datetimes wherever Python has one, and every other date of BSON survives. A UUID stays a `Binary`,
 # as one of any length may stand in MongoDB.
+# Lone surrogates stand for the bytes of a string that is no UTF-8: they are kept, and cannot be stored again.
 DECODING: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     document_class=dict,
     tz_aware=True,
+    unicode_decode_error_handler="surrogateescape",
     uuid_representation=UuidRepresentation.UNSPECIFIED,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
@@ -129,8 +132,9 @@ def _only(value: Any, wanted: Any) -> None:
         raise TypeError(f"the value must be {wanted}".lower())
 
 
-def _undefined(value: Any) -> None:
+def _undefined(value: Any) -> Undefined:
     _only(value, True)
+    return Undefined()
 
 
 def _min_key(value: Any) -> MinKey:
@@ -152,11 +156,11 @@ def _dbref(document: dict[str, Any]) -> Any:
     return DBRef(collection, identifier, database, others)
 
 
-def _db_pointer(value: Any) -> DBRef:
+def _db_pointer(value: Any) -> DBPointer:
     # What is in it looks like a DBRef, and has been read as one.
     if type(value) is not DBRef or value.as_doc().keys() != {"$ref", "$id"} or type(value.id) is not ObjectId:
         raise TypeError("an object of $ref and $id, an ObjectId, is needed")
-    return value
+    return DBPointer(value.collection, value.id)
 
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -173,7 +177,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "$minKey": _min_key,
     "$maxKey": _max_key,
     "$code": lambda value: Code(_text(value)),
-    "$symbol": _text,
+    "$symbol": lambda value: Symbol(_text(value)),
     "$undefined": _undefined,
     "$dbPointer": _db_pointer,
 }

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bson import Timestamp
+
 from writebehind import codec, forks, rawbson, strict
 from writebehind.admission import Admission
 from writebehind.changes import Document
@@ -35,6 +37,7 @@ ANY = "*"
 #: How long a change is tried again when others change the same document, seconds.
 CONFLICT_DEADLINE_S = 5.0
 _STRIPES = 64
+_EMPTY_TIMESTAMP = Timestamp(0, 0)
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -105,9 +108,12 @@ class Writer:
             DocumentTooLargeError: it is larger than the settings allow.
         """
         document = strict.document(document)
-        for name in document:
+        for name, value in document.items():
             if name == rawbson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
                 raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")
+            # What Redis has must be what MongoDB will have.
+            if type(value) is Timestamp and value == _EMPTY_TIMESTAMP:
+                raise InvalidDocumentError(f"{name!r}: MongoDB replaces Timestamp(0, 0) by its own time")
         if "_id" in document and not self._is_id(document["_id"], document_id):
             raise InvalidDocumentError("the document's _id differs from the id that it is written under")
         body = codec.encode({"_id": document_id.value} | document | {"_id": document_id.value})

@@ -43,6 +43,7 @@ QUERIES = {
         "parameters": {"i": "int", "n": "number", "f": "boolean", "t": "date", "o": "objectid", "u": "uuid"},
     },
     "all": {"projection": {"name": 1}},
+    "everything": {},
 }
 
 

@@ -63,6 +63,7 @@ def test_types_are_stable():
         "unknown-query": 404,
         "unknown-collection": 404,
         "patch-conflict": 409,
+        "unreadable-document": 409,
         "conflict": 409,
         "precondition-failed": 412,
         "too-large": 413,
