@@ -6,14 +6,18 @@ flusher has found out, the others need not find out again. Redis's own is in `wr
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from writebehind import forks
 from writebehind.connections import Wire, script
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.keys import BREAKER
+
+log = logging.getLogger(__name__)
 
 #: So many failures within so many ms open it. One time-out may be bad luck; each has lasted for seconds already.
 FAILURES, WINDOW_MS = 3, 20_000
@@ -47,6 +51,9 @@ class MongoBreaker:
         self._doubtful = False
         self._open_until = self._looked = 0.0
         self._reason = ""
+        #: What this process has logged since the breaker was closed, and since when.
+        self._told: dict[str, float] = {}
+        self._telling = forks.lock()
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -95,9 +102,14 @@ class MongoBreaker:
             left_s, self._reason = more[0] / 1000, more[1].decode()
             # Whoever finds out may have done so long before the time is over.
             self._open_until, self._looked = now + min(left_s, LOOK_EVERY_S), 0.0
+            self._tell("open", self._reason)
             raise self._refusal(left_s)
         self._looked = now
-        return bool(verdict == b"probe")
+        if verdict != b"probe":
+            self._tell_closed()
+            return False
+        self._tell("half-open", "one caller finds out whether it serves again")
+        return True
 
     def _refusal(self, left_s: float) -> MongoUnavailableError:
         return MongoUnavailableError(
@@ -112,6 +124,8 @@ class MongoBreaker:
         with suppress(RedisUnavailableError):
             left_ms = self._wire.run(_FAILED, (BREAKER,), (self._reason, int(probing), *limits))
         self._open_until = time.monotonic() + left_ms / 1000
+        if left_ms:
+            self._tell("open", self._reason)
         return left_ms / 1000 or None
 
     def _close(self) -> None:
@@ -119,3 +133,22 @@ class MongoBreaker:
             self._wire.call("DEL", BREAKER)
             self._doubtful = False
             self._open_until = 0.0
+            self._tell_closed()
+
+    def _tell(self, state: str, why: str) -> None:
+        """Log a state once, until the breaker is closed: a long outage has many probes."""
+        with self._telling:
+            if state in self._told:
+                return
+            self._told[state] = time.monotonic()
+        log.warning("the breaker before MongoDB is %s: %s", state, why)
+
+    def _tell_closed(self) -> None:
+        if not self._told:
+            return
+        with self._telling:
+            told, self._told = self._told, {}
+        if told:
+            log.warning(
+                "the breaker before MongoDB is closed, after %.1f s", time.monotonic() - min(told.values())
+            )

@@ -199,3 +199,40 @@ def test_without_redis_each_process_finds_out_for_itself(one, monkeypatch):
     assert not one.use()
     assert 2 == one.asked
     wait_until(one.use, "the interval to be over")
+
+
+def test_each_process_logs_each_state_once(one, other, caplog):
+    """Who sees the breaker open, half-open or closed logs it, once for an outage, however many probes fail."""
+    caplog.set_level("WARNING", breaker_module.__name__)
+
+    def told() -> list[str]:
+        lines = [record.getMessage().removeprefix("the breaker before MongoDB is ") for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    one.fail(FAILURES - 1)
+    assert [] == told()
+    one.fail(1)
+    assert ["open: it is down"] == told()
+    assert not one.use()
+    assert [] == told()
+    assert not other.use()
+    assert ["open: it is down"] == told()
+    for _ in range(2):
+        wait_until(lambda: one.use(DOWN) or one.asked > FAILURES, "a probe that fails")
+        one.asked = FAILURES
+    assert ["half-open: one caller finds out whether it serves again"] == told()
+    wait_until(one.use, "a probe that succeeds")
+    wait_until(other.use, "the other to see it")
+    assert 2 == len([line for line in told() if line.startswith("closed, after ")])
+    assert one.use()
+    assert other.use()
+    assert [] == told()
+
+
+def test_what_never_opened_is_not_told_closed(one, caplog):
+    """A failure or two, and a success after them, are no change of the breaker."""
+    caplog.set_level("WARNING", breaker_module.__name__)
+    one.fail(FAILURES - 1)
+    assert one.use()
+    assert [] == caplog.records
