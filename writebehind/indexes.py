@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from writebehind.pipeline import Pipeline
+
+#: Options with which a unique index does not hold for all values as they stand.
+_NARROWING = ("partialFilterExpression", "collation")
 
 
 @dataclass(frozen=True, slots=True)
 class LookupIndex:
-    """The index that a lookup wants, and whether MongoDB has it."""
+    """The index that a lookup wants, and whether MongoDB has it.
+
+    Attributes:
+        collection: whose.
+        field: that documents are looked up by.
+        present: whether there is a unique index on it.
+        in_the_way: name of another index on the field, which may keep MongoDB from creating it; '' for none.
+        fault: what that one lacks: `is not unique`, or `holds only for some values`.
+    """
 
     collection: str
     field: str
     present: bool
+    in_the_way: str = ""
+    fault: str = ""
 
 
 def lookup_indexes(pipeline: Pipeline) -> list[LookupIndex]:
@@ -25,7 +40,19 @@ def lookup_indexes(pipeline: Pipeline) -> list[LookupIndex]:
     found = []
     for collection, settings in sorted(pipeline.settings.collections.items()):
         if settings.lookup:
-            indexes = pipeline.sink.indexes(collection).values()
-            unique = {one["key"][0][0] for one in indexes if one.get("unique") and len(one["key"]) == 1}
-            found += [LookupIndex(collection, field, field in unique) for field in settings.lookup]
+            indexes = pipeline.sink.indexes(collection)
+            found += [_found(collection, field, indexes) for field in settings.lookup]
     return found
+
+
+def _found(collection: str, field: str, indexes: Mapping[str, Mapping[str, Any]]) -> LookupIndex:
+    in_the_way = fault = ""
+    for name, index in indexes.items():
+        key = list(index["key"])
+        if len(key) != 1 or key[0][0] != field or key[0][1] not in {1, -1}:
+            continue
+        if index.get("unique") and not any(option in index for option in _NARROWING):
+            return LookupIndex(collection, field, present=True)
+        if key[0][1] == 1:
+            in_the_way, fault = name, "holds only for some values" if index.get("unique") else "is not unique"
+    return LookupIndex(collection, field, present=False, in_the_way=in_the_way, fault=fault)

@@ -6,8 +6,7 @@ retried, duplicated, delayed or reordered without an older document replacing a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -15,19 +14,14 @@ from typing import Any, TypeVar
 
 import pymongo
 from bson import Int64, MinKey, ObjectId
-from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, MongoClient, ReadPreference
-from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
+from pymongo import DeleteOne
 
 from writebehind import mongo_errors
-from writebehind.breaker import MongoBreaker
+from writebehind.deployment import Deployment
 from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.errors import ConfigurationError, MongoUnavailableError
+from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Refusal, Verdict
 from writebehind.outcomes import (
@@ -55,31 +49,8 @@ _NEVER, _NOTHING = {"_v": {"$type": "minKey"}}, {"$set": {"_v": MinKey()}}
 MOST_IDS = 200
 
 
-class Sink:
+class Sink(Deployment):
     """The state in MongoDB. Safe to share between threads."""
-
-    def __init__(
-        self, client: MongoClient[Any], database: str, *, timeout_ms: int, breaker: MongoBreaker | None = None
-    ) -> None:
-        """Use `client`, which need not be connected yet; `timeout_ms` bounds every operation as a whole.
-
-        With a `breaker`, MongoDB is left alone while it is known not to answer.
-        """
-        self._timeout_s = timeout_ms / 1000
-        self._guard: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
-        self._name = database
-        self.use(client)
-
-    def use(self, client: MongoClient[Any]) -> None:
-        """Ask another client from here on."""
-        # None of it as the URL says: a secondary that lags behind would fill the cache with what is past.
-        self._database = client.get_database(
-            self._name,
-            codec_options=RAW_OPTIONS,
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("local"),
-            write_concern=WriteConcern(w="majority", j=True),
-        )
 
     def write(self, collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
         """Bring versions of one collection to MongoDB in one unordered bulk write.
@@ -238,32 +209,6 @@ class Sink:
             except (BSONError, OverflowError) as error:  # the driver does not even send it
                 raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
 
-    def indexes(self, collection: str) -> dict[str, dict[str, Any]]:
-        """The indexes of a collection, by name, as pymongo tells them.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer, or refuses.
-        """
-        plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
-        with self._deadline():
-            return {name: dict(index) for name, index in plain[collection].index_information().items()}
-
-    def create_unique_index(self, collection: str, field: str) -> None:
-        """Create a unique index on a field, for the documents that have it.
-
-        Raises:
-            ConfigurationError: MongoDB refuses, as when two documents have the same value.
-            MongoUnavailableError: MongoDB does not answer in time. It may be building the index.
-        """
-        with self._deadline():
-            try:
-                self._database[collection].create_index([(field, 1)], unique=True, sparse=True)
-            except OperationFailure as error:
-                if error.timeout or mongo_errors.of_command(error) in {Verdict.OUTAGE, Verdict.UNCLEAR}:
-                    raise
-                message = (error.details or {}).get("errmsg", str(error))
-                raise ConfigurationError(f"no unique index on {field} of {collection}: {message}") from error
-
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         """The documents of one collection, in the order of the ids; `ABSENT` where there is none.
 
@@ -277,51 +222,6 @@ class Sink:
                 for document in self._database[some[0].collection].find(query):
                     found[_id_of(document)] = Entry.loaded(*split_version(document.raw))
         return [found.get(one.value, ABSENT) for one in ids]
-
-    def ping(self, *, timeout_s: float) -> None:
-        """Ask for a sign of life, for at most `timeout_s` seconds.
-
-        Raises:
-            MongoUnavailableError: there is none.
-        """
-        with pymongo.timeout(timeout_s), self._deadline():
-            self._database.command("ping")
-
-    def command(self, name: str, *, admin: bool = False) -> dict[str, Any]:
-        """The answer to a command without arguments, such as `hello`.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer, or refuses.
-        """
-        database = self._database.client.admin if admin else self._database
-        with self._deadline():
-            return dict(database.command(name))
-
-    def validators(self) -> dict[str, dict[str, Any]]:
-        """The JSON Schema that documents must satisfy to be taken, of each collection that has one.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer, or refuses.
-        """
-        plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
-        with self._deadline():
-            options = {one["name"]: one.get("options", {}) for one in plain.list_collections()}
-        return {
-            name: one["validator"]["$jsonSchema"]
-            for name, one in options.items()
-            if "$jsonSchema" in one.get("validator", {})
-            and one.get("validationAction") != "warn"
-            and one.get("validationLevel") != "off"
-        }
-
-    def try_write_concern(self) -> None:
-        """See that a majority acknowledges: by the deletion of nothing, which has to be acknowledged too.
-
-        Raises:
-            MongoUnavailableError: it does not.
-        """
-        with self._deadline():
-            self._database["writebehind.doctor"].delete_one({"_id": "nothing"})
 
     def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         try:
@@ -414,26 +314,6 @@ class Sink:
                 for document in target.find(query, {VERSION_FIELD: 1}):
                     versions[document["_id"]] = document.get(VERSION_FIELD, NOTHING)
         return {write.id.member: versions[write.id.value] for write in writes if write.id.value in versions}
-
-    @contextmanager
-    def _deadline(self, verdict: Callable[[PyMongoError], Verdict] = mongo_errors.of_command) -> Iterator[None]:
-        # The deadline is shorter than the lease, so that a flusher does not write after its lease has ended.
-        try:
-            with pymongo.timeout(self._timeout_s):
-                yield
-        except BulkWriteError as error:
-            details = error.details or {}
-            refused = {one["index"]: Refusal.of_document(one) for one in details.get("writeErrors", ())}
-            doubts = details.get("writeConcernErrors", ())
-            if doubts or not refused:
-                raise MongoUnavailableError(
-                    f"MongoDB cannot take writes now: {doubts or error}", outage=True
-                ) from error
-            raise RefusedError(refused, details.get("nRemoved", 0)) from error
-        except PyMongoError as error:
-            about = verdict(error)
-            does = "refuses" if about in {Verdict.DOCUMENT, Verdict.UNCLEAR} else "does not answer"
-            raise MongoUnavailableError(f"MongoDB {does}: {error}", outage=about is Verdict.OUTAGE) from error
 
 
 def _id_of(document: RawBSONDocument) -> object:

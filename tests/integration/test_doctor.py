@@ -14,12 +14,15 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from click.testing import CliRunner
+from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.synchronous.database import Database
 
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
 from writebehind import CollectionSettings, Pipeline, Settings, keys
 from writebehind.cli import cli
 from writebehind.connections import Wire, connection_pool
+from writebehind.deployment import CollectionInfo
 from writebehind.doctor import Finding, Level, check_start, examine, mongodb, processes, redis
 from writebehind.embedded import EmbeddedRedis, free_port
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
@@ -285,6 +288,71 @@ def test_the_version_of_mongodb(version, level):
 def test_schemas_that_allow_the_version(schema, allowed):
     """A schema that lists every field has to list `_v`, by name or by pattern."""
     assert allowed is mongodb.allows_version(schema)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationFailure("not supported", 115), OperationFailure("not authorized", 13), AutoReconnect("gone")],
+)
+def test_a_change_stream_that_does_not_open(patient, monkeypatch, error):
+    """A server that says it is a replica set may have no change streams, or not for this user: one is opened."""
+    assert (Level.OK, "opens") == ((one := found(patient, "mongodb change stream")).level, one.found)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Database, "watch", refuse)
+    one = found(patient, "mongodb change stream")
+    assert (Level.WARNING, True) == (one.level, str(error) in one.found)
+    assert "none opens" in one.found
+    assert "mongodb write concern" in {one.check for one in mongodb.check(patient)}
+
+
+def test_collections_that_do_not_keep_documents(patient, mongo_client):
+    """Views, capped collections and default collations are named, where they are ours."""
+    database = mongo_client[patient.settings.mongodb_database]
+    for name in ("users", "of-somebody-else"):
+        database.create_collection(name, viewOn="other", pipeline=[])
+    database.create_collection("slow", capped=True, size=4_096)
+    database.create_collection("through", collation={"locale": "en", "strength": 2})
+
+    said = [one.found for one in mongodb.check(patient) if one.check == "mongodb collection"]
+
+    assert ["slow is capped", "through has the default collation en", "users is a view"] == [
+        one.split(":")[0] for one in said
+    ]
+    anybody = Pipeline(
+        patient.settings.model_copy(update={"allow_unlisted": True}), wire=patient.store.wire, client=mongo_client
+    )
+    assert len(said) + 1 == sum(one.check == "mongodb collection" for one in mongodb.check(anybody))
+
+
+@pytest.mark.parametrize(
+    ("info", "faults"),
+    [
+        (CollectionInfo("collection", {}), 0),
+        (CollectionInfo("", {"collation": {"locale": "simple"}, "capped": False}), 0),
+        (CollectionInfo("view", {"viewOn": "x", "collation": {"locale": "de"}}), 2),
+        (CollectionInfo("timeseries", {"timeseries": {"timeField": "t"}}), 1),
+        (CollectionInfo("collection", {"clusteredIndex": {"unique": True, "key": {"_id": 1}}}), 0),
+    ],
+)
+def test_what_servers_list(info, faults):
+    """An ordinary collection is nothing to speak of; several faults are said one by one."""
+    assert faults == len(list(mongodb.collection("users", info)))
+
+
+def test_a_server_that_lists_nothing(patient, monkeypatch):
+    """What MongoDB refuses to tell is said, and everything else is looked at all the same."""
+
+    def refuse() -> None:
+        raise MongoUnavailableError("MongoDB refuses: not authorized")
+
+    monkeypatch.setattr(patient.sink, "collections", refuse)
+    one = found(patient, "mongodb")
+    assert (Level.FAILURE, "MongoDB refuses: not authorized") == (one.level, one.found)
+    assert "let its user read" in one.advice
+    assert {"mongodb version", "mongodb write concern"} <= {one.check for one in mongodb.check(patient)}
 
 
 def test_a_validator_that_knows_no_version(patient, mongo_client):

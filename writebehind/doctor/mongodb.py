@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from writebehind.deployment import CollectionInfo
 from writebehind.doctor.findings import Finding, failure, ok, warning
 from writebehind.errors import MongoUnavailableError
 from writebehind.indexes import LookupIndex, lookup_indexes
+from writebehind.namespaces import COLLECTION_NAME
 from writebehind.pipeline import Pipeline
 from writebehind.rawbson import VERSION_FIELD
 
@@ -16,27 +18,29 @@ OLDEST = (5, 0)
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
-    """Everything about MongoDB."""
+    """Everything about MongoDB. What it refuses to tell is a finding, and keeps nobody from the rest."""
+    sink = pipeline.sink
     try:
-        version_now = pipeline.sink.command("buildInfo")["version"]
-        hello = pipeline.sink.command("hello", admin=True)
-        validators = pipeline.sink.validators()
+        version_now = sink.command("buildInfo")["version"]
+        hello = sink.command("hello", admin=True)
     except MongoUnavailableError as error:
         yield failure("mongodb", str(error), "start it, or set MONGODB_URL")
         return
     yield version(version_now)
     yield topology(hello)
+    if has_streams(hello):
+        yield _change_stream(pipeline)
     yield _write_concern(pipeline)
-    yield from lookups(lookup_indexes(pipeline))
-    settings = pipeline.settings
-    for collection, schema in validators.items():
-        if (collection in settings.collections or settings.allow_unlisted) and not allows_version(schema):
-            yield failure(
-                "mongodb validator",
-                f"the validator of {collection} allows no field that it does not name, nor does it name "
-                f"{VERSION_FIELD}: every document is refused",
-                f'add "{VERSION_FIELD}": {{"bsonType": "long"}} to its properties',
-            )
+    for part in (_lookups, _collections):
+        try:
+            yield from part(pipeline)
+        except MongoUnavailableError as error:
+            yield failure("mongodb", str(error), f"let its user read {pipeline.settings.mongodb_database}")
+
+
+def has_streams(hello: Mapping[str, Any]) -> bool:
+    """Whether the deployment is of a kind that has change streams."""
+    return hello.get("msg") == "isdbgrid" or "setName" in hello
 
 
 def version(found: str) -> Finding:
@@ -50,7 +54,7 @@ def version(found: str) -> Finding:
 def topology(hello: Mapping[str, Any]) -> Finding:
     """A replica set or a sharded cluster, with somebody who takes writes."""
     if hello.get("msg") == "isdbgrid":
-        return ok("mongodb topology", "sharded; has change streams")
+        return ok("mongodb topology", "sharded")
     if "setName" not in hello:
         return warning(
             "mongodb topology",
@@ -63,7 +67,18 @@ def topology(hello: Mapping[str, Any]) -> Finding:
             f"a member of replica set {hello['setName']} that is not its primary",
             "name all members and replicaSet in MONGODB_URL, without directConnection",
         )
-    return ok("mongodb topology", f"replica set of {len(hello.get('hosts', ()))}; has change streams")
+    return ok("mongodb topology", f"replica set of {len(hello.get('hosts', ()))}")
+
+
+def _change_stream(pipeline: Pipeline) -> Finding:
+    try:
+        pipeline.sink.try_change_stream()
+    except MongoUnavailableError as error:
+        advice = (
+            "let its user open one; on a server that has none, entries stay until they expire or are reconciled"
+        )
+        return warning("mongodb change stream", f"none opens, so changes of others are not seen: {error}", advice)
+    return ok("mongodb change stream", "opens")
 
 
 def _write_concern(pipeline: Pipeline) -> Finding:
@@ -75,9 +90,21 @@ def _write_concern(pipeline: Pipeline) -> Finding:
     return ok("mongodb write concern", "a majority with journal acknowledges")
 
 
+def _lookups(pipeline: Pipeline) -> Iterator[Finding]:
+    yield from lookups(lookup_indexes(pipeline))
+
+
 def lookups(indexes: Sequence[LookupIndex]) -> Iterator[Finding]:
     """Every field that documents are looked up by has a unique index."""
-    missing = [f"{one.collection}.{one.field}" for one in indexes if not one.present]
+    for one in indexes:
+        if one.in_the_way:
+            yield warning(
+                "mongodb indexes",
+                f"index {one.in_the_way} on {one.collection}.{one.field} {one.fault}: several documents may have "
+                "the same value, and MongoDB may create no other index on the field beside it",
+                f"drop it: db.{one.collection}.dropIndex({one.in_the_way!r}); then writebehind init",
+            )
+    missing = [f"{one.collection}.{one.field}" for one in indexes if not one.present and not one.in_the_way]
     if missing:
         yield warning(
             "mongodb indexes",
@@ -85,8 +112,47 @@ def lookups(indexes: Sequence[LookupIndex]) -> Iterator[Finding]:
             "several documents may have the same value",
             "writebehind init creates it",
         )
-    elif indexes:
+    elif indexes and all(one.present for one in indexes):
         yield ok("mongodb indexes", f"{len(indexes)} fields for lookups have unique indexes")
+
+
+def _collections(pipeline: Pipeline) -> Iterator[Finding]:
+    settings = pipeline.settings
+    for name, one in sorted(pipeline.sink.collections().items()):
+        if name in settings.collections or (settings.allow_unlisted and COLLECTION_NAME.fullmatch(name)):
+            yield from collection(name, one)
+
+
+def collection(name: str, one: CollectionInfo) -> Iterator[Finding]:
+    """A collection takes and keeps every document, each under its own id."""
+    if one.kind in {"view", "timeseries"}:
+        what = "a view" if one.kind == "view" else "a time series"
+        yield failure(
+            "mongodb collection",
+            f"{name} is {what}: MongoDB replaces no documents in it, so they become dead letters",
+            "let another collection have that name, or take it out of the settings",
+        )
+    if one.options.get("capped"):
+        yield failure(
+            "mongodb collection",
+            f"{name} is capped: MongoDB drops its oldest documents, and may refuse that one grows or is deleted",
+            "copy it to a collection that is not capped, and rename that",
+        )
+    collation = one.options.get("collation", {})
+    if collation.get("locale", "simple") != "simple":
+        yield failure(
+            "mongodb collection",
+            f"{name} has the default collation {collation['locale']}: ids that it takes for the same are one "
+            "document, so a write to one may be refused, and a deletion may reach another",
+            "copy it to a collection without one, give the collation to indexes and queries, and rename that",
+        )
+    if one.schema is not None and not allows_version(one.schema):
+        yield failure(
+            "mongodb validator",
+            f"the validator of {name} allows no field that it does not name, nor does it name "
+            f"{VERSION_FIELD}: every document is refused",
+            f'add "{VERSION_FIELD}": {{"bsonType": "long"}} to its properties',
+        )
 
 
 def allows_version(schema: Mapping[str, Any]) -> bool:
