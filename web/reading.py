@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
+import orjson
 from flask import Blueprint, Response, request
 
 from web.addresses import path_to
@@ -12,8 +13,8 @@ from web.conditions import is_conditional, status_of
 from web.parameters import only
 from web.problems import respond
 from writebehind import Pipeline, codec
+from writebehind.answers import Answer
 from writebehind.errors import DocumentNotFoundError, PreconditionFailedError, RequestError
-from writebehind.queries import Answer
 from writebehind.rawbson import etag
 from writebehind.reader import Read, Source
 from writebehind.settings import CollectionSettings
@@ -59,11 +60,26 @@ def reading(pipeline: Pipeline) -> Blueprint:
         asked = request.args
         if repeated := [one for one, values in asked.lists() if len(values) > 1]:
             raise RequestError(f"{repeated[0][:40]!r} is given more than once")
-        answer = pipeline.collection(collection).read_query(name, asked)
-        text = b'{"documents":' + answer.to_json() + b"}"
+        most = pipeline.settings.max_answer_bytes
+        answer = pipeline.collection(collection).read_query(name, asked, most_bytes=most)
+        text = _documents(answer, most)
         return _answer(lambda: text, etag(text), _read_headers(answer))
 
     return routes
+
+
+def _documents(answer: Answer, most_bytes: int) -> bytes:
+    """The documents, until there are `most_bytes`, and the ids of the rest."""
+    shown: list[bytes] = []
+    size = 0
+    for body in answer.bodies:
+        if size >= most_bytes:
+            break
+        shown.append(codec.to_json(body))
+        size += len(shown[-1])
+    left = answer.ids(len(shown))
+    rest = b',"rest":' + orjson.dumps(left) if left else b""
+    return b"".join((b'{"documents":[', b",".join(shown), b"]", rest, b"}"))
 
 
 def _found(found: Read) -> Response:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Literal
 
 from writebehind import changes, codec, strict
+from writebehind.answers import Answer
 from writebehind.bulk import Queue, Work
 from writebehind.changes import Change, Document
 from writebehind.durability import Durability
@@ -20,7 +22,6 @@ from writebehind.errors import (
 )
 from writebehind.ids import DocumentId, new_id
 from writebehind.portions import portions
-from writebehind.queries import Answer
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
 from writebehind.writer import Writer, WriterParts, Written, check_match
@@ -164,14 +165,14 @@ class Collection:
         """
         return self.read_query(name, {} if arguments is None else arguments).documents()
 
-    def read_query(self, name: str, arguments: Mapping[str, object]) -> Answer:
-        """The same, and where it came from. Raises as `query`."""
+    def read_query(self, name: str, arguments: Mapping[str, object], *, most_bytes: float = inf) -> Answer:
+        """The same, and where it came from; from `most_bytes` on only the ids. Raises as `query`."""
         query = self.settings.queries.get(strict.text("name", name))
         if query is None:
             offered = ", ".join(self.settings.queries) or "none"
             raise UnknownQueryError(f"{self.name} has no query {name[:120]!r}; queries: {offered}")
         given = query.arguments(strict.named("arguments", arguments))
-        return self._queries.find(self.name, name, query, given, self.settings)
+        return self._queries.find(self.name, name, query, given, self.settings, most_bytes=most_bytes)
 
     # Writing ----------------------------------------------------------------------------------------
 

@@ -10,13 +10,15 @@ from writebehind.store import Store
 
 #: About how many bytes the documents of a portion take.
 PORTION_BYTES = 4 << 20
+#: Documents that cannot take more than this in all are read together, without asking how large each is.
+UNASKED_BYTES = 32 << 20
 #: What a document counts for of which Redis does not know how large it is.
 UNKNOWN_BYTES = PORTION_BYTES // 16
 
 
 def portions(store: Store, ids: Sequence[DocumentId], *, most_bytes: int) -> Iterator[Sequence[DocumentId]]:
     """Documents to be read together, in their order; `most_bytes` is what one takes at most."""
-    if len(ids) * most_bytes <= PORTION_BYTES:
+    if len(ids) * most_bytes <= UNASKED_BYTES:
         yield ids
         return
     try:

@@ -9,14 +9,17 @@ see docs/queries.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from math import inf
 from typing import Any
 
 import bson
 from bson import Int64
 
-from writebehind import codec, keys
+from writebehind import keys
+from writebehind.answers import Answer, Kept, in_order, satisfying
 from writebehind.connections import Command, script
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
@@ -24,8 +27,7 @@ from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import jittered_ms
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
-from writebehind.matching import compile_filter
-from writebehind.projecting import compile_projection
+from writebehind.portions import portions
 from writebehind.query_settings import NamedQuery
 from writebehind.rawbson import etag
 from writebehind.reader import Reader, Source
@@ -45,40 +47,6 @@ _GET, _FILL, _ABANDON, _CHANGED = script("query_get"), script("alias_fill"), scr
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a query answers.
-
-    Attributes:
-        entries: the documents, in the order of the query.
-        query: the query.
-        source: where the list of the documents came from.
-        ttl_ms: how long it is kept yet, -1 where it is not kept.
-        partial: whether so much is pending that a document may be missing that MongoDB has not found yet.
-        stored: whether the list is kept that was loaded for it.
-    """
-
-    entries: Sequence[Entry]
-    query: NamedQuery
-    source: Source
-    ttl_ms: int = -1
-    partial: bool = False
-    stored: bool = True
-
-    def bodies(self) -> list[bytes]:
-        """The documents as BSON, with the fields that the query wants."""
-        bodies = [one.body for one in self.entries]
-        return list(map(compile_projection(self.query.projection), bodies)) if self.query.projection else bodies
-
-    def documents(self) -> list[dict[str, Any]]:
-        """The same as native values."""
-        return [codec.decode(one) for one in self.bodies()]
-
-    def to_json(self) -> bytes:
-        """The same as an array in Extended JSON."""
-        return b"[" + b",".join(map(codec.to_json, self.bodies())) + b"]"
-
-
-@dataclass(frozen=True, slots=True)
 class _Wanted:
     """One query with its arguments, and its keys."""
 
@@ -87,6 +55,7 @@ class _Wanted:
     filter: Mapping[str, Any]
     keys: tuple[str, str]
     settings: CollectionSettings
+    most_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +126,7 @@ class Queries:
         *,
         load_timeout_ms: int,
         interval_ms: int,
+        max_document_bytes: int,
         dead: Callable[[str], int],
         listed: Collection[str],
         settings: Callable[[str], CollectionSettings],
@@ -169,6 +139,7 @@ class Queries:
             reader: where the documents come from.
             load_timeout_ms: the life of the right to load a result.
             interval_ms: within which the results of a collection are to be loaded anew once at most.
+            max_document_bytes: what a document takes at most.
             dead: how many dead letters a collection has.
             listed: the collections that there are, as far as it is known.
             settings: those of a collection, by name.
@@ -178,6 +149,7 @@ class Queries:
         self._reader = reader
         self._load_timeout_ms = load_timeout_ms
         self._interval_ms = interval_ms
+        self._max_document_bytes = max_document_bytes
         self._dead = dead
         self._listed = listed
         self._settings = settings
@@ -212,8 +184,12 @@ class Queries:
         query: NamedQuery,
         arguments: Mapping[str, Any],
         settings: CollectionSettings,
+        *,
+        most_bytes: float = inf,
     ) -> Answer:
         """What a query answers, with every write that was acknowledged before.
+
+        From `most_bytes` on, documents are left out, and only their ids are there.
 
         Raises:
             MongoUnavailableError: Redis does not know, and MongoDB does not answer.
@@ -222,15 +198,13 @@ class Queries:
         filter_ = query.bound(arguments)
         name = f"{collection}/{name}/{etag(bson.encode(filter_))}"
         of = partition_keys(self._store.partition_of(name))
-        wanted = _Wanted(collection, query, filter_, (of.query(name), of.query_load(name)), settings)
+        wanted = _Wanted(collection, query, filter_, (of.query(name), of.query_load(name)), settings, most_bytes)
         try:
             return self._find(wanted)
         except RedisUnavailableError:
             if not settings.bypass:
                 raise
-            return Answer(
-                self._sink.find_where(collection, filter_, query.sort, query.limit), query, Source.BYPASS
-            )
+            return self._bypass(wanted)
 
     def _find(self, wanted: _Wanted) -> Answer:
         found = take_turns(
@@ -335,30 +309,36 @@ class Queries:
         """What was found, as it is now and with what has come; `None` where MongoDB has to be asked for more."""
         query = wanted.query
         touched = look.touched(found)
-        members = list(dict.fromkeys([*found.members, *sorted(touched)]))
-        ids = [DocumentId.from_member(one) for one in members]
-        entries = dict(zip(members, self._reader.get_many(ids, wanted.settings, counted=False), strict=True))
-        kept = _satisfying(wanted.filter, {member: one for member, one in entries.items() if one.exists})
-        if touched and query.sort:
-            kept = _sorted(query.sort, kept, found.last)
+        sort = query.sort if touched else {}
+        documents = self._each([*found.members, *sorted(touched)], self._reading(wanted))
+        kept = satisfying(documents, wanted.filter, sort, query.limit)
+        if sort:
+            kept = in_order(kept, compile_sort(sort)(found.last) if found.last else None)
         if len(kept) < query.limit and found.last:
             return None
-        answered = list(kept)[: query.limit]
+        answered = dict(islice(kept.items(), query.limit))
         self._reader.count(answered)
         ttl_ms = -1 if source is Source.MISS else look.ttl_ms
-        return Answer([entries[one] for one in answered], query, source, ttl_ms, look.partial)
+        again = self._each([one for one, it in answered.items() if it.entry is None], self._reading(wanted))
+        answer = Answer.of(answered, again, wanted.filter, query, wanted.most_bytes)
+        return replace(answer, source=source, ttl_ms=ttl_ms, partial=look.partial)
 
+    def _bypass(self, wanted: _Wanted) -> Answer:
+        """What MongoDB alone says."""
+        query = wanted.query
+        places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
+        answered = {one.member: Kept() for one, _ in places if one is not None}
+        documents = self._each(list(answered), self._sink.find_many)
+        return Answer.of(answered, documents, wanted.filter, query, wanted.most_bytes)
 
-def _satisfying(filter_: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, bytes]:
-    """Those of these documents that satisfy a filter, by member and in their order."""
-    matches = compile_filter(filter_)
-    return {member: one.body for member, one in entries.items() if matches(one.body)}
+    def _reading(self, wanted: _Wanted) -> Callable[[Sequence[DocumentId]], Sequence[Entry]]:
+        return lambda ids: self._reader.get_many(ids, wanted.settings, counted=False)
 
-
-def _sorted(sort: Mapping[str, int], documents: Mapping[str, bytes], last: bytes) -> dict[str, bytes]:
-    """Documents in order, but none after the last one that MongoDB was asked for: others may come before it."""
-    place = compile_sort(sort)
-    places = {member: place(document) for member, document in documents.items()}
-    end = place(last) if last else None
-    ordered = sorted(documents, key=places.__getitem__)
-    return {member: documents[member] for member in ordered if end is None or places[member] <= end}
+    def _each(
+        self, members: Sequence[str], read: Callable[[Sequence[DocumentId]], Sequence[Entry]]
+    ) -> Iterator[tuple[str, Entry]]:
+        """Documents in their order, each once; so many at a time are read as take few bytes."""
+        ids = [DocumentId.from_member(one) for one in dict.fromkeys(members)]
+        for some in portions(self._store, ids, most_bytes=self._max_document_bytes):
+            for one, entry in zip(some, read(some), strict=True):
+                yield one.member, entry

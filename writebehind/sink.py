@@ -169,16 +169,6 @@ class Sink(Deployment):
                 {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
             )
 
-    def find_where(
-        self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
-    ) -> list[Entry]:
-        """The documents that satisfy a filter, in order.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer, or refuses the query.
-        """
-        return [Entry.loaded(*split_version(one.raw)) for one in self._find(collection, filter_, sort, limit)]
-
     def find_places(
         self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
     ) -> list[tuple[DocumentId | None, bytes]]:
@@ -191,23 +181,13 @@ class Sink(Deployment):
             MongoUnavailableError: MongoDB does not answer, or refuses the query.
         """
         fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
-        found = self._find(collection, filter_, sort, limit, fields)
-        return [(DocumentId.stored(collection, one["_id"]), bytes(one.raw)) for one in found]
-
-    def _find(
-        self,
-        collection: str,
-        filter_: Mapping[str, Any],
-        sort: Mapping[str, int],
-        limit: int,
-        projection: Mapping[str, int] | None = None,
-    ) -> list[Any]:
         with self._guard(), self._deadline(mongo_errors.of_query):
-            found = self._database[collection].find(filter_, projection, limit=limit)
+            cursor = self._database[collection].find(filter_, fields, limit=limit)
             try:
-                return list(found.sort(list(sort.items())) if sort else found)
+                found = list(cursor.sort(list(sort.items())) if sort else cursor)
             except (BSONError, OverflowError) as error:  # the driver does not even send it
                 raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
+        return [(DocumentId.stored(collection, one["_id"]), bytes(one.raw)) for one in found]
 
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         """The documents of one collection, in the order of the ids; `ABSENT` where there is none.

@@ -57,7 +57,7 @@ def test_a_document_is_found_by_every_query(pipeline, document, written):
     sink = pipeline.sink
 
     found, by_field = sink.find_by("users", "name", "Ada")
-    [by_filter] = sink.find_where("users", {"name": "Ada"}, {}, 1)
+    [by_filter] = sink.find_many([DocumentId.of("users", "ada")])
     [(_, place)] = sink.find_places("users", {"name": "Ada"}, {"text": 1}, 1)
 
     assert DocumentId.of("users", "ada") == found

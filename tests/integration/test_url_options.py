@@ -75,7 +75,6 @@ def test_what_the_protocol_relies_on_is_not_up_to_the_url(mongo, database_name, 
         sink.find(ids[0])
         sink.find_many(ids)
         sink.find_by("users", "n", 1)
-        sink.find_where("users", {}, {"n": 1}, 5)
         sink.find_places("users", {}, {"n": 1}, 5)
         sink.delete_older("users", {ids[0]: 9})
 

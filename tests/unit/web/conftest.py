@@ -44,6 +44,7 @@ QUERIES = {
     },
     "all": {"projection": {"name": 1}},
     "everything": {},
+    "many": {"sort": {"name": 1}, "limit": 1000},
 }
 
 
@@ -82,7 +83,7 @@ class FakeSink:
                 return one, entry
         return None, ABSENT
 
-    def find_where(
+    def _find_where(
         self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
     ) -> list[Entry]:
         self._answer()
@@ -97,7 +98,7 @@ class FakeSink:
     def find_places(
         self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
     ) -> list[tuple[DocumentId, bytes]]:
-        found = self.find_where(collection, filter_, sort, limit)
+        found = self._find_where(collection, filter_, sort, limit)
         return [(DocumentId.stored(collection, codec.decode(one.body)["_id"]), one.body) for one in found]
 
     def ping(self, *, timeout_s: float) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import orjson
 import pytest
 
 from tests.unit.web.conftest import problem
+from writebehind import queries
+from writebehind.errors import RedisUnavailableError
 
 LONDON = "/v1/asked/queries/in_city?city=London"
 TYPED = {
@@ -135,3 +139,59 @@ def test_they_are_described(client):
     described = client.get("/openapi.json").json["paths"]["/v1/asked/queries/typed"]["get"]
     assert ["i", "n", "f", "t", "o", "u"] == [one["name"] for one in described["parameters"]]
     assert "date-time" == described["parameters"][3]["schema"]["format"]
+
+
+@pytest.mark.parametrize("path", ["/v1/asked/queries/all", "/v1/asked/queries/many"])
+@pytest.mark.parametrize("where", ["pending", "stored", "bypassed"])
+def test_much(client, sink, installation, monkeypatch, path, where):
+    """An answer ends at so many bytes, and has the ids of the documents after that, which `:get` reads."""
+    names = [f"u{n:02}" for n in range(30)]
+    for name in names:
+        document = {"name": name, "text": "x" * 10_000}
+        if where == "pending":
+            client.put(f"/v1/asked/{name}", json=document)
+        else:
+            sink.has("asked", name, document)
+    if where == "bypassed":
+        monkeypatch.setattr(installation.wire, "calls", Mock(side_effect=RedisUnavailableError))
+    # Neither all of them at once, nor those that are looked at and not answered.
+    monkeypatch.setattr("writebehind.answers.HELD_BYTES", 25_000)
+    monkeypatch.setattr("writebehind.portions.PORTION_BYTES", 25_000)
+    monkeypatch.setattr("writebehind.portions.UNASKED_BYTES", 0)
+    answer = client.get(path)
+    assert len(answer.data) < 120_000
+    shown, rest = names_of(answer), answer.json.get("rest", [])
+    assert (names, path.endswith("many")) == (sorted(shown + rest), bool(rest))
+    if where != "pending":  # they have no order of their own
+        assert names == shown + rest
+    if rest:
+        assert rest[0] in client.post("/v1/asked:get", json={"ids": rest}).json["documents"]
+
+
+def names_of(answer) -> list[str]:
+    return [one["name"] for one in answer.json["documents"]]
+
+
+def test_a_document_that_changes_while_an_answer_is_made(client, installation, monkeypatch):
+    """What is read once more, as too much was held, is answered only if it still satisfies the query."""
+    for rank in range(3):
+        client.put(f"/v1/asked/u{rank}", json={"city": "London", "rank": rank})
+    monkeypatch.setattr("writebehind.answers.HELD_BYTES", 0)
+    order = queries.in_order
+
+    def changed(*arguments):
+        client.put("/v1/asked/u2", json={"city": "Paris", "rank": 2})
+        client.delete("/v1/asked/u1")
+        return order(*arguments)
+
+    monkeypatch.setattr(queries, "in_order", changed)
+    assert [] == names(client.get(LONDON))
+    monkeypatch.setattr(queries, "in_order", order)
+    assert ["u0"] == names(client.get(LONDON))
+
+
+def test_the_library_has_all(installation, client):
+    """A caller in the process has every document: only an answer over HTTP has an end."""
+    for n in range(30):
+        client.put(f"/v1/asked/u{n:02}", json={"text": "x" * 10_000})
+    assert 30 == len(installation.pipeline.collection("asked").query("many"))
