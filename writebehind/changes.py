@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from math import isnan
 from typing import Any
 
 import json_merge_patch
@@ -36,6 +38,8 @@ _MISFITS = (
     TypeError,
     ValueError,
 )
+#: Operations that do not go without a value.
+_VALUED = {"add", "replace", "test"}
 _INT32, _INT64 = 32, 64
 
 
@@ -55,26 +59,19 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
 
     Raises:
         InvalidPatchError: the patch is malformed.
-        InvalidDocumentError: it would make a field whose name begins with `$`.
+        InvalidDocumentError: it would make a field whose name begins with `$`, or more levels than there may be.
     """
     if not isinstance(operations, list) or len(operations) > MOST_OPERATIONS:
         raise InvalidPatchError(f"a JSON Patch must be an array of at most {MOST_OPERATIONS} operations")
-    try:
-        patches = [jsonpatch.JsonPatch([operation]) for operation in operations]
-    except _MISFITS as error:
-        raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
-    for operation in operations:
-        name = operation["path"].rpartition("/")[2]
-        if name.startswith("$") and operation["op"] in {"add", "copy", "move"}:
-            raise InvalidDocumentError(f"{_shown(name)!r} is a reserved field name: choose another")
+    steps = [_Step.read(operation) for operation in operations]
 
     def change(document: Document) -> Document:
         copied = 0
-        for operation, patch in zip(operations, patches, strict=True):
-            copied += _copied_bytes(document, operation)
+        for step in steps:
+            copied += step.copied_bytes(document)
             if copied > most_bytes:  # each may double the document: stop before it is too late
                 raise InvalidPatchError("the copy operations make the document too large")
-            document = _apply(patch, document)
+            document = step.applied(document)
         if not isinstance(document, dict):
             raise PatchConflictError("the patch leaves something that is not a document")
         return document
@@ -82,26 +79,125 @@ def json_patch(operations: object, *, most_bytes: int) -> Change:
     return change
 
 
-def _copied_bytes(document: Document, operation: dict[str, Any]) -> int:
-    """How many bytes a `copy` adds to a document, roughly; 0 for other operations and for one that will fail."""
-    if operation["op"] != "copy":
-        return 0
-    try:
-        return len(codec.encode({"": jsonpointer.resolve_pointer(document, operation["from"])}))
-    except _MISFITS:
-        return 0
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One operation of a JSON Patch: as it was sent, and its pointers as their parts."""
+
+    operation: dict[str, Any]
+    patch: jsonpatch.JsonPatch
+    path: Sequence[str]
+    source: Sequence[str] | None
+
+    @classmethod
+    def read(cls, operation: Any) -> _Step:
+        """Check an operation. Raises as `json_patch`."""
+        _check_pointers(operation)
+        try:
+            patch = jsonpatch.JsonPatch([operation])
+            path = jsonpointer.JsonPointer(operation["path"]).parts
+            source = jsonpointer.JsonPointer(operation["from"]).parts if _has_source(operation) else None
+        except _MISFITS as error:
+            raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
+        if operation["op"] in _VALUED and "value" not in operation:
+            raise InvalidPatchError(f"malformed JSON Patch: {operation['op']} needs a value")
+        if path and path[-1][:1] == "$" and operation["op"] in {"add", "copy", "move"}:
+            raise InvalidDocumentError(f"{_shown(path[-1])!r} is a reserved field name: choose another")
+        return cls(operation, patch, path, source)
+
+    def copied_bytes(self, document: Document) -> int:
+        """How many bytes a `copy` adds, roughly; 0 for other operations and for one that will fail."""
+        if self.operation["op"] != "copy" or self.source is None:
+            return 0
+        try:
+            return len(codec.encode({"": _at(document, self.source)}))
+        except (PatchConflictError, InvalidDocumentError):
+            return 0
+
+    def applied(self, document: Document) -> Document:
+        """What the operation makes of a document, in place."""
+        # jsonpatch goes into whatever has items: the bytes of a binary, the characters of a string.
+        _holder_at(document, self.path)
+        if self.source is not None:
+            _holder_at(document, self.source)
+        if self.operation["op"] == "test":
+            if not _is_same(_at(document, self.path), self.operation["value"], codec.MAX_DEPTH):
+                raise PatchConflictError(f"a test operation failed at {_shown(self.operation['path'])!r}")
+            return document
+        try:
+            changed: Document = self.patch.apply(document, in_place=True)
+        except jsonpatch.InvalidJsonPatch as error:  # some of it shows only now
+            raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
+        except _MISFITS as error:
+            raise PatchConflictError(f"the patch does not fit the document: {_shown(error)}") from error
+        return changed
 
 
-def _apply(patch: jsonpatch.JsonPatch, document: Document) -> Document:
-    try:
-        changed: Document = patch.apply(document, in_place=True)
-    except jsonpatch.JsonPatchTestFailed as error:
-        raise PatchConflictError(f"a test operation failed: {_shown(error)}") from error
-    except jsonpatch.InvalidJsonPatch as error:  # some of it shows only now
-        raise InvalidPatchError(f"malformed JSON Patch: {_shown(error)}") from error
-    except _MISFITS as error:
-        raise PatchConflictError(f"the patch does not fit the document: {_shown(error)}") from error
-    return changed
+def _has_source(operation: Any) -> bool:
+    return isinstance(operation, dict) and operation.get("op") in {"copy", "move"}
+
+
+def _check_pointers(operation: Any) -> None:
+    """See that the pointers of what may be an operation have no more parts than a document has levels."""
+    pointers = (operation.get(name) for name in ("path", "from")) if isinstance(operation, dict) else ()
+    if any(isinstance(one, str) and one.count("/") > codec.MAX_DEPTH for one in pointers):
+        raise InvalidDocumentError(f"a pointer leads beyond the {codec.MAX_DEPTH} levels that a document may have")
+
+
+def _holder_at(document: Any, path: Sequence[str]) -> Any:
+    """The object or array in which the last part of a pointer is a place; the document for the pointer to it.
+
+    Raises:
+        PatchConflictError: there is none: the pointer leads nowhere, or into a value of another type.
+    """
+    holder = _at(document, path[:-1])
+    if path and not isinstance(holder, dict | list):
+        raise PatchConflictError(f"{_shown(_pointer(path[:-1]))!r} is neither an object nor an array")
+    return holder
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    """The value at a pointer.
+
+    Raises:
+        PatchConflictError: there is none.
+    """
+    value = document
+    for place, part in enumerate(path):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and grammar.is_index(part) and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            raise PatchConflictError(f"there is nothing at {_shown(_pointer(path[: place + 1]))!r}")
+    return value
+
+
+def _pointer(path: Sequence[str]) -> str:
+    return "".join(f"/{jsonpointer.escape(part)}" for part in path)
+
+
+def _is_same(one: Any, other: Any, levels: int) -> bool:
+    """Whether two values are equal as RFC 6902 has it: numbers by their value, objects in any order.
+
+    What has more levels than a document may have equals nothing.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return (
+            levels > 0
+            and one.keys() == other.keys()
+            and all(_is_same(one[name], other[name], levels - 1) for name in one)
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return (
+            levels > 0
+            and len(one) == len(other)
+            and all(_is_same(*pair, levels - 1) for pair in zip(one, other, strict=True))
+        )
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, float) and isinstance(other, float) and isnan(one):
+        return isnan(other)
+    return bool(one == other)
 
 
 def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
@@ -111,19 +207,22 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
 
     Raises:
         InvalidPatchError: the deltas are not numbers by path.
+        InvalidDocumentError: a path has more levels than a document may have.
     """
     if not isinstance(deltas, dict) or not deltas:
         raise InvalidPatchError('increments are a JSON object of numbers by field, such as {"views": 1}')
     for path, delta in deltas.items():
         if not isinstance(path, str):
             raise InvalidPatchError(f"{_shown(path)!r} is not a field that can be incremented")
+        if path.count(".") >= codec.MAX_DEPTH:
+            raise InvalidDocumentError(f"{_shown(path)!r} has more than {codec.MAX_DEPTH} levels")
         if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
-            raise InvalidPatchError(f"the increment of {path!r} is not a number")
+            raise InvalidPatchError(f"the increment of {_shown(path)!r} is not a number")
         if isinstance(delta, int) and not _fits(delta, _INT64):
-            raise InvalidPatchError(f"the increment of {path!r} does not fit 64 bits")
+            raise InvalidPatchError(f"the increment of {_shown(path)!r} does not fit 64 bits")
         names = path.split(".")
         if not all(names) or any(name.startswith("$") for name in names) or names[0] in {"_id", "_v"}:
-            raise InvalidPatchError(f"{path!r} is not a field that can be incremented")
+            raise InvalidPatchError(f"{_shown(path)!r} is not a field that can be incremented")
 
     def change(document: Document) -> dict[str, Any]:
         return {path: _add_at(document, path.split("."), delta) for path, delta in deltas.items()}
@@ -137,10 +236,10 @@ def _add_at(document: Document, path: Sequence[str], delta: Any) -> Any:
         key: Any = name
         if isinstance(holder, list):
             if not grammar.is_index(name) or int(name) >= len(holder):
-                raise PatchConflictError(f"{'.'.join(path[: at + 1])}: no such place in the array")
+                raise PatchConflictError(f"{_shown('.'.join(path[: at + 1]))}: no such place in the array")
             key = int(name)
         elif not isinstance(holder, dict):
-            raise PatchConflictError(f"{'.'.join(path[:at])} is not an object")
+            raise PatchConflictError(f"{_shown('.'.join(path[:at]))} is not an object")
         if at == len(path) - 1:
             old = holder[key] if isinstance(holder, list) else holder.get(key, 0)
             holder[key] = _add(old, delta, ".".join(path))
@@ -152,7 +251,7 @@ def _add_at(document: Document, path: Sequence[str], delta: Any) -> Any:
 def _add(old: Any, delta: Any, path: str) -> Any:
     """The sum, of the type that MongoDB's `$inc` gives it: the wider of the two."""
     if isinstance(old, bool) or not isinstance(old, int | float | Decimal128):
-        raise PatchConflictError(f"{path} is not a number")
+        raise PatchConflictError(f"{_shown(path)} is not a number")
     if isinstance(old, Decimal128) or isinstance(delta, Decimal128):
         with localcontext(create_decimal128_context()) as context:
             return Decimal128(context.add(_decimal(old), _decimal(delta)))
@@ -160,7 +259,7 @@ def _add(old: Any, delta: Any, path: str) -> Any:
         return old + delta
     total = old + delta
     if not _fits(total, _INT64):
-        raise InvalidDocumentError(f"{path} would not fit 64 bits")
+        raise InvalidDocumentError(f"{_shown(path)} would not fit 64 bits")
     return total if all(_is_int32(number) for number in (old, delta, total)) else Int64(total)
 
 

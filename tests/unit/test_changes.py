@@ -7,13 +7,14 @@ from copy import deepcopy
 from datetime import UTC, datetime
 
 import pytest
-from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, ObjectId, Regex
+from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, ObjectId, Regex, Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import documents, values
 from writebehind.changes import MOST_OPERATIONS, increment, json_patch, merge_patch
-from writebehind.codec import encode
+from writebehind.codec import MAX_DEPTH, encode
+from writebehind.deprecated import Symbol
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError, RequestError
 
 MORE = settings(max_examples=200)
@@ -326,6 +327,100 @@ def test_copies_within_the_limit():
     """As many copies as the limit allows are made."""
     ops = [{"op": "copy", "from": "/a", "path": f"/{number}"} for number in range(100)]
     assert 101 == len(patched({"a": "x" * 900}, *ops))
+
+
+#: Values that are no objects or arrays, with a place that Python would find in each.
+NO_CONTAINERS = {
+    "string": ("abc", "0"),
+    "bytes": (b"abc", "0"),
+    "binary": (Binary(b"abc", 5), "0"),
+    "uuid": (Binary(bytes(16), 4), "0"),
+    "date": (TYPED["date"], "year"),
+    "object id": (TYPED["oid"], "binary"),
+    "decimal": (TYPED["decimal"], "bid"),
+    "regular expression": (TYPED["regex"], "pattern"),
+    "code": (TYPED["code"], "0"),
+    "scope of code": (TYPED["code"], "y"),
+    "dbref": (TYPED["ref"], "extra"),
+    "id of a dbref": (TYPED["ref"], "$id"),
+    "symbol": (Symbol("abc"), "text"),
+    "timestamp": (Timestamp(1, 2), "time"),
+    "null": (None, "0"),
+    "int": (5, "real"),
+}
+
+
+@pytest.mark.parametrize(("value", "place"), NO_CONTAINERS.values(), ids=NO_CONTAINERS)
+@pytest.mark.parametrize("end", ["", "/0", "/-"])
+def test_pointers_into_values_that_are_no_containers(value, place, end):
+    """Only objects and arrays have places: a pointer into any other value leads nowhere, for every operation."""
+    path = f"/a/{place}{end}"
+    for op in (
+        *({"op": op, "path": path, "value": "a"} for op in ("add", "replace", "test")),
+        {"op": "test", "path": path, "value": 97},
+        {"op": "remove", "path": path},
+        {"op": "copy", "from": path, "path": "/b"},
+        {"op": "move", "from": path, "path": "/b"},
+        {"op": "copy", "from": "/c", "path": path},
+        {"op": "move", "from": "/c", "path": path},
+    ):
+        document = {"a": value, "c": 1}
+        with pytest.raises((PatchConflictError, InvalidDocumentError)):
+            patched(document, op)
+        assert {"a": value, "c": 1} == document
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (1, True, False),
+        (0, False, False),
+        ([1], [True], False),
+        ({"a": [{"b": 0}]}, {"a": [{"b": False}]}, False),
+        (True, True, True),
+        (1, 1.0, True),
+        (Int64(1), 1, True),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1.0}, True),
+        ([1, 2], [2, 1], False),
+        ("1", 1, False),
+        (None, False, False),
+        (float("nan"), float("nan"), True),
+        ([], {}, False),
+        (Symbol("a"), "a", False),
+        (Symbol("a"), Symbol("a"), True),
+        (Binary(b"a", 5), b"a", False),
+        (Code("a"), "a", False),
+    ],
+)
+def test_what_a_test_takes_for_equal(one, other, equal):
+    """Equal are values of one type; numbers are one type, and a boolean is no number, however deep it stands."""
+    for ours, theirs in ((one, other), (other, one)):
+        ops = [{"op": "test", "path": "/a", "value": theirs}]
+        if equal:
+            assert {"a": ours} == patched({"a": ours}, *ops) or ours != ours  # noqa: PLR0124 - not a number
+        else:
+            with pytest.raises(PatchConflictError):
+                patched({"a": ours}, *ops)
+
+
+@pytest.mark.parametrize("name", ["path", "from"])
+@pytest.mark.parametrize("parts", [MAX_DEPTH + 1, 490_000])
+def test_pointers_have_no_more_parts_than_documents_have_levels(name, parts):
+    """A long pointer is refused by its length, before it is taken apart."""
+    op = {"op": "copy", "path": "/a", "from": "/a"} | {name: "/a" * parts}
+    with pytest.raises(InvalidDocumentError, match="100 levels"):
+        json_patch([op], most_bytes=MOST_BYTES)
+
+
+@pytest.mark.parametrize("parts", [MAX_DEPTH + 1, 490_000])
+def test_increments_have_no_more_parts_than_documents_have_levels(parts):
+    """So is the path of an increment; one of as many parts as there may be is taken."""
+    with pytest.raises(InvalidDocumentError, match="100 levels"):
+        increment({"a." * (parts - 1) + "a": 1})
+    path = "a." * (MAX_DEPTH - 1) + "a"
+    document: dict = {}
+    assert {path: 1} == increment({path: 1})(document)
+    assert encode(document)
 
 
 def deep(levels: int, leaf: object) -> object:
