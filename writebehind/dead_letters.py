@@ -77,8 +77,8 @@ class DeadLetter:
 
     @classmethod
     def lost(cls, member: str) -> DeadLetter:
-        """The letter of a document that was pending, and whose entry is gone."""
-        message = "the entry was deleted or evicted in Redis"
+        """The letter of a document that was pending, and whose entry is gone or unreadable."""
+        message = "the entry was deleted, evicted or made unreadable in Redis"
         return cls(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
 
     def dump(self) -> bytes:

@@ -17,7 +17,8 @@ from writebehind import forks
 from writebehind.batching import BatchSize
 from writebehind.contention import Contention, is_contested
 from writebehind.dead_letters import DeadLetter, Reason
-from writebehind.errors import MongoUnavailableError
+from writebehind.entry import Entry
+from writebehind.errors import MongoUnavailableError, UnavailableError
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.lookups import Lookups
@@ -255,21 +256,45 @@ class Flusher:
         buried = summary.buried
         writes = sorted(self._read(partition, members, summary), key=_collection)
         moved, refused = summary.buried > buried, ""
-        for collection, group in groupby(writes, _collection):
+        for _, group in groupby(writes, _collection):
             batch = list(group)
+            late = self._flush_some(partition, batch, summary, lease_ends)
+            moved |= len(late) < len(batch)
+            if len(late) == len(batch) > 1:
+                refused = late[0].message
+        if refused:  # only now: the others' collections need not wait
+            raise MongoUnavailableError(f"MongoDB takes nothing of a batch: {refused}")
+        return moved
+
+    def _flush_some(
+        self, partition: int, batch: Sequence[Write], summary: FlushSummary, lease_ends: float
+    ) -> list[Outcome]:
+        """Flush documents of one collection; which of them are to be tried again.
+
+        Whatever one of them makes raise keeps none of the others: that one is found by halves, and postponed.
+
+        Raises:
+            UnavailableError: MongoDB or Redis does not answer.
+        """
+        collection = batch[0].id.collection
+        try:
             summary.operations += len(batch)
             self._store.sending(partition, {one.id.member: one.entry for one in batch})
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
-            late = self._record(partition, collection, outcomes, summary)
-            moved |= len(late) < len(outcomes)
-            if len(late) == len(outcomes) > 1:
-                refused = late[0].message
-        if refused:  # only now: the others' collections need not wait
-            raise MongoUnavailableError(f"MongoDB takes nothing of a batch: {refused}")
-        return moved
+            return self._record(partition, collection, outcomes, summary)
+        except UnavailableError:
+            raise
+        except Exception as error:  # of the driver, about a server's answer, or a fault of our own
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                halves = (batch[:middle], batch[middle:])
+                return [one for half in halves for one in self._flush_some(partition, half, summary, lease_ends)]
+            log.exception("%s cannot be written", batch[0].id.member)
+            outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
+            return self._postpone(partition, collection, [outcome], summary)
 
     def _resolve(
         self,
@@ -303,8 +328,7 @@ class Flusher:
         """The latest versions of members, as far as memory allows: the others wait for the next batch."""
         held = 0
         for at in range(0, len(members), READ_SLICE):
-            some = members[at : at + READ_SLICE]
-            for member, entry in zip(some, self._store.entries(partition, some), strict=True):
+            for member, entry in self._entries(partition, members[at : at + READ_SLICE], summary):
                 if entry is None:
                     self._bury_lost(member, summary)
                 else:
@@ -312,6 +336,19 @@ class Flusher:
                     yield Write(DocumentId.from_member(member), entry)
             if held > BATCH_BYTES:
                 return
+
+    def _entries(
+        self, partition: int, members: Sequence[str], summary: FlushSummary
+    ) -> list[tuple[str, Entry | None]]:
+        """The entries of members; one that other hands have made unreadable becomes a dead letter."""
+        try:
+            return list(zip(members, self._store.entries(partition, members), strict=True))
+        except (ValueError, IndexError):
+            if len(members) > 1:
+                halves = (members[: len(members) // 2], members[len(members) // 2 :])
+                return [one for half in halves for one in self._entries(partition, half, summary)]
+            self._bury_lost(members[0], summary, self._store.version_digits(members[0]))
+            return []  # with the entry, which no reader can read either
 
     def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
         began = time.monotonic()
@@ -323,13 +360,6 @@ class Flusher:
         except MongoUnavailableError:
             self._batch.failed()
             raise
-        except Exception as error:  # whatever one document makes a driver or a server's answer raise
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                first = self._write(collection, batch[:middle], lease_ends)
-                return first + self._write(collection, batch[middle:], lease_ends)
-            log.exception("%s cannot be written", batch[0].id.member)
-            return [Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")]
         self._batch.took(len(batch), time.monotonic() - began)
         return outcomes
 
@@ -423,10 +453,14 @@ class Flusher:
             log.error("dead letter %s version %d: %s", member, entry.version, outcome.message)
         return burial is not Burial.NEWER
 
-    def _bury_lost(self, member: str, summary: FlushSummary) -> None:
-        if self._store.bury(member, "", DeadLetter.lost(member).dump()) is Burial.BURIED:
+    def _bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:
+        letter = DeadLetter.lost(member).dump()
+        if self._store.bury(member, version_digits, letter, drop_entry=True) is Burial.BURIED:
             summary.buried += 1
-            log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
+            log.critical(
+                "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
+                member,
+            )
 
     def _count(self, summary: FlushSummary) -> None:
         if summary.batches:

@@ -323,7 +323,12 @@ class Store:
         )
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
-    def bury(self, member: str, version_digits: str, letter: bytes, *, drop_entry: bool = False) -> Burial:
+    def version_digits(self, member: str) -> bytes:
+        """What stands where an entry's version should."""
+        digits: bytes = self.wire.call("GETRANGE", self.entry_key(member), 0, 15)
+        return digits
+
+    def bury(self, member: str, version_digits: str | bytes, letter: bytes, *, drop_entry: bool = False) -> Burial:
         """Move a pending member to the dead letters, if it still has this version.
 
         With `drop_entry` MongoDB has what readers are to see, and the letter has the body.

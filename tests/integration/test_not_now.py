@@ -97,6 +97,55 @@ def test_one_document_that_nothing_takes(pipeline, stored, server, error):
     assert (0, BreakerState()) == (pipeline.status()["pending"], pipeline.breaker.state())
 
 
+@pytest.mark.parametrize("step", ["_write", "_resolve", "_record"])
+def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step):
+    """Not only MongoDB: whatever step fails for one document, a fault of our own too, fails for no other."""
+    poison, *others = names(pipeline, 8)
+    for name in [*others[:3], poison, *others[3:]]:
+        commit(pipeline, name)
+    original = getattr(pipeline.flusher, step)
+
+    def fail(*arguments: object) -> object:
+        if f"'{poison}'" in repr(arguments):
+            raise LookupError("a fault of our own")
+        return original(*arguments)
+
+    monkeypatch.setattr(pipeline.flusher, step, fail)
+    for _ in range(4):
+        attempt(pipeline)
+
+    assert {poison} == letters(pipeline).keys()
+    assert "LookupError: a fault of our own" in letters(pipeline)[poison]
+    assert set(others) <= {one["_id"] for one in stored.find()}
+    assert 0 == pipeline.status()["pending"]
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"not a version at all, and no kind", b"0000000000000009?"])
+def test_an_entry_that_cannot_be_read(pipeline, stored, value):
+    """An entry that other hands have made unreadable becomes a letter; its neighbours go on."""
+    poison, *others = names(pipeline, 8)
+    member = commit(pipeline, poison)
+    for name in others:
+        commit(pipeline, name)
+    pipeline.store.wire.call("SET", pipeline.store.entry_key(member), value)
+    pipeline.store.wire.call("HSET", partition_keys(PARTITION).sent, member, value)
+
+    pipeline.flusher.flush(PARTITION)
+
+    assert {poison} == letters(pipeline).keys()
+    assert set(others) == {one["_id"] for one in stored.find()}
+    assert 0 == pipeline.status()["pending"]
+
+
+def test_what_was_noted_cannot_be_read(pipeline, stored):
+    """A note of what was sent that makes no sense is replaced."""
+    [ada] = names(pipeline, 1)
+    member = commit(pipeline, ada)
+    pipeline.store.wire.call("HSET", partition_keys(PARTITION).sent, member, "nonsense")
+
+    assert 1 == pipeline.flusher.flush(PARTITION).persisted
+
+
 @pytest.mark.parametrize("name", ["a..b", "logs.", "$cmd", "system.x", "system.views"])
 def test_a_collection_that_cannot_be(pipeline, stored, name):
     """What was acknowledged under an impossible name becomes a letter, and its partition goes on."""

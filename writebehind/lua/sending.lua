@@ -12,7 +12,7 @@ for at = 1, #ARGV, 2 do
   local last = redis.call('HGET', KEYS[1], member)
   -- A flusher that was paused may come with an older version, which MongoDB will not take. Of a version that is sent
   -- again the first time counts.
-  if not last or tonumber(string.sub(last, 1, 16)) < tonumber(string.sub(header, 1, 16)) then
+  if not last or (tonumber(string.sub(last, 1, 16)) or 0) < tonumber(string.sub(header, 1, 16)) then
     local before = last and string.match(last, '^%S+') or ''
     redis.call('HSET', KEYS[1], member, header .. ' ' .. now .. ' ' .. before)
   end
