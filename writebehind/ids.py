@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
+from math import isfinite
 from typing import Any
 from uuid import UUID, uuid4
 
-from bson import Binary, Code, Int64, ObjectId
+from bson import Binary, Code, Decimal128, Int64, ObjectId
 from bson.binary import UuidRepresentation
 
 from writebehind import grammar
@@ -59,8 +61,8 @@ class DocumentId:
         """The document with this `_id` as MongoDB has it; `None` where no document of ours can have it."""
         if isinstance(value, Binary) and (value.subtype, len(value)) == (4, 16):
             value = value.as_uuid(UuidRepresentation.STANDARD)
-        if isinstance(value, float) and value.is_integer() and INT64_MIN <= value <= INT64_MAX:
-            value = int(value)  # to MongoDB 7.0 and 7 are one id, and JavaScript writes the former
+        if isinstance(value, float | Decimal128):
+            value = whole(value)  # to MongoDB 7.0 and 7 are one id, and JavaScript writes the former
         if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId | UUID):
             return None
         if isinstance(value, str) and not is_text(value):
@@ -84,6 +86,17 @@ class DocumentId:
         raise ValueError(f"{member!r} is not a member")
 
 
+def whole(number: object) -> int | None:
+    """The 64-bit integer that a number of any type is equal to, to MongoDB; `None` where there is none."""
+    if isinstance(number, Decimal128):
+        number = number.to_decimal()
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
+        return None
+    if not (number.is_finite() if isinstance(number, Decimal) else isfinite(number)):
+        return None
+    return int(number) if INT64_MIN <= number <= INT64_MAX and number == int(number) else None
+
+
 def read_id(given: object, kind: str, pattern: str) -> Id:
     """Turn what a caller gave, usually the text of a URL, into an id of the collection's type.
 
@@ -98,11 +111,11 @@ def read_id(given: object, kind: str, pattern: str) -> Id:
         "objectid": isinstance(given, ObjectId),
         "auto": isinstance(given, ObjectId),
         "uuid": isinstance(given, UUID),
-        "int": isinstance(given, int) and not isinstance(given, bool) and INT64_MIN <= given <= INT64_MAX,
     }
-    if not fits.get(kind):
+    found = whole(given) if kind == "int" else given if fits.get(kind) else None
+    if found is None:
         raise InvalidIdError(f"{type(given).__name__} is not what ids of type {kind!r} are made of")
-    return given  # type: ignore[return-value]
+    return found  # type: ignore[return-value]
 
 
 def is_text(value: str) -> bool:

@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
-from bson import Binary, ObjectId
-from bson.binary import UUID_SUBTYPE, UuidRepresentation
-from bson.raw_bson import RawBSONDocument
+from bson import ObjectId
 
 from writebehind.connections import Call, script
+from writebehind.elements import BINARY, OBJECT, OBJECT_ID, STRING, SYMBOL, Element, element
 from writebehind.entry import ABSENT, Entry
 from writebehind.errors import (
     InvalidIdError,
@@ -27,9 +27,9 @@ from writebehind.errors import (
 )
 from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import lifetime_ms
-from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, is_text, read_id
+from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id, whole
 from writebehind.keys import partition_keys
-from writebehind.rawbson import RAW_OPTIONS
+from writebehind.ordering import number
 from writebehind.reader import Read, Reader, Source
 from writebehind.settings import CollectionSettings, LookupType
 from writebehind.sink import Sink
@@ -39,6 +39,10 @@ from writebehind.store import Store
 _ANY_TEXT = r"(?s:.+)"
 #: Where an alias leads that leads to no document.
 _NOWHERE = b""
+#: How a UUID begins in BSON: its length, and its subtype.
+_UUID_HEAD = b"\x10\0\0\0\x04"
+#: The most that a value takes in BSON: a text with its length and its end.
+_MOST_BYTES = MAX_ID_BYTES + 5
 #: How long an alias lives that takes the place of a claim which nobody took back, ms.
 DANGLING_MS = 60_000
 
@@ -72,29 +76,39 @@ class Claim:
 
 
 def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
-    """The aliases of a document, by the fields that it can be looked up by; values of other types have none."""
-    document, found = RawBSONDocument(body, RAW_OPTIONS), []
-    for field, kind in fields.items():
-        value: Any = document
-        for name in field.split("."):
-            value = value.get(name) if isinstance(value, RawBSONDocument) else None
-        native = _native(value, kind)
-        if native is not None:
-            found.append(Alias.of(collection, field, native))
-    return found
+    """The aliases of a document, by the fields that it can be looked up by; values of other types have none.
+
+    Numbers have one where they are equal to a 64-bit integer, whatever their type.
+    """
+    natives = {field: _native(body, field, kind) for field, kind in fields.items()}
+    return [Alias.of(collection, field, one) for field, one in natives.items() if one is not None]
 
 
-def _native(value: object, kind: LookupType) -> Id | None:
+def _native(body: bytes, field: str, kind: LookupType) -> Id | None:
+    one: Element | None = (OBJECT, 0, len(body))
+    for name in field.encode().split(b"."):
+        one = element(body, name, one[1]) if one is not None and one[0] == OBJECT else None
+    if one is None or one[2] - one[1] > _MOST_BYTES:
+        return None
+    found, start, end = one
+    value = body[start:end]
     match kind:
-        case "string" if type(value) is str and is_text(value):
-            return value
-        case "int" if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        case "objectid" if isinstance(value, ObjectId):
-            return value
-        case "uuid" if isinstance(value, Binary) and (value.subtype, len(value)) == (UUID_SUBTYPE, 16):
-            return value.as_uuid(UuidRepresentation.STANDARD)
+        case "string" if found in {STRING, SYMBOL}:
+            return _text(value[4:-1]) or None
+        case "int":
+            return whole(number(body, one))
+        case "objectid" if found == OBJECT_ID:
+            return ObjectId(value)
+        case "uuid" if found == BINARY and value[:5] == _UUID_HEAD:
+            return UUID(bytes=value[5:])
     return None
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:  # which nobody can ask for
+        return None
 
 
 class Lookups:

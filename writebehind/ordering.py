@@ -57,6 +57,12 @@ def rank(kind: int) -> int:
     return _KINDS[kind][0]
 
 
+def number(raw: bytes, one: Element) -> int | float | Decimal | None:
+    """The number that a value is; `None` for values of other types, and for what is not a number."""
+    found = key(raw, one) if rank(one[0]) == _NUMBER else NAN
+    return None if found == NAN else found[2]
+
+
 def _nothing(_raw: bytes, _start: int, _end: int) -> Key:
     return ()
 

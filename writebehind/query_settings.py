@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cached_property
 from itertools import permutations
 from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
+from bson import DatetimeMS, Decimal128, Int64
 from bson.errors import BSONError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from writebehind import grammar
+from writebehind import codec, grammar
 from writebehind.deprecated import DBPointer, Symbol, Undefined
-from writebehind.errors import InvalidIdError, RequestError
-from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id
+from writebehind.errors import InvalidDocumentError, InvalidIdError, RequestError
+from writebehind.ids import MAX_ID_BYTES, DocumentId, read_id, whole
 from writebehind.matching import compile_filter
 from writebehind.rawbson import VERSION_FIELD
 from writebehind.wrappers import native_value
@@ -39,9 +41,11 @@ def native(value: Any) -> Any:
     """A value as BSON has it, from Extended JSON that is parsed already.
 
     Raises:
-        ValueError: it is no Extended JSON, or names code to run.
+        ValueError: it is no Extended JSON, names code to run, or is something that MongoDB is not asked for.
     """
     match value:
+        case datetime() if value.tzinfo is None:
+            raise ValueError(f"{value} needs a time zone, such as Z")
         case dict():
             if code := _CODE & value.keys():
                 raise ValueError(f"{min(code)} is not allowed: it runs code in MongoDB")
@@ -78,18 +82,31 @@ def read_argument(given: object, kind: ParameterType) -> Any:
         raise RequestError(f"this is no value of type {kind}, of up to {MAX_ID_BYTES} bytes") from error
 
 
-def _number(given: object) -> float:
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
+def _number(given: object) -> Int64 | float | Decimal128:
+    """One form of all numbers that MongoDB takes for equal: a 64-bit integer, else a double where there is one."""
+    if isinstance(given, str):
+        grammar.double(given)
+    elif isinstance(given, bool) or not isinstance(given, int | float | Decimal128):
         raise TypeError
-    number = grammar.double(given) if isinstance(given, str) else float(given)
-    if not isfinite(number):
+    exact = given.to_decimal() if isinstance(given, Decimal128) else Decimal(given)
+    found = whole(exact)
+    if found is not None:
+        return Int64(found)
+    nearest = float(exact)
+    if isinstance(given, Decimal128) and exact.is_finite() and nearest != exact:
+        return given
+    # A text such as 0.1 or 1e300 means the nearest double, as it does in JSON; but no integer means another one.
+    is_integer = isinstance(given, int) or (isinstance(given, str) and given.lstrip("+-").isdecimal())
+    if not isfinite(nearest) or not nearest or (is_integer and nearest != exact):
         raise ValueError
-    return number
+    return nearest
 
 
-def _date(given: object) -> datetime:
+def _date(given: object) -> datetime | DatetimeMS:
     if isinstance(given, str):
         return grammar.date(given)
+    if isinstance(given, DatetimeMS):
+        return given
     if not isinstance(given, datetime) or given.tzinfo is None:
         raise ValueError("a date needs a time zone, such as Z")
     return given.astimezone(UTC)
@@ -109,8 +126,13 @@ class _Query(BaseModel):
 
     @model_validator(mode="after")
     def _check_filter(self) -> Self:
-        if type(native(self.filter)) is not dict:
+        filter_ = native(self.filter)
+        if type(filter_) is not dict:
             raise ValueError("filter must be a document")
+        try:
+            codec.encode({"filter": filter_, "sort": self.sort})
+        except InvalidDocumentError as error:
+            raise ValueError(f"MongoDB cannot be asked for this: {error}") from error
         return self
 
 

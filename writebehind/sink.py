@@ -118,7 +118,7 @@ class Sink(Deployment):
         with self._guard(), self._deadline():
             found = self._database[document_id.collection].find_one({"_id": document_id.value})
         # By the collation of its collection MongoDB may take another id for the same.
-        if found is None or _id_of(found) != document_id.value:
+        if found is None or DocumentId.stored(document_id.collection, _id_of(found)) != document_id:
             return ABSENT
         return Entry.loaded(*split_version(found.raw))
 
@@ -195,13 +195,15 @@ class Sink(Deployment):
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
-        found: dict[object, Entry] = {}
+        found: dict[DocumentId | None, Entry] = {}
         for some in _slices(ids, MOST_IDS):
+            collection = some[0].collection
             query = {"_id": {"$in": [one.value for one in some]}}
             with self._guard(), self._deadline():
-                for document in self._database[some[0].collection].find(query):
-                    found[_id_of(document)] = Entry.loaded(*split_version(document.raw))
-        return [found.get(one.value, ABSENT) for one in ids]
+                for document in self._database[collection].find(query):
+                    one = DocumentId.stored(collection, _id_of(document))
+                    found[one] = Entry.loaded(*split_version(document.raw))
+        return [found.get(one, ABSENT) for one in ids]
 
     def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         try:
@@ -287,13 +289,13 @@ class Sink(Deployment):
     def _versions(self, collection: str, writes: Sequence[Write]) -> dict[str, object]:
         """What MongoDB has as `_v` of each document that is there."""
         target = self._database[collection]
-        versions: dict[object, object] = {}
+        versions: dict[DocumentId | None, object] = {}
         for some in _slices(writes, MOST_IDS):
             query = {"_id": {"$in": [write.id.value for write in some]}}
             with self._deadline():
                 for document in target.find(query, {VERSION_FIELD: 1}):
-                    versions[document["_id"]] = document.get(VERSION_FIELD, NOTHING)
-        return {write.id.member: versions[write.id.value] for write in writes if write.id.value in versions}
+                    versions[DocumentId.stored(collection, document["_id"])] = document.get(VERSION_FIELD, NOTHING)
+        return {write.id.member: versions[write.id] for write in writes if write.id in versions}
 
 
 def _id_of(document: RawBSONDocument) -> object:

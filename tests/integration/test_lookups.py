@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import bson
 import pytest
-from bson import Binary, ObjectId
+from bson import Binary, Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from tests.integration.conftest import flush_all
@@ -487,6 +487,45 @@ def test_aliases_of_a_document():
     assert [] == aliases_of("c", bson.encode(wrong), kinds)
     assert [] == aliases_of("c", bson.encode({"s": "", "a": None}), kinds)
     assert [] == aliases_of("c", bson.encode({"s": "x" * 513}), kinds)
+    assert 1 == len(aliases_of("c", bson.encode({"s": "x" * 512}), kinds))
+    no_text = bson.encode({"s": "abcd"}).replace(b"abcd", b"ab\xff\xfe")
+    assert [] == aliases_of("c", no_text, kinds)
+
+
+EQUAL = [42, Int64(42), 42.0, Decimal128("42"), Decimal128("4.20E+1")]
+
+
+def test_numbers_that_are_equal():
+    """A number has one alias, whatever its type; one that no 64-bit integer is equal to has none."""
+    kinds = {"i": "int"}
+    for equal, name in ((EQUAL, "c/i=i:42"), ([0, 0.0, -0.0, Decimal128("-0")], "c/i=i:0")):
+        assert {name} == {alias.name for one in equal for alias in aliases_of("c", bson.encode({"i": one}), kinds)}
+    for one in (
+        42.5,
+        float("nan"),
+        float("inf"),
+        float(1 << 63),
+        Decimal128("NaN"),
+        Decimal128("1E+30"),
+        True,
+        "42",
+    ):
+        assert [] == aliases_of("c", bson.encode({"i": one}), kinds)
+
+
+@pytest.mark.parametrize("number", EQUAL)
+def test_a_number_is_found_by_one_that_is_equal(pipeline, users, stored, number):
+    """Whether MongoDB alone has it, or it is pending, or was written and is settled."""
+    stored.insert_one({"_id": "u1", "number": number})
+    assert "u1" == users.look_up("number", "42")[0].text
+    users.put("u2", {"number": number})
+    assert "u2" == users.look_up("number", 42.0)[0].text
+    users.put("u2", {"number": 43})
+    assert "u1" == users.look_up("number", Decimal128("42"))[0].text
+    users.put("u1", {"number": number, "name": "Ada"})
+    flush_all(pipeline)
+    assert [] == lasting(pipeline)
+    assert "u1" == users.look_up("number", "42")[0].text
 
 
 @pytest.mark.parametrize("field", ["", "_id", "a..b", "$x", "a.$b", ".a"])

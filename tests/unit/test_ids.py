@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from bson import Binary, Code, Int64, ObjectId
+from bson import Binary, Code, Decimal128, Int64, ObjectId
 from bson.binary import UuidRepresentation
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +66,10 @@ def test_text_to_member_and_back(kind, text, value, member):
         ("auto", OID, HEX),
         ("int", 5, "5"),
         ("int", Int64(5), "5"),
+        ("int", 5.0, "5"),
+        ("int", -0.0, "0"),
+        ("int", Decimal128("5.00"), "5"),
+        ("int", Decimal128("9223372036854775807"), str(INT64_MAX)),
         ("uuid", A_UUID, UUID_TEXT),
         ("uuid", BINARY_UUID, UUID_TEXT),
         ("string", "ada", "ada"),
@@ -144,7 +148,9 @@ def test_no_pattern_permits_what_cannot_be_a_key(text):
         ],
         *[("objectid", native) for native in (5, None, A_UUID, OID.binary, Code(HEX))],
         *[("auto", native) for native in (5, None, A_UUID, Code("ada"))],
-        *[("int", native) for native in (True, False, 1.0, None, OID, INT64_MAX + 1, INT64_MIN - 1, 10**30)],
+        *[("int", native) for native in (True, False, None, OID, INT64_MAX + 1, INT64_MIN - 1, 10**30)],
+        *[("int", native) for native in (1.5, float(1 << 63), float("nan"), float("inf"), 1e300, "1.0")],
+        *[("int", Decimal128(native)) for native in ("1.5", "NaN", "sNaN", "Infinity", "1E+6144", "1E-6176")],
         *[("uuid", native) for native in (5, None, OID, A_UUID.bytes, Binary(A_UUID.bytes, 3), Binary(b"hi", 4))],
     ],
 )
@@ -214,9 +220,18 @@ def test_a_string_and_an_objectid_of_the_same_text_differ():
         (float(1 << 63), None),
         (float("nan"), None),
         (float("inf"), None),
+        (Decimal128("7"), "c/i:7"),
+        (Decimal128("7E+0"), "c/i:7"),
+        (Decimal128("70E-1"), "c/i:7"),
+        (Decimal128("-0"), "c/i:0"),
+        (Decimal128("7.5"), None),
+        (Decimal128("sNaN"), None),
+        (Decimal128("9223372036854775808"), None),
+        (Decimal128("1E+6144"), None),
+        (True, None),
     ],
 )
-def test_whole_numbers_that_are_stored_as_doubles(stored, member):
-    """To MongoDB they are the same id as the integer, and JavaScript writes no other numbers."""
+def test_whole_numbers_that_are_stored_as_other_types(stored, member):
+    """To MongoDB they are the same id as the integer, and JavaScript writes no other numbers than doubles."""
     found = DocumentId.stored("c", stored)
     assert member == (found and found.member)
