@@ -19,6 +19,8 @@ from writebehind.rawbson import RAW_OPTIONS, etag
 from writebehind.sink import Sink, _id_of
 
 COLLECTION = "users"
+#: Bytes of the largest document that MongoDB takes.
+LARGEST = 16 << 20
 
 
 @pytest.fixture
@@ -163,6 +165,28 @@ def test_a_document_that_makes_the_whole_command_fail(sink, users, nested):
     refused = [one.write.id.text for one in outcomes if one.result is Result.REFUSED]
     assert {"bad"} >= set(refused)
     assert {one.id.text for one in others} <= {one["_id"] for one in users.find({}, {"_id": 1})}
+
+
+@pytest.mark.parametrize(
+    ("size", "result"),
+    [
+        (LARGEST - 12, Result.PERSISTED),  # with _v as large as MongoDB takes
+        (LARGEST - 11, Result.REFUSED),
+        (LARGEST + (1 << 15), Result.REFUSED),  # more than the driver lets an update have
+        (3 * LARGEST + 1, Result.REFUSED),  # more than a message may have
+    ],
+)
+def test_documents_as_large_as_they_get(sink, users, size, result):
+    """MongoDB counts `_v` too; its neighbours do not feel whether it or the driver refuses."""
+    least = len(bson.encode({"_id": "large", "x": b""}))
+    large = write("large", 5, x=bytes(size - least))
+    assert size == len(large.entry.body)
+
+    outcomes = sink.write(COLLECTION, [write("before", 5), large, write("after", 5)])
+
+    assert [Result.PERSISTED, result, Result.PERSISTED] == [one.result for one in outcomes]
+    assert (result is Result.REFUSED) is bool(outcomes[1].message)
+    assert 3 - (result is Result.REFUSED) == users.count_documents({"_v": 5})
 
 
 def test_a_command_that_is_refused_for_other_reasons_is_tried_again(sink, users, monkeypatch):

@@ -17,6 +17,7 @@ from tests.refusals import RefusingServer, only
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.entry import Entry, Kind
+from writebehind.errors import DocumentTooLargeError
 from writebehind.ids import DocumentId
 from writebehind.outcomes import Result, Write
 from writebehind.rawbson import etag
@@ -113,6 +114,21 @@ def test_documents_of_all_sizes(mongo, settings, valkey_wire, size):
         assert {"_id": "ada", "text": text, "n": 1} == users.get("ada")
         stored = client[settings.mongodb_database]["users"].find_one({})
         assert {"_id": "ada", "text": text, "n": 1, "_v": written.version} == stored
+
+
+@pytest.mark.parametrize("limit", [5_000, 15 << 20])
+def test_the_largest_document_is_persisted(settings, valkey_wire, mongo_client, limit):
+    """What is let in at the door fits into MongoDB with `_v`; a byte more is refused at the door."""
+    allowed = settings.model_copy(update={"max_document_bytes": limit})
+    pipeline = Pipeline(allowed, wire=valkey_wire, client=mongo_client)
+    users = pipeline.collection("users")
+    room = limit - len(bson.encode({"_id": "ada", "x": b""}))
+    with pytest.raises(DocumentTooLargeError, match=f"takes {limit + 1} bytes"):
+        users.put("ada", {"x": bytes(room + 1)})
+    written = users.put("ada", {"x": bytes(room)})
+    assert 1 == pipeline.flusher.flush(pipeline.store.partition_of("users/s:ada")).persisted
+    pipeline.store.invalidate_many(["users/s:ada"])
+    assert written.etag == users.read("ada").entry.etag
 
 
 def test_a_collation_that_takes_two_ids_for_one(mongo_client, database_name, monkeypatch):
