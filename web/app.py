@@ -6,7 +6,7 @@ import atexit
 import logging
 from typing import Any
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from flask_swagger_ui import get_swaggerui_blueprint
 from werkzeug.routing import BaseConverter, MapAdapter
@@ -58,6 +58,14 @@ class _Application(Flask):
             return super().create_url_adapter(request)
         path = request.strict_path if isinstance(request, StrictRequest) else request.path
         return self.url_map.bind("", path_info=path, default_method=request.method)
+
+    def make_default_options_response(self) -> Response:
+        """Tell the methods of the path that is meant: `…:increment` could be the end of an id as well."""
+        meant = request.url_rule
+        rules = [one for one in self.url_map.iter_rules() if meant is not None and one.rule == meant.rule]
+        response = self.response_class()
+        response.allow.update(method for one in rules for method in one.methods or ())
+        return response
 
     def log_exception(self, exc_info: Any) -> None:
         """Log an error that nobody foresaw under the name that its answer has."""

@@ -52,9 +52,54 @@ def test_operations(described):
 
 
 def test_problems_are_described(described):
-    """Each kind of problem is named where errors are described."""
-    text = described["paths"]["/v1/{collection}/{id}"]["get"]["responses"]["default"]["description"]
-    assert [] == [one.name for one in PROBLEMS.values() if f"{one.status} `{one.name}`" not in text]
+    """Each kind of problem is named under its status, and every operation says what its problems look like."""
+    operations = [one for path in described["paths"].values() for one in path.values()]
+    texts = {
+        status: answer["description"]
+        for operation in operations
+        for status, answer in operation["responses"].items()
+        if answer["description"].startswith("A problem:")
+    }
+    assert [] == [one.name for one in PROBLEMS.values() if f"`{one.name}`" not in texts.get(str(one.status), "")]
+    for operation in operations:
+        assert ["application/problem+json"] == list(operation["responses"]["default"]["content"])
+
+
+def test_bounds_are_described(described, installation):
+    """Numbers, times and lists have the bounds and formats that are checked."""
+    parameters = {
+        one["name"]: one["schema"] for one in described["paths"]["/admin/dead-letters"]["get"]["parameters"]
+    }
+    assert {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100} == parameters["limit"]
+    assert {"type": "integer", "minimum": 0, "maximum": 2**31 - 1} == parameters["code"]
+    assert {"type": "string", "format": "date-time"} == parameters["after"]
+    schemas = described["components"]["schemas"]
+    most = installation.pipeline.settings.max_bulk_items
+    assert most == schemas["Operations"]["maxItems"] == schemas["Ids"]["properties"]["ids"]["maxItems"]
+    [typed] = [one for path, one in described["paths"].items() if path.endswith("/queries/typed")]
+    assert {"int64", "date-time", "uuid", None} == {
+        one["schema"].get("format") for one in typed["get"]["parameters"] if "schema" in one
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/users/ada", {"GET", "HEAD", "PUT", "PATCH", "DELETE"}),
+        ("/v1/users/ada:increment", {"POST"}),
+        ("/v1/users", {"GET", "HEAD", "POST"}),
+        ("/v1/users:bulk", {"POST"}),
+        ("/v1/asked/queries/all", {"GET", "HEAD"}),
+        ("/admin/dead-letters", {"GET", "HEAD", "DELETE"}),
+        ("/admin/dead-letters/users/ada", {"GET", "HEAD", "DELETE"}),
+        ("/admin/dead-letters/users/ada:replay", {"POST"}),
+        ("/healthz", {"GET", "HEAD"}),
+    ],
+)
+def test_allowed_methods(client, path, allowed):
+    """OPTIONS tells the methods that are described for a path."""
+    response = client.options(path)
+    assert (200, allowed | {"OPTIONS"}) == (response.status_code, set(response.headers["Allow"].split(", ")))
 
 
 def test_answers_have_the_described_shape(described, client):

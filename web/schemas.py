@@ -1,0 +1,161 @@
+"""What bodies and parameters look like, as JSON Schema, with the bounds that the settings say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from web.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE
+from writebehind import Durability, Settings
+from writebehind.dead_letters import Reason
+from writebehind.ids import MAX_ID_BYTES
+from writebehind.namespaces import COLLECTION_NAME
+
+Schema = dict[str, Any]
+
+ANY_DOCUMENT = {"name": "Ada", "joined": {"$date": "2026-01-01T00:00:00Z"}}
+_DURABILITY: Schema = {"enum": [level.value for level in Durability]}
+_ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
+_VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_ETAGS: Schema = {"oneOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
+
+#: Types of the parameters of queries.
+ARGUMENTS: dict[str, Schema] = {
+    "string": {"type": "string", "maxLength": MAX_ID_BYTES},
+    "int": {"type": "integer", "format": "int64", "minimum": -(1 << 63), "maximum": (1 << 63) - 1},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": _TIME,
+    "objectid": {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"},
+    "uuid": {"type": "string", "format": "uuid"},
+}
+
+
+def shape(required: dict[str, Schema], **optional: Schema) -> Schema:
+    """An object with these properties."""
+    return {"type": "object", "required": list(required), "properties": required | optional}
+
+
+def reference(name: str) -> Schema:
+    """A schema of the components."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def components(settings: Settings) -> dict[str, Schema]:
+    """The schemas by name."""
+    ids: Schema = {"type": "array", "items": _ID}
+    written = {"id": {"type": "string"}, "version": _VERSION, "durability": _DURABILITY}
+    problem = {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "detail": {"type": "string"},
+    }
+    return {
+        "Document": {
+            "type": "object",
+            "description": "MongoDB Extended JSON v2; `_v` and names that begin with `$` are reserved.",
+            "examples": [ANY_DOCUMENT],
+        },
+        "Written": shape(written) | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
+        "Incremented": shape(written | {"values": {"type": "object"}}),
+        "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}})
+        | {"description": "RFC 9457"},
+        "Operation": shape(
+            {"op": {"enum": ["put", "patch", "delete"]}, "id": {"description": "as a text, or in Extended JSON"}},
+            doc={"description": "the document; for a patch a merge patch (object) or a JSON Patch (array)"},
+            if_match=_ETAGS | {"description": "an ETag, a list of ETags, or `*`"},
+        )
+        | {"additionalProperties": False, "examples": [{"op": "put", "id": "ada", "doc": ANY_DOCUMENT}]},
+        "Operations": {
+            "type": "array",
+            "items": reference("Operation"),
+            "maxItems": settings.max_bulk_items,
+        },
+        "Results": shape({"results": {"type": "array", "items": reference("Result")}}),
+        "Result": shape(
+            {"id": {}, "status": {"type": "integer"}},
+            version=_VERSION,
+            durability=_DURABILITY,
+            etag={"type": "string"},
+            error=shape(problem),
+        ),
+        "Ids": shape({"ids": ids | {"maxItems": settings.max_bulk_items}})
+        | {"examples": [{"ids": ["ada", "bob"]}]},
+        "Documents": shape(
+            {"documents": {"type": "object", "additionalProperties": reference("Document")}, "missing": ids},
+            rest=ids
+            | {"description": "what is left, as the answer is long enough: ask for it in another request"},
+        ),
+        "Answer": shape(
+            {"documents": {"type": "array", "items": reference("Document")}},
+            rest=ids
+            | {"description": "the documents after these, as the answer is long enough: ask `:get` for them"},
+        ),
+        "Numbers": {"type": "object", "minProperties": 1, "examples": [{"views": 1, "nested.field": -2}]},
+        "Letter": shape(
+            {"collection": {"type": "string"}, "id": {"type": "string"}, "reason": _REASON, "version": _VERSION},
+        ),
+        "Letters": shape(
+            {
+                "dead_letters": {"type": "array", "items": reference("Letter")},
+                "cursor": {"type": ["string", "null"], "description": "null on the last page"},
+                "total": _COUNT,
+            }
+        ),
+        "Replayed": shape({"replayed": _COUNT, "left": _COUNT}, cursor=_MORE),
+        "Discarded": shape({"discarded": _COUNT, "from_now_on": {"type": "string"}}, cursor=_MORE),
+    }
+
+
+_REASON: Schema = {"enum": [reason.value for reason in Reason]}
+_MORE: Schema = {"type": "string", "description": "where more are left: send the request again with it"}
+
+
+def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
+    """The parameters by name, each with where it stands."""
+    known = sorted(settings.collections)
+    collection: Schema = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 120,
+        "pattern": f"^{COLLECTION_NAME.pattern}$",
+    }
+    if known:
+        collection["examples"] = known
+    return {
+        "collection": ("path", {"description": "a configured collection", "schema": collection}),
+        "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
+        "name": ("path", {"description": "a query of the collection's settings", "schema": {"type": "string"}}),
+        "durability": (
+            "query",
+            {
+                "description": "what must have happened before the answer is sent",
+                "schema": _DURABILITY | {"default": Durability.BUFFERED.value},
+            },
+        ),
+        "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": {"type": "string"}}),
+        "If-None-Match": ("header", {"description": "`*`, or a list of ETags", "schema": {"type": "string"}}),
+    }
+
+
+def query(name: str, schema: Schema) -> Schema:
+    """A query parameter."""
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def limited(default: int, most: int) -> Schema:
+    """The parameter `limit`."""
+    return query("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
+
+
+FILTERS = [
+    query("collection", {"type": "string"}),
+    query("reason", _REASON),
+    query("code", {"type": "integer", "minimum": 0, "maximum": MOST_CODE}),
+    query("after", _TIME),
+    query("before", _TIME),
+]
+CURSOR = query("cursor", {"type": "string", "description": "of the answer before"})
+LETTERS_LIMIT = limited(DEFAULT_LIMIT, MOST)
+ALL = query("all", {"type": "boolean", "description": "true where there is no filter"})
