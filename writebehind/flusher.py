@@ -37,6 +37,8 @@ BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
 WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
 #: Bodies that one batch holds in memory, bytes, as far as documents of that size come in slices of so many.
 BATCH_BYTES, READ_SLICE = 32 << 20, 50
+#: A document goes along with one that is due, this part of its flush delay earlier than it would go by itself.
+EARLY_PART = 0.5
 #: A dead letter keeps so much of what MongoDB says: a validator may say a lot.
 MESSAGE_CHARACTERS = 1_000
 
@@ -84,6 +86,7 @@ class FlushLimits:
         lease_ms: how long it owns a partition without renewing.
         budget_s: seconds after which it makes room for others.
         batch_target_s: how long one bulk write should take.
+        soon_ms: how early documents may go along with one that is due, at most.
     """
 
     batch_size: int
@@ -91,6 +94,7 @@ class FlushLimits:
     budget_s: float = 20.0
     least_batch: int = 1
     batch_target_s: float = 0.5
+    soon_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +246,14 @@ class Flusher:
             limit=self._batch.size,
             ticket=job.ticket,
             early=job.early,
+            soon_ms=0 if job.wanted else self._limits.soon_ms,  # nobody waits for what others may want soon
+            goes_along=self._goes_along,
         )
+
+    def _goes_along(self, member: str, left_ms: int) -> bool:
+        """Whether a document that is not due yet was coalesced for long enough to go along with one that is."""
+        collection = DocumentId.from_member(member).collection
+        return left_ms <= self._settings(collection).flush_delay_ms * EARLY_PART
 
     def _flush_batch(
         self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float

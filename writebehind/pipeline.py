@@ -20,7 +20,7 @@ from writebehind.connections import Wire, connection_pool
 from writebehind.contention import Contention
 from writebehind.dead_letters import DeadLetters
 from writebehind.errors import ConfigurationError, UnknownCollectionError
-from writebehind.flusher import Flusher, FlushLimits
+from writebehind.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.hot_keys import HotKeys
 from writebehind.keys import partition_keys
 from writebehind.listener import Listener, listener_status
@@ -312,6 +312,7 @@ class Pipeline:
         )
 
     def _flusher(self) -> Flusher:
+        stored = [*self.settings.collections.values(), *([self._unlisted] if self._unlisted else [])]
         return Flusher(
             self.store,
             self.sink,
@@ -322,6 +323,7 @@ class Pipeline:
                 self.settings.lease_ms,
                 least_batch=self.settings.min_batch_size,
                 batch_target_s=self.settings.batch_target_ms / 1000,
+                soon_ms=int(max((one.flush_delay_ms for one in stored), default=0) * EARLY_PART),
             ),
             lookups=self.lookups,
             queries=self.queries,

@@ -111,7 +111,9 @@ class CollectionSettings(BaseModel):
         10_000, description="dead letters from which writes to documents that are not pending are refused"
     )
     flush_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_S * 1000)] = Field(
-        1000, description="how long writes to one document are coalesced before they go to MongoDB"
+        1000,
+        description="how long writes to one document are coalesced at most before they go to MongoDB; at least "
+        "half of it, where others go that share its partition",
     )
     schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
 

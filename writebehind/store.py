@@ -273,16 +273,23 @@ class Store:
         limit: int,
         ticket: str = "",
         early: bool = False,
+        soon_ms: int = 0,
+        goes_along: Callable[[str, int], bool] = lambda _member, _left_ms: True,
     ) -> list[str] | None:
         """Take or renew the lease; the members that are due, or `None` when another flusher is at work.
 
-        With `early`, members that are not due yet are among them.
+        With `early`, members that are not due yet are among them. Where any is due, those that are due within
+        `soon_ms` are too, if `goes_along` says so of the member and the ms until it is due.
         """
         of = partition_keys(partition)
-        status, *members = self.wire.run(
-            _CLAIM, (of.lease, of.scheduled, of.pending), (token, lease_ms, limit, ticket, int(early))
+        status, *claimed = self.wire.run(
+            _CLAIM, (of.lease, of.scheduled, of.pending), (token, lease_ms, limit, ticket, int(early), soon_ms)
         )
-        return [member.decode() for member in members] if status == b"claimed" else None
+        if status != b"claimed":
+            return None
+        members, soon = [member.decode() for member in claimed[0]], claimed[1]
+        pairs = zip((member.decode() for member in soon[::2]), soon[1::2], strict=True)
+        return members + [member for member, left_ms in pairs if goes_along(member, left_ms)]
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
         """The entries of members of one partition, in their order."""

@@ -20,12 +20,12 @@ from writebehind.store import CommitRequest
 PARTITION = 0
 
 
-def names(pipeline: Pipeline, count: int) -> list[str]:
-    """Ids of users that share partition 0."""
+def names(pipeline: Pipeline, count: int, collection: str = "users") -> list[str]:
+    """Ids of documents that share partition 0."""
     found: list[str] = []
     number = 0
     while len(found) < count:
-        if pipeline.store.partition_of(f"users/s:{number}") == PARTITION:
+        if pipeline.store.partition_of(f"{collection}/s:{number}") == PARTITION:
             found.append(str(number))
         number += 1
     return found
@@ -102,6 +102,37 @@ def test_what_is_not_due_asks_for_another_flush(pipeline, flusher, hints):
 
     assert (1, 1) == (summary.persisted, len(hints))
     assert 40_000 < hints[0].delay_ms <= 50_000
+
+
+def test_what_trickles_in_shares_batches(pipeline, mongo_client):
+    """A document goes along with one that is due once half of its flush delay is over, and never before."""
+    slow = names(pipeline, 4, "slow")
+    of, wire = partition_keys(PARTITION), pipeline.store.wire
+    for name, left_ms in zip(slow, (0, 10_000, 29_000, 31_000), strict=True):
+        pipeline.collection("slow").put(name, {})
+        wire.call("ZADD", of.pending, pipeline.store.now_ms() + left_ms, f"slow/s:{name}")
+    [fast] = names(pipeline, 1)
+    commit(
+        pipeline, fast, delay_ms=10_000
+    )  # of a collection whose flush delay is none, so that it has waited enough
+
+    summary = pipeline.flusher.flush(PARTITION)
+
+    assert (3, 1) == (summary.persisted, summary.batches)
+    stored = mongo_client[pipeline.settings.mongodb_database]["slow"]
+    assert set(slow[:3]) == {one["_id"] for one in stored.find()}
+    assert pipeline.status()["pending"] == 2
+
+
+def test_nobody_who_waits_for_mongodb_waits_for_more(pipeline):
+    """A write that waits for MongoDB brings what is due along, and not what is due soon."""
+    waits, soon = names(pipeline, 2, "slow")
+    pipeline.collection("slow").put(soon, {})
+    wire, of = pipeline.store.wire, partition_keys(PARTITION)
+    wire.call("ZADD", of.pending, pipeline.store.now_ms() + 10_000, f"slow/s:{soon}")
+    pipeline.collection("slow").put(waits, {}, durability="persisted")
+
+    assert [f"slow/s:{soon}".encode()] == wire.call("ZRANGE", of.pending, 0, -1)
 
 
 def test_a_partition_that_is_owned_is_left_alone(pipeline, flusher, hints):

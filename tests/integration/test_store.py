@@ -210,6 +210,31 @@ def test_many_commits_in_one_go(store):
 # claim, settle, release -------------------------------------------------------------------------------
 
 
+def test_what_is_due_soon_goes_along_with_what_is_due(store):
+    """Where a member is due, those that are due soon are claimed too, if they may; where none is, nothing is."""
+    now, soon, other = members(store, 3)
+    commit(store, other, delay_ms=30_000)
+    commit(store, soon, delay_ms=20_000)
+    asked: dict[str, int] = {}
+
+    def claim_soon(limit: int = 10, *, but: str = "", soon_ms: int = 40_000) -> list[str] | None:
+        def goes_along(member: str, left_ms: int) -> bool:
+            asked[member] = left_ms
+            return member != but
+
+        return store.claim(0, "t", lease_ms=5_000, limit=limit, soon_ms=soon_ms, goes_along=goes_along)
+
+    assert [] == claim_soon()
+    commit(store, now)
+    assert [now] == claim(store)
+    assert [now, soon, other] == claim_soon()
+    assert 10_000 < asked[soon] <= 20_000 < asked[other] <= 30_000
+    assert [now, other] == claim_soon(but=soon)
+    assert [now, soon] == claim_soon(soon_ms=25_000)
+    assert [now, soon] == claim_soon(limit=2)
+    assert [now] == claim_soon(limit=1)
+
+
 def test_claim_returns_the_longest_waiting_first(store):
     """What waits longest goes first, and no more than was asked for."""
     first, second, later = members(store, 3)

@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
--- Take or renew the partition's lease and return the members that are due, the longest waiting first.
+-- Take or renew the partition's lease and return the members that are due, the longest waiting first. Where any is,
+-- those that are due soon may go along: so documents that trickle in need no bulk write each.
 --
 -- KEYS  1 lease  2 scheduled  3 pending
 -- ARGV  1 token of this flusher  2 life of the lease, ms  3 most members to return
 --       4 ticket of the flush task, '' for a flush that nobody scheduled
 --       5 '1' to return also members that are not due yet
+--       6 how early members may go along, ms
 -- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
---       {'claimed', member, …}
+--       {'claimed', {member, …}, {member, ms until it is due, …}}   those that are due, and those that may go along
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 local token, life, ticket = ARGV[1], ARGV[2], ARGV[4]
 local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is there
@@ -28,5 +30,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_when = ARGV[5] == '1' and '+inf' or now
 local members = redis.call('ZRANGEBYSCORE', pending, '-inf', until_when, 'LIMIT', 0, ARGV[3])
-table.insert(members, 1, 'claimed')
-return members
+local soon, room = {}, tonumber(ARGV[3]) - #members
+if #members > 0 and room > 0 and tonumber(ARGV[6]) > 0 then
+  local last = string.format('%.0f', now + ARGV[6])
+  soon = redis.call('ZRANGEBYSCORE', pending, '(' .. until_when, last, 'WITHSCORES', 'LIMIT', 0, room)
+  for i = 2, #soon, 2 do soon[i] = tonumber(soon[i]) - now end
+end
+return {'claimed', members, soon}
