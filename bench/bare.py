@@ -7,6 +7,9 @@ import os
 import redis
 from flask import Flask, Response, request
 
+from web.server import Server
+from writebehind import load_settings
+
 
 def create_app() -> Flask:
     """Build the application."""
@@ -23,3 +26,8 @@ def create_app() -> Flask:
         return Response(client.get(f"bare:{id}"), content_type="application/json")
 
     return app
+
+
+def create_server() -> Server:
+    """The same under the server of `python -m web`."""
+    return Server(create_app(), load_settings())

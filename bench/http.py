@@ -57,10 +57,16 @@ class Contender:
 
 
 def granian(target: str, port: int) -> list[str]:
-    """The command that serves an application as `python -m web` does."""
+    """The command that serves an application with granian's own WSGI interface, where clients hold threads."""
     options = ["--interface", "wsgi", "--factory", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
     threads = ["--workers", "1", "--blocking-threads", str(THREADS), "--log-level", "error"]
     return [sys.executable, "-m", "granian", *options, *threads, target]
+
+
+def as_web_does(target: str, port: int) -> list[str]:
+    """The command that serves an application behind granian's event loop, as `python -m web` does."""
+    options = ["--interface", "asginl", "--http", "1", "--factory", "--host", "127.0.0.1", "--port", str(port)]
+    return [sys.executable, "-m", "granian", *options, "--no-ws", "--workers", "1", "--log-level", "error", target]
 
 
 def gunicorn(target: str, port: int) -> list[str]:
@@ -106,7 +112,7 @@ def compare(contenders: Sequence[Contender], method: str) -> None:
 
 
 def main() -> None:
-    """Compare writebehind with a bare endpoint, and granian with gunicorn."""
+    """Compare writebehind with a bare endpoint, and ways to serve it."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         redis = stack.enter_context(EmbeddedRedis(directory))
@@ -117,14 +123,16 @@ def main() -> None:
         }
         contenders = []
         for name, server, target in (
-            ("bare Flask + SET/GET, granian", granian, "bench.bare:create_app"),
-            ("writebehind, granian", granian, "web.app:create_app"),
+            ("bare Flask + SET/GET", as_web_does, "bench.bare:create_server"),
+            ("writebehind", as_web_does, "web.server:create_server"),
+            ("bare Flask + SET/GET, granian WSGI", granian, "bench.bare:create_app"),
+            ("writebehind, granian WSGI", granian, "web.app:create_app"),
             ("bare Flask + SET/GET, gunicorn", gunicorn, "bench.bare:create_app"),
         ):
             port = free_port()
             contenders.append(stack.enter_context(serving(name, server(target, port), port, environment)))
         for method in ("PUT", "GET"):
-            compare(contenders if method == "PUT" else contenders[:2], method)
+            compare(contenders, method)
             for contender in contenders:
                 contender.rates.clear()
                 contender.microseconds.clear()

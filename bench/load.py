@@ -21,7 +21,7 @@ DOCUMENT = (
 def requests(method: str) -> list[bytes]:
     """One request for each id."""
     body = DOCUMENT if method == "PUT" else b""
-    head = f"{method} /v1/users/user-%d HTTP/1.1\r\nHost: bench\r\n".encode()
+    head = f"{method} /v1/users/user-%d HTTP/1.1\r\nHost: localhost\r\n".encode()
     if body:
         head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
         return [head % (number,) + b"\r\n" + body for number in range(IDS)]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pymongo import MongoClient
 
-from bench.http import Contender, compare, granian, serving
+from bench.http import Contender, as_web_does, compare, serving
 from bench.load import DOCUMENT
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, free_port
@@ -111,7 +111,9 @@ def _writes(settings: Settings, stack: ExitStack) -> None:
         "MONGODB_URL": settings.mongodb_url,
         "WRITEBEHIND_COLLECTIONS": '{"users": {}, "cached": {}}',
     }
-    web = stack.enter_context(serving("writebehind", granian("web.app:create_app", port), port, environment))
+    web = stack.enter_context(
+        serving("writebehind", as_web_does("web.server:create_server", port), port, environment)
+    )
     contenders = [Beside("no pass", port, web.process, SECONDS)]
     for name, pass_s in (
         (f"a pass in {USUAL_S:g} s", USUAL_S),

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 
 from tasks.enqueue import FlushHints
 from web.app import check
+from web.sockets import allow_connections
 from writebehind import connect, load_settings
 from writebehind.errors import ConfigurationError
 
+#: How long a client may take to send the head of a request, also of the next one on a connection, ms.
+HEAD_TIMEOUT_MS = 10_000
+#: The longest head of a request, bytes.
+MOST_HEAD_BYTES = 64 << 10
+#: How long a process that is to end may take for its requests, seconds; less than its supervisor gives.
+STOP_WITHIN_S = 8
+
 
 def main() -> None:
-    """Run granian's WSGI server as the settings say."""
+    """Run granian as the settings say."""
     try:
         settings = load_settings()
         # Here, as a worker that cannot start would be started again and again.
@@ -24,16 +32,18 @@ def main() -> None:
             check(pipeline)
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")
-    # More threads than cores are meant: most of them wait for Redis.
-    logging.getLogger("_granian").addFilter(lambda record: "allows spawning up to" not in record.getMessage())
     Granian(
-        "web.app:create_app",
+        "web.server:create_server",
         factory=True,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.ASGINL,
+        # No HTTP/2: granian closes no idle connection of it.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_TIMEOUT_MS, max_buffer_size=MOST_HEAD_BYTES),
         address=settings.host,
         port=settings.port,
         workers=settings.web_workers,
-        blocking_threads=settings.web_threads,
+        backpressure=allow_connections(settings.max_connections),
+        workers_kill_timeout=STOP_WITHIN_S,
         respawn_failed_workers=True,
         websockets=False,
     ).serve()

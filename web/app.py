@@ -23,6 +23,7 @@ from web.hot_keys import hot_keys
 from web.openapi import specification
 from web.problems import register_problems, this_request
 from web.reading import reading
+from web.requests import REFUSAL
 from writebehind import Pipeline, connect, load_settings
 from writebehind.doctor import check_start
 from writebehind.errors import UnavailableError
@@ -53,9 +54,15 @@ class _Application(Flask):
     request_class = StrictRequest
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Match by path and method only: no route depends on the host, and no link is built from it."""
+        """Match by path and method only: no route depends on the host, and no link is built from it.
+
+        Raises:
+            HTTPException: the server refuses the request.
+        """
         if request is None:
             return super().create_url_adapter(request)
+        if REFUSAL in request.environ:
+            raise request.environ[REFUSAL]
         path = request.strict_path if isinstance(request, StrictRequest) else request.path
         return self.url_map.bind("", path_info=path, default_method=request.method)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flask import request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug import exceptions
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    LengthRequired,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
 #: `curl -d` sends the second unless told otherwise, and many scripts send none.
 JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "")
@@ -13,8 +20,13 @@ BULK_TYPES = (*JSON_TYPES, "application/x-ndjson", "application/ndjson", "applic
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
+#: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
+REFUSAL = "writebehind.refusal"
+
 #: More digits in a Content-Length are nothing that a body can have.
 _MOST_DIGITS = 18
+#: Where granian's own WSGI interface reads bodies: what breaks off looks complete there, unlike in `web.server`.
+_HIDES_BREAKS = {"granian._granian"}
 
 
 def body(types: Sequence[str], most_bytes: int) -> bytes:
@@ -27,6 +39,7 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     Raises:
         UnsupportedMediaType: it is of another type, or compressed.
         RequestEntityTooLarge: it is longer.
+        BadRequest: it is not complete.
     """
     environ = request.environ
     # Werkzeug's own parsing costs more than the common case needs.
@@ -36,7 +49,7 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
     length = environ.get("CONTENT_LENGTH", "")
-    if not length.isdecimal() or len(length) > _MOST_DIGITS:
+    if not (length.isascii() and length.isdecimal()) or len(length) > _MOST_DIGITS:
         return _streamed(most_bytes)
     if int(length) > most_bytes:
         raise RequestEntityTooLarge(_too_large(most_bytes))
@@ -47,9 +60,25 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
 
 
 def _streamed(most_bytes: int) -> bytes:
-    """A body that does not tell its length."""
+    """A body that does not tell its length.
+
+    Raises:
+        BadRequest: it broke off before its last chunk.
+        LengthRequired: the server would not say so.
+    """
+    environ = request.environ
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "")
+    if coding.lower() not in {"", "chunked"}:
+        raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")
+    if coding and type(environ["wsgi.input"]).__module__ in _HIDES_BREAKS:
+        raise LengthRequired("this server cannot tell whether chunks are complete: send a Content-Length")
     request.max_content_length = most_bytes + 1  # at which Werkzeug cuts it off without a word
-    data = request.get_data(cache=False)
+    try:
+        data = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # servers have errors of their own for it
+        raise BadRequest("the body ended before its last chunk") from error
     if len(data) > most_bytes:
         raise RequestEntityTooLarge(_too_large(most_bytes))
     return data

@@ -185,7 +185,15 @@ class Settings(BaseSettings):
     port: Port = Field(8000, description="port that the API listens on")
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
     web_workers: Count = Field(1, description="web processes")
-    web_threads: Count = Field(8, description="threads in each web process")
+    web_threads: Count = Field(
+        8, description="threads in each web process; requests about many documents have half as many besides"
+    )
+    max_connections: Count = Field(8_192, description="most connections that a web process has at a time")
+    request_timeout_ms: Milliseconds = Field(
+        30_000,
+        description="how long a client may take to send a request and to take its answer, besides a second for "
+        "each 64 KiB; and how long the request may take in between",
+    )
 
     partitions: Annotated[int, Field(gt=0, le=MOST_PARTITIONS)] = Field(
         16, description="parts that documents are divided into; fixed once there is data"

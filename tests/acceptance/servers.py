@@ -1,0 +1,57 @@
+"""Web processes of a test's own, on the servers of a running system."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import psutil
+
+from tests.acceptance.conftest import CONFIG, ROOT, System
+from tests.waiting import wait_until
+from writebehind.embedded import free_port
+from writebehind.supervisor import Group, bound_to_parent, end
+
+PYTHON_M_WEB = ("-m", "web")
+
+
+@dataclass(frozen=True)
+class WebServer:
+    """Where it listens, a client of it, and its process."""
+
+    port: int
+    http: httpx.Client
+    process: psutil.Process
+
+    def mebibytes(self) -> float:
+        """The memory of its largest process."""
+        processes = [self.process, *self.process.children(recursive=True)]
+        return max(one.memory_info().rss for one in processes) / (1 << 20)
+
+
+@contextmanager
+def web_server(system: System, command: Sequence[str] = PYTHON_M_WEB, **env: str) -> Iterator[WebServer]:
+    """Serve with `python <command>`, in which {port} is the port, until the end of the block."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        **CONFIG,
+        "REDIS_URL": system.stack.redis_url,
+        "MONGODB_URL": system.stack.mongodb_url,
+        "WRITEBEHIND_PORT": str(port),
+        **env,
+    }
+    words = [sys.executable, *(word.format(port=port) for word in command)]
+    leader = subprocess.Popen(bound_to_parent(words), cwd=ROOT, env=environment, start_new_session=True)
+    server = Group(leader)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
+            wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
+            yield WebServer(port, http, psutil.Process(leader.pid))
+    finally:
+        end([server])

@@ -1,0 +1,192 @@
+"""Slow and greedy clients: while they hold on, everybody else is served, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import System
+from tests.acceptance.servers import WebServer, web_server
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+#: What a machine with other work may take for requests that one without it answers in milliseconds, seconds. It is
+#: far below the patience of the server, for which slow clients would hold others up if they could.
+SOON_S = 5.0
+PATIENCE_S = 30
+MOST_MEBIBYTES = 512
+#: Each is asked for as often as a web process has threads.
+THREADS = 8
+#: Requests of others while attackers hold on.
+INNOCENT = 15
+
+HEAD = "Host: localhost\r\nContent-Type: application/json\r\n"
+
+
+def connect(port: int, *, window: int = 0) -> socket.socket:
+    """A connection; its client takes in no more than the window."""
+    connection = socket.socket()
+    if window:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    connection.settimeout(SOON_S)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def hold(number: int, sent: str, *, window: int = 0) -> Callable[[int], Iterator[socket.socket]]:
+    """Connections that send this and then nothing, and read nothing."""
+
+    def held(port: int) -> Iterator[socket.socket]:
+        for _ in range(number):
+            connection = connect(port, window=window)
+            connection.settimeout(0.5)
+            with suppress(TimeoutError):  # it takes no more than a part
+                connection.sendall(sent.encode())
+            yield connection
+
+    return held
+
+
+#: Clients that keep connections and send and take nothing more, by what they do.
+SLOW = {
+    "announce a body, send none": hold(64, f"PUT /v1/users/x HTTP/1.1\r\n{HEAD}Content-Length: 9\r\n\r\n"),
+    "announce a large body, send a part": hold(
+        THREADS, f"POST /v1/users:bulk HTTP/1.1\r\n{HEAD}Content-Length: 16777216\r\n\r\n" + "[" + " " * 8_000_000
+    ),
+    "begin a chunk": hold(64, f"PUT /v1/users/x HTTP/1.1\r\n{HEAD}Transfer-Encoding: chunked\r\n\r\n9\r\n{{"),
+    "delete with a body that does not come": hold(
+        64, f"DELETE /v1/users/x HTTP/1.1\r\n{HEAD}Content-Length: 9\r\n\r\n"
+    ),
+    "send nothing": hold(1_024, ""),
+    "send half a head": hold(1_024, "GET /v1/users/x HTTP/1.1\r\nHost: lo"),
+    "send a long head": hold(256, "GET /v1/users/x HTTP/1.1\r\nX: " + "x" * 60_000),
+    "read no document": hold(64, f"GET /v1/users/large HTTP/1.1\r\n{HEAD}\r\n" * 20, window=4_096),
+    "read no export": hold(THREADS, f"GET /admin/dead-letters:export HTTP/1.1\r\n{HEAD}\r\n" * 20, window=4_096),
+    "read no description": hold(64, f"GET /openapi.json HTTP/1.1\r\n{HEAD}\r\n" * 200, window=4_096),
+}
+
+#: Requests that a client sends again and again, by what is wanted of the server: method, path, body.
+GREEDY = {
+    "many large documents": ("POST", "/v1/users:get", json.dumps({"ids": [f"large{n}" for n in range(20)]})),
+    "a bulk of tiny lines": ("POST", "/v1/users:bulk", "x\n" * 100_000),
+    "a long increment path": ("POST", "/v1/pages/x:increment", json.dumps({"a." * 100_000 + "a": 1})),
+    "a large bulk": (
+        "POST",
+        "/v1/users:bulk",
+        json.dumps([{"op": "put", "id": f"bulk{n}", "doc": {"n": n}} for n in range(10_000)]),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def server(system: System) -> Iterator[WebServer]:
+    """One web process with large documents behind it."""
+    patience = {"WRITEBEHIND_REQUEST_TIMEOUT_MS": str(PATIENCE_S * 1_000)}
+    with web_server(system, WRITEBEHIND_WEB_THREADS=str(THREADS), **patience) as served:
+        text = {"text": "x" * 1_000_000}
+        for name in ("large", *(f"large{n}" for n in range(20))):
+            served.http.put(f"/v1/users/{name}", json=text).raise_for_status()
+        served.http.put("/v1/users/innocent", json={}).raise_for_status()
+        yield served
+
+
+def innocent(server: WebServer) -> list[float]:
+    """How long requests of others take, seconds: each on a connection of its own, as of a new client."""
+    took = []
+    for number in range(INNOCENT):
+        began = time.monotonic()
+        with httpx.Client(base_url=server.http.base_url, timeout=PATIENCE_S, trust_env=False) as http:
+            http.get("/healthz").raise_for_status()
+            http.get("/v1/users/innocent").raise_for_status()
+            http.put("/v1/users/other", json={"n": number}).raise_for_status()
+        took.append(time.monotonic() - began)
+    return sorted(took)
+
+
+@pytest.mark.parametrize("attack", SLOW.values(), ids=SLOW)
+def test_slow_clients_stop_nobody(server, attack):
+    """Health, reads and writes are answered soon while they hold on, and memory stays bounded."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(connection) for connection in attack(server.port)]
+        assert held
+
+        took = innocent(server)
+
+        assert took[-1] < SOON_S, took
+        assert server.mebibytes() < MOST_MEBIBYTES
+
+
+@pytest.mark.parametrize(("method", "path", "body"), GREEDY.values(), ids=GREEDY)
+def test_greedy_requests_stop_nobody(server, method, path, body):
+    """Health, reads and writes are answered soon while as many of them run as there are threads."""
+    enough = False
+
+    def ask(_: int) -> None:
+        with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, trust_env=False) as http:
+            while not enough:
+                answer = http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+                assert answer.status_code != 500, answer.text
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        asked = [threads.submit(ask, number) for number in range(THREADS)]
+        try:
+            took = innocent(server)
+            memory = server.mebibytes()
+        finally:
+            enough = True
+        for one in asked:
+            one.result()
+
+    assert took[-1] < SOON_S, took
+    assert memory < MOST_MEBIBYTES
+
+
+@pytest.fixture(scope="module")
+def impatient(system: System) -> Iterator[WebServer]:
+    """One web process that waits a second for its clients."""
+    with web_server(system, WRITEBEHIND_REQUEST_TIMEOUT_MS="1000") as served:
+        served.http.put("/v1/users/large", json={"text": "x" * 1_000_000}).raise_for_status()
+        yield served
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["Content-Length: 9\r\n\r\n", 'Content-Length: 9\r\n\r\n{"n"', "Transfer-Encoding: chunked\r\n\r\n9\r\n{"],
+    ids=["nothing", "a part", "a part of a chunk"],
+)
+def test_a_body_that_does_not_come_is_refused(impatient, sent):
+    """The client learns why, and the connection is closed."""
+    with connect(impatient.port) as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.sendall(f"PUT /v1/users/late HTTP/1.1\r\n{HEAD}{sent}".encode())
+        answer = b""
+        while data := connection.recv(1 << 16):
+            answer += data
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"urn:problem-type:writebehind:request-timeout" in answer
+    assert 404 == impatient.http.get("/v1/users/late").status_code
+
+
+@pytest.mark.parametrize("path", ["/v1/users/large", "/openapi.json"])
+def test_an_answer_that_is_not_taken_is_given_up(impatient, path):
+    """The connection is closed, so that it costs neither memory nor one of the connections that there may be."""
+
+    def connections() -> int:
+        [worker] = impatient.process.children()
+        return sum(one.laddr[1] == impatient.port and bool(one.raddr) for one in worker.net_connections("tcp"))
+
+    with ExitStack() as stack:
+        held = hold(20, f"GET {path} HTTP/1.1\r\n{HEAD}\r\n" * 100, window=4_096)
+        for connection in held(impatient.port):
+            stack.enter_context(connection)
+
+        wait_until(lambda: connections() <= 1, "their end", PATIENCE_S)  # one is the client's of this test

@@ -1,0 +1,393 @@
+"""What comes between granian's event loop and the application: bodies, deadlines, memory, threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from werkzeug.exceptions import ServiceUnavailable
+
+from tests.waiting import wait_until
+from web import server as server_module
+from web.requests import REFUSAL
+from web.server import PIECE, Server
+from web.transfers import SMALL, Transfers
+from writebehind import load_settings
+
+MIB = 1 << 20
+
+
+class Client:
+    """One request, as granian would bring it: messages that come, and the answer that is sent."""
+
+    def __init__(self, *messages: dict[str, Any], path: str = "/v1/users/x", headers: tuple = ()) -> None:
+        self.coming = list(messages)
+        self.answer = b""
+        self.status = 0
+        self.complete = False
+        #: Cleared while the client takes nothing.
+        self.takes = True
+        self.scope = {
+            "type": "http",
+            "method": "PUT",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"a=%20",
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("127.0.0.1", "0"),
+            "client": ("127.0.0.1", "4711"),
+            "headers": [(b"host", b"localhost"), *headers],
+        }
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.coming:
+            await asyncio.Event().wait()
+        return self.coming.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if not self.takes:
+            await asyncio.Event().wait()
+        self.status = message.get("status", self.status)
+        self.answer += message.get("body", b"")
+        self.complete = message.get("more_body") is False
+
+    async def ask(self, server: Server) -> None:
+        await server(self.scope, self.receive, self.send)
+
+
+def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+GONE = {"type": "http.disconnect"}
+CHUNKED = ((b"transfer-encoding", b"chunked"),)
+
+
+def length(size: int) -> tuple:
+    return ((b"content-length", str(size).encode()),)
+
+
+class App:
+    """A WSGI application that repeats the body, or says what it was told to refuse."""
+
+    def __init__(self) -> None:
+        self.environs: list[dict[str, Any]] = []
+        self.refused: list[Exception] = []
+        self.writes: Callable[[dict[str, Any]], Any] = lambda environ: [environ["wsgi.input"].read()]
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        refusal = environ.get(REFUSAL)
+        if refusal is not None:
+            self.refused.append(refusal)
+            start_response(f"{refusal.code} Refused", [])
+            return [b"refused"]
+        self.environs.append(environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return self.writes(environ)
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def server(app) -> Server:
+    return Server(app, load_settings(web_threads=2, request_timeout_ms=300, max_bulk_bytes=MIB))
+
+
+def run(server: Server, *clients: Client) -> None:
+    async def all_of_them() -> None:
+        await asyncio.gather(*(one.ask(server) for one in clients))
+
+    asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        Client(part(b"abcdef"), headers=length(6)),
+        Client(part(b"abc", more=True), part(b"def"), headers=length(6)),
+        Client(part(b"abc", more=True), part(b"def", more=True), part(b""), headers=CHUNKED),
+    ],
+    ids=["one piece", "two pieces", "chunks"],
+)
+def test_a_whole_body_reaches_the_application(app, server, client):
+    """It is read before a thread is taken, whatever pieces it comes in."""
+    run(server, client)
+
+    assert (200, b"abcdef", True) == (client.status, client.answer, client.complete)
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        Client(GONE, headers=CHUNKED),
+        Client(part(b"abc", more=True), GONE, headers=CHUNKED),
+        Client(part(b"abc", more=True), GONE, headers=length(6)),
+    ],
+    ids=["nothing", "no last chunk", "less than its length"],
+)
+def test_a_body_that_breaks_off_never_reaches_the_application(app, server, client):
+    """The application is asked for a refusal in its place."""
+    run(server, client)
+
+    assert ([], [400]) == (app.environs, [one.code for one in app.refused])
+
+
+def test_a_body_that_does_not_come_is_refused_in_time(app, server):
+    """Nobody waits longer than the settings say, nor for a body of which a part has come."""
+    clients = [Client(headers=length(6)), Client(part(b"abc", more=True), headers=CHUNKED)]
+
+    run(server, *clients)
+
+    assert [408, 408] == [one.status for one in clients]
+    assert [] == app.environs
+
+
+def test_a_body_that_is_too_large_is_not_read(app, server):
+    """What says so is not read at all, what does not say so only up to the limit."""
+    says_so = Client(part(b"x"), headers=length(MIB + 1))
+    does_not = Client(*[part(b"x" * (MIB // 4), more=True)] * 10, headers=CHUNKED)
+
+    run(server, says_so, does_not)
+
+    assert [413, 413] == [says_so.status, does_not.status]
+    assert (1, 5) == (len(says_so.coming), len(does_not.coming))
+    assert [] == app.environs
+
+
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip", b"identity"])
+def test_other_transfer_codings_are_refused(app, server, coding):
+    """Nobody decodes them here."""
+    client = Client(part(b"x"), headers=((b"transfer-encoding", coding),))
+
+    run(server, client)
+
+    assert (501, []) == (client.status, app.environs)
+
+
+def test_the_environment_is_as_wsgi_has_it(app, server):
+    """The path comes as the bytes that were sent; a header that comes twice is joined."""
+    twice = ((b"x-twice", b"1"), (b"x-twice", b"2"), (b"content-type", b"text/plain"))
+    client = Client(path="/v1/users/%FF%2F", headers=twice)
+
+    run(server, client)
+
+    said = app.environs[0]
+    assert ("/v1/users/\xff/", "a=%20") == (said["PATH_INFO"], said["QUERY_STRING"])
+    assert ("1,2", "text/plain") == (said["HTTP_X_TWICE"], said["CONTENT_TYPE"])
+    assert ("PUT", "HTTP/1.1", "127.0.0.1") == (
+        said["REQUEST_METHOD"],
+        said["SERVER_PROTOCOL"],
+        said["REMOTE_ADDR"],
+    )
+
+
+class Written:
+    """An answer that is written piece by piece; notes whether it was closed."""
+
+    def __init__(self, pieces: int) -> None:
+        self.left = pieces
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.left:
+            self.left -= 1
+            yield b"x" * PIECE
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_long_answer_is_written_as_it_is_taken(app, server):
+    """All of it arrives, and it is closed."""
+    written = Written(20)
+    app.writes = lambda _: written
+    client = Client()
+
+    run(server, client)
+
+    assert (20 * PIECE, True) == (len(client.answer), client.complete)
+    assert written.closed
+
+
+@pytest.mark.parametrize("pieces", [1, 20])
+def test_an_answer_that_is_not_taken_is_given_up(app, server, pieces):
+    """It is not written further, closed, and left incomplete, at which granian closes the connection."""
+    written = Written(pieces)
+    app.writes = lambda _: written
+    client = Client()
+    sent = client.send
+
+    async def start_only(message: dict[str, Any]) -> None:
+        await sent(message)
+        client.takes = False
+
+    client.send = start_only
+    run(server, client)
+
+    assert (b"", False) == (client.answer, client.complete)
+    assert pieces - 1 == written.left
+    assert written.closed
+
+
+def test_an_answer_is_not_written_for_a_client_that_is_gone(app, server):
+    """What nobody takes is not even read from Redis."""
+    written = Written(20)
+    app.writes = lambda _: written
+    client = Client(part(b""), GONE)
+
+    run(server, client)
+
+    assert written.left > 0
+    assert written.closed
+    assert not client.complete
+
+
+def test_a_client_that_is_slow_holds_no_thread(app, server):
+    """With more of them than there are threads, others are answered at once."""
+    slow = [Client(headers=length(6)) for _ in range(20)]
+    quick = Client(part(b"abc"), headers=length(3))
+    answered: list[int] = []
+
+    async def both() -> None:
+        waiting = [asyncio.ensure_future(one.ask(server)) for one in slow]
+        await quick.ask(server)
+        answered.extend(one.status for one in slow)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(both())
+
+    assert 200 == quick.status
+    assert [0] * 20 == answered  # they were all still waited for
+
+
+@pytest.mark.parametrize("path", ["/v1/users/x", "/v1/users:bulk", "/admin/status"])
+def test_requests_that_take_long_do_not_keep_the_rest_waiting(app, server, path):
+    """Liveness is told while all threads are held, and what is too late is answered with 503."""
+    go_on = threading.Event()
+    app.writes = lambda environ: [b"done"] if environ["PATH_INFO"] == "/healthz" or go_on.wait(10) else [b""]
+    held = [Client(path=path) for _ in range(5)]
+    alive = Client(path="/healthz")
+
+    async def both() -> None:
+        waiting = [asyncio.ensure_future(one.ask(server)) for one in held]
+        await asyncio.sleep(0)
+        await alive.ask(server)
+        assert [0] * 5 == [one.status for one in held]
+        await asyncio.gather(*waiting)
+        go_on.set()
+
+    asyncio.run(both())
+
+    assert 200 == alive.status
+    assert [503] * 5 == [one.status for one in held]
+
+
+@pytest.mark.parametrize("path", ["/v1/users:bulk", "/v1/users:get", "/admin/drift", "/v1/users/queries/q"])
+def test_requests_about_many_leave_threads_to_those_about_one(app, server, path):
+    """However many of them there are, a document is read and written meanwhile."""
+    go_on = threading.Event()
+    app.writes = lambda environ: [b"done"] if environ["PATH_INFO"] == "/v1/users/x" or go_on.wait(10) else [b""]
+    many = [Client(path=path) for _ in range(5)]
+    one = Client()
+
+    async def both() -> None:
+        waiting = [asyncio.ensure_future(each.ask(server)) for each in many]
+        await asyncio.sleep(0)
+        await one.ask(server)
+        go_on.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(both())
+
+    assert 200 == one.status
+
+
+def test_bodies_and_answers_share_a_bounded_memory():
+    """Who finds no room is refused, and small ones always find it."""
+
+    async def hold() -> None:
+        transfers = Transfers(60, 10 * SMALL)
+        first, second = transfers.begin(), transfers.begin()
+        transfers.hold(first, 9 * SMALL)
+        transfers.hold(second, SMALL)
+        with pytest.raises(ServiceUnavailable):
+            transfers.hold(second, 2 * SMALL)
+        transfers.end(first)
+        transfers.hold(second, 10 * SMALL)
+
+    asyncio.run(hold())
+
+
+def test_who_stands_still_makes_way(monkeypatch):
+    """A client that does not move is given up when others need its memory, before its time is over."""
+    monkeypatch.setattr("web.transfers.STALLED_S", 0.01)
+
+    async def hold() -> None:
+        transfers = Transfers(60, 10 * SMALL)
+        first, second = transfers.begin(), transfers.begin()
+        transfers.hold(first, 9 * SMALL)
+        still = asyncio.ensure_future(transfers.wait(first, asyncio.Event().wait()))
+        deadline = asyncio.get_running_loop().time() + 10
+        while second.held == 0:
+            assert asyncio.get_running_loop().time() < deadline
+            with suppress(ServiceUnavailable):
+                transfers.hold(second, 9 * SMALL)
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await still
+
+    asyncio.run(hold())
+
+
+def test_what_is_cancelled_from_outside_stays_so():
+    """Only what has used up its time is a timeout."""
+
+    async def hold() -> None:
+        transfers = Transfers(60, SMALL)
+        waiting = asyncio.ensure_future(transfers.wait(transfers.begin(), asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(hold())
+
+
+def test_an_answer_without_room_is_refused(app, monkeypatch):
+    """Its memory is let go of, and the client told to come again."""
+    monkeypatch.setattr(server_module, "MOST_HELD", 0)
+    server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL))
+    app.writes = lambda _: [b"x" * (5 * SMALL)]
+    client = Client()
+
+    run(server, client)
+
+    assert (503, b"refused") == (client.status, client.answer)
+
+
+def test_threads_are_let_go_of_before_the_answer_is_taken(app, server):
+    """An answer that waits for its client needs none."""
+    app.writes = lambda _: Written(20)
+    stuck = [Client() for _ in range(5)]
+    for one in stuck:
+        one.takes = False
+    quick = Client()
+
+    async def both() -> None:
+        waiting = [asyncio.ensure_future(one.ask(server)) for one in stuck]
+        await quick.ask(server)
+        assert [0] * 5 == [one.status for one in stuck]
+        for one in waiting:
+            one.cancel()
+        await asyncio.wait(waiting)
+
+    asyncio.run(both())
+    wait_until(lambda: quick.complete, "the answer")

@@ -1,0 +1,307 @@
+"""The WSGI application behind granian's event loop, so that no client holds a thread, however slow it is.
+
+The loop collects a body before a thread is taken, and hands an answer out after it was let go. What a client does
+too slowly, breaks off or sends too much of never reaches the routes: they are asked for a refusal in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from werkzeug import exceptions
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+)
+
+from web.app import create_app
+from web.requests import REFUSAL
+from web.sockets import bound_untaken
+from web.threads import Threads
+from web.transfers import SMALL, Transfer, Transfers
+from writebehind import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+MEBIBYTE = 1 << 20
+#: Memory for bodies and answers of a process that are on their way, bytes.
+MOST_HELD = 128 * MEBIBYTE
+#: How much of an answer is handed out at a time, bytes.
+PIECE = 64 << 10
+#: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
+_OF_MANY = (":bulk", ":get", ":export", ":replay")
+
+_ENVIRON = {
+    "SCRIPT_NAME": "",
+    "SERVER_SOFTWARE": "granian",
+    "wsgi.version": (1, 0),
+    "wsgi.errors": sys.stderr,
+    "wsgi.input_terminated": True,
+    "wsgi.multiprocess": True,
+    "wsgi.multithread": True,
+    "wsgi.run_once": False,
+}
+_NAMES = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+def create_server() -> Server:
+    """Build the application as the settings say, for granian.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    settings = load_settings()
+    return Server(create_app(), settings)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the application answers; `rest` is what it has not written yet."""
+
+    status: int
+    headers: Headers
+    data: bytes
+    rest: Iterator[bytes] | None
+    close: Callable[[], None]
+
+    def pull(self) -> None:
+        """Have the application write another piece. It takes a thread, as the application may block."""
+        parts = []
+        size = 0
+        for part in self.rest or ():
+            parts.append(part)
+            size += len(part)
+            if size >= PIECE:
+                break
+        else:
+            self.rest = None
+        self.data = b"".join(parts)
+
+
+class Server:
+    """An ASGI application that calls a WSGI application."""
+
+    def __init__(self, application: Application, settings: Settings) -> None:
+        """Serve this application with the threads and the patience that the settings say."""
+        self._application = application
+        self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
+        self._patience_ms = settings.request_timeout_ms
+        self._transfers = Transfers(self._patience_ms / 1000, max(MOST_HELD, 4 * self._most_bytes))
+        self._one = Threads(settings.web_threads, "web")
+        self._many = Threads(max(1, settings.web_threads // 2), "web-many")
+        # Nothing that others do may keep these waiting: is the process alive, and what cannot be served.
+        self._apart = Threads(1, "web-apart")
+        self._bounded = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if not self._bounded:
+            self._bounded = True
+            bound_untaken(int(scope["server"][1]), self._patience_ms)
+        transfer = self._transfers.begin()
+        try:
+            body, refusal = b"", None
+            try:
+                body = await self._body(transfer, scope["headers"], receive)
+            except HTTPException as error:
+                refusal = error
+            answer = await self._answer(transfer, scope, body, refusal)
+            del body
+            await self._hand_out(transfer, scope, answer, receive, send)
+        finally:
+            self._transfers.end(transfer)
+
+    async def _body(self, transfer: Transfer, headers: Headers, receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises:
+            HTTPException: it is too large, does not come as a whole and in time, or there is no room for it.
+        """
+        length = _announced(headers)
+        if length == 0:
+            return b""
+        if length is not None and length > self._most_bytes:
+            raise RequestEntityTooLarge(f"the body is larger than the {self._most_bytes} bytes that are allowed")
+        message = await self._piece(transfer, receive)
+        if not message["more_body"] or len(message["body"]) == length:
+            return bytes(message["body"])
+        body = bytearray(message["body"])
+        while message["more_body"] and len(body) != length:
+            message = await self._piece(transfer, receive)
+            body += message["body"]
+            if len(body) > self._most_bytes:
+                raise RequestEntityTooLarge(
+                    f"the body is larger than the {self._most_bytes} bytes that are allowed"
+                )
+            self._transfers.hold(transfer, len(body))
+        return bytes(body)
+
+    async def _piece(self, transfer: Transfer, receive: Receive) -> dict[str, Any]:
+        """The next piece of a body.
+
+        Raises:
+            HTTPException: there is none, or not in time.
+        """
+        try:
+            message = await self._transfers.wait(transfer, receive())
+        except TimeoutError:
+            raise RequestTimeout("the body did not come in time") from None
+        if message["type"] != "http.request":
+            raise BadRequest("the body ended before its end: its length or its last chunk says that more comes")
+        transfer.moved(len(message["body"]))
+        return message
+
+    async def _answer(
+        self, transfer: Transfer, scope: Scope, body: bytes, refusal: HTTPException | None
+    ) -> Answer:
+        """What the application says, or that it does not say so in time."""
+        if refusal is not None:
+            return await self._refusal(scope, refusal)
+        threads = self._threads(scope["path"], len(body))
+        self._transfers.renew(transfer)
+        try:
+            return await self._transfers.wait(transfer, threads.run(partial(self._call, scope, body, None)))
+        except TimeoutError:
+            late = "the request was not carried out in time; a write may have happened all the same"
+            return await self._refusal(scope, ServiceUnavailable(late, retry_after=1))
+
+    async def _refusal(self, scope: Scope, error: HTTPException) -> Answer:
+        return await self._apart.run(partial(self._call, scope, b"", error))
+
+    def _threads(self, path: str, size: int) -> Threads:
+        if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path or path.startswith("/admin/"):
+            return self._many
+        return self._apart if path == "/healthz" else self._one
+
+    def _call(self, scope: Scope, body: bytes, refusal: HTTPException | None) -> Answer:
+        """Call the application, in a thread."""
+        environ = _environ(scope, body)
+        if refusal is not None:
+            environ[REFUSAL] = refusal
+        begun: list[tuple[int, Headers]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
+            encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            begun.append((int(status[:3]), encoded))
+
+        written = self._application(environ, start_response)
+        answer = Answer(*begun[0], b"", iter(written), getattr(written, "close", _nothing))
+        answer.pull()
+        return answer
+
+    async def _hand_out(
+        self, transfer: Transfer, scope: Scope, answer: Answer, receive: Receive, send: Send
+    ) -> None:
+        """Let the client take the answer; close the connection if it does not."""
+        small = answer.rest is None and len(answer.data) <= SMALL
+        try:
+            try:
+                self._transfers.hold(transfer, len(answer.data))
+            except ServiceUnavailable as error:
+                answer.close()
+                answer, small = await self._refusal(scope, error), True
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            if small:
+                await send({"type": "http.response.body", "body": answer.data, "more_body": False})
+            else:
+                await self._hand_out_pieces(transfer, answer, receive, send)
+        finally:
+            answer.close()
+
+    async def _hand_out_pieces(self, transfer: Transfer, answer: Answer, receive: Receive, send: Send) -> None:
+        self._transfers.renew(transfer)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            while not gone.done() and await self._hand_out_data(transfer, answer, send):
+                if answer.rest is None:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
+                began = monotonic()
+                await self._many.run(answer.pull)
+                transfer.deadline += monotonic() - began  # the client is not to blame
+        finally:
+            gone.cancel()
+
+    async def _hand_out_data(self, transfer: Transfer, answer: Answer, send: Send) -> bool:
+        """Let the client take what is written; whether it does. If not, granian closes the incomplete answer."""
+        data = memoryview(answer.data)
+        for at in range(0, len(data), PIECE):
+            piece = bytes(data[at : at + PIECE])
+            message = {"type": "http.response.body", "body": piece, "more_body": True}
+            try:
+                await self._transfers.wait(transfer, send(message))
+            except TimeoutError:
+                log.info("an answer was not taken in time: the connection is closed")
+                return False
+            transfer.moved(len(piece))
+        return True
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Wait until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _announced(headers: Headers) -> int | None:
+    """How long the body is going to be; `None` if that shows at its end.
+
+    Raises:
+        HTTPException: it comes in a coding that nobody decodes here.
+    """
+    length: int | None = 0
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)  # granian lets no other through
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")
+            return None
+    return length
+
+
+def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
+    """What WSGI says of a request (PEP 3333)."""
+    path: bytes = scope["raw_path"]
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    server, client, version = scope["server"], scope["client"], scope["http_version"]
+    environ = _ENVIRON | {
+        "REQUEST_METHOD": scope["method"],
+        "PATH_INFO": path.decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "SERVER_PROTOCOL": "HTTP/1.0" if version == "1" else f"HTTP/{version}",
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": io.BytesIO(body),
+    }
+    for name, value in scope["headers"]:
+        variable = _NAMES.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+        text = value.decode("latin-1")
+        environ[variable] = f"{environ[variable]},{text}" if variable in environ else text
+    return environ
+
+
+def _nothing() -> None:
+    """What an answer without anything to close does."""
