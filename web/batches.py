@@ -16,14 +16,14 @@ from web.conditions import refuse_conditions
 from web.items import Span, named_id, read_items
 from web.parameters import durability, only
 from web.problems import item_problem, problem_of, this_request
+from web.representations import JSON, unreadable_and_rest, wanted_form
 from web.requests import BULK_TYPES, JSON_TYPES, body
 from writebehind import Pipeline, Written, codec
 from writebehind.collection import BulkResult, Collection
-from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError
+from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
 
 log = logging.getLogger(__name__)
 
-JSON = "application/json"
 _DELETED, _OK, _CREATED = 204, 200, 201
 #: An id is shown with the error of its item up to this length, as JSON.
 _LONGEST_ID = 4_096
@@ -78,28 +78,36 @@ def _ids(data: bytes, most: int) -> list[str]:
 
 
 def _documents(target: Collection, ids: Sequence[str], most_bytes: int) -> Response:
-    """The documents that are there, until there are `most_bytes`, which ids have none, and which are left."""
+    """The documents that are there, until there are `most_bytes`, which ids have none, and which are left.
+
+    A document that cannot be shown has a problem in its place.
+    """
+    form = wanted_form()
     found: list[bytes] = []
     missing: list[str] = []
+    unreadable: dict[str, Any] = {}
     size = done = 0
-    headers: dict[str, str] = {}
+    headers = {"Vary": "Accept"}
     for some, entries, bypassed in target.read_portions(ids):
         if bypassed:
-            headers = {"Cache-Status": "writebehind; fwd=bypass"}
+            headers["Cache-Status"] = "writebehind; fwd=bypass"
         for given, entry in zip(ids[done : done + len(some)], entries, strict=True):
             if size >= most_bytes:
                 break
             done += 1
-            if entry.exists:
-                found.append(orjson.dumps(given) + b":" + codec.to_json(entry.body))
-                size += len(found[-1])
-            else:
+            if not entry.exists:
                 missing.append(given)
+                continue
+            try:
+                found.append(orjson.dumps(given) + b":" + form.text(entry.body))
+                size += len(found[-1])
+            except UnreadableDocumentError as error:  # which is no reason not to answer the others
+                unreadable[given] = item_problem(error)
         if size >= most_bytes:
             break
-    rest = b',"rest":' + orjson.dumps(ids[done:]) if done < len(ids) else b""
-    parts = (b'{"documents":{', b",".join(found), b'},"missing":', orjson.dumps(missing), rest, b"}")
-    return Response(b"".join(parts), 200, headers, content_type=JSON)
+    more = unreadable_and_rest(unreadable, ids[done:])
+    parts = (b'{"documents":{', b",".join(found), b'},"missing":', orjson.dumps(missing), more, b"}")
+    return Response(b"".join(parts), 200, headers, content_type=form.content_type)
 
 
 def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:

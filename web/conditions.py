@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flask import request
 from werkzeug.exceptions import BadRequest
 
+from web.representations import state_of
 from writebehind import ANY
 
 #: One entity tag of a list, with what stands before it; then comes a comma, or the end.
@@ -97,7 +98,7 @@ def status_of(etag: str) -> int:
     environ = request.environ
     if "HTTP_IF_MATCH" in environ:
         tags = read_tags(environ["HTTP_IF_MATCH"], "If-Match")
-        if not tags.every and etag not in tags.strong:
+        if not tags.every and state_of(etag) not in map(state_of, tags.strong):
             return 412
     if "HTTP_IF_NONE_MATCH" in environ:
         tags = read_tags(environ["HTTP_IF_NONE_MATCH"], "If-None-Match")
@@ -116,7 +117,7 @@ def _if_match() -> Sequence[str]:
     if not tags.strong:
         raise BadRequest("If-Match: give strong ETags: one that begins with W/ matches nothing")
     # `"*"`, with quotes, is an ETag like others, and no document has it.
-    return tuple(one if one != ANY else _NOTHING for one in tags.strong)
+    return tuple(state_of(one) if one != ANY else _NOTHING for one in tags.strong)
 
 
 def _refuse_dates() -> None:

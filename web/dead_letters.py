@@ -10,10 +10,10 @@ import orjson
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
-from web.batches import JSON
 from web.conditions import refuse_conditions
 from web.parameters import number, only, time
 from web.problems import item_problem, this_request
+from web.representations import JSON
 from writebehind import Pipeline
 from writebehind.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
 from writebehind.errors import UnavailableError

@@ -13,6 +13,7 @@ from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from web.representations import state_of
 from writebehind import ANY, BulkOperation, changes, codec
 from writebehind.errors import (
     DocumentTooLargeError,
@@ -218,7 +219,7 @@ def _etag(given: str) -> str:
     """An ETag without its quotes, which may be left out; `"*"`, with quotes, is one that nothing has."""
     if given == f'"{ANY}"':
         return ""
-    return given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
+    return state_of(given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given)
 
 
 def _too_many(most: int) -> str:

@@ -11,6 +11,7 @@ from apispec import APISpec
 import writebehind
 from web import conflicts, drift, hot_keys
 from web.problems import CONTENT_TYPE, PROBLEMS
+from web.representations import CANONICAL, JSON
 from web.requests import JSON_PATCH, MERGE_PATCH
 from web.schemas import (
     ALL,
@@ -28,7 +29,6 @@ from writebehind import Settings
 from writebehind.conflicts import MOST
 from writebehind.reconcile.findings import MOST_PASSES
 
-JSON = "application/json"
 NDJSON = "application/x-ndjson"
 _Described = dict[str, Any]
 _Responses = dict[str, _Described | None]
@@ -102,7 +102,7 @@ def _operation(
 def _problems(status: int) -> str:
     """The types of the problems with this status."""
     names = sorted(one.name for one in PROBLEMS.values() if one.status == status)
-    return "A problem: " + ", ".join(f"{status} `{name}`" for name in names or ["unsupported-media-type"])
+    return "A problem: " + ", ".join(f"{status} `{name}`" for name in names or [_OTHERS[status]])
 
 
 def _administered(
@@ -126,13 +126,18 @@ _STATUS = {
     "304": "Not changed",
     "503": "Not ready",
 }
-_READING = "400 404 412 503"
+#: Names of problems that routes have in common.
+_OTHERS = {406: "not-acceptable", 415: "unsupported-media-type"}
+_READING = "400 404 406 409 412 503"
 _WRITING = "400 404 409 412 413 415 422 501 503"
 _DELETING = "400 404 409 412 501 503"
 _BATCHES = "400 404 413 415 422 501 503"
+_SEVERAL = "400 404 406 413 415 422 503"
 _WRITTEN, _INCREMENTED, _DOCUMENT = _content("Written"), _content("Incremented"), _content("Document")
 _OBJECT = _content({"type": "object"})
-_ANSWERED: _Responses = {"200": _content("Answer"), "304": None}
+_FORMS = (JSON, CANONICAL.content_type)
+_READ: _Responses = {"200": _content("Document", *_FORMS), "304": None}
+_ANSWERED: _Responses = {"200": _content("Answer", *_FORMS), "304": None}
 _BULK = {"content": {JSON: {"schema": reference("Operations")}, NDJSON: {"schema": {"type": "string"}}}}
 _PATCHES = {
     "content": {
@@ -144,9 +149,7 @@ _LETTERS = "/admin/dead-letters"
 
 _PATHS: dict[str, _Described] = {
     "/v1/{collection}/{id}": {
-        "get": _operation(
-            "Read a document", "collection id If-Match If-None-Match", {"200": _DOCUMENT, "304": None}, _READING
-        ),
+        "get": _operation("Read a document", "collection id If-Match If-None-Match", _READ, _READING),
         "head": _operation(
             "Read a document's headers",
             "collection id If-Match If-None-Match",
@@ -184,7 +187,7 @@ _PATHS: dict[str, _Described] = {
         "get": _operation(
             "Read the document that has a value in a unique field",
             "collection If-Match If-None-Match",
-            {"200": _DOCUMENT, "304": None},
+            _READ,
             _READING,
         )
         | {"description": "The query is one of the fields that the collection's settings list under `lookup`."},
@@ -212,7 +215,11 @@ _PATHS: dict[str, _Described] = {
     },
     "/v1/{collection}:get": {
         "post": _operation(
-            "Read several documents", "collection", {"200": _content("Documents")}, _BATCHES, body=_content("Ids")
+            "Read several documents",
+            "collection",
+            {"200": _content("Documents", *_FORMS)},
+            _SEVERAL,
+            body=_content("Ids"),
         ),
     },
     "/healthz": {"get": _operation("The process lives", "", {"200": _OBJECT}, "", tag="operation")},

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
-import orjson
 from flask import Blueprint, Response, request
 
 from web.addresses import path_to
 from web.conditions import is_conditional, status_of
 from web.parameters import only
-from web.problems import respond
-from writebehind import Pipeline, codec
+from web.problems import item_problem, respond
+from web.representations import Form, unreadable_and_rest, wanted_form
+from writebehind import Pipeline
 from writebehind.answers import Answer
-from writebehind.errors import DocumentNotFoundError, PreconditionFailedError, RequestError
+from writebehind.errors import (
+    DocumentNotFoundError,
+    PreconditionFailedError,
+    RequestError,
+    UnreadableDocumentError,
+)
 from writebehind.rawbson import etag
 from writebehind.reader import Read, Source
 from writebehind.settings import CollectionSettings
 
-JSON = "application/json"
 _NOT_MODIFIED, _CONDITION_FAILED = 304, 412
 
 
@@ -62,38 +66,48 @@ def reading(pipeline: Pipeline) -> Blueprint:
             raise RequestError(f"{repeated[0][:40]!r} is given more than once")
         most = pipeline.settings.max_answer_bytes
         answer = pipeline.collection(collection).read_query(name, asked, most_bytes=most)
-        text = _documents(answer, most)
-        return _answer(lambda: text, etag(text), _read_headers(answer))
+        form = wanted_form()
+        text = _documents(answer, most, form)
+        return _answer(lambda: text, etag(text), _read_headers(answer), form)
 
     return routes
 
 
-def _documents(answer: Answer, most_bytes: int) -> bytes:
-    """The documents, until there are `most_bytes`, and the ids of the rest."""
+def _documents(answer: Answer, most_bytes: int, form: Form) -> bytes:
+    """The documents, until there are `most_bytes`, the ids of the rest, and problems in place of others."""
     shown: list[bytes] = []
-    size = 0
+    unreadable: dict[str, object] = {}
+    size = done = 0
     for body in answer.bodies:
         if size >= most_bytes:
             break
-        shown.append(codec.to_json(body))
-        size += len(shown[-1])
-    left = answer.ids(len(shown))
-    rest = b',"rest":' + orjson.dumps(left) if left else b""
-    return b"".join((b'{"documents":[', b",".join(shown), b"]", rest, b"}"))
+        try:
+            shown.append(form.text(body))
+            size += len(shown[-1])
+        except UnreadableDocumentError as error:  # which is no reason not to answer the others
+            unreadable[answer.id(done)] = item_problem(error)
+        done += 1
+    more = unreadable_and_rest(unreadable, answer.ids(done))
+    return b"".join((b'{"documents":[', b",".join(shown), b"]", more, b"}"))
 
 
 def _found(found: Read) -> Response:
-    return _answer(lambda: codec.to_json(found.entry.body), found.entry.etag, _read_headers(found))
+    form = wanted_form()
+    headers = _read_headers(found)
+    try:
+        return _answer(lambda: form.text(found.entry.body), form.tag(found.entry.etag), headers, form)
+    except UnreadableDocumentError as error:
+        return respond(error, headers | {"ETag": f'"{found.entry.etag}"'})
 
 
-def _answer(write: Callable[[], bytes], tag: str, headers: dict[str, str]) -> Response:
+def _answer(write: Callable[[], bytes], tag: str, headers: dict[str, str], form: Form) -> Response:
     status = status_of(tag) if is_conditional() else 200
     if status == _CONDITION_FAILED:
         return respond(PreconditionFailedError(), headers)
     headers["ETag"] = f'"{tag}"'
     if status == _NOT_MODIFIED:
         return Response(status=status, headers=headers)
-    return Response(write(), 200, headers, content_type=JSON)
+    return Response(write(), 200, headers, content_type=form.content_type)
 
 
 def _offered(settings: CollectionSettings) -> str:
@@ -104,7 +118,7 @@ def _offered(settings: CollectionSettings) -> str:
 
 def _read_headers(found: Read | Answer) -> dict[str, str]:
     # no-cache: a cache between here and the client must ask again, or it would hide writes.
-    return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache"}
+    return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache", "Vary": "Accept"}
 
 
 def _cache_status(found: Read | Answer) -> str:

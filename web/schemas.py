@@ -51,6 +51,11 @@ def components(settings: Settings) -> dict[str, Schema]:
         "title": {"type": "string"},
         "detail": {"type": "string"},
     }
+    unreadable: Schema = {
+        "type": "object",
+        "additionalProperties": shape(problem),
+        "description": "problems, by id, in place of documents that are no valid BSON",
+    }
     return {
         "Document": {
             "type": "object",
@@ -84,11 +89,13 @@ def components(settings: Settings) -> dict[str, Schema]:
         | {"examples": [{"ids": ["ada", "bob"]}]},
         "Documents": shape(
             {"documents": {"type": "object", "additionalProperties": reference("Document")}, "missing": ids},
+            unreadable=unreadable,
             rest=ids
             | {"description": "what is left, as the answer is long enough: ask for it in another request"},
         ),
         "Answer": shape(
             {"documents": {"type": "array", "items": reference("Document")}},
+            unreadable=unreadable,
             rest=ids
             | {"description": "the documents after these, as the answer is long enough: ask `:get` for them"},
         ),

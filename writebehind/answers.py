@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from writebehind import codec
 from writebehind.entry import Entry
+from writebehind.errors import UnreadableDocumentError
 from writebehind.ids import DocumentId
 from writebehind.matching import compile_filter
 from writebehind.projecting import compile_projection
 from writebehind.query_settings import NamedQuery
 from writebehind.reader import Source
 from writebehind.sorting import Place, compile_sort
+
+log = logging.getLogger(__name__)
 
 #: Bytes of documents that are held until it is known which of them are answered. The others are read once more.
 HELD_BYTES = 16 << 20
@@ -76,13 +80,23 @@ class Answer:
             members.append(member)
         return cls(bodies, members)
 
+    def id(self, at: int) -> str:
+        """Of one document."""
+        return DocumentId.from_member(self.members[at]).text
+
     def ids(self, begin: int) -> list[str]:
         """Of the documents from this one on, those that are left out too."""
-        return [DocumentId.from_member(one).text for one in self.members[begin:]]
+        return [self.id(at) for at in range(begin, len(self.members))]
 
     def documents(self) -> list[dict[str, Any]]:
-        """The documents as native values."""
-        return [codec.decode(one) for one in self.bodies]
+        """The documents as native values, without those that are no valid BSON: the log has their ids."""
+        found: list[dict[str, Any]] = []
+        for at, body in enumerate(self.bodies):
+            try:
+                found.append(codec.decode(body))
+            except UnreadableDocumentError as error:
+                log.warning("%s is left out of an answer: %s", self.members[at], error)
+        return found
 
 
 def satisfying(

@@ -46,9 +46,7 @@ _MAX_JSON_DEPTH: Final = MAX_DEPTH + 10
 
 _ENCODING: Final = DECODING.with_options(uuid_representation=UuidRepresentation.STANDARD)
 # What becomes text at once needs no time zones; without them dates decode several times as fast.
-_DECODING_FOR_JSON: Final = DECODING.with_options(
-    tz_aware=False, tzinfo=None, unicode_decode_error_handler="replace"
-)
+_DECODING_FOR_JSON: Final = DECODING.with_options(tz_aware=False, tzinfo=None)
 _DECODING_FOR_CANONICAL: Final = _DECODING_FOR_JSON.with_options(
     datetime_conversion=DatetimeConversion.DATETIME_MS
 )
@@ -216,11 +214,10 @@ def decode(body: bytes) -> dict[str, Any]:
 
     Returns:
         A document. Dates are aware datetimes in UTC, or `DatetimeMS` outside the years 1 to 9999; UUIDs are
-        `Binary`; deprecated types are those of `writebehind.deprecated`; all others are those of `bson`. Bytes
-        that are no UTF-8 are lone surrogates, as of the error handler `surrogateescape`; `encode` refuses them.
+        `Binary`; deprecated types are those of `writebehind.deprecated`; all others are those of `bson`.
 
     Raises:
-        UnreadableDocumentError: It is no valid BSON.
+        UnreadableDocumentError: It is no valid BSON, such as with a string that is no UTF-8.
     """
     try:
         return _decode(body, DECODING)
@@ -239,19 +236,15 @@ def decode_exactly(body: bytes) -> dict[str, Any]:
 
     Raises:
         UnreadableDocumentError: It is no valid BSON.
-        PatchConflictError: It has what native values do not tell: fields of the same name, a string that is no
-            UTF-8, or options of a regular expression that there are none of.
+        PatchConflictError: It has what native values do not tell: fields of the same name, or options of a regular
+            expression that there are none of.
     """
     document = decode(body)
-    try:
-        # What is lost makes a document shorter. `bson` has its own order of a DBRef's fields and of options.
-        is_whole = len(_encode_all(document)) == len(body)
-    except _BSON_ERRORS:
-        is_whole = False
-    if not is_whole:
+    # What is lost makes a document shorter. `bson` has its own order of a DBRef's fields and of options.
+    if len(_encode_all(document)) != len(body):
         raise PatchConflictError(
-            "others wrote to this document what a change to it would lose, such as two fields of the same name or "
-            "a string that is no UTF-8: replace it as a whole"
+            "others wrote to this document what a change to it would lose, such as two fields of the same name: "
+            "replace it as a whole"
         )
     return document
 
@@ -298,7 +291,7 @@ def to_json(body: bytes, *, canonical: bool = False) -> bytes:
     """Turn BSON into Extended JSON.
 
     Args:
-        body: BSON. Of equal names the last one counts. U+FFFD stands for what is no UTF-8.
+        body: BSON. Of equal names the last one counts.
         canonical: Whether numbers and dates tell their types too, so that every type of BSON survives.
 
     Returns:

@@ -51,7 +51,7 @@ class PatchConflictError(RequestError):
 
 
 class UnreadableDocumentError(RequestError):
-    """The document, as others wrote it to MongoDB, is no valid BSON: it can be replaced or deleted, not read."""
+    """The document, as others wrote it to MongoDB, is no valid BSON. It can be replaced or deleted, not read."""
 
 
 class UnknownCollectionError(RequestError):

@@ -29,11 +29,9 @@ from writebehind.deprecated import DBPointer, Symbol, Undefined
 
 # Dates are datetimes wherever Python has one, and every other date of BSON survives. A UUID stays a `Binary`,
 # as one of any length may stand in MongoDB.
-# Lone surrogates stand for the bytes of a string that is no UTF-8: they are kept, and cannot be stored again.
 DECODING: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     document_class=dict,
     tz_aware=True,
-    unicode_decode_error_handler="surrogateescape",
     uuid_representation=UuidRepresentation.UNSPECIFIED,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )

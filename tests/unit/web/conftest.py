@@ -20,6 +20,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.matching import compile_filter
 from writebehind.outcomes import Outcome, Result, Write
+from writebehind.rawbson import first_element
 from writebehind.sorting import compile_sort
 
 SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
@@ -99,7 +100,10 @@ class FakeSink:
         self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
     ) -> list[tuple[DocumentId, bytes]]:
         found = self._find_where(collection, filter_, sort, limit)
-        return [(DocumentId.stored(collection, codec.decode(one.body)["_id"]), one.body) for one in found]
+        return [
+            (DocumentId.stored(collection, codec.decode(first_element(one.body))["_id"]), one.body)
+            for one in found
+        ]
 
     def ping(self, *, timeout_s: float) -> None:
         assert timeout_s > 0

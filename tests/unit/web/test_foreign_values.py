@@ -1,4 +1,4 @@
-"""What others wrote and JSON cannot say exactly: it is shown, fails nothing beside it, and is not lost."""
+"""What others wrote and no driver would: it fails nothing beside it, is not lost, and is shown where it can be."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import bson
 import pytest
 
 from tests.unit.web.conftest import problem
-from writebehind.codec import decode
 from writebehind.entry import Entry
 from writebehind.ids import DocumentId
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}
+CANONICAL = "application/json;profile=canonical"
 
 
 def document(name: str, *elements: bytes) -> bytes:
@@ -24,21 +24,26 @@ def document(name: str, *elements: bytes) -> bytes:
 NO_UTF8 = b"\x02text\0" + struct.pack("<i", 4) + b"a\xff\xfe\0"
 TWICE = b"\x10n\0\1\0\0\0" + b"\x10n\0\2\0\0\0"
 SYMBOL = b"\x0es\0" + struct.pack("<i", 2) + b"s\0"
-#: Documents by name, and how each is shown.
+#: Documents that are no valid BSON, by name.
+UNREADABLE = {
+    "no_utf8": document("no_utf8", NO_UTF8),
+    "no_utf8_name": document("no_utf8_name", b"\x0ax\xff\0"),
+    "no_utf8_inside": document("no_utf8_inside", b"\x03in\0" + document("x", NO_UTF8)),
+    "no_boolean": document("no_boolean", b"\x08b\0\2"),
+}
+#: Other documents, and how each is shown.
 FOREIGN = {
-    "no_utf8": (document("no_utf8", NO_UTF8), {"text": "a\ufffd\ufffd"}),
-    "no_utf8_name": (document("no_utf8_name", b"\x0ax\xff\0"), {"x\ufffd": None}),
     "twice": (document("twice", TWICE), {"n": 2}),
     "symbol": (document("symbol", SYMBOL), {"s": {"$symbol": "s"}}),
     "undefined": (document("undefined", b"\x06u\0"), {"u": {"$undefined": True}}),
 }
-#: Those that a change would lose something of.
-INEXACT = ["no_utf8", "no_utf8_name", "twice"]
+#: Those that a change would lose something of, and the problem that it is.
+INEXACT = {"twice": "patch-conflict", **dict.fromkeys(UNREADABLE, "unreadable-document")}
 
 
 @pytest.fixture(autouse=True)
 def foreign(sink) -> None:
-    for name, (body, _) in FOREIGN.items():
+    for name, body in (UNREADABLE | {name: body for name, (body, _) in FOREIGN.items()}).items():
         for collection in ("users", "asked"):
             sink.entries[f"{collection}/s:{name}"] = Entry.loaded(body, 0)
     sink.has("users", "ada", {"name": "Ada"})
@@ -47,25 +52,46 @@ def foreign(sink) -> None:
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_it_is_shown(client, name):
-    """Reading one is a success, whatever it has."""
+    """What is valid BSON is shown, whatever it has."""
     response = client.get(f"/v1/users/{name}")
     assert (200, {"_id": name} | FOREIGN[name][1]) == (response.status_code, response.json)
 
 
-def test_its_neighbours_are_shown(client):
-    """So is reading several, and the others are as they are."""
-    response = client.post("/v1/users:get", json={"ids": [*FOREIGN, "ada", "nobody"]})
-    shown = {name: {"_id": name} | one for name, (_, one) in FOREIGN.items()}
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize("accept", ["*/*", CANONICAL])
+def test_it_is_a_problem_of_its_own(client, name, accept):
+    """What is none is a problem, and nothing stands in place of its bytes; its ETag serves to replace it."""
+    response = client.get(f"/v1/users/{name}", headers={"Accept": accept})
+    assert "replaced or deleted" in problem(response, 409, "unreadable-document")["detail"]
+    condition = {"If-Match": response.headers["ETag"]}
+    assert 200 == client.put(f"/v1/users/{name}", json={}, headers=condition).status_code
+
+
+@pytest.mark.parametrize("accept", ["*/*", CANONICAL])
+def test_its_neighbours_are_shown(client, accept):
+    """Reading several shows all that can be shown, and has a problem for each of the others."""
+    ids = [*UNREADABLE, *FOREIGN, "ada", "nobody"]
+    response = client.post("/v1/users:get", json={"ids": ids}, headers={"Accept": accept})
     assert 200 == response.status_code
-    assert {"documents": shown | {"ada": {"_id": "ada", "name": "Ada"}}, "missing": ["nobody"]} == response.json
+    assert {*FOREIGN, "ada"} == response.json["documents"].keys()
+    assert ["nobody"] == response.json["missing"]
+    assert UNREADABLE.keys() == response.json["unreadable"].keys()
+    for one in response.json["unreadable"].values():
+        assert one["type"].endswith("unreadable-document")
 
 
-def test_queries_find_it(client):
-    """So are queries, with and without a projection."""
+def test_queries_find_its_neighbours(client, installation):
+    """So do queries, with and without a projection, for which only what is wanted must be readable."""
     for query in ("all", "everything"):
         response = client.get(f"/v1/asked/queries/{query}")
         assert 200 == response.status_code, response.text
-        assert {*FOREIGN, "ada"} == {one["_id"] for one in response.json["documents"]}
+        shown = {one["_id"] for one in response.json["documents"]}
+        assert {*FOREIGN, "ada"} <= shown
+        assert {*UNREADABLE} == (shown & {*UNREADABLE}) | {*response.json.get("unreadable", ())}
+    assert response.json["unreadable"].keys() == UNREADABLE.keys()
+    assert {*FOREIGN, "ada"} == {
+        one["_id"] for one in installation.pipeline.collection("asked").query("everything")
+    }
 
 
 @pytest.mark.parametrize("name", INEXACT)
@@ -80,7 +106,7 @@ def test_queries_find_it(client):
 def test_no_change_loses_what_it_does_not_name(client, installation, name, method, path, body, headers):
     """A change is refused and stores nothing, where it would store less or other than there is."""
     response = client.open(f"/v1/users/{name}{path}", method=method, data=body, headers=headers)
-    assert "replace it as a whole" in problem(response, 409, "patch-conflict")["detail"]
+    assert "replace" in problem(response, 409, INEXACT[name])["detail"]
     assert not [one for one in installation.stored() if one.endswith(":pending")]
 
 
@@ -92,7 +118,7 @@ def test_a_bulk_goes_on_beside_it(client, name):
     assert [409, 200] == [one["status"] for one in response.json["results"]]
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", [*UNREADABLE, *FOREIGN])
 def test_it_can_be_replaced_and_deleted(client, name):
     """To write it anew, or to delete it, what there is need not be understood."""
     assert client.put(f"/v1/users/{name}", json={"x": 1}).status_code in {200, 201}
@@ -113,13 +139,6 @@ def test_an_id_that_is_no_utf8_is_nobody_elses():
     """Its bytes and the text that stands for them in JSON do not name one document."""
     assert DocumentId.stored("c", "a\udcff") is None
     assert DocumentId.stored("c", "a\ufffd") is not None
-
-
-def test_a_native_value_tells_the_bytes(installation):
-    """Through the library the bytes of such a string can be had."""
-    found = installation.pipeline.collection("users").get("no_utf8")
-    assert b"a\xff\xfe" == found["text"].encode(errors="surrogateescape")
-    assert found == decode(FOREIGN["no_utf8"][0])
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/v1/users/eve"), ("POST", "/v1/users")])
