@@ -17,7 +17,7 @@ MAX_KEY, MIN_KEY = 0x7F, 0xFF
 #: Of an element its type, and where its value begins and ends.
 Element = tuple[int, int, int]
 
-_LENGTH: Final = Struct("<I")
+_LENGTH: Final = Struct("<I")  # unsigned, so that a walk cannot go back
 _length_at: Final = _LENGTH.unpack_from
 #: Bytes of a value, by type.
 _FIXED: Final = {

@@ -13,6 +13,8 @@ from typing import Final
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
+from writebehind.elements import INT32, INT64, element, elements
+
 #: The name of the version field.
 VERSION_FIELD: Final = "_v"
 #: Versions are below this: microseconds until the year 2112. What stands in `_v` and is no integer from 0 to below
@@ -27,46 +29,13 @@ RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
     unicode_decode_error_handler="surrogateescape",
 )
 
-# Unsigned, so that a walk cannot go back.
 _LENGTH: Final = Struct("<I")
-_length_at: Final = _LENGTH.unpack_from
-
 _NAME: Final = VERSION_FIELD.encode()
 _NAME_END: Final = _NAME + b"\0"
-#: Bytes from an element's type to the end of its name, where the name is `_v`.
-_NAME_SIZE: Final = len(_NAME_END)
 _VERSION_START: Final = b"\x12" + _NAME_END
 #: The int64 and the null byte that ends the document.
 _VERSION_AND_END: Final = Struct("<qx")
 _VERSION_SIZE: Final = len(_VERSION_START) + 8
-
-#: int32 and int64
-_INTEGERS: Final = {0x10: 4, 0x12: 8}
-#: Bytes of a value, by element type.
-_FIXED: Final = _INTEGERS | {
-    0x01: 8,  # double
-    0x06: 0,  # undefined
-    0x07: 12,  # ObjectId
-    0x08: 1,  # boolean
-    0x09: 8,  # date
-    0x0A: 0,  # null
-    0x11: 8,  # timestamp
-    0x13: 16,  # Decimal128
-    0x7F: 0,  # MaxKey
-    0xFF: 0,  # MinKey
-}
-#: Bytes of a value beyond what the int32 it begins with says.
-_PREFIXED: Final = {
-    0x02: 4,  # string
-    0x03: 0,  # document
-    0x04: 0,  # array
-    0x05: 5,  # binary
-    0x0C: 16,  # DBPointer
-    0x0D: 4,  # code
-    0x0E: 4,  # symbol
-    0x0F: 0,  # code with scope
-}
-_REGEX: Final = 0x0B
 
 
 def append_version(body: bytes, version: int) -> bytes:
@@ -125,25 +94,14 @@ def _without_version(raw: bytes) -> tuple[bytes, int]:
     if _NAME_END not in raw:
         return raw, 0
     # The end of the document may look like a version and yet be the end of a string, of a binary or of a
-    # longer name. Only a walk from the front tells. It calls as little as it can: fields may be many.
-    position, end = 4, len(raw) - 1
-    while position < end:
-        kind = raw[position]
-        name_end = raw.index(0, position)
-        value = name_end + 1
-        if kind in _FIXED:
-            value_end = value + _FIXED[kind]
-        elif kind in _PREFIXED:
-            value_end = value + _PREFIXED[kind] + _length_at(raw, value)[0]
-        elif kind == _REGEX:
-            value_end = raw.index(0, raw.index(0, value) + 1) + 1
-        else:
-            raise ValueError(f"no BSON element has the type 0x{kind:02x}, at byte {position}")
-        if name_end - position == _NAME_SIZE and raw[position + 1 : name_end] == _NAME:
-            body = _LENGTH.pack(len(raw) - value_end + position) + raw[4:position] + raw[value_end:]
-            return body, _version(kind, raw[value:value_end])
-        position = value_end
-    return raw, 0
+    # longer name. Only a walk from the front tells.
+    found = element(raw, _NAME)
+    if found is None:
+        return raw, 0
+    kind, start, end = found
+    begin = start - len(_VERSION_START)
+    body = _LENGTH.pack(len(raw) - end + begin) + raw[4:begin] + raw[end:]
+    return body, _version(kind, raw[start:end])
 
 
 def first_element(raw: bytes) -> bytes:
@@ -155,16 +113,7 @@ def first_element(raw: bytes) -> bytes:
     Raises:
         ValueError: The element has a type that BSON does not know.
     """
-    kind, name_end = raw[4], raw.index(0, 5)
-    value = name_end + 1
-    if kind in _FIXED:
-        end = value + _FIXED[kind]
-    elif kind in _PREFIXED:
-        end = value + _PREFIXED[kind] + _length_at(raw, value)[0]
-    elif kind == _REGEX:
-        end = raw.index(0, raw.index(0, value) + 1) + 1
-    else:
-        raise ValueError(f"no BSON element has the type 0x{kind:02x}")
+    _, (_, _, end) = next(elements(raw))
     return _LENGTH.pack(end + 1) + raw[4:end] + b"\0"
 
 
@@ -174,4 +123,4 @@ def etag(body: bytes) -> str:
 
 
 def _version(kind: int, value: bytes) -> int:
-    return version_of(int.from_bytes(value, "little", signed=True)) if kind in _INTEGERS else 0
+    return version_of(int.from_bytes(value, "little", signed=True)) if kind in {INT32, INT64} else 0
