@@ -23,20 +23,19 @@ Predicate = Callable[[bytes], bool]
 _Values = Sequence[Element | None]
 _Test = Callable[[bytes, _Values], bool]
 
-#: Operators on a field that take a value of any type.
+#: Operators on a field that take the order of values.
 _COMPARING: dict[str, Callable[[Key, Key], bool]] = {
-    "$eq": operator.eq,
     "$gt": operator.gt,
     "$gte": operator.ge,
     "$lt": operator.lt,
     "$lte": operator.le,
 }
-_OR_EQUAL = {"$eq", "$gte", "$lte"}
+_OR_EQUAL = {"$gte", "$lte"}
 #: The end of the order that values of all types are beyond, to an operator.
 _BEYOND = {"$gt": MINIMUM, "$gte": MINIMUM, "$lt": MAXIMUM, "$lte": MAXIMUM}
 _LOGICAL = {"$and", "$or", "$nor"}
 #: Everything that may stand in a filter.
-OPERATORS = sorted({*_COMPARING, *_LOGICAL, "$ne", "$in", "$nin", "$exists", "$not"})
+OPERATORS = sorted({*_COMPARING, *_LOGICAL, "$eq", "$ne", "$in", "$nin", "$exists", "$not"})
 
 
 def compile_filter(filter_: Mapping[str, Any]) -> Predicate:
@@ -77,7 +76,7 @@ def _condition(value: Any) -> _Test:
     if isinstance(value, dict) and any(name[:1] == "$" for name in value):
         tests = [_operator(name, operand) for name, operand in value.items()]
         return lambda document, values: all(test(document, values) for test in tests)
-    return _operator("$eq", value)
+    return _one_of([_key_of(_checked_for_pattern(value))])
 
 
 def _operator(name: str, operand: Any) -> _Test:
@@ -87,11 +86,11 @@ def _operator(name: str, operand: Any) -> _Test:
                 raise ValueError("$not takes an operator such as {$gt: 5}")
             return _negated(_condition(operand))
         case "$ne":
-            return _negated(_operator("$eq", operand))
+            return _negated(_operator("$eq", _checked_for_pattern(operand)))
         case "$nin":
             return _negated(_operator("$in", operand))
         case "$in":
-            return _one_of(map(_key_of, _checked(name, operand, list)))
+            return _one_of([_key_of(_checked_for_pattern(one)) for one in _checked(name, operand, list)])
         case "$exists":
             wanted = _checked(name, operand, bool)
             return lambda _, values: any(one is not None for one in values) is wanted
@@ -99,11 +98,11 @@ def _operator(name: str, operand: Any) -> _Test:
 
 
 def _comparison(name: str, operand: Any) -> _Test:
+    if name == "$eq":
+        return _one_of([_key_of(operand)])
     if name not in _COMPARING:
         raise ValueError(f"{name} is not one of {', '.join(OPERATORS)}")
-    compare, wanted = _COMPARING[name], _key_of(operand)
-    if name == "$eq":
-        return _one_of([wanted])
+    compare, wanted = _COMPARING[name], _key_of(_checked_for_pattern(operand))
     if wanted == NAN:  # which is neither less nor greater than any number
         return _one_of([wanted]) if name in _OR_EQUAL else lambda *_: False
     is_beyond = _BEYOND[name] == wanted
@@ -132,11 +131,15 @@ def _one_of(keys: Iterable[Key]) -> _Test:
 
 
 def _key_of(operand: Any) -> Key:
-    if type(operand) is Regex:
-        raise ValueError("a regular expression cannot be used here")
     raw = codec.encode({"": operand})
     [(_, one)] = elements(raw)
     return key(raw, one)
+
+
+def _checked_for_pattern(operand: Any) -> Any:
+    if type(operand) is Regex:
+        raise ValueError("a regular expression is compared as a value by $eq alone")
+    return operand
 
 
 def _checked(name: str, operand: Any, kind: type) -> Any:

@@ -40,6 +40,16 @@ def test_a_document_that_only_mongodb_has(client, sink):
     ]
 
 
+@pytest.mark.parametrize("number", ["42", "42.0", "4.2e1", '{"$numberDecimal": "42.0"}', '{"$numberLong": "42"}'])
+def test_a_number_by_one_that_is_equal(client, number):
+    """A number is found by its value, whatever type it has; and so is a document by its id."""
+    client.put("/v1/people/x", data=f'{{"number": {number}}}', content_type="application/json")
+    assert "x" == client.get("/v1/people?number=42").json["_id"]
+    created = client.post("/v1/numbers", data=f'{{"_id": {number}, "n": 1}}', content_type="application/json")
+    assert (201, "/v1/numbers/42") == (created.status_code, created.headers["Location"])
+    assert {"_id": 42, "n": 1} == client.get("/v1/numbers/42").json
+
+
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
