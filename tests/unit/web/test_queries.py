@@ -137,8 +137,9 @@ def test_mongodb_away(client, sink):
 def test_they_are_described(client):
     """The description has each query with its parameters."""
     described = client.get("/openapi.json").json["paths"]["/v1/asked/queries/typed"]["get"]
-    assert ["i", "n", "f", "t", "o", "u"] == [one["name"] for one in described["parameters"]]
-    assert "date-time" == described["parameters"][3]["schema"]["format"]
+    own = {one["name"]: one["schema"] for one in described["parameters"] if "name" in one}
+    assert ["i", "n", "f", "t", "o", "u"] == list(own)
+    assert "date-time" == own["t"]["format"]
 
 
 @pytest.mark.parametrize("path", ["/v1/asked/queries/all", "/v1/asked/queries/many"])
