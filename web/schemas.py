@@ -15,10 +15,11 @@ Schema = dict[str, Any]
 ANY_DOCUMENT = {"name": "Ada", "joined": {"$date": "2026-01-01T00:00:00Z"}}
 _DURABILITY: Schema = {"enum": [level.value for level in Durability]}
 _ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
+_ANY_ID: Schema = {"type": ["string", "integer", "object"], "description": "as a text, or in Extended JSON"}
 _VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
-_ETAGS: Schema = {"oneOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]}
+_ETAGS: Schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
 
 #: Types of the parameters of queries.
 ARGUMENTS: dict[str, Schema] = {
@@ -67,7 +68,7 @@ def components(settings: Settings) -> dict[str, Schema]:
         "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}})
         | {"description": "RFC 9457"},
         "Operation": shape(
-            {"op": {"enum": ["put", "patch", "delete"]}, "id": {"description": "as a text, or in Extended JSON"}},
+            {"op": {"enum": ["put", "patch", "delete"]}, "id": _ANY_ID},
             doc={"description": "the document; for a patch a merge patch (object) or a JSON Patch (array)"},
             if_match=_ETAGS | {"description": "an ETag, a list of ETags, or `*`"},
         )
@@ -122,14 +123,9 @@ _MORE: Schema = {"type": "string", "description": "where more are left: send the
 def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
     """The parameters by name, each with where it stands."""
     known = sorted(settings.collections)
-    collection: Schema = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": 120,
-        "pattern": f"^{COLLECTION_NAME.pattern}$",
-    }
-    if known:
-        collection["examples"] = known
+    collection: Schema = {"type": "string", "pattern": f"^{COLLECTION_NAME.pattern}$", "maxLength": 120}
+    if not settings.allow_unlisted:
+        collection = {"type": "string", "enum": known or [""]}
     return {
         "collection": ("path", {"description": "a configured collection", "schema": collection}),
         "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
