@@ -8,6 +8,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 from redis.connection import parse_url
 
+from tasks.delays import every
 from tasks.names import (
     DECAY,
     FLUSH,
@@ -25,6 +26,9 @@ from writebehind.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
 VISIBILITY_TIMEOUT_S = 120
+#: A message of a periodic task is worth nothing so long after the next one, seconds: much more than the clocks of
+#: machines differ, and so little that not many are left to do after an outage.
+MOST_LATE_S = 1_800
 
 
 def create_celery(settings: Settings) -> Celery:
@@ -70,10 +74,10 @@ def create_celery(settings: Settings) -> Celery:
         worker_hijack_root_logger=True,
         worker_redirect_stdouts=False,
         beat_schedule={
-            "sweep": _every(settings.sweep_interval, SWEEP, intervals=2),
-            "reconcile": _every(settings.reconcile_interval, RECONCILE),
-            "decay": _every(settings.hot_half_life / DECAYS_IN_HALF_LIFE, DECAY),
-            "warm": _every(settings.warm_interval, WARM),
+            "sweep": _every(app, settings.sweep_interval, SWEEP),
+            "reconcile": _every(app, settings.reconcile_interval, RECONCILE),
+            "decay": _every(app, settings.hot_half_life / DECAYS_IN_HALF_LIFE, DECAY),
+            "warm": _every(app, settings.warm_interval, WARM),
         },
     )
     _check_transport(app)
@@ -99,9 +103,9 @@ def _tls(url: str) -> dict[str, Any] | None:
     return {"ssl_cert_reqs": "required"} | {name: one for name, one in options.items() if name.startswith("ssl_")}
 
 
-def _every(seconds: float, task: str, *, intervals: int = 1) -> dict[str, Any]:
-    """A periodic task, whose message is worth nothing after so many intervals."""
-    return {"task": task, "schedule": seconds, "options": {"expires": seconds * intervals}}
+def _every(app: Celery, seconds: float, task: str) -> dict[str, Any]:
+    """A periodic task."""
+    return {"task": task, "schedule": every(app, seconds), "options": {"expires": seconds + MOST_LATE_S}}
 
 
 def _queue(name: str) -> Queue:

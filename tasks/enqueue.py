@@ -9,9 +9,9 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from tasks.app import create_celery
+from tasks.delays import headers
 from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
 from writebehind import Settings, forks
-from writebehind.freshness import BEGINS_WITHIN
 from writebehind.store import Hint, Refresh
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ class FlushHints:
     def __init__(self, settings: Settings) -> None:
         """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
         self._app = create_celery(settings)
-        self._refresh_begins_within_s = BEGINS_WITHIN * settings.load_timeout_ms / 1000
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -88,7 +87,6 @@ class FlushHints:
         self._app.send_task(
             REFRESH,
             args=(wanted.member, wanted.token, wanted.seen),
-            expires=self._refresh_begins_within_s,  # or its right to load would be over before it has loaded
             queue=REFRESH_QUEUE,
             retry=False,
             ignore_result=True,
@@ -114,7 +112,7 @@ def publish(app: Any, hint: Hint, **options: Any) -> None:
     app.send_task(
         FLUSH,
         args=(hint.partition, hint.ticket),
-        countdown=hint.delay_ms / 1000 if hint.delay_ms else None,
+        headers=headers(hint.delay_ms),
         queue=FLUSH_QUEUE,
         retry=False,
         ignore_result=True,

@@ -20,7 +20,9 @@ def register_refresh(app: Celery, runtime: Runtime) -> None:
     @app.task(name=REFRESH, shared=False)  # type: ignore[untyped-decorator]
     def refresh(member: str, token: str, seen: str) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
+        pipeline = runtime.pipeline
         try:
-            runtime.pipeline.reader.refresh(Refresh(member, token, seen))
+            if pipeline.store.may_fill(member, token):  # or it is too late: somebody else has the right, or nobody
+                pipeline.reader.refresh(Refresh(member, token, seen))
         except UnavailableError as error:
             log.info("%s not refreshed: %s", member, error)

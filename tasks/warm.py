@@ -29,7 +29,7 @@ def register_warm(app: Celery, runtime: Runtime) -> None:
 
     def ask(**_: Any) -> None:
         try:
-            app.send_task(WARM, queue=MAINTENANCE_QUEUE, retry=False, expires=runtime.settings.warm_interval)
+            app.send_task(WARM, queue=MAINTENANCE_QUEUE, retry=False)
         except OperationalError as error:
             log.warning("warming has to wait for the next pass: %s", error)
 

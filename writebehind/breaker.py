@@ -80,11 +80,13 @@ class MongoBreaker:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        state, reason, since, until = self._wire.call("HMGET", BREAKER, "state", "why", "since", "until")
+        fields = ("state", "why", "since", "until", "interval")
+        state, reason, since, until, interval = self._wire.call("HMGET", BREAKER, *fields)
         if state is None:  # there may be failures, but too few
             return BreakerState()
         seconds, microseconds = self._wire.call("TIME")
         left = int(until) / 1000 - int(seconds) - int(microseconds) / 1e6
+        left = min(left, max(int(interval), self._probe_ms) / 1000)  # the clock may have been set back
         return BreakerState(state.decode(), reason.decode(), int(since) / 1000, max(0.0, left))
 
     def _enter(self) -> bool:

@@ -508,6 +508,11 @@ class Store:
             )
         return [Filled(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
 
+    def may_fill(self, member: str, token: str) -> bool:
+        """Whether the token still is the right to fill the entry."""
+        load = partition_keys(self.partition_of(member)).load(member)
+        return bool(self.wire.call("GET", load) == token.encode())
+
     def abandon(self, members: Iterable[str], token: str) -> None:
         """Give load tokens back, so that other readers may try at once."""
         self._abandon((member, token) for member in members)

@@ -236,3 +236,25 @@ def test_what_never_opened_is_not_told_closed(one, caplog):
     one.fail(FAILURES - 1)
     assert one.use()
     assert [] == caplog.records
+
+
+@pytest.mark.parametrize("state", ["open", "half-open"])
+def test_a_clock_that_is_set_back_keeps_it_open_no_longer(one, other, wire, state):
+    """Where Redis's clock steps back by minutes, MongoDB is asked at once, and not when it has caught up."""
+    one.fail()
+    later_ms = 600_000 + int(wire.call("HGET", BREAKER, "until"))
+    wire.call("HSET", BREAKER, "until", later_ms, "state", state)
+
+    assert other.breaker.state().retry_after_s <= 60
+    assert other.breaker._failed("begun before it opened", probing=False) <= 0.1
+    assert wait_until(other.use, "the probe", timeout=5)
+    assert other.asked == 1
+
+
+def test_the_wait_for_a_probe_is_no_step_of_the_clock(wire):
+    """While one caller finds out, the others wait for as long as it may take, and not only for the interval."""
+    first, second = Process(wire, probe_ms=5_000), Process(wire, probe_ms=5_000)
+    first.fail()
+    wait_until(lambda: first.breaker._open_until <= time.monotonic(), "the interval")
+    assert first.breaker._enter()
+    assert not second.use()

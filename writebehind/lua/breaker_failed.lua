@@ -13,7 +13,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = redis.call('HMGET', breaker, 'state', 'until', 'interval')
 
 if found[1] and probing ~= '1' then
-  return math.max(0, tonumber(found[2]) - now)  -- begun before it opened: says nothing new
+  -- Begun before it opened: says nothing new. The clock may have been set back since.
+  return math.min(math.max(0, tonumber(found[2]) - now), tonumber(found[3]))
 end
 local interval = tonumber(ARGV[5])
 if found[1] then
