@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Self
 
-from pymongo.errors import InvalidName, OperationFailure, PyMongoError, WTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    InvalidName,
+    NetworkTimeout,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
 
 
 class Verdict(Enum):
@@ -193,6 +202,12 @@ def is_passing(error: OperationFailure) -> bool:
     """Whether a server that answers so may answer otherwise when it is asked again."""
     known = CODES.get(error.code or 0, ("", Verdict.DOCUMENT))[1] is not Verdict.DOCUMENT
     return known or any(map(error.has_error_label, RETRY_LABELS | {"ResumableChangeStreamError"}))
+
+
+def is_cut_off(error: BaseException | None) -> bool:
+    """Whether a connection was closed in the middle, by a server that was there and may still be."""
+    others = (NetworkTimeout, NotPrimaryError, ServerSelectionTimeoutError)
+    return isinstance(error, AutoReconnect) and not isinstance(error, others)
 
 
 def of_query(error: PyMongoError) -> Verdict:

@@ -45,6 +45,8 @@ _T = TypeVar("_T")
 
 #: A write that matches no document that could be changed by it, and yet waits for the write concern.
 _NEVER, _NOTHING = {"_v": {"$type": "minKey"}}, {"$set": {"_v": MinKey()}}
+#: How long MongoDB may take to show that it is there after a connection has broken, seconds.
+PROBE_S = 1.0
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
 
@@ -257,6 +259,13 @@ class Sink(Deployment):
                     f"MongoDB cannot take writes now: {passing[0]}", outage=True
                 ) from error
             return error.refusals, error.removed
+        except MongoUnavailableError as error:
+            if not mongo_errors.is_cut_off(error.__cause__):
+                raise
+            with pymongo.timeout(PROBE_S):
+                self._takes_writes(collection)
+            # It is there, and closes the connection on which these documents come: a size, or what lies between.
+            raise CommandRefusedError(Refusal(0, str(error), Verdict.UNCLEAR)) from error
 
     @staticmethod
     def _doubtful(writes: Sequence[Write], refused: Mapping[int, Refusal], removed: int) -> list[Write]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bson
 import pytest
 from bson.errors import InvalidDocument
-from pymongo.errors import OperationFailure
+from pymongo.errors import AutoReconnect, NetworkTimeout, NotPrimaryError, OperationFailure
+from pymongo.synchronous.collection import Collection
 
 from tests.refusals import RefusingServer, only
 from writebehind import Pipeline, patience
@@ -74,6 +75,7 @@ def letters(pipeline: Pipeline) -> dict[str, str]:
         InvalidDocument("cannot encode"),
         OperationFailure("unheard of", 424242),
         OperationFailure("BSONObj size is invalid", 22),
+        AutoReconnect("connection closed"),
         {"code": 424242, "errmsg": "unheard of"},
     ],
     ids=str,
@@ -183,6 +185,24 @@ def test_a_batch_that_is_refused_as_a_whole(pipeline, stored, server, monkeypatc
 
     assert set(ids) == {one["_id"] for one in stored.find()}
     assert ({}, 0) == (letters(pipeline), pipeline.status()["pending"])
+
+
+@pytest.mark.parametrize("error", [AutoReconnect("closed"), NetworkTimeout("slow"), NotPrimaryError("another is")])
+def test_a_server_that_is_away(pipeline, server, monkeypatch, error):
+    """Where MongoDB does not answer the next command either, or is not the one to ask, nothing is looked for."""
+    for name in names(pipeline, 20):
+        commit(pipeline, name)
+    server.refuses = lambda _: error
+
+    def away(*_: object, **__: object) -> None:
+        raise AutoReconnect("refused")
+
+    monkeypatch.setattr(Collection, "update_many", away)
+    for _ in range(5):
+        with pytest.raises(FlushInterruptedError, match=r"MongoDB does not answer|asked again"):
+            attempt(pipeline)
+    assert ({}, 20) == (letters(pipeline), pipeline.status()["pending"])
+    assert 5 >= server.sent
 
 
 def test_an_outage_is_not_endless(pipeline, server, monkeypatch):
