@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ NDJSON = "application/x-ndjson"
 DEFAULT_LIMIT, MOST = 100, 1_000
 #: Letters from which on a request that changes many leaves the rest to another one.
 MOST_AT_ONCE = 10_000
+#: The greatest version: it has 16 digits.
+MOST_VERSION = 10**16 - 1
 #: What a discarded document is from then on.
 AFTERWARDS = "readers see what MongoDB has, or that there is nothing; the acknowledged change is gone"
 #: MongoDB's codes are 32-bit integers.
@@ -61,14 +64,17 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
     def replay() -> Response:
         """Try many once more."""
         wanted = _deliberate_filter("cursor")
-        replayed = left = 0
+        replayed: set[str] = set()
+        left: Counter[str] = Counter()
         some = _Some(letters, wanted, request.args.get("cursor", ""))
         for part in some:
+            # What is replayed and is a letter again, by another name, must not come round for ever.
+            tried = [one for one in part if one.letter.member not in replayed]
             # Over what is newer in MongoDB only if that is said.
-            versions = letters.replay(part, conflicts=wanted.reason == Reason.CONFLICT)
-            replayed += len(versions)
-            left += len(part) - len(versions)
-        return _json({"replayed": replayed, "left": left} | some.rest)
+            done = letters.replay(tried, conflicts=wanted.reason == Reason.CONFLICT, only_newest=True)
+            replayed |= done.keys()
+            left += done.left + Counter(newer=len(part) - len(tried))
+        return _json(_replayed(len(replayed), left) | some.rest)
 
     @routes.delete("/admin/dead-letters")
     def discard() -> Response:
@@ -89,8 +95,8 @@ class _Some:
         # What is replayed and refused again must not come round for ever.
         seen: set[str] = set()
         for page in self._pages:
-            yield [one for one in page.letters if one.letter.member not in seen]
-            seen.update(one.letter.member for one in page.letters)
+            yield [one for one in page.letters if one.name not in seen]
+            seen.update(one.name for one in page.letters)
             if len(seen) >= MOST_AT_ONCE and page.cursor:
                 self.rest = {"cursor": page.cursor}
                 return
@@ -104,22 +110,20 @@ def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
 
     @routes.get("/admin/dead-letters/<collection:collection>/<id>")
     def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
-        """One dead letter, with its document."""
-        only()
-        return Response(letters.show(named(collection, id)).as_json() + b"\n", content_type=JSON)
+        """One dead letter, with its document: of a version, by default the newest."""
+        found = letters.show(named(collection, id), _version())
+        return Response(found.as_json() + b"\n", content_type=JSON)
 
     @routes.post("/admin/dead-letters/<collection:collection>/<id>:replay")
     def replay_one(collection: str, id: str) -> Response:  # noqa: A002
         """Try one once more."""
-        only()
-        versions = letters.replay([letters.show(named(collection, id))], conflicts=True)
-        return _json({"replayed": len(versions), "left": 1 - len(versions)})
+        done = letters.replay([letters.named(named(collection, id), _version())], conflicts=True)
+        return _json(_replayed(len(done), done.left))
 
     @routes.delete("/admin/dead-letters/<collection:collection>/<id>")
     def discard_one(collection: str, id: str) -> Response:  # noqa: A002
         """Discard one."""
-        only()
-        discarded = letters.discard([letters.show(named(collection, id))])
+        discarded = letters.discard([letters.named(named(collection, id), _version())])
         return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
 
 
@@ -143,6 +147,18 @@ def _filter(*more: str) -> Filter:
         after=time("after"),
         before=time("before"),
     )
+
+
+def _version() -> int | None:
+    """Which letter of a document is meant; `None` where that is not said."""
+    only("version")
+    version: int | None = number("version", None, 0, MOST_VERSION)
+    return version
+
+
+def _replayed(count: int, left: Counter[str]) -> dict[str, Any]:
+    """How many are tried again, how many are left, and of these how many for which reason."""
+    return {"replayed": count, "left": left.total()} | ({"because": dict(+left)} if left.total() else {})
 
 
 def _lines(letters: Iterator[Found], name: str) -> Iterator[bytes]:

@@ -111,7 +111,7 @@ def _administered(
     *more: _Described,
     one: bool = False,
 ) -> _Described:
-    named, problems = ("collection id", "400 404 503") if one else ("", "400 503")
+    named, problems = ("collection id version", "400 404 503") if one else ("", "400 503")
     answers: _Responses = {"200": _content(answer) if answer else _OBJECT}
     described = _operation(summary, named, answers, problems, tag="operation")
     return described if one else described | {"parameters": list(more)}

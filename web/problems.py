@@ -55,7 +55,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.RequestError: Problem(400, "bad-request", "The request cannot be carried out"),
     errors.PartitionFullError: Problem(503, "partition-full", "Too many documents wait for MongoDB", 5),
     errors.MemoryPressureError: Problem(503, "redis-memory", "Redis is nearly out of memory", 5),
-    errors.TooManyDeadLettersError: Problem(503, "dead-letters", "MongoDB refuses too many documents", 30),
+    errors.TooManyDeadLettersError: Problem(503, "dead-letters", "There are too many dead letters", 30),
     errors.RedisFullError: Problem(503, "redis-full", "Redis is out of memory", 5),
     errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from web.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE
+from web.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind import Durability, Settings
 from writebehind.dead_letters import Reason
 from writebehind.ids import MAX_ID_BYTES
@@ -111,7 +111,11 @@ def components(settings: Settings) -> dict[str, Schema]:
                 "total": _COUNT,
             }
         ),
-        "Replayed": shape({"replayed": _COUNT, "left": _COUNT}, cursor=_MORE),
+        "Replayed": shape(
+            {"replayed": _COUNT, "left": _COUNT},
+            because={"type": "object", "additionalProperties": _COUNT, "description": "why letters are left"},
+            cursor=_MORE,
+        ),
         "Discarded": shape({"discarded": _COUNT, "from_now_on": {"type": "string"}}, cursor=_MORE),
     }
 
@@ -135,6 +139,13 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
             {
                 "description": "what must have happened before the answer is sent",
                 "schema": _DURABILITY | {"default": Durability.BUFFERED.value},
+            },
+        ),
+        "version": (
+            "query",
+            {
+                "description": "of one of the dead letters of the document, where there are several",
+                "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MOST_VERSION},
             },
         ),
         "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": {"type": "string"}}),

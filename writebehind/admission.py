@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection
 
 from writebehind.durability import Durability
 from writebehind.errors import (
@@ -14,6 +15,7 @@ from writebehind.errors import (
     TooManyDeadLettersError,
 )
 from writebehind.settings import CollectionSettings
+from writebehind.store import MOST_KEPT
 from writebehind.vitals import Sampler, Vitals
 
 #: More than any partition can hold.
@@ -54,14 +56,28 @@ class Admission:
             return 0
         return self._max_pending
 
-    def refusal(self, collection: str, settings: CollectionSettings) -> OverloadedError:
-        """Why there was no room, and when there may be."""
+    def crowded(self) -> Collection[str]:
+        """Members of which so many documents stand in dead letters that no new write is taken.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._sampler.look().crowded
+
+    def refusal(self, collection: str, settings: CollectionSettings, member: str = "") -> OverloadedError:
+        """Why there was no room for a document, and when there may be."""
         vitals = self._sampler.look()
         dead = vitals.dead.get(collection, 0)
         if dead >= settings.max_dead_letters:
             return TooManyDeadLettersError(
                 f"MongoDB has refused {dead} documents of {collection}, and {settings.max_dead_letters} may stand "
                 "in its dead letters: see to them with `writebehind dead-letters`",
+                retry_after_s=LONGEST_S,
+            )
+        if member in vitals.crowded:
+            return TooManyDeadLettersError(
+                f"this document of {collection} has {MOST_KEPT} dead letters or more, which nobody else has: "
+                "see to them with `writebehind dead-letters`",
                 retry_after_s=LONGEST_S,
             )
         if self._short_of_memory(vitals):

@@ -21,9 +21,9 @@ from bson.raw_bson import RawBSONDocument
 
 from writebehind import mongo_errors
 from writebehind.connections import script
-from writebehind.dead_letters import DeadLetters, Reason
+from writebehind.dead_letters import DeadLetters
 from writebehind.entry import Entry, Kind
-from writebehind.errors import DocumentNotFoundError, MongoUnavailableError
+from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.matching import compile_filter
@@ -225,14 +225,15 @@ class Contention:
         return _Known(None if value is None else Entry.parse(value), due is not None, bool(letter))
 
     def _replay(self, member: str) -> int:
-        try:
-            found = self._letters.show(DocumentId.from_member(member))
-        except DocumentNotFoundError:  # written or replayed since
-            return 0
-        if found.letter.reason is not Reason.REFUSED or found.letter.code != mongo_errors.DUPLICATE_KEY:
+        refused = [
+            one
+            for one in self._letters.of(DocumentId.from_member(member))
+            if not one.is_kept and one.letter.code == mongo_errors.DUPLICATE_KEY
+        ]
+        if not refused:  # written or replayed since
             return 0
         log.info("%s is tried again: the document that had its unique value has changed", member)
-        return len(self._letters.replay([found]))
+        return len(self._letters.replay(refused))
 
 
 def is_contested(outcome: Outcome) -> bool:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-import time
-from base64 import b64decode, b64encode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass, replace
 
 import orjson
 
-from writebehind import codec, mongo_errors
-from writebehind.connections import script
-from writebehind.entry import Entry, Kind
-from writebehind.errors import DocumentNotFoundError, RequestError, UnreadableDocumentError
+from writebehind.connections import Call, Command, script
+from writebehind.dead_letter import DeadLetter, Filter, Found, Reason, digits, kept_name
+from writebehind.entry import Entry
+from writebehind.errors import DocumentNotFoundError, RequestError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
-from writebehind.store import HINT_LIFE_MS, Hint, HintSink, Store
+from writebehind.sink import Sink
+from writebehind.store import HINT_LIFE_MS, MOST_KEPT, Hint, HintSink, Store
 from writebehind.vitals import added_up
+
+__all__ = ["DeadLetter", "DeadLetters", "Filter", "Found", "Page", "Reason", "Replayed"]
 
 #: Letters that are read, replayed or discarded in one go.
 SLICE = 200
@@ -35,126 +36,6 @@ _PLACE = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 _REPLAY, _DISCARD = script("replay"), script("discard")
 
 
-class Reason(StrEnum):
-    """Why a document is dead."""
-
-    REFUSED = "refused"
-    """MongoDB will not take it: a unique index, a validator, its size."""
-    CONFLICT = "conflict"
-    """MongoDB has a newer version, of which Redis knows nothing: it has lost a write, as in a failover."""
-    LOST = "lost"
-    """It was pending, but its entry is gone: somebody deleted or evicted it in Redis."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead letter.
-
-    Attributes:
-        member: the document's name in Redis.
-        reason: why it is dead; `code` and `message` are MongoDB's.
-        version: that was refused, in microseconds: the time at which it was acknowledged. 0 where it is unknown.
-        kind: what was to be written: a document or its deletion.
-        attempts: how often MongoDB was asked.
-        failed_at: seconds since the epoch.
-        body: BSON, where it stands in the letter because it has no other place; b'' elsewhere.
-    """
-
-    member: str
-    reason: Reason
-    code: int
-    message: str
-    version: int
-    kind: Kind
-    attempts: int
-    failed_at: float
-    body: bytes = b""
-
-    @property
-    def id(self) -> DocumentId:
-        """The document."""
-        return DocumentId.from_member(self.member)
-
-    @classmethod
-    def lost(cls, member: str) -> DeadLetter:
-        """The letter of a document that was pending, and whose entry is gone or unreadable."""
-        message = "the entry was deleted, evicted or made unreadable in Redis"
-        return cls(member, Reason.LOST, 0, message, 0, Kind.ABSENT, 0, time.time())
-
-    def dump(self) -> bytes:
-        """The letter as it stands in Redis."""
-        return orjson.dumps(asdict(self) | {"body": b64encode(self.body).decode()})
-
-    @classmethod
-    def parse(cls, value: bytes) -> DeadLetter:
-        """Read what `dump` wrote."""
-        fields = orjson.loads(value)
-        fields |= {
-            "reason": Reason(fields["reason"]),
-            "kind": Kind(fields["kind"]),
-            "body": b64decode(fields["body"]),
-        }
-        return cls(**fields)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For operators: all but the body."""
-        return {
-            "collection": self.id.collection,
-            "id": self.id.text,
-            "reason": self.reason.value,
-            "code": self.code,
-            "code_name": mongo_errors.name_of(self.code),
-            "message": self.message,
-            "operation": "put" if self.kind is Kind.DOCUMENT else "delete",
-            "version": self.version,
-            "acknowledged_at": self.version / 1_000_000,
-            "failed_at": self.failed_at,
-            "attempts": self.attempts,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters; `None` is any. Times are of the failure, in seconds since the epoch."""
-
-    collection: str | None = None
-    reason: str | None = None
-    code: int | None = None
-    after: float | None = None
-    before: float | None = None
-
-    def fits(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant."""
-        return (
-            (self.collection is None or letter.member.startswith(f"{self.collection}/"))
-            and (self.reason is None or letter.reason == self.reason)
-            and (self.code is None or letter.code == self.code)
-            and (self.after is None or letter.failed_at >= self.after)
-            and (self.before is None or letter.failed_at < self.before)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A dead letter as it was found: `raw` is what must still stand in Redis when it is replayed or discarded."""
-
-    letter: DeadLetter
-    raw: bytes
-
-    def as_json(self) -> bytes:
-        """The letter with its document: in Extended JSON, and exactly as BSON in base64.
-
-        Both are `null` for a deletion, or where the document is lost; the former also where it cannot be shown.
-        """
-        body = self.letter.body
-        try:
-            document = orjson.Fragment(codec.to_json(body)) if body else None
-        except UnreadableDocumentError:
-            document = None
-        exactly = b64encode(body).decode() if body else None
-        return orjson.dumps(self.letter.as_dict() | {"document": document, "bson": exactly})
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some dead letters, and where the next begin: '' after the last."""
@@ -163,13 +44,28 @@ class Page:
     cursor: str
 
 
+class Replayed(dict[str, int]):
+    """The versions of members that are pending again.
+
+    Attributes:
+        left: why other letters are left, and how many: `changed` since they were read; `lost`, so that nothing is
+            there to be tried; a `conflict`, which was not asked for; or something `newer` is there.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        super().__init__()
+        self.left: Counter[str] = Counter()
+
+
 class DeadLetters:
     """The dead letters of one installation. Safe to share between threads."""
 
-    def __init__(self, store: Store, hints: HintSink) -> None:
-        """Join a store and the way to ask for flush tasks."""
+    def __init__(self, store: Store, hints: HintSink, sink: Sink | None = None) -> None:
+        """Join a store and the way to ask for flush tasks; without a sink nobody tells what MongoDB has."""
         self._store = store
         self._hints = hints
+        self._sink = sink
 
     def count(self) -> int:
         """How many there are."""
@@ -181,7 +77,7 @@ class DeadLetters:
         return added_up(self._store.wire.calls(commands))
 
     def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True) -> Page:
-        """Up to `limit` letters, in no particular order; without `bodies` only those that stand in the letters.
+        """Up to `limit` letters, in no particular order; their documents only with `bodies`.
 
         A letter that stays while others come and go is on one page at least. A page may end early, even empty,
         so that neither its bytes nor the work for it grow with what there is: only its cursor says that it is
@@ -196,14 +92,14 @@ class DeadLetters:
         while partition < self._store.partitions:
             after, chunk = self._scan(partition, at)
             looked_at += len(chunk)
-            if last in (members := [one.letter.member for one in chunk]):
-                chunk = chunk[members.index(last) + 1 :]
+            if last in (names := [one.name for one in chunk]):
+                chunk = chunk[names.index(last) + 1 :]
             fitting = [one for one in chunk if wanted.fits(one.letter)]
             for one in self._with_bodies(fitting) if bodies else fitting:
                 found.append(one)
                 size += len(one.raw) + len(one.letter.body)
                 if len(found) == limit or size >= MOST_PAGE_BYTES:
-                    return Page(found, _cursor(partition, at, one.letter.member))
+                    return Page(found, _cursor(partition, at, one.name))
             partition, at, last = (partition, after, "") if after != "0" else (partition + 1, "0", "")
             if looked_at >= MOST_LOOKED_AT and partition < self._store.partitions:
                 return Page(found, _cursor(partition, at, ""))
@@ -228,68 +124,115 @@ class DeadLetters:
         for page in self.pages(wanted):
             yield from page.letters
 
-    def show(self, document_id: DocumentId) -> Found:
-        """One letter.
+    def of(self, document_id: DocumentId) -> list[Found]:
+        """All letters of one document, the newest first, without their documents."""
+        member = document_id.member
+        of = partition_keys(self._store.partition_of(member))
+        versions = self._store.wire.call("HKEYS", of.kept(member))
+        names = [member.encode(), *(kept_name(member, one.decode()).encode() for one in versions)]
+        values = self._store.wire.call("HMGET", of.dead, *names)
+        found = [Found.parse(*one) for one in zip(names, values, strict=True) if one[1] is not None]
+        return sorted(found, key=lambda one: one.letter.version, reverse=True)
+
+    def show(self, document_id: DocumentId, version: int | None = None) -> Found:
+        """One letter with its document: that of a version, by default the newest.
 
         Raises:
-            DocumentNotFoundError: the document is not dead.
+            DocumentNotFoundError: the document has no such letter.
         """
-        of = partition_keys(self._store.partition_of(document_id.member))
-        raw = self._store.wire.call("HGET", of.dead, document_id.member)
-        if raw is None:
-            raise DocumentNotFoundError(f"{document_id.collection}/{document_id.text} is no dead letter")
-        return self._with_bodies([Found(DeadLetter.parse(raw), raw)])[0]
+        found = self.of(document_id)
+        meant = _of_version(found, document_id, version)[0]
+        others = tuple(one.letter.version for one in found if one.name != meant.name)
+        return replace(self._with_bodies([meant])[0], others=others)
 
-    def replay(self, letters: Iterable[Found], *, conflicts: bool = False) -> dict[str, int]:
+    def named(self, document_id: DocumentId, version: int | None = None) -> Found:
+        """The one letter of a document that a caller names, who need not name a version where there is one only.
+
+        Raises:
+            DocumentNotFoundError: the document has no such letter.
+            RequestError: it has several.
+        """
+        found = _of_version(self.of(document_id), document_id, version)
+        if len(found) > 1:
+            versions = ", ".join(str(one.letter.version) for one in found)
+            name = f"{document_id.collection}/{document_id.text}"
+            raise RequestError(f"{name} has {len(found)} dead letters: say of which version: {versions}")
+        return found[0]
+
+    def replay(self, letters: Iterable[Found], *, conflicts: bool = False, only_newest: bool = False) -> Replayed:
         """Try to persist documents once more.
 
         Args:
             letters: A refused version is tried again as it is.
-            conflicts: whether letters of conflicts are meant too. There MongoDB has a newer version than the
-                letter's: replaying makes the letter's document the newest, in Redis at once and in MongoDB soon.
+            conflicts: whether letters of conflicts are meant too. There MongoDB has something else: replaying
+                makes the letter's document the newest version, in Redis at once and in MongoDB soon. It never
+                goes over a write that MongoDB does not have yet, or refuses.
+            only_newest: whether to leave letters of conflicts alone where something newer of the document is
+                known: another letter, or a version in MongoDB that came after the letter.
 
         Returns:
-            The version of each member that is pending again. Letters that have changed since they were read, and
-            lost ones, of which nothing is there to be tried, are left out.
+            The version of each member that is pending again, and why the other letters are left as they are.
+
+        Raises:
+            MongoUnavailableError: MongoDB has to be asked for its versions, and does not answer.
         """
-        left_out = {Reason.LOST} if conflicts else {Reason.LOST, Reason.CONFLICT}
-        versions: dict[str, int] = {}
+        done = Replayed()
         for partition, some in self._by_partition(letters):
-            of = partition_keys(partition)
-            calls = [
-                (
-                    (
-                        of.entry(one.letter.member),
-                        of.pending,
-                        of.dead,
-                        of.dead_counts,
-                        of.scheduled,
-                        of.clock,
-                        of.load(one.letter.member),
-                        of.deleted,
-                    ),
-                    (one.letter.member, one.raw, _digits(one.letter), _payload(one.letter), HINT_LIFE_MS),
-                )
-                for one in some
-                if one.letter.reason not in left_out
-            ]
+            tried = self._worth_trying(some, done, conflicts=conflicts, only_newest=only_newest)
+            calls = [self._replay_call(partition, one, only_newest=only_newest) for one in tried]
             answers = self._store.wire.run_many(_REPLAY, calls) if calls else []
-            for (_, arguments), (status, version, ticket) in zip(calls, answers, strict=True):
+            for one, (status, version, ticket) in zip(tried, answers, strict=True):
                 if status == b"ok":
-                    versions[arguments[0]] = int(version)
+                    done[one.letter.member] = int(version)
+                else:
+                    done.left[status.decode()] += 1
                 if ticket:
                     self._hints(Hint(partition, ticket.decode(), 0))
-        return versions
+        return done
+
+    def _worth_trying(
+        self, letters: list[Found], done: Replayed, *, conflicts: bool, only_newest: bool
+    ) -> list[Found]:
+        """Those of them that may be replayed; `done` takes why the others are not."""
+        conflicting = [one for one in letters if one.letter.reason is Reason.CONFLICT]
+        stored: dict[str, int] = {}
+        if conflicting and conflicts and only_newest and self._sink is not None:
+            stored = self._sink.versions([one.letter.id for one in conflicting])
+        tried = []
+        for one in letters:
+            letter = one.letter
+            if letter.reason is Reason.LOST:
+                done.left["lost"] += 1
+            elif letter.reason is Reason.CONFLICT and not conflicts:
+                done.left["conflict"] += 1
+            elif stored.get(letter.member, 0) > max(letter.version, letter.over):
+                done.left["newer"] += 1
+            else:
+                tried.append(one)
+        return tried
+
+    def _replay_call(self, partition: int, one: Found, *, only_newest: bool) -> Call:
+        of, letter = partition_keys(partition), one.letter
+        keys_of = (
+            *(of.entry(letter.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
+            *(of.load(letter.member), of.kept(letter.member), of.crowded, of.deleted),
+        )
+        return keys_of, (
+            *(letter.member, one.name, one.raw, int(only_newest), letter.over, HINT_LIFE_MS, MOST_KEPT),
+        )
 
     def discard(self, letters: Iterable[Found]) -> int:
         """Forget letters, for good: readers see what MongoDB has from then on. How many there were."""
         discarded = 0
         for partition, some in self._by_partition(letters):
             of = partition_keys(partition)
-            calls = [
+            calls: list[Call] = [
                 (
-                    (of.entry(one.letter.member), of.dead, of.dead_counts, of.load(one.letter.member)),
-                    (one.letter.member, one.raw, _digits(one.letter)),
+                    (
+                        *(of.entry(one.letter.member), of.dead, of.dead_counts, of.load(one.letter.member)),
+                        *(of.kept(one.letter.member), of.crowded),
+                    ),
+                    (one.letter.member, one.name, one.raw, MOST_KEPT),
                 )
                 for one in some
             ]
@@ -298,14 +241,19 @@ class DeadLetters:
 
     def _scan(self, partition: int, at: str) -> tuple[str, list[Found]]:
         after, flat = self._store.wire.call("HSCAN", partition_keys(partition).dead, at, "COUNT", SCANNED)
-        return after.decode(), [Found(DeadLetter.parse(raw), raw) for raw in flat[1::2]]
+        return after.decode(), [Found.parse(*one) for one in zip(flat[::2], flat[1::2], strict=True)]
 
     def _with_bodies(self, found: Sequence[Found]) -> list[Found]:
-        """The letters with their bodies, which stand in the entries of all but conflicts."""
-        entries = self._store.get_many([one.letter.member for one in found]) if found else {}
+        """The letters with their documents, which stand beside them or in the entries."""
+        commands: list[Command] = []
+        for one in found:
+            of = partition_keys(self._store.partition_of(one.letter.member))
+            kept = ("HGET", of.kept(one.letter.member), digits(one.letter.version))
+            commands.append(kept if one.is_kept else ("GET", of.entry(one.letter.member)))
+        values = self._store.wire.calls(commands) if commands else []
         return [
-            replace(one, letter=replace(one.letter, body=one.letter.body or _body(one.letter, entries)))
-            for one in found
+            replace(one, letter=replace(one.letter, body=_body(one.letter, value)))
+            for one, value in zip(found, values, strict=True)
         ]
 
     def _by_partition(self, letters: Iterable[Found]) -> Iterator[tuple[int, list[Found]]]:
@@ -315,22 +263,21 @@ class DeadLetters:
         yield from by_partition.items()
 
 
-def _body(letter: DeadLetter, entries: dict[str, Entry]) -> bytes:
-    entry = entries.get(letter.member)
-    return entry.body if entry is not None and entry.version == letter.version else b""
+def _body(letter: DeadLetter, value: bytes | None) -> bytes:
+    """The document of a letter, from the entry that is there; b'' where that is another one, or gone."""
+    return Entry.parse(value).body if value and value.startswith(digits(letter.version).encode()) else b""
 
 
-def _digits(letter: DeadLetter) -> str:
-    return f"{letter.version:016d}" if letter.version else ""
-
-
-def _payload(letter: DeadLetter) -> bytes:
-    """What becomes the newest entry: for a conflict only, as otherwise the entry is still there."""
-    if letter.reason is not Reason.CONFLICT:
-        return b""
-    if letter.kind is Kind.DOCUMENT:
-        return Entry.loaded(letter.body, 0).payload
-    return letter.kind.value.encode()
+def _of_version(found: list[Found], document_id: DocumentId, version: int | None) -> list[Found]:
+    name = f"{document_id.collection}/{document_id.text}"
+    if not found:
+        raise DocumentNotFoundError(f"{name} is no dead letter")
+    if version is None:
+        return found
+    if fitting := [one for one in found if one.letter.version == version]:
+        return fitting
+    versions = ", ".join(str(one.letter.version) for one in found)
+    raise DocumentNotFoundError(f"{name} has no dead letter of version {version}, but of {versions}")
 
 
 def _cursor(partition: int, at: str, last: str) -> str:

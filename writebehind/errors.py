@@ -126,4 +126,4 @@ class MemoryPressureError(OverloadedError):
 
 
 class TooManyDeadLettersError(OverloadedError):
-    """MongoDB has refused too many documents of this collection: see to its dead letters first."""
+    """There are too many dead letters of this collection, or of this document: see to them first."""

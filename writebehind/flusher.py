@@ -16,7 +16,7 @@ from uuid import uuid4
 from writebehind import forks
 from writebehind.batching import BatchSize
 from writebehind.contention import Contention, is_contested
-from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.dead_letter import DeadLetter, Reason
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError, UnavailableError
 from writebehind.freshness import lifetime_ms
@@ -456,7 +456,7 @@ class Flusher:
             entry.kind,
             outcome.attempts,
             time.time(),
-            entry.body if conflict else b"",  # its entry is dropped, so the body has no other place
+            over=outcome.present,
         )
         burial = self._store.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
         if burial is Burial.BURIED:

@@ -53,6 +53,7 @@ class PartitionKeys:
     lease: str
     dead: str
     dead_counts: str
+    crowded: str
     deleted: str
     deleted_at: str
     sent: str
@@ -68,6 +69,10 @@ class PartitionKeys:
     def load(self, member: str) -> str:
         """The token of the reader that may fill the document's entry."""
         return f"{self.prefix}load:{member}"
+
+    def kept(self, member: str) -> str:
+        """Hash of what nobody else has of dead documents: version → the entry as it was acknowledged."""
+        return f"{self.prefix}kept:{member}"
 
     def alias(self, name: str) -> str:
         """Where a unique value leads as MongoDB has it: see `writebehind.lookups`."""
@@ -105,8 +110,8 @@ def partition_keys(partition: int) -> PartitionKeys:
         raise ValueError(f"{partition} is no partition")
     prefix = f"wb:{{{partition}}}:"
     names = (
-        *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "deleted", "deleted_at"),
-        *("sent", "hot", "heat", "warmed", "awaited"),
+        *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
+        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

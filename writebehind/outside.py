@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from writebehind.conflicts import Conflict, Conflicts
 from writebehind.contention import Contention
-from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.dead_letter import DeadLetter, Reason
 from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
@@ -349,7 +349,7 @@ class Outside:
             ours.kind,
             0,
             time.time(),
-            ours.body,
+            over=change.after.version if change.after is not None else 0,
         )
         self._queries.changed(change.id.collection, [change.id.member])  # while it is pending
         burial = self._store.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)

@@ -106,7 +106,6 @@ class Pipeline:
             max_pending=settings.max_pending_per_partition,
             tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
         )
-        self.dead_letters = DeadLetters(self.store, self._hints)
         self.breaker = MongoBreaker(self._wire, probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
             self._client,
@@ -114,6 +113,7 @@ class Pipeline:
             timeout_ms=settings.mongodb_timeout_ms,
             breaker=self.breaker,
         )
+        self.dead_letters = DeadLetters(self.store, self._hints, self.sink)
         self._sampler = Sampler(self.store)
         self._admission = Admission(
             self._sampler,

@@ -207,6 +207,20 @@ class Sink(Deployment):
                     found[one] = Entry.loaded(*split_version(document.raw))
         return [found.get(one, ABSENT) for one in ids]
 
+    def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
+        """The versions of the documents that MongoDB has, by member; 0 for one whose `_v` counts as none.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        found: dict[str, int] = {}
+        for collection in {one.collection for one in ids}:
+            asked = [Write(one, ABSENT) for one in ids if one.collection == collection]
+            with self._guard():
+                there = self._versions(collection, asked)
+            found |= {member: version_of(value) for member, value in there.items()}
+        return found
+
     def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         try:
             refused, removed = self._send(collection, writes)

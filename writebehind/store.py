@@ -20,6 +20,8 @@ from writebehind.watch import Watch
 ABSENT = "*"
 #: How long a flush task may queue before another is enqueued in its place, ms.
 HINT_LIFE_MS = 10_000
+#: Documents that are kept beside the dead letters of one document when no new write to it is taken.
+MOST_KEPT = 100
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
 
@@ -336,13 +338,16 @@ class Store:
         return digits
 
     def bury(self, member: str, version_digits: str | bytes, letter: bytes, *, drop_entry: bool = False) -> Burial:
-        """Move a pending member to the dead letters, if it still has this version.
+        """Move a pending member to the dead letters, if it still has this version: '' where its entry is gone.
 
-        With `drop_entry` MongoDB has what readers are to see, and the letter has the body.
+        With `drop_entry` MongoDB has what readers are to see, and the entry is kept beside the letter.
         """
         of = partition_keys(self.partition_of(member))
-        keys_of = (of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent)
-        return Burial(self.wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry))))
+        keys_of = (
+            *(of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent),
+            *(of.kept(member), of.crowded),
+        )
+        return Burial(self.wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 
     def sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
         """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it."""

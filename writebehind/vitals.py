@@ -45,6 +45,7 @@ class Vitals:
         replicas: how many of its replicas are connected.
         waits_for_disk: whether it knows WAITAOF.
         drained_per_second: documents persisted, in the best ten seconds of the last minute.
+        crowded: members of which so many documents are kept beside dead letters that no new write is taken.
     """
 
     division: Division | None
@@ -59,6 +60,7 @@ class Vitals:
     replicas: int
     waits_for_disk: bool
     drained_per_second: float
+    crowded: frozenset[str] = frozenset()
 
     def uses(self, part: float) -> bool:
         """Whether Redis uses this part of the memory that it may use."""
@@ -143,14 +145,16 @@ def take(store: Store) -> Vitals:
             ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
             *(("ZCARD", of.pending) for of in partitions),
             *(("HGETALL", of.dead_counts) for of in partitions),
+            *(("SMEMBERS", of.crowded) for of in partitions),
         ]
     )
+    size = len(partitions)
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
     keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
     return Vitals(
         division=None if recorded is None else Division.parse(recorded),
-        pending=tuple(counts[: len(partitions)]),
-        dead=added_up(counts[len(partitions) :]),
+        pending=tuple(counts[:size]),
+        dead=added_up(counts[size : 2 * size]),
         used_memory=int(facts.get("used_memory", 0)),
         max_memory=int(facts.get("maxmemory", 0)),
         evicts=facts.get("maxmemory_policy", "").startswith("volatile"),
@@ -160,6 +164,7 @@ def take(store: Store) -> Vitals:
         replicas=int(facts.get("connected_slaves", 0)),
         waits_for_disk=_knows(command),
         drained_per_second=max(int(rate or 0) for rate in rates) / RATE_SLOT_SECONDS,
+        crowded=frozenset(one.decode() for some in counts[2 * size :] for one in some),
     )
 
 

@@ -251,7 +251,13 @@ class Writer:
         parts, wanted = self._parts, self.wants(durability)
         parts.admission.check_offered(wanted)
         cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
-        requests = [CommitRequest(one.member, entry.payload, delay_ms, condition, cap) for one, entry in writes]
+        crowded = parts.admission.crowded()  # hardly ever any
+        requests = [
+            CommitRequest(
+                one.member, entry.payload, delay_ms, condition, 0 if crowded and one.member in crowded else cap
+            )
+            for one, entry in writes
+        ]
         if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
             wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
         commits = parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
@@ -279,7 +285,7 @@ class Writer:
         created: bool = False,
     ) -> Written:
         if commit.status is CommitStatus.FULL:
-            raise self._parts.admission.refusal(self._collection, self._settings)
+            raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
         if commit.ticket:
             partition = self._parts.store.partition_of(document_id.member)
             self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))

@@ -176,9 +176,8 @@ def test_a_conflict_keeps_what_mongodb_has(pipeline, users, flusher):
     assert (0, 1, 1) == (summary.persisted, summary.superseded, summary.buried)
     assert "later" == users.find_one({})["n"]
     assert (None, -2) == pipeline.store.get(f"users/s:{ada}")
-    letter = pipeline.store.wire.call("HGET", partition_keys(PARTITION).dead, f"users/s:{ada}")
-    assert b'"reason":"conflict"' in letter
-    assert b'"body":' in letter
+    letter = pipeline.dead_letters.show(DocumentId.of("users", ada)).letter
+    assert ("conflict", {"_id": ada, "n": "ours"}) == (letter.reason, bson.decode(letter.body))
 
 
 def test_a_lost_entry_does_not_stop_the_others(pipeline, users, flusher, caplog):

@@ -246,6 +246,35 @@ def test_their_change_stands(yielding, stored, how):
     assert [2] == [bson.decode(one.body)["n"] for one in letters(yielding)]
 
 
+@pytest.mark.parametrize("then", ["put", "patch", "delete"])
+def test_a_write_after_their_change_takes_no_letter_away(yielding, stored, then):
+    """What yielded stands in its letter only, and stays there, whatever is written and flushed then."""
+    users = yielding.collection("slow")
+    users.put("ada", {"n": 1})
+    flush_all(yielding)
+    users.put("ada", {"n": 2})
+    stored.update_one({"_id": "ada"}, {"$set": {"n": 7}})
+    assert (0, 0, 1) == counts(yielding, change("update", "ada", stored.find_one()))
+
+    if then == "put":
+        users.put("ada", {"n": 3})
+    elif then == "patch":
+        users.patch("ada", lambda document: document | {"m": 3})
+    else:
+        users.delete("ada")
+    flush_all(yielding)
+
+    assert {"put": (3, None), "patch": (7, 3), "delete": None}[then] == (
+        (one["n"], one.get("m")) if (one := stored.find_one()) else None
+    )
+    assert [2] == [bson.decode(one.body)["n"] for one in letters(yielding)]
+    [found] = yielding.dead_letters.all(Filter())
+    assert yielding.dead_letters.replay([found], conflicts=True)
+    flush_all(yielding)
+    assert 2 == outcome(yielding, stored)
+    assert [] == letters(yielding)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_write_after_their_change_stands(yielding, stored, times):
     """Who reads what they have written, and then writes, is the later one, whenever the event comes."""

@@ -477,7 +477,8 @@ def test_a_newer_version_is_not_buried(store):
 def test_a_new_write_revives_a_dead_letter(store):
     """A new version has a new chance, and the old reason is forgotten."""
     [member] = members(store, 1)
-    store.bury(member, f"{commit(store, member).version:016d}", b"why")
+    version = f"{commit(store, member).version:016d}"
+    store.bury(member, version, version.encode() + b"why")
 
     commit(store, member, document("b"))
 
@@ -713,6 +714,35 @@ def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
 
     assert Filled.REFUSED is store.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
     assert (None, -2) == store.get(member)
+
+
+@pytest.mark.parametrize("how", ["load", "refresh"])
+@pytest.mark.parametrize("there", ["another entry", "nothing"])
+def test_a_fill_replaces_only_what_was_seen(store, how, there):
+    """Also where an entry came, changed or went without its token: by hand, or from a replica that was behind."""
+    [member] = members(store, 1)
+    if how == "refresh":
+        filled(store, member)
+        right = store.refresh_get(member, TTL_MS, life_ms=5_000)
+        token, seen = right.token, right.seen
+    else:
+        assert store.lease_get(member, token := "slow", life_ms=5_000).may_load
+        seen = ""
+    if there == "another entry":
+        store.wire.call("SET", store.entry_key(member), replace(document("new"), version=7).value, "PX", TTL_MS)
+    else:
+        store.wire.call("DEL", store.entry_key(member))
+    before, _ = store.get(member)
+
+    nothing_was_seen = (how, there) == ("load", "nothing")
+    assert (Filled.FILLED if nothing_was_seen else Filled.REFUSED) is store.fill(
+        member, token, document("old"), ttl_ms=TTL_MS, seen=seen
+    )
+    after, _ = store.get(member)
+    assert (document("old") if nothing_was_seen else before) == after
+    assert (
+        nothing_was_seen or store.wire.call("EXISTS", partition_keys(0).load(member)) == 0
+    )  # nobody waits for it
 
 
 def test_a_right_to_refresh_is_taken_over(store):

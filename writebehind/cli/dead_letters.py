@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from rich.table import Table
 from writebehind import Pipeline, connect
 from writebehind.dead_letters import SLICE, Filter, Found, Reason
 
+_VERSION = click.option("--version", type=click.IntRange(0), help="Of COLLECTION ID, the letter of this version.")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: How long `replay --wait` waits for MongoDB, ms, for each slice.
@@ -61,7 +63,7 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
         for one in page.letters:
             click.echo(orjson.dumps(one.letter.as_dict()))
         return
-    table = Table("document", "reason", "MongoDB says", "failed at", "attempts")
+    table = Table("document", "reason", "MongoDB says", "version", "failed at", "attempts")
     for one in page.letters:
         letter = one.letter
         shown = letter.as_dict()
@@ -69,7 +71,8 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
             f"{shown['code_name'] or letter.code} {letter.message[:100]}" if letter.code else letter.message[:100]
         )
         failed = datetime.fromtimestamp(letter.failed_at, UTC).isoformat(" ", "seconds")
-        table.add_row(f"{shown['collection']}/{shown['id']}", letter.reason, said, failed, str(letter.attempts))
+        name = f"{shown['collection']}/{shown['id']}"
+        table.add_row(name, letter.reason, said, str(letter.version), failed, str(letter.attempts))
     Console().print(table)
     more = ", and there may be more that are meant" if page.cursor else ""
     click.echo(f"{len(page.letters)} of {total} dead letters{more}")
@@ -78,10 +81,11 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
 @dead_letters.command()
 @click.argument("collection")
 @click.argument("id")
-def show(collection: str, id: str) -> None:  # noqa: A002 - as users know it
-    """Show one dead letter with its document, as JSON."""
+@_VERSION
+def show(collection: str, id: str, version: int | None) -> None:  # noqa: A002 - as users know it
+    """Show one dead letter with its document, as JSON: by default the newest of that document."""
     with connect() as pipeline:
-        found = _named(pipeline, collection, id)
+        found = pipeline.dead_letters.show(pipeline.collection(collection).id(id), version)
     click.echo(orjson.dumps(orjson.loads(found.as_json()), option=orjson.OPT_INDENT_2))
 
 
@@ -89,25 +93,33 @@ def show(collection: str, id: str) -> None:  # noqa: A002 - as users know it
 @click.argument("collection_and_id", nargs=-1)
 @_filters
 @click.option("--all", "every", is_flag=True, help="All of them.")
+@_VERSION
 @click.option("--wait", is_flag=True, help="Bring them to MongoDB now; exit with 1 if some are refused again.")
-def replay(collection_and_id: tuple[str, ...], every: bool, wait: bool, **options: Any) -> None:
+def replay(
+    collection_and_id: tuple[str, ...], version: int | None, every: bool, wait: bool, **options: Any
+) -> None:
     """Try to persist dead letters once more: COLLECTION ID, those that the options choose, or --all.
 
-    Without --wait the workers persist them within seconds. Of conflicts, where MongoDB has a newer version that
-    would be overwritten, only those are replayed that are named: by COLLECTION ID, or --reason conflict.
+    Without --wait the workers persist them within seconds. Of conflicts, where MongoDB has something else that
+    would be overwritten, only those are replayed that are named: by COLLECTION ID, or --reason conflict; then only
+    the newest of each document, and none over what was written since.
     """
-    replayed = left = refused = 0
-    wanted = _wanted(options)
-    conflicts = bool(collection_and_id) or wanted.reason == Reason.CONFLICT
+    replayed: set[str] = set()
+    left: Counter[str] = Counter()
+    refused = 0
+    wanted, named = _wanted(options), bool(collection_and_id)
+    conflicts = named or wanted.reason == Reason.CONFLICT
     with connect() as pipeline:
-        for some in _slices(_chosen(pipeline, collection_and_id, wanted, every=every), "replaying"):
-            versions = pipeline.dead_letters.replay(some, conflicts=conflicts)
-            replayed += len(versions)
-            left += len(some) - len(versions)
+        found = _chosen(pipeline, collection_and_id, wanted, version=version, every=every)
+        for some in _slices(found, "replaying"):
+            tried = [one for one in some if one.letter.member not in replayed]
+            done = pipeline.dead_letters.replay(tried, conflicts=conflicts, only_newest=not named)
+            replayed |= done.keys()
+            left += done.left + Counter(newer=len(some) - len(tried))
             if wait:
-                refused += len(versions) - len(pipeline.flusher.persist(versions, timeout_ms=WAIT_MS))
-    changed = f"; {left} left: conflicts, lost, or changed meanwhile" if left else ""
-    click.echo(f"{replayed} replayed{changed}")
+                refused += len(done) - len(pipeline.flusher.persist(done, timeout_ms=WAIT_MS))
+    why = ", ".join(f"{count} {reason}" for reason, count in (+left).items())
+    click.echo(f"{len(replayed)} replayed" + (f"; {left.total()} left: {why}" if why else ""))
     if refused:
         click.echo(f"{refused} of them are not in MongoDB: refused again, or it did not answer in time", err=True)
         sys.exit(1)
@@ -117,15 +129,18 @@ def replay(collection_and_id: tuple[str, ...], every: bool, wait: bool, **option
 @click.argument("collection_and_id", nargs=-1)
 @_filters
 @click.option("--all", "every", is_flag=True, help="All of them.")
+@_VERSION
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def discard(collection_and_id: tuple[str, ...], every: bool, yes: bool, **options: Any) -> None:
+def discard(
+    collection_and_id: tuple[str, ...], version: int | None, every: bool, yes: bool, **options: Any
+) -> None:
     """Forget dead letters: COLLECTION ID, those that the options choose, or --all.
 
     Their acknowledged changes are gone then: readers see what MongoDB has, or that there is nothing. If in doubt,
     export them first.
     """
     with connect() as pipeline:
-        found = _chosen(pipeline, collection_and_id, _wanted(options), every=every)
+        found = _chosen(pipeline, collection_and_id, _wanted(options), version=version, every=every)
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"this would discard {len(found)} dead letters for good: say --yes")
@@ -150,22 +165,22 @@ def export(output: Any, **options: Any) -> None:
     click.echo(f"{count} exported", err=True)
 
 
-def _chosen(pipeline: Pipeline, collection_and_id: tuple[str, ...], wanted: Filter, *, every: bool) -> list[Found]:
+def _chosen(
+    pipeline: Pipeline, collection_and_id: tuple[str, ...], wanted: Filter, *, version: int | None, every: bool
+) -> list[Found]:
     """What the arguments name; all only if that is said."""
     match collection_and_id:
         case (collection, given):
             if every or wanted != Filter():
                 raise click.UsageError("give COLLECTION ID, or options, or --all, but not several")
-            return [_named(pipeline, collection, given)]
+            return [pipeline.dead_letters.named(pipeline.collection(collection).id(given), version)]
+        case () if version is not None:
+            raise click.UsageError("--version is of COLLECTION ID")
         case ():
             if every == (wanted != Filter()):
                 raise click.UsageError("say which: COLLECTION ID, options such as --collection, or --all")
             return [one for page in pipeline.dead_letters.pages(wanted, bodies=False) for one in page.letters]
     raise click.UsageError("give COLLECTION and ID")
-
-
-def _named(pipeline: Pipeline, collection: str, given: str) -> Found:
-    return pipeline.dead_letters.show(pipeline.collection(collection).id(given))
 
 
 def _slices(found: list[Found], what: str) -> Iterator[list[Found]]:

@@ -1,15 +1,24 @@
 #!lua flags=allow-oom
--- Move a member that MongoDB refuses for good to the dead letters. Readers keep seeing its entry, unless told not to.
+-- Move a pending member to the dead letters.
 --
--- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent
--- ARGV  1 member  2 version that was refused ('' when the entry is gone)  3 the dead letter, JSON
---       4 '1' to drop the entry, because MongoDB has what stands: then the letter has the body
+-- Two kinds. Where MongoDB refuses a write, readers go on seeing its entry, which is the only place of its document,
+-- and the letter has the member's name: the next write takes its place. Where MongoDB has what readers are to see, or
+-- the entry is gone, nobody else has what was acknowledged: the letter has a name with its version, the entry is kept
+-- beside it, and no write touches either.
+--
+-- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent  7 kept  8 crowded
+-- ARGV  1 member  2 version in the entry ('' when it is gone)
+--       3 the dead letter: 16 digits of version, then JSON
+--       4 '1' to drop the entry, because MongoDB has what stands
+--       5 how many documents are kept of a member when no new write is taken
 -- Returns 1
 --       0  there is another version, which stays as it is
 --       2  it is not pending any more: another flusher has settled it, and it is dropped all the same where that was
 --          asked for; or it is a dead letter already, whose body is nowhere else, and stays
 local entry, pending, dead, counts, load, sent = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local member, version = ARGV[1], ARGV[2]
+local kept, crowded = KEYS[7], KEYS[8]
+local member, version, letter = ARGV[1], ARGV[2], ARGV[3]
+local collection, id = string.match(member, '^([^/]*)(/.*)$')
 
 if redis.call('GETRANGE', entry, 0, 15) ~= version then
   return 0
@@ -17,11 +26,20 @@ end
 local result = 2
 if redis.call('ZREM', pending, member) == 1 then
   redis.call('HDEL', sent, member)
-  redis.call('HSET', dead, member, ARGV[3])
-  redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), 1)
+  local name = member
+  if ARGV[4] == '1' or version == '' then
+    local at = string.sub(letter, 1, 16)
+    name = collection .. '@' .. at .. id
+    -- A version was acknowledged with one document only: what is kept of it already is that one.
+    redis.call('HSETNX', kept, at, redis.call('GET', entry) or '')
+    if redis.call('HLEN', kept) >= tonumber(ARGV[5]) then redis.call('SADD', crowded, member) end
+  end
+  if redis.call('HSET', dead, name, letter) == 1 then
+    redis.call('HINCRBY', counts, collection, 1)
+  end
   result = 1
 end
--- What has no TTL and is not ours to bury is refused already: its letter has no body.
+-- What has no TTL and is not ours to bury is refused already: its document is nowhere else.
 if ARGV[4] == '1' and (result == 1 or redis.call('PTTL', entry) ~= -1) then
   redis.call('DEL', entry, load)  -- the token too: a fill on its way may carry an older value
 end

@@ -40,8 +40,15 @@ if redis.call('ZADD', pending, 'LT', due, member) == 1 then
     redis.call('ZREM', pending, member)
     return {'full', '', previous, ''}
   end
-  if redis.call('HDEL', dead, member) == 1 then  -- a new version has a new chance; what is pending is not dead
-    redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
+  local letter = redis.call('HGET', dead, member)
+  if letter then  -- a new version has a new chance; what is pending is not dead
+    redis.call('HDEL', dead, member)
+    if string.sub(letter, 1, 16) == string.sub(header, 1, 16) then  -- of the entry, which this write is made from
+      redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
+    else  -- its document is lost, and this write knows nothing of it: as in `reletter`
+      local collection, id = string.match(member, '^([^/]*)(/.*)$')
+      redis.call('HSET', dead, collection .. '@' .. string.sub(letter, 1, 16) .. id, letter)
+    end
   end
 end
 

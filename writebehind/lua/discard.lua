@@ -1,18 +1,23 @@
 #!lua flags=allow-oom
--- Forget a dead letter and, where it is the one that MongoDB refused, its entry: readers see what MongoDB has.
+-- Forget a dead letter with its document: what is kept beside it, or else the entry. Readers see what MongoDB has.
 --
--- KEYS  1 entry  2 dead  3 dead_counts  4 load
--- ARGV  1 member  2 the dead letter as the caller has seen it  3 the version that was refused
+-- KEYS  1 entry  2 dead  3 dead_counts  4 load  5 kept  6 crowded
+-- ARGV  1 member  2 name of the letter: the member where its document is the entry  3 the letter as the caller has
+--       seen it  4 how many documents are kept of a member when no new write is taken
 -- Returns 1, or 0 when the letter is another one by now, or gone
-local entry, dead, counts, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local member = ARGV[1]
+local entry, dead, counts, load, kept, crowded = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local member, name = ARGV[1], ARGV[2]
+local version = string.sub(ARGV[3], 1, 16)
 
-if redis.call('HGET', dead, member) ~= ARGV[2] then
+if redis.call('HGET', dead, name) ~= ARGV[3] then
   return 0
 end
-redis.call('HDEL', dead, member)
+redis.call('HDEL', dead, name)
 redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
-if redis.call('GETRANGE', entry, 0, 15) == ARGV[3] then
+if name ~= member then
+  redis.call('HDEL', kept, version)
+  if redis.call('HLEN', kept) < tonumber(ARGV[4]) then redis.call('SREM', crowded, member) end
+elseif redis.call('GETRANGE', entry, 0, 15) == version then
   redis.call('DEL', entry, load)
 end
 return 1

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- Some members that have a dead letter, without the letters, which may be large.
+-- The names of some dead letters, without the letters, which may be large.
 --
 -- KEYS  1 dead
 -- ARGV  1 cursor of the scan  2 about how many
--- Returns {cursor of the next call ('0' after the last), {member, …}}
+-- Returns {cursor of the next call ('0' after the last), {name, …}}
 local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-local members = {}
+local names = {}
 for i = 1, #found[2], 2 do
-  members[#members + 1] = found[2][i]
+  names[#names + 1] = found[2][i]
 end
-return {found[1], members}
+return {found[1], names}

@@ -5,8 +5,8 @@
 -- ARGV  1 '1' to correct them
 -- Returns the collections whose count is wrong
 local there, wrong = {}, {}
-for _, member in ipairs(redis.call('HKEYS', KEYS[1])) do
-  local collection = string.match(member, '^[^/]*')
+for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local collection = string.match(name, '^[^/@]*')  -- <collection>/<id>, or <collection>@<version>/<id>
   there[collection] = (there[collection] or 0) + 1
 end
 local noted = redis.call('HGETALL', KEYS[2])

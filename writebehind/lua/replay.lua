@@ -1,43 +1,57 @@
 -- Give a dead letter another chance.
 --
--- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 scheduled  6 clock  7 load  8 deleted
--- ARGV  1 member  2 the dead letter as the caller has seen it  3 the version that was refused
---       4 '' to try that version again, which is still the entry; else what follows the version in a new entry:
---         MongoDB has a newer version than the one that was refused, so its body becomes the newest
---       5 life of `scheduled`, ms
+-- A version that MongoDB refused is tried again as it is. A document that is kept beside its letter becomes the
+-- newest version, over what MongoDB has; but never over a write that nobody but Redis has.
+--
+-- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 scheduled  6 clock  7 load  8 kept  9 crowded  10 deleted
+-- ARGV  1 member  2 name of the letter: the member where its document is the entry
+--       3 the letter as the caller has seen it: 16 digits of version, then JSON
+--       4 '1' to leave a kept document alone of which a newer one is kept
+--       5 version that MongoDB had when the letter was written: a kept document gets a newer one
+--       6 life of `scheduled`, ms  7 how many documents are kept of a member when no new write is taken
 -- Returns {'ok', version, ticket of the flush task that the caller must enqueue, or ''}
 --       {'changed', '', ''}  the letter is another one by now, or gone
---       {'gone', '', ''}     the entry is not there any more: there is nothing to try
+--       {'lost', '', ''}     its document is not there any more: there is nothing to try
+--       {'newer', '', ''}    there is a newer write of the document, which MongoDB does not have; or a newer letter
 local entry, pending, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local scheduled, clock, load = KEYS[5], KEYS[6], KEYS[7]
-local member, version, payload = ARGV[1], ARGV[3], ARGV[4]
+local scheduled, clock, load, kept, crowded = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local member, name, at = ARGV[1], ARGV[2], string.sub(ARGV[3], 1, 16)
+local is_kept = name ~= member
+local there, version = redis.call('GETRANGE', entry, 0, 15), at
 
-if redis.call('HGET', dead, member) ~= ARGV[2] then
+if redis.call('HGET', dead, name) ~= ARGV[3] then
   return {'changed', '', ''}
 end
-if payload == '' and redis.call('GETRANGE', entry, 0, 15) ~= version then
-  return {'gone', '', ''}
+local document = is_kept and redis.call('HGET', kept, at)
+if is_kept then
+  if not document or document == '' then return {'lost', '', ''} end
+  if redis.call('ZSCORE', pending, member) or redis.call('HEXISTS', dead, member) == 1 then
+    return {'newer', '', ''}
+  end
+  for _, other in ipairs(ARGV[4] == '1' and redis.call('HKEYS', kept) or {}) do
+    if other > at and redis.call('HSTRLEN', kept, other) > 0 then return {'newer', '', ''} end
+  end
+elseif there ~= at then
+  return {'lost', '', ''}
 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-if payload ~= '' then
-  version = string.format('%.0f', now)
-  local last = redis.call('SET', clock, version, 'GET')
-  if last and tonumber(last) >= now then
-    version = string.format('%.0f', last + 1)
-    redis.call('SET', clock, version)
+if is_kept then
+  -- As in commit: above all that was issued before, and all that is there, which the clock does not follow.
+  version = string.format('%016.0f', math.max(now, tonumber(redis.call('GET', clock) or '0') + 1))
+  redis.call('SET', clock, version)
+  local deleted = tonumber(redis.call('ZSCORE', KEYS[10], member) or '0')
+  local shown = math.max(tonumber(there) or 0, deleted, tonumber(ARGV[5]))
+  if shown >= tonumber(version) and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
+    version = string.format('%016.0f', shown + 1)
   end
-  local shown = math.max(
-    tonumber(redis.call('GETRANGE', entry, 0, 15)) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
-  )
-  if shown >= tonumber(version) and shown < 9007199254740991 then  -- as in commit
-    version = string.format('%.0f', shown + 1)
-  end
-  redis.call('SET', entry, version .. payload)
+  redis.call('SET', entry, version .. string.sub(document, 17))
   redis.call('DEL', load)
+  redis.call('HDEL', kept, at)
+  if redis.call('HLEN', kept) < tonumber(ARGV[7]) then redis.call('SREM', crowded, member) end
 end
-redis.call('HDEL', dead, member)
+redis.call('HDEL', dead, name)
 redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
 local due = math.floor(now / 1000)
 redis.call('ZADD', pending, due, member)
@@ -47,5 +61,5 @@ if wanted and tonumber(string.match(wanted, '^%d+')) <= due then
   return {'ok', version, ''}
 end
 local ticket = string.format('%.0f', due) .. ':' .. time[1] .. '.' .. time[2]
-redis.call('SET', scheduled, ticket, 'PX', ARGV[5])
+redis.call('SET', scheduled, ticket, 'PX', ARGV[6])
 return {'ok', version, ticket}

@@ -17,8 +17,12 @@ for i = 7, #KEYS do
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if string.sub(header, 1, 16) == version then
-    if redis.call('ZREM', pending, member) == 0 and redis.call('HDEL', dead, member) == 1 then
-      redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)  -- another flusher had given it up
+    if redis.call('ZREM', pending, member) == 0 then
+      local letter = redis.call('HGET', dead, member)
+      if letter and string.sub(letter, 1, 16) == version then  -- another flusher had given it up
+        redis.call('HDEL', dead, member)
+        redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
+      end
     end
     redis.call('HDEL', sent, member)
     if string.sub(header, 17) == 'X' then

@@ -13,7 +13,7 @@ from bson.errors import InvalidId
 
 from writebehind.conflicts import Conflict, Conflicts
 from writebehind.connections import script
-from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.dead_letter import DeadLetter, Reason
 from writebehind.entry import Entry, Kind
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
@@ -203,7 +203,9 @@ class EntryCheck:
             return True
         message = f"MongoDB has the older version {theirs.version}, and on_conflict is theirs"
         now_s = time.time()
-        letter = DeadLetter(member, Reason.CONFLICT, 0, message, ours.version, ours.kind, 0, now_s, ours.body)
+        letter = DeadLetter(
+            *(member, Reason.CONFLICT, 0, message, ours.version, ours.kind, 0, now_s), over=theirs.version
+        )
         burial = self._store.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
         self._changed(cached.id)
         return burial is Burial.BURIED

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from writebehind.connections import script
-from writebehind.dead_letters import DeadLetter, Reason
+from writebehind.dead_letter import DeadLetter, Found, Reason, parse_name
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.reconcile.findings import Drift, Pass
 from writebehind.sink import Sink
-from writebehind.store import Burial, HintSink, Store
+from writebehind.store import MOST_KEPT, Burial, HintSink, Store
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,10 @@ FOR_EVER_MS = 1 << 53
 END = "0"
 
 _ENTRYLESS, _RECOUNT = script("entryless"), script("recount")
-_LETTERS, _RELETTER, _UNTOKEN = script("letters"), script("reletter"), script("untoken")
+_LETTERS, _ORPHANS, _RELETTER, _UNTOKEN = (
+    *(script("letters"), script("orphans")),
+    *(script("reletter"), script("untoken")),
+)
 
 
 class PartitionCheck:
@@ -100,9 +103,8 @@ class PartitionCheck:
         if cursor == END:
             letters.clear()
         after, names = self._store.wire.run(_LETTERS, (of.dead,), (cursor, SLICE))
-        members = [one.decode() for one in names]
-        self._orphans(partition, members, found, repair)
-        for collection, count in Counter(member.partition("/")[0] for member in members).items():
+        self._orphans(partition, names, found, repair)
+        for collection, count in Counter(parse_name(one.decode())[0].partition("/")[0] for one in names).items():
             letters[collection] = letters.get(collection, 0) + count
         if after.decode() == END:
             flat = self._store.wire.call("HGETALL", of.dead_counts)
@@ -118,26 +120,22 @@ class PartitionCheck:
             name = f"{collection.decode()} in partition {partition}"
             found.note(Drift.MISCOUNTED_LETTERS, name, repaired=repair)
 
-    def _orphans(self, partition: int, members: Sequence[str], found: Pass, repair: bool) -> None:
-        of = partition_keys(partition)
-        for member in self._entryless(partition, members):
-            raw = self._store.wire.call(
-                "HGET", of.dead, member
-            )  # one at a time, as those of conflicts may be large
-            letter = DeadLetter.parse(raw) if raw else None
-            if letter is None or letter.reason is not Reason.REFUSED:
-                continue
-            if not self._entryless(partition, [member]):
-                continue  # it was put, and refused, in between
-            message = f"its document was deleted or evicted in Redis; before that: {letter.message}"
-            mended = replace(letter, reason=Reason.LOST, message=message)
-            done = repair and bool(self._store.wire.run(_RELETTER, (of.dead,), (member, raw, mended.dump())))
-            found.note(Drift.ORPHANED_LETTER, member, repaired=done)
+    def _orphans(self, partition: int, names: Sequence[bytes], found: Pass, repair: bool) -> None:
+        of, named = partition_keys(partition), [one.decode() for one in names]
+        places = [of.kept(member) if is_kept else of.entry(member) for member, is_kept in map(parse_name, named)]
+        for name in self._store.wire.run(_ORPHANS, (of.dead, *places), named) if named else ():
+            raw = self._store.wire.call("HGET", of.dead, name)
+            if raw is not None:
+                orphan = Found.parse(name, raw)
+                done = repair and self._tell_lost(partition, orphan)
+                found.note(Drift.ORPHANED_LETTER, orphan.letter.member, repaired=done)
 
-    def _entryless(self, partition: int, members: Sequence[str]) -> list[str]:
-        of = partition_keys(partition)
-        there = self._store.wire.calls([("EXISTS", of.entry(one)) for one in members]) if members else []
-        return [member for member, exists in zip(members, there, strict=True) if not exists]
+    def _tell_lost(self, partition: int, one: Found) -> bool:
+        of, member = partition_keys(partition), one.letter.member
+        message = f"its document was deleted or evicted in Redis; before that: {one.letter.message}"
+        lost = replace(one.letter, reason=Reason.LOST, message=message).dump()
+        keys_of = (of.dead, of.dead_counts, of.entry(member), of.kept(member), of.crowded)
+        return bool(self._store.wire.run(_RELETTER, keys_of, (member, one.name, one.raw, lost, MOST_KEPT)))
 
     def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
         of, before_ms = partition_keys(partition), self._store.now_ms() - self._grace_ms

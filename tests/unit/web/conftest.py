@@ -76,6 +76,9 @@ class FakeSink:
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         return [self.find(one) for one in ids]
 
+    def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
+        return {one.member: entry.version for one in ids if (entry := self.find(one)).exists}
+
     def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
         self._answer()
         for member, entry in self.entries.items():

@@ -30,6 +30,62 @@ def listed(client, query: str = "") -> set[str]:
     return {one["id"] for one in client.get(PATH + query).json["dead_letters"]}
 
 
+@pytest.fixture
+def history(installation, client, dead) -> list[int]:
+    """The versions of three letters of `ada`, the newest last: of two conflicts, and one that is refused."""
+    store, versions = installation.pipeline.store, []
+    [refused] = client.get(f"{PATH}?collection=users&code=11000").json["dead_letters"]
+    assert 1 == client.delete(f"{PATH}/users/ada").json["discarded"]
+    for n, reason in enumerate((Reason.CONFLICT, Reason.CONFLICT, Reason.REFUSED)):
+        version = client.put("/v1/users/ada", json={"n": n}).json["version"]
+        letter = DeadLetter("users/s:ada", reason, 0, refused["message"], version, Kind.DOCUMENT, 2, time.time())
+        conflicts = reason is Reason.CONFLICT
+        assert store.bury("users/s:ada", f"{version:016d}", letter.dump(), drop_entry=conflicts)
+        versions.append(version)
+    return versions
+
+
+def test_one_of_several(client, history):
+    """Each letter of a document is shown by its version, and the newest without; the others are named with it."""
+    old, _, new = history
+    shown = client.get(f"{PATH}/users/ada").json
+    assert (new, {"_id": "ada", "n": 2}) == (shown["version"], shown["document"])
+    assert set(history) == {new, *shown["other_versions"]}
+    assert {"_id": "ada", "n": 0} == client.get(f"{PATH}/users/ada?version={old}").json["document"]
+    listed_versions = [one["version"] for one in client.get(f"{PATH}?collection=users").json["dead_letters"]]
+    assert set(history) <= set(listed_versions)
+    exported = [json.loads(line) for line in client.get(f"{PATH}:export?reason=conflict").text.splitlines()]
+    assert {0, 1} == {one["document"]["n"] for one in exported}
+    assert {"users": 4, "free": 1} == client.get("/admin/status").json["dead_letters_by_collection"]
+
+
+@pytest.mark.parametrize(("method", "action"), [("POST", ":replay"), ("DELETE", "")])
+def test_which_of_several(client, history, method, action):
+    """A change says which letter it means; the answer to one that does not names them, and nothing is changed."""
+    answer = problem(client.open(f"{PATH}/users/ada{action}", method=method), 400, "bad-request")
+    assert all(str(version) in answer["detail"] for version in history)
+    problem(client.open(f"{PATH}/users/ada{action}?version=7", method=method), 404, "not-found")
+    for wrong in ("x", "-1", "1e5", "9" * 17):
+        problem(client.open(f"{PATH}/users/ada{action}?version={wrong}", method=method), 400, "bad-request")
+    assert 5 == client.get(PATH).json["total"]
+
+
+def test_discard_and_replay_one_of_several(client, history):
+    """The others stay; and what is kept goes over no write that MongoDB refuses."""
+    old, middle, new = history
+    answer = client.post(f"{PATH}/users/ada:replay?version={middle}").json
+    assert {"replayed": 0, "left": 1, "because": {"newer": 1}} == answer
+    assert 1 == client.delete(f"{PATH}/users/ada?version={new}").json["discarded"]
+    assert {"replayed": 1, "left": 1, "because": {"newer": 1}} == client.post(
+        f"{PATH}:replay?collection=users&reason=conflict"
+    ).json
+    assert {"_id": "ada", "n": 1} == client.get("/v1/users/ada").json
+    assert {"_id": "ada", "n": 0} == client.get(f"{PATH}/users/ada?version={old}").json["document"]
+    assert {"replayed": 1, "left": 1, "because": {"conflict": 1}} == client.post(
+        f"{PATH}:replay?collection=users"
+    ).json
+
+
 def test_list(client, dead):
     """The list shows what was refused and why, and how many there are, but no documents."""
     found = client.get(PATH).json

@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- Which of these dead letters have no document any more, and do not say so yet.
+--
+-- KEYS  1 dead
+--       2… for each letter: the entry, where that is its document; else what is kept of its member
+-- ARGV  the names of the letters, in that order
+-- Returns the names
+local found = {}
+for i, name in ipairs(ARGV) do
+  local letter, place = redis.call('HGET', KEYS[1], name), KEYS[i + 1]
+  if letter then
+    local version, is_there = string.sub(letter, 1, 16)
+    if string.find(name, '^[^/]*@') then
+      is_there = redis.call('HEXISTS', place, version) == 1  -- empty, where the letter says that it is lost
+    else
+      is_there = redis.call('GETRANGE', place, 0, 15) == version
+    end
+    if not is_there then found[#found + 1] = name end
+  end
+end
+return found
