@@ -21,6 +21,7 @@ from web.drift import drift
 from web.health import health
 from web.hot_keys import hot_keys
 from web.openapi import specification
+from web.origins import Gate
 from web.problems import register_problems, this_request
 from web.reading import reading
 from web.requests import REFUSAL
@@ -53,14 +54,20 @@ class _Application(Flask):
     session_interface = _NoSession()
     request_class = StrictRequest
 
+    def __init__(self, gate: Gate) -> None:
+        """Serve what the gate lets through."""
+        self._gate = gate
+        super().__init__("writebehind", static_folder=None)
+
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by path and method only: no route depends on the host, and no link is built from it.
 
         Raises:
-            HTTPException: the server refuses the request.
+            HTTPException: the gate or the server refuses the request.
         """
         if request is None:
             return super().create_url_adapter(request)
+        self._gate.check(request.environ)
         if REFUSAL in request.environ:
             raise request.environ[REFUSAL]
         path = request.strict_path if isinstance(request, StrictRequest) else request.path
@@ -107,7 +114,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         atexit.register(hints.close)
         pipeline = connect(settings, hints=hints, refreshes=hints)
         check(pipeline)
-    app = _Application("writebehind", static_folder=None)
+    app = _Application(Gate(pipeline.settings))
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
@@ -122,7 +129,15 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         return Response(text, content_type="application/json")
 
     page = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "writebehind"})
+    page.after_request(_unframed)
     app.register_blueprint(page)
     # The page stands under `/docs/`; a redirect there would need the host that `create_url_adapter` leaves out.
-    app.add_url_rule("/docs", view_func=app.view_functions["swagger_ui.show"])
+    app.add_url_rule("/docs", "swagger_ui.docs", app.view_functions["swagger_ui.show"])
     return app
+
+
+def _unframed(response: Response) -> Response:
+    """Keep the page out of other pages, which could have a person click in it without knowing."""
+    response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+    response.headers["X-Frame-Options"] = "DENY"
+    return response

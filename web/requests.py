@@ -14,8 +14,12 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-#: `curl -d` sends the second unless told otherwise, and many scripts send none.
-JSON_TYPES = ("application/json", "application/x-www-form-urlencoded", "")
+from web.origins import is_of_a_page
+
+JSON = "application/json"
+#: What `curl -d` sends unless told otherwise, and what many scripts send. Browsers let any page send them here.
+UNASKED = ("application/x-www-form-urlencoded", "")
+JSON_TYPES = (JSON, *UNASKED)
 BULK_TYPES = (*JSON_TYPES, "application/x-ndjson", "application/ndjson", "application/jsonl")
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -46,6 +50,8 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     if environ.get("CONTENT_TYPE", "") not in types and request.mimetype not in types:
         accepted = ", ".join(one for one in types if one)
         raise UnsupportedMediaType(f"{request.mimetype or 'no Content-Type'!r}: send {accepted}")
+    if environ.get("CONTENT_TYPE") != JSON and request.mimetype in UNASKED and is_of_a_page(environ):
+        raise UnsupportedMediaType(f"a page has to say that it sends {JSON}")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
     length = environ.get("CONTENT_LENGTH", "")

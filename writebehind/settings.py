@@ -8,7 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +26,7 @@ from pydantic_settings import (
 
 from writebehind.durability import Durability
 from writebehind.errors import ConfigurationError
+from writebehind.hosts import Hosts
 from writebehind.keys import MOST_PARTITIONS
 from writebehind.namespaces import COLLECTION_NAME, fault_of_database
 from writebehind.query_settings import NAME, NamedQuery, WarmQuery
@@ -184,6 +192,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: Port = Field(8000, description="port that the API listens on")
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
+    allowed_hosts: Hosts = Field(
+        [],
+        description="names and addresses, besides loopback and the address above, under which clients reach the "
+        "API: requests for others are 421; `*.example.com` for all below it, `*` for any; "
+        "in the environment with commas between them",
+    )
     web_workers: Count = Field(1, description="web processes")
     web_threads: Count = Field(
         8, description="threads in each web process; requests about many documents have half as many besides"

@@ -1,0 +1,37 @@
+"""Names and addresses of hosts, as the settings list them."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+#: What a client may call the API's host; with `*`, names below it, or any.
+_NAME = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _split(given: Any) -> Any:
+    return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
+
+
+def _check(hosts: list[str]) -> list[str]:
+    for host in hosts:
+        if not _NAME.fullmatch(host) and not is_address(host):
+            raise ValueError(f"{host!r} is no name of a host, without scheme and port, and no address")
+    return hosts
+
+
+#: A list, in the environment with commas between its parts.
+Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_check)]
