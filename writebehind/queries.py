@@ -294,10 +294,10 @@ class Queries:
         """
         query, most = wanted.query, wanted.query.limit + SPARE
         while True:
-            places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
-            members = [one.member for one, _ in places if one is not None]
+            places, last = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
+            members = [one.member for one in places if one is not None]
             are_more = len(places) == most < MOST_FOUND
-            found = _Found(look.number, members, places[-1][1] if are_more else b"")
+            found = _Found(look.number, members, last if are_more else b"")
             answer = self._overlaid(wanted, found, look, Source.MISS)
             if answer is not None:
                 return found, answer
@@ -326,8 +326,8 @@ class Queries:
     def _bypass(self, wanted: _Wanted) -> Answer:
         """What MongoDB alone says."""
         query = wanted.query
-        places = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
-        answered = {one.member: Kept() for one, _ in places if one is not None}
+        places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
+        answered = {one.member: Kept() for one in places if one is not None}
         documents = self._each(list(answered), self._sink.find_many)
         return Answer.of(answered, documents, wanted.filter, query, wanted.most_bytes)
 

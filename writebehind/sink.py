@@ -173,23 +173,27 @@ class Sink(Deployment):
 
     def find_places(
         self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
-    ) -> list[tuple[DocumentId | None, bytes]]:
-        """The ids of documents that satisfy a filter, in order, and of each the fields of the sort, BSON.
+    ) -> tuple[list[DocumentId | None], bytes]:
+        """The ids of documents that satisfy a filter, in order, and of the last one the fields of the sort, BSON.
 
-        The fields are whole: in a part of an array what has no such part, and counts as null, would be missing.
-        The id is `None` where no document of the pipeline can have it.
+        An id is `None` where no document of the pipeline can have it. The fields are whole: in a part of an array
+        what has no such part, and counts as null, would be missing. They may be large: one is held at a time.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer, or refuses the query.
         """
         fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
+        ids: list[DocumentId | None] = []
+        last: bytes | memoryview = b""
         with self._guard(), self._deadline(mongo_errors.of_query):
             cursor = self._database[collection].find(filter_, fields, limit=limit)
             try:
-                found = list(cursor.sort(list(sort.items())) if sort else cursor)
+                for one in cursor.sort(list(sort.items())) if sort else cursor:
+                    ids.append(DocumentId.stored(collection, _id_of(one)))
+                    last = one.raw
             except (BSONError, OverflowError) as error:  # the driver does not even send it
                 raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
-        return [(DocumentId.stored(collection, one["_id"]), bytes(one.raw)) for one in found]
+        return ids, bytes(last)
 
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         """The documents of one collection, in the order of the ids; `ABSENT` where there is none.

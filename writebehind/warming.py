@@ -196,13 +196,13 @@ class Warmer:
         for name in collections or self._listed:
             for query in self._settings(name).warm:
                 try:
-                    places = self._sink.find_places(name, query.native, query.sort, query.limit)
+                    places, _ = self._sink.find_places(name, query.native, query.sort, query.limit)
                 except MongoUnavailableError as error:
                     if error.outage:
                         raise
                     log.warning("a query in the settings warms nothing of %s: %s: %s", name, query.filter, error)
                     continue
-                wanted.update(dict.fromkeys(one for one, _ in places if one is not None))
+                wanted.update(dict.fromkeys(one for one in places if one is not None))
         return wanted
 
     def _check_pressure(self) -> None:

@@ -292,12 +292,15 @@ def test_a_query_that_is_refused_is_no_outage(sink, users, filter_):
 
 
 def test_places(sink, users):
-    """With each id come the fields of the sort as a whole: a part of an array would be in another place."""
-    users.insert_one({"_id": "ada", "a": [1, {"c": 2}], "b": 3, "c": 4})
+    """With the last id come the fields of the sort as a whole: a part of an array would be in another place."""
+    users.insert_many([{"_id": "ada", "a": [1, {"c": 2}], "b": 3, "c": 4}, {"_id": "bob", "b": 4}, {"_id": 1.5}])
 
-    [(one, fields)] = sink.find_places(COLLECTION, {}, {"a.c": 1, "b": -1}, 5)
+    ids, fields = sink.find_places(COLLECTION, {"b": {"$exists": True}}, {"b": -1, "a.c": 1}, 5)
 
-    assert ("ada", {"_id": "ada", "a": [1, {"c": 2}], "b": 3}) == (one.text, bson.decode(fields))
+    assert ["bob", "ada"] == [one.text for one in ids]
+    assert {"_id": "ada", "a": [1, {"c": 2}], "b": 3} == bson.decode(fields)
+    assert [None] == sink.find_places(COLLECTION, {"_id": 1.5}, {}, 5)[0]
+    assert ([], b"") == sink.find_places(COLLECTION, {"b": 5}, {"b": 1}, 5)
 
 
 def test_find_many_of_every_id_type(sink, users):

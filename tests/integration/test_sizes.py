@@ -6,7 +6,8 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from tests.sizes import THRESHOLDS, VERSION_BYTES, sized
-from writebehind import BulkOperation
+from writebehind import BulkOperation, Pipeline, Settings
+from writebehind.codec import decode
 from writebehind.entry import Kind
 from writebehind.ids import DocumentId
 from writebehind.outside import Change
@@ -58,11 +59,33 @@ def test_a_document_is_found_by_every_query(pipeline, document, written):
 
     found, by_field = sink.find_by("users", "name", "Ada")
     [by_filter] = sink.find_many([DocumentId.of("users", "ada")])
-    [(_, place)] = sink.find_places("users", {"name": "Ada"}, {"text": 1}, 1)
+    _, place = sink.find_places("users", {"name": "Ada"}, {"text": 1}, 1)
 
     assert DocumentId.of("users", "ada") == found
     assert {(version, etag)} == {(one.version, one.etag) for one in (by_field, by_filter)}
     assert isinstance(place, bytes)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 5_000_000])
+def test_documents_of_all_sizes_by_their_values(settings, valkey_wire, mongo_client, size):
+    """By a unique field and by a query that sorts by what makes them large, pending or not."""
+    by_name = {"filter": {"name": {"$gte": "A"}}, "sort": {"text": 1}, "limit": 2}
+    asked = {"lookup": {"name": "string"}, "queries": {"by_name": by_name}, "flush_delay_ms": 60_000}
+    values = {"collections": {"users": asked}, "max_document_bytes": 8_000_000}
+    large = Settings.model_validate(settings.model_dump() | values)
+    pipeline = Pipeline(large, wire=valkey_wire, client=mongo_client)
+    users = pipeline.collection("users")
+    document = sized("ada", size, name="Ada")
+    users.put("ada", document)
+    for forget in (lambda: None, lambda: flush_all(pipeline), lambda: valkey_wire.call("FLUSHALL")):
+        forget()
+        one, read = users.look_up("name", "Ada")
+        assert ("ada", document) == (one.text, decode(read.entry.body))
+        assert [document] == users.query("by_name") == users.query("by_name")
+        shorter = sized("eve", size, name="Eve", n=1)
+        users.put("eve", shorter)
+        assert [shorter, document] == users.query("by_name")
+        users.delete("eve")
 
 
 def test_our_own_flush_is_known_again(pipeline, users, document, written):

@@ -101,12 +101,10 @@ class FakeSink:
 
     def find_places(
         self, collection: str, filter_: Mapping[str, object], sort: Mapping[str, int], limit: int
-    ) -> list[tuple[DocumentId, bytes]]:
+    ) -> tuple[list[DocumentId | None], bytes]:
         found = self._find_where(collection, filter_, sort, limit)
-        return [
-            (DocumentId.stored(collection, codec.decode(first_element(one.body))["_id"]), one.body)
-            for one in found
-        ]
+        ids = [DocumentId.stored(collection, codec.decode(first_element(one.body))["_id"]) for one in found]
+        return ids, found[-1].body if found else b""
 
     def ping(self, *, timeout_s: float) -> None:
         assert timeout_s > 0
