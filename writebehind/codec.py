@@ -9,34 +9,25 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from math import isfinite, isnan
 from typing import Any, Final
 
 import bson
 import orjson
-from bson import json_util
-from bson.binary import Binary, UuidRepresentation
+from bson.binary import UuidRepresentation
 from bson.code import Code
 from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
-from bson.decimal128 import Decimal128
 from bson.errors import BSONError, InvalidDocument
-from bson.int64 import Int64
-from bson.objectid import ObjectId
 
 from writebehind import deprecated
-from writebehind.deprecated import DBPointer, Symbol, Undefined
 from writebehind.errors import (
     InvalidDocumentError,
     MalformedDocumentError,
     PatchConflictError,
     UnreadableDocumentError,
 )
-from writebehind.wrappers import DECODING, JSON_OPTIONS, native_value
+from writebehind.wrappers import DECODING, native_value
+from writebehind.wrapping import CANONICAL, SPELT_OUT, spell_out, write
 
 #: Levels of objects and arrays in a document, the document itself being the first. It is MongoDB's limit.
 MAX_DEPTH: Final = 100
@@ -69,8 +60,6 @@ _BSON_ERRORS: Final = (
 _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 #: What an integer that orjson may turn into a float looks like when each digit is a zero.
 _LONG_INTEGER: Final = b"0" * 19
-
-_FIRST_COMMON_YEAR: Final = 1970
 
 # The end of a name and a double that is infinite or not a number; also some other things.
 _MAYBE_NOT_FINITE: Final = re.compile(rb"\0.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
@@ -239,9 +228,16 @@ def decode_exactly(body: bytes) -> dict[str, Any]:
         PatchConflictError: It has what native values do not tell: fields of the same name, or options of a regular
             expression that there are none of.
     """
-    document = decode(body)
+    try:
+        document = bson.decode(body, DECODING)
+        written = _encode_all(document)
+        if written != body and deprecated.may_be_in(body):
+            document = deprecated.decode(body, DECODING)
+            written = _encode_all(document)
+    except _BSON_ERRORS as error:
+        raise _unreadable(error) from error
     # What is lost makes a document shorter. `bson` has its own order of a DBRef's fields and of options.
-    if len(_encode_all(document)) != len(body):
+    if len(written) != len(body):
         raise PatchConflictError(
             "others wrote to this document what a change to it would lose, such as two fields of the same name: "
             "replace it as a whole"
@@ -256,7 +252,7 @@ def _encode(document: dict[str, Any], most_levels: int) -> bytes:
         if _DBREF_NAME in body:
             body = _encode_all(_decode(body, DECODING))
         if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
-            _check_depth(_decode(body, DECODING), most_levels)
+            _check_depth(bson.decode(body, DECODING), most_levels)
     except _BSON_ERRORS as error:
         raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
     return body
@@ -308,16 +304,16 @@ def to_json(body: bytes, *, canonical: bool = False) -> bytes:
 
 def _relaxed_json(body: bytes) -> bytes:
     document = _decode(body, _DECODING_FOR_JSON)
-    text = orjson.dumps(document, _write, _ORJSON_OPTIONS)
+    text = orjson.dumps(document, write, _ORJSON_OPTIONS)
     # orjson makes null of numbers that are not finite. Few documents have a null, and fewer such a number.
     if b"null" in text and _MAYBE_NOT_FINITE.search(body):
-        text = orjson.dumps(_spell_out(document, _SPELT_OUT), _write, _ORJSON_OPTIONS)
+        text = orjson.dumps(spell_out(document, SPELT_OUT), write, _ORJSON_OPTIONS)
     return text
 
 
 def _canonical_json(body: bytes) -> bytes:
-    document = _spell_out(_decode(body, _DECODING_FOR_CANONICAL), _CANONICAL)
-    return orjson.dumps(document, _write, _ORJSON_OPTIONS)
+    document = spell_out(_decode(body, _DECODING_FOR_CANONICAL), CANONICAL)
+    return orjson.dumps(document, write, _ORJSON_OPTIONS)
 
 
 def dumps(value: Any) -> bytes:
@@ -334,74 +330,6 @@ def dumps(value: Any) -> bytes:
     """
     # One way to write JSON is enough for what is rarely needed and small.
     return to_json(_encode({"": value}, MAX_DEPTH + 1))[len(b'{"":') : -len(b"}")]
-
-
-def _write(value: Any) -> Any:
-    """Return the wrapper of a value that orjson does not know."""
-    writer = _WRITERS.get(type(value))
-    return writer(value) if writer else json_util.default(value, JSON_OPTIONS)
-
-
-def _write_date(value: datetime) -> Any:
-    if value.year < _FIRST_COMMON_YEAR:
-        return json_util.default(value, JSON_OPTIONS)
-    return {"$date": value.isoformat(timespec="milliseconds" if value.microsecond else "seconds") + "Z"}
-
-
-def _write_binary(value: bytes, subtype: int = 0) -> Any:
-    return {"$binary": {"base64": b64encode(value).decode(), "subType": f"{subtype:02x}"}}
-
-
-def _write_code(value: Code) -> Any:
-    return {"$code": str(value)} if value.scope is None else {"$code": str(value), "$scope": value.scope}
-
-
-# The rest is rare and holds nothing else.
-_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
-    ObjectId: lambda value: {"$oid": value.binary.hex()},
-    datetime: _write_date,
-    Int64: int,
-    Decimal128: lambda value: {"$numberDecimal": str(value)},
-    bytes: _write_binary,
-    Binary: lambda value: _write_binary(value, value.subtype),
-    Code: _write_code,
-    DBRef: lambda value: dict(value.as_doc()),
-    Symbol: lambda value: {"$symbol": value.text},
-    Undefined: lambda _: {"$undefined": True},
-    DBPointer: lambda value: {"$dbPointer": {"$ref": value.collection, "$id": value.id}},
-}
-
-
-_Writers = Mapping[type, Callable[[Any], Any]]
-
-
-def _spell_out(value: Any, writers: _Writers) -> Any:
-    """Replace the values of some types by their wrappers, wherever they are."""
-    kind = type(value)
-    if kind is dict:
-        return {name: _spell_out(item, writers) for name, item in value.items()}
-    if kind is list:
-        return [_spell_out(item, writers) for item in value]
-    if kind in (DBRef, Code):
-        return _spell_out(_write(value), writers)
-    writer = writers.get(kind)
-    return value if writer is None else writer(value)
-
-
-def _write_double(value: float) -> dict[str, str]:
-    special = "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return {"$numberDouble": repr(value) if isfinite(value) else special}
-
-
-#: What orjson would write wrongly.
-_SPELT_OUT: Final[_Writers] = {float: lambda value: value if isfinite(value) else _write_double(value)}
-#: What orjson would write without its type, or with less than all of it.
-_CANONICAL: Final[_Writers] = {
-    float: _write_double,
-    int: lambda value: {"$numberInt": str(value)},
-    Int64: lambda value: {"$numberLong": str(int(value))},
-    DatetimeMS: lambda value: {"$date": {"$numberLong": str(int(value))}},
-}
 
 
 # Limits and messages --------------------------------------------------------------------------------------

@@ -84,6 +84,14 @@ def test_documents_of_all_sizes():
         assert {"a": "x" * size, "b": Symbol("s")} == decode(body)
 
 
+@pytest.mark.parametrize("kind", ["\x06", "\x0c", "\x0e"])
+def test_texts_that_look_like_them(kind):
+    """A text of nothing but what begins such a value is read in no more time than another: within its size."""
+    text = kind * 900_000
+    body = encode({"a": text, "b": 1})
+    assert {"a": text, "b": 1} == decode(body) == decode_exactly(body) == loads(to_json(body))
+
+
 @pytest.mark.parametrize("value", [Symbol("\ud800"), DBPointer("\udfff", OID), [Symbol("s"), object()]])
 def test_what_bson_cannot_hold_beside_them(value):
     """A document that has one is refused for its other values like any other."""
