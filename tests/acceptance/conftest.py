@@ -106,6 +106,8 @@ def system(tmp_path_factory) -> Iterator[System]:
         "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS),
         "WRITEBEHIND_COLLECTIONS__people__lookup__name": "string",
         "WRITEBEHIND_COLLECTIONS__people__queries": json.dumps({"in_city": IN_CITY}),
+        "WRITEBEHIND_COLLECTIONS__yielding__on_conflict": "theirs",
+        "WRITEBEHIND_COLLECTIONS__yielding__flush_delay_ms": str(SLOW_MS),
         "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
         "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",
     }

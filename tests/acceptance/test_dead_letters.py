@@ -10,6 +10,8 @@ from pymongo.errors import OperationFailure
 from tests.acceptance.conftest import System
 from tests.waiting import wait_until
 
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 
@@ -54,3 +56,33 @@ def test_five_of_a_hundred_are_refused(system: System):
     assert {"replayed": 5, "left": 0} == answer
     wait_until(lambda: 100 == events.count_documents({"_id": {"$regex": "^r"}}), "all in MongoDB")
     assert 0 == system.http.get("/admin/dead-letters").json()["total"]
+
+
+def test_what_yielded_stays(system: System):
+    """With `theirs`, each write that yields to somebody's change keeps a letter, whatever is written after it."""
+    path, letters = "/v1/yielding/ada", "/admin/dead-letters/yielding/ada"
+    persisted, yielding = {"durability": "persisted"}, system.database["yielding"]
+    system.http.put(path, json={"n": 0}, params=persisted).raise_for_status()
+    wait_until(lambda: (system.status()["listener"] or {}).get("lag_s") == 0, "the listener", 30)
+    versions = []
+    for n in (1, 2):
+        versions.append(system.http.put(path, json={"n": n}).raise_for_status().json()["version"])
+        yielding.update_one({"_id": "ada"}, {"$set": {"theirs": n}})
+        wait_until(lambda n=n: letters_of_yielding(system) == n, "the write to yield", 10)
+        system.http.patch(path, json={"m": n}, params=persisted, headers=MERGE_PATCH).raise_for_status()
+        assert n == letters_of_yielding(system)
+
+    assert {"n": 0, "theirs": 2, "m": 2}.items() <= system.http.get(path).json().items()
+    documents = [system.http.get(letters, params={"version": one}).json()["document"] for one in versions]
+    assert [1, 2] == [one["n"] for one in documents]
+    assert 400 == system.http.delete(letters).status_code  # which of the two?
+    assert 1 == system.http.delete(letters, params={"version": versions[1]}).json()["discarded"]
+
+    assert {"replayed": 1, "left": 0} == system.http.post(f"{letters}:replay").json()
+
+    wait_until(lambda: yielding.find_one({"_id": "ada"}, {"_v": 0}) == {"_id": "ada", "n": 1}, "MongoDB", 10)
+    assert 0 == letters_of_yielding(system)
+
+
+def letters_of_yielding(system: System) -> int:
+    return system.status()["dead_letters_by_collection"].get("yielding", 0)
