@@ -66,6 +66,7 @@ class Runtime:
         try:
             if not self._checked:  # Redis did not answer when this worker started
                 self._check()
+            self.pipeline.clock.look()
             self.pipeline.store.watch.worker_alive(self._name)
         except ConfigurationError as error:
             log.critical("writebehind: %s", error)

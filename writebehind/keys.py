@@ -61,6 +61,7 @@ class PartitionKeys:
     heat: str
     warmed: str
     awaited: str
+    stepped: str
 
     def entry(self, member: str) -> str:
         """The document's latest state: see `writebehind.entry`."""
@@ -111,7 +112,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
-        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited"),
+        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

@@ -15,10 +15,10 @@ from typing import Any
 from writebehind.connections import script
 from writebehind.keys import partition_keys
 from writebehind.outcomes import Outcome, Result
-from writebehind.store import Store
+from writebehind.store import POSTPONED_MS, Store
 
-#: Delay after the first attempt, and the longest, ms.
-DELAY_MS, LONGEST_MS = 200, 5_000
+#: Delay after the first attempt, ms; it doubles with each, up to `POSTPONED_MS`.
+DELAY_MS = 200
 #: Attempts after which a document is given up: half a minute for an unknown error, and ten where MongoDB is busy
 #: or others change the document.
 ATTEMPTS = {Result.UNCLEAR: 12, Result.DISTURBED: 150}
@@ -45,7 +45,8 @@ def postpone(store: Store, partition: int, outcomes: Sequence[Outcome]) -> list[
     """
     of = partition_keys(partition)
     keys = [of.pending, of.sent]
-    arguments: list[Any] = [DELAY_MS, LONGEST_MS, random.uniform(0.5, 1)]  # noqa: S311 - no secret
+    part = random.uniform(0.5, 1)  # noqa: S311 - no secret
+    arguments: list[Any] = [DELAY_MS, POSTPONED_MS, part, store.longest_wait_ms]
     for one in outcomes:
         keys.append(of.entry(one.write.id.member))
         arguments += (one.write.id.member, one.write.entry.version_digits)

@@ -14,6 +14,7 @@ from writebehind import forks, strict
 from writebehind.admission import Admission
 from writebehind.audit import GRACE_LEASES, DeletionAudit
 from writebehind.breaker import MongoBreaker
+from writebehind.clock import ClockWatch
 from writebehind.collection import Collection
 from writebehind.conflicts import Conflicts
 from writebehind.connections import Wire, connection_pool
@@ -105,6 +106,8 @@ class Pipeline:
             partitions=settings.partitions,
             max_pending=settings.max_pending_per_partition,
             tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
+            longest_delay_ms=settings.longest_flush_delay_ms,
+            lease_ms=settings.lease_ms,
         )
         self.breaker = MongoBreaker(self._wire, probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
@@ -114,7 +117,8 @@ class Pipeline:
             breaker=self.breaker,
         )
         self.dead_letters = DeadLetters(self.store, self._hints, self.sink)
-        self._sampler = Sampler(self.store)
+        self.clock = ClockWatch(self.store)
+        self._sampler = Sampler(self.store, self.clock)
         self._admission = Admission(
             self._sampler,
             max_pending=settings.max_pending_per_partition,
@@ -201,6 +205,7 @@ class Pipeline:
     def sweep(self) -> dict[str, int]:
         """Enqueue a flush of every partition that has overdue documents and no flush task on its way."""
         pending = enqueued = 0
+        self.clock.look()
         with self.store.watch.run(SWEEP) as outcome:
             for partition in range(self.settings.partitions):
                 count, hint = self.store.sweep(partition, overdue_ms=self.settings.overdue_ms)
@@ -268,6 +273,7 @@ class Pipeline:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
+        self.clock.look()
         return self._status.figures(partitions=strict.flag("partitions", partitions))
 
     def close(self) -> None:

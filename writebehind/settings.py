@@ -330,6 +330,12 @@ class Settings(BaseSettings):
         return celery_brokers(self.broker_url) if self.broker_url else celery_redis(self.redis_url)
 
     @property
+    def longest_flush_delay_ms(self) -> int:
+        """The longest flush delay of any collection, ms."""
+        every = (CollectionSettings.model_validate(self.defaults), *self.collections.values())
+        return max(one.flush_delay_ms for one in every)
+
+    @property
     def unlisted(self) -> CollectionSettings | None:
         """What holds for collections that are not listed; `None` when they are not allowed."""
         return CollectionSettings.model_validate(self.defaults) if self.allow_unlisted else None

@@ -45,7 +45,8 @@ class Status:
         """
         watch, now = self._store.watch, self._store.now_ms()
         backlog = watch.backlog()
-        ages = {one.partition: self._age_s(one.head, now) for one in backlog}
+        sent = watch.sent_since({one.partition: one.head[0] for one in backlog if one.head})
+        ages = {one.partition: self._age_s(one.head, now, sent.get(one.partition, now)) for one in backlog}
         reads = self._reader.hits + self._reader.misses
         breaker = self._breaker.state()
         figures: dict[str, Any] = {
@@ -78,10 +79,13 @@ class Status:
             ]
         return figures
 
-    def _age_s(self, head: tuple[str, float] | None, now_ms: int) -> float:
-        """How long the member due first has waited, from what its collection's flush delay says of its start."""
+    def _age_s(self, head: tuple[str, float] | None, now_ms: int, sent_ms: float) -> float:
+        """How long the member due first has waited, from what its collection's flush delay says of its start.
+
+        One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
+        """
         if head is None:
             return 0.0
         member, due_ms = head
         delay_ms = self._settings(DocumentId.from_member(member).collection).flush_delay_ms
-        return max(0.0, (now_ms - due_ms + delay_ms) / 1000)
+        return max(0.0, (now_ms - min(due_ms - delay_ms, sent_ms)) / 1000)

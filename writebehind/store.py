@@ -24,6 +24,8 @@ HINT_LIFE_MS = 10_000
 MOST_KEPT = 100
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
+#: The longest that a document is postponed which MongoDB did not take, ms.
+POSTPONED_MS = 5_000
 
 _COMMIT, _CLAIM, _SETTLE, _RELEASE = script("commit"), script("claim"), script("settle"), script("release")
 _BURY, _LEASE_GET, _FILL = script("bury"), script("lease_get"), script("fill")
@@ -177,8 +179,29 @@ class Lookup:
 class Store:
     """The state in Redis. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, *, partitions: int, max_pending: int, tombstone_ttl_ms: int) -> None:
-        """Bind the steps to a server; `max_pending` is the cap per partition."""
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        partitions: int,
+        max_pending: int,
+        tombstone_ttl_ms: int,
+        longest_delay_ms: int = 60_000,
+        lease_ms: int = 30_000,
+    ) -> None:
+        """Bind the steps to a server.
+
+        Args:
+            wire: the server.
+            partitions: into how many it is divided.
+            max_pending: the cap per partition.
+            tombstone_ttl_ms: how long a settled deletion is kept.
+            longest_delay_ms: the longest flush delay of any collection. A member that is due later by more than
+                that was left behind by a clock that has stepped back.
+            lease_ms: how long a flusher owns a partition.
+        """
+        self.longest_wait_ms = longest_delay_ms + POSTPONED_MS + HINT_SLACK_MS
+        self._lease_ms = lease_ms
         self.wire = wire
         self.partitions = partitions
         self.watch = Watch(wire, partitions)
@@ -285,7 +308,9 @@ class Store:
         """
         of = partition_keys(partition)
         status, *claimed = self.wire.run(
-            _CLAIM, (of.lease, of.scheduled, of.pending), (token, lease_ms, limit, ticket, int(early), soon_ms)
+            _CLAIM,
+            (of.lease, of.scheduled, of.pending),
+            (token, lease_ms, limit, ticket, int(early), soon_ms, self.longest_wait_ms),
         )
         if status != b"claimed":
             return None
@@ -328,7 +353,9 @@ class Store:
         """Give the lease back; the hint that the caller must enqueue because members are still pending."""
         of = partition_keys(partition)
         answer = self.wire.run(
-            _RELEASE, (of.lease, of.scheduled, of.pending), (token, least_delay_ms, HINT_LIFE_MS)
+            _RELEASE,
+            (of.lease, of.scheduled, of.pending),
+            (token, least_delay_ms, HINT_LIFE_MS, self.longest_wait_ms),
         )
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
@@ -372,7 +399,8 @@ class Store:
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
         of = partition_keys(partition)
-        count, ticket = self.wire.run(_SWEEP, (of.lease, of.scheduled, of.pending), (overdue_ms, HINT_LIFE_MS))
+        limits = (overdue_ms, HINT_LIFE_MS, self.longest_wait_ms, self._lease_ms)
+        count, ticket = self.wire.run(_SWEEP, (of.lease, of.scheduled, of.pending), limits)
         return int(count), Hint(partition, ticket.decode(), 0) if ticket else None
 
     def unsettled(self, partition: int, members: Sequence[str]) -> set[str]:

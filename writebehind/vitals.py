@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from writebehind import forks, keys
+from writebehind.clock import ClockWatch
 from writebehind.division import Division
 from writebehind.errors import RedisUnavailableError
 from writebehind.keys import partition_keys
@@ -102,9 +103,10 @@ class Vitals:
 class Sampler:
     """Takes a sample when the last one is too old. Safe to share between threads."""
 
-    def __init__(self, store: Store) -> None:
-        """Bind it to a store; nothing is asked before the first look."""
+    def __init__(self, store: Store, clock: ClockWatch | None = None) -> None:
+        """Bind it to a store; nothing is asked before the first look. A `clock` is looked at with each sample."""
         self._store = store
+        self._clock = clock
         self._lock = forks.lock()
         self._vitals: Vitals | None = None
         self._taken = 0.0
@@ -123,6 +125,8 @@ class Sampler:
         try:
             if self._vitals is None or self._vitals is vitals:
                 self._vitals = take(self._store)
+                if self._clock is not None:
+                    self._clock.look()
                 self._taken = time.monotonic()
             return self._vitals
         finally:

@@ -85,6 +85,16 @@ class Watch:
             for partition, (pending, dead, head) in enumerate(zip(*[iter(answers)] * 3, strict=True))
         ]
 
+    def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:
+        """Since when MongoDB was given what is pending of one member in each partition, ms; if it was."""
+        commands = [("HGET", partition_keys(partition).sent, member) for partition, member in members.items()]
+        answers = self._wire.calls(commands) if commands else []
+        return {
+            partition: float(noted.split(b" ")[1])
+            for partition, noted in zip(members, answers, strict=True)
+            if noted
+        }
+
     def count(self, counters: Mapping[str, int], *, persisted: int = 0) -> None:
         """Add to the counters, and to the flush rate; not while Redis is full, as nothing depends on them."""
         commands: list[tuple[Any, ...]] = [
@@ -118,7 +128,10 @@ class Watch:
 
     def workers(self) -> list[str]:
         """The workers that are alive."""
-        found = self._wire.call("ZRANGEBYSCORE", keys.WORKERS, self._wire.now_ms() - WORKER_LIFE_MS, "+inf")
+        now = self._wire.now_ms()
+        # What lies ahead is from before a clock stepped back, and says nothing.
+        lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
+        found = self._wire.call("ZRANGEBYSCORE", keys.WORKERS, *lately)
         return [name.decode() for name in found]
 
     @contextmanager

@@ -298,7 +298,8 @@ def test_delays_grow_and_a_drain_does_not_count(pipeline, server, monkeypatch):
     """Each attempt doubles the delay until the next; a drain tries what is not due once, which does not count."""
     monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
     monkeypatch.setattr(patience, "DELAY_MS", 60_000)
-    monkeypatch.setattr(patience, "LONGEST_MS", 150_000)
+    monkeypatch.setattr(patience, "POSTPONED_MS", 150_000)
+    monkeypatch.setattr(pipeline.store, "longest_wait_ms", 300_000)
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     poison, ada = names(pipeline, 2)
     member = commit(pipeline, poison)

@@ -7,6 +7,8 @@
 --       4 ticket of the flush task, '' for a flush that nobody scheduled
 --       5 '1' to return also members that are not due yet
 --       6 how early members may go along, ms
+--       7 the longest that a member may have to wait, ms: one that is due later was left behind by a clock that has
+--         stepped back since, and is due
 -- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
 --       {'claimed', {member, …}, {member, ms until it is due, …}}   those that are due, and those that may go along
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
@@ -15,6 +17,9 @@ local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is 
 
 local owner = redis.call('GET', lease)
 if owner and owner ~= token then
+  if redis.call('PTTL', lease) > tonumber(life) then  -- left behind as well
+    redis.call('PEXPIRE', lease, life)
+  end
   return {'busy'}
 end
 -- One chain of tasks per partition: a redelivered or overtaken one ends here, else each would retry for ever.
@@ -31,6 +36,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_when = ARGV[5] == '1' and '+inf' or now
 local members = redis.call('ZRANGEBYSCORE', pending, '-inf', until_when, 'LIMIT', 0, ARGV[3])
 local soon, room = {}, tonumber(ARGV[3]) - #members
+if until_when == now and room > 0 then
+  local ahead = string.format('(%.0f', now + tonumber(ARGV[7]))
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', pending, ahead, '+inf', 'LIMIT', 0, room)) do
+    members[#members + 1] = member
+    room = room - 1
+  end
+end
 if #members > 0 and room > 0 and tonumber(ARGV[6]) > 0 then
   local last = string.format('%.0f', now + ARGV[6])
   soon = redis.call('ZRANGEBYSCORE', pending, '(' .. until_when, last, 'WITHSCORES', 'LIMIT', 0, room)

@@ -10,6 +10,9 @@ if owner and redis.call('PTTL', KEYS[1]) == -1 then
   owner = false  -- each has a life: one without was put there by hand, and would be held for ever
 end
 if owner ~= ARGV[1] and (owner or ARGV[3] ~= '1') then
+  if owner and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then  -- since a clock stepped back
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

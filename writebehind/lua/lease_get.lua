@@ -18,4 +18,7 @@ if not holder or string.sub(holder, 1, 8) == 'refresh:' then
   redis.call('SET', load, ARGV[1], 'PX', ARGV[2])
   return {'load'}
 end
+if redis.call('PTTL', load) > tonumber(ARGV[2]) then  -- since a clock stepped back
+  redis.call('PEXPIRE', load, ARGV[2])
+end
 return {'wait'}

@@ -7,6 +7,9 @@
 --       {0, ''}   another listener leads
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then
+  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then  -- since a clock stepped back
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  end
   return {0, ''}
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

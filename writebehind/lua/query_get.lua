@@ -13,4 +13,7 @@ end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
   return {'load'}
 end
+if redis.call('PTTL', KEYS[2]) > tonumber(ARGV[2]) then  -- since a clock stepped back
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+end
 return {'wait'}

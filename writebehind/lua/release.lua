@@ -4,6 +4,7 @@
 --
 -- KEYS  1 lease  2 scheduled  3 pending
 -- ARGV  1 token of this flusher  2 least delay until the next flush, ms (backoff)  3 extra life of `scheduled`, ms
+--       4 the longest that a member may have to wait, ms: one that is due later is due, see claim
 -- Returns {}               nothing is pending, or another flusher owns the partition
 --       {delay, ticket}  the caller must enqueue a flush task with this ticket, to run after the delay in ms
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
@@ -21,7 +22,11 @@ if #head == 0 then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local delay = math.max(tonumber(head[2]) - now, tonumber(ARGV[2]))
+local delay = tonumber(head[2]) - now
+if delay > tonumber(ARGV[4]) then
+  delay = 0
+end
+delay = math.max(delay, tonumber(ARGV[2]))
 local ticket = string.format('%.0f', now + delay) .. ':' .. time[1] .. '.' .. time[2]
 redis.call('SET', scheduled, ticket, 'PX', delay + tonumber(ARGV[3]))
 return {delay, ticket}

@@ -4,18 +4,30 @@
 --
 -- KEYS  1 lease  2 scheduled  3 pending
 -- ARGV  1 lateness from which a member is overdue, ms  2 life of `scheduled`, ms
+--       3 the longest that a member may have to wait, ms: one that is due later is overdue, see claim
+--       4 life of the lease, ms
 -- Returns {number pending, ticket}   the caller must enqueue a flush task with this ticket
 --       {number pending, ''}       nothing to do
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 
 local count = redis.call('ZCARD', pending)
-if count == 0 or redis.call('EXISTS', lease, scheduled) > 0 then
+if count == 0 then
+  return {count, ''}
+end
+-- After a clock that stepped back they would live for longer than anybody asked for.
+for key, life in pairs({[lease] = tonumber(ARGV[4]), [scheduled] = ARGV[2] + ARGV[3]}) do
+  if redis.call('PTTL', key) > life then
+    redis.call('PEXPIRE', key, math.min(life, tonumber(ARGV[2])))
+  end
+end
+if redis.call('EXISTS', lease, scheduled) > 0 then
   return {count, ''}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
-if tonumber(head[2]) + tonumber(ARGV[1]) > now then
+local tail = redis.call('ZRANGE', pending, -1, -1, 'WITHSCORES')
+if tonumber(head[2]) + tonumber(ARGV[1]) > now and tonumber(tail[2]) <= now + tonumber(ARGV[3]) then
   return {count, ''}
 end
 local ticket = string.format('%.0f', now) .. ':' .. time[1] .. '.' .. time[2]

@@ -1,0 +1,190 @@
+"""The clock of Redis steps by minutes: what is due is flushed as ever, and ages stay true."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.connections import Wire, connection_pool
+from writebehind.embedded import EmbeddedRedis, valkey_binary
+from writebehind.errors import MongoUnavailableError
+from writebehind.ids import DocumentId
+from writebehind.keys import BREAKER, partition_keys
+from writebehind.lease import Lease
+from writebehind.outcomes import Outcome, Result, Write
+from writebehind.patience import postpone
+
+#: What gives a process a clock of its own. Debian has it in the package faketime.
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+#: A real server's clock can be moved only where that is installed; fakeredis shares the clock of the test.
+#: Debian's Redis does not start under it.
+KINDS = ["fakeredis", *(["valkey"] if FAKETIME else [])]
+STEPS_S = [-600, -90, 90, 600]
+
+
+def wrapper(directory: Path, binary: str | Path) -> tuple[Path, Callable[[int], object]]:
+    """A server's binary under a clock of its own, and what moves that by seconds."""
+    offset = directory / "offset"
+    offset.write_text("+0\n")
+    script = directory / "server"
+    script.write_text(
+        f'#!/bin/sh\nexport LD_PRELOAD="{FAKETIME}" FAKETIME_TIMESTAMP_FILE="{offset}" FAKETIME_NO_CACHE=1\n'
+        f'export FAKETIME_DONT_FAKE_MONOTONIC=1\nexec "{binary}" "$@"\n'
+    )
+    script.chmod(0o755)
+    return script, lambda seconds: offset.write_text(f"{seconds:+d}\n")
+
+
+@pytest.fixture(params=KINDS)
+def stepping(request, monkeypatch, tmp_path) -> Iterator[tuple[Wire, Callable[[int], object]]]:
+    """A Redis, and what moves its clock away from the true time by seconds."""
+    if request.param == "fakeredis":
+        true, by = time.time, [0]
+        monkeypatch.setattr(time, "time", lambda: true() + by[0])
+        server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
+        wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+        yield wire, lambda seconds: by.__setitem__(0, seconds)
+        wire.close()
+        return
+    binary, move = wrapper(tmp_path, valkey_binary())
+    with EmbeddedRedis(tmp_path / "data", binary=binary) as running:
+        wire = Wire(connection_pool(running.url, 5_000))
+        yield wire, move
+        wire.close()
+
+
+@pytest.fixture
+def move(stepping):
+    return stepping[1]
+
+
+@pytest.fixture
+def pipeline(settings, stepping, mongo_client, hints) -> Pipeline:
+    return Pipeline(settings, hints=hints, wire=stepping[0], client=mongo_client)
+
+
+@pytest.fixture(params=STEPS_S)
+def step(request, pipeline, move):
+    """Steps the clock; a process has seen it before."""
+    pipeline.clock.look()
+    return lambda: move(request.param)
+
+
+def flush_what_is_due(pipeline: Pipeline) -> int:
+    return sum(pipeline.flusher.flush(one).persisted for one in range(pipeline.settings.partitions))
+
+
+def test_what_is_pending_is_due_although_nobody_has_seen_the_step(pipeline, users, step, stored):
+    """A document that was due before a step back does not wait until the clock comes there again."""
+    users.put("ada", {"n": 1})
+    step()
+
+    assert 1 == flush_what_is_due(pipeline)
+    assert 1 == stored.find_one({"_id": "ada"})["n"]
+
+
+def test_writes_after_the_step_are_newer(pipeline, users, step, stored):
+    """And are flushed at their time, with the delay that their collection has."""
+    users.put("ada", {"n": 1})
+    flush_what_is_due(pipeline)
+    step()
+    users.put("ada", {"n": 2})
+    pipeline.collection("slow").put("bob", {})
+
+    assert 1 == flush_what_is_due(pipeline)
+    assert 2 == stored.find_one({"_id": "ada"})["n"]
+    assert 1 == pipeline.status()["pending"]
+
+
+def test_the_next_task_is_wanted_in_time(pipeline, step, hints):
+    """Releasing a partition asks for a task after the flush delay at most, and a sweep finds what was left."""
+    pipeline.collection("slow").put("ada", {})
+    partition = pipeline.store.partition_of("slow/s:ada")
+    hints.clear()
+    step()
+
+    hint = pipeline.store.release(partition, "t")
+    assert 0 <= hint.delay_ms <= pipeline.store.longest_wait_ms
+    pipeline.store.wire.call("DEL", partition_keys(partition).scheduled)
+    pipeline.store.wire.call("ZADD", partition_keys(partition).pending, "XX", "INCR", -200_000, "slow/s:ada")
+    pipeline.sweep()
+    assert partition in {one.partition for one in hints}
+
+
+def test_a_lease_does_not_outlive_the_step(pipeline, users, step):
+    """Those who died with a lease keep nobody waiting for longer than it was taken for."""
+    users.put("ada", {})
+    partition = pipeline.store.partition_of("users/s:ada")
+    assert pipeline.store.claim(partition, "dead", lease_ms=500, limit=10)
+    lease = Lease(pipeline.store.wire, "wb:some_lease", 500)
+    assert lease.take()
+    assert pipeline.store.lease_get("users/s:bob", "dead", life_ms=500).may_load
+    step()
+
+    def taken() -> bool:
+        other = Lease(pipeline.store.wire, "wb:some_lease", 500)
+        loads = pipeline.store.lease_get("users/s:bob", "t", life_ms=500).may_load
+        claims = pipeline.store.claim(partition, "t", lease_ms=500, limit=10) is not None
+        return other.take() and loads and claims
+
+    wait_until(taken, "the leases to run out", timeout=5)
+
+
+def test_the_breaker_does_not_stay_open(pipeline, users, step):
+    """One caller may find out after the longest interval, whatever the clock says."""
+    for _ in range(3):
+        with pytest.raises(MongoUnavailableError), pipeline.breaker.guard():
+            raise MongoUnavailableError("down", outage=True)
+    assert b"open" == pipeline.store.wire.call("HGET", BREAKER, "state")
+    step()
+
+    def closed() -> bool:
+        try:
+            with pipeline.breaker.guard():
+                return True
+        except MongoUnavailableError:
+            return False
+
+    wait_until(closed, "somebody to be let through", timeout=5)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_ages_are_true(pipeline, settings, stepping, mongo_client, step, others):
+    """The status tells for how long the oldest document has waited, whoever sees the step, and however many do."""
+    slow = pipeline.collection("slow")
+    slow.put("ada", {})
+    watching = [Pipeline(settings, wire=stepping[0], client=mongo_client) for _ in range(others)]
+    for one in watching:
+        one.status()
+    began = time.monotonic()
+    step()
+    slow.put("bob", {})
+
+    for one in (*watching, pipeline, *watching):
+        age_s = one.status()["oldest_pending_seconds"]
+        assert -0.1 <= age_s <= time.monotonic() - began + 3
+
+
+def test_an_age_while_mongodb_does_not_take_it(pipeline, users):
+    """A document that is postponed again and again is as old as it was."""
+    users.put("ada", {})
+    partition = pipeline.store.partition_of("users/s:ada")
+    entry = users.read("ada").entry
+    pipeline.store.sending(partition, {"users/s:ada": entry})
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 0.3, "some age")
+    outcome = late("users", "ada", entry)
+
+    assert [1] == [one.attempts for one in postpone(pipeline.store, partition, [outcome])]
+    assert pipeline.status()["oldest_pending_seconds"] >= 0.3
+
+
+def late(collection: str, name: str, entry):
+    """A document that MongoDB did not take now."""
+    return Outcome(Write(DocumentId.of(collection, name), entry), Result.UNCLEAR)
