@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _DELETED, _OK, _CREATED = 204, 200, 201
 #: An id is shown with the error of its item up to this length, as JSON.
 _LONGEST_ID = 4_096
+#: Bytes of a bulk for each object and array in it, on average.
+_BYTES_OF_HOLDER = 16
 #: Bytes of a body for each id in it, and for however few; and quotes, of which some may be part of an id.
 _BYTES_OF_ID, _BYTES_OF_IDS, _QUOTES_OF_ID = 1_024, 1 << 20, 4
 
@@ -43,7 +45,12 @@ def batches(pipeline: Pipeline) -> Blueprint:
         asked = durability()
         refuse_conditions()
         data = body(BULK_TYPES, settings.max_bulk_bytes)
-        spans, read = read_items(data, most=settings.max_bulk_items, most_bytes=settings.max_document_bytes)
+        spans, read = read_items(
+            data,
+            most=settings.max_bulk_items,
+            most_bytes=settings.max_document_bytes,
+            most_holders=max(settings.max_bulk_items, settings.max_bulk_bytes // _BYTES_OF_HOLDER),
+        )
         results = target.bulk(read(), durability=asked)
         _log(results)
         shown = [_result(data, span, one) for span, one in zip(spans, results, strict=True)]

@@ -129,8 +129,8 @@ def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
 
 def _deliberate_filter(*more: str) -> Filter:
     """Which letters a change is about; all only if that is said, so that a forgotten filter does no harm."""
-    wanted = _filter("all", *more)
-    if wanted == Filter() and request.args.get("all") != "true":
+    wanted, every = _filter("all", *more), request.args.get("all", "false")
+    if every not in {"true", "false"} or (wanted == Filter() and every == "false"):
         raise BadRequest(f"say which: {', '.join(_FILTERS)}, or all=true")
     return wanted
 

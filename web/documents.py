@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from web.addresses import path_to
 from web.conditions import if_match, put_condition, refuse_conditions
 from web.parameters import durability
-from web.requests import JSON_PATCH, JSON_TYPES, MERGE_PATCH, body
+from web.requests import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind import Durability, Pipeline, Written, changes, codec
 from writebehind.errors import InvalidDocumentError, InvalidIdError
 from writebehind.settings import CollectionSettings
@@ -30,7 +30,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
         target = pipeline.collection(collection)
         asked = durability()
         etags, if_absent = put_condition()
-        document = _document(body(JSON_TYPES, most_bytes))
+        document = _document(document_text(JSON_TYPES, most_bytes))
         written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked)
         return _written(written, asked, target.settings)
 
@@ -40,7 +40,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
-        document = _document(body(JSON_TYPES, most_bytes))
+        document = _document(document_text(JSON_TYPES, most_bytes))
         if "_id" in document and path_to(collection, target.id(document["_id"]).text) is None:
             raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
         written = target.create(document, durability=asked)
@@ -54,7 +54,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
         target = pipeline.collection(collection)
         asked = durability()
         etags = if_match()
-        patch = codec.loads(body((MERGE_PATCH, JSON_PATCH), most_bytes))
+        patch = codec.loads(document_text((MERGE_PATCH, JSON_PATCH), most_bytes))
         if request.mimetype == MERGE_PATCH:
             change = changes.merge_patch(patch)
         else:
@@ -77,7 +77,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
-        deltas = codec.loads(body(JSON_TYPES, most_bytes))
+        deltas = codec.loads(document_text(JSON_TYPES, most_bytes))
         done = target.increment(id, deltas, durability=asked)
         return _written(done.written, asked, target.settings, b',"values":' + codec.dumps(done.values))
 

@@ -14,6 +14,7 @@ from typing import Any
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from web.representations import state_of
+from web.requests import check_holders
 from writebehind import ANY, BulkOperation, changes, codec
 from writebehind.errors import (
     DocumentTooLargeError,
@@ -46,7 +47,7 @@ _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refu
 
 
 def read_items(
-    data: bytes, *, most: int, most_bytes: int
+    data: bytes, *, most: int, most_bytes: int, most_holders: int
 ) -> tuple[list[Span], Callable[[], Iterator[BulkOperation | RequestError]]]:
     """Find the items of a JSON array, or of NDJSON; and what reads them, each when its turn comes.
 
@@ -54,6 +55,7 @@ def read_items(
         data: the body.
         most: items that there may be.
         most_bytes: of a document.
+        most_holders: objects and arrays that there may be in all.
 
     Returns:
         Where each item stands; and a function that yields each as an operation, or the error that it is. A line of
@@ -62,8 +64,11 @@ def read_items(
     Raises:
         MalformedDocumentError: an array is no JSON, or there is nothing at all.
         InvalidDocumentError: an item of an array is nested too deep.
-        RequestEntityTooLarge: there are more items, or an item of an array is far larger than a document may be.
+        RequestEntityTooLarge: there are more items, objects or arrays, or an item of an array is far larger than
+            a document may be.
     """
+    if codec.holds_more(data, most_holders):
+        raise RequestEntityTooLarge(f"more than {most_holders} objects and arrays: send the items in parts")
     longest = most_bytes + ENVELOPE_BYTES
     is_array = _IS_ARRAY.match(data)
     spans = _in_array(data, is_array.end(), most, 2 * longest) if is_array else _in_lines(data, most)
@@ -73,7 +78,9 @@ def read_items(
             try:
                 if end - start > longest:
                     raise DocumentTooLargeError(f"the item takes {end - start} bytes; {longest} are allowed")
-                yield _operation(codec.parse(data[start:end]), most_bytes)
+                item = data[start:end]
+                check_holders(item, longest)
+                yield _operation(codec.parse(item), most_bytes)
             except RequestError as error:
                 yield error
 

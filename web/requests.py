@@ -15,6 +15,8 @@ from werkzeug.exceptions import (
 )
 
 from web.origins import is_of_a_page
+from writebehind import codec
+from writebehind.errors import DocumentTooLargeError
 
 JSON = "application/json"
 #: What `curl -d` sends unless told otherwise, and what many scripts send. Browsers let any page send them here.
@@ -27,6 +29,8 @@ JSON_PATCH = "application/json-patch+json"
 #: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
 REFUSAL = "writebehind.refusal"
 
+#: An object or an array takes so many bytes of BSON at least: its type, its name in an array, and itself.
+LEAST_HOLDER_BYTES = 8
 #: More digits in a Content-Length are nothing that a body can have.
 _MOST_DIGITS = 18
 #: Where granian's own WSGI interface reads bodies: what breaks off looks complete there, unlike in `web.server`.
@@ -63,6 +67,30 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     if len(data) < int(length):
         raise BadRequest("the body ended before its Content-Length")
     return data
+
+
+def document_text(types: Sequence[str], most_bytes: int) -> bytes:
+    """The body of a request about one document, as `body`, before it becomes values.
+
+    Raises:
+        DocumentTooLargeError: it has more objects and arrays than a document of `most_bytes` can have.
+    """
+    data = body(types, most_bytes)
+    check_holders(data, most_bytes)
+    return data
+
+
+def check_holders(data: bytes, most_bytes: int) -> None:
+    """See that text has no more objects and arrays than a document of `most_bytes` can have.
+
+    Each of them takes 20 times the bytes of its text and more, so they are counted before they become values.
+
+    Raises:
+        DocumentTooLargeError: it has more.
+    """
+    most = most_bytes // LEAST_HOLDER_BYTES
+    if codec.holds_more(data, most):
+        raise DocumentTooLargeError(f"it has more than {most} objects and arrays: such a document is too large")
 
 
 def _streamed(most_bytes: int) -> bytes:

@@ -7,6 +7,7 @@ too slowly, breaks off or sends too much of never reaches the routes: they are a
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import logging
 import sys
@@ -44,6 +45,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 MEBIBYTE = 1 << 20
 #: Memory for bodies and answers of a process that are on their way, bytes.
 MOST_HELD = 128 * MEBIBYTE
+#: Objects that come up before garbage is looked for.
+COLLECT_AFTER = 50_000
 #: How much of an answer is handed out at a time, bytes.
 PIECE = 64 << 10
 #: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
@@ -69,7 +72,12 @@ def create_server() -> Server:
         ConfigurationError: a setting is wrong.
     """
     settings = load_settings()
-    return Server(create_app(), settings)
+    server = Server(create_app(), settings)
+    # What is there by now stays, and a request makes many objects and no cycles. Looking for some again and again
+    # would take most of the time that a large body takes.
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+    return server
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from writebehind.writer import Writer, Written
 #: Commits sent to Redis in one go, and about their bytes, so that a large bulk does not keep others waiting.
 COMMITS_AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
 #: Bytes of documents that the changes of a bulk may read and write: a patch of few bytes may change a large one.
-MOST_CHANGED_BYTES = 64 << 20
+MOST_CHANGED_BYTES = 32 << 20
 #: After so many seconds no further operation of a bulk begins.
 DEADLINE_S = 10.0
 

@@ -66,6 +66,8 @@ _MAYBE_NOT_FINITE: Final = re.compile(rb"\0.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL
 
 # What begins an embedded document, an array, and the scope of code; also much else.
 _OPENING_TYPES: Final = (b"\x03", b"\x04", b"\x0f")
+# All bytes but quotes, and brackets that open something.
+_NO_BRACKETS: Final = bytes(one for one in range(256) if one not in b'"[{')
 # What other values may be in.
 _PLAIN: Final = (dict, list)
 _HOLDERS: Final = (dict, list, DBRef, Code)
@@ -333,6 +335,16 @@ def dumps(value: Any) -> bytes:
 
 
 # Limits and messages --------------------------------------------------------------------------------------
+
+
+def holds_more(data: bytes, most: int) -> bool:
+    """Whether JSON text has more objects and arrays than these; what stands in strings does not count."""
+    if _openings(data) <= most:
+        return False
+    # Without escapes and all that is neither bracket nor quote, each string without brackets is a pair of quotes;
+    # and a pair that ends a string and begins the next one joins them, which changes nothing.
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_BRACKETS).replace(b'""', b"")
+    return sum(map(len, bare.split(b'"')[::2])) > most
 
 
 def _openings(data: bytes) -> int:

@@ -47,7 +47,18 @@ from tests.bson_strategies import (
     values,
     wrapper_like_trees,
 )
-from writebehind.codec import MAX_DEPTH, convert, decode, decode_exactly, dumps, encode, loads, parse, to_json
+from writebehind.codec import (
+    MAX_DEPTH,
+    convert,
+    decode,
+    decode_exactly,
+    dumps,
+    encode,
+    holds_more,
+    loads,
+    parse,
+    to_json,
+)
 from writebehind.deprecated import DBPointer, Symbol, Undefined
 from writebehind.errors import (
     InvalidDocumentError,
@@ -831,3 +842,15 @@ def test_a_test_operation_can_compare_what_was_stored():
     ) % UUID_TEXT.encode()
 
     assert decode(encode(loads(text))) == loads(text)
+
+
+@given(st.recursive(st.text(alphabet='[]{}"\\ a\n'), lambda inner: st.lists(inner, max_size=4), max_leaves=30))
+def test_objects_and_arrays_are_counted_outside_of_strings(value):
+    """Objects and arrays in JSON text are counted without reading it, whatever its strings have in them."""
+
+    def count(one: object) -> int:
+        return 1 + sum(map(count, one)) if isinstance(one, list) else 0
+
+    text = json.dumps({"a": value}).encode()
+    number = 1 + count(value)
+    assert (True, False) == (holds_more(text, number - 1), holds_more(text, number))

@@ -154,6 +154,7 @@ def test_cursor(client, dead):
         ("DELETE", "?al=true"),
         ("POST", ":replay"),
         ("POST", ":replay?all=1"),
+        ("POST", ":replay?all=yes&collection=users"),
         ("POST", "/users/ada:replay?all=true"),
     ],
 )

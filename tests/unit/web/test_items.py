@@ -27,11 +27,13 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 MIB = 1 << 20
+#: More objects and arrays than any of these bodies has.
+MANY = 1 << 40
 
 
 def found(data: bytes, *, most: int = 1000, most_bytes: int = MIB) -> list[object]:
     """The items that are found, as JSON reads them."""
-    spans, _ = read_items(data, most=most, most_bytes=most_bytes)
+    spans, _ = read_items(data, most=most, most_bytes=most_bytes, most_holders=MANY)
     return [json.loads(data[start:end]) for start, end in spans]
 
 
@@ -78,7 +80,7 @@ def test_an_item_in_great_depth():
     for depth in (200, 2_000, 500_000):
         data = b'[{"op":"put","id":"a","doc":' + b"[" * depth + b"]" * depth + b"}]"
         with pytest.raises((InvalidDocumentError, RequestEntityTooLarge)):
-            raise next(read_items(data, most=10, most_bytes=MIB)[1]())
+            raise next(read_items(data, most=10, most_bytes=MIB, most_holders=MANY)[1]())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,9 @@ def test_an_item_of_very_many_values(inner):
     """Only one item at a time becomes values, and only if it is no larger than a document may be."""
     small = b'{"op":"put","id":"a","doc":{"a":[' + inner * 500 + b"0]}}"
     data = b"[" + small + (b"," + small) * 50 + b"]"
-    assert peak_of(lambda: read_items(data, most=1000, most_bytes=len(small))) < MIB + 4 * len(data)
+    assert peak_of(lambda: read_items(data, most=1000, most_bytes=len(small), most_holders=MANY)) < MIB + 4 * len(
+        data
+    )
     large = b'[{"op":"put","id":"a","doc":{"a":[' + inner * MIB + b"0]}}]"
 
     def refused() -> None:
@@ -122,6 +126,23 @@ def test_a_long_line():
     """A line that is larger than a document may be is an error by itself, and never read."""
     line = b'{"op":"put","id":"a","doc":{"a":[' + b"[]," * MIB + b"0]}}"
     data = b"%b\n%b\n" % (line, b'{"op":"delete","id":"b"}')
-    spans, read = read_items(data, most=10, most_bytes=100_000)
+    spans, read = read_items(data, most=10, most_bytes=100_000, most_holders=MANY)
     [long, short] = read()
     assert (2, True, "b") == (len(spans), isinstance(long, DocumentTooLargeError), short.id)
+
+
+@pytest.mark.parametrize("end", [b"", b',"text":"' + b"[{" * 20_000 + b'\\"[\\\\"'])
+def test_objects_and_arrays_are_counted_before_they_are_made(end):
+    """No item has more than a document can have, and no body more than a bulk; in strings there are none."""
+
+    def body(count: int) -> bytes:
+        return b'[{"op":"put","id":"a","doc":{"a":[' + b"[]," * count + b"0]" + end + b"}}]"
+
+    def first(data: bytes, most_holders: int) -> object:
+        return next(read_items(data, most=10, most_bytes=100_000, most_holders=most_holders)[1]())
+
+    assert "a" == first(body(3_000), 3_004).id
+    with pytest.raises(RequestEntityTooLarge, match="more than 3003 objects"):
+        first(body(3_000), 3_003)
+    with pytest.raises(DocumentTooLargeError, match="objects and arrays"):
+        raise first(body(30_000), MANY)
