@@ -10,6 +10,7 @@ import bson
 from bson import Decimal128, Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 
+from tests.sizes import THRESHOLDS, sized
 from writebehind import codec
 
 _BATCHES = 15
@@ -46,7 +47,8 @@ _JSON_OPTIONS = json_util.RELAXED_JSON_OPTIONS.with_options(tz_aware=True)
 def main() -> None:
     """Print the table."""
     print(f"{'codec, µs of CPU per document':<38}{'writebehind':>12}{'json_util':>12}{'ratio':>8}")
-    for name, document in (("tiny", _TINY), ("order", _ORDER)):
+    sizes = [("text", sized("a", size)) for size in THRESHOLDS if size < 100_000]
+    for name, document in (("tiny", _TINY), ("order", _ORDER), *sizes):
         body = codec.encode(document)
         text = codec.to_json(body)
         _print_row(

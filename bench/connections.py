@@ -12,6 +12,7 @@ from writebehind.connections import Wire, connection_pool
 from writebehind.embedded import EmbeddedRedis
 
 CALLS, ROUNDS = 3000, 5
+SIZES = (10, 300, 4_095, 4_096, 65_536, 100_000)
 
 
 def microseconds(call: Callable[[], object]) -> float:
@@ -26,26 +27,29 @@ def microseconds(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure a SET of 300 bytes and a GET, each way."""
+    """Measure a SET and a GET of several sizes, each way."""
+    print(f"\nOne round trip to Redis, µs of CPU in the client, best of {ROUNDS} rounds of {CALLS}")
     with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(directory) as server:
         client = redis.Redis.from_url(server.url)
         wire = Wire(connection_pool(server.url, 2000))
-        value = b"x" * 300
-        rows = {
-            "SET, redis-py": microseconds(lambda: client.set("key", value)),
-            "SET, Wire": microseconds(lambda: wire.call("SET", "key", value)),
-            "GET, redis-py": microseconds(lambda: client.get("key")),
-            "GET, Wire": microseconds(lambda: wire.call("GET", "key")),
-            "GET + PTTL, redis-py pipeline": microseconds(
-                lambda: client.pipeline(transaction=False).get("key").pttl("key").execute()
-            ),
-            "GET + PTTL, Wire": microseconds(lambda: wire.calls((("GET", "key"), ("PTTL", "key")))),
-        }
+        for size in SIZES:
+            for name, call in _ways(client, wire, b"x" * size).items():
+                print(f"  {size:7} bytes, {name:30} {microseconds(call):6.1f}")
         client.close()
         wire.close()
-    print(f"\nOne round trip to Redis, µs of CPU in the client, best of {ROUNDS} rounds of {CALLS}")
-    for name, value_us in rows.items():
-        print(f"  {name:30} {value_us:6.1f}")
+
+
+def _ways(client: redis.Redis, wire: Wire, value: bytes) -> dict[str, Callable[[], object]]:
+    return {
+        "SET, redis-py": lambda: client.set("key", value),
+        "SET, Wire": lambda: wire.call("SET", "key", value),
+        "GET, redis-py": lambda: client.get("key"),
+        "GET, Wire": lambda: wire.call("GET", "key"),
+        "GET + PTTL, redis-py pipeline": lambda: (
+            client.pipeline(transaction=False).get("key").pttl("key").execute()
+        ),
+        "GET + PTTL, Wire": lambda: wire.calls((("GET", "key"), ("PTTL", "key"))),
+    }
 
 
 if __name__ == "__main__":

@@ -8,28 +8,31 @@ import time
 from pathlib import Path
 
 from bench.connections import microseconds
+from tests.sizes import sized
 from tests.waiting import wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.embedded import EmbeddedRedis
 from writebehind.reader import Source
 
 WRITES = 2_000
+SIZES = (64, 1_000, 4_095, 4_096, 65_536, 100_000)
 
 
 def main() -> None:
-    """Read one document of a kilobyte each way; then write it in one pipeline and look when another sees it."""
+    """Read one document of several sizes each way; then write it in one pipeline and look when another sees it."""
     with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(Path(directory)) as server:
         settings = load_settings(redis_url=server.url, collections={"near": {"near_cache": True}, "far": {}})
         with Pipeline(settings) as here, Pipeline(settings) as there:
             near, far, theirs = here.collection("near"), here.collection("far"), there.collection("near")
-            for one in (near, far):
-                one.put("ada", {"text": "x" * 1000})
-            wait_until(lambda: near.read("ada").source is Source.NEAR, "the near cache")
-            far_us = microseconds(lambda: far.read("ada"))
-            near_us = microseconds(lambda: near.read("ada"))
             print("\nReading one document, µs of CPU in the process, best of several rounds")
-            print(f"  from Redis            {far_us:6.1f}  1.00")
-            print(f"  from the near cache   {near_us:6.1f}  {near_us / far_us:.2f}")
+            for size in SIZES:
+                for one in (near, far):
+                    one.put("ada", sized("ada", size))
+                wait_until(lambda: near.read("ada").source is Source.NEAR, "the near cache")
+                far_us = microseconds(lambda: far.read("ada"))
+                near_us = microseconds(lambda: near.read("ada"))
+                print(f"  {size:7} bytes, from Redis            {far_us:6.1f}  1.00")
+                print(f"  {size:7} bytes, from the near cache   {near_us:6.1f}  {near_us / far_us:.2f}")
 
             lags = []
             for n in range(WRITES):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
+from tests.sizes import THRESHOLDS, sized
 from writebehind import Pipeline, load_settings
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.store import Hint
@@ -23,6 +24,8 @@ SECONDS, DELAY_MS, WORKERS = 10, 1_000, 2
 #: Writes a second, and among how many documents they fall; 0 for a new document each.
 LOADS = [(10, 0), (30, 0), (100, 0), (300, 0), (300, 2_000)]
 ZIPF = 1.1
+#: Sizes of large documents, bytes, and one of how many is large.
+LARGE, ONE_IN = [size for size in THRESHOLDS if 4_000 < size < 100_000], 20
 
 
 class Worker:
@@ -91,7 +94,7 @@ def measure(rate: int, documents: int) -> str:
                     break
                 time.sleep(max(0.0, due - time.monotonic()))
                 first.setdefault(f"docs/s:{one}", time.monotonic())
-                docs.put(one, {"n": written})
+                docs.put(one, {"n": written} if written % ONE_IN else sized(one, random.choice(LARGE), n=written))
                 written += 1
             while pipeline.status()["pending"]:
                 time.sleep(0.05)

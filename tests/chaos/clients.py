@@ -12,6 +12,7 @@ import httpx
 
 from tests.chaos.history import History
 from tests.chaos.linearizable import NOTHING, Operation
+from tests.sizes import THRESHOLDS, sized
 
 REGISTERS, COUNTERS = "registers", "counters"
 #: Problems that say that a write was certainly not carried out.
@@ -25,6 +26,16 @@ NOT_DONE = {
     "conflict",
 }
 PAUSE_S = 0.01
+#: Sizes of large documents as BSON, bytes, and one of how many documents is large; the others have a few bytes.
+LARGE, ONE_IN = (*(size for size in THRESHOLDS if 4_000 < size < 100_000), 100_000), 10
+
+
+def document(key: str, value: str) -> dict[str, str]:
+    """The document that has a value, whose size is up to the value too: so a reader knows all of it."""
+    dice = random.Random(value)
+    if dice.randrange(ONE_IN):
+        return {"_id": key, "value": value}
+    return sized(key, dice.choice(LARGE), value=value)
 
 
 class Window:
@@ -149,14 +160,16 @@ class Client:
                 return None
         if answer is None or "fwd=bypass" in answer.headers["Cache-Status"]:
             return None
-        value = answer.json()["value"] if answer.status_code == 200 else NOTHING
+        found = answer.json() if answer.status_code == 200 else None
+        value = found["value"] if found else NOTHING
+        assert not found or found == document(key, value), "this is another document, or a part of one"
         self._history.note("read", key, Operation("read", began, time.monotonic(), value))
         self._history.reads[self._number, key].append(value)
         return answer
 
     def _put(self, key: str) -> None:
         value = self._value()
-        self._write(key, value, "PUT", f"/v1/{REGISTERS}/{key}", json={"value": value})
+        self._write(key, value, "PUT", f"/v1/{REGISTERS}/{key}", json=document(key, value))
 
     def _delete(self, key: str) -> None:
         self._several([(key, NOTHING)])
@@ -166,7 +179,9 @@ class Client:
 
     def _several(self, wanted: list[tuple[str, str | None]]) -> None:
         items = [
-            {"op": "delete", "id": key} if value is NOTHING else {"op": "put", "id": key, "doc": {"value": value}}
+            {"op": "delete", "id": key}
+            if value is NOTHING
+            else {"op": "put", "id": key, "doc": document(key, value)}
             for key, value in wanted
         ]
         began = time.monotonic()
@@ -194,7 +209,7 @@ class Client:
             answer = self._send(
                 "PUT",
                 f"/v1/{REGISTERS}/{key}",
-                json={"value": value},
+                json=document(key, value),
                 headers={"If-Match": found.headers["ETag"]},
             )
         except NotDoneError:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
-from tests.chaos.clients import COUNTERS, REGISTERS, Client, Window
+from tests.chaos.clients import COUNTERS, REGISTERS, Client, Window, document
 from tests.chaos.faults import System, trouble
 from tests.chaos.history import History, Violation
 from tests.waiting import wait_until
@@ -70,6 +70,8 @@ def run(system: System, seed: int, seconds: float) -> Account:
         database = client[system.stack.mongodb_database]
         documents = {one["_id"]: one for one in database[REGISTERS].find({"_id": {"$in": keys}})}
         counters = {one["_id"]: one["n"] for one in database[COUNTERS].find({"_id": {"$in": keys}})}
+    for key, one in documents.items():
+        assert document(key, one["value"]) == {name: field for name, field in one.items() if name != "_v"}
     violations = history.violations(documents, counters, time.monotonic())
     return Account(seed, dict(made.counts), dict(history.answers), drained_after_s, violations)
 

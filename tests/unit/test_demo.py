@@ -203,6 +203,21 @@ def test_the_same_seed_makes_the_same_documents():
     assert records(300, 7) != records(300, 8)
 
 
+@pytest.mark.parametrize("count", [50, 300])
+def test_there_are_documents_of_every_size(count):
+    """One of each size around which something changes, and one that has nothing but its id."""
+    made = records(count, 1)
+    sizes = {of_records.bson_size(record) for record in made}
+    encoded = {
+        len(bson.encode(stored(key, of_ledger.loads(json.dumps(document))), codec_options=of_records.STANDARD))
+        for key, document in (((one.collection, one.id or "0" * 24), one.document) for one in made)
+    }
+
+    assert {4_084, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, 100_000} <= sizes
+    assert sizes == encoded
+    assert any(not record.document for record in made)
+
+
 @pytest.mark.parametrize("count", [50, 300, 5000, 30_000])
 def test_there_are_as_many_documents_as_wanted(count):
     """With the shared ones; each id is there once, and fits its collection."""

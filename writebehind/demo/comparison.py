@@ -9,8 +9,8 @@ from typing import Any
 import bson
 from bson import Binary, Int64
 
-from writebehind.demo.ledger import CODEC, STANDARD, Expected, Ledger, stored
-from writebehind.demo.records import Key, Tree
+from writebehind.demo.ledger import Expected, Ledger, stored
+from writebehind.demo.records import CODEC, STANDARD, Key, Tree
 
 _SHOWN_CHARACTERS = 100
 

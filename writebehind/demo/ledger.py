@@ -15,20 +15,9 @@ from uuid import UUID
 
 import bson
 from bson import Binary, Decimal128, Int64, ObjectId, json_util
-from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.decimal128 import create_decimal128_context
 
-from writebehind.demo.records import COLLECTIONS, Key, Tree
-
-#: How documents from MongoDB are read, and how those that are expected are written.
-CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, uuid_representation=UuidRepresentation.UNSPECIFIED
-)
-STANDARD = CODEC.with_options(uuid_representation=UuidRepresentation.STANDARD)
-_JSON = json_util.RELAXED_JSON_OPTIONS.with_options(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, uuid_representation=UuidRepresentation.STANDARD
-)
+from writebehind.demo.records import COLLECTIONS, JSON, STANDARD, Key, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +100,12 @@ class Ledger:
 
 def loads(text: str) -> Any:
     """What Extended JSON means."""
-    return json_util.loads(text, json_options=_JSON)
+    return json_util.loads(text, json_options=JSON)
 
 
 def relaxed(document: Any) -> bytes:
     """A document without what relaxed Extended JSON does not tell: the types of numbers that look the same."""
-    return bson.encode(loads(json_util.dumps(document, json_options=_JSON)), codec_options=STANDARD)
+    return bson.encode(loads(json_util.dumps(document, json_options=JSON)), codec_options=STANDARD)
 
 
 def stored(key: Key, document: Tree) -> Tree:

