@@ -400,3 +400,25 @@ def test_one_sweep_audits(pipeline, flusher, monkeypatch):
         assert 2 == pipeline.audit_deletions()["audited"]
     assert 3 == pipeline.audit_deletions()["audited"]
     assert [0] * 3 == [one["audited"] for one in others]
+
+
+def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
+    """A flusher that was stopped for longer than its lease sends nothing: others may have overtaken it since."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada)
+    flusher = Flusher(
+        pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, FlushLimits(9, 200)
+    )
+    noted = pipeline.store.sending
+
+    def stopped(partition, entries):
+        noted(partition, entries)
+        lease = partition_keys(partition).lease
+        wait_until(lambda: not pipeline.store.wire.call("EXISTS", lease), "the lease to run out")
+
+    monkeypatch.setattr(pipeline.store, "sending", stopped)
+    with pytest.raises(FlushInterruptedError):
+        flusher.flush(PARTITION)
+
+    assert 0 == users.count_documents({})
+    assert 1 == pipeline.status()["pending"]
