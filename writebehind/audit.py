@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 
 from writebehind import keys
+from writebehind.errors import MongoRefusesError
 from writebehind.ids import DocumentId
 from writebehind.lease import Lease
 from writebehind.sink import Sink
 from writebehind.store import Store
+
+log = logging.getLogger(__name__)
 
 #: What it is called among the periodic tasks.
 AUDIT = "audit"
@@ -62,7 +66,10 @@ class DeletionAudit:
                     one = DocumentId.from_member(member)
                     by_collection[one.collection][one] = version
                 for collection, versions in by_collection.items():
-                    deleted += self._sink.delete_older(collection, versions)
+                    try:
+                        deleted += self._sink.delete_older(collection, versions)
+                    except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
+                        log.warning("deletions in %s are not audited: %s", collection, error)
                 self._store.invalidate_many(found)  # somebody may have read what was brought back, or be about to
                 self._store.audited(partition, found)
                 audited += len(found)

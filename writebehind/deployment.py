@@ -20,7 +20,7 @@ from pymongo.write_concern import WriteConcern
 
 from writebehind import mongo_errors
 from writebehind.breaker import MongoBreaker
-from writebehind.errors import ConfigurationError, MongoUnavailableError
+from writebehind.errors import ConfigurationError, MongoRefusesError, MongoUnavailableError
 from writebehind.mongo_errors import Refusal, Verdict
 from writebehind.outcomes import RefusedError
 from writebehind.rawbson import RAW_OPTIONS
@@ -164,5 +164,8 @@ class Deployment:
             raise RefusedError(refused, details.get("nRemoved", 0)) from error
         except PyMongoError as error:
             about = verdict(error)
-            does = "refuses" if about in {Verdict.DOCUMENT, Verdict.UNCLEAR} else "does not answer"
-            raise MongoUnavailableError(f"MongoDB {does}: {error}", outage=about is Verdict.OUTAGE) from error
+            if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
+                raise MongoRefusesError(f"MongoDB refuses: {error}") from error
+            raise MongoUnavailableError(
+                f"MongoDB does not answer: {error}", outage=about is Verdict.OUTAGE
+            ) from error

@@ -113,6 +113,10 @@ class MongoUnavailableError(UnavailableError):
         self.outage = outage
 
 
+class MongoRefusesError(MongoUnavailableError):
+    """MongoDB refuses this operation, as for lack of rights on a collection, and serves others."""
+
+
 class OverloadedError(UnavailableError):
     """The write was refused, so that what waits for MongoDB stays bounded. Nothing was written."""
 

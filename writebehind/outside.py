@@ -12,6 +12,7 @@ from writebehind.conflicts import Conflict, Conflicts
 from writebehind.contention import Contention
 from writebehind.dead_letter import DeadLetter, Reason
 from writebehind.entry import Entry, Kind
+from writebehind.errors import MongoRefusesError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.lookups import Lookups
@@ -294,14 +295,22 @@ class Outside:
         by_collection: dict[str, dict[str, DocumentId]] = defaultdict(dict)
         for one in changes:
             by_collection[one.id.collection][one.id.member] = one.id
-        return {
-            one.member
-            for ids in by_collection.values()
-            for one, entry in zip(ids.values(), self._sink.find_many(list(ids.values())), strict=True)
-            if not (
-                known[one.member].is_like(entry) or (known[one.member].kind is Kind.DELETED and not entry.exists)
-            )
-        }
+        different: set[str] = set()
+        for ids in by_collection.values():
+            try:
+                entries = self._sink.find_many(list(ids.values()))
+            except MongoRefusesError:  # then nobody knows, and the changes of others do not wait for it
+                different |= ids.keys()
+                continue
+            different |= {
+                one.member
+                for one, entry in zip(ids.values(), entries, strict=True)
+                if not (
+                    known[one.member].is_like(entry)
+                    or (known[one.member].kind is Kind.DELETED and not entry.exists)
+                )
+            }
+        return different
 
     def _outdo(self, members: Sequence[str], applied: Applied) -> set[str]:
         """Have what is pending written after the change; which of the members are not pending any more."""
@@ -360,7 +369,10 @@ class Outside:
 
     def _stands(self, change: Change) -> bool:
         """Whether MongoDB has what they have made of it: it may have been written or changed again since."""
-        there, after = self._sink.find(change.id), change.after
+        try:
+            there, after = self._sink.find(change.id), change.after
+        except MongoRefusesError:  # in doubt our write stands
+            return False
         if after is None:
             return not there.exists
         return (there.version, there.kind, there.etag) == (after.version, after.kind, after.etag)

@@ -21,7 +21,7 @@ from pymongo import DeleteOne
 from writebehind import mongo_errors
 from writebehind.deployment import Deployment
 from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Refusal, Verdict
 from writebehind.outcomes import (
@@ -90,6 +90,7 @@ class Sink(Deployment):
         """Delete documents that have an older version than this, and no others; how many there were.
 
         Raises:
+            MongoRefusesError: MongoDB refuses to delete some of them. The others are deleted.
             MongoUnavailableError: MongoDB does not answer.
         """
         operations = [
@@ -97,8 +98,14 @@ class Sink(Deployment):
             DeleteOne({"_id": one.value, VERSION_FIELD: {"$lt": Int64(version), "$gte": Int64(0)}})
             for one, version in versions.items()
         ]
-        with self._guard(), self._deadline():
-            return self._database[collection].bulk_write(operations, ordered=False).deleted_count
+        try:
+            with self._guard(), self._deadline():
+                return self._database[collection].bulk_write(operations, ordered=False).deleted_count
+        except RefusedError as error:
+            refusal = next(iter(error.refusals.values()))
+            if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY}:
+                raise MongoUnavailableError(f"MongoDB cannot delete now: {refusal.message}") from error
+            raise MongoRefusesError(f"MongoDB refuses: {refusal.message}") from error
 
     def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         outcomes = self._bulk(collection, writes)

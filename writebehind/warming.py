@@ -18,7 +18,7 @@ from writebehind import forks, keys
 from writebehind.breaker import MongoBreaker
 from writebehind.connections import script
 from writebehind.entry import BODY_AT, Entry
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.freshness import EARLIEST, State, lifetime_ms, state_of
 from writebehind.hot_keys import WARMED, HotKeys
 from writebehind.ids import DocumentId
@@ -254,7 +254,13 @@ class Warmer:
         try:
             for collection, some in by_collection.items():
                 settings = self._settings(collection)
-                for one, entry in zip(some, self._sink.find_many(some), strict=True):
+                try:
+                    entries = self._sink.find_many(some)
+                except MongoRefusesError as error:  # which keeps no other collection from being warm
+                    log.warning("%s cannot be warmed: %s", collection, error)
+                    self._store.abandon([one.member for one in some], token)
+                    continue
+                for one, entry in zip(some, entries, strict=True):
                     replaces = rights[one.member].ttl_ms if one.member in rights else None
                     loaded.append((one.member, entry, lifetime_ms(entry, settings, replaces=replaces)))
         except MongoUnavailableError:

@@ -15,6 +15,7 @@ from writebehind.conflicts import Conflict, Conflicts
 from writebehind.connections import script
 from writebehind.dead_letter import DeadLetter, Reason
 from writebehind.entry import Entry, Kind
+from writebehind.errors import MongoRefusesError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.queries import Queries
@@ -124,7 +125,11 @@ class EntryCheck:
             if not one.lasting:
                 by_collection[one.id.collection].append(one)
         for portion in (part for some in by_collection.values() for part in _portions(some)):
-            stored = self._sink.find_many([one.id for one in portion])
+            try:
+                stored = self._sink.find_many([one.id for one in portion])
+            except MongoRefusesError as error:  # which is nothing that others' documents should wait for
+                log.warning("%s cannot be compared with MongoDB: %s", portion[0].id.collection, error)
+                continue
             found += [
                 Suspect(one, replace(theirs, body=b""))
                 for one, theirs in zip(portion, stored, strict=True)
@@ -159,7 +164,11 @@ class EntryCheck:
         match suspect.kind:
             case Drift.RESURRECTED:
                 versions = {suspect.cached.id: suspect.cached.entry.version}
-                return bool(self._sink.delete_older(suspect.cached.id.collection, versions))
+                try:
+                    return bool(self._sink.delete_older(suspect.cached.id.collection, versions))
+                except MongoRefusesError as error:
+                    log.warning("%s stays in MongoDB: %s", suspect.cached.id.member, error)
+                    return False
             case Drift.LOST_IN_MONGODB:
                 # A write whose mark is lost was never in MongoDB. Else somebody may have put an old state back.
                 if suspect.cached.lasting or self._listened():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from writebehind.connections import script
 from writebehind.dead_letter import DeadLetter, Found, Reason, parse_name
+from writebehind.errors import MongoRefusesError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.reconcile.findings import Drift, Pass
@@ -147,14 +148,22 @@ class PartitionCheck:
                 one = DocumentId.from_member(member)
                 by_collection.setdefault(one.collection, {})[one] = int(version)
         for collection, versions in by_collection.items():
-            stored = dict(zip(versions, self._sink.find_many(list(versions)), strict=True))
-            back = {one: version for one, version in versions.items() if 0 < stored[one].version < version}
-            if back and repair:
-                self._sink.delete_older(collection, back)
-                self._store.invalidate_many([one.member for one in back])
-            for one in back:
-                found.note(Drift.RESURRECTED, one.member, repaired=repair)
+            try:
+                self._resurrected_of(collection, versions, found, repair)
+            except MongoRefusesError as error:
+                log.warning("deletions in %s cannot be compared with MongoDB: %s", collection, error)
         return after
+
+    def _resurrected_of(
+        self, collection: str, versions: Mapping[DocumentId, int], found: Pass, repair: bool
+    ) -> None:
+        stored = dict(zip(versions, self._sink.find_many(list(versions)), strict=True))
+        back = {one: version for one, version in versions.items() if 0 < stored[one].version < version}
+        if back and repair:
+            self._sink.delete_older(collection, back)
+            self._store.invalidate_many([one.member for one in back])
+        for one in back:
+            found.note(Drift.RESURRECTED, one.member, repaired=repair)
 
     def _scores(self, key: str, cursor: str) -> tuple[str, dict[str, float]]:
         """A slice of a sorted set, and the cursor of the next."""

@@ -1,0 +1,136 @@
+"""A collection that MongoDB does not let be read or written keeps nobody else waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.synchronous.collection import Collection
+
+from tests.integration.conftest import flush_all
+from tests.integration.test_not_now import commit
+from writebehind import Pipeline
+from writebehind.breaker import BreakerState
+from writebehind.dead_letters import Filter
+from writebehind.errors import MongoRefusesError
+from writebehind.keys import partition_keys
+from writebehind.outside import Change
+from writebehind.reconcile.findings import Drift
+from writebehind.warming import Warmed
+
+CLOSED = "through"  # any of the settings of the tests
+
+
+@pytest.fixture
+def no_rights(monkeypatch) -> Callable[[], None]:
+    """Take the rights on one collection away."""
+
+    def closing(original: Callable) -> Callable:
+        def method(collection: Collection, *args: object, **kwargs: object) -> object:
+            if collection.name == CLOSED:
+                raise OperationFailure("not authorized", 13)
+            return original(collection, *args, **kwargs)
+
+        return method
+
+    def take_away() -> None:
+        for name in ("find", "bulk_write", "update_many"):
+            monkeypatch.setattr(Collection, name, closing(getattr(Collection, name)))
+
+    return take_away
+
+
+def put_and_flush(pipeline: Pipeline, names: range, collection: str) -> None:
+    for name in names:
+        pipeline.collection(collection).put(f"u{name}", {"n": name})
+    flush_all(pipeline)
+
+
+def test_deletions_are_audited(pipeline, no_rights, monkeypatch, stored):
+    """Deletions of the other collections are audited."""
+    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)
+    for collection in (CLOSED, "users"):
+        for name in range(5):
+            pipeline.collection(collection).delete(f"u{name}")
+    flush_all(pipeline)
+    no_rights()
+
+    assert 10 == pipeline.audit_deletions()["audited"]
+    assert 0 == pipeline.audit_deletions()["audited"]
+
+
+def test_a_deletion_that_is_refused(pipeline, monkeypatch):
+    """What MongoDB says of one deletion is an answer, and no error of ours."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BulkWriteError({"writeErrors": [{"index": 0, "code": 20, "errmsg": "cannot remove"}]})
+
+    monkeypatch.setattr(Collection, "bulk_write", refuse)
+    with pytest.raises(MongoRefusesError, match="cannot remove"):
+        pipeline.sink.delete_older("users", {pipeline.collection("users").id("ada"): 5})
+
+
+def test_reconciling(pipeline, no_rights, stored):
+    """Drift of the other collections is found and repaired."""
+    for collection in (CLOSED, "users"):
+        put_and_flush(pipeline, range(20), collection)
+    for name in range(20):
+        pipeline.collection(CLOSED).delete(f"u{name}")
+    flush_all(pipeline)
+    stored.update_one({"_id": "u7"}, {"$set": {"n": -1}})
+    no_rights()
+
+    found = pipeline.reconciler.run()
+
+    assert 1 == sum(found.found.values())
+    assert Drift.STALE_ENTRY in {Drift(one) for one in found.found}
+    assert -1 == pipeline.collection("users").get("u7")["n"]
+
+
+def test_changes_of_others(pipeline, no_rights, stored):
+    """The changes of the other collections reach the cache, and of this one nothing is believed."""
+    for collection in (CLOSED, "users"):
+        put_and_flush(pipeline, range(1), collection)
+    closed, user = pipeline.collection(CLOSED).id("u0"), pipeline.collection("users").id("u0")
+    no_rights()
+
+    applied = pipeline.outside.apply([Change(one, "delete", 1, None) for one in (closed, user)])
+
+    assert 1 <= applied.invalidated
+    assert pipeline.store.get(closed.member)[0] is None
+
+
+def test_warming(pipeline, no_rights, stored):
+    """The other collections are kept warm, and whoever reads this one need not wait for its token to run out."""
+    closed, user = pipeline.collection(CLOSED).id("u0"), pipeline.collection("users").id("u0")
+    stored.insert_one({"_id": "u0", "n": 1})
+    pipeline.store.lease_get_many([closed.member, user.member], "t", life_ms=60_000)
+    no_rights()
+    done = Warmed()
+
+    pipeline.warmer._fill([closed, user], "t", done)
+
+    assert (1, 1) == (done.loaded, done.warmed)
+    assert pipeline.store.get(user.member)[0].exists
+    assert pipeline.store.lease_get_many([closed.member], "other", life_ms=1)[0].may_load
+
+
+def test_an_impossible_name_that_was_acknowledged(pipeline):
+    """What an older process has let in under an impossible name stops no task after it has become a letter."""
+    member = commit(pipeline, "x", "a..b")
+    pipeline.flusher.flush(pipeline.store.partition_of(member))
+    put_and_flush(pipeline, range(3), "users")
+
+    found = pipeline.reconciler.run()
+    pipeline.audit_deletions()
+
+    assert {} == {kind: count for kind, count in found.found.items() if count}
+    [letter] = pipeline.dead_letters.all(Filter())
+    assert ("a..b", "x") == (letter.letter.id.collection, letter.letter.id.text)
+    pipeline.dead_letters.replay([letter])
+    pipeline.flusher.flush(pipeline.store.partition_of(member))
+    assert 1 == pipeline.dead_letters.discard(pipeline.dead_letters.all(Filter()))
+    assert pipeline.store.wire.call("EXISTS", pipeline.store.entry_key(member)) == 0
+    assert pipeline.store.wire.call("ZCARD", partition_keys(pipeline.store.partition_of(member)).pending) == 0
+    assert BreakerState() == pipeline.breaker.state()
