@@ -86,7 +86,7 @@ class MongoBreaker:
             return BreakerState()
         seconds, microseconds = self._wire.call("TIME")
         left = int(until) / 1000 - int(seconds) - int(microseconds) / 1e6
-        left = min(left, max(int(interval), self._probe_ms) / 1000)  # the clock may have been set back
+        left = min(left, max(int(interval or 0), self._probe_ms) / 1000)  # the clock may have been set back
         return BreakerState(state.decode(), reason.decode(), int(since) / 1000, max(0.0, left))
 
     def _enter(self) -> bool:
