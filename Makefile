@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test lint format model chaos histories bench lock clean
+.PHONY: help install run demo test variants lint format model chaos histories bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ lint: install ## formatting, style, types, and which package may import which
 format: install ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+variants: install ## run the acceptance tests where servers fork, Redis speaks TLS, documents are large, and all of it
+	@for variant in preload prefork tls large preload,prefork,tls,large; do \
+	  echo "VARIANT=$$variant"; \
+	  VARIANT=$$variant $(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance \
+	    --ignore tests/acceptance/test_variants.py --ignore tests/acceptance/test_demo.py || exit; \
+	done
 
 model: install ## check the protocol, and ways to break it, in a model checker
 	$(BIN)/python docs/model/check.py

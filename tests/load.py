@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Self
 
@@ -49,8 +49,16 @@ class Client:
 class Writes(Client):
     """Puts documents in turn; `acknowledged` has each one's latest version and number."""
 
-    def __init__(self, url: str, collection: str, ids: Sequence[str], every_s: float = 0.01) -> None:
+    def __init__(
+        self,
+        url: str,
+        collection: str,
+        ids: Sequence[str],
+        every_s: float = 0.01,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(url, every_s)
+        self._fields = fields or {}
         self._collection = collection
         self._ids = ids
         self.acknowledged: dict[str, tuple[int, int]] = {}
@@ -59,7 +67,7 @@ class Writes(Client):
 
     def ask(self, http: httpx.Client, turn: int) -> None:
         one = self._ids[turn % len(self._ids)]
-        answer = http.put(f"/v1/{self._collection}/{one}", json={"n": turn})
+        answer = http.put(f"/v1/{self._collection}/{one}", json={"n": turn, **self._fields})
         if answer.is_success:
             self.acknowledged[one] = (answer.json()["version"], turn)
             self.count += 1

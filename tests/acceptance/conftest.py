@@ -14,9 +14,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.acceptance.variants import VARIANT, VariedStack, fill
 from tests.waiting import wait_until
 from writebehind.embedded import free_port
-from writebehind.up import Stack
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml")}
@@ -31,8 +31,10 @@ SLOW_MS = 4_000
 class System:
     """A running stack, a client of its API that threads may share, and a client of its MongoDB."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: VariedStack) -> None:
         self.stack = stack
+        #: Fields that make documents as large as is wanted.
+        self.fill = fill(stack.variant)
         self.connect()
 
     def connect(self) -> None:
@@ -50,7 +52,7 @@ class System:
 
     def put_all(self, prefix: str, count: int, collection: str = "users", **fields: object) -> dict[str, int]:
         """Write documents in one bulk; their versions by id."""
-        items = [{"op": "put", "id": f"{prefix}{n}", "doc": {"n": n, **fields}} for n in range(count)]
+        items = [{"op": "put", "id": f"{prefix}{n}", "doc": {"n": n, **self.fill, **fields}} for n in range(count)]
         results = self.http.post(f"/v1/{collection}:bulk", json=items).raise_for_status().json()["results"]
         assert {200, 201} >= {one["status"] for one in results}
         return {one["id"]: one["version"] for one in results}
@@ -83,14 +85,16 @@ class System:
         self.close()
 
 
-def start(directory: Path, arguments: tuple[str, ...] = (), **env: str) -> Stack:
+def start(
+    directory: Path, *, procfile: Path | None = None, variant: frozenset[str] = VARIANT, **env: str
+) -> VariedStack:
     """Describe a stack that knows no settings but the repository's and these."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
             patch.delenv(variable)
         # Stacks that start side by side would all find the usual port of Flower free.
         ports = {"WRITEBEHIND_FLOWER_PORT": str(free_port())}
-        return Stack(directory, env={**CONFIG, **ports, **env}, cwd=ROOT, arguments=arguments)
+        return VariedStack(variant, directory, env={**CONFIG, **ports, **env}, cwd=ROOT, procfile=procfile)
 
 
 def in_threads(calls: int, call: Callable[[int], None]) -> None:
@@ -98,19 +102,22 @@ def in_threads(calls: int, call: Callable[[int], None]) -> None:
         list(threads.map(call, range(calls)))
 
 
+#: Two web processes, and collections of all kinds that the tests want.
+SETTINGS = {
+    "WRITEBEHIND_WEB_WORKERS": "2",
+    "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS),
+    "WRITEBEHIND_COLLECTIONS__people__lookup__name": "string",
+    "WRITEBEHIND_COLLECTIONS__people__queries": json.dumps({"in_city": IN_CITY}),
+    "WRITEBEHIND_COLLECTIONS__yielding__on_conflict": "theirs",
+    "WRITEBEHIND_COLLECTIONS__yielding__flush_delay_ms": str(SLOW_MS),
+    "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
+    "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",
+}
+
+
 @pytest.fixture(scope="package")
 def system(tmp_path_factory) -> Iterator[System]:
-    """The system as `writebehind up` starts it, but with two web processes."""
-    env = {
-        "WRITEBEHIND_WEB_WORKERS": "2",
-        "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS),
-        "WRITEBEHIND_COLLECTIONS__people__lookup__name": "string",
-        "WRITEBEHIND_COLLECTIONS__people__queries": json.dumps({"in_city": IN_CITY}),
-        "WRITEBEHIND_COLLECTIONS__yielding__on_conflict": "theirs",
-        "WRITEBEHIND_COLLECTIONS__yielding__flush_delay_ms": str(SLOW_MS),
-        "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
-        "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",
-    }
-    with start(tmp_path_factory.mktemp("system"), **env) as stack, System(stack) as system:
+    """The system as `writebehind up` starts it, but with two web processes; in the variant that is asked for."""
+    with start(tmp_path_factory.mktemp("system"), **SETTINGS) as stack, System(stack) as system:
         system.wait_for_workers()
         yield system

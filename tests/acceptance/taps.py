@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import bson
@@ -42,11 +41,8 @@ class Tap(Proxy):
         """What hears one connection."""
         raise NotImplementedError
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
-        with suppress(OSError):
-            if sink.getpeername()[1] == self._target:
-                source = _Heard(source, self.ear())
-        super()._pass_on(source, sink, gate)
+    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event, to_client: bool) -> None:
+        super()._pass_on(source if to_client else _Heard(source, self.ear()), sink, gate, to_client)
 
 
 class RedisTap(Tap):

@@ -28,6 +28,7 @@ def test_five_of_a_hundred_are_refused(system: System):
     documents = {f"r{n:02}": {"mail": f"{n}@x"} for n in range(100)}
     documents |= {f"r{n:02}": {"mail": "taken@x"} for n in (7, 40, 93)}
     documents |= {f"r{n:02}": {"age": "old"} for n in (8, 60)}
+    documents = {one: {**fields, **system.fill} for one, fields in documents.items()}
 
     items = [{"op": "put", "id": one, "doc": document} for one, document in documents.items()]
     system.http.post("/v1/events:bulk", json=items).raise_for_status()

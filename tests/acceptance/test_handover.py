@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.conftest import System, start
+from tests.acceptance.variants import VARIANT
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind.embedded import EmbeddedMongo
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
 LEASE_MS = 2_500
 #: Long enough for 5,000 documents to be written and a worker to be ended before any of them is due.
-DELAY_MS = 4_000
+DELAY_MS = 15_000 if "large" in VARIANT else 4_000
 PADDING = 2_000
 
 
@@ -55,7 +56,7 @@ def system(mongo, way, tmp_path_factory) -> Iterator[System]:
         "WRITEBEHIND_OVERDUE_MS": "1000",
         "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(DELAY_MS),
     }
-    stack = start(directory, arguments=("--procfile", str(procfile)), **env)
+    stack = start(directory, procfile=procfile, **env)
     with stack, System(stack) as system:
         wait_until(lambda: system.status()["workers"] == 3, "all workers", 60)
         yield system

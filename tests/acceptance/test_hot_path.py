@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +16,8 @@ import pytest
 
 from tests.acceptance.conftest import CONFIG, ROOT, System, in_threads
 from tests.acceptance.taps import MongoTap, RedisTap
+from tests.acceptance.variants import web_command
+from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind.embedded import free_port
 from writebehind.supervisor import Group, bound_to_parent, end
@@ -55,7 +58,7 @@ def starts(redis: RedisTap) -> int:
 
 
 @pytest.fixture(scope="module")
-def tapped(system) -> Iterator[Tapped]:
+def tapped(system, authority) -> Iterator[Tapped]:
     def port_of(url: str) -> int:
         return urlsplit(url).port
 
@@ -63,11 +66,14 @@ def tapped(system) -> Iterator[Tapped]:
     with (
         RedisTap(port_of(system.stack.redis_url)) as to_redis,
         MongoTap(port_of(system.stack.mongodb_url)) as to_mongo,
+        TlsFront(authority.server_context(), to_redis.port) as front,
     ):
+        redis_url = f"redis://127.0.0.1:{to_redis.port}/0"
         env = {
             **os.environ,
             **CONFIG,
-            "REDIS_URL": f"redis://127.0.0.1:{to_redis.port}/0",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "REDIS_URL": authority.redis_url(front.port) if "tls" in system.stack.variant else redis_url,
             # Without this the driver goes where the server says that it is, past the tap.
             "MONGODB_URL": f"mongodb://127.0.0.1:{to_mongo.port}/?directConnection=true",
             "BROKER_URL": system.stack.redis_url,  # so that the tap hears the pipeline only, not Celery
@@ -75,15 +81,17 @@ def tapped(system) -> Iterator[Tapped]:
             "WRITEBEHIND_WEB_WORKERS": str(WEB_PROCESSES),
             "WRITEBEHIND_WEB_THREADS": str(WEB_THREADS),
         }
-        command = bound_to_parent([sys.executable, "-m", "web"])
+        command = bound_to_parent(web_command(system.stack.variant))
         server = Group(subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True))
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         url = f"http://127.0.0.1:{port}"
         try:
             with httpx.Client(base_url=url, timeout=30, trust_env=False, limits=limits) as http:
                 wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
-                # Each looks at the number of partitions when it starts, and the last ones may still be at it.
-                wait_until(lambda: starts(to_redis) >= WEB_PROCESSES, "all of them", 60)
+                # Each looks at the number of partitions when it starts, and the last ones may still be at it;
+                # where the application is loaded before the server forks, that is done once.
+                expected = 1 if "preload" in system.stack.variant else WEB_PROCESSES
+                wait_until(lambda: starts(to_redis) >= expected, "all of them", 60)
                 http.get("/v1/users/nobody-knows")
                 assert [("find", "users")] == [one for one in to_mongo.commands if one[0] != "ping"]  # it hears
                 yield Tapped(http, to_redis, to_mongo)
@@ -91,13 +99,13 @@ def tapped(system) -> Iterator[Tapped]:
             end([server])
 
 
-def test_a_write_is_one_command(tapped):
+def test_a_write_is_one_command(system, tapped):
     """100 writes are 100 commands to Redis, each a round trip of its own, and none to MongoDB."""
-    tapped.http.put("/v1/users/hot", json={"n": -1}).raise_for_status()  # the script is known from here on
-    tapped.forget()
+    tapped.http.put("/v1/users/hot", json={"n": -1, **system.fill}).raise_for_status()
+    tapped.forget()  # the script is known from here on
 
     for n in range(100):
-        tapped.http.put("/v1/users/hot", json={"n": n}).raise_for_status()
+        tapped.http.put("/v1/users/hot", json={"n": n, **system.fill}).raise_for_status()
 
     assert {("EVALSHA",): 100} == tapped.trips
     assert [] == tapped.mongo.commands
@@ -106,7 +114,7 @@ def test_a_write_is_one_command(tapped):
 @pytest.mark.parametrize("drained", [False, True], ids=["pending", "persisted"])
 def test_a_cached_read_is_one_round_trip(system, tapped, drained):
     """100 reads of a document in Redis are 100 round trips of two commands, and none to MongoDB."""
-    tapped.http.put("/v1/users/warm", json={"n": 1}).raise_for_status()
+    tapped.http.put("/v1/users/warm", json={"n": 1, **system.fill}).raise_for_status()
     if drained:
         system.wait_until_drained()
     tapped.forget()
@@ -124,7 +132,7 @@ def test_a_cold_document_is_loaded_once(system: System, tapped, one, status):
     if status == 200:
         # The listener takes a load that began before it has heard of this for an old one.
         events = system.status()["listener"]["events"]
-        system.database.users.insert_one({"_id": one, "name": "Cold"})
+        system.database.users.insert_one({"_id": one, "name": "Cold", **system.fill})
         wait_until(lambda: system.status()["listener"]["events"] > events, "the listener to have seen it", 20)
     tapped.forget()
     statuses: Counter[int] = Counter()

@@ -50,14 +50,15 @@ def test_changes_by_others_are_seen_within_a_second(system, listening):
     for path in (by_id, by_name, "/v1/people?name=Countess"):
         assert 404 == system.http.get(path).status_code
 
-    people.insert_one({"_id": "ada", "name": "Ada"})
-    seconds += [seen_after(system, path, {"_id": "ada", "name": "Ada"}) for path in (by_id, by_name)]
+    ada = {"_id": "ada", "name": "Ada", **system.fill}
+    people.insert_one(ada)
+    seconds += [seen_after(system, path, ada) for path in (by_id, by_name)]
     people.update_one({"_id": "ada"}, {"$set": {"name": "Countess"}})
-    countess = {"_id": "ada", "name": "Countess"}
+    countess = ada | {"name": "Countess"}
     seconds += [seen_after(system, path, countess) for path in (by_id, "/v1/people?name=Countess")]
     assert 404 == system.http.get(by_name).status_code
-    people.replace_one({"_id": "ada"}, {"name": "Ada", "n": 2})
-    seconds += [seen_after(system, path, {"_id": "ada", "name": "Ada", "n": 2}) for path in (by_id, by_name)]
+    people.replace_one({"_id": "ada"}, ada | {"n": 2})
+    seconds += [seen_after(system, path, ada | {"n": 2}) for path in (by_id, by_name)]
     people.delete_one({"_id": "ada"})
     seconds += [seen_after(system, path, None) for path in (by_id, by_name)]
 
@@ -77,10 +78,10 @@ def test_queries_have_what_is_pending_and_what_others_write(system, listening):
         return time.monotonic() - began
 
     assert [] == names()
-    system.http.put("/v1/people/rita", json={"city": "Turin", "rank": 1}).raise_for_status()
+    system.http.put("/v1/people/rita", json={"city": "Turin", "rank": 1, **system.fill}).raise_for_status()
     assert ["rita"] == names()
     seconds = []
-    people.insert_one({"_id": "primo", "city": "Turin", "rank": 0})
+    people.insert_one({"_id": "primo", "city": "Turin", "rank": 0, **system.fill})
     seconds.append(wait_for(["primo", "rita"]))
     while system.status()["pending"]:
         assert ["primo", "rita"] == names()
@@ -114,7 +115,7 @@ def test_nothing_is_missed_while_the_listener_is_dead(system, listening):
     """It is killed while others write; whoever leads next goes on where it was."""
     people = system.database.people
     names = [f"person-{n}" for n in range(200)]
-    people.insert_many([{"_id": name, "n": 0} for name in names])
+    people.insert_many([{"_id": name, "n": 0, **system.fill} for name in names])
     for name in names:
         assert 200 == system.http.get(f"/v1/people/{name}").status_code
     reopened = listener(system)["reopened"]
@@ -138,7 +139,7 @@ def test_nothing_is_missed_while_the_listener_is_dead(system, listening):
 def test_what_was_missed_with_an_invalid_token(system, listening, kind, token):
     """A listener whose token MongoDB does not take begins anew, and nothing that it missed stays hidden."""
     people, names = system.database.people, [f"missed-{kind}-{n}" for n in range(100)]
-    people.insert_many([{"_id": name, "n": 0} for name in names])
+    people.insert_many([{"_id": name, "n": 0, **system.fill} for name in names])
     for name in names:
         assert 200 == system.http.get(f"/v1/people/{name}").status_code
     wait_until(lambda: listener(system)["lag_s"] == 0, "a quiet stream", 10)

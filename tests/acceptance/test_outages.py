@@ -64,9 +64,9 @@ def for_seconds(seconds: float, what: str) -> None:
 def test_mongodb_away(system, servers, how):
     """While MongoDB is away, writes are acknowledged and cached reads served at once; soon after, it has all."""
     prefix = f"away-{how.replace(' ', '-')}-"
-    system.http.put("/v1/users/cached", json={"n": 0}).raise_for_status()
+    system.http.put("/v1/users/cached", json={"n": 0, **system.fill}).raise_for_status()
     system.wait_until_drained()
-    writes = Writes(system.stack.url, "users", [f"{prefix}{n}" for n in range(400)])
+    writes = Writes(system.stack.url, "users", [f"{prefix}{n}" for n in range(400)], fields=system.fill)
     reads = Reads(system.stack.url, "/v1/users/cached")
     pids = system.stack.pids()
 
@@ -109,7 +109,7 @@ def test_redis_dies_and_comes_back(system, servers):
     """Nothing acknowledged is lost, reads bypass it meanwhile, writes are refused, and nothing needs a restart."""
     system.wait_until_drained()
     pids = system.stack.pids()
-    writes = Writes(system.stack.url, "users", [f"redis-{n}" for n in range(300)])
+    writes = Writes(system.stack.url, "users", [f"redis-{n}" for n in range(300)], fields=system.fill)
 
     with writes:
         wait_until(lambda: writes.count > 100, "the writes to begin")

@@ -50,11 +50,12 @@ def leases(system: System) -> int:
 
 def test_a_write_is_read_at_once_and_persisted_soon(system):
     """What was acknowledged is the next answer, and within two seconds MongoDB has it with its version."""
-    answer = system.http.put("/v1/users/ada", json={"name": "Ada"})
+    document = {"name": "Ada", **system.fill}
+    answer = system.http.put("/v1/users/ada", json=document)
 
     assert answer.status_code in {200, 201}
-    assert {"_id": "ada", "name": "Ada"} == system.http.get("/v1/users/ada").json()
-    expected = {"_id": "ada", "name": "Ada", "_v": answer.json()["version"]}
+    assert {"_id": "ada", **document} == system.http.get("/v1/users/ada").json()
+    expected = {"_id": "ada", **document, "_v": answer.json()["version"]}
     wait_until(lambda: system.database.users.find_one({"_id": "ada"}) == expected, "the document in MongoDB", 2)
 
 
@@ -82,7 +83,9 @@ def test_many_writes_are_coalesced(system):
     lock = threading.Lock()
 
     def send(some: list[int]) -> None:
-        items = [{"op": "put", "id": f"many{number % 2000}", "doc": {"n": number}} for number in some]
+        items = [
+            {"op": "put", "id": f"many{number % 2000}", "doc": {"n": number, **system.fill}} for number in some
+        ]
         results = system.http.post("/v1/users:bulk", json=items).json()["results"]
         with lock:
             for number, one in zip(some, results, strict=True):
@@ -101,6 +104,7 @@ def test_many_writes_are_coalesced(system):
 
 def test_no_increment_is_lost_or_counted_twice(system):
     """50 callers that add 1 forty times each end at exactly 2,000."""
+    system.http.put("/v1/pages/home", json={"views": 0, **system.fill}).raise_for_status()
 
     def caller(_: int) -> None:
         for _ in range(40):
@@ -124,7 +128,7 @@ def test_duplicate_and_overtaken_flush_tasks(system):
         dice = random.Random(seed)
         for turn in range(15):
             items = [
-                {"op": "put", "id": f"twice{n}", "doc": {"n": turn}}
+                {"op": "put", "id": f"twice{n}", "doc": {"n": turn, **system.fill}}
                 if dice.random() < 0.8
                 else {"op": "delete", "id": f"twice{n}"}
                 for n in dice.sample(range(300), 100)

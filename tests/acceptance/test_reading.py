@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 def test_stale_while_revalidate(system):
     """After its TTL a document is served at once, says that it is stale, and a task reads it anew."""
-    system.database.stale.insert_one({"_id": "ada", "name": "Ada"})
+    system.database.stale.insert_one({"_id": "ada", "name": "Ada", **system.fill})
     seen = []
 
     def is_stale() -> bool:

@@ -1,0 +1,127 @@
+"""Real servers that fork after connections were opened: gunicorn with `--preload`, and Celery's `prefork` pool."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tasks.enqueue import FlushHints
+from tests.acceptance.conftest import CONFIG, ROOT, in_threads
+from tests.acceptance.variants import GUNICORN, LARGE, WEB_PROCESSES, WORKER_PROCESSES
+from tests.tls import TlsFront
+from tests.waiting import wait_until
+from writebehind import Pipeline, connect, load_settings
+from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, free_port
+from writebehind.supervisor import Group, bound_to_parent, end
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+DOCUMENTS, READERS, READS = 200, 16, 200
+WORKER = (
+    "celery -q -A tests.acceptance.warmed:app worker -Q flush,refresh,maintenance --loglevel info "
+    f"--pool prefork --concurrency {WORKER_PROCESSES} --without-gossip --without-mingle"
+)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("forks")) as server:
+        yield server
+
+
+@pytest.fixture(params=["plain", "tls"])
+def env(request, redis, mongo: EmbeddedMongo, authority, database_name) -> Iterator[dict[str, str]]:
+    """What tells processes where the servers are."""
+    with TlsFront(authority.server_context(), redis.port) as front:
+        yield {
+            **CONFIG,
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "REDIS_URL": redis.url if request.param == "plain" else authority.redis_url(front.port),
+            "MONGODB_URL": mongo.url,
+            "MONGODB_DATABASE": database_name,
+            "WRITEBEHIND_PORT": str(free_port()),
+        }
+
+
+@pytest.fixture
+def pipeline(redis, mongo, env) -> Iterator[Pipeline]:
+    """A process of its own beside them, on an empty Redis."""
+    settings = load_settings(
+        redis_url=redis.url,
+        mongodb_url=mongo.url,
+        mongodb_database=env["MONGODB_DATABASE"],
+        collections={"users": {}},
+    )
+    hints = FlushHints(settings)
+    with connect(settings, hints=hints) as pipeline:
+        pipeline.store.wire.call("FLUSHALL")
+        yield pipeline
+    hints.close()
+
+
+@contextmanager
+def running(command: str, env: dict[str, str], log: Path) -> Iterator[psutil.Process]:
+    """A server as a process of its own; it has said what stands in the log."""
+    with log.open("wb") as out:
+        command = bound_to_parent(["/bin/sh", "-c", f"exec {command}"])
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        end([Group(process)], grace_s=20)
+
+
+def test_gunicorn_preloads_the_api(env, pipeline, tmp_path):
+    """Each of many answers is that of the document which was asked for, from Redis, and none is an error."""
+    users = pipeline.collection("users")
+    for n in range(DOCUMENTS):
+        users.put(f"d{n}", {"n": n, "fill": "x" * LARGE})
+    command, log = GUNICORN.replace("web.app:create_app", "tests.acceptance.warmed:create"), tmp_path / "log"
+    found: list[tuple[str, str, int]] = []
+
+    with running(command, env, log) as server:
+        wait_until(lambda: len(server.children()) == WEB_PROCESSES, "its processes", 30)
+        url = f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}/v1/users/"
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+
+            def read(reader: int) -> None:
+                for turn in range(READS):
+                    one = f"d{(reader * 7 + turn) % DOCUMENTS}"
+                    answer = http.get(one).raise_for_status()
+                    found.append((one, answer.json()["_id"], answer.headers["Cache-Status"].split("; ")[1]))
+
+            in_threads(READERS, read)
+
+    assert READERS * READS == len(found)
+    assert [] == [one for one in found if one != (one[0], one[0], "hit")]
+    assert "Traceback" not in log.read_text()
+
+
+def test_celery_forks_a_worker(env, pipeline, tmp_path):
+    """The children of a worker that has connections flush at once, and none of them fails."""
+    users, log = pipeline.collection("users"), tmp_path / "log"
+    written = {}
+    with running(WORKER, env, log) as worker:
+        wait_until(lambda: b" ready." in log.read_bytes(), "the worker", 60)
+        assert WORKER_PROCESSES == len(worker.children())
+        for turn in range(5):
+            for n in range(DOCUMENTS):
+                written[f"d{n}"] = users.put(f"d{n}", {"n": turn, "fill": "x" * LARGE}).version
+        wait_until(lambda: pipeline.status()["pending"] == 0, "everything to be in MongoDB", 30)
+        said = log.read_text()
+
+    stored = {one["_id"]: one["_v"] for one in pipeline.sink._database["users"].find()}
+    assert written == stored
+    assert 0 == pipeline.status()["dead_letters"]
+    assert "Traceback" not in said
+    assert "ForkPoolWorker-" in said
