@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import Blueprint, Response
 
 from web.parameters import limit
@@ -19,9 +18,14 @@ def conflicts(pipeline: Pipeline) -> Blueprint:
 
     @routes.get("/admin/conflicts")
     def latest() -> Response:
-        """The latest conflicts, the last first."""
-        return Response(
-            orjson.dumps({"conflicts": pipeline.conflicts.latest(limit(DEFAULT_LIMIT, MOST))}), content_type=JSON
-        )
+        """The latest conflicts, the last first, until there are as many bytes as an answer may have."""
+        shown: list[bytes] = []
+        size = 0
+        for one in pipeline.conflicts.texts(limit(DEFAULT_LIMIT, MOST)):
+            shown.append(one)
+            size += len(one)
+            if size >= pipeline.settings.max_answer_bytes:
+                break
+        return Response(b'{"conflicts":[' + b",".join(shown) + b"]}", content_type=JSON)
 
     return routes

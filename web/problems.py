@@ -122,6 +122,8 @@ def _http_error(error: HTTPException) -> Response:
     # Allow, and whatever else belongs to the status.
     headers = {key: value for key, value in error.get_headers() if key.lower() != "content-type"}
     detail = detail or error.description or status.description
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        log.warning("%s: %s", this_request(), detail)
     return _response(Problem(status, name, status.phrase), detail, headers)
 
 

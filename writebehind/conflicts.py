@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,8 @@ MOST = 1_000
 #: A document larger than this is not kept in the log, bytes, nor one that JSON cannot show: a dead letter has it
 #: where it is lost otherwise.
 MOST_BYTES = 16_384
+#: So many are read in one go: JSON may have several times the bytes of a document.
+READ_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,15 @@ class Conflicts:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return [orjson.loads(one) for one in self._wire.call("LRANGE", keys.CONFLICTS, 0, limit - 1)]
+        return [orjson.loads(one) for one in self.texts(limit)]
+
+    def texts(self, limit: int) -> Iterator[bytes]:
+        """The same as JSON texts, of which few are read at a time. Raises as `latest`."""
+        for at in range(0, limit, READ_AT_ONCE):
+            some = self._wire.call("LRANGE", keys.CONFLICTS, at, min(at + READ_AT_ONCE, limit) - 1)
+            yield from some
+            if len(some) < READ_AT_ONCE:
+                return
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

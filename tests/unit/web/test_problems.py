@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 from flask import Flask
+from werkzeug.exceptions import ServiceUnavailable
 
 from tests.unit.web.conftest import problem
 from web.problems import LONGEST_REQUEST_ID, PROBLEMS, problem_of, register_problems
@@ -96,6 +97,13 @@ def test_what_is_unavailable_is_logged(raising, caplog, kind):
     raising(errors.InvalidIdError("no id"))
     logged = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
     assert [f"GET /fail [{name}]: it is down"] == logged
+
+
+def test_what_the_server_cannot_carry_out_is_logged(raising, caplog):
+    """A request for which there is no time or no room is in the log, by the name that its answer has."""
+    name = raising(ServiceUnavailable("not in time")).json["request_id"]
+    logged = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert [f"GET /fail [{name}]: not in time"] == logged
 
 
 def test_unavailable_items_are_logged(client, installation, caplog, monkeypatch):

@@ -6,11 +6,26 @@ import pytest
 
 from tests.unit.web.conftest import problem
 from tests.waiting import wait_until
+from writebehind.keys import CONFLICTS
 
 
 def test_conflicts(client):
     """None, where nobody else writes."""
     assert {"conflicts": []} == client.get("/admin/conflicts").json
+
+
+def test_many_conflicts(client, installation):
+    """The last first, as many as are wanted, until there are as many bytes as an answer may have."""
+    for n in range(120):
+        installation.wire.call("LPUSH", CONFLICTS, b'{"n":%d}' % n)
+    found = [one["n"] for one in client.get("/admin/conflicts?limit=110").json["conflicts"]]
+    assert list(range(119, 9, -1)) == found
+    assert 120 == len(client.get("/admin/conflicts?limit=1000").json["conflicts"])
+    for _ in range(60):
+        installation.wire.call("LPUSH", CONFLICTS, b'{"text":"%b"}' % (b"x" * 5_000))
+    answer = client.get("/admin/conflicts?limit=1000")
+    assert 100_000 < len(answer.data) < 110_000
+    assert 20 == len(answer.json["conflicts"])
 
 
 def test_drift(client, installation):
