@@ -1,4 +1,4 @@
-"""Entry point of the worker, beat and Flower processes: `celery -A tasks.celery …`."""
+"""Entry point of the worker and beat processes: `celery -A tasks.celery …`; see `tasks.flower` for Flower."""
 
 from __future__ import annotations
 

@@ -21,13 +21,14 @@ from web.drift import drift
 from web.health import health
 from web.hot_keys import hot_keys
 from web.openapi import specification
-from web.origins import Gate
+from web.origins import check as check_origin
 from web.problems import register_problems, this_request
 from web.reading import reading
 from web.requests import REFUSAL
 from writebehind import Pipeline, connect, load_settings
 from writebehind.doctor import check_start
 from writebehind.errors import UnavailableError
+from writebehind.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class _Application(Flask):
         """
         if request is None:
             return super().create_url_adapter(request)
-        self._gate.check(request.environ)
+        check_origin(self._gate, request.environ)
         if REFUSAL in request.environ:
             raise request.environ[REFUSAL]
         path = request.strict_path if isinstance(request, StrictRequest) else request.path
@@ -114,7 +115,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         atexit.register(hints.close)
         pipeline = connect(settings, hints=hints, refreshes=hints)
         check(pipeline)
-    app = _Application(Gate(pipeline.settings))
+    app = _Application(Gate(pipeline.settings.host, pipeline.settings.allowed_hosts))
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)

@@ -55,7 +55,8 @@ def test_shells_make_way_for_their_process(commands):
 
 
 def test_flower_is_reached_from_this_machine_only(commands):
-    """Flower has no password, so it listens on loopback; its port can be chosen."""
+    """Flower has no password, so it listens on loopback, behind our gate; its port can be chosen."""
+    assert ["exec", "python", "-m", "tasks.flower"] == commands["flower"][:4]
     assert "--address=127.0.0.1" in commands["flower"]
     assert "--port=${WRITEBEHIND_FLOWER_PORT:-5555}" in commands["flower"]
 

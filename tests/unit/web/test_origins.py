@@ -8,8 +8,9 @@ import pytest
 from werkzeug.exceptions import HTTPException
 
 from tests.unit.web.conftest import problem
-from web.origins import Gate
+from web.origins import check
 from writebehind import load_settings
+from writebehind.gate import Gate
 
 FORM = "application/x-www-form-urlencoded"
 ALL = "0.0.0.0"  # noqa: S104 - a setting
@@ -104,7 +105,7 @@ def environ(host: str, **more: str) -> dict[str, Any]:
 
 def status(gate: Gate, host: str, **more: str) -> int:
     try:
-        gate.check(environ(host, **more))
+        check(gate, environ(host, **more))
     except HTTPException as error:
         return error.code
     return 200
@@ -130,7 +131,8 @@ def status(gate: Gate, host: str, **more: str) -> int:
 )
 def test_the_settings_name_more_hosts(settings, ours, foreign):
     """As names, as all names below one, or as any; and the address that the API listens on."""
-    gate = Gate(load_settings(**settings))
+    known = load_settings(**settings)
+    gate = Gate(known.host, known.allowed_hosts)
 
     assert [200] * len(ours) == [status(gate, one) for one in ours]
     assert [421] * len(foreign) == [status(gate, one) for one in foreign]

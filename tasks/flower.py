@@ -1,0 +1,68 @@
+"""Flower behind the gate that the API has too: `python -m tasks.flower`, with Flower's own options."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+from celery.bin.celery import celery
+from flower import command
+from flower.app import Flower
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.web import ErrorHandler, OutputTransform
+
+from writebehind import Settings, load_settings
+from writebehind.errors import ConfigurationError
+from writebehind.gate import Gate, is_same
+
+
+class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
+    """Flower that serves this host only, and no page of another origin."""
+
+    def __init__(self, *, gate: Gate, **options: Any) -> None:
+        """Build it as Flower's command does, behind a gate."""
+        super().__init__(**options)
+        self._gate = gate
+        self.add_transform(_Unframed)
+
+    def find_handler(self, request: HTTPServerRequest, **options: Any) -> Any:
+        """Whoever answers a request: an error if the gate refuses it."""
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+        method = request.method or ""
+        # Flower can be told to let any page read its API: an origin is looked at whatever the method.
+        foreign = origin is not None and not is_same(origin, host)
+        refused = self._gate.refusal(method, host, origin, request.headers.get("Sec-Fetch-Site"))
+        status = refused.status if refused else 403 if foreign else None
+        if status is None:
+            return super().find_handler(request, **options)
+        return self.get_handler_delegate(request, ErrorHandler, {"status_code": int(status)})
+
+
+class _Unframed(OutputTransform):
+    """Keeps its pages out of other pages, which could have a person click in them without knowing."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        headers["X-Frame-Options"] = "DENY"
+        headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+        return super().transform_first_chunk(status_code, headers, chunk, finishing)
+
+
+def main() -> None:
+    """Run Flower's command with an application that has a gate."""
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.exit(f"writebehind: {error}")
+    command.Flower = partial(_build, settings)  # the command has no way to be told another
+    celery(["-A", "tasks.celery", "flower", *sys.argv[1:]], auto_envvar_prefix="CELERY")
+
+
+def _build(settings: Settings, *, options: Any, **more: Any) -> GatedFlower:
+    return GatedFlower(gate=Gate(options.address, settings.allowed_hosts), options=options, **more)
+
+
+if __name__ == "__main__":
+    main()
