@@ -6,8 +6,11 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from hypothesis import strategies as st
+
+from tests.sizes import SOCKET_BUFFER, THRESHOLDS
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -83,8 +86,25 @@ def _holders(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 #: Any native value, of any type.
 values = st.recursive(scalars, _holders, max_leaves=12)
-#: Documents with values of every type, nested.
-documents = documents_of(values, 6)
+
+
+def _padded(document: dict[str, Any], size: int) -> dict[str, Any]:
+    """A document that takes exactly `size` bytes as BSON, if it takes less."""
+    room = size - len(bson.encode(document | {"pad": ""}))
+    return document | {"pad": "x" * room} if room >= 0 else document
+
+
+#: None, and around every threshold; documents of megabytes are too large to make up by the hundred.
+_sizes = st.just(0) | st.sampled_from([size for size in THRESHOLDS if size <= SOCKET_BUFFER + 1])
+
+
+def of_all_sizes(given: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """The same documents, some of them as large as a threshold."""
+    return st.builds(_padded, given, _sizes)
+
+
+#: Documents with values of every type, nested, of all sizes.
+documents = of_all_sizes(documents_of(values, 6))
 
 _exact_scalars = st.one_of(
     *(strategy for name, strategy in SCALARS.items() if name not in {"int64", "decimal128", "double"}),
@@ -94,7 +114,9 @@ _exact_scalars = st.one_of(
 
 
 def _exact_documents(integers: st.SearchStrategy[int]) -> st.SearchStrategy[dict[str, Any]]:
-    return documents_of(st.recursive(_exact_scalars | integers.map(Int64), _holders, max_leaves=12), 6)
+    return of_all_sizes(
+        documents_of(st.recursive(_exact_scalars | integers.map(Int64), _holders, max_leaves=12), 6)
+    )
 
 
 #: What canonical Extended JSON keeps exactly: all but the payloads and signs of what is not a number.

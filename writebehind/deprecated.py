@@ -15,6 +15,7 @@ import bson
 from bson.code import Code
 from bson.codec_options import CodecOptions
 from bson.dbref import DBRef
+from bson.errors import InvalidDocument
 from bson.objectid import ObjectId
 
 from writebehind.elements import (
@@ -22,7 +23,6 @@ from writebehind.elements import (
     CODE_WITH_SCOPE,
     DB_POINTER,
     OBJECT,
-    STRING,
     SYMBOL,
     UNDEFINED,
     document,
@@ -93,7 +93,7 @@ def _value(kind: int, value: bytes, options: Options) -> Any:
 
 def _code(value: bytes, options: Options) -> Code:
     size = 8 + _length.unpack_from(value, 4)[0]
-    return Code(_text(value[4:size], options), decode(value[size:], options))
+    return Code(_text(value[4:size]), decode(value[size:], options))
 
 
 def _document_or_dbref(document: dict[str, Any]) -> Any:
@@ -105,17 +105,18 @@ def _document_or_dbref(document: dict[str, Any]) -> Any:
     return DBRef(collection, identifier, database, others)
 
 
-def _text(value: bytes, options: Options) -> str:
-    found: str = bson.decode(_alone(STRING, value), options)[""]
-    return found
+def _text(value: bytes) -> str:
+    if len(value) <= _length.size or value[-1]:
+        raise ValueError("a string does not end where it says")
+    return value[_length.size : -1].decode()
 
 
 _READERS: Final[dict[int, Callable[[bytes, Options], Any]]] = {
     OBJECT: lambda value, options: _document_or_dbref(decode(value, options)),
     ARRAY: lambda value, options: [item for _, item in _items(value, options)],
     UNDEFINED: lambda _, __: Undefined(),
-    DB_POINTER: lambda value, options: DBPointer(_text(value[:-_ID_SIZE], options), ObjectId(value[-_ID_SIZE:])),
-    SYMBOL: lambda value, options: Symbol(_text(value, options)),
+    DB_POINTER: lambda value, _: DBPointer(_text(value[:-_ID_SIZE]), ObjectId(value[-_ID_SIZE:])),
+    SYMBOL: lambda value, _: Symbol(_text(value)),
     CODE_WITH_SCOPE: _code,
 }
 
@@ -139,7 +140,9 @@ def encode(value: Any, options: Options) -> bytes:
 
 
 def _element(name: str, value: Any, options: Options) -> bytes:
-    key = bson.encode({name: None})[5:-2]  # if it can be a name
+    if type(name) is not str or "\0" in name:
+        raise InvalidDocument(f"{name!r} cannot be the name of a field")
+    key = name.encode()
     writer = _WRITERS.get(type(value))
     if writer is None or (type(value) is Code and value.scope is None):
         return bson.encode({name: value}, codec_options=options)[4:-1]

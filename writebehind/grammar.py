@@ -31,7 +31,7 @@ _HEX_BYTE: Final = re.compile(r"[0-9a-fA-F]{1,2}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATE: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"
-    r"(?:\.([0-9]{1,3})0*)?"
+    r"(?:\.([0-9]{1,3})0{0,9})?"
     r"(?:Z|([-+](?:[01][0-9]|2[0-3])):?([0-5][0-9])?)"
 )
 _SPECIAL_DOUBLES: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}

@@ -11,7 +11,7 @@ from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, ObjectId, R
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bson_strategies import documents, values
+from tests.bson_strategies import documents, of_all_sizes, values
 from writebehind.changes import MOST_OPERATIONS, increment, json_patch, merge_patch
 from writebehind.codec import MAX_DEPTH, encode
 from writebehind.deprecated import Symbol
@@ -54,6 +54,8 @@ small_documents = st.dictionaries(
     ),
     max_size=4,
 )
+
+small_documents = of_all_sizes(small_documents)
 
 #: One value of each BSON type that JSON does not have.
 TYPED = {
