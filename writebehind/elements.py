@@ -43,11 +43,12 @@ def elements(raw: bytes, at: int = 0) -> Iterator[tuple[bytes, Element]]:
     Raises:
         ValueError: this is not BSON.
     """
+    index, fixed = raw.index, _FIXED
     position, end = at + 4, at + _length_at(raw, at)[0] - 1
     while position < end:
-        kind, name_end = raw[position], raw.index(0, position + 1)
+        kind, name_end = raw[position], index(0, position + 1)
         start = name_end + 1
-        value_end = start + _FIXED[kind] if kind in _FIXED else _end(raw, kind, start)
+        value_end = start + fixed[kind] if kind in fixed else _end(raw, kind, start)
         yield raw[position + 1 : name_end], (kind, start, value_end)
         position = value_end
 

@@ -68,6 +68,9 @@ def test_one_field(path, value, least, greatest):
     document = with_fields(a=value)
     assert place_of({path: 1}, least) == compile_sort({path: 1})(document)
     assert place_of({path: -1}, greatest) == compile_sort({path: -1})(document)
+    # The same beside another field, by a way that is not as short.
+    assert place_of({path: 1}, least) == compile_sort({path: 1, "b": 1})(document)[:1]
+    assert place_of({path: -1}, greatest) == compile_sort({path: -1, "b": 1})(document)[:1]
 
 
 @pytest.mark.parametrize(
