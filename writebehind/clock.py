@@ -7,9 +7,9 @@ Redis; after a step of minutes they would be wrong by minutes.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
+from writebehind import forks
 from writebehind.connections import script
 from writebehind.keys import partition_keys
 from writebehind.store import Store
@@ -33,7 +33,7 @@ class ClockWatch:
     def __init__(self, store: Store) -> None:
         """Bind it to a store; nothing is asked before the first look."""
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._last: tuple[int, float] | None = None
 
     def look(self) -> int:

@@ -41,7 +41,11 @@ def begins_anew(one: PerProcess) -> None:
 
 
 def begin_anew() -> None:
-    """Do so now, if this is a child process: for one of which Python was not told that it is."""
+    """Do so now, if this is a child process: for one of which Python was not told that it is.
+
+    Raises:
+        ExceptionGroup: some objects could not; all others have begun anew.
+    """
     global process  # noqa: PLW0603 - a module's own state
     with _beginning:
         if process == os.getpid():
@@ -49,9 +53,15 @@ def begin_anew() -> None:
         for held in list(_locks):
             if held.locked():
                 held.release()
+        errors = []
         for one in list(_objects):
-            one.begin_anew()
+            try:
+                one.begin_anew()
+            except Exception as error:  # noqa: BLE001 - the next one may be what shares a socket
+                errors.append(error)
         process = os.getpid()
+    if errors:
+        raise ExceptionGroup("not all objects of this process could begin anew", errors)
 
 
 os.register_at_fork(after_in_child=begin_anew)

@@ -19,7 +19,7 @@ from tasks.enqueue import FlushHints
 from tests.forking import Child, in_child
 from tests.integration.conftest import flush_all
 from tests.waiting import wait_until
-from writebehind import Pipeline, connect
+from writebehind import Pipeline, connect, forks
 from writebehind.connections import Wire, connection_pool
 from writebehind.freshness import Refresher
 from writebehind.ids import new_id
@@ -282,3 +282,22 @@ def test_a_listener_is_another_one_in_a_child(pipeline):
     listener = pipeline.listener()
 
     assert listener._token != in_child(lambda: listener._token)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_object_that_cannot_begin_anew(wire):
+    """It keeps no other from doing so."""
+
+    class Failing:
+        def begin_anew(self) -> None:
+            raise RuntimeError
+
+    wire.call("PING")
+    failing = [Failing() for _ in range(20)]  # some of them come before the wire
+    for one in failing:
+        forks.begins_anew(one)
+
+    children = [Child(lambda n=n: echoes(wire, f"child{n}")) for n in range(CHILDREN)]
+
+    assert echoes(wire, "parent")
+    assert [True] * CHILDREN == [one.result() for one in children]

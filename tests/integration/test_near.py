@@ -8,9 +8,9 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.connections import Wire
+from writebehind.connections import Wire, connection_pool
 from writebehind.entry import ABSENT
-from writebehind.near import NearCache
+from writebehind.near import PING_S, SILENT_S, NearCache
 from writebehind.reader import Source
 
 
@@ -161,3 +161,36 @@ def test_a_redis_that_does_not_track(valkey_wire, caplog):
     assert near.get("a:x") is None
     near.close()
     assert not near._thread.is_alive()
+
+
+def test_a_redis_that_hangs(valkey, valkey_wire, way_to):
+    """Nothing is served from memory soon after Redis has fallen silent, with TLS and without; then it goes on."""
+    with way_to("redis", valkey.port) as way:
+        near = NearCache(connection_pool(way.url, 500), ["near:"], most=10)
+        near.get("near:a")
+        wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
+        near.keep("near:a", near.expect("near:a"), ABSENT, 60_000)
+        assert near.get("near:a") is not None
+        way.proxy.hang()
+        began = time.monotonic()
+        wait_until(lambda: near.get("near:a") is None, "silence to be noticed", 2 * SILENT_S)
+        assert time.monotonic() - began < SILENT_S + PING_S
+        way.proxy.flow()
+        wait_until(lambda: near._told_until > time.monotonic(), "it to listen again", 10)
+        near.close()
+        assert not near._thread.is_alive()
+
+
+def test_many_changes_at_once(valkey, valkey_wire, way_to):
+    """Each of them is heard, also where TLS holds several messages in what was read at once."""
+    names = [f"near:{n}:{'x' * 200}" for n in range(500)]
+    with way_to("redis", valkey.port) as way:
+        near = NearCache(connection_pool(way.url, 5_000), ["near:"], most=1_000)
+        near.get("near:a")
+        wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
+        for name in names:
+            near.keep(name, near.expect(name), ABSENT, 60_000)
+        assert len(names) == len(near)
+        valkey_wire.calls([("SET", name, "x") for name in names])
+        wait_until(lambda: len(near) == 0, "all messages", PING_S)
+        near.close()

@@ -1,0 +1,85 @@
+"""The API while Redis hangs: with TLS and without, nobody waits for long, and everything goes on afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.integration.conftest import Way
+from tests.waiting import wait_until
+from web.app import create_app
+from writebehind import Pipeline, connect
+
+TIMEOUT_MS = 500
+#: What no caller waits longer than, seconds: a call on an open connection, one on a new one, and a slow machine.
+SOON_S = 6 * TIMEOUT_MS / 1000
+CALLERS = 8
+
+
+@pytest.fixture
+def way(valkey, valkey_wire, way_to) -> Iterator[Way]:
+    with way_to("redis", valkey.port) as way:
+        yield way
+
+
+@pytest.fixture
+def pipeline(settings, way) -> Iterator[Pipeline]:
+    changes = {"redis_url": way.url, "redis_timeout_ms": TIMEOUT_MS, "confirm_timeout_ms": TIMEOUT_MS // 2}
+    with connect(settings.model_copy(update=changes)) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def client(pipeline) -> Callable[[], FlaskClient]:
+    """Clients, one for each thread."""
+    app = create_app(pipeline)
+    return app.test_client
+
+
+def test_callers_are_answered_in_time(client, way, pipeline):
+    """Health is told at once, reads come from MongoDB, writes are refused, whoever asks while Redis hangs."""
+    pipeline.collection("through").put("ada", {"n": 1})
+    assert 200 == client().get("/readyz").status_code
+
+    def ask(path: str, method: str = "GET") -> tuple[int, float]:
+        began = time.monotonic()
+        body = {"json": {"n": 2}} if method == "PUT" else {}
+        status = client().open(path, method=method, **body).status_code
+        return status, time.monotonic() - began
+
+    way.proxy.hang()
+    with ThreadPoolExecutor(3 * CALLERS) as threads:
+        reads = [threads.submit(ask, "/v1/through/ada") for _ in range(CALLERS)]
+        writes = [threads.submit(ask, "/v1/through/ada", "PUT") for _ in range(CALLERS)]
+        looks = [threads.submit(ask, "/readyz") for _ in range(CALLERS)]
+        healthy = ask("/healthz")
+        answers = {
+            name: [one.result() for one in some]
+            for name, some in (("reads", reads), ("writes", writes), ("looks", looks))
+        }
+    way.proxy.flow()
+
+    assert 200 == healthy[0]
+    assert healthy[1] < TIMEOUT_MS / 1000
+    statuses = {name: {status for status, _ in some} for name, some in answers.items()}
+    assert {"reads": {200}, "writes": {503}, "looks": {503}} == statuses
+    assert max(seconds for some in answers.values() for _, seconds in some) < SOON_S
+    wait_until(lambda: client().get("/readyz").status_code == 200, "Redis to be asked again")
+    wait_until(lambda: ask("/v1/through/ada", "PUT")[0] == 200, "writes to be taken again")
+
+
+@pytest.mark.parametrize("how", ["stall", "cut"])
+def test_open_connections_break(client, way, how):
+    """Where those that are open hang or are cut, new ones are opened: soon everything is as before."""
+    with ThreadPoolExecutor(CALLERS) as threads:
+        list(threads.map(lambda n: client().put(f"/v1/users/u{n}", json={"n": n}), range(CALLERS)))
+    getattr(way.proxy, how)()
+    began = time.monotonic()
+    wait_until(lambda: client().put("/v1/users/u0", json={"n": -1}).status_code == 200, "a write to be taken")
+    assert time.monotonic() - began < 1 + SOON_S
+    for n in range(1, CALLERS):
+        assert n == client().get(f"/v1/users/u{n}").get_json()["n"]
