@@ -202,6 +202,25 @@ def test_a_history_of_one_document(store, letters):
     assert is_counted(store, letters)
 
 
+@pytest.mark.parametrize("how", ["replayed", "discarded"])
+def test_nothing_is_left_of_a_letter(store, letters, how):
+    """Once the last letter of a document is seen to, Redis keeps nothing for it, and takes writes again."""
+    for n in range(MOST_KEPT):
+        conflict(store, put(store, n))
+    assert store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+
+    first, *others = letters.all(Filter())
+    if how == "replayed":
+        assert letters.replay([first], conflicts=True)
+    else:
+        assert 1 == letters.discard([first])
+    assert not store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+    assert MOST_KEPT - 1 == letters.discard(others)
+
+    assert 0 == store.wire.call("EXISTS", OF.kept(ADA.member), OF.crowded, OF.dead)
+    assert {} == letters.by_collection()
+
+
 def test_losses_are_counted_one_by_one(store, letters):
     """Each loss of one document is told, also by who has forgotten the time at which it was acknowledged."""
     for n in range(3):
@@ -248,6 +267,18 @@ def test_a_replayed_version_is_the_newest(store, letters, ahead):
     assert future < version
     assert (version, 1) == ((now := store.get(ADA.member)[0]).version, bson.decode(now.body)["n"])
     assert version < put(store, 2).version
+
+
+def test_a_load_before_a_replay_is_not_cached_after_it(store, letters):
+    """What a reader has asked MongoDB for is older than what is replayed meanwhile, wherever that is by then."""
+    conflict(store, put(store, 1))
+    assert store.lease_get(ADA.member, "slow", life_ms=5_000).may_load
+    letters.replay([letters.named(ADA)], conflicts=True)
+    replayed, _ = store.get(ADA.member)
+    store.settle(0, [Settled(ADA.member, replayed.version_digits, 0)], delay_ms=0)  # and dropped
+
+    old = Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), 1)
+    assert not store.fill(ADA.member, "slow", old, ttl_ms=5_000)
 
 
 def test_replaying_twice_gives_two_versions(store, letters):
@@ -320,6 +351,18 @@ def test_a_letter_whose_document_is_lost(store, letters, later, filled):
 
     assert refused.version in {one.letter.version for one in letters.all(Filter())}
     assert is_counted(store, letters)
+
+
+def test_discarding_what_is_lost_leaves_what_is_cached(store, letters):
+    """What was filled in place of a refused document is what MongoDB has: it stays."""
+    refuse(store, put(store, 1))
+    store.wire.call("DEL", OF.entry(ADA.member))
+    theirs = Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), 5)
+    fill(store, theirs)
+
+    assert 1 == letters.discard([letters.named(ADA)])
+
+    assert theirs == store.get(ADA.member)[0]
 
 
 # On MongoDB -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from tests.unit.web.conftest import problem
 from writebehind import errors
 from writebehind.dead_letters import DeadLetter, Reason
 from writebehind.entry import Kind
+from writebehind.store import MOST_KEPT
 
 PATH = "/admin/dead-letters"
 
@@ -232,3 +233,28 @@ def test_many_in_several_requests(client, dead, monkeypatch, method, action):
         if not (cursor := answer.get("cursor")):
             break
     assert (3, True) == (sum(changed), len(changed) > 1)
+
+
+def test_a_document_with_too_many(installation, client, monkeypatch):
+    """At 100 letters that alone have what was acknowledged of it, writes to a document are 503, by any route."""
+    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    store = installation.pipeline.store
+    for n in range(MOST_KEPT):
+        version = client.put("/v1/users/ada", json={"n": n}).json["version"]
+        letter = DeadLetter("users/s:ada", Reason.CONFLICT, 0, "no", version, Kind.DOCUMENT, 0, time.time())
+        assert store.bury("users/s:ada", f"{version:016d}", letter.dump(), drop_entry=True)
+
+    refused = client.put("/v1/users/ada", json={"n": -1})
+    detail = problem(refused, 503, "dead-letters")["detail"]
+    assert (f"this document of users has {MOST_KEPT} dead letters" in detail, "30") == (
+        True,
+        refused.headers["Retry-After"],
+    )
+    problem(client.delete("/v1/users/ada"), 503, "dead-letters")
+    items = [{"op": "put", "id": one, "doc": {}} for one in ("ada", "bob")]
+    results = client.post("/v1/users:bulk", json=items).json["results"]
+    assert [503, 200] == [one["status"] if one["status"] == 503 else 200 for one in results]
+    assert MOST_KEPT == client.get(PATH).json["total"]
+    oldest = min(one["version"] for one in client.get(PATH).json["dead_letters"])
+    assert 1 == client.delete(f"{PATH}/users/ada?version={oldest}").json["discarded"]
+    assert 201 >= client.put("/v1/users/ada", json={"n": -1}).status_code
