@@ -23,7 +23,7 @@ from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.lookups import Lookups
 from writebehind.outcomes import AllRefusedError, Outcome, Result, Write
-from writebehind.patience import given_up, is_late, postpone
+from writebehind.patience import is_late, others_are_taken, postpone
 from writebehind.queries import Queries
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
@@ -413,12 +413,13 @@ class Flusher:
         late = [outcome for outcome in outcomes if is_late(outcome)]
         if not late:
             return late
-        late = postpone(self._store, partition, late)
-        spent = given_up(late, outcomes, lambda: self._sink.takes_writes(collection))
-        for outcome in spent:
-            self._bury(outcome, summary, conflict=False)
-        gone = {outcome.write.id.member for outcome in spent}
-        left = [outcome for outcome in late if outcome.write.id.member not in gone]
+        others = others_are_taken(outcomes, lambda: self._sink.takes_writes(collection))
+        left = []
+        for outcome in postpone(self._store, partition, late, others=others):
+            if is_late(outcome):
+                left.append(outcome)
+            else:
+                self._bury(outcome, summary, conflict=False)
         if left:
             such = left[0]
             log.warning(

@@ -19,8 +19,8 @@ from writebehind.store import POSTPONED_MS, Store
 
 #: Delay after the first attempt, ms; it doubles with each, up to `POSTPONED_MS`.
 DELAY_MS = 200
-#: Attempts after which a document is given up: half a minute for an unknown error, and ten where MongoDB is busy
-#: or others change the document.
+#: Attempts, while MongoDB takes others, after which a document is given up: half a minute for an unknown error,
+#: and ten where MongoDB is busy or others change the document.
 ATTEMPTS = {Result.UNCLEAR: 12, Result.DISTURBED: 150}
 #: Attempts after which it is given up although MongoDB takes nobody's writes: about a day.
 MOST_ATTEMPTS = 20_000
@@ -35,10 +35,31 @@ def is_late(outcome: Outcome) -> bool:
     return outcome.result in ATTEMPTS
 
 
-def postpone(store: Store, partition: int, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Try documents of one partition again later; the same outcomes, with the attempts so far.
+def others_are_taken(batch: Sequence[Outcome], takes_writes: Callable[[], bool]) -> bool:
+    """Whether MongoDB takes other writes than those of a batch that are late.
 
-    Those of a version that is not pending any more have 0 attempts.
+    Args:
+        batch: what became of all of the batch.
+        takes_writes: whether MongoDB takes another write to the collection; asked only where it decides.
+
+    Raises:
+        MongoUnavailableError: it does not even answer.
+    """
+    return any(one.result is Result.PERSISTED for one in batch) or (len(batch) <= FEW and takes_writes())
+
+
+def postpone(store: Store, partition: int, outcomes: Sequence[Outcome], *, others: bool) -> list[Outcome]:
+    """Try documents of one partition again later.
+
+    Args:
+        store: where they are pending.
+        partition: theirs.
+        outcomes: of those that are late.
+        others: whether MongoDB has taken other writes meanwhile. Only such attempts count against a document.
+
+    Returns:
+        The same outcomes, with the attempts so far: 0 of a version that is not pending any more. Those of
+        documents that are given up are `REFUSED`.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
@@ -46,24 +67,16 @@ def postpone(store: Store, partition: int, outcomes: Sequence[Outcome]) -> list[
     of = partition_keys(partition)
     keys = [of.pending, of.sent]
     part = random.uniform(0.5, 1)  # noqa: S311 - no secret
-    arguments: list[Any] = [DELAY_MS, POSTPONED_MS, part, store.longest_wait_ms]
+    arguments: list[Any] = [DELAY_MS, POSTPONED_MS, part, store.longest_wait_ms, int(others)]
     for one in outcomes:
         keys.append(of.entry(one.write.id.member))
         arguments += (one.write.id.member, one.write.entry.version_digits)
-    counts = store.wire.run(_POSTPONE, keys, arguments)
-    return [replace(one, attempts=int(count)) for one, count in zip(outcomes, counts, strict=True)]
-
-
-def given_up(late: Sequence[Outcome], batch: Sequence[Outcome], takes_writes: Callable[[], bool]) -> list[Outcome]:
-    """Which of the documents of a batch that are `late` become dead letters.
-
-    Args:
-        late: with the attempts so far.
-        batch: what became of all of the batch.
-        takes_writes: whether MongoDB takes another write to their collection; asked only where it decides.
-    """
-    spent = [one for one in late if one.attempts >= ATTEMPTS[one.result]]
-    others_are_taken = any(one.result is Result.PERSISTED for one in batch)
-    if not spent or others_are_taken or (len(batch) <= FEW and takes_writes()):
-        return spent
-    return [one for one in spent if one.attempts >= MOST_ATTEMPTS]
+    counts = map(int, store.wire.run(_POSTPONE, keys, arguments))
+    return [
+        replace(
+            one,
+            attempts=tried,
+            result=Result.REFUSED if blamed >= ATTEMPTS[one.result] or tried >= MOST_ATTEMPTS else one.result,
+        )
+        for one, tried, blamed in zip(outcomes, counts, counts, strict=True)
+    ]

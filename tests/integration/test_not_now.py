@@ -222,6 +222,25 @@ def test_an_outage_is_not_endless(pipeline, server, monkeypatch):
     assert set(ids) == letters(pipeline).keys()
 
 
+def test_an_outage_that_passes_slowly(pipeline, stored, server):
+    """What was refused in an outage is not given up at the first refusals after it: only those count."""
+    ids = names(pipeline, 20)
+    for name in ids:
+        commit(pipeline, name)
+    server.refuses = lambda _: {"code": 8000}
+    for _ in range(10):
+        with pytest.raises(FlushInterruptedError):
+            attempt(pipeline)
+    for left in (15, 10):
+        server.refuses = lambda id_, still=frozenset(ids[:left]): {"code": 8000} if id_ in still else None
+        attempt(pipeline)
+    assert {} == letters(pipeline)
+    server.refuses = lambda _: None
+    attempt(pipeline)
+
+    assert set(ids) == {one["_id"] for one in stored.find()}
+
+
 @pytest.mark.parametrize("takes_writes", [False, True])
 def test_one_document_alone(pipeline, server, monkeypatch, takes_writes):
     """Without another document to compare with, a write that changes nothing tells whether it is the document."""
