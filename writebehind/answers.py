@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,10 @@ def satisfying(
     return kept
 
 
-def in_order(kept: Mapping[str, Kept], end: Place | None) -> dict[str, Kept]:
-    """Documents by their places, but none behind `end`: others may come before those."""
+def in_order(kept: Mapping[str, Kept], end: Place | None, sure: Collection[str]) -> dict[str, Kept]:
+    """Documents by their places, but none behind `end`, where others may come before them.
+
+    Those that are `sure` are there all the same: MongoDB has found them as they are, in whatever way it sorts.
+    """
     ordered = sorted(kept, key=lambda one: kept[one].place)
-    return {one: kept[one] for one in ordered if end is None or kept[one].place <= end}
+    return {one: kept[one] for one in ordered if end is None or kept[one].place <= end or one in sure}

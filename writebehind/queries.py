@@ -313,7 +313,8 @@ class Queries:
         documents = self._each([*found.members, *sorted(touched)], self._reading(wanted))
         kept = satisfying(documents, wanted.filter, sort, query.limit)
         if sort:
-            kept = in_order(kept, compile_sort(sort)(found.last) if found.last else None)
+            end = compile_sort(sort)(found.last) if found.last else None
+            kept = in_order(kept, end, set(found.members) - touched)
         if len(kept) < query.limit and found.last:
             return None
         answered = dict(islice(kept.items(), query.limit))

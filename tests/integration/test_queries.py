@@ -115,6 +115,18 @@ def test_a_sort_into_an_array(users, stored):
     assert ["null", "first"] == [one["_id"] for one in users.query("by_part")]
 
 
+def test_a_server_that_sorts_in_another_way(users, stored, asked):
+    """What it has found is answered, and it is not asked again for more of the same.
+
+    The embedded server passes over what is no document in an array: to it the last of what it finds is no null.
+    """
+    stored.insert_many([{"_id": f"u{n}", "parts": [{"size": n}]} for n in range(1, 20)])
+    stored.insert_one({"_id": "odd", "parts": [0, {"size": SPARE + 1.5}]})
+    users.put("new", {"parts": [{"size": 50}]})
+    assert 2 == len(users.query("by_part"))
+    assert 1 == len(asked)
+
+
 def test_persisted_writes_stay_there(pipeline, users, stored, asked):
     """What MongoDB has got since it was asked is still in the answer, without asking it again."""
     stored.insert_one({"_id": "old", **lives_in("London", 1)})
