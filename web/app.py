@@ -18,14 +18,14 @@ from web.conflicts import conflicts
 from web.dead_letters import dead_letters
 from web.documents import documents
 from web.drift import drift
+from web.framing import REFUSAL, WHOLE, collect
 from web.health import health
 from web.hot_keys import hot_keys
 from web.openapi import specification
 from web.origins import check as check_origin
 from web.problems import register_problems, this_request
 from web.reading import reading
-from web.requests import REFUSAL
-from writebehind import Pipeline, connect, load_settings
+from writebehind import Pipeline, Settings, connect, load_settings
 from writebehind.doctor import check_start
 from writebehind.errors import UnavailableError
 from writebehind.gate import Gate
@@ -55,9 +55,10 @@ class _Application(Flask):
     session_interface = _NoSession()
     request_class = StrictRequest
 
-    def __init__(self, gate: Gate) -> None:
-        """Serve what the gate lets through."""
-        self._gate = gate
+    def __init__(self, settings: Settings) -> None:
+        """Serve what the gate of these settings lets through, with bodies up to the longest that they allow."""
+        self._gate = Gate(settings.host, settings.allowed_hosts)
+        self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         super().__init__("writebehind", static_folder=None)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -71,6 +72,8 @@ class _Application(Flask):
         check_origin(self._gate, request.environ)
         if REFUSAL in request.environ:
             raise request.environ[REFUSAL]
+        if WHOLE not in request.environ:
+            collect(request.environ, self._most_bytes)
         path = request.strict_path if isinstance(request, StrictRequest) else request.path
         return self.url_map.bind("", path_info=path, default_method=request.method)
 
@@ -115,7 +118,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         atexit.register(hints.close)
         pipeline = connect(settings, hints=hints, refreshes=hints)
         check(pipeline)
-    app = _Application(Gate(pipeline.settings.host, pipeline.settings.allowed_hosts))
+    app = _Application(pipeline.settings)
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flask import request
-from werkzeug import exceptions
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    LengthRequired,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
-)
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from web.framing import too_large
 from web.origins import is_of_a_page
 from writebehind import codec
 from writebehind.errors import DocumentTooLargeError
@@ -26,15 +20,8 @@ BULK_TYPES = (*JSON_TYPES, "application/x-ndjson", "application/ndjson", "applic
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
-#: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
-REFUSAL = "writebehind.refusal"
-
 #: An object or an array takes so many bytes of BSON at least: its type, its name in an array, and itself.
 LEAST_HOLDER_BYTES = 8
-#: More digits in a Content-Length are nothing that a body can have.
-_MOST_DIGITS = 18
-#: Where granian's own WSGI interface reads bodies: what breaks off looks complete there, unlike in `web.server`.
-_HIDES_BREAKS = {"granian._granian"}
 
 
 def body(types: Sequence[str], most_bytes: int) -> bytes:
@@ -47,7 +34,6 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
     Raises:
         UnsupportedMediaType: it is of another type, or compressed.
         RequestEntityTooLarge: it is longer.
-        BadRequest: it is not complete.
     """
     environ = request.environ
     # Werkzeug's own parsing costs more than the common case needs.
@@ -58,14 +44,10 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
         raise UnsupportedMediaType(f"a page has to say that it sends {JSON}")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
-    length = environ.get("CONTENT_LENGTH", "")
-    if not (length.isascii() and length.isdecimal()) or len(length) > _MOST_DIGITS:
-        return _streamed(most_bytes)
-    if int(length) > most_bytes:
-        raise RequestEntityTooLarge(_too_large(most_bytes))
-    data: bytes = environ["wsgi.input"].read(int(length))
-    if len(data) < int(length):
-        raise BadRequest("the body ended before its Content-Length")
+    length = int(environ["CONTENT_LENGTH"])  # as it was found to be: see `web.framing`
+    if length > most_bytes:
+        raise RequestEntityTooLarge(too_large(most_bytes))
+    data: bytes = environ["wsgi.input"].read(length)
     return data
 
 
@@ -91,32 +73,3 @@ def check_holders(data: bytes, most_bytes: int) -> None:
     most = most_bytes // LEAST_HOLDER_BYTES
     if codec.holds_more(data, most):
         raise DocumentTooLargeError(f"it has more than {most} objects and arrays: such a document is too large")
-
-
-def _streamed(most_bytes: int) -> bytes:
-    """A body that does not tell its length.
-
-    Raises:
-        BadRequest: it broke off before its last chunk.
-        LengthRequired: the server would not say so.
-    """
-    environ = request.environ
-    coding = environ.get("HTTP_TRANSFER_ENCODING", "")
-    if coding.lower() not in {"", "chunked"}:
-        raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")
-    if coding and type(environ["wsgi.input"]).__module__ in _HIDES_BREAKS:
-        raise LengthRequired("this server cannot tell whether chunks are complete: send a Content-Length")
-    request.max_content_length = most_bytes + 1  # at which Werkzeug cuts it off without a word
-    try:
-        data = request.get_data(cache=False)
-    except HTTPException:
-        raise
-    except Exception as error:  # servers have errors of their own for it
-        raise BadRequest("the body ended before its last chunk") from error
-    if len(data) > most_bytes:
-        raise RequestEntityTooLarge(_too_large(most_bytes))
-    return data
-
-
-def _too_large(most_bytes: int) -> str:
-    return f"the body is larger than the {most_bytes} bytes that are allowed"

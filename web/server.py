@@ -28,7 +28,7 @@ from werkzeug.exceptions import (
 )
 
 from web.app import create_app
-from web.requests import REFUSAL
+from web.framing import REFUSAL, WHOLE, too_large
 from web.sockets import bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, Transfer, Transfers
@@ -53,6 +53,7 @@ PIECE = 64 << 10
 _OF_MANY = (":bulk", ":get", ":export", ":replay")
 
 _ENVIRON = {
+    WHOLE: True,
     "SCRIPT_NAME": "",
     "SERVER_SOFTWARE": "granian",
     "wsgi.version": (1, 0),
@@ -147,7 +148,7 @@ class Server:
         if length == 0:
             return b""
         if length is not None and length > self._most_bytes:
-            raise RequestEntityTooLarge(f"the body is larger than the {self._most_bytes} bytes that are allowed")
+            raise RequestEntityTooLarge(too_large(self._most_bytes))
         message = await self._piece(transfer, receive)
         if not message["more_body"] or len(message["body"]) == length:
             return bytes(message["body"])
@@ -156,9 +157,7 @@ class Server:
             message = await self._piece(transfer, receive)
             body += message["body"]
             if len(body) > self._most_bytes:
-                raise RequestEntityTooLarge(
-                    f"the body is larger than the {self._most_bytes} bytes that are allowed"
-                )
+                raise RequestEntityTooLarge(too_large(self._most_bytes))
             self._transfers.hold(transfer, len(body))
         return bytes(body)
 
@@ -308,6 +307,7 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         variable = _NAMES.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         text = value.decode("latin-1")
         environ[variable] = f"{environ[variable]},{text}" if variable in environ else text
+    environ["CONTENT_LENGTH"] = str(len(body))
     return environ
 
 

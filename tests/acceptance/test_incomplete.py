@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 
@@ -122,16 +121,23 @@ def test_what_is_complete_is_carried_out(server, sent):
     assert {"_id": "one", "n": 1} == server.http.get("/v1/users/one").json()
 
 
-def test_a_deletion_whose_body_breaks_off_is_not_carried_out(system):
+@pytest.mark.parametrize(
+    "sent",
+    [
+        message("DELETE /v1/users/one", CHUNK, CHUNKED),
+        message("DELETE /v1/users/one", DOCUMENT, "Content-Length: 9"),
+        message("DELETE /v1/users/one", b"x\r\n", CHUNKED),
+    ],
+    ids=["no last chunk", "less than its length", "a chunk of no size"],
+)
+def test_a_deletion_whose_body_breaks_off_is_not_carried_out(server, sent):
     """Also a request that needs no body is one message, which has to be complete."""
-    system.http.put("/v1/users/one", json={}).raise_for_status()
-    port = int(system.stack.url.rpartition(":")[2])
+    server.http.put("/v1/users/one", json={}).raise_for_status()
 
-    answer = ask(port, message("DELETE /v1/users/one", CHUNK, CHUNKED), end=True)
+    answer = ask(server.port, sent, end=True)
 
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert "urn:problem-type:writebehind:bad-request" == json.loads(answer.partition(b"\r\n\r\n")[2])["type"]
-    assert 200 == system.http.get("/v1/users/one").status_code
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400"), answer
+    assert 200 == server.http.get("/v1/users/one").status_code
 
 
 def test_a_server_that_hides_breaks_gets_no_chunks(system):

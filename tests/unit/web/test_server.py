@@ -13,7 +13,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from tests.waiting import wait_until
 from web import server as server_module
-from web.requests import REFUSAL
+from web.framing import REFUSAL
 from web.server import PIECE, Server
 from web.transfers import SMALL, Transfers
 from writebehind import load_settings
