@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from writebehind import strict
 from writebehind.connections import Call, Command, script
 from writebehind.dead_letter import DeadLetter, Filter, Found, Reason, digits, kept_name
 from writebehind.entry import Entry
@@ -176,6 +177,8 @@ class DeadLetters:
         Raises:
             MongoUnavailableError: MongoDB has to be asked for its versions, and does not answer.
         """
+        strict.flag("conflicts", conflicts)
+        strict.flag("only_newest", only_newest)
         done = Replayed()
         for partition, some in self._by_partition(letters):
             tried = self._worth_trying(some, done, conflicts=conflicts, only_newest=only_newest)

@@ -123,6 +123,8 @@ def test_only_true_and_false_are_flags(given, pipeline, wrong):
         lambda: given.put("b", {}, if_absent=wrong),
         lambda: given.read("a", near=wrong),
         lambda: pipeline.status(partitions=wrong),
+        lambda: pipeline.dead_letters.replay([], conflicts=wrong),
+        lambda: pipeline.dead_letters.replay([], only_newest=wrong),
     ):
         with pytest.raises(InvalidArgumentError, match="must be True or False"):
             use()
