@@ -10,8 +10,9 @@ from pymongo.synchronous.collection import Collection
 
 from tests.integration.conftest import flush_all
 from tests.integration.test_not_now import commit
+from web.app import create_app
 from writebehind import Pipeline
-from writebehind.breaker import BreakerState
+from writebehind.breaker import FAILURES, BreakerState
 from writebehind.dead_letters import Filter
 from writebehind.errors import MongoRefusesError
 from writebehind.keys import partition_keys
@@ -114,6 +115,28 @@ def test_warming(pipeline, no_rights, stored):
     assert (1, 1) == (done.loaded, done.warmed)
     assert pipeline.store.get(user.member)[0].exists
     assert pipeline.store.lease_get_many([closed.member], "other", life_ms=1)[0].may_load
+
+
+@pytest.mark.parametrize("name", ["a..b", "logs.", ".x", "system.x", "$cmd", "a$b", "x" * 121])
+def test_requests_for_impossible_names(pipeline, name):
+    """What is asked of a collection that cannot be is answered at the door: no server hears of it."""
+    settings = pipeline.settings.model_copy(update={"allow_unlisted": True})
+    anybody = Pipeline(settings, wire=pipeline.store.wire, client=pipeline._client)
+    client, before = create_app(anybody).test_client(), pipeline.store.wire.call("DBSIZE")
+    document = {"json": {"n": 1}}
+    for _ in range(FAILURES + 1):
+        for answer in (
+            client.get(f"/v1/{name}/y"),
+            client.put(f"/v1/{name}/y", **document),
+            client.delete(f"/v1/{name}/y"),
+            client.post(f"/v1/{name}:bulk", json={"operations": [{"op": "put", "id": "a", "doc": {}}]}),
+            client.post(f"/v1/{name}:get", json={"ids": ["y"]}),
+        ):
+            assert (404, "application/problem+json") == (answer.status_code, answer.content_type)
+    assert before == pipeline.store.wire.call("DBSIZE")
+    assert BreakerState() == pipeline.breaker.state()
+    assert 404 == client.get("/v1/users/y").status_code
+    assert 201 == client.put("/v1/users/y", **document).status_code
 
 
 def test_an_impossible_name_that_was_acknowledged(pipeline):

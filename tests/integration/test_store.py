@@ -7,10 +7,14 @@ from dataclasses import replace
 import pytest
 
 from tests.waiting import wait_until
+from writebehind import patience
 from writebehind.connections import Wire
 from writebehind.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.errors import ConfigurationError
+from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
+from writebehind.outcomes import Outcome, Result, Write
+from writebehind.patience import postpone
 from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Filled, Reissue, Settled, Store
 
 PARTITIONS = 4
@@ -528,6 +532,50 @@ def test_a_burial_takes_the_token(store):
     assert store.bury(member, version, b"conflict", drop_entry=True)
 
     assert not store.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+
+
+# postpone ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_postponed(store, monkeypatch):
+    """What was not taken is due later, ever later, and is given up after so many attempts that count."""
+    monkeypatch.setattr(patience, "DELAY_MS", 1_000)
+    monkeypatch.setattr(patience, "POSTPONED_MS", 3_000)
+    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 2})
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    one, other, gone = members(store, 3)
+    pending = partition_keys(0).pending
+    for member in (one, other, gone):
+        commit(store, member)
+        store.sending(0, {member: newest(store, member).entry})
+    late = [Outcome(newest(store, member), Result.UNCLEAR) for member in (one, other, gone)]
+    commit(store, other)  # has a newer version by now
+    settle(store, gone, late[2].write.entry.version)
+
+    for attempt, others, result, delay_s in (
+        (1, False, Result.UNCLEAR, 1),
+        (2, True, Result.UNCLEAR, 2),
+        (3, True, Result.REFUSED, 3),
+    ):
+        store.wire.call("ZADD", pending, 1, one)
+        done = postpone(store, 0, late, others=others)
+        assert [(attempt, result), (0, Result.UNCLEAR), (0, Result.UNCLEAR)] == [
+            (left.attempts, left.result) for left in done
+        ]
+        due_s = float(store.wire.call("ZSCORE", pending, one)) / 1000
+        assert delay_s - 0.9 < due_s - store.now_ms() / 1000 <= delay_s
+
+    assert 3 == postpone(store, 0, late[:1], others=True)[0].attempts  # it is not due yet, so that does not count
+    assert is_pending(store, other)
+    assert not is_pending(store, gone)
+    anew = Outcome(newest(store, other), Result.UNCLEAR)
+    store.sending(0, {other: anew.write.entry})
+    assert 1 == postpone(store, 0, [anew], others=True)[0].attempts
+
+
+def newest(store: Store, member: str) -> Write:
+    entry, _ = store.get(member)
+    return Write(DocumentId.from_member(member), entry)
 
 
 # reissue ----------------------------------------------------------------------------------------------
