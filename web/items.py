@@ -80,7 +80,7 @@ def read_items(
                     raise DocumentTooLargeError(f"the item takes {end - start} bytes; {longest} are allowed")
                 item = data[start:end]
                 check_holders(item, longest)
-                yield _operation(codec.parse(item), most_bytes)
+                yield _operation(codec.parse(item), most_bytes, converted=codec.may_have_wrappers(item))
             except RequestError as error:
                 yield error
 
@@ -193,15 +193,17 @@ class _Window:
             self._text = self._data[place : place + self._size].decode("latin-1")
 
 
-def _operation(item: Any, most_bytes: int) -> BulkOperation:
+def _operation(item: Any, most_bytes: int, *, converted: bool) -> BulkOperation:
+    """The operation that an item is; its values are `converted` where they may be wrapped."""
     if not isinstance(item, dict) or item.get("op") not in _OPERATIONS or "id" not in item:
         raise RequestError('an operation is {"op": "put", "patch" or "delete", "id": …, "doc": …, "if_match": …}')
     if unknown := item.keys() - _FIELDS:
         raise RequestError(f"unknown field {min(unknown)[:40]!r} in the operation")
-    given, etags = codec.convert(item["id"]), _etags(item.get("if_match"))
+    native = codec.convert if converted else _unchanged
+    given, etags = native(item["id"]), _etags(item.get("if_match"))
     if item["op"] == "delete":
         return BulkOperation("delete", given, if_match=etags)
-    content = codec.convert(item.get("doc"))
+    content = native(item.get("doc"))
     if item["op"] == "put":
         if not isinstance(content, dict):
             raise InvalidDocumentError("doc must be a JSON object")
@@ -211,6 +213,10 @@ def _operation(item: Any, most_bytes: int) -> BulkOperation:
     else:
         change = changes.merge_patch(content)
     return BulkOperation("patch", given, change=change, if_match=etags)
+
+
+def _unchanged(tree: Any) -> Any:
+    return tree
 
 
 def _etags(given: Any) -> tuple[str, ...]:

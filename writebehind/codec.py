@@ -95,12 +95,16 @@ def loads(data: bytes) -> Any:
             levels.
     """
     value = parse(data)
-    # Only a name that begins with `$` makes a wrapper; few documents have one.
-    if b'"$' in data or b'"\\u0024' in data:
+    if may_have_wrappers(data):
         value = convert(value)
     if _openings(data) > MAX_DEPTH:
         _check_depth(value, MAX_DEPTH)
     return value
+
+
+def may_have_wrappers(data: bytes) -> bool:
+    """Whether `convert` could change what `parse` makes of this text: few documents have a name that begins so."""
+    return b'"$' in data or b'"\\u0024' in data
 
 
 def parse(data: bytes) -> Any:

@@ -13,7 +13,7 @@ PORTION_BYTES = 4 << 20
 #: Documents that cannot take more than this in all are read together, without asking how large each is.
 UNASKED_BYTES = 32 << 20
 #: What a document counts for of which Redis does not know how large it is.
-UNKNOWN_BYTES = PORTION_BYTES // 16
+UNKNOWN_BYTES = PORTION_BYTES // 32
 
 
 def portions(store: Store, ids: Sequence[DocumentId], *, most_bytes: int) -> Iterator[Sequence[DocumentId]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -73,6 +74,7 @@ SLOW = {
     "read no description": hold(64, f"GET /openapi.json HTTP/1.1\r\n{HEAD}\r\n" * 200, window=4_096),
 }
 
+NOWHERE = b64encode(b'[-1000000000000,"0",""]').decode()
 #: Requests that a client sends again and again, by what is wanted of the server: method, path, body.
 GREEDY = {
     "many large documents": ("POST", "/v1/users:get", json.dumps({"ids": [f"large{n}" for n in range(20)]})),
@@ -83,6 +85,18 @@ GREEDY = {
         "/v1/users:bulk",
         json.dumps([{"op": "put", "id": f"bulk{n}", "doc": {"n": n}} for n in range(10_000)]),
     ),
+    "patches of a large document": (
+        "POST",
+        "/v1/users:bulk",
+        json.dumps([{"op": "patch", "id": "large0", "doc": {"n": n}} for n in range(100)]),
+    ),
+    "a document of empty arrays": ("PUT", "/v1/users/x", '{"a":[' + "[]," * 300_000 + "0]}"),
+    "an item of empty arrays": (
+        "POST",
+        "/v1/users:bulk",
+        '[{"op":"put","id":"x","doc":{"a":[' + "[]," * 2_000_000 + "0]}}]",
+    ),
+    "a cursor that leads nowhere": ("GET", f"/admin/dead-letters?cursor={NOWHERE}", ""),
 }
 
 
