@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.proxy import Proxy
+from tests.tls import Authority, TlsFront
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
 from writebehind.up import Stack, default_procfile
 
@@ -57,22 +58,27 @@ class System:
         try:
             self.redis = enter(EmbeddedRedis(self._directory, appendfsync="always"))
             self.mongo = enter(EmbeddedMongo(self._directory))
+            authority = Authority(self._directory)
+            tls = [enter(TlsFront(authority.server_context(), one.port)) for one in (self.redis, self.mongo)]
             self.ways = {
                 "way to redis": enter(Proxy(self.redis.port)),
+                # Of some processes, so that what others see goes on meanwhile.
+                "way to redis by tls": enter(Proxy(tls[0].port)),
                 "way to mongodb": enter(Proxy(self.mongo.port)),
                 # So that one worker's writes can be late while the other's are not.
-                "other worker's way to mongodb": enter(Proxy(self.mongo.port)),
+                "other worker's way to mongodb": enter(Proxy(tls[1].port)),
             }
-            to_redis, to_mongo, others = (one.port for one in self.ways.values())
+            to_redis, by_tls, to_mongo, others = (one.port for one in self.ways.values())
             procfile = self._directory / "Procfile"
-            procfile.write_text(_procfile(_mongodb_url(others)), "utf-8")
+            lines = _procfile(authority.redis_url(by_tls), authority.mongodb_url(others))
+            procfile.write_text(lines, "utf-8")
             config = self._directory / "writebehind.toml"
             config.touch()
             env = {
                 **SETTINGS,
                 "WRITEBEHIND_CONFIG": str(config),
                 "REDIS_URL": f"redis://127.0.0.1:{to_redis}/0",
-                "MONGODB_URL": _mongodb_url(to_mongo),
+                "MONGODB_URL": f"mongodb://127.0.0.1:{to_mongo}/?directConnection=true",
             }
             root = Path(__file__).parents[2]
             self.stack = enter(
@@ -87,16 +93,17 @@ class System:
         self._undo.close()
 
 
-def _mongodb_url(port: int) -> str:
-    return f"mongodb://127.0.0.1:{port}/?directConnection=true"
+def _procfile(redis_url: str, mongodb_url: str) -> str:
+    """The product's, without what only watches, and with a second worker that has a way to MongoDB of its own.
 
-
-def _procfile(others_url: str) -> str:
-    """The product's, without what only watches, and with a second worker that has a way to MongoDB of its own."""
+    It and the API reach Redis by TLS.
+    """
     commands = dict(
         line.split(": ", 1) for line in default_procfile().read_text("utf-8").splitlines() if ": " in line
     )
-    commands["other-worker"] = f"MONGODB_URL='{others_url}' {commands['worker']}"
+    commands["other-worker"] = f"MONGODB_URL='{mongodb_url}' {commands['worker']}"
+    for name in ("web", "other-worker"):
+        commands[name] = f"REDIS_URL='{redis_url}' {commands[name]}"
     return "\n".join(f"{name}: {commands[name]}" for name in PROCESSES)
 
 
