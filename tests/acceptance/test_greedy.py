@@ -8,7 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -27,8 +27,12 @@ MOST_MEBIBYTES = 512
 #: Each is asked for as often as a web process has threads.
 THREADS = 8
 #: Requests of others while attackers hold on.
-INNOCENT = 15
+INNOCENT = 10
 
+#: Dead letters of 100 kB each.
+LETTERS = 60
+
+MANY = json.dumps({"ids": [f"large{n}" for n in range(15)]})
 HEAD = "Host: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -71,19 +75,24 @@ SLOW = {
     "send a long head": hold(256, "GET /v1/users/x HTTP/1.1\r\nX: " + "x" * 60_000),
     "read no document": hold(64, f"GET /v1/users/large HTTP/1.1\r\n{HEAD}\r\n" * 20, window=4_096),
     "read no export": hold(THREADS, f"GET /admin/dead-letters:export HTTP/1.1\r\n{HEAD}\r\n" * 20, window=4_096),
+    "read no large answer": hold(
+        THREADS,
+        f"POST /v1/users:get HTTP/1.1\r\n{HEAD}Content-Length: {len(MANY)}\r\n\r\n{MANY}" * 20,
+        window=4_096,
+    ),
     "read no description": hold(64, f"GET /openapi.json HTTP/1.1\r\n{HEAD}\r\n" * 200, window=4_096),
 }
 
 NOWHERE = b64encode(b'[-1000000000000,"0",""]').decode()
 #: Requests that a client sends again and again, by what is wanted of the server: method, path, body.
 GREEDY = {
-    "many large documents": ("POST", "/v1/users:get", json.dumps({"ids": [f"large{n}" for n in range(20)]})),
+    "many large documents": ("POST", "/v1/users:get", MANY),
     "a bulk of tiny lines": ("POST", "/v1/users:bulk", "x\n" * 100_000),
     "a long increment path": ("POST", "/v1/pages/x:increment", json.dumps({"a." * 100_000 + "a": 1})),
     "a large bulk": (
         "POST",
         "/v1/users:bulk",
-        json.dumps([{"op": "put", "id": f"bulk{n}", "doc": {"n": n}} for n in range(10_000)]),
+        json.dumps([{"op": "put", "id": f"bulk{n}", "doc": {"n": n}} for n in range(5_000)]),
     ),
     "patches of a large document": (
         "POST",
@@ -104,12 +113,27 @@ GREEDY = {
 def server(system: System) -> Iterator[WebServer]:
     """One web process with large documents behind it."""
     patience = {"WRITEBEHIND_REQUEST_TIMEOUT_MS": str(PATIENCE_S * 1_000)}
-    with web_server(system, WRITEBEHIND_WEB_THREADS=str(THREADS), **patience) as served:
+    more = {"WRITEBEHIND_COLLECTIONS__unwanted__ttl": "3600", "WRITEBEHIND_WEB_THREADS": str(THREADS)}
+    with web_server(system, **more, **patience) as served:
         text = {"text": "x" * 1_000_000}
         for name in ("large", *(f"large{n}" for n in range(20))):
             served.http.put(f"/v1/users/{name}", json=text).raise_for_status()
         served.http.put("/v1/users/innocent", json={}).raise_for_status()
-        yield served
+        with dead_letters(system, served):
+            yield served
+
+
+@contextmanager
+def dead_letters(system: System, server: WebServer) -> Iterator[None]:
+    """Some megabytes of dead letters: what MongoDB refuses."""
+    system.database.create_collection("unwanted", validator={"$jsonSchema": {"required": ["never"]}})
+    text = {"text": "x" * 100_000}
+    items = [{"op": "put", "id": f"unwanted{n}", "doc": text} for n in range(LETTERS)]
+    server.http.post("/v1/unwanted:bulk", json=items).raise_for_status()
+    listed = "/admin/dead-letters?collection=unwanted&limit=1"
+    wait_until(lambda: server.http.get(listed).json()["total"] >= LETTERS, "the letters", 60)
+    yield
+    server.http.delete("/admin/dead-letters?collection=unwanted").raise_for_status()
 
 
 def innocent(server: WebServer) -> list[float]:
