@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import bson
 import orjson
-from bson.binary import UuidRepresentation
+from bson.binary import Binary, UuidRepresentation
 from bson.code import Code
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
+from bson.decimal128 import Decimal128
 from bson.errors import BSONError, InvalidDocument
+from bson.int64 import Int64
+from bson.objectid import ObjectId
 
 from writebehind import deprecated
 from writebehind.errors import (
@@ -69,8 +75,11 @@ _OPENING_TYPES: Final = (b"\x03", b"\x04", b"\x0f")
 # All bytes but quotes, and brackets that open something.
 _NO_BRACKETS: Final = bytes(one for one in range(256) if one not in b'"[{')
 # What other values may be in.
-_PLAIN: Final = (dict, list)
-_HOLDERS: Final = (dict, list, DBRef, Code)
+_PLAIN: Final = frozenset({dict, list})
+# Most of what other values cannot be in: only a shortcut.
+_SCALARS: Final = frozenset(
+    {str, int, float, bool, type(None), Int64, ObjectId, datetime, DatetimeMS, bytes, Binary, Decimal128}
+)
 _DBREF_NAME: Final = b"$ref\0"
 
 _SHOWN_CHARACTERS: Final = 200
@@ -258,7 +267,7 @@ def _encode(document: dict[str, Any], most_levels: int) -> bytes:
         if _DBREF_NAME in body:
             body = _encode_all(_decode(body, DECODING))
         if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
-            _check_depth(bson.decode(body, DECODING), most_levels)
+            _check_depth(document, most_levels)
     except _BSON_ERRORS as error:
         raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
     return body
@@ -360,24 +369,26 @@ def _check_depth(value: Any, most: int) -> None:
     level = [_opened(value)]
     for _ in range(most):
         # A document of a megabyte may have hundreds of thousands: no call for each of them.
-        level = [
-            item if type(item) in _PLAIN else _opened(item)
-            for outer in level
-            for item in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(item, _HOLDERS) and not (type(item) is Code and item.scope is None)
-        ]
+        found = [item for outer in level for item in _items(outer) if type(item) not in _SCALARS]
+        level = [one for item in found if (one := item if type(item) in _PLAIN else _opened(item)) is not None]
         if not level:
             return
     raise _too_deep()
 
 
 def _opened(holder: Any) -> Any:
-    """What holds the items of an object or an array; empty for anything else."""
+    """What holds the items of an object or an array, whatever its type; `None` for anything else."""
     if isinstance(holder, DBRef):
         return holder.as_doc()
     if isinstance(holder, Code):
-        return holder.scope or ()
-    return holder if isinstance(holder, dict | list) else ()
+        return holder.scope
+    return holder if isinstance(holder, Mapping | list | tuple) else None
+
+
+def _items(holder: Any) -> Iterable[Any]:
+    if type(holder) is list:
+        return holder
+    return holder.values() if isinstance(holder, Mapping) else holder or ()
 
 
 def _unreadable(error: Exception) -> UnreadableDocumentError:

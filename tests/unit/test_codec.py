@@ -7,6 +7,7 @@ import math
 import struct
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from types import MappingProxyType
 from uuid import UUID
 
 import bson
@@ -75,6 +76,7 @@ STANDARD = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS,
     uuid_representation=UuidRepresentation.UNSPECIFIED,
 )
+STANDARD_UUID = STANDARD.with_options(uuid_representation=UuidRepresentation.STANDARD)
 RELAXED = json_util.RELAXED_JSON_OPTIONS.with_options(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS
 )
@@ -314,6 +316,8 @@ def test_what_looks_like_a_dbref_becomes_one_at_once():
         {"a": DBRef("c", nested(MAX_DEPTH - 1))},
         {"a": Code("f", nested(MAX_DEPTH))},
         {"a": RawBSONDocument(bson.encode(nested(MAX_DEPTH)))},
+        {"a": ({"b": (nested(MAX_DEPTH - 3),)},)},
+        {"a": MappingProxyType({"b": nested(MAX_DEPTH - 1)})},
         [1],
         5,
         None,
@@ -336,14 +340,17 @@ def test_encode_refuses(document):
         nested(MAX_DEPTH, Code("f")),
         nested(MAX_DEPTH - 1, Code("f", {"x": 1})),
         nested(MAX_DEPTH - 1, DBRef("c", 1)),
+        nested(MAX_DEPTH, UUID(UUID_TEXT)) | {str(number): {} for number in range(200)},
+        nested(MAX_DEPTH - 1, (1, 2)),
+        nested(MAX_DEPTH, Regex("x")),
         {str(number): {} for number in range(500)},
         {"a": Binary(b"\x03\x04" * 500)},
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_encode_takes_what_is_deep_or_wide(document):
     """As many levels as MongoDB takes, and any number of fields, are stored."""
-    assert encode(document) == bson.encode(document)
+    assert encode(document) == bson.encode(document, codec_options=STANDARD_UUID)
 
 
 # What others have written -------------------------------------------------------------------------------
