@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, TypeVar
 
 import pymongo
-from bson import Int64, MinKey, ObjectId
+from bson import Int64, ObjectId
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
@@ -43,8 +43,9 @@ from writebehind.rawbson import RAW_OPTIONS, VERSION_FIELD, first_element, split
 
 _T = TypeVar("_T")
 
-#: A write that matches no document that could be changed by it, and yet waits for the write concern.
-_NEVER, _NOTHING = {"_v": {"$type": "minKey"}}, {"$set": {"_v": MinKey()}}
+#: A write that changes nothing even where it matches, and waits for the write concern. Every server knows it.
+_NEVER = {VERSION_FIELD: "writebehind: no such version"}
+_NOTHING = {"$set": _NEVER}
 #: How long MongoDB may take to show that it is there after a connection has broken, seconds.
 PROBE_S = 1.0
 #: Ids in one `$in`: servers differ in how they take long lists.
