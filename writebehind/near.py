@@ -49,11 +49,12 @@ class _Kept:
 class NearCache:
     """The near cache of one process. Safe to share between threads."""
 
-    def __init__(self, pool: ConnectionPool, prefixes: Sequence[str], *, most: int) -> None:
-        """Listen to keys with these prefixes, from the first look on; keep at most so many entries."""
+    def __init__(self, pool: ConnectionPool, prefixes: Sequence[str], *, most: int, most_bytes: int) -> None:
+        """Listen to keys with these prefixes, from the first look on; keep so many entries and bytes at most."""
         self._pool = pool
         self._prefixes = prefixes
         self._most = most
+        self._most_bytes = most_bytes
         self._lock = forks.lock()
         self._connections: list[Any] = []
         self.begin_anew()
@@ -65,6 +66,7 @@ class NearCache:
             connection.disconnect()
         self._connections = []
         self._kept: dict[str, _Kept] = {}
+        self._bytes = 0
         self._expected: dict[str, object] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -102,16 +104,20 @@ class NearCache:
             del self._expected[key]
             if now >= self._told_until:
                 return
-            self._kept.pop(key, None)
-            while len(self._kept) >= self._most:
-                del self._kept[next(iter(self._kept))]
+            self._forget(key)
+            room = self._most_bytes - len(entry.body)
+            if room < 0:
+                return
+            while len(self._kept) >= self._most or self._bytes > room:
+                self._forget(next(iter(self._kept)))
             self._kept[key] = kept
+            self._bytes += len(entry.body)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Forget entries that have changed, be it in this process, which need not wait for the message."""
         with self._lock:
             for key in keys:
-                self._kept.pop(key, None)
+                self._forget(key)
                 self._expected.pop(key, None)
 
     def __len__(self) -> int:
@@ -183,7 +189,13 @@ class NearCache:
     def _forget_kept(self) -> None:
         with self._lock:
             self._kept.clear()
+            self._bytes = 0
             self._expected.clear()
+
+    def _forget(self, key: str) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._bytes -= len(kept.entry.body)
 
 
 def _ask(connection: Any, *command: Any) -> Any:

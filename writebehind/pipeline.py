@@ -344,7 +344,12 @@ class Pipeline:
         if not names:
             return None
         prefixes = [partition_keys(one).entry(name) for one in range(self.settings.partitions) for name in names]
-        return NearCache(self._wire.pool, prefixes, most=self.settings.near_cache_entries)
+        return NearCache(
+            self._wire.pool,
+            prefixes,
+            most=self.settings.near_cache_entries,
+            most_bytes=self.settings.near_cache_bytes,
+        )
 
     def _reconciler(self) -> Reconciler:
         settings = self.settings

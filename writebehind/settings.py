@@ -244,6 +244,7 @@ class Settings(BaseSettings):
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
 
     near_cache_entries: Count = Field(10_000, description="most documents in one process's near cache")
+    near_cache_bytes: Count = Field(64 * MEBIBYTE, description="most bytes that these documents take")
     query_interval: Seconds = Field(
         1, description="seconds within which the cached queries of a collection are loaded anew once at most"
     )

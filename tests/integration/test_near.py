@@ -9,7 +9,7 @@ import pytest
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.connections import Wire, connection_pool
-from writebehind.entry import ABSENT
+from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.near import PING_S, SILENT_S, NearCache
 from writebehind.reader import Source
 
@@ -90,7 +90,7 @@ def test_while_redis_cannot_be_heard(pipeline, other, valkey_wire):
 
 def test_what_changes_while_it_is_read_is_not_kept(valkey_wire):
     """A message that comes between the announcement and the answer wins."""
-    near = NearCache(valkey_wire.pool, ["near:"], most=10)
+    near = NearCache(valkey_wire.pool, ["near:"], most=10, most_bytes=1_000)
     near.get("near:a")
     wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
     ticket = near.expect("near:a")
@@ -105,7 +105,7 @@ def test_what_changes_while_it_is_read_is_not_kept(valkey_wire):
 
 def test_readers_at_the_same_time(valkey_wire):
     """Where the next reader always begins before the last one ends, what they read is kept all the same."""
-    near = NearCache(valkey_wire.pool, ["near:"], most=10)
+    near = NearCache(valkey_wire.pool, ["near:"], most=10, most_bytes=1_000)
     near.get("near:a")
     wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
     tickets = [near.expect("near:a") for _ in range(2)]
@@ -122,9 +122,39 @@ def test_readers_at_the_same_time(valkey_wire):
     near.close()
 
 
+def test_memory_is_bounded(valkey_wire):
+    """So many bytes are kept: what came last, and nothing that alone is more."""
+
+    def entry(size: int) -> Entry:
+        return Entry(1, Kind.DOCUMENT, "e" * 32, b"x" * size)
+
+    def keep(key: str, size: int) -> None:
+        near.keep(key, near.expect(key), entry(size), 60_000)
+
+    def kept() -> str:
+        return "".join(name for name in "abcd" if near.get(f"near:{name}"))
+
+    near = NearCache(valkey_wire.pool, ["near:"], most=10, most_bytes=1_000)
+    near.get("near:a")
+    wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
+    for name in "abc":
+        keep(f"near:{name}", 400)
+    assert "bc" == kept()
+    keep("near:b", 600)  # in the place of what was known of it
+    assert "bc" == kept()
+    near.drop(["near:c"])
+    keep("near:a", 400)
+    assert "ab" == kept()
+    keep("near:d", 1_001)
+    assert "ab" == kept()
+    keep("near:d", 1_000)
+    assert "d" == kept()
+    near.close()
+
+
 def test_what_was_read_before_it_listens_is_not_kept(valkey_wire, monkeypatch):
     """Nobody has told what changed by then."""
-    near = NearCache(valkey_wire.pool, ["near:"], most=10)
+    near = NearCache(valkey_wire.pool, ["near:"], most=10, most_bytes=1_000)
     with monkeypatch.context() as patch:
         patch.setattr(near, "_start", lambda: None)
         assert near.get("near:a") is None
@@ -139,7 +169,7 @@ def test_what_was_read_before_it_listens_is_not_kept(valkey_wire, monkeypatch):
 
 def test_it_is_bounded(valkey_wire):
     """The oldest make room; entries that will soon expire are looked at again before."""
-    near = NearCache(valkey_wire.pool, ["near:"], most=10)
+    near = NearCache(valkey_wire.pool, ["near:"], most=10, most_bytes=1_000)
     near.get("near:a")
     wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
     for n in range(100):
@@ -154,7 +184,9 @@ def test_it_is_bounded(valkey_wire):
 
 def test_a_redis_that_does_not_track(valkey_wire, caplog):
     """It is said, and everything is read from Redis."""
-    near = NearCache(valkey_wire.pool, ["a:", "a:b"], most=10)  # prefixes that overlap are refused
+    near = NearCache(
+        valkey_wire.pool, ["a:", "a:b"], most=10, most_bytes=1_000
+    )  # prefixes that overlap are refused
     near.get("a:x")
     wait_until(lambda: "does not track keys" in caplog.text, "it to say so", 5)
     near.keep("a:x", near.expect("a:x"), ABSENT, 60_000)
@@ -166,7 +198,7 @@ def test_a_redis_that_does_not_track(valkey_wire, caplog):
 def test_a_redis_that_hangs(valkey, valkey_wire, way_to):
     """Nothing is served from memory soon after Redis has fallen silent, with TLS and without; then it goes on."""
     with way_to("redis", valkey.port) as way:
-        near = NearCache(connection_pool(way.url, 500), ["near:"], most=10)
+        near = NearCache(connection_pool(way.url, 500), ["near:"], most=10, most_bytes=1_000)
         near.get("near:a")
         wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
         near.keep("near:a", near.expect("near:a"), ABSENT, 60_000)
@@ -185,7 +217,7 @@ def test_many_changes_at_once(valkey, valkey_wire, way_to):
     """Each of them is heard, also where TLS holds several messages in what was read at once."""
     names = [f"near:{n}:{'x' * 200}" for n in range(500)]
     with way_to("redis", valkey.port) as way:
-        near = NearCache(connection_pool(way.url, 5_000), ["near:"], most=1_000)
+        near = NearCache(connection_pool(way.url, 5_000), ["near:"], most=1_000, most_bytes=1 << 20)
         near.get("near:a")
         wait_until(lambda: near._told_until > time.monotonic(), "it to listen", 5)
         for name in names:
