@@ -95,12 +95,18 @@ def put(pipeline: Pipeline, count: int, n: int = 0) -> dict[str, int]:
 
 
 def flush_all(pipeline: Pipeline) -> None:
-    """Bring everything that is pending to MongoDB, due or not."""
-    for partition in range(pipeline.settings.partitions):
-        wire, of = pipeline.store.wire, partition_keys(partition)
-        for member in wire.call("ZRANGE", of.pending, 0, -1):
-            wire.call("ZADD", of.pending, 0, member)
-        pipeline.flusher.flush(partition)
+    """Bring everything that is pending to MongoDB, due or not.
+
+    And once more what is tried again, as a document that was in its way has changed meanwhile.
+    """
+    for _ in range(2):
+        for partition in range(pipeline.settings.partitions):
+            wire, of = pipeline.store.wire, partition_keys(partition)
+            for member in wire.call("ZRANGE", of.pending, 0, -1):
+                wire.call("ZADD", of.pending, 0, member)
+            pipeline.flusher.flush(partition)
+        if not pipeline.status()["pending"]:
+            break
     assert 0 == pipeline.status()["pending"]
 
 
