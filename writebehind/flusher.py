@@ -371,7 +371,10 @@ class Flusher:
         except MongoUnavailableError:
             self._batch.failed()
             raise
-        self._batch.took(len(batch), time.monotonic() - began)
+        if len(outcomes) > 1 and all(map(is_late, outcomes)):  # throttled, and all the faster refused
+            self._batch.failed()
+        else:
+            self._batch.took(len(batch), time.monotonic() - began)
         return outcomes
 
     def _record(

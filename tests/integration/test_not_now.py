@@ -222,6 +222,26 @@ def test_an_outage_is_not_endless(pipeline, server, monkeypatch):
     assert set(ids) == letters(pipeline).keys()
 
 
+@pytest.mark.parametrize("code", [16500, 8000])
+def test_throttling_makes_batches_smaller(pipeline, stored, server, code):
+    """A server that refuses all of a batch, however fast, is given less at once, and nothing is given up."""
+    ids = names(pipeline, 20)
+    for name in ids:
+        commit(pipeline, name)
+    server.refuses = lambda _: {"code": code, "errmsg": "Request rate is large"}
+    before = pipeline.flusher._batch.size
+    for _ in range(2):
+        with pytest.raises(FlushInterruptedError):
+            attempt(pipeline)
+    assert pipeline.flusher._batch.size < before
+    assert {} == letters(pipeline)
+    assert BreakerState() == pipeline.breaker.state()
+    server.refuses = lambda _: None
+    attempt(pipeline)
+
+    assert set(ids) == {one["_id"] for one in stored.find()}
+
+
 def test_an_outage_that_passes_slowly(pipeline, stored, server):
     """What was refused in an outage is not given up at the first refusals after it: only those count."""
     ids = names(pipeline, 20)
