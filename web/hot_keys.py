@@ -13,6 +13,8 @@ from writebehind.hot_keys import HotKey, hottest
 
 JSON = "application/json"
 DEFAULT_LIMIT, MOST = 20, 1_000
+#: About how many documents of all partitions an answer shows at most.
+MOST_SHOWN = 20_000
 
 
 def hot_keys(pipeline: Pipeline) -> Blueprint:
@@ -23,7 +25,7 @@ def hot_keys(pipeline: Pipeline) -> Blueprint:
     def found() -> Response:
         """The documents that are read most, overall and in each partition."""
         most = limit(DEFAULT_LIMIT, MOST)
-        by_partition = pipeline.hot_keys.by_partition(most)
+        by_partition = pipeline.hot_keys.by_partition(min(most, _in_each(pipeline.settings.partitions)))
         shown = {
             "hot_keys": [_shown(one) | {"partition": one.partition} for one in hottest(by_partition, most)],
             "by_partition": [
@@ -34,6 +36,11 @@ def hot_keys(pipeline: Pipeline) -> Blueprint:
         return Response(orjson.dumps(shown), content_type=JSON)
 
     return routes
+
+
+def _in_each(partitions: int) -> int:
+    """How many documents of each partition are looked at: fewer where there are very many partitions."""
+    return max(DEFAULT_LIMIT, MOST_SHOWN // partitions)
 
 
 def _shown(one: HotKey) -> dict[str, Any]:

@@ -58,6 +58,18 @@ def test_hot_keys(client, installation):
     assert {"ada", "ann"} <= set(everywhere) <= {"ada", "ann", "bob"}
 
 
+def test_hot_keys_of_very_many_partitions(client, installation, monkeypatch):
+    """An answer does not grow with the partitions: of each, fewer documents are shown than were asked for."""
+    monkeypatch.setattr("web.hot_keys.MOST_SHOWN", 0)
+    for n in range(120):
+        client.get(f"/v1/users/u{n}")
+    installation.pipeline.hot_keys.send()
+    wait_until(lambda: len(client.get("/admin/hot-keys?limit=20").json["hot_keys"]) == 20, "the counts")
+    found = client.get("/admin/hot-keys?limit=1000").json
+    assert [20] * 4 == [len(one["hot_keys"]) for one in found["by_partition"]]
+    assert 80 == len(found["hot_keys"])
+
+
 @pytest.mark.parametrize("path", ["/admin/conflicts", "/admin/drift", "/admin/hot-keys"])
 @pytest.mark.parametrize(
     "query",
