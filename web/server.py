@@ -44,7 +44,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MEBIBYTE = 1 << 20
 #: Memory for bodies and answers of a process that are on their way, bytes.
-MOST_HELD = 128 * MEBIBYTE
+MOST_HELD = 96 * MEBIBYTE
 #: Objects that come up before garbage is looked for.
 COLLECT_AFTER = 50_000
 #: How much of an answer is handed out at a time, bytes.
