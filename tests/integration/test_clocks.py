@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from celery.beat import Scheduler
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 
 from tasks import delays
 from tasks.app import create_celery
@@ -39,13 +40,25 @@ def messages(app, queue: str) -> list:
         return found
 
 
+@pytest.fixture
+def logging_as_it_is():
+    """A worker in this process leaves the logging of the other tests alone."""
+
+    def leave(**_):
+        """Having a receiver is enough."""
+
+    setup_logging.connect(leave)
+    yield
+    setup_logging.disconnect(leave)
+
+
 @pytest.fixture(params=STEPS, ids=["ahead", "behind"])
 def another_clock(request, app, monkeypatch):
     """The clock of the machine that sends differs by minutes."""
     monkeypatch.setattr(app, "now", lambda: datetime.now(UTC) + request.param)
 
 
-def test_a_flush_waits_for_its_delay_whatever_the_clocks_say(app, another_clock):
+def test_a_flush_waits_for_its_delay_whatever_the_clocks_say(app, another_clock, logging_as_it_is):
     """A task is run its delay after a worker has got it, by that worker's clock; also when it is tried again."""
     ran: dict[str, tuple[float, int]] = {}
 
