@@ -99,14 +99,15 @@ class Sink(Deployment):
             DeleteOne({"_id": one.value, VERSION_FIELD: {"$lt": Int64(version), "$gte": Int64(0)}})
             for one, version in versions.items()
         ]
-        try:
-            with self._guard(), self._deadline():
-                return self._database[collection].bulk_write(operations, ordered=False).deleted_count
-        except RefusedError as error:
-            refusal = next(iter(error.refusals.values()))
-            if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY}:
-                raise MongoUnavailableError(f"MongoDB cannot delete now: {refusal.message}") from error
-            raise MongoRefusesError(f"MongoDB refuses: {refusal.message}") from error
+        with self._guard():  # which is told of an answer
+            try:
+                with self._deadline():
+                    return self._database[collection].bulk_write(operations, ordered=False).deleted_count
+            except RefusedError as error:
+                refusal = next(iter(error.refusals.values()))
+                if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY}:
+                    raise MongoUnavailableError(f"MongoDB cannot delete now: {refusal.message}") from error
+                raise MongoRefusesError(f"MongoDB refuses: {refusal.message}") from error
 
     def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         outcomes = self._bulk(collection, writes)

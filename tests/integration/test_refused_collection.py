@@ -10,8 +10,9 @@ from pymongo.synchronous.collection import Collection
 
 from tests.integration.conftest import flush_all
 from tests.integration.test_not_now import commit
+from tests.waiting import wait_until
 from web.app import create_app
-from writebehind import Pipeline
+from writebehind import Pipeline, breaker
 from writebehind.breaker import FAILURES, BreakerState
 from writebehind.dead_letters import Filter
 from writebehind.errors import MongoRefusesError
@@ -68,8 +69,14 @@ def test_a_deletion_that_is_refused(pipeline, monkeypatch):
         raise BulkWriteError({"writeErrors": [{"index": 0, "code": 20, "errmsg": "cannot remove"}]})
 
     monkeypatch.setattr(Collection, "bulk_write", refuse)
+    monkeypatch.setattr(breaker, "FIRST_INTERVAL_MS", 50)
+    monkeypatch.setattr(breaker, "LOOK_EVERY_S", 0.0)
+    for _ in range(FAILURES):
+        pipeline.breaker._failed("it was down", probing=False)
+    wait_until(lambda: pipeline.breaker.state().retry_after_s == 0, "the interval to be over")
     with pytest.raises(MongoRefusesError, match="cannot remove"):
         pipeline.sink.delete_older("users", {pipeline.collection("users").id("ada"): 5})
+    assert BreakerState() == pipeline.breaker.state()
 
 
 def test_reconciling(pipeline, no_rights, stored):
