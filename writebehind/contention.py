@@ -39,7 +39,7 @@ TRIES = 4
 #: Documents that one may wait for in a row.
 LONGEST_CHAIN = 100
 
-_AWAIT, _VACATING = script("await"), script("vacating")
+_AWAIT, _UNAWAIT, _VACATING = script("await"), script("unawait"), script("vacating")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,28 +106,38 @@ class Contention:
         done.pop(outcome.write.id.member, None)
         return [*done.values(), outcome]
 
-    def wait(self, outcome: Outcome, fields: Collection[str]) -> None:
-        """Note that a dead letter is to be tried again when the document changes that has its value.
+    def note(self, outcome: Outcome) -> None:
+        """Note that a document waits for the one that has its value. To be called before the burial.
 
-        To be called after the burial: if the other one has changed meanwhile, the letter is replayed at once.
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if outcome.holder:
+            of = partition_keys(self._store.partition_of(outcome.holder))
+            noted = (outcome.holder, outcome.write.id.member, outcome.holder_header)
+            self._store.wire.run(_AWAIT, (of.awaited,), noted)
+
+    def look(self, outcome: Outcome, fields: Collection[str]) -> None:
+        """Replay a dead letter at once, if the other one has changed meanwhile. To be called after the burial.
 
         Args:
             outcome: the burial's.
             fields: those that are unique.
 
         Raises:
+            MongoUnavailableError: MongoDB does not answer.
             RedisUnavailableError: Redis does not answer.
         """
-        holder, member = outcome.holder, outcome.write.id.member
-        if not holder:
-            return
-        of = partition_keys(self._store.partition_of(holder))
-        self._store.wire.run(_AWAIT, (of.awaited,), (holder, member))
-        if self._known(holder).header != outcome.holder_header or self._holder(outcome.write, fields) is None:
-            self.changed([holder])
+        if outcome.holder and (
+            self._known(outcome.holder).header != outcome.holder_header
+            or self._holder(outcome.write, fields) is None
+        ):
+            self._replay(outcome.write.id.member)
 
     def changed(self, members: Sequence[str]) -> int:
-        """Try the dead letters again that wait for documents, which have changed in MongoDB; how many.
+        """Try the dead letters again that wait for documents which change in MongoDB; how many.
+
+        Notes stay until the document that waits is in MongoDB: a flusher that was stopped may bury it once more.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -140,8 +150,36 @@ class Contention:
             awaited = partition_keys(partition).awaited
             for member, noted in zip(some, self._store.wire.call("HMGET", awaited, *some), strict=True):
                 if noted:
-                    replayed += sum(map(self._replay, orjson.loads(noted)))
-                    self._store.wire.call("HDEL", awaited, member)
+                    replayed += self._try_again(partition, member, orjson.loads(noted))
+        return replayed
+
+    def sweep(self, partition: int) -> int:
+        """Try the dead letters again that wait for documents of a partition which have changed; how many.
+
+        It finds what a flusher left that died between the burial and its last look.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        flat = self._store.wire.call("HGETALL", partition_keys(partition).awaited)
+        replayed = 0
+        for member, noted in zip(flat[::2], flat[1::2], strict=True):
+            header = self._known(member.decode()).header
+            waiting = {one: seen for one, seen in orjson.loads(noted).items() if seen != header}
+            replayed += self._try_again(partition, member.decode(), waiting)
+        return replayed
+
+    def _try_again(self, partition: int, holder: str, waiting: Collection[str]) -> int:
+        """Replay those that are dead letters; forget those that are neither that nor pending."""
+        replayed, done = 0, []
+        for member in waiting:
+            known = self._known(member)
+            if known.dead:
+                replayed += self._replay(member)
+            elif not known.pending:
+                done.append(member)
+        if done:
+            self._store.wire.run(_UNAWAIT, (partition_keys(partition).awaited,), (holder, *done))
         return replayed
 
     # How --------------------------------------------------------------------------------------------

@@ -398,9 +398,7 @@ class Flusher:
                     # Redis has a newer version too. Settling the older one only makes the member due again later.
                     settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.REFUSED:
-                self._bury(outcome, summary, conflict=False)
-                if self._contention is not None:
-                    self._contention.wait(outcome, settings.lookup)
+                self._give_up(outcome, summary)
         if self._contention is not None and settings.lookup and settled:
             self._contention.changed([one.member for one in settled])  # while they are pending
         self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
@@ -422,7 +420,7 @@ class Flusher:
             if is_late(outcome):
                 left.append(outcome)
             else:
-                self._bury(outcome, summary, conflict=False)
+                self._give_up(outcome, summary)
         if left:
             such = left[0]
             log.warning(
@@ -433,6 +431,17 @@ class Flusher:
                 such.message,
             )
         return left
+
+    def _give_up(self, outcome: Outcome, summary: FlushSummary) -> None:
+        """Make a document a dead letter that MongoDB does not take, and see to those that wait for its values."""
+        contention, fields = self._contention, self._settings(outcome.write.id.collection).lookup
+        if contention is None or not fields:
+            self._bury(outcome, summary, conflict=False)
+            return
+        contention.changed([outcome.write.id.member])  # it may have given up what it has in MongoDB
+        contention.note(outcome)
+        self._bury(outcome, summary, conflict=False)
+        contention.look(outcome, fields)
 
     def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
         """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""

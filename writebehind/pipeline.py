@@ -213,6 +213,8 @@ class Pipeline:
                 if hint is not None:
                     enqueued += 1
                     self._hints(hint)
+                if self.settings.has_lookups:
+                    self.contention.sweep(partition)
             outcome(pending=pending, enqueued=enqueued)
         return {"pending": pending, "enqueued": enqueued}
 

@@ -331,6 +331,11 @@ class Settings(BaseSettings):
         return celery_brokers(self.broker_url) if self.broker_url else celery_redis(self.redis_url)
 
     @property
+    def has_lookups(self) -> bool:
+        """Whether documents of any collection can be looked up by a unique field."""
+        return "lookup" in self.defaults or any(one.lookup for one in self.collections.values())
+
+    @property
     def longest_flush_delay_ms(self) -> int:
         """The longest flush delay of any collection, ms."""
         every = (CollectionSettings.model_validate(self.defaults), *self.collections.values())

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-MODEL = Path(__file__).with_name("protocol.pml")
+PROTOCOL_MODEL, UNIQUE_MODEL = "protocol.pml", "unique.pml"
 #: Where spin is unpacked to when the machine has none.
 CACHE = Path(sys.prefix) / "spin"
 #: Bounds of one search. A search that reaches one of them has not seen everything, and counts as failed.
@@ -28,16 +28,18 @@ CONVERGES = r"assertion violated \(+dead\["
 NEVER_OLDER = r"assertion violated \(mongo"
 READS_FRESH = r"assertion violated \(+kind\[d\]==1"
 NOT_EVICTED = r"assertion violated \(kind\[i\]!=0\)"
+ORDERED = r"assertion violated \(+mongo\[\d\]==version"
 NO_WAKE_UP_LOST = "invalid end state"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One search: what it is about, the macros that set it up, and what the checker must say."""
+    """One search: what it is about, the macros that set it up, what the checker must say, and of which model."""
 
     about: str
     macros: str
     expected: str = HOLDS
+    model: str = PROTOCOL_MODEL
 
 
 #: The protocol as it is.
@@ -49,6 +51,8 @@ PROTOCOL = (
     Run("two writes, a reader, and any two faults", "-DFAULTS=2 -DREADS=1 -DWRITES=2 -DMORE_WRITES=0"),
     Run("nothing goes wrong: no wake-up is lost", ""),
     Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
+    Run("unique values: two writes", "", model=UNIQUE_MODEL),
+    Run("unique values: two writes, and a crash", "-DFAULTS=1", model=UNIQUE_MODEL),
 )
 #: The protocol broken on purpose, and the property that must be seen to fail.
 BROKEN = (
@@ -64,6 +68,14 @@ BROKEN = (
     ),
     Run("no audit of deletions", "-DNO_AUDIT -DFAULTS=1", CONVERGES),
     Run("a TTL on what is pending", "-DTTL_ON_PENDING -DFAULTS=1", NOT_EVICTED),
+    Run("unique: partitions in any order", "-DNO_ORDER", ORDERED, UNIQUE_MODEL),
+    Run("unique: nobody leaves a circle", "-DNO_VACATION", ORDERED, UNIQUE_MODEL),
+    Run("unique: letters are not replayed", "-DNO_REPLAY", ORDERED, UNIQUE_MODEL),
+    Run("unique: a burial replays nobody", "-DBURY_WITHOUT_REPLAY", ORDERED, UNIQUE_MODEL),
+    Run("unique: no look after the burial", "-DAWAIT_WITHOUT_LOOK", ORDERED, UNIQUE_MODEL),
+    Run("unique: buried before it is noted", "-DBURY_BEFORE_AWAIT -DFAULTS=1", ORDERED, UNIQUE_MODEL),
+    Run("unique: forgotten at the replay", "-DFORGET_AT_REPLAY", ORDERED, UNIQUE_MODEL),
+    Run("unique: no sweep", "-DNO_SWEEP -DFAULTS=1", ORDERED, UNIQUE_MODEL),
 )
 
 
@@ -123,8 +135,8 @@ def check(run: Run, spin: str, compiler: str) -> Outcome:
             done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)  # noqa: S603
             return done.stdout + done.stderr
 
-        shutil.copy(MODEL, directory)
-        generated = call(spin, *run.macros.split(), "-a", MODEL.name)
+        shutil.copy(Path(__file__).with_name(run.model), directory)
+        generated = call(spin, *run.macros.split(), "-a", run.model)
         if not Path(directory, "pan.c").is_file():
             sys.exit(f"spin: {generated}")
         built = call(compiler, "-O3", "-w", "-DSAFETY", f"-DMEMLIM={MOST_MEGABYTES}", "-o", "pan", "pan.c")

@@ -7,6 +7,7 @@ import pytest
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline
 from writebehind.dead_letters import Filter
+from writebehind.keys import partition_keys
 from writebehind.outside import Change
 
 IDS = ("a", "b", "c")
@@ -179,6 +180,58 @@ def test_a_replay_brings_what_is_in_the_way_first(pipeline, users, stored):
     flush(pipeline, second)
 
     assert ({second: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
+def test_a_holder_that_becomes_a_dead_letter_itself(pipeline, users, stored):
+    """It has given its value up by what was acknowledged, so who waits for the value gets it."""
+    holder, waits, other = spread(pipeline, 3)
+    users.put(holder, {"username": "x"})
+    users.put(other, {"username": "y"})
+    flush_all(pipeline)
+    users.put(waits, {"username": "x"})
+    flush(pipeline, waits)
+    assert 1 == letters(pipeline)
+
+    users.put(holder, {"username": "y"})
+    flush_all(pipeline)
+    flush_all(pipeline)
+
+    assert ("x", "y") == (usernames(stored)[waits], usernames(stored)[other])
+    assert [holder] == [one.letter.id.text for one in pipeline.dead_letters.page(Filter()).letters]
+
+
+@pytest.mark.parametrize("step", ["note", "_bury", "look"])
+def test_a_flusher_that_dies_while_it_gives_up(pipeline, users, stored, monkeypatch, step):
+    """And the holder changes meanwhile: the sweep finds what nobody else will."""
+    first, second = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    owner = pipeline.flusher if step == "_bury" else pipeline.contention
+    done = getattr(owner, step)
+
+    def dies(*arguments, **options):
+        if step != "look":
+            done(*arguments, **options)
+        users.put(first, {"username": "y"})
+        flush(pipeline, first)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, dies)
+        with pytest.raises(KeyboardInterrupt):
+            flush(pipeline, second)
+    pipeline.store.wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)
+    pipeline.sweep()
+    flush_all(pipeline)
+
+    assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
+    pipeline.contention.changed([f"users/s:{first}"])
+    pipeline.sweep()
+    assert not any(
+        pipeline.store.wire.call("EXISTS", partition_keys(one).awaited)
+        for one in range(pipeline.settings.partitions)
+    )
 
 
 def test_a_document_behind_one_that_is_dead(pipeline, users, stored):

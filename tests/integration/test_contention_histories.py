@@ -17,7 +17,7 @@ from writebehind.keys import partition_keys
 IDS = ("a", "b", "c")
 VALUES = ("x", "y", "z")
 #: `make histories` takes 1,000.
-HISTORIES = int(os.environ.get("HISTORIES", "120"))
+HISTORIES = int(os.environ.get("HISTORIES", "60"))
 #: Rounds over all partitions in which everything must have come to MongoDB.
 ROUNDS = 6
 #: How likely a process dies before or after a step.
