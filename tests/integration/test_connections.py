@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ import pytest
 from tests.integration.conftest import Way
 from tests.proxy import Proxy
 from tests.waiting import wait_until
-from writebehind.connections import CERTAIN_S, Wire, connection_pool, script
+from writebehind.connections import CERTAIN_S, Wire, connection_pool, limit_waits, script
 from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import RedisFullError, RedisUnavailableError
 
@@ -361,3 +362,25 @@ def test_a_unix_socket(valkey, tmp_path):
             assert wait_until(lambda: wire.call("ECHO", "a") == b"a", "an answer")
             assert b"db=3" in wire.call("CLIENT", "INFO")
             wire.close()
+
+
+class GreenSocket(socket.socket):
+    """One that does not block in the kernel, whatever its time limit: as gevent's."""
+
+    limit_s: float | None = None
+
+    def settimeout(self, value: float | None) -> None:
+        self.limit_s = value
+        self.setblocking(False)
+
+
+def test_who_bounds_a_wait():
+    """The kernel does for sockets that block in it, and Python for all others."""
+    with socket.socket() as plain, GreenSocket() as green:
+        limit_waits(plain, 500)
+        limit_waits(green, 500)
+        assert (None, 0.5) == (plain.gettimeout(), green.limit_s)
+        limit = plain.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.calcsize("ll"))
+        assert (
+            0.4 < sum(part / scale for part, scale in zip(struct.unpack("ll", limit), (1, 1e6), strict=True)) < 0.6
+        )
