@@ -11,11 +11,11 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 def test_stale_while_revalidate(system):
     """After its TTL a document is served at once, says that it is stale, and a task reads it anew."""
-    system.database.stale.insert_one({"_id": "ada", "name": "Ada", **system.fill})
+    system.database.stale.insert_one({"_id": "grows-old", "name": "Ada", **system.fill})
     seen = []
 
     def is_stale() -> bool:
-        seen.append(system.http.get("/v1/stale/ada").headers["Cache-Status"])
+        seen.append(system.http.get("/v1/stale/grows-old").headers["Cache-Status"])
         return seen[-1].endswith("; detail=stale")
 
     wait_until(lambda: not is_stale() and "hit; ttl=" in seen[-1], "the document to be cached", 10)

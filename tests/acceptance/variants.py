@@ -27,8 +27,8 @@ WEB_PROCESSES, WORKER_PROCESSES = 4, 8
 LARGE = 5_000
 
 GUNICORN = (
-    f"gunicorn --preload --workers {WEB_PROCESSES} --threads 8 --log-level warning --graceful-timeout 3 "
-    '--bind "127.0.0.1:$WRITEBEHIND_PORT" "web.app:create_app()"'
+    f"gunicorn --preload --workers {WEB_PROCESSES} --threads 8 --log-level warning "
+    '--graceful-timeout 3 --keep-alive 60 --bind "127.0.0.1:$WRITEBEHIND_PORT" "web.app:create_app()"'
 )
 _THREADS = re.compile(r"--pool threads --concurrency \d+")
 
