@@ -98,7 +98,14 @@ def _written(
     status = _CREATED if written.created else _OK
     if _missed(written, asked, settings):
         status = _ACCEPTED
-    head = orjson.dumps({"id": written.id, "version": written.version, "durability": written.durability.value})
+    said: dict[str, object] = {
+        "id": written.id,
+        "version": written.version,
+        "durability": written.durability.value,
+    }
+    if written.shared:
+        said["shared"] = dict(written.shared)
+    head = orjson.dumps(said)
     headers = {"ETag": f'"{written.etag}"'} if written.etag else {}
     return Response(head[:-1] + more + b"}", status, headers, content_type=JSON)
 

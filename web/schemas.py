@@ -47,6 +47,11 @@ def components(settings: Settings) -> dict[str, Schema]:
     """The schemas by name."""
     ids: Schema = {"type": "array", "items": _ID}
     written = {"id": {"type": "string"}, "version": _VERSION, "durability": _DURABILITY}
+    shared: Schema = {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "by unique field, the id of another document that has the same value as last acknowledged",
+    }
     problem = {
         "type": {"type": "string", "format": "uri"},
         "title": {"type": "string"},
@@ -63,8 +68,9 @@ def components(settings: Settings) -> dict[str, Schema]:
             "description": "MongoDB Extended JSON v2; `_v` and names that begin with `$` are reserved.",
             "examples": [ANY_DOCUMENT],
         },
-        "Written": shape(written) | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
-        "Incremented": shape(written | {"values": {"type": "object"}}),
+        "Written": shape(written, shared=shared)
+        | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
+        "Incremented": shape(written | {"values": {"type": "object"}}, shared=shared),
         "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}})
         | {"description": "RFC 9457"},
         "Operation": shape(
@@ -84,6 +90,7 @@ def components(settings: Settings) -> dict[str, Schema]:
             version=_VERSION,
             durability=_DURABILITY,
             etag={"type": "string"},
+            shared=shared,
             error=shape(problem),
         ),
         "Ids": shape({"ids": ids | {"maxItems": settings.max_bulk_items}})

@@ -209,13 +209,20 @@ class Wire:
         """
         return self._run_many(step, calls, ())[0]
 
-    def run_many_after(self, commands: Sequence[Command], step: Script, calls: Sequence[Call]) -> list[Any]:
-        """`run_many` after some commands, which are sent once, in the same round trip; the answers of the steps.
+    def run_many_after(
+        self, commands: Sequence[Command], step: Script, calls: Sequence[Call]
+    ) -> tuple[list[Any], list[Any]]:
+        """`run_many` after some commands, which are sent once, in the same round trip.
+
+        Returns:
+            The answers of the commands, and those of the steps.
 
         Raises:
             RedisUnavailableError: as `calls`.
         """
-        return self._run_many(step, calls, (), commands)[0]
+        before: list[Any] = []
+        answers, _ = self._run_many(step, calls, (), commands, before)
+        return before, answers
 
     def run_many_then(self, step: Script, calls: Sequence[Call], command: Command) -> tuple[list[Any], Any]:
         """`run_many`, and a command after it on the same connection, in the same round trip: such as WAIT.
@@ -231,13 +238,21 @@ class Wire:
         return answers, answer
 
     def _run_many(
-        self, step: Script, calls: Sequence[Call], then: Sequence[Command], first: Sequence[Command] = ()
+        self,
+        step: Script,
+        calls: Sequence[Call],
+        then: Sequence[Command],
+        first: Sequence[Command] = (),
+        before: list[Any] | None = None,
     ) -> tuple[list[Any], list[Any]]:
+        """The answers of the steps, and of what comes `then`; those of what comes `first` go into `before`."""
         steps = [("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls]
         answers = self.calls([*first, *steps, *then])
         for answer in answers[: len(first)]:
             if isinstance(answer, ResponseError):
                 raise answer
+        if before is not None:
+            before += answers[: len(first)]
         answers = answers[len(first) :]
         answers, more = answers[: len(steps)], answers[len(steps) :]
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]

@@ -244,26 +244,56 @@ class Lookups:
 
     # Writing ----------------------------------------------------------------------------------------
 
-    def written(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
+    def written(
+        self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings
+    ) -> dict[str, dict[str, str]]:
         """Claim the values of documents that were just committed, as entries with their versions.
 
-        One round trip, and another where a document had other values before or a flusher was faster.
+        One round trip, and another where a document had other values before, a flusher was faster, or another
+        document may have the value too.
+
+        Returns:
+            By member and field, the id of another document that has the same value as last acknowledged, as far as
+            Redis knows: as long as both have it, MongoDB will take one of them only.
 
         Raises:
             RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
         """
         claims: list[tuple[Any, ...]] = []
         notes: list[Call] = []
+        given: list[tuple[DocumentId, Alias]] = []
         for one, entry in writes:
-            names = [alias.name for alias in _of(one, entry, settings)]
-            for name in names:
-                _, load, claims_key = self._keys(name)
+            aliases = _of(one, entry, settings)
+            for alias in aliases:
+                key, load, claims_key = self._keys(alias.name)
                 claims.append(("ZADD", claims_key, "GT", entry.version, one.member))
                 claims.append(("DEL", load))  # what is being asked of MongoDB is older
-            notes.append(self._note(one, entry, names))
-        if notes:
-            # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
-            self._release(writes, self._store.wire.run_many_after(claims, _NOTE, notes), settings)
+                claims += [("ZRANGE", claims_key, 0, -1), ("GET", key)]
+                given.append((one, alias))
+            notes.append(self._note(one, entry, [alias.name for alias in aliases]))
+        if not notes:
+            return {}
+        # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
+        answers, spent = self._store.wire.run_many_after(claims, _NOTE, notes)
+        self._release(writes, spent, settings)
+        others: dict[tuple[DocumentId, Alias], set[str]] = {}
+        for pair, claimants, leads in zip(given, answers[2::4], answers[3::4], strict=True):
+            members = {member.decode() for member in [*claimants, leads] if member} - {pair[0].member}
+            if members:
+                others[pair] = members
+        return self._shared(others, settings) if others else {}
+
+    def _shared(
+        self, others: Mapping[tuple[DocumentId, Alias], set[str]], settings: CollectionSettings
+    ) -> dict[str, dict[str, str]]:
+        """Which of other documents really have a value, as `written` returns it."""
+        entries = self._store.get_many(sorted(set().union(*others.values())))
+        shared: dict[str, dict[str, str]] = {}
+        for (one, alias), members in others.items():
+            for member in sorted(members):
+                if member in entries and self._carries(alias, settings, entries[member]):
+                    shared.setdefault(one.member, {})[alias.field] = DocumentId.from_member(member).text
+        return shared
 
     def settled(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
         """Take claims back that MongoDB needs no more, as it has these entries, in two round trips.

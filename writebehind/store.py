@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import uuid4
@@ -60,6 +60,7 @@ class Commit:
         previous: kind letter of the entry before, '' when there was none.
         ticket: of the flush task that the caller must enqueue, '' when one is on its way.
         durability: how far it has come.
+        shared: other documents that have one of its unique values as last acknowledged, their ids by field.
     """
 
     status: CommitStatus
@@ -67,6 +68,7 @@ class Commit:
     previous: str
     ticket: str
     durability: Durability = Durability.BUFFERED
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bson import Timestamp
 
@@ -51,6 +51,8 @@ class Written:
         etag: 32 hex characters, '' for a deletion.
         durability: the level that was reached, not the one that was asked for.
         created: whether the document is known not to have existed before.
+        shared: other documents that have one of its unique values as last acknowledged, their ids by field, as far
+            as Redis knows. MongoDB takes only one of them, until another one has given the value up.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Written:
     etag: str
     durability: Durability
     created: bool
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +272,11 @@ class Writer:
                 for (one, entry), commit in zip(writes, commits, strict=True)
                 if commit.status is CommitStatus.OK
             ]
-            parts.lookups.written(done, self._settings)
+            if shared := parts.lookups.written(done, self._settings):
+                commits = [
+                    replace(commit, shared=shared.get(one.member, {}))
+                    for (one, _), commit in zip(writes, commits, strict=True)
+                ]
         return commits
 
     def _delay_ms(self, durability: Durability | None) -> int:
@@ -291,7 +298,7 @@ class Writer:
             self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
         # A missing entry says nothing: MongoDB may have the document.
         created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
-        return Written(document_id.text, commit.version, entry.etag, commit.durability, created)
+        return Written(document_id.text, commit.version, entry.etag, commit.durability, created, commit.shared)
 
 
 def check_match(entry: Entry, if_match: Sequence[str]) -> None:

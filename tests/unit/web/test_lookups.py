@@ -78,3 +78,22 @@ def test_a_collection_without_lookups(client):
     """The answer says so."""
     assert "list none under lookup" in problem(client.get("/v1/users"), 400)["detail"]
     assert "list it under lookup" in problem(client.get("/v1/users?name=x"), 400)["detail"]
+
+
+def test_a_value_that_another_document_has_too(client):
+    """The answer to a write names the other one, by every way to write, as long as it has the value."""
+    assert "shared" not in client.put("/v1/people/x", json={"username": "ada", "number": 1}).json
+    merge = {"Content-Type": "application/merge-patch+json"}
+    client.put("/v1/people/y", json={"username": "bob"})
+
+    answers = [
+        client.put("/v1/people/y", json={"username": "ada"}).json,
+        client.patch("/v1/people/y", json={"number": 1}, headers=merge).json,
+        client.post("/v1/people/y:increment", json={"visits": 1}).json,
+        client.post("/v1/people:bulk", json=[{"op": "put", "id": "y", "doc": {"number": 1}}]).json["results"][0],
+    ]
+    both = {"username": "x", "number": "x"}
+    assert [{"username": "x"}, both, both, {"number": "x"}] == [one.get("shared") for one in answers]
+
+    client.put("/v1/people/x", json={})
+    assert "shared" not in client.put("/v1/people/y", json={"username": "ada", "number": 1}).json
