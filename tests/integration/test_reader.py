@@ -22,7 +22,7 @@ from writebehind.outside import Change
 from writebehind.rawbson import etag
 from writebehind.reader import Reader, Source
 from writebehind.sink import Sink
-from writebehind.store import CommitRequest, Store
+from writebehind.store import CommitRequest, Lookup, Store
 
 ADA = DocumentId.of("users", "ada")
 SETTINGS = CollectionSettings(ttl=60, negative_ttl=5)
@@ -200,7 +200,7 @@ def test_a_reader_that_died_does_not_keep_others_waiting(store, sink, users):
 
 
 def test_a_reader_does_not_wait_for_ever(store, sink, users, monkeypatch):
-    """A reader whose time is over, as one after the other has the right, looks at MongoDB itself, caching nothing."""
+    """A reader whose time is over, as others have the right, looks at MongoDB itself and caches nothing."""
     users.insert_one({"_id": "ada", "name": "Ada"})
     monkeypatch.setattr(store, "lease_get", lambda *_, **__: Lookup(None, -1, may_load=False))
 
