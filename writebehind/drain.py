@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from writebehind.division import astray, recorded
 from writebehind.errors import ConfigurationError, UnavailableError
-from writebehind.flusher import FlushSummary
 from writebehind.keys import partition_keys
 from writebehind.pipeline import Pipeline
+from writebehind.recorder import FlushSummary
 
 #: Partitions that are flushed at the same time.
 THREADS = 4

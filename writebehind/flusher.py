@@ -8,26 +8,24 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
 from uuid import uuid4
 
 from writebehind import forks
 from writebehind.batching import BatchSize
 from writebehind.contention import Contention, is_contested
-from writebehind.dead_letter import DeadLetter, Reason
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError, UnavailableError
-from writebehind.freshness import lifetime_ms
 from writebehind.ids import DocumentId
 from writebehind.lookups import Lookups
 from writebehind.outcomes import AllRefusedError, Outcome, Result, Write
-from writebehind.patience import is_late, others_are_taken, postpone
+from writebehind.patience import is_late
 from writebehind.queries import Queries
+from writebehind.recorder import FlushSummary, Recorder
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
-from writebehind.store import Burial, Contest, Hint, HintSink, Settled, Store
+from writebehind.store import Hint, HintSink, Store
 
 log = logging.getLogger(__name__)
 
@@ -39,33 +37,6 @@ WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
 BATCH_BYTES, READ_SLICE = 32 << 20, 50
 #: A document goes along with one that is due, this part of its flush delay earlier than it would go by itself.
 EARLY_PART = 0.5
-#: A dead letter keeps so much of what MongoDB says: a validator may say a lot.
-MESSAGE_CHARACTERS = 1_000
-
-
-@dataclass(slots=True)
-class FlushSummary:
-    """What one flush did, in documents; `operations` counts MongoDB write operations, repeated ones too."""
-
-    partition: int
-    persisted: int = 0
-    deleted: int = 0
-    superseded: int = 0
-    buried: int = 0
-    batches: int = 0
-    operations: int = 0
-    busy: bool = False
-    reached: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def has(self, member: str, version: int) -> bool:
-        """Whether this flush brought the member to MongoDB, at this version or a newer one."""
-        return self.reached.get(member, -1) >= version
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a task's result: what an operator wants to see."""
-        shown = asdict(self)
-        del shown["reached"]
-        return shown
 
 
 class FlushInterruptedError(MongoUnavailableError):
@@ -130,8 +101,9 @@ class Flusher:
         with `contention`, documents that meet in a unique value are persisted as they were acknowledged.
         """
         self._contention = contention
-        self._queries = queries
-        self._lookups = lookups
+        self._recorder = Recorder(
+            store, sink, collection_settings, lookups=lookups, queries=queries, contention=contention
+        )
         self._store = store
         self._sink = sink
         self._hints = hints
@@ -295,7 +267,7 @@ class Flusher:
             outcomes = self._write(collection, batch, lease_ends)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
             summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
-            return self._record(partition, collection, outcomes, summary)
+            return self._recorder.record(partition, collection, outcomes, summary)
         except UnavailableError:
             raise
         except Exception as error:  # of the driver, about a server's answer, or a fault of our own
@@ -305,7 +277,7 @@ class Flusher:
                 return [one for half in halves for one in self._flush_some(partition, half, summary, lease_ends)]
             log.exception("%s cannot be written", batch[0].id.member)
             outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
-            return self._postpone(partition, collection, [outcome], summary)
+            return self._recorder.postpone(partition, collection, [outcome], summary)
 
     def _resolve(
         self,
@@ -332,7 +304,7 @@ class Flusher:
                 if number == partition:
                     became[one.write.id.member] = one
                 else:
-                    self._record(number, collection, [one], summary)
+                    self._recorder.record(number, collection, [one], summary)
         return list(became.values())
 
     def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
@@ -341,7 +313,7 @@ class Flusher:
         for at in range(0, len(members), READ_SLICE):
             for member, entry in self._entries(partition, members[at : at + READ_SLICE], summary):
                 if entry is None:
-                    self._bury_lost(member, summary)
+                    self._recorder.bury_lost(member, summary)
                 else:
                     held += len(entry.body)
                     yield Write(DocumentId.from_member(member), entry)
@@ -358,7 +330,7 @@ class Flusher:
             if len(members) > 1:
                 halves = (members[: len(members) // 2], members[len(members) // 2 :])
                 return [one for half in halves for one in self._entries(partition, half, summary)]
-            self._bury_lost(members[0], summary, self._store.version_digits(members[0]))
+            self._recorder.bury_lost(members[0], summary, self._store.version_digits(members[0]))
             return []  # with the entry, which no reader can read either
 
     def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
@@ -377,115 +349,6 @@ class Flusher:
             self._batch.took(len(batch), time.monotonic() - began)
         return outcomes
 
-    def _record(
-        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
-    ) -> list[Outcome]:
-        """Note what became of a batch; which of it is to be tried again."""
-        settings = self._settings(collection)
-        if self._queries is not None:  # while all of them are pending
-            self._queries.changed(collection, [outcome.write.id.member for outcome in outcomes])
-        settled = []
-        for outcome in outcomes:
-            entry, member = outcome.write.entry, outcome.write.id.member
-            if outcome.result is Result.PERSISTED:
-                summary.persisted += entry.exists
-                summary.deleted += not entry.exists
-                summary.reached[member] = entry.version
-                settled.append(_settled(outcome.write, settings))
-            elif outcome.result is Result.SUPERSEDED:
-                summary.superseded += 1
-                if not self._contest(outcome, summary):
-                    # Redis has a newer version too. Settling the older one only makes the member due again later.
-                    settled.append(_settled(outcome.write, settings))
-            elif outcome.result is Result.REFUSED:
-                self._give_up(outcome, summary)
-        if self._contention is not None and settings.lookup and settled:
-            self._contention.changed([one.member for one in settled])  # while they are pending
-        self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
-        if self._lookups is not None and settings.lookup:
-            persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
-            self._lookups.settled([(write.id, write.entry) for write in persisted], settings)
-        return self._postpone(partition, collection, outcomes, summary)
-
-    def _postpone(
-        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
-    ) -> list[Outcome]:
-        """Try again later what MongoDB does not take now, for a bounded time; what is still to be tried."""
-        late = [outcome for outcome in outcomes if is_late(outcome)]
-        if not late:
-            return late
-        others = others_are_taken(outcomes, lambda: self._sink.takes_writes(collection))
-        left = []
-        for outcome in postpone(self._store, partition, late, others=others):
-            if is_late(outcome):
-                left.append(outcome)
-            else:
-                self._give_up(outcome, summary)
-        if left:
-            such = left[0]
-            log.warning(
-                "%d of %s, such as %s, are tried again: %s",
-                len(left),
-                collection,
-                such.write.id.text,
-                such.message,
-            )
-        return left
-
-    def _give_up(self, outcome: Outcome, summary: FlushSummary) -> None:
-        """Make a document a dead letter that MongoDB does not take, and see to those that wait for its values."""
-        contention, fields = self._contention, self._settings(outcome.write.id.collection).lookup
-        if contention is None or not fields:
-            self._bury(outcome, summary, conflict=False)
-            return
-        contention.changed([outcome.write.id.member])  # it may have given up what it has in MongoDB
-        contention.note(outcome)
-        self._bury(outcome, summary, conflict=False)
-        contention.look(outcome, fields)
-
-    def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
-        """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""
-        entry, member = outcome.write.entry, outcome.write.id.member
-        contest = self._store.outdo(member, entry.version_digits, outcome.present)
-        if contest is Contest.LOST:
-            return self._bury(outcome, summary, conflict=True)
-        if contest is Contest.REISSUED:  # and due: the next batch has it
-            log.warning(
-                "%s: MongoDB has version %d, which this Redis has not issued; version %d is written over it",
-                *(member, outcome.present, entry.version),
-            )
-            return True
-        return False
-
-    def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
-        """Make it a dead letter; false when a newer version is pending."""
-        entry, member = outcome.write.entry, outcome.write.id.member
-        letter = DeadLetter(
-            member,
-            Reason.CONFLICT if conflict else Reason.REFUSED,
-            outcome.code,
-            outcome.message[:MESSAGE_CHARACTERS],
-            entry.version,
-            entry.kind,
-            outcome.attempts,
-            time.time(),
-            over=outcome.present,
-        )
-        burial = self._store.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
-        if burial is Burial.BURIED:
-            summary.buried += 1
-            log.error("dead letter %s version %d: %s", member, entry.version, outcome.message)
-        return burial is not Burial.NEWER
-
-    def _bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:
-        letter = DeadLetter.lost(member).dump()
-        if self._store.bury(member, version_digits, letter, drop_entry=True) is Burial.BURIED:
-            summary.buried += 1
-            log.critical(
-                "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
-                member,
-            )
-
     def _count(self, summary: FlushSummary) -> None:
         if summary.batches:
             written = summary.persisted + summary.deleted
@@ -497,11 +360,6 @@ def backoff_ms(attempt: int) -> int:
     """How long to wait after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
     ceiling = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** min(attempt, 16))
     return random.randint(BACKOFF_BASE_MS // 2, ceiling)  # noqa: S311 - no secret
-
-
-def _settled(write: Write, settings: CollectionSettings) -> Settled:
-    ttl_ms = 0 if settings.write == "around" else lifetime_ms(write.entry, settings)
-    return Settled(write.id.member, write.entry.version_digits, ttl_ms)
 
 
 def _collection(write: Write) -> str:

@@ -13,10 +13,11 @@ from writebehind import Pipeline, patience
 from writebehind.breaker import BreakerState
 from writebehind.dead_letters import Filter
 from writebehind.entry import Entry, Kind
-from writebehind.flusher import FlushInterruptedError, FlushSummary
+from writebehind.flusher import FlushInterruptedError
 from writebehind.keys import partition_keys
 from writebehind.outcomes import Result
 from writebehind.rawbson import etag
+from writebehind.recorder import FlushSummary
 from writebehind.store import CommitRequest
 
 PARTITION = 0
@@ -99,20 +100,21 @@ def test_one_document_that_nothing_takes(pipeline, stored, server, error):
     assert (0, BreakerState()) == (pipeline.status()["pending"], pipeline.breaker.state())
 
 
-@pytest.mark.parametrize("step", ["_write", "_resolve", "_record"])
+@pytest.mark.parametrize("step", ["_write", "_resolve", "record"])
 def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step):
     """Not only MongoDB: whatever step fails for one document, a fault of our own too, fails for no other."""
     poison, *others = names(pipeline, 8)
     for name in [*others[:3], poison, *others[3:]]:
         commit(pipeline, name)
-    original = getattr(pipeline.flusher, step)
+    owner = pipeline.flusher if step.startswith("_") else pipeline.flusher._recorder
+    original = getattr(owner, step)
 
     def fail(*arguments: object) -> object:
         if f"'{poison}'" in repr(arguments):
             raise LookupError("a fault of our own")
         return original(*arguments)
 
-    monkeypatch.setattr(pipeline.flusher, step, fail)
+    monkeypatch.setattr(owner, step, fail)
     for _ in range(4):
         attempt(pipeline)
 
