@@ -5,8 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from math import inf
+from dataclasses import replace
+from enum import Enum
+from math import exp, inf, log
+from string import ascii_lowercase
+from typing import Any
 
 import httpx
 
@@ -26,16 +31,35 @@ NOT_DONE = {
     "conflict",
 }
 PAUSE_S = 0.01
-#: Sizes of large documents as BSON, bytes, and one of how many documents is large; the others have a few bytes.
-LARGE, ONE_IN = (*(size for size in THRESHOLDS if 4_000 < size < 100_000), 100_000), 10
+#: The largest document as BSON, bytes, and the least that is filled up. The smallest of all is sent as 10 bytes.
+MOST_BYTES, LEAST_FILLED = 100_000, 128
+LARGE = (*(size for size in THRESHOLDS if 4_000 < size < MOST_BYTES), MOST_BYTES)
 
 
-def document(key: str, value: str) -> dict[str, str]:
+def document(key: str, value: str, **fields: str) -> dict[str, Any]:
     """The document that has a value, whose size is up to the value too: so a reader knows all of it."""
     dice = random.Random(value)
-    if dice.randrange(ONE_IN):
-        return {"_id": key, "value": value}
-    return sized(key, dice.choice(LARGE), value=value)
+    match dice.randrange(10):
+        case 0:
+            size = dice.choice(LARGE)
+        case 1 | 2 | 3:
+            size = round(exp(dice.uniform(log(LEAST_FILLED), log(MOST_BYTES))))
+        case _:
+            return {"_id": key, "v": value, **fields}
+    return sized(key, size, v=value, **fields)
+
+
+def content(document: dict[str, Any]) -> dict[str, Any]:
+    """What is sent of a document whose id is in the path."""
+    return {name: value for name, value in document.items() if name != "_id"}
+
+
+class Done(Enum):
+    """Whether a write was carried out."""
+
+    SURELY = "surely"
+    PERHAPS = "perhaps"
+    NOT = "not"
 
 
 class Window:
@@ -55,17 +79,14 @@ class Window:
         return self.keys[first : first + self._width]
 
 
-class Client:
+class Client(ABC):
     """One client, with a seed of its own, in a thread of its own, until `over` is set."""
 
-    def __init__(
-        self, number: int, url: str, seed: int, window: Window, history: History, over: threading.Event
-    ) -> None:
+    def __init__(self, number: int, url: str, seed: int, history: History, over: threading.Event) -> None:
         """Describe it; nothing is sent before `start`."""
         self._number = number
         self._url = url
         self._dice = random.Random(f"{seed}/{number}")
-        self._window = window
         self._history = history
         self._over = over
         self._sent = 0
@@ -81,38 +102,30 @@ class Client:
         self._thread.join(timeout_s)
         if self._error is not None:
             raise self._error
+        assert not self._thread.is_alive(), "the client does not come to its end"
+
+    @abstractmethod
+    def _act(self) -> None:
+        """Do one thing."""
 
     def _run(self) -> None:
-        actions: list[tuple[Callable[[str], None], int]] = [
-            (self._get, 40),
-            (self._put, 20),
-            (self._delete, 14),
-            (self._swap, 12),
-            (self._bulk, 6),
-            (self._increment, 16),
-        ]
-        weights = [weight for _, weight in actions]
         try:
             with httpx.Client(base_url=self._url, timeout=8, trust_env=False) as self._http:
                 while not self._over.is_set():
-                    [(action, _)] = self._dice.choices(actions, weights)
-                    action(self._key())
+                    self._act()
                     self._over.wait(PAUSE_S)
         except Exception as error:  # noqa: BLE001 - for the test's own thread to raise
             self._error = error
 
-    def _key(self) -> str:
-        return self._dice.choice(self._window.current())
-
     def _value(self) -> str:
         """A value that nobody else writes."""
         self._sent += 1
-        return f"{self._number}-{self._sent}"
+        return f"{ascii_lowercase[self._number]}{self._sent}"
 
-    def _send(self, method: str, path: str, **content: object) -> httpx.Response | None:
+    def _send(self, method: str, path: str, **sent: object) -> httpx.Response | None:
         """The answer; `None` where it is unknown whether anything has happened."""
         try:
-            answer = self._http.request(method, path, **content)
+            answer = self._http.request(method, path, **sent)
         except httpx.ConnectError:
             self._history.refused()
             self._over.wait(0.1)
@@ -121,29 +134,81 @@ class Client:
             return None
         if answer.is_success:
             return answer
+        if answer.status_code == 503:
+            self._over.wait(0.05)
         problem = answer.json()["type"].rpartition(":")[2]
         if problem in NOT_DONE or method == "GET":
             self._history.refused()
-            if answer.status_code == 503:
-                self._over.wait(0.05)
             raise NotDoneError(answer)
         assert answer.status_code == 503, answer.text
         return None
 
-    def _write(self, key: str, value: str | None, method: str, path: str, **content: object) -> None:
+    def _several(self, collection: str, wanted: Sequence[tuple[str, dict[str, Any] | None]]) -> list[Done]:
+        """Write in one bulk: documents, or `None` for deletions."""
+        items = [
+            {"op": "delete", "id": key} if one is None else {"op": "put", "id": key, "doc": content(one)}
+            for key, one in wanted
+        ]
         began = time.monotonic()
         try:
-            answer = self._send(method, path, **content)
+            answer = self._send("POST", f"/v1/{collection}:bulk", json=items)
+        except NotDoneError:
+            return [Done.NOT] * len(items)
+        ended = time.monotonic()
+        results = [None] * len(items) if answer is None else answer.json()["results"]
+        return [
+            self._note_result(key, Operation("write", began, ended, NOTHING if one is None else one["v"]), result)
+            for (key, one), result in zip(wanted, results, strict=True)
+        ]
+
+    def _note_result(self, key: str, operation: Operation, result: dict[str, Any] | None) -> Done:
+        if result is not None and "version" in result:
+            return self._note_write(key, operation, result)
+        if result is None or result["error"]["type"].rpartition(":")[2] not in NOT_DONE:
+            return self._note_write(key, replace(operation, ended=inf), None)
+        self._history.refused()
+        return Done.NOT
+
+    def _note_write(self, key: str, operation: Operation, written: dict[str, Any] | None) -> Done:
+        if written is None:
+            self._history.note("unknown", key, operation)
+            return Done.PERHAPS
+        self._history.note("acknowledged", key, operation, written["version"])
+        return Done.SURELY
+
+
+class Writer(Client):
+    """Writes and reads registers and counters that all of its kind share."""
+
+    def __init__(
+        self, number: int, url: str, seed: int, window: Window, history: History, over: threading.Event
+    ) -> None:
+        """Describe it; `window` has the keys."""
+        super().__init__(number, url, seed, history, over)
+        self._window = window
+        actions: list[tuple[Callable[[str], None], int]] = [
+            (self._get, 40),
+            (self._put, 20),
+            (self._delete, 14),
+            (self._swap, 12),
+            (self._bulk, 6),
+            (self._increment, 16),
+        ]
+        self._actions = [action for action, _ in actions]
+        self._weights = [weight for _, weight in actions]
+
+    def _act(self) -> None:
+        [action] = self._dice.choices(self._actions, self._weights)
+        action(self._dice.choice(self._window.current()))
+
+    def _write(self, key: str, value: str | None, method: str, path: str, **sent: object) -> None:
+        began = time.monotonic()
+        try:
+            answer = self._send(method, path, **sent)
         except NotDoneError:
             return
         ended = inf if answer is None else time.monotonic()
         self._note_write(key, Operation("write", began, ended, value), answer and answer.json())
-
-    def _note_write(self, key: str, operation: Operation, written: dict | None) -> None:
-        if written is None:
-            self._history.note("unknown", key, operation)
-        else:
-            self._history.note("acknowledged", key, operation, written["version"])
 
     def _get(self, key: str) -> None:
         # Also what is not written any more, or not yet.
@@ -161,7 +226,7 @@ class Client:
         if answer is None or "fwd=bypass" in answer.headers["Cache-Status"]:
             return None
         found = answer.json() if answer.status_code == 200 else None
-        value = found["value"] if found else NOTHING
+        value = found["v"] if found else NOTHING
         assert not found or found == document(key, value), "this is another document, or a part of one"
         self._history.note("read", key, Operation("read", began, time.monotonic(), value))
         self._history.reads[self._number, key].append(value)
@@ -169,47 +234,26 @@ class Client:
 
     def _put(self, key: str) -> None:
         value = self._value()
-        self._write(key, value, "PUT", f"/v1/{REGISTERS}/{key}", json=document(key, value))
+        self._write(key, value, "PUT", f"/v1/{REGISTERS}/{key}", json=content(document(key, value)))
 
     def _delete(self, key: str) -> None:
-        self._several([(key, NOTHING)])
+        self._several(REGISTERS, [(key, None)])
 
     def _bulk(self, _: str) -> None:
-        self._several([(key, self._value()) for key in self._dice.sample(self._window.current(), 4)])
-
-    def _several(self, wanted: list[tuple[str, str | None]]) -> None:
-        items = [
-            {"op": "delete", "id": key}
-            if value is NOTHING
-            else {"op": "put", "id": key, "doc": document(key, value)}
-            for key, value in wanted
-        ]
-        began = time.monotonic()
-        try:
-            answer = self._send("POST", f"/v1/{REGISTERS}:bulk", json=items)
-        except NotDoneError:
-            return
-        ended = time.monotonic()
-        results = [None] * len(items) if answer is None else answer.json()["results"]
-        for (key, value), result in zip(wanted, results, strict=True):
-            if result is not None and "version" in result:
-                self._note_write(key, Operation("write", began, ended, value), result)
-            elif result is None or result["error"]["type"].rpartition(":")[2] not in NOT_DONE:
-                self._note_write(key, Operation("write", began, inf, value), None)
-            else:
-                self._history.refused()
+        keys = self._dice.sample(self._window.current(), 4)
+        self._several(REGISTERS, [(key, document(key, self._value())) for key in keys])
 
     def _swap(self, key: str) -> None:
         found = self._read(key)
         if found is None or found.status_code != 200:
             return
-        value, expected = self._value(), found.json()["value"]
+        value, expected = self._value(), found.json()["v"]
         began = time.monotonic()
         try:
             answer = self._send(
                 "PUT",
                 f"/v1/{REGISTERS}/{key}",
-                json=document(key, value),
+                json=content(document(key, value)),
                 headers={"If-Match": found.headers["ETag"]},
             )
         except NotDoneError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -35,6 +37,10 @@ SETTINGS = {
     "WRITEBEHIND_COLLECTIONS__registers__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__registers__ttl": "0.5",
     "WRITEBEHIND_COLLECTIONS__registers__negative_ttl": "1",
+    "WRITEBEHIND_COLLECTIONS__accounts__lookup__name": "string",
+    "WRITEBEHIND_COLLECTIONS__accounts__flush_delay_ms": "200",
+    "WRITEBEHIND_COLLECTIONS__accounts__ttl": "0.5",
+    "WRITEBEHIND_COLLECTIONS__accounts__negative_ttl": "1",
     "WRITEBEHIND_COLLECTIONS__counters__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__counters__ttl": "2",
 }
@@ -81,6 +87,8 @@ class System:
                 "MONGODB_URL": f"mongodb://127.0.0.1:{to_mongo}/?directConnection=true",
             }
             root = Path(__file__).parents[2]
+            init = [sys.executable, "-m", "writebehind", "init"]
+            subprocess.run(init, env={**os.environ, **env}, cwd=root, check=True, stdout=subprocess.DEVNULL)
             self.stack = enter(
                 Stack(self._directory / "stack", env=env, cwd=root, arguments=("--procfile", str(procfile)))
             )

@@ -22,7 +22,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken promise: `lost`, `stale`, `resurrected`, `miscounted`, `backwards` or `not linearizable`."""
+    """Broken: `lost`, `stale`, `resurrected`, `miscounted`, `backwards`, `misled` or `not linearizable`."""
 
     kind: str
     key: str
@@ -40,6 +40,7 @@ class History:
         self.reads: dict[tuple[int, str], list[str | None]] = defaultdict(list)
         self.counts: dict[str, Count] = defaultdict(Count)
         self.answers: Counter[str] = Counter()
+        self._misled: list[Violation] = []
         self._lock = threading.Lock()
 
     def note(self, outcome: str, key: str, operation: Operation, version: int | None = None) -> None:
@@ -56,6 +57,11 @@ class History:
         with self._lock:
             self.answers["refused"] += 1
 
+    def misled(self, value: str, what: str) -> None:
+        """A unique value that led elsewhere than to what was acknowledged."""
+        with self._lock:
+            self._misled.append(Violation("misled", value, what))
+
     def increment(self, key: str, result: int | None) -> None:
         """An increment by one, with its result; `None` where no answer came."""
         with self._lock:
@@ -70,7 +76,7 @@ class History:
     ) -> list[Violation]:
         """Compare with what MongoDB has, when nothing is pending any more."""
         found = [one for key in self.operations for one in self._of_key(key, documents.get(key), now)]
-        return [*found, *self._backwards(), *self._of_counters(counters)]
+        return [*found, *self._backwards(), *self._of_counters(counters), *self._misled]
 
     def _of_key(self, key: str, document: Mapping[str, Any] | None, now: float) -> Iterable[Violation]:
         versions = self.versions[key]
@@ -84,11 +90,9 @@ class History:
         elif stored < latest:
             kind = "resurrected" if last is NOTHING else "stale"
             yield Violation(kind, key, f"version {latest} was acknowledged, and MongoDB has {stored}")
-        elif stored == latest and document["value"] != last:
-            yield Violation(
-                "stale", key, f"{last} was acknowledged as {latest}, and MongoDB has {document['value']}"
-            )
-        final = Operation("read", now, now, document["value"] if document else NOTHING)
+        elif stored == latest and document["v"] != last:
+            yield Violation("stale", key, f"{last} was acknowledged as {latest}, and MongoDB has {document['v']}")
+        final = Operation("read", now, now, document["v"] if document else NOTHING)
         if not is_linearizable([*self.operations[key], final]):
             yield Violation("not linearizable", key, "no order of its operations explains what was read")
 

@@ -12,14 +12,16 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
-from tests.chaos.clients import COUNTERS, REGISTERS, Client, Window, document
+from tests.chaos.clients import COUNTERS, REGISTERS, Window, Writer, document
 from tests.chaos.faults import System, trouble
 from tests.chaos.history import History, Violation
+from tests.chaos.owners import ACCOUNTS, FIELD, Owner
 from tests.waiting import wait_until
 from writebehind.connections import Wire, connection_pool
 from writebehind.keys import partition_keys
 
-CLIENTS = 6
+#: How many clients share registers and counters, and how many have documents with unique values of their own.
+WRITERS, OWNERS = 6, 3
 #: How many keys a run passes over, and how many of them are written at a time.
 KEYS, KEYS_AT_A_TIME = 120, 16
 #: How long the system has to be quiet again, seconds.
@@ -50,7 +52,9 @@ def run(system: System, seed: int, seconds: float) -> Account:
     history, over = History(), threading.Event()
     keys = [f"s{seed}-{n}" for n in range(KEYS)]
     window = Window(keys, KEYS_AT_A_TIME, seconds)
-    clients = [Client(n, system.stack.url, seed, window, history, over) for n in range(CLIENTS)]
+    writers = [Writer(n, system.stack.url, seed, window, history, over) for n in range(WRITERS)]
+    owners = [Owner(WRITERS + n, system.stack.url, seed, history, over) for n in range(OWNERS)]
+    clients = [*writers, *owners]
     with trouble(system, random.Random(seed)) as made:
         for one in clients:
             one.start()
@@ -59,20 +63,25 @@ def run(system: System, seed: int, seconds: float) -> Account:
     over.wait(0.5)  # some more, now that everything answers
     over.set()
     for one in clients:
-        one.join(30)
+        one.join(PEACE_WITHIN_S)
     with httpx.Client(base_url=system.stack.url, timeout=5, trust_env=False) as http:
         wait_until(lambda: http.get("/admin/status").json()["pending"] == 0, "MongoDB to have all", PEACE_WITHIN_S)
         drained_after_s = time.monotonic() - peace
         status = http.get("/admin/status").json()
-    assert status["dead_letters"] == 0, status
+        letters = http.get("/admin/dead-letters").json()
+        for one in owners:
+            one.look_back(http)
+    assert status["dead_letters"] == 0, letters
     wait_for_audit(system)
     with MongoClient(system.mongo.url) as client:
         database = client[system.stack.mongodb_database]
         documents = {one["_id"]: one for one in database[REGISTERS].find({"_id": {"$in": keys}})}
         counters = {one["_id"]: one["n"] for one in database[COUNTERS].find({"_id": {"$in": keys}})}
-    for key, one in documents.items():
-        assert document(key, one["value"]) == {name: field for name, field in one.items() if name != "_v"}
-    violations = history.violations(documents, counters, time.monotonic())
+        accounts = {one["_id"]: one for one in database[ACCOUNTS].find({"_id": {"$regex": f"^s{seed}-"}})}
+    for key, one in (documents | accounts).items():
+        unique = {FIELD: one[FIELD]} if FIELD in one else {}
+        assert document(key, one["v"], **unique) == {name: field for name, field in one.items() if name != "_v"}
+    violations = history.violations(documents | accounts, counters, time.monotonic())
     return Account(seed, dict(made.counts), dict(history.answers), drained_after_s, violations)
 
 
@@ -106,6 +115,7 @@ def totals(accounts: list[Account]) -> dict[str, Any]:
         "resurrected": sum(one.count("resurrected") for one in accounts),
         "miscounted": sum(one.count("miscounted") for one in accounts),
         "backwards": sum(one.count("backwards") for one in accounts),
+        "misled": sum(one.count("misled") for one in accounts),
         "not_linearizable": sum(one.count("not linearizable") for one in accounts),
         "longest_drain_s": max((one.drained_after_s for one in accounts), default=0.0),
     }

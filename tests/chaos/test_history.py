@@ -32,13 +32,13 @@ def kinds(made: History, document: dict | None) -> set[str]:
 @pytest.mark.parametrize(
     ("steps", "document"),
     [
-        ([("write", "a", 1)], {"value": "a", "_v": 1}),
-        ([("write", "a", 1), ("write", "b")], {"value": "a", "_v": 1}),
-        ([("write", "a", 1), ("write", "b")], {"value": "b", "_v": 2}),
+        ([("write", "a", 1)], {"v": "a", "_v": 1}),
+        ([("write", "a", 1), ("write", "b")], {"v": "a", "_v": 1}),
+        ([("write", "a", 1), ("write", "b")], {"v": "b", "_v": 2}),
         ([("write", "a", 1), ("write", None, 2)], None),
         ([("write", "a", 1), ("write", None)], None),
         ([("write", "a")], None),
-        ([("write", "a", 1), ("read", "a"), ("write", "b", 2), ("read", "b")], {"value": "b", "_v": 2}),
+        ([("write", "a", 1), ("read", "a"), ("write", "b", 2), ("read", "b")], {"v": "b", "_v": 2}),
     ],
 )
 def test_nothing_is_wrong(steps, document):
@@ -50,16 +50,16 @@ def test_nothing_is_wrong(steps, document):
     ("steps", "document", "kind"),
     [
         ([("write", "a", 1)], None, "lost"),
-        ([("write", "a", 1), ("write", "b", 2)], {"value": "a", "_v": 1}, "stale"),
-        ([("write", "a", 1)], {"value": "b", "_v": 1}, "stale"),
-        ([("write", "a", 1), ("write", None, 2)], {"value": "a", "_v": 1}, "resurrected"),
+        ([("write", "a", 1), ("write", "b", 2)], {"v": "a", "_v": 1}, "stale"),
+        ([("write", "a", 1)], {"v": "b", "_v": 1}, "stale"),
+        ([("write", "a", 1), ("write", None, 2)], {"v": "a", "_v": 1}, "resurrected"),
         (
             [("write", "a", 1), ("write", "b", 2), ("read", "b"), ("read", "a")],
-            {"value": "b", "_v": 2},
+            {"v": "b", "_v": 2},
             "backwards",
         ),
-        ([("write", "a", 1), ("read", None)], {"value": "a", "_v": 1}, "not linearizable"),
-        ([("write", "a", 1), ("write", "b", 2), ("read", "a")], {"value": "b", "_v": 2}, "not linearizable"),
+        ([("write", "a", 1), ("read", None)], {"v": "a", "_v": 1}, "not linearizable"),
+        ([("write", "a", 1), ("write", "b", 2), ("read", "a")], {"v": "b", "_v": 2}, "not linearizable"),
     ],
 )
 def test_a_broken_promise(steps, document, kind):
