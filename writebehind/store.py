@@ -345,6 +345,7 @@ class Store:
                 of.dead,
                 of.dead_counts,
                 of.sent,
+                of.clock,
                 *(of.entry(one.member) for one in settled),
             ),
             arguments,

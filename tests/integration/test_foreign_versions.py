@@ -154,6 +154,22 @@ def test_a_deletion_ahead_of_the_clock_takes_nothing_that_comes_after_it(pipelin
     assert 1 == stored.find_one({"_id": "ada"})["n"]
 
 
+def test_no_two_writes_have_one_version_above_the_clock(pipeline, users, stored):
+    """A write goes above a deletion, and above what was written since, though its entry has expired."""
+    ahead = Int64(pipeline.store.now_ms() * 1000 + HOUR)
+    stored.insert_one({"_id": "ada", "_v": ahead})
+    users.get("ada")
+    users.delete("ada")
+    flush_all(pipeline)
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))
+
+    users.put("ada", {"n": 2})
+
+    assert 2 == drained(pipeline, stored)
+
+
 def test_another_redis_whose_clock_is_behind(pipeline, users, stored):
     """What it acknowledges is newer than what MongoDB has of the one before it."""
     ahead = Int64(pipeline.store.now_ms() * 1000 + HOUR)

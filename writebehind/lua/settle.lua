@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent
---       7… the entries, in the order of the members
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock
+--       8… the entries, in the order of the members
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
 -- Returns {number settled, number left pending with a newer version}
@@ -10,10 +10,11 @@ local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KE
 local sent = KEYS[6]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local clock = redis.call('GET', KEYS[7]) or '0'
 local settled, newer = 0, 0
 
-for i = 7, #KEYS do
-  local at = 2 + (i - 7) * 4
+for i = 8, #KEYS do
+  local at = 2 + (i - 8) * 4
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if string.sub(header, 1, 16) == version then
@@ -29,10 +30,17 @@ for i = 7, #KEYS do
       redis.call('PEXPIRE', KEYS[i], tombstone_ttl)
       redis.call('ZADD', deleted, version, member)
       redis.call('ZADD', deleted_at, now, member)
-    elseif ttl == '0' then
-      redis.call('DEL', KEYS[i])
     else
-      redis.call('PEXPIRE', KEYS[i], ttl)
+      -- Above the clock it is one more than what was there. Once its entry has expired, the next write must not be given
+      -- the same number, as one more than the deletion before it. That is over: nothing older comes in behind this one.
+      if tonumber(version) > tonumber(clock) and redis.call('ZREM', deleted, member) == 1 then
+        redis.call('ZREM', deleted_at, member)
+      end
+      if ttl == '0' then
+        redis.call('DEL', KEYS[i])
+      else
+        redis.call('PEXPIRE', KEYS[i], ttl)
+      end
     end
     settled = settled + 1
   elseif header ~= '' then
