@@ -185,7 +185,7 @@ class Server:
         threads = self._threads(scope["path"], len(body))
         self._transfers.renew(transfer)
         try:
-            return await self._transfers.wait(transfer, threads.run(partial(self._call, scope, body, None)))
+            return await self._transfers.carry_out(transfer, threads, partial(self._call, scope, body, None))
         except TimeoutError:
             late = "the request was not carried out in time; a write may have happened all the same"
             return await self._refusal(scope, ServiceUnavailable(late, retry_after=1))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
 from werkzeug.exceptions import ServiceUnavailable
+
+from web.threads import Threads
 
 T = TypeVar("T")
 
@@ -89,6 +92,19 @@ class Transfers:
             transfer.task = None
             self._waiting.discard(transfer)
 
+    async def carry_out(self, transfer: Transfer, threads: Threads, call: Callable[[], T]) -> T:
+        """Wait for the work of a transfer, for which its client is not to blame: nobody makes it give way.
+
+        The work has the memory of the transfer until its thread is done, though nobody may wait for it by then.
+
+        Raises:
+            TimeoutError: it has used up its time.
+            BaseException: what the call raises.
+        """
+        size, transfer.held = transfer.held, 0
+        self._holding.discard(transfer)
+        return await self.wait(transfer, threads.run(call, partial(self._give_back, size) if size else None))
+
     def hold(self, transfer: Transfer, size: int) -> None:
         """Let a transfer have so many bytes in memory, in the place of what it had.
 
@@ -110,12 +126,15 @@ class Transfers:
     def end(self, transfer: Transfer) -> None:
         """Let a transfer hold nothing."""
         if transfer.held:
-            self._left += transfer.held
+            self._give_back(transfer.held)
             transfer.held = 0
             self._holding.discard(transfer)
 
+    def _give_back(self, size: int) -> None:
+        self._left += size
+
     def _stalled(self) -> Transfer | None:
-        """Whoever has been waited for longest."""
+        """Whoever's client has been waited for longest."""
         before = monotonic() - STALLED_S
         still = (one for one in self._holding & self._waiting if one.moved_at < before and not one.expired)
         return min(still, key=lambda one: one.moved_at, default=None)

@@ -347,6 +347,76 @@ def test_who_stands_still_makes_way(monkeypatch):
     asyncio.run(hold())
 
 
+class Cramped:
+    """A server with room for one body only, and a client with such a body whose work lasts until it may go on."""
+
+    def __init__(self, app: App, server: Server, monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
+        monkeypatch.setattr("web.transfers.STALLED_S", 0.0)
+        self.server = server
+        server._transfers = Transfers(patience_s, 10 * SMALL)
+        self.go_on, self._working = threading.Event(), threading.Event()
+        app.writes = self._work
+        self.first = large()
+
+    def _work(self, environ: dict[str, Any]) -> list[bytes]:
+        if not self._working.is_set():
+            self._working.set()
+            self.go_on.wait(10)
+        return [environ["wsgi.input"].read()[:10]]
+
+    async def begin(self) -> asyncio.Future[None]:
+        """Let the first client's work begin."""
+        asked = asyncio.ensure_future(self.first.ask(self.server))
+        await asyncio.to_thread(self._working.wait, 10)
+        return asked
+
+    async def status_of_another(self) -> int:
+        other = large()
+        await other.ask(self.server)
+        return other.status
+
+
+def large() -> Client:
+    return Client(part(b"x" * 8 * SMALL, more=True), part(b"x" * SMALL), headers=length(9 * SMALL))
+
+
+def test_work_makes_no_way(app, server, monkeypatch):
+    """A request that is being carried out waits for no client: it is never given up for another's memory."""
+    cramped = Cramped(app, server, monkeypatch, 60)
+
+    async def both() -> None:
+        asked = await cramped.begin()
+        assert 503 == await cramped.status_of_another()
+        cramped.go_on.set()
+        await asked
+        assert 200 == await cramped.status_of_another()
+
+    asyncio.run(both())
+
+    assert (200, b"x" * 10) == (cramped.first.status, cramped.first.answer)
+
+
+@pytest.mark.parametrize("ends", ["late", "given up"])
+def test_work_has_its_memory_until_it_is_done(app, server, monkeypatch, ends):
+    """Nobody else gets the memory of a body that a thread still holds, though its client has its answer."""
+    cramped = Cramped(app, server, monkeypatch, 0.3 if ends == "late" else 60)
+
+    async def both() -> None:
+        asked = await cramped.begin()
+        if ends == "given up":
+            asked.cancel()
+        await asyncio.wait([asked])
+        assert 503 == await cramped.status_of_another()
+        cramped.go_on.set()
+        deadline = asyncio.get_running_loop().time() + 10
+        while await cramped.status_of_another() != 200:
+            assert asyncio.get_running_loop().time() < deadline
+
+    asyncio.run(both())
+
+    assert (503 if ends == "late" else 0) == cramped.first.status
+
+
 def test_what_is_cancelled_from_outside_stays_so():
     """Only what has used up its time is a timeout."""
 
