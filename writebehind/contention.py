@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
+import bson
+import pymongo
 from bson.raw_bson import RawBSONDocument
 
 from writebehind import mongo_errors
@@ -38,6 +40,12 @@ log = logging.getLogger(__name__)
 TRIES = 4
 #: Documents that one may wait for in a row.
 LONGEST_CHAIN = 100
+#: Letters that are replayed at once when a value is given up, of which one can have it.
+REPLAYED = 10
+#: Documents that are waited for, and letters that wait for each, that one sweep of a partition looks at.
+SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
+#: Bytes of a value that is noted; who waits for a longer one is replayed whenever its holder changes.
+LONGEST_NOTED = 1_024
 
 _AWAIT, _UNAWAIT, _VACATING = script("await"), script("unawait"), script("vacating")
 
@@ -48,6 +56,18 @@ class _Claim:
 
     field: str
     value: object
+
+    @property
+    def text(self) -> str:
+        """The claim as it is noted in Redis; '' for a value that is too long for that."""
+        noted = bson.encode({self.field: self.value})
+        return b64encode(noted).decode() if len(noted) <= LONGEST_NOTED else ""
+
+    @classmethod
+    def of_text(cls, text: str) -> _Claim:
+        """Read what `text` was written as."""
+        [(field, value)] = RawBSONDocument(b64decode(text), RAW_OPTIONS).items()
+        return cls(field, value)
 
     def is_of(self, entry: Entry) -> bool:
         """Whether a document has the value."""
@@ -65,33 +85,43 @@ class _Holder:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What Redis has of a document; `header` is '' where it has nothing."""
+    """What Redis has of a document: `None` for no entry, or one that nobody can read."""
 
     entry: Entry | None
     pending: bool
     dead: bool
 
-    @property
-    def header(self) -> str:
-        """Version, kind and ETag."""
-        return self.entry.header if self.entry is not None else ""
+
+@dataclass(slots=True)
+class _Way:
+    """One resolution: until when, what was written, and holders that were waited for once."""
+
+    until: float
+    done: dict[str, Outcome]
+    waited: set[str] = field(default_factory=set)
 
 
 class Contention:
     """Resolves what MongoDB refuses because of a unique value. Safe to share between threads."""
 
-    def __init__(self, store: Store, sink: Sink, letters: DeadLetters) -> None:
-        """Join the parts."""
+    def __init__(
+        self, store: Store, sink: Sink, letters: DeadLetters, fields: Callable[[str], Collection[str]]
+    ) -> None:
+        """Join the parts; `fields` are those of a collection, by name, that are unique."""
         self._store = store
         self._sink = sink
         self._letters = letters
+        self._fields = fields
 
-    def resolve(self, refused: Outcome, fields: Collection[str], *, until: float) -> list[Outcome]:
+    def concerns(self, collection: str) -> bool:
+        """Whether documents of a collection can meet in a unique value that is known to be one."""
+        return bool(self._fields(collection))
+
+    def resolve(self, refused: Outcome, *, until: float) -> list[Outcome]:
         """Bring a document to MongoDB that was refused because of a unique value; before it what is in its way.
 
         Args:
             refused: the document, and the words of MongoDB.
-            fields: those that are unique.
             until: by `time.monotonic()`, when nothing may be sent any more.
 
         Returns:
@@ -101,8 +131,12 @@ class Contention:
             MongoUnavailableError: MongoDB does not answer, or the time is over. What is not settled is pending.
             RedisUnavailableError: Redis does not answer.
         """
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise MongoUnavailableError("there is no time left to write")
         done: dict[str, Outcome] = {}
-        outcome = self._bring(refused, fields, [], done, until)
+        with pymongo.timeout(left_s):  # whatever is asked for on the way
+            outcome = self._bring(refused, _Way(until, done), ())
         done.pop(outcome.write.id.member, None)
         return [*done.values(), outcome]
 
@@ -113,31 +147,27 @@ class Contention:
             RedisUnavailableError: Redis does not answer.
         """
         if outcome.holder:
-            of = partition_keys(self._store.partition_of(outcome.holder))
-            noted = (outcome.holder, outcome.write.id.member, outcome.holder_header)
-            self._store.wire.run(_AWAIT, (of.awaited,), noted)
+            noted = (outcome.holder, outcome.write.id.member, outcome.claim)
+            self._store.wire.run(_AWAIT, self._keys(outcome.holder), noted)
 
-    def look(self, outcome: Outcome, fields: Collection[str]) -> None:
+    def look(self, outcome: Outcome) -> None:
         """Replay a dead letter at once, if the other one has changed meanwhile. To be called after the burial.
-
-        Args:
-            outcome: the burial's.
-            fields: those that are unique.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
             RedisUnavailableError: Redis does not answer.
         """
-        if outcome.holder and (
-            self._known(outcome.holder).header != outcome.holder_header
-            or self._holder(outcome.write, fields) is None
-        ):
+        if outcome.holder and not self._is_blocked(outcome.write):
             self._replay(outcome.write.id.member)
 
     def changed(self, members: Sequence[str]) -> int:
-        """Try the dead letters again that wait for documents which change in MongoDB; how many.
+        """Try dead letters again that wait for values which documents have given up; how many.
 
-        Notes stay until the document that waits is in MongoDB: a flusher that was stopped may bury it once more.
+        One of them can have the value, so a few are tried, and the sweep tries the others. Notes stay until the
+        document that waits is in MongoDB: a flusher that was stopped may bury it once more.
+
+        Args:
+            members: documents that change in MongoDB, before that is settled, or that become dead letters.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -147,95 +177,106 @@ class Contention:
             by_partition.setdefault(self._store.partition_of(member), []).append(member)
         replayed = 0
         for partition, some in by_partition.items():
-            awaited = partition_keys(partition).awaited
-            for member, noted in zip(some, self._store.wire.call("HMGET", awaited, *some), strict=True):
-                if noted:
-                    replayed += self._try_again(partition, member, orjson.loads(noted))
+            awaited = self._store.wire.call("SMISMEMBER", partition_keys(partition).awaited, *some)
+            for member in [one for one, is_awaited in zip(some, awaited, strict=True) if is_awaited]:
+                replayed += self._given_up(member)
         return replayed
 
     def sweep(self, partition: int) -> int:
-        """Try the dead letters again that wait for documents of a partition which have changed; how many.
+        """Try dead letters again that wait for documents of a partition, and need not any more; how many.
 
-        It finds what a flusher left that died between the burial and its last look.
+        It finds what a flusher left that died between the burial and its last look, a few documents at a time.
 
         Raises:
+            MongoUnavailableError: MongoDB does not answer.
             RedisUnavailableError: Redis does not answer.
         """
-        flat = self._store.wire.call("HGETALL", partition_keys(partition).awaited)
         replayed = 0
-        for member, noted in zip(flat[::2], flat[1::2], strict=True):
-            header = self._known(member.decode()).header
-            waiting = {one: seen for one, seen in orjson.loads(noted).items() if seen != header}
-            replayed += self._try_again(partition, member.decode(), waiting)
-        return replayed
-
-    def _try_again(self, partition: int, holder: str, waiting: Collection[str]) -> int:
-        """Replay those that are dead letters; forget those that are neither that nor pending."""
-        replayed, done = 0, []
-        for member in waiting:
-            known = self._known(member)
-            if known.dead:
-                replayed += self._replay(member)
-            elif not known.pending:
-                done.append(member)
-        if done:
-            self._store.wire.run(_UNAWAIT, (partition_keys(partition).awaited,), (holder, *done))
+        awaited = partition_keys(partition).awaited
+        for name in self._store.wire.call("SRANDMEMBER", awaited, SWEPT_HOLDERS):
+            holder = name.decode()
+            _, waiting = self._keys(holder)
+            for one in self._store.wire.call("HRANDFIELD", waiting, SWEPT_LETTERS) or [b""]:
+                member = one.decode()
+                known = self._known(member) if member else _Known(None, pending=False, dead=False)
+                if not known.pending and not known.dead:
+                    self._store.wire.run(_UNAWAIT, self._keys(holder), (holder, member))
+                elif known.dead and known.entry is not None:
+                    write = Write(DocumentId.from_member(member), known.entry)
+                    replayed += 0 if self._is_blocked(write) else self._replay(member)
         return replayed
 
     # How --------------------------------------------------------------------------------------------
 
-    def _bring(
-        self,
-        outcome: Outcome,
-        fields: Collection[str],
-        path: list[str],
-        done: dict[str, Outcome],
-        until: float,
-    ) -> Outcome:
+    def _given_up(self, holder: str) -> int:
+        """Replay a few of those that wait for values which a document does not have any more."""
+        entry = self._known(holder).entry
+        _, waiting = self._keys(holder)
+        _, flat = self._store.wire.call("HSCAN", waiting, 0, "COUNT", REPLAYED * REPLAYED)
+        kept: dict[bytes, bool] = {}
+        replayed = 0
+        for member, text in zip(flat[::2], flat[1::2], strict=True):
+            if text not in kept:
+                kept[text] = bool(text) and entry is not None and _Claim.of_text(text.decode()).is_of(entry)
+            if not kept[text] and replayed < REPLAYED:
+                replayed += self._replay(member.decode())
+        return replayed
+
+    def _is_blocked(self, write: Write) -> bool:
+        """Whether another document has one of a document's values, in MongoDB and by what was acknowledged."""
+        holder = self._holder(write)
+        if holder is None:
+            return False
+        known = None if holder.id is None else self._known(holder.id.member)
+        return known is None or known.entry is None or holder.claim.is_of(known.entry)
+
+    def _bring(self, outcome: Outcome, way: _Way, path: tuple[str, ...]) -> Outcome:
         """Write a document that was refused, after what is in its way; those on `path` wait for it."""
-        write = outcome.write
-        path = [*path, write.id.member]
-        for _ in range(TRIES + len(fields)):
+        write, free = outcome.write, 0
+        path = (*path, write.id.member)
+        for _ in range(TRIES + len(self._fields(write.id.collection))):
             if not is_contested(outcome):
                 return outcome
-            holder = self._holder(write, fields)
-            if holder is not None and not self._yields(holder, fields, path, done, until):
+            holder = self._holder(write)
+            free = free + 1 if holder is None else 0
+            if free > 1:  # it is another index that refuses it
+                return outcome
+            if holder is not None and not self._yields(holder, way, path):
                 member = holder.id.member if holder.id else ""
-                return replace(outcome, holder=member, holder_header=self._known(member).header if member else "")
-            [outcome] = self._write([write], until)
+                return replace(outcome, holder=member, claim=holder.claim.text)
+            [outcome] = self._write(write, way)
             outcome = replace(outcome, attempts=outcome.attempts + 1)
         # Others are at it as well, and faster.
         return replace(outcome, result=Result.DISTURBED) if is_contested(outcome) else outcome
 
-    def _holder(self, write: Write, fields: Collection[str]) -> _Holder | None:
+    def _holder(self, write: Write) -> _Holder | None:
         """Another document that has one of a document's unique values in MongoDB."""
-        for claim in _claims(write.entry, fields):
+        for claim in _claims(write.entry, self._fields(write.id.collection)):
             for stored_id, seen in self._sink.find_holders(write.id.collection, claim.field, claim.value):
                 one = DocumentId.stored(write.id.collection, stored_id)
                 if one is None or one.member != write.id.member:
                     return _Holder(claim, one, seen)
         return None
 
-    def _yields(
-        self, holder: _Holder, fields: Collection[str], path: list[str], done: dict[str, Outcome], until: float
-    ) -> bool:
+    def _yields(self, holder: _Holder, way: _Way, path: tuple[str, ...]) -> bool:
         """Have the holder of a value give it up in MongoDB, if it has done so by what was acknowledged."""
-        if holder.id is None:
+        known = _Known(None, pending=False, dead=False) if holder.id is None else self._known(holder.id.member)
+        if holder.id is None or known.entry is None or holder.claim.is_of(known.entry):
             return False
-        known = self._known(holder.id.member)
-        if known.entry is None or holder.claim.is_of(known.entry):
-            return False
-        if not known.pending:
-            # Refused for another reason, it has given the value up all the same. Else it was just settled.
-            return not known.dead or self._sink.unset(holder.id, holder.claim.field, holder.seen)
-        if holder.id.member in path or len(path) >= LONGEST_CHAIN:
+        member = holder.id.member
+        if known.dead:  # refused for another reason, it has given the value up all the same
+            return self._sink.unset(holder.id, holder.claim.field, holder.seen)
+        if not known.pending:  # just settled; or what Redis has of it is old, and others have given it the value
+            waited = member in way.waited
+            way.waited.add(member)
+            return not waited
+        if member in path or len(path) >= LONGEST_CHAIN:
             return self._vacate(holder, known.entry)
-        write = Write(holder.id, known.entry)
-        [outcome] = self._write([write], until)
-        outcome = self._bring(outcome, fields, path, done, until)
-        done[holder.id.member] = outcome
+        [outcome] = self._write(Write(holder.id, known.entry), way)
+        outcome = self._bring(outcome, way, path)
+        way.done[member] = outcome
         if outcome.result is Result.DISTURBED:
-            raise MongoUnavailableError(f"{holder.id.member} changes in MongoDB while it is being written")
+            raise MongoUnavailableError(f"{member} changes in MongoDB while it is being written")
         if outcome.result is Result.REFUSED:  # it stays as it is but for the value, which it has given up
             return self._sink.unset(holder.id, holder.claim.field, holder.seen)
         return True
@@ -250,17 +291,26 @@ class Contention:
         self._sink.vacate(holder.id, holder.seen)
         return True
 
-    def _write(self, writes: Sequence[Write], until: float) -> list[Outcome]:
-        for one in writes:
-            self._store.sending(self._store.partition_of(one.id.member), {one.id.member: one.entry})
-        return self._sink.write(writes[0].id.collection, writes, within_s=until - time.monotonic())
+    def _write(self, write: Write, way: _Way) -> list[Outcome]:
+        member = write.id.member
+        self._store.sending(self._store.partition_of(member), {member: write.entry})
+        return self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
 
     def _known(self, member: str) -> _Known:
         of = partition_keys(self._store.partition_of(member))
         value, due, letter = self._store.wire.calls(
             (("GET", of.entry(member)), ("ZSCORE", of.pending, member), ("HEXISTS", of.dead, member))
         )
-        return _Known(None if value is None else Entry.parse(value), due is not None, bool(letter))
+        try:
+            entry = None if value is None else Entry.parse(value)
+        except (ValueError, IndexError):  # of other hands: the flusher makes it a dead letter
+            entry = None
+        return _Known(entry, due is not None, bool(letter))
+
+    def _keys(self, holder: str) -> tuple[str, str]:
+        """The keys of who is waited for in a document's partition, and of who waits for the document."""
+        of = partition_keys(self._store.partition_of(holder))
+        return of.awaited, of.waiting(holder)
 
     def _replay(self, member: str) -> int:
         refused = [

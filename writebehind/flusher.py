@@ -288,15 +288,15 @@ class Flusher:
         lease_ends: float,
     ) -> list[Outcome]:
         """See to documents that meet others in a unique value; those of other partitions are recorded here."""
-        contention, fields = self._contention, self._settings(collection).lookup
-        if contention is None or not fields:
+        contention = self._contention
+        if contention is None or not contention.concerns(collection):
             return list(outcomes)
         became = {one.write.id.member: one for one in outcomes}
         for outcome in filter(is_contested, outcomes):
             if became[outcome.write.id.member] is not outcome:  # it was in the way of another
                 continue
             try:
-                resolved = contention.resolve(outcome, fields, until=lease_ends)
+                resolved = contention.resolve(outcome, until=lease_ends)
             except MongoUnavailableError as error:  # the others are recorded all the same
                 resolved = [replace(outcome, result=Result.DISTURBED, message=str(error))]
             for one in resolved:

@@ -95,6 +95,10 @@ class PartitionKeys:
         """Sorted set of the members that were given the value, by version, until MongoDB has it."""
         return f"{self.prefix}aliasclaims:{name}"
 
+    def waiting(self, member: str) -> str:
+        """Hash of the dead letters that wait for a document to give a unique value up, by member: the value."""
+        return f"{self.prefix}waiting:{member}"
+
     def claimed(self, member: str) -> str:
         """Sorted set of the names of the values that a document claims, by version."""
         return f"{self.prefix}claimed:{member}"

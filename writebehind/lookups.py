@@ -43,6 +43,9 @@ _NOWHERE = b""
 _UUID_HEAD = b"\x10\0\0\0\x04"
 #: The most that a value takes in BSON: a text with its length and its end.
 _MOST_BYTES = MAX_ID_BYTES + 5
+#: Other documents that may have the same value and are looked at for each value, and in all, when writes are
+#: acknowledged: the answer is a hint, and costs no more.
+MOST_SHARED, MOST_LOOKS = 2, 10
 #: How long an alias lives that takes the place of a claim which nobody took back, ms.
 DANGLING_MS = 60_000
 
@@ -268,7 +271,7 @@ class Lookups:
                 key, load, claims_key = self._keys(alias.name)
                 claims.append(("ZADD", claims_key, "GT", entry.version, one.member))
                 claims.append(("DEL", load))  # what is being asked of MongoDB is older
-                claims += [("ZRANGE", claims_key, 0, -1), ("GET", key)]
+                claims += [("ZRANGE", claims_key, 0, MOST_SHARED, "REV"), ("GET", key)]
                 given.append((one, alias))
             notes.append(self._note(one, entry, [alias.name for alias in aliases]))
         if not notes:
@@ -276,24 +279,26 @@ class Lookups:
         # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
         answers, spent = self._store.wire.run_many_after(claims, _NOTE, notes)
         self._release(writes, spent, settings)
-        others: dict[tuple[DocumentId, Alias], set[str]] = {}
-        for pair, claimants, leads in zip(given, answers[2::4], answers[3::4], strict=True):
-            members = {member.decode() for member in [*claimants, leads] if member} - {pair[0].member}
-            if members:
-                others[pair] = members
-        return self._shared(others, settings) if others else {}
-
-    def _shared(
-        self, others: Mapping[tuple[DocumentId, Alias], set[str]], settings: CollectionSettings
-    ) -> dict[str, dict[str, str]]:
-        """Which of other documents really have a value, as `written` returns it."""
-        entries = self._store.get_many(sorted(set().union(*others.values())))
         shared: dict[str, dict[str, str]] = {}
-        for (one, alias), members in others.items():
-            for member in sorted(members):
-                if member in entries and self._carries(alias, settings, entries[member]):
-                    shared.setdefault(one.member, {})[alias.field] = DocumentId.from_member(member).text
+        looks = MOST_LOOKS
+        for (one, alias), claimants, leads in zip(given, answers[2::4], answers[3::4], strict=True):
+            for member in dict.fromkeys([*claimants, *([leads] if leads else [])]):
+                if member and member != one.member.encode() and looks:
+                    looks -= 1
+                    if self._has(alias, settings, member.decode()):
+                        shared.setdefault(one.member, {})[alias.field] = DocumentId.from_member(
+                            member.decode()
+                        ).text
+                        break
         return shared
+
+    def _has(self, alias: Alias, settings: CollectionSettings, member: str) -> bool:
+        """Whether Redis knows that a document has a value; one that nobody can read has none."""
+        try:
+            entry, _ = self._store.get(member)
+        except (ValueError, IndexError):
+            return False
+        return entry is not None and self._carries(alias, settings, entry)
 
     def settled(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
         """Take claims back that MongoDB needs no more, as it has these entries, in two round trips.

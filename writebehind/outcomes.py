@@ -61,7 +61,7 @@ class Outcome:
         attempts: how often it was tried.
         present: the version that MongoDB has, where it is a greater one.
         holder: the member that has the unique value because of which it was refused, '' where that is not known.
-        holder_header: what stood before the body of its entry then.
+        claim: the value, as it is noted with it.
     """
 
     write: Write
@@ -71,7 +71,7 @@ class Outcome:
     attempts: int = 1
     present: int = 0
     holder: str = ""
-    holder_header: str = ""
+    claim: str = ""
 
 
 class AllRefusedError(MongoUnavailableError):

@@ -20,7 +20,7 @@ from writebehind.conflicts import Conflicts
 from writebehind.connections import Wire, connection_pool
 from writebehind.contention import Contention
 from writebehind.dead_letters import DeadLetters
-from writebehind.errors import ConfigurationError, UnknownCollectionError
+from writebehind.errors import ConfigurationError, MongoUnavailableError, UnknownCollectionError
 from writebehind.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.hot_keys import HotKeys
 from writebehind.keys import partition_keys
@@ -42,6 +42,8 @@ from writebehind.vitals import Sampler
 from writebehind.warming import WARM, Warmer
 from writebehind.warming import Limits as WarmLimits
 from writebehind.writer import WriterParts
+
+log = logging.getLogger(__name__)
 
 #: What sweeping is called among the periodic tasks.
 SWEEP = "sweep"
@@ -134,7 +136,9 @@ class Pipeline:
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
         self.conflicts = Conflicts(self._wire, self.store.watch.count)
         self.queries = self._queries()
-        self.contention = Contention(self.store, self.sink, self.dead_letters)
+        self.contention = Contention(
+            self.store, self.sink, self.dead_letters, lambda name: self.collection_settings(name).lookup
+        )
         self.outside = Outside(
             self.store,
             self.sink,
@@ -213,10 +217,17 @@ class Pipeline:
                 if hint is not None:
                     enqueued += 1
                     self._hints(hint)
-                if self.settings.has_lookups:
-                    self.contention.sweep(partition)
             outcome(pending=pending, enqueued=enqueued)
+        self._sweep_letters()
         return {"pending": pending, "enqueued": enqueued}
+
+    def _sweep_letters(self) -> None:
+        """Try dead letters again whose unique value is free by now, if any collection has such values."""
+        try:
+            for partition in range(self.settings.partitions if self.settings.has_lookups else 0):
+                self.contention.sweep(partition)
+        except MongoUnavailableError as error:  # the next sweep looks
+            log.warning("dead letters of unique values were not looked at: %s", error)
 
     def reconcile(self) -> dict[str, Any]:
         """Do as much of a reconciling pass as is due.

@@ -136,14 +136,14 @@ class Recorder:
 
     def _give_up(self, outcome: Outcome, summary: FlushSummary) -> None:
         """Make a document a dead letter that MongoDB does not take, and see to those that wait for its values."""
-        contention, fields = self._contention, self._settings(outcome.write.id.collection).lookup
-        if contention is None or not fields:
+        contention = self._contention
+        if contention is None or not contention.concerns(outcome.write.id.collection):
             self._bury(outcome, summary, conflict=False)
             return
         contention.changed([outcome.write.id.member])  # it may have given up what it has in MongoDB
         contention.note(outcome)
         self._bury(outcome, summary, conflict=False)
-        contention.look(outcome, fields)
+        contention.look(outcome)
 
     def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
         """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""

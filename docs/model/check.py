@@ -74,7 +74,7 @@ BROKEN = (
     Run("unique: a burial replays nobody", "-DBURY_WITHOUT_REPLAY", ORDERED, UNIQUE_MODEL),
     Run("unique: no look after the burial", "-DAWAIT_WITHOUT_LOOK", ORDERED, UNIQUE_MODEL),
     Run("unique: buried before it is noted", "-DBURY_BEFORE_AWAIT -DFAULTS=1", ORDERED, UNIQUE_MODEL),
-    Run("unique: forgotten at the replay", "-DFORGET_AT_REPLAY", ORDERED, UNIQUE_MODEL),
+    Run("unique: forgotten at the replay", "-DFORGET_AT_REPLAY -DFAULTS=1", ORDERED, UNIQUE_MODEL),
     Run("unique: no sweep", "-DNO_SWEEP -DFAULTS=1", ORDERED, UNIQUE_MODEL),
 )
 

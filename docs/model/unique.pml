@@ -19,10 +19,9 @@
 #endif
 #define TRIES 4
 
-/* Redis. A value of 0 is none. `awaited` has, for a document and one that waits for it, the version of the former when
-   that was noted; 0 where the latter does not wait for it. */
+/* Redis. A value of 0 is none. `awaited` is noted for a document and one that waits for it. */
 byte version[DOCUMENTS], value[DOCUMENTS], dead[DOCUMENTS];
-byte awaited[9];
+bool awaited[9];
 #define AWAITED(e, d) awaited[3 * (e) + d]
 bool pending[DOCUMENTS];
 byte clock;
@@ -77,12 +76,12 @@ inline changed(e) {
     d_step {
         for (i : 0 .. DOCUMENTS - 1) {
             if
-            :: AWAITED(e, i) != 0 && dead[i] != 0 ->
+            :: AWAITED(e, i) && dead[i] != 0 && value[e] != value[i] ->
                 pending[i] = true; dead[i] = 0;
 #ifdef FORGET_AT_REPLAY
-                AWAITED(e, i) = 0
+                AWAITED(e, i) = false
 #endif
-            :: AWAITED(e, i) != 0 && dead[i] == 0 && !pending[i] -> AWAITED(e, i) = 0
+            :: AWAITED(e, i) && dead[i] == 0 && !pending[i] -> AWAITED(e, i) = false
             :: else
             fi
         }
@@ -116,7 +115,7 @@ inline bury(d) {
 active [FLUSHERS] proctype flusher() {
     /* The documents on the way to the one that is written, and what was read of each. */
     byte path[DOCUMENTS], versions[DOCUMENTS], values[DOCUMENTS];
-    byte depth, tries, d, e, i, holder, seen, seen_version, hand_version, hand_value;
+    byte depth, tries, d, e, i, holder, seen, hand_version, hand_value;
     bool is_pending, is_dead, carries, on_path, refused;
 
 idle:
@@ -159,7 +158,7 @@ end:
           tries++;
           d_step {                                          /* what Redis has of the holder */
               is_pending = pending[holder]; is_dead = (dead[holder] != 0);
-              carries = (value[holder] == hand_value); seen_version = version[holder];
+              carries = (value[holder] == hand_value);
               on_path = false;
               for (i : 0 .. DOCUMENTS - 1) {
                   if
@@ -182,7 +181,7 @@ end:
               bury(d);
               atomic { true; CRASH_OR_GO_ON };
 #endif
-              AWAITED(holder, d) = seen_version;
+              AWAITED(holder, d) = true;
               atomic { true; CRASH_OR_GO_ON };
 #ifndef BURY_BEFORE_AWAIT
               bury(d);
@@ -190,8 +189,8 @@ end:
 #endif
 #ifndef AWAIT_WITHOUT_LOOK
               if
-              :: version[holder] != seen_version || mongo[holder] == 0 || stored[holder] != hand_value ->
-                  changed(holder)
+              :: value[holder] != hand_value || mongo[holder] == 0 || stored[holder] != hand_value ->
+                  d_step { if :: dead[d] != 0 -> pending[d] = true; dead[d] = 0 :: else fi }
               :: else
               fi;
 #endif
@@ -229,15 +228,15 @@ done:
     skip;
     d_step {
         for (i : 0 .. DOCUMENTS - 1) { path[i] = 0; versions[i] = 0; values[i] = 0 }
-        depth = 0; tries = 0; d = 0; e = 0; i = 0; holder = 0; seen = 0; seen_version = 0; hand_version = 0;
+        depth = 0; tries = 0; d = 0; e = 0; i = 0; holder = 0; seen = 0; hand_version = 0;
         hand_value = 0; is_pending = false; is_dead = false; carries = false; on_path = false; refused = false
     }
     goto idle
 }
 
 #if FAULTS > 0 && !defined(NO_SWEEP)
-/* sweep: who waits for a document that has another version by now is tried again. */
-#define OUTDATED(e, d) (AWAITED(e, d) != 0 && dead[d] != 0 && AWAITED(e, d) != version[e])
+/* sweep: who waits for a document that has given its value up is tried again. */
+#define OUTDATED(e, d) (AWAITED(e, d) && dead[d] != 0 && value[e] != value[d])
 active proctype sweep() {
     byte d, e;
 end:

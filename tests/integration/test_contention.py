@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.conftest import flush_all
-from writebehind import Pipeline
+from writebehind import BulkOperation, Pipeline
+from writebehind.contention import REPLAYED
 from writebehind.dead_letters import Filter
 from writebehind.keys import partition_keys
+from writebehind.lookups import MOST_LOOKS
 from writebehind.outside import Change
 
 IDS = ("a", "b", "c")
@@ -232,6 +234,129 @@ def test_a_flusher_that_dies_while_it_gives_up(pipeline, users, stored, monkeypa
         pipeline.store.wire.call("EXISTS", partition_keys(one).awaited)
         for one in range(pipeline.settings.partitions)
     )
+
+
+@pytest.mark.parametrize("field", ["email", "number"])
+def test_a_unique_index_that_is_not_listed(pipeline, users, stored, field):
+    """Nobody knows what frees its values: the second document is a dead letter at once, as in any collection."""
+    one, other = spread(pipeline, 2)
+    stored.create_index("email", unique=True, sparse=True)
+    users.put(one, {"username": "x", field: 5})
+    flush_all(pipeline)
+    users.put(other, {"username": "y", field: 5})
+    sends = []
+    write = pipeline.sink.write
+    pipeline.sink.write = lambda *arguments, **options: sends.append(1) or write(*arguments, **options)
+
+    flush(pipeline, other)
+
+    assert 1 == letters(pipeline)
+    assert len(sends) <= 3
+
+
+def test_a_holder_that_keeps_its_value_disturbs_nobody(pipeline, users, stored):
+    """A letter stays the one that an operator has looked at, however often the other document is written."""
+    first, second = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    flush(pipeline, second)
+    [letter] = pipeline.dead_letters.page(Filter()).letters
+
+    for n in range(5):
+        users.put(first, {"username": "x", "n": n})
+        flush(pipeline, first)
+        pipeline.store.invalidate(f"users/s:{first}")
+        pipeline.sweep()
+        users.get(first)
+        pipeline.sweep()
+
+    assert [letter] == pipeline.dead_letters.page(Filter()).letters
+    assert 1 == pipeline.dead_letters.discard([letter])
+
+
+def test_many_that_wait_for_one_value(pipeline, users, stored):
+    """A few are tried when it is given up, and one of them gets it."""
+    first, *others = spread(pipeline, 41)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    for name in others:
+        users.put(name, {"username": "x"})
+    flush_all(pipeline)
+    assert len(others) == letters(pipeline)
+
+    users.put(first, {"username": "y"})
+    replays = []
+    replay = pipeline.dead_letters.replay
+    pipeline.dead_letters.replay = lambda found, **options: replays.extend(found) or replay(found, **options)
+    flush(pipeline, first)
+    assert 1 <= len(replays) <= REPLAYED
+    flush_all(pipeline)
+
+    assert ["x"] == [value for name, value in usernames(stored).items() if name != first]
+    assert len(others) - 1 == letters(pipeline)
+
+
+def test_a_holder_that_changes_while_it_is_looked_at(pipeline, users, stored, monkeypatch):
+    """And a flusher that dies after the burial: the sweep finds that the value is free."""
+    first, second = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    contention, recorder = pipeline.contention, pipeline.flusher._recorder
+    yields, bury = contention._yields, recorder._bury
+
+    def changes(*arguments):
+        yielded = yields(*arguments)
+        users.put(first, {"username": "y"})
+        return yielded
+
+    def dies(outcome, summary, **options):
+        flush(pipeline, first)
+        bury(outcome, summary, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contention, "_yields", changes)
+        patch.setattr(recorder, "_bury", dies)
+        with pytest.raises(KeyboardInterrupt):
+            flush(pipeline, second)
+    pipeline.store.wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)
+    pipeline.sweep()
+    flush_all(pipeline)
+
+    assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
+def test_an_entry_that_nobody_can_read(pipeline, users, stored):
+    """Of a document that waits, or of one that has the value: the others are flushed and written all the same."""
+    first, second, third = spread(pipeline, 3)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "x"})
+    flush(pipeline, second)
+    pipeline.store.wire.call("SET", pipeline.store.entry_key(f"users/s:{second}"), "nobody can read this")
+
+    users.put(first, {"username": "y"})
+    users.put(third, {"username": "z"})
+    flush_all(pipeline)
+    pipeline.sweep()
+    assert {first: "y", third: "z"} == usernames(stored)
+
+    pipeline.store.wire.call("SET", pipeline.store.entry_key(f"users/s:{first}"), "nor this")
+    assert users.put(third, {"username": "y"}).version
+
+
+def test_many_documents_of_one_value_cost_each_write_little(pipeline, users):
+    """The answer looks at a few of the others only."""
+    looks = []
+    get = pipeline.store.get
+    pipeline.store.get = lambda member: looks.append(member) or get(member)
+
+    done = users.bulk([BulkOperation("put", f"u{n}", document={"username": "x"}) for n in range(300)])
+
+    assert all(one.version for one in done)
+    assert len(looks) <= MOST_LOOKS
 
 
 def test_a_document_behind_one_that_is_dead(pipeline, users, stored):

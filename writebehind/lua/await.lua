@@ -1,12 +1,9 @@
 #!lua flags=allow-oom
 -- Note that a dead letter waits for another document to change: that one has a unique value that the letter's was given.
 --
--- KEYS  1 awaited
--- ARGV  1 the member that has the value  2 the member of the dead letter
---       3 what stood before the body of the former's entry when that was seen, '' for no entry
+-- KEYS  1 awaited: set of the members that are waited for  2 those that wait for this one
+-- ARGV  1 the member that has the value  2 the member of the dead letter  3 the value, as text
 -- Returns 1
-local noted = redis.call('HGET', KEYS[1], ARGV[1])
-local waiting = noted and cjson.decode(noted) or {}
-waiting[ARGV[2]] = ARGV[3]
-redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(waiting))
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return 1
