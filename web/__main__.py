@@ -12,6 +12,7 @@ from tasks.enqueue import FlushHints
 from web.app import check
 from web.sockets import allow_connections
 from writebehind import connect, load_settings
+from writebehind.embedded import can_listen
 from writebehind.errors import ConfigurationError
 
 #: How long a client may take to send the head of a request, also of the next one on a connection, ms.
@@ -32,6 +33,11 @@ def main() -> None:
             check(pipeline)
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")
+    if not can_listen(settings.port, settings.host):  # granian would share it with another server, in silence
+        sys.exit(
+            f"writebehind: port {settings.port} of {settings.host} is taken: end who listens there, "
+            "or set WRITEBEHIND_PORT"
+        )
     Granian(
         "web.server:create_server",
         factory=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -518,3 +519,24 @@ def test_celery(patient, monkeypatch):
     away = patient.settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port()}/0"})
     [one] = checks.celery(SimpleNamespace(settings=away))
     assert ("broker", Level.FAILURE) == (one.check, one.level)
+
+
+@pytest.mark.usefixtures("valkey_wire")
+def test_a_port_that_is_taken(settings):
+    """A web process says so and ends: it would share the port, and each server would get half of the requests."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            WEB,
+            env=variables(settings) | {"WRITEBEHIND_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert 1 == done.returncode
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
+    assert "Traceback" not in done.stderr

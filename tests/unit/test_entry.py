@@ -64,4 +64,5 @@ def test_lua_reads_the_same_positions():
     source = script("commit").source
     assert [str(BODY_AT - 1)] == re.findall(r"GETRANGE', entry, 0, (\d+)", source)
     places = [(KIND_AT + 1, KIND_AT + 1), (KIND_AT + 2, BODY_AT), (1, VERSION_DIGITS)]
-    assert places == [(int(a), int(b)) for a, b in re.findall(r"string\.sub\(header, (\d+), (\d+)\)", source)]
+    found = [(int(a), int(b)) for a, b in re.findall(r"string\.sub\(header, (\d+), (\d+)\)", source)]
+    assert places == list(dict.fromkeys(found))
