@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test variants lint format model chaos histories bench lock clean
+.PHONY: help install run demo test variants lint format model chaos histories mutants bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ chaos: install ## kill, freeze and cut off everything under load, with 20 seeds,
 
 histories: install ## 1,000 random histories of documents that share a unique value
 	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/test_contention_histories.py
+
+mutants: install ## put mistakes into the code, one at a time, and see whether a test notices each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group mutants
+	$(BIN)/python -m tests.mutants
 
 bench: install ## measure speed as ratios against floors and peers, in one run
 	$(BIN)/python -m bench

@@ -1,0 +1,45 @@
+"""What a clock that stepped back leaves behind: nobody waits longer than the right of another could have lived."""
+
+from __future__ import annotations
+
+import pytest
+
+from writebehind.connections import script
+
+LIFE_MS = 5_000
+#: Atomic steps that find another one's right: which of the keys it is, how many there are, and the arguments.
+STEPS = {
+    "claim": (1, 3, ("ours", LIFE_MS, 10, "", "", 0, 60_000)),
+    "lease": (1, 1, ("ours", LIFE_MS, "1", "")),
+    "lease_get": (2, 2, ("ours", LIFE_MS)),
+    "alias_get": (2, 3, ("ours", LIFE_MS, "")),
+    "query_get": (2, 2, ("ours", LIFE_MS, "")),
+    "listener": (1, 2, ("ours", LIFE_MS, "")),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_right_that_lives_too_long_is_cut(valkey_wire, step):
+    """Each such right has a life that is known: one that has more of it left was given before a step back."""
+    number, count, arguments = STEPS[step]
+    keys = tuple(f"{{k}}:{at}" for at in range(1, count + 1))
+    held = keys[number - 1]
+    valkey_wire.call("SET", held, "others", "PX", 1_000 * LIFE_MS)
+
+    valkey_wire.run(script(step), keys, arguments)
+
+    assert b"others" == valkey_wire.call("GET", held)
+    assert 0 < valkey_wire.call("PTTL", held) <= LIFE_MS
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_right_in_its_time_is_left_alone(valkey_wire, step):
+    """Whoever looks often does not make it live longer."""
+    number, count, arguments = STEPS[step]
+    keys = tuple(f"{{k}}:{at}" for at in range(1, count + 1))
+    held = keys[number - 1]
+    valkey_wire.call("SET", held, "others", "PX", LIFE_MS // 2)
+
+    valkey_wire.run(script(step), keys, arguments)
+
+    assert 0 < valkey_wire.call("PTTL", held) <= LIFE_MS // 2
