@@ -7,6 +7,7 @@ flusher has found out, the others need not find out again. Redis's own is in `wr
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS = 1_000, 5_000
 #: A process that has no reason for doubt looks at the shared state this often, seconds, when it needs MongoDB.
 LOOK_EVERY_S = 1.0
 _REASON_CHARACTERS = 500
+_TIME = re.compile(rb"[0-9]{1,16}")
 
 _ASK, _FAILED = script("breaker_ask"), script("breaker_failed")
 
@@ -80,14 +82,19 @@ class MongoBreaker:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        fields = ("state", "why", "since", "until", "interval")
-        state, reason, since, until, interval = self._wire.call("HMGET", BREAKER, *fields)
+        state, reason, since, until = self._wire.call("HMGET", BREAKER, "state", "why", "since", "until")
         if state is None:  # there may be failures, but too few
             return BreakerState()
         seconds, microseconds = self._wire.call("TIME")
-        left = int(until) / 1000 - int(seconds) - int(microseconds) / 1e6
-        left = min(left, max(int(interval or 0), self._probe_ms) / 1000)  # the clock may have been set back
-        return BreakerState(state.decode(), reason.decode(), int(since) / 1000, max(0.0, left))
+        left = (_ms(until) or 0) / 1000 - int(seconds) - int(microseconds) / 1e6
+        left = min(left, max(LONGEST_INTERVAL_MS, self._probe_ms) / 1000)  # the clock may have been set back
+        begun_ms = _ms(since)
+        return BreakerState(
+            state.decode(errors="replace"),
+            (reason or b"").decode(errors="replace"),
+            None if begun_ms is None else begun_ms / 1000,
+            max(0.0, left),
+        )
 
     def _enter(self) -> bool:
         """Whether the caller is the one who finds out."""
@@ -97,11 +104,11 @@ class MongoBreaker:
         if not self._doubtful and now - self._looked < LOOK_EVERY_S:
             return False
         try:
-            verdict, *more = self._wire.run(_ASK, (BREAKER,), (self._probe_ms,))
+            verdict, *more = self._wire.run(_ASK, (BREAKER,), (self._probe_ms, LONGEST_INTERVAL_MS))
         except RedisUnavailableError:  # then each process finds out for itself
             return False
         if verdict == b"open":
-            left_s, self._reason = more[0] / 1000, more[1].decode()
+            left_s, self._reason = more[0] / 1000, more[1].decode(errors="replace")
             # Whoever finds out may have done so long before the time is over.
             self._open_until, self._looked = now + min(left_s, LOOK_EVERY_S), 0.0
             self._tell("open", self._reason)
@@ -154,3 +161,8 @@ class MongoBreaker:
             log.warning(
                 "the breaker before MongoDB is closed, after %.1f s", time.monotonic() - min(told.values())
             )
+
+
+def _ms(field: bytes | None) -> int | None:
+    """A time in Redis, ms; `None` where other hands have taken it out or made it unreadable."""
+    return int(field) if field is not None and _TIME.fullmatch(field) else None

@@ -258,3 +258,29 @@ def test_the_wait_for_a_probe_is_no_step_of_the_clock(wire):
     wait_until(lambda: first.breaker._open_until <= time.monotonic(), "the interval")
     assert first.breaker._enter()
     assert not second.use()
+
+
+@pytest.mark.parametrize("odd", [None, "", "nan", "-inf", "1e300", b"\xff"])
+def test_what_other_hands_have_made_of_it(wire, odd):
+    """Fields that are missing or odd raise nothing, and keep nobody out for longer than the longest interval."""
+    one, other = Process(wire, probe_ms=50), Process(wire, probe_ms=50)
+
+    def tamper() -> None:
+        for field in ("until", "interval", "why", "since", "failures"):
+            wire.call("HDEL", BREAKER, field)
+            if odd is not None:
+                wire.call("HSET", BREAKER, field, odd)
+
+    one.fail(1)
+    tamper()
+    one.fail(FAILURES)
+    tamper()
+    other.use(DOWN)
+    state = other.breaker.state()
+    assert 0 <= state.retry_after_s <= breaker_module.LONGEST_INTERVAL_MS / 1000
+    wait_until(one.breaker._enter, "the right to find out")
+    tamper()
+    one.breaker._failed("still down", probing=True)
+    tamper()
+    wait_until(other.use, "the breaker to be closed", timeout=5)
+    assert BreakerState() == one.breaker.state()

@@ -7,20 +7,26 @@
 -- Returns ms until somebody may find out; 0 while the breaker is closed
 local breaker = KEYS[1]
 local why, probing, threshold, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local first, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local found = redis.call('HMGET', breaker, 'state', 'until', 'interval')
+local found = redis.call('HMGET', breaker, 'state', 'until', 'interval', 'failures')
+-- What other hands have taken out or made unreadable counts as the least.
+local due = tonumber(found[2] or '') or 0
+local last = math.min(longest, math.max(first, tonumber(found[3] or '') or 0))
 
 if found[1] and probing ~= '1' then
   -- Begun before it opened: says nothing new. The clock may have been set back since.
-  return math.min(math.max(0, tonumber(found[2]) - now), tonumber(found[3]))
+  return math.min(math.max(0, due - now), last)
 end
-local interval = tonumber(ARGV[5])
+local interval = first
 if found[1] then
-  interval = math.min(tonumber(found[3]) * 2, tonumber(ARGV[6]))
+  interval = math.min(longest, last * 2)
 else
-  if redis.call('HINCRBY', breaker, 'failures', 1) < threshold then
+  local failures = math.max(0, tonumber(found[4] or '') or 0) + 1
+  redis.call('HSET', breaker, 'failures', failures)
+  if failures < threshold then
     redis.call('PEXPIRE', breaker, window)
     return 0
   end
