@@ -11,9 +11,10 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.clock import ClockWatch
 from writebehind.connections import Wire, connection_pool
 from writebehind.embedded import EmbeddedRedis, valkey_binary
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.keys import BREAKER, partition_keys
 from writebehind.lease import Lease
@@ -188,3 +189,92 @@ def test_an_age_while_mongodb_does_not_take_it(pipeline, users):
 def late(collection: str, name: str, entry):
     """A document that MongoDB did not take now."""
     return Outcome(Write(DocumentId.of(collection, name), entry), Result.UNCLEAR)
+
+
+class Steady:
+    """A steady clock in the place of this process's, which a process that stands still finds further on."""
+
+    def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.s, self.redis_ms, self.frozen_s = 1_000.0, 1_795_667_550_000, (0.0, 0.0)
+        monkeypatch.setattr("writebehind.clock.time.monotonic", lambda: self.s)
+        monkeypatch.setattr(pipeline.store, "now_ms", self._answer)
+
+    def pass_by(self, seconds: float) -> None:
+        self.s += seconds
+        self.redis_ms += round(seconds * 1000)
+
+    def _answer(self) -> int:
+        """The answer of Redis; the process stands still for so long before it is asked, and before it is seen."""
+        before, after = self.frozen_s
+        self.pass_by(before)
+        answer = self.redis_ms
+        self.pass_by(after)
+        return answer
+
+
+@pytest.mark.parametrize("last", [(0.0, 0.0), (60.0, 0.0), (0.0, 60.0)])
+@pytest.mark.parametrize("this", [(0.0, 0.0), (60.0, 0.0), (0.0, 60.0)])
+@pytest.mark.parametrize("step_s", [0, -600, 600])
+def test_an_answer_that_comes_late_is_no_step(pipeline, monkeypatch, last, this, step_s):
+    """A process that stood still, now or at its last look, moves nothing; a real step it sees all the same."""
+    steady = Steady(pipeline, monkeypatch)
+    looks = []
+    for frozen_s, stepped_s in ((last, 0), (this, step_s), ((0.0, 0.0), 0)):
+        steady.frozen_s = frozen_s
+        steady.pass_by(1)
+        steady.redis_ms += stepped_s * 1000
+        looks.append(pipeline.clock.look())
+
+    assert (0, 0) == (looks[0], looks[2])
+    assert step_s * 1000 == pytest.approx(looks[1], abs=60_000 if step_s else 0)
+
+
+def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
+    """Where Redis fails in the midst of it, the next look moves what is left, nothing twice, and nothing new."""
+    monkeypatch.setattr(pipeline.clock, "look", lambda: 0)  # nor at whatever else is done
+    clock, wire, slow = ClockWatch(pipeline.store), pipeline.store.wire, pipeline.collection("slow")
+    clock.look()
+    names = [f"u{n}" for n in range(20)]
+    for name in names:
+        slow.put(name, {})
+    assert {0, 1, 2, 3} == {pipeline.store.partition_of(f"slow/s:{name}") for name in names}
+    before = scores(pipeline)
+    step()
+    real, done = wire.run, []
+
+    def run(script, keys, arguments):
+        if script.name == "stepped" and len(done) == 2:
+            raise RedisUnavailableError("gone")
+        done.extend([keys] if script.name == "stepped" else [])
+        return real(script, keys, arguments)
+
+    def fails() -> bool:
+        try:
+            clock.look()
+        except RedisUnavailableError:
+            return True
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "run", run)
+        wait_until(fails, "the step to be seen")  # a server may tell a time that it has noted before
+    moved = sum(before[one] != at for one, at in scores(pipeline).items())
+    assert 0 < moved < len(names)
+    slow.put("late", {})
+    late = scores(pipeline)["slow/s:late"]
+    for _ in range(2):
+        clock.look()
+
+    after = scores(pipeline)
+    assert late == after.pop("slow/s:late")
+    [by] = {round((after[one] - before[one]) / 10_000) for one in before}
+    assert by
+
+
+def scores(pipeline: Pipeline) -> dict[str, float]:
+    """When each document is due, ms."""
+    flat = [
+        pipeline.store.wire.call("ZRANGE", partition_keys(one).pending, 0, -1, "WITHSCORES")
+        for one in range(pipeline.settings.partitions)
+    ]
+    return {some[at].decode(): float(some[at + 1]) for some in flat for at in range(0, len(some), 2)}

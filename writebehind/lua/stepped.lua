@@ -1,13 +1,17 @@
 #!lua flags=allow-oom
 -- Move the times of one partition along with the clock of Redis, which has stepped: once, whoever has seen it.
 --
--- What was noted after the step, and what cannot be told from it, stays as it is.
+-- What was noted after the step, and what cannot be told from it, stays as it is. All of a partition is moved in one go,
+-- as half of it could not be told from the other half: see ADR 27 for how long that takes.
 --
 -- KEYS  1 stepped  2 pending  3 deleted_at
--- ARGV  1 since when the clock has been as it is now, at the earliest, ms by the new clock  2 until when it was seen, ms
+-- ARGV  1 since when the clock has been as it is now, at the earliest, ms by the new clock  2 when it was seen, ms
 --       3 by how much it has stepped, ms  4 the longest that a member may have to wait, ms  5 life of the note, ms
 -- Returns how many times were moved
 local from, to, step, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Whoever has seen it may come late: what others have noted meanwhile is after the step as well.
+local clock = redis.call('TIME')
+to = math.max(to, clock[1] * 1000 + math.floor(clock[2] / 1000))
 
 local noted = redis.call('GET', KEYS[1])
 if noted then
