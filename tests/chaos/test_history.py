@@ -84,3 +84,11 @@ def test_counters(results, unknown, stored, wrong):
     for result in [*results, *[None] * unknown]:
         made.increment("k", result)
     assert wrong == bool(made.violations({}, {"k": stored}, 100.0))
+
+
+def test_a_lookup_that_misleads():
+    """It is in the account."""
+    made = history(("write", "a", 1))
+    made.misled("name", "nothing is found")
+
+    assert {"misled"} == kinds(made, {"v": "a", "_v": 1})
