@@ -28,6 +28,8 @@ CONVERGES = r"assertion violated \(+dead\["
 NEVER_OLDER = r"assertion violated \(mongo"
 READS_FRESH = r"assertion violated \(+kind\[d\]==1"
 NOT_EVICTED = r"assertion violated \(kind\[i\]!=0\)"
+NEVER_GIVEN_UP = r"assertion violated \(last\[\w\]!=version"
+LETTERS_STAY = r"assertion violated \(+kept\["
 ORDERED = r"assertion violated \(+mongo\[\d\]==version"
 NO_WAKE_UP_LOST = "invalid end state"
 
@@ -49,6 +51,12 @@ PROTOCOL = (
     Run("four writes, and any one fault", "-DFAULTS=1"),
     Run("three writes, a reader, and any one fault", "-DFAULTS=1 -DREADS=1 -DMORE_WRITES=1"),
     Run("two writes, a reader, and any two faults", "-DFAULTS=2 -DREADS=1 -DWRITES=2 -DMORE_WRITES=0"),
+    Run("Redis has lost a write, three more, and any one fault", "-DLOST -DFAULTS=1 -DMORE_WRITES=1"),
+    Run("a foreign version, three writes, and any one fault", "-DFOREIGN -DFAULTS=1 -DMORE_WRITES=1"),
+    Run(
+        "a foreign version, two writes, a reader, and any one fault",
+        "-DFOREIGN -DFAULTS=1 -DREADS=1 -DMORE_WRITES=0",
+    ),
     Run("nothing goes wrong: no wake-up is lost", ""),
     Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
     Run("unique values: two writes", "", model=UNIQUE_MODEL),
@@ -68,6 +76,12 @@ BROKEN = (
     ),
     Run("no audit of deletions", "-DNO_AUDIT -DFAULTS=1", CONVERGES),
     Run("a TTL on what is pending", "-DTTL_ON_PENDING -DFAULTS=1", NOT_EVICTED),
+    Run("commit beside the entry", "-DCOMMIT_BESIDE_ENTRY -DFOREIGN -DFAULTS=1 -DMORE_WRITES=0", CONVERGES),
+    Run("commit beside a deletion", "-DCOMMIT_BESIDE_DELETION -DFOREIGN -DFAULTS=1 -DMORE_WRITES=0", CONVERGES),
+    Run("settle beside a deletion", "-DSETTLE_BESIDE_DELETION -DFOREIGN -DFAULTS=1 -DMORE_WRITES=1", CONVERGES),
+    Run("what is superseded is always given up", "-DOUTDO_NEVER -DFOREIGN -DMORE_WRITES=0", NEVER_GIVEN_UP),
+    Run("what is superseded is never given up", "-DOUTDO_ALWAYS -DLOST -DFAULTS=1 -DMORE_WRITES=0", CONVERGES),
+    Run("a commit clears kept letters", "-DCOMMIT_CLEARS_KEPT -DLOST -DFAULTS=1 -DMORE_WRITES=0", LETTERS_STAY),
     Run("unique: partitions in any order", "-DNO_ORDER", ORDERED, UNIQUE_MODEL),
     Run("unique: nobody leaves a circle", "-DNO_VACATION", ORDERED, UNIQUE_MODEL),
     Run("unique: letters are not replayed", "-DNO_REPLAY", ORDERED, UNIQUE_MODEL),

@@ -34,26 +34,60 @@
 /* What became of a write to MongoDB. */
 #define NOT_TRIED 0
 #define PERSISTED 1
-#define SUPERSEDED 2
-#define REFUSED 3
+#define REFUSED 2
+#define SUPERSEDED 3    /* and more: by this version */
+
+/* What is there before the first step. FOREIGN: MongoDB has document 0 with a version that this Redis has not issued,
+   and is not going to, from a clock that was ahead or from other hands. LOST: Redis has lost the last write to
+   document 0, which MongoDB has, as in a failover; the one before it is pending. */
+#ifdef FOREIGN
+#define ALIKE false
+#define IN_MONGO {50, 0}
+#define IN_KINDS {1, 0}
+#define IN_REDIS {0, 0}
+#else
+#ifdef LOST
+#define ALIKE false
+#define IN_MONGO {2, 0}
+#define IN_KINDS {1, 0}
+#define IN_REDIS {1, 0}
+#else
+#define ALIKE true      /* the documents: each run has its like with them exchanged */
+#define IN_MONGO {0, 0}
+#define IN_KINDS {0, 0}
+#define IN_REDIS {0, 0}
+#endif
+#endif
 
 /* Redis. `scheduled` is 0, the number of a flusher at work, or a ticket. */
 #define FIRST_TICKET 3
-byte version[DOCUMENTS], kind[DOCUMENTS], dead[DOCUMENTS], deleted[DOCUMENTS];
-bool has_ttl[DOCUMENTS], pending[DOCUMENTS], load[DOCUMENTS];
-byte clock, lease, scheduled;
+byte version[DOCUMENTS] = IN_REDIS;
+byte kind[DOCUMENTS] = IN_REDIS;
+bool pending[DOCUMENTS] = IN_REDIS;
+byte dead[DOCUMENTS], deleted[DOCUMENTS];
+byte kept[DOCUMENTS];   /* the document of which only a dead letter is left, by its version */
+bool has_ttl[DOCUMENTS], load[DOCUMENTS];
+#ifdef LOST
+byte clock = 2;         /* that of the machine goes on */
+#else
+byte clock;
+#endif
+byte lease, scheduled;
 
 /* The broker, and MongoDB: the version of each document, 0 where there is none. */
 chan broker = [MOST_TICKETS] of { byte };
-byte mongo[DOCUMENTS];
+byte mongo[DOCUMENTS] = IN_MONGO;
 
 /* What a flusher holds in its hands: the version of each document that it has read, 0 for none. */
 typedef Hands { byte version[DOCUMENTS]; byte kind[DOCUMENTS]; byte result[DOCUMENTS] };
 Hands hands[FLUSHERS + 1];
 bool at_work[FLUSHERS + 1];
 
-/* What only the model knows: the last acknowledged write, the version that MongoDB refuses, and who is done. */
-byte last[DOCUMENTS], last_kind[DOCUMENTS];
+/* What only the model knows: the last acknowledged write, what was given up for a newer version in MongoDB, the version
+   that MongoDB refuses, and who is done. */
+byte last[DOCUMENTS] = IN_MONGO;
+byte last_kind[DOCUMENTS] = IN_KINDS;
+byte given_up[DOCUMENTS];
 byte poison;
 byte writers_left = 2, readers_left = 1;
 
@@ -75,6 +109,8 @@ inline issue() {
     broker!scheduled
 }
 
+#define MAX(a, b) ((a) > (b) -> (a) : (b))
+
 inline commit(d, what) {
     d_step {
         load[d] = false;                                /* what is being loaded is older than this write */
@@ -82,16 +118,27 @@ inline commit(d, what) {
         :: !pending[d] -> dead[d] = 0
         :: else
         fi;
+#ifdef COMMIT_CLEARS_KEPT
+        kept[d] = 0;
+#endif
         clock++;
         pending[d] = true;
+        /* Above all that Redis shows of it, whoever has issued that. The clock does not follow. */
+#ifndef COMMIT_BESIDE_ENTRY
+        version[d] = MAX(clock, version[d] + 1);
+#else
         version[d] = clock;
+#endif
+#ifndef COMMIT_BESIDE_DELETION
+        version[d] = MAX(version[d], deleted[d] + 1);
+#endif
         kind[d] = what;
 #ifdef TTL_ON_PENDING
         has_ttl[d] = true;
 #else
         has_ttl[d] = false;
 #endif
-        last[d] = clock;
+        last[d] = version[d];
         last_kind[d] = what;
         if
         :: scheduled == 0 -> issue()
@@ -128,6 +175,34 @@ inline read_entries(f) {
     }
 }
 
+/* Decide about what is pending, where MongoDB has a greater version. */
+inline outdo(d, theirs) {
+    if
+#ifdef OUTDO_ALWAYS
+    :: true ->
+#else
+#ifdef OUTDO_NEVER
+    :: false ->
+#else
+    :: theirs > clock ->                                /* not issued here: it was there before */
+#endif
+#endif
+        if
+        :: last[d] == version[d] -> last[d] = theirs + 1
+        :: else
+        fi;
+        version[d] = theirs + 1
+    :: else ->                                          /* Redis has lost that write. Ours is kept beside a letter */
+        assert(last[d] != version[d]);
+        kept[d] = version[d];
+        given_up[d] = version[d];
+        pending[d] = false;
+        version[d] = 0;
+        kind[d] = NOTHING;
+        load[d] = false
+    fi
+}
+
 inline settle_or_bury(f) {
     d_step {
         for (i : 0 .. DOCUMENTS - 1) {
@@ -147,6 +222,9 @@ inline settle_or_bury(f) {
                     has_ttl[i] = true;
                     if
                     :: kind[i] == DELETED -> deleted[i] = hands[f].version[i]
+#ifndef SETTLE_BESIDE_DELETION
+                    :: kind[i] != DELETED && version[i] > clock -> deleted[i] = 0   /* no number is issued twice */
+#endif
                     :: else
                     fi
                 :: else
@@ -162,9 +240,14 @@ inline settle_or_bury(f) {
                     dead[i] = hands[f].version[i]
                 :: else
                 fi
-            :: hands[f].result[i] == SUPERSEDED ->
-                /* MongoDB is ahead only where Redis has a newer version too: it has lost nothing here. */
-                assert(kind[i] == NOTHING || version[i] > hands[f].version[i])
+            :: hands[f].result[i] >= SUPERSEDED ->
+                if
+                :: pending[i] && version[i] == hands[f].version[i] -> outdo(i, hands[f].result[i] - SUPERSEDED)
+                :: else
+#ifndef FOREIGN
+                    -> assert(kind[i] == NOTHING || version[i] > hands[f].version[i])   /* a newer one, or it is gone */
+#endif
+                fi
             :: else
             fi;
             hands[f].version[i] = 0;
@@ -212,12 +295,15 @@ inline write(f, d) {
                 hands[f].result[d] = PERSISTED
 #ifndef NO_VERSION_GUARD
             :: mongo[d] == hands[f].version[d] -> hands[f].result[d] = PERSISTED
-            :: mongo[d] > hands[f].version[d] -> hands[f].result[d] = SUPERSEDED
+            :: mongo[d] > hands[f].version[d] -> hands[f].result[d] = SUPERSEDED + mongo[d]
 #endif
             fi
         fi
     }
 }
+
+#define HOLDS(f, d) (hands[f].version[d] != 0 && hands[f].version[d] <= deleted[d])
+#define AUDITABLE(d) (!HOLDS(1, d) && !HOLDS(2, d))
 
 inline audit(d) {
 #ifndef NO_AUDIT
@@ -243,7 +329,7 @@ active [2] proctype writer() {
         atomic {
             if
             :: d = 0
-            :: last[0] -> d = 1                         /* the first write is to document 0: they are alike */
+            :: !ALIKE || last[0] -> d = 1               /* the first write is to document 0 where they are alike */
             fi;
             if
             :: what = DOCUMENT
@@ -251,7 +337,7 @@ active [2] proctype writer() {
             fi;
             commit(d, what);
             if
-            :: faults > 0 && poison == 0 -> poison = clock; faults--
+            :: faults > 0 && poison == 0 -> poison = last[d]; faults--
             :: true
             fi;
             n--; d = 0; what = 0
@@ -387,11 +473,9 @@ end:
            fi;
            d = 0 }
 
-    /* The audit of a deletion, after the grace: when no flusher can hold an older version in its hands. */
-    :: d_step { deleted[0] != 0 && (hands[1].version[0] == 0 || hands[1].version[0] >= deleted[0]) &&
-                                   (hands[2].version[0] == 0 || hands[2].version[0] >= deleted[0]) -> audit(0) }
-    :: d_step { deleted[1] != 0 && (hands[1].version[1] == 0 || hands[1].version[1] >= deleted[1]) &&
-                                   (hands[2].version[1] == 0 || hands[2].version[1] >= deleted[1]) -> audit(1) }
+    /* The audit of a deletion, after the grace: when no flusher can hold it, or what it deletes, in its hands. */
+    :: d_step { deleted[0] != 0 && AUDITABLE(0) -> audit(0) }
+    :: d_step { deleted[1] != 0 && AUDITABLE(1) -> audit(1) }
     od
 }
 
@@ -404,5 +488,6 @@ active proctype outcome() {
     (writers_left == 0 && readers_left == 0 && !pending[0] && !pending[1] && !at_work[1] && !at_work[2] &&
         len(broker) == 0 && deleted[0] == 0 && deleted[1] == 0);
     assert(CONVERGED(0));
-    assert(CONVERGED(1))
+    assert(CONVERGED(1));
+    assert(kept[0] == given_up[0] && kept[1] == given_up[1])
 }
