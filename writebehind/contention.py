@@ -157,7 +157,7 @@ class Contention:
             MongoUnavailableError: MongoDB does not answer.
             RedisUnavailableError: Redis does not answer.
         """
-        if outcome.holder and not self._is_blocked(outcome.write):
+        if outcome.holder and self._blocker(outcome.write) is None:
             self._replay(outcome.write.id.member)
 
     def changed(self, members: Sequence[str]) -> int:
@@ -197,13 +197,7 @@ class Contention:
             holder = name.decode()
             _, waiting = self._keys(holder)
             for one in self._store.wire.call("HRANDFIELD", waiting, SWEPT_LETTERS) or [b""]:
-                member = one.decode()
-                known = self._known(member) if member else _Known(None, pending=False, dead=False)
-                if not known.pending and not known.dead:
-                    self._store.wire.run(_UNAWAIT, self._keys(holder), (holder, member))
-                elif known.dead and known.entry is not None:
-                    write = Write(DocumentId.from_member(member), known.entry)
-                    replayed += 0 if self._is_blocked(write) else self._replay(member)
+                replayed += self._try_again(holder, one.decode())
         return replayed
 
     # How --------------------------------------------------------------------------------------------
@@ -214,21 +208,40 @@ class Contention:
         _, waiting = self._keys(holder)
         _, flat = self._store.wire.call("HSCAN", waiting, 0, "COUNT", REPLAYED * REPLAYED)
         kept: dict[bytes, bool] = {}
-        replayed = 0
+        looks = replayed = 0
         for member, text in zip(flat[::2], flat[1::2], strict=True):
             if text not in kept:
                 kept[text] = bool(text) and entry is not None and _Claim.of_text(text.decode()).is_of(entry)
-            if not kept[text] and replayed < REPLAYED:
-                replayed += self._replay(member.decode())
+            if not kept[text] and looks < REPLAYED:
+                looks += 1
+                replayed += self._try_again(holder, member.decode())
         return replayed
 
-    def _is_blocked(self, write: Write) -> bool:
-        """Whether another document has one of a document's values, in MongoDB and by what was acknowledged."""
+    def _try_again(self, holder: str, member: str) -> int:
+        """Replay a dead letter that has waited for a document; or have it wait for another one, or no more."""
+        known = self._known(member)
+        if known.pending:  # a flusher that was stopped may bury it once more
+            return 0
+        if known.dead and known.entry is not None:
+            write = Write(DocumentId.from_member(member), known.entry)
+            blocker = self._blocker(write)
+            if blocker is None:
+                return self._replay(member)
+            other = blocker.id.member if blocker.id else ""
+            if other == holder:
+                return 0
+            if other:
+                self._store.wire.run(_AWAIT, self._keys(other), (other, member, blocker.claim.text))
+        self._store.wire.run(_UNAWAIT, self._keys(holder), (holder, member))
+        return 0
+
+    def _blocker(self, write: Write) -> _Holder | None:
+        """Another document that has one of a document's values, in MongoDB and by what was acknowledged."""
         holder = self._holder(write)
-        if holder is None:
-            return False
-        known = None if holder.id is None else self._known(holder.id.member)
-        return known is None or known.entry is None or holder.claim.is_of(known.entry)
+        if holder is None or holder.id is None:
+            return holder
+        entry = self._known(holder.id.member).entry
+        return holder if entry is None or holder.claim.is_of(entry) else None
 
     def _bring(self, outcome: Outcome, way: _Way, path: tuple[str, ...]) -> Outcome:
         """Write a document that was refused, after what is in its way; those on `path` wait for it."""
@@ -265,7 +278,7 @@ class Contention:
             return False
         member = holder.id.member
         if known.dead:  # refused for another reason, it has given the value up all the same
-            return self._sink.unset(holder.id, holder.claim.field, holder.seen)
+            return self._unset(holder, known.entry)
         if not known.pending:  # just settled; or what Redis has of it is old, and others have given it the value
             waited = member in way.waited
             way.waited.add(member)
@@ -278,8 +291,13 @@ class Contention:
         if outcome.result is Result.DISTURBED:
             raise MongoUnavailableError(f"{member} changes in MongoDB while it is being written")
         if outcome.result is Result.REFUSED:  # it stays as it is but for the value, which it has given up
-            return self._sink.unset(holder.id, holder.claim.field, holder.seen)
+            return self._unset(holder, known.entry)
         return True
+
+    def _unset(self, holder: _Holder, newer: Entry) -> bool:
+        """Take the value from what MongoDB has of a document that has given it up, and is a dead letter."""
+        below = newer.version
+        return holder.id is not None and self._sink.unset(holder.id, holder.claim.field, holder.seen, below=below)
 
     def _vacate(self, holder: _Holder, pending: Entry) -> bool:
         """Take the document of a circle out of MongoDB, which is about to be written there."""

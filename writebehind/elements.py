@@ -6,7 +6,7 @@ document are positions in the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Final
 
@@ -87,6 +87,22 @@ def document(parts: Iterable[bytes]) -> bytes:
 def field(kind: int, name: bytes, value: bytes) -> bytes:
     """An element, as it stands in a document."""
     return b"%c%b\0%b" % (kind, name, value)
+
+
+def without(raw: bytes, path: Sequence[bytes], at: int = 0) -> bytes:
+    """The document that begins at a position without one field, or without one of a document within it.
+
+    Raises:
+        ValueError: this is not BSON.
+    """
+    parts = []
+    for name, (kind, start, end) in elements(raw, at):
+        if name != path[0]:
+            parts.append(field(kind, name, raw[start:end]))
+        elif len(path) > 1:
+            inner = without(raw, path[1:], start) if kind == OBJECT else raw[start:end]
+            parts.append(field(kind, name, inner))
+    return document(parts)
 
 
 def _end(raw: bytes, kind: int, start: int) -> int:

@@ -46,6 +46,8 @@ _MOST_BYTES = MAX_ID_BYTES + 5
 #: Other documents that may have the same value and are looked at for each value, and in all, when writes are
 #: acknowledged: the answer is a hint, and costs no more.
 MOST_SHARED, MOST_LOOKS = 2, 10
+#: Documents with one value in MongoDB that a lookup goes through, where no index keeps it to one.
+MOST_OTHERS = 20
 #: How long an alias lives that takes the place of a claim which nobody took back, ms.
 DANGLING_MS = 60_000
 
@@ -233,13 +235,24 @@ class Lookups:
     def _verified(
         self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None
     ) -> tuple[DocumentId | None, Read]:
-        """What MongoDB has found, if it carries the value yet."""
-        if document_id is not None:
-            read = self._reader.get(document_id, settings)
+        """What MongoDB has found, if it carries the value yet; else another one that has it there, and does."""
+        if document_id is None:
+            return None, Read(ABSENT, Source.MISS)
+        candidates = [document_id]
+        for one in candidates:
+            read = self._reader.get(one, settings)
             if self._carries(alias, settings, read.entry):
                 stale = read.source is Source.STALE
-                return document_id, read if stale else replace(read, source=Source.MISS)
+                return one, read if stale else replace(read, source=Source.MISS)
+            if one is document_id:  # only now: hardly ever has another one the value, and none has with the index
+                candidates += self._others(alias, document_id)
         return None, Read(ABSENT, Source.MISS)
+
+    def _others(self, alias: Alias, but: DocumentId) -> list[DocumentId]:
+        """Other documents that have a value in MongoDB, as there is no unique index, or not any more."""
+        found = self._sink.find_holders(alias.collection, alias.field, alias.value, limit=MOST_OTHERS)
+        others = [DocumentId.stored(alias.collection, stored_id) for stored_id, _ in found]
+        return [one for one in others if one is not None and one.member != but.member]
 
     def _carries(self, alias: Alias, settings: CollectionSettings, entry: Entry) -> bool:
         fields = {alias.field: settings.lookup[alias.field]}

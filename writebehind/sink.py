@@ -20,6 +20,7 @@ from pymongo import DeleteOne
 
 from writebehind import mongo_errors
 from writebehind.deployment import Deployment
+from writebehind.elements import without
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.ids import DocumentId
@@ -39,7 +40,14 @@ from writebehind.outcomes import (
     operation,
     operation_over,
 )
-from writebehind.rawbson import RAW_OPTIONS, VERSION_FIELD, first_element, split_version, version_of
+from writebehind.rawbson import (
+    RAW_OPTIONS,
+    VERSION_FIELD,
+    append_version,
+    first_element,
+    split_version,
+    version_of,
+)
 
 _T = TypeVar("_T")
 
@@ -145,18 +153,23 @@ class Sink(Deployment):
             return None, ABSENT
         return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
 
-    def find_holders(self, collection: str, field: str, value: object) -> list[tuple[object, object]]:
-        """The documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
+    def find_holders(
+        self, collection: str, field: str, value: object, *, limit: int = 2
+    ) -> list[tuple[object, object]]:
+        """Documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
         with self._guard(), self._deadline():
-            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=2)
+            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=limit)
             return [(one["_id"], one.get(VERSION_FIELD, NOTHING)) for one in found]
 
-    def unset(self, document_id: DocumentId, field: str, seen: object) -> bool:
+    def unset(self, document_id: DocumentId, field: str, seen: object, *, below: int) -> bool:
         """Take a field from the document whose `_v` was `seen`; false where its collection requires the field.
+
+        What stands then has a version of its own, as whatever the pipeline writes: so it is known again when
+        MongoDB reports it. The version is less than `below`, that of the write which is to replace it.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
@@ -164,7 +177,13 @@ class Sink(Deployment):
         where = {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
         try:
             with self._guard(), self._deadline(), commands():
-                self._database[document_id.collection].update_one(where, {"$unset": {field: ""}})
+                target = self._database[document_id.collection]
+                found = target.find_one(where)
+                if found is not None:
+                    body, version = split_version(found.raw)
+                    left = without(body, [name.encode() for name in field.split(".")])
+                    version = min(version + 1, max(below - 1, 0))
+                    target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
         except CommandRefusedError:
             return False
         return True

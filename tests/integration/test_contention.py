@@ -375,6 +375,57 @@ def test_a_document_behind_one_that_is_dead(pipeline, users, stored):
     assert {"_id": dead, "username": "x"} == users.get(dead)
 
 
+def test_a_value_that_was_taken_from_a_dead_letter(pipeline, stored):
+    """What is left of it in MongoDB is ours: the change stream's event makes no conflict of what came since."""
+    theirs = pipeline.collection("theirs")
+    documents = stored.database["theirs"]
+    documents.create_index("username", unique=True, sparse=True)
+    one, other, waits = (theirs.id(name) for name in ("one", "other", "waits"))
+    theirs.put("one", {"username": "x", "n": 1})
+    theirs.put("other", {"username": "y"})
+    flush_all(pipeline)
+    theirs.put("one", {"username": "y", "n": 2})
+    theirs.put("waits", {"username": "x"})
+    flush_all(pipeline)
+    assert {"other": "y", "waits": "x", "one": None} == usernames(documents)
+    assert 1 == letters(pipeline)
+
+    left = pipeline.sink.find(one)
+    theirs.put("one", {"username": "z"})
+    pipeline.store.sending(pipeline.store.partition_of(one.member), {one.member: theirs.read("one").entry})
+    applied = pipeline.outside.apply([Change(one, "replace", pipeline.store.now_ms() + 5_000, left)])
+    assert (0, 0) == (applied.conflicts, letters(pipeline))
+    flush_all(pipeline)
+
+    assert {"other": "y", "waits": "x", "one": "z"} == usernames(documents)
+    assert other != waits
+
+
+def test_a_letter_that_waits_for_another_one_by_now(pipeline, users, stored):
+    """It is not tried again as long as anybody has the value, and then it is."""
+    first, second, waits = spread(pipeline, 3)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(waits, {"username": "x"})
+    flush(pipeline, waits)
+    users.put(first, {})
+    users.put(second, {"username": "x"})
+    flush(pipeline, second)
+    flush_all(pipeline)
+    [letter] = pipeline.dead_letters.page(Filter()).letters
+
+    for n in range(3):
+        users.put(first, {"n": n})
+        flush(pipeline, first)
+        pipeline.sweep()
+    assert [letter] == pipeline.dead_letters.page(Filter()).letters
+
+    users.delete(second)
+    flush_all(pipeline)
+    flush_all(pipeline)
+    assert ("x", 0) == (usernames(stored)[waits], letters(pipeline))
+
+
 def test_a_document_of_others(pipeline, users, stored):
     """Whose id none of ours can have keeps its value: ours is a dead letter, and the rest is flushed."""
     stored.insert_one({"_id": 0.5, "username": "x"})

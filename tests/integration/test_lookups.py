@@ -533,3 +533,15 @@ def test_wrong_fields(settings, field):
     """Settings that could never work are refused at the start."""
     with pytest.raises(ValueError, match="lookup"):
         Settings.model_validate(settings.model_dump() | {"collections": {"users": {"lookup": {field: "string"}}}})
+
+
+def test_a_value_that_several_documents_have_in_mongodb(pipeline, users, stored):
+    """Without the unique index: the one is found that has the value as it was last acknowledged."""
+    for name in ("a", "b", "c"):
+        stored.insert_one({"_id": name, "username": "ada"})
+    users.put("a", {})
+    users.put("b", {"username": "bob"})
+
+    assert users.id("c") == users.look_up("username", "ada")[0]
+    users.delete("c")
+    assert users.look_up("username", "ada")[0] is None
