@@ -43,3 +43,17 @@ def test_a_right_in_its_time_is_left_alone(valkey_wire, step):
     valkey_wire.run(script(step), keys, arguments)
 
     assert 0 < valkey_wire.call("PTTL", held) <= LIFE_MS // 2
+
+
+@pytest.mark.parametrize("held", ["{k}:lease", "{k}:scheduled"])
+def test_the_sweep_cuts_what_keeps_a_partition_from_being_flushed(valkey_wire, held):
+    """A lease, or the ticket of a task, that was given before a step back: nobody else would look at it."""
+    valkey_wire.call("ZADD", "{k}:pending", 0, "users/s:ada")
+    valkey_wire.call("SET", held, "9:others", "PX", 1_000 * LIFE_MS)
+
+    count, ticket = valkey_wire.run(
+        script("sweep"), ("{k}:lease", "{k}:scheduled", "{k}:pending"), (1_000, LIFE_MS, 60_000, LIFE_MS)
+    )
+
+    assert (1, b"") == (count, ticket)
+    assert 0 < valkey_wire.call("PTTL", held) <= LIFE_MS

@@ -270,6 +270,16 @@ def test_an_overtaken_flush_task_gets_nothing(store):
     assert claim(store, "one", ticket=ticket) == [member]
 
 
+def test_writes_enqueue_nothing_while_a_flusher_is_at_work(store):
+    """Also where nobody had scheduled it: it looks at what is pending before it lets go."""
+    first, second = members(store, 2)
+    commit(store, first)
+    store.wire.call("DEL", partition_keys(0).scheduled)
+    assert [first] == claim(store)
+
+    assert "" == commit(store, second).ticket
+
+
 def test_settle_gives_a_ttl(store):
     """What MongoDB has is no longer pending, and may expire."""
     [member] = members(store, 1)
@@ -466,6 +476,20 @@ def test_a_buried_member_is_read_but_not_flushed(store):
     assert b"why" == store.wire.call("HGET", partition_keys(0).dead, member)
 
 
+def test_a_letter_goes_when_another_flusher_has_brought_its_version_to_mongodb(store):
+    """What was given up is there all the same; and it is not counted any more."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    letter = f"{version:016d}{{}}".encode()
+    assert Burial.BURIED is store.bury(member, f"{version:016d}", letter, drop_entry=False)
+
+    settle(store, member, version)
+
+    of = partition_keys(0)
+    assert 0 == store.wire.call("HEXISTS", of.dead, member)
+    assert b"0" == store.wire.call("HGET", of.dead_counts, "users")
+
+
 def test_a_newer_version_is_not_buried(store):
     """Only the version that was refused is buried."""
     [member] = members(store, 1)
@@ -569,6 +593,7 @@ def test_what_is_postponed(store, monkeypatch):
     assert is_pending(store, other)
     assert not is_pending(store, gone)
     anew = Outcome(newest(store, other), Result.UNCLEAR)
+    assert 0 == postpone(store, 0, [anew], others=True)[0].attempts  # what was sent is another version
     store.sending(0, {other: anew.write.entry})
     assert 1 == postpone(store, 0, [anew], others=True)[0].attempts
 
