@@ -15,7 +15,7 @@ from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.outcomes import Outcome, Result, Write
 from writebehind.patience import postpone
-from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Filled, Reissue, Settled, Store
+from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Contest, Filled, Reissue, Settled, Store
 
 PARTITIONS = 4
 TTL_MS = 60_000
@@ -610,6 +610,17 @@ def send(store: Store, member: str) -> None:
     """Note that MongoDB is given what is pending now."""
     entry, _ = store.get(member)
     store.sending(0, {member: entry})
+
+
+def test_a_newer_write_is_not_decided_about_for_an_older_one(store):
+    """A flusher that was paused asks about the version that it had read, which is not what is pending."""
+    [member] = members(store, 1)
+    version = commit(store, member, document("old")).version
+    newer = commit(store, member, document("new")).version
+
+    assert Contest.OVER is store.outdo(member, f"{version:016d}", newer + 10**12)
+    assert Contest.OVER is store.outdo(member, f"{version:016d}", newer - 1)
+    assert newer == newest(store, member).entry.version
 
 
 def test_what_is_written_once_more(store):
