@@ -623,6 +623,17 @@ def test_a_newer_write_is_not_decided_about_for_an_older_one(store):
     assert newer == newest(store, member).entry.version
 
 
+def test_what_redis_has_issued_is_newer_although_its_clock_stepped_back(store):
+    """What it may have issued is told by the last version, and not by the time alone."""
+    member, other = members(store, 2)
+    store.wire.call("SET", partition_keys(0).clock, 4_000_000_000_000_000)
+    version = commit(store, member).version
+    last = commit(store, other).version
+
+    assert Contest.LOST is store.outdo(member, f"{version:016d}", last)
+    assert Contest.REISSUED is store.outdo(member, f"{version:016d}", last + 1)
+
+
 def test_what_is_written_once_more(store):
     """What MongoDB was given gets the next version, which no write gets after it; nothing else changes."""
     [member, other] = members(store, 2)
