@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from writebehind.connections import Wire, script
 from writebehind.division import Division, astray, recorded
@@ -23,8 +23,12 @@ from writebehind.watch import WORKER_LIFE_MS
 
 #: Keys that are looked at, deleted or carried over in one go.
 SLICE = 500
-#: What belongs to one document.
-_OF_DOCUMENTS = ("entry:", "load:")
+#: What is known of one document, value or query, and expires unless nobody else has it.
+_OF_DOCUMENTS = ("entry:", "load:", "alias:", "aliasload:", "aliasclaims:", "claimed:", "query:", "queryload:")
+#: What a partition has without documents and is carried over, or is looked at once more: where nothing is pending or
+#: dead and no deletion is to be audited there is no such key. All else says something of what is pending or dead, so
+#: of nothing; who waits for another document is a dead letter, or pending; or it is counted anew.
+_STAYS = frozenset({"prefix", "clock", "pending", "dead", "deleted", "deleted_at"})
 #: How often a process may wait for Redis between a look at the record and the last write that it lets in, besides
 #: the life of what it saw: for the answer; for the two round trips of its next look, until which this one counts;
 #: and for the write.
@@ -149,9 +153,8 @@ def _drop_partitions(old: Store, after: int) -> None:
     """Delete what partitions have without documents; the clock only of those that are no more."""
     for partition in range(old.partitions):
         of = partition_keys(partition)
-        gone = [of.clock] if partition >= after else []
-        # An empty `deleted`, `pending` or `dead` is no key at all.
-        old.wire.call("DEL", of.lease, of.scheduled, of.dead_counts, of.sent, of.hot, of.heat, of.warmed, *gone)
+        gone = [getattr(of, one.name) for one in fields(of) if one.name not in _STAYS]
+        old.wire.call("DEL", *gone, *([of.clock] if partition >= after else []))
 
 
 def _scan(wire: Wire) -> Iterator[list[str]]:

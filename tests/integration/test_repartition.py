@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import fields
 
 import bson
 import pytest
@@ -15,7 +16,7 @@ from writebehind.connections import script
 from writebehind.drain import drain
 from writebehind.entry import Entry
 from writebehind.errors import ConfigurationError, RedisUnavailableError
-from writebehind.keys import PARTITIONS, partition_keys
+from writebehind.keys import PARTITIONS, PartitionKeys, partition_keys
 from writebehind.reader import Source
 from writebehind.repartition import NotDrainedError, Repartitioned, repartition
 from writebehind.store import CommitRequest
@@ -71,6 +72,24 @@ def test_no_stale_copy_comes_back(drained):
     repartition(nine, 4)
 
     assert {"_id": "u5", "n": "new"} == again(drained, 4).collection("slow").get("u5")
+
+
+@pytest.mark.parametrize("after", [3, 7])
+def test_nothing_of_a_partition_is_forgotten(drained, after):
+    """Whatever keys partitions have, those of the old division tell nobody anything in the new one, or a later one."""
+    wire, carried = drained.store.wire, {"prefix", "clock", "pending", "dead", "deleted", "deleted_at"}
+    of_all = [partition_keys(one) for one in range(4)]
+    marked = [getattr(of, one.name) for of in of_all for one in fields(PartitionKeys) if one.name not in carried]
+    for of in of_all:
+        ways = (of.entry, of.load, of.alias, of.alias_load, of.alias_claims, of.claimed, of.query, of.query_load)
+        marked += [way("slow/s:old") for way in ways]
+    for key in marked:
+        wire.call("DEL", key)
+        wire.call("SET", key, "of before", "PX", 600_000)
+
+    repartition(drained, after)
+
+    assert [] == [key for key in marked if wire.call("EXISTS", key)]
 
 
 def test_it_refuses(drained):
