@@ -25,9 +25,9 @@ from writebehind.watch import WORKER_LIFE_MS
 SLICE = 500
 #: What is known of one document, value or query, and expires unless nobody else has it.
 _OF_DOCUMENTS = ("entry:", "load:", "alias:", "aliasload:", "aliasclaims:", "claimed:", "query:", "queryload:")
-#: What a partition has without documents and is carried over, or is looked at once more: where nothing is pending or
-#: dead and no deletion is to be audited there is no such key. All else says something of what is pending or dead, so
-#: of nothing; who waits for another document is a dead letter, or pending; or it is counted anew.
+#: What is carried over or looked at again: without anything pending, dead or to be audited there is no such key.
+#: The rest tells of what is pending or dead, so of nothing: who waits for another document is a dead letter, or
+#: pending. Or it is counted anew.
 _STAYS = frozenset({"prefix", "clock", "pending", "dead", "deleted", "deleted_at"})
 #: How often a process may wait for Redis between a look at the record and the last write that it lets in, besides
 #: the life of what it saw: for the answer; for the two round trips of its next look, until which this one counts;

@@ -277,6 +277,8 @@ class Store:
                 of.load(member),
                 of.dead_counts,
                 of.deleted,
+                of.kept(member),
+                of.crowded,
             ),
             (
                 member,
@@ -286,6 +288,7 @@ class Store:
                 delay_ms,
                 delay_ms + HINT_LIFE_MS,
                 HINT_SLACK_MS,
+                MOST_KEPT,
             ),
         )
 

@@ -353,6 +353,31 @@ def test_a_letter_whose_document_is_lost(store, letters, later, filled):
     assert is_counted(store, letters)
 
 
+def test_a_lost_letter_is_found_by_its_id(store, letters):
+    """At once, beside what was written since: it is listed, shown and given up as it is named."""
+    refused = refuse(store, put(store, 1))
+    store.wire.call("DEL", OF.entry(ADA.member))
+    newer = refuse(store, put(store, 2))
+
+    assert [newer.version, refused.version] == [one.letter.version for one in letters.of(ADA)]
+    assert b"" == letters.show(ADA, refused.version).letter.body
+    assert 1 == letters.discard([letters.named(ADA, refused.version)])
+    assert [newer.version] == [one.letter.version for one in letters.of(ADA)]
+    assert is_counted(store, letters)
+
+
+def test_lost_letters_of_one_document_are_bounded(store, letters):
+    """They are among what is kept of it: at the bound no more writes to it are taken."""
+    for n in range(MOST_KEPT):
+        assert not store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+        refuse(store, put(store, n))
+        store.wire.call("DEL", OF.entry(ADA.member))
+    put(store, MOST_KEPT)
+
+    assert store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+    assert MOST_KEPT == len(letters.of(ADA)) == letters.count()
+
+
 def test_discarding_what_is_lost_leaves_what_is_cached(store, letters):
     """What was filled in place of a refused document is what MongoDB has: it stays."""
     refuse(store, put(store, 1))

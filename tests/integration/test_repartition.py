@@ -76,7 +76,7 @@ def test_no_stale_copy_comes_back(drained):
 
 @pytest.mark.parametrize("after", [3, 7])
 def test_nothing_of_a_partition_is_forgotten(drained, after):
-    """Whatever keys partitions have, those of the old division tell nobody anything in the new one, or a later one."""
+    """Whatever keys partitions have, those of the old division tell nobody anything in a later one."""
     wire, carried = drained.store.wire, {"prefix", "clock", "pending", "dead", "deleted", "deleted_at"}
     of_all = [partition_keys(one) for one in range(4)]
     marked = [getattr(of, one.name) for of in of_all for one in fields(PartitionKeys) if one.name not in carried]

@@ -1,6 +1,7 @@
 -- Acknowledge one write: the only step on the write path, one round trip.
 --
--- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted
+-- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept
+--       10 crowded
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -8,6 +9,7 @@
 --       5 delay until this write may be flushed, ms
 --       6 life of `scheduled`, ms
 --       7 how much later than this write is due the flush task on its way may run, ms
+--       8 how many documents are kept of a member when no new write is taken
 -- Returns {'ok', version, previous kind or '', ticket of the flush task that the caller must enqueue, or ''}
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
@@ -47,7 +49,12 @@ if redis.call('ZADD', pending, 'LT', due, member) == 1 then
       redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
     else  -- its document is lost, and this write knows nothing of it: as in `reletter`
       local collection, id = string.match(member, '^([^/]*)(/.*)$')
-      redis.call('HSET', dead, collection .. '@' .. string.sub(letter, 1, 16) .. id, letter)
+      local lost = string.sub(letter, 1, 16)
+      redis.call('HSETNX', KEYS[9], lost, '')  -- by which the letter is found
+      if redis.call('HLEN', KEYS[9]) >= tonumber(ARGV[8]) then redis.call('SADD', KEYS[10], member) end
+      if redis.call('HSET', dead, collection .. '@' .. lost .. id, letter) == 0 then  -- there was one of that name
+        redis.call('HINCRBY', KEYS[7], collection, -1)
+      end
     end
   end
 end

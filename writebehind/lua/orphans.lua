@@ -11,7 +11,10 @@ for i, name in ipairs(ARGV) do
   if letter then
     local version, is_there = string.sub(letter, 1, 16)
     if string.find(name, '^[^/]*@') then
-      is_there = redis.call('HEXISTS', place, version) == 1  -- empty, where the letter says that it is lost
+      is_there = redis.call('HSTRLEN', place, version) > 0
+      if redis.call('HEXISTS', place, version) == 1 and not is_there then
+        is_there = cjson.decode(string.sub(letter, 17)).reason == 'lost'  -- it says so already
+      end
     else
       is_there = redis.call('GETRANGE', place, 0, 15) == version
     end

@@ -16,7 +16,7 @@ end
 if name == member and redis.call('GETRANGE', entry, 0, 15) == version then
   return 0
 end
-if name ~= member and redis.call('HEXISTS', kept, version) == 1 then
+if name ~= member and redis.call('HSTRLEN', kept, version) > 0 then
   return 0
 end
 redis.call('HDEL', dead, name)
