@@ -178,7 +178,7 @@ class Flusher:
             unsettled = self._store.unsettled(partition, list(missing))
             missing = {member: version for member, version in missing.items() if member in unsettled}
             if not summary.busy and not summary.batches:
-                break  # nothing is due: what is missing stands in the dead letters
+                break  # nothing is due: what is missing stands in the dead letters, or is tried again later
         return wanted.keys() - missing.keys()
 
     def _run(self, job: _Job) -> FlushSummary:
@@ -338,7 +338,8 @@ class Flusher:
         try:
             outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
         except AllRefusedError as error:
-            self._batch.failed()
+            if len(batch) > 1:  # one alone is rather at fault itself, and says nothing of how many fit
+                self._batch.failed()
             return error.outcomes
         except MongoUnavailableError:
             self._batch.failed()

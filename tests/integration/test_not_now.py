@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import bson
 import pytest
 from bson.errors import InvalidDocument
@@ -11,11 +13,12 @@ from pymongo.synchronous.collection import Collection
 from tests.refusals import RefusingServer, only
 from writebehind import Pipeline, patience
 from writebehind.breaker import BreakerState
+from writebehind.connections import script
 from writebehind.dead_letters import Filter
 from writebehind.entry import Entry, Kind
 from writebehind.flusher import FlushInterruptedError
 from writebehind.keys import partition_keys
-from writebehind.outcomes import Result
+from writebehind.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.rawbson import etag
 from writebehind.recorder import FlushSummary
 from writebehind.store import CommitRequest
@@ -371,3 +374,40 @@ def test_what_waits_for_another_attempt_is_still_ours(pipeline, server, stored):
 
     assert known.sent is not None
     assert known.version == known.sent.entry.version
+
+
+@pytest.mark.parametrize(("together", "halved"), [(1, False), (2, True)])
+def test_one_document_alone_makes_no_batch_smaller(pipeline, users, monkeypatch, together, halved):
+    """That MongoDB refuses one document, for a reason that is not known, says nothing of how many it takes."""
+    partition = pipeline.store.partition_of("users/s:u0")
+    names = [f"u{n}" for n in range(50) if pipeline.store.partition_of(f"users/s:u{n}") == partition]
+    for name in names[:together]:
+        users.put(name, {})
+    size = pipeline.flusher._batch.size
+
+    def refuse(_: str, writes: list[Write], **__: float) -> list[Outcome]:
+        raise AllRefusedError([Outcome(one, Result.UNCLEAR, 1, "no") for one in writes])
+
+    monkeypatch.setattr(pipeline.flusher._sink, "write", refuse)
+    with suppress(FlushInterruptedError):
+        pipeline.flusher.flush(partition)
+
+    assert (size // 2 if halved else size) == pipeline.flusher._batch.size
+
+
+def test_attempts_are_counted_while_a_document_leaves_for_a_moment(wire):
+    """What is noted of a deletion in between keeps the counts of the version that is pending, and of no other."""
+    of, header = partition_keys(0), "1795667550502687D" + "0" * 32
+    members = ("users/s:ada", "users/s:bob", "users/s:eve")
+    wire.call("HSET", of.sent, "users/s:ada", f"{header} 1795667550502  12 7", "users/s:bob", f"{header} 5 x 3 2")
+    vacating, deletion = script("vacating"), "1795667550502686X"
+    wire.run(vacating, (of.sent,), ("users/s:ada", header, deletion))
+    wire.run(vacating, (of.sent,), ("users/s:bob", "1795667550502688D", deletion))
+    wire.run(vacating, (of.sent,), ("users/s:eve", header, deletion))
+
+    ada, bob, eve = (one.decode().split(" ") for one in wire.call("HMGET", of.sent, *members))
+    assert ([header, deletion, "12", "7"], ["1795667550502688D", deletion], [header, deletion]) == (
+        [ada[0], *ada[2:]],
+        [bob[0], *bob[2:]],
+        [eve[0], *eve[2:]],
+    )

@@ -7,5 +7,10 @@
 -- Returns 1
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. now .. ' ' .. ARGV[3])
+local note, last = ARGV[2] .. ' ' .. now .. ' ' .. ARGV[3], redis.call('HGET', KEYS[1], ARGV[1]) or ''
+-- How often this version was tried goes on being counted: see postpone.
+if string.sub(last, 1, 16) == string.sub(ARGV[2], 1, 16) then
+  note = note .. (string.match(last, '^%S+ %S+ %S*( %d+ %d+)$') or '')
+end
+redis.call('HSET', KEYS[1], ARGV[1], note)
 return 1
