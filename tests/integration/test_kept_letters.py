@@ -536,3 +536,30 @@ def test_reconciling_tells_of_what_is_lost(yielding, stored, lost):
     [letter] = yielding.dead_letters.of(DocumentId.of("users", "ada"))
     assert (Reason.LOST, version) == (letter.letter.reason, letter.letter.version)
     assert {"users": 1} == yielding.dead_letters.by_collection()
+
+
+def test_nothing_is_replayed_of_a_document_that_is_lost(valkey_wire):
+    """The atomic step says so itself, whoever asks: what is kept of the version is empty."""
+    letter, name = b"0000000000000007{}", "users@0000000000000007/s:ada"
+    keys = tuple(
+        f"{{k}}:{one}"
+        for one in [
+            "entry",
+            "pending",
+            "dead",
+            "counts",
+            "scheduled",
+            "clock",
+            "load",
+            "kept",
+            "crowded",
+            "deleted",
+        ]
+    )
+    valkey_wire.call("HSET", "{k}:dead", name, letter)
+    valkey_wire.call("HSET", "{k}:kept", "0000000000000007", "")
+
+    answer = valkey_wire.run(script("replay"), keys, ("users/s:ada", name, letter, "", 0, 10_000, 100))
+
+    assert [b"lost", b"", b""] == answer
+    assert 0 == valkey_wire.call("EXISTS", "{k}:entry", "{k}:pending")
