@@ -56,7 +56,13 @@ def stepping(request, monkeypatch, tmp_path) -> Iterator[tuple[Wire, Callable[[i
     binary, move = wrapper(tmp_path, valkey_binary())
     with EmbeddedRedis(tmp_path / "data", binary=binary) as running:
         wire = Wire(connection_pool(running.url, 5_000))
-        yield wire, move
+
+        def moved(seconds: int) -> None:
+            """The library reads the file now and then: so until the server has it."""
+            move(seconds)
+            wait_until(lambda: abs(wire.now_ms() / 1000 - time.time() - seconds) < 0.5, "the clock to step")
+
+        yield wire, moved
         wire.close()
 
 
