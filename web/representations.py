@@ -10,6 +10,7 @@ from flask import request
 from werkzeug.exceptions import NotAcceptable
 from werkzeug.http import parse_options_header
 
+from web.large import see
 from writebehind import codec
 
 JSON = "application/json"
@@ -34,7 +35,9 @@ class Form:
 
         Raises:
             UnreadableDocumentError: it is no valid BSON.
+            TakesMuchError: it is large, and this is not the thread for it.
         """
+        see(body)
         return codec.to_json(body, canonical=self.canonical)
 
     def tag(self, etag: str) -> str:

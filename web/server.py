@@ -12,6 +12,7 @@ import io
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -29,6 +30,7 @@ from werkzeug.exceptions import (
 
 from web.app import create_app
 from web.framing import REFUSAL, WHOLE, too_large
+from web.large import ALONE, Known, TakesMuchError, return_large_blocks
 from web.sockets import bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, Transfer, Transfers
@@ -74,6 +76,7 @@ def create_server() -> Server:
     """
     settings = load_settings()
     server = Server(create_app(), settings)
+    return_large_blocks()
     # What is there by now stays, and a request makes many objects and no cycles. Looking for some again and again
     # would take most of the time that a large body takes.
     gc.freeze()
@@ -118,6 +121,8 @@ class Server:
         self._many = Threads(max(1, settings.web_threads // 2), "web-many")
         # Nothing that others do may keep these waiting: is the process alive, and what cannot be served.
         self._apart = Threads(1, "web-apart")
+        self._large = Threads(1, "web-large")
+        self._known_large = Known()
         self._bounded = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,13 +187,37 @@ class Server:
         """What the application says, or that it does not say so in time."""
         if refusal is not None:
             return await self._refusal(scope, refusal)
-        threads = self._threads(scope["path"], len(body))
         self._transfers.renew(transfer)
+        # POST is left out: what it asks for is in its body.
+        target = scope["raw_path"] + b"?" + scope["query_string"] if scope["method"] != "POST" else b""
         try:
-            return await self._transfers.carry_out(transfer, threads, partial(self._call, scope, body, None))
+            if target not in self._known_large:
+                threads = self._threads(scope["path"], len(body))
+                with suppress(TakesMuchError):
+                    call = partial(self._call, scope, body, None)
+                    return await self._transfers.carry_out(transfer, threads, call)
+            return await self._alone(transfer, scope, body, target)
         except TimeoutError:
             late = "the request was not carried out in time; a write may have happened all the same"
             return await self._refusal(scope, ServiceUnavailable(late, retry_after=1))
+        except ServiceUnavailable as error:
+            return await self._refusal(scope, error)
+
+    async def _alone(self, transfer: Transfer, scope: Scope, body: bytes, target: bytes) -> Answer:
+        """What the application says in the thread for large documents.
+
+        Raises:
+            ServiceUnavailable: there is no room for the body until then.
+            TimeoutError: it does not say so in time, as there are others before.
+        """
+        if target:
+            self._known_large.add(target)
+        self._transfers.hold(transfer, len(body))
+        call = partial(self._call, scope, body, None, alone=True)
+        answer = await self._transfers.carry_out(transfer, self._large, call)
+        if len(answer.data) <= MEBIBYTE and scope["method"] == "GET":
+            self._known_large.forget(target)
+        return answer
 
     async def _refusal(self, scope: Scope, error: HTTPException) -> Answer:
         return await self._apart.run(partial(self._call, scope, b"", error))
@@ -198,9 +227,14 @@ class Server:
             return self._many
         return self._apart if path == "/healthz" else self._one
 
-    def _call(self, scope: Scope, body: bytes, refusal: HTTPException | None) -> Answer:
-        """Call the application, in a thread."""
+    def _call(self, scope: Scope, body: bytes, refusal: HTTPException | None, *, alone: bool = False) -> Answer:
+        """Call the application, in a thread.
+
+        Raises:
+            TakesMuchError: it has to be called `alone`.
+        """
         environ = _environ(scope, body)
+        environ[ALONE] = alone
         if refusal is not None:
             environ[REFUSAL] = refusal
         begun: list[tuple[int, Headers]] = []
@@ -222,7 +256,7 @@ class Server:
         try:
             try:
                 self._transfers.hold(transfer, len(answer.data))
-            except ServiceUnavailable as error:
+            except (RequestEntityTooLarge, ServiceUnavailable) as error:
                 answer.close()
                 answer, small = await self._refusal(scope, error), True
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})

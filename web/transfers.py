@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import TypeVar
 
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable
 
 from web.threads import Threads
 
@@ -59,7 +59,7 @@ class Transfers:
     def __init__(self, patience_s: float, most_bytes: int) -> None:
         """Let each part of a transfer have this much patience, and all transfers this much memory."""
         self._patience_s = patience_s
-        self._left = most_bytes
+        self._left = self._most_bytes = most_bytes
         self._holding: set[Transfer] = set()
         self._waiting: set[Transfer] = set()
         self._watched = False
@@ -109,8 +109,14 @@ class Transfers:
         """Let a transfer have so many bytes in memory, in the place of what it had.
 
         Raises:
+            RequestEntityTooLarge: there is never room for so much.
             ServiceUnavailable: there is no room, and nobody stands still.
         """
+        if size > self._most_bytes:
+            raise RequestEntityTooLarge(
+                f"the answer would have {size} bytes, and {self._most_bytes} are the most that this server "
+                "shows at once: read the document from MongoDB, or make it smaller there"
+            )
         self.end(transfer)
         if size <= SMALL:
             return

@@ -32,6 +32,7 @@ from writebehind.errors import (
     PatchConflictError,
     UnreadableDocumentError,
 )
+from writebehind.pieces import in_pieces
 from writebehind.wrappers import DECODING, native_value
 from writebehind.wrapping import CANONICAL, SPELT_OUT, spell_out, write
 
@@ -81,6 +82,9 @@ _SCALARS: Final = frozenset(
     {str, int, float, bool, type(None), Int64, ObjectId, datetime, DatetimeMS, bytes, Binary, Decimal128}
 )
 _DBREF_NAME: Final = b"$ref\0"
+
+#: A document of more bytes becomes text in pieces.
+_LARGE_BYTES: Final = 1 << 20
 
 _SHOWN_CHARACTERS: Final = 200
 
@@ -311,8 +315,9 @@ def to_json(body: bytes, *, canonical: bool = False) -> bytes:
     Raises:
         UnreadableDocumentError: It is no valid BSON.
     """
+    write = _canonical_json if canonical else _relaxed_json
     try:
-        return _canonical_json(body) if canonical else _relaxed_json(body)
+        return write(body) if len(body) <= _LARGE_BYTES else in_pieces(body, write)
     except _BSON_ERRORS as error:
         raise _unreadable(error) from error
 

@@ -83,6 +83,8 @@ SLOW = {
     "read no description": hold(64, f"GET /openapi.json HTTP/1.1\r\n{HEAD}\r\n" * 200, window=4_096),
 }
 
+#: What stands in the place of a body where an answer is wanted in canonical form.
+CANONICAL = "canonical"
 NOWHERE = b64encode(b'[-1000000000000,"0",""]').decode()
 #: Requests that a client sends again and again, by what is wanted of the server: method, path, body.
 GREEDY = {
@@ -105,6 +107,7 @@ GREEDY = {
         "/v1/users:bulk",
         '[{"op":"put","id":"x","doc":{"a":[' + "[]," * 2_000_000 + "0]}}]",
     ),
+    "a large document of others": ("GET", "/v1/users/foreign", CANONICAL),
     "a cursor that leads nowhere": ("GET", f"/admin/dead-letters?cursor={NOWHERE}", ""),
 }
 
@@ -119,6 +122,7 @@ def server(system: System) -> Iterator[WebServer]:
         for name in ("large", *(f"large{n}" for n in range(20))):
             served.http.put(f"/v1/users/{name}", json=text).raise_for_status()
         served.http.put("/v1/users/innocent", json={}).raise_for_status()
+        system.database.users.insert_one({"_id": "foreign", "a": [1] * 1_200_000})
         with dead_letters(system, served):
             yield served
 
@@ -166,11 +170,14 @@ def test_slow_clients_stop_nobody(server, attack):
 def test_greedy_requests_stop_nobody(server, method, path, body):
     """Health, reads and writes are answered soon while as many of them run as there are threads."""
     enough = False
+    headers = {"Content-Type": "application/json"}
+    if body == CANONICAL:
+        body, headers["Accept"] = "", "application/json;profile=canonical"
 
     def ask(_: int) -> None:
         with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, trust_env=False) as http:
             while not enough:
-                answer = http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+                answer = http.request(method, path, content=body, headers=headers)
                 assert answer.status_code != 500, answer.text
 
     with ThreadPoolExecutor(THREADS) as threads:

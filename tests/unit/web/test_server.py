@@ -14,6 +14,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from tests.waiting import wait_until
 from web import server as server_module
 from web.framing import REFUSAL
+from web.large import ALONE, TakesMuchError
 from web.server import PIECE, Server
 from web.transfers import SMALL, Transfers
 from writebehind import load_settings
@@ -24,7 +25,9 @@ MIB = 1 << 20
 class Client:
     """One request, as granian would bring it: messages that come, and the answer that is sent."""
 
-    def __init__(self, *messages: dict[str, Any], path: str = "/v1/users/x", headers: tuple = ()) -> None:
+    def __init__(
+        self, *messages: dict[str, Any], path: str = "/v1/users/x", headers: tuple = (), method: str = "PUT"
+    ) -> None:
         self.coming = list(messages)
         self.answer = b""
         self.status = 0
@@ -33,7 +36,7 @@ class Client:
         self.takes = True
         self.scope = {
             "type": "http",
-            "method": "PUT",
+            "method": method,
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"a=%20",
@@ -435,8 +438,9 @@ def test_an_answer_without_room_is_refused(app, monkeypatch):
     """Its memory is let go of, and the client told to come again."""
     monkeypatch.setattr(server_module, "MOST_HELD", 0)
     server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL))
-    app.writes = lambda _: [b"x" * (5 * SMALL)]
-    client = Client()
+    app.writes = lambda _: [b"x" * (3 * SMALL)]
+    other, client = server._transfers.begin(), Client()
+    server._transfers.hold(other, 3 * SMALL)
 
     run(server, client)
 
@@ -461,3 +465,81 @@ def test_threads_are_let_go_of_before_the_answer_is_taken(app, server):
 
     asyncio.run(both())
     wait_until(lambda: quick.complete, "the answer")
+
+
+class Large:
+    """What reads large documents: it counts how many are read, and made text of, at once."""
+
+    def __init__(self) -> None:
+        self.read = self.most = 0
+        self._now = 0
+
+    def __call__(self, environ: dict[str, Any]) -> list[bytes]:
+        if environ["PATH_INFO"] != "/v1/users/large":
+            return [b"small"]
+        self.read += 1
+        if not environ[ALONE]:
+            raise TakesMuchError
+        self._now += 1
+        self.most = max(self.most, self._now)
+        threading.Event().wait(0.01)  # others could come in between
+        self._now -= 1
+        return [b"x" * 2 * MIB]
+
+
+@pytest.mark.parametrize(("method", "known"), [("GET", True), ("POST", False)])
+def test_large_documents_are_taken_one_after_the_other(app, method, known):
+    """All are answered, a document that is known to be large is read in the thread that is there for it."""
+    server = Server(app, load_settings(web_threads=2))
+    app.writes = large = Large()
+
+    run(server, *(Client(path="/v1/users/large", method=method) for _ in range(5)))
+    before = large.read
+    client = Client(path="/v1/users/large", method=method)
+    run(server, client)
+
+    assert (200, 2 * MIB) == (client.status, len(client.answer))
+    assert 1 == large.most
+    assert (1 if known else 2) == large.read - before
+
+
+def test_large_documents_keep_nobody_else_waiting(app, server):
+    """Who waits for them holds no thread, and not for longer than the server has patience."""
+    go_on = threading.Event()
+
+    def writes(environ: dict[str, Any]) -> list[bytes]:
+        if environ["PATH_INFO"] != "/v1/users/large":
+            return [b"small"]
+        if not environ[ALONE]:
+            raise TakesMuchError
+        return [b"x" if go_on.wait(10) else b""]
+
+    app.writes = writes
+    held = [Client(path="/v1/users/large") for _ in range(5)]
+    other = Client()
+
+    async def both() -> None:
+        waiting = [asyncio.ensure_future(one.ask(server)) for one in held]
+        await asyncio.sleep(0)
+        await other.ask(server)
+        assert [0] * 5 == [one.status for one in held]
+        await asyncio.gather(*waiting)
+        go_on.set()
+
+    asyncio.run(both())
+
+    assert 200 == other.status
+    assert [503] * 5 == [one.status for one in held]
+
+
+def test_an_answer_that_there_is_never_room_for_is_refused_for_good(app, monkeypatch):
+    """No client is told to try again what cannot succeed."""
+    monkeypatch.setattr(server_module, "MOST_HELD", 0)
+    server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL))
+    app.writes = lambda _: [b"x" * (4 * SMALL + 1)]
+    client = Client()
+
+    run(server, client)
+
+    assert 413 == client.status
+    assert f"{4 * SMALL + 1} bytes" in str(app.refused[0])

@@ -1,0 +1,84 @@
+"""Large documents become text in pieces, and the text is the same as of the whole."""
+
+from __future__ import annotations
+
+import tracemalloc
+from datetime import UTC, datetime
+
+import bson
+import pytest
+from bson.dbref import DBRef
+from bson.int64 import Int64
+from hypothesis import given
+
+from tests.bson_strategies import documents
+from writebehind import codec, pieces
+from writebehind.elements import ARRAY, INT32, OBJECT, document, field
+from writebehind.errors import UnreadableDocumentError
+from writebehind.pieces import in_pieces
+
+MIB = 1 << 20
+ONE = (1).to_bytes(4, "little")
+
+
+def equal_names(inner: bytes) -> bytes:
+    """Two fields of the same name, and between them another."""
+    return document([field(INT32, b"a", ONE), inner, field(INT32, b"a", bytes(4))])
+
+
+LARGE = {
+    "an array": bson.encode({"a": [1] * 120_000}),
+    "objects": bson.encode({"a": [{}] * 50_000, "b": [[], {"c": None}] * 30_000}),
+    "names": bson.encode({"top": {f"n{n}": n for n in range(120_000)}, "end": "ü\n"}),
+    "nested": bson.encode({"a": {"b": [{"c": [Int64(n) for n in range(70_000)]}, "x" * 100_000]}, "d": 1.5}),
+    "numbers that JSON has none for": bson.encode({"a": [float("inf"), float("nan"), None] * 40_000}),
+    "dates": bson.encode({"a": [datetime(2026, 1, 1, tzinfo=UTC)] * 90_000}),
+    "a reference": bson.encode({"a": DBRef("x", 1, "db", more="x" * MIB), "b": 1}),
+    "a string": bson.encode({"a": "\x01" * (MIB + 1)}),
+    "equal names": equal_names(
+        field(OBJECT, b"b", equal_names(field(ARRAY, b"c", bson.encode({"0": "x" * MIB}))))
+    ),
+}
+
+
+@pytest.mark.parametrize("write", [codec._relaxed_json, codec._canonical_json], ids=["relaxed", "canonical"])
+@pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
+def test_large_documents_have_the_text_of_the_whole(body, write):
+    """In both forms, whatever takes the bytes: many values, long ones, names, or levels."""
+    assert len(body) > MIB
+    assert write(body) == codec.to_json(body, canonical=write is codec._canonical_json)
+
+
+@given(given=documents)
+@pytest.mark.parametrize("write", [codec._relaxed_json, codec._canonical_json], ids=["relaxed", "canonical"])
+def test_pieces_of_any_size_make_up_the_whole(given, write):
+    """However small they are."""
+    body = codec.encode(given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "RUN_BYTES", 20)
+        assert write(body) == in_pieces(body, write)
+
+
+@pytest.mark.parametrize("canonical", [False, True])
+def test_large_documents_take_a_few_times_their_bytes(canonical):
+    """A million values do not exist at once."""
+    body = LARGE["an array"]
+    tracemalloc.start()
+    try:
+        text = codec.to_json(body, canonical=canonical)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 2 * len(text) + len(body) + 8 * MIB
+
+
+@pytest.mark.parametrize("length", [0, 8, 1 << 20, 1 << 31, (1 << 32) - 1])
+def test_lengths_that_lead_elsewhere_are_told(length):
+    """What is no BSON stays unreadable when it is large."""
+    inner = bson.encode({"0": "x" * MIB, "1": 1})
+    body = document([field(ARRAY, b"a", length.to_bytes(4, "little") + inner[4:]), field(INT32, b"b", ONE)])
+
+    with pytest.raises(UnreadableDocumentError):
+        codec.to_json(body)

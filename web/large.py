@@ -1,0 +1,69 @@
+"""Large documents: a process makes values or text of one at a time, in a thread that is there for them.
+
+Such documents are others', as clients may write none above `max_document_bytes`. Each takes many times its bytes,
+so that a few at once would take the memory of the process, and all threads from everybody else. Which document is
+large shows when it has been read: the request is then begun anew in that thread, and the next one begins there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+from typing import Final
+
+from flask import request
+
+#: A document of more bytes is large.
+LARGE_BYTES: Final = 2 << 20
+#: Where the server says whether a request has been begun in the thread for large documents.
+ALONE: Final = "writebehind.alone"
+#: What is known to be about large documents: so many requests, those asked last.
+_MOST_KNOWN: Final = 1_000
+_LONGEST_KNOWN: Final = 1_000
+#: Blocks from this size on go back to the system when they are free, bytes. By itself glibc takes the largest one
+#: that was freed for the limit, up to 32 MiB, and keeps those below: hundreds of megabytes after large documents.
+_RETURNED_BYTES: Final = 1 << 20
+_M_MMAP_THRESHOLD: Final = -3
+
+
+class TakesMuchError(BaseException):
+    """The request has to begin anew in the thread for large documents; no handler of errors is to answer it."""
+
+
+def see(body: bytes) -> None:
+    """See that this is the thread for a document, before anything is made of it or written.
+
+    Raises:
+        TakesMuchError: it is not.
+    """
+    if len(body) > LARGE_BYTES and not request.environ.get(ALONE, True):
+        raise TakesMuchError
+
+
+def return_large_blocks() -> None:
+    """Have the C library, where it is glibc, give the memory of large blocks back as soon as they are free."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _RETURNED_BYTES)
+
+
+class Known:
+    """Requests that were about large documents. All calls are made in one event loop."""
+
+    def __init__(self) -> None:
+        self._targets: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, target: bytes) -> bool:
+        return target in self._targets
+
+    def add(self, target: bytes) -> None:
+        """Remember what a request asks for, in the place of what was asked for longest ago."""
+        if len(target) <= _LONGEST_KNOWN:
+            self._targets[target] = None
+            self._targets.move_to_end(target)
+            if len(self._targets) > _MOST_KNOWN:
+                self._targets.popitem(last=False)
+
+    def forget(self, target: bytes) -> None:
+        """Note that it is not about a large document any longer."""
+        self._targets.pop(target, None)
