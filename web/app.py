@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from flask_swagger_ui import get_swaggerui_blueprint
+from werkzeug import exceptions
 from werkzeug.routing import BaseConverter, MapAdapter
 
 from tasks.enqueue import FlushHints
@@ -70,6 +71,9 @@ class _Application(Flask):
         if request is None:
             return super().create_url_adapter(request)
         check_origin(self._gate, request.environ)
+        method = request.environ["REQUEST_METHOD"]
+        if method != method.upper():  # Werkzeug takes it for the one in capitals, RFC 9110 for another one
+            raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
         if REFUSAL in request.environ:
             raise request.environ[REFUSAL]
         if WHOLE not in request.environ:

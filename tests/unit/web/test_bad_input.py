@@ -400,3 +400,12 @@ def test_any_body_on_a_real_route(application, path, kind, body):
     assert response.status_code < 500, (method, path, kind, body)
     results = response.json.get("results", []) if response.status_code == 207 else []
     assert all(one["status"] < 500 for one in results), (path, body)
+
+
+@pytest.mark.parametrize("method", ["get", "Get", "put", "dELETE", "options"])
+def test_methods_tell_cases_apart(client, method):
+    """One in other letters is none that there is, rather than the one in capitals."""
+    answer = client.open("/v1/users/x", environ_overrides={"REQUEST_METHOD": method})
+
+    assert 501 == answer.status_code
+    assert "urn:problem-type:writebehind:not-implemented" == answer.json["type"]
