@@ -12,13 +12,15 @@ from writebehind.store import Store
 PORTION_BYTES = 4 << 20
 #: Documents that cannot take more than this in all are read together, without asking how large each is.
 UNASKED_BYTES = 32 << 20
+#: What a document of others may take, whatever clients may write.
+OTHERS_BYTES = 16 << 20
 #: What a document counts for of which Redis does not know how large it is.
 UNKNOWN_BYTES = PORTION_BYTES // 32
 
 
 def portions(store: Store, ids: Sequence[DocumentId], *, most_bytes: int) -> Iterator[Sequence[DocumentId]]:
-    """Documents to be read together, in their order; `most_bytes` is what one takes at most."""
-    if len(ids) * most_bytes <= UNASKED_BYTES:
+    """Documents to be read together, in their order; `most_bytes` is what clients may write."""
+    if len(ids) * max(most_bytes, OTHERS_BYTES) <= UNASKED_BYTES:
         yield ids
         return
     try:
