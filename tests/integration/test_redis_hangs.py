@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
@@ -72,11 +73,16 @@ def test_callers_are_answered_in_time(client, way, pipeline):
     wait_until(lambda: ask("/v1/through/ada", "PUT")[0] == 200, "writes to be taken again")
 
 
+def put_until_taken(client, n: int) -> None:
+    """Many handshakes at once take longer than the short time limit on a busy machine."""
+    wait_until(lambda: client().put(f"/v1/users/u{n}", json={"n": n}).status_code in {200, 201}, "a write")
+
+
 @pytest.mark.parametrize("how", ["stall", "cut"])
 def test_open_connections_break(client, way, how):
     """Where those that are open hang or are cut, new ones are opened: soon everything is as before."""
     with ThreadPoolExecutor(CALLERS) as threads:
-        list(threads.map(lambda n: client().put(f"/v1/users/u{n}", json={"n": n}), range(CALLERS)))
+        list(threads.map(partial(put_until_taken, client), range(CALLERS)))
     getattr(way.proxy, how)()
     began = time.monotonic()
     wait_until(lambda: client().put("/v1/users/u0", json={"n": -1}).status_code == 200, "a write to be taken")
