@@ -170,7 +170,8 @@ class Contention:
             members: documents that change in MongoDB, before that is settled, or that become dead letters.
 
         Raises:
-            RedisUnavailableError: Redis does not answer.
+            MongoUnavailableError: MongoDB does not answer; what changes is not settled, and is seen to again.
+            RedisUnavailableError: Redis does not answer; the same.
         """
         by_partition: dict[int, list[str]] = {}
         for member in members:
