@@ -230,14 +230,6 @@ class Store:
 
     # The write path ---------------------------------------------------------------------------------
 
-    def commit(self, request: CommitRequest) -> Commit:
-        """Acknowledge one write, in one round trip.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer; the write may or may not have happened.
-        """
-        return _commit_answer(self.wire.run(_COMMIT, *self._commit_call(request)))
-
     def commit_many(
         self,
         requests: Sequence[CommitRequest],
@@ -253,7 +245,7 @@ class Store:
             wait_ms: for at most so long. Then the commits say `BUFFERED`.
 
         Raises:
-            RedisUnavailableError: as `commit`.
+            RedisUnavailableError: Redis does not answer; the writes may or may not have happened.
         """
         calls = [self._commit_call(request) for request in requests]
         if durability not in _CONFIRMATIONS:

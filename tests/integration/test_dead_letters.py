@@ -11,6 +11,7 @@ import bson
 import pytest
 from click.testing import CliRunner
 
+from tests.commits import commit_one
 from writebehind import Pipeline, codec, dead_letters
 from writebehind.cli import cli
 from writebehind.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
@@ -40,7 +41,7 @@ def document_id(name: str, collection: str = "users") -> DocumentId:
 def put(store: Store, one: DocumentId, **fields: object) -> Entry:
     body = codec.encode({"_id": one.value} | fields)
     entry = Entry.loaded(body, 0)
-    return replace(entry, version=store.commit(CommitRequest(one.member, entry.payload, 60_000)).version)
+    return replace(entry, version=commit_one(store, CommitRequest(one.member, entry.payload, 60_000)).version)
 
 
 def bury(
@@ -50,7 +51,9 @@ def bury(
     one = document_id(name, collection)
     entry = put(store, one, **(fields or {"n": 1}))
     if changes.get("kind") is Kind.DELETED:
-        entry = replace(DELETED, version=store.commit(CommitRequest(one.member, DELETED.payload, 60_000)).version)
+        entry = replace(
+            DELETED, version=commit_one(store, CommitRequest(one.member, DELETED.payload, 60_000)).version
+        )
     if changes.get("reason") is Reason.LOST:
         store.wire.call("DEL", store.entry_key(one.member))
         letter = DeadLetter.lost(one.member)

@@ -8,6 +8,7 @@ import bson
 import pytest
 from pymongo import MongoClient
 
+from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.entry import DELETED, Entry, Kind
@@ -34,11 +35,11 @@ def names(pipeline: Pipeline, count: int, collection: str = "users") -> list[str
 def commit(pipeline: Pipeline, name: str, /, *, delay_ms: int = 0, **fields: object) -> int:
     body = bson.encode({"_id": name, **fields})
     entry = Entry(0, Kind.DOCUMENT, etag(body), body)
-    return pipeline.store.commit(CommitRequest(f"users/s:{name}", entry.payload, delay_ms)).version
+    return commit_one(pipeline.store, CommitRequest(f"users/s:{name}", entry.payload, delay_ms)).version
 
 
 def delete(pipeline: Pipeline, name: str) -> int:
-    return pipeline.store.commit(CommitRequest(f"users/s:{name}", DELETED.payload, 0)).version
+    return commit_one(pipeline.store, CommitRequest(f"users/s:{name}", DELETED.payload, 0)).version
 
 
 @pytest.fixture
@@ -331,7 +332,7 @@ def test_a_document_id_of_every_type(pipeline, settings, mongo_client):
     for one in ids:
         body = bson.encode({"_id": one.value})
         request = CommitRequest(one.member, Entry(0, Kind.DOCUMENT, etag(body), body).payload, 0)
-        pipeline.store.commit(request)
+        commit_one(pipeline.store, request)
     for partition in range(settings.partitions):
         pipeline.flusher.flush(partition)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import bson
 import pytest
 
+from tests.commits import commit_one
 from tests.integration.conftest import again, flush_all
 from writebehind import Pipeline, codec
 from writebehind.collection import BulkOperation
@@ -40,11 +41,11 @@ def letters(store, hints) -> DeadLetters:
 
 def put(store: Store, n: int) -> Entry:
     entry = Entry.loaded(codec.encode({"_id": ADA.value, "n": n}), 0)
-    return replace(entry, version=store.commit(CommitRequest(ADA.member, entry.payload, 0)).version)
+    return replace(entry, version=commit_one(store, CommitRequest(ADA.member, entry.payload, 0)).version)
 
 
 def delete(store: Store) -> Entry:
-    return replace(DELETED, version=store.commit(CommitRequest(ADA.member, DELETED.payload, 0)).version)
+    return replace(DELETED, version=commit_one(store, CommitRequest(ADA.member, DELETED.payload, 0)).version)
 
 
 def letter_of(entry: Entry, reason: Reason, **more: int) -> DeadLetter:

@@ -10,6 +10,7 @@ from bson.errors import InvalidDocument
 from pymongo.errors import AutoReconnect, NetworkTimeout, NotPrimaryError, OperationFailure
 from pymongo.synchronous.collection import Collection
 
+from tests.commits import commit_one
 from tests.refusals import RefusingServer, only
 from writebehind import Pipeline, patience
 from writebehind.breaker import BreakerState
@@ -44,7 +45,7 @@ def commit(pipeline: Pipeline, name: str, collection: str = "users") -> str:
     body = bson.encode({"_id": name})
     member = f"{collection}/s:{name}"
     payload = Entry(0, Kind.DOCUMENT, etag(body), body).payload
-    pipeline.store.commit(CommitRequest(member, payload, 0))
+    commit_one(pipeline.store, CommitRequest(member, payload, 0))
     return member
 
 

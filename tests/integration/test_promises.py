@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.commits import commit_one
 from writebehind import Pipeline, Settings
 from writebehind.entry import DELETED, Entry, Kind
 from writebehind.flusher import Flusher, FlushLimits
@@ -297,7 +298,7 @@ class Promises(RuleBasedStateMachine):
 
     def commit(self, name: str, entry: Entry, condition: str = "") -> CommitStatus:
         self.was = self.expected[name]
-        commit = self.store.commit(CommitRequest(self.id(name).member, entry.payload, 0, condition))
+        commit = commit_one(self.store, CommitRequest(self.id(name).member, entry.payload, 0, condition))
         if commit.status is CommitStatus.OK:
             assert commit.version > self.acknowledged.get(name, 0)
             self.acknowledged[name] = commit.version

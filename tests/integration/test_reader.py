@@ -11,6 +11,7 @@ import bson
 import pytest
 from pymongo import MongoClient
 
+from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
 from writebehind.connections import Wire
@@ -79,7 +80,7 @@ def users(mongo_client, database_name):
 def commit(store: Store, name: str) -> int:
     body = bson.encode({"_id": "ada", "name": name})
     payload = Entry(0, Kind.DOCUMENT, etag(body), body).payload
-    return store.commit(CommitRequest(ADA.member, payload, 0)).version
+    return commit_one(store, CommitRequest(ADA.member, payload, 0)).version
 
 
 def name_in(entry: Entry) -> str:

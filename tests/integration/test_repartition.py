@@ -10,6 +10,7 @@ import bson
 import pytest
 
 import writebehind.repartition
+from tests.commits import commit_one
 from tests.integration.conftest import again, put
 from writebehind import Pipeline
 from writebehind.connections import script
@@ -197,7 +198,7 @@ def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
     body = bson.encode({"_id": "late", "n": -1})
 
     def after_a_write(*arguments):
-        drained.store.commit(CommitRequest("slow/s:late", Entry.loaded(body, 0).payload, 60_000))
+        commit_one(drained.store, CommitRequest("slow/s:late", Entry.loaded(body, 0).payload, 60_000))
         return real(*arguments)
 
     with monkeypatch.context() as patch:

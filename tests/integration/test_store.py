@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import patience
 from writebehind.connections import Wire
@@ -46,7 +47,7 @@ def commit(
     store: Store, member: str, entry: Entry | None = None, *, delay_ms: int = 0, condition: str = ""
 ) -> Commit:
     payload = (entry or document("a")).payload
-    return store.commit(CommitRequest(member, payload, delay_ms, condition))
+    return commit_one(store, CommitRequest(member, payload, delay_ms, condition))
 
 
 def settle(store: Store, member: str, version: int, *, ttl_ms: int = TTL_MS, delay_ms: int = 0) -> int:

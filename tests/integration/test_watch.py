@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.commits import commit_one
 from writebehind.connections import Wire
 from writebehind.entry import Entry
 from writebehind.store import CommitRequest, Store
@@ -20,8 +21,8 @@ def test_status_counts(store):
     """The backlog has every partition's pending and dead members, and the one that is due first."""
     first, second = [one for one in (f"users/s:{n}" for n in range(100)) if store.partition_of(one) == 0][:2]
     payload = Entry.loaded(b"ada", 0).payload
-    store.commit(CommitRequest(first, payload, 0))
-    store.bury(second, f"{store.commit(CommitRequest(second, payload, 0)).version:016d}", b"why")
+    commit_one(store, CommitRequest(first, payload, 0))
+    store.bury(second, f"{commit_one(store, CommitRequest(second, payload, 0)).version:016d}", b"why")
 
     status = store.watch.backlog()
 

@@ -1,0 +1,11 @@
+"""One write that is acknowledged behind the door's back, as an older process may have done it."""
+
+from __future__ import annotations
+
+from writebehind.store import Commit, CommitRequest, Store
+
+
+def commit_one(store: Store, request: CommitRequest) -> Commit:
+    """Acknowledge it; what became of it."""
+    [commit] = store.commit_many([request])
+    return commit
