@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 STEP_MS = 2_000
 #: For so long it is remembered that a step was seen to, ms: other processes see it when they look next.
 NOTED_MS = 600_000
+#: So many times are looked at in one go: Redis answers nobody meanwhile.
+SLICE = 1_000
 
 _STEPPED = script("stepped")
 
@@ -92,16 +94,17 @@ class ClockWatch:
         return _Step(from_ms, this.now_ms, step_ms, [*range(self._store.partitions)])
 
     def _move(self) -> None:
-        """Move the times of partitions that are left, one at a time: each may have many."""
+        """Move the times of partitions that are left, some at a time: each may have many."""
         step = self._step
         if step is None:
             return
-        arguments = (step.from_ms, step.to_ms, step.by_ms, self._store.longest_wait_ms, NOTED_MS)
+        arguments = (step.from_ms, step.to_ms, step.by_ms, self._store.longest_wait_ms, NOTED_MS, SLICE)
         while step.left:
             of = partition_keys(step.left[-1])
-            keys = (of.stepped, of.pending, of.deleted_at)
-            step.moved += int(self._store.wire.run(_STEPPED, keys, arguments))
-            step.left.pop()
+            moved, more = self._store.wire.run(_STEPPED, (of.stepped, of.pending, of.deleted_at), arguments)
+            step.moved += int(moved)
+            if not more:
+                step.left.pop()
         self._step = None
         if step.moved:
             log.warning(

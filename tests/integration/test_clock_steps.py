@@ -249,7 +249,7 @@ def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
     real, done = wire.run, []
 
     def run(script, keys, arguments):
-        if script.name == "stepped" and len(done) == 2:
+        if script.name == "stepped" and len(done) == 4:  # two calls for each partition
             raise RedisUnavailableError("gone")
         done.extend([keys] if script.name == "stepped" else [])
         return real(script, keys, arguments)
@@ -275,6 +275,56 @@ def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
     assert late == after.pop("slow/s:late")
     [by] = {round((after[one] - before[one]) / 10_000) for one in before}
     assert by
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["whole", "interrupted"])
+def test_many_times_move_in_slices(pipeline, step, monkeypatch, fails):
+    """However many times there are, a call looks at some; each moves once, also where another goes on."""
+    monkeypatch.setattr(pipeline.clock, "look", lambda: 0)
+    monkeypatch.setattr("writebehind.clock.SLICE", 7)
+    wire, of = pipeline.store.wire, partition_keys(0)
+    now = wire.now_ms()
+    before = {f"slow/s:{n}": now - 100_000 - 10_000 * (n // 3) for n in range(60)}  # three have the same
+    for key in (of.pending, of.deleted_at):
+        wire.call("ZADD", key, *[word for member, at in before.items() for word in (at, member)])
+    clocks = [ClockWatch(pipeline.store) for _ in range(2)]
+    for clock in clocks:
+        clock.look()
+    step()
+    wire.call("ZADD", of.deleted_at, late := wire.now_ms() + 5, "slow/s:late")
+    real, moved = wire.run, []
+
+    def run(script, keys, arguments):
+        answer = real(script, keys, arguments)
+        if script.name == "stepped":
+            moved.append(int(answer[0]))
+            if fails and len(moved) == 5:
+                raise RedisUnavailableError("gone")
+        return answer
+
+    monkeypatch.setattr(wire, "run", run)
+
+    def seen(clock: ClockWatch) -> bool:
+        try:
+            clock.look()
+        except RedisUnavailableError:
+            return True
+        return bool(moved)
+
+    wait_until(lambda: seen(clocks[0]), "the step to be seen")
+    clocks[1].look()
+    clocks[0].look()
+
+    assert (120, True) == (sum(moved), max(moved) <= 9)
+    after = [dict(zip(flat[::2], map(float, flat[1::2]), strict=True)) for flat in all_times(wire, of)]
+    assert late == after[1].pop(b"slow/s:late")
+    [by] = {round((times[one.encode()] - at) / 10_000) for times in after for one, at in before.items()}
+    assert by
+
+
+def all_times(wire: Wire, of) -> list[list[bytes]]:
+    """What is pending in a partition, and which deletions await their audit, with their times."""
+    return [wire.call("ZRANGE", key, 0, -1, "WITHSCORES") for key in (of.pending, of.deleted_at)]
 
 
 def scores(pipeline: Pipeline) -> dict[str, float]:
