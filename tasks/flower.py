@@ -32,7 +32,8 @@ class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
         method = request.method or ""
         # Flower can be told to let any page read its API: an origin is looked at whatever the method.
         foreign = origin is not None and not is_same(origin, host)
-        refused = self._gate.refusal(method, host, origin, request.headers.get("Sec-Fetch-Site"))
+        site, referer = request.headers.get("Sec-Fetch-Site"), request.headers.get("Referer")
+        refused = self._gate.refusal(method, host, origin, site, referer)
         status = refused.status if refused else 403 if foreign else None
         if status is None:
             return super().find_handler(request, **options)

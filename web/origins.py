@@ -29,9 +29,9 @@ def check(gate: Gate, environ: Mapping[str, Any]) -> None:
     """
     host = environ.get("HTTP_HOST", "")
     if not host and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return  # no browser, and no other way to say it
-    method, origin = environ["REQUEST_METHOD"], environ.get("HTTP_ORIGIN")
-    refused = gate.refusal(method, host, origin, environ.get("HTTP_SEC_FETCH_SITE"))
+        host = None  # probes of load balancers have none
+    page = (environ.get(name) for name in ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_REFERER"))
+    refused = gate.refusal(environ["REQUEST_METHOD"], host, *page)
     if refused is not None:
         raise _ERRORS[refused.status](refused.reason)
 

@@ -21,6 +21,8 @@ OUR_SITE = frozenset({"same-origin", "none"})
 
 _AUTHORITY = re.compile(r"(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/@?#\s]+)", re.ASCII)
+#: What a page's address has behind its origin.
+_WITHIN = re.compile(r"(?<=[^:/])[/?#].*", re.ASCII | re.DOTALL)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 #: Different Host headers that are remembered as ours.
 _MOST_KNOWN = 100
@@ -46,23 +48,28 @@ class Gate:
         self._domains = tuple(name[1:] for name in names if name.startswith("*."))
         self._known: set[str] = set()
 
-    def refusal(self, method: str, host: str, origin: str | None, site: str | None) -> Refusal | None:
+    def refusal(
+        self, method: str, host: str | None, origin: str | None, site: str | None, referer: str | None
+    ) -> Refusal | None:
         """Why a request is refused, if it is.
 
         Args:
             method: of the request.
-            host: the header `Host`, empty without one.
+            host: the header `Host`, empty without one; `None` where a request needs none.
             origin: the header `Origin`.
             site: the header `Sec-Fetch-Site`.
+            referer: the header `Referer`, which is looked at where the last two are missing, as old browsers have it.
         """
-        if host not in self._known and (refused := self._host_refused(host)):
+        if host is not None and host not in self._known and (refused := self._host_refused(host)):
             return refused
         if method in SAFE:
             return None
         if site is not None and site not in OUR_SITE:
             reason = f"a page of another site may change nothing here (Sec-Fetch-Site: {site[:40]})"
             return Refusal(HTTPStatus.FORBIDDEN, reason)
-        if origin is not None and not is_same(origin, host):
+        if origin is None and site is None and referer:
+            origin = _WITHIN.sub("", referer)
+        if origin is not None and not is_same(origin, host or ""):
             reason = f"a page of another origin may change nothing here (Origin: {origin[:100]})"
             return Refusal(HTTPStatus.FORBIDDEN, reason)
         return None

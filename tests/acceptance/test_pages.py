@@ -214,6 +214,7 @@ def test_flower_shows_a_foreign_page_nothing(flower, path, headers, status):
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "http://127.0.0.1:1"},
+        {"Referer": "http://evil.example/"},
     ],
     ids=str,
 )

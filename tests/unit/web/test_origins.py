@@ -63,6 +63,45 @@ MALFORMED = [
 ]
 
 
+#: What a browser says of a page that is not ours.
+PAGES = {
+    "another site": {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
+    "another site, an old browser": {"Origin": "http://evil.example"},
+    "another site, without its name": {"Sec-Fetch-Site": "cross-site"},
+    "another port": {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
+    "another port, without its name": {"Sec-Fetch-Site": "same-site"},
+    "another name of loopback": {"Origin": "http://127.0.0.1"},
+    "a sandbox": {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+    "a file": {"Origin": "null"},
+    "a name that begins like ours": {"Origin": "http://localhost.evil.example"},
+    "a user of ours": {"Origin": "http://localhost@evil.example"},
+    "another scheme": {"Origin": "chrome-extension://localhost"},
+    "nothing": {"Origin": ""},
+    "two": {"Origin": "http://localhost, http://evil.example"},
+    "another, said to be ours": {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
+    "ours, said to be another": {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
+    "what no browser says": {"Sec-Fetch-Site": "Same-Origin "},
+    "another site, a browser that tells pages only": {"Referer": "http://evil.example/a?b"},
+    "another port, as a page": {"Referer": "http://localhost:3000/"},
+    "a name that begins like ours, as a page": {"Referer": "http://localhost.evil.example/"},
+    "a user of ours, as a page": {"Referer": "http://localhost@evil.example/"},
+    "ours within a page of another": {"Referer": "http://evil.example/http://localhost/"},
+    "no page at all": {"Referer": "about:blank"},
+}
+UNSAFE = [
+    ("PUT", "/v1/users/ada"),
+    ("PATCH", "/v1/users/ada"),
+    ("DELETE", "/v1/users/ada"),
+    ("POST", "/v1/users"),
+    ("POST", "/v1/users:bulk"),
+    ("POST", "/v1/users:get"),
+    ("POST", "/v1/users/ada:increment"),
+    ("POST", "/admin/dead-letters:replay?all=true"),
+    ("DELETE", "/admin/dead-letters?all=true"),
+    ("BREW", "/nothing"),
+]
+
+
 @pytest.mark.parametrize("host", OURS)
 def test_names_of_loopback_are_ours(client, host):
     """With any port: what listens there may be reached through another one."""
@@ -97,6 +136,18 @@ def test_http_1_0_needs_no_host(client):
     environ = {"HTTP_HOST": "", "SERVER_PROTOCOL": "HTTP/1.0"}
 
     assert 200 == client.get("/healthz", environ_overrides=environ).status_code
+
+
+@pytest.mark.parametrize("headers", PAGES.values(), ids=PAGES)
+@pytest.mark.parametrize(("method", "path"), UNSAFE)
+def test_no_page_gets_past_the_gate_without_a_host(installation, client, method, path, headers):
+    """A proxy may have left it out on the way here."""
+    environ = {"HTTP_HOST": "", "SERVER_PROTOCOL": "HTTP/1.0"}
+
+    problem(
+        client.open(path, method=method, json={}, headers=headers, environ_overrides=environ), 403, "forbidden"
+    )
+    assert [] == installation.stored()
 
 
 def environ(host: str, **more: str) -> dict[str, Any]:
@@ -143,39 +194,6 @@ def test_a_setting_that_is_no_host_is_refused(name):
     """It names the setting."""
     with pytest.raises(Exception, match="allowed_hosts"):
         load_settings(allowed_hosts=[name])
-
-
-#: What a browser says of a page that is not ours.
-PAGES = {
-    "another site": {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
-    "another site, an old browser": {"Origin": "http://evil.example"},
-    "another site, without its name": {"Sec-Fetch-Site": "cross-site"},
-    "another port": {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
-    "another port, without its name": {"Sec-Fetch-Site": "same-site"},
-    "another name of loopback": {"Origin": "http://127.0.0.1"},
-    "a sandbox": {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
-    "a file": {"Origin": "null"},
-    "a name that begins like ours": {"Origin": "http://localhost.evil.example"},
-    "a user of ours": {"Origin": "http://localhost@evil.example"},
-    "another scheme": {"Origin": "chrome-extension://localhost"},
-    "nothing": {"Origin": ""},
-    "two": {"Origin": "http://localhost, http://evil.example"},
-    "another, said to be ours": {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
-    "ours, said to be another": {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
-    "what no browser says": {"Sec-Fetch-Site": "Same-Origin "},
-}
-UNSAFE = [
-    ("PUT", "/v1/users/ada"),
-    ("PATCH", "/v1/users/ada"),
-    ("DELETE", "/v1/users/ada"),
-    ("POST", "/v1/users"),
-    ("POST", "/v1/users:bulk"),
-    ("POST", "/v1/users:get"),
-    ("POST", "/v1/users/ada:increment"),
-    ("POST", "/admin/dead-letters:replay?all=true"),
-    ("DELETE", "/admin/dead-letters?all=true"),
-    ("BREW", "/nothing"),
-]
 
 
 @pytest.mark.parametrize("headers", PAGES.values(), ids=PAGES)
@@ -251,6 +269,24 @@ def test_a_page_has_to_say_that_it_sends_json(installation, client, method, path
 
     problem(answer, 415, "unsupported-media-type")
     assert [] == installation.stored()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Referer": "http://localhost:8000/docs"},
+        {"Referer": "https://LOCALHOST:8000/docs#/?a@b"},
+        {"Referer": ""},
+        {"Origin": "http://localhost:8000", "Referer": "http://evil.example/"},
+        {"Sec-Fetch-Site": "none", "Referer": "http://evil.example/"},
+    ],
+    ids=str,
+)
+def test_a_page_is_told_by_its_address_only_where_nothing_else_tells_it(client, headers):
+    """What browsers say of a request as such counts more."""
+    answer = client.put("/v1/users/ada", json={}, headers={"Host": "localhost:8000"} | headers)
+
+    assert answer.status_code in {200, 201}
 
 
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", ""])
