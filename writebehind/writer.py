@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from bson import Timestamp
 
@@ -34,8 +35,9 @@ from writebehind.store import ABSENT, Commit, CommitRequest, CommitStatus, Hint,
 
 #: If-Match: any document will do, as long as there is one.
 ANY = "*"
-#: How long a change is tried again when others change the same document, seconds.
-CONFLICT_DEADLINE_S = 5.0
+#: A change that others come before is given up after so many seconds and so many tries. A process that has hardly
+#: run in that time has not tried.
+CONFLICT_DEADLINE_S, CONFLICT_TRIES = 5.0, 20
 _STRIPES = 64
 _EMPTY_TIMESTAMP = Timestamp(0, 0)
 _ETAG = re.compile(r"[0-9a-f]{32}")
@@ -178,18 +180,19 @@ class Writer:
             UnavailableError: as `commit_all`.
         """
         self._current(document_id)  # a load from MongoDB should not happen under the lock
-        deadline = time.monotonic() + CONFLICT_DEADLINE_S
         with self._stripes[hash(document_id.member) % _STRIPES]:
-            while True:
+            deadline = time.monotonic() + CONFLICT_DEADLINE_S  # from here on only other processes come before it
+            for tries in count(1):
                 current = self._current(document_id)
                 entry = step(current)
                 commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
                 if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
                     return self._written(document_id, entry, commit, durability, created=not current.exists)
-                if time.monotonic() > deadline:
-                    raise ConflictError
+                if tries >= CONFLICT_TRIES and time.monotonic() > deadline:
+                    break
                 if commit.status is CommitStatus.FAILED:  # another process is at it: step aside
                     time.sleep(random.uniform(0, 0.005))  # noqa: S311 - no secret
+        raise ConflictError
 
     def write_all(
         self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None = None
