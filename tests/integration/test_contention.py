@@ -275,6 +275,46 @@ def test_a_holder_that_keeps_its_value_disturbs_nobody(pipeline, users, stored):
     assert 1 == pipeline.dead_letters.discard([letter])
 
 
+def test_a_holder_that_keeps_its_value_costs_no_look(pipeline, users):
+    """Who waits for a value is looked at when it is given up, not whenever the document changes that has it."""
+    first, *others = spread(pipeline, 5)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    for name in others:
+        users.put(name, {"username": "x"})
+    flush_all(pipeline)
+    looks = []
+    find_holders = pipeline.sink.find_holders
+    pipeline.sink.find_holders = lambda *arguments: looks.append(arguments) or find_holders(*arguments)
+
+    users.put(first, {"username": "x", "n": 1})
+    flush(pipeline, first)
+
+    assert not looks
+    assert len(others) == letters(pipeline)
+
+
+def test_who_waits_on_when_another_waits_no_more(pipeline, users, stored):
+    """A document that has got another value is forgotten, and those that wait beside it are not."""
+    first, second, third = spread(pipeline, 3)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    for name in (second, third):
+        users.put(name, {"username": "x"})
+    flush_all(pipeline)
+    users.put(second, {"username": "y"})
+    flush_all(pipeline)
+    pipeline.sweep()
+    assert 1 == letters(pipeline)
+
+    users.put(first, {"username": "z"})
+    flush(pipeline, first)
+    flush_all(pipeline)
+
+    assert {first: "z", second: "y", third: "x"} == usernames(stored)
+    assert 0 == letters(pipeline)
+
+
 def test_many_that_wait_for_one_value(pipeline, users, stored):
     """A few are tried when it is given up, and one of them gets it."""
     first, *others = spread(pipeline, 41)

@@ -318,7 +318,7 @@ def test_neighbours_are_persisted(refused):
     assert {"_id": "u2", "mail": "same"} == refused.collection("users").get("u2")
     found = list(refused.dead_letters.all(Filter()))
     assert {"u0", "u1", "u2"} == {one.letter.id.text for one in found}
-    assert {(11000, 2)} == {(one.letter.code, one.letter.attempts) for one in found}
+    assert {(11000, 2, 0)} == {(one.letter.code, one.letter.attempts, one.letter.over) for one in found}
 
 
 def test_too_many_are_back_pressure(refused, monkeypatch):

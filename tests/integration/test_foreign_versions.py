@@ -8,6 +8,9 @@ from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Tim
 from bson.raw_bson import RawBSONDocument
 
 from tests.integration.conftest import flush_all
+from writebehind.entry import Entry
+from writebehind.ids import DocumentId
+from writebehind.outcomes import Result, Write
 from writebehind.rawbson import VERSION_END, split_version
 
 HOUR = 3_600_000_000
@@ -124,6 +127,17 @@ def test_neighbours_are_read(pipeline, users):
 
     assert [True, True] == [one.exists for one in entries]
     assert (entries, False) == users.read_many(["ada", "bob"])
+
+
+def test_a_number_that_is_no_version_is_replaced_at_once(pipeline, stored):
+    """The first that does not count is no reason for a second attempt."""
+    stored.insert_one({"_id": "ada", "n": 1, "_v": Int64(VERSION_END)})
+    entry = Entry.loaded(bson.encode({"_id": "ada", "n": 2}), 5)
+
+    [outcome] = pipeline.sink.write("users", [Write(DocumentId.of("users", "ada"), entry)])
+
+    assert (Result.PERSISTED, 1) == (outcome.result, outcome.attempts)
+    assert {"_id": "ada", "n": 2, "_v": 5} == stored.find_one()
 
 
 def test_a_version_that_stands_there_twice(users, stored):

@@ -391,6 +391,24 @@ def test_discarding_what_is_lost_leaves_what_is_cached(store, letters):
     assert theirs == store.get(ADA.member)[0]
 
 
+@pytest.mark.parametrize("there", ["the entry", "what is kept", "another letter"])
+def test_a_document_that_is_there_again_is_not_lost(store, letters, there):
+    """A reconciling pass looks once more in the step that says so: else its letter stays as it is."""
+    entry = put(store, 1)
+    conflict(store, entry) if there == "what is kept" else refuse(store, entry)
+    [found] = letters.all(Filter())
+    if there == "another letter":
+        store.wire.call("DEL", OF.entry(ADA.member))
+        refuse(store, put(store, 2))
+    before = sorted(letters.all(Filter()), key=lambda one: one.name)
+    lost = replace(found.letter, reason=Reason.LOST).dump()
+    keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
+
+    assert 0 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, lost, MOST_KEPT))
+
+    assert before == sorted(letters.all(Filter()), key=lambda one: one.name)
+
+
 # On MongoDB -------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import bson
 import orjson
@@ -487,6 +488,17 @@ def test_an_absent_document_without_ttl(pipeline, users, stored):
     pipeline.store.wire.call("PERSIST", of(pipeline, "nobody").entry(member("nobody")))
     assert {"stale-entry": 1} == pipeline.reconciler.run().repaired
     assert {} == pipeline.reconciler.run().found
+
+
+def test_every_letter_is_looked_at(pipeline):
+    """They are looked at in slices, however many one partition has."""
+    wire, of, count = pipeline.store.wire, partition_keys(0), 600
+    members = [one for n in range(8 * count) if pipeline.store.partition_of(one := member(f"u{n}")) == 0][:count]
+    letter = DeadLetter(members[0], Reason.REFUSED, 121, "no", 5, Kind.DOCUMENT, 1, time.time())
+    wire.call("HSET", of.dead, *(text for one in members for text in (one, replace(letter, member=one).dump())))
+    wire.call("HSET", of.dead_counts, "users", count)
+
+    assert {"orphaned-letter": count} == pipeline.reconciler.run(repair=False).found
 
 
 def put_back(pipeline: Pipeline, users, stored) -> dict:
