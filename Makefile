@@ -54,20 +54,23 @@ chaos: install ## kill, freeze and cut off everything under load, with 20 seeds,
 histories: install ## 1,000 random histories of documents that share a unique value
 	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/test_contention_histories.py
 
+# What makes mutants has a lock of its own, with the same versions: two dozen packages that nothing else needs.
+# ONLY="lua/fill lua/bury" is for files with one of these in their path; OPTIONS="--sample 10 --minutes 20" for all else.
 mutants: install ## put mistakes into the code, one at a time, and see whether a test notices each
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group mutants
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.lock
+	$(BIN)/python -m tests.mutants $(foreach one,$(ONLY),--only $(one)) $(OPTIONS)
 
 bench: install ## measure speed as ratios against floors and peers, in one run
 	$(BIN)/python -m bench
 
-lock: install ## write requirements.lock anew from pyproject.toml
+lock: install ## write the files of locked versions anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --all-extras --group dev --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --constraint requirements.lock --output-file requirements-prod.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --constraint requirements.lock --group mutants --output-file requirements-mutants.lock
 
 clean: ## remove the virtual environment and the embedded servers' data
 	rm -rf $(VENV) .writebehind

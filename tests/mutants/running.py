@@ -6,14 +6,19 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
+import pytest
 
+from tests.mutants.baseline import Baseline, Known, Noting, read
 from tests.mutants.source import ROOT, Mutant
+from tests.mutants.swapping import Swapping
 
 #: What takes long to import, and no mutant changes.
 SLOW_IMPORTS = [
@@ -30,6 +35,8 @@ SLOW_IMPORTS = [
 ONE_KIND_OF_REDIS = "not (fakeredis or redis])"
 #: Seconds after which a test has failed, and after which a mutant has; an endless loop is noticed too.
 TEST_LIMIT_S, LIMIT_S = 60, 400
+#: Seconds after which a test that pytest cannot end hangs.
+HANGS_S = 3 * TEST_LIMIT_S
 
 _processes = get_context("forkserver")
 _processes.set_forkserver_preload(SLOW_IMPORTS)
@@ -54,45 +61,124 @@ class Trial:
     fate: Fate
     words: str
 
+    @property
+    def is_explained(self) -> bool:
+        """Whether nobody needs to notice it."""
+        return self.fate is Fate.SURVIVED and bool(self.mutant.harmless)
 
-def try_out(mutant: Mutant, directory: Path) -> Trial:
-    """Run the tests of a mutant in a directory of its own; a test that fails without it as well does not count."""
-    unsound: tuple[str, ...] = ()
-    while True:
-        fate, words = _run(mutant.file, mutant.source, mutant.tests, directory, without=unsound)
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A plugin for pytest: runs some tests only, in their order."""
+
+    names: Sequence[str]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave the others out."""
+        found = {one.nodeid: one for one in items}
+        items[:] = [found[name] for name in self.names if name in found]
+
+
+def look(tests: str, modules: Sequence[str], directory: Path) -> list[Known]:
+    """What the tests of a file touch where nothing is mistaken.
+
+    Raises:
+        RuntimeError: they come to no end, or cannot be collected.
+    """
+    _copy(directory)
+    out = directory / "touched.json"
+    out.unlink(missing_ok=True)
+    fate, words = _run([tests], Noting(modules, directory, out), directory)
+    if not out.exists():
+        raise RuntimeError(f"{tests}: {fate.value} without a mutant: {words}")
+    return read(out)
+
+
+def swap(mutants: Sequence[Mutant], baseline: Baseline, directory: Path) -> list[Trial]:
+    """Run for each mutant the tests that touch it, in one process: for mutants of one file that can be swapped.
+
+    Raises:
+        RuntimeError: the process has ended before.
+    """
+    _copy(directory)
+    left = [(one, baseline.choice(one)[0]) for one in mutants]
+    trials: list[Trial] = []
+    while left:
+        files = sorted({name.partition("::")[0] for _, names in left for name in names})
+        if not files:
+            return trials + [Trial(one, Fate.SURVIVED, "no test touches it") for one, _ in left]
+        receiver, sender = _processes.Pipe(duplex=False)
+        log = directory / "log"
+        process = _processes.Process(target=_run_tests, args=(directory, files, Swapping(left, sender.send), log))
+        process.start()
+        sender.close()
+        for words in _told(receiver, log):
+            fate = Fate.TIMEOUT if words is None else Fate.KILLED if words else Fate.SURVIVED
+            trials.append(Trial(left.pop(0)[0], fate, words or ""))
+            if not left or words is None:
+                break
+        if left:
+            _end(process.pid)
+        process.join()
+    return trials
+
+
+def _told(receiver: Connection, log: Path) -> Iterator[str | None]:
+    """What `Swapping` tells of one mutant after the other; `None` where that comes to no end."""
+    try:
+        while True:
+            if not receiver.poll(HANGS_S):
+                yield None
+            elif (words := receiver.recv()) is not None:
+                yield words
+    except EOFError as error:
+        raise RuntimeError(f"pytest has ended: {_last(log)}") from error
+
+
+def try_out(mutant: Mutant, baseline: Baseline, directory: Path, *, swapped: bool) -> Trial:
+    """Run the tests of a mutant in a directory of its own: the others only where none that touches it notices.
+
+    Those may fail through a process that they start, or by chance: so one of them has to fail twice.
+
+    Args:
+        mutant: the mutant.
+        baseline: which tests touch it.
+        directory: for the copy of the package.
+        swapped: whether those that touch it have been run.
+    """
+    _copy(directory, mutant)
+    touching, others = baseline.choice(mutant)
+    fate, words = _try(() if swapped else touching, directory)
+    while fate is Fate.SURVIVED and others:
+        fate, words = _try(others, directory)
         test = _test_of(words)
-        if fate is not Fate.KILLED or not test or _is_sound(test, mutant.file, directory):
-            return Trial(mutant, fate, words)
-        unsound = (*unsound, test)
+        if fate is not Fate.KILLED or not test or _try([test], directory)[0] is not Fate.SURVIVED:
+            break
+        fate, others = Fate.SURVIVED, others[others.index(test) + 1 :]
+    return Trial(mutant, fate, words)
 
 
-_sound: dict[str, bool] = {}
+def _try(names: Sequence[str], directory: Path) -> tuple[Fate, str]:
+    if not names:
+        return Fate.SURVIVED, "no tests"
+    files = dict.fromkeys(name.partition("::")[0] for name in names)
+    return _run([*files], Chosen(names), directory)
 
 
-def _is_sound(test: str, file: str, directory: Path) -> bool:
-    """Whether a test passes on what is no mutant."""
-    if test not in _sound:
-        fate, _ = _run(file, (ROOT / file).read_text("utf-8"), (test,), directory)
-        _sound[test] = fate is Fate.SURVIVED
-    return _sound[test]
-
-
-def unsound() -> list[str]:
-    """The tests that were seen to fail on what is no mutant."""
-    return sorted(test for test, passes in _sound.items() if not passes)
-
-
-def _run(
-    file: str, source: str, tests: tuple[str, ...], directory: Path, *, without: tuple[str, ...] = ()
-) -> tuple[Fate, str]:
+def _copy(directory: Path, mutant: Mutant | None = None) -> None:
+    """Put a copy of the package there, with what is compiled already."""
     package = directory / "writebehind"
     shutil.rmtree(package, ignore_errors=True)
-    shutil.copytree(ROOT / "writebehind", package)  # with what is compiled already
-    (directory / file).write_text(source, "utf-8")
+    shutil.copytree(ROOT / "writebehind", package)
+    if mutant is not None:
+        (directory / mutant.file).write_text(mutant.source, "utf-8")
+
+
+def _run(tests: Sequence[str], plugin: Chosen | Noting, directory: Path) -> tuple[Fate, str]:
     log = directory / "log"
-    process = _processes.Process(target=_run_tests, args=(directory, tests, without, log))
+    process = _processes.Process(target=_run_tests, args=(directory, tests, plugin, log))
     process.start()
-    process.join(LIMIT_S)
+    process.join(LIMIT_S if isinstance(plugin, Chosen) else None)
     if process.is_alive():
         _end(process.pid)
         return Fate.TIMEOUT, _last(log)
@@ -105,10 +191,8 @@ def _run(
 _FAILED, _INTERRUPTED, _CONFTEST_FAILED = 1, 2, 4
 
 
-def _run_tests(directory: Path, tests: tuple[str, ...], without: tuple[str, ...], log: Path) -> None:
+def _run_tests(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swapping, log: Path) -> None:
     """What the fork does: the copy of the package hides the other one, from processes that tests start too."""
-    import pytest  # noqa: PLC0415 - is there already in the fork
-
     os.chdir(ROOT)
     with log.open("w") as out:
         os.dup2(out.fileno(), 1)
@@ -117,7 +201,7 @@ def _run_tests(directory: Path, tests: tuple[str, ...], without: tuple[str, ...]
     os.environ["COLUMNS"] = "400"
     os.environ["PYTHONPATH"] = os.pathsep.join(places)
     options = [
-        "-x",
+        *(["-x"] if isinstance(plugin, Chosen) else []),
         "-q",
         "-n0",
         "-p",
@@ -130,8 +214,7 @@ def _run_tests(directory: Path, tests: tuple[str, ...], without: tuple[str, ...]
     ]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what is imported before the fork
     options += ["-o", f"pythonpath={' '.join(places)}", f"--basetemp={directory / 'tmp'}", "--tb=short"]
-    options += [f"--deselect={test}" for test in without]
-    code = pytest.main([*options, *tests])
+    code = pytest.main([*options, *tests], plugins=[plugin])
     loaded = sys.modules.get("writebehind")
     if loaded is not None and not str(loaded.__file__).startswith(str(directory)):
         raise RuntimeError(f"{loaded.__file__} was tested, and not the mutant")

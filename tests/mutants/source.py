@@ -26,7 +26,7 @@ OPERATORS = (
     *(f"ReplaceBinaryOperator_{one}" for one in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "BitOr_BitAnd")),
 )
 #: Lines that begin like this declare something: a mistake there is not one of logic.
-DECLARING = ("@", "def ", "class ", "import ", "from ")
+DECLARING = ("@", "def ", "class ", "import ", "from ", "*,")
 #: Many mutants of one line are the same mistake.
 MOST_OF_A_LINE = 2
 
@@ -45,7 +45,8 @@ class Mutant:
         old: what stood there; `new` what stands there instead.
         why: what would be wrong, where somebody has said so.
         harmless: why no test can notice it, or need not; '' where a test must.
-        tests: what is run against it: files, or tests.
+        tests: the files of tests that are run against it.
+        lines: where the mistaken statement of Python stands in the file without it; none of Lua.
     """
 
     file: str
@@ -55,36 +56,37 @@ class Mutant:
     tests: tuple[str, ...]
     why: str = ""
     harmless: str = ""
+    lines: tuple[int, ...] = ()
 
 
-def listed(only: str = "") -> list[Mutant]:
-    """The breaks of the list, of files with `only` in their path.
+def listed(*only: str) -> list[Mutant]:
+    """The breaks of the list, of files with one of `only` in their path, or of all.
 
     Raises:
         RottenError: a text is not there exactly once.
     """
     found = []
-    for file, of in _files(only):
+    for file, of in _files(*only):
         source = (ROOT / file).read_text("utf-8")
         for one in of.get("breaks", ()):
             old, new = one["old"], one["new"]
             if source.count(old) != 1:
                 raise RottenError(f"{file} has this text {source.count(old)} times, and not once: {old}")
             tests = tuple(one.get("tests", of["tests"]))
-            found.append(
-                Mutant(file, source.replace(old, new), old, new, tests, one["why"], one.get("harmless", ""))
-            )
+            mutated = source.replace(old, new)
+            lines = statement(source, mutated) if file.endswith(".py") else ()
+            found.append(Mutant(file, mutated, old, new, tests, one["why"], one.get("harmless", ""), lines))
     return found
 
 
-def sampled(count: int, seed: int, only: str = "") -> list[Mutant]:
+def sampled(count: int, seed: int, *only: str) -> list[Mutant]:
     """Of each Python module of the list that is to be sampled, `count` mutants as Cosmic Ray makes them.
 
     Raises:
         RottenError: the list explains what is not a line of the module any more.
     """
     found: list[Mutant] = []
-    for file, of in _files(only):
+    for file, of in _files(*only):
         if not of.get("sampled"):
             continue
         source = (ROOT / file).read_text("utf-8")
@@ -94,14 +96,14 @@ def sampled(count: int, seed: int, only: str = "") -> list[Mutant]:
 
 def explained() -> Iterator[tuple[str, str]]:
     """Of mutants that need not be noticed: the file, and the line that stood there."""
-    for file, of in _files(""):
+    for file, of in _files():
         for one in of.get("explained", ()):
             yield file, one["old"]
 
 
-def _files(only: str) -> list[tuple[str, dict]]:
+def _files(*only: str) -> list[tuple[str, dict]]:
     files = tomllib.loads(LIST.read_text("utf-8"))["files"]
-    return [(file, of) for file, of in files.items() if only in file]
+    return [(file, of) for file, of in files.items() if not only or any(one in file for one in only)]
 
 
 def _every(file: str, source: str, of: dict, chance: random.Random) -> Iterator[Mutant]:
@@ -117,7 +119,9 @@ def _every(file: str, source: str, of: dict, chance: random.Random) -> Iterator[
         for at, ((line, column), _) in enumerate(
             place for node in nodes for place in get_operator(f"core/{name}")().mutation_positions(node)
         )
-        if (line, column) not in typed and not lines[line - 1].lstrip().startswith(DECLARING)
+        if (line, column) not in typed
+        and not lines[line - 1].lstrip().startswith(DECLARING)
+        and not lines[line - 1][0].isupper()  # a constant of the module: a number that was chosen
     ]
     chance.shuffle(places)
     harmless = {(one["old"], one["new"]): one["harmless"] for one in of.get("explained", ())}
@@ -130,7 +134,8 @@ def _every(file: str, source: str, of: dict, chance: random.Random) -> Iterator[
             continue
         of_line[line] += 1
         old, new = _differ(source, mutated)
-        yield Mutant(file, mutated, old, new, tuple(of["tests"]), name, harmless.get((old, new), ""))
+        why, lines = harmless.get((old, new), ""), statement(source, mutated)
+        yield Mutant(file, mutated, old, new, tuple(of["tests"]), name, why, lines)
 
 
 def _typed(source: str) -> set[tuple[int, int]]:
@@ -156,3 +161,17 @@ def _differ(source: str, mutated: str) -> tuple[str, str]:
     pairs = zip(source.splitlines(), mutated.splitlines(), strict=False)
     old, new = next(pair for pair in pairs if pair[0] != pair[1])
     return old.strip(), new.strip()
+
+
+def statement(source: str, mutated: str) -> tuple[int, ...]:
+    """The lines of the statement that differs; of one with a body, without that."""
+    pairs = zip(source.splitlines(), mutated.splitlines(), strict=False)
+    line = next(at for at, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+    ranges = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            ranges.append(
+                range(node.lineno, max(node.lineno, body[0].lineno - 1) + 1 if body else node.end_lineno + 1)
+            )
+    return tuple(min((one for one in ranges if line in one), key=len))

@@ -171,6 +171,14 @@ def test_the_image_has_the_versions_that_are_tested():
     assert not {canonicalize_name(Requirement(text).name) for text in extras} & production.keys()
 
 
+def test_mutants_are_made_of_what_is_tested():
+    """What makes mutants has the versions of the other lock, where both have a package."""
+    mutants, development = locked("requirements-mutants.lock"), locked("requirements.lock")
+
+    assert "cosmic-ray" in mutants
+    assert {name: development.get(name, version) for name, version in mutants.items()} == mutants
+
+
 def test_the_image_is_built_by_what_is_locked():
     """The Dockerfile takes the build backend from the lock, with all that it needs."""
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")

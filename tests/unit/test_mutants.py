@@ -1,8 +1,27 @@
-"""The list of breaks does not rot."""
+"""The list of breaks does not rot, and a mutant meets those tests first that touch it."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.mutants import source
+from tests.mutants.baseline import Baseline, Known
+from tests.mutants.source import Mutant
+
+MODULE = """\
+MOST = 1
+
+
+def cut(items):
+    if (
+        len(items)
+        > MOST
+    ):
+        return items[
+            :MOST
+        ]
+    return items
+"""
 
 
 def test_each_break_is_about_text_that_is_there_once():
@@ -25,3 +44,40 @@ def test_what_is_explained_is_there():
     """An explanation is about a line of the module."""
     for file, line in source.explained():
         assert line in map(str.strip, (source.ROOT / file).read_text("utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [("MOST = 1", "MOST = 2", [1]), ("> MOST", ">= MOST", [5, 6, 7, 8]), (":MOST", "::MOST", [9, 10, 11])],
+)
+def test_a_mistake_stands_in_a_statement(old, new, lines):
+    """Tests run its first line, and not always the one that differs. The body of a statement is left out."""
+    assert lines == list(source.statement(MODULE, MODULE.replace(old, new)))
+
+
+def known(name: str, took_s: float, *touched: str, passed: bool = True) -> Known:
+    return Known(f"tests/test_{name}", passed, took_s, frozenset(touched))
+
+
+@pytest.mark.parametrize(
+    ("lines", "first", "then"),
+    [
+        ((), ["tests/test_a.py::fast", "tests/test_a.py::slow"], ["tests/test_b.py::other"]),
+        ((5, 6), ["tests/test_a.py::slow"], ["tests/test_a.py::fast", "tests/test_b.py::other"]),
+        ((9,), [], ["tests/test_a.py::fast", "tests/test_b.py::other", "tests/test_a.py::slow"]),
+    ],
+)
+def test_tests_that_touch_a_mistake_come_first(lines, first, then):
+    """The fastest of them first; then the others of the mutant's files, and none that fails without it."""
+    baseline = Baseline(
+        [
+            known("a.py::slow", 3.0, "it", "it:6"),
+            known("a.py::fast", 1.0, "it", "it:4"),
+            known("b.py::other", 2.0, "else:5"),
+            known("a.py::red", 0.1, "it", "it:5", passed=False),
+            known("c.py::of_another_file", 0.1, "it", "it:5"),
+        ]
+    )
+    mutant = Mutant("it", "", "", "", ("tests/test_a.py", "tests/test_b.py"), lines=lines)
+    assert (first, then) == baseline.choice(mutant)
+    assert ["tests/test_a.py::red"] == baseline.failed()
