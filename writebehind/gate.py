@@ -58,7 +58,7 @@ class Gate:
             host: the header `Host`, empty without one; `None` where a request needs none.
             origin: the header `Origin`.
             site: the header `Sec-Fetch-Site`.
-            referer: the header `Referer`, which is looked at where the last two are missing, as old browsers have it.
+            referer: the header `Referer`, which is looked at where the last two are missing, as in old browsers.
         """
         if host is not None and host not in self._known and (refused := self._host_refused(host)):
             return refused

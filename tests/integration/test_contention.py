@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.integration.conftest import flush_all
 from writebehind import BulkOperation, Pipeline
+from writebehind.connections import script
 from writebehind.contention import REPLAYED
 from writebehind.dead_letters import Filter
 from writebehind.keys import partition_keys
@@ -498,3 +501,15 @@ def test_the_cycle_is_nobody_elses_change(pipeline, users, stored):
     flush_all(pipeline)
 
     assert [(True, True)] == outside
+
+
+@pytest.mark.parametrize(("version", "counts"), [(7, " 3 1"), (8, "")])
+def test_attempts_go_on_being_counted_in_a_circle(valkey_wire, version, counts):
+    """Those of the version that was tried: else a document that MongoDB never takes is tried without end."""
+    valkey_wire.call("HSET", "{k}:sent", "users/s:a", f"{7:016d}X 1000 {6:016d}X 3 1")
+    notes = ("users/s:a", f"{version:016d}X", f"{version - 1:016d}X")
+
+    valkey_wire.run(script("vacating"), ("{k}:sent",), notes)
+
+    noted = valkey_wire.call("HGET", "{k}:sent", "users/s:a").decode()
+    assert re.fullmatch(rf"{version:016d}X \d+ {version - 1:016d}X{counts}", noted)
