@@ -1,4 +1,4 @@
-"""The one place where tests wait."""
+"""The one place where tests wait, and learn how long that may take on a machine that has more to do."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ T = TypeVar("T")
 
 FIRST_STEP_S = 0.005
 LONGEST_STEP_S = 0.25
+#: CPU that is used to find out how much of a core there is for a process, seconds.
+SAMPLE_S = 0.05
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 10) -> T:
     """Call `condition` until it is true, in growing steps, and return its value.
 
-    What it raises counts as "not yet". After `timeout` seconds the test fails and says what it waited for.
+    What it raises counts as "not yet". After `timeout` seconds, on a busy machine many times that, the test fails
+    and says what it waited for.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     step = FIRST_STEP_S
     while True:
         try:
@@ -31,6 +35,20 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 10) -> T:
         if value:
             return value
         if time.monotonic() >= deadline:
-            pytest.fail(f"timed out after {timeout:g} s waiting for {what}: {last}")
+            deadline = began + timeout * slowness()
+            if time.monotonic() >= deadline:
+                pytest.fail(f"timed out after {timeout:g} s waiting for {what}: {last}")
         threading.Event().wait(step)
         step = min(step * 1.5, LONGEST_STEP_S)
+
+
+def slowness() -> float:
+    """How many times longer than on a core of its own this process takes for its work at the moment; 1 at least.
+
+    Bounds on durations are multiplied by it, so that they tell a fault from a busy machine. Called while nothing
+    else runs in this process.
+    """
+    began, cpu = time.monotonic(), time.thread_time()
+    while (used := time.thread_time() - cpu) < SAMPLE_S:
+        pass
+    return max(1.0, (time.monotonic() - began) / used)

@@ -11,7 +11,7 @@ import bson
 import pytest
 from redis import Redis
 
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 from writebehind import keys
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
@@ -62,7 +62,7 @@ def test_changes_by_others_are_seen_within_a_second(system, listening):
     people.delete_one({"_id": "ada"})
     seconds += [seen_after(system, path, None) for path in (by_id, by_name)]
 
-    assert max(seconds) < SEEN_WITHIN_S
+    assert max(seconds) < SEEN_WITHIN_S * slowness()
 
 
 def test_queries_have_what_is_pending_and_what_others_write(system, listening):
@@ -93,7 +93,7 @@ def test_queries_have_what_is_pending_and_what_others_write(system, listening):
     system.http.delete("/v1/people/rita").raise_for_status()
     assert [] == names()
 
-    assert max(seconds) < SEEN_WITHIN_S
+    assert max(seconds) < SEEN_WITHIN_S * slowness()
 
 
 def test_own_writes_invalidate_nothing(system, listening):

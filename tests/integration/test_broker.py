@@ -16,7 +16,7 @@ from tasks.enqueue import FlushHints, publish
 from tasks.runtime import Runtime
 from tests.integration.conftest import put
 from tests.tls import TlsFront
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.connections import Wire, connection_pool
 from writebehind.embedded import valkey_binary
@@ -49,7 +49,7 @@ def fails_in_time(call: Callable[[], None]) -> None:
     began = time.monotonic()
     with pytest.raises(OperationalError):
         call()
-    assert time.monotonic() - began < 10 * BROKER_TIMEOUT_S
+    assert time.monotonic() - began < 10 * BROKER_TIMEOUT_S * slowness()
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_hints_are_given_while_a_broker_is_away(valkey, way_to, how, caplog):
             began = time.monotonic()
             for _ in range(100):
                 hints(Hint(0, "ticket", 0))
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < slowness()
             wait_until(lambda: "hints not sent" in caplog.text, "it to be said")
             way.proxy.flow()
             sent = wire.call("LLEN", "flush")
