@@ -1,9 +1,10 @@
-"""The floor: a Flask endpoint that stores the body with one SET, and one that returns it with one GET."""
+"""The floor: Flask endpoints that store a body with one SET, and return one with GET or several with MGET."""
 
 from __future__ import annotations
 
 import os
 
+import orjson
 import redis
 from flask import Flask, Response, request
 
@@ -24,6 +25,13 @@ def create_app() -> Flask:
     @app.get("/v1/users/<id>")
     def get(id: str) -> Response:  # noqa: A002
         return Response(client.get(f"bare:{id}"), content_type="application/json")
+
+    @app.post("/v1/users:get")
+    def get_many() -> Response:
+        ids = orjson.loads(request.get_data())["ids"]
+        bodies = zip(ids, client.mget([f"bare:{one}" for one in ids]), strict=True)
+        found = b",".join(b'"' + one.encode() + b'":' + body for one, body in bodies)
+        return Response(b'{"documents":{' + found + b"}}", content_type="application/json")
 
     return app
 

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import psutil
 
+from bench.load import DOCUMENT
 from writebehind.embedded import EmbeddedRedis, free_port
 
 ROUNDS = 5
@@ -40,13 +41,13 @@ class Contender:
     rates: list[float] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
 
-    def measure(self, method: str, more: int = 0) -> None:
-        """Send requests for a while, with documents that have so many bytes more."""
+    def measure(self, method: str, more: int = 0, count: int = 1) -> None:
+        """Send requests for a while, for a count of documents that have so many bytes more."""
         before = self._cpu_seconds()
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "bench.load"),
-                *map(str, (self.port, method, self.seconds, CONNECTIONS, more)),
+                *map(str, (self.port, method, self.seconds, CONNECTIONS, more, count)),
             ],
             check=True,
             stdout=subprocess.PIPE,
@@ -80,6 +81,12 @@ def gunicorn(target: str, port: int) -> list[str]:
     return [sys.executable, "-m", "gunicorn", *options, f"{target}()"]
 
 
+#: A contender: its name, the server, and what that serves.
+Way = tuple[str, Callable[[str, int], list[str]], str]
+FLOOR: Way = ("bare Flask", as_web_does, "bench.bare:create_server")
+OURS: Way = ("writebehind", as_web_does, "web.server:create_server")
+
+
 @contextmanager
 def serving(name: str, command: Sequence[str], port: int, environment: dict[str, str]) -> Iterator[Contender]:
     """Run a server until it answers; end it after."""
@@ -96,18 +103,19 @@ def serving(name: str, command: Sequence[str], port: int, environment: dict[str,
             process.terminate()
 
 
-def compare(contenders: Sequence[Contender], method: str, more: int = 0) -> None:
+def compare(contenders: Sequence[Contender], method: str, more: int = 0, count: int = 1) -> None:
     """Measure in turn, and print a table; the first is what the others are held against."""
     for contender in contenders:
-        contender.measure(method, more)  # not counted: connections, scripts and caches are warm after it
+        contender.measure(method, more, count)  # not counted: connections, scripts and caches are warm after it
         contender.rates.clear()
         contender.microseconds.clear()
     for turn in range(ROUNDS):
         first = turn % len(contenders)  # each begins in its turn: the first of a round may be at a disadvantage
         for contender in [*contenders[first:], *contenders[:first]]:
-            contender.measure(method, more)
+            contender.measure(method, more, count)
     floor = contenders[0]
-    what = f"{method}, {200 + more} bytes, {CONNECTIONS} connections"
+    of = f"{count} of " if method == "POST" else ""
+    what = f"{method}, {of}{len(DOCUMENT) + more} bytes, {CONNECTIONS} connections"
     print(f"\n{what}, median of {ROUNDS} rounds of {floor.seconds:g} s")
     print(f"  {'':34} {'requests/s':>10} {'ratio':>6}   {'µs CPU':>7} {'ratio':>6}")
     for one in contenders:
@@ -117,8 +125,9 @@ def compare(contenders: Sequence[Contender], method: str, more: int = 0) -> None
         print(f"  {one.name:34} {rate:10.0f} {of_rate:6.2f}   {cpu:7.0f} {of_cpu:6.2f}")
 
 
-def main() -> None:
-    """Compare writebehind with a bare endpoint, and ways to serve it."""
+@contextmanager
+def contending(*ways: Way, seconds: float = SECONDS) -> Iterator[list[Contender]]:
+    """Run several servers before one Redis."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         redis = stack.enter_context(EmbeddedRedis(directory))
@@ -128,21 +137,25 @@ def main() -> None:
             "WRITEBEHIND_COLLECTIONS": '{"users": {}}',
         }
         contenders = []
-        for name, server, target in (
-            ("bare Flask + SET/GET", as_web_does, "bench.bare:create_server"),
-            ("writebehind", as_web_does, "web.server:create_server"),
-            ("bare Flask + SET/GET, granian WSGI", granian, "bench.bare:create_app"),
-            ("writebehind, granian WSGI", granian, "web.app:create_app"),
-            ("bare Flask + SET/GET, gunicorn", gunicorn, "bench.bare:create_app"),
-        ):
+        for name, server, target in ways:
             port = free_port()
             contenders.append(stack.enter_context(serving(name, server(target, port), port, environment)))
+            contenders[-1].seconds = seconds
+        yield contenders
+
+
+def main() -> None:
+    """Compare writebehind with a bare endpoint, and ways to serve it."""
+    with contending(
+        FLOOR,
+        OURS,
+        ("bare Flask, granian WSGI", granian, "bench.bare:create_app"),
+        ("writebehind, granian WSGI", granian, "web.app:create_app"),
+        ("bare Flask, gunicorn", gunicorn, "bench.bare:create_app"),
+    ) as contenders:
         for some, more in ((contenders, 0), *((contenders[:2], size) for size in LARGE)):
             for method in ("PUT", "GET"):
                 compare(some, method, more)
-                for contender in some:
-                    contender.rates.clear()
-                    contender.microseconds.clear()
 
 
 def _listens(port: int) -> bool:

@@ -1,7 +1,7 @@
-"""A load generator that costs little: `python -m bench.load PORT METHOD SECONDS CONNECTIONS [BYTES]`.
+"""A load generator that costs little: `python -m bench.load PORT METHOD SECONDS CONNECTIONS [BYTES [COUNT]]`.
 
 Prints the number of answers and the seconds that they took. One process, one thread, keep-alive connections with
-one request in flight each. Documents are of 200 bytes, or of so many more.
+one request in flight each. Documents are of 200 bytes, or of so many more; POST asks for a count of them.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 IDS = 2000
-#: Of large documents, so that all are there after a round.
+#: Of large documents.
 FEW_IDS = 100
 DOCUMENT = (
     b'{"name":"Ada Lovelace","born":{"$date":"1815-12-10T00:00:00Z"},"tags":["mathematics","poetry"],'
@@ -20,16 +21,25 @@ DOCUMENT = (
 )
 
 
-def requests(method: str, more: int) -> list[bytes]:
-    """One request for each id, with documents that have so many bytes more."""
+def requests(method: str, more: int, count: int = 1) -> list[bytes]:
+    """One request for each id, with documents that have so many bytes more; POST asks for a count of documents."""
     document = DOCUMENT[:-1] + b',"text":"%b"}' % (b"x" * more) if more else DOCUMENT
     body = document if method == "PUT" else b""
     ids = FEW_IDS if more else IDS
+    if method == "POST":
+        return [_asking([(first + at) % ids for at in range(count)]) for first in range(ids)]
     head = f"{method} /v1/users/user-%d HTTP/1.1\r\nHost: localhost\r\n".encode()
     if body:
         head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
         return [head % (number,) + b"\r\n" + body for number in range(ids)]
     return [head % (number,) + b"\r\n" for number in range(ids)]
+
+
+def _asking(numbers: list[int]) -> bytes:
+    names = b",".join(b'"user-%d"' % number for number in numbers)
+    body = b'{"ids":[%b]}' % names
+    head = b"POST /v1/users:get HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 def complete(answer: bytes) -> bool:
@@ -39,9 +49,8 @@ def complete(answer: bytes) -> bool:
     return bool(end) and len(body) >= int(length)
 
 
-def run(port: int, method: str, seconds: float, connections: int, more: int = 0) -> tuple[int, float]:
-    """Send requests for some seconds; the number of answers and the time they took."""
-    texts = requests(method, more)
+def run(port: int, seconds: float, connections: int, texts: Sequence[bytes], least: int) -> tuple[int, float]:
+    """Send requests for some seconds, and until so many are answered; the number of answers and the time."""
     selector = selectors.DefaultSelector()
     for at in range(connections):
         one = socket.create_connection(("127.0.0.1", port))
@@ -50,10 +59,10 @@ def run(port: int, method: str, seconds: float, connections: int, more: int = 0)
         selector.register(one, selectors.EVENT_READ)
     parts: dict[int, bytes] = {}
     answered, start = 0, time.monotonic()
-    while (elapsed := time.monotonic() - start) < seconds:
+    while (elapsed := time.monotonic() - start) < seconds or answered < least:
         for key, _ in selector.select(1):
             one = key.fileobj
-            answer = parts.pop(key.fd, b"") + one.recv(65536)
+            answer = parts.pop(key.fd, b"") + one.recv(1 << 20)
             if not answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
                 sys.exit(f"unexpected answer: {answer[:200]!r}")
             if not complete(answer):
@@ -66,4 +75,6 @@ def run(port: int, method: str, seconds: float, connections: int, more: int = 0)
 
 if __name__ == "__main__":
     port, method, seconds, connections, *more = sys.argv[1:]
-    print(*run(int(port), method, float(seconds), int(connections), *map(int, more)))
+    texts = requests(method, *map(int, more))
+    least = len(texts) if method == "PUT" else 1  # so that each document is there after a round
+    print(*run(int(port), float(seconds), int(connections), texts, least))

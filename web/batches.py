@@ -95,21 +95,18 @@ def _documents(target: Collection, ids: Sequence[str], most_bytes: int) -> Respo
     unreadable: dict[str, Any] = {}
     size = done = 0
     headers = {"Vary": "Accept"}
-    for some, entries, bypassed in target.read_portions(ids):
+    for given, (entry, bypassed) in zip(ids, target.read_each(ids), strict=True):
         if bypassed:
             headers["Cache-Status"] = "writebehind; fwd=bypass"
-        for given, entry in zip(ids[done : done + len(some)], entries, strict=True):
-            if size >= most_bytes:
-                break
-            done += 1
-            if not entry.exists:
-                missing.append(given)
-                continue
+        done += 1
+        if entry.exists:
             try:
                 found.append(orjson.dumps(given) + b":" + form.text(entry.body))
                 size += len(found[-1])
             except UnreadableDocumentError as error:  # which is no reason not to answer the others
                 unreadable[given] = item_problem(error)
+        else:
+            missing.append(given)
         if size >= most_bytes:
             break
     more = unreadable_and_rest(unreadable, ids[done:])

@@ -21,7 +21,6 @@ from writebehind.errors import (
     WritebehindError,
 )
 from writebehind.ids import DocumentId, new_id
-from writebehind.portions import portions
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
 from writebehind.writer import Writer, WriterParts, Written, check_match
@@ -86,8 +85,6 @@ class Collection:
         self._reader = parts.reader
         self._lookups = parts.lookups
         self._queries = parts.queries
-        self._store = parts.store
-        self._most_bytes = parts.max_document_bytes
         self._writer = Writer(name, settings, parts)
 
     def id(self, given: object) -> DocumentId:
@@ -119,17 +116,9 @@ class Collection:
         ids = [self._writer.id(one) for one in strict.each("ids", given)]
         return self._reader.read_many(ids, self.settings)
 
-    def read_portions(
-        self, given: Iterable[object]
-    ) -> Iterator[tuple[Sequence[DocumentId], Sequence[Entry], bool]]:
-        """`read_many` in portions, which are read one after the other when their turn comes.
-
-        Yields:
-            Some of the ids, their entries, and whether Redis was bypassed.
-        """
-        ids = [self._writer.id(one) for one in strict.each("ids", given)]
-        for some in portions(self._store, ids, most_bytes=self._most_bytes):
-            yield some, *self._reader.read_many(some, self.settings)
+    def read_each(self, given: Iterable[object]) -> Iterator[tuple[Entry, bool]]:
+        """`read_many` one after the other, so that few are held: of each whether Redis was bypassed."""
+        return self._reader.read_each([self._writer.id(one) for one in strict.each("ids", given)], self.settings)
 
     def look_up(self, field: str, text: str) -> tuple[DocumentId | None, Read]:
         """The document that has a value in a field listed under `lookup`, as it was last acknowledged.

@@ -325,7 +325,6 @@ class Pipeline:
             self.reader,
             load_timeout_ms=self.settings.load_timeout_ms,
             interval_ms=int(self.settings.query_interval * 1000),
-            max_document_bytes=self.settings.max_document_bytes,
             dead=lambda collection: self._sampler.look().dead.get(collection, 0),
             listed=self.settings.collections,
             settings=self.collection_settings,

@@ -1,12 +1,19 @@
-"""Many documents in portions: how many are held at once depends on how large they are."""
+"""Many documents, one after the other: how many are held at once depends on how large they are.
+
+Redis has most of them, and they are small: they come in one round trip, which brings no more of each than its
+share of a portion. Those that take more, or that Redis does not have, come by their sizes, which it tells first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from writebehind.errors import RedisUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.store import Store
+
+T = TypeVar("T")
 
 #: About how many bytes the documents of a portion take.
 PORTION_BYTES = 4 << 20
@@ -16,12 +23,49 @@ UNASKED_BYTES = 32 << 20
 OTHERS_BYTES = 16 << 20
 #: What a document counts for of which Redis does not know how large it is.
 UNKNOWN_BYTES = PORTION_BYTES // 32
+#: Documents that are read together as long as each takes less than its share of a portion, 32 KiB and more.
+MOST_AT_ONCE = 128
 
 
-def portions(store: Store, ids: Sequence[DocumentId], *, most_bytes: int) -> Iterator[Sequence[DocumentId]]:
-    """Documents to be read together, in their order; `most_bytes` is what clients may write."""
-    if len(ids) * max(most_bytes, OTHERS_BYTES) <= UNASKED_BYTES:
-        yield ids
+def each(
+    store: Store,
+    ids: Sequence[DocumentId],
+    short: Callable[[Sequence[DocumentId], int], Mapping[str, T]],
+    read: Callable[[Sequence[DocumentId]], Sequence[T]],
+) -> Iterator[T]:
+    """Documents in their order, read when their turn comes.
+
+    Args:
+        store: tells how large they are.
+        ids: the documents.
+        short: reads those that Redis has and that take less than so many bytes, by member.
+        read: reads some, wherever they are.
+    """
+    if len(ids) * OTHERS_BYTES <= UNASKED_BYTES:
+        yield from read(ids)
+        return
+    for at in range(0, len(ids), MOST_AT_ONCE):
+        some = ids[at : at + MOST_AT_ONCE]
+        try:
+            found = short(some, PORTION_BYTES // len(some))
+        except RedisUnavailableError:  # whoever reads the others finds out
+            found = {}
+        others = by_size(store, [one for one in some if one.member not in found], read)
+        for one in some:
+            yield found[one.member] if one.member in found else next(others)
+
+
+def by_size(
+    store: Store, ids: Sequence[DocumentId], read: Callable[[Sequence[DocumentId]], Sequence[T]]
+) -> Iterator[T]:
+    """The same, where nothing is known of how large they are."""
+    for some in portions(store, ids):
+        yield from read(some)
+
+
+def portions(store: Store, ids: Sequence[DocumentId]) -> Iterator[Sequence[DocumentId]]:
+    """Documents to be read together, in their order, by their sizes."""
+    if not ids:
         return
     try:
         sizes = store.sizes([one.member for one in ids])

@@ -27,7 +27,7 @@ from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import jittered_ms
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
-from writebehind.portions import portions
+from writebehind.portions import by_size, each
 from writebehind.query_settings import NamedQuery
 from writebehind.rawbson import etag
 from writebehind.reader import Reader, Source
@@ -126,7 +126,6 @@ class Queries:
         *,
         load_timeout_ms: int,
         interval_ms: int,
-        max_document_bytes: int,
         dead: Callable[[str], int],
         listed: Collection[str],
         settings: Callable[[str], CollectionSettings],
@@ -139,7 +138,6 @@ class Queries:
             reader: where the documents come from.
             load_timeout_ms: the life of the right to load a result.
             interval_ms: within which the results of a collection are to be loaded anew once at most.
-            max_document_bytes: what a document takes at most.
             dead: how many dead letters a collection has.
             listed: the collections that there are, as far as it is known.
             settings: those of a collection, by name.
@@ -149,7 +147,6 @@ class Queries:
         self._reader = reader
         self._load_timeout_ms = load_timeout_ms
         self._interval_ms = interval_ms
-        self._max_document_bytes = max_document_bytes
         self._dead = dead
         self._listed = listed
         self._settings = settings
@@ -310,7 +307,7 @@ class Queries:
         query = wanted.query
         touched = look.touched(found)
         sort = query.sort if touched else {}
-        documents = self._each([*found.members, *sorted(touched)], self._reading(wanted))
+        documents = self._each([*found.members, *sorted(touched)], wanted)
         kept = satisfying(documents, wanted.filter, sort, query.limit)
         if sort:
             end = compile_sort(sort)(found.last) if found.last else None
@@ -320,7 +317,7 @@ class Queries:
         answered = dict(islice(kept.items(), query.limit))
         self._reader.count(answered)
         ttl_ms = -1 if source is Source.MISS else look.ttl_ms
-        again = self._each([one for one, it in answered.items() if it.entry is None], self._reading(wanted))
+        again = self._each([one for one, it in answered.items() if it.entry is None], wanted)
         answer = Answer.of(answered, again, wanted.filter, query, wanted.most_bytes)
         return replace(answer, source=source, ttl_ms=ttl_ms, partial=look.partial)
 
@@ -329,17 +326,18 @@ class Queries:
         query = wanted.query
         places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
         answered = {one.member: Kept() for one in places if one is not None}
-        documents = self._each(list(answered), self._sink.find_many)
+        ids = list(map(DocumentId.from_member, answered))
+        documents = zip(answered, by_size(self._store, ids, self._sink.find_many), strict=False)
         return Answer.of(answered, documents, wanted.filter, query, wanted.most_bytes)
 
-    def _reading(self, wanted: _Wanted) -> Callable[[Sequence[DocumentId]], Sequence[Entry]]:
-        return lambda ids: self._reader.get_many(ids, wanted.settings, counted=False)
-
-    def _each(
-        self, members: Sequence[str], read: Callable[[Sequence[DocumentId]], Sequence[Entry]]
-    ) -> Iterator[tuple[str, Entry]]:
+    def _each(self, members: Sequence[str], wanted: _Wanted) -> Iterator[tuple[str, Entry]]:
         """Documents in their order, each once; so many at a time are read as take few bytes."""
         ids = [DocumentId.from_member(one) for one in dict.fromkeys(members)]
-        for some in portions(self._store, ids, most_bytes=self._max_document_bytes):
-            for one, entry in zip(some, read(some), strict=True):
-                yield one.member, entry
+        settings = wanted.settings
+        entries = each(
+            self._store,
+            ids,
+            lambda some, below: self._reader.get_short(some, settings, below_bytes=below, counted=False),
+            lambda some: self._reader.get_many(some, settings, counted=False),
+        )
+        return zip((one.member for one in ids), entries, strict=True)

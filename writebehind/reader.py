@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
@@ -25,6 +25,7 @@ from writebehind.freshness import (
 )
 from writebehind.ids import DocumentId
 from writebehind.near import NearCache
+from writebehind.portions import each
 from writebehind.settings import CollectionSettings
 from writebehind.sink import Sink
 from writebehind.store import Filled, Refresh, RefreshSink, Store
@@ -147,6 +148,19 @@ class Reader:
                 raise
             return self._sink.find_many(ids), True
 
+    def read_each(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> Iterator[tuple[Entry, bool]]:
+        """`read_many` in portions, which are read when their turn comes; of each whether Redis was bypassed."""
+
+        def short(some: Sequence[DocumentId], below_bytes: int) -> dict[str, tuple[Entry, bool]]:
+            found = self.get_short(some, settings, below_bytes=below_bytes)
+            return {member: (entry, False) for member, entry in found.items()}
+
+        def read(some: Sequence[DocumentId]) -> list[tuple[Entry, bool]]:
+            entries, bypassed = self.read_many(some, settings)
+            return [(entry, bypassed) for entry in entries]
+
+        return each(self._store, ids, short, read)
+
     def get(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
         """Read the latest acknowledged state of one document.
 
@@ -195,6 +209,23 @@ class Reader:
         if missing:
             found |= self._missing_many(missing, settings)
         return [found[one.member] for one in ids]
+
+    def get_short(
+        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int, counted: bool = True
+    ) -> dict[str, Entry]:
+        """Those of several documents that Redis has and that take less than so many bytes there, by member.
+
+        One round trip, which brings no more of any. `counted` as for `get_many`.
+
+        Raises:
+            RedisUnavailableError: as `get`.
+        """
+        self._check_division()
+        found = self._cached_many(ids, settings, below_bytes=below_bytes)
+        if counted:
+            self.count(found)
+        self.hits += len(found)
+        return found
 
     def _get_near(self, document_id: DocumentId, settings: CollectionSettings, near: NearCache) -> Read:
         self._check_division()
@@ -314,13 +345,18 @@ class Reader:
             if how is not Filled.REFUSED
         }
 
-    def _cached_many(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
+    def _cached_many(
+        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int = 0
+    ) -> dict[str, Entry]:
         if not ids:
             return {}
         timed = members = [one.member for one in ids]
         if not settings.grace_ms and len(members) > MOST_TIMED:
             timed = random.sample(members, MOST_TIMED)  # what is hot is read, and drawn, again and again
-        cached = self._store.get_many_with_ttl(members, timed)
+        if below_bytes:
+            cached = self._store.get_short_with_ttl(members, timed, below_bytes=below_bytes)
+        else:
+            cached = self._store.get_many_with_ttl(members, timed)
         looked_at = {member: cached[member] for member in timed if member in cached}
         reads = self._served(ids[0].collection, looked_at, settings)
         entries = {member: entry for member, (entry, _) in cached.items()}

@@ -456,6 +456,20 @@ class Store:
             if value is not None
         }
 
+    def get_short_with_ttl(
+        self, members: Sequence[str], timed: Sequence[str], *, below_bytes: int
+    ) -> dict[str, tuple[Entry, int]]:
+        """`get_many_with_ttl` of entries that take less than so many bytes. No more of any is sent."""
+        commands: list[Command] = [("GETRANGE", self.entry_key(member), 0, below_bytes - 1) for member in members]
+        commands += [("PTTL", self.entry_key(member)) for member in timed]
+        answers = self.wire.calls(commands)
+        ttls_ms = dict(zip(timed, answers[len(members) :], strict=True))
+        return {
+            member: (Entry.parse(value), ttls_ms.get(member, -1))
+            for member, value in zip(members, answers[: len(members)], strict=True)
+            if isinstance(value, bytes) and 0 < len(value) < below_bytes
+        }
+
     def sizes(self, members: Sequence[str]) -> list[int]:
         """How many bytes the entries take, in one round trip; 0 for one that is not there."""
         found: list[int] = self.wire.calls([("STRLEN", self.entry_key(member)) for member in members])

@@ -107,3 +107,28 @@ def test_a_deleted_document_that_came_back_is_not_shown(pipeline, users, documen
     pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))
 
     assert Kind.DELETED is users.read("ada").entry.kind
+
+
+def test_small_documents_are_one_round_trip_beside_large_ones(pipeline, users, monkeypatch):
+    """Small ones come at once; each of the others, and one that is nowhere, in its place and as it is."""
+    users.put("large", sized("large", 1_000_000))
+    for n in range(98):
+        users.put(f"u{n}", sized(f"u{n}", THRESHOLDS[n % 3]))
+    calls, trips = pipeline.store.wire.calls, []
+
+    def noted(commands):
+        trips.append({command[0] for command in commands})
+        return calls(commands)
+
+    monkeypatch.setattr(pipeline.store.wire, "calls", noted)
+    names = [f"u{n}" for n in range(98)]
+
+    found = [entry for entry, _ in users.read_each(names)]
+    assert [sized(name, THRESHOLDS[n % 3]) for n, name in enumerate(names)] == [decode(one.body) for one in found]
+    assert [{"GETRANGE", "PTTL"}] == [one for one in trips if not one & {"INFO", "TIME"}]  # but for vital signs
+
+    names[50:50] = ["nobody", "large"]
+    found = [entry for entry, _ in users.read_each(names)]
+    assert ["nobody"] == [name for name, entry in zip(names, found, strict=True) if not entry.exists]
+    assert sized("large", 1_000_000) == decode(found[51].body)
+    assert sized("u97", THRESHOLDS[97 % 3]) == decode(found[-1].body)
