@@ -15,6 +15,9 @@ VERSION_DIGITS = 16
 KIND_AT = VERSION_DIGITS
 BODY_AT = KIND_AT + 1 + 32
 
+#: A document whose only value is a string that is no UTF-8.
+_UNREADABLE = b"\x0f\0\0\0\x02\0\x02\0\0\0\xff\0\0"
+
 
 class Kind(StrEnum):
     """What an entry says about its document."""
@@ -42,11 +45,23 @@ class Entry:
 
     @classmethod
     def parse(cls, value: bytes) -> Entry:
-        """Read what `payload` and a version were written as."""
+        """Read what `payload` and a version were written as.
+
+        Raises:
+            ValueError, IndexError: other hands have made it something else.
+        """
         version, kind = int(value[:VERSION_DIGITS]), chr(value[KIND_AT])
         if kind == "D":
             return cls(version, Kind.DOCUMENT, value[KIND_AT + 1 : BODY_AT].decode(), value[BODY_AT:])
         return cls(version, Kind(kind))
+
+    @classmethod
+    def shown(cls, value: bytes) -> Entry:
+        """The same for readers: what other hands have made something else is a document that nobody can read."""
+        try:
+            return cls.parse(value)
+        except (ValueError, IndexError):
+            return cls(0, Kind.DOCUMENT, etag(value), _UNREADABLE)
 
     @classmethod
     def loaded(cls, body: bytes, version: int) -> Entry:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from writebehind import forks
 from writebehind.connections import script
 from writebehind.errors import RedisUnavailableError
-from writebehind.ids import DocumentId
+from writebehind.ids import DocumentId, named
 from writebehind.keys import partition_keys
 from writebehind.store import Store
 from writebehind.vitals import Vitals
@@ -162,8 +162,9 @@ class HotKeys:
         # What would be the heat of one read per second, counted for so long.
         one = self._half_life_s / math.log(2) * (1 - 0.5 ** (counted_s / self._half_life_s))
         return [
-            HotKey(DocumentId.from_member(member.decode()), partition, float(heat) / one)
+            HotKey(document_id, partition, float(heat) / one)
             for member, heat in zip(flat[::2], flat[1::2], strict=True)
+            if (document_id := named(member)) is not None
         ]
 
     def _start(self) -> None:

@@ -41,20 +41,22 @@ class DocumentId:
 
     @classmethod
     def of(cls, collection: str, value: Id) -> DocumentId:
-        """The document with this native id."""
+        """The document with this native id; of a subclass what it holds counts, and not what it shows."""
         match value:
             case str():
-                return cls(collection, value, value, f"{collection}/s:{value}")
+                text = str.__str__(value)
+                return cls(collection, text, text, f"{collection}/s:{text}")
             case ObjectId():
-                text = str(value)
-                return cls(collection, value, text, f"{collection}/o:{text}")
+                text = value.binary.hex()
+                return cls(collection, ObjectId(value.binary), text, f"{collection}/o:{text}")
             case UUID():
-                text = str(value)
+                text = UUID.__str__(value)
                 binary = Binary.from_uuid(value, UuidRepresentation.STANDARD)
                 return cls(collection, binary, text, f"{collection}/u:{text}")
             case int():
+                number = int.__index__(value)
                 # bson writes a small int as int32 and MongoDB compares by value: one type is enough.
-                return cls(collection, Int64(value), str(value), f"{collection}/i:{value}")
+                return cls(collection, Int64(number), str(number), f"{collection}/i:{number}")
 
     @classmethod
     def stored(cls, collection: str, value: Any) -> DocumentId | None:
@@ -71,19 +73,30 @@ class DocumentId:
 
     @classmethod
     def from_member(cls, member: str) -> DocumentId:
-        """The document that a member names."""
+        """The document that a member names.
+
+        Raises:
+            ValueError: no document has this member.
+        """
         collection, _, tagged = member.partition("/")
-        tag, text = tagged[:1], tagged[2:]
-        match tag:
-            case "s":
-                return cls.of(collection, text)
-            case "o":
-                return cls.of(collection, ObjectId(text))
-            case "u":
-                return cls.of(collection, UUID(text))
-            case "i":
-                return cls.of(collection, int(text))
-        raise ValueError(f"{member!r} is not a member")
+        read = _TAGGED.get(tagged[:2])
+        if read is None or not collection:
+            raise ValueError(f"{_shown(member)} is not a member")
+        try:
+            found = cls.of(collection, read(tagged[2:]))
+        except ValueError as error:
+            raise ValueError(f"{_shown(member)} is not a member: {error}") from error
+        if found.member != member:  # it has another one
+            raise ValueError(f"{_shown(member)} is not a member")
+        return found
+
+
+def named(member: bytes) -> DocumentId | None:
+    """The document that a member in Redis names; `None` for what only other hands can have put there."""
+    try:
+        return DocumentId.from_member(member.decode())
+    except ValueError:
+        return None
 
 
 def whole(number: object) -> int | None:
@@ -162,7 +175,18 @@ _READERS: dict[str, Callable[[str], Id]] = {
 }
 
 
+#: The same by the tags of members.
+_TAGGED: dict[str, Callable[[str], Id]] = {
+    "s:": str,
+    "o:": grammar.object_id,
+    "u:": grammar.uuid,
+    "i:": grammar.integer,
+}
+
+
 def _checked(text: str, pattern: str) -> str:
+    if not text:
+        raise InvalidIdError("an id has one character at least")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:

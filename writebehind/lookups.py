@@ -307,10 +307,7 @@ class Lookups:
 
     def _has(self, alias: Alias, settings: CollectionSettings, member: str) -> bool:
         """Whether Redis knows that a document has a value; one that nobody can read has none."""
-        try:
-            entry, _ = self._store.get(member)
-        except (ValueError, IndexError):
-            return False
+        entry, _ = self._store.get(member)
         return entry is not None and self._carries(alias, settings, entry)
 
     def settled(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:

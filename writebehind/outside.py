@@ -279,7 +279,7 @@ class Outside:
         answers = iter(self._store.wire.calls(commands))
         found = {}
         for member, header, due, sent, deleted_at in zip(members, answers, answers, answers, answers, strict=True):
-            entry = Entry.parse(header) if header else None
+            entry = Entry.shown(header) if header else None
             found[member] = _Known(
                 entry.version if entry else 0,
                 entry.kind if entry else None,

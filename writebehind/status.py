@@ -8,7 +8,6 @@ from typing import Any
 import writebehind
 from writebehind.breaker import MongoBreaker
 from writebehind.dead_letters import DeadLetters
-from writebehind.ids import DocumentId
 from writebehind.listener import listener_status
 from writebehind.reader import Reader
 from writebehind.reconcile import History
@@ -87,5 +86,5 @@ class Status:
         if head is None:
             return 0.0
         member, due_ms = head
-        delay_ms = self._settings(DocumentId.from_member(member).collection).flush_delay_ms
+        delay_ms = self._settings(member.partition("/")[0]).flush_delay_ms
         return max(0.0, (now_ms - min(due_ms - delay_ms, sent_ms)) / 1000)

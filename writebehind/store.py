@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -13,6 +14,7 @@ from writebehind.connections import Command, Wire, script
 from writebehind.division import Division
 from writebehind.durability import Durability
 from writebehind.entry import Entry
+from writebehind.ids import named
 from writebehind.keys import partition_keys
 from writebehind.watch import Watch
 
@@ -39,6 +41,10 @@ _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: 
 
 
 _NOTHING: Mapping[str, str] = {}
+#: Names that other hands have put into Redis are told up to so many bytes each, and characters in all.
+_SHOWN_BYTES, _SHOWN_CHARACTERS = 60, 200
+
+log = logging.getLogger(__name__)
 
 
 class CommitStatus(StrEnum):
@@ -311,9 +317,27 @@ class Store:
         )
         if status != b"claimed":
             return None
-        members, soon = [member.decode() for member in claimed[0]], claimed[1]
-        pairs = zip((member.decode() for member in soon[::2]), soon[1::2], strict=True)
-        return members + [member for member, left_ms in pairs if goes_along(member, left_ms)]
+        due, soon = claimed[0], dict(zip(claimed[1][::2], claimed[1][1::2], strict=True))
+        members = self._without_strays(partition, [*due, *soon], (of.pending,))
+        return [one.decode() for one in members if one not in soon or goes_along(one.decode(), soon[one])]
+
+    def _without_strays(self, partition: int, members: Sequence[bytes], held: Sequence[str]) -> list[bytes]:
+        """Members of a partition; what is none is taken out of the sorted sets in which it was found.
+
+        Only other hands can have put it there: no write was ever acknowledged under such a name.
+        """
+        strays = {one for one in members if self._is_stray(partition, one)}
+        if strays:
+            names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
+            log.critical(
+                "other hands put %d names of no document into %s, such as %s", len(strays), held[0], names
+            )
+            self.wire.calls([("ZREM", key, *strays) for key in held])
+        return [one for one in members if one not in strays]
+
+    def _is_stray(self, partition: int, member: bytes) -> bool:
+        document_id = named(member)
+        return document_id is None or self.partition_of(document_id.member) != partition
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
         """The entries of members of one partition, in their order."""
@@ -416,7 +440,8 @@ class Store:
     def deletions(self, partition: int, *, before_ms: int, limit: int) -> dict[str, int]:
         """Members whose deletion MongoDB has had since before a time, with the version of the deletion."""
         of = partition_keys(partition)
-        members = self.wire.call("ZRANGE", of.deleted_at, "-inf", before_ms, "BYSCORE", "LIMIT", 0, limit)
+        found = self.wire.call("ZRANGE", of.deleted_at, "-inf", before_ms, "BYSCORE", "LIMIT", 0, limit)
+        members = self._without_strays(partition, found, (of.deleted, of.deleted_at))
         versions = self.wire.call("ZMSCORE", of.deleted, *members) if members else []
         return {member.decode(): int(float(at or 0)) for member, at in zip(members, versions, strict=True)}
 
@@ -432,7 +457,7 @@ class Store:
         """The entry, and its TTL in ms: -1 while pending. One round trip, and no script: the path of a hit."""
         key = partition_keys(self.partition_of(member)).entry(member)
         value, ttl = self.wire.calls((("GET", key), ("PTTL", key)))
-        return (None if value is None else Entry.parse(value)), ttl
+        return (None if value is None else Entry.shown(value)), ttl
 
     def get_many(self, members: Sequence[str]) -> dict[str, Entry]:
         """The entries that are there, in one round trip with one MGET for each partition."""
@@ -450,7 +475,7 @@ class Store:
         answers = self.wire.calls(commands)
         ttls_ms = dict(zip(timed, answers[len(by_partition) :], strict=True))
         return {
-            member: (Entry.parse(value), ttls_ms.get(member, -1))
+            member: (Entry.shown(value), ttls_ms.get(member, -1))
             for group, values in zip(by_partition.values(), answers[: len(by_partition)], strict=True)
             for member, value in zip(group, values, strict=True)
             if value is not None
@@ -486,7 +511,7 @@ class Store:
             _LEASE_GET, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
         )
         return [
-            Lookup(Entry.parse(answer[1]), answer[2], may_load=False)
+            Lookup(Entry.shown(answer[1]), answer[2], may_load=False)
             if answer[0] == b"entry"
             else Lookup(None, -1, may_load=answer[0] == b"load")
             for answer in answers

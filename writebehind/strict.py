@@ -37,11 +37,8 @@ def etags(given: object) -> tuple[str, ...]:
         InvalidArgumentError: they are neither a text nor texts.
     """
     if isinstance(given, str):
-        return (given,)
-    found = tuple(each("if_match", given))
-    for one in found:
-        text("an ETag in if_match", one)
-    return found
+        return (text("if_match", given),)
+    return tuple(text("an ETag in if_match", one) for one in each("if_match", given))
 
 
 def flag(name: str, given: object) -> bool:
@@ -56,14 +53,14 @@ def flag(name: str, given: object) -> bool:
 
 
 def text(name: str, given: object) -> str:
-    """A text.
+    """A text; of a subclass, such as an enum, what it holds and not what it shows.
 
     Raises:
         InvalidArgumentError: it is none.
     """
     if not isinstance(given, str):
         raise InvalidArgumentError(f"{name} must be a str, not {_shown(given)}")
-    return given
+    return str.__str__(given)
 
 
 def each(name: str, given: object) -> Iterable[Any]:

@@ -316,7 +316,7 @@ class Warmer:
             commands += [("GETRANGE", key, 0, BODY_AT - 1), ("PTTL", key)]
         answers = iter(self._store.wire.calls(commands))
         return [
-            (Entry.parse(header) if header else None, ttl_ms)
+            (Entry.shown(header) if header else None, ttl_ms)
             for header, ttl_ms in zip(answers, answers, strict=True)
         ]
 

@@ -81,7 +81,9 @@ class Watch:
             )
         answers = self._wire.calls(commands)
         return [
-            PartitionStatus(partition, pending, dead, (head[0].decode(), float(head[1])) if head else None)
+            PartitionStatus(
+                partition, pending, dead, (head[0].decode(errors="replace"), float(head[1])) if head else None
+            )
             for partition, (pending, dead, head) in enumerate(zip(*[iter(answers)] * 3, strict=True))
         ]
 
@@ -164,3 +166,7 @@ class Watch:
         """How long ago a periodic task last ran, seconds; `None` if it never has."""
         run = self.runs().get(task)
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
+
+
+def _head(member: bytes, due_ms: bytes) -> tuple[str, float]:
+    return member.decode(errors="replace"), float(due_ms)  # other hands may have put anything there

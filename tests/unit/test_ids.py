@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from uuid import UUID
 
 import pytest
@@ -198,9 +199,84 @@ def test_integers_are_not_generated():
         new_id("int")
 
 
-@pytest.mark.parametrize("member", ["", "c", "c/", "c/x:1"])
+class Name(str, Enum):  # noqa: UP042 - a StrEnum formats as its value
+    """A text to BSON, which formats as something else."""
+
+    ADA = "ada"
+
+
+class Number(int, Enum):
+    """A number to BSON, which formats as something else."""
+
+    ONE = 1
+
+
+class Shown:
+    """Shows something else than it holds."""
+
+    def __str__(self) -> str:
+        return "else"
+
+    def __format__(self, spec: str) -> str:
+        return "else"
+
+
+class ShownText(Shown, str):
+    """A text."""
+
+    __slots__ = ()
+
+
+class ShownNumber(Shown, int):
+    """A number."""
+
+
+class ShownObjectId(Shown, ObjectId):
+    """An ObjectId."""
+
+
+class ShownUuid(Shown, UUID):
+    """A UUID."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "plain"),
+    [
+        ("string", Name.ADA, "ada"),
+        ("auto", Name.ADA, "ada"),
+        ("string", ShownText("ada"), "ada"),
+        ("int", Number.ONE, 1),
+        ("int", ShownNumber(1), 1),
+        ("objectid", ShownObjectId(HEX), OID),
+        ("uuid", ShownUuid(UUID_TEXT), A_UUID),
+    ],
+)
+def test_an_id_is_what_it_holds(kind, given, plain):
+    """A subclass of an id's type, such as an enum, names the document of what it holds, not of what it shows."""
+    document = document_of(given, kind)
+    assert document_of(plain, kind) == document
+    assert type(document.text) is str
+    assert type(document_of(plain, kind).value) is type(document.value)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        *("", "c", "c/", "/s:ada", "c/x:1", "c/s", "c/o:zz", f"c/o:{HEX.upper()}", "c/u:zz", "c/i:zz", "c/i:"),
+        *(
+            f"c/u:{{{UUID_TEXT}}}",
+            f"c/u:{UUID_TEXT.upper()}",
+            "c/i: 5",
+            "c/i:05",
+            "c/i:-0",
+            "c/i:1_0",
+            "c/i:\u0663",
+        ),
+        *(f"c/i:{INT64_MAX + 1}", "c/i:" + "9" * 5_000),
+    ],
+)
 def test_what_is_no_member(member):
-    """A text that no document has as its member is refused."""
+    """A text that no document has as its member is refused, also where it could be read as the id of one."""
     with pytest.raises(ValueError, match="is not a member"):
         DocumentId.from_member(member)
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bson.errors import InvalidId
-
 from writebehind.conflicts import Conflict, Conflicts
 from writebehind.connections import script
 from writebehind.dead_letter import DeadLetter, Reason
@@ -234,7 +232,7 @@ def _parsed(member: str, header: object) -> tuple[DocumentId, Entry] | None:
     """What a key and a value say; `None` where they are none of the pipeline's: somebody has put them there."""
     try:
         return DocumentId.from_member(member), Entry.parse(header)  # type: ignore[arg-type]  # or an error
-    except (ValueError, TypeError, IndexError, InvalidId):
+    except (ValueError, TypeError, IndexError):
         return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from writebehind.connections import script
 from writebehind.dead_letter import DeadLetter, Found, Reason, parse_name
 from writebehind.errors import MongoRefusesError
-from writebehind.ids import DocumentId
+from writebehind.ids import DocumentId, named
 from writebehind.keys import partition_keys
 from writebehind.reconcile.findings import Drift, Pass
 from writebehind.sink import Sink
@@ -169,5 +169,7 @@ class PartitionCheck:
         """A slice of a sorted set, and the cursor of the next."""
         after, flat = self._store.wire.call("ZSCAN", key, cursor, "COUNT", SLICE)
         return after.decode(), {
-            member.decode(): float(at) for member, at in zip(flat[::2], flat[1::2], strict=True)
+            member.decode(): float(at)
+            for member, at in zip(flat[::2], flat[1::2], strict=True)
+            if named(member) is not None
         }
