@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 
 from web.representations import state_of
 from writebehind import ANY
+from writebehind.strict import UNCONDITIONAL
 
 #: One entity tag of a list, with what stands before it; then comes a comma, or the end.
 _TAG = re.compile(r'[ \t,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?=,|\Z)')
@@ -46,7 +47,7 @@ def read_tags(header: str, name: str) -> Tags:
 
 
 def if_match() -> Sequence[str]:
-    """The ETags of `If-Match`; `(ANY,)` for `*`, empty without the header.
+    """The ETags of `If-Match`; `(ANY,)` for `*`, `UNCONDITIONAL` without the header.
 
     Raises:
         BadRequest: the header holds no strong ETag, or there is another condition.
@@ -67,7 +68,7 @@ def put_condition() -> tuple[Sequence[str], bool]:
         return _if_match(), False
     if environ["HTTP_IF_NONE_MATCH"].strip(" \t") == "*" and "HTTP_IF_MATCH" not in environ:
         _refuse_dates()
-        return (), True
+        return UNCONDITIONAL, True
     return if_match(), False
 
 
@@ -110,7 +111,7 @@ def status_of(etag: str) -> int:
 def _if_match() -> Sequence[str]:
     _refuse_dates()
     if "HTTP_IF_MATCH" not in request.environ:
-        return ()
+        return UNCONDITIONAL
     tags = read_tags(request.environ["HTTP_IF_MATCH"], "If-Match")
     if tags.every:
         return (ANY,)

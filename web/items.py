@@ -22,6 +22,7 @@ from writebehind.errors import (
     MalformedDocumentError,
     RequestError,
 )
+from writebehind.strict import UNCONDITIONAL
 
 #: Where a part of a body begins and ends.
 Span = tuple[int, int]
@@ -32,8 +33,8 @@ _FIELDS = {"op", "id", "doc", "if_match"}
 _OPERATIONS = ("put", "patch", "delete")
 #: As many characters before the end of a window, what is wrong may be that it ends there.
 _LONGEST_ESCAPE = 8
-_SPACE, _LINE = re.compile(r"[ \t\r\n]*"), re.compile(rb"[^\r\n]+")
-_IS_ARRAY = re.compile(rb"\s*\[")
+_SPACE, _LINE, _IS_EMPTY = re.compile(r"[ \t\r\n]*"), re.compile(rb"[^\r\n]+"), re.compile(rb"[ \t]*")
+_IS_ARRAY = re.compile(rb"[ \t\r\n]*\[")
 #: What the scanner takes and JSON does not: half a surrogate pair, and bytes that are not UTF-8.
 _MAY_BE_WRONG = re.compile(rb"\\u[dD][89a-fA-F]|[\x80-\xff]")
 
@@ -99,7 +100,7 @@ def named_id(text: bytes) -> Any:
 def _in_lines(data: bytes, most: int) -> list[Span]:
     spans: list[Span] = []
     for line in _LINE.finditer(data):
-        if line[0].isspace():
+        if _IS_EMPTY.fullmatch(data, *line.span()):
             continue
         if len(spans) == most:
             raise RequestEntityTooLarge(_too_many(most))
@@ -200,7 +201,8 @@ def _operation(item: Any, most_bytes: int, *, converted: bool) -> BulkOperation:
     if unknown := item.keys() - _FIELDS:
         raise RequestError(f"unknown field {min(unknown)[:40]!r} in the operation")
     native = codec.convert if converted else _unchanged
-    given, etags = native(item["id"]), _etags(item.get("if_match"))
+    given = native(item["id"])
+    etags = _etags(item["if_match"]) if "if_match" in item else UNCONDITIONAL
     if item["op"] == "delete":
         return BulkOperation("delete", given, if_match=etags)
     content = native(item.get("doc"))
@@ -220,8 +222,6 @@ def _unchanged(tree: Any) -> Any:
 
 
 def _etags(given: Any) -> tuple[str, ...]:
-    if given is None:
-        return ()
     etags = given if isinstance(given, list) else [given]
     if not etags or not all(isinstance(one, str) and one for one in etags):
         raise RequestError("if_match must be an ETag, a list of ETags, or *")

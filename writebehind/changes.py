@@ -6,17 +6,17 @@ type: an int64 stays one, and an ObjectId is one value, not an object to merge i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from math import isnan
 from typing import Any
 
 import json_merge_patch
 import jsonpatch
 import jsonpointer
-from bson import Decimal128, Int64
+from bson import Code, DBRef, Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
 from writebehind import codec, grammar
@@ -181,6 +181,8 @@ def _is_same(one: Any, other: Any, levels: int) -> bool:
 
     What has more levels than a document may have equals nothing.
     """
+    if isinstance(one, DBRef) and isinstance(other, DBRef):
+        one, other = one.as_doc(), other.as_doc()
     if isinstance(one, dict) and isinstance(other, dict):
         return (
             levels > 0
@@ -195,9 +197,22 @@ def _is_same(one: Any, other: Any, levels: int) -> bool:
         )
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
-    if isinstance(one, float) and isinstance(other, float) and isnan(one):
-        return isnan(other)
-    return bool(one == other)
+    if isinstance(one, Code) and isinstance(other, Code):
+        return str(one) == str(other) and _is_same(one.scope, other.scope, levels)
+    ours, theirs = _number(one), _number(other)
+    if ours is None or theirs is None:
+        ours, theirs = one, other
+    elif math.isnan(ours):
+        return math.isnan(theirs)
+    return bool(ours == theirs)
+
+
+def _number(value: Any) -> int | float | Decimal | None:
+    """A number as one that Python compares exactly with those of other types; `None` for anything else."""
+    if isinstance(value, Decimal128):
+        number = value.to_decimal()
+        return math.nan if number.is_nan() else number
+    return value if isinstance(value, int | float) else None
 
 
 def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:

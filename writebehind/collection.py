@@ -23,6 +23,7 @@ from writebehind.errors import (
 from writebehind.ids import DocumentId, new_id
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
+from writebehind.strict import UNCONDITIONAL
 from writebehind.writer import Writer, WriterParts, Written, check_match
 
 #: What each operation of a bulk takes beside an id and a condition.
@@ -45,7 +46,7 @@ class BulkOperation:
     id: object
     document: Document | None = None
     change: Change | None = None
-    if_match: str | Iterable[str] = ()
+    if_match: str | Iterable[str] = UNCONDITIONAL
 
     def __post_init__(self) -> None:
         """See that it says one thing.
@@ -170,7 +171,7 @@ class Collection:
         given: object,
         document: Document,
         *,
-        if_match: str | Iterable[str] = (),
+        if_match: str | Iterable[str] = UNCONDITIONAL,
         if_absent: bool = False,
         durability: Durability | str | None = None,
     ) -> Written:
@@ -179,7 +180,7 @@ class Collection:
         Args:
             given: its id.
             document: its fields, as native BSON values. `_id` may be among them if it is the same.
-            if_match: ETags of which it must have one, or `ANY`.
+            if_match: ETags of which it must have one, or `ANY`; an empty list is refused.
             if_absent: whether it must not exist yet.
             durability: what to wait for; by default what the collection's settings say.
 
@@ -210,7 +211,11 @@ class Collection:
         return self._persisted(document_id, replace(written, created=True), wanted)
 
     def delete(
-        self, given: object, *, if_match: str | Iterable[str] = (), durability: Durability | str | None = None
+        self,
+        given: object,
+        *,
+        if_match: str | Iterable[str] = UNCONDITIONAL,
+        durability: Durability | str | None = None,
     ) -> Written:
         """Delete a document; deleting one that does not exist is no error. Raises as `put`."""
         wanted, etags = strict.durability(durability), strict.etags(if_match)
@@ -223,7 +228,7 @@ class Collection:
         given: object,
         change: Change,
         *,
-        if_match: str | Iterable[str] = (),
+        if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
     ) -> Written:
         """Apply a change to the latest acknowledged state. Raises as `put`.

@@ -7,13 +7,23 @@ condition or a promise that is misspelt must never become a weaker one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from writebehind.durability import Durability
 from writebehind.errors import InvalidArgumentError, InvalidDocumentError
 
 #: What is iterable and never a list of things.
 _NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
+
+
+class _Unconditional(tuple[str, ...]):
+    """No ETags, and yet no list of them that somebody has made and found empty."""
+
+    __slots__ = ()
+
+
+#: No condition: what holds where none is given.
+UNCONDITIONAL: Final = _Unconditional()
 
 
 def durability(given: object) -> Durability | None:
@@ -31,14 +41,19 @@ def durability(given: object) -> Durability | None:
 
 
 def etags(given: object) -> tuple[str, ...]:
-    """ETags of which a document must have one; a text is one ETag, or `ANY`.
+    """ETags of which a document must have one; a text is one ETag, or `ANY`; `UNCONDITIONAL` is none.
 
     Raises:
-        InvalidArgumentError: they are neither a text nor texts.
+        InvalidArgumentError: they are neither a text nor texts; or there are none, which any state would fit.
     """
+    if isinstance(given, _Unconditional):
+        return given
     if isinstance(given, str):
         return (text("if_match", given),)
-    return tuple(text("an ETag in if_match", one) for one in each("if_match", given))
+    found = tuple(text("an ETag in if_match", one) for one in each("if_match", given))
+    if not found:
+        raise InvalidArgumentError("if_match has no ETag: leave it out where any state will do")
+    return found
 
 
 def flag(name: str, given: object) -> bool:

@@ -117,7 +117,7 @@ class Writer:
             if name == rawbson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
                 raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")
             # What Redis has must be what MongoDB will have.
-            if type(value) is Timestamp and value == _EMPTY_TIMESTAMP:
+            if isinstance(value, Timestamp) and value == _EMPTY_TIMESTAMP:
                 raise InvalidDocumentError(f"{name!r}: MongoDB replaces Timestamp(0, 0) by its own time")
         if "_id" in document and not self._is_id(document["_id"], document_id):
             raise InvalidDocumentError("the document's _id differs from the id that it is written under")

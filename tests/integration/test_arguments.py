@@ -45,6 +45,8 @@ MISSPELT_DURABILITY = [
     *(b"persisted", True, False, 0, 1, 3, ["persisted"], {}, Level.PERSISTED, ...),
 ]
 MISSPELT_ETAGS = [None, 1, True, b"*", {SOME_ETAG: 1}, [None], [b"*"], [1], [[SOME_ETAG]], ...]
+#: Names no state that would do: whoever computes a condition and has none must not write without one.
+NO_ETAGS = [[], (), set(), frozenset(), OrderedDict().keys()]
 NO_FLAGS = [None, 0, 1, "false", "no", "", [], "if_absent"]
 
 
@@ -91,7 +93,7 @@ def test_a_text_is_one_etag(given, write):
     WRITES[write](given, if_match=ANY)
 
 
-@pytest.mark.parametrize("wrong", MISSPELT_ETAGS, ids=repr)
+@pytest.mark.parametrize("wrong", [*MISSPELT_ETAGS, *NO_ETAGS], ids=repr)
 def test_what_is_no_condition_is_refused(given, wrong):
     """A condition of another type is refused, and not left out."""
     for write in ("put", "patch", "delete"):

@@ -98,6 +98,14 @@ def test_a_wrong_line(client):
     assert ["ada", None, "bob", None, None, None] == [one["id"] for one in results]
 
 
+@pytest.mark.parametrize("data", ["\v[]", "\f[]", "\v", " \f\n"])
+def test_what_json_does_not_take_for_space(client, installation, data):
+    """Only blanks, tabs and ends of lines are empty: any other character is a line of its own, and no JSON."""
+    lines = client.post("/v1/users:bulk", data=data, content_type="application/x-ndjson").json["results"]
+    assert [400] == statuses(lines)
+    assert [] == installation.stored()
+
+
 @pytest.mark.parametrize("data", ["[", "[{]", '[{"op":"put","id":"a","doc":{}}', '["\\ud800"]'])
 def test_a_wrong_array(client, installation, data):
     """An array that is no JSON fails as a whole, and nothing is written."""
@@ -118,6 +126,8 @@ ITEM_ERRORS = [
     ({"op": "put", "id": "x", "doc": {}, "if_match": 5}, 400, "bad-request"),
     ({"op": "put", "id": "x", "doc": {}, "if_match": []}, 400, "bad-request"),
     ({"op": "put", "id": "x", "doc": {}, "if_match": [""]}, 400, "bad-request"),
+    ({"op": "put", "id": "x", "doc": {}, "if_match": None}, 400, "bad-request"),
+    ({"op": "delete", "id": "x", "if_match": None}, 400, "bad-request"),
     ({"op": "put", "id": "x"}, 422, "invalid-document"),
     ({"op": "put", "id": "x", "doc": []}, 422, "invalid-document"),
     ({"op": "put", "id": "x", "doc": {"$set": 1}}, 422, "invalid-document"),
@@ -168,7 +178,8 @@ def test_errors_in_order(client):
     items = [item for item, _, _ in ITEM_ERRORS if isinstance(item, dict)]
     mixed = [one for at, item in enumerate(items) for one in (put(f"n{at}"), item)]
     expected = [one for at, item in enumerate(items) for one in (f"n{at}", item.get("id"))]
-    assert expected == [one["id"] for one in bulk(client, *mixed)]
+    halves = mixed[: len(items)], mixed[len(items) :]
+    assert expected == [one["id"] for half in halves for one in bulk(client, *half)]
 
 
 def test_duplicates_in_order(client):
