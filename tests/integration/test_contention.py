@@ -118,6 +118,19 @@ def test_an_exchange_of_two_unique_fields(pipeline, users, stored):
     assert 0 == letters(pipeline)
 
 
+def test_an_exchange_of_documents_of_others(pipeline, users, stored):
+    """What somebody else has put into MongoDB, without a version, leaves it for a moment as well."""
+    one, other = spread(pipeline, 2)
+    stored.insert_many([{"_id": one, "username": "x"}, {"_id": other, "username": "y"}])
+    users.put(one, {"username": "y"})
+    users.put(other, {"username": "x"})
+
+    flush_all(pipeline)
+
+    assert {one: "y", other: "x"} == usernames(stored)
+    assert 0 == letters(pipeline)
+
+
 def test_readers_of_an_exchange_see_all_of_it(pipeline, users, stored, monkeypatch):
     """While one document has left MongoDB, it is read by its id and found by its value."""
     one, other = spread(pipeline, 2)

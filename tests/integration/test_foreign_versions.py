@@ -140,6 +140,35 @@ def test_a_number_that_is_no_version_is_replaced_at_once(pipeline, stored):
     assert {"_id": "ada", "n": 2, "_v": 5} == stored.find_one()
 
 
+def test_nothing_is_written_over_what_is_gone(pipeline, stored):
+    """A newer deletion may have taken it: the write is tried again, as one that compares versions."""
+    write = Write(DocumentId.of("users", "ada"), Entry.loaded(bson.encode({"_id": "ada", "n": 2}), 5))
+
+    outcome = pipeline.sink._over(write, Int64(VERSION_END))
+
+    assert (Result.DISTURBED, None) == (outcome.result, stored.find_one())
+
+
+def test_a_number_that_is_no_version_is_not_deleted_as_older(pipeline, stored):
+    """Somebody else has put it there since."""
+    ada = DocumentId.of("users", "ada")
+    stored.insert_one({"_id": "ada", "_v": Int64(-1)})
+    assert 0 == pipeline.sink.delete_older("users", {ada: 5})
+
+    stored.update_one({"_id": "ada"}, {"$set": {"_v": Int64(0)}})
+    assert 1 == pipeline.sink.delete_older("users", {ada: 5})
+
+
+@pytest.mark.parametrize(("seen", "below", "left"), [(3, 8, 4), (7, 8, 7), (7, 7, 6)])
+def test_what_is_left_of_a_document_is_older_than_what_is_to_replace_it(pipeline, stored, seen, below, left):
+    """And newer than it was, where there is room in between."""
+    stored.insert_one({"_id": "ada", "n": 1, "_v": Int64(seen)})
+
+    assert pipeline.sink.unset(DocumentId.of("users", "ada"), "n", Int64(seen), below=below)
+
+    assert {"_id": "ada", "_v": left} == stored.find_one()
+
+
 def test_a_version_that_stands_there_twice(users, stored):
     """Both are taken out, so that a reader sees neither."""
     element = b"\x12_v\0" + (5).to_bytes(8, "little")

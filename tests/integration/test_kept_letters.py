@@ -14,6 +14,7 @@ from tests.integration.conftest import again, flush_all
 from writebehind import Pipeline, codec
 from writebehind.collection import BulkOperation
 from writebehind.connections import script
+from writebehind.dead_letter import kept_name
 from writebehind.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
 from writebehind.division import astray
 from writebehind.drain import drain
@@ -407,6 +408,26 @@ def test_a_document_that_is_there_again_is_not_lost(store, letters, there):
     assert 0 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, lost, MOST_KEPT))
 
     assert before == sorted(letters.all(Filter()), key=lambda one: one.name)
+
+
+@pytest.mark.parametrize("later", ["write", "reconciling pass"])
+def test_a_lost_letter_that_is_there_already_counts_once(store, letters, later):
+    """As when another one has said before that its document is lost."""
+    refused = refuse(store, put(store, 1))
+    [found] = letters.all(Filter())
+    store.wire.call("HSET", OF.dead, kept_name(ADA.member, refused.version_digits), found.raw)
+    store.wire.call("HINCRBY", OF.dead_counts, "users", 1)
+    store.wire.call("DEL", OF.entry(ADA.member))
+
+    if later == "write":
+        put(store, 2)
+    else:
+        keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
+        lost = replace(found.letter, reason=Reason.LOST).dump()
+        assert 1 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, lost, MOST_KEPT))
+
+    assert 1 == letters.count()
+    assert is_counted(store, letters)
 
 
 # On MongoDB -------------------------------------------------------------------------------------------

@@ -462,6 +462,44 @@ def test_only_the_owner_releases(store):
     assert claim(store, "other") is None
 
 
+def test_no_other_task_is_wanted_before_the_one_that_is_due_late(store):
+    """What `release` asks for is on its way until it runs, however late that is."""
+    [member] = members(store, 1)
+    commit(store, member, delay_ms=50_000)
+    claim(store)
+
+    hint = store.release(0, "t")
+
+    assert hint is not None
+    assert hint.delay_ms + 1_000 < store.wire.call("PTTL", partition_keys(0).scheduled)
+
+
+def test_a_lease_is_renewed_by_its_owner(store):
+    """With each batch, for its whole life."""
+    claim(store, lease_ms=5_000)
+
+    claim(store, lease_ms=50_000)
+
+    of = partition_keys(0)
+    assert all(5_000 < ttl <= 50_000 for ttl in store.wire.calls((("PTTL", of.lease), ("PTTL", of.scheduled))))
+
+
+def test_what_a_clock_has_left_behind_is_due(store):
+    """Nobody has asked for so late a time: it is claimed, swept, and its attempts count."""
+    [member] = members(store, 1)
+    commit(store, member)
+    of = partition_keys(0)
+    store.sending(0, {member: newest(store, member).entry})
+    behind = store.now_ms() + 2 * store.longest_wait_ms
+    store.wire.call("ZADD", of.pending, behind, member)
+    store.wire.call("DEL", of.scheduled)
+
+    assert store.sweep(0, overdue_ms=60_000)[1] is not None
+    store.wire.call("DEL", of.scheduled)
+    assert [member] == claim(store)
+    assert 1 == postpone(store, 0, [Outcome(newest(store, member), Result.UNCLEAR)], others=True)[0].attempts
+
+
 # bury -------------------------------------------------------------------------------------------------
 
 
@@ -622,6 +660,17 @@ def test_a_newer_write_is_not_decided_about_for_an_older_one(store):
     assert Contest.OVER is store.outdo(member, f"{version:016d}", newer + 10**12)
     assert Contest.OVER is store.outdo(member, f"{version:016d}", newer - 1)
     assert newer == newest(store, member).entry.version
+
+
+def test_what_is_not_pending_is_not_outdone(store):
+    """What MongoDB has by now keeps its version, whatever another flusher has seen there."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    settle(store, member, version)
+
+    assert Contest.OVER is store.outdo(member, f"{version:016d}", version + 10**15)
+
+    assert version == store.get(member)[0].version
 
 
 def test_what_redis_has_issued_is_newer_although_its_clock_stepped_back(store):
