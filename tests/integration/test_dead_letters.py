@@ -170,6 +170,19 @@ def test_replay(letters, store, hints):
     assert ({}, 0) == (letters.by_collection(), letters.count())
 
 
+def test_replays_ask_for_one_task_that_comes_soon(letters, store, hints):
+    """One for all of them, and not none because a task comes much later."""
+    names = [name for name in map(str, range(40)) if store.partition_of(document_id(name).member) == 0][:3]
+    for name in names[:2]:
+        bury(store, name)
+    store.wire.call("DEL", partition_keys(0).scheduled)
+    put(store, document_id(names[2]))
+
+    assert 2 == len(letters.replay(letters.all(Filter())))
+
+    assert 1 == len(hints)
+
+
 def test_replay_of_what_has_changed(letters, store):
     """A letter that another write has revived, or that was replayed before, is left alone."""
     ada, bob = document_id("ada"), document_id("bob")

@@ -12,9 +12,10 @@ from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.entry import DELETED, Entry, Kind
-from writebehind.flusher import Flusher, FlushInterruptedError, FlushLimits
+from writebehind.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
+from writebehind.outcomes import Outcome, Result
 from writebehind.rawbson import etag
 from writebehind.store import CommitRequest
 
@@ -431,3 +432,47 @@ def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
 
     assert 0 == users.count_documents({})
     assert 1 == pipeline.status()["pending"]
+
+
+def test_who_waits_for_a_write_waits_for_no_other(pipeline):
+    """What is due as well is left to the flush task."""
+    first, *others = names(pipeline, 3)
+    version = commit(pipeline, first)
+    for name in others:
+        commit(pipeline, name)
+    of = partition_keys(PARTITION)
+    pipeline.store.wire.call(
+        "ZADD", of.pending, *(p for at, name in enumerate([first, *others]) for p in (at, f"users/s:{name}"))
+    )
+    limits = FlushLimits(1, 10_000)
+    flusher = Flusher(pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, limits)
+
+    assert {f"users/s:{first}"} == flusher.persist({f"users/s:{first}": version}, timeout_ms=10_000)
+
+    assert 2 == pipeline.store.wire.call("ZCARD", of.pending)
+
+
+def test_who_waits_for_what_is_not_taken_now_does_not_ask_on(pipeline, monkeypatch):
+    """It is tried again later, so the answer says at once that MongoDB does not have it."""
+    [ada] = names(pipeline, 1)
+    member, version = f"users/s:{ada}", commit(pipeline, ada)
+    monkeypatch.setattr(
+        pipeline.sink, "write", lambda _, writes, **__: [Outcome(one, Result.UNCLEAR) for one in writes]
+    )
+    claims = []
+    claim = pipeline.store.claim
+    monkeypatch.setattr(
+        pipeline.store, "claim", lambda *arguments, **options: claims.append(1) or claim(*arguments, **options)
+    )
+    monkeypatch.setattr("writebehind.patience.DELAY_MS", 60_000)
+
+    assert set() == pipeline.flusher.persist({member: version}, timeout_ms=2_000)
+
+    assert len(claims) <= 3
+
+
+def test_each_failure_makes_the_next_wait_longer(monkeypatch):
+    """Twice as long at most, up to a bound."""
+    monkeypatch.setattr("random.randint", lambda _least, most: most)
+
+    assert [200, 400, 800, 1_600, 3_200, 5_000, 5_000] == [backoff_ms(attempt) for attempt in range(7)]

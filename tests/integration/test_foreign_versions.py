@@ -10,6 +10,7 @@ from bson.raw_bson import RawBSONDocument
 from tests.integration.conftest import flush_all
 from writebehind.entry import Entry
 from writebehind.ids import DocumentId
+from writebehind.keys import partition_keys
 from writebehind.outcomes import Result, Write
 from writebehind.rawbson import VERSION_END, split_version
 
@@ -138,6 +139,19 @@ def test_a_number_that_is_no_version_is_replaced_at_once(pipeline, stored):
 
     assert (Result.PERSISTED, 1) == (outcome.result, outcome.attempts)
     assert {"_id": "ada", "n": 2, "_v": 5} == stored.find_one()
+
+
+def test_what_outdoes_a_number_is_due_at_once(pipeline, stored):
+    """Whatever the flush delay is: the same flush writes it once more."""
+    ahead = Int64(pipeline.store.now_ms() * 1000 + HOUR)
+    stored.database["slow"].insert_one({"_id": "ada", "n": 1, "_v": ahead})
+    pipeline.collection("slow").put("ada", {"n": 2})
+    partition = pipeline.store.partition_of("slow/s:ada")
+    pipeline.store.wire.call("ZADD", partition_keys(partition).pending, 0, "slow/s:ada")
+
+    pipeline.flusher.flush(partition)
+
+    assert {"_id": "ada", "n": 2, "_v": ahead + 1} == stored.database["slow"].find_one()
 
 
 def test_nothing_is_written_over_what_is_gone(pipeline, stored):

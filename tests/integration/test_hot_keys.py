@@ -283,3 +283,15 @@ def test_the_command(settings, valkey_wire, run):
     assert told[0]["reads_per_second"] > told[1]["reads_per_second"] > 0
     assert "ada" in run("hot-keys", "--limit", "1").stdout
     assert "bob" not in run("hot-keys", "--limit", "1").stdout
+
+
+def test_no_more_are_kept_than_were_asked_for(store):
+    """The coldest go when heat decays; between two times there may be twice as many."""
+    counted(store, {f"u{n}": n for n in range(1, 31)})
+    assert 30 == len(heats(store))
+
+    HotKeys(store, samples=1_000_000, most=5, half_life_s=600).decay(roomy())
+
+    kept = heats(store)
+    assert len(kept) <= 5 * store.partitions
+    assert {"users/s:u30", "users/s:u29"} <= kept.keys()

@@ -430,6 +430,45 @@ def test_a_lost_letter_that_is_there_already_counts_once(store, letters, later):
     assert is_counted(store, letters)
 
 
+def test_what_is_said_to_be_lost_is_bounded_too(store, letters):
+    """A document of which so much is kept takes no more writes, whoever has found out."""
+    refuse(store, put(store, 1))
+    [found] = letters.all(Filter())
+    store.wire.call("DEL", OF.entry(ADA.member))
+    keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
+
+    assert 1 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, found.raw, 1))
+
+    assert 1 == store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+
+
+def test_which_letters_have_no_document(store, letters):
+    """Those that have gone meanwhile are none; one that says it already is one if it is not found by its id."""
+    put(store, 1)
+    store.wire.call("DEL", OF.entry(ADA.member))
+    store.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
+    [found] = letters.all(Filter())
+    keys, names = (OF.dead, OF.kept(ADA.member), OF.entry("users/s:gone")), (found.name, "users/s:gone")
+
+    assert [] == store.wire.run(script("orphans"), keys, names)
+    store.wire.call("DEL", OF.kept(ADA.member))
+    assert [found.name.encode()] == store.wire.run(script("orphans"), keys, names)
+
+
+def test_counts_that_are_wrong(store):
+    """One of letters that are all gone, and one that is gone itself: both are told of, and put right."""
+    refuse(store, put(store, 1))
+    store.wire.call("HDEL", OF.dead_counts, "users")
+    store.wire.call("HSET", OF.dead_counts, "pages", 3)
+    keys = (OF.dead, OF.dead_counts)
+
+    assert [b"pages", b"users"] == sorted(store.wire.run(script("recount"), keys, ("0",)))
+    assert [b"pages", b"users"] == sorted(store.wire.run(script("recount"), keys, ("1",)))
+
+    assert [b"1", b"0"] == store.wire.call("HMGET", OF.dead_counts, "users", "pages")
+    assert [] == store.wire.run(script("recount"), keys, ("0",))
+
+
 # On MongoDB -------------------------------------------------------------------------------------------
 
 
