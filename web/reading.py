@@ -54,7 +54,7 @@ def reading(pipeline: Pipeline) -> Blueprint:
             error = DocumentNotFoundError(f"there is no document with this {field} in {collection}")
             return respond(error, _read_headers(found))
         response = _found(found)
-        if path := path_to(collection, document_id.text):
+        if target.is_named_by_its_text(document_id) and (path := path_to(collection, document_id.text)):
             response.headers["Content-Location"] = path
         return response
 

@@ -16,6 +16,7 @@ from writebehind.entry import DELETED, Entry
 from writebehind.errors import (
     DocumentNotFoundError,
     InvalidArgumentError,
+    InvalidIdError,
     RequestError,
     UnknownQueryError,
     WritebehindError,
@@ -95,6 +96,13 @@ class Collection:
             InvalidIdError: it does not fit the collection's id type.
         """
         return self._writer.id(given)
+
+    def is_named_by_its_text(self, document_id: DocumentId) -> bool:
+        """Whether the text of a document's id leads to it: one of others may have an id of another type."""
+        try:
+            return self.id(document_id.text) == document_id
+        except InvalidIdError:
+            return False
 
     # Reading ----------------------------------------------------------------------------------------
 

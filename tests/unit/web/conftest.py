@@ -17,7 +17,7 @@ from writebehind import Pipeline, codec, load_settings
 from writebehind.connections import Wire
 from writebehind.entry import ABSENT, Entry, Kind
 from writebehind.errors import MongoUnavailableError
-from writebehind.ids import DocumentId
+from writebehind.ids import DocumentId, Id
 from writebehind.matching import compile_filter
 from writebehind.outcomes import Outcome, Result, Write
 from writebehind.rawbson import first_element
@@ -110,7 +110,7 @@ class FakeSink:
         assert timeout_s > 0
         self._answer()
 
-    def has(self, collection: str, name: str, document: dict) -> None:
+    def has(self, collection: str, name: Id, document: dict) -> None:
         """Let MongoDB have a document that the pipeline never wrote."""
         one = DocumentId.of(collection, name)
         self.entries[one.member] = Entry.loaded(codec.encode({"_id": one.value} | document), 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
+from bson import ObjectId
 
 from tests.unit.web.conftest import problem
 
@@ -38,6 +41,18 @@ def test_a_document_that_only_mongodb_has(client, sink):
         answers[0].headers["Cache-Status"],
         answers[1].headers["Cache-Status"].startswith("writebehind; hit; ttl="),
     ]
+
+
+@pytest.mark.parametrize("other", [42, ObjectId("0123456789abcdef01234567"), UUID(int=7), "a?b"], ids=repr)
+def test_a_document_that_no_address_names(client, sink, other):
+    """A document of others under an id of another type is found, without the address of another document."""
+    sink.has("people", other, {"number": 5})
+    client.put(f"/v1/people/{str(other).replace('?', 'q')}", json={"number": 6})
+
+    answer = client.get("/v1/people?number=5")
+
+    assert (200, 5) == (answer.status_code, answer.json["number"])
+    assert "Content-Location" not in answer.headers
 
 
 @pytest.mark.parametrize("number", ["42", "42.0", "4.2e1", '{"$numberDecimal": "42.0"}', '{"$numberLong": "42"}'])
