@@ -6,6 +6,8 @@ from typing import Any
 
 import bson
 
+from writebehind import Settings
+
 #: From here on PyMongo hands over a `memoryview` in place of bytes.
 DRIVER_VIEW = 4_096
 #: What one TLS record holds, and where buffers of sockets begin to be filled more than once.
@@ -14,6 +16,11 @@ TLS_RECORD, SOCKET_BUFFER = 16_384, 65_536
 THRESHOLDS = (64, *(at + by for at in (DRIVER_VIEW, TLS_RECORD, SOCKET_BUFFER) for by in (-1, 0, 1)), 1_000_000)
 #: By how much `_v` makes a document longer in MongoDB: a byte of type, the name and its end, an int64.
 VERSION_BYTES = 12
+#: The largest document that clients may write, where the settings say no other.
+LIMIT: int = Settings.model_fields["max_document_bytes"].default
+#: The largest that others may have in MongoDB, 16 MiB; and the largest that MongoDB would take with a version too.
+FOREIGN_LIMIT = 16_777_216
+FOREIGN = (FOREIGN_LIMIT - VERSION_BYTES, FOREIGN_LIMIT)
 
 
 def sized(name: str, size: int, /, **fields: Any) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from bson import Int64
 
 from tests.integration.conftest import flush_all
-from tests.sizes import THRESHOLDS, VERSION_BYTES, sized
+from tests.sizes import FOREIGN, FOREIGN_LIMIT, LIMIT, THRESHOLDS, VERSION_BYTES, sized
 from writebehind import BulkOperation, Pipeline, Settings
 from writebehind.codec import decode
 from writebehind.entry import Kind
+from writebehind.errors import DocumentTooLargeError
 from writebehind.ids import DocumentId
 from writebehind.outside import Change
 
@@ -132,3 +134,49 @@ def test_small_documents_are_one_round_trip_beside_large_ones(pipeline, users, m
     assert ["nobody"] == [name for name, entry in zip(names, found, strict=True) if not entry.exists]
     assert sized("large", 1_000_000) == decode(found[51].body)
     assert sized("u97", THRESHOLDS[97 % 3]) == decode(found[-1].body)
+
+
+@pytest.mark.parametrize("size", [LIMIT - VERSION_BYTES, LIMIT - 1, LIMIT])
+def test_the_largest_documents_that_may_be_written(pipeline, users, size):
+    """They come back from MongoDB as they were written, and a change that would make them too large is refused."""
+    document = sized("ada", size)
+    done = users.put("ada", document)
+    flush_all(pipeline)
+    assert pipeline.store.invalidate("users/s:ada")
+
+    assert (document, done.etag) == (users.get("ada"), users.read("ada").entry.etag)
+    with pytest.raises(DocumentTooLargeError):
+        users.increment("ada", {"more than fits": 1})
+    with pytest.raises(DocumentTooLargeError):
+        users.put("ada", sized("ada", LIMIT + 1))
+    assert done.version == users.read("ada").entry.version
+
+
+@pytest.mark.parametrize(("size", "versioned"), [*((size, False) for size in FOREIGN), (FOREIGN_LIMIT, True)])
+def test_the_largest_documents_of_others(pipeline, users, mongo_client, size, versioned):
+    """They are read, alone and with others, and seen to change; what clients make of them is written over them."""
+    collection = pipeline.sink._database["users"]
+    version = {"_v": Int64(7)} if versioned else {}
+    document = sized("ada", size - len(version) * VERSION_BYTES)
+    collection.insert_one(document | version)
+    one = DocumentId.of("users", "ada")
+
+    read = users.read("ada").entry
+    assert (document, 7 if versioned else 0) == (decode(read.body), read.version)
+    [entry], _ = users.read_many(["ada"])
+    assert (read.etag, read.version) == (entry.etag, entry.version)
+    applied = pipeline.outside.apply([Change(one, "insert", 1, pipeline.sink.find(one))])
+    assert (0, 0) == (applied.invalidated, applied.conflicts)
+
+    with pytest.raises(DocumentTooLargeError):
+        users.increment("ada", {"visits": 1})
+    written = users.put("ada", {"n": 1}, if_match=[read.etag])
+    flush_all(pipeline)
+    assert {"_id": "ada", "n": 1, "_v": written.version} == dict(collection.find_one({"_id": "ada"}))
+
+    collection.replace_one({"_id": "ada"}, document | version)
+    pipeline.store.invalidate("users/s:ada")
+    assert document == users.get("ada")
+    users.delete("ada")
+    flush_all(pipeline)
+    assert collection.find_one({"_id": "ada"}) is None
