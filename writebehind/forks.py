@@ -8,6 +8,7 @@ from one socket get each other's answers.
 from __future__ import annotations
 
 import os
+import random
 import threading
 from typing import Protocol
 from weakref import WeakSet
@@ -53,6 +54,7 @@ def begin_anew() -> None:
         for held in list(_locks):
             if held.locked():
                 held.release()
+        random.seed()  # Python does so too where it is told: or all children would wait equally long
         errors = []
         for one in list(_objects):
             try:

@@ -24,6 +24,9 @@ CONFIG = {"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml")}
 SERVERS = {"REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL"}
 #: A query of the collection `people`.
 IN_CITY = {"filter": {"city": {"$param": "city"}}, "sort": {"rank": 1}, "parameters": {"city": "string"}}
+#: Of clients that threads share. Connections do not expire: httpcore may close one that has, and that another
+#: thread was just given.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=None)
 #: Long enough for a test to do something before these documents are flushed.
 SLOW_MS = 4_000
 
@@ -39,8 +42,7 @@ class System:
 
     def connect(self) -> None:
         """Find it where it is now."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self.http = httpx.Client(base_url=self.stack.url, timeout=30, trust_env=False, limits=limits)
+        self.http = httpx.Client(base_url=self.stack.url, timeout=30, trust_env=False, limits=LIMITS)
         self.mongo: MongoClient = MongoClient(self.stack.mongodb_url, serverSelectionTimeoutMS=30_000)
 
     @property

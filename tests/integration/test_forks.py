@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
+import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -27,28 +30,50 @@ from writebehind.reader import Source
 from writebehind.store import Refresh
 
 CHILDREN = 4
-#: Forks without telling Python, as a server that embeds it may do.
+#: Forks after the first requests and without telling Python, as a server that embeds it may do. Each process says
+#: what it has read and drawn.
 FORK_IN_C = """
-import ctypes, os, sys
-from writebehind.connections import Wire, connection_pool
-wire = Wire(connection_pool(sys.argv[1], 5_000))
-wire.call("PING")
+import ctypes, json, os, random, sys
+from uuid import uuid4
+from tasks.enqueue import FlushHints
+from writebehind import connect, load_settings
+from writebehind.ids import new_id
+
+settings = load_settings(**json.loads(sys.argv[1]))
+hints = FlushHints(settings)
+pipeline = connect(settings, hints=hints)
+users, through = pipeline.collection("users"), pipeline.collection("through")
+
+def work(name):
+    for n in range(300):
+        users.put(f"{name}{n}", {"n": n})
+        through.put(name, {"n": n}) if n < 3 else None
+    read = all(users.get(f"{name}{n}") == {"_id": f"{name}{n}", "n": n} for n in range(300))
+    pipeline.store.wire.call("DEL", *pipeline.store.wire.call("KEYS", f"wb:*:entry:through/s:{name}"))
+    loaded = through.get(name) == {"_id": name, "n": 2}
+    return [read and loaded, random.random(), uuid4().hex, str(new_id("objectid"))]
+
+work("before")
+names = ["parent", "one", "two"]
 fork = ctypes.PyDLL(None).fork
-children = [pid for pid in (fork() for _ in range(1)) if pid]
-name = "parent" if children else "child"
-good = all(wire.call("ECHO", f"{name}{n}") == f"{name}{n}".encode() for n in range(3_000))
-if not children:
-    os._exit(0 if good else 1)
-_, status = os.waitpid(children[0], 0)
-sys.exit(0 if good and not status else 1)
+for name in names[1:]:
+    if not fork():
+        print(json.dumps(work(name)), flush=True)
+        os._exit(0)
+print(json.dumps(work("parent")), flush=True)
+for name in names[1:]:
+    os.wait()
+hints.close()
+pipeline.close()
 """
 
 
 @pytest.fixture
-def wire(valkey) -> Iterator[Wire]:
-    wire = Wire(connection_pool(valkey.url, 5_000))
-    yield wire
-    wire.close()
+def wire(valkey, way_to) -> Iterator[Wire]:
+    with way_to("redis", valkey.port) as way:
+        wire = Wire(connection_pool(way.url, 10_000))
+        yield wire
+        wire.close()
 
 
 @pytest.fixture
@@ -132,11 +157,46 @@ def test_an_answer_that_is_on_its_way_when_a_process_forks(wire):
         assert [name.encode(), b"it"] == answer.result()
 
 
-def test_a_fork_of_which_python_is_not_told(valkey):
-    """A child that C code has forked has connections of its own too."""
-    command = [sys.executable, "-c", FORK_IN_C, valkey.url]
+def test_a_fork_of_which_python_is_not_told(settings, valkey_wire):
+    """Children that C code has forked have connections, MongoDB clients and random numbers of their own too."""
+    names = ("redis_url", "mongodb_url", "mongodb_database", "partitions", "hot_samples")
+    given = settings.model_dump(mode="json", include=set(names)) | {
+        "collections": {"users": {}, "through": {"write": "through"}},
+        "persist_timeout_ms": 60_000,
+    }
+    command = [sys.executable, "-c", FORK_IN_C, json.dumps(given)]
 
-    assert 0 == subprocess.run(command, check=False, timeout=60).returncode
+    done = subprocess.run(command, check=True, timeout=100, stdout=subprocess.PIPE)
+
+    good, *drawn = zip(*map(json.loads, done.stdout.splitlines()), strict=True)
+    assert (True,) * 3 == good
+    assert [3, 3, 3] == [len(set(some)) for some in drawn]
+
+
+def test_a_pool_of_processes_of_a_library_user(pipeline):
+    """`multiprocessing` forks from a process that has used its pipeline, also anew for what comes later."""
+    used(pipeline)
+    with multiprocessing.get_context("fork").Pool(CHILDREN, _share, (pipeline,), maxtasksperchild=5) as pool:
+        found = pool.map(_counted, range(100), chunksize=1)
+        pipeline.collection("users").put("parent", {"n": -1})
+
+    assert [n for n, _ in found] == list(range(100))
+    assert len({process for _, process in found}) > CHILDREN
+    assert {"_id": "parent", "n": -1} == pipeline.collection("users").get("parent")
+
+
+_shared: list[Pipeline] = []
+
+
+def _share(pipeline: Pipeline) -> None:
+    _shared[:] = [pipeline]
+
+
+def _counted(n: int) -> tuple[int, int]:
+    """Write and read a document in a child of a pool; what was read, and in which process."""
+    users = _shared[0].collection("users")
+    users.put(f"pool{n}", {"n": n})
+    return users.get(f"pool{n}")["n"], os.getpid()
 
 
 def test_a_child_ends_nothing_of_its_parent(pipeline):

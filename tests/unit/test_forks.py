@@ -1,0 +1,111 @@
+"""What does not survive a fork: whoever makes it begins anew in a child, or has a reason not to."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("writebehind", "web", "tasks")
+#: What belongs to one process: names of what is called to make it.
+UNSAFE = {
+    *(
+        "Lock",
+        "RLock",
+        "Condition",
+        "Semaphore",
+        "BoundedSemaphore",
+        "Barrier",
+        "Event",
+        "local",
+        "Thread",
+        "Timer",
+    ),
+    *("Queue", "SimpleQueue", "LifoQueue", "PriorityQueue", "ThreadPoolExecutor", "ProcessPoolExecutor"),
+    *(
+        "socket",
+        "socketpair",
+        "create_server",
+        "create_connection",
+        "selectors",
+        "DefaultSelector",
+        "new_event_loop",
+    ),
+    *("MongoClient", "mongo_client", "Redis", "from_url", "Random", "SystemRandom", "Popen", "getpid", "mkstemp"),
+}
+#: Objects that are made by a process that forks nothing after it: commands, and servers after their fork.
+NEVER_SHARED = {
+    "writebehind/supervisor.py": "`up` starts its processes as programs of their own",
+    "writebehind/output.py": "the output of `up`",
+    "writebehind/demo/client.py": "the demo's clients are threads of one process",
+    "writebehind/demo/run.py": "and so is what ends them",
+    "web/threads.py": "granian calls for the application in the process that serves",
+    "writebehind/forks.py": "sees to the others",
+}
+
+
+def made(tree: ast.AST) -> Iterator[str]:
+    """What is called in a piece of code that makes what is unsafe."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in UNSAFE:
+                yield name
+
+
+def kept(tree: ast.AST) -> Iterator[str]:
+    """What of that stays: in an attribute, a module's or a class's variable, or a default of one."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                stays = any(not isinstance(target, ast.Name) for target in targets)
+            case ast.AnnAssign(target=target, value=ast.AST() as value):
+                stays = not isinstance(target, ast.Name)
+            case _:
+                continue
+        if stays:
+            yield from made(value)
+
+
+def of_module(tree: ast.Module) -> Iterator[str]:
+    """What a module makes when it is imported, and what its objects make for themselves and do not make anew."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            if not any(isinstance(one, ast.FunctionDef) and one.name == "begin_anew" for one in node.body):
+                yield from (f"{node.name}: {name}" for name in kept(node))
+            variables = [one for one in node.body if isinstance(one, ast.Assign | ast.AnnAssign)]
+            yield from (f"{node.name}: {name}" for one in variables for name in made(one))
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (f"the module: {name}" for name in made(node))
+
+
+def test_whatever_belongs_to_one_process_begins_anew_in_another():
+    """No object or module keeps locks, threads, sockets, clients or random generators over a fork."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            if one := list(of_module(ast.parse(path.read_text()))):
+                found[name] = one
+
+    assert {} == {name: one for name, one in found.items() if name not in NEVER_SHARED}
+    assert NEVER_SHARED.keys() <= found.keys()  # no reason is left without its case
+
+
+def test_it_is_found():
+    """Each way to keep what is unsafe is seen, and what lives as long as one call is not."""
+    code = """
+lock = threading.Lock()
+class A:
+    shared = Queue()
+    def __init__(self):
+        self.all = [threading.Lock() for _ in range(3)]
+        self.client: MongoClient = MongoClient("…")
+        thread = threading.Thread()
+class B:
+    def begin_anew(self):
+        self.wake = threading.Condition()
+"""
+    expected = ["the module: Lock", "A: Lock", "A: MongoClient", "A: Queue"]
+    assert expected == list(of_module(ast.parse(code)))
