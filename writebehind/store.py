@@ -318,15 +318,17 @@ class Store:
         if status != b"claimed":
             return None
         due, soon = claimed[0], dict(zip(claimed[1][::2], claimed[1][1::2], strict=True))
-        members = self._without_strays(partition, [*due, *soon], (of.pending,))
+        members = self._without_strays([*due, *soon], (of.pending,), of_partition=partition)
         return [one.decode() for one in members if one not in soon or goes_along(one.decode(), soon[one])]
 
-    def _without_strays(self, partition: int, members: Sequence[bytes], held: Sequence[str]) -> list[bytes]:
-        """Members of a partition; what is none is taken out of the sorted sets in which it was found.
+    def _without_strays(
+        self, members: Sequence[bytes], held: Sequence[str], *, of_partition: int | None = None
+    ) -> list[bytes]:
+        """Members, of a partition where it is given; what is none is taken out of the sorted sets that hold it.
 
         Only other hands can have put it there: no write was ever acknowledged under such a name.
         """
-        strays = {one for one in members if self._is_stray(partition, one)}
+        strays = {one for one in members if self._is_stray(one, of_partition)}
         if strays:
             names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
             log.critical(
@@ -335,9 +337,9 @@ class Store:
             self.wire.calls([("ZREM", key, *strays) for key in held])
         return [one for one in members if one not in strays]
 
-    def _is_stray(self, partition: int, member: bytes) -> bool:
+    def _is_stray(self, member: bytes, of_partition: int | None) -> bool:
         document_id = named(member)
-        return document_id is None or self.partition_of(document_id.member) != partition
+        return document_id is None or of_partition not in {None, self.partition_of(document_id.member)}
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
         """The entries of members of one partition, in their order."""
@@ -441,7 +443,8 @@ class Store:
         """Members whose deletion MongoDB has had since before a time, with the version of the deletion."""
         of = partition_keys(partition)
         found = self.wire.call("ZRANGE", of.deleted_at, "-inf", before_ms, "BYSCORE", "LIMIT", 0, limit)
-        members = self._without_strays(partition, found, (of.deleted, of.deleted_at))
+        # Not by the partition: while Redis is divided anew, some stand where they will belong.
+        members = self._without_strays(found, (of.deleted, of.deleted_at))
         versions = self.wire.call("ZMSCORE", of.deleted, *members) if members else []
         return {member.decode(): int(float(at or 0)) for member, at in zip(members, versions, strict=True)}
 
