@@ -1,6 +1,17 @@
 """`python -m bench`: all benchmarks, one after the other."""
 
+import time
+
 from bench import codec, connections, http, many, near, queries, reconcile, tasks, trickle, warm
 
-for benchmark in (codec, connections, near, queries, tasks, http, many, reconcile, trickle, warm):
+BENCHMARKS = (codec, connections, near, queries, tasks, http, many, reconcile, trickle, warm)
+
+began = time.monotonic()
+print(f"{len(BENCHMARKS)} benchmarks, about 10 minutes on two cores that do nothing else")
+for number, benchmark in enumerate(BENCHMARKS, 1):
+    print(
+        f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     benchmark.main()
+print(f"\n--- done after {time.monotonic() - began:.0f} s")

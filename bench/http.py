@@ -23,7 +23,7 @@ from bench.load import DOCUMENT
 from writebehind.embedded import EmbeddedRedis, free_port
 
 ROUNDS = 5
-SECONDS = 2.0
+SECONDS = 1.5
 CONNECTIONS = 16
 THREADS = 8
 #: Bytes that documents have more in further rounds: the driver, TLS and sockets change their ways in between.

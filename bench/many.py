@@ -9,7 +9,7 @@ from bench.load import DOCUMENT
 COUNTS = (1, 3, 20, 100)
 #: Bytes of a document.
 SIZES = (500, 8_192)
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 def main() -> None:

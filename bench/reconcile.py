@@ -1,6 +1,7 @@
 """What reconciling costs: memory of its process, and throughput of writes that go on meanwhile.
 
-100,000 documents are in MongoDB and in Redis. A process of its own reconciles, as a worker does.
+100,000 documents are in MongoDB and in Redis, of which one in 100 has 4,095 bytes to 64 KiB. A process of its own
+reconciles, as a worker does.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from pymongo import MongoClient
 
 from bench.http import Contender, as_web_does, compare, serving
 from bench.load import DOCUMENT
+from tests.sizes import mixed
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, free_port
 from writebehind.reconcile import Pass
 
 SOME, ALL = 20_000, 100_000
+#: One of how many documents is large, and how many bytes more documents have in further writes.
+ONE_IN, MORE = 100, 4_096
 AT_ONCE = 1_000
 #: Longer than the benchmark, so that nothing expires.
 TTL_S = 86_400
@@ -72,11 +76,11 @@ class Beside(Contender):
 
     other: Reconciling | None = None
 
-    def measure(self, method: str) -> None:
+    def measure(self, method: str, more: int = 0, count: int = 1) -> None:
         with ExitStack() as stack:
             if self.other is not None:
                 stack.enter_context(self.other.running())
-            super().measure(method)
+            super().measure(method, more, count)
 
 
 def main() -> None:
@@ -127,6 +131,7 @@ def _writes(settings: Settings, stack: ExitStack) -> None:
     for one in contenders[1:]:
         keys, cpu_s = one.other.keys / one.other.rounds, one.other.cpu_s / one.other.rounds
         print(f"  {one.name}: {keys:.0f} keys and {cpu_s:.2f} s of CPU in a round")
+    compare([contenders[0], contenders[2]], "PUT", MORE)
 
 
 def _fill(settings: Settings, first: int, end: int) -> None:
@@ -135,7 +140,8 @@ def _fill(settings: Settings, first: int, end: int) -> None:
         cached, stored = pipeline.collection("cached"), client[settings.mongodb_database].cached
         for at in range(first, end, AT_ONCE):
             names = [f"d{number}" for number in range(at, at + AT_ONCE)]
-            stored.insert_many([{"_id": name, "text": DOCUMENT.decode()} for name in names])
+            texts = [mixed(number, ONE_IN).get("text") or DOCUMENT.decode() for number in range(at, at + AT_ONCE)]
+            stored.insert_many([{"_id": name, "text": text} for name, text in zip(names, texts, strict=True)])
             cached.read_many(names)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from tests.sizes import THRESHOLDS, sized
+from tests.sizes import LARGE, sized
 from writebehind import Pipeline, load_settings
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.store import Hint
@@ -24,8 +24,8 @@ SECONDS, DELAY_MS, WORKERS = 10, 1_000, 2
 #: Writes a second, and among how many documents they fall; 0 for a new document each.
 LOADS = [(10, 0), (30, 0), (100, 0), (300, 0), (300, 2_000)]
 ZIPF = 1.1
-#: Sizes of large documents, bytes, and one of how many is large.
-LARGE, ONE_IN = [size for size in THRESHOLDS if 4_000 < size < 100_000], 20
+#: One of how many documents is large.
+ONE_IN = 20
 
 
 class Worker:

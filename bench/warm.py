@@ -19,6 +19,7 @@ from itertools import accumulate
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
+from tests.sizes import DRIVER_VIEW, sized
 from writebehind import Collection, Pipeline, Settings, load_settings
 from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.reader import Source
@@ -26,6 +27,8 @@ from writebehind.vitals import take
 
 DOCUMENTS, HELD, SKEW = 20_000, 4_000, 1.1
 TEXT = "x" * 1_000
+#: One of how many documents is larger, by which PyMongo hands it over in another way.
+ONE_IN = 20
 #: In a partition, so that twice as many documents are counted as are held: see docs/operations.md.
 HOT_KEYS = 2 * HELD // 16
 #: Tries to find the memory in which as many entries are held.
@@ -90,9 +93,16 @@ def main() -> None:
         )
         with MongoClient(db.url) as client:
             for name in ("docs", "hot"):
-                client[settings.mongodb_database][name].insert_many({"_id": one, "text": TEXT} for one in NAMES)
+                client[settings.mongodb_database][name].insert_many(
+                    _document(at, one) for at, one in enumerate(NAMES)
+                )
         _full_redis(settings)
         _expiring(settings)
+
+
+def _document(at: int, name: str) -> dict[str, str]:
+    size = DRIVER_VIEW - 1 + at // ONE_IN % 3
+    return {"_id": name, "text": TEXT} if at % ONE_IN else sized(name, size)
 
 
 # A full Redis ----------------------------------------------------------------------------------------------
@@ -100,7 +110,8 @@ def main() -> None:
 
 def _full_redis(settings: Settings) -> None:
     counting = settings.model_copy(update={"hot_samples": 10_000_000})
-    print(f"\nZipf({SKEW}) over {DOCUMENTS} documents of {len(TEXT)} bytes, {MEASURED} reads of a full Redis")
+    sizes = f"{len(TEXT)} bytes, one in {ONE_IN} of {DRIVER_VIEW}"
+    print(f"\nZipf({SKEW}) over {DOCUMENTS} documents of {sizes}, {MEASURED} reads of a full Redis")
     print(f"  {'':32} {'of MongoDB':>10} {'hit ratio':>9} {'entries':>8} {'ceiling':>8} {'warmed':>7}")
     with opened(settings) as (pipeline, _):
         empty = take(pipeline.store).used_memory

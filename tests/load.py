@@ -10,6 +10,8 @@ from typing import Self
 
 import httpx
 
+from tests.sizes import mixed
+
 
 class Client:
     """Asks every `every_s` seconds, in a thread of its own, for as long as its `with` block lasts."""
@@ -47,7 +49,7 @@ class Client:
 
 
 class Writes(Client):
-    """Puts documents in turn; `acknowledged` has each one's latest version and number."""
+    """Puts documents in turn, some of them large; `acknowledged` has each one's latest version and number."""
 
     def __init__(
         self,
@@ -67,7 +69,8 @@ class Writes(Client):
 
     def ask(self, http: httpx.Client, turn: int) -> None:
         one = self._ids[turn % len(self._ids)]
-        answer = http.put(f"/v1/{self._collection}/{one}", json={"n": turn, **self._fields})
+        document = {"n": turn, **mixed(turn), **self._fields}
+        answer = http.put(f"/v1/{self._collection}/{one}", json=document)
         if answer.is_success:
             self.acknowledged[one] = (answer.json()["version"], turn)
             self.count += 1

@@ -14,6 +14,8 @@ DRIVER_VIEW = 4_096
 TLS_RECORD, SOCKET_BUFFER = 16_384, 65_536
 #: Sizes of a BSON document, bytes: each threshold, and one less and more. The least holds an id and a text.
 THRESHOLDS = (64, *(at + by for at in (DRIVER_VIEW, TLS_RECORD, SOCKET_BUFFER) for by in (-1, 0, 1)), 1_000_000)
+#: Those of large documents that are not too large to be among many.
+LARGE = [size for size in THRESHOLDS if DRIVER_VIEW - 1 <= size < 100_000]
 #: By how much `_v` makes a document longer in MongoDB: a byte of type, the name and its end, an int64.
 VERSION_BYTES = 12
 #: The largest document that clients may write, where the settings say no other.
@@ -29,3 +31,9 @@ def sized(name: str, size: int, /, **fields: Any) -> dict[str, Any]:
     document["text"] = "x" * (size - len(bson.encode(document)))
     assert size == len(bson.encode(document))
     return document
+
+
+def mixed(number: int, one_in: int = 20) -> dict[str, str]:
+    """What makes one of so many documents large: a text, whose sizes go round the thresholds."""
+    turn, left = divmod(number, one_in)
+    return {} if left else {"text": "x" * LARGE[turn % len(LARGE)]}
