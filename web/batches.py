@@ -21,6 +21,7 @@ from web.requests import BULK_TYPES, JSON_TYPES, body
 from writebehind import Pipeline, Written, codec
 from writebehind.collection import BulkResult, Collection
 from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
+from writebehind.large import LARGE_BYTES, bounded
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def batches(pipeline: Pipeline) -> Blueprint:
             most_bytes=settings.max_document_bytes,
             most_holders=max(settings.max_bulk_items, settings.max_bulk_bytes // _BYTES_OF_HOLDER),
         )
-        results = target.bulk(read(), durability=asked)
+        with bounded(max(LARGE_BYTES, settings.max_document_bytes)):  # it cannot begin anew
+            results = target.bulk(read(), durability=asked)
         _log(results)
         shown = [_result(data, span, one) for span, one in zip(spans, results, strict=True)]
         return Response(orjson.dumps({"results": shown}), 207, content_type=JSON)
@@ -101,8 +103,9 @@ def _documents(target: Collection, ids: Sequence[str], most_bytes: int) -> Respo
         done += 1
         if entry.exists:
             try:
-                found.append(orjson.dumps(given) + b":" + form.text(entry.body))
-                size += len(found[-1])
+                text = form.text(entry.body)
+                found += [orjson.dumps(given), b":", text, b","]  # joined once, as it may be large
+                size += len(text)
             except UnreadableDocumentError as error:  # which is no reason not to answer the others
                 unreadable[given] = item_problem(error)
         else:
@@ -110,7 +113,7 @@ def _documents(target: Collection, ids: Sequence[str], most_bytes: int) -> Respo
         if size >= most_bytes:
             break
     more = unreadable_and_rest(unreadable, ids[done:])
-    parts = (b'{"documents":{', b",".join(found), b'},"missing":', orjson.dumps(missing), more, b"}")
+    parts = (b'{"documents":{', *found[:-1], b'},"missing":', orjson.dumps(missing), more, b"}")
     return Response(b"".join(parts), 200, headers, content_type=form.content_type)
 
 

@@ -1,8 +1,7 @@
-"""Large documents: a process makes values or text of one at a time, in a thread that is there for them.
+"""Large documents: a process works on one at a time, in a thread that is there for them.
 
-Such documents are others', as clients may write none above `max_document_bytes`. Each takes many times its bytes,
-so that a few at once would take the memory of the process, and all threads from everybody else. Which document is
-large shows when it has been read: the request is then begun anew in that thread, and the next one begins there.
+Which document is large shows when it is read: the request is then begun anew in that thread, and the next one
+begins there. See `writebehind.large`.
 """
 
 from __future__ import annotations
@@ -11,12 +10,6 @@ import ctypes
 from collections import OrderedDict
 from typing import Final
 
-from flask import request
-
-#: A document of more bytes is large.
-LARGE_BYTES: Final = 2 << 20
-#: Where the server says whether a request has been begun in the thread for large documents.
-ALONE: Final = "writebehind.alone"
 #: What is known to be about large documents: so many requests, those asked last.
 _MOST_KNOWN: Final = 1_000
 _LONGEST_KNOWN: Final = 1_000
@@ -24,20 +17,6 @@ _LONGEST_KNOWN: Final = 1_000
 #: that was freed for the limit, up to 32 MiB, and keeps those below: hundreds of megabytes after large documents.
 _RETURNED_BYTES: Final = 1 << 20
 _M_MMAP_THRESHOLD: Final = -3
-
-
-class TakesMuchError(BaseException):
-    """The request has to begin anew in the thread for large documents; no handler of errors is to answer it."""
-
-
-def see(body: bytes) -> None:
-    """See that this is the thread for a document, before anything is made of it or written.
-
-    Raises:
-        TakesMuchError: it is not.
-    """
-    if len(body) > LARGE_BYTES and not request.environ.get(ALONE, True):
-        raise TakesMuchError
 
 
 def return_large_blocks() -> None:

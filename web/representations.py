@@ -10,8 +10,7 @@ from flask import request
 from werkzeug.exceptions import NotAcceptable
 from werkzeug.http import parse_options_header
 
-from web.large import see
-from writebehind import codec
+from writebehind import codec, large
 
 JSON = "application/json"
 #: What an ETag ends with that names a document as canonical JSON: another representation has another one.
@@ -37,7 +36,7 @@ class Form:
             UnreadableDocumentError: it is no valid BSON.
             TakesMuchError: it is large, and this is not the thread for it.
         """
-        see(body)
+        large.see(len(body))
         return codec.to_json(body, canonical=self.canonical)
 
     def tag(self, etag: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from web.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind import Durability, Settings
+from writebehind.changes import MOST_OPERATIONS
 from writebehind.dead_letters import Reason
 from writebehind.ids import MAX_ID_BYTES
 from writebehind.namespaces import COLLECTION_NAME
@@ -107,7 +108,12 @@ def components(settings: Settings) -> dict[str, Schema]:
             rest=ids
             | {"description": "the documents after these, as the answer is long enough: ask `:get` for them"},
         ),
-        "Numbers": {"type": "object", "minProperties": 1, "examples": [{"views": 1, "nested.field": -2}]},
+        "Numbers": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": MOST_OPERATIONS,
+            "examples": [{"views": 1, "nested.field": -2}],
+        },
         "Letter": shape(
             {"collection": {"type": "string"}, "id": {"type": "string"}, "reason": _REASON, "version": _VERSION},
         ),

@@ -12,10 +12,10 @@ import io
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+from traceback import clear_frames
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -30,11 +30,12 @@ from werkzeug.exceptions import (
 
 from web.app import create_app
 from web.framing import REFUSAL, WHOLE, too_large
-from web.large import ALONE, Known, TakesMuchError, return_large_blocks
+from web.large import Known, return_large_blocks
 from web.sockets import bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
+from writebehind.large import LARGE_BYTES, TakesMuchError, bounded
 
 log = logging.getLogger(__name__)
 
@@ -193,9 +194,9 @@ class Server:
         try:
             if target not in self._known_large:
                 threads = self._threads(scope["path"], len(body))
-                with suppress(TakesMuchError):
-                    call = partial(self._call, scope, body, None)
-                    return await self._transfers.carry_out(transfer, threads, call)
+                call = partial(self._call, scope, body)
+                if (answer := await self._transfers.carry_out(transfer, threads, call)) is not None:
+                    return answer
             return await self._alone(transfer, scope, body, target)
         except TimeoutError:
             late = "the request was not carried out in time; a write may have happened all the same"
@@ -213,28 +214,32 @@ class Server:
         if target:
             self._known_large.add(target)
         self._transfers.hold(transfer, len(body))
-        call = partial(self._call, scope, body, None, alone=True)
+        call = partial(self._call_alone, scope, body)
         answer = await self._transfers.carry_out(transfer, self._large, call)
         if len(answer.data) <= MEBIBYTE and scope["method"] == "GET":
             self._known_large.forget(target)
         return answer
 
     async def _refusal(self, scope: Scope, error: HTTPException) -> Answer:
-        return await self._apart.run(partial(self._call, scope, b"", error))
+        return await self._apart.run(partial(self._call_alone, scope, b"", error))
 
     def _threads(self, path: str, size: int) -> Threads:
         if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path or path.startswith("/admin/"):
             return self._many
         return self._apart if path == "/healthz" else self._one
 
-    def _call(self, scope: Scope, body: bytes, refusal: HTTPException | None, *, alone: bool = False) -> Answer:
-        """Call the application, in a thread.
+    def _call(self, scope: Scope, body: bytes) -> Answer | None:
+        """Call the application, in a thread; `None` where that has to be the one for large documents."""
+        try:
+            with bounded(LARGE_BYTES):
+                return self._call_alone(scope, body)
+        except TakesMuchError as error:
+            clear_frames(error.__traceback__)  # which hold what was read, and each other
+            return None
 
-        Raises:
-            TakesMuchError: it has to be called `alone`.
-        """
+    def _call_alone(self, scope: Scope, body: bytes, refusal: HTTPException | None = None) -> Answer:
+        """Call the application, in a thread that may read any document."""
         environ = _environ(scope, body)
-        environ[ALONE] = alone
         if refusal is not None:
             environ[REFUSAL] = refusal
         begun: list[tuple[int, Headers]] = []

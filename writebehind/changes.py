@@ -226,6 +226,8 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
     """
     if not isinstance(deltas, dict) or not deltas:
         raise InvalidPatchError('increments are a JSON object of numbers by field, such as {"views": 1}')
+    if len(deltas) > MOST_OPERATIONS:
+        raise InvalidPatchError(f"{len(deltas)} fields are incremented, and {MOST_OPERATIONS} are allowed at once")
     for path, delta in deltas.items():
         if not isinstance(path, str):
             raise InvalidPatchError(f"{_shown(path)!r} is not a field that can be incremented")

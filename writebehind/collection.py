@@ -15,6 +15,7 @@ from writebehind.durability import Durability
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import (
     DocumentNotFoundError,
+    DocumentTooLargeError,
     InvalidArgumentError,
     InvalidIdError,
     RequestError,
@@ -22,6 +23,7 @@ from writebehind.errors import (
     WritebehindError,
 )
 from writebehind.ids import DocumentId, new_id
+from writebehind.large import TakesMuchError
 from writebehind.reader import Read
 from writebehind.settings import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
@@ -267,6 +269,7 @@ class Collection:
         values: dict[str, Any] = {}
 
         def step(entry: Entry) -> Entry:
+            self._writer.check_changeable(entry)
             document = codec.decode_exactly(entry.body) if entry.exists else {}
             values.clear()
             values.update(add(document))
@@ -319,6 +322,10 @@ class Collection:
                     queue.put(at, document_id, self._entry(document_id, operation))
             except WritebehindError as error:
                 results[at] = error
+            except TakesMuchError:  # nothing of this one is written; of those before it some is
+                results[at] = DocumentTooLargeError(
+                    "others wrote this document larger than a bulk may read: change it by a request of its own"
+                )
         queue.write()
         return self._bulk_persisted(ids, results, wanted)
 
@@ -334,6 +341,7 @@ class Collection:
             check_match(entry, if_match)
             if not entry.exists:
                 raise DocumentNotFoundError(f"there is no document {document_id.text} to change")
+            self._writer.check_changeable(entry)
             changed = self._writer.entry(document_id, change(codec.decode_exactly(entry.body)))
             if work is not None:
                 work.done(len(entry.body) + len(changed.body))

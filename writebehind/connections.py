@@ -52,6 +52,9 @@ WAIT_S = 0.25
 #: After such a wait nobody else waits for this long, seconds; then one caller finds out.
 PAUSE_S = 1.0
 
+#: A connection over which an answer of more bytes came is not kept.
+MOST_BUFFERED = 1 << 20
+
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Server errors that say "not now" rather than "not like this".
 _NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
@@ -177,7 +180,10 @@ class Wire:
             if connection is not None:
                 connection.disconnect()  # answers may be left in it
             raise
-        self._idle.append((connection, time.monotonic()))
+        if any(map(_is_large, answers)):
+            connection.disconnect()  # what it has read into keeps the room for as long as the connection lives
+        else:
+            self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
         for answer in answers:
             if isinstance(answer, OutOfMemoryError):
@@ -324,3 +330,10 @@ class Wire:
             return connection.read_response()
         except ResponseError as error:
             return error
+
+
+def _is_large(answer: Any) -> bool:
+    """Whether an answer, or a part of one that has several, has much more bytes than others."""
+    if type(answer) is bytes:
+        return len(answer) > MOST_BUFFERED
+    return type(answer) is list and any(type(one) is bytes and len(one) > MOST_BUFFERED for one in answer)

@@ -14,6 +14,7 @@ from uuid import uuid4
 from writebehind import forks
 from writebehind.entry import Entry
 from writebehind.errors import MongoUnavailableError
+from writebehind.large import TakesMuchError
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ def take_turns(
 
     Raises:
         MongoUnavailableError: MongoDB does not answer; the token is given back.
+        TakesMuchError: so it is where this thread may not read what it has loaded.
     """
     token, step, waited = uuid4().hex, WAIT_FROM_S, False
     while time.monotonic() < until:
@@ -60,7 +62,7 @@ def take_turns(
         elif found is Turn.OURS:
             try:
                 loaded = load(token)
-            except MongoUnavailableError:
+            except (MongoUnavailableError, TakesMuchError):
                 abandon(token)
                 raise
             if loaded is not None:

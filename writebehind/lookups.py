@@ -29,6 +29,7 @@ from writebehind.flights import LIVES, Turn, take_turns
 from writebehind.freshness import lifetime_ms
 from writebehind.ids import MAX_ID_BYTES, DocumentId, Id, read_id, whole
 from writebehind.keys import partition_keys
+from writebehind.large import TakesMuchError
 from writebehind.ordering import number
 from writebehind.reader import Read, Reader, Source
 from writebehind.settings import CollectionSettings, LookupType
@@ -306,8 +307,11 @@ class Lookups:
         return shared
 
     def _has(self, alias: Alias, settings: CollectionSettings, member: str) -> bool:
-        """Whether Redis knows that a document has a value; one that nobody can read has none."""
-        entry, _ = self._store.get(member)
+        """Whether Redis knows that a document has a value; one that is large or unreadable has none."""
+        try:
+            entry, _ = self._store.get(member)
+        except TakesMuchError:  # the write that this is about has happened
+            return False
         return entry is not None and self._carries(alias, settings, entry)
 
     def settled(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:

@@ -1,14 +1,18 @@
 """Many documents, one after the other: how many are held at once depends on how large they are.
 
 Redis has most of them, and they are small: they come in one round trip, which brings no more of each than its
-share of a portion. Those that take more, or that Redis does not have, come by their sizes, which it tells first.
+share of a portion. Those that take more, or that Redis does not have, come by their sizes, which it tells first;
+and one by one where a large one is among them that Redis does not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
+from writebehind import large
+from writebehind.entry import BODY_AT
 from writebehind.errors import RedisUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.store import Store
@@ -40,14 +44,18 @@ def each(
         ids: the documents.
         short: reads those that Redis has and that take less than so many bytes, by member.
         read: reads some, wherever they are.
+
+    Raises:
+        TakesMuchError: one is so large that this thread may not read it.
+        Exception: what `short` and `read` raise.
     """
-    if len(ids) * OTHERS_BYTES <= UNASKED_BYTES:
+    if len(ids) * OTHERS_BYTES <= UNASKED_BYTES and not large.is_bounded():
         yield from read(ids)
         return
     for at in range(0, len(ids), MOST_AT_ONCE):
         some = ids[at : at + MOST_AT_ONCE]
         try:
-            found = short(some, PORTION_BYTES // len(some))
+            found = short(some, min(PORTION_BYTES // len(some), BODY_AT + large.most() + 1))
         except RedisUnavailableError:  # whoever reads the others finds out
             found = {}
         others = by_size(store, [one for one in some if one.member not in found], read)
@@ -60,21 +68,35 @@ def by_size(
 ) -> Iterator[T]:
     """The same, where nothing is known of how large they are."""
     for some in portions(store, ids):
-        yield from read(some)
+        try:
+            with large.bounded(min(large.most(), large.LARGE_BYTES)) if len(some) > 1 else nullcontext():
+                found = read(some)
+        except large.TakesMuchError:
+            if large.is_bounded():
+                raise
+            for one in some:
+                yield from read([one])
+        else:
+            yield from found
 
 
 def portions(store: Store, ids: Sequence[DocumentId]) -> Iterator[Sequence[DocumentId]]:
-    """Documents to be read together, in their order, by their sizes."""
+    """Documents to be read together, in their order, by their sizes.
+
+    Raises:
+        TakesMuchError: one is so large that this thread may not read it.
+    """
     if not ids:
         return
     try:
         sizes = store.sizes([one.member for one in ids])
     except RedisUnavailableError:  # whoever reads them finds out
         sizes = [0] * len(ids)
+    large.see(max(sizes) - BODY_AT)
     portion: list[DocumentId] = []
     expected = 0
     for one, size in zip(ids, sizes, strict=True):
-        takes = size or UNKNOWN_BYTES
+        takes = PORTION_BYTES if size - BODY_AT > large.LARGE_BYTES else size or UNKNOWN_BYTES
         if portion and expected + takes > PORTION_BYTES:
             yield portion
             portion, expected = [], 0

@@ -24,6 +24,7 @@ from writebehind.freshness import (
     state_of,
 )
 from writebehind.ids import DocumentId
+from writebehind.large import TakesMuchError
 from writebehind.near import NearCache
 from writebehind.portions import each
 from writebehind.settings import CollectionSettings
@@ -467,7 +468,7 @@ class Reader:
         members = [one.member for one in ids]
         try:
             loaded = dict(zip(members, self._sink.find_many(ids), strict=True))
-        except MongoUnavailableError:
+        except (MongoUnavailableError, TakesMuchError):
             self._store.abandon(members, token)
             raise
         ttls_ms = {one: rights[one].ttl_ms for one in members if one in rights}

@@ -18,7 +18,7 @@ from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 
-from writebehind import mongo_errors
+from writebehind import large, mongo_errors
 from writebehind.deployment import Deployment
 from writebehind.elements import without
 from writebehind.entry import ABSENT, Entry, Kind
@@ -133,9 +133,11 @@ class Sink(Deployment):
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read so large a document.
         """
         with self._guard(), self._deadline():
             found = self._database[document_id.collection].find_one({"_id": document_id.value})
+        _see(found)
         # By the collation of its collection MongoDB may take another id for the same.
         if found is None or DocumentId.stored(document_id.collection, _id_of(found)) != document_id:
             return ABSENT
@@ -146,9 +148,11 @@ class Sink(Deployment):
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read so large a document.
         """
         with self._guard(), self._deadline():
             found = self._database[collection].find_one({field: value})
+        _see(found)
         if found is None:
             return None, ABSENT
         return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
@@ -228,15 +232,21 @@ class Sink(Deployment):
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read one of them, as it is so large.
         """
         found: dict[DocumentId | None, Entry] = {}
+        largest = 0
         for some in _slices(ids, MOST_IDS):
             collection = some[0].collection
             query = {"_id": {"$in": [one.value for one in some]}}
             with self._guard(), self._deadline():
                 for document in self._database[collection].find(query):
+                    largest = max(largest, len(document.raw))
+                    if largest > large.most():
+                        break
                     one = DocumentId.stored(collection, _id_of(document))
                     found[one] = Entry.loaded(*split_version(document.raw))
+            large.see(largest)
         return [found.get(one, ABSENT) for one in ids]
 
     def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
@@ -351,6 +361,12 @@ class Sink(Deployment):
                 for document in target.find(query, {VERSION_FIELD: 1}):
                     versions[DocumentId.stored(collection, document["_id"])] = document.get(VERSION_FIELD, NOTHING)
         return {write.id.member: versions[write.id] for write in writes if write.id in versions}
+
+
+def _see(found: RawBSONDocument | None) -> None:
+    """See that this thread may read what was found. Raises as `large.see`."""
+    if found is not None:
+        large.see(len(found.raw))
 
 
 def _id_of(document: RawBSONDocument) -> object:

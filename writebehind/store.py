@@ -9,11 +9,11 @@ from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import uuid4
 
-from writebehind import keys
-from writebehind.connections import Command, Wire, script
+from writebehind import keys, large
+from writebehind.connections import Call, Command, Wire, script
 from writebehind.division import Division
 from writebehind.durability import Durability
-from writebehind.entry import Entry
+from writebehind.entry import BODY_AT, Entry
 from writebehind.ids import named
 from writebehind.keys import partition_keys
 from writebehind.watch import Watch
@@ -24,6 +24,8 @@ ABSENT = "*"
 HINT_LIFE_MS = 10_000
 #: Documents that are kept beside the dead letters of one document when no new write to it is taken.
 MOST_KEPT = 100
+#: Bytes of documents that are filled in one go.
+FILLED_AT_ONCE = 4 << 20
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
 #: The longest that a document is postponed which MongoDB did not take, ms.
@@ -457,17 +459,30 @@ class Store:
     # Reading ----------------------------------------------------------------------------------------
 
     def get(self, member: str) -> tuple[Entry | None, int]:
-        """The entry, and its TTL in ms: -1 while pending. One round trip, and no script: the path of a hit."""
+        """The entry, and its TTL in ms: -1 while pending. One round trip, and no script: the path of a hit.
+
+        Raises:
+            TakesMuchError: this thread may not read so large a document; no more of it was read than it may.
+        """
         key = partition_keys(self.partition_of(member)).entry(member)
-        value, ttl = self.wire.calls((("GET", key), ("PTTL", key)))
-        return (None if value is None else Entry.shown(value)), ttl
+        # An entry is never empty: what is may as well be missing.
+        read = ("GETRANGE", key, 0, BODY_AT + large.most()) if large.is_bounded() else ("GET", key)
+        value, ttl = self.wire.calls((read, ("PTTL", key)))
+        if value is None or value == b"":
+            return None, ttl
+        _see(value)
+        return Entry.shown(value), ttl
 
     def get_many(self, members: Sequence[str]) -> dict[str, Entry]:
         """The entries that are there, in one round trip with one MGET for each partition."""
         return {member: entry for member, (entry, _) in self.get_many_with_ttl(members, ()).items()}
 
     def get_many_with_ttl(self, members: Sequence[str], timed: Sequence[str]) -> dict[str, tuple[Entry, int]]:
-        """`get_many`, and the TTLs in ms of those that are `timed`; the others have -1."""
+        """`get_many`, and the TTLs in ms of those that are `timed`; the others have -1.
+
+        Raises:
+            TakesMuchError: this thread may not read one that is so large.
+        """
         by_partition: dict[int, list[str]] = {}
         for member in members:
             by_partition.setdefault(self.partition_of(member), []).append(member)
@@ -476,10 +491,13 @@ class Store:
         ]
         commands += [("PTTL", self.entry_key(member)) for member in timed]
         answers = self.wire.calls(commands)
+        values_of = answers[: len(by_partition)]
+        for values in values_of:
+            _see(*values)
         ttls_ms = dict(zip(timed, answers[len(by_partition) :], strict=True))
         return {
             member: (Entry.shown(value), ttls_ms.get(member, -1))
-            for group, values in zip(by_partition.values(), answers[: len(by_partition)], strict=True)
+            for group, values in zip(by_partition.values(), values_of, strict=True)
             for member, value in zip(group, values, strict=True)
             if value is not None
         }
@@ -508,11 +526,16 @@ class Store:
         return self.lease_get_many([member], token, life_ms=life_ms)[0]
 
     def lease_get_many(self, members: Sequence[str], token: str, *, life_ms: int) -> list[Lookup]:
-        """`lease_get` for several members, in one round trip."""
+        """`lease_get` for several members, in one round trip.
+
+        Raises:
+            TakesMuchError: this thread may not read one that is there by now, and so large.
+        """
         places = [(partition_keys(self.partition_of(member)), member) for member in members]
         answers = self.wire.run_many(
             _LEASE_GET, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
         )
+        _see(*(one[1] for one in answers if one[0] == b"entry"))
         return [
             Lookup(Entry.shown(answer[1]), answer[2], may_load=False)
             if answer[0] == b"entry"
@@ -570,8 +593,10 @@ class Store:
         *,
         full: bool = False,
     ) -> list[Filled]:
-        """`fill` for several entries with their TTLs in ms, in one round trip; `seen` by member."""
-        calls = []
+        """`fill` for several entries with their TTLs in ms, in one round trip for a few MiB; `seen` by member."""
+        filled: list[int] = []
+        calls: list[Call] = []
+        size = 0
         for member, entry, ttl_ms in loaded:
             of = partition_keys(self.partition_of(member))
             keys_of = (of.entry(member), of.load(member), of.deleted, of.pending, of.hot, of.heat)
@@ -579,7 +604,13 @@ class Store:
             calls.append(
                 (keys_of, (token, entry.value, ttl_ms, member, self._tombstone_ttl_ms, before, int(full)))
             )
-        return [Filled(answer) for answer in self.wire.run_many(_FILL, calls)] if calls else []
+            size += len(entry.body)
+            if size > FILLED_AT_ONCE:  # each is held three times until it is sent
+                filled += self.wire.run_many(_FILL, calls)
+                calls, size = [], 0
+        if calls:
+            filled += self.wire.run_many(_FILL, calls)
+        return [Filled(answer) for answer in filled]
 
     def may_fill(self, member: str, token: str) -> bool:
         """Whether the token still is the right to fill the entry."""
@@ -614,6 +645,13 @@ class Store:
     def now_ms(self) -> int:
         """The clock that all times in Redis are made of, ms."""
         return self.wire.now_ms()
+
+
+def _see(*values: object) -> None:
+    """See that this thread may read entries. Raises as `large.see`."""
+    for value in values:
+        if isinstance(value, bytes):
+            large.see(len(value) - BODY_AT)
 
 
 def _commit_answer(answer: list[bytes], reached: Durability = Durability.BUFFERED) -> Commit:

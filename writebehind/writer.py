@@ -26,6 +26,7 @@ from writebehind.errors import (
 )
 from writebehind.flusher import Flusher
 from writebehind.ids import DocumentId, read_id
+from writebehind.large import LARGE_BYTES, bounded
 from writebehind.lookups import Lookups
 from writebehind.queries import Queries
 from writebehind.reader import Reader
@@ -130,6 +131,19 @@ class Writer:
             self._schema.check(body)
         return Entry(0, Kind.DOCUMENT, rawbson.etag(body), body)
 
+    def check_changeable(self, entry: Entry) -> None:
+        """See that a document may become values, which take many times its bytes.
+
+        Raises:
+            DocumentTooLargeError: others wrote it, and larger than any client may.
+        """
+        most = max(2 * self._parts.max_document_bytes, LARGE_BYTES)
+        if len(entry.body) > most:
+            raise DocumentTooLargeError(
+                f"others wrote this document, and it takes {len(entry.body)} bytes: changes are made to documents "
+                f"of up to {most}; replace it as a whole"
+            )
+
     def write(
         self,
         document_id: DocumentId,
@@ -230,7 +244,8 @@ class Writer:
             RedisUnavailableError: Redis does not answer. The writes stand.
         """
         versions = {document_id.member: one.version for document_id, one in written.items()}
-        reached = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
+        with bounded():  # what is committed must not begin anew for the size of a document in its way
+            reached = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
         return {
             document_id: replace(one, durability=Durability.PERSISTED) if document_id.member in reached else one
             for document_id, one in written.items()

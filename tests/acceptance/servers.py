@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import psutil
@@ -30,8 +31,20 @@ class WebServer:
 
     def mebibytes(self) -> float:
         """The memory of its largest process."""
-        processes = [self.process, *self.process.children(recursive=True)]
-        return max(one.memory_info().rss for one in processes) / (1 << 20)
+        return max(one.memory_info().rss for one in self._processes()) / (1 << 20)
+
+    def peak_mebibytes(self) -> float:
+        """The most that the memory of one of its processes has been since `forget_peaks`, on Linux."""
+        said = (Path(f"/proc/{one.pid}/status").read_text() for one in self._processes())
+        return max(int(one.partition("VmHWM:")[2].split()[0]) for one in said) / (1 << 10)
+
+    def forget_peaks(self) -> None:
+        """Let peaks begin with what there is."""
+        for one in self._processes():
+            Path(f"/proc/{one.pid}/clear_refs").write_text("5")
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
 
 
 @contextmanager

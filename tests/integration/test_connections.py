@@ -19,7 +19,7 @@ import pytest
 from tests.integration.conftest import Way
 from tests.proxy import Proxy
 from tests.waiting import slowness, wait_until
-from writebehind.connections import CERTAIN_S, Wire, connection_pool, limit_waits, script
+from writebehind.connections import CERTAIN_S, MOST_BUFFERED, Wire, connection_pool, limit_waits, script
 from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import RedisFullError, RedisUnavailableError
 
@@ -384,3 +384,15 @@ def test_who_bounds_a_wait():
         assert (
             0.4 < sum(part / scale for part, scale in zip(struct.unpack("ll", limit), (1, 1e6), strict=True)) < 0.6
         )
+
+
+@pytest.mark.parametrize("commands", [[("GET", "large")], [("PING",), ("MGET", "none", "large")]])
+def test_a_connection_keeps_no_room_for_a_large_answer(wire, commands):
+    """Each connection would come to have it, as any of them may read the next large document."""
+    wire.call("SET", "large", b"x" * (MOST_BUFFERED + 1))
+    before = wire.call("CLIENT", "ID")
+    assert before == wire.call("CLIENT", "ID")
+
+    wire.calls(commands)
+
+    assert before != wire.call("CLIENT", "ID")

@@ -430,6 +430,14 @@ def test_pointers_have_no_more_parts_than_documents_have_levels(name, parts):
         json_patch([op], most_bytes=MOST_BYTES)
 
 
+def test_increments_are_of_no_more_fields_than_patches_have_operations():
+    """Each takes far more than its bytes; as many as there may be are made."""
+    with pytest.raises(InvalidPatchError, match="1000 are allowed"):
+        increment({f"n{n}": 1 for n in range(MOST_OPERATIONS + 1)})
+    most = {f"n{n}": 1 for n in range(MOST_OPERATIONS)}
+    assert most == increment(most)({})
+
+
 @pytest.mark.parametrize("parts", [MAX_DEPTH + 1, 490_000])
 def test_increments_have_no_more_parts_than_documents_have_levels(parts):
     """So is the path of an increment; one of as many parts as there may be is taken."""

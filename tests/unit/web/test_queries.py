@@ -158,7 +158,6 @@ def test_much(client, sink, installation, monkeypatch, path, where):
     # Neither all of them at once, nor those that are looked at and not answered.
     monkeypatch.setattr("writebehind.answers.HELD_BYTES", 25_000)
     monkeypatch.setattr("writebehind.portions.PORTION_BYTES", 25_000)
-    monkeypatch.setattr("writebehind.portions.UNASKED_BYTES", 0)
     answer = client.get(path)
     assert len(answer.data) < 120_000
     shown, rest = names_of(answer), answer.json.get("rest", [])
