@@ -25,6 +25,7 @@ def settings(settings):
     collections = {
         "users": {"lookup": {"username": "string", "number": "int"}},
         "theirs": {"lookup": {"username": "string"}, "on_conflict": "theirs"},
+        "plain": {},
     }
     return settings.model_copy(
         update={
@@ -167,6 +168,37 @@ def test_two_documents_that_both_have_a_value(pipeline, users, stored):
     flush_all(pipeline)
 
     assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
+def test_a_holder_that_redis_does_not_have(pipeline, users, stored):
+    """What MongoDB has of it is what was acknowledged: the other one is a dead letter, and waits for it."""
+    one, other = spread(pipeline, 2)
+    users.put(one, {"username": "x"})
+    flush_all(pipeline)
+    pipeline.store.invalidate(f"users/s:{one}")
+    users.put(other, {"username": "x"})
+
+    flush(pipeline, other)
+
+    assert 1 == letters(pipeline)
+    assert 0 == pipeline.contention.sweep(pipeline.store.partition_of(f"users/s:{one}"))
+    users.put(other, {"username": "y"})
+    assert 0 == pipeline.contention.sweep(pipeline.store.partition_of(f"users/s:{one}"))
+    flush(pipeline, other)
+    assert 0 == pipeline.contention.sweep(pipeline.store.partition_of(f"users/s:{one}"))
+
+
+def test_who_has_no_unique_value_frees_none(pipeline, stored, monkeypatch):
+    """A document of another collection becomes a dead letter without a look for those that wait."""
+    stored.database["plain"].create_index("mail", unique=True)
+    plain = pipeline.collection("plain")
+    asked = []
+    monkeypatch.setattr(pipeline.contention, "changed", asked.append)
+    for name in ("a", "b"):
+        plain.put(name, {"mail": "same"})
+        flush_all(pipeline)
+
+    assert (1, []) == (letters(pipeline), asked)
 
 
 def test_a_value_that_others_set_free(pipeline, users, stored):

@@ -545,3 +545,17 @@ def test_a_value_that_several_documents_have_in_mongodb(pipeline, users, stored)
     assert users.id("c") == users.look_up("username", "ada")[0]
     users.delete("c")
     assert users.look_up("username", "ada")[0] is None
+
+
+def test_the_newest_claim_is_followed_first_and_none_in_vain_twice(valkey_wire):
+    """Who has followed all of them asks MongoDB, with the right to do so."""
+    keys, step = ("{k}:alias", "{k}:load", "{k}:claims"), script("alias_get")
+    valkey_wire.call("ZADD", "{k}:claims", 1, "older", 2, "newer")
+
+    kind, state, _, members = valkey_wire.run(step, keys, ("t", 5_000, ""))
+
+    assert (b"alias", [b"newer", b"older"]) == (kind, members)
+    assert [b"load"] == valkey_wire.run(step, keys, ("t", 5_000, state))
+    assert [b"wait"] == valkey_wire.run(step, keys, ("u", 5_000, state))
+    assert 1 == valkey_wire.run(script("alias_fill"), keys[:2], ("t", "newer", 5_000))
+    assert 0 == valkey_wire.call("EXISTS", "{k}:load")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from redis.exceptions import ResponseError
 
 from tests.commits import commit_one
 from tests.waiting import wait_until
@@ -498,6 +499,33 @@ def test_what_a_clock_has_left_behind_is_due(store):
     store.wire.call("DEL", of.scheduled)
     assert [member] == claim(store)
     assert 1 == postpone(store, 0, [Outcome(newest(store, member), Result.UNCLEAR)], others=True)[0].attempts
+
+
+@pytest.mark.parametrize("filled", [Filled.DELETED, Filled.NOT_KEPT])
+def test_the_right_to_load_ends_with_whatever_became_of_it(store, filled):
+    """Others need not wait for a reader that has its answer."""
+    [member] = members(store, 1)
+    of = partition_keys(0)
+    assert store.lease_get(member, "t", life_ms=5_000).may_load
+    if filled is Filled.DELETED:
+        store.wire.call("ZADD", of.deleted, 9, member)
+    else:
+        store.wire.call("HSET", of.heat, "floor", 5)
+
+    entry = replace(document("a"), version=5)
+    assert filled is store.fill(member, "t", entry, ttl_ms=TTL_MS, full=filled is Filled.NOT_KEPT)
+
+    assert 0 == store.wire.call("EXISTS", of.load(member))
+
+
+def test_what_redis_refuses_is_no_full_redis(valkey_wire):
+    """A fault of ours is told as what it is."""
+    store = Store(valkey_wire, partitions=4, max_pending=10, tombstone_ttl_ms=60_000)
+    [member] = members(store, 1)
+    store.lease_get(member, "t", life_ms=5_000)
+
+    with pytest.raises(ResponseError, match="invalid expire"):
+        store.fill(member, "t", document("a"), ttl_ms=0)
 
 
 # bury -------------------------------------------------------------------------------------------------
