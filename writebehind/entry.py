@@ -16,7 +16,7 @@ KIND_AT = VERSION_DIGITS
 BODY_AT = KIND_AT + 1 + 32
 
 #: A document whose only value is a string that is no UTF-8.
-_UNREADABLE = b"\x0f\0\0\0\x02\0\x02\0\0\0\xff\0\0"
+_UNREADABLE = b"\x0d\0\0\0\x02\0\x02\0\0\0\xff\0\0"
 
 
 class Kind(StrEnum):
