@@ -330,7 +330,7 @@ class Store:
 
         Only other hands can have put it there: no write was ever acknowledged under such a name.
         """
-        strays = {one for one in members if self._is_stray(one, of_partition)}
+        strays = self._strays(members, of_partition)
         if strays:
             names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
             log.critical(
@@ -339,9 +339,21 @@ class Store:
             self.wire.calls([("ZREM", key, *strays) for key in held])
         return [one for one in members if one not in strays]
 
-    def _is_stray(self, member: bytes, of_partition: int | None) -> bool:
-        document_id = named(member)
-        return document_id is None or of_partition not in {None, self.partition_of(document_id.member)}
+    def _strays(self, members: Sequence[bytes], of_partition: int | None) -> set[bytes]:
+        strays, elsewhere = set(), []
+        for one in members:
+            document_id = named(one)
+            if document_id is None:
+                strays.add(one)
+            elif of_partition not in {None, self.partition_of(document_id.member)}:
+                elsewhere.append(one)
+        if of_partition is not None and elsewhere:
+            # A process that takes Redis to be divided in another way may have acknowledged it here: then it has an
+            # entry here, and nowhere else.
+            of = partition_keys(of_partition)
+            there = self.wire.calls([("EXISTS", of.entry(one.decode())) for one in elsewhere])
+            strays.update(one for one, exists in zip(elsewhere, there, strict=True) if not exists)
+        return strays
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
         """The entries of members of one partition, in their order."""

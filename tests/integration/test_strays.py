@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.integration.conftest import flush_all
+from tests.integration.conftest import again, flush_all
 from writebehind import codec
 from writebehind.errors import UnreadableDocumentError
 from writebehind.keys import partition_keys
@@ -54,6 +54,20 @@ def test_a_member_of_another_partition_keeps_nobody(pipeline, users, stored):
 
     assert ["ada"] == [one["_id"] for one in stored.find()]
     assert 0 == pipeline.status()["dead_letters"]
+
+
+def test_what_was_acknowledged_in_another_partition_is_kept(pipeline, users, stored, caplog):
+    """A process that takes Redis to be divided in another way has put it there, with its entry: that is a write."""
+    wrong = pipeline.settings.partitions
+    other = again(pipeline, wrong - 1)
+    names = [f"u{n}" for n in range(40)]
+    for name in names:
+        other.collection("users").put(name, {"n": 1})
+
+    flush_all(pipeline)
+
+    assert set(names) == {one["_id"] for one in stored.find()}
+    assert "other hands" not in caplog.text
 
 
 def test_deletions_of_nothing_keep_nobody_from_being_audited(pipeline, users):
