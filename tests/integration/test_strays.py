@@ -57,7 +57,7 @@ def test_a_member_of_another_partition_keeps_nobody(pipeline, users, stored):
 
 
 def test_what_was_acknowledged_in_another_partition_is_kept(pipeline, users, stored, caplog):
-    """A process that takes Redis to be divided in another way has put it there, with its entry: that is a write."""
+    """A process that takes Redis to be divided in another way has put it there, with its entry: it is a write."""
     wrong = pipeline.settings.partitions
     other = again(pipeline, wrong - 1)
     names = [f"u{n}" for n in range(40)]
