@@ -31,6 +31,11 @@ class StrictRequest(Request):
             raise BadRequest("the query string is not UTF-8, escaped or not") from error
         return ImmutableMultiDict(pairs)
 
+    def close(self) -> None:
+        """Let go of the error that there is no such route: it refers to the frames that refer to this request."""
+        super().close()
+        self.routing_exception = None
+
     @property
     def strict_path(self) -> str:
         """The path; what is not UTF-8 in it stays what it is, as surrogates, which no name or id has."""

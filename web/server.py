@@ -35,6 +35,7 @@ from web.sockets import bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
+from writebehind.errors import without_frames
 from writebehind.large import LARGE_BYTES, TakesMuchError, bounded
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Server:
             try:
                 body = await self._body(transfer, scope["headers"], receive)
             except HTTPException as error:
-                refusal = error
+                refusal = without_frames(error)
             answer = await self._answer(transfer, scope, body, refusal)
             del body
             await self._hand_out(transfer, scope, answer, receive, send)
@@ -248,7 +249,11 @@ class Server:
             encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
             begun.append((int(status[:3]), encoded))
 
-        written = self._application(environ, start_response)
+        try:
+            written = self._application(environ, start_response)
+        finally:
+            if refusal is not None:
+                without_frames(refusal)
         answer = Answer(*begun[0], b"", iter(written), getattr(written, "close", _nothing))
         answer.pull()
         return answer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from writebehind.durability import Durability
 from writebehind.entry import Entry
-from writebehind.errors import RedisUnavailableError, TooMuchWorkError, WritebehindError
+from writebehind.errors import RedisUnavailableError, TooMuchWorkError, WritebehindError, without_frames
 from writebehind.ids import DocumentId
 from writebehind.writer import Writer, Written
 
@@ -76,7 +76,7 @@ class Queue:
                 list(self._waiting.values()), self._durability
             )
         except RedisUnavailableError as error:
-            written = [error] * len(self._waiting)
+            written = [without_frames(error)] * len(self._waiting)
         for at, result in zip(self._waiting, written, strict=True):
             self._results[at] = result
         self._waiting.clear()

@@ -21,6 +21,7 @@ from writebehind.errors import (
     RequestError,
     UnknownQueryError,
     WritebehindError,
+    without_frames,
 )
 from writebehind.ids import DocumentId, new_id
 from writebehind.large import TakesMuchError
@@ -321,7 +322,7 @@ class Collection:
                 else:
                     queue.put(at, document_id, self._entry(document_id, operation))
             except WritebehindError as error:
-                results[at] = error
+                results[at] = without_frames(error)
             except TakesMuchError:  # nothing of this one is written; of those before it some is
                 results[at] = DocumentTooLargeError(
                     "others wrote this document larger than a bulk may read: change it by a request of its own"

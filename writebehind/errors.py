@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_frames(error: E) -> E:
+    """An error as a value, which is kept: without the frames that it and its causes came through.
+
+    It would hold all that they hold, such as bodies and documents; and where one of them holds the error, all of
+    it would stay until the garbage collector comes, which is seldom.
+    """
+    chain: list[BaseException] = [error]
+    seen: set[int] = set()
+    while chain:
+        one = chain.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            chain += [other for other in (one.__cause__, one.__context__) if other is not None]
+    return error
+
 
 class WritebehindError(Exception):
     """Something went wrong in writebehind."""

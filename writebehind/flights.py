@@ -74,11 +74,11 @@ def take_turns(
 
 @dataclass(slots=True)
 class Flight:
-    """One load that several threads of this process wait for."""
+    """One load that several threads of this process wait for; `failure` says why MongoDB did not answer."""
 
     done: threading.Event = field(default_factory=threading.Event)
     entry: Entry | None = None
-    error: MongoUnavailableError | None = None
+    failure: str | None = None
 
 
 class Flights:

@@ -372,15 +372,17 @@ class Reader:
             try:
                 return self._lead(document_id, settings, until, flight, key, keep=keep)
             except MongoUnavailableError as error:
-                flight.error = error  # the others would only wait for the same time-out, one after the other
+                flight.failure = str(
+                    error
+                )  # the others would only wait for the same time-out, one after the other
                 raise
             finally:
                 self._flights.land(key, flight)
         flight.done.wait(until - time.monotonic())
         if flight.entry is not None:
             return Read(flight.entry, Source.COLLAPSED)
-        if flight.error is not None:
-            raise MongoUnavailableError(str(flight.error)) from flight.error
+        if flight.failure is not None:
+            raise MongoUnavailableError(flight.failure)
         # A write came in between, or the time is over: what this reader may see is for Redis to say.
         return self._lead(document_id, settings, until, Flight(), key, keep=keep)
 
@@ -392,14 +394,14 @@ class Reader:
             try:
                 flight.entry = self._sink.find(document_id)
             except MongoUnavailableError as error:
-                flight.error = error
+                flight.failure = str(error)
                 raise
             finally:
                 self._flights.land(key, flight)
         else:
             flight.done.wait(self._load_timeout_ms / 1000)
-        if flight.error is not None:
-            raise MongoUnavailableError(str(flight.error)) from flight.error
+        if flight.failure is not None:
+            raise MongoUnavailableError(flight.failure)
         return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
 
     def _lead(

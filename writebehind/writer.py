@@ -23,6 +23,7 @@ from writebehind.errors import (
     InvalidIdError,
     OverloadedError,
     PreconditionFailedError,
+    without_frames,
 )
 from writebehind.flusher import Flusher
 from writebehind.ids import DocumentId, read_id
@@ -222,7 +223,7 @@ class Writer:
             try:
                 results.append(self._written(document_id, entry, commit, durability))
             except OverloadedError as error:
-                results.append(error)
+                results.append(without_frames(error))
         return results
 
     def check_offered(self, durability: Durability | None) -> None:
