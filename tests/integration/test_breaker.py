@@ -96,6 +96,29 @@ def test_failures_open_it_for_all(one, other):
     assert 0 < raised.value.retry_after_s <= 60
 
 
+@pytest.mark.usefixtures("long_intervals")
+def test_it_does_not_close_by_itself(one, wire):
+    """While failures are counted they are forgotten after a while; once it is open, only a success closes it."""
+    one.fail(FAILURES - 1)
+    assert wire.call("PTTL", BREAKER) > 0
+
+    one.fail(1)
+
+    assert -1 == wire.call("PTTL", BREAKER)
+
+
+@pytest.mark.usefixtures("long_intervals")
+def test_probes_are_never_further_apart_than_the_longest_interval(one):
+    """However long MongoDB is away."""
+    one.fail()
+    waits = []
+    for _ in range(4):
+        one.let_interval_end()
+        waits.append(one.fail_as_probe())
+
+    assert [120.0, 240.0, 240.0, 240.0] == waits
+
+
 def test_a_few_failures_do_not_open_it(one, other):
     """One failure less is no outage, and a success in between begins the count anew."""
     for _ in range(3):

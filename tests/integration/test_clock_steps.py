@@ -12,7 +12,7 @@ import pytest
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.clock import ClockWatch
-from writebehind.connections import Wire, connection_pool
+from writebehind.connections import Wire, connection_pool, script
 from writebehind.embedded import EmbeddedRedis, valkey_binary
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.ids import DocumentId
@@ -320,6 +320,21 @@ def test_many_times_move_in_slices(pipeline, step, monkeypatch, fails):
     assert late == after[1].pop(b"slow/s:late")
     [by] = {round((times[one.encode()] - at) / 10_000) for times in after for one, at in before.items()}
     assert by
+
+
+def test_the_same_step_later_is_seen_to_as_well(valkey_wire):
+    """A clock may step by as much again, after a time in which it did not."""
+    now = valkey_wire.now_ms()
+    valkey_wire.call("SET", "{k}:stepped", f"{now - 50_000} {now - 40_000} 30000")
+    valkey_wire.call("ZADD", "{k}:pending", now - 100_000, "users/s:a")
+
+    moved, _ = valkey_wire.run(
+        script("stepped"),
+        ("{k}:stepped", "{k}:pending", "{k}:deleted_at"),
+        (now - 10, now, 30_000, 60_000, 60_000, 100),
+    )
+
+    assert (1, now - 70_000) == (moved, int(valkey_wire.call("ZSCORE", "{k}:pending", "users/s:a")))
 
 
 def all_times(wire: Wire, of) -> list[list[bytes]]:

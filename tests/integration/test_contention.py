@@ -338,6 +338,7 @@ def test_a_holder_that_keeps_its_value_costs_no_look(pipeline, users):
     users.put(first, {"username": "x", "n": 1})
     flush(pipeline, first)
 
+    assert 0 == pipeline.contention.changed([f"users/s:{first}"])
     assert not looks
     assert len(others) == letters(pipeline)
 

@@ -8,6 +8,7 @@ from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Tim
 from bson.raw_bson import RawBSONDocument
 
 from tests.integration.conftest import flush_all
+from writebehind.dead_letters import Filter, Reason
 from writebehind.entry import Entry
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
@@ -152,6 +153,17 @@ def test_what_outdoes_a_number_is_due_at_once(pipeline, stored):
     pipeline.flusher.flush(partition)
 
     assert {"_id": "ada", "n": 2, "_v": ahead + 1} == stored.database["slow"].find_one()
+
+
+def test_a_write_that_redis_has_lost_is_told_with_both_versions(pipeline, users, stored):
+    """MongoDB has a newer one that Redis may have issued: the letter says which, and that it is no error."""
+    version = users.put("ada", {"n": 1}).version
+    stored.insert_one({"_id": "ada", "n": 9, "_v": Int64(version + 1)})
+
+    flush_all(pipeline)
+
+    [letter] = [one.letter for one in pipeline.dead_letters.all(Filter())]
+    assert (Reason.CONFLICT, 0, version, version + 1) == (letter.reason, letter.code, letter.version, letter.over)
 
 
 def test_nothing_is_written_over_what_is_gone(pipeline, stored):

@@ -559,3 +559,13 @@ def test_the_newest_claim_is_followed_first_and_none_in_vain_twice(valkey_wire):
     assert [b"wait"] == valkey_wire.run(step, keys, ("u", 5_000, state))
     assert 1 == valkey_wire.run(script("alias_fill"), keys[:2], ("t", "newer", 5_000))
     assert 0 == valkey_wire.call("EXISTS", "{k}:load")
+
+
+def test_the_claim_of_a_dead_letter_stands(valkey_wire):
+    """MongoDB does not have it, though it is not pending any more when its values are noted."""
+    keys, step = ("{k}:claimed", "{k}:pending", "{k}:dead"), script("alias_note")
+    valkey_wire.call("HSET", "{k}:dead", "users/s:a", "0000000000000005{}")
+
+    assert [b"4", b"0"] == valkey_wire.run(step, keys, ("users/s:a", 5, "0", "users/name=s:x"))
+
+    assert b"5" == valkey_wire.call("ZSCORE", "{k}:claimed", "users/name=s:x")

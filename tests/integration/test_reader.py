@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
+from types import SimpleNamespace
 
 import bson
 import pytest
@@ -16,7 +19,7 @@ from tests.waiting import wait_until
 from writebehind import CollectionSettings
 from writebehind.connections import Wire
 from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.errors import MongoUnavailableError, RedisFullError
+from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.ids import DocumentId
 from writebehind.keys import partition_keys
 from writebehind.outside import Change
@@ -96,6 +99,34 @@ def test_a_miss_loads_and_the_next_read_hits(reader, sink, users):
     assert (Source.MISS, Source.HIT, 1) == (first.source, second.source, sink.reads)
     assert first.entry == second.entry
     assert 50_000 < second.ttl_ms <= 60_000
+
+
+def test_how_long_a_load_takes_is_noted_in_milliseconds(reader, users, monkeypatch):
+    """An entry is read anew the sooner the longer that takes."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    ticks, began = count(), round(time.monotonic())
+    monkeypatch.setattr("writebehind.reader.time", SimpleNamespace(monotonic=lambda: began + next(ticks) / 1_000))
+    noted = []
+    monkeypatch.setattr(reader._load_times, "note", lambda _, ms: noted.append(ms))
+
+    reader.get(ADA, SETTINGS)
+
+    [ms] = noted
+    assert (True, True) == (ms > 0.5, abs(ms - round(ms)) < 1e-6)
+
+
+def test_several_are_read_around_a_redis_that_is_away(reader, users, monkeypatch):
+    """And the answer says so."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+
+    def away(*_):
+        raise RedisUnavailableError("away")
+
+    monkeypatch.setattr(reader, "get_many", away)
+
+    entries, bypassed = reader.read_many([ADA], SETTINGS)
+
+    assert (["Ada"], True) == ([name_in(one) for one in entries], bypassed)
 
 
 def test_absence_is_cached_for_a_shorter_time(reader, sink):

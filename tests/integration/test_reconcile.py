@@ -16,6 +16,7 @@ from bson import Int64
 from tests.integration.conftest import flush_all
 from tests.waiting import slowness, wait_until
 from writebehind import BulkOperation, Pipeline, Settings, keys
+from writebehind.connections import script
 from writebehind.dead_letters import DeadLetter, Filter, Reason
 from writebehind.entry import Kind
 from writebehind.errors import MongoUnavailableError
@@ -434,6 +435,19 @@ def test_findings_are_kept_for_a_week(pipeline, users, stored, later):
     assert (21, 201) == (len(passes), len(history.passes()))
     later(2 * 24 * 3_600)
     assert [] == history.passes()
+
+
+def test_who_has_lost_the_lease_ends_no_pass_of_another(valkey_wire):
+    """Nor is its pass remembered; any other is, for a while."""
+    names, step = ("{k}:history", "{k}:lease", "{k}:pass"), script("remember")
+    valkey_wire.call("MSET", "{k}:lease", "other", "{k}:pass", "of the other")
+
+    assert 0 == valkey_wire.run(step, names, ("{}", 5, 60_000, "mine"))
+    assert [b"of the other", 0] == [valkey_wire.call("GET", "{k}:pass"), valkey_wire.call("EXISTS", "{k}:history")]
+
+    assert 1 == valkey_wire.run(step, names, ("{}", 5, 60_000, "other"))
+    assert 0 == valkey_wire.call("EXISTS", "{k}:pass")
+    assert 0 < valkey_wire.call("PTTL", "{k}:history") <= 60_000
 
 
 def test_findings_are_kept_in_a_full_redis(pipeline, users, stored, later):

@@ -26,7 +26,7 @@ OPERATORS = (
     *(f"ReplaceBinaryOperator_{one}" for one in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "BitOr_BitAnd")),
 )
 #: Lines that begin like this declare something: a mistake there is not one of logic.
-DECLARING = ("@", "def ", "class ", "import ", "from ", "*,")
+DECLARING = ("@", "def ", "class ", "import ", "from ")
 #: Many mutants of one line are the same mistake.
 MOST_OF_A_LINE = 2
 
@@ -121,6 +121,7 @@ def _every(file: str, source: str, of: dict, chance: random.Random) -> Iterator[
         )
         if (line, column) not in typed
         and not lines[line - 1].lstrip().startswith(DECLARING)
+        and not lines[line - 1].startswith("*,", column)
         and not lines[line - 1][0].isupper()  # a constant of the module: a number that was chosen
     ]
     chance.shuffle(places)
