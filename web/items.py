@@ -33,8 +33,10 @@ _FIELDS = {"op", "id", "doc", "if_match"}
 _OPERATIONS = ("put", "patch", "delete")
 #: As many characters before the end of a window, what is wrong may be that it ends there.
 _LONGEST_ESCAPE = 8
-_SPACE, _LINE, _IS_EMPTY = re.compile(r"[ \t\r\n]*"), re.compile(rb"[^\r\n]+"), re.compile(rb"[ \t]*")
-_IS_ARRAY = re.compile(rb"[ \t\r\n]*\[")
+_SPACE, _LINE = re.compile(r"[ \t\r\n]*"), re.compile(rb"([^\r\n]*)[\r\n]?")
+_BLANKS = b" \t\r\n"
+#: Lines for each item that there may be: blank ones count, and so do both characters of an end.
+_LINES_OF_ITEM = 4
 #: What the scanner takes and JSON does not: half a surrogate pair, and bytes that are not UTF-8.
 _MAY_BE_WRONG = re.compile(rb"\\u[dD][89a-fA-F]|[\x80-\xff]")
 
@@ -71,8 +73,9 @@ def read_items(
     if codec.holds_more(data, most_holders):
         raise RequestEntityTooLarge(f"more than {most_holders} objects and arrays: send the items in parts")
     longest = most_bytes + ENVELOPE_BYTES
-    is_array = _IS_ARRAY.match(data)
-    spans = _in_array(data, is_array.end(), most, 2 * longest) if is_array else _in_lines(data, most)
+    begins = len(data) - len(data.lstrip(_BLANKS))
+    is_array = data.startswith(b"[", begins)
+    spans = _in_array(data, begins + 1, most, 2 * longest) if is_array else _in_lines(data, most)
 
     def read() -> Iterator[BulkOperation | RequestError]:
         for start, end in spans:
@@ -99,12 +102,15 @@ def named_id(text: bytes) -> Any:
 
 def _in_lines(data: bytes, most: int) -> list[Span]:
     spans: list[Span] = []
-    for line in _LINE.finditer(data):
-        if _IS_EMPTY.fullmatch(data, *line.span()):
+    most_lines = _LINES_OF_ITEM * (most + 1)
+    for count, line in enumerate(_LINE.finditer(data)):
+        if count == most_lines:
+            raise RequestEntityTooLarge(f"more than {most_lines} lines, blank ones with them: send fewer")
+        if not line[1].strip(_BLANKS):
             continue
         if len(spans) == most:
             raise RequestEntityTooLarge(_too_many(most))
-        spans.append(line.span())
+        spans.append(line.span(1))
     if not spans:
         raise MalformedDocumentError("send a JSON array of operations, or one operation per line (NDJSON)")
     return spans

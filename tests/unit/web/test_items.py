@@ -99,7 +99,7 @@ def test_far_too_many_items(data):
     """Items are counted while they are found: those that are too many cost neither time nor memory."""
 
     def refused() -> None:
-        with pytest.raises(RequestEntityTooLarge, match="more than 1000 items"):
+        with pytest.raises(RequestEntityTooLarge, match=r"more than (1000 items|4004 lines)"):
             found(data)
 
     assert peak_of(refused) < 10 * MIB
@@ -146,3 +146,12 @@ def test_objects_and_arrays_are_counted_before_they_are_made(end):
         first(body(3_000), 3_003)
     with pytest.raises(DocumentTooLargeError, match="objects and arrays"):
         raise first(body(30_000), MANY)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r", b"\r\n", b" \n", b"\t\r\n"])
+def test_blank_lines_are_counted_as_well(blank):
+    """Or a body of nothing but those would be looked through to its end; some are passed over."""
+    with pytest.raises(RequestEntityTooLarge, match="lines"):
+        found(blank * 100, most=10)
+
+    assert [{}] * 10 == found((b"{}\r\n" + blank) * 10, most=10)
