@@ -50,3 +50,10 @@ def path_to(collection: str, document_id: str) -> str | None:
     if "/" in document_id or document_id in _DOTS:
         return None
     return f"/v1/{collection}/{quote(document_id, safe=_SAFE)}"
+
+
+def path_to_letter(collection: str, document_id: str, version: int) -> str:
+    """The path to the dead letter of a version; to all of its collection where none leads to the document's."""
+    if path_to(collection, document_id) is None:
+        return f"/admin/dead-letters?collection={quote(collection)}"
+    return f"/admin/dead-letters/{collection}/{quote(document_id, safe=_SAFE)}?version={version}"

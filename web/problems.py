@@ -13,6 +13,7 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from web.addresses import path_to_letter
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
 
@@ -51,6 +52,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.DocumentTooLargeError: Problem(413, "too-large", "The document is too large"),
     errors.TooMuchWorkError: Problem(413, "too-much-work", "The request asks for more than one request may"),
     errors.InvalidDocumentError: Problem(422, "invalid-document", "The document cannot be stored"),
+    errors.DeadLetterError: Problem(422, "dead-letter", "MongoDB did not take the document"),
     errors.DurabilityNotOfferedError: Problem(501, "durability-not-offered", "Redis cannot promise that much"),
     errors.RequestError: Problem(400, "bad-request", "The request cannot be carried out"),
     errors.PartitionFullError: Problem(503, "partition-full", "Too many documents wait for MongoDB", 5),
@@ -76,7 +78,8 @@ def problem_of(error: WritebehindError) -> Problem:
 def item_problem(error: WritebehindError) -> dict[str, Any]:
     """The problem of one item of a bulk request."""
     problem = problem_of(error)
-    return {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": _shown(str(error))}
+    shown = {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": _shown(str(error))}
+    return shown | _more(error)
 
 
 def register_problems(app: Flask) -> None:
@@ -110,7 +113,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
         retry_after = max(1, math.ceil(error.retry_after_s))
     retry = {"Retry-After": str(retry_after)} if retry_after else {}
-    return _response(problem, str(error), retry | (headers or {}))
+    return _response(problem, str(error), retry | (headers or {}), _more(error))
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -127,14 +130,23 @@ def _http_error(error: HTTPException) -> Response:
     return _response(Problem(status, name, status.phrase), detail, headers)
 
 
-def _response(problem: Problem, detail: str, headers: dict[str, str]) -> Response:
+def _more(error: WritebehindError) -> dict[str, Any]:
+    """What else the problem of an error has: where a dead letter is."""
+    if not isinstance(error, errors.DeadLetterError):
+        return {}
+    return {"version": error.version, "letter": path_to_letter(error.collection, error.document_id, error.version)}
+
+
+def _response(
+    problem: Problem, detail: str, headers: dict[str, str], more: dict[str, Any] | None = None
+) -> Response:
     body = {
         "type": TYPE_PREFIX + problem.name,
         "title": problem.title,
         "status": problem.status,
         "detail": _shown(detail),
         "request_id": request_id(),
-    }
+    } | (more or {})
     text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
     return Response(text, problem.status, headers, content_type=CONTENT_TYPE)
 

@@ -58,6 +58,10 @@ def components(settings: Settings) -> dict[str, Schema]:
         "title": {"type": "string"},
         "detail": {"type": "string"},
     }
+    letter: dict[str, Schema] = {
+        "version": _VERSION,
+        "letter": {"type": "string", "description": "of type `dead-letter`: the path to it"},
+    }
     unreadable: Schema = {
         "type": "object",
         "additionalProperties": shape(problem),
@@ -72,7 +76,7 @@ def components(settings: Settings) -> dict[str, Schema]:
         "Written": shape(written, shared=shared)
         | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
         "Incremented": shape(written | {"values": {"type": "object"}}, shared=shared),
-        "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}})
+        "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}}, **letter)
         | {"description": "RFC 9457"},
         "Operation": shape(
             {"op": {"enum": ["put", "patch", "delete"]}, "id": _ANY_ID},
@@ -92,7 +96,7 @@ def components(settings: Settings) -> dict[str, Schema]:
             durability=_DURABILITY,
             etag={"type": "string"},
             shared=shared,
-            error=shape(problem),
+            error=shape(problem, **letter),
         ),
         "Ids": shape({"ids": ids | {"maxItems": settings.max_bulk_items}})
         | {"examples": [{"ids": ["ada", "bob"]}]},

@@ -14,6 +14,7 @@ from writebehind.changes import Change, Document
 from writebehind.durability import Durability
 from writebehind.entry import DELETED, Entry
 from writebehind.errors import (
+    DeadLetterError,
     DocumentNotFoundError,
     DocumentTooLargeError,
     InvalidArgumentError,
@@ -197,6 +198,8 @@ class Collection:
 
         Raises:
             RequestError: of the kind that says what is wrong with the request.
+            DeadLetterError: it waited for MongoDB, which did not take it. It was acknowledged by Redis, and is a
+                dead letter.
             UnavailableError: a server that is needed does not answer; the write may have happened.
         """
         wanted, etags = strict.durability(durability), strict.etags(if_match)
@@ -371,12 +374,18 @@ class Collection:
         # The last write to a document counts: an earlier one needs MongoDB no more when a later one is there.
         last = {ids[at]: one for at, one in enumerate(results) if isinstance(one, Written)}
         reached = self._writer.persisted(last)
-        return [
-            replace(one, durability=reached[ids[at]].durability) if isinstance(one, Written) else one
-            for at, one in enumerate(results)
-        ]
+        for at, one in enumerate(results):
+            became = reached.get(ids[at]) if isinstance(one, Written) else None
+            if isinstance(one, Written) and isinstance(became, Written):
+                results[at] = replace(one, durability=became.durability)
+            elif became is not None:
+                results[at] = became
+        return results
 
     def _persisted(self, document_id: DocumentId, written: Written, durability: Durability | None) -> Written:
         if self._writer.wants(durability) is not Durability.PERSISTED:
             return written
-        return self._writer.persisted({document_id: written})[document_id]
+        became = self._writer.persisted({document_id: written})[document_id]
+        if isinstance(became, DeadLetterError):
+            raise became
+        return became

@@ -12,7 +12,7 @@ import orjson
 
 from writebehind import codec, mongo_errors
 from writebehind.entry import VERSION_DIGITS, Kind
-from writebehind.errors import UnreadableDocumentError
+from writebehind.errors import DeadLetterError, UnreadableDocumentError
 from writebehind.ids import DocumentId
 
 _OPERATIONS = {Kind.DOCUMENT: "put", Kind.DELETED: "delete", Kind.ABSENT: None}
@@ -79,6 +79,16 @@ class DeadLetter:
         fields = orjson.loads(value[VERSION_DIGITS:])
         fields |= {"reason": Reason(fields["reason"]), "kind": Kind(fields["kind"])}
         return cls(**fields, version=int(value[:VERSION_DIGITS]))
+
+    def error(self) -> DeadLetterError:
+        """What tells the writer, where that one waits for MongoDB."""
+        why = self.message or self.reason.value
+        return DeadLetterError(
+            f"MongoDB did not take version {self.version}, which is a dead letter now: {why}",
+            collection=self.id.collection,
+            document_id=self.id.text,
+            version=self.version,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For operators: all but the body."""

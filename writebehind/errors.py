@@ -99,6 +99,17 @@ class TooMuchWorkError(RequestError):
     """The request asks for more work than one request may: send the rest in another one."""
 
 
+class DeadLetterError(RequestError):
+    """MongoDB did not take the write, which is a dead letter now: replay or discard it, or write another one."""
+
+    def __init__(self, message: str, *, collection: str, document_id: str, version: int) -> None:
+        """Take what MongoDB says, and whose letter it is: the id as in a URL, and the version that it refused."""
+        super().__init__(message)
+        self.collection = collection
+        self.document_id = document_id
+        self.version = version
+
+
 # What the surroundings cause --------------------------------------------------------------------------
 
 

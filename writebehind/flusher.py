@@ -146,23 +146,27 @@ class Flusher:
         """
         return self._run(_Job(FlushSummary(partition), budget_s, early=True))
 
-    def persist(self, versions: Mapping[str, int], *, timeout_ms: int) -> set[str]:
-        """Bring these members to MongoDB now; which of them it has, at these versions or newer ones.
+    def persist(self, versions: Mapping[str, int], *, timeout_ms: int) -> dict[str, bytes]:
+        """Bring these members to MongoDB now, at these versions or newer ones.
+
+        Returns:
+            Those that it does not have: each with the dead letter that this version is, b'' where it is not one.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         deadline = time.monotonic() + timeout_ms / 1000
-        reached: set[str] = set()
+        left: dict[str, bytes] = {}
         by_partition: dict[int, dict[str, int]] = {}
         for member, version in versions.items():
             by_partition.setdefault(self._store.partition_of(member), {})[member] = version
         for partition, wanted in by_partition.items():
-            reached |= self._persist_partition(partition, wanted, deadline)
-        return reached
+            left |= self._persist_partition(partition, wanted, deadline)
+        return left
 
-    def _persist_partition(self, partition: int, wanted: dict[str, int], deadline: float) -> set[str]:
-        missing = dict(wanted)
+    def _persist_partition(self, partition: int, wanted: dict[str, int], deadline: float) -> dict[str, bytes]:
+        missing, interrupted = dict(wanted), False
+        refused: dict[str, bytes] = {}
         while missing and (remaining := deadline - time.monotonic()) > 0:
             summary = FlushSummary(partition)
             try:
@@ -171,15 +175,16 @@ class Flusher:
                 log.warning("write-through of partition %d has to wait: %s", partition, error)
                 if error.hint:
                     self._hints(error.hint)
-                break
+                interrupted = True
             if summary.busy:
                 time.sleep(random.uniform(WAIT_FROM_S, WAIT_TO_S))  # noqa: S311 - no secret
             missing = {member: version for member, version in missing.items() if not summary.has(member, version)}
-            unsettled = self._store.unsettled(partition, list(missing))
-            missing = {member: version for member, version in missing.items() if member in unsettled}
-            if not summary.busy and not summary.batches:
-                break  # nothing is due: what is missing stands in the dead letters, or is tried again later
-        return wanted.keys() - missing.keys()
+            left = self._store.unreached(partition, missing)
+            refused |= {member: letter for member, letter in left.items() if letter}
+            missing = {member: version for member, version in missing.items() if left.get(member) == b""}
+            if interrupted or (not summary.busy and not summary.batches):
+                break  # nothing is due: what is missing is tried again later, or a newer version is a dead letter
+        return refused | dict.fromkeys(missing, b"")
 
     def _run(self, job: _Job) -> FlushSummary:
         """Flush batches until nothing is due, all that is wanted is reached, or the time is over; then release."""

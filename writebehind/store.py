@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from writebehind import keys, large
 from writebehind.connections import Call, Command, Wire, script
+from writebehind.dead_letter import digits, kept_name
 from writebehind.division import Division
 from writebehind.durability import Durability
 from writebehind.entry import BODY_AT, Entry
@@ -452,6 +453,27 @@ class Store:
             for member, score, letter in zip(members, due, dead, strict=True)
             if score is not None or letter is not None
         }
+
+    def unreached(self, partition: int, versions: Mapping[str, int]) -> dict[str, bytes]:
+        """Which of these versions of members of one partition MongoDB does not have.
+
+        Returns:
+            Of each member its dead letter, if it is of this version. Else b'': it is pending, or a newer version
+            is a dead letter.
+        """
+        if not versions:
+            return {}
+        of = partition_keys(partition)
+        kept = [kept_name(member, digits(version)) for member, version in versions.items()]
+        due, dead, beside = self.wire.calls(
+            (("ZMSCORE", of.pending, *versions), ("HMGET", of.dead, *versions), ("HMGET", of.dead, *kept))
+        )
+        left = {}
+        for (member, version), score, letter, kept_letter in zip(versions.items(), due, dead, beside, strict=True):
+            ours = kept_letter or (letter if letter and letter.startswith(digits(version).encode()) else None)
+            if ours or score is not None or letter is not None:
+                left[member] = ours or b""
+        return left
 
     def deletions(self, partition: int, *, before_ms: int, limit: int) -> dict[str, int]:
         """Members whose deletion MongoDB has had since before a time, with the version of the deletion."""

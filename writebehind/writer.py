@@ -14,10 +14,12 @@ from bson import Timestamp
 from writebehind import codec, forks, rawbson, strict
 from writebehind.admission import Admission
 from writebehind.changes import Document
+from writebehind.dead_letter import DeadLetter
 from writebehind.durability import Durability
 from writebehind.entry import Entry, Kind
 from writebehind.errors import (
     ConflictError,
+    DeadLetterError,
     DocumentTooLargeError,
     InvalidDocumentError,
     InvalidIdError,
@@ -238,19 +240,25 @@ class Writer:
         """What a write waits for, by what was asked for and by the collection's settings."""
         return self._settings.wants(durability)
 
-    def persisted(self, written: Mapping[DocumentId, Written]) -> dict[DocumentId, Written]:
+    def persisted(self, written: Mapping[DocumentId, Written]) -> dict[DocumentId, Written | DeadLetterError]:
         """The same writes, once MongoDB has them or the time to wait is over, with the level that each reached.
+
+        In the place of one that has become a dead letter is the error that says so.
 
         Raises:
             RedisUnavailableError: Redis does not answer. The writes stand.
         """
         versions = {document_id.member: one.version for document_id, one in written.items()}
         with bounded():  # what is committed must not begin anew for the size of a document in its way
-            reached = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
-        return {
-            document_id: replace(one, durability=Durability.PERSISTED) if document_id.member in reached else one
-            for document_id, one in written.items()
-        }
+            left = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
+        became: dict[DocumentId, Written | DeadLetterError] = {}
+        for document_id, one in written.items():
+            letter = left.get(document_id.member)
+            if letter is None:
+                became[document_id] = replace(one, durability=Durability.PERSISTED)
+            else:
+                became[document_id] = DeadLetter.parse(letter).error() if letter else one
+        return became
 
     def _current(self, document_id: DocumentId) -> Entry:
         """What a condition is held against: in Redis afterwards, whatever it displaces."""

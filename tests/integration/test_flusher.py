@@ -11,6 +11,7 @@ from pymongo import MongoClient
 from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.dead_letter import DeadLetter
 from writebehind.entry import DELETED, Entry, Kind
 from writebehind.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
 from writebehind.ids import DocumentId
@@ -254,9 +255,9 @@ def test_persist_returns_when_mongodb_has_it(pipeline, users, flusher):
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada)
 
-    reached = flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000)
+    left = flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000)
 
-    assert {f"users/s:{ada}"} == reached
+    assert {} == left
     assert version == users.find_one({})["_v"]
 
 
@@ -265,16 +266,16 @@ def test_persist_waits_for_another_flusher(pipeline, flusher):
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada)
     pipeline.store.claim(PARTITION, "other", lease_ms=60_000, limit=1)
-    reached: list[set[str]] = []
+    left: list[dict[str, bytes]] = []
     waiting = threading.Thread(
-        target=lambda: reached.append(flusher.persist({f"users/s:{ada}": version}, timeout_ms=10_000))
+        target=lambda: left.append(flusher.persist({f"users/s:{ada}": version}, timeout_ms=10_000))
     )
     waiting.start()
 
     pipeline.store.release(PARTITION, "other")
     waiting.join(15)
 
-    assert [{f"users/s:{ada}"}] == reached
+    assert [{}] == left
 
 
 def test_persist_gives_up_in_time(pipeline, flusher):
@@ -283,7 +284,7 @@ def test_persist_gives_up_in_time(pipeline, flusher):
     version = commit(pipeline, ada)
     pipeline.store.claim(PARTITION, "other", lease_ms=60_000, limit=1)
 
-    assert set() == flusher.persist({f"users/s:{ada}": version}, timeout_ms=100)
+    assert {f"users/s:{ada}": b""} == flusher.persist({f"users/s:{ada}": version}, timeout_ms=100)
     assert 1 == pipeline.status()["pending"]
 
 
@@ -294,8 +295,21 @@ def test_persist_of_a_refused_document(pipeline, users, flusher):
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada, mail="a@x")
 
-    assert set() == flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000)
+    [(member, letter)] = flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000).items()
+
+    assert (f"users/s:{ada}", version) == (member, DeadLetter.parse(letter).version)
     assert 1 == pipeline.status()["dead_letters"]
+
+
+def test_persist_of_a_write_that_is_lost(pipeline, users, flusher):
+    """A write-through is not said to be persisted where MongoDB has a newer version, which Redis has lost."""
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada)
+    users.insert_one({"_id": ada, "_v": version + 1})
+
+    [(member, letter)] = flusher.persist({f"users/s:{ada}": version}, timeout_ms=5_000).items()
+
+    assert (f"users/s:{ada}", "conflict") == (member, DeadLetter.parse(letter).reason)
 
 
 def test_stop_ends_a_flush_after_its_batch(pipeline, users, hints, monkeypatch):
@@ -447,7 +461,7 @@ def test_who_waits_for_a_write_waits_for_no_other(pipeline):
     limits = FlushLimits(1, 10_000)
     flusher = Flusher(pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, limits)
 
-    assert {f"users/s:{first}"} == flusher.persist({f"users/s:{first}": version}, timeout_ms=10_000)
+    assert {} == flusher.persist({f"users/s:{first}": version}, timeout_ms=10_000)
 
     assert 2 == pipeline.store.wire.call("ZCARD", of.pending)
 
@@ -466,7 +480,7 @@ def test_who_waits_for_what_is_not_taken_now_does_not_ask_on(pipeline, monkeypat
     )
     monkeypatch.setattr("writebehind.patience.DELAY_MS", 60_000)
 
-    assert set() == pipeline.flusher.persist({member: version}, timeout_ms=2_000)
+    assert {member: b""} == pipeline.flusher.persist({member: version}, timeout_ms=2_000)
 
     assert len(claims) <= 3
 

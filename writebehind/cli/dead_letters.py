@@ -117,7 +117,7 @@ def replay(
             replayed |= done.keys()
             left += done.left + Counter(newer=len(some) - len(tried))
             if wait:
-                refused += len(done) - len(pipeline.flusher.persist(done, timeout_ms=WAIT_MS))
+                refused += len(pipeline.flusher.persist(done, timeout_ms=WAIT_MS))
     why = ", ".join(f"{count} {reason}" for reason, count in (+left).items())
     click.echo(f"{len(replayed)} replayed" + (f"; {left.total()} left: {why}" if why else ""))
     if refused:

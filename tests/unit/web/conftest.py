@@ -56,14 +56,21 @@ class FakeSink:
         self.entries: dict[str, Entry] = {}
         self.written: list[Write] = []
         self.down = False
+        #: Ids that it refuses.
+        self.refuses: set[str] = set()
 
     def write(self, _collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
         assert within_s > 0
         self._answer()
         self.written += writes
+        outcomes = []
         for one in writes:
+            if one.id.text in self.refuses:
+                outcomes.append(Outcome(one, Result.REFUSED, 121, "Document failed validation"))
+                continue
             self.entries[one.id.member] = one.entry if one.entry.kind is Kind.DOCUMENT else ABSENT
-        return [Outcome(one, Result.PERSISTED) for one in writes]
+            outcomes.append(Outcome(one, Result.PERSISTED))
+        return outcomes
 
     def delete_older(self, _collection: str, _versions: Mapping[DocumentId, int]) -> int:
         self._answer()
@@ -206,7 +213,8 @@ def problem(response: TestResponse, status: int, name: str = "") -> dict:
     """The problem that an answer is, once it is seen to be a complete one."""
     assert (status, "application/problem+json") == (response.status_code, response.content_type), response.text
     found = response.json
-    assert {"type", "title", "status", "detail", "request_id"} == found.keys()
+    more = {"version", "letter"} if name == "dead-letter" else set()
+    assert {"type", "title", "status", "detail", "request_id"} | more == found.keys()
     assert (status, response.headers["X-Request-Id"]) == (found["status"], found["request_id"])
     assert found["type"].startswith("urn:problem-type:writebehind:" + name)
     assert found["title"]

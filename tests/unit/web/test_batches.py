@@ -258,6 +258,22 @@ def test_persisted(client, sink):
     assert {"_id": "ada", "n": 2} == codec.decode(sink.entries["users/s:ada"].body)
 
 
+def test_persisted_is_refused_of_some(client, sink):
+    """The results of what MongoDB refuses say so, each write to such a document, and where the letter is."""
+    sink.refuses = {"eve", "a/b"}
+    items = [put("ada", n=1), put("eve", n=1), put("eve", n=2), put("a/b")]
+
+    results = bulk(client, *items, query_string={"durability": "persisted"}, collection="free")
+
+    assert [200, 422, 422, 422] == [one["status"] for one in results]
+    assert "persisted" == results[0]["durability"]
+    errors = [one["error"] for one in results[1:]]
+    assert {"urn:problem-type:writebehind:dead-letter"} == {one["type"] for one in errors}
+    letters = [client.get(one["letter"]).json for one in errors]
+    assert [errors[1]["version"]] * 2 == [one["version"] for one in letters[:2]]
+    assert "a/b" in {one["id"] for one in letters[2]["dead_letters"]}
+
+
 def test_persisted_without_mongodb(client, sink):
     """When MongoDB does not take the writes, each result says what was reached."""
     sink.down = True

@@ -418,6 +418,30 @@ def test_persisted_without_mongodb(client, sink, old, method, path, body):
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ALL_WRITES)
+@pytest.mark.parametrize("query", [{"durability": "persisted"}, {}])
+def test_persisted_is_refused(client, sink, old, monkeypatch, method, path, body, query):
+    """A write that waits for MongoDB, which refuses it, is no success: the problem says why."""
+    monkeypatch.setattr(sink, "refuses", Everything())
+    path = path if query else path.replace("users", "through")
+    client.put("/v1/through/old", json={}) if not query else client.get("/v1/users/ada")
+
+    found = problem(client.open(path, method=method, query_string=query, **body), 422, "dead-letter")
+
+    letter = client.get(found["letter"]).json
+    assert (found["version"], 121) == (letter["version"], letter["code"])
+    assert "Document failed validation" in found["detail"]
+    document = f"/v1/{letter['collection']}/{letter['id']}"
+    assert (404 if method == "DELETE" else 200) == client.get(document).status_code  # as last acknowledged
+
+
+class Everything:
+    """Every id."""
+
+    def __contains__(self, _: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ALL_WRITES)
 def test_buffered(client, sink, old, method, path, body):
     """With durability `buffered`, nobody waits for MongoDB."""
     client.get("/v1/users/ada")
