@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fakeredis
 import pytest
@@ -40,7 +42,22 @@ REDIS_SERVER = shutil.which("redis-server")
 #: What the contract of the atomic steps is checked on: Redis too where it is installed.
 KINDS_OF_REDIS = ["fakeredis", "valkey", *(["redis"] if REDIS_SERVER else [])]
 
+#: The server that documents are persisted to, in place of one that is started: see docs/testing.md.
+OTHER_MONGODB = os.environ.get("TEST_MONGODB_URL", "")
+
 _databases = count(1)
+
+
+@dataclass(frozen=True)
+class OtherMongo:
+    """A server that somebody else has started."""
+
+    url: str
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urlsplit(self.url).port or 27017
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +80,10 @@ def authority(tmp_path_factory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def mongo(tmp_path_factory) -> Iterator[EmbeddedMongo]:
+def mongo(tmp_path_factory) -> Iterator[EmbeddedMongo | OtherMongo]:
+    if OTHER_MONGODB:
+        yield OtherMongo(OTHER_MONGODB)
+        return
     with EmbeddedMongo(tmp_path_factory.mktemp("mongo")) as server:
         yield server
 
@@ -76,8 +96,8 @@ def mongo_client(mongo) -> Iterator[MongoClient]:
 
 @pytest.fixture
 def database_name() -> str:
-    """A database of its own for each test."""
-    return f"test_{next(_databases)}"
+    """A database of its own for each test, and for each run where the server was there before."""
+    return f"test_{os.getpid()}_{next(_databases)}"
 
 
 @pytest.fixture

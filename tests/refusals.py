@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pymongo import DeleteOne, ReplaceOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, WriteError
 from pymongo.results import BulkWriteResult
 from pymongo.synchronous.collection import Collection
 
@@ -49,6 +49,19 @@ class RefusingServer:
             raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": [], "nRemoved": removed})
 
         monkeypatch.setattr(Collection, "bulk_write", bulk_write)
+        for name in ("replace_one", "delete_one"):  # of a document alone, after an answer that cannot be read
+            monkeypatch.setattr(Collection, name, self._alone(getattr(Collection, name)))
+
+    def _alone(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def write_one(target: Collection[Any], where: dict[str, Any], *rest: Any, **options: Any) -> Any:
+            said = self.refuses(where["_id"])
+            if isinstance(said, Exception):
+                raise said
+            if said is not None:
+                raise WriteError(said.get("errmsg", "no"), said.get("code", 0), said)
+            return original(target, where, *rest, **options)
+
+        return write_one
 
 
 def only(name: str, said: dict[str, Any] | Exception) -> Refuses:

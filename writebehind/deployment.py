@@ -91,6 +91,18 @@ class Deployment:
         with self._deadline():
             return dict(database.command(name))
 
+    def hello(self) -> dict[str, Any]:
+        """What the server says of itself, under the names of `hello`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        try:
+            return self.command("hello", admin=True)
+        except MongoRefusesError:  # mongo-java-server, and MongoDB before 4.4.2, know the older name only
+            said = self.command("isMaster", admin=True)
+            return {"isWritablePrimary": said.get("ismaster")} | said
+
     def collections(self) -> dict[str, CollectionInfo]:
         """What collections there are, by name.
 
@@ -165,7 +177,7 @@ class Deployment:
         except PyMongoError as error:
             about = verdict(error)
             if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
-                raise MongoRefusesError(f"MongoDB refuses: {error}") from error
+                raise MongoRefusesError(f"MongoDB refuses: {mongo_errors.words(error)}") from error
             raise MongoUnavailableError(
-                f"MongoDB does not answer: {error}", outage=about is Verdict.OUTAGE
+                f"MongoDB does not answer: {mongo_errors.words(error)}", outage=about is Verdict.OUTAGE
             ) from error

@@ -380,8 +380,8 @@ def _reading() -> Iterator[None]:
         if error.code == NO_STREAMS:
             raise _NoStreamsError from error
         if error.timeout or mongo_errors.is_passing(error):
-            raise MongoUnavailableError(str(error)) from error
-        raise _HistoryLostError(str(error)) from error
+            raise MongoUnavailableError(mongo_errors.words(error)) from error
+        raise _HistoryLostError(mongo_errors.words(error)) from error
 
 
 def _at_ms(event: Any) -> int:

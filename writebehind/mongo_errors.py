@@ -137,6 +137,7 @@ CODES: dict[int, tuple[str, Verdict]] = {
     17420: ("UpsertedDocumentTooLarge", Verdict.DOCUMENT),
 }
 DUPLICATE_KEY = 11000
+OUT_OF_TIME = 50
 #: Labels that a server or the driver gives to an error that it wants to see tried again, whatever its code.
 RETRY_LABELS = frozenset(
     {"RetryableWriteError", "RetryableError", "TransientTransactionError", "SystemOverloadedError"}
@@ -150,6 +151,12 @@ _INDEX = re.compile(
 )
 
 
+#: Codes with which servers pass on what their storage says, and what that says of a unique value that is there:
+#: FerretDB's SQLite and PostgreSQL.
+_ANY = {0, 1}
+_DUPLICATE = re.compile(r"UNIQUE constraint failed|duplicate key value violates unique constraint")
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why one write was not done: MongoDB's code and words, what they mean, and whether its id is there."""
@@ -159,11 +166,17 @@ class Refusal:
     verdict: Verdict
     same_id: bool = False
 
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether the write may be done all the same: repeated, or followed by an error that nobody knows."""
+        return self.code == DUPLICATE_KEY or self.verdict is Verdict.UNCLEAR
+
     @classmethod
     def of_document(cls, error: Mapping[str, Any]) -> Self:
         """Read what a server says of one document of a bulk write."""
-        code, message = error.get("code", 0), error.get("errmsg", "")
-        return cls(code, message, of_document(error), is_same_id(error))
+        code, message = error.get("code", 0), str(error.get("errmsg", ""))
+        error = {**error, "code": int(code) if isinstance(code, (int, float)) else 0, "errmsg": message}
+        return cls(error["code"], message, of_document(error), is_same_id(error))
 
     @classmethod
     def of_command(cls, error: Exception) -> Self:
@@ -172,6 +185,8 @@ class Refusal:
             return cls(0, f"{type(error).__name__}: {error}", Verdict.DOCUMENT)
         details = getattr(error, "details", None) or {}
         code, message = getattr(error, "code", None) or 0, str(details.get("errmsg") or error)
+        if code in _ANY and _DUPLICATE.search(message):
+            return cls(DUPLICATE_KEY, message, Verdict.DOCUMENT)
         return cls(code, message, of_command(error), is_same_id({**details, "code": code, "errmsg": message}))
 
 
@@ -186,6 +201,12 @@ def is_same_id(error: Mapping[str, Any]) -> bool:
         return list(pattern) == ["_id"]
     index = _INDEX.search(error.get("errmsg", ""))
     return index is not None and "_id_" in {index["plain"], index["quoted"]}
+
+
+def words(error: PyMongoError) -> str:
+    """What an error says, without the answers that it repeats: they are bytes, and differ each time."""
+    said = (getattr(error, "details", None) or {}).get("errmsg") or error
+    return str(said).partition(", full error: ")[0].partition(" : RawBSONDocument(")[0]
 
 
 def name_of(code: int) -> str:

@@ -12,9 +12,9 @@ from bson import Int64
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, ReplaceOne
+from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, InvalidName, OperationFailure
 
-from writebehind import mongo_errors
 from writebehind.entry import Entry, Kind
 from writebehind.errors import MongoUnavailableError
 from writebehind.ids import DocumentId
@@ -62,6 +62,7 @@ class Outcome:
         present: the version that MongoDB has, where it is a greater one.
         holder: the member that has the unique value because of which it was refused, '' where that is not known.
         claim: the value, as it is noted with it.
+        together: whether it was refused with others, by one error that does not say because of which.
     """
 
     write: Write
@@ -72,6 +73,7 @@ class Outcome:
     present: int = 0
     holder: str = ""
     claim: str = ""
+    together: bool = False
 
 
 class AllRefusedError(MongoUnavailableError):
@@ -112,16 +114,23 @@ def commands() -> Iterator[None]:
         raise
     except (BSONError, OverflowError, UnicodeError, RecursionError, OperationFailure, InvalidName) as error:
         refusal = Refusal.of_command(error)
-        if refusal.verdict not in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
+        if refusal.verdict is Verdict.OUTAGE:
             raise
         raise CommandRefusedError(refusal) from error
 
 
 def operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
     """A write as MongoDB gets it: applied only where it has no version as new or newer."""
-    version = Int64(write.entry.version)
-    # $not also matches where there is no `_v`, or one that counts as none: a document from somebody else.
-    return _operation(write, {"$not": {"$gte": version, "$lt": Int64(VERSION_END)}}, upsert=True)
+    return _operation(write, _below(write), upsert=True)
+
+
+def send_alone(collection: Collection[Any], write: Write) -> None:
+    """Send a write as MongoDB gets it, by itself and in no bulk."""
+    where, document = _guarded(write, _below(write))
+    if document is None:
+        collection.delete_one(where)
+    else:
+        collection.replace_one(where, document, upsert=True)
 
 
 def operation_over(write: Write, seen: object) -> ReplaceOne[Any] | DeleteOne:
@@ -137,12 +146,22 @@ def exactly(seen: object) -> dict[str, Any]:
     return {"$exists": False} if seen is NOTHING else {"$eq": seen}
 
 
+def _below(write: Write) -> dict[str, Any]:
+    """What finds an older `_v` than a write's: also none, or one that counts as none, of somebody else."""
+    return {"$not": {"$gte": Int64(write.entry.version), "$lt": Int64(VERSION_END)}}
+
+
 def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceOne[Any] | DeleteOne:
+    where, document = _guarded(write, guard)
+    return DeleteOne(where) if document is None else ReplaceOne(where, document, upsert=upsert)
+
+
+def _guarded(write: Write, guard: dict[str, Any]) -> tuple[dict[str, Any], RawBSONDocument | None]:
+    """What a write is to find, and what is to stand there: `None` for nothing."""
     where = {"_id": write.id.value, VERSION_FIELD: guard}
     if write.entry.kind is Kind.DELETED:
-        return DeleteOne(where)
-    document = RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
-    return ReplaceOne(where, document, upsert=upsert)
+        return where, None
+    return where, RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
 
 
 def judge(write: Write, refusal: Refusal | None, present: int | None, *, looked: bool) -> Outcome:
@@ -165,7 +184,7 @@ def judge(write: Write, refusal: Refusal | None, present: int | None, *, looked:
             return Outcome(write, Result.PERSISTED)
         refusal = OVERTAKEN
     # A document that is there makes its own repetition fail, on whatever unique index.
-    if refusal.code == mongo_errors.DUPLICATE_KEY and present == write.entry.version:
+    if refusal.may_have_happened and present == write.entry.version:
         return Outcome(write, Result.PERSISTED)
     result = {Verdict.DOCUMENT: Result.REFUSED, Verdict.UNCLEAR: Result.UNCLEAR}.get(
         refusal.verdict, Result.DISTURBED

@@ -116,9 +116,15 @@ class Recorder:
         late = [outcome for outcome in outcomes if is_late(outcome)]
         if not late:
             return late
-        others = others_are_taken(outcomes, lambda: self._sink.takes_writes(collection))
+        alone = [outcome for outcome in late if not outcome.together]
+        together = [outcome for outcome in late if outcome.together]
+        others = bool(alone) and others_are_taken(outcomes, lambda: self._sink.takes_writes(collection))
+        tried = postpone(self._store, partition, alone, others=others) if alone else []
+        # Which says of none that it is at fault. Each half has a delay of its own, so that they are sent apart.
+        for half in (together[::2], together[1::2]):
+            tried += postpone(self._store, partition, half, others=False) if half else []
         left = []
-        for outcome in postpone(self._store, partition, late, others=others):
+        for outcome in tried:
             if is_late(outcome):
                 left.append(outcome)
             else:

@@ -6,8 +6,9 @@ retried, duplicated, delayed or reordered without an older document replacing a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from writebehind import large, mongo_errors
 from writebehind.deployment import Deployment
 from writebehind.elements import without
 from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.errors import MongoRefusesError, MongoUnavailableError
+from writebehind.errors import MongoRefusesError, MongoUnavailableError, UnavailableError
 from writebehind.ids import DocumentId
 from writebehind.mongo_errors import Refusal, Verdict
 from writebehind.outcomes import (
@@ -39,6 +40,7 @@ from writebehind.outcomes import (
     judge,
     operation,
     operation_over,
+    send_alone,
 )
 from writebehind.rawbson import (
     RAW_OPTIONS,
@@ -49,15 +51,27 @@ from writebehind.rawbson import (
     version_of,
 )
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
 #: A write that changes nothing even where it matches, and waits for the write concern. Every server knows it.
 _NEVER = {VERSION_FIELD: "writebehind: no such version"}
 _NOTHING = {"$set": _NEVER}
+#: What becomes of writes that are to be tried again.
+_NOT_NOW = {Result.DISTURBED, Result.UNCLEAR}
 #: How long MongoDB may take to show that it is there after a connection has broken, seconds.
 PROBE_S = 1.0
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """How many documents a bulk write has removed and stored, as far as the server says so."""
+
+    removed: int = 0
+    stored: int = 0
 
 
 class Sink(Deployment):
@@ -188,7 +202,9 @@ class Sink(Deployment):
                     left = without(body, [name.encode() for name in field.split(".")])
                     version = min(version + 1, max(below - 1, 0))
                     target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
-        except CommandRefusedError:
+        except CommandRefusedError as error:
+            if error.refusal.verdict is Verdict.BUSY:
+                raise MongoUnavailableError(f"MongoDB does not take it now: {error}") from error
             return False
         return True
 
@@ -263,21 +279,26 @@ class Sink(Deployment):
             found |= {member: version_of(value) for member, value in there.items()}
         return found
 
-    def _bulk(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
+    def _bulk(self, collection: str, writes: Sequence[Write], *, halve: bool = True) -> list[Outcome]:
         try:
-            refused, removed = self._send(collection, writes)
+            refused, done = self._send(collection, writes)
         except CommandRefusedError as error:  # which does not say because of which document
-            refusal = error.refusal
             if len(writes) > 1:
-                if refusal.verdict is Verdict.UNCLEAR and not self._takes_writes(collection):
-                    return [Outcome(one, Result.UNCLEAR, refusal.code, refusal.message) for one in writes]
-                middle = len(writes) // 2
-                return [*self._bulk(collection, writes[:middle]), *self._bulk(collection, writes[middle:])]
-            refused, removed = {0: refusal}, 0
-        looked = self._doubtful(writes, refused, removed)
-        if looked and refused:
-            self._await_majority(collection, looked)
-        there = self._versions(collection, looked) if looked else {}
+                return self._after_refusal(collection, writes, error.refusal, halve=halve)
+            refused, done = {0: error.refusal}, _Done()
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the driver did not send it, or cannot read the answer
+            log.info("of %d writes to %s nothing is known: %r", len(writes), collection, error)
+            unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
+            return self._after_exception(collection, writes, unclear)
+        looked = self._doubtful(writes, refused, done)
+        if looked and refused and (refusal := self._await_majority(collection, looked)):
+            return _all_refused(writes, refusal)
+        try:
+            there = self._versions(collection, looked) if looked else {}
+        except MongoRefusesError:  # to tell: then what it says must do
+            looked, there = [], {}
         known = {write.id.member for write in looked}
         outcomes = []
         for at, write in enumerate(writes):
@@ -287,6 +308,60 @@ class Sink(Deployment):
             may_be_in_the_way = outcome.result is Result.DISTURBED or outcome.code == mongo_errors.DUPLICATE_KEY
             outcomes.append(self._over(write, seen) if seen is not None and may_be_in_the_way else outcome)
         return outcomes
+
+    def _after_refusal(
+        self, collection: str, writes: Sequence[Write], refusal: Refusal, *, halve: bool
+    ) -> list[Outcome]:
+        """Find by halves because of which documents a command was refused; without `halve` it was because of all.
+
+        Where it is not about a document, and of one half nothing is taken, the other is sent as it is: so MongoDB
+        is not asked for each document while it is busy.
+        """
+        about_documents = refusal.verdict is Verdict.DOCUMENT
+        is_busy = refusal.code == mongo_errors.OUT_OF_TIME or not halve  # there is no time to look for it
+        if not about_documents and (is_busy or not self._takes_writes(collection)):
+            return _all_refused(writes, refusal)
+        first, second = _halves(writes)
+        outcomes = self._bulk(collection, first)
+        some_taken = any(one.result not in _NOT_NOW for one in outcomes)
+        return [*outcomes, *self._bulk(collection, second, halve=about_documents or some_taken)]
+
+    def _after_exception(self, collection: str, writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
+        """See which writes have happened, and find by halves because of which of the others nothing is known."""
+        if refused := self._await_majority(collection, writes):
+            return _all_refused(writes, refused)
+        there = self._versions(collection, writes)
+        became: dict[str, Outcome] = {}
+        for write in writes:
+            seen = there.get(write.id.member)
+            present = None if seen is None else version_of(seen)
+            became[write.id.member] = judge(write, None, present, looked=True)
+        left = [one.write for one in became.values() if one.result in _NOT_NOW]
+        if len(writes) == 1 and left:
+            return [self._alone(writes[0], refusal)]
+        for half in filter(None, _halves(left)):
+            became |= {one.write.id.member: one for one in self._bulk(collection, half)}
+        return list(became.values())
+
+    def _alone(self, write: Write, refusal: Refusal) -> Outcome:
+        """Send one write in the form whose answer the driver reads otherwise: FerretDB's errors lack `nModified`.
+
+        Where nothing is known of that either, it is `refusal` that keeps it from MongoDB.
+        """
+        try:
+            with self._deadline(), commands():
+                send_alone(self._database[write.id.collection], write)
+        except CommandRefusedError as error:
+            refusal = error.refusal
+        except UnavailableError:
+            raise
+        except Exception:
+            log.exception("%s cannot be written, or the answer cannot be read", write.id.member)
+            return judge(write, refusal, None, looked=False)
+        seen = self._versions(write.id.collection, [write]).get(write.id.member)
+        present = None if seen is None else version_of(seen)
+        outcome = judge(write, None, present, looked=True)
+        return judge(write, refusal, present, looked=True) if outcome.result in _NOT_NOW else outcome
 
     def _over(self, write: Write, seen: object) -> Outcome:
         """Write over the document whose `_v` was seen, and does not count as newer."""
@@ -301,20 +376,20 @@ class Sink(Deployment):
             refusal = error.refusal
         return replace(judge(write, refusal, None, looked=False), attempts=2)
 
-    def _send(self, collection: str, writes: Sequence[Write]) -> tuple[dict[int, Refusal], int]:
-        """Send one bulk write; what was refused, by position, and how many documents were deleted."""
+    def _send(self, collection: str, writes: Sequence[Write]) -> tuple[dict[int, Refusal], _Done]:
+        """Send one bulk write; what was refused, by position, and how much was done."""
         try:
             with self._deadline(), commands():
                 target = self._database[collection]
                 done = target.bulk_write([operation(write) for write in writes], ordered=False)
-                return {}, done.deleted_count
+                return {}, _Done(done.deleted_count, done.matched_count + done.upserted_count)
         except RefusedError as error:
             passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
             if len(passing) == len(writes):  # else one shard of several, or one document
                 raise MongoUnavailableError(
                     f"MongoDB cannot take writes now: {passing[0]}", outage=True
                 ) from error
-            return error.refusals, error.removed
+            return error.refusals, _Done(error.removed)
         except MongoUnavailableError as error:
             if not mongo_errors.is_cut_off(error.__cause__):
                 raise
@@ -324,24 +399,33 @@ class Sink(Deployment):
             raise CommandRefusedError(Refusal(0, str(error), Verdict.UNCLEAR)) from error
 
     @staticmethod
-    def _doubtful(writes: Sequence[Write], refused: Mapping[int, Refusal], removed: int) -> list[Write]:
+    def _doubtful(writes: Sequence[Write], refused: Mapping[int, Refusal], done: _Done) -> list[Write]:
         """Writes of which only what MongoDB has tells what became of them.
 
-        Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable.
+        Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable. And a server
+        may say that all is well, and not that it has done anything.
         """
         if refused:
             others = [write for at, write in enumerate(writes) if at not in refused]
-            repeated = [writes[at] for at, one in refused.items() if one.code == mongo_errors.DUPLICATE_KEY]
+            repeated = [writes[at] for at, one in refused.items() if one.may_have_happened]
             return others + repeated
         deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
-        return deletions if removed < len(deletions) else []  # absent already, or newer than the deletion
+        doubtful = deletions if done.removed < len(deletions) else []  # absent already, or newer than the deletion
+        if done.stored < len(writes) - len(deletions):
+            doubtful = doubtful + [write for write in writes if write.entry.kind is not Kind.DELETED]
+        return doubtful
 
-    def _await_majority(self, collection: str, writes: Sequence[Write]) -> None:
-        """Wait until what MongoDB has of documents is durable, by a write that changes nothing."""
+    def _await_majority(self, collection: str, writes: Sequence[Write]) -> Refusal | None:
+        """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""
         target = self._database[collection]
-        for some in _slices(writes, MOST_IDS):
-            with self._deadline():
-                target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
+        try:
+            for some in _slices(writes, MOST_IDS):
+                with self._deadline(), commands():
+                    target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
+        except CommandRefusedError as error:
+            verdict = error.refusal.verdict
+            return replace(error.refusal, verdict=Verdict.BUSY if verdict is Verdict.BUSY else Verdict.UNCLEAR)
+        return None
 
     def _takes_writes(self, collection: str) -> bool:
         try:
@@ -373,6 +457,17 @@ def _id_of(document: RawBSONDocument) -> object:
     """Its `_id`, which MongoDB stores first; the other fields, which may be many, are not looked at."""
     first = RawBSONDocument(first_element(bytes(document.raw)), RAW_OPTIONS)
     return first["_id"] if "_id" in first else document["_id"]
+
+
+def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
+    """What becomes of writes that were refused by one error."""
+    together = len(writes) > 1
+    return [replace(judge(one, refusal, None, looked=False), together=together) for one in writes]
+
+
+def _halves(writes: Sequence[Write]) -> tuple[Sequence[Write], Sequence[Write]]:
+    middle = len(writes) // 2
+    return writes[:middle], writes[middle:]
 
 
 def _slices(items: Sequence[_T], size: int) -> Iterator[list[_T]]:

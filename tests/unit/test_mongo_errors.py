@@ -114,3 +114,19 @@ def test_an_id_that_is_there(shape):
 def test_names():
     """Codes have the server's names; what is not in the table has none."""
     assert ("DuplicateKey", "") == (mongo_errors.name_of(11000), mongo_errors.name_of(424242))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OperationFailure("no, full error: RawBSONDocument(b'..')", 9, {"errmsg": "no"}), "no"),
+        (OperationFailure("no, full error: RawBSONDocument(b'..')"), "no"),
+        # mongo-java-server opens change streams that PyMongo cannot follow
+        (OperationFailure("Expected field 'operationTime' missing from command response : RawBSONDocument(b'..')"),
+         "Expected field 'operationTime' missing from command response"),
+        (AutoReconnect("connection closed"), "connection closed"),
+    ],
+)  # fmt: skip
+def test_words(error, words):
+    """What operators read, and what is told from the error before, has no bytes of answers in it."""
+    assert words == mongo_errors.words(error)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pymongo.errors import ConfigurationError as PyMongoConfigurationError
+
 from writebehind.deployment import CollectionInfo
 from writebehind.doctor.findings import Finding, failure, ok, warning
 from writebehind.errors import MongoUnavailableError
@@ -21,12 +23,13 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about MongoDB. What it refuses to tell is a finding, and keeps nobody from the rest."""
     sink = pipeline.sink
     try:
-        version_now = sink.command("buildInfo")["version"]
-        hello = sink.command("hello", admin=True)
+        hello = sink.hello()
     except MongoUnavailableError as error:
-        yield failure("mongodb", str(error), "start it, or set MONGODB_URL")
+        is_old = isinstance(error.__cause__, PyMongoConfigurationError)
+        advice = "use a newer server, of which the driver knows" if is_old else "start it, or set MONGODB_URL"
+        yield failure("mongodb", str(error), advice)
         return
-    yield version(version_now)
+    yield _version(pipeline)
     yield topology(hello)
     if has_streams(hello):
         yield _change_stream(pipeline)
@@ -36,6 +39,13 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
             yield from part(pipeline)
         except MongoUnavailableError as error:
             yield failure("mongodb", str(error), f"let its user read {pipeline.settings.mongodb_database}")
+
+
+def _version(pipeline: Pipeline) -> Finding:
+    try:
+        return version(str(pipeline.sink.command("buildInfo").get("version", "it does not say which")))
+    except MongoUnavailableError as error:
+        return warning("mongodb version", str(error), "see which it is: this server does not say")
 
 
 def has_streams(hello: Mapping[str, Any]) -> bool:
