@@ -90,7 +90,7 @@ class ClockWatch:
         step_ms = round(this.now_ms - last.now_ms - passed_ms)
         if abs(step_ms) < STEP_MS + unsure_ms:
             return None
-        from_ms = this.now_ms - round(passed_ms + unsure_ms)
+        from_ms = this.now_ms - round(passed_ms + unsure_ms) - 2  # what Redis tells is cut to ms, now and then
         return _Step(from_ms, this.now_ms, step_ms, [*range(self._store.partitions)])
 
     def _move(self) -> None:
