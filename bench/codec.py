@@ -11,7 +11,7 @@ from bson import Decimal128, Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 
 from tests.sizes import THRESHOLDS, sized
-from writebehind import codec
+from writebehind.documents import codec
 
 _BATCHES = 15
 _BATCH_S = 0.02

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import redis
 
-from writebehind.connections import Wire, connection_pool
-from writebehind.embedded import EmbeddedRedis
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.redis.wire import Wire, connection_pool
 
 CALLS, ROUNDS = 1000, 5
 SIZES = (10, 300, 4_095, 4_096, 65_536, 100_000)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from bench.load import DOCUMENT
-from writebehind.embedded import EmbeddedRedis, free_port
+from writebehind.local.embedded import EmbeddedRedis, free_port
 
 ROUNDS = 5
 SECONDS = 1.5

@@ -11,8 +11,8 @@ from bench.connections import microseconds
 from tests.sizes import sized
 from tests.waiting import wait_until
 from writebehind import Pipeline, load_settings
-from writebehind.embedded import EmbeddedRedis
-from writebehind.reader import Source
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.reading.reader import Source
 
 WRITES = 2_000
 SIZES = (64, 1_000, 4_095, 4_096, 65_536, 100_000)

@@ -11,9 +11,10 @@ from pymongo.collection import Collection
 from bench.connections import microseconds
 from bench.load import DOCUMENT
 from tests.sizes import mixed
-from writebehind import Pipeline, codec, load_settings
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
-from writebehind.rawbson import RAW_OPTIONS
+from writebehind import Pipeline, load_settings
+from writebehind.documents import codec
+from writebehind.documents.raw_bson import RAW_OPTIONS
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 
 DOCUMENTS, CITIES, PENDING = 10_000, 100, 200
 #: Queries in a round.

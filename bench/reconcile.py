@@ -22,7 +22,7 @@ from bench.http import Contender, as_web_does, compare, serving
 from bench.load import DOCUMENT
 from tests.sizes import mixed
 from writebehind import Pipeline, Settings, load_settings
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, free_port
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
 from writebehind.reconcile import Pass
 
 SOME, ALL = 20_000, 100_000

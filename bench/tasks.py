@@ -12,9 +12,9 @@ import psutil
 
 from tasks.app import create_celery
 from tasks.enqueue import publish
-from writebehind.embedded import EmbeddedRedis
-from writebehind.settings import load_settings
-from writebehind.store import Hint
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.redis.store import Hint
+from writebehind.settings.installation import load_settings
 
 TASKS = 1000
 PARTITIONS = (16, 64, 256)

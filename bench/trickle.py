@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tests.sizes import LARGE, sized
 from writebehind import Pipeline, load_settings
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
-from writebehind.store import Hint
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.redis.store import Hint
 
 SECONDS, DELAY_MS, WORKERS = 10, 1_000, 2
 #: Writes a second, and among how many documents they fall; 0 for a new document each.

@@ -22,7 +22,7 @@ from tasks.names import (
 )
 from writebehind import Settings
 from writebehind.errors import ConfigurationError
-from writebehind.hot_keys import DECAYS_IN_HALF_LIFE
+from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
 VISIBILITY_TIMEOUT_S = 120

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from tasks.app import create_celery
 from tasks.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 from writebehind import Pipeline
-from writebehind.doctor import Finding, failure, ok
 from writebehind.errors import ConfigurationError
+from writebehind.operations.doctor import Finding, failure, ok
 
 #: How long workers have to answer, seconds.
 PATIENCE_S = 3.0

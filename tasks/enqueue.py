@@ -12,7 +12,7 @@ from tasks.app import create_celery
 from tasks.delays import headers
 from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
 from writebehind import Settings, forks
-from writebehind.store import Hint, Refresh
+from writebehind.redis.store import Hint, Refresh
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import ErrorHandler, OutputTransform
 
 from writebehind import Settings, load_settings
+from writebehind.access.gate import Gate, is_same
 from writebehind.errors import ConfigurationError
-from writebehind.gate import Gate, is_same
 
 
 class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types

@@ -9,7 +9,7 @@ from celery import Celery, Task
 from tasks.delays import STRATEGY, headers
 from tasks.names import FLUSH
 from tasks.runtime import Runtime
-from writebehind.flusher import FlushInterruptedError
+from writebehind.flushing.flusher import FlushInterruptedError
 
 
 def register_flush(app: Celery, runtime: Runtime) -> None:

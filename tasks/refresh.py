@@ -9,7 +9,7 @@ from celery import Celery
 from tasks.names import REFRESH
 from tasks.runtime import Runtime
 from writebehind.errors import UnavailableError
-from writebehind.store import Refresh
+from writebehind.redis.store import Refresh
 
 log = logging.getLogger(__name__)
 

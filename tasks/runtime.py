@@ -14,9 +14,9 @@ from kombu.exceptions import OperationalError
 
 from tasks.enqueue import publish
 from writebehind import Pipeline, Settings, connect
-from writebehind.doctor import check_start
 from writebehind.errors import ConfigurationError, UnavailableError
-from writebehind.store import Hint
+from writebehind.operations.doctor import check_start
+from writebehind.redis.store import Hint
 
 log = logging.getLogger(__name__)
 

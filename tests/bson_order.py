@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import bson
 from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
-from writebehind import elements
-from writebehind.elements import document, field
+from writebehind.documents import elements
+from writebehind.documents.elements import document, field
 
 NAN, INFINITY = float("nan"), float("inf")
 

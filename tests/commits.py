@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from writebehind.store import Commit, CommitRequest, Store
+from writebehind.redis.store import Commit, CommitRequest, Store
 
 
 def commit_one(store: Store, request: CommitRequest) -> Commit:

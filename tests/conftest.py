@@ -20,9 +20,9 @@ from pymongo import MongoClient
 
 from tests.tls import Authority
 from writebehind import Pipeline, Settings, load_settings
-from writebehind.connections import Wire, connection_pool
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
-from writebehind.store import Hint
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.redis.store import Hint
+from writebehind.redis.wire import Wire, connection_pool
 
 # How long an example takes says more about the machine than about the code.
 hypothesis_settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])

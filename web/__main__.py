@@ -12,8 +12,8 @@ from tasks.enqueue import FlushHints
 from web.app import check
 from web.sockets import allow_connections
 from writebehind import connect, load_settings
-from writebehind.embedded import can_listen
 from writebehind.errors import ConfigurationError
+from writebehind.local.embedded import can_listen
 
 #: How long a client may take to send the head of a request, also of the next one on a connection, ms.
 HEAD_TIMEOUT_MS = 10_000

@@ -27,9 +27,9 @@ from web.origins import check as check_origin
 from web.problems import register_problems, this_request
 from web.reading import reading
 from writebehind import Pipeline, Settings, connect, load_settings
-from writebehind.doctor import check_start
+from writebehind.access.gate import Gate
 from writebehind.errors import UnavailableError
-from writebehind.gate import Gate
+from writebehind.operations.doctor import check_start
 
 log = logging.getLogger(__name__)
 

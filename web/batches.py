@@ -18,10 +18,11 @@ from web.parameters import durability, only
 from web.problems import item_problem, problem_of, this_request
 from web.representations import JSON, unreadable_and_rest, wanted_form
 from web.requests import BULK_TYPES, JSON_TYPES, body
-from writebehind import Pipeline, Written, codec
+from writebehind import Pipeline, Written
 from writebehind.collection import BulkResult, Collection
+from writebehind.documents import codec
+from writebehind.documents.large import LARGE_BYTES, bounded
 from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
-from writebehind.large import LARGE_BYTES, bounded
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from web.parameters import limit
 from writebehind import Pipeline
-from writebehind.conflicts import MOST
+from writebehind.change_stream.conflicts import MOST
 
 JSON = "application/json"
 DEFAULT_LIMIT = 100

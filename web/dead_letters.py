@@ -16,9 +16,9 @@ from web.parameters import number, only, time
 from web.problems import item_problem, this_request
 from web.representations import JSON
 from writebehind import Pipeline
-from writebehind.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError
-from writebehind.ids import DocumentId
+from writebehind.flushing.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from web.addresses import path_to
 from web.conditions import if_match, put_condition, refuse_conditions
 from web.parameters import durability
 from web.requests import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
-from writebehind import Durability, Pipeline, Written, changes, codec
+from writebehind import Durability, Pipeline, Written
+from writebehind.documents import codec, patches
 from writebehind.errors import InvalidDocumentError, InvalidIdError
-from writebehind.settings import CollectionSettings
+from writebehind.settings.installation import CollectionSettings
 
 JSON = "application/json"
 _CREATED = 201
@@ -56,9 +57,9 @@ def documents(pipeline: Pipeline) -> Blueprint:
         etags = if_match()
         patch = codec.loads(document_text((MERGE_PATCH, JSON_PATCH), most_bytes))
         if request.mimetype == MERGE_PATCH:
-            change = changes.merge_patch(patch)
+            change = patches.merge_patch(patch)
         else:
-            change = changes.json_patch(patch, most_bytes=most_bytes)
+            change = patches.json_patch(patch, most_bytes=most_bytes)
         return _written(target.patch(id, change, if_match=etags, durability=asked), asked, target.settings)
 
     @routes.delete("/v1/<collection:collection>/<id>")
@@ -84,7 +85,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
     return routes
 
 
-def _document(data: bytes) -> changes.Document:
+def _document(data: bytes) -> patches.Document:
     document = codec.loads(data)
     if not isinstance(document, dict):
         raise InvalidDocumentError("a document must be a JSON object")

@@ -9,8 +9,8 @@ from flask import Blueprint, Response
 
 from web.parameters import flag, only
 from writebehind import Pipeline
-from writebehind.doctor import check_start
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+from writebehind.operations.doctor import check_start
 
 JSON = "application/json"
 #: How long readiness waits for MongoDB, which it only reports on, seconds.

@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 
 from web.parameters import limit
 from writebehind import Pipeline
-from writebehind.hot_keys import HotKey, hottest
+from writebehind.warming.hot_keys import HotKey, hottest
 
 JSON = "application/json"
 DEFAULT_LIMIT, MOST = 20, 1_000

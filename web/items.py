@@ -15,7 +15,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from web.representations import state_of
 from web.requests import check_holders
-from writebehind import ANY, BulkOperation, changes, codec
+from writebehind import ANY, BulkOperation
+from writebehind.documents import codec, patches
 from writebehind.errors import (
     DocumentTooLargeError,
     InvalidDocumentError,
@@ -217,9 +218,9 @@ def _operation(item: Any, most_bytes: int, *, converted: bool) -> BulkOperation:
             raise InvalidDocumentError("doc must be a JSON object")
         return BulkOperation("put", given, document=content, if_match=etags)
     if isinstance(content, list):
-        change = changes.json_patch(content, most_bytes=most_bytes)
+        change = patches.json_patch(content, most_bytes=most_bytes)
     else:
-        change = changes.merge_patch(content)
+        change = patches.merge_patch(content)
     return BulkOperation("patch", given, change=change, if_match=etags)
 
 

@@ -1,7 +1,7 @@
 """Large documents: a process works on one at a time, in a thread that is there for them.
 
 Which document is large shows when it is read: the request is then begun anew in that thread, and the next one
-begins there. See `writebehind.large`.
+begins there. See `writebehind.documents.large`.
 """
 
 from __future__ import annotations

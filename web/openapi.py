@@ -26,7 +26,7 @@ from web.schemas import (
     reference,
 )
 from writebehind import Settings
-from writebehind.conflicts import MOST
+from writebehind.change_stream.conflicts import MOST
 from writebehind.reconcile.findings import MOST_PASSES
 
 NDJSON = "application/x-ndjson"

@@ -1,4 +1,4 @@
-"""The gate of `writebehind.gate` before the API."""
+"""The gate of `writebehind.access.gate` before the API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 
-from writebehind.gate import Gate
+from writebehind.access.gate import Gate
 
 
 class MisdirectedRequest(HTTPException):

@@ -9,7 +9,8 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from writebehind import Durability, grammar
+from writebehind import Durability
+from writebehind.documents import grammar
 
 #: RFC 3339.
 _TIME = re.compile(

@@ -13,16 +13,16 @@ from web.parameters import only
 from web.problems import item_problem, respond
 from web.representations import Form, unreadable_and_rest, wanted_form
 from writebehind import Pipeline
-from writebehind.answers import Answer
+from writebehind.documents.raw_bson import etag
 from writebehind.errors import (
     DocumentNotFoundError,
     PreconditionFailedError,
     RequestError,
     UnreadableDocumentError,
 )
-from writebehind.rawbson import etag
-from writebehind.reader import Read, Source
-from writebehind.settings import CollectionSettings
+from writebehind.querying.answers import Answer
+from writebehind.reading.reader import Read, Source
+from writebehind.settings.installation import CollectionSettings
 
 _NOT_MODIFIED, _CONDITION_FAILED = 304, 412
 

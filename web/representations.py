@@ -10,7 +10,7 @@ from flask import request
 from werkzeug.exceptions import NotAcceptable
 from werkzeug.http import parse_options_header
 
-from writebehind import codec, large
+from writebehind.documents import codec, large
 
 JSON = "application/json"
 #: What an ETag ends with that names a document as canonical JSON: another representation has another one.

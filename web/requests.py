@@ -9,7 +9,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from web.framing import too_large
 from web.origins import is_of_a_page
-from writebehind import codec
+from writebehind.documents import codec
 from writebehind.errors import DocumentTooLargeError
 
 JSON = "application/json"

@@ -6,10 +6,10 @@ from typing import Any
 
 from web.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind import Durability, Settings
-from writebehind.changes import MOST_OPERATIONS
-from writebehind.dead_letters import Reason
-from writebehind.ids import MAX_ID_BYTES
-from writebehind.namespaces import COLLECTION_NAME
+from writebehind.documents.ids import MAX_ID_BYTES
+from writebehind.documents.patches import MOST_OPERATIONS
+from writebehind.flushing.dead_letters import Reason
+from writebehind.settings.names import COLLECTION_NAME
 
 Schema = dict[str, Any]
 

@@ -35,8 +35,8 @@ from web.sockets import bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
+from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
-from writebehind.large import LARGE_BYTES, TakesMuchError, bounded
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from importlib.metadata import version
 __version__ = version("writebehind")
 
 from writebehind.collection import BulkOperation, Collection, Incremented
-from writebehind.durability import Durability
+from writebehind.documents.durability import Durability
 from writebehind.errors import WritebehindError
 from writebehind.pipeline import Pipeline, connect
-from writebehind.settings import CollectionSettings, Settings, load_settings
-from writebehind.writer import ANY, Written
+from writebehind.settings.installation import CollectionSettings, Settings, load_settings
+from writebehind.writing.writer import ANY, Written
 
 __all__ = [
     "ANY",

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
 
-from writebehind import changes, codec, strict
-from writebehind.answers import Answer
-from writebehind.bulk import Queue, Work
-from writebehind.changes import Change, Document
-from writebehind.durability import Durability
-from writebehind.entry import DELETED, Entry
+from writebehind import strict
+from writebehind.documents import codec, patches
+from writebehind.documents.durability import Durability
+from writebehind.documents.entry import DELETED, Entry
+from writebehind.documents.ids import DocumentId, new_id
+from writebehind.documents.large import TakesMuchError
+from writebehind.documents.patches import Change, Document
 from writebehind.errors import (
     DeadLetterError,
     DocumentNotFoundError,
@@ -24,12 +25,12 @@ from writebehind.errors import (
     WritebehindError,
     without_frames,
 )
-from writebehind.ids import DocumentId, new_id
-from writebehind.large import TakesMuchError
-from writebehind.reader import Read
-from writebehind.settings import CollectionSettings
+from writebehind.querying.answers import Answer
+from writebehind.reading.reader import Read
+from writebehind.settings.installation import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
-from writebehind.writer import Writer, WriterParts, Written, check_match
+from writebehind.writing.bulk import Queue, Work
+from writebehind.writing.writer import Writer, WriterParts, Written, check_match
 
 #: What each operation of a bulk takes beside an id and a condition.
 _TAKES: dict[str, set[str]] = {"put": {"document"}, "patch": {"change"}, "delete": set()}
@@ -264,12 +265,12 @@ class Collection:
 
         Args:
             given: its id.
-            deltas: numbers by dotted path, as for `changes.increment`.
+            deltas: numbers by dotted path, as for `patches.increment`.
             durability: what to wait for; by default what the collection's settings say.
         """
         wanted = strict.durability(durability)
         document_id = self._writer.id(given)
-        add = changes.increment(deltas)
+        add = patches.increment(deltas)
         values: dict[str, Any] = {}
 
         def step(entry: Entry) -> Entry:

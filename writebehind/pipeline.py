@@ -12,37 +12,37 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from writebehind import forks, strict
-from writebehind.admission import Admission
-from writebehind.audit import GRACE_LEASES, DeletionAudit
-from writebehind.breaker import MongoBreaker
-from writebehind.clock import ClockWatch
+from writebehind.change_stream.applier import Outside
+from writebehind.change_stream.conflicts import Conflicts
+from writebehind.change_stream.listener import Listener, listener_status
 from writebehind.collection import Collection
-from writebehind.conflicts import Conflicts
-from writebehind.connections import Wire, connection_pool
-from writebehind.contention import Contention
-from writebehind.dead_letters import DeadLetters
 from writebehind.errors import ConfigurationError, MongoUnavailableError, UnknownCollectionError
-from writebehind.flusher import EARLY_PART, Flusher, FlushLimits
-from writebehind.hot_keys import HotKeys
-from writebehind.keys import partition_keys
-from writebehind.listener import Listener, listener_status
-from writebehind.lookups import Lookups
-from writebehind.namespaces import COLLECTION_NAME
-from writebehind.near import NearCache
-from writebehind.outside import Outside
-from writebehind.queries import Queries
-from writebehind.reader import Reader
+from writebehind.flushing.contention import Contention
+from writebehind.flushing.dead_letters import DeadLetters
+from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
+from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
+from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.mongodb.sink import Sink
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.unique_fields import Lookups
+from writebehind.reading.near_cache import NearCache
+from writebehind.reading.reader import Reader
 from writebehind.reconcile import RECONCILE, Limits, Reconciler, is_current
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
-from writebehind.settings import CollectionSettings, Settings, load_settings
-from writebehind.sink import Sink
+from writebehind.redis.clock import ClockWatch
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.load_sample import Sampler
+from writebehind.redis.store import Hint, HintSink, RefreshSink, Store
+from writebehind.redis.wire import Wire, connection_pool
+from writebehind.settings.installation import CollectionSettings, Settings, load_settings
+from writebehind.settings.names import COLLECTION_NAME
 from writebehind.status import Status
-from writebehind.store import Hint, HintSink, RefreshSink, Store
-from writebehind.vitals import Sampler
-from writebehind.warming import WARM, Warmer
-from writebehind.warming import Limits as WarmLimits
-from writebehind.writer import WriterParts
+from writebehind.warming.hot_keys import HotKeys
+from writebehind.warming.warmer import WARM, Warmer
+from writebehind.warming.warmer import Limits as WarmLimits
+from writebehind.writing.admission import Admission
+from writebehind.writing.writer import WriterParts
 
 log = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ class Pipeline:
                 self._hints(hint)
 
     def audit_deletions(self) -> dict[str, int]:
-        """Delete again what a paused flusher brought back after its deletion: see `writebehind.audit`.
+        """Delete again what a paused flusher brought back after its deletion: see `DeletionAudit`.
 
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
-import writebehind
-from writebehind.breaker import MongoBreaker
-from writebehind.dead_letters import DeadLetters
-from writebehind.listener import listener_status
-from writebehind.reader import Reader
+from writebehind.change_stream.listener import listener_status
+from writebehind.flushing.dead_letters import DeadLetters
+from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.reading.reader import Reader
 from writebehind.reconcile import History
-from writebehind.settings import CollectionSettings
-from writebehind.store import Store
+from writebehind.redis.store import Store
+from writebehind.settings.installation import CollectionSettings
 
 
 class Status:
@@ -64,7 +64,7 @@ class Status:
             "listener": listener_status(self._store.wire),
             "totals": watch.counters(),
             "hit_ratio": self._reader.hits / reads if reads else None,
-            "version": writebehind.__version__,
+            "version": version("writebehind"),
         }
         if partitions:
             figures["by_partition"] = [

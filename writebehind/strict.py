@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from writebehind.durability import Durability
+from writebehind.documents.durability import Durability
 from writebehind.errors import InvalidArgumentError, InvalidDocumentError
 
 #: What is iterable and never a list of things.

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from tests.acceptance.variants import VARIANT, VariedStack, fill
 from tests.waiting import wait_until
-from writebehind.embedded import free_port
+from writebehind.local.embedded import free_port
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml")}

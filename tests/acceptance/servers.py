@@ -15,8 +15,8 @@ import psutil
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, System
 from tests.waiting import wait_until
-from writebehind.embedded import free_port
-from writebehind.supervisor import Group, bound_to_parent, end
+from writebehind.local.embedded import free_port
+from writebehind.local.supervisor import Group, bound_to_parent, end
 
 PYTHON_M_WEB = ("-m", "web")
 

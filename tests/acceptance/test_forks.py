@@ -19,8 +19,8 @@ from tests.acceptance.variants import GUNICORN, LARGE, WEB_PROCESSES, WORKER_PRO
 from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, load_settings
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, free_port
-from writebehind.supervisor import Group, bound_to_parent, end
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
+from writebehind.local.supervisor import Group, bound_to_parent, end
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 

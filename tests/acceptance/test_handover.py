@@ -13,8 +13,8 @@ from tests.acceptance.conftest import System, start
 from tests.acceptance.variants import VARIANT
 from tests.proxy import Proxy
 from tests.waiting import wait_until
-from writebehind.embedded import EmbeddedMongo
-from writebehind.up import default_procfile
+from writebehind.local.embedded import EmbeddedMongo
+from writebehind.local.up import default_procfile
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 

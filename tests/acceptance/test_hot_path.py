@@ -19,8 +19,8 @@ from tests.acceptance.taps import MongoTap, RedisTap
 from tests.acceptance.variants import web_command
 from tests.tls import TlsFront
 from tests.waiting import wait_until
-from writebehind.embedded import free_port
-from writebehind.supervisor import Group, bound_to_parent, end
+from writebehind.local.embedded import free_port
+from writebehind.local.supervisor import Group, bound_to_parent, end
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from tests.waiting import slowness, wait_until
-from writebehind import keys
+from writebehind.redis import keys
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 

@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.conftest import System, start
 from tests.load import Reads, Writes
 from tests.waiting import slowness, wait_until
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from tasks.app import create_celery
 from tests.acceptance.conftest import System, in_threads
 from tests.waiting import wait_until
 from writebehind import load_settings
-from writebehind.keys import partition_keys
+from writebehind.redis.keys import partition_keys
 
 log = logging.getLogger(__name__)
 

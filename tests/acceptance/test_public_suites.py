@@ -12,8 +12,8 @@ import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 
-from writebehind.codec import encode, loads
-from writebehind.rawbson import split_version
+from writebehind.documents.codec import encode, loads
+from writebehind.documents.raw_bson import split_version
 
 FOLDER = os.environ.get("PUBLIC_SUITES", "")
 pytestmark = [

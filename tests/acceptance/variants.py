@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from tests.tls import Authority, TlsFront
-from writebehind.up import STATE_FILE, Stack, default_procfile
+from writebehind.local.up import STATE_FILE, Stack, default_procfile
 
 PARTS = ("preload", "prefork", "tls", "large")
 VARIANT = frozenset(filter(None, os.environ.get("VARIANT", "").split(",")))

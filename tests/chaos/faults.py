@@ -18,8 +18,8 @@ from typing import Self
 
 from tests.proxy import Proxy
 from tests.tls import Authority, TlsFront
-from writebehind.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
-from writebehind.up import Stack, default_procfile
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
+from writebehind.local.up import Stack, default_procfile
 
 #: Processes of the Procfile that are hurt; Flower only watches, and is left out.
 PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat", "listen")

@@ -17,8 +17,8 @@ from tests.chaos.faults import System, trouble
 from tests.chaos.history import History, Violation
 from tests.chaos.owners import ACCOUNTS, FIELD, Owner
 from tests.waiting import wait_until
-from writebehind.connections import Wire, connection_pool
-from writebehind.keys import partition_keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import Wire, connection_pool
 
 #: How many clients share registers and counters, and how many have documents with unique values of their own.
 WRITERS, OWNERS = 6, 3

@@ -15,7 +15,7 @@ from tests.tls import TlsFront
 from writebehind import Pipeline, Settings
 from writebehind.cli import cli
 from writebehind.collection import Collection
-from writebehind.keys import partition_keys
+from writebehind.redis.keys import partition_keys
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -8,14 +8,14 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind import CollectionSettings, Pipeline
-from writebehind.admission import LONGEST_S, Admission
-from writebehind.connections import Wire, connection_pool
-from writebehind.division import Division
-from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFullError, RedisUnavailableError
-from writebehind.keys import PARTITIONS
-from writebehind.reader import Source
-from writebehind.vitals import Sampler, Vitals
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.reading.reader import Source
+from writebehind.redis.keys import PARTITIONS
+from writebehind.redis.load_sample import Sampler, Vitals
+from writebehind.redis.partition_count import Division
+from writebehind.redis.wire import Wire, connection_pool
+from writebehind.writing.admission import LONGEST_S, Admission
 
 
 class FixedSampler:
@@ -83,7 +83,7 @@ def test_there_is_room_again(full):
 
 def test_redis_memory(settings, mongo_client, tmp_path, monkeypatch):
     """Near Redis's limit a new document is refused before Redis would; one that is pending is taken."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(settings, wire=wire, client=mongo_client)
@@ -106,7 +106,7 @@ def test_redis_memory(settings, mongo_client, tmp_path, monkeypatch):
 
 def test_a_redis_that_evicts(settings, mongo_client, tmp_path, monkeypatch):
     """One that is full of what MongoDB has takes writes, and evicts for them; until hardly any of that is left."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(settings, wire=wire, client=mongo_client)
@@ -129,7 +129,7 @@ def test_a_redis_that_evicts(settings, mongo_client, tmp_path, monkeypatch):
 
 def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
     """A Redis that takes no writes at all still serves reads, and lets what is pending drain."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(
@@ -139,7 +139,7 @@ def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
         for n in range(10):
             users.put(f"u{n}", {"n": n})
         users.delete("u9")
-        monkeypatch.setattr("writebehind.admission.Admission._short_of_memory", lambda *_: False)
+        monkeypatch.setattr("writebehind.writing.admission.Admission._short_of_memory", lambda *_: False)
         wire.call("CONFIG", "SET", "maxmemory", 1)
 
         with pytest.raises(RedisFullError):
@@ -171,7 +171,7 @@ def test_the_figures_are_sampled(full):
 
 def test_a_process_that_counts_partitions_differently_writes_nothing(full, monkeypatch):
     """Once Redis is divided anew, a process that does not know it yet refuses writes, and misplaces none."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     for recorded in ("2", "moving:1:2"):
         full.store.wire.call("SET", PARTITIONS, recorded)
         with pytest.raises(RedisUnavailableError, match="number of partitions is no longer 1"):
@@ -201,7 +201,7 @@ def test_one_caller_takes_the_sample(full, monkeypatch):
     """While one caller takes a sample the others go by the last one."""
     sampler = Sampler(full.store)
     first = sampler.look()
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
 
     with sampler._lock:
         assert sampler.look() is first

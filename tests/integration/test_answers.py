@@ -10,13 +10,14 @@ import pytest
 from pymongo import MongoClient
 
 from tests.rewriting import Answer, Rewrite, RewritingProxy
-from writebehind import Pipeline, patience
-from writebehind.dead_letters import Filter
-from writebehind.doctor import Level, examine
+from writebehind import Pipeline
 from writebehind.errors import MongoUnavailableError
-from writebehind.flusher import FlushInterruptedError
-from writebehind.keys import partition_keys
-from writebehind.outcomes import Result
+from writebehind.flushing import attempts
+from writebehind.flushing.dead_letters import Filter
+from writebehind.flushing.flusher import FlushInterruptedError
+from writebehind.mongodb.outcomes import Result
+from writebehind.operations.doctor import Level, examine
+from writebehind.redis.keys import partition_keys
 
 OTHERS = [f"u{n}" for n in range(6)]
 
@@ -39,7 +40,7 @@ def behind(proxy, settings, valkey_wire) -> Iterator[Pipeline]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Four attempts."""
-    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
+    monkeypatch.setattr(attempts, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
 
 
 def pending(pipeline: Pipeline) -> list[str]:

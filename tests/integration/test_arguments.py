@@ -11,7 +11,7 @@ import pytest
 from bson import SON
 
 from writebehind import ANY, BulkOperation, Durability, Pipeline, connect
-from writebehind.changes import json_patch, merge_patch
+from writebehind.documents.patches import json_patch, merge_patch
 from writebehind.errors import (
     InvalidArgumentError,
     InvalidDocumentError,

@@ -9,13 +9,13 @@ from pymongo.errors import InvalidName, OperationFailure
 from pymongo.synchronous.collection import Collection as SyncCollection
 
 from tests.waiting import wait_until
-from writebehind import breaker as breaker_module
-from writebehind.breaker import FAILURES, BreakerState, MongoBreaker
-from writebehind.entry import ABSENT
+from writebehind.documents.entry import ABSENT
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
-from writebehind.ids import DocumentId
-from writebehind.keys import BREAKER
-from writebehind.sink import Sink
+from writebehind.mongodb import breaker as breaker_module
+from writebehind.mongodb.breaker import FAILURES, BreakerState, MongoBreaker
+from writebehind.mongodb.sink import Sink
+from writebehind.redis.keys import BREAKER
 
 DOWN = MongoUnavailableError("it is down", outage=True)
 

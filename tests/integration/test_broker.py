@@ -18,10 +18,10 @@ from tests.integration.conftest import put
 from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
-from writebehind.connections import Wire, connection_pool
-from writebehind.embedded import valkey_binary
-from writebehind.keys import partition_keys
-from writebehind.store import Hint
+from writebehind.local.embedded import valkey_binary
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Hint
+from writebehind.redis.wire import Wire, connection_pool
 
 TIMEOUT_MS = 2_000
 #: A consumer's blocking pop takes longer; no test waits for one.

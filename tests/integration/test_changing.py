@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from writebehind import Pipeline, writer
-from writebehind.changes import Document
+from writebehind import Pipeline
 from writebehind.collection import Collection
+from writebehind.documents.patches import Document
 from writebehind.errors import ConflictError
+from writebehind.writing import writer
 
 
 class Clock:

@@ -11,15 +11,15 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.clock import ClockWatch
-from writebehind.connections import Wire, connection_pool, script
-from writebehind.embedded import EmbeddedRedis, valkey_binary
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
-from writebehind.ids import DocumentId
-from writebehind.keys import BREAKER, partition_keys
-from writebehind.lease import Lease
-from writebehind.outcomes import Outcome, Result, Write
-from writebehind.patience import postpone
+from writebehind.flushing.attempts import postpone
+from writebehind.local.embedded import EmbeddedRedis, valkey_binary
+from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.redis.clock import ClockWatch
+from writebehind.redis.keys import BREAKER, partition_keys
+from writebehind.redis.lease import Lease
+from writebehind.redis.wire import Wire, connection_pool, script
 
 #: What gives a process a clock of its own. Debian has it in the package faketime.
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -202,7 +202,7 @@ class Steady:
 
     def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         self.s, self.redis_ms, self.frozen_s = 1_000.0, 1_795_667_550_000, (0.0, 0.0)
-        monkeypatch.setattr("writebehind.clock.time.monotonic", lambda: self.s)
+        monkeypatch.setattr("writebehind.redis.clock.time.monotonic", lambda: self.s)
         monkeypatch.setattr(pipeline.store, "now_ms", self._answer)
 
     def pass_by(self, seconds: float) -> None:
@@ -281,7 +281,7 @@ def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
 def test_many_times_move_in_slices(pipeline, step, monkeypatch, fails):
     """However many times there are, a call looks at some; each moves once, also where another goes on."""
     monkeypatch.setattr(pipeline.clock, "look", lambda: 0)
-    monkeypatch.setattr("writebehind.clock.SLICE", 7)
+    monkeypatch.setattr("writebehind.redis.clock.SLICE", 7)
     wire, of = pipeline.store.wire, partition_keys(0)
     now = wire.now_ms()
     before = {f"slow/s:{n}": now - 100_000 - 10_000 * (n // 3) for n in range(60)}  # three have the same

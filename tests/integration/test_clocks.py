@@ -20,9 +20,9 @@ from tasks.flush import register_flush
 from tasks.names import FLUSH_QUEUE, SWEEP
 from tasks.refresh import register_refresh
 from tests.waiting import wait_until
-from writebehind.flusher import FlushInterruptedError
-from writebehind.recorder import FlushSummary
-from writebehind.store import Hint, Refresh
+from writebehind.flushing.flusher import FlushInterruptedError
+from writebehind.flushing.recorder import FlushSummary
+from writebehind.redis.store import Hint, Refresh
 
 STEPS = [timedelta(minutes=10), timedelta(minutes=-10)]
 

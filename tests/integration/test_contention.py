@@ -8,12 +8,12 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from writebehind import BulkOperation, Pipeline
-from writebehind.connections import script
-from writebehind.contention import REPLAYED
-from writebehind.dead_letters import Filter
-from writebehind.keys import partition_keys
-from writebehind.lookups import MOST_LOOKS
-from writebehind.outside import Change
+from writebehind.change_stream.applier import Change
+from writebehind.flushing.contention import REPLAYED
+from writebehind.flushing.dead_letters import Filter
+from writebehind.querying.unique_fields import MOST_LOOKS
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import script
 
 IDS = ("a", "b", "c")
 VALUES = ("x", "y", "z")

@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration.test_contention import indexes, settings, usernames  # noqa: F401 - fixtures
 from writebehind import Pipeline
-from writebehind.dead_letters import Filter
 from writebehind.errors import UnavailableError
-from writebehind.keys import partition_keys
+from writebehind.flushing.dead_letters import Filter
+from writebehind.redis.keys import partition_keys
 
 IDS = ("a", "b", "c")
 VALUES = ("x", "y", "z")

@@ -12,14 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from tests.commits import commit_one
-from writebehind import Pipeline, codec, dead_letters
+from writebehind import Pipeline
 from writebehind.cli import cli
-from writebehind.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
-from writebehind.entry import DELETED, Entry, Kind
+from writebehind.documents import codec
+from writebehind.documents.entry import DELETED, Entry, Kind
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError, TooManyDeadLettersError
-from writebehind.ids import DocumentId
-from writebehind.keys import MOST_PARTITIONS, partition_keys
-from writebehind.store import Burial, CommitRequest, Settled, Store
+from writebehind.flushing import dead_letters
+from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
+from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
+from writebehind.redis.store import Burial, CommitRequest, Settled, Store
 
 PARTITIONS = 4
 
@@ -336,7 +338,7 @@ def test_neighbours_are_persisted(refused):
 
 def test_too_many_are_back_pressure(refused, monkeypatch):
     """At the limit a new document of that collection is refused; one of another collection is not."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     limited = refused.settings.collections["users"].model_copy(update={"max_dead_letters": 3})
     settings = refused.settings.model_copy(
         update={"collections": {**refused.settings.collections, "users": limited}}

@@ -20,17 +20,18 @@ from pymongo.synchronous.database import Database
 
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
-from writebehind import CollectionSettings, Pipeline, Settings, keys
+from writebehind import CollectionSettings, Pipeline, Settings
+from writebehind.change_stream.listener import State
 from writebehind.cli import cli
-from writebehind.connections import Wire, connection_pool
-from writebehind.deployment import CollectionInfo
-from writebehind.doctor import Finding, Level, check_start, examine, mongodb, processes, redis
-from writebehind.embedded import EmbeddedRedis, free_port
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
-from writebehind.keys import partition_keys
-from writebehind.listener import State
+from writebehind.local.embedded import EmbeddedRedis, free_port
+from writebehind.local.supervisor import Group, bound_to_parent, end
+from writebehind.mongodb.deployment import CollectionInfo
+from writebehind.operations.doctor import Finding, Level, check_start, examine, mongodb, processes, redis
 from writebehind.pipeline import SWEEP
-from writebehind.supervisor import Group, bound_to_parent, end
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import Wire, connection_pool
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pymongo import MongoClient
 from tests.integration.conftest import again, put, stored
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline
-from writebehind.drain import Progress, drain
 from writebehind.errors import ConfigurationError
+from writebehind.operations.drain import Progress, drain
 
 
 def test_everything_is_flushed_now(pipeline):

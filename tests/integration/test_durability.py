@@ -8,10 +8,10 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
-from writebehind.connections import Wire, connection_pool
-from writebehind.embedded import EmbeddedRedis, valkey_binary
 from writebehind.errors import DurabilityNotOfferedError
-from writebehind.vitals import take
+from writebehind.local.embedded import EmbeddedRedis, valkey_binary
+from writebehind.redis.load_sample import take
+from writebehind.redis.wire import Wire, connection_pool
 
 WAIT_MS = 400
 
@@ -20,7 +20,7 @@ WAIT_MS = 400
 def pipeline_on(settings, mongo_client, monkeypatch):
     """Pipelines on other servers than the one that most tests share."""
     wires: list[Wire] = []
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
 
     def build(server: EmbeddedRedis, **changes: object) -> Pipeline:
         wires.append(Wire(connection_pool(server.url, 5_000)))

@@ -16,7 +16,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.waiting import wait_until
-from writebehind.embedded import EmbeddedError, EmbeddedMongo, EmbeddedRedis, can_listen, free_port, lock_directory
+from writebehind.local.embedded import (
+    EmbeddedError,
+    EmbeddedMongo,
+    EmbeddedRedis,
+    can_listen,
+    free_port,
+    lock_directory,
+)
 
 
 class RedisData:
@@ -185,7 +192,7 @@ def test_a_missing_extra_says_what_to_install(kind, tmp_path, monkeypatch):
 def test_a_server_ends_with_a_killed_parent(tmp_path):
     """A parent that is killed takes its server along."""
     program = (
-        "import sys; from writebehind.embedded import EmbeddedRedis\n"
+        "import sys; from writebehind.local.embedded import EmbeddedRedis\n"
         "print(EmbeddedRedis(sys.argv[1]).start().pid, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

@@ -11,14 +11,14 @@ from pymongo import MongoClient
 from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.dead_letter import DeadLetter
-from writebehind.entry import DELETED, Entry, Kind
-from writebehind.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.outcomes import Outcome, Result
-from writebehind.rawbson import etag
-from writebehind.store import CommitRequest
+from writebehind.documents.entry import DELETED, Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import etag
+from writebehind.flushing.dead_letter import DeadLetter
+from writebehind.flushing.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
+from writebehind.mongodb.outcomes import Outcome, Result
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import CommitRequest
 
 PARTITION = 0
 
@@ -389,7 +389,7 @@ def test_what_another_flusher_has_settled_is_not_lost(pipeline, users, flusher, 
 
 def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monkeypatch):
     """A document that a late flusher brought back is gone for readers too, once its deletion is audited."""
-    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.flushing.deletion_audit.GRACE_LEASES", -1)
     [ada] = names(pipeline, 1)
     pipeline.collection("users").delete(ada)
     flusher.flush(PARTITION)
@@ -407,8 +407,8 @@ def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monke
 
 def test_one_sweep_audits(pipeline, flusher, monkeypatch):
     """While one sweep audits many deletions others go on without; and what takes too long is left to the next."""
-    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)
-    monkeypatch.setattr("writebehind.audit.SLICE", 2)
+    monkeypatch.setattr("writebehind.flushing.deletion_audit.GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.flushing.deletion_audit.SLICE", 2)
     for name in names(pipeline, 5):
         pipeline.collection("users").delete(name)
     flusher.flush(PARTITION)
@@ -420,7 +420,7 @@ def test_one_sweep_audits(pipeline, flusher, monkeypatch):
 
     monkeypatch.setattr(pipeline.sink, "delete_older", slowly)
     with monkeypatch.context() as patch:
-        patch.setattr("writebehind.audit.MOST_S", 0.0)
+        patch.setattr("writebehind.flushing.deletion_audit.MOST_S", 0.0)
         assert 2 == pipeline.audit_deletions()["audited"]
     assert 3 == pipeline.audit_deletions()["audited"]
     assert [0] * 3 == [one["audited"] for one in others]
@@ -478,7 +478,7 @@ def test_who_waits_for_what_is_not_taken_now_does_not_ask_on(pipeline, monkeypat
     monkeypatch.setattr(
         pipeline.store, "claim", lambda *arguments, **options: claims.append(1) or claim(*arguments, **options)
     )
-    monkeypatch.setattr("writebehind.patience.DELAY_MS", 60_000)
+    monkeypatch.setattr("writebehind.flushing.attempts.DELAY_MS", 60_000)
 
     assert {member: b""} == pipeline.flusher.persist({member: version}, timeout_ms=2_000)
 

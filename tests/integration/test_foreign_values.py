@@ -13,9 +13,10 @@ from pymongo import MongoClient
 
 from tests.integration.conftest import flush_all
 from tests.proxy import Proxy
-from writebehind import Pipeline, Settings, changes
+from writebehind import Pipeline, Settings
+from writebehind.documents import patches
+from writebehind.documents.raw_bson import split_version
 from writebehind.errors import UnreadableDocumentError
-from writebehind.rawbson import split_version
 
 
 def document(name: bytes, *elements: bytes) -> RawBSONDocument:
@@ -94,7 +95,7 @@ def test_one_is_not_in_the_way_of_others(pipeline, users, stored):
     """What is written beside them reaches MongoDB; they stay as they were until they are replaced or deleted."""
     users.put("plain", {"x": 1})
     with pytest.raises(UnreadableDocumentError):
-        users.patch("no_utf8", changes.merge_patch({"x": 1}))
+        users.patch("no_utf8", patches.merge_patch({"x": 1}))
     flush_all(pipeline)
     raw = stored.with_options(CodecOptions(RawBSONDocument))
     assert text(b"a==") in split_version(raw.find_one({"_id": "no_utf8"}).raw)[0]

@@ -8,12 +8,12 @@ from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Tim
 from bson.raw_bson import RawBSONDocument
 
 from tests.integration.conftest import flush_all
-from writebehind.dead_letters import Filter, Reason
-from writebehind.entry import Entry
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.outcomes import Result, Write
-from writebehind.rawbson import VERSION_END, split_version
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import VERSION_END, split_version
+from writebehind.flushing.dead_letters import Filter, Reason
+from writebehind.mongodb.outcomes import Result, Write
+from writebehind.redis.keys import partition_keys
 
 HOUR = 3_600_000_000
 #: What somebody may put there, by a name. `AHEAD` stands for a number that the clock comes to in an hour.

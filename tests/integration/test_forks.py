@@ -23,11 +23,11 @@ from tests.forking import Child, in_child
 from tests.integration.conftest import flush_all
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, forks
-from writebehind.connections import Wire, connection_pool
-from writebehind.freshness import Refresher
-from writebehind.ids import new_id
-from writebehind.reader import Source
-from writebehind.store import Refresh
+from writebehind.documents.ids import new_id
+from writebehind.reading.freshness import Refresher
+from writebehind.reading.reader import Source
+from writebehind.redis.store import Refresh
+from writebehind.redis.wire import Wire, connection_pool
 
 CHILDREN = 4
 #: Forks after the first requests and without telling Python, as a server that embeds it may do. Each process says
@@ -37,7 +37,7 @@ import ctypes, json, os, random, sys
 from uuid import uuid4
 from tasks.enqueue import FlushHints
 from writebehind import connect, load_settings
-from writebehind.ids import new_id
+from writebehind.documents.ids import new_id
 
 settings = load_settings(**json.loads(sys.argv[1]))
 hints = FlushHints(settings)

@@ -12,13 +12,13 @@ import pytest
 from tests.integration.test_reader import ADA, CountingSink, commit, name_in
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
-from writebehind.entry import ABSENT, Entry
+from writebehind.documents.entry import ABSENT, Entry
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
-from writebehind.freshness import Refresher, early_ms, lifetime_ms
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.reader import Reader, Source
-from writebehind.store import Filled, Refresh, Settled, Store
+from writebehind.reading.freshness import Refresher, early_ms, lifetime_ms
+from writebehind.reading.reader import Reader, Source
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Filled, Refresh, Settled, Store
 
 STALE = CollectionSettings(ttl=60, stale_while_revalidate=10, stale_if_error=30)
 
@@ -240,7 +240,7 @@ def test_the_last_millisecond(cached, reader, store, monkeypatch):
 
 def test_a_refresher_takes_what_it_can_do_in_time(monkeypatch):
     """What it cannot take, does not come to, or comes to too late is given back, and not loaded in vain."""
-    monkeypatch.setattr("writebehind.freshness.MOST_WAITING", 1)
+    monkeypatch.setattr("writebehind.reading.freshness.MOST_WAITING", 1)
     first, second, third = (Refresh(f"users/s:{n}", "token", "") for n in range(3))
     refreshed, given_back, began, may_end = [], [], threading.Event(), threading.Event()
 

@@ -13,12 +13,12 @@ from pymongo import MongoClient
 
 from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
-from writebehind.connections import Wire
-from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.hot_keys import HotKeys
-from writebehind.keys import partition_keys
-from writebehind.store import Filled, Store
-from writebehind.vitals import Vitals, take
+from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.load_sample import Vitals, take
+from writebehind.redis.store import Filled, Store
+from writebehind.redis.wire import Wire
+from writebehind.warming.hot_keys import HotKeys
 
 ADA = Entry(0, Kind.DOCUMENT, "e" * 32, b"body")
 
@@ -99,7 +99,7 @@ def test_many_at_once(store):
 
 def test_what_cannot_be_sent(valkey_wire, monkeypatch, caplog):
     """It is said, and what is counted afterwards is sent."""
-    monkeypatch.setattr("writebehind.hot_keys.SEND_EVERY_S", 0.01)
+    monkeypatch.setattr("writebehind.warming.hot_keys.SEND_EVERY_S", 0.01)
     store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
     hot = HotKeys(store, samples=100, most=100, half_life_s=600)
     partition_of = store.partition_of

@@ -9,8 +9,8 @@ from pymongo.errors import OperationFailure
 from pymongo.synchronous.collection import Collection
 
 from writebehind import Pipeline, Settings
-from writebehind.doctor import Level, mongodb
 from writebehind.errors import ConfigurationError
+from writebehind.operations.doctor import Level, mongodb
 
 PARTIAL = {"unique": True, "partialFilterExpression": {"n": {"$gt": 0}}}
 

@@ -11,20 +11,21 @@ import pytest
 
 from tests.commits import commit_one
 from tests.integration.conftest import again, flush_all
-from writebehind import Pipeline, codec
+from writebehind import Pipeline
 from writebehind.collection import BulkOperation
-from writebehind.connections import script
-from writebehind.dead_letter import kept_name
-from writebehind.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
-from writebehind.division import astray
-from writebehind.drain import drain
-from writebehind.entry import DELETED, Entry, Kind
+from writebehind.documents import codec
+from writebehind.documents.entry import DELETED, Entry, Kind
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError, TooManyDeadLettersError
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.repartition import NotDrainedError, repartition
-from writebehind.store import MOST_KEPT, Burial, CommitRequest, Settled, Store
-from writebehind.writer import Written
+from writebehind.flushing.dead_letter import kept_name
+from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
+from writebehind.operations.drain import drain
+from writebehind.operations.repartition import NotDrainedError, repartition
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.partition_count import astray
+from writebehind.redis.store import MOST_KEPT, Burial, CommitRequest, Settled, Store
+from writebehind.redis.wire import script
+from writebehind.writing.writer import Written
 
 ADA = DocumentId.of("users", "ada@1234567890123456/é")  # whatever its id looks like
 OF = partition_keys(0)
@@ -521,7 +522,7 @@ def test_replaying_many_goes_over_no_later_write(yielding, stored, how):
 
 def test_a_document_that_has_too_many(yielding, monkeypatch):
     """At the bound a write to that document is refused, and says why; none is dropped, and others are taken."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     users = yielding.collection("users")
     versions = [lose(yielding, "ada", n) for n in range(MOST_KEPT)]
 
@@ -540,7 +541,7 @@ def test_a_document_that_has_too_many(yielding, monkeypatch):
 
 def test_a_document_that_has_too_many_and_is_pending(yielding, monkeypatch):
     """What is pending already may be overwritten: it needs no room, and a further letter is kept all the same."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     for n in range(MOST_KEPT - 1):
         lose(yielding, "ada", n)
     yielding.collection("users").put("ada", {"n": "pending"})
@@ -553,7 +554,7 @@ def test_a_document_that_has_too_many_and_is_pending(yielding, monkeypatch):
 
 def test_redis_is_not_divided_anew_over_a_kept_letter(yielding, monkeypatch):
     """It counts as what only Redis has: draining tells of it, and repartitioning refuses."""
-    monkeypatch.setattr("writebehind.repartition.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.operations.repartition.SAMPLE_EVERY_S", 0.0)
     yielding.check()
     lose(yielding, "ada", 1)
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from writebehind import Pipeline
-from writebehind.codec import decode
 from writebehind.collection import BulkOperation
-from writebehind.entry import BODY_AT
+from writebehind.documents.codec import decode
+from writebehind.documents.entry import BODY_AT
+from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import DocumentTooLargeError
-from writebehind.large import LARGE_BYTES, TakesMuchError, bounded
-from writebehind.settings import Settings
+from writebehind.settings.installation import Settings
 
 LARGE = "x" * (3 * LARGE_BYTES)
 READS = {

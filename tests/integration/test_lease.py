@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.connections import Wire
-from writebehind.lease import Lease
+from writebehind.redis.lease import Lease
+from writebehind.redis.wire import Wire
 
 KEY, NOTE = "wb:lease", "wb:note"
 

@@ -16,10 +16,11 @@ from pymongo.errors import OperationFailure
 
 from tests.integration.conftest import again
 from tests.waiting import wait_until
-from writebehind import Pipeline, keys
-from writebehind.listener import BATCH_BYTES, NO_STREAMS, Listener, State
-from writebehind.outside import Applied, Change, Outside
-from writebehind.rawbson import RAW_OPTIONS
+from writebehind import Pipeline
+from writebehind.change_stream.applier import Applied, Change, Outside
+from writebehind.change_stream.listener import BATCH_BYTES, NO_STREAMS, Listener, State
+from writebehind.documents.raw_bson import RAW_OPTIONS
+from writebehind.redis import keys
 
 #: A date that no `datetime` can hold.
 FAR = DatetimeMS(400_000_000_000_000)

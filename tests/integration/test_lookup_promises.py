@@ -20,12 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from tests.integration.conftest import flush_all
 from tests.integration.test_promises import Crash, Paused, Stepped
 from writebehind import Pipeline, Settings
-from writebehind.dead_letters import Filter
-from writebehind.entry import DELETED
-from writebehind.flusher import Flusher, FlushLimits
-from writebehind.keys import partition_keys
-from writebehind.lookups import Alias, Lookups
-from writebehind.writer import Writer
+from writebehind.documents.entry import DELETED
+from writebehind.flushing.dead_letters import Filter
+from writebehind.flushing.flusher import Flusher, FlushLimits
+from writebehind.querying.unique_fields import Alias, Lookups
+from writebehind.redis.keys import partition_keys
+from writebehind.writing.writer import Writer
 
 COLLECTION, FIELD = "users", "name"
 # The fewer, the more often they meet.

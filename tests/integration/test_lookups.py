@@ -15,13 +15,13 @@ from bson.datetime_ms import DatetimeMS
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
-from writebehind.connections import Wire, connection_pool, script
-from writebehind.dead_letters import Filter
-from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import MongoUnavailableError, RequestError
-from writebehind.keys import partition_keys
-from writebehind.lookups import Alias, Claim, aliases_of
-from writebehind.reader import Source
+from writebehind.flushing.dead_letters import Filter
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.querying.unique_fields import Alias, Claim, aliases_of
+from writebehind.reading.reader import Source
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import Wire, connection_pool, script
 
 LOOKUP = {"username": "string", "number": "int", "address.city": "string"}
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pymongo.collection import Collection
 
 from tests.bson_order import EARLIEST, LATER, VALUES, Raw, with_fields
-from writebehind.matching import compile_filter
-from writebehind.projecting import compile_projection
-from writebehind.rawbson import RAW_OPTIONS
-from writebehind.sorting import compile_sort
+from writebehind.documents.raw_bson import RAW_OPTIONS
+from writebehind.mql.filters import compile_filter
+from writebehind.mql.projections import compile_projection
+from writebehind.mql.sorts import compile_sort
 
 #: Where the embedded server differs from mongod, whose rules the unit tests of filters and sorts have.
 UNLIKE_MONGOD: dict[str, Callable[[Any], bool]] = {

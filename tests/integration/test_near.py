@@ -8,10 +8,10 @@ import pytest
 
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline
-from writebehind.connections import Wire, connection_pool
-from writebehind.entry import ABSENT, Entry, Kind
-from writebehind.near import PING_S, SILENT_S, NearCache
-from writebehind.reader import Source
+from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.reading.near_cache import PING_S, SILENT_S, NearCache
+from writebehind.reading.reader import Source
+from writebehind.redis.wire import Wire, connection_pool
 
 
 @pytest.fixture

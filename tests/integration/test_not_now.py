@@ -12,17 +12,18 @@ from pymongo.synchronous.collection import Collection
 
 from tests.commits import commit_one
 from tests.refusals import RefusingServer, only
-from writebehind import Pipeline, patience
-from writebehind.breaker import BreakerState
-from writebehind.connections import script
-from writebehind.dead_letters import Filter
-from writebehind.entry import Entry, Kind
-from writebehind.flusher import FlushInterruptedError
-from writebehind.keys import partition_keys
-from writebehind.outcomes import AllRefusedError, Outcome, Result, Write
-from writebehind.rawbson import etag
-from writebehind.recorder import FlushSummary
-from writebehind.store import CommitRequest
+from writebehind import Pipeline
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.raw_bson import etag
+from writebehind.flushing import attempts
+from writebehind.flushing.dead_letters import Filter
+from writebehind.flushing.flusher import FlushInterruptedError
+from writebehind.flushing.recorder import FlushSummary
+from writebehind.mongodb.breaker import BreakerState
+from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import CommitRequest
+from writebehind.redis.wire import script
 
 PARTITION = 0
 #: Not in the table: what an outage, throttling or missing rights look like where they are said of one document.
@@ -37,7 +38,7 @@ def server(monkeypatch) -> RefusingServer:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Three attempts."""
-    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 3, Result.DISTURBED: 3})
+    monkeypatch.setattr(attempts, "ATTEMPTS", {Result.UNCLEAR: 3, Result.DISTURBED: 3})
 
 
 def commit(pipeline: Pipeline, name: str, collection: str = "users") -> str:
@@ -213,7 +214,7 @@ def test_a_server_that_is_away(pipeline, server, monkeypatch, error):
 
 def test_an_outage_is_not_endless(pipeline, server, monkeypatch):
     """After very many attempts even a batch that is refused as a whole becomes letters."""
-    monkeypatch.setattr(patience, "MOST_ATTEMPTS", 5)
+    monkeypatch.setattr(attempts, "MOST_ATTEMPTS", 5)
     ids = names(pipeline, 20)
     for name in ids:
         commit(pipeline, name)
@@ -341,9 +342,9 @@ def test_a_new_version_has_a_new_chance(pipeline, stored, server):
 
 def test_delays_grow_and_a_drain_does_not_count(pipeline, server, monkeypatch):
     """Each attempt doubles the delay until the next; a drain tries what is not due once, which does not count."""
-    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
-    monkeypatch.setattr(patience, "DELAY_MS", 60_000)
-    monkeypatch.setattr(patience, "POSTPONED_MS", 150_000)
+    monkeypatch.setattr(attempts, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
+    monkeypatch.setattr(attempts, "DELAY_MS", 60_000)
+    monkeypatch.setattr(attempts, "POSTPONED_MS", 150_000)
     monkeypatch.setattr(pipeline.store, "longest_wait_ms", 300_000)
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     poison, ada = names(pipeline, 2)

@@ -16,17 +16,17 @@ from tests.integration.conftest import flush_all
 from tests.integration.test_listener import running, wait_to_listen
 from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
+from writebehind.change_stream.applier import Change, Outside, _judge, _Known, _Verdict
 from writebehind.collection import Collection
-from writebehind.dead_letters import DeadLetter, Filter
-from writebehind.entry import Entry
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import split_version
 from writebehind.errors import MongoUnavailableError
-from writebehind.flusher import Flusher, FlushLimits
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.outside import Change, Outside, _judge, _Known, _Verdict
-from writebehind.rawbson import split_version
-from writebehind.sink import Sink
-from writebehind.store import Store
+from writebehind.flushing.dead_letters import DeadLetter, Filter
+from writebehind.flushing.flusher import Flusher, FlushLimits
+from writebehind.mongodb.sink import Sink
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Store
 
 LATER_MS = 60_000
 

@@ -18,13 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.commits import commit_one
 from writebehind import Pipeline, Settings
-from writebehind.entry import DELETED, Entry, Kind
-from writebehind.flusher import Flusher, FlushLimits
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.rawbson import etag
-from writebehind.reader import Reader
-from writebehind.store import ABSENT, CommitRequest, CommitStatus
+from writebehind.documents.entry import DELETED, Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import etag
+from writebehind.flushing.flusher import Flusher, FlushLimits
+from writebehind.reading.reader import Reader
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import ABSENT, CommitRequest, CommitStatus
 
 COLLECTION = "users"
 # One partition and two documents: the fewer, the more often they meet.
@@ -328,7 +328,7 @@ class Promises(RuleBasedStateMachine):
 
 @pytest.fixture
 def frozen_pipeline(valkey, mongo, mongo_client, valkey_wire, database_name, monkeypatch):
-    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)  # every deletion is due for its audit
+    monkeypatch.setattr("writebehind.flushing.deletion_audit.GRACE_LEASES", -1)  # all are due for their audit
     config = Settings(
         redis_url=valkey.url,
         mongodb_url=mongo.url,

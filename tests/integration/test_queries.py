@@ -15,13 +15,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
-from writebehind.connections import script
+from writebehind.change_stream.applier import Change
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisFullError, RequestError, UnknownQueryError
-from writebehind.ids import DocumentId
-from writebehind.keys import changes
-from writebehind.outside import Change
-from writebehind.queries import MOST_CHANGED, MOST_PENDING, SPARE
-from writebehind.reader import Source
+from writebehind.querying.cached_queries import MOST_CHANGED, MOST_PENDING, SPARE
+from writebehind.reading.reader import Source
+from writebehind.redis.keys import changes
+from writebehind.redis.wire import script
 
 QUERIES = {
     "in_city": {
@@ -220,7 +220,7 @@ def test_many_are_gone_before_the_first_answer(users, stored, asked):
 
 def test_what_comes_last_may_not_be_next(users, stored, monkeypatch):
     """A new document that comes after all that MongoDB was asked for is not taken for the next one."""
-    monkeypatch.setattr("writebehind.queries.SPARE", 1)
+    monkeypatch.setattr("writebehind.querying.cached_queries.SPARE", 1)
     stored.insert_many([{"_id": f"u{n}", **lives_in("London", n)} for n in range(1, 11)])
     assert ["u10", "u9", "u8"] == ids(users)
     users.put("last", lives_in("London", 0))
@@ -450,7 +450,7 @@ class Model(RuleBasedStateMachine):
 
 def test_answers_are_exact(pipeline, stored, monkeypatch):
     """In every order of what may happen."""
-    monkeypatch.setattr("writebehind.queries.SPARE", 1)  # so that results are often too short
+    monkeypatch.setattr("writebehind.querying.cached_queries.SPARE", 1)  # so that results are often too short
 
     class Bound(Model):
         pass

@@ -17,16 +17,16 @@ from pymongo import MongoClient
 from tests.commits import commit_one
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
-from writebehind.connections import Wire
-from writebehind.entry import ABSENT, Entry, Kind
+from writebehind.change_stream.applier import Change
+from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.outside import Change
-from writebehind.rawbson import etag
-from writebehind.reader import Reader, Source
-from writebehind.sink import Sink
-from writebehind.store import CommitRequest, Lookup, Store
+from writebehind.mongodb.sink import Sink
+from writebehind.reading.reader import Reader, Source
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import CommitRequest, Lookup, Store
+from writebehind.redis.wire import Wire
 
 ADA = DocumentId.of("users", "ada")
 SETTINGS = CollectionSettings(ttl=60, negative_ttl=5)
@@ -105,7 +105,9 @@ def test_how_long_a_load_takes_is_noted_in_milliseconds(reader, users, monkeypat
     """An entry is read anew the sooner the longer that takes."""
     users.insert_one({"_id": "ada", "name": "Ada"})
     ticks, began = count(), round(time.monotonic())
-    monkeypatch.setattr("writebehind.reader.time", SimpleNamespace(monotonic=lambda: began + next(ticks) / 1_000))
+    monkeypatch.setattr(
+        "writebehind.reading.reader.time", SimpleNamespace(monotonic=lambda: began + next(ticks) / 1_000)
+    )
     noted = []
     monkeypatch.setattr(reader._load_times, "note", lambda _, ms: noted.append(ms))
 

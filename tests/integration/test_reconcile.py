@@ -15,14 +15,15 @@ from bson import Int64
 
 from tests.integration.conftest import flush_all
 from tests.waiting import slowness, wait_until
-from writebehind import BulkOperation, Pipeline, Settings, keys
-from writebehind.connections import script
-from writebehind.dead_letters import DeadLetter, Filter, Reason
-from writebehind.entry import Kind
+from writebehind import BulkOperation, Pipeline, Settings
+from writebehind.documents.entry import Kind
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
+from writebehind.flushing.dead_letters import DeadLetter, Filter, Reason
 from writebehind.reconcile import Drift, Pass, is_current
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import script
 
 
 @pytest.fixture(autouse=True)

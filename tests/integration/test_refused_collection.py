@@ -12,14 +12,15 @@ from tests.integration.conftest import flush_all
 from tests.integration.test_not_now import commit
 from tests.waiting import wait_until
 from web.app import create_app
-from writebehind import Pipeline, breaker
-from writebehind.breaker import FAILURES, BreakerState
-from writebehind.dead_letters import Filter
+from writebehind import Pipeline
+from writebehind.change_stream.applier import Change
 from writebehind.errors import MongoRefusesError
-from writebehind.keys import partition_keys
-from writebehind.outside import Change
+from writebehind.flushing.dead_letters import Filter
+from writebehind.mongodb import breaker
+from writebehind.mongodb.breaker import FAILURES, BreakerState
 from writebehind.reconcile.findings import Drift
-from writebehind.warming import Warmed
+from writebehind.redis.keys import partition_keys
+from writebehind.warming.warmer import Warmed
 
 CLOSED = "through"  # any of the settings of the tests
 
@@ -51,7 +52,7 @@ def put_and_flush(pipeline: Pipeline, names: range, collection: str) -> None:
 
 def test_deletions_are_audited(pipeline, no_rights, monkeypatch, stored):
     """Deletions of the other collections are audited."""
-    monkeypatch.setattr("writebehind.audit.GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.flushing.deletion_audit.GRACE_LEASES", -1)
     for collection in (CLOSED, "users"):
         for name in range(5):
             pipeline.collection(collection).delete(f"u{name}")

@@ -9,24 +9,24 @@ from dataclasses import fields
 import bson
 import pytest
 
-import writebehind.repartition
+import writebehind.operations.repartition
 from tests.commits import commit_one
 from tests.integration.conftest import again, put
 from writebehind import Pipeline
-from writebehind.connections import script
-from writebehind.drain import drain
-from writebehind.entry import Entry
+from writebehind.documents.entry import Entry
 from writebehind.errors import ConfigurationError, RedisUnavailableError
-from writebehind.keys import PARTITIONS, PartitionKeys, partition_keys
-from writebehind.reader import Source
-from writebehind.repartition import NotDrainedError, Repartitioned, repartition
-from writebehind.store import CommitRequest
+from writebehind.operations.drain import drain
+from writebehind.operations.repartition import NotDrainedError, Repartitioned, repartition
+from writebehind.reading.reader import Source
+from writebehind.redis.keys import PARTITIONS, PartitionKeys, partition_keys
+from writebehind.redis.store import CommitRequest
+from writebehind.redis.wire import script
 
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
     """Nobody else uses this Redis, so nobody has to be waited for."""
-    monkeypatch.setattr("writebehind.repartition.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.operations.repartition.SAMPLE_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_write_that_slips_in(drained, monkeypatch):
     def slip_in(_: float) -> None:
         drained.store.wire.call("ZADD", partition_keys(0).pending, 0, "slow/s:late")
 
-    monkeypatch.setattr("writebehind.repartition.time.sleep", slip_in)
+    monkeypatch.setattr("writebehind.operations.repartition.time.sleep", slip_in)
     with pytest.raises(NotDrainedError, match="pending"):
         repartition(drained, 8)
     assert b"4" == drained.store.wire.call("GET", PARTITIONS)
@@ -143,7 +143,7 @@ def crash_at(monkeypatch, pipeline: Pipeline, call: int) -> None:
 
 def test_it_is_interrupted(drained, monkeypatch):
     """While a change is not finished nobody reads or writes in Redis, and no other change begins."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     four, eight = again(drained, 4), again(drained, 8)
     with monkeypatch.context() as patch:
         crash_at(patch, drained, 20)
@@ -194,7 +194,7 @@ def test_it_may_die_anywhere(drained, monkeypatch, after):
 @pytest.mark.parametrize("step", ["_carry_over", "_drop_documents", "_drop_partitions"])
 def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
     """A write by a process that was stopped by force just before stops it; drained, it is in MongoDB."""
-    real = getattr(writebehind.repartition, step)
+    real = getattr(writebehind.operations.repartition, step)
     body = bson.encode({"_id": "late", "n": -1})
 
     def after_a_write(*arguments):
@@ -202,7 +202,7 @@ def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"writebehind.repartition.{step}", after_a_write)
+        patch.setattr(f"writebehind.operations.repartition.{step}", after_a_write)
         with pytest.raises(NotDrainedError, match="1 documents are pending: run `writebehind drain` first"):
             repartition(drained, after)
     with pytest.raises(NotDrainedError, match="pending"):
@@ -216,7 +216,7 @@ def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
 
 def test_a_process_that_was_forgotten(drained, monkeypatch):
     """A web process of before reads nothing from Redis any more, so that it passes nothing stale for fresh."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     forgotten = again(drained, 4)
     assert Source.HIT is forgotten.collection("slow").read("u1").source
     repartition(drained, 9)
@@ -236,7 +236,7 @@ def test_two_at_once(drained, monkeypatch):
     def meanwhile(_: float) -> None:
         drained.store.wire.call("SET", PARTITIONS, "moving:4:5")
 
-    monkeypatch.setattr("writebehind.repartition.time.sleep", meanwhile)
+    monkeypatch.setattr("writebehind.operations.repartition.time.sleep", meanwhile)
     with pytest.raises(ConfigurationError, match="somebody else is changing"):
         repartition(drained, 8)
     assert b"moving:4:5" == drained.store.wire.call("GET", PARTITIONS)

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 
 from writebehind.cli import cli
 from writebehind.cli.run import announcement
-from writebehind.embedded import EmbeddedRedis, lock_directory
 from writebehind.errors import ConfigurationError
-from writebehind.up import Stack, default_procfile, read_procfile
+from writebehind.local.embedded import EmbeddedRedis, lock_directory
+from writebehind.local.up import Stack, default_procfile, read_procfile
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = read_procfile(default_procfile())

@@ -11,12 +11,12 @@ from pymongo.errors import OperationFailure
 from pymongo.synchronous.collection import Collection as SyncCollection
 
 from tests.refusals import DUPLICATE_KEYS, RefusingServer, only
-from writebehind.entry import ABSENT, DELETED, Entry, Kind
+from writebehind.documents.entry import ABSENT, DELETED, Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import RAW_OPTIONS, etag
 from writebehind.errors import MongoUnavailableError
-from writebehind.ids import DocumentId
-from writebehind.outcomes import Result, Write
-from writebehind.rawbson import RAW_OPTIONS, etag
-from writebehind.sink import Sink, _id_of
+from writebehind.mongodb.outcomes import Result, Write
+from writebehind.mongodb.sink import Sink, _id_of
 
 COLLECTION = "users"
 #: Bytes of the largest document that MongoDB takes.

@@ -8,11 +8,11 @@ from bson import Int64
 from tests.integration.conftest import flush_all
 from tests.sizes import FOREIGN, FOREIGN_LIMIT, LIMIT, THRESHOLDS, VERSION_BYTES, sized
 from writebehind import BulkOperation, Pipeline, Settings
-from writebehind.codec import decode
-from writebehind.entry import Kind
+from writebehind.change_stream.applier import Change
+from writebehind.documents.codec import decode
+from writebehind.documents.entry import Kind
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentTooLargeError
-from writebehind.ids import DocumentId
-from writebehind.outside import Change
 
 #: And such that reach a threshold with their version.
 SIZES = sorted({*THRESHOLDS, *(size - VERSION_BYTES for size in THRESHOLDS[1:])})

@@ -9,15 +9,25 @@ from redis.exceptions import ResponseError
 
 from tests.commits import commit_one
 from tests.waiting import wait_until
-from writebehind import patience
-from writebehind.connections import Wire
-from writebehind.entry import ABSENT, DELETED, Entry, Kind
+from writebehind.documents.entry import ABSENT, DELETED, Entry, Kind
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import ConfigurationError
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.outcomes import Outcome, Result, Write
-from writebehind.patience import postpone
-from writebehind.store import Burial, Commit, CommitRequest, CommitStatus, Contest, Filled, Reissue, Settled, Store
+from writebehind.flushing import attempts
+from writebehind.flushing.attempts import postpone
+from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import (
+    Burial,
+    Commit,
+    CommitRequest,
+    CommitStatus,
+    Contest,
+    Filled,
+    Reissue,
+    Settled,
+    Store,
+)
+from writebehind.redis.wire import Wire
 
 PARTITIONS = 4
 TTL_MS = 60_000
@@ -630,9 +640,9 @@ def test_a_burial_takes_the_token(store):
 
 def test_what_is_postponed(store, monkeypatch):
     """What was not taken is due later, ever later, and is given up after so many attempts that count."""
-    monkeypatch.setattr(patience, "DELAY_MS", 1_000)
-    monkeypatch.setattr(patience, "POSTPONED_MS", 3_000)
-    monkeypatch.setattr(patience, "ATTEMPTS", {Result.UNCLEAR: 2})
+    monkeypatch.setattr(attempts, "DELAY_MS", 1_000)
+    monkeypatch.setattr(attempts, "POSTPONED_MS", 3_000)
+    monkeypatch.setattr(attempts, "ATTEMPTS", {Result.UNCLEAR: 2})
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     one, other, gone = members(store, 3)
     pending = partition_keys(0).pending

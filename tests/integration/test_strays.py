@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 
 from tests.integration.conftest import again, flush_all
-from writebehind import codec
+from writebehind.documents import codec
 from writebehind.errors import UnreadableDocumentError
-from writebehind.keys import partition_keys
+from writebehind.redis.keys import partition_keys
 
 A_UUID = "00112233-4455-6677-8899-aabbccddeeff"
 #: No document has such a member, though some could be read as the id of one.

@@ -16,12 +16,13 @@ import psutil
 import pytest
 
 from tests.waiting import slowness, wait_until
-from writebehind import embedded, load_settings
-from writebehind import supervisor as supervision
-from writebehind import up as running
-from writebehind.output import FileOutput
-from writebehind.supervisor import CrashLoopError, Supervisor
-from writebehind.up import Options, Stack, System
+from writebehind import load_settings
+from writebehind.local import embedded
+from writebehind.local import supervisor as supervision
+from writebehind.local import up as running
+from writebehind.local.output import FileOutput
+from writebehind.local.supervisor import CrashLoopError, Supervisor
+from writebehind.local.up import Options, Stack, System
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 #: Stands in for the API: answers 200 to everything on the port that `up` chose.

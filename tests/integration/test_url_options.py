@@ -16,12 +16,12 @@ from pymongo import MongoClient, monitoring
 from tests.refusals import RefusingServer, only
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.entry import Entry, Kind
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import etag
 from writebehind.errors import DocumentTooLargeError
-from writebehind.ids import DocumentId
-from writebehind.outcomes import Result, Write
-from writebehind.rawbson import etag
-from writebehind.sink import Sink
+from writebehind.mongodb.outcomes import Result, Write
+from writebehind.mongodb.sink import Sink
 
 WEAK = (
     "?readPreference=secondaryPreferred&maxStalenessSeconds=120&readConcernLevel=available&w=1&journal=false"

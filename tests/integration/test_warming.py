@@ -14,14 +14,14 @@ from pymongo import MongoClient
 
 from tests.integration.conftest import flush_all
 from writebehind import Collection, Pipeline, Settings
-from writebehind.connections import Wire, connection_pool
-from writebehind.embedded import EmbeddedRedis
 from writebehind.errors import MongoUnavailableError
-from writebehind.hot_keys import WARMED, WARMED_READ
-from writebehind.keys import WARM_LEASE
-from writebehind.reader import Source
-from writebehind.vitals import take
-from writebehind.warming import Warmed
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.reading.reader import Source
+from writebehind.redis.keys import WARM_LEASE
+from writebehind.redis.load_sample import take
+from writebehind.redis.wire import Wire, connection_pool
+from writebehind.warming.hot_keys import WARMED, WARMED_READ
+from writebehind.warming.warmer import Warmed
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_a_query_that_is_refused(pipeline, config, valkey_wire, mongo_client, da
 
 def test_redis_is_short_of_memory(pipeline, database, valkey_wire, monkeypatch):
     """Where it does not evict nothing is filled near its limit."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     make_hot(pipeline, {"users/s:ada": 5})
     used = pipeline._sampler.look().used_memory
     valkey_wire.call("CONFIG", "SET", "maxmemory", int(used / 0.93))
@@ -298,7 +298,7 @@ def test_a_slow_mongodb_gets_pauses(pipeline, database, monkeypatch):
         return False
 
     monkeypatch.setattr(pipeline.sink, "find_many", slow)
-    monkeypatch.setattr("writebehind.warming.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("writebehind.warming.warmer.time.monotonic", lambda: now[0])
     monkeypatch.setattr(pipeline.warmer._stopping, "wait", wait)
     assert "" == pipeline.warmer.run().stopped
     assert [200, 200, 50] == sizes
@@ -354,7 +354,7 @@ def test_the_command(pipeline, config, database, run, monkeypatch):
 def test_what_is_hot_stays_in_a_full_redis(config, mongo_client: MongoClient, tmp_path, monkeypatch):
     """Zipf(1.1) over 2,000 documents of which Redis holds a fifth: after warming nearly as many hits as can be."""
     documents, held, training, measured = 2_000, 400, 60_000, 10_000
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.05)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.05)
     weights = list(accumulate(1 / rank**1.1 for rank in range(1, documents + 1)))
     names = [f"u{n}" for n in range(documents)]
     random.Random(3).shuffle(names)

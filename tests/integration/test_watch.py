@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.commits import commit_one
-from writebehind.connections import Wire
-from writebehind.entry import Entry
-from writebehind.store import CommitRequest, Store
+from writebehind.documents.entry import Entry
+from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.wire import Wire
 
 PARTITIONS = 4
 

@@ -99,11 +99,13 @@ class Noting:
         self.out.write_text(json.dumps(self._tests), "utf-8")
 
     def _note_steps(self) -> None:
-        from writebehind.connections import Wire  # noqa: PLC0415 - the copy that is tested
+        from writebehind.redis.wire import Wire  # noqa: PLC0415 - the copy that is tested
 
         steps = {
-            hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest(): f"writebehind/lua/{path.name}"
-            for path in (self.package / "writebehind/lua").glob("*.lua")
+            hashlib.sha1(
+                path.read_bytes(), usedforsecurity=False
+            ).hexdigest(): f"writebehind/redis/lua/{path.name}"
+            for path in (self.package / "writebehind/redis/lua").glob("*.lua")
         }
         calls = Wire.calls
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from writebehind.batching import START, STEP, BatchSize
+from writebehind.flushing.batch_size import START, STEP, BatchSize
 
 TARGET_S = 0.5
 

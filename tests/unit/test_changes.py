@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import documents, of_all_sizes, values
-from writebehind.changes import MOST_OPERATIONS, increment, json_patch, merge_patch
-from writebehind.codec import MAX_DEPTH, encode
-from writebehind.deprecated import Symbol
+from writebehind.documents.codec import MAX_DEPTH, encode
+from writebehind.documents.deprecated_types import Symbol
+from writebehind.documents.patches import MOST_OPERATIONS, increment, json_patch, merge_patch
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError, RequestError
 
 MORE = settings(max_examples=200)

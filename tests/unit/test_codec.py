@@ -48,7 +48,7 @@ from tests.bson_strategies import (
     values,
     wrapper_like_trees,
 )
-from writebehind.codec import (
+from writebehind.documents.codec import (
     MAX_DEPTH,
     convert,
     decode,
@@ -60,7 +60,7 @@ from writebehind.codec import (
     parse,
     to_json,
 )
-from writebehind.deprecated import DBPointer, Symbol, Undefined
+from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined
 from writebehind.errors import (
     InvalidDocumentError,
     MalformedDocumentError,

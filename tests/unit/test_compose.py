@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 
 from tasks import names
 from writebehind import load_settings
-from writebehind.settings import ENV_PREFIX
-from writebehind.up import read_procfile
+from writebehind.local.up import read_procfile
+from writebehind.settings.installation import ENV_PREFIX
 
 ROOT = Path(__file__).parents[2]
 SERVERS = {"redis", "mongo"}

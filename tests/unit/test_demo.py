@@ -12,13 +12,14 @@ import pytest
 from bson import Binary, Decimal128, Int64
 from click.testing import CliRunner
 
-from writebehind import cli, codec, demo
-from writebehind.changes import increment, json_patch, merge_patch
+from writebehind import cli, demo
 from writebehind.demo import ledger as of_ledger
 from writebehind.demo import records as of_records
 from writebehind.demo.comparison import Mismatch, compare, first_difference
 from writebehind.demo.ledger import Ledger, Write, stored
 from writebehind.demo.records import records
+from writebehind.documents import codec
+from writebehind.documents.patches import increment, json_patch, merge_patch
 
 KEY = ("cities", "7")
 DOCUMENT = {

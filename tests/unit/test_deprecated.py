@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import codes_of, dbrefs_of, documents_of, object_ids, scalars, texts
-from writebehind.codec import decode, decode_exactly, dumps, encode, loads, to_json
-from writebehind.deprecated import DBPointer, Symbol, Undefined, may_be_in
+from writebehind.documents.codec import decode, decode_exactly, dumps, encode, loads, to_json
+from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined, may_be_in
 from writebehind.errors import InvalidDocumentError, UnreadableDocumentError
 
 FEW = settings(max_examples=60)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from tests.bson_strategies import documents
-from writebehind.elements import without
+from writebehind.documents.elements import without
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from writebehind.connections import script
-from writebehind.entry import ABSENT, BODY_AT, DELETED, KIND_AT, VERSION_DIGITS, Entry, Kind
-from writebehind.rawbson import etag
+from writebehind.documents.entry import ABSENT, BODY_AT, DELETED, KIND_AT, VERSION_DIGITS, Entry, Kind
+from writebehind.documents.raw_bson import etag
+from writebehind.redis.wire import script
 
 versions = st.integers(0, 10**16 - 1)
 bodies = st.binary(max_size=100)

@@ -36,8 +36,8 @@ UNSAFE = {
 }
 #: Objects that are made by a process that forks nothing after it: commands, and servers after their fork.
 NEVER_SHARED = {
-    "writebehind/supervisor.py": "`up` starts its processes as programs of their own",
-    "writebehind/output.py": "the output of `up`",
+    "writebehind/local/supervisor.py": "`up` starts its processes as programs of their own",
+    "writebehind/local/output.py": "the output of `up`",
     "writebehind/demo/client.py": "the demo's clients are threads of one process",
     "writebehind/demo/run.py": "and so is what ends them",
     "web/threads.py": "granian calls for the application in the process that serves",

@@ -15,7 +15,7 @@ from bson import Decimal128, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from writebehind import grammar
+from writebehind.documents import grammar
 
 UUID_TEXT = "73ffd264-44b3-4c69-90e8-e7d1dfc035d4"
 HEX24 = "5f43a1b2c3d4e5f601234567"

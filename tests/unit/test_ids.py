@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bson_strategies import values
+from writebehind.documents.ids import MAX_ID_BYTES, DocumentId, new_id, read_id
 from writebehind.errors import InvalidIdError
-from writebehind.ids import MAX_ID_BYTES, DocumentId, new_id, read_id
-from writebehind.settings import CollectionSettings
+from writebehind.settings.installation import CollectionSettings
 
 PATTERN = CollectionSettings().id_pattern
 ANYTHING = r"[\s\S]*"

@@ -10,10 +10,10 @@ import pytest
 from bson import Binary, DatetimeMS, MaxKey, MinKey, Regex
 
 from tests.bson_order import DATE, NAN, ROWS, UNDEFINED, VALUES, Raw, with_fields
-from writebehind.elements import INT32, document, field
-from writebehind.matching import compile_filter
-from writebehind.query_settings import native
-from writebehind.sorting import compile_sort
+from writebehind.documents.elements import INT32, document, field
+from writebehind.mql.filters import compile_filter
+from writebehind.mql.sorts import compile_sort
+from writebehind.settings.queries import native
 
 COMPARISONS = ["$eq", "$gt", "$gte", "$lt", "$lte"]
 

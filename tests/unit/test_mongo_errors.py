@@ -17,8 +17,8 @@ from pymongo.errors import (
 )
 
 from tests.refusals import DUPLICATE_KEYS
-from writebehind import mongo_errors
-from writebehind.mongo_errors import CODES, Refusal, Verdict
+from writebehind.mongodb import error_table
+from writebehind.mongodb.error_table import CODES, Refusal, Verdict
 
 
 def test_what_the_driver_tries_again_is_not_about_a_document():
@@ -31,8 +31,8 @@ def test_what_the_driver_tries_again_is_not_about_a_document():
 @pytest.mark.parametrize("code", helpers_shared._NOT_PRIMARY_CODES)
 def test_a_server_that_is_no_primary_is_an_outage(code):
     """Whatever is sent next to a server that is no primary would fail as well."""
-    assert Verdict.OUTAGE is mongo_errors.of_document({"code": code})
-    assert Verdict.OUTAGE is mongo_errors.of_command(OperationFailure("no", code))
+    assert Verdict.OUTAGE is error_table.of_document({"code": code})
+    assert Verdict.OUTAGE is error_table.of_command(OperationFailure("no", code))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_server_that_is_no_primary_is_an_outage(code):
 )
 def test_commands(error, verdict):
     """A command that fails is about a document only if its code says so and no label asks to try again."""
-    assert verdict is mongo_errors.of_command(error)
+    assert verdict is error_table.of_command(error)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_commands(error, verdict):
 )
 def test_queries(error, verdict):
     """What is unheard of is about the query, and not about MongoDB as a whole."""
-    assert verdict is mongo_errors.of_query(error)
+    assert verdict is error_table.of_query(error)
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,19 @@ def test_queries(error, verdict):
 )
 def test_documents(code, verdict):
     """A document's own error is about the document only where its code says so."""
-    assert verdict is mongo_errors.of_document({"code": code})
+    assert verdict is error_table.of_document({"code": code})
 
 
 @pytest.mark.parametrize("code", [0, 1, 8, 13, 70, 82, 96, 8000, 424242])
 def test_what_is_unheard_of_is_not_about_the_document(code):
     """A code that the table does not list may pass by itself: it is no reason to give a document up."""
-    assert Verdict.UNCLEAR is mongo_errors.of_document({"code": code})
-    assert Verdict.UNCLEAR is mongo_errors.of_command(OperationFailure("no", code))
+    assert Verdict.UNCLEAR is error_table.of_document({"code": code})
+    assert Verdict.UNCLEAR is error_table.of_command(OperationFailure("no", code))
 
 
 def test_throttling_is_busy():
     """Azure Cosmos DB throttles single documents."""
-    assert Verdict.BUSY is mongo_errors.of_document({"code": 16500, "errmsg": "Request rate is large."})
+    assert Verdict.BUSY is error_table.of_document({"code": 16500, "errmsg": "Request rate is large."})
 
 
 @pytest.mark.parametrize("shape", DUPLICATE_KEYS, ids=lambda shape: shape["server"])
@@ -113,7 +113,7 @@ def test_an_id_that_is_there(shape):
 
 def test_names():
     """Codes have the server's names; what is not in the table has none."""
-    assert ("DuplicateKey", "") == (mongo_errors.name_of(11000), mongo_errors.name_of(424242))
+    assert ("DuplicateKey", "") == (error_table.name_of(11000), error_table.name_of(424242))
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_names():
 )  # fmt: skip
 def test_words(error, words):
     """What operators read, and what is told from the error before, has no bytes of answers in it."""
-    assert words == mongo_errors.words(error)
+    assert words == error_table.words(error)

@@ -8,7 +8,7 @@ from pymongo.errors import InvalidName
 
 from writebehind import Pipeline, load_settings
 from writebehind.errors import ConfigurationError, UnknownCollectionError
-from writebehind.namespaces import COLLECTION_NAME, MOST_DATABASE_BYTES, fault_of_database
+from writebehind.settings.names import COLLECTION_NAME, MOST_DATABASE_BYTES, fault_of_database
 
 NEVER = [
     "",

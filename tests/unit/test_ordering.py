@@ -10,8 +10,8 @@ from hypothesis import given, settings
 
 from tests.bson_order import ROWS, VALUES, Raw, with_fields
 from tests.bson_strategies import documents
-from writebehind.elements import document, element, elements, field
-from writebehind.ordering import Key, key
+from writebehind.documents.elements import document, element, elements, field
+from writebehind.mql.order import Key, key
 
 
 def key_of(value: object) -> Key:

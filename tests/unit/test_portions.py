@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
-from writebehind.ids import DocumentId
-from writebehind.portions import MOST_AT_ONCE, PORTION_BYTES, UNKNOWN_BYTES, each, portions
+from writebehind.reading.portions import MOST_AT_ONCE, PORTION_BYTES, UNKNOWN_BYTES, each, portions
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ import pytest
 
 from tasks import names
 from writebehind.errors import ConfigurationError
-from writebehind.up import default_procfile, read_procfile
+from writebehind.local.up import default_procfile, read_procfile
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from bson import DatetimeMS, Decimal128, Int64
 
 from writebehind.errors import RequestError
-from writebehind.query_settings import NamedQuery, WarmQuery, read_argument
+from writebehind.settings.queries import NamedQuery, WarmQuery, read_argument
 
 EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import INT32, INT64, documents, names, scalars, values
-from writebehind.rawbson import VERSION_END, append_version, etag, first_element, split_version
+from writebehind.documents.raw_bson import VERSION_END, append_version, etag, first_element, split_version
 
 # Documents of every type are slow to make up, and few make a difference here.
 FEW = settings(max_examples=40)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from writebehind.reference import settings_reference
+from writebehind.settings.reference import settings_reference
 
 
 def test_the_page_is_up_to_date():

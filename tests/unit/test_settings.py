@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from writebehind import CollectionSettings, load_settings
 from writebehind.errors import ConfigurationError
-from writebehind.settings import MEBIBYTE
+from writebehind.settings.installation import MEBIBYTE
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.bson_order import UNDEFINED, VALUES, with_fields
-from writebehind.sorting import Place, compile_sort
+from writebehind.mql.sorts import Place, compile_sort
 
 
 def place_of(sort: dict[str, int], *parts: Any) -> Place:

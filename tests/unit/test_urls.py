@@ -11,7 +11,7 @@ from tasks.app import create_celery
 from writebehind import Settings, load_settings
 from writebehind.errors import ConfigurationError
 from writebehind.pipeline import mongo_client
-from writebehind.urls import redacted
+from writebehind.settings.urls import redacted
 
 PASSWORD = "pwSecr1"  # noqa: S105 - of a test
 #: A secret where a character in it, or a wrong word beside it, changes what the URL means.

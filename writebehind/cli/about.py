@@ -8,7 +8,7 @@ import click
 
 from writebehind import connect
 from writebehind.errors import WritebehindError
-from writebehind.reference import settings_reference
+from writebehind.settings.reference import settings_reference
 
 
 @click.command()

@@ -15,7 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from writebehind import Pipeline, connect
-from writebehind.dead_letters import SLICE, Filter, Found, Reason
+from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
 
 _VERSION = click.option("--version", type=click.IntRange(0), help="Of COLLECTION ID, the letter of this version.")
 _F = TypeVar("_F", bound=Callable[..., Any])

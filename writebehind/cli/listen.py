@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from writebehind import connect
-from writebehind.conflicts import MOST
+from writebehind.change_stream.conflicts import MOST
 
 
 @click.command()

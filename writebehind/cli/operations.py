@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from writebehind import connect, load_settings
-from writebehind.division import recorded
-from writebehind.doctor import Finding, Level, examine
-from writebehind.drain import Progress
-from writebehind.drain import drain as drain_all
 from writebehind.errors import ConfigurationError, MongoUnavailableError
-from writebehind.indexes import lookup_indexes
-from writebehind.repartition import repartition as divide_anew
-from writebehind.urls import redacted
+from writebehind.operations.doctor import Finding, Level, examine
+from writebehind.operations.drain import Progress
+from writebehind.operations.drain import drain as drain_all
+from writebehind.operations.indexes import lookup_indexes
+from writebehind.operations.repartition import repartition as divide_anew
+from writebehind.redis.partition_count import recorded
+from writebehind.settings.urls import redacted
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from writebehind.urls import redacted
+from writebehind.settings.urls import redacted
 
 
 @click.command()
@@ -48,7 +48,7 @@ def up(as_json: bool, **options: Any) -> None:
 
     Where REDIS_URL or MONGODB_URL is set, that server is used; where it is not, an embedded one is started.
     """
-    from writebehind.up import Options, up  # noqa: PLC0415 - other commands do not need it
+    from writebehind.local.up import Options, up  # noqa: PLC0415 - other commands do not need it
 
     def announce(about: dict[str, Any]) -> None:
         with suppress(OSError):  # nobody reads any more: no reason to end

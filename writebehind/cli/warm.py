@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from writebehind import Pipeline, connect, load_settings
-from writebehind.hot_keys import WARMED, WARMED_READ
-from writebehind.warming import Warmed
+from writebehind.warming.hot_keys import WARMED, WARMED_READ
+from writebehind.warming.warmer import Warmed
 
 
 @click.command("hot-keys")

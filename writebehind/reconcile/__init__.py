@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from writebehind import keys
 from writebehind.errors import MongoUnavailableError
-from writebehind.lease import Lease
-from writebehind.lookups import Claim, Lookups
+from writebehind.querying.unique_fields import Claim, Lookups
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.findings import Drift, History, Pass, Report
 from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
-from writebehind.store import Store
+from writebehind.redis import keys
+from writebehind.redis.lease import Lease
+from writebehind.redis.store import Store
 
 __all__ = ["Drift", "History", "Limits", "Pass", "Reconciler", "is_current"]
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from writebehind.conflicts import Conflict, Conflicts
-from writebehind.connections import script
-from writebehind.dead_letter import DeadLetter, Reason
-from writebehind.entry import Entry, Kind
+from writebehind.change_stream.conflicts import Conflict, Conflicts
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
-from writebehind.ids import DocumentId
-from writebehind.keys import partition_keys
-from writebehind.queries import Queries
+from writebehind.flushing.dead_letter import DeadLetter, Reason
+from writebehind.mongodb.sink import MOST_IDS, Sink
+from writebehind.querying.cached_queries import Queries
 from writebehind.reconcile.findings import Drift
-from writebehind.settings import CollectionSettings
-from writebehind.sink import MOST_IDS, Sink
-from writebehind.store import Burial, HintSink, Store
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Burial, HintSink, Store
+from writebehind.redis.wire import script
+from writebehind.settings.installation import CollectionSettings
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import orjson
 
-from writebehind import keys
-from writebehind.connections import Wire, script
-from writebehind.lease import Lease
+from writebehind.redis import keys
+from writebehind.redis.lease import Lease
+from writebehind.redis.wire import Wire, script
 
 #: How long passes are remembered, ms: a week.
 REMEMBERED_MS = 7 * 24 * 3_600_000

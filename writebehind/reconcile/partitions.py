@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from writebehind.connections import script
-from writebehind.dead_letter import DeadLetter, Found, Reason, parse_name
+from writebehind.documents.ids import DocumentId, named
 from writebehind.errors import MongoRefusesError
-from writebehind.ids import DocumentId, named
-from writebehind.keys import partition_keys
+from writebehind.flushing.dead_letter import DeadLetter, Found, Reason, parse_name
+from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
-from writebehind.sink import Sink
-from writebehind.store import MOST_KEPT, Burial, HintSink, Store
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import MOST_KEPT, Burial, HintSink, Store
+from writebehind.redis.wire import script
 
 log = logging.getLogger(__name__)
 

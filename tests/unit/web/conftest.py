@@ -13,15 +13,16 @@ from pymongo import MongoClient
 from werkzeug.test import TestResponse
 
 from web.app import create_app
-from writebehind import Pipeline, codec, load_settings
-from writebehind.connections import Wire
-from writebehind.entry import ABSENT, Entry, Kind
+from writebehind import Pipeline, load_settings
+from writebehind.documents import codec
+from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.documents.ids import DocumentId, Id
+from writebehind.documents.raw_bson import first_element
 from writebehind.errors import MongoUnavailableError
-from writebehind.ids import DocumentId, Id
-from writebehind.matching import compile_filter
-from writebehind.outcomes import Outcome, Result, Write
-from writebehind.rawbson import first_element
-from writebehind.sorting import compile_sort
+from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.mql.filters import compile_filter
+from writebehind.mql.sorts import compile_sort
+from writebehind.redis.wire import Wire
 
 SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
 
@@ -50,7 +51,7 @@ QUERIES = {
 
 
 class FakeSink:
-    """What `writebehind.sink.Sink` offers, on a dictionary."""
+    """What `writebehind.mongodb.sink.Sink` offers, on a dictionary."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}

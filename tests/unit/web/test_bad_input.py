@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.bson_strategies import relaxed_documents, wrapper_like_trees
 from tests.unit.web.conftest import problem
-from writebehind.codec import encode, to_json
+from writebehind.documents.codec import encode, to_json
 
 ADA = "/v1/users/ada"
 OID = "5f43a1b2c3d4e5f601234567"

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from tests.unit.web.conftest import problem
-from writebehind import codec
+from writebehind.documents import codec
 
 OID = "5f43a1b2c3d4e5f601234567"
 WRONG = "0" * 32
@@ -320,7 +320,7 @@ def test_schema(client):
 
 def test_changes_of_large_documents(client, monkeypatch):
     """Patches change so many bytes of documents and no more; the rest is refused, and can be sent again."""
-    monkeypatch.setattr("writebehind.bulk.MOST_CHANGED_BYTES", 1_000_000)
+    monkeypatch.setattr("writebehind.writing.bulk.MOST_CHANGED_BYTES", 1_000_000)
     client.put("/v1/users/ada", json={"text": "x" * 100_000})
     patches = [{"op": "patch", "id": "ada", "doc": {"n": n}} for n in range(10)]
     results = bulk(client, put("bob"), *patches, put("eve"))
@@ -334,7 +334,7 @@ def test_changes_of_large_documents(client, monkeypatch):
 @pytest.mark.parametrize("if_match", ["*", ["x", "y"]])
 def test_conditions_on_large_documents(client, monkeypatch, if_match):
     """What a condition reads counts as well."""
-    monkeypatch.setattr("writebehind.bulk.MOST_CHANGED_BYTES", 250_000)
+    monkeypatch.setattr("writebehind.writing.bulk.MOST_CHANGED_BYTES", 250_000)
     client.put("/v1/users/ada", json={"text": "x" * 100_000})
     item = {"op": "put", "id": "ada", "doc": {"text": "x" * 100_000}, "if_match": if_match}
     assert 413 == statuses(bulk(client, *[item] * 5))[-1]
@@ -342,7 +342,7 @@ def test_conditions_on_large_documents(client, monkeypatch, if_match):
 
 def test_time_of_a_bulk(client, monkeypatch):
     """After some time no further operation begins, so that one request does not hold a thread for long."""
-    monkeypatch.setattr("writebehind.bulk.DEADLINE_S", -1.0)
+    monkeypatch.setattr("writebehind.writing.bulk.DEADLINE_S", -1.0)
     assert [413, 413] == statuses(bulk(client, put("ada"), put("bob")))
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.unit.web.conftest import problem
 from writebehind import errors
-from writebehind.dead_letters import DeadLetter, Reason
-from writebehind.entry import Kind
-from writebehind.store import MOST_KEPT
+from writebehind.documents.entry import Kind
+from writebehind.flushing.dead_letters import DeadLetter, Reason
+from writebehind.redis.store import MOST_KEPT
 
 PATH = "/admin/dead-letters"
 
@@ -237,7 +237,7 @@ def test_many_in_several_requests(client, dead, monkeypatch, method, action):
 
 def test_a_document_with_too_many(installation, client, monkeypatch):
     """At 100 letters that alone have what was acknowledged of it, writes to a document are 503, by any route."""
-    monkeypatch.setattr("writebehind.vitals.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     store = installation.pipeline.store
     for n in range(MOST_KEPT):
         version = client.put("/v1/users/ada", json={"n": n}).json["version"]

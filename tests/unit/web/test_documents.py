@@ -10,8 +10,8 @@ import pytest
 from bson import Decimal128, ObjectId
 
 from tests.unit.web.conftest import problem
-from writebehind import codec
-from writebehind.keys import partition_keys
+from writebehind.documents import codec
+from writebehind.redis.keys import partition_keys
 
 ADA = {"name": "Ada", "born": {"$date": "1985-12-10T00:00:00Z"}}
 OID = "5f43a1b2c3d4e5f601234567"

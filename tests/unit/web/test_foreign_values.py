@@ -8,8 +8,8 @@ import bson
 import pytest
 
 from tests.unit.web.conftest import problem
-from writebehind.entry import Entry
-from writebehind.ids import DocumentId
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
 JSON_PATCH = {"Content-Type": "application/json-patch+json"}

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from tests.unit.web.conftest import problem
 from web.origins import check
 from writebehind import load_settings
-from writebehind.gate import Gate
+from writebehind.access.gate import Gate
 
 FORM = "application/x-www-form-urlencoded"
 ALL = "0.0.0.0"  # noqa: S104 - a setting

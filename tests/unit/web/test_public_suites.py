@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from writebehind.codec import encode, loads
-from writebehind.entry import Entry
+from writebehind.documents.codec import encode, loads
+from writebehind.documents.entry import Entry
 
 FOLDER = os.environ.get("PUBLIC_SUITES", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="PUBLIC_SUITES names no folder of public test suites")

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from tests.unit.web.conftest import problem
-from writebehind import queries
 from writebehind.errors import RedisUnavailableError
+from writebehind.querying import cached_queries
 
 LONDON = "/v1/asked/queries/in_city?city=London"
 TYPED = {
@@ -156,8 +156,8 @@ def test_much(client, sink, installation, monkeypatch, path, where):
     if where == "bypassed":
         monkeypatch.setattr(installation.wire, "calls", Mock(side_effect=RedisUnavailableError))
     # Neither all of them at once, nor those that are looked at and not answered.
-    monkeypatch.setattr("writebehind.answers.HELD_BYTES", 25_000)
-    monkeypatch.setattr("writebehind.portions.PORTION_BYTES", 25_000)
+    monkeypatch.setattr("writebehind.querying.answers.HELD_BYTES", 25_000)
+    monkeypatch.setattr("writebehind.reading.portions.PORTION_BYTES", 25_000)
     answer = client.get(path)
     assert len(answer.data) < 120_000
     shown, rest = names_of(answer), answer.json.get("rest", [])
@@ -176,17 +176,17 @@ def test_a_document_that_changes_while_an_answer_is_made(client, installation, m
     """What is read once more, as too much was held, is answered only if it still satisfies the query."""
     for rank in range(3):
         client.put(f"/v1/asked/u{rank}", json={"city": "London", "rank": rank})
-    monkeypatch.setattr("writebehind.answers.HELD_BYTES", 0)
-    order = queries.in_order
+    monkeypatch.setattr("writebehind.querying.answers.HELD_BYTES", 0)
+    order = cached_queries.in_order
 
     def changed(*arguments):
         client.put("/v1/asked/u2", json={"city": "Paris", "rank": 2})
         client.delete("/v1/asked/u1")
         return order(*arguments)
 
-    monkeypatch.setattr(queries, "in_order", changed)
+    monkeypatch.setattr(cached_queries, "in_order", changed)
     assert [] == names(client.get(LONDON))
-    monkeypatch.setattr(queries, "in_order", order)
+    monkeypatch.setattr(cached_queries, "in_order", order)
     assert ["u0"] == names(client.get(LONDON))
 
 

@@ -8,8 +8,8 @@ from bson.datetime_ms import DatetimeMS
 
 from tests.sizes import THRESHOLDS, sized
 from tests.unit.web.conftest import problem
-from writebehind.codec import encode, loads, to_json
-from writebehind.entry import Entry
+from writebehind.documents.codec import encode, loads, to_json
+from writebehind.documents.entry import Entry
 
 CANONICAL = {"Accept": "application/json;profile=canonical"}
 VALUES = {

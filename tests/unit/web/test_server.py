@@ -19,7 +19,7 @@ from web.framing import REFUSAL
 from web.server import PIECE, Server
 from web.transfers import SMALL, Transfers
 from writebehind import load_settings
-from writebehind.large import TakesMuchError, is_bounded
+from writebehind.documents.large import TakesMuchError, is_bounded
 
 MIB = 1 << 20
 

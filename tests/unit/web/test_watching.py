@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.web.conftest import problem
 from tests.waiting import wait_until
-from writebehind.keys import CONFLICTS
+from writebehind.redis.keys import CONFLICTS
 
 
 def test_conflicts(client):

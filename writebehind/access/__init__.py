@@ -1,0 +1,1 @@
+"""Who is served: hosts and origins. Imports nothing above `errors`."""

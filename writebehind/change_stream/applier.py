@@ -1,0 +1,402 @@
+"""Changes in MongoDB: the pipeline's own are told from those of others, which are brought to the cache."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from writebehind.change_stream.conflicts import Conflict, Conflicts
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import MongoRefusesError
+from writebehind.flushing.contention import Contention
+from writebehind.flushing.dead_letter import DeadLetter, Reason
+from writebehind.mongodb.sink import Sink
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.unique_fields import Lookups
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Burial, Reissue, Store
+from writebehind.settings.installation import CollectionSettings
+
+#: Entries that are dropped in one round trip.
+SLICE = 500
+#: By how much the clocks of Redis and MongoDB may differ without a late event being taken for somebody else's, ms.
+CLOCKS_MS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change that MongoDB reports.
+
+    Attributes:
+        id: the document.
+        operation: `insert`, `update`, `replace` or `delete`.
+        at_ms: when it happened by MongoDB's clock, ms since the epoch.
+        after: the document as it was afterwards, or some time later; `None` where there is none or it is not told.
+    """
+
+    id: DocumentId
+    operation: str
+    at_ms: int
+    after: Entry | None = None
+
+    @property
+    def has_version(self) -> bool:
+        """Whether it may be a write of the pipeline, which never updates, and gives each document a version."""
+        return self.operation != "update" and self.after is not None and self.after.version > 0
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of some changes.
+
+    Attributes:
+        ours: changes that were our own as far as can be told, or that Redis has already.
+        invalidated: entries that were dropped.
+        conflicts: changes to what was pending.
+        overtaken: pending writes that are written once more, as MongoDB may have been changed since it had them.
+    """
+
+    ours: int = 0
+    invalidated: int = 0
+    conflicts: int = 0
+    overtaken: int = 0
+
+
+class _Verdict(Enum):
+    OURS = auto()
+    SEEN = auto()
+    """Redis has it already, and yet it may be somebody else's."""
+    OUTSIDE = auto()
+    ASK = auto()
+    """Redis has another version, and only what MongoDB has now tells whether it is a newer one."""
+    OVERTAKEN = auto()
+    """The write that is pending is newer, or the change may be a late one of our own."""
+    CONFLICT = auto()
+    """It is somebody else's, and came after the write that is pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What MongoDB was given last of what is pending, without the body; since when, ms; and what `before` that."""
+
+    entry: Entry
+    at_ms: int
+    before: Entry | None
+
+    @classmethod
+    def parse(cls, noted: bytes) -> _Sent:
+        header, at_ms, before, *_attempts = noted.split(b" ")
+        return cls(Entry.parse(header), int(at_ms), Entry.parse(before) if before else None)
+
+    @property
+    def has_deletion(self) -> bool:
+        return Kind.DELETED in {self.entry.kind, self.before and self.before.kind}
+
+    def contradicts(self, after: Entry) -> bool:
+        """Whether it was other content that was sent with this version."""
+        known = [one for one in (self.entry, self.before) if one is not None and one.version == after.version]
+        return any(one.etag != after.etag for one in known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What Redis has of a document: its entry without the body, and whether it is pending.
+
+    `deleted_ms` is when our last deletion was settled, 0 for never.
+    """
+
+    version: int
+    kind: Kind | None
+    etag: str
+    pending: bool
+    sent: _Sent | None = None
+    deleted_ms: int = 0
+
+    def is_like(self, entry: Entry) -> bool:
+        return (self.version, self.kind, self.etag) == (entry.version, entry.kind, entry.etag)
+
+    def may_be_ours(self, change: Change) -> bool:
+        """Whether a change to what is pending may be a late one of our own."""
+        sent, after = self.sent, change.after
+        if change.operation == "delete":
+            was_sent = sent is not None and sent.has_deletion
+            return was_sent or change.at_ms <= self.deleted_ms + CLOCKS_MS
+        if after is None or not change.has_version or after.version >= self.version:
+            return False
+        return sent is None or not sent.contradicts(after)
+
+    def will_be_overwritten(self, change: Change) -> bool:
+        """Whether a change that may be ours came before MongoDB was given what is pending."""
+        sent, after = self.sent, change.after
+        if sent is None:
+            return False
+        was_before = after is not None and sent.before is not None and after.header == sent.before.header
+        return was_before or change.at_ms <= sent.at_ms
+
+
+class Outside:
+    """Brings the changes of others to the cache. Safe to share between threads.
+
+    Two rules make Redis and MongoDB agree in the end, whosever change an event is: what has no write pending is
+    dropped from Redis, or is what MongoDB has; what has one is written to MongoDB after the change. See
+    docs/adr/0016-whose-change-it-is.md.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        lookups: Lookups,
+        queries: Queries,
+        conflicts: Conflicts,
+        *,
+        settings: Callable[[str], CollectionSettings],
+        contention: Contention | None = None,
+    ) -> None:
+        """Join the parts; `settings` are a collection's, by name.
+
+        With `contention`, dead letters that wait for a document are tried again when others have changed it.
+        """
+        self._contention = contention
+        self._store = store
+        self._sink = sink
+        self._lookups = lookups
+        self._queries = queries
+        self._conflicts = conflicts
+        self._settings = settings
+
+    def apply(self, changes: Sequence[Change]) -> Applied:
+        """Bring changes to the cache. Doing so again does no harm.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer.
+        """
+        applied, known = Applied(), self._known([one.id.member for one in changes])
+        by_verdict: dict[_Verdict, list[Change]] = defaultdict(list)
+        for one in changes:
+            by_verdict[_judge(one, known[one.id.member])].append(one)
+        asked, seen = by_verdict[_Verdict.ASK], by_verdict[_Verdict.SEEN]
+        different = self._found_different(asked, known)
+        outside = by_verdict[_Verdict.OUTSIDE] + [one for one in asked if one.id.member in different]
+        applied.ours = len(changes) - len(outside) - len(by_verdict[_Verdict.CONFLICT])
+
+        overtaken = list(by_verdict[_Verdict.OVERTAKEN])
+        for one in by_verdict[_Verdict.CONFLICT]:
+            ours = self._pending_before(one)
+            applied.conflicts += ours is not None
+            if ours is None or not self._yields(one, ours):
+                overtaken.append(one)
+        settled = self._outdo([one.id.member for one in overtaken], applied)
+        outside += [one for one in overtaken if one.id.member in settled]  # so their change stands
+
+        self._invalidate(outside, known, applied)
+        self._tell([*outside, *seen])
+        return applied
+
+    def distrust(self, ids: Sequence[DocumentId]) -> Applied:
+        """Drop documents from the cache, or have them written once more, as nobody knows what MongoDB has.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        applied, members = Applied(), [one.member for one in ids]
+        self._outdo(members, applied)
+        applied.invalidated = sum(self._store.invalidate_many(members))
+        for one in ids:
+            self._queries.changed(one.collection, [one.member])
+        return applied
+
+    def outdo_pending(self, collection: str, beat: Callable[[], object]) -> None:
+        """Have all that is pending written once more, as MongoDB may have lost what it had of it.
+
+        To be called before `forget`: what is settled in between is forgotten then.
+
+        Args:
+            collection: whose; '' for all.
+            beat: called now and then, as this may take long.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        prefix = f"{collection}/" if collection else ""
+        for partition in range(self._store.partitions):
+            cursor, pending = b"0", partition_keys(partition).pending
+            while True:
+                cursor, flat = self._store.wire.call("ZSCAN", pending, cursor, "COUNT", SLICE)
+                members = [one.decode() for one in flat[::2]]
+                self._store.reissue_many([one for one in members if one.startswith(prefix)])
+                beat()
+                if cursor == b"0":
+                    break
+
+    def forget(self, collection: str, beat: Callable[[], object]) -> int:
+        """Drop every entry and alias that MongoDB may have left behind, or that is being loaded; how many.
+
+        Args:
+            collection: whose; '' for all.
+            beat: called now and then, as this may take long.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        dropped = 0
+        # Tokens first: what is filled before its token is found is there when entries and aliases are looked for.
+        for family, drop in (
+            ("load", self._store.invalidate_many),
+            ("entry", self._store.invalidate_many),
+            ("aliasload", self._lookups.drop_many),
+            ("alias", self._lookups.drop_many),
+        ):
+            pattern = f"wb:*:{family}:{collection}{'/' if collection else ''}*"
+            cursor = b"0"
+            while True:
+                cursor, found = self._store.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", SLICE)
+                # wb:{partition}:entry:<member>
+                dropped += sum(drop([key.decode().split(":", 3)[3] for key in found]))
+                beat()
+                if cursor == b"0":
+                    break
+        self._queries.forget(collection)
+        return dropped
+
+    def _known(self, members: Sequence[str]) -> dict[str, _Known]:
+        """What Redis has of documents, in one round trip."""
+        members = list(dict.fromkeys(members))
+        commands = []
+        for member in members:
+            of = partition_keys(self._store.partition_of(member))
+            commands += [
+                ("GETRANGE", of.entry(member), 0, 48),
+                ("ZSCORE", of.pending, member),
+                ("HGET", of.sent, member),
+                ("ZSCORE", of.deleted_at, member),
+            ]
+        answers = iter(self._store.wire.calls(commands))
+        found = {}
+        for member, header, due, sent, deleted_at in zip(members, answers, answers, answers, answers, strict=True):
+            entry = Entry.shown(header) if header else None
+            found[member] = _Known(
+                entry.version if entry else 0,
+                entry.kind if entry else None,
+                entry.etag if entry else "",
+                due is not None,
+                _Sent.parse(sent) if sent else None,
+                int(float(deleted_at or 0)),
+            )
+        return found
+
+    def _found_different(self, changes: Sequence[Change], known: dict[str, _Known]) -> set[str]:
+        """Members of which MongoDB has something else than Redis had."""
+        by_collection: dict[str, dict[str, DocumentId]] = defaultdict(dict)
+        for one in changes:
+            by_collection[one.id.collection][one.id.member] = one.id
+        different: set[str] = set()
+        for ids in by_collection.values():
+            try:
+                entries = self._sink.find_many(list(ids.values()))
+            except MongoRefusesError:  # then nobody knows, and the changes of others do not wait for it
+                different |= ids.keys()
+                continue
+            different |= {
+                one.member
+                for one, entry in zip(ids.values(), entries, strict=True)
+                if not (
+                    known[one.member].is_like(entry)
+                    or (known[one.member].kind is Kind.DELETED and not entry.exists)
+                )
+            }
+        return different
+
+    def _outdo(self, members: Sequence[str], applied: Applied) -> set[str]:
+        """Have what is pending written after the change; which of the members are not pending any more."""
+        members = list(dict.fromkeys(members))
+        answers = self._store.reissue_many(members)
+        applied.overtaken += answers.count(Reissue.REISSUED)
+        return {member for member, answer in zip(members, answers, strict=True) if answer is Reissue.SETTLED}
+
+    def _invalidate(self, changes: Sequence[Change], known: dict[str, _Known], applied: Applied) -> None:
+        members = list(dict.fromkeys(one.id.member for one in changes))
+        dropped = self._store.invalidate_many(members)
+        had = (known[member].kind is not None for member in members)
+        applied.invalidated += sum(one and there for one, there in zip(dropped, had, strict=True))
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        """Tell queries, aliases and the dead letters that wait for documents what MongoDB has now."""
+        by_collection: dict[str, list[Change]] = defaultdict(list)
+        for one in changes:
+            by_collection[one.id.collection].append(one)
+        for collection, some in by_collection.items():
+            members = list(dict.fromkeys(one.id.member for one in some))
+            self._queries.changed(collection, members)
+            if self._contention is not None and self._settings(collection).lookup:
+                self._contention.changed(members)
+            bodies = [one.after.body for one in some if one.after is not None]
+            self._lookups.outdated(collection, bodies, self._settings(collection))
+
+    def _pending_before(self, change: Change) -> Entry | None:
+        """What is pending, if it was before the change; `None` where it was settled or written anew meanwhile."""
+        entry, ttl_ms = self._store.get(change.id.member)
+        return None if entry is None or ttl_ms >= 0 or _is_later(entry.version, change) else entry
+
+    def _yields(self, change: Change, ours: Entry) -> bool:
+        """Note a conflict, and let the collection's policy decide; whether our write became a dead letter."""
+        policy = self._settings(change.id.collection).on_conflict
+        self._conflicts.note(Conflict(change.id, change.operation, policy, ours, change.after, time.time()))
+        if policy != "theirs" or not self._stands(change):
+            return False
+        letter = DeadLetter(
+            change.id.member,
+            Reason.CONFLICT,
+            0,
+            f"somebody else has changed it in MongoDB ({change.operation}), and on_conflict is theirs",
+            ours.version,
+            ours.kind,
+            0,
+            time.time(),
+            over=change.after.version if change.after is not None else 0,
+        )
+        self._queries.changed(change.id.collection, [change.id.member])  # while it is pending
+        burial = self._store.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
+        if burial is not Burial.BURIED:
+            return False
+        self._tell([change])
+        return True
+
+    def _stands(self, change: Change) -> bool:
+        """Whether MongoDB has what they have made of it: it may have been written or changed again since."""
+        try:
+            there, after = self._sink.find(change.id), change.after
+        except MongoRefusesError:  # in doubt our write stands
+            return False
+        if after is None:
+            return not there.exists
+        return (there.version, there.kind, there.etag) == (after.version, after.kind, after.etag)
+
+
+def _judge(change: Change, known: _Known) -> _Verdict:
+    """Whose change it is.
+
+    The pipeline replaces and deletes, and never updates; what it replaces carries a version. A writer who puts a
+    document back with the version that he read is told by its content, if Redis has that version, or MongoDB was
+    given it last.
+    """
+    after, deletes = change.after, change.operation == "delete"
+    if (deletes and known.kind in {Kind.DELETED, Kind.ABSENT}) or (after is not None and known.is_like(after)):
+        is_ours = known.kind is Kind.DELETED if deletes else change.has_version
+        return _Verdict.OURS if is_ours else _Verdict.SEEN
+    if not known.pending:
+        may_be_ours = known.kind is not None and (deletes or change.has_version)
+        return _Verdict.ASK if may_be_ours else _Verdict.OUTSIDE
+    if known.may_be_ours(change):
+        return _Verdict.OURS if known.will_be_overwritten(change) else _Verdict.OVERTAKEN
+    return _Verdict.OVERTAKEN if _is_later(known.version, change) else _Verdict.CONFLICT
+
+
+def _is_later(version: int, change: Change) -> bool:
+    """Whether a write was acknowledged after a change, by the clocks of Redis and MongoDB."""
+    return version // 1000 > change.at_ms

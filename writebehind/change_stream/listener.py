@@ -1,0 +1,405 @@
+"""Listens to MongoDB's change stream, and keeps the cache up with what others write.
+
+Several may run: one has a lease in Redis and leads. It applies a batch of events, and only then notes how far it
+is, so that whoever leads next goes on there: an event may be applied twice, and none is missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import uuid4
+
+import bson
+import orjson
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient, ReadPreference
+from pymongo.change_stream import DatabaseChangeStream
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from writebehind import forks
+from writebehind.change_stream.applier import Change, Outside
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import RAW_OPTIONS, split_version
+from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
+from writebehind.mongodb import error_table
+from writebehind.redis import keys
+from writebehind.redis.wire import Wire, script
+
+log = logging.getLogger(__name__)
+
+#: A leader that is not heard of for so long is succeeded, ms.
+LEASE_MS = 5_000
+#: How long one look at a quiet stream takes, and how long events are gathered, ms: so late may one be applied.
+AWAIT_MS = 200
+#: Most events that are applied at once, and most bytes of them.
+BATCH, BATCH_BYTES = 500, 16 << 20
+#: Between two tries to lead, seconds.
+RETRY_S = 0.5
+#: After a failure, seconds: longer than somebody else waits who can perhaps do better.
+FAILED_FROM_S, FAILED_TO_S = 2.0, 8.0
+#: Between two looks whether a deployment without change streams has them by now, seconds.
+WITHOUT_STREAMS_S = 60.0
+#: "The $changeStream stage is only supported on replica sets": a standalone server.
+NO_STREAMS = 40573
+
+#: A token that none is: what was noted cannot be read, so nobody knows what was missed.
+UNREADABLE = "-"
+
+_LISTENER, _ABANDON = script("listener"), script("abandon")
+_DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
+_GONE = {"drop", "rename", "dropDatabase", "invalidate"}
+
+
+@dataclass(slots=True)
+class State:
+    """What a listener notes for its successor, and for the status.
+
+    Attributes:
+        token: the resume token, BSON in hexadecimal; '' before the first.
+        leader: the name of whoever leads.
+        at_ms: when it was noted, by the clock of Redis.
+        lag_s: how old the oldest event of the last batch was when it was applied, seconds.
+        events: how many there were; `ours` of them the pipeline's own.
+        invalidated: entries that were dropped because of others' changes.
+        conflicts: changes to what was pending.
+        overtaken: pending writes that are written once more because of a change.
+        skipped: events that could not be understood.
+        reopened: how often the history was lost.
+        error: what is wrong now, '' for nothing.
+    """
+
+    token: str = ""
+    leader: str = ""
+    at_ms: int = 0
+    lag_s: float = 0.0
+    events: int = 0
+    ours: int = 0
+    invalidated: int = 0
+    conflicts: int = 0
+    overtaken: int = 0
+    skipped: int = 0
+    reopened: int = 0
+    error: str = ""
+
+    def dump(self) -> bytes:
+        """As it stands in Redis."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def parse(cls, text: bytes) -> State:
+        """Read what `dump` wrote, here or in another release, which may have noted more."""
+        try:
+            noted, known = orjson.loads(text or b"{}"), {one.name for one in fields(cls)}
+            return cls(**{name: value for name, value in noted.items() if name in known})
+        except (ValueError, TypeError, AttributeError):
+            return cls(token=UNREADABLE)
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """For the status."""
+        counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
+        names = ("leader", "lag_s", *counts)
+        return {
+            "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
+            **{name: getattr(self, name) for name in names},
+            "error": self.error or None,
+        }
+
+
+def listener_status(wire: Wire) -> dict[str, Any] | None:
+    """What the status shows of the listener; `None` where none has ever run.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    noted = wire.call("GET", keys.LISTENER)
+    return State.parse(noted).as_dict(wire.now_ms()) if noted else None
+
+
+class _HistoryLostError(Exception):
+    """The stream cannot go on from its token."""
+
+
+class _NotLeadingError(Exception):
+    """Another listener leads."""
+
+
+class Listener:
+    """One listener. `run` it in a thread or process of its own."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        client: MongoClient[Any],
+        database: str,
+        outside: Outside,
+        *,
+        collections: Collection[str] | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Join the parts; nothing is asked before `run`.
+
+        Args:
+            wire: to the Redis that has the lease.
+            client: of the MongoDB that is listened to.
+            database: its name there.
+            outside: what brings changes to the cache.
+            collections: those that are of interest; by default all.
+            check: raises `ConfigurationError` where Redis is not divided as `outside` believes.
+        """
+        self._collections = collections
+        self._check = check
+        self._wire = wire
+        # None of it as the URL says: only the primary is not behind, and streams are read from what is durable.
+        self._database = client.get_database(
+            database, RAW_OPTIONS, read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern()
+        )
+        self._outside = outside
+        self._state = State()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Be another one than the parent process's, which may lead."""
+        self._name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+        self._token = uuid4().hex
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Lead, or wait to lead, until `stop`. Whatever fails is tried again."""
+        failed_s = 0.0
+        while not self._stopping.is_set():
+            pause_s = RETRY_S
+            try:
+                self._lead()
+                failed_s = 0.0
+            except _NotLeadingError:
+                failed_s = 0.0
+            except _NoStreamsError:
+                self._fail(
+                    "MongoDB is no replica set, so it has no change streams: changes show when entries expire"
+                )
+                pause_s = WITHOUT_STREAMS_S
+            except Exception as error:
+                if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
+                    log.exception("the listener failed, and tries again")
+                self._fail(f"{type(error).__name__}: {error}")
+                pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
+            self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
+        self._let_go()
+
+    # How --------------------------------------------------------------------------------------------
+
+    def _lead(self) -> None:
+        """Listen for as long as this is the leader, from where the last one has come to."""
+        self._state = State.parse(self._renew())
+        self._state.leader = self._name
+        self._check()
+        token = self._state.token
+        lost = not token  # nobody has listened to what has changed since the cache was filled
+        while not self._stopping.is_set():
+            try:
+                with self._open(token) as stream:
+                    if lost:  # first the new stream, then the cache: what changes in between is in the stream
+                        self._forget("")
+                        self._note(stream)
+                    self._follow(stream)
+            except _HistoryLostError as error:
+                if not token:
+                    raise MongoUnavailableError(str(error)) from error
+                log.warning("changes were missed, so the cache is emptied: %s", error)
+                token, lost = "", True
+                self._state.reopened += 1
+
+    def _follow(self, stream: DatabaseChangeStream[Any]) -> None:
+        while not self._stopping.is_set():
+            events = list(self._events(stream))
+            self._check()  # Redis may have been divided anew, and this process forgotten
+            changes: list[Change] = []
+            for event in events:
+                kind = event["operationType"]
+                if kind in _DOCUMENT_CHANGES:
+                    if (change := self._change(event)) is not None:
+                        changes.append(change)
+                elif kind in _GONE:
+                    self._apply(changes)
+                    changes = []
+                    self._gone(event)
+            self._apply(changes)
+            self._state.events += len(events)
+            self._state.lag_s = _age_s(events[0]) if events else 0.0
+            self._note(stream)
+
+    def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
+        """Those that are there by now; none after a while in which nothing came."""
+        until, size = time.monotonic() + AWAIT_MS / 1000, 0
+        with _reading():
+            for _ in range(BATCH):
+                event = stream.try_next()
+                if event is None:
+                    if not stream.alive:
+                        raise _HistoryLostError("the database was dropped")
+                    return
+                yield event
+                size += len(event.raw)
+                # However steadily they come: who leads is to be heard of, and events are to be applied.
+                if event["operationType"] == "invalidate" or size > BATCH_BYTES or time.monotonic() > until:
+                    return
+
+    def _change(self, event: Any) -> Change | None:
+        """What a document's event says; `None` where it is none of ours, or cannot be understood."""
+        collection = event["ns"]["coll"]
+        if self._collections is not None and collection not in self._collections:
+            return None
+        try:
+            return _change(event)
+        except Exception:
+            log.exception("a change in %s cannot be understood, and is skipped", collection)
+            self._state.skipped += 1
+            return None
+
+    def _apply(self, changes: list[Change]) -> None:
+        if not changes:
+            return
+        try:
+            applied = self._outside.apply(changes)
+        except (UnavailableError, PyMongoError):
+            raise
+        except Exception:
+            if len(changes) > 1:  # one of them spoils it for the others
+                for one in changes:
+                    self._apply([one])
+                return
+            log.exception("a change of %s cannot be applied: what is cached is dropped", changes[0].id.member)
+            self._state.skipped += 1
+            applied = self._outside.distrust([changes[0].id])
+        self._state.ours += applied.ours
+        self._state.invalidated += applied.invalidated
+        self._state.conflicts += applied.conflicts
+        self._state.overtaken += applied.overtaken
+
+    def _gone(self, event: Any) -> None:
+        """A collection is gone, or another has its name now, or all are."""
+        if event["operationType"] in {"drop", "rename"}:
+            self._forget(event["ns"]["coll"])
+            if event["operationType"] == "rename":
+                self._forget(event["to"]["coll"])
+        else:
+            self._forget("")
+
+    def _forget(self, collection: str) -> None:
+        self._outside.outdo_pending(collection, self._renew)
+        self._state.invalidated += self._outside.forget(collection, self._renew)
+
+    @contextmanager
+    def _open(self, token: str) -> Iterator[DatabaseChangeStream[Any]]:
+        try:
+            after = RawBSONDocument(bytes.fromhex(token)) if token else None
+        except (ValueError, InvalidBSON) as error:
+            raise _HistoryLostError(f"the noted token is unreadable: {error}") from error
+        with _reading():
+            # A stream goes on after `invalidate` only with start_after, which takes any token.
+            stream = self._database.watch(
+                pipeline=self._pipeline(),
+                full_document="updateLookup",
+                start_after=after,
+                max_await_time_ms=AWAIT_MS,
+                batch_size=BATCH,
+            )
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    def _pipeline(self) -> list[dict[str, Any]]:
+        """What is of interest, so that MongoDB looks up and sends no more."""
+        if self._collections is None:
+            return []
+        wanted = [{"ns.coll": {"$in": list(self._collections)}}, {"operationType": {"$in": sorted(_GONE)}}]
+        return [{"$match": {"$or": wanted}}]
+
+    def _renew(self, noted: bytes = b"") -> bytes:
+        leads, known = self._wire.run(
+            _LISTENER, (keys.LISTENER_LEASE, keys.LISTENER), (self._token, LEASE_MS, noted)
+        )
+        if not leads:
+            raise _NotLeadingError
+        return bytes(known)
+
+    def _note(self, stream: DatabaseChangeStream[Any]) -> None:
+        token = stream.resume_token
+        if token is not None:
+            self._state.token = bson.encode(token).hex()
+        self._state.error = ""
+        self._state.at_ms = self._wire.now_ms()
+        self._renew(self._state.dump())
+
+    def _fail(self, reason: str) -> None:
+        """Say what is wrong, if this is the leader; and let somebody else lead who can perhaps do better."""
+        if reason != self._state.error:
+            log.warning("not listening to changes: %s", reason)
+        self._state.error = reason
+        try:
+            if self._wire.call("GET", keys.LISTENER_LEASE) == self._token.encode():
+                self._state = State.parse(self._renew())
+                self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._wire.now_ms()
+                self._renew(self._state.dump())
+        except (RedisUnavailableError, _NotLeadingError):
+            return  # there is nobody to tell
+        self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._wire.run(_ABANDON, (keys.LISTENER_LEASE,), (self._token,))
+        except RedisUnavailableError as error:
+            log.info("the lease was not given back, and runs out: %s", error)
+
+
+class _NoStreamsError(Exception):
+    """MongoDB is a standalone server."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell what MongoDB says about a stream: whether it may go on, from its token or not."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code == NO_STREAMS:
+            raise _NoStreamsError from error
+        if error.timeout or error_table.is_passing(error):
+            raise MongoUnavailableError(error_table.words(error)) from error
+        raise _HistoryLostError(error_table.words(error)) from error
+
+
+def _at_ms(event: Any) -> int:
+    """When it happened, ms since the epoch by MongoDB's clock; before MongoDB 6.0 to the second below."""
+    wall = event.get("wallTime")
+    return event["clusterTime"].time * 1000 if wall is None else int(wall)
+
+
+def _age_s(event: Any) -> float:
+    return round(max(0.0, time.time() - _at_ms(event) / 1000), 3)
+
+
+def _change(event: Any) -> Change | None:
+    one = DocumentId.stored(event["ns"]["coll"], event["documentKey"]["_id"])
+    if one is None:
+        return None
+    document = event.get("fullDocument")
+    after = None if document is None else Entry.loaded(*split_version(document.raw))
+    return Change(one, event["operationType"], _at_ms(event), after)

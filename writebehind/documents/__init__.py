@@ -1,0 +1,1 @@
+"""Documents as values, BSON and JSON: ids, codecs, patches, grammars. Pure: imports `errors` only."""

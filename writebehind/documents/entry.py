@@ -1,0 +1,102 @@
+"""The value of an entry in Redis: 16 digits of version, one kind letter, then for a document ETag and BSON body.
+
+The header is plain text, so that Lua compares it without a struct library. It carries the ETag, so that a
+conditional write is decided in Redis by comparing 32 characters, not by hashing a body there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from writebehind.documents.raw_bson import etag
+
+VERSION_DIGITS = 16
+KIND_AT = VERSION_DIGITS
+BODY_AT = KIND_AT + 1 + 32
+
+#: A document whose only value is a string that is no UTF-8.
+_UNREADABLE = b"\x0d\0\0\0\x02\0\x02\0\0\0\xff\0\0"
+
+
+class Kind(StrEnum):
+    """What an entry says about its document."""
+
+    DOCUMENT = "D"
+    DELETED = "X"
+    ABSENT = "N"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The latest known state of a document.
+
+    Attributes:
+        version: microseconds of the Redis clock; 0 for a document that the pipeline never wrote.
+        kind: document, deleted, or known to be absent in MongoDB.
+        etag: 32 hex characters, '' unless a document.
+        body: BSON without `_v`, b'' unless a document.
+    """
+
+    version: int
+    kind: Kind
+    etag: str = ""
+    body: bytes = b""
+
+    @classmethod
+    def parse(cls, value: bytes) -> Entry:
+        """Read what `payload` and a version were written as.
+
+        Raises:
+            ValueError, IndexError: other hands have made it something else.
+        """
+        version, kind = int(value[:VERSION_DIGITS]), chr(value[KIND_AT])
+        if kind == "D":
+            return cls(version, Kind.DOCUMENT, value[KIND_AT + 1 : BODY_AT].decode(), value[BODY_AT:])
+        return cls(version, Kind(kind))
+
+    @classmethod
+    def shown(cls, value: bytes) -> Entry:
+        """The same for readers: what other hands have made something else is a document that nobody can read."""
+        try:
+            return cls.parse(value)
+        except (ValueError, IndexError):
+            return cls(0, Kind.DOCUMENT, etag(value), _UNREADABLE)
+
+    @classmethod
+    def loaded(cls, body: bytes, version: int) -> Entry:
+        """A document as it was read from MongoDB."""
+        return cls(version, Kind.DOCUMENT, etag(body), body)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a document."""
+        return self.kind is Kind.DOCUMENT
+
+    @property
+    def version_digits(self) -> str:
+        """The version as it stands in Redis."""
+        return f"{self.version:016d}"
+
+    @property
+    def payload(self) -> bytes:
+        """What follows the version in Redis."""
+        if self.kind is Kind.DOCUMENT:
+            return b"D" + self.etag.encode() + self.body
+        return self.kind.value.encode()
+
+    @property
+    def header(self) -> str:
+        """What stands before the body in Redis."""
+        return self.version_digits + self.kind.value + self.etag
+
+    @property
+    def value(self) -> bytes:
+        """The whole value as it stands in Redis."""
+        return self.version_digits.encode() + self.payload
+
+
+#: What Redis holds for a document that MongoDB does not have.
+ABSENT = Entry(0, Kind.ABSENT)
+#: What a deletion commits.
+DELETED = Entry(0, Kind.DELETED)

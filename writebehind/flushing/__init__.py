@@ -1,0 +1,1 @@
+"""From Redis to MongoDB: batches, what becomes of them, and dead letters. Imports `querying` and below."""

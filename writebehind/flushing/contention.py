@@ -1,0 +1,362 @@
+"""Order across documents that meet in a unique value.
+
+Partitions are flushed in any order, and MongoDB refuses a document while another one has its value there. What was
+acknowledged decides. If the other one has given the value up by then, its newer state is written first, however
+long the chain is. If the chain leads back to the first, as when two documents exchange their values, one of them
+leaves MongoDB for as long as it takes; readers see it in Redis. Only if the other has the value as last
+acknowledged too, this is a conflict: the document becomes a dead letter, and is tried again when the other one has
+changed. See docs/adr/0026-order-across-unique-values.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import bson
+import pymongo
+from bson.raw_bson import RawBSONDocument
+
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import RAW_OPTIONS
+from writebehind.errors import MongoUnavailableError
+from writebehind.flushing.dead_letters import DeadLetters
+from writebehind.mongodb import error_table
+from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.mongodb.sink import Sink
+from writebehind.mql.filters import compile_filter
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Store
+from writebehind.redis.wire import script
+
+log = logging.getLogger(__name__)
+
+#: How often one document is tried again, while others that stand in its way are seen to.
+TRIES = 4
+#: Documents that one may wait for in a row.
+LONGEST_CHAIN = 100
+#: Letters that are replayed at once when a value is given up, of which one can have it.
+REPLAYED = 10
+#: Documents that are waited for, and letters that wait for each, that one sweep of a partition looks at.
+SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
+#: Bytes of a value that is noted; who waits for a longer one is replayed whenever its holder changes.
+LONGEST_NOTED = 1_024
+
+_AWAIT, _UNAWAIT, _VACATING = script("await"), script("unawait"), script("vacating")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A unique value that a document is given."""
+
+    field: str
+    value: object
+
+    @property
+    def text(self) -> str:
+        """The claim as it is noted in Redis; '' for a value that is too long for that."""
+        noted = bson.encode({self.field: self.value})
+        return b64encode(noted).decode() if len(noted) <= LONGEST_NOTED else ""
+
+    @classmethod
+    def of_text(cls, text: str) -> _Claim:
+        """Read what `text` was written as."""
+        [(field, value)] = RawBSONDocument(b64decode(text), RAW_OPTIONS).items()
+        return cls(field, value)
+
+    def is_of(self, entry: Entry) -> bool:
+        """Whether a document has the value."""
+        return entry.exists and compile_filter({self.field: {"$eq": self.value}})(entry.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """The document that has a value in MongoDB; `seen` is its `_v` there, and `id` is `None` for none of ours."""
+
+    claim: _Claim
+    id: DocumentId | None
+    seen: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What Redis has of a document: `None` for no entry, or one that nobody can read."""
+
+    entry: Entry | None
+    pending: bool
+    dead: bool
+
+
+@dataclass(slots=True)
+class _Way:
+    """One resolution: until when, what was written, and holders that were waited for once."""
+
+    until: float
+    done: dict[str, Outcome]
+    waited: set[str] = field(default_factory=set)
+
+
+class Contention:
+    """Resolves what MongoDB refuses because of a unique value. Safe to share between threads."""
+
+    def __init__(
+        self, store: Store, sink: Sink, letters: DeadLetters, fields: Callable[[str], Collection[str]]
+    ) -> None:
+        """Join the parts; `fields` are those of a collection, by name, that are unique."""
+        self._store = store
+        self._sink = sink
+        self._letters = letters
+        self._fields = fields
+
+    def concerns(self, collection: str) -> bool:
+        """Whether documents of a collection can meet in a unique value that is known to be one."""
+        return bool(self._fields(collection))
+
+    def resolve(self, refused: Outcome, *, until: float) -> list[Outcome]:
+        """Bring a document to MongoDB that was refused because of a unique value; before it what is in its way.
+
+        Args:
+            refused: the document, and the words of MongoDB.
+            until: by `time.monotonic()`, when nothing may be sent any more.
+
+        Returns:
+            What became of all documents that were written, the one that was refused last.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or the time is over. What is not settled is pending.
+            RedisUnavailableError: Redis does not answer.
+        """
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise MongoUnavailableError("there is no time left to write")
+        done: dict[str, Outcome] = {}
+        with pymongo.timeout(left_s):  # whatever is asked for on the way
+            outcome = self._bring(refused, _Way(until, done), ())
+        done.pop(outcome.write.id.member, None)
+        return [*done.values(), outcome]
+
+    def note(self, outcome: Outcome) -> None:
+        """Note that a document waits for the one that has its value. To be called before the burial.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if outcome.holder:
+            noted = (outcome.holder, outcome.write.id.member, outcome.claim)
+            self._store.wire.run(_AWAIT, self._keys(outcome.holder), noted)
+
+    def look(self, outcome: Outcome) -> None:
+        """Replay a dead letter at once, if the other one has changed meanwhile. To be called after the burial.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer.
+        """
+        if outcome.holder and self._blocker(outcome.write) is None:
+            self._replay(outcome.write.id.member)
+
+    def changed(self, members: Sequence[str]) -> int:
+        """Try dead letters again that wait for values which documents have given up; how many.
+
+        One of them can have the value, so a few are tried, and the sweep tries the others. Notes stay until the
+        document that waits is in MongoDB: a flusher that was stopped may bury it once more.
+
+        Args:
+            members: documents that change in MongoDB, before that is settled, or that become dead letters.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer; what changes is not settled, and is seen to again.
+            RedisUnavailableError: Redis does not answer; the same.
+        """
+        by_partition: dict[int, list[str]] = {}
+        for member in members:
+            by_partition.setdefault(self._store.partition_of(member), []).append(member)
+        replayed = 0
+        for partition, some in by_partition.items():
+            awaited = self._store.wire.call("SMISMEMBER", partition_keys(partition).awaited, *some)
+            for member in [one for one, is_awaited in zip(some, awaited, strict=True) if is_awaited]:
+                replayed += self._given_up(member)
+        return replayed
+
+    def sweep(self, partition: int) -> int:
+        """Try dead letters again that wait for documents of a partition, and need not any more; how many.
+
+        It finds what a flusher left that died between the burial and its last look, a few documents at a time.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer.
+        """
+        replayed = 0
+        awaited = partition_keys(partition).awaited
+        for name in self._store.wire.call("SRANDMEMBER", awaited, SWEPT_HOLDERS):
+            holder = name.decode()
+            _, waiting = self._keys(holder)
+            for one in self._store.wire.call("HRANDFIELD", waiting, SWEPT_LETTERS) or [b""]:
+                replayed += self._try_again(holder, one.decode())
+        return replayed
+
+    # How --------------------------------------------------------------------------------------------
+
+    def _given_up(self, holder: str) -> int:
+        """Replay a few of those that wait for values which a document does not have any more."""
+        entry = self._known(holder).entry
+        _, waiting = self._keys(holder)
+        _, flat = self._store.wire.call("HSCAN", waiting, 0, "COUNT", REPLAYED * REPLAYED)
+        kept: dict[bytes, bool] = {}
+        looks = replayed = 0
+        for member, text in zip(flat[::2], flat[1::2], strict=True):
+            if text not in kept:
+                kept[text] = bool(text) and entry is not None and _Claim.of_text(text.decode()).is_of(entry)
+            if not kept[text] and looks < REPLAYED:
+                looks += 1
+                replayed += self._try_again(holder, member.decode())
+        return replayed
+
+    def _try_again(self, holder: str, member: str) -> int:
+        """Replay a dead letter that has waited for a document; or have it wait for another one, or no more."""
+        known = self._known(member)
+        if known.pending:  # a flusher that was stopped may bury it once more
+            return 0
+        if known.dead and known.entry is not None:
+            write = Write(DocumentId.from_member(member), known.entry)
+            blocker = self._blocker(write)
+            if blocker is None:
+                return self._replay(member)
+            other = blocker.id.member if blocker.id else ""
+            if other == holder:
+                return 0
+            if other:
+                self._store.wire.run(_AWAIT, self._keys(other), (other, member, blocker.claim.text))
+        self._store.wire.run(_UNAWAIT, self._keys(holder), (holder, member))
+        return 0
+
+    def _blocker(self, write: Write) -> _Holder | None:
+        """Another document that has one of a document's values, in MongoDB and by what was acknowledged."""
+        holder = self._holder(write)
+        if holder is None or holder.id is None:
+            return holder
+        entry = self._known(holder.id.member).entry
+        return holder if entry is None or holder.claim.is_of(entry) else None
+
+    def _bring(self, outcome: Outcome, way: _Way, path: tuple[str, ...]) -> Outcome:
+        """Write a document that was refused, after what is in its way; those on `path` wait for it."""
+        write, free = outcome.write, 0
+        path = (*path, write.id.member)
+        for _ in range(TRIES + len(self._fields(write.id.collection))):
+            if not is_contested(outcome):
+                return outcome
+            holder = self._holder(write)
+            free = free + 1 if holder is None else 0
+            if free > 1:  # it is another index that refuses it
+                return outcome
+            if holder is not None and not self._yields(holder, way, path):
+                member = holder.id.member if holder.id else ""
+                return replace(outcome, holder=member, claim=holder.claim.text)
+            [outcome] = self._write(write, way)
+            outcome = replace(outcome, attempts=outcome.attempts + 1)
+        # Others are at it as well, and faster.
+        return replace(outcome, result=Result.DISTURBED) if is_contested(outcome) else outcome
+
+    def _holder(self, write: Write) -> _Holder | None:
+        """Another document that has one of a document's unique values in MongoDB."""
+        for claim in _claims(write.entry, self._fields(write.id.collection)):
+            for stored_id, seen in self._sink.find_holders(write.id.collection, claim.field, claim.value):
+                one = DocumentId.stored(write.id.collection, stored_id)
+                if one is None or one.member != write.id.member:
+                    return _Holder(claim, one, seen)
+        return None
+
+    def _yields(self, holder: _Holder, way: _Way, path: tuple[str, ...]) -> bool:
+        """Have the holder of a value give it up in MongoDB, if it has done so by what was acknowledged."""
+        known = _Known(None, pending=False, dead=False) if holder.id is None else self._known(holder.id.member)
+        if holder.id is None or known.entry is None or holder.claim.is_of(known.entry):
+            return False
+        member = holder.id.member
+        if known.dead:  # refused for another reason, it has given the value up all the same
+            return self._unset(holder, known.entry)
+        if not known.pending:  # just settled; or what Redis has of it is old, and others have given it the value
+            waited = member in way.waited
+            way.waited.add(member)
+            return not waited
+        if member in path or len(path) >= LONGEST_CHAIN:
+            return self._vacate(holder, known.entry)
+        [outcome] = self._write(Write(holder.id, known.entry), way)
+        outcome = self._bring(outcome, way, path)
+        way.done[member] = outcome
+        if outcome.result is Result.DISTURBED:
+            raise MongoUnavailableError(f"{member} changes in MongoDB while it is being written")
+        if outcome.result is Result.REFUSED:  # it stays as it is but for the value, which it has given up
+            return self._unset(holder, known.entry)
+        return True
+
+    def _unset(self, holder: _Holder, newer: Entry) -> bool:
+        """Take the value from what MongoDB has of a document that has given it up, and is a dead letter."""
+        below = newer.version
+        return holder.id is not None and self._sink.unset(holder.id, holder.claim.field, holder.seen, below=below)
+
+    def _vacate(self, holder: _Holder, pending: Entry) -> bool:
+        """Take the document of a circle out of MongoDB, which is about to be written there."""
+        if holder.id is None:
+            return False
+        of = partition_keys(self._store.partition_of(holder.id.member))
+        deletion = f"{max(pending.version - 1, 0):016d}{Kind.DELETED.value}"
+        self._store.wire.run(_VACATING, (of.sent,), (holder.id.member, pending.header, deletion))
+        self._sink.vacate(holder.id, holder.seen)
+        return True
+
+    def _write(self, write: Write, way: _Way) -> list[Outcome]:
+        member = write.id.member
+        self._store.sending(self._store.partition_of(member), {member: write.entry})
+        return self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
+
+    def _known(self, member: str) -> _Known:
+        of = partition_keys(self._store.partition_of(member))
+        value, due, letter = self._store.wire.calls(
+            (("GET", of.entry(member)), ("ZSCORE", of.pending, member), ("HEXISTS", of.dead, member))
+        )
+        try:
+            entry = None if value is None else Entry.parse(value)
+        except (ValueError, IndexError):  # of other hands: the flusher makes it a dead letter
+            entry = None
+        return _Known(entry, due is not None, bool(letter))
+
+    def _keys(self, holder: str) -> tuple[str, str]:
+        """The keys of who is waited for in a document's partition, and of who waits for the document."""
+        of = partition_keys(self._store.partition_of(holder))
+        return of.awaited, of.waiting(holder)
+
+    def _replay(self, member: str) -> int:
+        refused = [
+            one
+            for one in self._letters.of(DocumentId.from_member(member))
+            if not one.is_kept and one.letter.code == error_table.DUPLICATE_KEY
+        ]
+        if not refused:  # written or replayed since
+            return 0
+        log.info("%s is tried again: the document that had its unique value has changed", member)
+        return len(self._letters.replay(refused))
+
+
+def is_contested(outcome: Outcome) -> bool:
+    """Whether a document was refused because of a unique value."""
+    return outcome.result is Result.REFUSED and outcome.code == error_table.DUPLICATE_KEY
+
+
+def _claims(entry: Entry, fields: Collection[str]) -> list[_Claim]:
+    """The unique values of a document; a list has none, as it may have many."""
+    found: list[_Claim] = []
+    if entry.exists:
+        document = RawBSONDocument(entry.body, RAW_OPTIONS)
+        for field in fields:
+            value: Any = document
+            for name in field.split("."):
+                value = value.get(name) if isinstance(value, RawBSONDocument) else None
+            if value is not None and not isinstance(value, list):
+                found.append(_Claim(field, value))
+    return found

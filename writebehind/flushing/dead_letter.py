@@ -1,0 +1,186 @@
+"""One dead letter: what it tells, and what it is called in Redis."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from writebehind.documents import codec
+from writebehind.documents.entry import VERSION_DIGITS, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import DeadLetterError, UnreadableDocumentError
+from writebehind.mongodb import error_table
+
+_OPERATIONS = {Kind.DOCUMENT: "put", Kind.DELETED: "delete", Kind.ABSENT: None}
+
+
+class Reason(StrEnum):
+    """Why a document is dead."""
+
+    REFUSED = "refused"
+    """MongoDB will not take it: a unique index, a validator, its size."""
+    CONFLICT = "conflict"
+    """MongoDB has a newer version, of which Redis knows nothing: it has lost a write, as in a failover."""
+    LOST = "lost"
+    """It was pending, but its entry is gone: somebody deleted or evicted it in Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter.
+
+    Attributes:
+        member: the document's name in Redis.
+        reason: why it is dead; `code` and `message` are MongoDB's.
+        version: that was refused, in microseconds: the time at which it was acknowledged. Where that is not known,
+            as its entry was gone: the time at which this was found.
+        kind: what was to be written: a document or its deletion; `Kind.ABSENT` where it is not known.
+        attempts: how often MongoDB was asked.
+        failed_at: seconds since the epoch.
+        body: BSON, where it was read; b'' elsewhere.
+        over: the version that MongoDB had in its place; 0 for none, or where it is not known.
+    """
+
+    member: str
+    reason: Reason
+    code: int
+    message: str
+    version: int
+    kind: Kind
+    attempts: int
+    failed_at: float
+    body: bytes = b""
+    over: int = 0
+
+    @property
+    def id(self) -> DocumentId:
+        """The document."""
+        return DocumentId.from_member(self.member)
+
+    @classmethod
+    def lost(cls, member: str) -> DeadLetter:
+        """The letter of a document that was pending, and whose entry is gone or unreadable."""
+        message, now_ns = "the entry was deleted, evicted or made unreadable in Redis", time.time_ns()
+        return cls(member, Reason.LOST, 0, message, now_ns // 1_000, Kind.ABSENT, 0, now_ns / 1e9)
+
+    def dump(self) -> bytes:
+        """The letter as it stands in Redis: 16 digits of version, then JSON."""
+        noted = asdict(self)
+        del noted["version"], noted["body"]
+        return digits(self.version).encode() + orjson.dumps(noted)
+
+    @classmethod
+    def parse(cls, value: bytes) -> DeadLetter:
+        """Read what `dump` wrote."""
+        fields = orjson.loads(value[VERSION_DIGITS:])
+        fields |= {"reason": Reason(fields["reason"]), "kind": Kind(fields["kind"])}
+        return cls(**fields, version=int(value[:VERSION_DIGITS]))
+
+    def error(self) -> DeadLetterError:
+        """What tells the writer, where that one waits for MongoDB."""
+        why = self.message or self.reason.value
+        return DeadLetterError(
+            f"MongoDB did not take version {self.version}, which is a dead letter now: {why}",
+            collection=self.id.collection,
+            document_id=self.id.text,
+            version=self.version,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For operators: all but the body."""
+        return {
+            "collection": self.id.collection,
+            "id": self.id.text,
+            "reason": self.reason.value,
+            "code": self.code,
+            "code_name": error_table.name_of(self.code),
+            "message": self.message,
+            "operation": _OPERATIONS[self.kind],
+            "version": self.version,
+            "acknowledged_at": None if self.kind is Kind.ABSENT else self.version / 1_000_000,
+            "failed_at": self.failed_at,
+            "attempts": self.attempts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters; `None` is any. Times are of the failure, in seconds since the epoch."""
+
+    collection: str | None = None
+    reason: str | None = None
+    code: int | None = None
+    after: float | None = None
+    before: float | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether a letter is meant."""
+        return (
+            (self.collection is None or letter.member.startswith(f"{self.collection}/"))
+            and (self.reason is None or letter.reason == self.reason)
+            and (self.code is None or letter.code == self.code)
+            and (self.after is None or letter.failed_at >= self.after)
+            and (self.before is None or letter.failed_at < self.before)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A dead letter as it was found: `raw` is what must still stand in Redis when it is replayed or discarded.
+
+    `name` is what it has in Redis: the member, where its document is the entry that readers see, and the next
+    write takes its place. Else there is a version in it, and its document is kept until somebody decides.
+    `others` are the versions of other letters of the same document, where one was asked for.
+    """
+
+    letter: DeadLetter
+    raw: bytes
+    name: str
+    others: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, name: bytes, raw: bytes) -> Found:
+        """Take a letter as Redis has it."""
+        return cls(DeadLetter.parse(raw), raw, name.decode())
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its document is kept beside it."""
+        return self.name != self.letter.member
+
+    def as_json(self) -> bytes:
+        """The letter with its document: in Extended JSON, and exactly as BSON in base64.
+
+        Both are `null` for a deletion, or where the document is lost; the former also where it cannot be shown.
+        """
+        body = self.letter.body
+        try:
+            document = orjson.Fragment(codec.to_json(body)) if body else None
+        except UnreadableDocumentError:
+            document = None
+        exactly = b64encode(body).decode() if body else None
+        others = {"other_versions": self.others} if self.others else {}
+        return orjson.dumps(self.letter.as_dict() | {"document": document, "bson": exactly} | others)
+
+
+def digits(version: int) -> str:
+    """A version as it stands in Redis."""
+    return f"{version:0{VERSION_DIGITS}d}"
+
+
+def kept_name(member: str, version_digits: str) -> str:
+    """What a letter is called whose document is kept beside it: names of collections have no @."""
+    collection, _, rest = member.partition("/")
+    return f"{collection}@{version_digits}/{rest}"
+
+
+def parse_name(name: str) -> tuple[str, bool]:
+    """The member that a letter is of, and whether its document is kept beside it."""
+    first, _, rest = name.partition("/")
+    collection, at, _ = first.partition("@")
+    return f"{collection}/{rest}", bool(at)

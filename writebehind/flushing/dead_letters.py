@@ -1,0 +1,310 @@
+"""Dead letters: documents that MongoDB refuses. Nothing of them is lost, and an operator decides."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, urlsafe_b64encode
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from writebehind import strict
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import DocumentNotFoundError, RequestError
+from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits, kept_name
+from writebehind.mongodb.sink import Sink
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.load_sample import added_up
+from writebehind.redis.store import HINT_LIFE_MS, MOST_KEPT, Hint, HintSink, Store
+from writebehind.redis.wire import Call, Command, script
+
+__all__ = ["DeadLetter", "DeadLetters", "Filter", "Found", "Page", "Reason", "Replayed"]
+
+#: Letters that are read, replayed or discarded in one go.
+SLICE = 200
+#: Letters that one command reads: each may have a document of its own.
+SCANNED = 20
+#: Where a page ends before it is full: bytes of letters and documents, and letters that were looked at.
+MOST_PAGE_BYTES, MOST_LOOKED_AT = 8 << 20, 20_000
+#: No cursor of a scan in Redis is above this, and none of ours has more characters.
+_LAST_PLACE, _LONGEST_CURSOR = (1 << 64) - 1, 2_000
+
+_PLACE = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
+
+_REPLAY, _DISCARD = script("replay"), script("discard")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some dead letters, and where the next begin: '' after the last."""
+
+    letters: list[Found]
+    cursor: str
+
+
+class Replayed(dict[str, int]):
+    """The versions of members that are pending again.
+
+    Attributes:
+        left: why other letters are left, and how many: `changed` since they were read; `lost`, so that nothing is
+            there to be tried; a `conflict`, which was not asked for; or something `newer` is there.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        super().__init__()
+        self.left: Counter[str] = Counter()
+
+
+class DeadLetters:
+    """The dead letters of one installation. Safe to share between threads."""
+
+    def __init__(self, store: Store, hints: HintSink, sink: Sink | None = None) -> None:
+        """Join a store and the way to ask for flush tasks; without a sink nobody tells what MongoDB has."""
+        self._store = store
+        self._hints = hints
+        self._sink = sink
+
+    def count(self) -> int:
+        """How many there are."""
+        return sum(one.dead for one in self._store.watch.backlog())
+
+    def by_collection(self) -> dict[str, int]:
+        """How many there are of each collection that has any."""
+        commands = [("HGETALL", partition_keys(one).dead_counts) for one in range(self._store.partitions)]
+        return added_up(self._store.wire.calls(commands))
+
+    def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True) -> Page:
+        """Up to `limit` letters, in no particular order; their documents only with `bodies`.
+
+        A letter that stays while others come and go is on one page at least. A page may end early, even empty,
+        so that neither its bytes nor the work for it grow with what there is: only its cursor says that it is
+        the last.
+
+        Raises:
+            RequestError: the cursor is none that an earlier page had.
+        """
+        partition, at, last = _parse_cursor(cursor, self._store.partitions)
+        found: list[Found] = []
+        size = looked_at = 0
+        while partition < self._store.partitions:
+            after, chunk = self._scan(partition, at)
+            looked_at += len(chunk)
+            if last in (names := [one.name for one in chunk]):
+                chunk = chunk[names.index(last) + 1 :]
+            fitting = [one for one in chunk if wanted.fits(one.letter)]
+            for one in self._with_bodies(fitting) if bodies else fitting:
+                found.append(one)
+                size += len(one.raw) + len(one.letter.body)
+                if len(found) == limit or size >= MOST_PAGE_BYTES:
+                    return Page(found, _cursor(partition, at, one.name))
+            partition, at, last = (partition, after, "") if after != "0" else (partition + 1, "0", "")
+            if looked_at >= MOST_LOOKED_AT and partition < self._store.partitions:
+                return Page(found, _cursor(partition, at, ""))
+        return Page(found, "")
+
+    def pages(
+        self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True
+    ) -> Iterator[Page]:
+        """Every letter that is meant, in pages; what comes meanwhile may be among them.
+
+        Raises:
+            RequestError: as `page`.
+        """
+        while True:
+            page = self.page(wanted, cursor=cursor, limit=limit, bodies=bodies)
+            yield page
+            if not (cursor := page.cursor):
+                return
+
+    def all(self, wanted: Filter) -> Iterator[Found]:
+        """Every letter that is meant; what comes meanwhile may be among them."""
+        for page in self.pages(wanted):
+            yield from page.letters
+
+    def of(self, document_id: DocumentId) -> list[Found]:
+        """All letters of one document, the newest first, without their documents."""
+        member = document_id.member
+        of = partition_keys(self._store.partition_of(member))
+        versions = self._store.wire.call("HKEYS", of.kept(member))
+        names = [member.encode(), *(kept_name(member, one.decode()).encode() for one in versions)]
+        values = self._store.wire.call("HMGET", of.dead, *names)
+        found = [Found.parse(*one) for one in zip(names, values, strict=True) if one[1] is not None]
+        return sorted(found, key=lambda one: one.letter.version, reverse=True)
+
+    def show(self, document_id: DocumentId, version: int | None = None) -> Found:
+        """One letter with its document: that of a version, by default the newest.
+
+        Raises:
+            DocumentNotFoundError: the document has no such letter.
+        """
+        found = self.of(document_id)
+        meant = _of_version(found, document_id, version)[0]
+        others = tuple(one.letter.version for one in found if one.name != meant.name)
+        return replace(self._with_bodies([meant])[0], others=others)
+
+    def named(self, document_id: DocumentId, version: int | None = None) -> Found:
+        """The one letter of a document that a caller names, who need not name a version where there is one only.
+
+        Raises:
+            DocumentNotFoundError: the document has no such letter.
+            RequestError: it has several.
+        """
+        found = _of_version(self.of(document_id), document_id, version)
+        if len(found) > 1:
+            versions = ", ".join(str(one.letter.version) for one in found)
+            name = f"{document_id.collection}/{document_id.text}"
+            raise RequestError(f"{name} has {len(found)} dead letters: say of which version: {versions}")
+        return found[0]
+
+    def replay(self, letters: Iterable[Found], *, conflicts: bool = False, only_newest: bool = False) -> Replayed:
+        """Try to persist documents once more.
+
+        Args:
+            letters: A refused version is tried again as it is.
+            conflicts: whether letters of conflicts are meant too. There MongoDB has something else: replaying
+                makes the letter's document the newest version, in Redis at once and in MongoDB soon. It never
+                goes over a write that MongoDB does not have yet, or refuses.
+            only_newest: whether to leave letters of conflicts alone where something newer of the document is
+                known: another letter, or a version in MongoDB that came after the letter.
+
+        Returns:
+            The version of each member that is pending again, and why the other letters are left as they are.
+
+        Raises:
+            MongoUnavailableError: MongoDB has to be asked for its versions, and does not answer.
+        """
+        strict.flag("conflicts", conflicts)
+        strict.flag("only_newest", only_newest)
+        done = Replayed()
+        for partition, some in self._by_partition(letters):
+            tried = self._worth_trying(some, done, conflicts=conflicts, only_newest=only_newest)
+            calls = [self._replay_call(partition, one, only_newest=only_newest) for one in tried]
+            answers = self._store.wire.run_many(_REPLAY, calls) if calls else []
+            for one, (status, version, ticket) in zip(tried, answers, strict=True):
+                if status == b"ok":
+                    done[one.letter.member] = int(version)
+                else:
+                    done.left[status.decode()] += 1
+                if ticket:
+                    self._hints(Hint(partition, ticket.decode(), 0))
+        return done
+
+    def _worth_trying(
+        self, letters: list[Found], done: Replayed, *, conflicts: bool, only_newest: bool
+    ) -> list[Found]:
+        """Those of them that may be replayed; `done` takes why the others are not."""
+        conflicting = [one for one in letters if one.letter.reason is Reason.CONFLICT]
+        stored: dict[str, int] = {}
+        if conflicting and conflicts and only_newest and self._sink is not None:
+            stored = self._sink.versions([one.letter.id for one in conflicting])
+        tried = []
+        for one in letters:
+            letter = one.letter
+            if letter.reason is Reason.LOST:
+                done.left["lost"] += 1
+            elif letter.reason is Reason.CONFLICT and not conflicts:
+                done.left["conflict"] += 1
+            elif stored.get(letter.member, 0) > max(letter.version, letter.over):
+                done.left["newer"] += 1
+            else:
+                tried.append(one)
+        return tried
+
+    def _replay_call(self, partition: int, one: Found, *, only_newest: bool) -> Call:
+        of, letter = partition_keys(partition), one.letter
+        keys_of = (
+            *(of.entry(letter.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
+            *(of.load(letter.member), of.kept(letter.member), of.crowded, of.deleted),
+        )
+        return keys_of, (
+            *(letter.member, one.name, one.raw, int(only_newest), letter.over, HINT_LIFE_MS, MOST_KEPT),
+        )
+
+    def discard(self, letters: Iterable[Found]) -> int:
+        """Forget letters, for good: readers see what MongoDB has from then on. How many there were."""
+        discarded = 0
+        for partition, some in self._by_partition(letters):
+            of = partition_keys(partition)
+            calls: list[Call] = [
+                (
+                    (
+                        *(of.entry(one.letter.member), of.dead, of.dead_counts, of.load(one.letter.member)),
+                        *(of.kept(one.letter.member), of.crowded),
+                    ),
+                    (one.letter.member, one.name, one.raw, MOST_KEPT),
+                )
+                for one in some
+            ]
+            discarded += sum(self._store.wire.run_many(_DISCARD, calls))
+        return discarded
+
+    def _scan(self, partition: int, at: str) -> tuple[str, list[Found]]:
+        after, flat = self._store.wire.call("HSCAN", partition_keys(partition).dead, at, "COUNT", SCANNED)
+        return after.decode(), [Found.parse(*one) for one in zip(flat[::2], flat[1::2], strict=True)]
+
+    def _with_bodies(self, found: Sequence[Found]) -> list[Found]:
+        """The letters with their documents, which stand beside them or in the entries."""
+        commands: list[Command] = []
+        for one in found:
+            of = partition_keys(self._store.partition_of(one.letter.member))
+            kept = ("HGET", of.kept(one.letter.member), digits(one.letter.version))
+            commands.append(kept if one.is_kept else ("GET", of.entry(one.letter.member)))
+        values = self._store.wire.calls(commands) if commands else []
+        return [
+            replace(one, letter=replace(one.letter, body=_body(one.letter, value)))
+            for one, value in zip(found, values, strict=True)
+        ]
+
+    def _by_partition(self, letters: Iterable[Found]) -> Iterator[tuple[int, list[Found]]]:
+        by_partition: dict[int, list[Found]] = {}
+        for one in letters:
+            by_partition.setdefault(self._store.partition_of(one.letter.member), []).append(one)
+        yield from by_partition.items()
+
+
+def _body(letter: DeadLetter, value: bytes | None) -> bytes:
+    """The document of a letter, from the entry that is there; b'' where that is another one, or gone."""
+    return Entry.parse(value).body if value and value.startswith(digits(letter.version).encode()) else b""
+
+
+def _of_version(found: list[Found], document_id: DocumentId, version: int | None) -> list[Found]:
+    name = f"{document_id.collection}/{document_id.text}"
+    if not found:
+        raise DocumentNotFoundError(f"{name} is no dead letter")
+    if version is None:
+        return found
+    if fitting := [one for one in found if one.letter.version == version]:
+        return fitting
+    versions = ", ".join(str(one.letter.version) for one in found)
+    raise DocumentNotFoundError(f"{name} has no dead letter of version {version}, but of {versions}")
+
+
+def _cursor(partition: int, at: str, last: str) -> str:
+    return urlsafe_b64encode(orjson.dumps([partition, at, last])).decode()
+
+
+def _parse_cursor(cursor: str, partitions: int) -> tuple[int, str, str]:
+    """The partition, the place in the scan of it, and the letter in what is found there after which to go on.
+
+    Raises:
+        RequestError: it is no cursor of a page, or leads nowhere.
+    """
+    if not cursor:
+        return 0, "0", ""
+    try:
+        place = orjson.loads(b64decode(cursor, b"-_", validate=True)) if len(cursor) <= _LONGEST_CURSOR else None
+    except ValueError:
+        place = None
+    match place:
+        case [int() as partition, str() as at, str() as last] if (
+            not isinstance(partition, bool)
+            and 0 <= partition < partitions
+            and _PLACE.fullmatch(at)
+            and int(at) <= _LAST_PLACE
+        ):
+            return partition, at, last
+    raise RequestError("the cursor is none that an earlier page had: begin without one")

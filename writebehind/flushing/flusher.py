@@ -1,0 +1,372 @@
+"""From Redis to MongoDB: claim, write guarded by version, settle, release."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from uuid import uuid4
+
+from writebehind import forks
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import MongoUnavailableError, UnavailableError
+from writebehind.flushing.attempts import is_late
+from writebehind.flushing.batch_size import BatchSize
+from writebehind.flushing.contention import Contention, is_contested
+from writebehind.flushing.recorder import FlushSummary, Recorder
+from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
+from writebehind.mongodb.sink import Sink
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.unique_fields import Lookups
+from writebehind.redis.store import Hint, HintSink, Store
+from writebehind.settings.installation import CollectionSettings
+
+log = logging.getLogger(__name__)
+
+#: Exponential backoff with full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
+#: Steps between two looks at a partition that another flusher owns, seconds.
+WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
+#: Bodies that one batch holds in memory, bytes, as far as documents of that size come in slices of so many.
+BATCH_BYTES, READ_SLICE = 32 << 20, 50
+#: A document goes along with one that is due, this part of its flush delay earlier than it would go by itself.
+EARLY_PART = 0.5
+
+
+class FlushInterruptedError(MongoUnavailableError):
+    """MongoDB did not take a batch. Nothing of it is settled; it is flushed again after `hint.delay_ms`."""
+
+    def __init__(self, message: str, hint: Hint | None) -> None:
+        """Take the hint that the caller must enqueue, if any."""
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class FlushLimits:
+    """How much one flush does.
+
+    Attributes:
+        batch_size: most documents in one bulk write; `least_batch` the least, however slow MongoDB is.
+        lease_ms: how long it owns a partition without renewing.
+        budget_s: seconds after which it makes room for others.
+        batch_target_s: how long one bulk write should take.
+        soon_ms: how early documents may go along with one that is due, at most.
+    """
+
+    batch_size: int
+    lease_ms: int
+    budget_s: float = 20.0
+    least_batch: int = 1
+    batch_target_s: float = 0.5
+    soon_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one flush is to do: `wanted` versions by member, or all that is due; `early`: all that is pending."""
+
+    summary: FlushSummary
+    budget_s: float
+    ticket: str = ""
+    attempt: int = 0
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    early: bool = False
+
+
+class Flusher:
+    """Brings pending documents to MongoDB. Safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        hints: HintSink,
+        collection_settings: Callable[[str], CollectionSettings],
+        limits: FlushLimits,
+        *,
+        lookups: Lookups | None = None,
+        queries: Queries | None = None,
+        contention: Contention | None = None,
+    ) -> None:
+        """Join a store and a sink; `hints` takes the flush tasks that are wanted next.
+
+        With `lookups`, claims of documents that are persisted are taken back; with `queries`, they hear of them;
+        with `contention`, documents that meet in a unique value are persisted as they were acknowledged.
+        """
+        self._contention = contention
+        self._recorder = Recorder(
+            store, sink, collection_settings, lookups=lookups, queries=queries, contention=contention
+        )
+        self._store = store
+        self._sink = sink
+        self._hints = hints
+        self._settings = collection_settings
+        self._limits = limits
+        self._batch = BatchSize(
+            least=min(limits.least_batch, limits.batch_size),
+            most=limits.batch_size,
+            target_s=limits.batch_target_s,
+        )
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Nobody has stopped it yet."""
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let running flushes end with their batch; what is left goes to others."""
+        self._stopping.set()
+
+    def flush(self, partition: int, *, ticket: str = "", attempt: int = 0) -> FlushSummary:
+        """Flush what is due in a partition.
+
+        Args:
+            partition: its number.
+            ticket: of the hint that led here, so that an overtaken one ends at once.
+            attempt: how many times in a row MongoDB has failed.
+
+        Raises:
+            FlushInterruptedError: MongoDB did not take a batch.
+            RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
+        """
+        return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
+
+    def drain(self, partition: int, *, budget_s: float) -> FlushSummary:
+        """Flush all that is pending in a partition, also what is not due yet, for at most `budget_s` seconds.
+
+        Raises: as `flush`.
+        """
+        return self._run(_Job(FlushSummary(partition), budget_s, early=True))
+
+    def persist(self, versions: Mapping[str, int], *, timeout_ms: int) -> dict[str, bytes]:
+        """Bring these members to MongoDB now, at these versions or newer ones.
+
+        Returns:
+            Those that it does not have: each with the dead letter that this version is, b'' where it is not one.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        deadline = time.monotonic() + timeout_ms / 1000
+        left: dict[str, bytes] = {}
+        by_partition: dict[int, dict[str, int]] = {}
+        for member, version in versions.items():
+            by_partition.setdefault(self._store.partition_of(member), {})[member] = version
+        for partition, wanted in by_partition.items():
+            left |= self._persist_partition(partition, wanted, deadline)
+        return left
+
+    def _persist_partition(self, partition: int, wanted: dict[str, int], deadline: float) -> dict[str, bytes]:
+        missing, interrupted = dict(wanted), False
+        refused: dict[str, bytes] = {}
+        while missing and (remaining := deadline - time.monotonic()) > 0:
+            summary = FlushSummary(partition)
+            try:
+                self._run(_Job(summary, remaining, wanted=missing))
+            except FlushInterruptedError as error:
+                log.warning("write-through of partition %d has to wait: %s", partition, error)
+                if error.hint:
+                    self._hints(error.hint)
+                interrupted = True
+            if summary.busy:
+                time.sleep(random.uniform(WAIT_FROM_S, WAIT_TO_S))  # noqa: S311 - no secret
+            missing = {member: version for member, version in missing.items() if not summary.has(member, version)}
+            left = self._store.unreached(partition, missing)
+            refused |= {member: letter for member, letter in left.items() if letter}
+            missing = {member: version for member, version in missing.items() if left.get(member) == b""}
+            if interrupted or (not summary.busy and not summary.batches):
+                break  # nothing is due: what is missing is tried again later, or a newer version is a dead letter
+        return refused | dict.fromkeys(missing, b"")
+
+    def _run(self, job: _Job) -> FlushSummary:
+        """Flush batches until nothing is due, all that is wanted is reached, or the time is over; then release."""
+        summary, token = job.summary, uuid4().hex
+        partition = summary.partition
+        deadline = time.monotonic() + job.budget_s
+        try:
+            while not self._stopping.is_set() and time.monotonic() < deadline:
+                lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
+                members = self._claim(job, token)
+                if members is None:
+                    summary.busy = True
+                    return summary
+                if not members:
+                    break
+                moved = self._flush_batch(partition, members, summary, lease_ends)
+                if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
+                    break
+                if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
+                    break
+        except MongoUnavailableError as error:
+            self._count(summary)
+            delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
+            hint = self._store.release(partition, token, least_delay_ms=delay_ms)
+            raise FlushInterruptedError(str(error), hint) from error
+        self._count(summary)
+        if hint := self._store.release(partition, token):
+            self._hints(hint)
+        return summary
+
+    def _claim(self, job: _Job, token: str) -> list[str] | None:
+        return self._store.claim(
+            job.summary.partition,
+            token,
+            lease_ms=self._limits.lease_ms,
+            limit=self._batch.size,
+            ticket=job.ticket,
+            early=job.early,
+            soon_ms=0 if job.wanted else self._limits.soon_ms,  # nobody waits for what others may want soon
+            goes_along=self._goes_along,
+        )
+
+    def _goes_along(self, member: str, left_ms: int) -> bool:
+        """Whether a document that is not due yet was coalesced for long enough to go along with one that is."""
+        collection = DocumentId.from_member(member).collection
+        return left_ms <= self._settings(collection).flush_delay_ms * EARLY_PART
+
+    def _flush_batch(
+        self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float
+    ) -> bool:
+        """Flush one batch; whether any of it is not pending any more, or was overtaken.
+
+        Raises:
+            MongoUnavailableError: MongoDB did not take a batch, or refused all of it.
+        """
+        summary.batches += 1
+        buried = summary.buried
+        writes = sorted(self._read(partition, members, summary), key=_collection)
+        moved, refused = summary.buried > buried, ""
+        for _, group in groupby(writes, _collection):
+            batch = list(group)
+            late = self._flush_some(partition, batch, summary, lease_ends)
+            moved |= len(late) < len(batch)
+            if len(late) == len(batch) > 1:
+                refused = late[0].message
+        if refused:  # only now: the others' collections need not wait
+            raise MongoUnavailableError(f"MongoDB takes nothing of a batch: {refused}")
+        return moved
+
+    def _flush_some(
+        self, partition: int, batch: Sequence[Write], summary: FlushSummary, lease_ends: float
+    ) -> list[Outcome]:
+        """Flush documents of one collection; which of them are to be tried again.
+
+        Whatever one of them makes raise keeps none of the others: that one is found by halves, and postponed.
+
+        Raises:
+            UnavailableError: MongoDB or Redis does not answer.
+        """
+        collection = batch[0].id.collection
+        try:
+            summary.operations += len(batch)
+            self._store.sending(partition, {one.id.member: one.entry for one in batch})
+            # A flusher that was paused must not write what others may have overtaken since.
+            outcomes = self._write(collection, batch, lease_ends)
+            outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
+            summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
+            return self._recorder.record(partition, collection, outcomes, summary)
+        except UnavailableError:
+            raise
+        except Exception as error:  # of the driver, about a server's answer, or a fault of our own
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                halves = (batch[:middle], batch[middle:])
+                return [one for half in halves for one in self._flush_some(partition, half, summary, lease_ends)]
+            log.exception("%s cannot be written", batch[0].id.member)
+            outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
+            return self._recorder.postpone(partition, collection, [outcome], summary)
+
+    def _resolve(
+        self,
+        partition: int,
+        collection: str,
+        outcomes: Sequence[Outcome],
+        summary: FlushSummary,
+        lease_ends: float,
+    ) -> list[Outcome]:
+        """See to documents that meet others in a unique value; those of other partitions are recorded here."""
+        contention = self._contention
+        if contention is None or not contention.concerns(collection):
+            return list(outcomes)
+        became = {one.write.id.member: one for one in outcomes}
+        for outcome in filter(is_contested, outcomes):
+            if became[outcome.write.id.member] is not outcome:  # it was in the way of another
+                continue
+            try:
+                resolved = contention.resolve(outcome, until=lease_ends)
+            except MongoUnavailableError as error:  # the others are recorded all the same
+                resolved = [replace(outcome, result=Result.DISTURBED, message=str(error))]
+            for one in resolved:
+                number = self._store.partition_of(one.write.id.member)
+                if number == partition:
+                    became[one.write.id.member] = one
+                else:
+                    self._recorder.record(number, collection, [one], summary)
+        return list(became.values())
+
+    def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
+        """The latest versions of members, as far as memory allows: the others wait for the next batch."""
+        held = 0
+        for at in range(0, len(members), READ_SLICE):
+            for member, entry in self._entries(partition, members[at : at + READ_SLICE], summary):
+                if entry is None:
+                    self._recorder.bury_lost(member, summary)
+                else:
+                    held += len(entry.body)
+                    yield Write(DocumentId.from_member(member), entry)
+            if held > BATCH_BYTES:
+                return
+
+    def _entries(
+        self, partition: int, members: Sequence[str], summary: FlushSummary
+    ) -> list[tuple[str, Entry | None]]:
+        """The entries of members; one that other hands have made unreadable becomes a dead letter."""
+        try:
+            return list(zip(members, self._store.entries(partition, members), strict=True))
+        except (ValueError, IndexError):
+            if len(members) > 1:
+                halves = (members[: len(members) // 2], members[len(members) // 2 :])
+                return [one for half in halves for one in self._entries(partition, half, summary)]
+            self._recorder.bury_lost(members[0], summary, self._store.version_digits(members[0]))
+            return []  # with the entry, which no reader can read either
+
+    def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
+        began = time.monotonic()
+        try:
+            outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
+        except AllRefusedError as error:
+            if len(batch) > 1:  # one alone is rather at fault itself, and says nothing of how many fit
+                self._batch.failed()
+            return error.outcomes
+        except MongoUnavailableError:
+            self._batch.failed()
+            raise
+        if len(outcomes) > 1 and all(map(is_late, outcomes)):  # throttled, and all the faster refused
+            self._batch.failed()
+        else:
+            self._batch.took(len(batch), time.monotonic() - began)
+        return outcomes
+
+    def _count(self, summary: FlushSummary) -> None:
+        if summary.batches:
+            written = summary.persisted + summary.deleted
+            counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches")
+            self._store.watch.count({name: getattr(summary, name) for name in counted}, persisted=written)
+
+
+def backoff_ms(attempt: int) -> int:
+    """How long to wait after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
+    ceiling = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** min(attempt, 16))
+    return random.randint(BACKOFF_BASE_MS // 2, ceiling)  # noqa: S311 - no secret
+
+
+def _collection(write: Write) -> str:
+    return write.id.collection

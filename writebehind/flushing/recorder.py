@@ -1,0 +1,201 @@
+"""What became of a batch: settled in Redis, postponed, or moved to the dead letters."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from writebehind.flushing.attempts import is_late, others_are_taken, postpone
+from writebehind.flushing.contention import Contention
+from writebehind.flushing.dead_letter import DeadLetter, Reason
+from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.mongodb.sink import Sink
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.unique_fields import Lookups
+from writebehind.reading.freshness import lifetime_ms
+from writebehind.redis.store import Burial, Contest, Settled, Store
+from writebehind.settings.installation import CollectionSettings
+
+log = logging.getLogger(__name__)
+
+#: A dead letter keeps so much of what MongoDB says: a validator may say a lot.
+MESSAGE_CHARACTERS = 1_000
+
+
+@dataclass(slots=True)
+class FlushSummary:
+    """What one flush did, in documents; `operations` counts MongoDB write operations, repeated ones too."""
+
+    partition: int
+    persisted: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    buried: int = 0
+    batches: int = 0
+    operations: int = 0
+    busy: bool = False
+    reached: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def has(self, member: str, version: int) -> bool:
+        """Whether this flush brought the member to MongoDB, at this version or a newer one."""
+        return self.reached.get(member, -1) >= version
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a task's result: what an operator wants to see."""
+        shown = asdict(self)
+        del shown["reached"]
+        return shown
+
+
+class Recorder:
+    """Records in Redis what became of writes to MongoDB. Safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        collection_settings: Callable[[str], CollectionSettings],
+        *,
+        lookups: Lookups | None,
+        queries: Queries | None,
+        contention: Contention | None,
+    ) -> None:
+        """Join the parts; those that are `None` hear of nothing."""
+        self._store = store
+        self._sink = sink
+        self._settings = collection_settings
+        self._lookups = lookups
+        self._queries = queries
+        self._contention = contention
+
+    def record(
+        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
+    ) -> list[Outcome]:
+        """Note what became of a batch of one collection; which of it is to be tried again.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer; what is not recorded is pending.
+            RedisUnavailableError: Redis does not answer; the same.
+        """
+        settings = self._settings(collection)
+        if self._queries is not None:  # while all of them are pending
+            self._queries.changed(collection, [outcome.write.id.member for outcome in outcomes])
+        settled = []
+        for outcome in outcomes:
+            entry, member = outcome.write.entry, outcome.write.id.member
+            if outcome.result is Result.PERSISTED:
+                summary.persisted += entry.exists
+                summary.deleted += not entry.exists
+                summary.reached[member] = entry.version
+                settled.append(_settled(outcome.write, settings))
+            elif outcome.result is Result.SUPERSEDED:
+                summary.superseded += 1
+                if not self._contest(outcome, summary):
+                    # Redis has a newer version too. Settling the older one only makes the member due again later.
+                    settled.append(_settled(outcome.write, settings))
+            elif outcome.result is Result.REFUSED:
+                self._give_up(outcome, summary)
+        if self._contention is not None and settings.lookup and settled:
+            self._contention.changed([one.member for one in settled])  # while they are pending
+        self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
+        if self._lookups is not None and settings.lookup:
+            persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
+            self._lookups.settled([(write.id, write.entry) for write in persisted], settings)
+        return self.postpone(partition, collection, outcomes, summary)
+
+    def postpone(
+        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
+    ) -> list[Outcome]:
+        """Try again later what MongoDB does not take now, for a bounded time; what is still to be tried.
+
+        Raises: as `record`.
+        """
+        late = [outcome for outcome in outcomes if is_late(outcome)]
+        if not late:
+            return late
+        alone = [outcome for outcome in late if not outcome.together]
+        together = [outcome for outcome in late if outcome.together]
+        others = bool(alone) and others_are_taken(outcomes, lambda: self._sink.takes_writes(collection))
+        tried = postpone(self._store, partition, alone, others=others) if alone else []
+        # Which says of none that it is at fault. Each half has a delay of its own, so that they are sent apart.
+        for half in (together[::2], together[1::2]):
+            tried += postpone(self._store, partition, half, others=False) if half else []
+        left = []
+        for outcome in tried:
+            if is_late(outcome):
+                left.append(outcome)
+            else:
+                self._give_up(outcome, summary)
+        if left:
+            such = left[0]
+            log.warning(
+                "%d of %s, such as %s, are tried again: %s",
+                len(left),
+                collection,
+                such.write.id.text,
+                such.message,
+            )
+        return left
+
+    def _give_up(self, outcome: Outcome, summary: FlushSummary) -> None:
+        """Make a document a dead letter that MongoDB does not take, and see to those that wait for its values."""
+        contention = self._contention
+        if contention is None or not contention.concerns(outcome.write.id.collection):
+            self._bury(outcome, summary, conflict=False)
+            return
+        contention.changed([outcome.write.id.member])  # it may have given up what it has in MongoDB
+        contention.note(outcome)
+        self._bury(outcome, summary, conflict=False)
+        contention.look(outcome)
+
+    def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
+        """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""
+        entry, member = outcome.write.entry, outcome.write.id.member
+        contest = self._store.outdo(member, entry.version_digits, outcome.present)
+        if contest is Contest.LOST:
+            return self._bury(outcome, summary, conflict=True)
+        if contest is Contest.REISSUED:  # and due: the next batch has it
+            log.warning(
+                "%s: MongoDB has version %d, which this Redis has not issued; version %d is written over it",
+                *(member, outcome.present, entry.version),
+            )
+            return True
+        return False
+
+    def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
+        """Make it a dead letter; false when a newer version is pending."""
+        entry, member = outcome.write.entry, outcome.write.id.member
+        letter = DeadLetter(
+            member,
+            Reason.CONFLICT if conflict else Reason.REFUSED,
+            outcome.code,
+            outcome.message[:MESSAGE_CHARACTERS],
+            entry.version,
+            entry.kind,
+            outcome.attempts,
+            time.time(),
+            over=outcome.present,
+        )
+        burial = self._store.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
+        if burial is Burial.BURIED:
+            summary.buried += 1
+            log.error("dead letter %s version %d: %s", member, entry.version, outcome.message)
+        return burial is not Burial.NEWER
+
+    def bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:
+        """Make a dead letter of a document whose entry is gone, or unreadable: then with its version."""
+        letter = DeadLetter.lost(member).dump()
+        if self._store.bury(member, version_digits, letter, drop_entry=True) is Burial.BURIED:
+            summary.buried += 1
+            log.critical(
+                "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
+                member,
+            )
+
+
+def _settled(write: Write, settings: CollectionSettings) -> Settled:
+    ttl_ms = 0 if settings.write == "around" else lifetime_ms(write.entry, settings)
+    return Settled(write.id.member, write.entry.version_digits, ttl_ms)

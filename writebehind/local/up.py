@@ -1,0 +1,373 @@
+"""Everything on one machine: the servers that nothing else is configured for, and the Procfile's processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from honcho.environ import parse_procfile
+
+from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.local.embedded import (
+    EmbeddedError,
+    EmbeddedMongo,
+    EmbeddedRedis,
+    EmbeddedServer,
+    can_listen,
+    free_port,
+    lock_directory,
+)
+from writebehind.local.output import ConsoleOutput, FileOutput, private_directory, private_file
+from writebehind.local.supervisor import LONGEST_DELAY_S, Group, Interruptions, Supervisor, bound_to_parent, end
+from writebehind.settings.installation import Settings, load_settings
+from writebehind.settings.urls import redacted
+
+DEFAULT_DATA_DIR = ".writebehind"
+READY_WITHIN_S = 60.0
+POLL_S = 0.1
+#: Without them nothing is served: one that fails before the system is ready ends it.
+ESSENTIAL = {"web"}
+#: What runs in a data directory, for as long as it runs: the same as `--json` prints, with current process ids.
+STATE_FILE = "up.json"
+EXAMPLE_ID = "ada"
+EXAMPLE_IDS = {"int": "1", "objectid": "64b7f0c2a1d3e4f5a6b7c8d9", "uuid": "3f2b8c1e-9d4a-4b6f-8e7a-1c2d3e4f5a6b"}
+
+
+class NotReadyError(WritebehindError):
+    """The system does not become ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run the system."""
+
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    port: int | None = None
+    procfile: Path | None = None
+    appendfsync: str = "everysec"
+    quiet: bool = False
+    console: TextIO = field(default_factory=lambda: sys.stdout)
+
+
+def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
+    """Run the system until SIGINT, SIGTERM or SIGHUP. Call it in the main thread.
+
+    Args:
+        options: how to run it.
+        announce: takes a description of where everything is, once the API is ready.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the port is taken.
+        EmbeddedError: a server does not start, or the data directory is in use.
+        CrashLoopError: the API's process fails whenever it is started.
+        NotReadyError: the API does not become ready in time.
+    """
+    settings = load_settings()
+    commands = read_procfile(options.procfile or default_procfile())
+    with Interruptions() as interruptions, ExitStack() as undo:
+        # The directory may be relative, and the processes get their paths from here.
+        data_dir = options.data_dir.absolute()
+        undo.callback(os.close, lock_directory(data_dir))
+        system = System(settings, options, data_dir, commands)
+        undo.callback(system.stop, hurry=lambda: interruptions.count > 1)
+        system.start()
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not interruptions.count and (refusal := system.refusal()):
+            system.check()
+            if time.monotonic() >= deadline:
+                raise NotReadyError(f"{system.url} is not ready after {READY_WITHIN_S:.0f} s: {refusal}")
+            time.sleep(POLL_S)
+        if not interruptions.count:
+            system.has_started()
+            announce(system.description())
+        while not interruptions.count:
+            system.check()
+            time.sleep(POLL_S)
+
+
+class System:
+    """The servers and processes of one `up`."""
+
+    def __init__(self, settings: Settings, options: Options, data_dir: Path, commands: Mapping[str, str]) -> None:
+        """Choose ports and servers; nothing is started yet."""
+        self._settings = settings
+        self._data_dir = data_dir
+        self._host = _reachable(settings.host)
+        self._port = _web_port(settings, options.port)
+        taken = not can_listen(settings.flower_port)
+        self._flower_port = free_port() if taken else settings.flower_port
+        self._servers = _servers(settings, data_dir, options.appendfsync)
+        self._commands = commands
+        try:
+            logs = FileOutput(data_dir / "log") if options.quiet else None
+        except OSError as error:
+            raise EmbeddedError(f"the data directory cannot be used: {error}") from error
+        self._output = logs or ConsoleOutput(commands, options.console)
+        self._supervisor: Supervisor | None = None
+        self._restart_at = 0.0
+        self._written: tuple[dict[str, int], dict[str, str]] = {}, {}
+
+    @property
+    def url(self) -> str:
+        """Where the API is."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    def start(self) -> None:
+        """Start the servers, then the processes."""
+        for server in self._servers.values():
+            server.start()
+        self._supervisor = Supervisor(
+            self._commands, self._environment(), self._output, essential=ESSENTIAL & self._commands.keys()
+        )
+        self.check()
+
+    def has_started(self) -> None:
+        """Note that the API is ready: from now on only a signal ends the system."""
+        if self._supervisor is not None:
+            self._supervisor.has_started()
+
+    def check(self) -> None:
+        """Start what died anew. Call it a few times a second.
+
+        Raises:
+            CrashLoopError: the API's process fails whenever it is started, and never was ready.
+        """
+        if self._supervisor is None:
+            return
+        for server in self._servers.values():
+            if not server.is_running() and time.monotonic() >= self._restart_at:
+                self._restart(server, self._supervisor.say)
+        self._supervisor.check()
+        if (self._pids(), self._supervisor.failing) != self._written:
+            self._write_state(self._supervisor)
+
+    def stop(self, hurry: Callable[[], bool]) -> None:
+        """Stop the processes, then the servers that they need."""
+        if self._supervisor is not None:
+            self._supervisor.stop(hurry=hurry)
+        for server in self._servers.values():
+            server.stop()
+        (self._data_dir / STATE_FILE).unlink(missing_ok=True)
+
+    def refusal(self) -> str:
+        """Why the API is not ready; empty when it is."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            body = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            return str(error)
+        finally:
+            connection.close()
+        return "" if answer.status == http.HTTPStatus.OK else f"HTTP {answer.status} {body.strip()}"
+
+    def description(self) -> dict[str, Any]:
+        """Where everything is, and what fails whenever it is started; without passwords."""
+        return {
+            "url": self.url,
+            "docs": f"{self.url}/docs",
+            "status": f"{self.url}/admin/status",
+            "flower": f"http://127.0.0.1:{self._flower_port}",
+            "redis_url": redacted(self._redis_url),
+            "mongodb_url": redacted(self._mongodb_url),
+            "mongodb_database": self._settings.mongodb_database,
+            "embedded": {name: server.title for name, server in self._servers.items()},
+            "data_dir": str(self._data_dir),
+            "example": f"{self.url}/v1/{example_path(self._settings)}",
+            "pid": os.getpid(),
+            "pids": self._pids(),
+            "failing": self._supervisor.failing if self._supervisor else {},
+        }
+
+    def _environment(self) -> dict[str, str]:
+        programs = dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
+        return {
+            **os.environ,
+            "PATH": os.pathsep.join([*programs, os.environ.get("PATH", os.defpath)]),
+            "PYTHONUNBUFFERED": "1",  # lines show when they are written
+            "REDIS_URL": self._redis_url,
+            "MONGODB_URL": self._mongodb_url,
+            "WRITEBEHIND_PORT": str(self._port),
+            "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
+            "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
+        }
+
+    def _pids(self) -> dict[str, int]:
+        servers = {name: server.pid for name, server in self._servers.items() if server.is_running()}
+        return servers | (self._supervisor.pids if self._supervisor else {})
+
+    def _restart(self, server: EmbeddedServer, say: Callable[[str], None]) -> None:
+        say(f"{server.title} ended, starting it again")
+        try:
+            server.start()
+        except (EmbeddedError, OSError) as error:  # such as a port that is taken, or a disk that is full
+            say(f"{error}. All else goes on; it is tried again in {LONGEST_DELAY_S:.0f} s")
+            self._restart_at = time.monotonic() + LONGEST_DELAY_S
+
+    def _write_state(self, supervisor: Supervisor) -> None:
+        new = self._data_dir / f"{STATE_FILE}.new"
+        self._written = self._pids(), supervisor.failing
+        try:
+            with private_file(new, "w") as state:
+                json.dump(self.description(), state)
+            new.replace(self._data_dir / STATE_FILE)
+        except OSError as error:
+            supervisor.say(f"{STATE_FILE} cannot be written, all else goes on: {error}")
+
+    @property
+    def _redis_url(self) -> str:
+        return self._servers["redis"].url if "redis" in self._servers else self._settings.redis_url
+
+    @property
+    def _mongodb_url(self) -> str:
+        return self._servers["mongodb"].url if "mongodb" in self._servers else self._settings.mongodb_url
+
+
+class Stack:
+    """The whole system under a process of its own, for as long as a `with` block lasts.
+
+    On Linux it is stopped also when the thread that started it ends.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path,
+        port: int = 0,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        """Describe it: more variables for its environment, and more arguments for `writebehind up`."""
+        self.data_dir = Path(data_dir).absolute()
+        self._arguments = ["--json", "--quiet", "--port", str(port), "--data-dir", str(self.data_dir), *arguments]
+        self._env = {**os.environ, **(env or {})}
+        self._cwd = cwd
+        self.url = self.redis_url = self.mongodb_url = self.mongodb_database = ""
+
+    def start(self) -> Self:
+        """Start everything and wait until the API is ready.
+
+        Raises:
+            NotReadyError: it does not become ready; the message says why.
+        """
+        log_file = self.data_dir / "log" / "up.log"
+        if not self.data_dir.is_dir():
+            private_directory(self.data_dir)
+        private_directory(log_file.parent)
+        command = [sys.executable, "-m", "writebehind", "up", *self._arguments]
+        with private_file(log_file, "wb") as log:
+            leader = subprocess.Popen(  # noqa: S603 - the command is ours
+                bound_to_parent(command),
+                cwd=self._cwd,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                text=True,
+            )
+        self._group = Group(leader)
+        with leader.stdout as answer:  # type: ignore[union-attr]  # it is a pipe
+            line = answer.readline()
+        if not line:
+            self.stop()
+            raise NotReadyError(log_file.read_text("utf-8", "replace").strip())
+        about = json.loads(line)
+        self.url = about["url"]
+        # What it was told has the passwords that it does not tell.
+        self.redis_url = self._env.get("REDIS_URL") or about["redis_url"]
+        self.mongodb_url = self._env.get("MONGODB_URL") or about["mongodb_url"]
+        self.mongodb_database = about["mongodb_database"]
+        return self
+
+    def stop(self) -> int:
+        """Stop everything; return the exit status."""
+        # Longer than everything below it takes in the worst case.
+        end([self._group], grace_s=60)
+        return int(self._group.leader.returncode)
+
+    def pids(self) -> dict[str, int]:
+        """The ids of the servers and processes that run now, by name; they change when one is started anew."""
+        return dict(json.loads((self.data_dir / STATE_FILE).read_text("utf-8"))["pids"])
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that all others are started by."""
+        return self._group.leader.pid
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def default_procfile() -> Path:
+    """The Procfile of the installed package, or of the repository."""
+    package = Path(__file__).parent.parent
+    installed = package / "Procfile"
+    return installed if installed.is_file() else package.parent / "Procfile"
+
+
+def read_procfile(path: Path) -> dict[str, str]:
+    """The commands of a Procfile, by name.
+
+    Raises:
+        ConfigurationError: it cannot be read, or has no processes.
+    """
+    try:
+        commands = dict(parse_procfile(path.read_text("utf-8")).processes)
+    except (OSError, AssertionError) as error:  # AssertionError: honcho found a name twice
+        raise ConfigurationError(f"Procfile: {error}") from error
+    if not commands:
+        raise ConfigurationError(f"{path} names no process")
+    return commands
+
+
+def accepts_any_collection(settings: Settings) -> bool:
+    """Whether collections need not be listed: so that a first try works, also where nothing is said about them."""
+    undecided = "allow_unlisted" not in settings.model_fields_set and not settings.collections
+    return settings.allow_unlisted or undecided
+
+
+def example_path(settings: Settings) -> str:
+    """The collection and id of a document that could be stored."""
+    for name, collection in settings.collections.items():
+        return f"{name}/{EXAMPLE_IDS.get(collection.id, EXAMPLE_ID)}"
+    return f"users/{EXAMPLE_ID}"
+
+
+def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, EmbeddedServer]:
+    servers: dict[str, EmbeddedServer] = {}
+    if "redis_url" not in settings.model_fields_set:
+        servers["redis"] = EmbeddedRedis(data_dir, appendfsync=appendfsync)
+    if "mongodb_url" not in settings.model_fields_set:
+        servers["mongodb"] = EmbeddedMongo(data_dir)
+    return servers
+
+
+def _web_port(settings: Settings, wanted: int | None) -> int:
+    port = settings.port if wanted is None else wanted
+    try:
+        if port and not can_listen(port, settings.host):
+            raise ConfigurationError(f"port {port} is taken: choose another with --port, or 0 for any free one")
+        return port or free_port(settings.host)
+    except OSError as error:
+        raise ConfigurationError(f"host {settings.host}: {error}") from error
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here

@@ -1,0 +1,1 @@
+"""The one boundary to MongoDB: guarded writes, reads, error codes, the breaker. Imports `redis` and below."""

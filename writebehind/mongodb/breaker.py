@@ -1,0 +1,168 @@
+"""Circuit breakers: an outage costs one probe per interval, and not every caller's wait.
+
+After M. Nygard, "Release It!" (2007). MongoDB's breaker is one for all processes and stands in Redis: what one
+flusher has found out, the others need not find out again. Redis's own is in `writebehind.redis.wire`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from writebehind import forks
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.redis.keys import BREAKER
+from writebehind.redis.wire import Wire, script
+
+log = logging.getLogger(__name__)
+
+#: So many failures within so many ms open it. One time-out may be bad luck; each has lasted for seconds already.
+FAILURES, WINDOW_MS = 3, 20_000
+#: Between two probes, ms: doubled with each one that fails. The longest bounds how late recovery is noticed.
+FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS = 1_000, 5_000
+#: A process that has no reason for doubt looks at the shared state this often, seconds, when it needs MongoDB.
+LOOK_EVERY_S = 1.0
+_REASON_CHARACTERS = 500
+_TIME = re.compile(rb"[0-9]{1,16}")
+
+_ASK, _FAILED = script("breaker_ask"), script("breaker_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """The breaker as operators see it; `since` in seconds since the epoch, `retry_after_s` in seconds."""
+
+    state: str = "closed"
+    reason: str = ""
+    since: float | None = None
+    retry_after_s: float = 0.0
+
+
+class MongoBreaker:
+    """The breaker before MongoDB, shared through Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, *, probe_ms: int) -> None:
+        """Bind it to a server; `probe_ms` is the most that one operation takes."""
+        self._wire = wire
+        self._probe_ms = probe_ms
+        #: Whether this process has seen MongoDB fail since it last saw it serve.
+        self._doubtful = False
+        self._open_until = self._looked = 0.0
+        self._reason = ""
+        #: What this process has logged since the breaker was closed, and since when.
+        self._told: dict[str, float] = {}
+        self._telling = forks.lock()
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Around each use of MongoDB, which raises `MongoUnavailableError` when it fails.
+
+        Raises:
+            MongoUnavailableError: the breaker is open; MongoDB was not asked.
+        """
+        probing = self._enter()
+        try:
+            yield
+        except MongoUnavailableError as error:
+            if error.outage:
+                error.retry_after_s = self._failed(str(error), probing=probing)
+            elif probing:  # it has answered, if only to this operation's disadvantage
+                self._close()
+            raise
+        if probing or self._doubtful:
+            self._close()
+
+    def state(self) -> BreakerState:
+        """The shared state.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        state, reason, since, until = self._wire.call("HMGET", BREAKER, "state", "why", "since", "until")
+        if state is None:  # there may be failures, but too few
+            return BreakerState()
+        seconds, microseconds = self._wire.call("TIME")
+        left = (_ms(until) or 0) / 1000 - int(seconds) - int(microseconds) / 1e6
+        left = min(left, max(LONGEST_INTERVAL_MS, self._probe_ms) / 1000)  # the clock may have been set back
+        begun_ms = _ms(since)
+        return BreakerState(
+            state.decode(errors="replace"),
+            (reason or b"").decode(errors="replace"),
+            None if begun_ms is None else begun_ms / 1000,
+            max(0.0, left),
+        )
+
+    def _enter(self) -> bool:
+        """Whether the caller is the one who finds out."""
+        now = time.monotonic()
+        if now < self._open_until:
+            raise self._refusal(self._open_until - now)
+        if not self._doubtful and now - self._looked < LOOK_EVERY_S:
+            return False
+        try:
+            verdict, *more = self._wire.run(_ASK, (BREAKER,), (self._probe_ms, LONGEST_INTERVAL_MS))
+        except RedisUnavailableError:  # then each process finds out for itself
+            return False
+        if verdict == b"open":
+            left_s, self._reason = more[0] / 1000, more[1].decode(errors="replace")
+            # Whoever finds out may have done so long before the time is over.
+            self._open_until, self._looked = now + min(left_s, LOOK_EVERY_S), 0.0
+            self._tell("open", self._reason)
+            raise self._refusal(left_s)
+        self._looked = now
+        if verdict != b"probe":
+            self._tell_closed()
+            return False
+        self._tell("half-open", "one caller finds out whether it serves again")
+        return True
+
+    def _refusal(self, left_s: float) -> MongoUnavailableError:
+        return MongoUnavailableError(
+            f"MongoDB is asked again in {left_s:.1f} s, because lately: {self._reason}", retry_after_s=left_s
+        )
+
+    def _failed(self, reason: str, *, probing: bool) -> float | None:
+        """How long to leave MongoDB alone, seconds; `None` while the breaker is closed."""
+        self._doubtful, self._reason = True, reason[:_REASON_CHARACTERS]
+        limits = (FAILURES, WINDOW_MS, FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS)
+        left_ms = FIRST_INTERVAL_MS
+        with suppress(RedisUnavailableError):
+            left_ms = self._wire.run(_FAILED, (BREAKER,), (self._reason, int(probing), *limits))
+        self._open_until = time.monotonic() + left_ms / 1000
+        if left_ms:
+            self._tell("open", self._reason)
+        return left_ms / 1000 or None
+
+    def _close(self) -> None:
+        with suppress(RedisUnavailableError):  # it stays doubtful, and the next success tries again
+            self._wire.call("DEL", BREAKER)
+            self._doubtful = False
+            self._open_until = 0.0
+            self._tell_closed()
+
+    def _tell(self, state: str, why: str) -> None:
+        """Log a state once, until the breaker is closed: a long outage has many probes."""
+        with self._telling:
+            if state in self._told:
+                return
+            self._told[state] = time.monotonic()
+        log.warning("the breaker before MongoDB is %s: %s", state, why)
+
+    def _tell_closed(self) -> None:
+        if not self._told:
+            return
+        with self._telling:
+            told, self._told = self._told, {}
+        if told:
+            log.warning(
+                "the breaker before MongoDB is closed, after %.1f s", time.monotonic() - min(told.values())
+            )
+
+
+def _ms(field: bytes | None) -> int | None:
+    """A time in Redis, ms; `None` where other hands have taken it out or made it unreadable."""
+    return int(field) if field is not None and _TIME.fullmatch(field) else None

@@ -1,0 +1,183 @@
+"""A MongoDB deployment: what it is, what its collections are like, and whether it answers.
+
+Every operation is bounded in time, reads from the primary, and writes durably, whatever the client's URL says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from bson.codec_options import CodecOptions
+from pymongo import MongoClient, ReadPreference
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from writebehind.documents.raw_bson import RAW_OPTIONS
+from writebehind.errors import ConfigurationError, MongoRefusesError, MongoUnavailableError
+from writebehind.mongodb import error_table
+from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.mongodb.error_table import Refusal, Verdict
+from writebehind.mongodb.outcomes import RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection as MongoDB lists it.
+
+    Attributes:
+        kind: `collection`, `view` or `timeseries`; '' where the server does not say.
+        options: what it was created with.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The JSON Schema that documents must satisfy to be taken, if any."""
+        enforced = self.options.get("validationAction") != "warn" and self.options.get("validationLevel") != "off"
+        found = self.options.get("validator", {}).get("$jsonSchema")
+        return found if enforced else None
+
+
+class Deployment:
+    """One database of a deployment. Safe to share between threads."""
+
+    def __init__(
+        self, client: MongoClient[Any], database: str, *, timeout_ms: int, breaker: MongoBreaker | None = None
+    ) -> None:
+        """Use `client`, which need not be connected yet; `timeout_ms` bounds every operation as a whole.
+
+        With a `breaker`, MongoDB is left alone while it is known not to answer.
+        """
+        self._timeout_s = timeout_ms / 1000
+        self._guard: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
+        self._name = database
+        self.use(client)
+
+    def use(self, client: MongoClient[Any]) -> None:
+        """Ask another client from here on."""
+        # None of it as the URL says: a secondary that lags behind would fill the cache with what is past.
+        self._database = client.get_database(
+            self._name,
+            codec_options=RAW_OPTIONS,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("local"),
+            write_concern=WriteConcern(w="majority", j=True),
+        )
+
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life, for at most `timeout_s` seconds.
+
+        Raises:
+            MongoUnavailableError: there is none.
+        """
+        with pymongo.timeout(timeout_s), self._deadline():
+            self._database.command("ping")
+
+    def command(self, name: str, *, admin: bool = False) -> dict[str, Any]:
+        """The answer to a command without arguments, such as `hello`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        database = self._database.client.admin if admin else self._database
+        with self._deadline():
+            return dict(database.command(name))
+
+    def hello(self) -> dict[str, Any]:
+        """What the server says of itself, under the names of `hello`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        try:
+            return self.command("hello", admin=True)
+        except MongoRefusesError:  # mongo-java-server, and MongoDB before 4.4.2, know the older name only
+            said = self.command("isMaster", admin=True)
+            return {"isWritablePrimary": said.get("ismaster")} | said
+
+    def collections(self) -> dict[str, CollectionInfo]:
+        """What collections there are, by name.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
+        with self._deadline():
+            found = list(plain.list_collections())
+        return {one["name"]: CollectionInfo(one.get("type", ""), one.get("options", {})) for one in found}
+
+    def indexes(self, collection: str) -> dict[str, dict[str, Any]]:
+        """The indexes of a collection, by name, as pymongo tells them.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses.
+        """
+        plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
+        with self._deadline():
+            return {name: dict(index) for name, index in plain[collection].index_information().items()}
+
+    def create_unique_index(self, collection: str, field: str) -> None:
+        """Create a unique index on a field, for the documents that have it.
+
+        Raises:
+            ConfigurationError: MongoDB refuses, as when two documents have the same value.
+            MongoUnavailableError: MongoDB does not answer in time. It may be building the index.
+        """
+        with self._deadline():
+            try:
+                self._database[collection].create_index([(field, 1)], unique=True, sparse=True)
+            except OperationFailure as error:
+                if error.timeout or error_table.of_command(error) is Verdict.OUTAGE:
+                    raise
+                message = (error.details or {}).get("errmsg", str(error))
+                raise ConfigurationError(f"no unique index on {field} of {collection}: {message}") from error
+
+    def try_write_concern(self) -> None:
+        """See that a majority acknowledges: by the deletion of nothing, which has to be acknowledged too.
+
+        Raises:
+            MongoUnavailableError: it does not.
+        """
+        with self._deadline():
+            self._database["writebehind.operations.doctor"].delete_one({"_id": "nothing"})
+
+    def try_change_stream(self) -> None:
+        """See that a change stream opens, as the listener opens one.
+
+        Raises:
+            MongoUnavailableError: it does not.
+        """
+        plain = self._database.with_options(read_concern=ReadConcern())
+        with self._deadline(), plain.watch(max_await_time_ms=1) as stream:
+            stream.try_next()
+
+    @contextmanager
+    def _deadline(self, verdict: Callable[[PyMongoError], Verdict] = error_table.of_command) -> Iterator[None]:
+        # The deadline is shorter than the lease, so that a flusher does not write after its lease has ended.
+        try:
+            with pymongo.timeout(self._timeout_s):
+                yield
+        except BulkWriteError as error:
+            details = error.details or {}
+            refused = {one["index"]: Refusal.of_document(one) for one in details.get("writeErrors", ())}
+            doubts = details.get("writeConcernErrors", ())
+            if doubts or not refused:
+                raise MongoUnavailableError(
+                    f"MongoDB cannot take writes now: {doubts or error}", outage=True
+                ) from error
+            raise RefusedError(refused, details.get("nRemoved", 0)) from error
+        except PyMongoError as error:
+            about = verdict(error)
+            if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
+                raise MongoRefusesError(f"MongoDB refuses: {error_table.words(error)}") from error
+            raise MongoUnavailableError(
+                f"MongoDB does not answer: {error_table.words(error)}", outage=about is Verdict.OUTAGE
+            ) from error

@@ -1,0 +1,194 @@
+"""Guarded writes to MongoDB, and what becomes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+from bson import Int64
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, ReplaceOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, InvalidName, OperationFailure
+
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_END, VERSION_FIELD, append_version
+from writebehind.errors import MongoUnavailableError
+from writebehind.mongodb.error_table import Refusal, Verdict
+
+#: Stands for the `_v` of a document that has none.
+NOTHING: Final = object()
+#: Of a write that was taken, and is not what MongoDB has.
+OVERTAKEN: Final = Refusal(0, "others change the document at each attempt", Verdict.BUSY)
+
+
+class Result(Enum):
+    """What became of one write."""
+
+    PERSISTED = auto()
+    """MongoDB has this version."""
+    SUPERSEDED = auto()
+    """MongoDB has a newer version."""
+    REFUSED = auto()
+    """MongoDB will not take this version, now or later."""
+    DISTURBED = auto()
+    """Somebody else changed the document at the same moment, or MongoDB is busy: try again."""
+    UNCLEAR = auto()
+    """MongoDB did not take it, and it is not known whether it will: try again, for a bounded time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One version to bring to MongoDB."""
+
+    id: DocumentId
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one write, in how many attempts.
+
+    Attributes:
+        write: the write.
+        result: what became of it.
+        code: MongoDB's, where it refused; `message` its words.
+        attempts: how often it was tried.
+        present: the version that MongoDB has, where it is a greater one.
+        holder: the member that has the unique value because of which it was refused, '' where that is not known.
+        claim: the value, as it is noted with it.
+        together: whether it was refused with others, by one error that does not say because of which.
+    """
+
+    write: Write
+    result: Result
+    code: int = 0
+    message: str = ""
+    attempts: int = 1
+    present: int = 0
+    holder: str = ""
+    claim: str = ""
+    together: bool = False
+
+
+class AllRefusedError(MongoUnavailableError):
+    """MongoDB refuses every write of a batch, and does not say that it is because of the documents."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        super().__init__(f"MongoDB refuses all of a batch of {len(outcomes)}: {outcomes[0].message}")
+        self.outcomes = list(outcomes)
+
+
+class RefusedError(Exception):
+    """Some documents of a bulk write were refused; `refusals` holds why, by position."""
+
+    def __init__(self, refusals: dict[int, Refusal], removed: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+        self.removed = removed
+
+
+class CommandRefusedError(Exception):
+    """A whole command was refused, perhaps because of one of its documents."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+@contextmanager
+def commands() -> Iterator[None]:
+    """Tell a command that is refused, be it by the driver, from one that is not answered.
+
+    Raises:
+        CommandRefusedError: it is refused, and another one may not be.
+    """
+    try:
+        yield
+    except BulkWriteError:
+        raise
+    except (BSONError, OverflowError, UnicodeError, RecursionError, OperationFailure, InvalidName) as error:
+        refusal = Refusal.of_command(error)
+        if refusal.verdict is Verdict.OUTAGE:
+            raise
+        raise CommandRefusedError(refusal) from error
+
+
+def operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
+    """A write as MongoDB gets it: applied only where it has no version as new or newer."""
+    return _operation(write, _below(write), upsert=True)
+
+
+def send_alone(collection: Collection[Any], write: Write) -> None:
+    """Send a write as MongoDB gets it, by itself and in no bulk."""
+    where, document = _guarded(write, _below(write))
+    if document is None:
+        collection.delete_one(where)
+    else:
+        collection.replace_one(where, document, upsert=True)
+
+
+def operation_over(write: Write, seen: object) -> ReplaceOne[Any] | DeleteOne:
+    """A write over the document whose `_v` is exactly what was `seen`, or over one without for `NOTHING`.
+
+    For a `_v` of other hands that counts as no version, and yet is not less than one where MongoDB compares them.
+    """
+    return _operation(write, exactly(seen), upsert=False)
+
+
+def exactly(seen: object) -> dict[str, Any]:
+    """What finds the `_v` that was `seen`, or none for `NOTHING`."""
+    return {"$exists": False} if seen is NOTHING else {"$eq": seen}
+
+
+def _below(write: Write) -> dict[str, Any]:
+    """What finds an older `_v` than a write's: also none, or one that counts as none, of somebody else."""
+    return {"$not": {"$gte": Int64(write.entry.version), "$lt": Int64(VERSION_END)}}
+
+
+def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceOne[Any] | DeleteOne:
+    where, document = _guarded(write, guard)
+    return DeleteOne(where) if document is None else ReplaceOne(where, document, upsert=upsert)
+
+
+def _guarded(write: Write, guard: dict[str, Any]) -> tuple[dict[str, Any], RawBSONDocument | None]:
+    """What a write is to find, and what is to stand there: `None` for nothing."""
+    where = {"_id": write.id.value, VERSION_FIELD: guard}
+    if write.entry.kind is Kind.DELETED:
+        return where, None
+    return where, RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
+
+
+def judge(write: Write, refusal: Refusal | None, present: int | None, *, looked: bool) -> Outcome:
+    """What became of a write.
+
+    Args:
+        write: the write.
+        refusal: why it was not done; `None` where nothing was said against it.
+        present: the version that MongoDB has; `None` where there is no document, 0 where its `_v` counts as none.
+        looked: whether `present` is known at all.
+    """
+    if present is not None and present > write.entry.version:
+        return Outcome(write, Result.SUPERSEDED, present=present)
+    if refusal is None:
+        if not looked:
+            return Outcome(write, Result.PERSISTED)
+        # Not there, though it was taken: a primary has lost it, or a flusher that was paused has overwritten it.
+        expected = None if write.entry.kind is Kind.DELETED else write.entry.version
+        if present == expected:
+            return Outcome(write, Result.PERSISTED)
+        refusal = OVERTAKEN
+    # A document that is there makes its own repetition fail, on whatever unique index.
+    if refusal.may_have_happened and present == write.entry.version:
+        return Outcome(write, Result.PERSISTED)
+    result = {Verdict.DOCUMENT: Result.REFUSED, Verdict.UNCLEAR: Result.UNCLEAR}.get(
+        refusal.verdict, Result.DISTURBED
+    )
+    if refusal.same_id:  # the guard did not match, so the upsert became an insert, and MongoDB has the document
+        result = Result.DISTURBED
+    return Outcome(write, result, refusal.code, refusal.message)

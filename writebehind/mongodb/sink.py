@@ -1,0 +1,477 @@
+"""MongoDB as the protocol sees it: guarded bulk writes that are safe to repeat, and reads of one document.
+
+Every write carries its version and is applied only where MongoDB has no version as new or newer. So it may be
+retried, duplicated, delayed or reordered without an older document replacing a newer one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import inf
+from typing import Any, TypeVar
+
+import pymongo
+from bson import Int64, ObjectId
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne
+
+from writebehind.documents import large
+from writebehind.documents.elements import without
+from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import (
+    RAW_OPTIONS,
+    VERSION_FIELD,
+    append_version,
+    first_element,
+    split_version,
+    version_of,
+)
+from writebehind.errors import MongoRefusesError, MongoUnavailableError, UnavailableError
+from writebehind.mongodb import error_table
+from writebehind.mongodb.deployment import Deployment
+from writebehind.mongodb.error_table import Refusal, Verdict
+from writebehind.mongodb.outcomes import (
+    NOTHING,
+    OVERTAKEN,
+    AllRefusedError,
+    CommandRefusedError,
+    Outcome,
+    RefusedError,
+    Result,
+    Write,
+    commands,
+    exactly,
+    judge,
+    operation,
+    operation_over,
+    send_alone,
+)
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: A write that changes nothing even where it matches, and waits for the write concern. Every server knows it.
+_NEVER = {VERSION_FIELD: "writebehind: no such version"}
+_NOTHING = {"$set": _NEVER}
+#: What becomes of writes that are to be tried again.
+_NOT_NOW = {Result.DISTURBED, Result.UNCLEAR}
+#: How long MongoDB may take to show that it is there after a connection has broken, seconds.
+PROBE_S = 1.0
+#: Ids in one `$in`: servers differ in how they take long lists.
+MOST_IDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """How many documents a bulk write has removed and stored, as far as the server says so."""
+
+    removed: int = 0
+    stored: int = 0
+
+
+class Sink(Deployment):
+    """The state in MongoDB. Safe to share between threads."""
+
+    def write(self, collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
+        """Bring versions of one collection to MongoDB in one unordered bulk write.
+
+        A document that MongoDB refuses is tried once more alone: it may have been in the way of another of the
+        same batch, as when a unique value moves from one document to the next.
+
+        Args:
+            collection: its name.
+            writes: no two to one document.
+            within_s: seconds after which nothing may be sent any more: what is left of the caller's lease.
+
+        Raises:
+            AllRefusedError: MongoDB does not take any of these writes, for no reason that is known.
+            MongoUnavailableError: nothing is known of these writes. All of them may be sent again.
+        """
+        if within_s <= 0:
+            raise MongoUnavailableError("there is no time left to write")
+        with self._guard(), pymongo.timeout(min(within_s, self._timeout_s)):
+            outcomes = self._write(collection, writes)
+            if all(outcome.result is Result.UNCLEAR for outcome in outcomes):
+                raise AllRefusedError(outcomes)
+            return outcomes
+
+    def takes_writes(self, collection: str) -> bool:
+        """Whether MongoDB takes a write that changes nothing.
+
+        Raises:
+            MongoUnavailableError: it does not answer.
+        """
+        with self._guard():
+            return self._takes_writes(collection)
+
+    def delete_older(self, collection: str, versions: Mapping[DocumentId, int]) -> int:
+        """Delete documents that have an older version than this, and no others; how many there were.
+
+        Raises:
+            MongoRefusesError: MongoDB refuses to delete some of them. The others are deleted.
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        operations = [
+            # Not `$not: {$gte: …}`: a document without a version was put there by somebody else since.
+            DeleteOne({"_id": one.value, VERSION_FIELD: {"$lt": Int64(version), "$gte": Int64(0)}})
+            for one, version in versions.items()
+        ]
+        with self._guard():  # which is told of an answer
+            try:
+                with self._deadline():
+                    return self._database[collection].bulk_write(operations, ordered=False).deleted_count
+            except RefusedError as error:
+                refusal = next(iter(error.refusals.values()))
+                if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY}:
+                    raise MongoUnavailableError(f"MongoDB cannot delete now: {refusal.message}") from error
+                raise MongoRefusesError(f"MongoDB refuses: {refusal.message}") from error
+
+    def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes = self._bulk(collection, writes)
+        if len(writes) > 1:
+            outcomes = [
+                replace(self._bulk(collection, [outcome.write])[0], attempts=2)
+                if outcome.result is Result.REFUSED
+                else outcome
+                for outcome in outcomes
+            ]
+        return outcomes
+
+    def find(self, document_id: DocumentId) -> Entry:
+        """The document as MongoDB has it, or `ABSENT`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read so large a document.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[document_id.collection].find_one({"_id": document_id.value})
+        _see(found)
+        # By the collation of its collection MongoDB may take another id for the same.
+        if found is None or DocumentId.stored(document_id.collection, _id_of(found)) != document_id:
+            return ABSENT
+        return Entry.loaded(*split_version(found.raw))
+
+    def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
+        """The document that has a value in a field that is unique, or `None` and `ABSENT`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read so large a document.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find_one({field: value})
+        _see(found)
+        if found is None:
+            return None, ABSENT
+        return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
+
+    def find_holders(
+        self, collection: str, field: str, value: object, *, limit: int = 2
+    ) -> list[tuple[object, object]]:
+        """Documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=limit)
+            return [(one["_id"], one.get(VERSION_FIELD, NOTHING)) for one in found]
+
+    def unset(self, document_id: DocumentId, field: str, seen: object, *, below: int) -> bool:
+        """Take a field from the document whose `_v` was `seen`; false where its collection requires the field.
+
+        What stands then has a version of its own, as whatever the pipeline writes: so it is known again when
+        MongoDB reports it. The version is less than `below`, that of the write which is to replace it.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        where = {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
+        try:
+            with self._guard(), self._deadline(), commands():
+                target = self._database[document_id.collection]
+                found = target.find_one(where)
+                if found is not None:
+                    body, version = split_version(found.raw)
+                    left = without(body, [name.encode() for name in field.split(".")])
+                    version = min(version + 1, max(below - 1, 0))
+                    target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
+        except CommandRefusedError as error:
+            if error.refusal.verdict is Verdict.BUSY:
+                raise MongoUnavailableError(f"MongoDB does not take it now: {error}") from error
+            return False
+        return True
+
+    def vacate(self, document_id: DocumentId, seen: object) -> None:
+        """Delete the document whose `_v` was `seen`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._guard(), self._deadline():
+            self._database[document_id.collection].delete_one(
+                {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
+            )
+
+    def find_places(
+        self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
+    ) -> tuple[list[DocumentId | None], bytes]:
+        """The ids of documents that satisfy a filter, in order, and of the last one the fields of the sort, BSON.
+
+        An id is `None` where no document of the pipeline can have it. The fields are whole: in a part of an array
+        what has no such part, and counts as null, would be missing. They may be large: one is held at a time.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses the query.
+        """
+        fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
+        ids: list[DocumentId | None] = []
+        last: bytes | memoryview = b""
+        with self._guard(), self._deadline(error_table.of_query):
+            cursor = self._database[collection].find(filter_, fields, limit=limit)
+            try:
+                for one in cursor.sort(list(sort.items())) if sort else cursor:
+                    ids.append(DocumentId.stored(collection, _id_of(one)))
+                    last = one.raw
+            except (BSONError, OverflowError) as error:  # the driver does not even send it
+                raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
+        return ids, bytes(last)
+
+    def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
+        """The documents of one collection, in the order of the ids; `ABSENT` where there is none.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read one of them, as it is so large.
+        """
+        found: dict[DocumentId | None, Entry] = {}
+        largest = 0
+        for some in _slices(ids, MOST_IDS):
+            collection = some[0].collection
+            query = {"_id": {"$in": [one.value for one in some]}}
+            with self._guard(), self._deadline():
+                for document in self._database[collection].find(query):
+                    largest = max(largest, len(document.raw))
+                    if largest > large.most():
+                        break
+                    one = DocumentId.stored(collection, _id_of(document))
+                    found[one] = Entry.loaded(*split_version(document.raw))
+            large.see(largest)
+        return [found.get(one, ABSENT) for one in ids]
+
+    def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
+        """The versions of the documents that MongoDB has, by member; 0 for one whose `_v` counts as none.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        found: dict[str, int] = {}
+        for collection in {one.collection for one in ids}:
+            asked = [Write(one, ABSENT) for one in ids if one.collection == collection]
+            with self._guard():
+                there = self._versions(collection, asked)
+            found |= {member: version_of(value) for member, value in there.items()}
+        return found
+
+    def _bulk(self, collection: str, writes: Sequence[Write], *, halve: bool = True) -> list[Outcome]:
+        try:
+            refused, done = self._send(collection, writes)
+        except CommandRefusedError as error:  # which does not say because of which document
+            if len(writes) > 1:
+                return self._after_refusal(collection, writes, error.refusal, halve=halve)
+            refused, done = {0: error.refusal}, _Done()
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the driver did not send it, or cannot read the answer
+            log.info("of %d writes to %s nothing is known: %r", len(writes), collection, error)
+            unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
+            return self._after_exception(collection, writes, unclear)
+        looked = self._doubtful(writes, refused, done)
+        if looked and refused and (refusal := self._await_majority(collection, looked)):
+            return _all_refused(writes, refusal)
+        try:
+            there = self._versions(collection, looked) if looked else {}
+        except MongoRefusesError:  # to tell: then what it says must do
+            looked, there = [], {}
+        known = {write.id.member for write in looked}
+        outcomes = []
+        for at, write in enumerate(writes):
+            seen = there.get(write.id.member)
+            present = None if seen is None else version_of(seen)
+            outcome = judge(write, refused.get(at), present, looked=write.id.member in known)
+            may_be_in_the_way = outcome.result is Result.DISTURBED or outcome.code == error_table.DUPLICATE_KEY
+            outcomes.append(self._over(write, seen) if seen is not None and may_be_in_the_way else outcome)
+        return outcomes
+
+    def _after_refusal(
+        self, collection: str, writes: Sequence[Write], refusal: Refusal, *, halve: bool
+    ) -> list[Outcome]:
+        """Find by halves because of which documents a command was refused; without `halve` it was because of all.
+
+        Where it is not about a document, and of one half nothing is taken, the other is sent as it is: so MongoDB
+        is not asked for each document while it is busy.
+        """
+        about_documents = refusal.verdict is Verdict.DOCUMENT
+        is_busy = refusal.code == error_table.OUT_OF_TIME or not halve  # there is no time to look for it
+        if not about_documents and (is_busy or not self._takes_writes(collection)):
+            return _all_refused(writes, refusal)
+        first, second = _halves(writes)
+        outcomes = self._bulk(collection, first)
+        some_taken = any(one.result not in _NOT_NOW for one in outcomes)
+        return [*outcomes, *self._bulk(collection, second, halve=about_documents or some_taken)]
+
+    def _after_exception(self, collection: str, writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
+        """See which writes have happened, and find by halves because of which of the others nothing is known."""
+        if refused := self._await_majority(collection, writes):
+            return _all_refused(writes, refused)
+        there = self._versions(collection, writes)
+        became: dict[str, Outcome] = {}
+        for write in writes:
+            seen = there.get(write.id.member)
+            present = None if seen is None else version_of(seen)
+            became[write.id.member] = judge(write, None, present, looked=True)
+        left = [one.write for one in became.values() if one.result in _NOT_NOW]
+        if len(writes) == 1 and left:
+            return [self._alone(writes[0], refusal)]
+        for half in filter(None, _halves(left)):
+            became |= {one.write.id.member: one for one in self._bulk(collection, half)}
+        return list(became.values())
+
+    def _alone(self, write: Write, refusal: Refusal) -> Outcome:
+        """Send one write in the form whose answer the driver reads otherwise: FerretDB's errors lack `nModified`.
+
+        Where nothing is known of that either, it is `refusal` that keeps it from MongoDB.
+        """
+        try:
+            with self._deadline(), commands():
+                send_alone(self._database[write.id.collection], write)
+        except CommandRefusedError as error:
+            refusal = error.refusal
+        except UnavailableError:
+            raise
+        except Exception:
+            log.exception("%s cannot be written, or the answer cannot be read", write.id.member)
+            return judge(write, refusal, None, looked=False)
+        seen = self._versions(write.id.collection, [write]).get(write.id.member)
+        present = None if seen is None else version_of(seen)
+        outcome = judge(write, None, present, looked=True)
+        return judge(write, refusal, present, looked=True) if outcome.result in _NOT_NOW else outcome
+
+    def _over(self, write: Write, seen: object) -> Outcome:
+        """Write over the document whose `_v` was seen, and does not count as newer."""
+        try:
+            with self._deadline(), commands():
+                target = self._database[write.id.collection]
+                done = target.bulk_write([operation_over(write, seen)], ordered=False)
+            refusal = None if done.matched_count + done.deleted_count else OVERTAKEN
+        except RefusedError as error:
+            refusal = error.refusals[0]
+        except CommandRefusedError as error:
+            refusal = error.refusal
+        return replace(judge(write, refusal, None, looked=False), attempts=2)
+
+    def _send(self, collection: str, writes: Sequence[Write]) -> tuple[dict[int, Refusal], _Done]:
+        """Send one bulk write; what was refused, by position, and how much was done."""
+        try:
+            with self._deadline(), commands():
+                target = self._database[collection]
+                done = target.bulk_write([operation(write) for write in writes], ordered=False)
+                return {}, _Done(done.deleted_count, done.matched_count + done.upserted_count)
+        except RefusedError as error:
+            passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
+            if len(passing) == len(writes):  # else one shard of several, or one document
+                raise MongoUnavailableError(
+                    f"MongoDB cannot take writes now: {passing[0]}", outage=True
+                ) from error
+            return error.refusals, _Done(error.removed)
+        except MongoUnavailableError as error:
+            if not error_table.is_cut_off(error.__cause__):
+                raise
+            with pymongo.timeout(PROBE_S):
+                self._takes_writes(collection)
+            # It is there, and closes the connection on which these documents come: a size, or what lies between.
+            raise CommandRefusedError(Refusal(0, str(error), Verdict.UNCLEAR)) from error
+
+    @staticmethod
+    def _doubtful(writes: Sequence[Write], refused: Mapping[int, Refusal], done: _Done) -> list[Write]:
+        """Writes of which only what MongoDB has tells what became of them.
+
+        Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable. And a server
+        may say that all is well, and not that it has done anything.
+        """
+        if refused:
+            others = [write for at, write in enumerate(writes) if at not in refused]
+            repeated = [writes[at] for at, one in refused.items() if one.may_have_happened]
+            return others + repeated
+        deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
+        doubtful = deletions if done.removed < len(deletions) else []  # absent already, or newer than the deletion
+        if done.stored < len(writes) - len(deletions):
+            doubtful = doubtful + [write for write in writes if write.entry.kind is not Kind.DELETED]
+        return doubtful
+
+    def _await_majority(self, collection: str, writes: Sequence[Write]) -> Refusal | None:
+        """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""
+        target = self._database[collection]
+        try:
+            for some in _slices(writes, MOST_IDS):
+                with self._deadline(), commands():
+                    target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
+        except CommandRefusedError as error:
+            verdict = error.refusal.verdict
+            return replace(error.refusal, verdict=Verdict.BUSY if verdict is Verdict.BUSY else Verdict.UNCLEAR)
+        return None
+
+    def _takes_writes(self, collection: str) -> bool:
+        try:
+            with self._deadline(), commands():
+                self._database[collection].update_many({"_id": ObjectId(), **_NEVER}, _NOTHING)
+        except (CommandRefusedError, RefusedError):
+            return False
+        return True
+
+    def _versions(self, collection: str, writes: Sequence[Write]) -> dict[str, object]:
+        """What MongoDB has as `_v` of each document that is there."""
+        target = self._database[collection]
+        versions: dict[DocumentId | None, object] = {}
+        for some in _slices(writes, MOST_IDS):
+            query = {"_id": {"$in": [write.id.value for write in some]}}
+            with self._deadline():
+                for document in target.find(query, {VERSION_FIELD: 1}):
+                    versions[DocumentId.stored(collection, document["_id"])] = document.get(VERSION_FIELD, NOTHING)
+        return {write.id.member: versions[write.id] for write in writes if write.id in versions}
+
+
+def _see(found: RawBSONDocument | None) -> None:
+    """See that this thread may read what was found. Raises as `large.see`."""
+    if found is not None:
+        large.see(len(found.raw))
+
+
+def _id_of(document: RawBSONDocument) -> object:
+    """Its `_id`, which MongoDB stores first; the other fields, which may be many, are not looked at."""
+    first = RawBSONDocument(first_element(bytes(document.raw)), RAW_OPTIONS)
+    return first["_id"] if "_id" in first else document["_id"]
+
+
+def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
+    """What becomes of writes that were refused by one error."""
+    together = len(writes) > 1
+    return [replace(judge(one, refusal, None, looked=False), together=together) for one in writes]
+
+
+def _halves(writes: Sequence[Write]) -> tuple[Sequence[Write], Sequence[Write]]:
+    middle = len(writes) // 2
+    return writes[:middle], writes[middle:]
+
+
+def _slices(items: Sequence[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, size)):
+        yield some

@@ -1,0 +1,44 @@
+"""Is this installation fit to keep what it acknowledges? Each check judges what it finds, and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+
+from writebehind.errors import ConfigurationError
+from writebehind.operations.doctor import mongodb, processes, redis
+from writebehind.operations.doctor.findings import Check, Finding, Level, failure, ok, warning
+from writebehind.pipeline import Pipeline
+
+__all__ = ["Check", "Finding", "Level", "check_start", "examine", "failure", "ok", "warning"]
+
+#: Other packages add checks under this entry point: functions that take a pipeline and yield findings.
+ENTRY_POINTS = "writebehind.operations.doctor"
+
+
+def examine(pipeline: Pipeline) -> Iterator[Finding]:
+    """Run every check, also those of other packages. A server that does not answer is a finding."""
+    others: list[Check] = [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    for check in (redis.check, mongodb.check, processes.check, *others):
+        yield from check(pipeline)
+
+
+def check_start(pipeline: Pipeline) -> list[Finding]:
+    """The part that a process runs when it starts: what Redis says of itself.
+
+    What may pass by itself, such as a full disk, keeps no process from starting: reads are served, and `/readyz`
+    tells the rest.
+
+    Returns:
+        What is not in order, but lets the process start.
+
+    Raises:
+        ConfigurationError: something would lose data, or Redis is divided differently.
+        RedisUnavailableError: Redis does not answer, or takes no writes.
+    """
+    found = [one for one in redis.fitness(redis.facts_of(pipeline)) if one.level is not Level.OK]
+    for one in found:
+        if one.fatal:
+            raise ConfigurationError(f"{one.found}: {one.advice}")
+    pipeline.check()
+    return found

@@ -1,0 +1,68 @@
+"""The processes: workers by their heartbeats, beat by the last sweep, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from writebehind.errors import RedisUnavailableError
+from writebehind.operations.doctor.findings import Finding, failure, ok, warning
+from writebehind.pipeline import SWEEP, Pipeline
+
+#: So many sweeps in a row may be missing.
+BEAT_MISSED = 4
+#: For so long a listener may not be heard of, seconds.
+LISTENER_SILENT_S = 15.0
+
+
+def check(pipeline: Pipeline) -> Iterator[Finding]:
+    """Everything about processes that can be seen in Redis."""
+    try:
+        workers = pipeline.store.watch.workers()
+        age_s = pipeline.store.watch.since_run(SWEEP)
+        status = pipeline.status()
+    except RedisUnavailableError as error:
+        yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")
+        return
+    if workers:
+        yield ok("workers", ", ".join(sorted(workers)))
+    else:
+        found = "none has sent a heartbeat lately: nothing is persisted"
+        yield failure("workers", found, "start them as in the Procfile")
+    yield beat(age_s, pipeline.settings.sweep_interval)
+    yield backlog(status)
+    yield listener(status["listener"])
+
+
+def listener(status: Mapping[str, Any] | None) -> Finding:
+    """Somebody brings the changes of other writers to the cache."""
+    advice = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
+    if status is None:
+        return warning("listener", "none has ever run", advice)
+    if status["error"]:
+        return warning("listener", status["error"], "see to MongoDB: until then changes of others show late")
+    if status["seconds_ago"] > LISTENER_SILENT_S:
+        return warning("listener", f"silent for {status['seconds_ago']:.0f} s", advice)
+    return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
+
+
+def beat(age_s: float | None, interval_s: float) -> Finding:
+    """The sweep runs, so both beat and the maintenance worker do."""
+    if age_s is not None and age_s <= BEAT_MISSED * interval_s:
+        return ok("beat", f"the last sweep was {age_s:.0f} s ago")
+    found = "no sweep has run within a week" if age_s is None else f"the last sweep was {age_s:.0f} s ago"
+    advice = "start beat and the maintenance worker as in the Procfile: without them lost messages stay lost"
+    return failure("beat", found, advice)
+
+
+def backlog(status: Mapping[str, Any]) -> Finding:
+    """What waits for MongoDB, or was refused by it."""
+    found = (
+        f"{status['pending']} pending, the oldest for {status['oldest_pending_seconds']:.0f} s; "
+        f"{status['dead_letters']} dead letters; breaker {status['breaker']}"
+    )
+    if status["breaker"] != "closed":
+        return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
+    if status["dead_letters"]:
+        return warning("backlog", found, "see to them: writebehind dead-letters list")
+    return ok("backlog", found)

@@ -1,0 +1,236 @@
+"""Redis: its version, what it does with what it holds, and how it is divided."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+
+from redis.exceptions import ResponseError
+
+from writebehind.documents.durability import Durability
+from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.operations.doctor.findings import Finding, failure, ok, warning
+from writebehind.pipeline import Pipeline
+from writebehind.redis.load_sample import parse_info, take
+from writebehind.redis.partition_count import astray, recorded
+
+OLDEST = (7, 0)
+#: From which difference to another clock an operator should know, seconds.
+CLOCK_WARNING_S = 2.0
+MEMORY_WARNING_PERCENT = 75
+
+Facts = Mapping[str, str]
+
+
+def check(pipeline: Pipeline) -> Iterator[Finding]:
+    """Everything about Redis."""
+    try:
+        yield from _check(pipeline)
+    except RedisUnavailableError as error:
+        yield failure("redis", str(error), "start it, or set REDIS_URL")
+
+
+def _check(pipeline: Pipeline) -> Iterator[Finding]:
+    ahead_s = _ahead_s(pipeline)
+    facts = facts_of(pipeline)
+    yield from fitness(facts)
+    if facts:
+        yield memory(facts)
+    if facts.get("aof_enabled") == "1":
+        yield _fsync(pipeline)
+    yield from durability(pipeline)
+    yield clock(ahead_s)
+    yield _partitions(pipeline)
+
+
+def facts_of(pipeline: Pipeline) -> Facts:
+    """What Redis says of itself; nothing where the user may not ask.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    # INFO and not CONFIG GET, which many providers forbid.
+    try:
+        return parse_info(pipeline.store.wire.call("INFO"))
+    except ResponseError:
+        return {}
+
+
+def fitness(facts: Facts) -> Iterator[Finding]:
+    """Whether a Redis that says this of itself keeps what it has acknowledged."""
+    if not facts:
+        yield warning("redis", "INFO is refused, so nothing is known of it", "ACL SETUSER <its user> +info")
+        return
+    yield version(facts)
+    yield eviction(facts)
+    yield persistence(facts)
+    yield role(facts)
+    if facts.get("cluster_enabled") == "1":
+        yield failure("redis cluster", "this is a node of a Redis Cluster", "name a server of its own", fatal=True)
+
+
+def version(facts: Facts) -> Finding:
+    """New enough for the atomic steps."""
+    if "valkey_version" in facts:
+        return ok("redis version", f"Valkey {facts['valkey_version']}")
+    found = facts.get("redis_version", "of no version")
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return failure("redis version", f"Redis {found}", f"use Redis {oldest} or newer, or Valkey", fatal=True)
+    return ok("redis version", f"Redis {found}")
+
+
+def eviction(facts: Facts) -> Finding:
+    """Spares what has no TTL: that is what MongoDB does not have."""
+    policy = facts.get("maxmemory_policy", "unknown")
+    found = f"maxmemory-policy is {policy}"
+    if policy.startswith("allkeys"):
+        return failure(
+            "redis eviction",
+            f"{found}, which evicts what MongoDB does not have yet",
+            "CONFIG SET maxmemory-policy noeviction, or volatile-lru; and the same in its configuration file",
+            fatal=True,
+        )
+    if policy.startswith("volatile"):
+        return ok("redis eviction", f"{found}: when it is full it evicts only what MongoDB has")
+    if policy == "noeviction":
+        return ok("redis eviction", f"{found}: when it is full it refuses writes until something expires")
+    return warning("redis eviction", found, "see that it is noeviction or volatile-*")
+
+
+def persistence(facts: Facts) -> Finding:
+    """Writes its append-only file."""
+    if facts.get("aof_enabled") != "1":
+        return warning(
+            "redis persistence",
+            "the append-only file is off: a crash of Redis loses what MongoDB does not have yet",
+            "CONFIG SET appendonly yes; and the same in its configuration file",
+        )
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        return failure(
+            "redis persistence",
+            "Redis could not write its append-only file",
+            "see its log; most likely its disk is full",
+        )
+    for fact, what in (("aof_last_bgrewrite_status", "rewrite its file"), ("rdb_last_bgsave_status", "save")):
+        if facts.get(fact, "ok") != "ok":
+            return warning(
+                "redis persistence",
+                f"the append-only file is on, but Redis could not {what} in the background lately",
+                "see its log; most likely it is short of disk or memory",
+            )
+    return ok("redis persistence", "the append-only file is on")
+
+
+def role(facts: Facts) -> Finding:
+    """Takes writes, and keeps them."""
+    if facts.get("role") != "slave":
+        return ok("redis role", f"primary with {facts.get('connected_slaves', '0')} replicas")
+    if facts.get("slave_read_only") == "0":
+        found = "this is a replica that takes writes, and loses them"
+        return failure("redis role", found, "name its primary in REDIS_URL", fatal=True)
+    return failure("redis role", "this is a replica, which takes no writes", "name its primary in REDIS_URL")
+
+
+def memory(facts: Facts) -> Finding:
+    """Has a limit, and is not near it."""
+    used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
+    if not limit:
+        return warning(
+            "redis memory",
+            f"{_mib(used)} in use, and no limit: without one Redis is killed before it refuses writes",
+            "CONFIG SET maxmemory to what its machine can spare; and the same in its configuration file",
+        )
+    percent = 100 * used / limit
+    found = f"{_mib(used)} of {_mib(limit)} in use ({percent:.0f} %)"
+    if percent >= MEMORY_WARNING_PERCENT and not facts.get("maxmemory_policy", "").startswith("volatile"):
+        return warning("redis memory", found, "raise maxmemory, or use shorter TTLs")
+    return ok("redis memory", found)
+
+
+def _fsync(pipeline: Pipeline) -> Finding:
+    try:
+        answer = pipeline.store.wire.call("CONFIG", "GET", "appendfsync")
+    except ResponseError as error:
+        return ok("redis fsync", f"unknown, as CONFIG GET is refused: {error}")
+    policy = answer[1].decode() if answer else "unknown"
+    if policy == "always":
+        return ok("redis fsync", "appendfsync is always: no acknowledged write is lost in a crash")
+    if policy == "everysec":
+        found = "appendfsync is everysec: a crash of its machine may lose the last second"
+        return ok("redis fsync", f"{found}; durability=fsynced waits for the disk")
+    return warning(
+        "redis fsync",
+        f"appendfsync is {policy}: a crash of its machine may lose many seconds",
+        "CONFIG SET appendfsync everysec, or always; and the same in its configuration file",
+    )
+
+
+def durability(pipeline: Pipeline) -> Iterator[Finding]:
+    """Can promise what the collections' settings promise."""
+    vitals = take(pipeline.store)
+    offered = [Durability.BUFFERED, Durability.PERSISTED]
+    if vitals.appendonly and vitals.waits_for_disk:
+        offered.append(Durability.FSYNCED)
+    if vitals.replicas:
+        offered.append(Durability.REPLICATED)
+    wanted = {name: one.wants(None) for name, one in pipeline.settings.collections.items()}
+    fsynced, replicated = (
+        ", ".join(name for name, one in wanted.items() if one is level and level not in offered)
+        for level in (Durability.FSYNCED, Durability.REPLICATED)
+    )
+    if fsynced:
+        yield failure(
+            "redis durability",
+            f"writes to {fsynced} are refused: durability fsynced needs WAITAOF and the append-only file",
+            "use Redis 7.2 or newer, or Valkey, with appendonly yes; or another durability",
+        )
+    if replicated:
+        yield warning(
+            "redis durability",
+            f"writes to {replicated} are answered as buffered: durability replicated needs a replica",
+            "see that a replica is connected, or use another durability",
+        )
+    if not fsynced and not replicated:
+        yield ok("redis durability", f"it can promise {', '.join(sorted(offered))}")
+
+
+def _ahead_s(pipeline: Pipeline) -> float:
+    before = time.time()
+    now = pipeline.store.now_ms() / 1000
+    return now - (before + time.time()) / 2
+
+
+def clock(ahead_s: float) -> Finding:
+    """Shows the same time as this machine's."""
+    found = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} this machine's"
+    if abs(ahead_s) > CLOCK_WARNING_S:
+        advice = (
+            "synchronise both: nothing is lost, as versions are of Redis's alone, but ages that you see are wrong"
+        )
+        return warning("redis clock", found, advice)
+    return ok("redis clock", found)
+
+
+def _partitions(pipeline: Pipeline) -> Finding:
+    wire, known = pipeline.store.wire, pipeline.settings.partitions
+    division = recorded(wire)
+    if division is None:
+        return ok("partitions", "not recorded yet: nobody has written")
+    try:
+        division.check(known)
+    except ConfigurationError as error:
+        found, _, advice = str(error).removeprefix("partitions: ").rpartition(": ")
+        return failure("partitions", found, f"{advice}, or change it: writebehind repartition {known}")
+    if outside := astray(wire, known):
+        return failure(
+            "partitions",
+            f"something is pending or dead in partition {outside[0]}, where nobody looks",
+            "a process with another number of partitions wrote it: stop that, and run writebehind drain",
+        )
+    return ok("partitions", f"{known}, as recorded")
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):.0f} MiB"

@@ -1,0 +1,111 @@
+"""Bring everything that is pending to MongoDB now: before a deploy, or before Redis is divided anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from writebehind.errors import ConfigurationError, UnavailableError
+from writebehind.flushing.recorder import FlushSummary
+from writebehind.pipeline import Pipeline
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.partition_count import astray, recorded
+
+#: Partitions that are flushed at the same time.
+THREADS = 4
+#: How long one partition is flushed before the others have their turn, seconds.
+TURN_S = 1.0
+#: Between two looks when nothing could be persisted, seconds.
+REST_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What came of it: documents persisted here and still pending, dead letters, and why some are pending."""
+
+    persisted: int
+    pending: int
+    dead_letters: int
+    seconds: float
+    reason: str = ""
+
+
+class Progress(NamedTuple):
+    """How many documents are pending, and why nothing could be persisted lately; '' if it could."""
+
+    pending: int
+    reason: str
+
+
+class _Round(NamedTuple):
+    """What flushing every partition once came to."""
+
+    persisted: int
+    reason: str
+
+
+def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], None] = lambda _: None) -> Drained:
+    """Flush every partition, whatever its due times, until nothing is pending or the time is over.
+
+    Workers and other writers may be at work meanwhile. It ends when nothing is pending at a moment.
+
+    Args:
+        pipeline: whose documents to persist.
+        timeout_s: limit, seconds; an operation of MongoDB that is under way then is waited for.
+        report: is told how it goes, from time to time.
+
+    Raises:
+        ConfigurationError: the pipeline looks into another number of partitions than there are.
+        RedisUnavailableError: Redis does not answer.
+    """
+    _see_all_partitions(pipeline)
+    began = time.monotonic()
+    deadline = began + timeout_s
+    outside = astray(pipeline.store.wire, pipeline.store.partitions)
+    persisted, reason = 0, ""
+    with ThreadPoolExecutor(THREADS) as threads:
+        while True:
+            backlog = pipeline.store.watch.backlog()
+            pending_in = {one.partition: one.pending for one in backlog} | _pending(pipeline, outside)
+            pending = sum(pending_in.values())
+            report(Progress(pending, reason))
+            if not pending or time.monotonic() >= deadline:
+                dead = sum(one.dead for one in backlog)
+                return Drained(persisted, pending, dead, time.monotonic() - began, reason if pending else "")
+            waiting = [partition for partition, count in pending_in.items() if count]
+            done, reason = _flush(pipeline, waiting, deadline, threads)
+            persisted += done
+            if not done:
+                time.sleep(REST_S)
+
+
+def _see_all_partitions(pipeline: Pipeline) -> None:
+    division, known = recorded(pipeline.store.wire), pipeline.store.partitions
+    if division is not None and division.partitions != known:
+        raise ConfigurationError(
+            f"partitions: this Redis holds data in {division.partitions} partitions, not in {known}: "
+            f"set WRITEBEHIND_PARTITIONS={division.partitions}"
+        )
+
+
+def _pending(pipeline: Pipeline, partitions: list[int]) -> dict[int, int]:
+    commands = [("ZCARD", partition_keys(one).pending) for one in partitions]
+    return dict(zip(partitions, pipeline.store.wire.calls(commands) if commands else [], strict=True))
+
+
+def _flush(pipeline: Pipeline, partitions: list[int], deadline: float, threads: ThreadPoolExecutor) -> _Round:
+    def flush(partition: int) -> FlushSummary | UnavailableError:
+        try:
+            return pipeline.flusher.drain(partition, budget_s=min(TURN_S, max(0.0, deadline - time.monotonic())))
+        except UnavailableError as failure:
+            return failure
+
+    outcomes = list(threads.map(flush, partitions))
+    summaries = [one for one in outcomes if isinstance(one, FlushSummary)]
+    failures = [one for one in outcomes if isinstance(one, UnavailableError)]
+    busy = sum(one.busy for one in summaries)
+    reason = f"{busy} partitions are being flushed by others" if busy else ""
+    return _Round(sum(one.persisted + one.deleted for one in summaries), str(failures[-1]) if failures else reason)

@@ -1,0 +1,343 @@
+"""Cached queries: which documents MongoDB has found is kept, and overlaid with what it may not have found yet.
+
+What a query answers is exact, although MongoDB lags behind and results are kept for long. A result is the list of
+the documents that MongoDB has found, with the number of the last change that it had by then. Their bodies come
+from their entries. With them, those are looked at that are pending, and those that have changed in MongoDB since:
+see docs/queries.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import inf
+from typing import Any
+
+import bson
+from bson import Int64
+
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import etag
+from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
+from writebehind.mongodb.sink import Sink
+from writebehind.mql.sorts import compile_sort
+from writebehind.querying.answers import Answer, Kept, in_order, satisfying
+from writebehind.reading.freshness import jittered_ms
+from writebehind.reading.portions import by_size, each
+from writebehind.reading.reader import Reader, Source
+from writebehind.reading.single_flight import LIVES, Turn, take_turns
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Store
+from writebehind.redis.wire import Command, script
+from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.queries import NamedQuery
+
+#: Documents that are looked at besides those that MongoDB has found: of those that are pending in a partition, of
+#: those that are dead letters in all, and of those that have changed since.
+MOST_PENDING, MOST_DEAD, MOST_CHANGED = 250, 2_000, 500
+#: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew; how
+#: many times as many, where those were too few; and how many at most.
+SPARE, MORE, MOST_FOUND = 5, 4, 20_000
+
+_GET, _FILL, _ABANDON, _CHANGED = script("query_get"), script("alias_fill"), script("abandon"), script("changed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One query with its arguments, and its keys."""
+
+    collection: str
+    query: NamedQuery
+    filter: Mapping[str, Any]
+    keys: tuple[str, str]
+    settings: CollectionSettings
+    most_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What MongoDB has found.
+
+    Attributes:
+        at: the number of the last change of which it is known that MongoDB had it.
+        members: the documents, in the order of the query.
+        last: of the last of them the fields of the sort, BSON; '' where MongoDB has found no more than these.
+    """
+
+    at: int
+    members: Sequence[str]
+    last: bytes = b""
+
+    def dump(self) -> bytes:
+        """As it stands in Redis."""
+        return bson.encode({"at": Int64(self.at), "members": self.members, "last": self.last})
+
+    @classmethod
+    def parse(cls, value: bytes) -> _Found:
+        """Read what `dump` wrote."""
+        return cls(**bson.decode(value))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What Redis has at one moment, or nearly so: what is read first may be old, but never too new for the rest.
+
+    Attributes:
+        unsettled: members of the collection that MongoDB may not have as they are.
+        partial: whether there are more of them.
+        changed: members that have changed in MongoDB, with the number of their last change.
+        number: of the last change; `epoch` that of the last one before which results are to be loaded anew, and
+            `before` that of the last one before which they cannot be served at all.
+        value: what was found, as it stands in Redis; `ttl_ms` how long it stays there.
+    """
+
+    unsettled: frozenset[str]
+    partial: bool
+    changed: Mapping[str, int]
+    number: int
+    epoch: int
+    before: int
+    value: bytes | None
+    ttl_ms: int
+
+    def touched(self, found: _Found) -> set[str]:
+        """Members that are not known to be as MongoDB found them."""
+        return {member for member, number in self.changed.items() if number > found.at}.union(self.unsettled)
+
+    def serves(self, found: _Found) -> bool:
+        """Whether a result can be served: it is known what has changed since."""
+        if found.at < self.before:
+            return False
+        return len(self.changed) < MOST_CHANGED or min(self.changed.values()) <= found.at
+
+
+class Queries:
+    """The cached queries of all collections. Safe to share between threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        reader: Reader,
+        *,
+        load_timeout_ms: int,
+        interval_ms: int,
+        dead: Callable[[str], int],
+        listed: Collection[str],
+        settings: Callable[[str], CollectionSettings],
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            store: where results are kept.
+            sink: what MongoDB finds.
+            reader: where the documents come from.
+            load_timeout_ms: the life of the right to load a result.
+            interval_ms: within which the results of a collection are to be loaded anew once at most.
+            dead: how many dead letters a collection has.
+            listed: the collections that there are, as far as it is known.
+            settings: those of a collection, by name.
+        """
+        self._store = store
+        self._sink = sink
+        self._reader = reader
+        self._load_timeout_ms = load_timeout_ms
+        self._interval_ms = interval_ms
+        self._dead = dead
+        self._listed = listed
+        self._settings = settings
+
+    # Changes ----------------------------------------------------------------------------------------
+
+    def changed(self, collection: str, members: Collection[str]) -> None:
+        """Note that MongoDB has changed: before what the pipeline has written there is settled.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if members and self._settings(collection).queries:
+            self._store.wire.run(_CHANGED, keys.changes(collection), (self._interval_ms, 0, *members))
+
+    def forget(self, collection: str) -> None:
+        """Load the results of a collection anew, '' for all, as nobody knows what has changed.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        for name in [collection] if collection else self._listed:
+            if self._settings(name).queries:
+                self._store.wire.run(_CHANGED, keys.changes(name), (self._interval_ms, 1))
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def find(
+        self,
+        collection: str,
+        name: str,
+        query: NamedQuery,
+        arguments: Mapping[str, Any],
+        settings: CollectionSettings,
+        *,
+        most_bytes: float = inf,
+    ) -> Answer:
+        """What a query answers, with every write that was acknowledged before.
+
+        From `most_bytes` on, documents are left out, and only their ids are there.
+
+        Raises:
+            MongoUnavailableError: Redis does not know, and MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+        """
+        filter_ = query.bound(arguments)
+        name = f"{collection}/{name}/{etag(bson.encode(filter_))}"
+        of = partition_keys(self._store.partition_of(name))
+        wanted = _Wanted(collection, query, filter_, (of.query(name), of.query_load(name)), settings, most_bytes)
+        try:
+            return self._find(wanted)
+        except RedisUnavailableError:
+            if not settings.bypass:
+                raise
+            return self._bypass(wanted)
+
+    def _find(self, wanted: _Wanted) -> Answer:
+        found = take_turns(
+            lambda token, waited: self._turn(wanted, token, Source.COLLAPSED if waited else Source.HIT),
+            lambda token: self._load(wanted, token),
+            lambda token: self._abandon(wanted, token),
+            until=time.monotonic() + LIVES * self._load_timeout_ms / 1000,
+        )
+        return found or self._load(wanted, "")  # whoever had the right to load has not come back
+
+    def _turn(self, wanted: _Wanted, token: str, source: Source) -> Answer | Turn | None:
+        look = self._look(wanted)
+        served, is_current = self._served(wanted, look, source)
+        if served is not None and is_current:
+            return served
+        answer = self._store.wire.run(
+            _GET, wanted.keys, (token, self._load_timeout_ms, b"-" if look.value is None else look.value)
+        )
+        if answer[0] == b"load":
+            return Turn.OURS
+        if served is not None:  # with all that has changed; another reader loads it anew
+            return served
+        return Turn.ANOTHERS if answer[0] == b"wait" else None
+
+    def _served(self, wanted: _Wanted, look: _Look, source: Source) -> tuple[Answer | None, bool]:
+        """What can be answered from Redis, and whether it need not be loaded anew."""
+        found = None if look.value is None else _Found.parse(look.value)
+        if found is None or not look.serves(found):
+            return None, False
+        return self._overlaid(wanted, found, look, source), found.at >= look.epoch
+
+    def _look(self, wanted: _Wanted) -> _Look:
+        """One round trip. Its order matters: a document that is no longer pending has been noted as changed."""
+        partitions = [partition_keys(one) for one in range(self._store.partitions)]
+        changed, state = keys.changes(wanted.collection)
+        dead = self._dead(wanted.collection)
+        commands: list[Command] = [
+            ("ZRANGE", of.pending, "+inf", "-inf", "BYSCORE", "REV", "LIMIT", 0, MOST_PENDING) for of in partitions
+        ]
+        commands += [("HKEYS", of.dead) for of in partitions if 0 < dead <= MOST_DEAD]
+        commands += [
+            ("ZRANGE", changed, 0, MOST_CHANGED - 1, "REV", "WITHSCORES"),
+            ("HMGET", state, "number", "epoch", "before"),
+            ("GET", wanted.keys[0]),
+            ("PTTL", wanted.keys[0]),
+        ]
+        *some, flat, numbers, value, ttl_ms = self._store.wire.calls(commands)
+        prefix = f"{wanted.collection}/".encode()
+        number, epoch, before = (int(one or 0) for one in numbers)
+        return _Look(
+            frozenset(one.decode() for members in some for one in members if one.startswith(prefix)),
+            dead > MOST_DEAD or any(len(members) >= MOST_PENDING for members in some[: len(partitions)]),
+            {member.decode(): int(at) for member, at in zip(flat[::2], flat[1::2], strict=True)},
+            number,
+            epoch,
+            before,
+            value,
+            ttl_ms,
+        )
+
+    def _load(self, wanted: _Wanted, token: str) -> Answer:
+        """Ask MongoDB, and keep what it finds; where it does not answer, what was found before serves."""
+        look = self._look(wanted)
+        try:
+            found, answer = self._ask(wanted, look)
+        except MongoUnavailableError:
+            served, _ = self._served(wanted, look, Source.HIT)
+            if served is None:
+                raise
+            self._abandon(wanted, token)
+            return served
+        stored = True
+        try:
+            self._store.wire.run(_FILL, wanted.keys, (token, found.dump(), jittered_ms(wanted.query.ttl)))
+        except RedisFullError:  # the answer is right without being kept
+            self._abandon(wanted, token)
+            stored = False
+        return replace(answer, stored=stored)
+
+    def _abandon(self, wanted: _Wanted, token: str) -> None:
+        self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
+
+    def _ask(self, wanted: _Wanted, look: _Look) -> tuple[_Found, Answer]:
+        """What MongoDB finds now, which has all changes up to the last one that `look` knows of; and the answer.
+
+        It is asked for more where so many of what it finds are gone or changed that others may come in.
+        """
+        query, most = wanted.query, wanted.query.limit + SPARE
+        while True:
+            places, last = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
+            members = [one.member for one in places if one is not None]
+            are_more = len(places) == most < MOST_FOUND
+            found = _Found(look.number, members, last if are_more else b"")
+            answer = self._overlaid(wanted, found, look, Source.MISS)
+            if answer is not None:
+                return found, answer
+            most = min(most * MORE, MOST_FOUND)
+
+    # Overlaying -------------------------------------------------------------------------------------
+
+    def _overlaid(self, wanted: _Wanted, found: _Found, look: _Look, source: Source) -> Answer | None:
+        """What was found, as it is now and with what has come; `None` where MongoDB has to be asked for more."""
+        query = wanted.query
+        touched = look.touched(found)
+        sort = query.sort if touched else {}
+        documents = self._each([*found.members, *sorted(touched)], wanted)
+        kept = satisfying(documents, wanted.filter, sort, query.limit)
+        if sort:
+            end = compile_sort(sort)(found.last) if found.last else None
+            kept = in_order(kept, end, set(found.members) - touched)
+        if len(kept) < query.limit and found.last:
+            return None
+        answered = dict(islice(kept.items(), query.limit))
+        self._reader.count(answered)
+        ttl_ms = -1 if source is Source.MISS else look.ttl_ms
+        again = self._each([one for one, it in answered.items() if it.entry is None], wanted)
+        answer = Answer.of(answered, again, wanted.filter, query, wanted.most_bytes)
+        return replace(answer, source=source, ttl_ms=ttl_ms, partial=look.partial)
+
+    def _bypass(self, wanted: _Wanted) -> Answer:
+        """What MongoDB alone says."""
+        query = wanted.query
+        places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
+        answered = {one.member: Kept() for one in places if one is not None}
+        ids = list(map(DocumentId.from_member, answered))
+        documents = zip(answered, by_size(self._store, ids, self._sink.find_many), strict=False)
+        return Answer.of(answered, documents, wanted.filter, query, wanted.most_bytes)
+
+    def _each(self, members: Sequence[str], wanted: _Wanted) -> Iterator[tuple[str, Entry]]:
+        """Documents in their order, each once; so many at a time are read as take few bytes."""
+        ids = [DocumentId.from_member(one) for one in dict.fromkeys(members)]
+        settings = wanted.settings
+        entries = each(
+            self._store,
+            ids,
+            lambda some, below: self._reader.get_short(some, settings, below_bytes=below, counted=False),
+            lambda some: self._reader.get_many(some, settings, counted=False),
+        )
+        return zip((one.member for one in ids), entries, strict=True)

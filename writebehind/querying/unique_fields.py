@@ -1,0 +1,405 @@
+"""Documents by a unique field: an alias or a claim leads to the id, and the document is seen to carry the value.
+
+An alias is where a value leads as MongoDB has it, and expires. A claim says that a document was given the value,
+and stands until MongoDB has that, so that it is found before. Either may mislead, and then costs a look at the
+document. So a changed value needs no invalidation, and both may stand in another partition than the document,
+although no step can change both at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from bson import ObjectId
+
+from writebehind.documents.elements import BINARY, OBJECT, OBJECT_ID, STRING, SYMBOL, Element, element
+from writebehind.documents.entry import ABSENT, Entry
+from writebehind.documents.ids import MAX_ID_BYTES, DocumentId, Id, read_id, whole
+from writebehind.documents.large import TakesMuchError
+from writebehind.errors import (
+    InvalidIdError,
+    RedisFullError,
+    RedisUnavailableError,
+    RequestError,
+)
+from writebehind.mongodb.sink import Sink
+from writebehind.mql.order import number
+from writebehind.reading.freshness import lifetime_ms
+from writebehind.reading.reader import Read, Reader, Source
+from writebehind.reading.single_flight import LIVES, Turn, take_turns
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Store
+from writebehind.redis.wire import Call, script
+from writebehind.settings.installation import CollectionSettings, LookupType
+
+#: What values of type string must match: anything, as they are not part of a path.
+_ANY_TEXT = r"(?s:.+)"
+#: Where an alias leads that leads to no document.
+_NOWHERE = b""
+#: How a UUID begins in BSON: its length, and its subtype.
+_UUID_HEAD = b"\x10\0\0\0\x04"
+#: The most that a value takes in BSON: a text with its length and its end.
+_MOST_BYTES = MAX_ID_BYTES + 5
+#: Other documents that may have the same value and are looked at for each value, and in all, when writes are
+#: acknowledged: the answer is a hint, and costs no more.
+MOST_SHARED, MOST_LOOKS = 2, 10
+#: Documents with one value in MongoDB that a lookup goes through, where no index keeps it to one.
+MOST_OTHERS = 20
+#: How long an alias lives that takes the place of a claim which nobody took back, ms.
+DANGLING_MS = 60_000
+
+_GET, _FILL, _EXTEND = script("alias_get"), script("alias_fill"), script("alias_extend")
+_NOTE, _RELEASE, _ABANDON = script("alias_note"), script("alias_release"), script("abandon")
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """One value of one field: `name` is `<collection>/<field>=<tagged value>`."""
+
+    collection: str
+    field: str
+    value: object
+    name: str
+
+    @classmethod
+    def of(cls, collection: str, field: str, value: Id) -> Alias:
+        """The alias for a native value."""
+        tagged = DocumentId.of(collection, value)
+        return cls(collection, field, tagged.value, f"{collection}/{field}={tagged.member.partition('/')[2]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A document's claim to a value, by the alias's name: `member` was given it by the write with this version."""
+
+    name: str
+    member: str
+    version: int
+
+
+def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
+    """The aliases of a document, by the fields that it can be looked up by; values of other types have none.
+
+    Numbers have one where they are equal to a 64-bit integer, whatever their type.
+    """
+    natives = {field: _native(body, field, kind) for field, kind in fields.items()}
+    return [Alias.of(collection, field, one) for field, one in natives.items() if one is not None]
+
+
+def _native(body: bytes, field: str, kind: LookupType) -> Id | None:
+    one: Element | None = (OBJECT, 0, len(body))
+    for name in field.encode().split(b"."):
+        one = element(body, name, one[1]) if one is not None and one[0] == OBJECT else None
+    if one is None or one[2] - one[1] > _MOST_BYTES:
+        return None
+    found, start, end = one
+    value = body[start:end]
+    match kind:
+        case "string" if found in {STRING, SYMBOL}:
+            return _text(value[4:-1]) or None
+        case "int":
+            return whole(number(body, one))
+        case "objectid" if found == OBJECT_ID:
+            return ObjectId(value)
+        case "uuid" if found == BINARY and value[:5] == _UUID_HEAD:
+            return UUID(bytes=value[5:])
+    return None
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:  # which nobody can ask for
+        return None
+
+
+class Lookups:
+    """Finds documents by the fields that collections list in `lookup`. Safe to share between threads."""
+
+    def __init__(self, store: Store, sink: Sink, reader: Reader, *, load_timeout_ms: int) -> None:
+        """Join the parts; `load_timeout_ms` is the life of the right to fill an alias."""
+        self._store = store
+        self._sink = sink
+        self._reader = reader
+        self._load_timeout_ms = load_timeout_ms
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def alias(self, collection: str, settings: CollectionSettings, field: str, text: str) -> Alias:
+        """What a caller looks for.
+
+        Raises:
+            RequestError: the collection cannot be looked up by this field, or the text is no value of its type.
+        """
+        kind = settings.lookup.get(field)
+        if kind is None:
+            offered = ", ".join(settings.lookup) or "none: list it under lookup in the collection's settings"
+            raise RequestError(f"{collection} cannot be looked up by {field[:120]!r}; fields: {offered}")
+        try:
+            return Alias.of(collection, field, read_id(text, kind, _ANY_TEXT))
+        except InvalidIdError as error:
+            raise RequestError(f"{field} takes a value of type {kind}, of up to {MAX_ID_BYTES} bytes") from error
+
+    def find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
+        """The document that carries the value, as it was last acknowledged; `None` and `ABSENT` if none does.
+
+        Raises:
+            MongoUnavailableError: Redis does not know, and MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+        """
+        try:
+            return self._find(alias, settings)
+        except RedisUnavailableError:
+            if not settings.bypass:
+                raise
+            found = self._sink.find_by(alias.collection, alias.field, alias.value)
+            return found[0], Read(found[1], Source.BYPASS)
+
+    def _find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
+        key, _, claims_key = self._keys(alias.name)
+        claims, leads, ttl_ms = self._store.wire.calls(
+            (("ZRANGE", claims_key, 0, -1, "REV"), ("GET", key), ("PTTL", key))
+        )
+        found = self._follow(alias, settings, claims, leads, Source.HIT)
+        if found is None:
+            return self._lead(alias, settings)
+        document_id, read = found
+        lives_ms = read.ttl_ms + settings.grace_ms
+        if document_id is not None and document_id.member.encode() == leads and lives_ms > ttl_ms:
+            # The entry was read anew since. Its readers by this value shall not miss because they came this way.
+            self._store.wire.run(_EXTEND, (key,), (leads, lives_ms))
+        return found
+
+    def _lead(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
+        """Put an alias right that is missing or misleads; one reader of all asks MongoDB."""
+        key, load, claims_key = self._keys(alias.name)
+        state = b""
+
+        def look(token: str, waited: bool) -> tuple[DocumentId | None, Read] | Turn | None:
+            nonlocal state
+            answer = self._store.wire.run(_GET, (key, load, claims_key), (token, self._load_timeout_ms, state))
+            if answer[0] == b"alias":
+                _, state, leads, claims = answer
+                return self._follow(alias, settings, claims, leads, Source.COLLAPSED if waited else Source.HIT)
+            return Turn.OURS if answer[0] == b"load" else Turn.ANOTHERS
+
+        found = take_turns(
+            look,
+            lambda token: self._load(alias, settings, token),
+            lambda token: self._store.wire.run(_ABANDON, (load,), (token,)),
+            until=time.monotonic() + LIVES * self._load_timeout_ms / 1000,
+        )
+        if found is not None:
+            return found
+        # Whoever had the right to ask has not come back, or writes came in between again and again.
+        document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
+        return self._verified(alias, settings, document_id)
+
+    def _follow(
+        self,
+        alias: Alias,
+        settings: CollectionSettings,
+        claims: Sequence[bytes],
+        leads: bytes | None,
+        source: Source,
+    ) -> tuple[DocumentId | None, Read] | None:
+        """The document that carries the value, of those that may; `None` where only MongoDB can tell."""
+        for member in dict.fromkeys([*claims, *([leads] if leads else [])]):
+            document_id = DocumentId.from_member(member.decode())
+            read = self._reader.get(document_id, settings)
+            if self._carries(alias, settings, read.entry):
+                return document_id, read
+        return (None, Read(ABSENT, source)) if leads == _NOWHERE else None
+
+    def _load(
+        self, alias: Alias, settings: CollectionSettings, token: str
+    ) -> tuple[DocumentId | None, Read] | None:
+        """Ask MongoDB, and fill the alias; `None` where a write came in between."""
+        key, load, _ = self._keys(alias.name)
+        document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
+        # What MongoDB has may be older than what was acknowledged: the entry decides.
+        found = self._verified(alias, settings, document_id)
+        leads = found[0].member if found[0] else _NOWHERE
+        try:
+            filled = self._store.wire.run(
+                _FILL, (key, load), (token, leads, lifetime_ms(found[1].entry, settings))
+            )
+        except RedisFullError:  # there is no room for the answer, which is true all the same
+            self._store.wire.run(_ABANDON, (load,), (token,))
+            return found
+        return found if filled else None
+
+    def _verified(
+        self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None
+    ) -> tuple[DocumentId | None, Read]:
+        """What MongoDB has found, if it carries the value yet; else another one that has it there, and does."""
+        if document_id is None:
+            return None, Read(ABSENT, Source.MISS)
+        candidates = [document_id]
+        for one in candidates:
+            read = self._reader.get(one, settings)
+            if self._carries(alias, settings, read.entry):
+                stale = read.source is Source.STALE
+                return one, read if stale else replace(read, source=Source.MISS)
+            if one is document_id:  # only now: hardly ever has another one the value, and none has with the index
+                candidates += self._others(alias, document_id)
+        return None, Read(ABSENT, Source.MISS)
+
+    def _others(self, alias: Alias, but: DocumentId) -> list[DocumentId]:
+        """Other documents that have a value in MongoDB, as there is no unique index, or not any more."""
+        found = self._sink.find_holders(alias.collection, alias.field, alias.value, limit=MOST_OTHERS)
+        others = [DocumentId.stored(alias.collection, stored_id) for stored_id, _ in found]
+        return [one for one in others if one is not None and one.member != but.member]
+
+    def _carries(self, alias: Alias, settings: CollectionSettings, entry: Entry) -> bool:
+        fields = {alias.field: settings.lookup[alias.field]}
+        return entry.exists and alias in aliases_of(alias.collection, entry.body, fields)
+
+    # Writing ----------------------------------------------------------------------------------------
+
+    def written(
+        self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings
+    ) -> dict[str, dict[str, str]]:
+        """Claim the values of documents that were just committed, as entries with their versions.
+
+        One round trip, and another where a document had other values before, a flusher was faster, or another
+        document may have the value too.
+
+        Returns:
+            By member and field, the id of another document that has the same value as last acknowledged, as far as
+            Redis knows: as long as both have it, MongoDB will take one of them only.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
+        """
+        claims: list[tuple[Any, ...]] = []
+        notes: list[Call] = []
+        given: list[tuple[DocumentId, Alias]] = []
+        for one, entry in writes:
+            aliases = _of(one, entry, settings)
+            for alias in aliases:
+                key, load, claims_key = self._keys(alias.name)
+                claims.append(("ZADD", claims_key, "GT", entry.version, one.member))
+                claims.append(("DEL", load))  # what is being asked of MongoDB is older
+                claims += [("ZRANGE", claims_key, 0, MOST_SHARED, "REV"), ("GET", key)]
+                given.append((one, alias))
+            notes.append(self._note(one, entry, [alias.name for alias in aliases]))
+        if not notes:
+            return {}
+        # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
+        answers, spent = self._store.wire.run_many_after(claims, _NOTE, notes)
+        self._release(writes, spent, settings)
+        shared: dict[str, dict[str, str]] = {}
+        looks = MOST_LOOKS
+        for (one, alias), claimants, leads in zip(given, answers[2::4], answers[3::4], strict=True):
+            for member in dict.fromkeys([*claimants, *([leads] if leads else [])]):
+                if member and member != one.member.encode() and looks:
+                    looks -= 1
+                    if self._has(alias, settings, member.decode()):
+                        shared.setdefault(one.member, {})[alias.field] = DocumentId.from_member(
+                            member.decode()
+                        ).text
+                        break
+        return shared
+
+    def _has(self, alias: Alias, settings: CollectionSettings, member: str) -> bool:
+        """Whether Redis knows that a document has a value; one that is large or unreadable has none."""
+        try:
+            entry, _ = self._store.get(member)
+        except TakesMuchError:  # the write that this is about has happened
+            return False
+        return entry is not None and self._carries(alias, settings, entry)
+
+    def settled(self, writes: Sequence[tuple[DocumentId, Entry]], settings: CollectionSettings) -> None:
+        """Take claims back that MongoDB needs no more, as it has these entries, in two round trips.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; reconciling finds what is left.
+        """
+        if writes:
+            notes = [self._note(*write, stored=True) for write in writes]
+            self._release(writes, self._store.wire.run_many(_NOTE, notes), settings)
+
+    def _note(
+        self, document_id: DocumentId, entry: Entry, names: Sequence[str] = (), *, stored: bool = False
+    ) -> Call:
+        member = document_id.member
+        of = partition_keys(self._store.partition_of(member))
+        return (of.claimed(member), of.pending, of.dead), (member, entry.version, int(stored), *names)
+
+    def _release(
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        spent: Sequence[Sequence[bytes]],
+        settings: CollectionSettings,
+    ) -> None:
+        calls: list[Call] = []
+        for (one, entry), (version, stored, *names) in zip(writes, spent, strict=True):
+            for name in names:
+                key, _, claims_key = self._keys(name.decode())
+                ttl_ms = lifetime_ms(entry, settings)
+                calls.append(((claims_key, key), (one.member, version, stored, ttl_ms)))
+        if calls:
+            self._store.wire.run_many(_RELEASE, calls)
+
+    def outdated(self, collection: str, bodies: Iterable[bytes], settings: CollectionSettings) -> None:
+        """Forget aliases for the values of documents that somebody else has written to MongoDB.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if settings.lookup:
+            self.drop_many([one.name for body in bodies for one in aliases_of(collection, body, settings.lookup)])
+
+    def drop_many(self, names: Sequence[str]) -> list[bool]:
+        """Forget aliases by name, and what is being asked for them; whether each was there. Claims stand.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        commands = []
+        for name in names:
+            key, load, _ = self._keys(name)
+            commands += [("DEL", load), ("DEL", key)]  # in this order: a fill in between is deleted
+        return [bool(answer) for answer in self._store.wire.calls(commands)[1::2]] if commands else []
+
+    # Reconciling ------------------------------------------------------------------------------------
+
+    def claims(self, names: Sequence[str]) -> list[Claim]:
+        """All claims to values, by the names of their aliases.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        commands = [("ZRANGE", self._keys(name)[2], 0, -1, "WITHSCORES") for name in names]
+        answers = self._store.wire.calls(commands) if commands else []
+        return [
+            Claim(name, member.decode(), int(float(version)))
+            for name, flat in zip(names, answers, strict=True)
+            for member, version in zip(flat[::2], flat[1::2], strict=True)
+        ]
+
+    def let_go(self, claim: Claim) -> bool:
+        """Take a claim back, if it is still the same.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        key, _, claims_key = self._keys(claim.name)
+        claimed = partition_keys(self._store.partition_of(claim.member)).claimed(claim.member)
+        self._store.wire.call("ZREMRANGEBYSCORE", claimed, "-inf", claim.version)
+        arguments = (claim.member, claim.version, 1, DANGLING_MS)
+        return bool(self._store.wire.run(_RELEASE, (claims_key, key), arguments))
+
+    def _keys(self, name: str) -> tuple[str, str, str]:
+        """The keys of an alias, of the token of whoever may fill it, and of the claims to its value."""
+        of = partition_keys(self._store.partition_of(name))
+        return of.alias(name), of.alias_load(name), of.alias_claims(name)
+
+
+def _of(document_id: DocumentId, entry: Entry, settings: CollectionSettings) -> Sequence[Alias]:
+    return aliases_of(document_id.collection, entry.body, settings.lookup) if entry.exists else ()

@@ -1,0 +1,1 @@
+"""Cache-aside reads of documents by id. Imports `settings` and below."""

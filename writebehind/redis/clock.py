@@ -1,0 +1,112 @@
+"""The clock of Redis, which all times in Redis are made of: steps of it are noticed, and times move along.
+
+Versions need no clock that goes steadily. When a document is due, and how long it has waited, is told by times in
+Redis; after a step of minutes they would be wrong by minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from writebehind import forks
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import Store
+from writebehind.redis.wire import script
+
+log = logging.getLogger(__name__)
+
+#: A difference from this process's steady clock from which it is a step, ms, besides the time that answers took.
+STEP_MS = 2_000
+#: For so long it is remembered that a step was seen to, ms: other processes see it when they look next.
+NOTED_MS = 600_000
+#: So many times are looked at in one go: Redis answers nobody meanwhile.
+SLICE = 1_000
+
+_STEPPED = script("stepped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the clock of Redis said, ms, at some moment between two of the steady clock, seconds."""
+
+    now_ms: int
+    asked: float
+    answered: float
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step, between two times by the new clock, and the partitions in which it is still to be seen to."""
+
+    from_ms: int
+    to_ms: int
+    by_ms: int
+    left: list[int]
+    moved: int = 0
+
+
+class ClockWatch:
+    """Compares the clock of Redis with this process's steady clock. Safe to share between threads.
+
+    Any process that lives long may look now and then. Whoever sees a step first moves the times in Redis.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Bind it to a store; nothing is asked before the first look."""
+        self._store = store
+        self._lock = forks.lock()
+        self._last: _Look | None = None
+        self._step: _Step | None = None
+
+    def look(self) -> int:
+        """See whether the clock has stepped since the last look, and if so move the times; by how much, ms.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. The next look moves the times that are left.
+        """
+        if not self._lock.acquire(blocking=False):
+            return 0  # another thread is at it
+        try:
+            self._move()
+            last, self._last = self._last, self._ask()
+            self._step = None if last is None else self._compare(last, self._last)
+            step_ms = self._step.by_ms if self._step is not None else 0
+            self._move()
+            return step_ms
+        finally:
+            self._lock.release()
+
+    def _ask(self) -> _Look:
+        asked = time.monotonic()
+        now_ms = self._store.now_ms()
+        return _Look(now_ms, asked, time.monotonic())
+
+    def _compare(self, last: _Look, this: _Look) -> _Step | None:
+        """The step between two looks, if there is one whenever each was answered on its way here."""
+        passed_ms = (this.asked + this.answered - last.asked - last.answered) * 500
+        unsure_ms = (this.answered - this.asked + last.answered - last.asked) * 500
+        step_ms = round(this.now_ms - last.now_ms - passed_ms)
+        if abs(step_ms) < STEP_MS + unsure_ms:
+            return None
+        from_ms = this.now_ms - round(passed_ms + unsure_ms) - 2  # what Redis tells is cut to ms, now and then
+        return _Step(from_ms, this.now_ms, step_ms, [*range(self._store.partitions)])
+
+    def _move(self) -> None:
+        """Move the times of partitions that are left, some at a time: each may have many."""
+        step = self._step
+        if step is None:
+            return
+        arguments = (step.from_ms, step.to_ms, step.by_ms, self._store.longest_wait_ms, NOTED_MS, SLICE)
+        while step.left:
+            of = partition_keys(step.left[-1])
+            moved, more = self._store.wire.run(_STEPPED, (of.stepped, of.pending, of.deleted_at), arguments)
+            step.moved += int(moved)
+            if not more:
+                step.left.pop()
+        self._step = None
+        if step.moved:
+            log.warning(
+                "the clock of Redis has stepped by %.1f s: %d times moved along", step.by_ms / 1000, step.moved
+            )

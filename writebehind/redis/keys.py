@@ -1,0 +1,126 @@
+"""The Redis key schema, written once: every key that writebehind uses is built here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from zlib import crc32
+
+#: The number of partitions that this Redis is divided into: see `writebehind.redis.partition_count`.
+PARTITIONS = "wb:partitions"
+#: So many there may be.
+MOST_PARTITIONS = 4096
+#: Hash of counters since the first start: writes persisted, MongoDB operations, and so on.
+COUNTERS = "wb:counters"
+#: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
+WORKERS = "wb:workers"
+#: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
+RUNS = "wb:runs"
+#: List of the latest conflicts with other writers, the last first, JSON.
+CONFLICTS = "wb:conflicts"
+#: The pass of reconciling under way, JSON, and the token of whoever makes it.
+RECONCILE, RECONCILE_LEASE = "wb:reconcile", "wb:reconcile_lease"
+#: Lists of the last passes, the last first, JSON: those that found drift, and those that did not.
+DRIFT, DRIFT_FREE = "wb:drift", "wb:drift_free"
+#: The token of whoever audits deletions.
+AUDIT_LEASE = "wb:audit_lease"
+#: The token of whoever warms.
+WARM_LEASE = "wb:warm_lease"
+#: How far the listener to change streams has come, JSON; and the token of whoever leads.
+LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
+#: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
+BREAKER = "wb:breaker"
+
+
+def flushed(slot: int) -> str:
+    """Counter of documents persisted within one slot of time; expires."""
+    return f"wb:flushed:{slot}"
+
+
+def changes(collection: str) -> tuple[str, str]:
+    """The members of a collection that have changed in MongoDB, and what is known of its changes."""
+    return f"wb:changed:{{{collection}}}", f"wb:changes:{{{collection}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition. They share a hash tag, so that one script may touch all of them."""
+
+    prefix: str
+    pending: str
+    clock: str
+    scheduled: str
+    lease: str
+    dead: str
+    dead_counts: str
+    crowded: str
+    deleted: str
+    deleted_at: str
+    sent: str
+    hot: str
+    heat: str
+    warmed: str
+    awaited: str
+    stepped: str
+
+    def entry(self, member: str) -> str:
+        """The document's latest state: see `writebehind.documents.entry`."""
+        return f"{self.prefix}entry:{member}"
+
+    def load(self, member: str) -> str:
+        """The token of the reader that may fill the document's entry."""
+        return f"{self.prefix}load:{member}"
+
+    def kept(self, member: str) -> str:
+        """Hash of what nobody else has of dead documents: version → the entry as it was acknowledged."""
+        return f"{self.prefix}kept:{member}"
+
+    def alias(self, name: str) -> str:
+        """Where a unique value leads as MongoDB has it: see `writebehind.querying.unique_fields`."""
+        return f"{self.prefix}alias:{name}"
+
+    def alias_load(self, name: str) -> str:
+        """The token of the reader that may fill the alias."""
+        return f"{self.prefix}aliasload:{name}"
+
+    def query(self, name: str) -> str:
+        """The documents that a query has found: see `writebehind.querying.cached_queries`."""
+        return f"{self.prefix}query:{name}"
+
+    def query_load(self, name: str) -> str:
+        """The token of whoever may fill the query."""
+        return f"{self.prefix}queryload:{name}"
+
+    def alias_claims(self, name: str) -> str:
+        """Sorted set of the members that were given the value, by version, until MongoDB has it."""
+        return f"{self.prefix}aliasclaims:{name}"
+
+    def waiting(self, member: str) -> str:
+        """Hash of the dead letters that wait for a document to give a unique value up, by member: the value."""
+        return f"{self.prefix}waiting:{member}"
+
+    def claimed(self, member: str) -> str:
+        """Sorted set of the names of the values that a document claims, by version."""
+        return f"{self.prefix}claimed:{member}"
+
+
+@cache
+def partition_keys(partition: int) -> PartitionKeys:
+    """The keys of a partition: of one that there may be, so that what is kept of them is bounded.
+
+    Raises:
+        ValueError: there can be no such partition.
+    """
+    if not 0 <= partition < MOST_PARTITIONS:
+        raise ValueError(f"{partition} is no partition")
+    prefix = f"wb:{{{partition}}}:"
+    names = (
+        *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
+        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped"),
+    )
+    return PartitionKeys(prefix, *(prefix + name for name in names))
+
+
+def partition_of(member: str, partitions: int) -> int:
+    """The partition that a member belongs to: CRC-32 of its UTF-8 bytes, modulo the number of partitions."""
+    return crc32(member.encode()) % partitions

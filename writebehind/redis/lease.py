@@ -1,0 +1,55 @@
+"""Leases: the right to do what only one process may do at a time."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from writebehind.redis.wire import Wire, script
+
+_LEASE, _ABANDON = script("lease"), script("abandon")
+
+
+class Lease:
+    """The right to do something, until it is released or runs out: nobody waits long for a process that died.
+
+    A holder that was stopped for longer than the lease may find that somebody else has had it meanwhile. So it
+    renews at each step, notes what it has done only with that, and stops when that fails.
+    """
+
+    def __init__(self, wire: Wire, key: str, life_ms: int) -> None:
+        """Prepare to take it.
+
+        Args:
+            wire: the server.
+            key: where its token stands.
+            life_ms: how long it lasts without being renewed.
+        """
+        self._wire = wire
+        self._key = key
+        self._life_ms = life_ms
+        self.token = uuid4().hex
+
+    def take(self) -> bool:
+        """Take it, or keep it; false when somebody else has it.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return bool(self._wire.run(_LEASE, (self._key,), (self.token, self._life_ms, 1)))
+
+    def renew(self, key: str = "", noted: bytes = b"") -> bool:
+        """Keep it, and note something under a key; false when it is lost, and then nothing is noted.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        keys = (self._key, key) if key else (self._key,)
+        return bool(self._wire.run(_LEASE, keys, (self.token, self._life_ms, "", noted)))
+
+    def release(self) -> None:
+        """Give it back, if it is held.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; it runs out.
+        """
+        self._wire.run(_ABANDON, (self._key,), (self.token,))

@@ -1,0 +1,200 @@
+"""The figures that decide whether more writes can be taken: sampled, and never asked for by each request."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from writebehind import forks
+from writebehind.errors import RedisUnavailableError
+from writebehind.redis import keys
+from writebehind.redis.clock import ClockWatch
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
+from writebehind.redis.partition_count import Division
+from writebehind.redis.store import Store
+
+#: How old a sample may be, seconds.
+SAMPLE_EVERY_S = 1.0
+#: Part of its maxmemory that Redis uses when it is full. It evicts a little more than it needs.
+NEARLY_ALL = 0.97
+#: Part from which the rest is for what is hot: less by what may be filled before the next sample.
+FOR_HOT = 0.9
+#: What INFO calls a database.
+_DATABASE = re.compile(r"db\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One sample.
+
+    Attributes:
+        division: into how many partitions Redis is divided; `None` when nobody has recorded it yet.
+        pending: documents that wait for MongoDB, by partition.
+        dead: dead letters, by collection.
+        used_memory: of Redis, bytes.
+        max_memory: what it may use, bytes; 0 for no limit.
+        evicts: whether it makes room by evicting what has a TTL.
+        keys: how many it has.
+        expiring: how many of them have a TTL: what MongoDB has as well, and little else.
+        appendonly: whether it writes an append-only file.
+        replicas: how many of its replicas are connected.
+        waits_for_disk: whether it knows WAITAOF.
+        drained_per_second: documents persisted, in the best ten seconds of the last minute.
+        crowded: members of which so many documents are kept beside dead letters that no new write is taken.
+    """
+
+    division: Division | None
+    pending: tuple[int, ...]
+    dead: Mapping[str, int]
+    used_memory: int
+    max_memory: int
+    evicts: bool
+    keys: int
+    expiring: int
+    appendonly: bool
+    replicas: int
+    waits_for_disk: bool
+    drained_per_second: float
+    crowded: frozenset[str] = frozenset()
+
+    def uses(self, part: float) -> bool:
+        """Whether Redis uses this part of the memory that it may use."""
+        return 0 < self.max_memory * part <= self.used_memory
+
+    @property
+    def room(self) -> int | None:
+        """For about how many entries Redis has room; `None` when it has no limit, or never evicts.
+
+        All that it uses is taken for entries, so that it is less than that as long as there are few.
+        """
+        if not self.evicts or not self.max_memory or not self.used_memory:
+            return None
+        return int(self.expiring * self.max_memory * NEARLY_ALL / self.used_memory)
+
+    @property
+    def displaces(self) -> bool:
+        """Whether an entry more means that another one is evicted."""
+        return self.evicts and self.uses(NEARLY_ALL)
+
+    @property
+    def keeps_for_hot(self) -> bool:
+        """Whether only what is hot may take up more."""
+        return self.evicts and self.uses(FOR_HOT)
+
+    def check_division(self) -> None:
+        """See that documents are where this process looks for them.
+
+        Raises:
+            RedisUnavailableError: Redis has been divided anew since this process started, or is just about to be.
+        """
+        known = len(self.pending)
+        if self.division is not None and not self.division.fits(known):
+            raise RedisUnavailableError(
+                f"the number of partitions is no longer {known}: restart this process with the new one"
+            )
+
+
+class Sampler:
+    """Takes a sample when the last one is too old. Safe to share between threads."""
+
+    def __init__(self, store: Store, clock: ClockWatch | None = None) -> None:
+        """Bind it to a store; nothing is asked before the first look. A `clock` is looked at with each sample."""
+        self._store = store
+        self._clock = clock
+        self._lock = forks.lock()
+        self._vitals: Vitals | None = None
+        self._taken = 0.0
+
+    def look(self) -> Vitals:
+        """The latest sample. One caller a second waits for a new one, and the others never.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        vitals = self._vitals
+        if vitals is not None and time.monotonic() - self._taken < SAMPLE_EVERY_S:
+            return vitals
+        if not self._lock.acquire(blocking=vitals is None):
+            return vitals  # type: ignore[return-value]  # it blocks while there is none
+        try:
+            if self._vitals is None or self._vitals is vitals:
+                self._vitals = take(self._store)
+                if self._clock is not None:
+                    self._clock.look()
+                self._taken = time.monotonic()
+            return self._vitals
+        finally:
+            self._lock.release()
+
+
+def take(store: Store) -> Vitals:
+    """Take a sample, in two round trips.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    slot = store.now_ms() // 1000 // RATE_SLOT_SECONDS
+    partitions = [partition_keys(partition) for partition in range(store.partitions)]
+    recorded, info, command, rates, *counts = store.wire.calls(
+        [
+            ("GET", keys.PARTITIONS),
+            ("INFO",),
+            ("COMMAND", "INFO", "WAITAOF"),
+            ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
+            *(("ZCARD", of.pending) for of in partitions),
+            *(("HGETALL", of.dead_counts) for of in partitions),
+            *(("SMEMBERS", of.crowded) for of in partitions),
+        ]
+    )
+    size = len(partitions)
+    facts = {} if isinstance(info, ResponseError) else parse_info(info)
+    keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
+    return Vitals(
+        division=None if recorded is None else Division.parse(recorded),
+        pending=tuple(counts[:size]),
+        dead=added_up(counts[size : 2 * size]),
+        used_memory=int(facts.get("used_memory", 0)),
+        max_memory=int(facts.get("maxmemory", 0)),
+        evicts=facts.get("maxmemory_policy", "").startswith("volatile"),
+        keys=sum(one.get("keys", 0) for one in keys_of),
+        expiring=sum(one.get("expires", 0) for one in keys_of),
+        appendonly=facts.get("aof_enabled") == "1",
+        replicas=int(facts.get("connected_slaves", 0)),
+        waits_for_disk=_knows(command),
+        drained_per_second=max(int(rate or 0) for rate in rates) / RATE_SLOT_SECONDS,
+        crowded=frozenset(one.decode() for some in counts[2 * size :] for one in some),
+    )
+
+
+def parse_info(answer: bytes) -> Mapping[str, str]:
+    """The facts of INFO's answer."""
+    lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
+    return {name: value for name, _, value in lines}
+
+
+def _numbers(text: str) -> Iterator[tuple[str, int]]:
+    """What INFO tells of a database: `keys=2,expires=1,avg_ttl=0`."""
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        if number.isdecimal():
+            yield name, int(number)
+
+
+def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
+    """The sums of several hashes of numbers, as HGETALL gives them; what adds up to nothing is left out."""
+    sums: Counter[str] = Counter()
+    for flat in hashes:
+        for name, number in zip(flat[::2], flat[1::2], strict=True):
+            sums[name.decode()] += int(number)
+    return dict(+sums)
+
+
+def _knows(answer: Any) -> bool:
+    return isinstance(answer, list) and bool(answer and answer[0])

@@ -1,0 +1,172 @@
+"""What is to be seen of an installation: backlog, counters, rates, workers, and the runs of periodic tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from writebehind.errors import RedisFullError
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import Wire, script
+
+#: A worker whose last heartbeat is older than this does not count as alive, ms.
+WORKER_LIFE_MS = 15_000
+#: For so long it is remembered when a worker was last seen, ms: a week.
+REMEMBERED_MS = 7 * 24 * 3_600_000
+#: The flush rate is measured over this many slots of this many seconds.
+RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
+
+_SEEN, _RAN = script("seen"), script("ran")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """One partition's backlog; `head` is the member due first, with the time it is due in ms."""
+
+    partition: int
+    pending: int
+    dead: int
+    head: tuple[str, float] | None
+
+
+@dataclass(slots=True)
+class Run:
+    """The last run of a periodic task.
+
+    Attributes:
+        at_ms: when it ended, by the clock of Redis.
+        seconds: how long it took.
+        outcome: what it did, by name.
+        error: why it failed, '' if it did not.
+    """
+
+    at_ms: int = 0
+    seconds: float = 0.0
+    outcome: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """For a status."""
+        return {
+            "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
+            "seconds": self.seconds,
+            "outcome": self.outcome,
+            "error": self.error or None,
+        }
+
+
+class Watch:
+    """Figures in Redis that nothing of the protocol depends on. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, partitions: int) -> None:
+        """Look at a server that is divided into so many partitions."""
+        self._wire = wire
+        self._partitions = partitions
+
+    def backlog(self) -> list[PartitionStatus]:
+        """Every partition's backlog, in one round trip."""
+        commands: list[tuple[Any, ...]] = []
+        for partition in range(self._partitions):
+            of = partition_keys(partition)
+            commands += (
+                ("ZCARD", of.pending),
+                ("HLEN", of.dead),
+                ("ZRANGE", of.pending, 0, 0, "WITHSCORES"),
+            )
+        answers = self._wire.calls(commands)
+        return [
+            PartitionStatus(
+                partition, pending, dead, (head[0].decode(errors="replace"), float(head[1])) if head else None
+            )
+            for partition, (pending, dead, head) in enumerate(zip(*[iter(answers)] * 3, strict=True))
+        ]
+
+    def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:
+        """Since when MongoDB was given what is pending of one member in each partition, ms; if it was."""
+        commands = [("HGET", partition_keys(partition).sent, member) for partition, member in members.items()]
+        answers = self._wire.calls(commands) if commands else []
+        return {
+            partition: float(noted.split(b" ")[1])
+            for partition, noted in zip(members, answers, strict=True)
+            if noted
+        }
+
+    def count(self, counters: Mapping[str, int], *, persisted: int = 0) -> None:
+        """Add to the counters, and to the flush rate; not while Redis is full, as nothing depends on them."""
+        commands: list[tuple[Any, ...]] = [
+            ("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number
+        ]
+        if persisted:
+            slot = keys.flushed(self._wire.now_ms() // 1000 // RATE_SLOT_SECONDS)
+            commands += (("INCRBY", slot, persisted), ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2))
+        if commands:
+            with suppress(RedisFullError):
+                self._wire.calls(commands)
+
+    def counters(self) -> dict[str, int]:
+        """The counters since the first start."""
+        flat = self._wire.call("HGETALL", keys.COUNTERS)
+        return {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+
+    def flush_rate(self) -> float:
+        """Documents persisted per second over the last minute."""
+        slot = self._wire.now_ms() // 1000 // RATE_SLOT_SECONDS
+        counts = self._wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
+        return sum(int(count or 0) for count in counts) / (RATE_SLOTS * RATE_SLOT_SECONDS)
+
+    def worker_alive(self, name: str) -> None:
+        """Note a worker's heartbeat."""
+        self._wire.run(_SEEN, (keys.WORKERS,), (name, REMEMBERED_MS))
+
+    def worker_gone(self, name: str) -> None:
+        """Note that a worker has ended: its last heartbeat does not count any more."""
+        self._wire.call("ZREM", keys.WORKERS, name)
+
+    def workers(self) -> list[str]:
+        """The workers that are alive."""
+        now = self._wire.now_ms()
+        # What lies ahead is from before a clock stepped back, and says nothing.
+        lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
+        found = self._wire.call("ZRANGEBYSCORE", keys.WORKERS, *lately)
+        return [name.decode() for name in found]
+
+    @contextmanager
+    def run(self, task: str) -> Iterator[Callable[..., None]]:
+        """Record a run of a periodic task: how long it took, what it says that it did, or why it failed.
+
+        Yields:
+            What takes the figures of the outcome, by name.
+        """
+        run, began = Run(), time.monotonic()
+        try:
+            yield run.outcome.update
+        except Exception as error:
+            run.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            run.seconds = round(time.monotonic() - began, 3)
+            told = {"seconds": run.seconds, "outcome": run.outcome, "error": run.error}
+            self._wire.run(_RAN, (keys.RUNS,), (task, orjson.dumps(told)))
+
+    def runs(self) -> dict[str, Run]:
+        """The last run of each periodic task that has run, by name."""
+        flat = self._wire.call("HGETALL", keys.RUNS)
+        return {
+            task.decode(): Run(int(at), **orjson.loads(told))
+            for task, (at, _, told) in ((flat[n], flat[n + 1].partition(b" ")) for n in range(0, len(flat), 2))
+        }
+
+    def since_run(self, task: str) -> float | None:
+        """How long ago a periodic task last ran, seconds; `None` if it never has."""
+        run = self.runs().get(task)
+        return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
+
+
+def _head(member: bytes, due_ms: bytes) -> tuple[str, float]:
+    return member.decode(errors="replace"), float(due_ms)  # other hands may have put anything there

@@ -1,0 +1,395 @@
+"""All settings, read once from the environment and an optional `writebehind.toml`."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from writebehind.access.hosts import Hosts
+from writebehind.documents.durability import Durability
+from writebehind.errors import ConfigurationError
+from writebehind.redis.keys import MOST_PARTITIONS
+from writebehind.settings.names import COLLECTION_NAME, fault_of_database
+from writebehind.settings.queries import NAME, NamedQuery, WarmQuery
+from writebehind.settings.urls import celery_brokers, celery_redis, check_broker, check_mongodb, check_redis
+
+ENV_PREFIX = "WRITEBEHIND_"
+CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
+DEFAULT_CONFIG_FILE = "writebehind.toml"
+
+IdType = Literal["string", "objectid", "int", "uuid", "auto"]
+WriteMode = Literal["behind", "through", "around"]
+#: The longest time that a setting may be, seconds: ten years. Redis and the system take no endless ones.
+LONGEST_S = 315_360_000
+Milliseconds = Annotated[int, Field(gt=0, le=LONGEST_S * 1000)]
+#: A field of a document, or of one within it.
+FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+LookupType = Literal["string", "int", "objectid", "uuid"]
+Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
+Count = Annotated[int, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+MEBIBYTE = 1 << 20
+
+#: Settings that hold others.
+_NESTED = {"defaults", "collections"}
+
+
+class CollectionSettings(BaseModel):
+    """How one collection is stored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: IdType = Field("string", description="type of `_id`; `auto`: ObjectId for 24 hex digits, else string")
+    id_pattern: str = Field(
+        r"[A-Za-z0-9_~-][A-Za-z0-9_.~@:+=,|-]*",
+        description="what string ids must match as a whole; the default is what needs no escaping in a URL",
+    )
+    ttl: Seconds = Field(
+        3600, description="seconds that a document already in MongoDB stays in Redis, give or take a tenth"
+    )
+    stale_while_revalidate: Grace = Field(
+        0, description="seconds after `ttl` in which a document is still served, while a task reads it anew"
+    )
+    stale_if_error: Grace = Field(
+        0, description="seconds after `ttl` in which a document is still served where MongoDB does not answer"
+    )
+    lookup: dict[str, LookupType] = Field(
+        {},
+        description="unique fields that documents can be looked up by, with the type of their values: "
+        '`{ username = "string", number = "int" }`; `objectid` and `uuid` are the others',
+    )
+    warm: list[WarmQuery] = Field(
+        [],
+        description="queries whose documents are kept in Redis, whoever reads them: "
+        "`[{ filter = { featured = true }, sort = { rank = 1 }, limit = 500 }]`; see "
+        "[below](#a-query-whose-documents-are-kept-warm)",
+    )
+    queries: dict[str, NamedQuery] = Field(
+        {},
+        description="queries that clients may ask for by name: see [below](#a-cached-query)",
+    )
+    negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
+    write: WriteMode = Field(
+        "behind",
+        description="`behind`: answer when Redis has it; `through`: when MongoDB has it too; "
+        "`around`: as `through`, and do not keep it in Redis",
+    )
+    durability: Durability = Field(
+        Durability.BUFFERED,
+        description="how far a write has come before it is answered, where the request asks for nothing else: "
+        "`buffered`, `fsynced`, `replicated` or `persisted`",
+    )
+    on_conflict: Literal["ours", "theirs"] = Field(
+        "ours",
+        description="what stands if others change a document in MongoDB while a write to it is pending: "
+        "`ours`, the pending write; `theirs`: the pending write becomes a dead letter",
+    )
+    near_cache: bool = Field(
+        False,
+        description="keep documents in each web process's own memory as well, until Redis says that they changed; "
+        "another process may read the old state for as long as that message is on its way",
+    )
+    bypass: bool = Field(
+        True,
+        description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "
+        "`fwd=bypass` in Cache-Status",
+    )
+    max_dead_letters: Count = Field(
+        10_000, description="dead letters from which writes to documents that are not pending are refused"
+    )
+    flush_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_S * 1000)] = Field(
+        1000,
+        description="how long writes to one document are coalesced at most before they go to MongoDB; at least "
+        "half of it, where others go that share its partition",
+    )
+    schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
+
+    @cached_property
+    def grace_ms(self) -> int:
+        """How long a document stays in Redis after its TTL, ms."""
+        return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
+
+    def wants(self, durability: Durability | None) -> Durability:
+        """What a write waits for when this was asked for."""
+        if self.write != "behind":
+            return Durability.PERSISTED
+        return durability or self.durability
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            re.compile(self.id_pattern)
+        except re.error as error:
+            raise ValueError(f"id_pattern is not a regular expression: {error}") from error
+        for field in self.lookup:
+            if not FIELD_PATH.fullmatch(field) or field == "_id":
+                raise ValueError(f"lookup: {field!r} is not a field, or a path such as address.city")
+        for name in self.queries:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"queries: {name!r} is not a usable name")
+        if self.schema_file is not None and not self.schema_file.is_file():
+            raise ValueError(f"schema_file {self.schema_file} does not exist")
+        return self
+
+
+class Settings(BaseSettings):
+    """The settings of one installation. Frozen; build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # which may be a URL with a password
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        repr=False,
+        description="the Redis or Valkey server that holds pending and cached documents",
+    )
+    mongodb_url: str = Field(
+        "mongodb://127.0.0.1:27017/",
+        validation_alias=AliasChoices("MONGODB_URL", "mongodb_url"),
+        repr=False,
+        description="the MongoDB deployment that documents are persisted to",
+    )
+    mongodb_database: str = Field(
+        "writebehind",
+        validation_alias=AliasChoices("MONGODB_DATABASE", "mongodb_database"),
+        description="the database in it",
+    )
+    broker_url: str = Field(
+        "",
+        validation_alias=AliasChoices("BROKER_URL", "broker_url"),
+        repr=False,
+        description="Celery's broker; the Redis server above unless set",
+    )
+
+    host: str = Field("127.0.0.1", description="address that the API listens on")
+    port: Port = Field(8000, description="port that the API listens on")
+    flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
+    allowed_hosts: Hosts = Field(
+        [],
+        description="names and addresses, besides loopback and the address above, under which clients reach the "
+        "API: requests for others are 421; `*.example.com` for all below it, `*` for any; "
+        "in the environment with commas between them",
+    )
+    web_workers: Count = Field(1, description="web processes")
+    web_threads: Count = Field(
+        8, description="threads in each web process; requests about many documents have half as many besides"
+    )
+    max_connections: Count = Field(8_192, description="most connections that a web process has at a time")
+    request_timeout_ms: Milliseconds = Field(
+        30_000,
+        description="how long a client may take to send a request and to take its answer, besides a second for "
+        "each 64 KiB; and how long the request may take in between",
+    )
+
+    partitions: Annotated[int, Field(gt=0, le=MOST_PARTITIONS)] = Field(
+        16, description="parts that documents are divided into; fixed once there is data"
+    )
+    max_pending_per_partition: Count = Field(
+        50_000, description="pending documents in a partition from which writes are refused"
+    )
+    max_memory_percent: Annotated[float, Field(gt=0, le=100)] = Field(
+        90, description="part of Redis's maxmemory, in percent, from which writes are refused"
+    )
+    batch_size: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1_000, description="most documents in one bulk write, which has as many as MongoDB takes in good time"
+    )
+    min_batch_size: Count = Field(25, description="least documents in one bulk write, however slow MongoDB is")
+    batch_target_ms: Milliseconds = Field(500, description="how long one bulk write should take")
+    lease_ms: Milliseconds = Field(10_000, description="how long a flusher owns a partition without renewing")
+    mongodb_timeout_ms: Milliseconds = Field(
+        5_000, description="limit for one MongoDB operation; below `lease_ms`"
+    )
+    redis_timeout_ms: Milliseconds = Field(2_000, description="limit for one Redis round trip")
+    load_timeout_ms: Milliseconds = Field(
+        6_000, description="how long one reader may take to fill a missing entry"
+    )
+    persist_timeout_ms: Milliseconds = Field(
+        5_000, description="how long a write with durability `persisted` waits before it answers 202"
+    )
+    confirm_timeout_ms: Milliseconds = Field(
+        1_500,
+        description="how long a write with durability `fsynced` or `replicated` waits before it answers 202; "
+        "below `redis_timeout_ms`",
+    )
+    tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
+    sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
+    overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
+
+    near_cache_entries: Count = Field(10_000, description="most documents in one process's near cache")
+    near_cache_bytes: Count = Field(64 * MEBIBYTE, description="most bytes that these documents take")
+    query_interval: Seconds = Field(
+        1, description="seconds within which the cached queries of a collection are loaded anew once at most"
+    )
+    reconcile_interval: Seconds = Field(10, description="seconds between two parts of a reconciling pass")
+    reconcile_pass_s: Seconds = Field(
+        3600, description="seconds in which a pass compares all that is cached with MongoDB"
+    )
+    hot_samples: Annotated[int, Field(ge=0)] = Field(
+        1_000, description="reads in a second that a process counts, of more the first ones; 0 for no hot keys"
+    )
+    hot_keys: Count = Field(2_000, description="documents in a partition of which it is known how hot they are")
+    hot_half_life: Seconds = Field(600, description="seconds after which a read counts half")
+    warm_interval: Seconds = Field(30, description="seconds between two passes of warming")
+    warm_keys: Annotated[int, Field(ge=0)] = Field(10_000, description="hot keys that a pass keeps warm")
+    warm_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        2_000, description="documents in a second that warming loads at most"
+    )
+    max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(
+        MEBIBYTE, description="largest document, as BSON and as a request body"
+    )
+    max_bulk_bytes: Count = Field(16 * MEBIBYTE, description="largest body of a bulk request")
+    max_bulk_items: Count = Field(10_000, description="most items in a bulk request")
+    max_answer_bytes: Count = Field(
+        8 * MEBIBYTE,
+        description="bytes from which an answer with several documents leaves out the rest, and says so",
+    )
+
+    allow_unlisted: bool = Field(False, description="accept collections that are not listed below")
+    defaults: dict[str, Any] = Field({}, description="settings for every collection that does not set its own")
+    collections: dict[str, CollectionSettings] = Field({}, description="the collections, by name")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        defaults = values.get("defaults", {})
+        listed = values.get("collections", {})
+        if isinstance(defaults, dict) and isinstance(listed, dict):
+            values["collections"] = {
+                name: {**defaults, **own} if isinstance(own, dict) else own for name, own in listed.items()
+            }
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            CollectionSettings.model_validate(self.defaults)
+        except ValidationError as error:
+            raise ValueError(_first_of(error, "defaults")) from error
+        for name in self.collections:
+            if not COLLECTION_NAME.fullmatch(name):
+                raise ValueError(f"collections.{name}: not a usable collection name")
+        if self.mongodb_timeout_ms >= self.lease_ms:
+            raise ValueError(
+                "mongodb_timeout_ms must be below lease_ms: a flusher must give up before its lease ends"
+            )
+        if self.confirm_timeout_ms >= self.redis_timeout_ms:
+            raise ValueError("confirm_timeout_ms must be below redis_timeout_ms, or Redis seems not to answer")
+        if self.min_batch_size > self.batch_size:
+            raise ValueError("min_batch_size must not be above batch_size")
+        check_redis("REDIS_URL", self.redis_url)
+        check_mongodb("MONGODB_URL", self.mongodb_url)
+        if self.broker_url:
+            check_broker("BROKER_URL", self.broker_url)
+        if fault := fault_of_database(self.mongodb_database):
+            raise ValueError(f"MONGODB_DATABASE {fault}")
+        return self
+
+    @property
+    def broker(self) -> str:
+        """The URL of Celery's broker, as Celery takes it."""
+        return celery_brokers(self.broker_url) if self.broker_url else celery_redis(self.redis_url)
+
+    @property
+    def has_lookups(self) -> bool:
+        """Whether documents of any collection can be looked up by a unique field."""
+        return "lookup" in self.defaults or any(one.lookup for one in self.collections.values())
+
+    @property
+    def longest_flush_delay_ms(self) -> int:
+        """The longest flush delay of any collection, ms."""
+        every = (CollectionSettings.model_validate(self.defaults), *self.collections.values())
+        return max(one.flush_delay_ms for one in every)
+
+    @property
+    def unlisted(self) -> CollectionSettings | None:
+        """What holds for collections that are not listed; `None` when they are not allowed."""
+        return CollectionSettings.model_validate(self.defaults) if self.allow_unlisted else None
+
+
+def config_file() -> Path | None:
+    """The settings file: what `WRITEBEHIND_CONFIG` names, else `writebehind.toml` here, else none.
+
+    Raises:
+        ConfigurationError: `WRITEBEHIND_CONFIG` names a file that does not exist.
+    """
+    named = os.environ.get(CONFIG_FILE_VARIABLE)
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: there is no file {named}")
+    path = Path(named or DEFAULT_CONFIG_FILE)
+    return path if path.is_file() else None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ConfigurationError: with one line that names the first wrong setting.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError(_first_of(error)) from None  # whose context is what was given, with its secrets
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}") from None
+    except ValueError as error:  # the TOML does not parse
+        raise ConfigurationError(f"{config_file()}: {error}") from None
+
+
+def _first_of(error: ValidationError, *within: str) -> str:
+    """One line that names the first wrong setting."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in (*within, *first["loc"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {reason}{more}" if where else f"{reason}{more}"
+
+
+def _refuse_unknown_variables() -> None:
+    # pydantic-settings ignores what it does not know in the environment, so a typing error would go unseen.
+    for variable in os.environ:
+        if variable.startswith(ENV_PREFIX) and variable != CONFIG_FILE_VARIABLE:
+            field, nested, _ = variable.removeprefix(ENV_PREFIX).lower().partition("__")
+            if field not in Settings.model_fields or (nested and field not in _NESTED):
+                raise ConfigurationError(f"{variable}: there is no such setting")

@@ -1,0 +1,1 @@
+"""Loads what is read much before somebody has to wait for it. Imports `reading` and below."""

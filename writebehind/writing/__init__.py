@@ -1,0 +1,1 @@
+"""Acknowledged writes: check, encode, admit, commit. Imports `flushing` and below."""

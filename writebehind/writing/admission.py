@@ -1,0 +1,135 @@
+"""Back-pressure: what waits for MongoDB stays bounded, because a write too many is refused, not dropped."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection
+
+from writebehind.documents.durability import Durability
+from writebehind.errors import (
+    DurabilityNotOfferedError,
+    MemoryPressureError,
+    OverloadedError,
+    PartitionFullError,
+    TooManyDeadLettersError,
+)
+from writebehind.redis.load_sample import Sampler, Vitals
+from writebehind.redis.store import MOST_KEPT
+from writebehind.settings.installation import CollectionSettings
+
+#: More than any partition can hold.
+NO_CAP = 1 << 53
+#: A client that was refused comes back when about this part of what waits now has been persisted.
+ROOM = 0.1
+#: Part of the keys that Redis must be able to evict to count as one that makes room by itself. Where these are
+#: small and the others large this errs, and Redis refuses the write itself.
+LEAST_EVICTABLE = 0.1
+#: Bounds of what clients are told to wait, seconds; the longest also when nothing is being persisted at all.
+SHORTEST_S, LONGEST_S = 1, 30
+
+
+class Admission:
+    """Says how many pending documents a write may find, and why it was refused. Safe to share between threads."""
+
+    def __init__(self, sampler: Sampler, *, max_pending: int, max_memory_percent: float) -> None:
+        """Take the caps: pending documents in a partition, and percent of Redis's maxmemory in use."""
+        self._sampler = sampler
+        self._max_pending = max_pending
+        self._max_memory = max_memory_percent / 100
+
+    def cap(self, collection: str, settings: CollectionSettings) -> int:
+        """How many documents may be pending in a partition for a new one to be taken; 0 lets none in.
+
+        A write to a document that is pending already is always taken: it needs no room.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
+        """
+        vitals = self._sampler.look()
+        vitals.check_division()
+        if vitals.dead.get(collection, 0) >= settings.max_dead_letters:
+            return 0
+        if settings.write != "behind":
+            return NO_CAP  # they are persisted before they are answered, so they do not pile up
+        if self._short_of_memory(vitals):
+            return 0
+        return self._max_pending
+
+    def crowded(self) -> Collection[str]:
+        """Members of which so many documents stand in dead letters that no new write is taken.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._sampler.look().crowded
+
+    def refusal(self, collection: str, settings: CollectionSettings, member: str = "") -> OverloadedError:
+        """Why there was no room for a document, and when there may be."""
+        vitals = self._sampler.look()
+        dead = vitals.dead.get(collection, 0)
+        if dead >= settings.max_dead_letters:
+            return TooManyDeadLettersError(
+                f"MongoDB has refused {dead} documents of {collection}, and {settings.max_dead_letters} may stand "
+                "in its dead letters: see to them with `writebehind dead-letters`",
+                retry_after_s=LONGEST_S,
+            )
+        if member in vitals.crowded:
+            return TooManyDeadLettersError(
+                f"this document of {collection} has {MOST_KEPT} dead letters or more, which nobody else has: "
+                "see to them with `writebehind dead-letters`",
+                retry_after_s=LONGEST_S,
+            )
+        if self._short_of_memory(vitals):
+            waiting = sum(vitals.pending)
+            return MemoryPressureError(
+                f"Redis uses {vitals.used_memory} of {vitals.max_memory} bytes; from "
+                f"{100 * self._max_memory:g} % on only documents that are pending already are taken: "
+                f"send the write again later, or raise maxmemory",
+                retry_after_s=_time_for_room(waiting, vitals.drained_per_second),
+            )
+        return PartitionFullError(
+            retry_after_s=_time_for_room(max(vitals.pending) * len(vitals.pending), vitals.drained_per_second)
+        )
+
+    def check_offered(self, durability: Durability) -> None:
+        """See that Redis can promise this much.
+
+        Raises:
+            DurabilityNotOfferedError: it cannot.
+            RedisUnavailableError: it does not answer.
+        """
+        if durability is not Durability.FSYNCED:
+            return
+        vitals = self._sampler.look()
+        if not vitals.waits_for_disk:
+            raise DurabilityNotOfferedError(
+                "durability=fsynced needs WAITAOF, which this Redis server does not know: "
+                "use Redis 7.2 or newer, or Valkey, or another durability"
+            )
+        if not vitals.appendonly:
+            raise DurabilityNotOfferedError(
+                "durability=fsynced needs Redis's append-only file: "
+                "set `appendonly yes`, or use another durability"
+            )
+
+    def can_replicate(self) -> bool:
+        """Whether waiting for a replica makes sense: whether there is one.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._sampler.look().replicas > 0
+
+    def _short_of_memory(self, vitals: Vitals) -> bool:
+        """Whether Redis is nearly full; where it makes room by itself, of what it cannot evict."""
+        if vitals.evicts and vitals.expiring > LEAST_EVICTABLE * vitals.keys:
+            return False
+        return vitals.uses(self._max_memory)
+
+
+def _time_for_room(waiting: int, drained_per_second: float) -> float:
+    """How long until a part of what waits is persisted, seconds; jittered, so that not all come back at once."""
+    needed = ROOM * waiting / drained_per_second if drained_per_second else LONGEST_S
+    jitter = random.uniform(1, 1.25)  # noqa: S311 - no secret
+    return float(min(LONGEST_S, max(SHORTEST_S, math.ceil(needed * jitter))))

@@ -1,0 +1,339 @@
+"""Writes to one collection: check, encode, commit to Redis, and where it is wanted wait for MongoDB."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from bson import Timestamp
+
+from writebehind import forks, strict
+from writebehind.documents import codec, raw_bson
+from writebehind.documents.durability import Durability
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId, read_id
+from writebehind.documents.large import LARGE_BYTES, bounded
+from writebehind.documents.patches import Document
+from writebehind.documents.schema import Schema
+from writebehind.errors import (
+    ConflictError,
+    DeadLetterError,
+    DocumentTooLargeError,
+    InvalidDocumentError,
+    InvalidIdError,
+    OverloadedError,
+    PreconditionFailedError,
+    without_frames,
+)
+from writebehind.flushing.dead_letter import DeadLetter
+from writebehind.flushing.flusher import Flusher
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.unique_fields import Lookups
+from writebehind.reading.reader import Reader
+from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Hint, HintSink, Store
+from writebehind.settings.installation import CollectionSettings
+from writebehind.writing.admission import Admission
+
+#: If-Match: any document will do, as long as there is one.
+ANY = "*"
+#: A change that others come before is given up after so many seconds and so many tries. A process that has hardly
+#: run in that time has not tried.
+CONFLICT_DEADLINE_S, CONFLICT_TRIES = 5.0, 20
+_STRIPES = 64
+_EMPTY_TIMESTAMP = Timestamp(0, 0)
+_ETAG = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An acknowledged write.
+
+    Attributes:
+        id: the document's id, as in a URL.
+        version: microseconds of the Redis clock; grows with every write to the document.
+        etag: 32 hex characters, '' for a deletion.
+        durability: the level that was reached, not the one that was asked for.
+        created: whether the document is known not to have existed before.
+        shared: other documents that have one of its unique values as last acknowledged, their ids by field, as far
+            as Redis knows. MongoDB takes only one of them, until another one has given the value up.
+    """
+
+    id: str
+    version: int
+    etag: str
+    durability: Durability
+    created: bool
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WriterParts:
+    """What the writers of all collections share: the pipeline's parts and limits."""
+
+    store: Store
+    reader: Reader
+    lookups: Lookups
+    queries: Queries
+    flusher: Flusher
+    admission: Admission
+    hints: HintSink
+    persist_timeout_ms: int
+    confirm_timeout_ms: int
+    max_document_bytes: int
+
+
+class Writer:
+    """Commits to one collection. Safe to share between threads."""
+
+    def __init__(self, collection: str, settings: CollectionSettings, parts: WriterParts) -> None:
+        """Bind a writer to its collection.
+
+        Raises:
+            ConfigurationError: the collection's schema file is not a JSON Schema.
+        """
+        self._collection = collection
+        self._settings = settings
+        self._parts = parts
+        self._schema = Schema(settings.schema_file) if settings.schema_file else None
+        # Changes to one document queue up here instead of failing each other's condition in Redis.
+        self._stripes = [forks.lock() for _ in range(_STRIPES)]
+
+    def id(self, given: object) -> DocumentId:
+        """The document that a caller names, by native id or by its text.
+
+        Raises:
+            InvalidIdError: it does not fit the collection's id type.
+        """
+        return DocumentId.of(self._collection, read_id(given, self._settings.id, self._settings.id_pattern))
+
+    def entry(self, document_id: DocumentId, document: Document) -> Entry:
+        """Check a document and encode it.
+
+        Raises:
+            InvalidDocumentError: it cannot be stored.
+            DocumentTooLargeError: it is larger than the settings allow.
+        """
+        document = strict.document(document)
+        for name, value in document.items():
+            if name == raw_bson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
+                raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")
+            # What Redis has must be what MongoDB will have.
+            if isinstance(value, Timestamp) and value == _EMPTY_TIMESTAMP:
+                raise InvalidDocumentError(f"{name!r}: MongoDB replaces Timestamp(0, 0) by its own time")
+        if "_id" in document and not self._is_id(document["_id"], document_id):
+            raise InvalidDocumentError("the document's _id differs from the id that it is written under")
+        body = codec.encode({"_id": document_id.value} | document | {"_id": document_id.value})
+        if len(body) > self._parts.max_document_bytes:
+            raise DocumentTooLargeError(
+                f"the document takes {len(body)} bytes as BSON; {self._parts.max_document_bytes} are allowed"
+            )
+        if self._schema is not None:
+            self._schema.check(body)
+        return Entry(0, Kind.DOCUMENT, raw_bson.etag(body), body)
+
+    def check_changeable(self, entry: Entry) -> None:
+        """See that a document may become values, which take many times its bytes.
+
+        Raises:
+            DocumentTooLargeError: others wrote it, and larger than any client may.
+        """
+        most = max(2 * self._parts.max_document_bytes, LARGE_BYTES)
+        if len(entry.body) > most:
+            raise DocumentTooLargeError(
+                f"others wrote this document, and it takes {len(entry.body)} bytes: changes are made to documents "
+                f"of up to {most}; replace it as a whole"
+            )
+
+    def write(
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        durability: Durability | None = None,
+        *,
+        if_match: Sequence[str] = (),
+        if_absent: bool = False,
+        read: Callable[[int], None] = lambda _: None,
+    ) -> Written:
+        """Commit a document or a deletion, if the condition holds, in one round trip to Redis.
+
+        Where the condition needs the document itself, `read` is told how many bytes that takes.
+
+        Raises:
+            PreconditionFailedError: the condition does not hold.
+            ConflictError: others changed the document again and again meanwhile.
+            UnavailableError: as `commit_all`.
+        """
+        if if_match and not (len(if_match) == 1 and _ETAG.fullmatch(if_match[0])):
+            # One comparison in Redis cannot decide this; and what is no ETag could mean something else there.
+
+            def step(current: Entry) -> Entry:
+                read(len(current.body))
+                check_match(current, if_match)
+                return entry
+
+            return self.change(document_id, step, durability)
+        condition = ABSENT if if_absent else "".join(if_match)
+        deadline = time.monotonic() + CONFLICT_DEADLINE_S
+        while True:
+            commit = self._commit(document_id, entry, durability, condition)
+            if commit.status is CommitStatus.FAILED:
+                raise PreconditionFailedError
+            if commit.status is not CommitStatus.UNKNOWN:
+                return self._written(document_id, entry, commit, durability)
+            if time.monotonic() > deadline:
+                raise ConflictError
+            read(len(self._current(document_id).body))
+
+    def change(
+        self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
+    ) -> Written:
+        """Read, change and write back on the condition that nothing changed meanwhile; if it did, again.
+
+        Raises:
+            ConflictError: others changed the document again and again meanwhile.
+            UnavailableError: as `commit_all`.
+        """
+        self._current(document_id)  # a load from MongoDB should not happen under the lock
+        with self._stripes[hash(document_id.member) % _STRIPES]:
+            deadline = time.monotonic() + CONFLICT_DEADLINE_S  # from here on only other processes come before it
+            for tries in count(1):
+                current = self._current(document_id)
+                entry = step(current)
+                commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
+                if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
+                    return self._written(document_id, entry, commit, durability, created=not current.exists)
+                if tries >= CONFLICT_TRIES and time.monotonic() > deadline:
+                    break
+                if commit.status is CommitStatus.FAILED:  # another process is at it: step aside
+                    time.sleep(random.uniform(0, 0.005))  # noqa: S311 - no secret
+        raise ConflictError
+
+    def write_all(
+        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None = None
+    ) -> list[Written | OverloadedError]:
+        """Commit several writes in one round trip; each stands for itself.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. Any of the writes may have happened.
+        """
+        commits = self._commit_all(writes, durability)
+        results: list[Written | OverloadedError] = []
+        for (document_id, entry), commit in zip(writes, commits, strict=True):
+            try:
+                results.append(self._written(document_id, entry, commit, durability))
+            except OverloadedError as error:
+                results.append(without_frames(error))
+        return results
+
+    def check_offered(self, durability: Durability | None) -> None:
+        """See that Redis can promise what a write would wait for.
+
+        Raises:
+            DurabilityNotOfferedError: it cannot.
+        """
+        self._parts.admission.check_offered(self.wants(durability))
+
+    def wants(self, durability: Durability | None) -> Durability:
+        """What a write waits for, by what was asked for and by the collection's settings."""
+        return self._settings.wants(durability)
+
+    def persisted(self, written: Mapping[DocumentId, Written]) -> dict[DocumentId, Written | DeadLetterError]:
+        """The same writes, once MongoDB has them or the time to wait is over, with the level that each reached.
+
+        In the place of one that has become a dead letter is the error that says so.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. The writes stand.
+        """
+        versions = {document_id.member: one.version for document_id, one in written.items()}
+        with bounded():  # what is committed must not begin anew for the size of a document in its way
+            left = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
+        became: dict[DocumentId, Written | DeadLetterError] = {}
+        for document_id, one in written.items():
+            letter = left.get(document_id.member)
+            if letter is None:
+                became[document_id] = replace(one, durability=Durability.PERSISTED)
+            else:
+                became[document_id] = DeadLetter.parse(letter).error() if letter else one
+        return became
+
+    def _current(self, document_id: DocumentId) -> Entry:
+        """What a condition is held against: in Redis afterwards, whatever it displaces."""
+        return self._parts.reader.get(document_id, self._settings, keep=True).entry
+
+    def _is_id(self, given: object, document_id: DocumentId) -> bool:
+        try:
+            return self.id(given).member == document_id.member
+        except InvalidIdError:
+            return False
+
+    def _commit(
+        self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str
+    ) -> Commit:
+        return self._commit_all([(document_id, entry)], durability, condition)[0]
+
+    def _commit_all(
+        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None, condition: str = ""
+    ) -> list[Commit]:
+        parts, wanted = self._parts, self.wants(durability)
+        parts.admission.check_offered(wanted)
+        cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
+        crowded = parts.admission.crowded()  # hardly ever any
+        requests = [
+            CommitRequest(
+                one.member, entry.payload, delay_ms, condition, 0 if crowded and one.member in crowded else cap
+            )
+            for one, entry in writes
+        ]
+        if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
+            wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
+        commits = parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
+        if self._settings.near_cache:
+            parts.reader.forget_near(one.member for one, _ in writes)
+        if self._settings.lookup:  # before anybody is told that the write is acknowledged
+            done = [
+                (one, replace(entry, version=commit.version))
+                for (one, entry), commit in zip(writes, commits, strict=True)
+                if commit.status is CommitStatus.OK
+            ]
+            if shared := parts.lookups.written(done, self._settings):
+                commits = [
+                    replace(commit, shared=shared.get(one.member, {}))
+                    for (one, _), commit in zip(writes, commits, strict=True)
+                ]
+        return commits
+
+    def _delay_ms(self, durability: Durability | None) -> int:
+        return 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms
+
+    def _written(
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        commit: Commit,
+        durability: Durability | None,
+        *,
+        created: bool = False,
+    ) -> Written:
+        if commit.status is CommitStatus.FULL:
+            raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
+        if commit.ticket:
+            partition = self._parts.store.partition_of(document_id.member)
+            self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
+        # A missing entry says nothing: MongoDB may have the document.
+        created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
+        return Written(document_id.text, commit.version, entry.etag, commit.durability, created, commit.shared)
+
+
+def check_match(entry: Entry, if_match: Sequence[str]) -> None:
+    """See that the document has one of these ETags, where there are any.
+
+    Raises:
+        PreconditionFailedError: it has not, or it does not exist.
+    """
+    if if_match and not (entry.exists and (entry.etag in if_match or ANY in if_match)):
+        raise PreconditionFailedError
