@@ -23,7 +23,7 @@ from bench.load import DOCUMENT
 from tests.sizes import mixed
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
-from writebehind.reconcile import Pass
+from writebehind.reconcile.findings import Pass
 
 SOME, ALL = 20_000, 100_000
 #: One of how many documents is large, and how many bytes more documents have in further writes.
@@ -166,7 +166,7 @@ def _reconcile(redis_url: str, mongodb_url: str, pass_s: float) -> None:
                 pipeline.check()
                 pipeline.sink.ping(timeout_s=5)
                 before = _most_memory()
-                print(pipeline.reconciler.run().checked, before, _most_memory(), flush=True)
+                print(pipeline.reconciler.make_pass().checked, before, _most_memory(), flush=True)
             elif word == "go":
                 print("gone", flush=True)
                 _until_stopped(pipeline, whole=not pass_s)
@@ -186,7 +186,7 @@ def _until_stopped(pipeline: Pipeline, *, whole: bool) -> None:
             if whole:
                 _pass(pipeline, stopping, done)
             else:
-                done.append(pipeline.reconcile().get("keys", 0))
+                done.append(pipeline.maintenance.reconcile().get("keys", 0))
                 stopping.wait(pipeline.settings.reconcile_interval)
 
     thread = threading.Thread(target=work)
@@ -206,7 +206,7 @@ def _pass(pipeline: Pipeline, stopping: threading.Event, done: list[int]) -> Non
             raise _EnoughError
 
     with suppress(_EnoughError):
-        pipeline.reconciler.run(report=report)
+        pipeline.reconciler.make_pass(report=report)
 
 
 def _most_memory() -> int:

@@ -13,7 +13,7 @@ import psutil
 from tasks.app import create_celery
 from tasks.enqueue import publish
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.redis.store import Hint
+from writebehind.redis.pending import Hint
 from writebehind.settings.installation import load_settings
 
 TASKS = 1000

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.sizes import LARGE, sized
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
-from writebehind.redis.store import Hint
+from writebehind.redis.pending import Hint
 
 SECONDS, DELAY_MS, WORKERS = 10, 1_000, 2
 #: Writes a second, and among how many documents they fall; 0 for a new document each.

@@ -23,7 +23,6 @@ from tests.sizes import DRIVER_VIEW, sized
 from writebehind import Collection, Pipeline, Settings, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.reading.reader import Source
-from writebehind.redis.load_sample import take
 
 DOCUMENTS, HELD, SKEW = 20_000, 4_000, 1.1
 TEXT = "x" * 1_000
@@ -114,19 +113,19 @@ def _full_redis(settings: Settings) -> None:
     print(f"\nZipf({SKEW}) over {DOCUMENTS} documents of {sizes}, {MEASURED} reads of a full Redis")
     print(f"  {'':32} {'of MongoDB':>10} {'hit ratio':>9} {'entries':>8} {'ceiling':>8} {'warmed':>7}")
     with opened(settings) as (pipeline, _):
-        empty = take(pipeline.store).used_memory
+        empty = pipeline.store.load().used_memory
         _read(pipeline.collection("docs"), NAMES[:HELD])
-        alone = take(pipeline.store).used_memory
+        alone = pipeline.store.load().used_memory
     with opened(counting) as (pipeline, finds):
         _train(pipeline, UNLIMITED)
         _forget(pipeline, alone)
         with_counts = _fitting(pipeline, alone, (alone - empty) // HELD)
         print(f"  hot keys and warming, {with_counts / alone - 1:.0%} of memory for the counts, in that of")
         for name, limit in ((f"{HELD} entries and the counts", with_counts), (f"{HELD} entries", alone)):
-            pipeline.store.wire.call("CONFIG", "SET", "maxmemory", limit)
+            pipeline.store._wire.call("CONFIG", "SET", "maxmemory", limit)
             _train(pipeline, TRAINED)
             _print_row(name, pipeline, finds)
-        pipeline.store.wire.call("FLUSHALL")
+        pipeline.store._wire.call("FLUSHALL")
     with opened(settings) as (pipeline, finds):
         print("  volatile-lru, in the same memory")
         for name, limit in ((f"{HELD} entries and the counts", with_counts), (f"{HELD} entries", alone)):
@@ -140,16 +139,16 @@ def _fitting(pipeline: Pipeline, limit: int, entry: int) -> int:
     """The memory in which so many entries are held, with whatever is kept beside them."""
     for _ in range(FITTINGS):
         _train(pipeline, PASS)
-        limit += (HELD - take(pipeline.store).expiring) * entry
-        pipeline.store.wire.call("CONFIG", "SET", "maxmemory", limit)
+        limit += (HELD - pipeline.store.load().expiring) * entry
+        pipeline.store._wire.call("CONFIG", "SET", "maxmemory", limit)
     return limit
 
 
 def _forget(pipeline: Pipeline, limit: int) -> None:
     """Drop the entries, and limit the memory: tables that have been large would stay so beside full ones."""
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     for at in range(0, DOCUMENTS, AT_ONCE):
-        pipeline.store.invalidate_many(f"docs/s:{one}" for one in NAMES[at : at + AT_ONCE])
+        pipeline.store.cache.invalidate_many(f"docs/s:{one}" for one in NAMES[at : at + AT_ONCE])
     wire.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
     wire.call("CONFIG", "SET", "maxmemory", limit)
 
@@ -166,8 +165,8 @@ def _warm(pipeline: Pipeline) -> None:
     """What beat has done twice a minute."""
     if pipeline.settings.hot_samples:
         pipeline.hot_keys.send()
-        pipeline.decay()
-        pipeline.warm()
+        pipeline.maintenance.decay()
+        pipeline.maintenance.warm()
 
 
 def _print_row(name: str, pipeline: Pipeline, finds: Finds) -> None:
@@ -177,13 +176,13 @@ def _print_row(name: str, pipeline: Pipeline, finds: Finds) -> None:
     for _ in range(0, MEASURED, PASS):
         before = len(finds.asked)
         _warm(pipeline)
-        held.append(take(pipeline.store).expiring)
+        held.append(pipeline.store.load().expiring)
         warmed, before = warmed + len(finds.asked) - before, len(finds.asked)
         reads = draw.choices(NAMES, cum_weights=WEIGHTS, k=PASS)
         for one in reads:
             docs.get(one)
         asked += len(finds.asked) - before
-        held.append(take(pipeline.store).expiring)
+        held.append(pipeline.store.load().expiring)
         best = set(NAMES[: sum(held[-2:]) // 2])
         known += sum(one in best for one in reads)
     count = sum(held) // len(held)

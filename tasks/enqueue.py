@@ -12,7 +12,8 @@ from tasks.app import create_celery
 from tasks.delays import headers
 from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
 from writebehind import Settings, forks
-from writebehind.redis.store import Hint, Refresh
+from writebehind.redis.cache import Refresh
+from writebehind.redis.pending import Hint
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 10_000
 
 
-class FlushHints:
+class FlushPublisher:
     """Publishes flush tasks from a thread of its own: a write is acknowledged whether or not the broker answers.
 
     Publishing costs about 1 ms of CPU, so there is one message per partition and window, never one per write.

@@ -21,7 +21,7 @@ def register_reconcile(app: Celery, runtime: Runtime) -> None:
     def reconcile() -> dict[str, Any]:
         """Compare a slice of the cache with MongoDB. Not retried: the next one goes on where this ended."""
         try:
-            return runtime.pipeline.reconcile()
+            return runtime.pipeline.maintenance.reconcile()
         except MongoUnavailableError as error:
             log.warning("not reconciled: %s", error)
             return {"error": str(error)}

@@ -9,7 +9,7 @@ from celery import Celery
 from tasks.names import REFRESH
 from tasks.runtime import Runtime
 from writebehind.errors import UnavailableError
-from writebehind.redis.store import Refresh
+from writebehind.redis.cache import Refresh
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,9 @@ def register_refresh(app: Celery, runtime: Runtime) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
         pipeline = runtime.pipeline
         try:
-            if pipeline.store.may_fill(member, token):  # or it is too late: somebody else has the right, or nobody
-                pipeline.reader.refresh(Refresh(member, token, seen))
+            if pipeline.store.cache.may_fill(
+                member, token
+            ):  # or it is too late: somebody else has the right, or nobody
+                pipeline.revalidation.refresh(Refresh(member, token, seen))
         except UnavailableError as error:
             log.info("%s not refreshed: %s", member, error)

@@ -16,7 +16,7 @@ from tasks.enqueue import publish
 from writebehind import Pipeline, Settings, connect
 from writebehind.errors import ConfigurationError, UnavailableError
 from writebehind.operations.doctor import check_start
-from writebehind.redis.store import Hint
+from writebehind.redis.pending import Hint
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Runtime:
             if not self._checked:  # Redis did not answer when this worker started
                 self._check()
             self.pipeline.clock.look()
-            self.pipeline.store.watch.worker_alive(self._name)
+            self.pipeline.store.metrics.worker_alive(self._name)
         except ConfigurationError as error:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error
@@ -84,13 +84,13 @@ class Runtime:
         self._hand_over()  # once more for what came in since
         try:
             if self._name:
-                self.pipeline.store.watch.worker_gone(self._name)
+                self.pipeline.store.metrics.worker_gone(self._name)
         except UnavailableError as error:
             log.warning("the end of this worker is not recorded: %s", error)
         self.pipeline.close()
 
     def _hand_over(self) -> None:
         try:
-            self.pipeline.hand_over()
+            self.pipeline.maintenance.hand_over()
         except UnavailableError as error:
             log.warning("what is pending was not handed over, the sweep will find it: %s", error)

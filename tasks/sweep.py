@@ -19,9 +19,9 @@ def register_sweep(app: Celery, runtime: Runtime) -> None:
     @app.task(name=SWEEP, shared=False)  # type: ignore[untyped-decorator]
     def sweep() -> dict[str, int]:
         """Find what was left behind: partitions that nobody flushes, deletions that a late flusher undid."""
-        swept = runtime.pipeline.sweep()
+        swept = runtime.pipeline.maintenance.sweep()
         try:
-            return swept | runtime.pipeline.audit_deletions()
+            return swept | runtime.pipeline.maintenance.audit_deletions()
         except MongoUnavailableError as error:  # the next sweep audits
             log.warning("deletions not audited: %s", error)
             return swept

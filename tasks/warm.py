@@ -20,12 +20,12 @@ def register_warm(app: Celery, runtime: Runtime) -> None:
     @app.task(name=DECAY, shared=False)  # type: ignore[untyped-decorator]
     def decay() -> dict[str, int]:
         """Let hot keys cool down by what is due."""
-        return runtime.pipeline.decay()
+        return runtime.pipeline.maintenance.decay()
 
     @app.task(name=WARM, shared=False)  # type: ignore[untyped-decorator]
     def warm() -> dict[str, Any]:
         """Make one pass, if nobody else does."""
-        return runtime.pipeline.warm()
+        return runtime.pipeline.maintenance.warm()
 
     def ask(**_: Any) -> None:
         try:

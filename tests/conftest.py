@@ -21,7 +21,7 @@ from pymongo import MongoClient
 from tests.tls import Authority
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
-from writebehind.redis.store import Hint
+from writebehind.redis.pending import Hint
 from writebehind.redis.wire import Wire, connection_pool
 
 # How long an example takes says more about the machine than about the code.

@@ -8,7 +8,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from tasks.enqueue import FlushHints
+from tasks.enqueue import FlushPublisher
 from web.app import check
 from web.sockets import allow_connections
 from writebehind import connect, load_settings
@@ -28,7 +28,7 @@ def main() -> None:
     try:
         settings = load_settings()
         # Here, as a worker that cannot start would be started again and again.
-        FlushHints(settings).close()
+        FlushPublisher(settings).close()
         with connect(settings) as pipeline:
             check(pipeline)
     except ConfigurationError as error:

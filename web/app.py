@@ -12,7 +12,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from werkzeug import exceptions
 from werkzeug.routing import BaseConverter, MapAdapter
 
-from tasks.enqueue import FlushHints
+from tasks.enqueue import FlushPublisher
 from web.addresses import StrictRequest
 from web.batches import batches
 from web.conflicts import conflicts
@@ -118,7 +118,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     """
     if pipeline is None:
         settings = load_settings()
-        hints = FlushHints(settings)
+        hints = FlushPublisher(settings)
         atexit.register(hints.close)
         pipeline = connect(settings, hints=hints, refreshes=hints)
         check(pipeline)

@@ -95,8 +95,8 @@ class _Some:
         # What is replayed and refused again must not come round for ever.
         seen: set[str] = set()
         for page in self._pages:
-            yield [one for one in page.letters if one.name not in seen]
-            seen.update(one.name for one in page.letters)
+            yield [one for one in page.letters if one.raw.name not in seen]
+            seen.update(one.raw.name for one in page.letters)
             if len(seen) >= MOST_AT_ONCE and page.cursor:
                 self.rest = {"cursor": page.cursor}
                 return

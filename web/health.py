@@ -32,7 +32,7 @@ def health(pipeline: Pipeline) -> Blueprint:
         report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0}
         try:
             check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
-            report["workers"] = len(pipeline.store.watch.workers())
+            report["workers"] = len(pipeline.store.metrics.workers())
             report["mongodb"] = pipeline.breaker.state().reason or _mongodb(pipeline)
         except (RedisUnavailableError, ConfigurationError) as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}

@@ -13,7 +13,7 @@ from writebehind.documents.durability import Durability
 from writebehind.documents.entry import DELETED, Entry
 from writebehind.documents.ids import DocumentId, new_id
 from writebehind.documents.large import TakesMuchError
-from writebehind.documents.patches import Change, Document
+from writebehind.documents.patches import Document, Patch
 from writebehind.errors import (
     DeadLetterError,
     DocumentNotFoundError,
@@ -26,6 +26,8 @@ from writebehind.errors import (
     without_frames,
 )
 from writebehind.querying.answers import Answer
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.reader import Read
 from writebehind.settings.installation import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
@@ -51,7 +53,7 @@ class BulkOperation:
     op: Literal["put", "patch", "delete"]
     id: object
     document: Document | None = None
-    change: Change | None = None
+    change: Patch | None = None
     if_match: str | Iterable[str] = UNCONDITIONAL
 
     def __post_init__(self) -> None:
@@ -81,7 +83,9 @@ BulkResult = Written | WritebehindError
 class Collection:
     """Documents of one collection. Safe to share between threads."""
 
-    def __init__(self, name: str, settings: CollectionSettings, parts: WriterParts) -> None:
+    def __init__(
+        self, name: str, settings: CollectionSettings, parts: WriterParts, lookups: Lookups, queries: Queries
+    ) -> None:
         """Bind a collection to a pipeline.
 
         Raises:
@@ -90,8 +94,8 @@ class Collection:
         self.name = name
         self.settings = settings
         self._reader = parts.reader
-        self._lookups = parts.lookups
-        self._queries = parts.queries
+        self._lookups = lookups
+        self._queries = queries
         self._writer = Writer(name, settings, parts)
 
     def id(self, given: object) -> DocumentId:
@@ -123,16 +127,17 @@ class Collection:
 
     def read(self, given: object, *, near: bool = True) -> Read:
         """The document's entry, and where it came from: with `near` perhaps the near cache. Raises as `get`."""
-        return self._reader.read(self._writer.id(given), self.settings, near=strict.flag("near", near))
+        return self._reader.get_or_bypass(self._writer.id(given), self.settings, near=strict.flag("near", near))
 
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
         ids = [self._writer.id(one) for one in strict.each("ids", given)]
-        return self._reader.read_many(ids, self.settings)
+        return self._reader.get_many_or_bypass(ids, self.settings)
 
     def read_each(self, given: Iterable[object]) -> Iterator[tuple[Entry, bool]]:
         """`read_many` one after the other, so that few are held: of each whether Redis was bypassed."""
-        return self._reader.read_each([self._writer.id(one) for one in strict.each("ids", given)], self.settings)
+        ids = [self._writer.id(one) for one in strict.each("ids", given)]
+        return self._reader.get_each_or_bypass(ids, self.settings)
 
     def look_up(self, field: str, text: str) -> tuple[DocumentId | None, Read]:
         """The document that has a value in a field listed under `lookup`, as it was last acknowledged.
@@ -241,7 +246,7 @@ class Collection:
     def patch(
         self,
         given: object,
-        change: Change,
+        change: Patch,
         *,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
@@ -337,7 +342,7 @@ class Collection:
     def _patch(
         self,
         document_id: DocumentId,
-        change: Change,
+        change: Patch,
         if_match: Sequence[str],
         durability: Durability | None,
         work: Work | None = None,

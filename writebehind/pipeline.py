@@ -6,48 +6,50 @@ import logging
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
-from uuid import uuid4
 
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 
 from writebehind import forks, strict
-from writebehind.change_stream.applier import Outside
+from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.conflicts import Conflicts
 from writebehind.change_stream.listener import Listener, listener_status
 from writebehind.collection import Collection
-from writebehind.errors import ConfigurationError, MongoUnavailableError, UnknownCollectionError
+from writebehind.errors import UnknownCollectionError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
+from writebehind.maintenance.clock import ClockWatch
+from writebehind.maintenance.periodic import Maintenance
 from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.mongodb.client import mongo_client
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.cached_queries import Queries
+from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import Lookups
+from writebehind.reading.loader import Loader
 from writebehind.reading.near_cache import NearCache
 from writebehind.reading.reader import Reader
-from writebehind.reconcile import RECONCILE, Limits, Reconciler, is_current
+from writebehind.reading.revalidation import Revalidation
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
-from writebehind.redis.clock import ClockWatch
-from writebehind.redis.keys import partition_keys
+from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
+from writebehind.redis.cache import RefreshSink
 from writebehind.redis.load_sample import Sampler
-from writebehind.redis.store import Hint, HintSink, RefreshSink, Store
+from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.shared_breaker import SharedBreaker
+from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.settings.installation import CollectionSettings, Settings, load_settings
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.status import Status
 from writebehind.warming.hot_keys import HotKeys
-from writebehind.warming.warmer import WARM, Warmer
-from writebehind.warming.warmer import Limits as WarmLimits
+from writebehind.warming.warmer import Warmer, WarmLimits
 from writebehind.writing.admission import Admission
 from writebehind.writing.writer import WriterParts
 
 log = logging.getLogger(__name__)
 
-#: What sweeping is called among the periodic tasks.
-SWEEP = "sweep"
 #: Collections that are not in the settings of which this process keeps more than the name, those used last.
 MOST_UNLISTED = 1_000
 
@@ -59,7 +61,7 @@ def connect(
 
     Args:
         settings: by default what the environment and `writebehind.toml` say.
-        hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushHints`. Without it, pending
+        hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushPublisher`. Without it, pending
             documents wait until the sweep finds them.
         refreshes: takes the refreshes of entries that are served stale; by default a thread of this process does.
 
@@ -102,7 +104,7 @@ class Pipeline:
             wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
         )
         self._own_client = client is None
-        self._client = client if client is not None else mongo_client(settings)
+        self._client = client if client is not None else self._connected()
         self._hints = no_hints if hints is None else hints
         self.store = Store(
             self._wire,
@@ -112,7 +114,7 @@ class Pipeline:
             longest_delay_ms=settings.longest_flush_delay_ms,
             lease_ms=settings.lease_ms,
         )
-        self.breaker = MongoBreaker(self._wire, probe_ms=settings.mongodb_timeout_ms + 1_000)
+        self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
             self._client,
             settings.mongodb_database,
@@ -121,7 +123,7 @@ class Pipeline:
         )
         self.dead_letters = DeadLetters(self.store, self._hints, self.sink)
         self.clock = ClockWatch(self.store)
-        self._sampler = Sampler(self.store, self.clock)
+        self._sampler = Sampler(self.store.load, self.clock.look)
         self._admission = Admission(
             self._sampler,
             max_pending=settings.max_pending_per_partition,
@@ -133,18 +135,31 @@ class Pipeline:
             most=settings.hot_keys,
             half_life_s=settings.hot_half_life,
         )
-        self.reader = self._reader(refreshes)
+        self.loader = Loader(
+            self.store,
+            self.sink,
+            load_timeout_ms=settings.load_timeout_ms,
+            is_full=lambda: self._sampler.look().keeps_for_hot,
+        )
+        self.revalidation = Revalidation(
+            self.store,
+            self.loader,
+            load_timeout_ms=settings.load_timeout_ms,
+            settings=self.collection_settings,
+            refreshes=refreshes,
+        )
+        self.reader = self._reader()
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
-        self.conflicts = Conflicts(self._wire, self.store.watch.count)
+        self.conflicts = Conflicts(self.store)
         self.queries = self._queries()
+        self.derived = Derived(self.lookups, self.queries)
         self.contention = Contention(
             self.store, self.sink, self.dead_letters, lambda name: self.collection_settings(name).lookup
         )
-        self.outside = Outside(
+        self.applier = Applier(
             self.store,
             self.sink,
-            self.lookups,
-            self.queries,
+            self.derived,
             self.conflicts,
             settings=self.collection_settings,
             contention=self.contention,
@@ -152,6 +167,18 @@ class Pipeline:
         self.flusher = self._flusher()
         self.reconciler = self._reconciler()
         self.warmer = self._warmer()
+        self.maintenance = Maintenance(
+            settings,
+            self.store,
+            self._hints,
+            clock=self.clock,
+            sampler=self._sampler,
+            contention=self.contention,
+            reconciler=self.reconciler,
+            warmer=self.warmer,
+            hot_keys=self.hot_keys,
+            audit=DeletionAudit(self.store, self.sink, lease_ms=settings.lease_ms),
+        )
         self._status = Status(
             self.store,
             self.reader,
@@ -170,8 +197,11 @@ class Pipeline:
         """Reach MongoDB by a client of this process. One that was passed in is for its owner to see to."""
         if self._own_client:
             self._parents_client = self._client  # or it would warn that nobody has closed it
-            self._client = mongo_client(self.settings)
+            self._client = self._connected()
             self.sink.use(self._client)
+
+    def _connected(self) -> MongoClient[Any]:
+        return mongo_client(self.settings.mongodb_url, self.settings.mongodb_timeout_ms)
 
     def collection(self, name: str) -> Collection:
         """The documents of one collection.
@@ -190,10 +220,10 @@ class Pipeline:
     def listener(self) -> Listener:
         """What brings the changes of other writers to the cache: `run` it in a thread or process of its own."""
         return Listener(
-            self._wire,
+            self.store,
             self._client,
             self.settings.mongodb_database,
-            self.outside,
+            self.applier,
             collections=self.settings.collections if self._unlisted is None else None,
             check=self.check,
         )
@@ -206,80 +236,6 @@ class Pipeline:
             RedisUnavailableError: it does not answer.
         """
         self.store.check_partitions()
-
-    def sweep(self) -> dict[str, int]:
-        """Enqueue a flush of every partition that has overdue documents and no flush task on its way."""
-        pending = enqueued = 0
-        self.clock.look()
-        with self.store.watch.run(SWEEP) as outcome:
-            for partition in range(self.settings.partitions):
-                count, hint = self.store.sweep(partition, overdue_ms=self.settings.overdue_ms)
-                pending += count
-                if hint is not None:
-                    enqueued += 1
-                    self._hints(hint)
-            outcome(pending=pending, enqueued=enqueued)
-        self._sweep_letters()
-        return {"pending": pending, "enqueued": enqueued}
-
-    def _sweep_letters(self) -> None:
-        """Try dead letters again whose unique value is free by now, if any collection has such values."""
-        try:
-            for partition in range(self.settings.partitions if self.settings.has_lookups else 0):
-                self.contention.sweep(partition)
-        except MongoUnavailableError as error:  # the next sweep looks
-            log.warning("dead letters of unique values were not looked at: %s", error)
-
-    def reconcile(self) -> dict[str, Any]:
-        """Do as much of a reconciling pass as is due.
-
-        Raises:
-            UnavailableError: Redis or MongoDB does not answer; the slice is looked at again next time.
-        """
-        with self.store.watch.run(RECONCILE) as outcome:
-            done = self.reconciler.go_on()
-            outcome(**done)
-            return done
-
-    def decay(self) -> dict[str, int]:
-        """Let hot keys cool down.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        return self.hot_keys.decay(self._sampler.look())
-
-    def warm(self) -> dict[str, Any]:
-        """Load what is read much and is missing, or is about to expire.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        with self.store.watch.run(WARM) as outcome:
-            done = self.warmer.run()
-            found = {"busy": True} if done is None else done.as_dict()
-            outcome(**found)
-            return found
-
-    def hand_over(self) -> None:
-        """Ask others to flush what is pending and nobody is at work on: for a process that is about to end.
-
-        The flush tasks that it holds come back only when the broker misses it: new tickets overtake them.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer; the sweep will find what is left.
-        """
-        for partition in range(self.settings.partitions):
-            if hint := self.store.release(partition, uuid4().hex):
-                self._hints(hint)
-
-    def audit_deletions(self) -> dict[str, int]:
-        """Delete again what a paused flusher brought back after its deletion: see `DeletionAudit`.
-
-        Raises:
-            UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
-        """
-        return DeletionAudit(self.store, self.sink, lease_ms=self.settings.lease_ms).run()
 
     def status(self, *, partitions: bool = False) -> dict[str, Any]:
         """The figures of `/admin/status`; each partition's too if asked for.
@@ -306,16 +262,15 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _reader(self, refreshes: RefreshSink | None) -> Reader:
+    def _reader(self) -> Reader:
         return Reader(
             self.store,
             self.sink,
-            load_timeout_ms=self.settings.load_timeout_ms,
+            self.loader,
+            self.revalidation,
             sampler=self._sampler,
-            settings=self.collection_settings,
             near=self._near_cache(),
-            seen=self.hot_keys.seen if self.settings.hot_samples else None,
-            refreshes=refreshes,
+            **({"seen": self.hot_keys.seen} if self.settings.hot_samples else {}),
         )
 
     def _queries(self) -> Queries:
@@ -344,8 +299,7 @@ class Pipeline:
                 batch_target_s=self.settings.batch_target_ms / 1000,
                 soon_ms=int(max((one.flush_delay_ms for one in stored), default=0) * EARLY_PART),
             ),
-            lookups=self.lookups,
-            queries=self.queries,
+            derived=self.derived,
             contention=self.contention,
         )
 
@@ -356,7 +310,7 @@ class Pipeline:
             names = [""]  # all, as their names are not known; prefixes may not overlap
         if not names:
             return None
-        prefixes = [partition_keys(one).entry(name) for one in range(self.settings.partitions) for name in names]
+        prefixes = self.store.cache.prefixes(names)
         return NearCache(
             self._wire.pool,
             prefixes,
@@ -368,16 +322,15 @@ class Pipeline:
         settings = self.settings
         return Reconciler(
             self.store,
-            self.lookups,
-            Limits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
+            ReconcileLimits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
             entries=EntryCheck(
                 self.store,
                 self.sink,
                 self._hints,
-                self.queries,
+                self.derived,
                 self.conflicts,
                 settings=self.collection_settings,
-                listened=lambda: is_current(listener_status(self._wire)),
+                listened=lambda: is_current(listener_status(self.store)),
             ),
             partitions=PartitionCheck(
                 self.store,
@@ -394,6 +347,7 @@ class Pipeline:
         return Warmer(
             self.store,
             self.sink,
+            self.loader,
             self.hot_keys,
             WarmLimits(
                 settings.warm_interval,
@@ -420,8 +374,7 @@ class Pipeline:
         parts = WriterParts(
             self.store,
             self.reader,
-            self.lookups,
-            self.queries,
+            self.derived,
             self.flusher,
             self._admission,
             self._hints,
@@ -429,26 +382,4 @@ class Pipeline:
             self.settings.confirm_timeout_ms,
             self.settings.max_document_bytes,
         )
-        return Collection(name, settings, parts)
-
-
-def mongo_client(settings: Settings) -> MongoClient[Any]:
-    """A client whose every wait is bounded: a hung server must not hang a worker or a request.
-
-    Raises:
-        ConfigurationError: the URL says what the driver cannot do.
-    """
-    try:
-        return MongoClient(
-            settings.mongodb_url,
-            serverSelectionTimeoutMS=settings.mongodb_timeout_ms,
-            connectTimeoutMS=settings.mongodb_timeout_ms,
-            socketTimeoutMS=settings.mongodb_timeout_ms,
-            appname="writebehind",
-            connect=False,  # not before it is used: a process that only forks others needs no connection
-        )
-    except (PyMongoError, OSError, ValueError, TypeError) as error:  # whose text may repeat the URL
-        what = (error.strerror, error.filename) if isinstance(error, OSError) else (type(error).__name__, None)
-        raise ConfigurationError(
-            f"MONGODB_URL: the driver refuses it ({': '.join(one for one in what if one)}): see its options"
-        ) from None
+        return Collection(name, settings, parts, self.lookups, self.queries)

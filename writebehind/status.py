@@ -10,7 +10,7 @@ from writebehind.change_stream.listener import listener_status
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
-from writebehind.reconcile import History
+from writebehind.reconcile.findings import History
 from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
 
@@ -42,7 +42,7 @@ class Status:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        watch, now = self._store.watch, self._store.now_ms()
+        watch, now = self._store.metrics, self._store.now_ms()
         backlog = watch.backlog()
         sent = watch.sent_since({one.partition: one.head[0] for one in backlog if one.head})
         ages = {one.partition: self._age_s(one.head, now, sent.get(one.partition, now)) for one in backlog}
@@ -61,7 +61,7 @@ class Status:
             "partitions": self._store.partitions,
             "periodic": {name: run.as_dict(now) for name, run in sorted(watch.runs().items())},
             "consistency": self._history.consistency(),
-            "listener": listener_status(self._store.wire),
+            "listener": listener_status(self._store),
             "totals": watch.counters(),
             "hit_ratio": self._reader.hits / reads if reads else None,
             "version": version("writebehind"),

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tasks.enqueue import FlushHints
+from tasks.enqueue import FlushPublisher
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, in_threads
 from tests.acceptance.variants import GUNICORN, LARGE, WEB_PROCESSES, WORKER_PROCESSES
 from tests.tls import TlsFront
@@ -63,9 +63,9 @@ def pipeline(redis, mongo, env) -> Iterator[Pipeline]:
         mongodb_database=env["MONGODB_DATABASE"],
         collections={"users": {}},
     )
-    hints = FlushHints(settings)
+    hints = FlushPublisher(settings)
     with connect(settings, hints=hints) as pipeline:
-        pipeline.store.wire.call("FLUSHALL")
+        pipeline.store._wire.call("FLUSHALL")
         yield pipeline
     hints.close()
 

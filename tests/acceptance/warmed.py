@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import signals
 
 from tasks.celery import app, runtime
-from tasks.enqueue import FlushHints
+from tasks.enqueue import FlushPublisher
 from web.app import create_app
 from writebehind import Pipeline, connect
 
@@ -23,7 +23,7 @@ def warm(pipeline: Pipeline) -> None:
 
     def ask(_: int) -> None:
         all_at_once.wait()
-        pipeline.store.wire.call("BLPOP", "nothing", 0.3)  # until then nobody else can have the connection
+        pipeline.store._wire.call("BLPOP", "nothing", 0.3)  # until then nobody else can have the connection
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         list(threads.map(ask, range(CONNECTIONS)))
@@ -32,7 +32,7 @@ def warm(pipeline: Pipeline) -> None:
 
 def create() -> object:
     """The API with its own pipeline."""
-    hints = FlushHints(runtime.settings)
+    hints = FlushPublisher(runtime.settings)
     pipeline = connect(runtime.settings, hints=hints, refreshes=hints)
     warm(pipeline)
     return create_app(pipeline)

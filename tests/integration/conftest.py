@@ -101,7 +101,7 @@ def flush_all(pipeline: Pipeline) -> None:
     """
     for _ in range(2):
         for partition in range(pipeline.settings.partitions):
-            wire, of = pipeline.store.wire, partition_keys(partition)
+            wire, of = pipeline.store._wire, partition_keys(partition)
             for member in wire.call("ZRANGE", of.pending, 0, -1):
                 wire.call("ZADD", of.pending, 0, member)
             pipeline.flusher.flush(partition)
@@ -118,4 +118,4 @@ def stored(pipeline: Pipeline, collection: str = "slow") -> dict[str, int]:
 def again(pipeline: Pipeline, partitions: int) -> Pipeline:
     """Another process on the same servers, with another number of partitions."""
     settings = pipeline.settings.model_copy(update={"partitions": partitions})
-    return Pipeline(settings, wire=pipeline.store.wire, client=pipeline._client)
+    return Pipeline(settings, wire=pipeline.store._wire, client=pipeline._client)

@@ -12,7 +12,7 @@ from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFul
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.reader import Source
 from writebehind.redis.keys import PARTITIONS
-from writebehind.redis.load_sample import Sampler, Vitals
+from writebehind.redis.load_sample import LoadSample, Sampler
 from writebehind.redis.partition_count import Division
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.writing.admission import LONGEST_S, Admission
@@ -22,7 +22,7 @@ class FixedSampler:
     """A sample that the test makes."""
 
     def __init__(self, pending: int, drained_per_second: float) -> None:
-        self.vitals = Vitals(
+        self.vitals = LoadSample(
             division=Division(2),
             pending=(pending, 0),
             dead={},
@@ -37,7 +37,7 @@ class FixedSampler:
             drained_per_second=drained_per_second,
         )
 
-    def look(self) -> Vitals:
+    def look(self) -> LoadSample:
         return self.vitals
 
 
@@ -75,7 +75,7 @@ def test_what_is_written_through_needs_no_room(full):
 def test_there_is_room_again(full):
     """Once something is persisted a new document is taken."""
     full.flusher.persist({"slow/s:u0": 0}, timeout_ms=5_000)
-    full.store.wire.call("ZADD", "wb:{0}:pending", 0, "slow/s:u0", 0, "slow/s:u1", 0, "slow/s:u2")
+    full.store._wire.call("ZADD", "wb:{0}:pending", 0, "slow/s:u0", 0, "slow/s:u1", 0, "slow/s:u2")
     full.flusher.flush(0)
 
     assert "buffered" == full.collection("slow").put("new", {}).durability
@@ -150,7 +150,7 @@ def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
 
         assert (9, 1) == (sum(one.persisted for one in summaries), sum(one.deleted for one in summaries))
         assert 0 == pipeline.status()["pending"]
-        assert pipeline.sweep() == {"pending": 0, "enqueued": 0}
+        assert pipeline.maintenance.sweep() == {"pending": 0, "enqueued": 0}
         wire.call("CONFIG", "SET", "maxmemory", 0)
         users.put("new", {})
         wire.close()
@@ -159,8 +159,8 @@ def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
 def test_the_figures_are_sampled(full):
     """A thousand writes ask for the figures a few times only."""
     asked = []
-    send = full.store.wire.calls
-    full.store.wire.calls = lambda commands: asked.extend(commands) or send(commands)
+    send = full.store._wire.calls
+    full.store._wire.calls = lambda commands: asked.extend(commands) or send(commands)
 
     for n in range(1000):
         full.collection("slow").put("u1", {"n": n})
@@ -173,10 +173,10 @@ def test_a_process_that_counts_partitions_differently_writes_nothing(full, monke
     """Once Redis is divided anew, a process that does not know it yet refuses writes, and misplaces none."""
     monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
     for recorded in ("2", "moving:1:2"):
-        full.store.wire.call("SET", PARTITIONS, recorded)
+        full.store._wire.call("SET", PARTITIONS, recorded)
         with pytest.raises(RedisUnavailableError, match="number of partitions is no longer 1"):
             full.collection("slow").put("u1", {"n": 1})
-    full.store.wire.call("SET", PARTITIONS, "1")
+    full.store._wire.call("SET", PARTITIONS, "1")
     wait_until(lambda: full.collection("slow").put("u1", {"n": 2}), "the write to be taken")
 
 
@@ -199,7 +199,7 @@ def test_when_to_come_again(pending, rate, least, most):
 
 def test_one_caller_takes_the_sample(full, monkeypatch):
     """While one caller takes a sample the others go by the last one."""
-    sampler = Sampler(full.store)
+    sampler = Sampler(full.store.load)
     first = sampler.look()
     monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
 

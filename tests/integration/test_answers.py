@@ -45,14 +45,14 @@ def impatient(monkeypatch):
 
 def pending(pipeline: Pipeline) -> list[str]:
     """What waits for MongoDB."""
-    return [one.decode() for one in pipeline.store.wire.call("ZRANGE", partition_keys(0).pending, 0, -1)]
+    return [one.decode() for one in pipeline.store._wire.call("ZRANGE", partition_keys(0).pending, 0, -1)]
 
 
 def attempt(pipeline: Pipeline, times: int = 1) -> None:
     """Flush the partition, once all of its delays are over; so often."""
     for _ in range(times):
         for member in pending(pipeline):
-            pipeline.store.wire.call("ZADD", partition_keys(0).pending, 1, member)
+            pipeline.store._wire.call("ZADD", partition_keys(0).pending, 1, member)
         with suppress(FlushInterruptedError):
             pipeline.flusher.flush(0)
 

@@ -16,6 +16,7 @@ from writebehind.mongodb import breaker as breaker_module
 from writebehind.mongodb.breaker import FAILURES, BreakerState, MongoBreaker
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.keys import BREAKER
+from writebehind.redis.shared_breaker import SharedBreaker
 
 DOWN = MongoUnavailableError("it is down", outage=True)
 
@@ -38,7 +39,7 @@ class Process:
     """A process that uses MongoDB behind the breaker, and whether it was let through."""
 
     def __init__(self, wire, probe_ms: int = 60_000) -> None:
-        self.breaker = MongoBreaker(wire, probe_ms=probe_ms)
+        self.breaker = MongoBreaker(SharedBreaker(wire), probe_ms=probe_ms)
         self.asked = 0
 
     def use(self, error: MongoUnavailableError | None = None) -> bool:
@@ -64,7 +65,7 @@ class Process:
 
     def let_interval_end(self) -> None:
         """Do what time does: nobody waits any longer before MongoDB is asked."""
-        self.breaker._wire.call("HSET", BREAKER, "until", 0)
+        self.breaker._shared._wire.call("HSET", BREAKER, "until", 0)
         self.breaker._open_until = 0.0
 
 
@@ -132,7 +133,7 @@ def test_failures_that_are_old_do_not_count(one, monkeypatch):
     """Failures open it only when they come within a window."""
     monkeypatch.setattr(breaker_module, "WINDOW_MS", 50)
     one.fail(FAILURES - 1)
-    wait_until(lambda: not one.breaker._wire.call("EXISTS", BREAKER), "the window to be over")
+    wait_until(lambda: not one.breaker._shared._wire.call("EXISTS", BREAKER), "the window to be over")
     one.fail(1)
 
     assert "closed" == one.breaker.state().state
@@ -148,7 +149,7 @@ def test_what_is_no_outage_does_not_count(one, other):
 @pytest.mark.parametrize("error", [InvalidName("empty"), OperationFailure("no", 73), OperationFailure("no", 13)])
 def test_one_collection_opens_it_for_nobody(wire, mongo_client, database_name, monkeypatch, error):
     """That a name is impossible, or one collection is not to be read, is no outage: reads of others go on."""
-    breaker = MongoBreaker(wire, probe_ms=1_000)
+    breaker = MongoBreaker(SharedBreaker(wire), probe_ms=1_000)
     sink = Sink(mongo_client, database_name, timeout_ms=5_000, breaker=breaker)
     ids = DocumentId.of("secret", "y"), DocumentId.of("users", "y")
     original = SyncCollection.find
@@ -206,13 +207,13 @@ def test_a_failure_of_before_says_nothing_new(one, other):
     def begin_and_fail() -> None:
         with other.breaker.guard():
             one.fail()
-            begun["until"] = one.breaker._wire.call("HGET", BREAKER, "until")
+            begun["until"] = one.breaker._shared._wire.call("HGET", BREAKER, "until")
             raise DOWN
 
     begun: dict[str, bytes] = {}
     with pytest.raises(MongoUnavailableError):
         begin_and_fail()
-    assert begun["until"] == one.breaker._wire.call("HGET", BREAKER, "until")
+    assert begun["until"] == one.breaker._shared._wire.call("HGET", BREAKER, "until")
 
 
 def test_a_probe_that_dies_is_followed_by_another(wire):
@@ -234,7 +235,7 @@ def test_without_redis_each_process_finds_out_for_itself(one, monkeypatch):
     def down(*_: object) -> None:
         raise RedisUnavailableError
 
-    monkeypatch.setattr(one.breaker._wire, "calls", down)
+    monkeypatch.setattr(one.breaker._shared._wire, "calls", down)
     assert one.use()
     one.fail(1)
     assert not one.use()

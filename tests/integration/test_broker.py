@@ -12,7 +12,7 @@ from flower.utils.broker import Broker
 from kombu.exceptions import OperationalError
 
 from tasks.app import create_celery
-from tasks.enqueue import FlushHints, publish
+from tasks.enqueue import FlushPublisher, publish
 from tasks.runtime import Runtime
 from tests.integration.conftest import put
 from tests.tls import TlsFront
@@ -20,7 +20,7 @@ from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import valkey_binary
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import Hint
+from writebehind.redis.pending import Hint
 from writebehind.redis.wire import Wire, connection_pool
 
 TIMEOUT_MS = 2_000
@@ -119,14 +119,14 @@ def test_a_task_does_not_fail_with_its_broker(pipeline, settings, asked):
     """A flush hint that the broker does not take is left to the sweep, and the others are tried all the same."""
     nowhere = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
     runtime = Runtime(create_celery(nowhere), nowhere)
-    runtime.pipeline = Pipeline(nowhere, hints=runtime.hint, wire=pipeline.store.wire, client=pipeline._client)
+    runtime.pipeline = Pipeline(nowhere, hints=runtime.hint, wire=pipeline.store._wire, client=pipeline._client)
     if asked == "hint":
         runtime.hint(Hint(0, "ticket", 0))
         return
     put(pipeline, 50)
     runtime._hand_over()
     places = map(partition_keys, range(settings.partitions))
-    assert settings.partitions == pipeline.store.wire.call("EXISTS", *(of.scheduled for of in places))
+    assert settings.partitions == pipeline.store._wire.call("EXISTS", *(of.scheduled for of in places))
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off"])
@@ -135,7 +135,7 @@ def test_hints_are_given_while_a_broker_is_away(valkey, way_to, how, caplog):
     wire = Wire(connection_pool(valkey.url, 5_000))
     wire.call("FLUSHALL")
     with way_to("redis", valkey.port) as way:
-        hints = FlushHints(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
+        hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
         impatient(hints._app)
         hints(Hint(0, "ticket", 0))
         wait_until(lambda: wire.call("LLEN", "flush") == 1, "the first hint")

@@ -58,7 +58,7 @@ class Others:
     """A change of ours, which others come before in its first tries; each of these takes so many seconds."""
 
     def __init__(self, pipeline: Pipeline, clock: Clock, times: float, seconds: float = 0) -> None:
-        self._theirs = Pipeline(pipeline.settings, wire=pipeline.store.wire, client=pipeline._client)
+        self._theirs = Pipeline(pipeline.settings, wire=pipeline.store._wire, client=pipeline._client)
         self._clock, self._times, self._seconds = clock, times, seconds
         self.tries = 0
 

@@ -15,11 +15,12 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.flushing.attempts import postpone
 from writebehind.local.embedded import EmbeddedRedis, valkey_binary
+from writebehind.maintenance.clock import ClockWatch
 from writebehind.mongodb.outcomes import Outcome, Result, Write
-from writebehind.redis.clock import ClockWatch
 from writebehind.redis.keys import BREAKER, partition_keys
 from writebehind.redis.lease import Lease
-from writebehind.redis.wire import Wire, connection_pool, script
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire, connection_pool
 
 #: What gives a process a clock of its own. Debian has it in the package faketime.
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -116,11 +117,11 @@ def test_the_next_task_is_wanted_in_time(pipeline, step, hints):
     hints.clear()
     step()
 
-    hint = pipeline.store.release(partition, "t")
-    assert 0 <= hint.delay_ms <= pipeline.store.longest_wait_ms
-    pipeline.store.wire.call("DEL", partition_keys(partition).scheduled)
-    pipeline.store.wire.call("ZADD", partition_keys(partition).pending, "XX", "INCR", -200_000, "slow/s:ada")
-    pipeline.sweep()
+    hint = pipeline.store.pending.release(partition, "t")
+    assert 0 <= hint.delay_ms <= pipeline.store.pending.longest_wait_ms
+    pipeline.store._wire.call("DEL", partition_keys(partition).scheduled)
+    pipeline.store._wire.call("ZADD", partition_keys(partition).pending, "XX", "INCR", -200_000, "slow/s:ada")
+    pipeline.maintenance.sweep()
     assert partition in {one.partition for one in hints}
 
 
@@ -128,16 +129,16 @@ def test_a_lease_does_not_outlive_the_step(pipeline, users, step):
     """Those who died with a lease keep nobody waiting for longer than it was taken for."""
     users.put("ada", {})
     partition = pipeline.store.partition_of("users/s:ada")
-    assert pipeline.store.claim(partition, "dead", lease_ms=500, limit=10)
-    lease = Lease(pipeline.store.wire, "wb:some_lease", 500)
+    assert pipeline.store.pending.claim(partition, "dead", lease_ms=500, limit=10)
+    lease = Lease(pipeline.store._wire, "wb:some_lease", 500)
     assert lease.take()
-    assert pipeline.store.lease_get("users/s:bob", "dead", life_ms=500).may_load
+    assert pipeline.store.cache.lease_get("users/s:bob", "dead", life_ms=500).may_load
     step()
 
     def taken() -> bool:
-        other = Lease(pipeline.store.wire, "wb:some_lease", 500)
-        loads = pipeline.store.lease_get("users/s:bob", "t", life_ms=500).may_load
-        claims = pipeline.store.claim(partition, "t", lease_ms=500, limit=10) is not None
+        other = Lease(pipeline.store._wire, "wb:some_lease", 500)
+        loads = pipeline.store.cache.lease_get("users/s:bob", "t", life_ms=500).may_load
+        claims = pipeline.store.pending.claim(partition, "t", lease_ms=500, limit=10) is not None
         return other.take() and loads and claims
 
     wait_until(taken, "the leases to run out", timeout=5)
@@ -148,7 +149,7 @@ def test_the_breaker_does_not_stay_open(pipeline, users, step):
     for _ in range(3):
         with pytest.raises(MongoUnavailableError), pipeline.breaker.guard():
             raise MongoUnavailableError("down", outage=True)
-    assert b"open" == pipeline.store.wire.call("HGET", BREAKER, "state")
+    assert b"open" == pipeline.store._wire.call("HGET", BREAKER, "state")
     step()
 
     def closed() -> bool:
@@ -183,7 +184,7 @@ def test_an_age_while_mongodb_does_not_take_it(pipeline, users):
     users.put("ada", {})
     partition = pipeline.store.partition_of("users/s:ada")
     entry = users.read("ada").entry
-    pipeline.store.sending(partition, {"users/s:ada": entry})
+    pipeline.store.pending.sending(partition, {"users/s:ada": entry})
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 0.3, "some age")
     outcome = late("users", "ada", entry)
@@ -202,7 +203,7 @@ class Steady:
 
     def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         self.s, self.redis_ms, self.frozen_s = 1_000.0, 1_795_667_550_000, (0.0, 0.0)
-        monkeypatch.setattr("writebehind.redis.clock.time.monotonic", lambda: self.s)
+        monkeypatch.setattr("writebehind.maintenance.clock.time.monotonic", lambda: self.s)
         monkeypatch.setattr(pipeline.store, "now_ms", self._answer)
 
     def pass_by(self, seconds: float) -> None:
@@ -238,7 +239,7 @@ def test_an_answer_that_comes_late_is_no_step(pipeline, monkeypatch, last, this,
 def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
     """Where Redis fails in the midst of it, the next look moves what is left, nothing twice, and nothing new."""
     monkeypatch.setattr(pipeline.clock, "look", lambda: 0)  # nor at whatever else is done
-    clock, wire, slow = ClockWatch(pipeline.store), pipeline.store.wire, pipeline.collection("slow")
+    clock, wire, slow = ClockWatch(pipeline.store), pipeline.store._wire, pipeline.collection("slow")
     clock.look()
     names = [f"u{n}" for n in range(20)]
     for name in names:
@@ -281,8 +282,8 @@ def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
 def test_many_times_move_in_slices(pipeline, step, monkeypatch, fails):
     """However many times there are, a call looks at some; each moves once, also where another goes on."""
     monkeypatch.setattr(pipeline.clock, "look", lambda: 0)
-    monkeypatch.setattr("writebehind.redis.clock.SLICE", 7)
-    wire, of = pipeline.store.wire, partition_keys(0)
+    monkeypatch.setattr("writebehind.maintenance.clock.SLICE", 7)
+    wire, of = pipeline.store._wire, partition_keys(0)
     now = wire.now_ms()
     before = {f"slow/s:{n}": now - 100_000 - 10_000 * (n // 3) for n in range(60)}  # three have the same
     for key in (of.pending, of.deleted_at):
@@ -345,7 +346,7 @@ def all_times(wire: Wire, of) -> list[list[bytes]]:
 def scores(pipeline: Pipeline) -> dict[str, float]:
     """When each document is due, ms."""
     flat = [
-        pipeline.store.wire.call("ZRANGE", partition_keys(one).pending, 0, -1, "WITHSCORES")
+        pipeline.store._wire.call("ZRANGE", partition_keys(one).pending, 0, -1, "WITHSCORES")
         for one in range(pipeline.settings.partitions)
     ]
     return {some[at].decode(): float(some[at + 1]) for some in flat for at in range(0, len(some), 2)}

@@ -15,14 +15,15 @@ from celery.signals import setup_logging
 from tasks import delays
 from tasks.app import create_celery
 from tasks.delays import steady_now
-from tasks.enqueue import FlushHints, publish
+from tasks.enqueue import FlushPublisher, publish
 from tasks.flush import register_flush
 from tasks.names import FLUSH_QUEUE, SWEEP
 from tasks.refresh import register_refresh
 from tests.waiting import wait_until
+from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.flusher import FlushInterruptedError
-from writebehind.flushing.recorder import FlushSummary
-from writebehind.redis.store import Hint, Refresh
+from writebehind.redis.cache import Refresh
+from writebehind.redis.pending import Hint
 
 STEPS = [timedelta(minutes=10), timedelta(minutes=-10)]
 
@@ -88,7 +89,7 @@ def test_a_flush_waits_for_its_delay_whatever_the_clocks_say(app, another_clock,
 
 def test_a_refresh_is_dropped_only_when_its_right_is_over(app, another_clock, pipeline, monkeypatch):
     """A message has no time by the sender's clock; the token in Redis says whether it is too late."""
-    hints = FlushHints(pipeline.settings)
+    hints = FlushPublisher(pipeline.settings)
     monkeypatch.setattr(hints, "_app", app)
     hints(Refresh("users/s:a", "token", "seen"))
     hints.close()
@@ -96,13 +97,13 @@ def test_a_refresh_is_dropped_only_when_its_right_is_over(app, another_clock, pi
     assert (None, None) == (message.headers["eta"], message.headers["expires"])
 
     refreshed = []
-    monkeypatch.setattr(pipeline.reader, "refresh", refreshed.append)
+    monkeypatch.setattr(pipeline.revalidation, "refresh", refreshed.append)
     register_refresh(app, SimpleNamespace(pipeline=pipeline))
     task = app.tasks["writebehind.refresh"]
     task("users/s:a", "token", "seen")
     assert [] == refreshed
-    keys = pipeline.store.entry_key("users/s:a").replace(":entry:", ":load:")
-    pipeline.store.wire.call("SET", keys, "token")
+    keys = pipeline.store.cache.key("users/s:a").replace(":entry:", ":load:")
+    pipeline.store._wire.call("SET", keys, "token")
     task("users/s:a", "token", "seen")
     assert ["users/s:a"] == [one.member for one in refreshed]
 

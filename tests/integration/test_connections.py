@@ -21,7 +21,8 @@ from tests.proxy import Proxy
 from tests.waiting import slowness, wait_until
 from writebehind.errors import RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.redis.wire import CERTAIN_S, MOST_BUFFERED, Wire, connection_pool, limit_waits, script
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import CERTAIN_S, MOST_BUFFERED, Wire, connection_pool, limit_waits
 
 TIMEOUT_MS = 300
 #: Around what TLS, the parser's buffer and the largest documents hold.

@@ -8,12 +8,12 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from writebehind import BulkOperation, Pipeline
-from writebehind.change_stream.applier import Change
+from writebehind.change_stream.applier import OutsideChange
 from writebehind.flushing.contention import REPLAYED
 from writebehind.flushing.dead_letters import Filter
 from writebehind.querying.unique_fields import MOST_LOOKS
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import script
+from writebehind.redis.scripts import script
 
 IDS = ("a", "b", "c")
 VALUES = ("x", "y", "z")
@@ -175,7 +175,7 @@ def test_a_holder_that_redis_does_not_have(pipeline, users, stored):
     one, other = spread(pipeline, 2)
     users.put(one, {"username": "x"})
     flush_all(pipeline)
-    pipeline.store.invalidate(f"users/s:{one}")
+    pipeline.store.cache.invalidate(f"users/s:{one}")
     users.put(other, {"username": "x"})
 
     flush(pipeline, other)
@@ -210,7 +210,7 @@ def test_a_value_that_others_set_free(pipeline, users, stored):
     flush(pipeline, second)
     stored.delete_one({"_id": first})
 
-    pipeline.outside.apply([Change(users.id(first), "delete", pipeline.store.now_ms())])
+    pipeline.applier.apply([OutsideChange(users.id(first), "delete", pipeline.store.now_ms())])
     flush_all(pipeline)
 
     assert ({second: "x"}, 0) == (usernames(stored), letters(pipeline))
@@ -271,15 +271,15 @@ def test_a_flusher_that_dies_while_it_gives_up(pipeline, users, stored, monkeypa
         patch.setattr(owner, step, dies)
         with pytest.raises(KeyboardInterrupt):
             flush(pipeline, second)
-    pipeline.store.wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)
-    pipeline.sweep()
+    pipeline.store._wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)
+    pipeline.maintenance.sweep()
     flush_all(pipeline)
 
     assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
     pipeline.contention.changed([f"users/s:{first}"])
-    pipeline.sweep()
+    pipeline.maintenance.sweep()
     assert not any(
-        pipeline.store.wire.call("EXISTS", partition_keys(one).awaited)
+        pipeline.store._wire.call("EXISTS", partition_keys(one).awaited)
         for one in range(pipeline.settings.partitions)
     )
 
@@ -314,10 +314,10 @@ def test_a_holder_that_keeps_its_value_disturbs_nobody(pipeline, users, stored):
     for n in range(5):
         users.put(first, {"username": "x", "n": n})
         flush(pipeline, first)
-        pipeline.store.invalidate(f"users/s:{first}")
-        pipeline.sweep()
+        pipeline.store.cache.invalidate(f"users/s:{first}")
+        pipeline.maintenance.sweep()
         users.get(first)
-        pipeline.sweep()
+        pipeline.maintenance.sweep()
 
     assert [letter] == pipeline.dead_letters.page(Filter()).letters
     assert 1 == pipeline.dead_letters.discard([letter])
@@ -353,7 +353,7 @@ def test_who_waits_on_when_another_waits_no_more(pipeline, users, stored):
     flush_all(pipeline)
     users.put(second, {"username": "y"})
     flush_all(pipeline)
-    pipeline.sweep()
+    pipeline.maintenance.sweep()
     assert 1 == letters(pipeline)
 
     users.put(first, {"username": "z"})
@@ -410,8 +410,8 @@ def test_a_holder_that_changes_while_it_is_looked_at(pipeline, users, stored, mo
         patch.setattr(recorder, "_bury", dies)
         with pytest.raises(KeyboardInterrupt):
             flush(pipeline, second)
-    pipeline.store.wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)
-    pipeline.sweep()
+    pipeline.store._wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)
+    pipeline.maintenance.sweep()
     flush_all(pipeline)
 
     assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
@@ -424,23 +424,23 @@ def test_an_entry_that_nobody_can_read(pipeline, users, stored):
     flush_all(pipeline)
     users.put(second, {"username": "x"})
     flush(pipeline, second)
-    pipeline.store.wire.call("SET", pipeline.store.entry_key(f"users/s:{second}"), "nobody can read this")
+    pipeline.store._wire.call("SET", pipeline.store.cache.key(f"users/s:{second}"), "nobody can read this")
 
     users.put(first, {"username": "y"})
     users.put(third, {"username": "z"})
     flush_all(pipeline)
-    pipeline.sweep()
+    pipeline.maintenance.sweep()
     assert {first: "y", third: "z"} == usernames(stored)
 
-    pipeline.store.wire.call("SET", pipeline.store.entry_key(f"users/s:{first}"), "nor this")
+    pipeline.store._wire.call("SET", pipeline.store.cache.key(f"users/s:{first}"), "nor this")
     assert users.put(third, {"username": "y"}).version
 
 
 def test_many_documents_of_one_value_cost_each_write_little(pipeline, users):
     """The answer looks at a few of the others only."""
     looks = []
-    get = pipeline.store.get
-    pipeline.store.get = lambda member: looks.append(member) or get(member)
+    get = pipeline.store.cache.get
+    pipeline.store.cache.get = lambda member: looks.append(member) or get(member)
 
     done = users.bulk([BulkOperation("put", f"u{n}", document={"username": "x"}) for n in range(300)])
 
@@ -481,8 +481,8 @@ def test_a_value_that_was_taken_from_a_dead_letter(pipeline, stored):
 
     left = pipeline.sink.find(one)
     theirs.put("one", {"username": "z"})
-    pipeline.store.sending(pipeline.store.partition_of(one.member), {one.member: theirs.read("one").entry})
-    applied = pipeline.outside.apply([Change(one, "replace", pipeline.store.now_ms() + 5_000, left)])
+    pipeline.store.pending.sending(pipeline.store.partition_of(one.member), {one.member: theirs.read("one").entry})
+    applied = pipeline.applier.apply([OutsideChange(one, "replace", pipeline.store.now_ms() + 5_000, left)])
     assert (0, 0) == (applied.conflicts, letters(pipeline))
     flush_all(pipeline)
 
@@ -506,7 +506,7 @@ def test_a_letter_that_waits_for_another_one_by_now(pipeline, users, stored):
     for n in range(3):
         users.put(first, {"n": n})
         flush(pipeline, first)
-        pipeline.sweep()
+        pipeline.maintenance.sweep()
     assert [letter] == pipeline.dead_letters.page(Filter()).letters
 
     users.delete(second)
@@ -540,7 +540,7 @@ def test_the_cycle_is_nobody_elses_change(pipeline, users, stored):
 
     def vacating(document_id, seen):
         vacate(document_id, seen)
-        known = pipeline.outside._known([document_id.member])[document_id.member]
+        known = pipeline.applier._known([document_id.member])[document_id.member]
         outside.append((known.pending, known.sent.has_deletion))
 
     pipeline.sink.vacate = vacating

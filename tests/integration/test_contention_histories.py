@@ -84,7 +84,7 @@ class History:
         try:
             self._pipeline.flusher.drain(partition, budget_s=10)
         except (ProcessDiedError, UnavailableError):
-            self._pipeline.store.wire.call("DEL", partition_keys(partition).lease)
+            self._pipeline.store._wire.call("DEL", partition_keys(partition).lease)
 
     def flush_all(self) -> None:
         for _ in range(ROUNDS):
@@ -114,7 +114,7 @@ def test_random_histories(pipeline, stored, monkeypatch):
     """
     rng = random.Random(13)
     crashes = Crashes(rng)
-    for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "vacate"), (pipeline.store, "settle")):
+    for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "vacate"), (pipeline.store.pending, "settle")):
         crashes.on(monkeypatch, owner, name)
     for number in range(HISTORIES):
         history = History(pipeline, rng)

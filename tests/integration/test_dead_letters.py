@@ -21,7 +21,8 @@ from writebehind.errors import DocumentNotFoundError, RequestError, TooManyDeadL
 from writebehind.flushing import dead_letters
 from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
 from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
-from writebehind.redis.store import Burial, CommitRequest, Settled, Store
+from writebehind.redis.pending import Burial, Settled
+from writebehind.redis.store import CommitRequest, Store
 
 PARTITIONS = 4
 
@@ -57,21 +58,23 @@ def bury(
             DELETED, version=commit_one(store, CommitRequest(one.member, DELETED.payload, 60_000)).version
         )
     if changes.get("reason") is Reason.LOST:
-        store.wire.call("DEL", store.entry_key(one.member))
+        store._wire.call("DEL", store.cache.key(one.member))
         letter = DeadLetter.lost(one.member)
-        assert Burial.BURIED is store.bury(one.member, "", letter.dump())
+        assert Burial.BURIED is store.pending.bury(one.member, "", letter.dump())
         return letter
     letter = DeadLetter(one.member, Reason.REFUSED, 11000, "dup", entry.version, Kind.DOCUMENT, 2, time.time())
     letter = replace(letter, **changes)
     conflicts = letter.reason is Reason.CONFLICT
-    assert Burial.BURIED is store.bury(one.member, entry.version_digits, letter.dump(), drop_entry=conflicts)
+    assert Burial.BURIED is store.pending.bury(
+        one.member, entry.version_digits, letter.dump(), drop_entry=conflicts
+    )
     return letter
 
 
 def is_pending(store: Store, one: DocumentId) -> bool:
     return (
-        one.member in store.unsettled(store.partition_of(one.member), [one.member])
-        and not store.watch.backlog()[store.partition_of(one.member)].dead
+        one.member in store.pending.unsettled([one.member])
+        and not store.metrics.backlog()[store.partition_of(one.member)].dead
     )
 
 
@@ -161,11 +164,11 @@ def test_replay(letters, store, hints):
     """A replayed document is pending with the version that it had, a flush task is wanted, and no letter left."""
     ada = document_id("ada")
     letter = bury(store, "ada")
-    store.release(store.partition_of(ada.member), "nobody")
+    store.pending.release(store.partition_of(ada.member), "nobody")
 
     assert {ada.member: letter.version} == letters.replay([letters.show(ada)])
 
-    entry, ttl = store.get(ada.member)
+    entry, ttl = store.cache.get(ada.member)
     assert (letter.version, -1) == (entry.version, ttl)
     assert is_pending(store, ada)
     assert [(store.partition_of(ada.member), 0)] == [(hint.partition, hint.delay_ms) for hint in hints]
@@ -177,7 +180,7 @@ def test_replays_ask_for_one_task_that_comes_soon(letters, store, hints):
     names = [name for name in map(str, range(40)) if store.partition_of(document_id(name).member) == 0][:3]
     for name in names[:2]:
         bury(store, name)
-    store.wire.call("DEL", partition_keys(0).scheduled)
+    store._wire.call("DEL", partition_keys(0).scheduled)
     put(store, document_id(names[2]))
 
     assert 2 == len(letters.replay(letters.all(Filter())))
@@ -195,7 +198,7 @@ def test_replay_of_what_has_changed(letters, store):
     letters.replay(seen[1:])
 
     assert {} == letters.replay(seen)
-    assert newer.version == store.get(ada.member)[0].version
+    assert newer.version == store.cache.get(ada.member)[0].version
     assert {} == letters.by_collection()
 
 
@@ -204,19 +207,21 @@ def test_replay_of_a_conflict(letters, store):
     ada = document_id("ada")
     body = codec.encode({"_id": "ada", "n": "ours"})
     letter = bury(store, "ada", fields={"n": "ours"}, reason=Reason.CONFLICT)
-    store.lease_get(ada.member, "reader", life_ms=5_000)
-    store.fill(ada.member, "reader", Entry.loaded(codec.encode({"_id": "ada"}), letter.version + 5), ttl_ms=5_000)
-    store.wire.call("SET", partition_keys(store.partition_of(ada.member)).load(ada.member), "late")
+    store.cache.lease_get(ada.member, "reader", life_ms=5_000)
+    store.cache.fill(
+        ada.member, "reader", Entry.loaded(codec.encode({"_id": "ada"}), letter.version + 5), ttl_ms=5_000
+    )
+    store._wire.call("SET", partition_keys(store.partition_of(ada.member)).load(ada.member), "late")
 
     assert {} == letters.replay([letters.show(ada)])
     [version] = letters.replay([letters.show(ada)], conflicts=True).values()
 
     assert version > letter.version
-    entry, ttl = store.get(ada.member)
+    entry, ttl = store.cache.get(ada.member)
     assert (version, body, -1) == (entry.version, entry.body, ttl)
     assert is_pending(store, ada)
-    store.wire.call("DEL", partition_keys(store.partition_of(ada.member)).entry(ada.member))
-    assert not store.fill(ada.member, "late", entry, ttl_ms=5_000)
+    store._wire.call("DEL", partition_keys(store.partition_of(ada.member)).entry(ada.member))
+    assert not store.cache.fill(ada.member, "late", entry, ttl_ms=5_000)
 
 
 def test_replay_of_a_deletion_in_conflict(letters, store):
@@ -225,14 +230,14 @@ def test_replay_of_a_deletion_in_conflict(letters, store):
 
     letters.replay([letters.show(document_id("ada"))], conflicts=True)
 
-    assert Kind.DELETED is store.get(document_id("ada").member)[0].kind
+    assert Kind.DELETED is store.cache.get(document_id("ada").member)[0].kind
 
 
 def test_what_is_lost_cannot_be_replayed(letters, store):
     """Of a document whose entry is gone there is nothing to try: its letter stays."""
     bury(store, "ada", reason=Reason.LOST)
     letter = bury(store, "bob")
-    store.wire.call("DEL", f"wb:{{{store.partition_of('users/s:bob')}}}:entry:users/s:bob")
+    store._wire.call("DEL", f"wb:{{{store.partition_of('users/s:bob')}}}:entry:users/s:bob")
 
     assert {} == letters.replay(list(letters.all(Filter())))
     assert {"users": 2} == letters.by_collection()
@@ -247,8 +252,8 @@ def test_discard(letters, store):
 
     assert 1 == letters.discard([letters.show(ada)])
 
-    assert (None, -2) == store.get(ada.member)
-    assert store.lease_get(ada.member, "reader", life_ms=5_000).may_load
+    assert (None, -2) == store.cache.get(ada.member)
+    assert store.cache.lease_get(ada.member, "reader", life_ms=5_000).may_load
     assert {} == letters.by_collection()
 
 
@@ -260,28 +265,28 @@ def test_discard_of_what_has_changed(letters, store):
     newer = put(store, ada, n=2)
 
     assert 0 == letters.discard([seen])
-    assert newer.version == store.get(ada.member)[0].version
+    assert newer.version == store.cache.get(ada.member)[0].version
 
 
 def test_discard_of_a_conflict_leaves_what_is_cached(letters, store):
     """What readers see of a conflict is MongoDB's version already."""
     ada = document_id("ada")
     bury(store, "ada", reason=Reason.CONFLICT)
-    store.lease_get(ada.member, "reader", life_ms=5_000)
+    store.cache.lease_get(ada.member, "reader", life_ms=5_000)
     mongodbs = Entry.loaded(codec.encode({"_id": "ada"}), 1 << 50)
-    store.fill(ada.member, "reader", mongodbs, ttl_ms=5_000)
+    store.cache.fill(ada.member, "reader", mongodbs, ttl_ms=5_000)
 
     letters.discard([letters.show(ada)])
 
-    assert mongodbs == store.get(ada.member)[0]
+    assert mongodbs == store.cache.get(ada.member)[0]
 
 
 def test_a_dead_letter_is_not_invalidated(store):
     """The entry of a dead letter has its only body, and outlives a change that somebody made in MongoDB."""
     bury(store, "ada")
 
-    assert not store.invalidate("users/s:ada")
-    assert store.get("users/s:ada")[0].exists
+    assert not store.cache.invalidate("users/s:ada")
+    assert store.cache.get("users/s:ada")[0].exists
 
 
 def test_what_another_flusher_has_settled_is_not_buried(store, letters):
@@ -289,8 +294,8 @@ def test_what_another_flusher_has_settled_is_not_buried(store, letters):
     ada = document_id("ada")
     entry = put(store, ada)
     settled = Settled(ada.member, entry.version_digits, 60_000)
-    store.settle(store.partition_of(ada.member), [settled], delay_ms=0)
-    store.bury(ada.member, entry.version_digits, b"{}")
+    store.pending.settle(store.partition_of(ada.member), [settled], delay_ms=0)
+    store.pending.bury(ada.member, entry.version_digits, b"{}")
 
     assert 0 == letters.count()
 
@@ -300,10 +305,10 @@ def test_what_is_buried_and_then_persisted_is_no_letter(store, letters):
     ada = document_id("ada")
     letter = bury(store, "ada")
     settled = Settled(ada.member, f"{letter.version:016d}", 60_000)
-    store.settle(store.partition_of(ada.member), [settled], delay_ms=0)
+    store.pending.settle(store.partition_of(ada.member), [settled], delay_ms=0)
 
     assert (0, {}) == (letters.count(), letters.by_collection())
-    assert 0 < store.get(ada.member)[1] <= 60_000
+    assert 0 < store.cache.get(ada.member)[1] <= 60_000
 
 
 # On MongoDB -------------------------------------------------------------------------------------------
@@ -343,7 +348,7 @@ def test_too_many_are_back_pressure(refused, monkeypatch):
     settings = refused.settings.model_copy(
         update={"collections": {**refused.settings.collections, "users": limited}}
     )
-    pipeline = Pipeline(settings, wire=refused.store.wire, client=refused._client)
+    pipeline = Pipeline(settings, wire=refused.store._wire, client=refused._client)
     users = pipeline.collection("users")
 
     with pytest.raises(TooManyDeadLettersError, match="refused 3 documents of users, and 3 may stand"):
@@ -394,9 +399,9 @@ def test_bodies_are_whole(pipeline):
     """The document of a letter is byte for byte what was acknowledged, for every type of BSON."""
     document = {"_id": "ada", "d": bson.Decimal128("1.50"), "b": b"\x00", "n": {"i": bson.Int64(1)}}
     written = pipeline.collection("users").put("ada", document)
-    entry = pipeline.store.get("users/s:ada")[0]
+    entry = pipeline.store.cache.get("users/s:ada")[0]
     letter = DeadLetter("users/s:ada", Reason.REFUSED, 1, "", written.version, Kind.DOCUMENT, 1, 0.0)
-    pipeline.store.bury("users/s:ada", entry.version_digits, letter.dump())
+    pipeline.store.pending.bury("users/s:ada", entry.version_digits, letter.dump())
 
     found: Found = next(pipeline.dead_letters.all(Filter()))
 

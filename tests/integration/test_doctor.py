@@ -21,14 +21,14 @@ from pymongo.synchronous.database import Database
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
 from writebehind import CollectionSettings, Pipeline, Settings
-from writebehind.change_stream.listener import State
+from writebehind.change_stream.listener import ListenerState
 from writebehind.cli import cli
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis, free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
+from writebehind.maintenance.periodic import SWEEP
 from writebehind.mongodb.deployment import CollectionInfo
 from writebehind.operations.doctor import Finding, Level, check_start, examine, mongodb, processes, redis
-from writebehind.pipeline import SWEEP
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.wire import Wire, connection_pool
@@ -64,9 +64,11 @@ def found(pipeline: Pipeline, check: str) -> Finding:
 
 def test_good_health(patient):
     """An installation in good health has nothing to be done, once its processes run."""
-    patient.store.watch.worker_alive("worker@here")
-    patient.sweep()
-    patient.store.wire.call("SET", keys.LISTENER, State(leader="here", at_ms=patient.store.now_ms()).dump())
+    patient.store.metrics.worker_alive("worker@here")
+    patient.maintenance.sweep()
+    patient.store._wire.call(
+        "SET", keys.LISTENER, ListenerState(leader="here", at_ms=patient.store.now_ms()).dump()
+    )
     patient.check()
 
     core = [*redis.check(patient), *mongodb.check(patient), *processes.check(patient)]
@@ -105,7 +107,7 @@ def test_good_health(patient):
 )
 def test_the_configuration_of_redis(patient, name, value, check, level, advice):
     """What Redis is told to do with what it holds is judged, and what to set is said."""
-    patient.store.wire.call("CONFIG", "SET", name, value)
+    patient.store._wire.call("CONFIG", "SET", name, value)
 
     one = found(patient, check)
 
@@ -129,7 +131,7 @@ def test_the_version_of_redis(facts, level):
 
 @pytest.fixture
 def replica(patient, valkey) -> Iterator[Pipeline]:
-    wire = patient.store.wire
+    wire = patient.store._wire
     patient.check()
     wire.call("REPLICAOF", "127.0.0.1", valkey.port)
     yield patient
@@ -144,7 +146,7 @@ def test_a_replica(replica):
     with pytest.raises(RedisUnavailableError):
         check_start(replica)
 
-    replica.store.wire.call("CONFIG", "SET", "replica-read-only", "no")
+    replica.store._wire.call("CONFIG", "SET", "replica-read-only", "no")
     with pytest.raises(ConfigurationError, match="takes writes, and loses them: name its primary"):
         check_start(replica)
 
@@ -159,7 +161,7 @@ def test_a_cluster():
 
 def test_a_redis_that_says_little(patient, server):
     """A user who may not ask for figures is a warning, and can still be served."""
-    wire = patient.store.wire
+    wire = patient.store._wire
     wire.call("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-info", "-config")
     limited = Wire(connection_pool(server.url.replace("redis://", "redis://app:secret@"), 5_000))
     pipeline = Pipeline(patient.settings, wire=limited, client=patient._client)
@@ -182,18 +184,18 @@ def test_what_collections_are_promised(patient):
             name: CollectionSettings.model_validate({"durability": one}) for name, one in durability.items()
         }
         settings = patient.settings.model_copy(update={"collections": collections})
-        pipeline = Pipeline(settings, wire=patient.store.wire, client=patient._client)
+        pipeline = Pipeline(settings, wire=patient.store._wire, client=patient._client)
         return {one.found.split(" are ")[0]: one.level for one in redis.durability(pipeline)}
 
     assert {"it can promise buffered, fsynced, persisted": Level.OK} == judged(users="fsynced", pages="persisted")
     assert {"writes to users": Level.WARNING} == judged(users="replicated", pages="fsynced")
-    patient.store.wire.call("CONFIG", "SET", "appendonly", "no")
+    patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
     assert {"writes to users, pages": Level.FAILURE} == judged(users="fsynced", pages="fsynced")
 
 
 def test_nothing_is_synced_without_a_file(patient):
     """Without an append-only file it is not said that only a second would be lost."""
-    patient.store.wire.call("CONFIG", "SET", "appendonly", "no")
+    patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
     assert "redis fsync" not in {one.check for one in redis.check(patient)}
 
 
@@ -216,10 +218,10 @@ def test_partitions(patient):
     assert "nobody has written" in found(patient, "partitions").found
     patient.check()
     assert "4, as recorded" in found(patient, "partitions").found
-    patient.store.wire.call("ZADD", partition_keys(9).pending, 0, "users/s:late")
+    patient.store._wire.call("ZADD", partition_keys(9).pending, 0, "users/s:late")
     assert "in partition 9, where nobody looks" in found(patient, "partitions").found
     for record, advice in (("5", "set WRITEBEHIND_PARTITIONS=5"), ("moving:4:8", "`writebehind repartition 8`")):
-        patient.store.wire.call("SET", keys.PARTITIONS, record)
+        patient.store._wire.call("SET", keys.PARTITIONS, record)
         one = found(patient, "partitions")
         assert (Level.FAILURE, True) == (one.level, advice in one.advice)
 
@@ -233,7 +235,7 @@ def test_servers_that_do_not_answer(patient, monkeypatch):
     def no_mongodb(*_: object, **__: object) -> None:
         raise MongoUnavailableError
 
-    monkeypatch.setattr(patient.store.wire, "calls", no_redis)
+    monkeypatch.setattr(patient.store._wire, "calls", no_redis)
     monkeypatch.setattr(patient.sink, "command", no_mongodb)
     failures = {one.check: one.advice for one in examine(patient) if one.level is Level.FAILURE}
     assert ("start it, or set REDIS_URL", "start it, or set MONGODB_URL") == (
@@ -324,7 +326,7 @@ def test_collections_that_do_not_keep_documents(patient, mongo_client):
         one.split(":")[0] for one in said
     ]
     anybody = Pipeline(
-        patient.settings.model_copy(update={"allow_unlisted": True}), wire=patient.store.wire, client=mongo_client
+        patient.settings.model_copy(update={"allow_unlisted": True}), wire=patient.store._wire, client=mongo_client
     )
     assert len(said) + 1 == sum(one.check == "mongodb collection" for one in mongodb.check(anybody))
 
@@ -376,7 +378,7 @@ def test_processes(patient, monkeypatch):
     assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK, "listener": Level.WARNING} == {
         one.check: one.level for one in processes.check(patient)
     }
-    patient.store.wire.call("HSET", keys.RUNS, SWEEP, f"{patient.store.now_ms() - 60_000} {{}}")
+    patient.store._wire.call("HSET", keys.RUNS, SWEEP, f"{patient.store.now_ms() - 60_000} {{}}")
     assert "60 s ago" in found(patient, "beat").found
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}
@@ -418,13 +420,13 @@ def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):
 def test_a_start_that_is_fine(patient):
     """Warnings do not keep a process from starting."""
     assert [] == check_start(patient)
-    patient.store.wire.call("CONFIG", "SET", "appendonly", "no")
+    patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
     assert ["redis persistence"] == [one.check for one in check_start(patient)]
 
 
 def test_a_start_that_would_lose_data(patient):
     """What would evict pending documents does."""
-    patient.store.wire.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    patient.store._wire.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     with pytest.raises(ConfigurationError, match=r"allkeys-lru.*CONFIG SET maxmemory-policy noeviction"):
         check_start(patient)
 
@@ -453,7 +455,7 @@ def variables(settings: Settings) -> dict[str, str]:
 )
 def test_processes_refuse_to_start(patient, command, change, reason, advice):
     """The web server and a worker end with one line that says what to do."""
-    patient.store.wire.call(*change)
+    patient.store._wire.call(*change)
 
     ended = subprocess.run(
         command, env=variables(patient.settings), capture_output=True, text=True, timeout=60, check=False
@@ -502,10 +504,10 @@ def test_a_redis_that_comes_later(settings, tmp_path):
 def test_a_worker_that_ends(patient, tmp_path):
     """A worker that has ended does not count as alive any more, so that Redis may be divided anew at once."""
     with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
-        wait_until(patient.store.watch.workers, "the worker's heartbeat", 30)
+        wait_until(patient.store.metrics.workers, "the worker's heartbeat", 30)
         worker.terminate()
         wait_until(lambda: worker.poll() is not None, "its end", 30)
-    assert [] == patient.store.watch.workers()
+    assert [] == patient.store.metrics.workers()
 
 
 def test_celery(patient, monkeypatch):

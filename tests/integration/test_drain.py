@@ -55,7 +55,7 @@ def test_another_flusher_is_waited_for(pipeline):
     """A partition that a flusher owns is drained when its lease is over."""
     expected = put(pipeline, 50)
     for partition in range(4):
-        pipeline.store.claim(partition, "other", lease_ms=700, limit=0)
+        pipeline.store.pending.claim(partition, "other", lease_ms=700, limit=0)
 
     assert 0 == drain(pipeline, timeout_s=30).pending
     assert expected == stored(pipeline)
@@ -65,7 +65,7 @@ def test_the_time_is_over(pipeline):
     """What another flusher owns for longer than the limit is left, and said to be."""
     put(pipeline, 50)
     for partition in range(4):
-        pipeline.store.claim(partition, "other", lease_ms=60_000, limit=0)
+        pipeline.store.pending.claim(partition, "other", lease_ms=60_000, limit=0)
     began = time.monotonic()
 
     drained = drain(pipeline, timeout_s=0.5)
@@ -149,7 +149,7 @@ def test_what_stands_where_nobody_looks(pipeline):
 def test_dead_letters_are_told(run, pipeline):
     """What MongoDB refuses keeps nobody waiting, and is said."""
     put(pipeline, 1)
-    version = pipeline.store.get("slow/s:u0")[0].version_digits
-    pipeline.store.bury("slow/s:u0", version, b"{}")
+    version = pipeline.store.cache.get("slow/s:u0")[0].version_digits
+    pipeline.store.pending.bury("slow/s:u0", version, b"{}")
     ended = run("drain")
     assert (0, True) == (ended.exit_code, "1 dead letters, which no draining helps" in ended.stdout)

@@ -10,7 +10,6 @@ from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import DurabilityNotOfferedError
 from writebehind.local.embedded import EmbeddedRedis, valkey_binary
-from writebehind.redis.load_sample import take
 from writebehind.redis.wire import Wire, connection_pool
 
 WAIT_MS = 400
@@ -82,7 +81,7 @@ def test_fsynced_without_an_append_only_file(pipeline_on, tmp_path):
     with EmbeddedRedis(tmp_path) as server:
         pipeline = pipeline_on(server)
         users = pipeline.collection("users")
-        pipeline.store.wire.call("CONFIG", "SET", "appendonly", "no")
+        pipeline.store._wire.call("CONFIG", "SET", "appendonly", "no")
 
         with pytest.raises(DurabilityNotOfferedError, match="appendonly yes"):
             users.put("ada", {"n": 1}, durability=Durability.FSYNCED)
@@ -110,10 +109,10 @@ def test_replicated(pipeline_on, valkey, replica):
 def test_replicated_without_a_replica(pipeline_on, valkey):
     """Nobody waits for a replica that is not there."""
     pipeline = pipeline_on(valkey, confirm_timeout_ms=4_999)
-    wait_until(lambda: take(pipeline.store).replicas == 0, "replicas of other tests to be gone")
+    wait_until(lambda: pipeline.store.load().replicas == 0, "replicas of other tests to be gone")
     calls = []
-    send = pipeline.store.wire.calls
-    pipeline.store.wire.calls = lambda commands: calls.extend(commands) or send(commands)
+    send = pipeline.store._wire.calls
+    pipeline.store._wire.calls = lambda commands: calls.extend(commands) or send(commands)
 
     written = pipeline.collection("users").put("ada", {"n": 1}, durability=Durability.REPLICATED)
 

@@ -9,11 +9,13 @@ import pytest
 from pymongo import MongoClient
 
 from tests.commits import commit_one
+from tests.flushing import flusher_of
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
+from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
 from writebehind.mongodb.outcomes import Outcome, Result
@@ -86,9 +88,7 @@ def test_a_flush_works_in_batches(pipeline, users):
     """More than one batch is flushed in one go."""
     for name in names(pipeline, 7):
         commit(pipeline, name)
-    flusher = Flusher(
-        pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, FlushLimits(3, 10_000)
-    )
+    flusher = flusher_of(pipeline, FlushLimits(3, 10_000))
 
     summary = flusher.flush(PARTITION)
 
@@ -110,7 +110,7 @@ def test_what_is_not_due_asks_for_another_flush(pipeline, flusher, hints):
 def test_what_trickles_in_shares_batches(pipeline, mongo_client):
     """A document goes along with one that is due once half of its flush delay is over, and never before."""
     slow = names(pipeline, 4, "slow")
-    of, wire = partition_keys(PARTITION), pipeline.store.wire
+    of, wire = partition_keys(PARTITION), pipeline.store._wire
     for name, left_ms in zip(slow, (0, 10_000, 29_000, 31_000), strict=True):
         pipeline.collection("slow").put(name, {})
         wire.call("ZADD", of.pending, pipeline.store.now_ms() + left_ms, f"slow/s:{name}")
@@ -131,7 +131,7 @@ def test_nobody_who_waits_for_mongodb_waits_for_more(pipeline):
     """A write that waits for MongoDB brings what is due along, and not what is due soon."""
     waits, soon = names(pipeline, 2, "slow")
     pipeline.collection("slow").put(soon, {})
-    wire, of = pipeline.store.wire, partition_keys(PARTITION)
+    wire, of = pipeline.store._wire, partition_keys(PARTITION)
     wire.call("ZADD", of.pending, pipeline.store.now_ms() + 10_000, f"slow/s:{soon}")
     pipeline.collection("slow").put(waits, {}, durability="persisted")
 
@@ -142,7 +142,7 @@ def test_a_partition_that_is_owned_is_left_alone(pipeline, flusher, hints):
     """Two flush tasks do not work on one partition at the same time."""
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
-    pipeline.store.claim(PARTITION, "other", lease_ms=5_000, limit=1)
+    pipeline.store.pending.claim(PARTITION, "other", lease_ms=5_000, limit=1)
 
     summary = flusher.flush(PARTITION)
 
@@ -162,10 +162,10 @@ def test_a_refused_document_is_buried_alone(pipeline, users, flusher):
 
     assert (1, 1) == (summary.persisted, summary.buried)
     assert (0, 1) == (pipeline.status()["pending"], pipeline.status()["dead_letters"])
-    letter = pipeline.store.wire.call("HGET", partition_keys(PARTITION).dead, f"users/s:{twin}")
+    letter = pipeline.store._wire.call("HGET", partition_keys(PARTITION).dead, f"users/s:{twin}")
     assert b'"reason":"refused"' in letter
     assert b'"code":11000' in letter
-    assert pipeline.store.get(f"users/s:{twin}")[0].exists
+    assert pipeline.store.cache.get(f"users/s:{twin}")[0].exists
 
 
 def test_a_conflict_keeps_what_mongodb_has(pipeline, users, flusher):
@@ -178,7 +178,7 @@ def test_a_conflict_keeps_what_mongodb_has(pipeline, users, flusher):
 
     assert (0, 1, 1) == (summary.persisted, summary.superseded, summary.buried)
     assert "later" == users.find_one({})["n"]
-    assert (None, -2) == pipeline.store.get(f"users/s:{ada}")
+    assert (None, -2) == pipeline.store.cache.get(f"users/s:{ada}")
     letter = pipeline.dead_letters.show(DocumentId.of("users", ada)).letter
     assert ("conflict", {"_id": ada, "n": "ours"}) == (letter.reason, bson.decode(letter.body))
 
@@ -188,7 +188,7 @@ def test_a_lost_entry_does_not_stop_the_others(pipeline, users, flusher, caplog)
     gone, ada = names(pipeline, 2)
     commit(pipeline, gone)
     commit(pipeline, ada)
-    pipeline.store.wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{gone}"))
+    pipeline.store._wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{gone}"))
 
     summary = flusher.flush(PARTITION)
 
@@ -226,7 +226,7 @@ def test_nothing_is_settled_while_mongodb_hangs(pipeline, settings, mongo, way_t
     ):
         slow = settings.model_copy(update={"mongodb_timeout_ms": 300})
         tickets: list[str] = []
-        wire = pipeline.store.wire
+        wire = pipeline.store._wire
         cut_off = Pipeline(slow, hints=lambda hint: tickets.append(hint.ticket), wire=wire, client=client)
         way.proxy.hang()
         for attempt in (0, 1):
@@ -265,14 +265,14 @@ def test_persist_waits_for_another_flusher(pipeline, flusher):
     """A write-through takes its turn while another flusher owns the partition."""
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada)
-    pipeline.store.claim(PARTITION, "other", lease_ms=60_000, limit=1)
+    pipeline.store.pending.claim(PARTITION, "other", lease_ms=60_000, limit=1)
     left: list[dict[str, bytes]] = []
     waiting = threading.Thread(
         target=lambda: left.append(flusher.persist({f"users/s:{ada}": version}, timeout_ms=10_000))
     )
     waiting.start()
 
-    pipeline.store.release(PARTITION, "other")
+    pipeline.store.pending.release(PARTITION, "other")
     waiting.join(15)
 
     assert [{}] == left
@@ -282,7 +282,7 @@ def test_persist_gives_up_in_time(pipeline, flusher):
     """A write-through that does not get its turn says so, and the write stays pending."""
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada)
-    pipeline.store.claim(PARTITION, "other", lease_ms=60_000, limit=1)
+    pipeline.store.pending.claim(PARTITION, "other", lease_ms=60_000, limit=1)
 
     assert {f"users/s:{ada}": b""} == flusher.persist({f"users/s:{ada}": version}, timeout_ms=100)
     assert 1 == pipeline.status()["pending"]
@@ -316,7 +316,7 @@ def test_stop_ends_a_flush_after_its_batch(pipeline, users, hints, monkeypatch):
     """A worker that is told to stop finishes its batch and hands the rest back at once."""
     for name in names(pipeline, 6):
         commit(pipeline, name)
-    flusher = Flusher(pipeline.store, pipeline.sink, hints, pipeline.collection_settings, FlushLimits(2, 10_000))
+    flusher = flusher_of(pipeline, FlushLimits(2, 10_000), hints=hints)
     original = pipeline.sink.write
 
     def write(collection, writes, **limit):
@@ -335,15 +335,15 @@ def test_a_dead_flushers_work_is_taken_over(pipeline, users, hints, mongo_client
     """What a flusher had claimed when it died is found by the sweep once its lease has run out."""
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada)
-    pipeline.store.claim(PARTITION, "dead", lease_ms=50, limit=10)
+    pipeline.store.pending.claim(PARTITION, "dead", lease_ms=50, limit=10)
     eager = Pipeline(
         pipeline.settings.model_copy(update={"overdue_ms": 1}),
         hints=hints,
-        wire=pipeline.store.wire,
+        wire=pipeline.store._wire,
         client=mongo_client,
     )
 
-    wait_until(lambda: eager.sweep()["enqueued"], "the sweep to find the partition")
+    wait_until(lambda: eager.maintenance.sweep()["enqueued"], "the sweep to find the partition")
     pipeline.flusher.flush(PARTITION, ticket=hints[-1].ticket)
 
     assert version == users.find_one({})["_v"]
@@ -367,19 +367,17 @@ def test_what_another_flusher_has_settled_is_not_lost(pipeline, users, flusher, 
     """A member whose entry has gone because another flusher has brought it to MongoDB is no dead letter."""
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
-    read = pipeline.store.entries
+    read = pipeline.store.pending.entries
 
     def late(partition, members):
-        monkeypatch.setattr(pipeline.store, "entries", read)
-        pipeline.store.wire.call("DEL", partition_keys(PARTITION).lease)
-        other = Flusher(
-            pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, FlushLimits(3, 10_000)
-        )
+        monkeypatch.setattr(pipeline.store.pending, "entries", read)
+        pipeline.store._wire.call("DEL", partition_keys(PARTITION).lease)
+        other = flusher_of(pipeline, FlushLimits(3, 10_000))
         other.flush(PARTITION)
-        pipeline.store.wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{ada}"))
+        pipeline.store._wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{ada}"))
         return read(partition, members)
 
-    monkeypatch.setattr(pipeline.store, "entries", late)
+    monkeypatch.setattr(pipeline.store.pending, "entries", late)
     summary = flusher.flush(PARTITION)
 
     assert (0, 0) == (summary.buried, pipeline.status()["dead_letters"])
@@ -395,11 +393,11 @@ def test_the_audit_drops_what_was_read_meanwhile(pipeline, users, flusher, monke
     flusher.flush(PARTITION)
     entry = partition_keys(PARTITION).entry(f"users/s:{ada}")
     users.insert_one({"_id": ada, "n": 1, "_v": bson.Int64(5)})
-    pipeline.store.wire.call(
+    pipeline.store._wire.call(
         "SET", entry, b"0000000000000005D" + b"0" * 32 + bson.encode({"_id": ada}), "PX", 60_000
     )
 
-    assert {"audited": 1, "deleted_again": 1} == pipeline.audit_deletions()
+    assert {"audited": 1, "deleted_again": 1} == pipeline.maintenance.audit_deletions()
 
     assert pipeline.collection("users").get(ada) is None
     assert 0 == users.count_documents({"_id": ada})
@@ -415,14 +413,14 @@ def test_one_sweep_audits(pipeline, flusher, monkeypatch):
     others, delete_older = [], pipeline.sink.delete_older
 
     def slowly(collection, versions):
-        others.append(pipeline.audit_deletions())
+        others.append(pipeline.maintenance.audit_deletions())
         return delete_older(collection, versions)
 
     monkeypatch.setattr(pipeline.sink, "delete_older", slowly)
     with monkeypatch.context() as patch:
         patch.setattr("writebehind.flushing.deletion_audit.MOST_S", 0.0)
-        assert 2 == pipeline.audit_deletions()["audited"]
-    assert 3 == pipeline.audit_deletions()["audited"]
+        assert 2 == pipeline.maintenance.audit_deletions()["audited"]
+    assert 3 == pipeline.maintenance.audit_deletions()["audited"]
     assert [0] * 3 == [one["audited"] for one in others]
 
 
@@ -430,17 +428,15 @@ def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
     """A flusher that was stopped for longer than its lease sends nothing: others may have overtaken it since."""
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
-    flusher = Flusher(
-        pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, FlushLimits(9, 200)
-    )
-    noted = pipeline.store.sending
+    flusher = flusher_of(pipeline, FlushLimits(9, 200))
+    noted = pipeline.store.pending.sending
 
     def stopped(partition, entries):
         noted(partition, entries)
         lease = partition_keys(partition).lease
-        wait_until(lambda: not pipeline.store.wire.call("EXISTS", lease), "the lease to run out")
+        wait_until(lambda: not pipeline.store._wire.call("EXISTS", lease), "the lease to run out")
 
-    monkeypatch.setattr(pipeline.store, "sending", stopped)
+    monkeypatch.setattr(pipeline.store.pending, "sending", stopped)
     with pytest.raises(FlushInterruptedError):
         flusher.flush(PARTITION)
 
@@ -455,15 +451,31 @@ def test_who_waits_for_a_write_waits_for_no_other(pipeline):
     for name in others:
         commit(pipeline, name)
     of = partition_keys(PARTITION)
-    pipeline.store.wire.call(
+    pipeline.store._wire.call(
         "ZADD", of.pending, *(p for at, name in enumerate([first, *others]) for p in (at, f"users/s:{name}"))
     )
     limits = FlushLimits(1, 10_000)
-    flusher = Flusher(pipeline.store, pipeline.sink, lambda hint: None, pipeline.collection_settings, limits)
+    flusher = flusher_of(pipeline, limits)
 
     assert {} == flusher.persist({f"users/s:{first}": version}, timeout_ms=10_000)
 
-    assert 2 == pipeline.store.wire.call("ZCARD", of.pending)
+    assert 2 == pipeline.store._wire.call("ZCARD", of.pending)
+
+
+def test_who_waits_in_vain_leaves_a_task(pipeline, hints, monkeypatch):
+    """While MongoDB is away the write is left to a flush task, which comes later."""
+    [ada] = names(pipeline, 1)
+    version = commit(pipeline, ada)
+
+    def away(*_, **__):
+        raise MongoUnavailableError("away")
+
+    monkeypatch.setattr(pipeline.sink, "write", away)
+
+    assert set() == pipeline.flusher.persist({f"users/s:{ada}": version}, timeout_ms=2_000)
+
+    [hint] = hints
+    assert (PARTITION, True) == (hint.partition, hint.delay_ms > 0)
 
 
 def test_who_waits_for_what_is_not_taken_now_does_not_ask_on(pipeline, monkeypatch):
@@ -474,9 +486,11 @@ def test_who_waits_for_what_is_not_taken_now_does_not_ask_on(pipeline, monkeypat
         pipeline.sink, "write", lambda _, writes, **__: [Outcome(one, Result.UNCLEAR) for one in writes]
     )
     claims = []
-    claim = pipeline.store.claim
+    claim = pipeline.store.pending.claim
     monkeypatch.setattr(
-        pipeline.store, "claim", lambda *arguments, **options: claims.append(1) or claim(*arguments, **options)
+        pipeline.store.pending,
+        "claim",
+        lambda *arguments, **options: claims.append(1) or claim(*arguments, **options),
     )
     monkeypatch.setattr("writebehind.flushing.attempts.DELAY_MS", 60_000)
 

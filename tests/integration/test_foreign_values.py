@@ -82,8 +82,8 @@ def test_all_can_be_read_together(users):
 
 def test_all_are_warmed(pipeline):
     """A pass that warms them goes through, and puts no document under an id that it does not have."""
-    assert 3 == pipeline.warm()["loaded"]
-    assert 3 == len(pipeline.store.wire.call("KEYS", "wb:*:entry:*"))
+    assert 3 == pipeline.maintenance.warm()["loaded"]
+    assert 3 == len(pipeline.store._wire.call("KEYS", "wb:*:entry:*"))
 
 
 def test_all_others_are_found(users):

@@ -94,7 +94,7 @@ def test_a_write_over_it_reaches_mongodb(pipeline, users, stored, cached):
     for n in (2, 3, 4):
         users.put("ada", {"n": n})
         assert n == drained(pipeline, stored)
-        pipeline.store.invalidate("users/s:ada")
+        pipeline.store.cache.invalidate("users/s:ada")
         assert {"_id": "ada", "n": n} == users.get("ada")
 
 
@@ -106,8 +106,8 @@ def test_a_deletion_of_it_reaches_mongodb(pipeline, users, stored):
 
     users.put("ada", {"n": 2})
     assert 2 == drained(pipeline, stored)
-    pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))
-    pipeline.audit_deletions()
+    pipeline.store._wire.call("DEL", pipeline.store.cache.key("users/s:ada"))
+    pipeline.maintenance.audit_deletions()
     assert {"_id": "ada", "n": 2} == users.get("ada")
 
 
@@ -148,7 +148,7 @@ def test_what_outdoes_a_number_is_due_at_once(pipeline, stored):
     stored.database["slow"].insert_one({"_id": "ada", "n": 1, "_v": ahead})
     pipeline.collection("slow").put("ada", {"n": 2})
     partition = pipeline.store.partition_of("slow/s:ada")
-    pipeline.store.wire.call("ZADD", partition_keys(partition).pending, 0, "slow/s:ada")
+    pipeline.store._wire.call("ZADD", partition_keys(partition).pending, 0, "slow/s:ada")
 
     pipeline.flusher.flush(partition)
 
@@ -213,7 +213,7 @@ def test_a_deletion_ahead_of_the_clock_takes_nothing_that_comes_after_it(pipelin
     users.get("ada")
     deleted = users.delete("ada")
     flush_all(pipeline)
-    pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))  # its tombstone has expired
+    pipeline.store._wire.call("DEL", pipeline.store.cache.key("users/s:ada"))  # its tombstone has expired
 
     written = users.put("ada", {"n": 1})
     assert ahead < deleted.version < written.version
@@ -232,7 +232,7 @@ def test_no_two_writes_have_one_version_above_the_clock(pipeline, users, stored)
     flush_all(pipeline)
     users.put("ada", {"n": 1})
     flush_all(pipeline)
-    pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))
+    pipeline.store._wire.call("DEL", pipeline.store.cache.key("users/s:ada"))
 
     users.put("ada", {"n": 2})
 
@@ -260,8 +260,10 @@ def test_the_clock_does_not_follow_a_foreign_number(pipeline, users, stored):
     assert users.put("ada", {"n": 1}).version == ahead + 1
     flush_all(pipeline)
     users.put("ada", {"n": 2})
-    pipeline.store.sending(pipeline.store.partition_of("users/s:ada"), {"users/s:ada": users.read("ada").entry})
-    pipeline.store.reissue_many(["users/s:ada"])
+    pipeline.store.pending.sending(
+        pipeline.store.partition_of("users/s:ada"), {"users/s:ada": users.read("ada").entry}
+    )
+    pipeline.store.pending.reissue_many(["users/s:ada"])
 
     others = [users.put(f"u{n}", {}).version for n in range(64)]
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.enqueue import FlushHints
+from tasks.enqueue import FlushPublisher
 from tests.forking import Child, in_child
 from tests.integration.conftest import flush_all
 from tests.waiting import wait_until
@@ -26,7 +26,7 @@ from writebehind import Pipeline, connect, forks
 from writebehind.documents.ids import new_id
 from writebehind.reading.freshness import Refresher
 from writebehind.reading.reader import Source
-from writebehind.redis.store import Refresh
+from writebehind.redis.cache import Refresh
 from writebehind.redis.wire import Wire, connection_pool
 
 CHILDREN = 4
@@ -35,12 +35,12 @@ CHILDREN = 4
 FORK_IN_C = """
 import ctypes, json, os, random, sys
 from uuid import uuid4
-from tasks.enqueue import FlushHints
+from tasks.enqueue import FlushPublisher
 from writebehind import connect, load_settings
 from writebehind.documents.ids import new_id
 
 settings = load_settings(**json.loads(sys.argv[1]))
-hints = FlushHints(settings)
+hints = FlushPublisher(settings)
 pipeline = connect(settings, hints=hints)
 users, through = pipeline.collection("users"), pipeline.collection("through")
 
@@ -49,7 +49,7 @@ def work(name):
         users.put(f"{name}{n}", {"n": n})
         through.put(name, {"n": n}) if n < 3 else None
     read = all(users.get(f"{name}{n}") == {"_id": f"{name}{n}", "n": n} for n in range(300))
-    pipeline.store.wire.call("DEL", *pipeline.store.wire.call("KEYS", f"wb:*:entry:through/s:{name}"))
+    pipeline.store._wire.call("DEL", *pipeline.store._wire.call("KEYS", f"wb:*:entry:through/s:{name}"))
     loaded = through.get(name) == {"_id": name, "n": 2}
     return [read and loaded, random.random(), uuid4().hex, str(new_id("objectid"))]
 
@@ -202,18 +202,18 @@ def _counted(n: int) -> tuple[int, int]:
 def test_a_child_ends_nothing_of_its_parent(pipeline):
     """What a child closes is its own: the parent goes on, with the same connections."""
     used(pipeline)
-    before = {id(one) for one in pipeline.store.wire._opened}
+    before = {id(one) for one in pipeline.store._wire._opened}
 
     in_child(pipeline.close)
 
     assert {"_id": "ada", "n": 1} == pipeline.collection("users").get("ada")
-    assert before == {id(one) for one in pipeline.store.wire._opened}
+    assert before == {id(one) for one in pipeline.store._wire._opened}
     assert pipeline.collection("near").read("ada").source is Source.NEAR
 
 
 def test_no_lock_is_held_in_a_child(pipeline, settings):
     """Whatever lock a thread of the parent holds when it forks: a child can take it, and has no dead threads."""
-    hints = FlushHints(settings)
+    hints = FlushPublisher(settings)
     system = [used(pipeline), hints, pipeline.listener()]
     all_locks = locks(system)
     assert len(all_locks) > 20  # it finds them
@@ -251,7 +251,7 @@ def test_a_child_reads_and_writes(pipeline):
         users, near, through = (pipeline.collection(one) for one in ("users", "near", "through"))
         users.put("child", {"n": 2})
         through.put("child", {"n": 3})
-        pipeline.store.wire.call("DEL", *pipeline.store.wire.call("KEYS", "wb:*:entry:through/*"))
+        pipeline.store._wire.call("DEL", *pipeline.store._wire.call("KEYS", "wb:*:entry:through/*"))
         near.put("ada", {"n": 4})
         wait_until(lambda: near.read("ada").source is Source.NEAR, "the near cache of the child")
         return [users.get("child"), through.get("child"), near.get("ada")]
@@ -274,7 +274,7 @@ def test_a_child_does_not_wait_for_a_load_of_its_parent(pipeline, monkeypatch):
     with ThreadPoolExecutor(1) as thread:
         loads = thread.submit(pipeline.collection("users").get, "nobody")
         loading.wait(10)
-        assert [] == in_child(lambda: list(pipeline.reader._flights._flights))
+        assert [] == in_child(lambda: list(pipeline.reader._loader._flights._flights))
         go_on.set()
         assert loads.result() is None
 

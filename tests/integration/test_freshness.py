@@ -10,6 +10,7 @@ import bson
 import pytest
 
 from tests.integration.test_reader import ADA, CountingSink, commit, name_in
+from tests.reading import reader_of
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
 from writebehind.documents.entry import ABSENT, Entry
@@ -17,8 +18,10 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.reading.freshness import Refresher, early_ms, lifetime_ms
 from writebehind.reading.reader import Reader, Source
+from writebehind.redis.cache import Filled, Refresh
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import Filled, Refresh, Settled, Store
+from writebehind.redis.pending import Settled
+from writebehind.redis.store import Store
 
 STALE = CollectionSettings(ttl=60, stale_while_revalidate=10, stale_if_error=30)
 
@@ -45,7 +48,7 @@ def wanted() -> list[Refresh]:
 
 @pytest.fixture
 def reader(store, sink, wanted):
-    reader = Reader(store, sink, load_timeout_ms=5_000, settings=lambda _: STALE, refreshes=wanted.append)
+    reader = reader_of(store, sink, load_timeout_ms=5_000, settings=lambda _: STALE, refreshes=wanted.append)
     yield reader
     reader.close()
 
@@ -56,7 +59,7 @@ def entry_key(store: Store) -> str:
 
 def age(store: Store, left_s: float, settings: CollectionSettings = STALE) -> None:
     """Let the cached entry be fresh for so long yet."""
-    assert store.wire.call("PEXPIRE", entry_key(store), int(left_s * 1000) + settings.grace_ms)
+    assert store._wire.call("PEXPIRE", entry_key(store), int(left_s * 1000) + settings.grace_ms)
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_a_stale_document_is_served_and_one_refresh_is_asked_for(cached, reader,
     assert (1, 1) == (len(wanted), sink.reads)
     assert -1_500 < reads[0].ttl_ms < -500
 
-    assert Filled.FILLED is reader.refresh(wanted[0])
+    assert Filled.FILLED is reader._revalidation.refresh(wanted[0])
     fresh = reader.get(ADA, STALE)
     assert ("Countess", Source.HIT, 2) == (name_in(fresh.entry), fresh.source, sink.reads)
     assert 50_000 < fresh.ttl_ms <= 60_000
@@ -99,34 +102,36 @@ def test_a_write_during_a_refresh_wins(cached, reader, store, wanted):
     age(store, -1)
     reader.get(ADA, STALE)
     version = commit(store, "King")
-    store.settle(store.partition_of(ADA.member), [Settled(ADA.member, f"{version:016d}", 90_000)], delay_ms=0)
-    assert Filled.REFUSED is reader.refresh(wanted[0])
+    store.pending.settle(
+        store.partition_of(ADA.member), [Settled(ADA.member, f"{version:016d}", 90_000)], delay_ms=0
+    )
+    assert Filled.REFUSED is reader._revalidation.refresh(wanted[0])
     assert "King" == name_in(reader.get(ADA, STALE).entry)
 
     age(store, -1)
     reader.get(ADA, STALE)
-    store.invalidate(ADA.member)
-    assert Filled.REFUSED is reader.refresh(wanted[-1])
-    assert (None, -2) == store.get(ADA.member)
+    store.cache.invalidate(ADA.member)
+    assert Filled.REFUSED is reader._revalidation.refresh(wanted[-1])
+    assert (None, -2) == store.cache.get(ADA.member)
 
 
 def test_an_entry_that_is_gone_during_its_refresh(cached, reader, store, sink, wanted):
     """Its refresh fills nothing, as it may have gone because of something newer; another reader loads at once."""
     age(store, -1)
     reader.get(ADA, STALE)
-    store.wire.call("DEL", entry_key(store))
+    store._wire.call("DEL", entry_key(store))
     read = reader.get(ADA, STALE)
     assert ("Countess", Source.MISS) == (name_in(read.entry), read.source)
-    assert Filled.REFUSED is reader.refresh(wanted[0])
-    store.wire.call("DEL", entry_key(store))
-    assert Filled.REFUSED is reader.refresh(wanted[0])
-    assert (None, -2) == store.get(ADA.member)
+    assert Filled.REFUSED is reader._revalidation.refresh(wanted[0])
+    store._wire.call("DEL", entry_key(store))
+    assert Filled.REFUSED is reader._revalidation.refresh(wanted[0])
+    assert (None, -2) == store.cache.get(ADA.member)
 
 
 def test_what_is_pending_is_not_refreshed(reader, store):
     """MongoDB does not have it yet."""
     commit(store, "Ada")
-    assert store.refresh_get(ADA.member, 1_000, life_ms=1_000) is None
+    assert store.cache.refresh_get(ADA.member, 1_000, life_ms=1_000) is None
 
 
 def test_stale_if_error(cached, reader, store, sink, monkeypatch):
@@ -158,7 +163,7 @@ def test_near_its_end_one_reader_refreshes(cached, reader, store, sink):
     """Just before an entry expires it is read anew in the background: nobody waits, and MongoDB is read once."""
     fresh = CollectionSettings(ttl=60)
     age(store, 0.5, fresh)
-    reader._load_times.note("users", 1_000)  # so that it is due for most readers
+    reader._loader.load_times.note("users", 1_000)  # so that it is due for most readers
     reads = [reader.get(ADA, fresh) for _ in range(50)]
     assert {Source.HIT} == {one.source for one in reads}
     wait_until(lambda: name_in(reader.get(ADA, fresh).entry) == "Countess", "the refresh", 5)
@@ -170,7 +175,7 @@ def test_nobody_waits_when_a_hot_document_expires(store, users, mongo_client, da
     users.insert_one({"_id": "ada", "name": "Ada"})
     fresh = CollectionSettings(ttl=1)
     sinks = [CountingSink(mongo_client, database_name, timeout_ms=5_000) for _ in range(2)]
-    readers = [Reader(store, sink, load_timeout_ms=5_000, settings=lambda _: fresh) for sink in sinks]
+    readers = [reader_of(store, sink, load_timeout_ms=5_000, settings=lambda _: fresh) for sink in sinks]
     assert Source.MISS is readers[0].get(ADA, fresh).source
     ends = time.monotonic() + 4 * fresh.ttl
 
@@ -198,8 +203,8 @@ def test_what_is_cached_is_served_while_redis_refuses(cached, reader, store, sin
     def refuse(*_: object, **__: object) -> tuple[str, dict[str, Refresh]]:
         raise RedisUnavailableError
 
-    monkeypatch.setattr(store, "refresh_get_many", refuse)
-    reader._load_times.note("users", 1_000)
+    monkeypatch.setattr(store.cache, "refresh_get_many", refuse)
+    reader._loader.load_times.note("users", 1_000)
     age(store, left_s)
     assert "Ada" == name_in(reader.get(ADA, STALE).entry)
     assert "Ada" == name_in(reader.get_many([ADA], STALE)[0])
@@ -212,12 +217,12 @@ def test_many_that_are_old(reader, store, sink, users, left_s):
     users.insert_many([{"_id": one.value, "name": "old"} for one in ids])
     reader.get_many(ids, STALE)
     users.update_many({}, {"$set": {"name": "new"}})
-    reader._load_times.note("users", 1_000)
+    reader._loader.load_times.note("users", 1_000)
     for one in ids:
-        store.wire.call("PEXPIRE", store.entry_key(one.member), int(left_s * 1000) + STALE.grace_ms)
+        store._wire.call("PEXPIRE", store.cache.key(one.member), int(left_s * 1000) + STALE.grace_ms)
     trips, finds = [], []
-    calls, find_many = store.wire.calls, sink.find_many
-    store.wire.calls = lambda commands: trips.append(commands) or calls(commands)
+    calls, find_many = store._wire.calls, sink.find_many
+    store._wire.calls = lambda commands: trips.append(commands) or calls(commands)
     sink.find_many = lambda some: finds.append(some) or find_many(some)
 
     found = reader.get_many(ids, STALE)
@@ -233,8 +238,8 @@ def test_many_that_are_old(reader, store, sink, users, left_s):
 def test_the_last_millisecond(cached, reader, store, monkeypatch):
     """An entry is not stale before its time is over: one of a collection without any grace never is."""
     fresh = CollectionSettings(ttl=60)
-    entry, _ = store.get(ADA.member)
-    monkeypatch.setattr(store, "get", lambda _: (entry, 0))
+    entry, _ = store.cache.get(ADA.member)
+    monkeypatch.setattr(store.cache, "get", lambda _: (entry, 0))
     assert Source.HIT is reader.get(ADA, fresh).source
 
 
@@ -299,12 +304,12 @@ def test_slow_loads_begin_early():
 def test_each_collection_has_its_load_time(reader, store, users):
     """A slow one is not judged by a fast one."""
     for _ in range(50):
-        reader._load_times.note("fast", 1)
-        reader._load_times.note("slow", 1_000)
-    assert (1, 1_000) == (reader._load_times.of("fast"), reader._load_times.of("slow"))
+        reader._loader.load_times.note("fast", 1)
+        reader._loader.load_times.note("slow", 1_000)
+    assert (1, 1_000) == (reader._loader.load_times.of("fast"), reader._loader.load_times.of("slow"))
     for n in range(10_000):
-        reader._load_times.note(f"made up {n}", 5)
-    assert len(reader._load_times._ms) <= 1_000
+        reader._loader.load_times.note(f"made up {n}", 5)
+    assert len(reader._loader.load_times._ms) <= 1_000
 
 
 def test_the_nearer_the_end_the_likelier():

@@ -14,9 +14,10 @@ from pymongo import MongoClient
 from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.redis.cache import Filled
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.load_sample import Vitals, take
-from writebehind.redis.store import Filled, Store
+from writebehind.redis.load_sample import LoadSample
+from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 from writebehind.warming.hot_keys import HotKeys
 
@@ -42,18 +43,18 @@ def counted(store: Store, reads: dict[str, int], **changed) -> HotKeys:
 def heats(store: Store) -> dict[str, float]:
     found = {}
     for partition in range(store.partitions):
-        flat = store.wire.call("ZRANGE", partition_keys(partition).hot, 0, -1, "WITHSCORES")
+        flat = store._wire.call("ZRANGE", partition_keys(partition).hot, 0, -1, "WITHSCORES")
         found |= {one.decode(): float(heat) for one, heat in zip(flat[::2], flat[1::2], strict=True)}
     return found
 
 
-def full(expiring: int) -> Vitals:
+def full(expiring: int) -> LoadSample:
     """Figures of a Redis that has so many documents and no room."""
-    return Vitals(None, (), {}, 100, 100, True, expiring, expiring, True, 0, True, 0.0)
+    return LoadSample(None, (), {}, 100, 100, True, expiring, expiring, True, 0, True, 0.0)
 
 
-def roomy() -> Vitals:
-    return Vitals(None, (), {}, 1, 0, True, 9, 9, True, 0, True, 0.0)
+def roomy() -> LoadSample:
+    return LoadSample(None, (), {}, 1, 0, True, 9, 9, True, 0, True, 0.0)
 
 
 def age(store: Store, seconds: float) -> None:
@@ -61,9 +62,9 @@ def age(store: Store, seconds: float) -> None:
     for partition in range(store.partitions):
         heat = partition_keys(partition).heat
         for field in ("since", "decayed"):
-            at = store.wire.call("HGET", heat, field)
+            at = store._wire.call("HGET", heat, field)
             if at is not None:
-                store.wire.call("HSET", heat, field, int(at) - int(seconds * 1000))
+                store._wire.call("HSET", heat, field, int(at) - int(seconds * 1000))
 
 
 def test_reads_add_up(store):
@@ -102,13 +103,13 @@ def test_what_cannot_be_sent(valkey_wire, monkeypatch, caplog):
     monkeypatch.setattr("writebehind.warming.hot_keys.SEND_EVERY_S", 0.01)
     store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
     hot = HotKeys(store, samples=100, most=100, half_life_s=600)
-    partition_of = store.partition_of
+    add = store.heat.add
 
-    def fail(member: str) -> int:
-        monkeypatch.setattr(store, "partition_of", partition_of)
-        raise ValueError(member)
+    def fail(reads, *, most: int) -> int:
+        monkeypatch.setattr(store.heat, "add", add)
+        raise ValueError(reads, most)
 
-    monkeypatch.setattr(store, "partition_of", fail)
+    monkeypatch.setattr(store.heat, "add", fail)
     hot.seen("users/s:lost")
     wait_until(lambda: "reads not counted" in caplog.text, "it to say so", 5)
     hot.seen("users/s:a")
@@ -141,7 +142,7 @@ def test_decay(store):
     assert {"users/s:a": 40, "users/s:b": 20, "users/s:c": 0.5} == pytest.approx(heats(store), rel=0.01)
     age(store, 6_000)
     assert {"kept": 0} == hot.decay(roomy())
-    assert [] == store.wire.call("KEYS", "wb:{*}:h*")
+    assert [] == store._wire.call("KEYS", "wb:{*}:h*")
 
 
 def test_they_are_bounded(store):
@@ -166,11 +167,11 @@ def test_what_is_cold_displaces_nothing(store):
 
     def kept(*, when_full: bool) -> list[bool]:
         for member in members:
-            store.invalidate(member)
-        assert all(one.may_load for one in store.lease_get_many(members, "t", life_ms=5_000))
+            store.cache.invalidate(member)
+        assert all(one.may_load for one in store.cache.lease_get_many(members, "t", life_ms=5_000))
         loaded = [(member, ADA, 60_000) for member in members]
-        filled = store.fill_many(loaded, "t", full=when_full)
-        found = [store.get(member)[0] == ADA for member in members]
+        filled = store.cache.fill_many(loaded, "t", full=when_full)
+        found = [store.cache.get(member)[0] == ADA for member in members]
         assert [Filled.FILLED if there else Filled.NOT_KEPT for there in found] == filled
         return found
 
@@ -188,16 +189,16 @@ def test_what_is_cold_displaces_nothing(store):
 def test_a_full_redis_is_told_from_others(valkey_wire):
     """One that evicts and uses nearly all of its memory."""
     store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
-    store.lease_get("users/s:a", "t", life_ms=5_000)
-    store.fill("users/s:a", "t", ABSENT, ttl_ms=60_000)
+    store.cache.lease_get("users/s:a", "t", life_ms=5_000)
+    store.cache.fill("users/s:a", "t", ABSENT, ttl_ms=60_000)
     valkey_wire.call("SET", "other", "x")
-    assert (2, 1) == ((seen := take(store)).keys, seen.expiring)
+    assert (2, 1) == ((seen := store.load()).keys, seen.expiring)
     found = {}
     cases = (("volatile-lru", 0.98), ("volatile-lru", 0.93), ("volatile-lru", 0.5), ("noeviction", 0.98))
     try:
         for policy, part in cases:
-            limit(valkey_wire, policy, int(take(store).used_memory / part))
-            seen = take(store)
+            limit(valkey_wire, policy, int(store.load().used_memory / part))
+            seen = store.load()
             found[policy, part] = seen.keeps_for_hot, seen.displaces
     finally:
         limit(valkey_wire, "noeviction", 0)
@@ -218,11 +219,11 @@ def test_what_is_cold_does_not_fill_redis_up(settings, valkey_wire):
         kept = {}
         try:
             for part in (0.93, 0.5):
-                used = take(pipeline.store).used_memory
+                used = pipeline.store.load().used_memory
                 limit(valkey_wire, "volatile-lru", int(used / part))
                 pipeline._sampler._vitals = None  # as if a second had gone by
                 assert [None, None] == [users.get(one) for one in ("hot", "cold")]
-                kept[part] = [pipeline.store.get(f"users/s:{one}")[0] is not None for one in ("hot", "cold")]
+                kept[part] = [pipeline.store.cache.get(f"users/s:{one}")[0] is not None for one in ("hot", "cold")]
         finally:
             limit(valkey_wire, "noeviction", 0)
     assert {0.93: [True, False], 0.5: [True, True]} == kept

@@ -17,14 +17,14 @@ from writebehind.documents import codec
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError, TooManyDeadLettersError
-from writebehind.flushing.dead_letter import kept_name
 from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, Found, Reason
 from writebehind.operations.drain import drain
 from writebehind.operations.repartition import NotDrainedError, repartition
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.partition_count import astray
-from writebehind.redis.store import MOST_KEPT, Burial, CommitRequest, Settled, Store
-from writebehind.redis.wire import script
+from writebehind.redis.letters import MOST_KEPT, kept_name
+from writebehind.redis.pending import Burial, Settled
+from writebehind.redis.scripts import script
+from writebehind.redis.store import CommitRequest, Store
 from writebehind.writing.writer import Written
 
 ADA = DocumentId.of("users", "ada@1234567890123456/é")  # whatever its id looks like
@@ -57,23 +57,23 @@ def letter_of(entry: Entry, reason: Reason, **more: int) -> DeadLetter:
 def conflict(store: Store, entry: Entry, **more: int) -> Entry:
     """Let a pending entry lose: MongoDB has what stands."""
     letter = letter_of(entry, Reason.CONFLICT, **more).dump()
-    assert Burial.BURIED is store.bury(ADA.member, entry.version_digits, letter, drop_entry=True)
+    assert Burial.BURIED is store.pending.bury(ADA.member, entry.version_digits, letter, drop_entry=True)
     return entry
 
 
 def refuse(store: Store, entry: Entry) -> Entry:
     letter = letter_of(entry, Reason.REFUSED).dump()
-    assert Burial.BURIED is store.bury(ADA.member, entry.version_digits, letter)
+    assert Burial.BURIED is store.pending.bury(ADA.member, entry.version_digits, letter)
     return entry
 
 
 def settle(store: Store, entry: Entry) -> None:
-    store.settle(0, [Settled(ADA.member, entry.version_digits, 60_000)], delay_ms=0)
+    store.pending.settle(0, [Settled(ADA.member, entry.version_digits, 60_000)], delay_ms=0)
 
 
 def fill(store: Store, entry: Entry) -> None:
-    assert store.lease_get(ADA.member, "reader", life_ms=5_000).may_load
-    assert store.fill(ADA.member, "reader", entry, ttl_ms=5_000)
+    assert store.cache.lease_get(ADA.member, "reader", life_ms=5_000).may_load
+    assert store.cache.fill(ADA.member, "reader", entry, ttl_ms=5_000)
 
 
 def documents(letters: DeadLetters) -> list[tuple[str, int | None]]:
@@ -86,7 +86,7 @@ def documents(letters: DeadLetters) -> list[tuple[str, int | None]]:
 
 def is_counted(store: Store, letters: DeadLetters) -> bool:
     """Whether the counts are what is there."""
-    wrong = store.wire.run(script("recount"), (OF.dead, OF.dead_counts), ("0",))
+    wrong = store._wire.run(script("recount"), (OF.dead, OF.dead_counts), ("0",))
     there = len(list(letters.all(Filter())))
     return not wrong and letters.count() == there == letters.by_collection().get("users", 0)
 
@@ -130,7 +130,7 @@ def a_fill(store: Store) -> None:
 
 def an_invalidation(store: Store) -> None:
     a_fill(store)
-    assert store.invalidate(ADA.member)
+    assert store.cache.invalidate(ADA.member)
 
 
 def a_late_settlement(store: Store) -> None:
@@ -141,8 +141,8 @@ def a_late_settlement(store: Store) -> None:
 
 def another_loss(store: Store) -> None:
     put(store, 2)
-    store.wire.call("DEL", OF.entry(ADA.member))
-    assert Burial.BURIED is store.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
+    store._wire.call("DEL", OF.entry(ADA.member))
+    assert Burial.BURIED is store.pending.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_nothing_takes_a_kept_letter_away(store, letters, what, later):
     """Whatever becomes of the document, the letter stays, with its document byte for byte."""
     entry = delete(store) if what == "a deletion" else put(store, 1)
     if what == "a loss":
-        store.wire.call("DEL", OF.entry(ADA.member))
-        assert Burial.BURIED is store.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
+        store._wire.call("DEL", OF.entry(ADA.member))
+        assert Burial.BURIED is store.pending.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
     else:
         conflict(store, entry)
     [before] = letters.all(Filter())
@@ -201,7 +201,7 @@ def test_a_history_of_one_document(store, letters):
     assert 1 == letters.discard([letters.named(ADA, second.version)])
 
     assert [("refused", 3), ("conflict", 1)] == documents(letters)
-    assert third.version == store.get(ADA.member)[0].version
+    assert third.version == store.cache.get(ADA.member)[0].version
     assert is_counted(store, letters)
 
 
@@ -210,17 +210,17 @@ def test_nothing_is_left_of_a_letter(store, letters, how):
     """Once the last letter of a document is seen to, Redis keeps nothing for it, and takes writes again."""
     for n in range(MOST_KEPT):
         conflict(store, put(store, n))
-    assert store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+    assert store._wire.call("SISMEMBER", OF.crowded, ADA.member)
 
     first, *others = letters.all(Filter())
     if how == "replayed":
         assert letters.replay([first], conflicts=True)
     else:
         assert 1 == letters.discard([first])
-    assert not store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+    assert not store._wire.call("SISMEMBER", OF.crowded, ADA.member)
     assert MOST_KEPT - 1 == letters.discard(others)
 
-    assert 0 == store.wire.call("EXISTS", OF.kept(ADA.member), OF.crowded, OF.dead)
+    assert 0 == store._wire.call("EXISTS", OF.kept(ADA.member), OF.crowded, OF.dead)
     assert {} == letters.by_collection()
 
 
@@ -228,8 +228,8 @@ def test_losses_are_counted_one_by_one(store, letters):
     """Each loss of one document is told, also by who has forgotten the time at which it was acknowledged."""
     for n in range(3):
         put(store, n)
-        store.wire.call("DEL", OF.entry(ADA.member))
-        store.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
+        store._wire.call("DEL", OF.entry(ADA.member))
+        store.pending.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
 
     assert 3 == letters.count() == len({one.letter.version for one in letters.of(ADA)})
     assert {(None, None)} == {
@@ -241,8 +241,8 @@ def test_what_was_kept_first_stays(store, letters):
     """A version was acknowledged with one document: what other hands make of that version does not replace it."""
     entry = conflict(store, put(store, 1))
     forged = replace(Entry.loaded(codec.encode({"_id": ADA.value, "n": 666}), 0), version=entry.version)
-    store.wire.call("SET", OF.entry(ADA.member), forged.value)
-    store.wire.call("ZADD", OF.pending, 0, ADA.member)
+    store._wire.call("SET", OF.entry(ADA.member), forged.value)
+    store._wire.call("ZADD", OF.pending, 0, ADA.member)
 
     conflict(store, forged)
 
@@ -259,39 +259,39 @@ def test_a_replayed_version_is_the_newest(store, letters, ahead):
     future = (time.time_ns() // 1000) + 3_600_000_000
     conflict(store, put(store, 1), **({"over": future} if ahead == "mongodb" else {}))
     if ahead == "clock":
-        store.wire.call("SET", OF.clock, future)
+        store._wire.call("SET", OF.clock, future)
     elif ahead == "entry":
         fill(store, Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), future))
     elif ahead == "deletion":
-        store.wire.call("ZADD", OF.deleted, future, ADA.member)
+        store._wire.call("ZADD", OF.deleted, future, ADA.member)
 
     [version] = letters.replay([letters.named(ADA)], conflicts=True).values()
 
     assert future < version
-    assert (version, 1) == ((now := store.get(ADA.member)[0]).version, bson.decode(now.body)["n"])
+    assert (version, 1) == ((now := store.cache.get(ADA.member)[0]).version, bson.decode(now.body)["n"])
     assert version < put(store, 2).version
 
 
 def test_a_load_before_a_replay_is_not_cached_after_it(store, letters):
     """What a reader has asked MongoDB for is older than what is replayed meanwhile, wherever that is by then."""
     conflict(store, put(store, 1))
-    assert store.lease_get(ADA.member, "slow", life_ms=5_000).may_load
+    assert store.cache.lease_get(ADA.member, "slow", life_ms=5_000).may_load
     letters.replay([letters.named(ADA)], conflicts=True)
-    replayed, _ = store.get(ADA.member)
-    store.settle(0, [Settled(ADA.member, replayed.version_digits, 0)], delay_ms=0)  # and dropped
+    replayed, _ = store.cache.get(ADA.member)
+    store.pending.settle(0, [Settled(ADA.member, replayed.version_digits, 0)], delay_ms=0)  # and dropped
 
     old = Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), 1)
-    assert not store.fill(ADA.member, "slow", old, ttl_ms=5_000)
+    assert not store.cache.fill(ADA.member, "slow", old, ttl_ms=5_000)
 
 
 def test_replaying_twice_gives_two_versions(store, letters):
     """Two replays in one microsecond, or after a step back of the clock, are told apart."""
-    store.wire.call("SET", OF.clock, (time.time_ns() // 1000) + 3_600_000_000)
+    store._wire.call("SET", OF.clock, (time.time_ns() // 1000) + 3_600_000_000)
     versions = []
     conflict(store, put(store, 1))
     for _ in range(2):
         versions += letters.replay([letters.named(ADA)], conflicts=True).values()
-        conflict(store, store.get(ADA.member)[0])
+        conflict(store, store.cache.get(ADA.member)[0])
 
     assert versions[0] < versions[1]
 
@@ -307,7 +307,7 @@ def test_a_replay_goes_over_no_newer_write(store, letters, newer):
     done = letters.replay([letters.named(ADA, old.version)], conflicts=True)
 
     assert ({}, {"newer": 1}) == (done, done.left)
-    assert new.version == store.get(ADA.member)[0].version
+    assert new.version == store.cache.get(ADA.member)[0].version
     assert ("conflict", 1) in documents(letters)
 
 
@@ -319,7 +319,7 @@ def test_only_the_newest_of_many_is_replayed(store, letters):
     done = letters.replay(found, conflicts=True, only_newest=True)
 
     assert ([ADA.member], {"newer": 1}) == ([*done], done.left)
-    assert 2 == bson.decode(store.get(ADA.member)[0].body)["n"]
+    assert 2 == bson.decode(store.cache.get(ADA.member)[0].body)["n"]
     assert [("conflict", 1)] == documents(letters)
 
 
@@ -343,7 +343,7 @@ def test_why_letters_are_left(store, letters):
 def test_a_letter_whose_document_is_lost(store, letters, later, filled):
     """Where its entry was deleted by hand, a later write knows nothing of it: the letter goes on telling of it."""
     refused = refuse(store, put(store, 1))
-    store.wire.call("DEL", OF.entry(ADA.member))
+    store._wire.call("DEL", OF.entry(ADA.member))
     theirs = Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), 5)
     if filled:
         fill(store, theirs)
@@ -359,7 +359,7 @@ def test_a_letter_whose_document_is_lost(store, letters, later, filled):
 def test_a_lost_letter_is_found_by_its_id(store, letters):
     """At once, beside what was written since: it is listed, shown and given up as it is named."""
     refused = refuse(store, put(store, 1))
-    store.wire.call("DEL", OF.entry(ADA.member))
+    store._wire.call("DEL", OF.entry(ADA.member))
     newer = refuse(store, put(store, 2))
 
     assert [newer.version, refused.version] == [one.letter.version for one in letters.of(ADA)]
@@ -372,25 +372,25 @@ def test_a_lost_letter_is_found_by_its_id(store, letters):
 def test_lost_letters_of_one_document_are_bounded(store, letters):
     """They are among what is kept of it: at the bound no more writes to it are taken."""
     for n in range(MOST_KEPT):
-        assert not store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+        assert not store._wire.call("SISMEMBER", OF.crowded, ADA.member)
         refuse(store, put(store, n))
-        store.wire.call("DEL", OF.entry(ADA.member))
+        store._wire.call("DEL", OF.entry(ADA.member))
     put(store, MOST_KEPT)
 
-    assert store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+    assert store._wire.call("SISMEMBER", OF.crowded, ADA.member)
     assert MOST_KEPT == len(letters.of(ADA)) == letters.count()
 
 
 def test_discarding_what_is_lost_leaves_what_is_cached(store, letters):
     """What was filled in place of a refused document is what MongoDB has: it stays."""
     refuse(store, put(store, 1))
-    store.wire.call("DEL", OF.entry(ADA.member))
+    store._wire.call("DEL", OF.entry(ADA.member))
     theirs = Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), 5)
     fill(store, theirs)
 
     assert 1 == letters.discard([letters.named(ADA)])
 
-    assert theirs == store.get(ADA.member)[0]
+    assert theirs == store.cache.get(ADA.member)[0]
 
 
 @pytest.mark.parametrize("there", ["the entry", "what is kept", "another letter"])
@@ -400,15 +400,17 @@ def test_a_document_that_is_there_again_is_not_lost(store, letters, there):
     conflict(store, entry) if there == "what is kept" else refuse(store, entry)
     [found] = letters.all(Filter())
     if there == "another letter":
-        store.wire.call("DEL", OF.entry(ADA.member))
+        store._wire.call("DEL", OF.entry(ADA.member))
         refuse(store, put(store, 2))
-    before = sorted(letters.all(Filter()), key=lambda one: one.name)
+    before = sorted(letters.all(Filter()), key=lambda one: one.raw.name)
     lost = replace(found.letter, reason=Reason.LOST).dump()
     keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
 
-    assert 0 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, lost, MOST_KEPT))
+    assert 0 == store._wire.run(
+        script("reletter"), keys, (ADA.member, found.raw.name, found.raw.value, lost, MOST_KEPT)
+    )
 
-    assert before == sorted(letters.all(Filter()), key=lambda one: one.name)
+    assert before == sorted(letters.all(Filter()), key=lambda one: one.raw.name)
 
 
 @pytest.mark.parametrize("later", ["write", "reconciling pass"])
@@ -416,16 +418,18 @@ def test_a_lost_letter_that_is_there_already_counts_once(store, letters, later):
     """As when another one has said before that its document is lost."""
     refused = refuse(store, put(store, 1))
     [found] = letters.all(Filter())
-    store.wire.call("HSET", OF.dead, kept_name(ADA.member, refused.version_digits), found.raw)
-    store.wire.call("HINCRBY", OF.dead_counts, "users", 1)
-    store.wire.call("DEL", OF.entry(ADA.member))
+    store._wire.call("HSET", OF.dead, kept_name(ADA.member, refused.version_digits), found.raw.value)
+    store._wire.call("HINCRBY", OF.dead_counts, "users", 1)
+    store._wire.call("DEL", OF.entry(ADA.member))
 
     if later == "write":
         put(store, 2)
     else:
         keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
         lost = replace(found.letter, reason=Reason.LOST).dump()
-        assert 1 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, lost, MOST_KEPT))
+        assert 1 == store._wire.run(
+            script("reletter"), keys, (ADA.member, found.raw.name, found.raw.value, lost, MOST_KEPT)
+        )
 
     assert 1 == letters.count()
     assert is_counted(store, letters)
@@ -435,39 +439,41 @@ def test_what_is_said_to_be_lost_is_bounded_too(store, letters):
     """A document of which so much is kept takes no more writes, whoever has found out."""
     refuse(store, put(store, 1))
     [found] = letters.all(Filter())
-    store.wire.call("DEL", OF.entry(ADA.member))
+    store._wire.call("DEL", OF.entry(ADA.member))
     keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
 
-    assert 1 == store.wire.run(script("reletter"), keys, (ADA.member, found.name, found.raw, found.raw, 1))
+    assert 1 == store._wire.run(
+        script("reletter"), keys, (ADA.member, found.raw.name, found.raw.value, found.raw.value, 1)
+    )
 
-    assert 1 == store.wire.call("SISMEMBER", OF.crowded, ADA.member)
+    assert 1 == store._wire.call("SISMEMBER", OF.crowded, ADA.member)
 
 
 def test_which_letters_have_no_document(store, letters):
     """Those that have gone meanwhile are none; one that says it already is one if it is not found by its id."""
     put(store, 1)
-    store.wire.call("DEL", OF.entry(ADA.member))
-    store.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
+    store._wire.call("DEL", OF.entry(ADA.member))
+    store.pending.bury(ADA.member, "", DeadLetter.lost(ADA.member).dump())
     [found] = letters.all(Filter())
-    keys, names = (OF.dead, OF.kept(ADA.member), OF.entry("users/s:gone")), (found.name, "users/s:gone")
+    keys, names = (OF.dead, OF.kept(ADA.member), OF.entry("users/s:gone")), (found.raw.name, "users/s:gone")
 
-    assert [] == store.wire.run(script("orphans"), keys, names)
-    store.wire.call("DEL", OF.kept(ADA.member))
-    assert [found.name.encode()] == store.wire.run(script("orphans"), keys, names)
+    assert [] == store._wire.run(script("orphans"), keys, names)
+    store._wire.call("DEL", OF.kept(ADA.member))
+    assert [found.raw.name.encode()] == store._wire.run(script("orphans"), keys, names)
 
 
 def test_counts_that_are_wrong(store):
     """One of letters that are all gone, and one that is gone itself: both are told of, and put right."""
     refuse(store, put(store, 1))
-    store.wire.call("HDEL", OF.dead_counts, "users")
-    store.wire.call("HSET", OF.dead_counts, "pages", 3)
+    store._wire.call("HDEL", OF.dead_counts, "users")
+    store._wire.call("HSET", OF.dead_counts, "pages", 3)
     keys = (OF.dead, OF.dead_counts)
 
-    assert [b"pages", b"users"] == sorted(store.wire.run(script("recount"), keys, ("0",)))
-    assert [b"pages", b"users"] == sorted(store.wire.run(script("recount"), keys, ("1",)))
+    assert [b"pages", b"users"] == sorted(store._wire.run(script("recount"), keys, ("0",)))
+    assert [b"pages", b"users"] == sorted(store._wire.run(script("recount"), keys, ("1",)))
 
-    assert [b"1", b"0"] == store.wire.call("HMGET", OF.dead_counts, "users", "pages")
-    assert [] == store.wire.run(script("recount"), keys, ("0",))
+    assert [b"1", b"0"] == store._wire.call("HMGET", OF.dead_counts, "users", "pages")
+    assert [] == store._wire.run(script("recount"), keys, ("0",))
 
 
 # On MongoDB -------------------------------------------------------------------------------------------
@@ -480,7 +486,7 @@ def yielding(pipeline) -> Pipeline:
     settings = pipeline.settings.model_copy(
         update={"collections": pipeline.settings.collections | {"users": theirs}}
     )
-    return Pipeline(settings, wire=pipeline.store.wire, client=pipeline._client)
+    return Pipeline(settings, wire=pipeline.store._wire, client=pipeline._client)
 
 
 def lose(pipeline: Pipeline, name: str, n: int) -> int:
@@ -489,7 +495,7 @@ def lose(pipeline: Pipeline, name: str, n: int) -> int:
     member = f"users/s:{name}"
     letter = DeadLetter(member, Reason.CONFLICT, 0, "theirs", written.version, Kind.DOCUMENT, 0, time.time())
     digits = f"{written.version:016d}"
-    assert Burial.BURIED is pipeline.store.bury(member, digits, letter.dump(), drop_entry=True)
+    assert Burial.BURIED is pipeline.store.pending.bury(member, digits, letter.dump(), drop_entry=True)
     return written.version
 
 
@@ -502,7 +508,7 @@ def test_replaying_many_goes_over_no_later_write(yielding, stored, how):
     if how == "over what is newer":
         yielding.collection("users").put("ada", {"n": 3})
         flush_all(yielding)
-        yielding.store.invalidate("users/s:ada")
+        yielding.store.cache.invalidate("users/s:ada")
 
     def replay_all() -> dict[str, int]:
         found = list(yielding.dead_letters.all(Filter(reason="conflict")))
@@ -562,7 +568,7 @@ def test_redis_is_not_divided_anew_over_a_kept_letter(yielding, monkeypatch):
     with pytest.raises(NotDrainedError, match="there are 1 dead letters"):
         repartition(yielding, 8)
     partition = yielding.store.partition_of("users/s:ada")
-    assert [partition] == astray(yielding.store.wire, partition)
+    assert [partition] == yielding.store.division.astray(partition)
 
     yielding.dead_letters.discard(list(yielding.dead_letters.all(Filter())))
     repartition(yielding, 8)
@@ -593,7 +599,7 @@ def test_reconciling_tells_of_what_is_lost(yielding, stored, lost):
     """A letter whose document somebody deleted in Redis says so, once; and stays, whatever is written then."""
     stored.create_index("mail", unique=True)
     stored.insert_many([{"_id": "first", "mail": "same"}, {"_id": "ada", "n": 8}])
-    users, wire = yielding.collection("users"), yielding.store.wire
+    users, wire = yielding.collection("users"), yielding.store._wire
     of = partition_keys(yielding.store.partition_of("users/s:ada"))
     if lost == "what is kept":
         version = lose(yielding, "ada", 1)
@@ -608,9 +614,9 @@ def test_reconciling_tells_of_what_is_lost(yielding, stored, lost):
             users.put("ada", {"n": 7})
             flush_all(yielding)
 
-    assert {"orphaned-letter": 1} == yielding.reconciler.run(repair=False).found
-    assert {"orphaned-letter": 1} == yielding.reconciler.run().repaired
-    assert {} == yielding.reconciler.run().found
+    assert {"orphaned-letter": 1} == yielding.reconciler.make_pass(repair=False).found
+    assert {"orphaned-letter": 1} == yielding.reconciler.make_pass().repaired
+    assert {} == yielding.reconciler.make_pass().found
     users.put("ada", {"n": 3})
     flush_all(yielding)
     [letter] = yielding.dead_letters.of(DocumentId.of("users", "ada"))

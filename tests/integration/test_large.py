@@ -51,7 +51,7 @@ def test_a_large_document_is_left_to_another_thread(documents, users, read, cach
     """Nothing is written, no more is read of it than the thread may, and the others may load it at once."""
     if cached:
         users.read("large")
-    wire = documents.store.wire
+    wire = documents.store._wire
     answers, calls = [], wire.calls
     wire.calls = lambda commands: answers.append(calls(commands)) or answers[-1]
 
@@ -74,7 +74,7 @@ def test_large_documents_are_read_one_by_one(documents, users, stored, monkeypat
         for one in ids:
             users.read(one)
     held: list[list[int]] = []
-    for one, name in ((documents.store, "get_many_with_ttl"), (documents.store, "fill_many")):
+    for one, name in ((documents.store.cache, "get_many_with_ttl"), (documents.store.cache, "fill_many")):
         monkeypatch.setattr(one, name, noted(getattr(one, name), held))
 
     found = [entry for entry, _ in users.read_each(ids)]

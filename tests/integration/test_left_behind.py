@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from writebehind.redis.wire import script
+from writebehind.redis.scripts import script
 
 LIFE_MS = 5_000
 #: Atomic steps that find another one's right: which of the keys it is, how many there are, and the arguments.

@@ -17,8 +17,8 @@ from pymongo.errors import OperationFailure
 from tests.integration.conftest import again
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.change_stream.applier import Applied, Change, Outside
-from writebehind.change_stream.listener import BATCH_BYTES, NO_STREAMS, Listener, State
+from writebehind.change_stream.applier import Applied, Applier, OutsideChange
+from writebehind.change_stream.listener import BATCH_BYTES, NO_STREAMS, Listener, ListenerState
 from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.redis import keys
 
@@ -28,7 +28,7 @@ FAR = DatetimeMS(400_000_000_000_000)
 
 @contextmanager
 def running(*listeners: Listener):
-    threads = [threading.Thread(target=one.run) for one in listeners]
+    threads = [threading.Thread(target=one.listen) for one in listeners]
     for thread in threads:
         thread.start()
     try:
@@ -126,7 +126,7 @@ def test_another_takes_over_where_one_has_ended(pipeline, users, stored):
         with running(second):
             leaders = {status(pipeline)["leader"] for _ in range(20)}
             assert {first._name} == leaders
-    assert 0 == pipeline.store.wire.call("EXISTS", keys.LISTENER_LEASE)  # it was given back
+    assert 0 == pipeline.store._wire.call("EXISTS", keys.LISTENER_LEASE)  # it was given back
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
     assert 1 == users.get("ada")["n"]
     third = pipeline.listener()
@@ -137,14 +137,20 @@ def test_another_takes_over_where_one_has_ended(pipeline, users, stored):
 
 
 @pytest.mark.parametrize(
-    "noted", [State("00"), State("zz"), State("27000000025f646174610016000000" + "38" * 21 + "0000"), b"{"]
+    "noted",
+    [
+        ListenerState("00"),
+        ListenerState("zz"),
+        ListenerState("27000000025f646174610016000000" + "38" * 21 + "0000"),
+        b"{",
+    ],
 )
 def test_a_lost_history(pipeline, users, stored, noted):
     """Where it cannot go on from, the cache is emptied of what MongoDB has, and the stream begins anew."""
     stored.insert_one({"_id": "ada", "n": 1})
     wait_to_see(users, "ada", 1)
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})  # nobody listens
-    pipeline.store.wire.call("SET", keys.LISTENER, noted.dump() if isinstance(noted, State) else noted)
+    pipeline.store._wire.call("SET", keys.LISTENER, noted.dump() if isinstance(noted, ListenerState) else noted)
     with running(pipeline.listener()):
         wait_to_see(users, "ada", 2)
         wait_until(lambda: status(pipeline)["reopened"] == 1, "the stream to be opened anew", 10)
@@ -157,8 +163,8 @@ def test_a_stream_that_ends_for_good(pipeline, monkeypatch, users, stored, code,
     """A token is not tried again once its stream has failed: a new one is opened first, then the cache emptied."""
     stored.insert_one({"_id": "ada", "n": 1})
     wait_to_see(users, "ada", 1)
-    noted = State(bson.encode({"_data": "8200"}).hex())
-    pipeline.store.wire.call("SET", keys.LISTENER, noted.dump())
+    noted = ListenerState(bson.encode({"_data": "8200"}).hex())
+    pipeline.store._wire.call("SET", keys.LISTENER, noted.dump())
     opened: list[object] = []
 
     class Failing(Stream):
@@ -227,7 +233,7 @@ def test_mongodb_goes_on_refusing(pipeline, monkeypatch, users, stored):
 
     with running(listening_to(pipeline, monkeypatch, watch)):
         wait_until(lambda: "not authorized" in (status(pipeline).get("error") or ""), "it to say so", 10)
-    assert pipeline.store.get(users.id("ada").member)[0] is not None
+    assert pipeline.store.cache.get(users.id("ada").member)[0] is not None
 
 
 @contextmanager
@@ -362,10 +368,10 @@ def test_an_event_that_cannot_be_understood(pipeline, monkeypatch):
     assert (3, 1) == (listener._state.events, listener._state.skipped)
 
 
-class SpoiltOutside(Outside):
+class SpoiltOutside(Applier):
     """Fails for one document."""
 
-    def apply(self, changes: Sequence[Change]) -> Applied:
+    def apply(self, changes: Sequence[OutsideChange]) -> Applied:
         if any(one.id.value == "poison" for one in changes):
             raise ValueError("poison")
         return super().apply(changes)
@@ -378,12 +384,12 @@ def test_a_change_that_cannot_be_applied(pipeline, users, stored):
     spoilt = SpoiltOutside(
         pipeline.store,
         pipeline.sink,
-        pipeline.lookups,
-        pipeline.queries,
+        pipeline.derived,
         pipeline.conflicts,
         settings=pipeline.collection_settings,
+        contention=pipeline.contention,
     )
-    listener = Listener(pipeline.store.wire, pipeline._client, pipeline.settings.mongodb_database, spoilt)
+    listener = Listener(pipeline.store, pipeline._client, pipeline.settings.mongodb_database, spoilt)
     with running(listener):
         wait_to_listen(pipeline)
         for name in names:
@@ -415,5 +421,5 @@ def test_whatever_fails_is_tried_again(pipeline, users, stored, monkeypatch):
 
 def test_what_another_release_has_noted():
     """It may have noted more than this one knows, and where it was is where this one goes on."""
-    noted = State("00", events=3)
-    assert noted == State.parse(noted.dump().replace(b"{", b'{"of_a_later_release": 1, ', 1))
+    noted = ListenerState("00", events=3)
+    assert noted == ListenerState.parse(noted.dump().replace(b"{", b'{"of_a_later_release": 1, ', 1))

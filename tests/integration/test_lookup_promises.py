@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+from tests.flushing import flusher_of
 from tests.integration.conftest import flush_all
 from tests.integration.test_promises import Crash, Paused, Stepped
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED
 from writebehind.flushing.dead_letters import Filter
-from writebehind.flushing.flusher import Flusher, FlushLimits
+from writebehind.flushing.flusher import FlushLimits
+from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import Alias, Lookups
 from writebehind.redis.keys import partition_keys
 from writebehind.writing.writer import Writer
@@ -46,7 +48,7 @@ class Given:
 
 def lasting(pipeline: Pipeline) -> list[str]:
     """What lookups keep in Redis without TTL."""
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     keys = [key for pattern in ("wb:*:alias*", "wb:*:claimed:*") for key in wire.call("KEYS", pattern)]
     return [key.decode() for key in keys if wire.call("PTTL", key) == -1]
 
@@ -101,13 +103,13 @@ class FoundByValue(RuleBasedStateMachine):
 
     @rule(value=values)
     def let_an_alias_expire(self, value: str) -> None:
-        self.pipeline.store.wire.call("DEL", self.keys(value).alias(self.alias(value).name))
+        self.pipeline.store._wire.call("DEL", self.keys(value).alias(self.alias(value).name))
 
     @rule(name=names)
     def evict(self, name: str) -> None:
-        key = self.pipeline.store.entry_key(self.users.id(name).member)
-        if self.pipeline.store.wire.call("PTTL", key) > 0:
-            self.pipeline.store.wire.call("DEL", key)
+        key = self.pipeline.store.cache.key(self.users.id(name).member)
+        if self.pipeline.store._wire.call("PTTL", key) > 0:
+            self.pipeline.store._wire.call("DEL", key)
 
     # Writers ----------------------------------------------------------------------------------------
 
@@ -148,12 +150,11 @@ class FoundByValue(RuleBasedStateMachine):
         partition, parts = self.pipeline.store.partition_of(self.users.id(name).member), self.pipeline
 
         def flush(report: Callable[[str], None]) -> None:
-            flusher = Flusher(
-                Stepped(parts.store, report),
-                Stepped(parts.sink, report),
-                lambda _: None,
-                parts.collection_settings,
+            flusher = flusher_of(
+                parts,
                 FlushLimits(10, 60_000),
+                store=Stepped(parts.store, report),
+                sink=Stepped(parts.sink, report),
                 lookups=self.lookups_in_steps(report),
             )
             flusher.flush(partition)
@@ -185,7 +186,7 @@ class FoundByValue(RuleBasedStateMachine):
     def is_asked(self, value: str) -> bool:
         """Whether a reader that is late asks MongoDB for it: others would wait for that one."""
         load = self.keys(value).alias_load(self.alias(value).name)
-        return bool(self.pipeline.store.wire.call("EXISTS", load))
+        return bool(self.pipeline.store._wire.call("EXISTS", load))
 
     def begin(
         self, call: Callable[[Callable[[str], None]], object], at: str, of: Given | str | None = None
@@ -203,7 +204,8 @@ class FoundByValue(RuleBasedStateMachine):
             of.acknowledged = True
 
     def write_in_steps(self, name: str, value: str | None, report: Callable[[str], None]) -> None:
-        parts = replace(self.users._writer._parts, lookups=self.lookups_in_steps(report))
+        derived = Derived(self.lookups_in_steps(report), self.pipeline.queries)
+        parts = replace(self.users._writer._parts, derived=derived)
         writer = Writer(COLLECTION, self.settings, parts)
         self.written += 1
         document = {FIELD: value, "n": self.written}
@@ -219,7 +221,7 @@ class FoundByValue(RuleBasedStateMachine):
 
     def let_leases_run_out(self) -> None:
         of = [partition_keys(partition) for partition in range(PARTITIONS)]
-        self.pipeline.store.wire.calls([("DEL", one.lease, one.scheduled) for one in of])
+        self.pipeline.store._wire.calls([("DEL", one.lease, one.scheduled) for one in of])
 
 
 @pytest.fixture
@@ -236,7 +238,7 @@ def test_documents_are_found_by_their_values(unique):
     """Whatever order things happen in, a document is found by its last acknowledged value and by no other one."""
 
     def clear(_: object = None) -> None:
-        unique.store.wire.call("FLUSHALL")
+        unique.store._wire.call("FLUSHALL")
         unique.sink._database[COLLECTION].delete_many({})
 
     machine = type("Machine", (FoundByValue,), {"pipeline": unique, "clear": clear})

@@ -18,10 +18,12 @@ from writebehind import Pipeline, Settings
 from writebehind.errors import MongoUnavailableError, RequestError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.querying.unique_fields import Alias, Claim, aliases_of
+from writebehind.querying.unique_fields import Alias, aliases_of
 from writebehind.reading.reader import Source
+from writebehind.redis.aliases import Claim
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import Wire, connection_pool, script
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire, connection_pool
 
 LOOKUP = {"username": "string", "number": "int", "address.city": "string"}
 
@@ -62,12 +64,12 @@ def alias_key(pipeline: Pipeline, username: str) -> str:
 
 
 def alias_ttl(pipeline: Pipeline, username: str) -> int:
-    return pipeline.store.wire.call("PTTL", alias_key(pipeline, username))
+    return pipeline.store._wire.call("PTTL", alias_key(pipeline, username))
 
 
 def lasting(pipeline: Pipeline) -> list[str]:
     """What lookups keep in Redis without TTL."""
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     keys = [key.decode() for pattern in ("wb:*:alias*", "wb:*:claimed:*") for key in wire.call("KEYS", pattern)]
     return sorted(key.split(":", 2)[2] for key in keys if wire.call("PTTL", key) == -1)
 
@@ -139,7 +141,7 @@ def test_aliases_expire_when_mongodb_has_the_document(pipeline, users, asked):
     assert [] == lasting(pipeline)
     assert 0 < alias_ttl(pipeline, "ada") <= 600_000
     assert ("u1", []) == (name_of(users, "ada"), asked)
-    pipeline.store.wire.call("FLUSHALL")
+    pipeline.store._wire.call("FLUSHALL")
     assert ("u1", ["ada"]) == (name_of(users, "ada"), asked)
     assert ("u1", ["ada"]) == (name_of(users, "ada"), asked)
 
@@ -152,9 +154,9 @@ def test_a_claim_of_a_newer_write_stands(pipeline, users):
     claim = Claim("users/username=s:ada", "users/s:u1", newer.version)
     for late in (pipeline.lookups.written, pipeline.lookups.settled):
         late([write], users.settings)
-        assert [claim] == pipeline.lookups.claims([claim.name])
-    assert not pipeline.lookups.let_go(replace(claim, version=write[1].version))
-    assert [claim] == pipeline.lookups.claims([claim.name])
+        assert [claim] == pipeline.store.aliases.claims([claim.name])
+    assert not pipeline.store.aliases.let_go(replace(claim, version=write[1].version), ttl_ms=1_000)
+    assert [claim] == pipeline.store.aliases.claims([claim.name])
 
 
 def test_former_values_are_not_kept(pipeline, users):
@@ -270,10 +272,10 @@ def test_a_dead_letter_is_found(pipeline, users, stored):
 def test_what_a_write_costs(pipeline, users, monkeypatch):
     """Two round trips to Redis, and a third where a value is given up."""
     trips: list[int] = []
-    calls = pipeline.store.wire.calls
+    calls = pipeline.store._wire.calls
     users.put("u0", {"username": "eve"})  # the steps are known to the server
     users.put("u0", {"username": "eva"})
-    monkeypatch.setattr(pipeline.store.wire, "calls", lambda some: trips.append(len(some)) or calls(some))
+    monkeypatch.setattr(pipeline.store._wire, "calls", lambda some: trips.append(len(some)) or calls(some))
     for document, cost in (({"username": "ada"}, 2), ({"username": "ada", "n": 1}, 2), ({"username": "x"}, 3)):
         trips.clear()
         users.put("u1", document)
@@ -283,7 +285,7 @@ def test_what_a_write_costs(pipeline, users, monkeypatch):
 def test_a_server_that_was_restarted(pipeline, users):
     """It knows no steps any more, and is told them."""
     users.put("u1", {"username": "x"})
-    pipeline.store.wire.call("SCRIPT", "FLUSH")
+    pipeline.store._wire.call("SCRIPT", "FLUSH")
     users.put("u1", {"username": "ada"})
     assert ("u1", None) == (name_of(users, "ada"), name_of(users, "x"))
 
@@ -357,16 +359,16 @@ def test_an_alias_lives_as_long_as_the_entry(pipeline, users, stored, asked):
     """Where the document was read anew since, readers by its value do not miss."""
     stored.insert_one({"_id": "u1", "username": "ada"})
     assert "u1" == name_of(users, "ada")
-    pipeline.store.wire.call("PEXPIRE", alias_key(pipeline, "ada"), 5_000)
+    pipeline.store._wire.call("PEXPIRE", alias_key(pipeline, "ada"), 5_000)
     assert "u1" == name_of(users, "ada")
     assert 500_000 < alias_ttl(pipeline, "ada") <= 600_000
     assert name_of(users, "bob") is None
     assert name_of(users, "bob") is None
     assert 0 < alias_ttl(pipeline, "bob") <= 5_000
     # Between the look at an alias and the extension, it was found out that nobody has the value.
-    pipeline.store.wire.call("SET", alias_key(pipeline, "ada"), "", "PX", 5_000)
+    pipeline.store._wire.call("SET", alias_key(pipeline, "ada"), "", "PX", 5_000)
     arguments = ("users/s:u1", 600_000)
-    assert 0 == pipeline.store.wire.run(script("alias_extend"), (alias_key(pipeline, "ada"),), arguments)
+    assert 0 == pipeline.store._wire.run(script("alias_extend"), (alias_key(pipeline, "ada"),), arguments)
 
 
 def test_a_stale_document_by_its_value(config, valkey_wire, mongo_client, stored):
@@ -377,7 +379,7 @@ def test_a_stale_document_by_its_value(config, valkey_wire, mongo_client, stored
     users = pipeline.collection("users")
     stored.insert_one({"_id": "u1", "username": "ada"})
     users.get("u1")
-    valkey_wire.call("PEXPIRE", pipeline.store.entry_key("users/s:u1"), 900_000)
+    valkey_wire.call("PEXPIRE", pipeline.store.cache.key("users/s:u1"), 900_000)
     assert Source.STALE is users.look_up("username", "ada")[1].source
 
 
@@ -389,7 +391,7 @@ def test_mongodb_away_and_a_stale_document(config, valkey_wire, mongo_client, st
     users = pipeline.collection("users")
     stored.insert_one({"_id": "u1", "username": "ada"})
     assert "u1" == name_of(users, "ada")
-    valkey_wire.call("PEXPIRE", pipeline.store.entry_key("users/s:u1"), 900_000)
+    valkey_wire.call("PEXPIRE", pipeline.store.cache.key("users/s:u1"), 900_000)
     valkey_wire.call("PEXPIRE", alias_key(pipeline, "ada"), 5_000)
 
     def fail(*_: object) -> None:
@@ -425,7 +427,7 @@ def test_redis_full(config, mongo_client, stored, tmp_path):
         users = pipeline.collection("users")
         stored.insert_one({"_id": "u1", "username": "ada"})
         users.put("u1", {"username": "countess"})
-        pipeline.store.wire.call("CONFIG", "SET", "maxmemory", 1)
+        pipeline.store._wire.call("CONFIG", "SET", "maxmemory", 1)
         reads = [users.look_up("username", name) for name in ("countess", "ada", "ada")]
         assert ["u1", None, None] == [one and one.text for one, _ in reads]
         assert Source.BYPASS not in [read.source for _, read in reads]
@@ -569,3 +571,14 @@ def test_the_claim_of_a_dead_letter_stands(valkey_wire):
     assert [b"4", b"0"] == valkey_wire.run(step, keys, ("users/s:a", 5, "0", "users/name=s:x"))
 
     assert b"5" == valkey_wire.call("ZSCORE", "{k}:claimed", "users/name=s:x")
+
+
+def test_a_late_writer_makes_no_claim_older(valkey_wire):
+    """The newer write has claimed all its values: only what is older than that is released."""
+    keys, name = ("{k}:claimed", "{k}:pending", "{k}:dead"), "users/name=s:x"
+    valkey_wire.call("ZADD", "{k}:pending", 1, "users/s:a")
+    valkey_wire.call("ZADD", "{k}:claimed", 9, name)
+
+    assert [b"8", b"0"] == valkey_wire.run(script("alias_note"), keys, ("users/s:a", 5, "0", name))
+
+    assert b"9" == valkey_wire.call("ZSCORE", "{k}:claimed", name)

@@ -73,7 +73,7 @@ def test_the_writes_of_others_are_read_soon(pipeline, other):
         theirs.put("ada", {"n": n})
         wait_until(lambda n=n: users.get("ada")["n"] == n, "the write of another process", 2)
         wait_for_near(users, "ada")
-    pipeline.store.wire.call("FLUSHALL")
+    pipeline.store._wire.call("FLUSHALL")
     wait_until(lambda: users.get("ada") is None, "what was emptied", 2)
 
 

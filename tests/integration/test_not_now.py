@@ -17,13 +17,13 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.raw_bson import etag
 from writebehind.flushing import attempts
 from writebehind.flushing.dead_letters import Filter
+from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.flusher import FlushInterruptedError
-from writebehind.flushing.recorder import FlushSummary
 from writebehind.mongodb.breaker import BreakerState
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.scripts import script
 from writebehind.redis.store import CommitRequest
-from writebehind.redis.wire import script
 
 PARTITION = 0
 #: Not in the table: what an outage, throttling or missing rights look like where they are said of one document.
@@ -59,8 +59,8 @@ def names(pipeline: Pipeline, count: int, collection: str = "users") -> list[str
 def attempt(pipeline: Pipeline) -> FlushSummary:
     """Flush the partition once all of its delays are over."""
     of = partition_keys(PARTITION)
-    for member in pipeline.store.wire.call("ZRANGE", of.pending, 0, -1):
-        pipeline.store.wire.call("ZADD", of.pending, 1, member)
+    for member in pipeline.store._wire.call("ZRANGE", of.pending, 0, -1):
+        pipeline.store._wire.call("ZADD", of.pending, 1, member)
     return pipeline.flusher.flush(PARTITION)
 
 
@@ -136,8 +136,8 @@ def test_an_entry_that_cannot_be_read(pipeline, stored, value):
     member = commit(pipeline, poison)
     for name in others:
         commit(pipeline, name)
-    pipeline.store.wire.call("SET", pipeline.store.entry_key(member), value)
-    pipeline.store.wire.call("HSET", partition_keys(PARTITION).sent, member, value)
+    pipeline.store._wire.call("SET", pipeline.store.cache.key(member), value)
+    pipeline.store._wire.call("HSET", partition_keys(PARTITION).sent, member, value)
 
     pipeline.flusher.flush(PARTITION)
 
@@ -150,7 +150,7 @@ def test_what_was_noted_cannot_be_read(pipeline, stored):
     """A note of what was sent that makes no sense is replaced."""
     [ada] = names(pipeline, 1)
     member = commit(pipeline, ada)
-    pipeline.store.wire.call("HSET", partition_keys(PARTITION).sent, member, "nonsense")
+    pipeline.store._wire.call("HSET", partition_keys(PARTITION).sent, member, "nonsense")
 
     assert 1 == pipeline.flusher.flush(PARTITION).persisted
 
@@ -345,7 +345,7 @@ def test_delays_grow_and_a_drain_does_not_count(pipeline, server, monkeypatch):
     monkeypatch.setattr(attempts, "ATTEMPTS", {Result.UNCLEAR: 4, Result.DISTURBED: 4})
     monkeypatch.setattr(attempts, "DELAY_MS", 60_000)
     monkeypatch.setattr(attempts, "POSTPONED_MS", 150_000)
-    monkeypatch.setattr(pipeline.store, "longest_wait_ms", 300_000)
+    monkeypatch.setattr(pipeline.store.pending, "longest_wait_ms", 300_000)
     monkeypatch.setattr("random.uniform", lambda _least, most: most)
     poison, ada = names(pipeline, 2)
     member = commit(pipeline, poison)
@@ -354,14 +354,14 @@ def test_delays_grow_and_a_drain_does_not_count(pipeline, server, monkeypatch):
     for delay_s in (60, 120, 150):
         commit(pipeline, ada)
         attempt(pipeline)
-        seconds, _ = pipeline.store.wire.call("TIME")
-        due = pipeline.store.wire.call("ZSCORE", pending, member)
+        seconds, _ = pipeline.store._wire.call("TIME")
+        due = pipeline.store._wire.call("ZSCORE", pending, member)
         assert delay_s - 10 < float(due) / 1000 - int(seconds) < delay_s + 2
         if delay_s == 120:
             sent = server.sent
             pipeline.flusher.drain(PARTITION, budget_s=5)
             assert sent + 1 == server.sent
-            assert due == pipeline.store.wire.call("ZSCORE", pending, member)
+            assert due == pipeline.store._wire.call("ZSCORE", pending, member)
             assert {} == letters(pipeline)
 
 
@@ -372,7 +372,7 @@ def test_what_waits_for_another_attempt_is_still_ours(pipeline, server, stored):
     server.refuses = lambda _: {"code": 424242}
     attempt(pipeline)
 
-    known = pipeline.outside._known([member])[member]
+    known = pipeline.applier._known([member])[member]
 
     assert known.sent is not None
     assert known.version == known.sent.entry.version

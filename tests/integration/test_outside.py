@@ -12,11 +12,12 @@ import bson
 import pytest
 from bson import Int64
 
+from tests.flushing import flusher_of as flusher_with
 from tests.integration.conftest import flush_all
 from tests.integration.test_listener import running, wait_to_listen
 from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
-from writebehind.change_stream.applier import Change, Outside, _judge, _Known, _Verdict
+from writebehind.change_stream.applier import Applier, OutsideChange, _judge, _Known, _Verdict
 from writebehind.collection import Collection
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
@@ -41,11 +42,11 @@ def stored(pipeline, mongo_client):
     return mongo_client[pipeline.settings.mongodb_database]["slow"]
 
 
-def change(operation: str, name: str, document: dict | None = None, *, at_ms: int | None = None) -> Change:
+def change(operation: str, name: str, document: dict | None = None, *, at_ms: int | None = None) -> OutsideChange:
     """What MongoDB reports; by default it has happened just now."""
     after = None if document is None else Entry.loaded(*split_version(bson.encode(document)))
     at_ms = int(time.time() * 1000) if at_ms is None else at_ms
-    return Change(DocumentId.of("slow", name), operation, at_ms, after)
+    return OutsideChange(DocumentId.of("slow", name), operation, at_ms, after)
 
 
 def with_slow(pipeline: Pipeline, **changes: object) -> Pipeline:
@@ -53,7 +54,7 @@ def with_slow(pipeline: Pipeline, **changes: object) -> Pipeline:
     settings = pipeline.settings
     slow = settings.collections["slow"].model_copy(update=changes)
     config = settings.model_copy(update={"collections": settings.collections | {"slow": slow}})
-    return Pipeline(config, wire=pipeline.store.wire, client=pipeline._client)
+    return Pipeline(config, wire=pipeline.store._wire, client=pipeline._client)
 
 
 @pytest.fixture
@@ -77,9 +78,7 @@ def flusher_of(pipeline: Pipeline, between: Callable[[], object]) -> Flusher:
     """A flusher that does something else before it settles what it has written."""
     sink = PausingSink(pipeline._client, pipeline.settings.mongodb_database, timeout_ms=5_000)
     sink.between = between
-    return Flusher(
-        pipeline.store, sink, lambda _: None, pipeline.collection_settings, FlushLimits(100, 5_000, budget_s=1)
-    )
+    return flusher_with(pipeline, FlushLimits(100, 5_000, budget_s=1), sink=sink)
 
 
 def flush(pipeline: Pipeline, name: str, between: Callable[[], object]) -> None:
@@ -87,7 +86,7 @@ def flush(pipeline: Pipeline, name: str, between: Callable[[], object]) -> None:
     store, flusher = pipeline.store, flusher_of(pipeline, between)
     member = DocumentId.of("slow", name).member
     partition = store.partition_of(member)
-    store.wire.call("ZADD", partition_keys(partition).pending, 0, member)
+    store._wire.call("ZADD", partition_keys(partition).pending, 0, member)
     flusher.flush(partition)
 
 
@@ -103,7 +102,7 @@ def outcome(pipeline: Pipeline, stored) -> object:
 
 
 def is_cached(pipeline: Pipeline, name: str) -> bool:
-    return pipeline.store.get(DocumentId.of("slow", name).member)[0] is not None
+    return pipeline.store.cache.get(DocumentId.of("slow", name).member)[0] is not None
 
 
 def test_what_the_pipeline_writes_is_its_own(pipeline, users, stored):
@@ -130,8 +129,8 @@ def test_what_the_pipeline_writes_is_its_own(pipeline, users, stored):
     assert 5 == users.get("ada")["n"]
 
 
-def counts(pipeline: Pipeline, *changes: Change) -> tuple[int, int, int]:
-    applied = pipeline.outside.apply(changes)
+def counts(pipeline: Pipeline, *changes: OutsideChange) -> tuple[int, int, int]:
+    applied = pipeline.applier.apply(changes)
     return applied.ours, applied.invalidated, applied.conflicts
 
 
@@ -162,12 +161,12 @@ def test_a_load_on_its_way_is_not_kept(pipeline, users, stored):
     """What was loaded before a change is not cached after it."""
     member = DocumentId.of("slow", "ada").member
     stored.insert_one({"_id": "ada", "n": 1})
-    lookup = pipeline.store.lease_get(member, "reader", life_ms=5_000)
+    lookup = pipeline.store.cache.lease_get(member, "reader", life_ms=5_000)
     assert lookup.may_load
     loaded = pipeline.sink.find(DocumentId.of("slow", "ada"))
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
     assert (0, 0, 0) == counts(pipeline, change("update", "ada", {"_id": "ada", "n": 2}))
-    assert not pipeline.store.fill(member, "reader", loaded, ttl_ms=60_000)
+    assert not pipeline.store.cache.fill(member, "reader", loaded, ttl_ms=60_000)
     assert 2 == users.get("ada")["n"]
 
 
@@ -205,7 +204,7 @@ def test_a_conflict_that_they_win(yielding, stored):
     assert 8 == users.get("ada")["n"]  # a letter that has its body keeps nothing in the cache
 
 
-def their_change(stored, how: str) -> Change:
+def their_change(stored, how: str) -> OutsideChange:
     """Somebody changes `ada` in MongoDB to 7, or deletes it."""
     if how == "update":
         stored.update_one({"_id": "ada"}, {"$set": {"n": 7}})
@@ -225,7 +224,7 @@ def test_our_write_stands(pipeline, users, stored, how, crash):
     users.put("ada", {"n": 2})
 
     def between() -> None:
-        pipeline.outside.apply([their_change(stored, how)])
+        pipeline.applier.apply([their_change(stored, how)])
         if crash:
             raise MongoUnavailableError
 
@@ -240,7 +239,7 @@ def test_our_write_stands(pipeline, users, stored, how, crash):
 def test_their_change_stands(yielding, stored, how):
     """With `theirs`, too: it came after the write that is pending, which becomes a dead letter with its body."""
     yielding.collection("slow").put("ada", {"n": 2})
-    flush(yielding, "ada", lambda: yielding.outside.apply([their_change(stored, how)]))
+    flush(yielding, "ada", lambda: yielding.applier.apply([their_change(stored, how)]))
     flush_all(yielding)
     assert (None if how == "delete" else 7) == outcome(yielding, stored)
     assert [2] == [bson.decode(one.body)["n"] for one in letters(yielding)]
@@ -296,7 +295,7 @@ def test_their_change_that_we_have_overwritten(yielding, stored):
     flush_all(yielding)
     users.put("ada", {"n": 2})
     event = their_change(stored, "replace")
-    flush(yielding, "ada", lambda: yielding.outside.apply([event]))
+    flush(yielding, "ada", lambda: yielding.applier.apply([event]))
     flush_all(yielding)
     assert [] == letters(yielding)
     assert 2 == outcome(yielding, stored)
@@ -336,7 +335,7 @@ def test_our_deletion_long_ago(yielding, stored):
     flush_all(yielding)
     event = change("delete", "ada", at_ms=int(time.time() * 1000) - 1)
     for partition in range(yielding.settings.partitions):
-        yielding.store.audited(partition, yielding.store.deletions(partition, before_ms=1 << 52, limit=10))
+        yielding.store.deletions.forget(partition, yielding.store.deletions.before(partition, 1 << 52, limit=10))
     users.put("ada", {"n": 2})
     assert (1, 0, 0) == counts(yielding, event)
     flush_all(yielding)
@@ -417,38 +416,32 @@ def test_what_is_lost_with_its_collection(pipeline, users, stored):
 
     def between() -> None:
         stored.drop()
-        pipeline.outside.outdo_pending("slow", lambda: None)
-        pipeline.outside.forget("slow", lambda: None)
+        pipeline.applier.outdo_pending("slow", lambda: None)
+        pipeline.applier.forget("slow", lambda: None)
 
     flush(pipeline, "ada", between)
     flush_all(pipeline)
     assert 2 == outcome(pipeline, stored)
 
 
-class SettlingStore(Store):
-    """Something else happens before an entry is read."""
-
-    before: Callable[[], object]
-
-    def get(self, member):
-        self.before()
-        return super().get(member)
-
-
 def test_a_conflict_that_is_none_any_more(pipeline, users, stored):
     """What is settled before the conflict is looked into is neither counted nor noted as one, and is dropped."""
     settings = pipeline.settings
-    store = SettlingStore(
-        pipeline.store.wire, partitions=settings.partitions, max_pending=10, tombstone_ttl_ms=1_000
-    )
-    store.before = lambda: flush_all(pipeline)
-    outside = Outside(
+    store = Store(pipeline.store._wire, partitions=settings.partitions, max_pending=10, tombstone_ttl_ms=1_000)
+    get = store.cache.get
+
+    def get_after_a_flush(member):
+        flush_all(pipeline)
+        return get(member)
+
+    store.cache.get = get_after_a_flush
+    outside = Applier(
         store,
         pipeline.sink,
-        pipeline.lookups,
-        pipeline.queries,
+        pipeline.derived,
         pipeline.conflicts,
         settings=pipeline.collection_settings,
+        contention=pipeline.contention,
     )
     users.put("ada", {"n": 2})
     applied = outside.apply([change("replace", "ada", {"_id": "ada", "n": 7})])
@@ -472,7 +465,7 @@ def test_conflicts_that_cannot_be_shown(pipeline, users):
     """The log of conflicts takes whatever others write, and says how large it is where JSON cannot show it."""
     users.put("ada", {"n": 1})
     raw = bson.encode({"_id": "ada", "text": "abcd"}).replace(b"abcd", b"ab\xff\xfe")
-    event = Change(DocumentId.of("slow", "ada"), "replace", int(time.time() * 1000), Entry.loaded(raw, 0))
+    event = OutsideChange(DocumentId.of("slow", "ada"), "replace", int(time.time() * 1000), Entry.loaded(raw, 0))
     assert (0, 0, 1) == counts(pipeline, event)
     [noted] = pipeline.conflicts.latest()
     assert {"version": 0, "exists": True, "bytes": len(raw)} == noted["theirs"]
@@ -567,10 +560,10 @@ def test_forgetting(pipeline, users):
     users.put("u0", {"n": -1})
     through.put("t", {"n": 1})
     beats = []
-    assert 29 == pipeline.outside.forget("slow", lambda: beats.append(1))
+    assert 29 == pipeline.applier.forget("slow", lambda: beats.append(1))
     assert beats
     assert [True, False] == [is_cached(pipeline, name) for name in ("u0", "u1")]
-    assert 1 == pipeline.outside.forget("", lambda: None)
+    assert 1 == pipeline.applier.forget("", lambda: None)
     assert -1 == users.get("u0")["n"]
 
 
@@ -598,7 +591,7 @@ def test_forgetting_a_collection_while_it_is_loaded(settings, valkey_wire, mongo
             monkeypatch.undo()
             found = original(*wanted)
             step()
-            pipeline.outside.forget("users", lambda: None)
+            pipeline.applier.forget("users", lambda: None)
             return found
 
         monkeypatch.setattr(pipeline.sink, method, loaded_before)

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.commits import commit_one
+from tests.flushing import flusher_of
+from tests.reading import reader_of
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
-from writebehind.flushing.flusher import Flusher, FlushLimits
-from writebehind.reading.reader import Reader
+from writebehind.flushing.flusher import FlushLimits
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import ABSENT, CommitRequest, CommitStatus
 
@@ -40,7 +41,7 @@ class Crash(BaseException):
 
 
 class Stepped:
-    """Passes calls on to a store or a sink, and reports before and after each."""
+    """Passes calls on to a store, its parts, or a sink, and reports before and after each."""
 
     def __init__(self, target: object, report: Callable[[str], None]) -> None:
         self._target = target
@@ -49,7 +50,8 @@ class Stepped:
     def __getattr__(self, name: str) -> object:
         method = getattr(self._target, name)
         if not callable(method):
-            return method
+            is_part = type(method).__module__.startswith("writebehind.redis.")
+            return Stepped(method, self._report) if is_part else method
 
         def step(*args: object, **kwargs: object) -> object:
             self._report(f"before {name}")
@@ -115,8 +117,8 @@ class Promises(RuleBasedStateMachine):
         for paused in (*self.late_flushers, *self.late_readers):
             paused.go_on()
         self.drain()
-        self.store.wire.calls([("DEL", partition_keys(partition).lease) for partition in range(PARTITIONS)])
-        self.pipeline.audit_deletions()
+        self.store._wire.calls([("DEL", partition_keys(partition).lease) for partition in range(PARTITIONS)])
+        self.pipeline.maintenance.audit_deletions()
         found = {one["_id"]: one["n"] for one in self.documents.find()}
         assert {name: n for name, n in self.expected.items() if n is not None} == found
         for name in NAMES:
@@ -148,14 +150,14 @@ class Promises(RuleBasedStateMachine):
     @rule(name=names)
     def begin_a_slow_read(self, name: str) -> None:
         def read(report: Callable[[str], None]) -> None:
-            reader = Reader(Stepped(self.store, report), self.pipeline.sink, load_timeout_ms=30_000)
+            reader = reader_of(Stepped(self.store, report), self.pipeline.sink, load_timeout_ms=30_000)
             reader.get(self.id(name), self.settings)
 
         self.evict(name)
         paused = Paused(read, "before fill")
         if not paused.over:
             # Its right to load runs out, so that the readers after it need not wait.
-            self.store.wire.call("DEL", self.keys(name).load(self.id(name).member))
+            self.store._wire.call("DEL", self.keys(name).load(self.id(name).member))
             self.late_readers.append(paused)
 
     @precondition(lambda self: self.late_readers)
@@ -201,13 +203,13 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.pipeline.sweep()
+        self.pipeline.maintenance.sweep()
 
     @precondition(lambda self: not self.late_flushers)
     @rule()
     def audit(self) -> None:
         """Only after the grace: when no flusher is late any more."""
-        self.pipeline.audit_deletions()
+        self.pipeline.maintenance.audit_deletions()
 
     # What others do ---------------------------------------------------------------------------------
 
@@ -215,9 +217,9 @@ class Promises(RuleBasedStateMachine):
     def evict(self, name: str) -> None:
         """Redis may drop what has a TTL."""
         key = self.keys(name).entry(self.id(name).member)
-        _, ttl_ms = self.store.get(self.id(name).member)
+        _, ttl_ms = self.store.cache.get(self.id(name).member)
         if ttl_ms > 0:
-            self.store.wire.call("DEL", key)
+            self.store._wire.call("DEL", key)
 
     @rule(name=names)
     def change_outside(self, name: str) -> None:
@@ -226,7 +228,7 @@ class Promises(RuleBasedStateMachine):
             return
         self.next += 1
         if self.documents.update_one({"_id": name}, {"$set": {"n": self.next}}).matched_count:
-            self.store.invalidate(self.id(name).member)
+            self.store.cache.invalidate(self.id(name).member)
             self.expected[name] = self.next
 
     @rule(name=names)
@@ -234,7 +236,7 @@ class Promises(RuleBasedStateMachine):
         if self.is_pending(name) or self.late_flushers:
             return
         self.documents.delete_one({"_id": name})
-        self.store.invalidate(self.id(name).member)
+        self.store.cache.invalidate(self.id(name).member)
         self.expected[name] = None
         self.acknowledged.pop(name, None)
 
@@ -254,13 +256,13 @@ class Promises(RuleBasedStateMachine):
     def what_is_pending_is_there_for_good(self) -> None:
         for name in NAMES:
             if self.is_pending(name):
-                entry, ttl_ms = self.store.get(self.id(name).member)
+                entry, ttl_ms = self.store.cache.get(self.id(name).member)
                 assert (True, -1) == (entry is not None, ttl_ms), name
 
     @invariant()
     def no_cached_value_is_old(self) -> None:
         for name in NAMES:
-            entry, _ = self.store.get(self.id(name).member)
+            entry, _ = self.store.cache.get(self.id(name).member)
             assert entry is None or self.expected[name] == self.value_of(entry), name
 
     @invariant()
@@ -283,7 +285,7 @@ class Promises(RuleBasedStateMachine):
         return partition_keys(self.store.partition_of(self.id(name).member))
 
     def is_pending(self, name: str) -> bool:
-        return self.store.wire.call("ZSCORE", self.keys(name).pending, self.id(name).member) is not None
+        return self.store._wire.call("ZSCORE", self.keys(name).pending, self.id(name).member) is not None
 
     def document(self, name: str) -> Entry:
         self.next += 1
@@ -306,18 +308,17 @@ class Promises(RuleBasedStateMachine):
         return commit.status
 
     def stepped_flush(self, partition: int, report: Callable[[str], None]) -> None:
-        flusher = Flusher(
-            Stepped(self.store, report),
-            Stepped(self.pipeline.sink, report),
-            lambda hint: None,
-            self.pipeline.collection_settings,
+        flusher = flusher_of(
+            self.pipeline,
             FlushLimits(2, 60_000),
+            store=Stepped(self.store, report),
+            sink=Stepped(self.pipeline.sink, report),
         )
         flusher.flush(partition)
 
     def let_leases_run_out(self, partition: int) -> None:
         of = partition_keys(partition)
-        self.store.wire.call("DEL", of.lease, of.scheduled)
+        self.store._wire.call("DEL", of.lease, of.scheduled)
 
     def drain(self) -> None:
         for partition in range(PARTITIONS):
@@ -344,7 +345,7 @@ def test_the_promises_hold(frozen_pipeline, database_name):
     """Whatever order things happen in, nothing acknowledged is lost, undone, hidden or left to expire."""
 
     def clear(_: object = None) -> None:
-        frozen_pipeline.store.wire.call("FLUSHALL")
+        frozen_pipeline.store._wire.call("FLUSHALL")
         frozen_pipeline.sink._database[COLLECTION].delete_many({})
 
     machine = type("Machine", (Promises,), {"pipeline": frozen_pipeline, "clear": clear})

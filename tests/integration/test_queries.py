@@ -15,13 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
-from writebehind.change_stream.applier import Change
+from writebehind.change_stream.applier import OutsideChange
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisFullError, RequestError, UnknownQueryError
-from writebehind.querying.cached_queries import MOST_CHANGED, MOST_PENDING, SPARE
+from writebehind.querying.cached_queries import SPARE
 from writebehind.reading.reader import Source
 from writebehind.redis.keys import changes
-from writebehind.redis.wire import script
+from writebehind.redis.results import MOST_CHANGED, MOST_PENDING
+from writebehind.redis.scripts import script
 
 QUERIES = {
     "in_city": {
@@ -175,7 +176,7 @@ def test_what_others_change(pipeline, users, stored, asked):
     assert ["u2", "u1", "u0"] == ids(users)
 
     def tell(operation: str, *names: str) -> None:
-        pipeline.outside.apply([Change(DocumentId.of("users", one), operation, 1) for one in names])
+        pipeline.applier.apply([OutsideChange(DocumentId.of("users", one), operation, 1) for one in names])
 
     stored.insert_one({"_id": "new", **lives_in("London", 9)})
     tell("insert", "new")
@@ -193,7 +194,7 @@ def test_a_collection_that_is_forgotten(pipeline, users, stored, asked):
     assert [] == ids(users)
     stored.insert_one({"_id": "new", **lives_in("London")})
     assert [] == ids(users)
-    pipeline.outside.forget("", lambda: None)
+    pipeline.applier.forget("", lambda: None)
     assert ["new"] == ids(users)
 
 
@@ -336,7 +337,7 @@ def test_redis_is_full(pipeline, users, stored):
     """What cannot be kept is answered all the same, with what is pending."""
     stored.insert_one({"_id": "old", **lives_in("London", 1)})
     users.put("new", lives_in("London", 2))
-    fill = pipeline.store.wire.run
+    fill = pipeline.store._wire.run
 
     def full(step, *arguments):
         if step.name == "alias_fill":
@@ -344,7 +345,7 @@ def test_redis_is_full(pipeline, users, stored):
         return fill(step, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.store.wire, "run", full)
+        patch.setattr(pipeline.store._wire, "run", full)
         assert [["new", "old"]] * 2 == [ids(users), ids(users)]
 
 
@@ -390,7 +391,7 @@ class Model(RuleBasedStateMachine):
     @initialize()
     def empty(self) -> None:
         self.pipeline, self.stored = self.parts
-        self.pipeline.store.wire.call("FLUSHALL")
+        self.pipeline.store._wire.call("FLUSHALL")
         self.stored.delete_many({})
         self.expected: dict[str, dict] = {}
         self.users = self.pipeline.collection("users")
@@ -414,23 +415,23 @@ class Model(RuleBasedStateMachine):
     @rule()
     def later(self) -> None:
         """The interval is over."""
-        self.pipeline.store.wire.call("HSET", "wb:changes:{users}", "at", 0)
+        self.pipeline.store._wire.call("HSET", "wb:changes:{users}", "at", 0)
 
     @rule(name=st.sampled_from(NAMES), city=st.sampled_from(CITIES), rank=st.integers(0, 30))
     def outside(self, name: str, city: str, rank: int) -> None:
         """Somebody else writes, and the listener tells of it; what is pending stands."""
         one = DocumentId.of("users", name)
-        pending = bool(self.pipeline.store.unsettled(self.pipeline.store.partition_of(one.member), [one.member]))
+        pending = bool(self.pipeline.store.pending.unsettled([one.member]))
         if pending:
             return
         self.stored.replace_one({"_id": name}, lives_in(city, rank), upsert=True)
-        self.pipeline.outside.apply([Change(one, "replace", 1)])
+        self.pipeline.applier.apply([OutsideChange(one, "replace", 1)])
         self.expected[name] = lives_in(city, rank)
 
     @rule()
     def evict(self) -> None:
         """Redis drops what has a TTL."""
-        wire = self.pipeline.store.wire
+        wire = self.pipeline.store._wire
         for key in wire.call("KEYS", "wb:{*}:entry:*"):
             if wire.call("PTTL", key) >= 0:
                 wire.call("DEL", key)

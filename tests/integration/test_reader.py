@@ -15,17 +15,19 @@ import pytest
 from pymongo import MongoClient
 
 from tests.commits import commit_one
+from tests.reading import reader_of
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
-from writebehind.change_stream.applier import Change
+from writebehind.change_stream.applier import OutsideChange
 from writebehind.documents.entry import ABSENT, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.reader import Reader, Source
+from writebehind.redis.cache import Leased
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import CommitRequest, Lookup, Store
+from writebehind.redis.store import CommitRequest, Store
 from writebehind.redis.wire import Wire
 
 ADA = DocumentId.of("users", "ada")
@@ -72,7 +74,7 @@ def store(valkey_wire) -> Store:
 
 @pytest.fixture
 def reader(store, sink) -> Reader:
-    return Reader(store, sink, load_timeout_ms=5_000)
+    return reader_of(store, sink, load_timeout_ms=5_000)
 
 
 @pytest.fixture
@@ -106,10 +108,10 @@ def test_how_long_a_load_takes_is_noted_in_milliseconds(reader, users, monkeypat
     users.insert_one({"_id": "ada", "name": "Ada"})
     ticks, began = count(), round(time.monotonic())
     monkeypatch.setattr(
-        "writebehind.reading.reader.time", SimpleNamespace(monotonic=lambda: began + next(ticks) / 1_000)
+        "writebehind.reading.loader.time", SimpleNamespace(monotonic=lambda: began + next(ticks) / 1_000)
     )
     noted = []
-    monkeypatch.setattr(reader._load_times, "note", lambda _, ms: noted.append(ms))
+    monkeypatch.setattr(reader._loader.load_times, "note", lambda _, ms: noted.append(ms))
 
     reader.get(ADA, SETTINGS)
 
@@ -126,7 +128,7 @@ def test_several_are_read_around_a_redis_that_is_away(reader, users, monkeypatch
 
     monkeypatch.setattr(reader, "get_many", away)
 
-    entries, bypassed = reader.read_many([ADA], SETTINGS)
+    entries, bypassed = reader.get_many_or_bypass([ADA], SETTINGS)
 
     assert (["Ada"], True) == ([name_in(one) for one in entries], bypassed)
 
@@ -142,7 +144,7 @@ def test_absence_is_cached_for_a_shorter_time(reader, sink):
 def test_one_load_however_many_readers(store, sink, users):
     """Of 200 readers in two processes' worth of threads that miss at once, one asks MongoDB."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    readers = [Reader(store, sink, load_timeout_ms=10_000) for _ in range(2)]
+    readers = [reader_of(store, sink, load_timeout_ms=10_000) for _ in range(2)]
     sink.may_answer.clear()
     with ThreadPoolExecutor(200) as threads:
         reads = [threads.submit(readers[n % 2].get, ADA, SETTINGS) for n in range(200)]
@@ -169,7 +171,7 @@ def test_no_fill_hides_what_came_in_between(pipeline, users, monkeypatch, who):
                 pipeline.collection("users").put(document_id.text, {"n": 1})
             else:
                 users.update_one({"_id": document_id.value}, {"$set": {"n": 1}})
-                assert 0 == pipeline.outside.apply([Change(document_id, "update", 1)]).conflicts
+                assert 0 == pipeline.applier.apply([OutsideChange(document_id, "update", 1)]).conflicts
         return found
 
     users.insert_many([{"_id": one.value, "n": 0} for one in ids])
@@ -191,7 +193,7 @@ def test_a_write_during_the_load_wins(reader, store, sink, users):
 
         assert "new" == name_in(read.result(10).entry)
 
-    assert "new" == name_in(store.get(ADA.member)[0])
+    assert "new" == name_in(store.cache.get(ADA.member)[0])
 
 
 def test_an_invalidation_during_the_load_wins(reader, store, sink, users):
@@ -202,12 +204,12 @@ def test_an_invalidation_during_the_load_wins(reader, store, sink, users):
         read = threads.submit(reader.get, ADA, SETTINGS)
         assert sink.reading.wait(10)
         users.update_one({"_id": "ada"}, {"$set": {"name": "new"}})
-        store.invalidate(ADA.member)
+        store.cache.invalidate(ADA.member)
         sink.may_answer.set()
 
         assert "new" == name_in(read.result(10).entry)
 
-    assert ("new", 2) == (name_in(store.get(ADA.member)[0]), sink.reads)
+    assert ("new", 2) == (name_in(store.cache.get(ADA.member)[0]), sink.reads)
 
 
 def test_readers_that_wait_see_the_write_that_came_in_between(reader, store, sink, users):
@@ -226,9 +228,9 @@ def test_readers_that_wait_see_the_write_that_came_in_between(reader, store, sin
 def test_a_reader_that_died_does_not_keep_others_waiting(store, sink, users):
     """When the one that had the right to load is gone, another loads once its right has run out."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    store.lease_get(ADA.member, "dead", life_ms=200)
+    store.cache.lease_get(ADA.member, "dead", life_ms=200)
 
-    read = Reader(store, sink, load_timeout_ms=5_000).get(ADA, SETTINGS)
+    read = reader_of(store, sink, load_timeout_ms=5_000).get(ADA, SETTINGS)
 
     assert ("Ada", 1) == (name_in(read.entry), sink.reads)
 
@@ -236,19 +238,19 @@ def test_a_reader_that_died_does_not_keep_others_waiting(store, sink, users):
 def test_a_reader_does_not_wait_for_ever(store, sink, users, monkeypatch):
     """A reader whose time is over, as others have the right, looks at MongoDB itself and caches nothing."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    monkeypatch.setattr(store, "lease_get", lambda *_, **__: Lookup(None, -1, may_load=False))
+    monkeypatch.setattr(store.cache, "lease_get", lambda *_, **__: Leased(None, -1, may_load=False))
 
-    read = Reader(store, sink, load_timeout_ms=100).get(ADA, SETTINGS)
+    read = reader_of(store, sink, load_timeout_ms=100).get(ADA, SETTINGS)
 
-    assert ("Ada", Source.MISS, None) == (name_in(read.entry), read.source, store.get(ADA.member)[0])
+    assert ("Ada", Source.MISS, None) == (name_in(read.entry), read.source, store.cache.get(ADA.member)[0])
     assert not read.stored
 
 
 def test_readers_whose_loader_died_load_once(store, sink, users):
     """Of readers in many processes that wait for one that is gone, one loads and the others go on waiting."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    processes = [Reader(store, sink, load_timeout_ms=500) for _ in range(20)]
-    store.lease_get(ADA.member, "dead", life_ms=500)
+    processes = [reader_of(store, sink, load_timeout_ms=500) for _ in range(20)]
+    store.cache.lease_get(ADA.member, "dead", life_ms=500)
     with ThreadPoolExecutor(len(processes)) as threads:
         reads = list(threads.map(lambda reader: reader.get(ADA, SETTINGS), processes))
 
@@ -279,7 +281,7 @@ def test_a_full_redis_is_read(pipeline, users, valkey_wire):
         read = of_pipeline.read("cold")
         assert ("old", Source.MISS, False) == (name_in(read.entry), read.source, read.stored)
         assert [] == valkey_wire.call("KEYS", "wb:*load:*")
-        assert (None, -2) == pipeline.store.get(member)
+        assert (None, -2) == pipeline.store.cache.get(member)
     assert of_pipeline.read("cold").stored
     assert Source.HIT is of_pipeline.read("cold").source
 
@@ -306,13 +308,13 @@ def test_a_write_during_a_load_for_a_full_redis(pipeline, users, valkey_wire, mo
 def test_a_conditional_write_to_what_is_cold_in_a_full_redis(pipeline, users, sink, monkeypatch, write):
     """It is loaded once, and stays for the comparison, although nothing else that is read as little does."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    monkeypatch.setattr(pipeline.reader, "_sink", sink)
-    monkeypatch.setattr(pipeline.reader, "_full", lambda: True)
+    monkeypatch.setattr(pipeline.loader, "_sink", sink)
+    monkeypatch.setattr(pipeline.loader, "_is_full", lambda: True)
     heat = partition_keys(pipeline.store.partition_of(ADA.member)).heat
-    pipeline.store.wire.call("HSET", heat, "floor", 5)
+    pipeline.store._wire.call("HSET", heat, "floor", 5)
     of_pipeline = pipeline.collection("users")
     read = of_pipeline.read("ada")
-    assert (False, None) == (read.stored, pipeline.store.get(ADA.member)[0])
+    assert (False, None) == (read.stored, pipeline.store.cache.get(ADA.member)[0])
     sink.reads = 0
 
     if write == "patch":
@@ -327,17 +329,17 @@ def test_a_conditional_write_to_what_is_cold_in_a_full_redis(pipeline, users, si
 def test_a_load_that_is_not_kept_is_not_shared_with_a_writer(reader, store, sink, users, monkeypatch):
     """Whoever needs a document in Redis has it there, also when another reader is just loading it."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    monkeypatch.setattr(reader, "_full", lambda: True)
-    store.wire.call("HSET", partition_keys(store.partition_of(ADA.member)).heat, "floor", 5)
+    monkeypatch.setattr(reader._loader, "_is_full", lambda: True)
+    store._wire.call("HSET", partition_keys(store.partition_of(ADA.member)).heat, "floor", 5)
     sink.may_answer.clear()
     with ThreadPoolExecutor(2) as threads:
         reading = threads.submit(reader.get, ADA, SETTINGS)
         assert sink.reading.wait(10)
         keeping = threads.submit(reader.get, ADA, SETTINGS, keep=True)
-        wait_until(lambda: len(reader._flights._flights) == 2, "both to be on their way", 5)
+        wait_until(lambda: len(reader._loader._flights._flights) == 2, "both to be on their way", 5)
         sink.may_answer.set()
         assert (False, True) == (reading.result(10).stored, keeping.result(10).stored)
-    assert store.get(ADA.member)[0] is not None
+    assert store.cache.get(ADA.member)[0] is not None
 
 
 def test_what_cannot_be_kept_for_a_condition(pipeline, valkey_wire):
@@ -354,7 +356,7 @@ def test_reads_while_mongodb_is_away(store, mongo, way_to, database_name):
         MongoClient(way.url, serverSelectionTimeoutMS=500) as client,
     ):
         sink = Sink(client, database_name, timeout_ms=500)
-        reader = Reader(store, sink, load_timeout_ms=2_000)
+        reader = reader_of(store, sink, load_timeout_ms=2_000)
         commit(store, "cached")
         way.proxy.hang()
         assert "cached" == name_in(reader.get(ADA, SETTINGS).entry)
@@ -394,7 +396,7 @@ def test_many_documents_load_once(store, sink, users):
     """Readers of overlapping sets of cold documents load each of them once."""
     users.insert_many([{"_id": str(n), "name": str(n)} for n in range(20)])
     ids = [DocumentId.of("users", str(n)) for n in range(20)]
-    readers = [Reader(store, sink, load_timeout_ms=10_000) for _ in range(2)]
+    readers = [reader_of(store, sink, load_timeout_ms=10_000) for _ in range(2)]
     with ThreadPoolExecutor(10) as threads:
         reads = [threads.submit(readers[n % 2].get_many, ids[n : n + 10], SETTINGS) for n in range(10)]
         found = [[name_in(entry) for entry in read.result(20)] for read in reads]

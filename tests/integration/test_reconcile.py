@@ -20,16 +20,17 @@ from writebehind.documents.entry import Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetter, Filter, Reason
-from writebehind.reconcile import Drift, Pass, is_current
+from writebehind.reconcile.findings import Drift, Pass
+from writebehind.reconcile.reconciler import is_current
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import script
+from writebehind.redis.scripts import script
 
 
 @pytest.fixture(autouse=True)
 def grace(monkeypatch) -> None:
     """Nothing is on its way but what a test puts there."""
-    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.0)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 0.0)
     monkeypatch.setattr("writebehind.pipeline.GRACE_LEASES", -1)
 
 
@@ -76,7 +77,7 @@ def of(pipeline: Pipeline, name: str):
 
 def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     """One of each kind, or more; the names that a pass gives them."""
-    wire, names = pipeline.store.wire, [f"u{n}" for n in range(12)]
+    wire, names = pipeline.store._wire, [f"u{n}" for n in range(12)]
     for name in names:
         users.put(name, {"name": name, "n": 1})
     for name in names:
@@ -131,7 +132,7 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
 
 def everything(pipeline: Pipeline, stored) -> tuple[dict, list]:
     """All that Redis and MongoDB hold; TTLs only by whether there is one."""
-    wire, found = pipeline.store.wire, {}
+    wire, found = pipeline.store._wire, {}
     for key in wire.call("KEYS", "*"):
         if b"drift" not in key and b"reconcile" not in key:
             found[key] = (wire.call("DUMP", key), wire.call("PTTL", key) == -1)
@@ -142,7 +143,7 @@ def test_every_kind_is_found_and_repaired(pipeline, users, stored):
     """One pass names and counts all that was planted, and puts it right; the next one finds nothing."""
     planted = plant_all(pipeline, users, stored)
 
-    found = pipeline.reconciler.run()
+    found = pipeline.reconciler.make_pass()
 
     assert {kind: sorted(names) for kind, names in planted.items()} == {
         kind: sorted(names) for kind, names in found.samples.items()
@@ -154,7 +155,7 @@ def test_every_kind_is_found_and_repaired(pipeline, users, stored):
     assert {"lost"} == {one.letter.reason for one in pipeline.dead_letters.page(Filter()).letters}
     flush_all(pipeline)
     assert (1, None) == (stored.find_one({"_id": "u3"})["n"], stored.find_one({"_id": "u11"}))
-    assert {} == pipeline.reconciler.run().found
+    assert {} == pipeline.reconciler.make_pass().found
 
 
 def test_a_dry_run_changes_nothing(pipeline, users, stored):
@@ -162,7 +163,7 @@ def test_a_dry_run_changes_nothing(pipeline, users, stored):
     planted = plant_all(pipeline, users, stored)
     before = everything(pipeline, stored)
 
-    found = pipeline.reconciler.run(repair=False)
+    found = pipeline.reconciler.make_pass(repair=False)
 
     assert before == everything(pipeline, stored)
     assert {kind: len(names) for kind, names in planted.items()} == found.found
@@ -183,10 +184,10 @@ def test_a_clean_system_has_none(pipeline, users, stored):
     assert users.look_up("name", "nobody")[0] is None
     stored.insert_one({"_id": "theirs", "n": 1})
     assert users.get("theirs")["n"] == 1
-    pipeline.store.claim(0, "flusher", lease_ms=5_000, limit=1)
-    pipeline.store.lease_get(member("loading"), "reader", life_ms=5_000)
+    pipeline.store.pending.claim(0, "flusher", lease_ms=5_000, limit=1)
+    pipeline.store.cache.lease_get(member("loading"), "reader", life_ms=5_000)
 
-    found = pipeline.reconciler.run()
+    found = pipeline.reconciler.make_pass()
 
     assert ({}, 50) == (found.found, found.checked)
     assert found.equal == found.checked
@@ -194,7 +195,7 @@ def test_a_clean_system_has_none(pipeline, users, stored):
 
 def test_it_raises_no_false_alarm_under_load(pipeline, users, monkeypatch):
     """While documents are written, deleted, flushed and read, nothing that is on its way counts as drift."""
-    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.5)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 0.5)
     over, errors = threading.Event(), []
 
     def work(seed: int) -> None:
@@ -222,7 +223,7 @@ def test_it_raises_no_false_alarm_under_load(pipeline, users, monkeypatch):
         thread.start()
     try:
         passes: list[Pass] = []
-        wait_until(lambda: passes.append(pipeline.reconciler.run()) or checked(passes) >= 50, "50 looks", 30)
+        wait_until(lambda: passes.append(pipeline.reconciler.make_pass()) or checked(passes) >= 50, "50 looks", 30)
     finally:
         over.set()
         for thread in threads:
@@ -249,7 +250,10 @@ def spoil(stored, count: int = 1) -> None:
 def go_on(pipeline: Pipeline) -> dict:
     """Runs of the task, until nothing more is due; the last one."""
     runs: list[dict] = []
-    wait_until(lambda: runs.append(pipeline.reconcile()) or runs[-1]["finished"] or not runs[-1]["keys"], "a part")
+    wait_until(
+        lambda: runs.append(pipeline.maintenance.reconcile()) or runs[-1]["finished"] or not runs[-1]["keys"],
+        "a part",
+    )
     return runs[-1]
 
 
@@ -264,7 +268,7 @@ def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored,
     fill(process(), count)
     spoil(stored)
     size = valkey_wire.call("DBSIZE")
-    assert {"keys": 0, "finished": False, "found": {}} == process().reconcile()
+    assert {"keys": 0, "finished": False, "found": {}} == process().maintenance.reconcile()
     for part in range(1, 5):
         later(hour / 4 - 1)
         for _ in range(5):  # two beats, and more
@@ -278,7 +282,7 @@ def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored,
     [one] = process().reconciler.history.passes()
     assert hour <= (one.ended_ms - one.started_ms) / 1000 <= hour + 60
     assert (count, count - 1) == (one.checked, one.equal)
-    assert {"keys": 0, "finished": False, "found": {}} == process().reconcile()
+    assert {"keys": 0, "finished": False, "found": {}} == process().maintenance.reconcile()
     assert process().status()["consistency"] == {
         "checked": count,
         "equal": count - 1,
@@ -288,15 +292,15 @@ def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored,
 
 def test_a_run_ends_in_time(pipeline, users, stored, later, monkeypatch):
     """A run does one step more than there is time for, and the next one goes on there; it is on record."""
-    monkeypatch.setattr("writebehind.reconcile.MOST_S", 0.0)
-    monkeypatch.setattr("writebehind.reconcile.SLICE", 50)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.MOST_S", 0.0)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.SLICE", 50)
     fill(pipeline, 300)
     spoil(stored, 300)
-    pipeline.reconcile()
+    pipeline.maintenance.reconcile()
     later(3_600)
     runs = []
     while not runs or not runs[-1]["finished"]:
-        runs.append(pipeline.reconcile())
+        runs.append(pipeline.maintenance.reconcile())
         assert pipeline.status()["periodic"]["reconcile"]["outcome"] == runs[-1]
         assert runs[-1]["keys"] <= 150
     assert {"stale-entry": 300} == runs[-1]["found"]
@@ -306,13 +310,13 @@ def test_a_run_ends_in_time(pipeline, users, stored, later, monkeypatch):
 
 def test_what_looks_like_drift_waits_for_the_next_run(pipeline, users, stored, later, monkeypatch):
     """A run does not wait: what may be on its way is looked at once more by the next one."""
-    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 60.0)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 60.0)
     fill(pipeline, 300)
     spoil(stored, 300)
-    pipeline.reconcile()
+    pipeline.maintenance.reconcile()
     later(3_599.9)
     began = time.monotonic()
-    assert (False, {}) == ((run := pipeline.reconcile())["finished"], run["found"])
+    assert (False, {}) == ((run := pipeline.maintenance.reconcile())["finished"], run["found"])
     assert time.monotonic() - began < 30 * slowness()
     place = pipeline.reconciler.history.current().place
     assert place.waiting >= 290
@@ -324,13 +328,13 @@ def test_what_looks_like_drift_waits_for_the_next_run(pipeline, users, stored, l
 
 def test_only_so_much_waits(pipeline, users, stored, monkeypatch):
     """Where everything differs, not all of it is kept in mind at once."""
-    monkeypatch.setattr("writebehind.reconcile.MOST_SUSPECTS", 50)
-    monkeypatch.setattr("writebehind.reconcile.GRACE_S", 0.05)
-    monkeypatch.setattr("writebehind.reconcile.SLICE", 20)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.MOST_SUSPECTS", 50)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 0.05)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.SLICE", 20)
     fill(pipeline, 200)
     spoil(stored, 200)
     waiting: list[int] = []
-    found = pipeline.reconciler.run(report=lambda one: waiting.append(one.place.waiting))
+    found = pipeline.reconciler.make_pass(report=lambda one: waiting.append(one.place.waiting))
     assert {"stale-entry": 200} == found.found == found.repaired
     assert 20 <= max(waiting) <= 120
 
@@ -356,11 +360,11 @@ def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypa
         sizes.append(len(str(commands)) + len(str(answers)))
         return answers
 
-    monkeypatch.setattr("writebehind.reconcile.MOST_S", 0.0)
+    monkeypatch.setattr("writebehind.reconcile.reconciler.MOST_S", 0.0)
     monkeypatch.setattr(valkey_wire, "calls", spy)
     calls_before, runs = 0, []
     while not runs or not runs[-1]["finished"]:
-        runs.append(pipeline.reconcile())
+        runs.append(pipeline.maintenance.reconcile())
         assert len(sizes) - calls_before < 30
         calls_before = len(sizes)
         later(3_600 if len(runs) == 1 else 0)
@@ -370,14 +374,14 @@ def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypa
 
 def test_two_beats_do_no_harm(pipeline):
     """Whoever comes second does nothing."""
-    pipeline.store.wire.call("SET", "wb:reconcile_lease", "somebody", "PX", 5_000)
-    assert {"busy": True} == pipeline.reconcile()
+    pipeline.store._wire.call("SET", "wb:reconcile_lease", "somebody", "PX", 5_000)
+    assert {"busy": True} == pipeline.maintenance.reconcile()
 
 
 def test_a_run_that_lost_its_lease(pipeline, config, valkey_wire, mongo_client, stored, later, monkeypatch):
     """It stops, and leaves the pass to whoever has it by now; until then each step renews the lease."""
     fill(pipeline, 1_000)
-    pipeline.reconcile()
+    pipeline.maintenance.reconcile()
     later(3_600)
     lives, find_many = [], pipeline.sink.find_many
     other = Pipeline(config, wire=valkey_wire, client=mongo_client)
@@ -387,12 +391,12 @@ def test_a_run_that_lost_its_lease(pipeline, config, valkey_wire, mongo_client, 
         valkey_wire.call("PEXPIRE", keys.RECONCILE_LEASE, 10_000)
         if len(lives) == 3:  # for longer than the lease
             valkey_wire.call("DEL", keys.RECONCILE_LEASE)
-            assert other.reconcile()["finished"]
+            assert other.maintenance.reconcile()["finished"]
         return find_many(ids)
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.sink, "find_many", slowly)
-        assert {"busy": True} == pipeline.reconcile()
+        assert {"busy": True} == pipeline.maintenance.reconcile()
     assert lives[0] > 50_000 < max(lives[1:])  # a step may ask twice
     [one] = pipeline.reconciler.history.passes()
     assert 1_000 == one.checked
@@ -403,7 +407,7 @@ def test_mongodb_away(pipeline, users, stored, later, monkeypatch):
     """The step is made again when MongoDB is back; the failed run is on record, and what it has found."""
     fill(pipeline, 400)
     spoil(stored, 400)
-    pipeline.reconcile()
+    pipeline.maintenance.reconcile()
     later(3_600)
     asked, find_many = [], pipeline.sink.find_many
 
@@ -416,7 +420,7 @@ def test_mongodb_away(pipeline, users, stored, later, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.sink, "find_many", fail)
         with pytest.raises(MongoUnavailableError):
-            pipeline.reconcile()
+            pipeline.maintenance.reconcile()
     assert "no" in pipeline.status()["periodic"]["reconcile"]["error"]
     assert {"stale-entry": 400} == go_on(pipeline)["found"]
     assert 400 == pipeline.status()["consistency"]["checked"]
@@ -427,7 +431,7 @@ def test_findings_are_kept_for_a_week(pipeline, users, stored, later):
     history = pipeline.reconciler.history
     fill(pipeline, 10)
     spoil(stored, 2)
-    found = pipeline.reconciler.run()
+    found = pipeline.reconciler.make_pass()
     for n in range(1_010):
         history.finish(Pass(started_ms=n))
     later(6 * 24 * 3_600)
@@ -455,13 +459,13 @@ def test_findings_are_kept_in_a_full_redis(pipeline, users, stored, later):
     """A pass goes on, repairs and is remembered while Redis takes no new data."""
     fill(pipeline, 20)
     spoil(stored, 20)
-    pipeline.reconcile()
+    pipeline.maintenance.reconcile()
     later(3_600)
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     policy = wire.call("CONFIG", "GET", "maxmemory-policy")[1]
     try:
         wire.call("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
-        assert {"stale-entry": 20} == pipeline.reconcile()["found"]
+        assert {"stale-entry": 20} == pipeline.maintenance.reconcile()["found"]
     finally:
         wire.call("CONFIG", "SET", "maxmemory-policy", policy, "maxmemory", 0)
     assert {"stale-entry": 20} == pipeline.reconciler.history.passes()[0].repaired
@@ -470,13 +474,13 @@ def test_findings_are_kept_in_a_full_redis(pipeline, users, stored, later):
 @pytest.mark.parametrize("noted", [b"{", b"[]", b'{"keys": "many", "place": 7, "new": 1}', b'{"started_ms": 1e3}'])
 def test_what_another_release_noted(pipeline, noted):
     """A pass that this release cannot read begins anew; of those in the history it shows what it understands."""
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     wire.call("SET", keys.RECONCILE, noted)
     now_ms = wire.now_ms()
     later_release = orjson.dumps(Pass(ended_ms=now_ms, found={"stale-entry": 1}).figures() | {"new": {"a": 1}})
     wire.call("LPUSH", keys.DRIFT, noted, later_release, noted)
 
-    assert {"keys": 0, "finished": False, "found": {}} == pipeline.reconcile()
+    assert {"keys": 0, "finished": False, "found": {}} == pipeline.maintenance.reconcile()
     assert (0, None) == ((status := pipeline.status()["consistency"])["checked"], status["ratio"])
     assert now_ms <= pipeline.reconciler.history.current().started_ms
     assert [{"stale-entry": 1}] == [one.found for one in pipeline.reconciler.history.passes()]
@@ -488,32 +492,32 @@ def test_a_write_that_lost_its_mark(pipeline, users, stored):
     users.put("u0", {"n": 7})
     users.delete("u1")
     for one in ("u0", "u1"):
-        pipeline.store.wire.call("DEL", of(pipeline, one).pending)
-    dry = pipeline.reconciler.run(repair=False)
+        pipeline.store._wire.call("DEL", of(pipeline, one).pending)
+    dry = pipeline.reconciler.make_pass(repair=False)
     assert ({"lost-in-mongodb": 2}, {}, (2, 0)) == (dry.found, dry.repaired, (dry.checked, dry.equal))
-    assert {"lost-in-mongodb": 2} == pipeline.reconciler.run().repaired
+    assert {"lost-in-mongodb": 2} == pipeline.reconciler.make_pass().repaired
     flush_all(pipeline)
     assert [7] == [one["n"] for one in stored.find()]
-    assert {} == pipeline.reconciler.run().found
+    assert {} == pipeline.reconciler.make_pass().found
 
 
 def test_an_absent_document_without_ttl(pipeline, users, stored):
     """It is no write that could be brought to MongoDB, so the entry is dropped."""
     assert users.get("nobody") is None
-    pipeline.store.wire.call("PERSIST", of(pipeline, "nobody").entry(member("nobody")))
-    assert {"stale-entry": 1} == pipeline.reconciler.run().repaired
-    assert {} == pipeline.reconciler.run().found
+    pipeline.store._wire.call("PERSIST", of(pipeline, "nobody").entry(member("nobody")))
+    assert {"stale-entry": 1} == pipeline.reconciler.make_pass().repaired
+    assert {} == pipeline.reconciler.make_pass().found
 
 
 def test_every_letter_is_looked_at(pipeline):
     """They are looked at in slices, however many one partition has."""
-    wire, of, count = pipeline.store.wire, partition_keys(0), 600
+    wire, of, count = pipeline.store._wire, partition_keys(0), 600
     members = [one for n in range(8 * count) if pipeline.store.partition_of(one := member(f"u{n}")) == 0][:count]
     letter = DeadLetter(members[0], Reason.REFUSED, 121, "no", 5, Kind.DOCUMENT, 1, time.time())
     wire.call("HSET", of.dead, *(text for one in members for text in (one, replace(letter, member=one).dump())))
     wire.call("HSET", of.dead_counts, "users", count)
 
-    assert {"orphaned-letter": count} == pipeline.reconciler.run(repair=False).found
+    assert {"orphaned-letter": count} == pipeline.reconciler.make_pass(repair=False).found
 
 
 def put_back(pipeline: Pipeline, users, stored) -> dict:
@@ -530,7 +534,7 @@ def put_back(pipeline: Pipeline, users, stored) -> dict:
 def test_an_older_version_in_mongodb_with_ours(pipeline, users, stored):
     """Where nobody listens it may be a restore: ours goes to MongoDB, and the log of conflicts has both."""
     put_back(pipeline, users, stored)
-    assert {"lost-in-mongodb": 1} == pipeline.reconciler.run().repaired
+    assert {"lost-in-mongodb": 1} == pipeline.reconciler.make_pass().repaired
     flush_all(pipeline)
     assert 2 == stored.find_one()["n"]
     [conflict] = pipeline.conflicts.latest()
@@ -549,12 +553,12 @@ def test_an_older_version_in_mongodb_with_theirs(theirs, stored):
     """Where nobody listens what MongoDB has stands, and ours becomes a dead letter with its body."""
     users = theirs.collection("users")
     backup = put_back(theirs, users, stored)
-    assert {"lost-in-mongodb": 1} == theirs.reconciler.run().repaired
+    assert {"lost-in-mongodb": 1} == theirs.reconciler.make_pass().repaired
     flush_all(theirs)
     assert (backup, 1) == (stored.find_one(), users.get("ada")["n"])
     [one] = theirs.dead_letters.page(Filter()).letters
     assert ("conflict", "new") == (one.letter.reason, bson.decode(one.letter.body)["name"])
-    assert {} == theirs.reconciler.run().found
+    assert {} == theirs.reconciler.make_pass().found
 
 
 def test_an_older_version_in_mongodb_while_somebody_listens(theirs, stored, monkeypatch):
@@ -563,7 +567,7 @@ def test_an_older_version_in_mongodb_while_somebody_listens(theirs, stored, monk
     put_back(theirs, users, stored)
     told = {"seconds_ago": 0.2, "lag_s": 0.1, "error": None}
     monkeypatch.setattr("writebehind.pipeline.listener_status", lambda _: told)
-    assert {"lost-in-mongodb": 1} == theirs.reconciler.run().repaired
+    assert {"lost-in-mongodb": 1} == theirs.reconciler.make_pass().repaired
     flush_all(theirs)
     assert (2, []) == (stored.find_one()["n"], theirs.conflicts.latest())
 
@@ -581,7 +585,7 @@ def test_a_listener_that_is_not_current(listener):
 def test_keys_of_others(pipeline, users):
     """What somebody else has put among the pipeline's keys does not stop a pass."""
     fill(pipeline, 3)
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     in_partition = next(f"users/s:x{n}" for n in range(99) if pipeline.store.partition_of(f"users/s:x{n}") == 0)
     strange = next(n for n in range(999) if pipeline.store.partition_of(f"garbage{n}") == 0)
     wire.call("SET", f"wb:{{0}}:entry:garbage{strange}", "0000000000000001X", "PX", 100_000)
@@ -590,7 +594,7 @@ def test_keys_of_others(pipeline, users):
     wire.call("SET", "wb:{1}:entry:garbage", "0000000000000001X", "PX", 100_000)
     wire.call("SET", b"wb:{0}:entry:users/s:\xff", "0000000000000001X", "PX", 100_000)
     wire.call("RPUSH", partition_keys(0).load("garbage"), "x")
-    found = pipeline.reconciler.run()
+    found = pipeline.reconciler.make_pass()
     assert (4, 4) == (found.checked, found.equal)
 
 

@@ -13,7 +13,7 @@ from tests.integration.test_not_now import commit
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline
-from writebehind.change_stream.applier import Change
+from writebehind.change_stream.applier import OutsideChange
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.mongodb import breaker
@@ -59,8 +59,8 @@ def test_deletions_are_audited(pipeline, no_rights, monkeypatch, stored):
     flush_all(pipeline)
     no_rights()
 
-    assert 10 == pipeline.audit_deletions()["audited"]
-    assert 0 == pipeline.audit_deletions()["audited"]
+    assert 10 == pipeline.maintenance.audit_deletions()["audited"]
+    assert 0 == pipeline.maintenance.audit_deletions()["audited"]
 
 
 def test_a_deletion_that_is_refused(pipeline, monkeypatch):
@@ -90,7 +90,7 @@ def test_reconciling(pipeline, no_rights, stored):
     stored.update_one({"_id": "u7"}, {"$set": {"n": -1}})
     no_rights()
 
-    found = pipeline.reconciler.run()
+    found = pipeline.reconciler.make_pass()
 
     assert 1 == sum(found.found.values())
     assert Drift.STALE_ENTRY in {Drift(one) for one in found.found}
@@ -104,33 +104,33 @@ def test_changes_of_others(pipeline, no_rights, stored):
     closed, user = pipeline.collection(CLOSED).id("u0"), pipeline.collection("users").id("u0")
     no_rights()
 
-    applied = pipeline.outside.apply([Change(one, "delete", 1, None) for one in (closed, user)])
+    applied = pipeline.applier.apply([OutsideChange(one, "delete", 1, None) for one in (closed, user)])
 
     assert 1 <= applied.invalidated
-    assert pipeline.store.get(closed.member)[0] is None
+    assert pipeline.store.cache.get(closed.member)[0] is None
 
 
 def test_warming(pipeline, no_rights, stored):
     """The other collections are kept warm, and whoever reads this one need not wait for its token to run out."""
     closed, user = pipeline.collection(CLOSED).id("u0"), pipeline.collection("users").id("u0")
     stored.insert_one({"_id": "u0", "n": 1})
-    pipeline.store.lease_get_many([closed.member, user.member], "t", life_ms=60_000)
+    pipeline.store.cache.lease_get_many([closed.member, user.member], "t", life_ms=60_000)
     no_rights()
     done = Warmed()
 
     pipeline.warmer._fill([closed, user], "t", done)
 
     assert (1, 1) == (done.loaded, done.warmed)
-    assert pipeline.store.get(user.member)[0].exists
-    assert pipeline.store.lease_get_many([closed.member], "other", life_ms=1)[0].may_load
+    assert pipeline.store.cache.get(user.member)[0].exists
+    assert pipeline.store.cache.lease_get_many([closed.member], "other", life_ms=1)[0].may_load
 
 
 @pytest.mark.parametrize("name", ["a..b", "logs.", ".x", "system.x", "$cmd", "a$b", "x" * 121])
 def test_requests_for_impossible_names(pipeline, name):
     """What is asked of a collection that cannot be is answered at the door: no server hears of it."""
     settings = pipeline.settings.model_copy(update={"allow_unlisted": True})
-    anybody = Pipeline(settings, wire=pipeline.store.wire, client=pipeline._client)
-    client, before = create_app(anybody).test_client(), pipeline.store.wire.call("DBSIZE")
+    anybody = Pipeline(settings, wire=pipeline.store._wire, client=pipeline._client)
+    client, before = create_app(anybody).test_client(), pipeline.store._wire.call("DBSIZE")
     document = {"json": {"n": 1}}
     for _ in range(FAILURES + 1):
         for answer in (
@@ -141,7 +141,7 @@ def test_requests_for_impossible_names(pipeline, name):
             client.post(f"/v1/{name}:get", json={"ids": ["y"]}),
         ):
             assert (404, "application/problem+json") == (answer.status_code, answer.content_type)
-    assert before == pipeline.store.wire.call("DBSIZE")
+    assert before == pipeline.store._wire.call("DBSIZE")
     assert BreakerState() == pipeline.breaker.state()
     assert 404 == client.get("/v1/users/y").status_code
     assert 201 == client.put("/v1/users/y", **document).status_code
@@ -153,8 +153,8 @@ def test_an_impossible_name_that_was_acknowledged(pipeline):
     pipeline.flusher.flush(pipeline.store.partition_of(member))
     put_and_flush(pipeline, range(3), "users")
 
-    found = pipeline.reconciler.run()
-    pipeline.audit_deletions()
+    found = pipeline.reconciler.make_pass()
+    pipeline.maintenance.audit_deletions()
 
     assert {} == {kind: count for kind, count in found.found.items() if count}
     [letter] = pipeline.dead_letters.all(Filter())
@@ -162,6 +162,6 @@ def test_an_impossible_name_that_was_acknowledged(pipeline):
     pipeline.dead_letters.replay([letter])
     pipeline.flusher.flush(pipeline.store.partition_of(member))
     assert 1 == pipeline.dead_letters.discard(pipeline.dead_letters.all(Filter()))
-    assert pipeline.store.wire.call("EXISTS", pipeline.store.entry_key(member)) == 0
-    assert pipeline.store.wire.call("ZCARD", partition_keys(pipeline.store.partition_of(member)).pending) == 0
+    assert pipeline.store._wire.call("EXISTS", pipeline.store.cache.key(member)) == 0
+    assert pipeline.store._wire.call("ZCARD", partition_keys(pipeline.store.partition_of(member)).pending) == 0
     assert BreakerState() == pipeline.breaker.state()

@@ -19,8 +19,8 @@ from writebehind.operations.drain import drain
 from writebehind.operations.repartition import NotDrainedError, Repartitioned, repartition
 from writebehind.reading.reader import Source
 from writebehind.redis.keys import PARTITIONS, PartitionKeys, partition_keys
+from writebehind.redis.scripts import script
 from writebehind.redis.store import CommitRequest
-from writebehind.redis.wire import script
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def drained(pipeline, settings) -> Pipeline:
 @pytest.mark.parametrize("after", [1, 3, 7])
 def test_documents_are_as_before(drained, after):
     """All documents are read as before, versions go on growing, and nothing of the old division is left."""
-    wire = drained.store.wire
+    wire = drained.store._wire
     ahead = drained.store.now_ms() * 1000 + 10**12
     wire.call("SET", partition_keys(2).clock, ahead)
 
@@ -56,7 +56,7 @@ def test_documents_are_as_before(drained, after):
     slow = pipeline.collection("slow")
     assert [None, *({"_id": f"u{n}", "n": n} for n in range(1, 100))] == [slow.get(f"u{n}") for n in range(100)]
     assert all(slow.put(f"u{n}", {}).version > ahead for n in range(20))
-    deletions = [pipeline.store.deletions(one, before_ms=1 << 52, limit=-1) for one in range(after)]
+    deletions = [pipeline.store.deletions.before(one, 1 << 52, limit=-1) for one in range(after)]
     assert ["slow/s:u0"] == [member for found in deletions for member in found]
     assert pipeline.store.partition_of("slow/s:u0") == next(at for at, found in enumerate(deletions) if found)
     keys = [key.decode() for key in wire.call("KEYS", "wb:{*")]
@@ -78,7 +78,7 @@ def test_no_stale_copy_comes_back(drained):
 @pytest.mark.parametrize("after", [3, 7])
 def test_nothing_of_a_partition_is_forgotten(drained, after):
     """Whatever keys partitions have, those of the old division tell nobody anything in a later one."""
-    wire, carried = drained.store.wire, {"prefix", "clock", "pending", "dead", "deleted", "deleted_at"}
+    wire, carried = drained.store._wire, {"prefix", "clock", "pending", "dead", "deleted", "deleted_at"}
     of_all = [partition_keys(one) for one in range(4)]
     marked = [getattr(of, one.name) for of in of_all for one in fields(PartitionKeys) if one.name not in carried]
     for of in of_all:
@@ -99,25 +99,25 @@ def test_it_refuses(drained):
     drained.collection("slow").put("late", {})
     with pytest.raises(NotDrainedError, match="1 documents are pending: run `writebehind drain` first"):
         repartition(drained, 8)
-    drained.store.bury("slow/s:late", drained.store.get("slow/s:late")[0].version_digits, b"{}")
+    drained.store.pending.bury("slow/s:late", drained.store.cache.get("slow/s:late")[0].version_digits, b"{}")
     with pytest.raises(NotDrainedError, match="1 dead letters: replay"):
         repartition(drained, 8)
-    letter.watch.worker_alive("worker@here")
+    letter.metrics.worker_alive("worker@here")
     with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
         repartition(drained, 8)
-    assert b"4" == drained.store.wire.call("GET", PARTITIONS)
+    assert b"4" == drained.store._wire.call("GET", PARTITIONS)
 
 
 def test_a_write_that_slips_in(drained, monkeypatch):
     """A write of a process that did not know yet stops it, and the number is as before."""
 
     def slip_in(_: float) -> None:
-        drained.store.wire.call("ZADD", partition_keys(0).pending, 0, "slow/s:late")
+        drained.store._wire.call("ZADD", partition_keys(0).pending, 0, "slow/s:late")
 
     monkeypatch.setattr("writebehind.operations.repartition.time.sleep", slip_in)
     with pytest.raises(NotDrainedError, match="pending"):
         repartition(drained, 8)
-    assert b"4" == drained.store.wire.call("GET", PARTITIONS)
+    assert b"4" == drained.store._wire.call("GET", PARTITIONS)
 
 
 class CrashError(Exception):
@@ -130,7 +130,7 @@ def crash_at(monkeypatch, pipeline: Pipeline, call: int) -> None:
     The process's other threads, such as the one that sends what is hot, ask as before: they are not counted, so
     that the place of the crash is the same in every run.
     """
-    wire, asked, this = pipeline.store.wire, iter(range(call)), threading.get_ident()
+    wire, asked, this = pipeline.store._wire, iter(range(call)), threading.get_ident()
     calls = wire.calls
 
     def ask(commands):
@@ -163,7 +163,7 @@ def test_it_is_interrupted(drained, monkeypatch):
 @pytest.mark.parametrize("after", [2, 6])
 def test_it_may_die_anywhere(drained, monkeypatch, after):
     """Wherever it dies: run again, it finishes, documents are as before, and no deletion is forgotten."""
-    wire = drained.store.wire
+    wire = drained.store._wire
     ahead = drained.store.now_ms() * 1000 + 10**12
     for call in range(1000):
         wire.call("FLUSHALL")
@@ -184,7 +184,7 @@ def test_it_may_die_anywhere(drained, monkeypatch, after):
         pipeline = again(drained, after)
         slow = pipeline.collection("slow")
         assert all(slow.put(f"w{n}", {}).version > ahead for n in range(12))
-        deletions = pipeline.store.deletions(pipeline.store.partition_of("slow/s:u0"), before_ms=1 << 52, limit=-1)
+        deletions = pipeline.store.deletions.before(pipeline.store.partition_of("slow/s:u0"), 1 << 52, limit=-1)
         assert ["slow/s:u0"] == list(deletions)
         assert [None, *({"_id": f"u{n}", "n": n} for n in range(1, 12))] == [slow.get(f"u{n}") for n in range(12)]
     assert 20 < call < 999
@@ -207,7 +207,7 @@ def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
             repartition(drained, after)
     with pytest.raises(NotDrainedError, match="pending"):
         repartition(drained, after)
-    assert f"moving:4:{after}".encode() == drained.store.wire.call("GET", PARTITIONS)
+    assert f"moving:4:{after}".encode() == drained.store._wire.call("GET", PARTITIONS)
 
     assert 1 == drain(drained, timeout_s=30).persisted
     assert after == repartition(drained, after).after
@@ -227,31 +227,31 @@ def test_a_process_that_was_forgotten(drained, monkeypatch):
         nine.collection("slow").put(f"u{n}", {"n": "new"})
         assert Source.BYPASS is forgotten.collection("slow").read(f"u{n}").source
         assert forgotten.collection("slow").read_many([f"u{n}"])[1]
-    assert [] == drained.store.wire.call("KEYS", "wb:{*}:load:*")
+    assert [] == drained.store._wire.call("KEYS", "wb:{*}:load:*")
 
 
 def test_two_at_once(drained, monkeypatch):
     """Somebody else who changes the number at the same time is noticed, and nothing is moved."""
 
     def meanwhile(_: float) -> None:
-        drained.store.wire.call("SET", PARTITIONS, "moving:4:5")
+        drained.store._wire.call("SET", PARTITIONS, "moving:4:5")
 
     monkeypatch.setattr("writebehind.operations.repartition.time.sleep", meanwhile)
     with pytest.raises(ConfigurationError, match="somebody else is changing"):
         repartition(drained, 8)
-    assert b"moving:4:5" == drained.store.wire.call("GET", PARTITIONS)
+    assert b"moving:4:5" == drained.store._wire.call("GET", PARTITIONS)
 
 
 def test_what_stands_where_nobody_looks(drained):
     """What a process with another number of partitions left beyond them has to be drained first."""
-    again(drained, 9).store.wire.call("ZADD", partition_keys(7).pending, 0, "slow/s:late")
+    again(drained, 9).store._wire.call("ZADD", partition_keys(7).pending, 0, "slow/s:late")
     with pytest.raises(NotDrainedError, match="in partition 7, although there are 4 only"):
         repartition(drained, 8)
 
 
 def test_a_redis_that_nobody_has_used(drained):
     """The number is recorded, so that a process with another one does not start."""
-    drained.store.wire.call("FLUSHALL")
+    drained.store._wire.call("FLUSHALL")
     assert Repartitioned(8, 8, 0) == repartition(drained, 8)
     with pytest.raises(ConfigurationError, match="WRITEBEHIND_PARTITIONS=8"):
         drained.check()
@@ -260,7 +260,7 @@ def test_a_redis_that_nobody_has_used(drained):
 def test_the_same_number(drained):
     """Nothing is done, and no cached document dropped, where nothing is to be changed."""
     assert Repartitioned(4, 4, 0) == repartition(drained, 4)
-    assert drained.store.get("slow/s:u1")[0].exists
+    assert drained.store.cache.get("slow/s:u1")[0].exists
 
 
 def test_the_repartition_command(run, drained, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import bson
 import pytest
 from bson import DatetimeMS, Decimal128, Int64
@@ -387,3 +389,34 @@ def test_deletion_kind(sink, users):
 
     assert [{"_id": "bob", "n": 1, "_v": 2}] == list(users.find())
     assert DELETED.kind is Kind.DELETED
+
+
+def test_a_deletion_that_mongodb_has_done_costs_no_look(sink, users, monkeypatch):
+    """Only one that has found nothing to delete may have come late."""
+    results(sink, write("ada", 1), write("bob", 1))
+    looks = []
+    versions = sink._versions
+    monkeypatch.setattr(sink, "_versions", lambda *arguments: looks.append(1) or versions(*arguments))
+
+    assert [Result.PERSISTED] * 2 == results(sink, deletion("ada", 2), deletion("bob", 2))
+    assert [] == looks
+    assert [Result.PERSISTED] == results(sink, deletion("ada", 3))
+    assert [1] == looks
+
+
+def test_the_versions_of_documents_of_several_collections(sink, users):
+    """By member; those that MongoDB does not have are missing."""
+    results(sink, write("ada", 7))
+    sink.write("pages", [Write(DocumentId.of("pages", "home"), write("home", 9).entry)])
+    ids = [DocumentId.of(COLLECTION, "ada"), DocumentId.of(COLLECTION, "bob"), DocumentId.of("pages", "home")]
+
+    assert {"users/s:ada": 7, "pages/s:home": 9} == sink.versions(ids)
+
+
+def test_a_second_is_time_enough(sink, monkeypatch):
+    """Nothing is sent when no time is left; with any that is left, it is tried."""
+    monkeypatch.setattr("writebehind.mongodb.sink.pymongo.timeout", lambda _: nullcontext())
+
+    assert [Result.PERSISTED] == [one.result for one in sink.write(COLLECTION, [write("ada", 1)], within_s=0.001)]
+    with pytest.raises(MongoUnavailableError, match="no time left"):
+        sink.write(COLLECTION, [write("ada", 2)], within_s=0)

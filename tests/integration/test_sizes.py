@@ -8,7 +8,7 @@ from bson import Int64
 from tests.integration.conftest import flush_all
 from tests.sizes import FOREIGN, FOREIGN_LIMIT, LIMIT, THRESHOLDS, VERSION_BYTES, sized
 from writebehind import BulkOperation, Pipeline, Settings
-from writebehind.change_stream.applier import Change
+from writebehind.change_stream.applier import OutsideChange
 from writebehind.documents.codec import decode
 from writebehind.documents.entry import Kind
 from writebehind.documents.ids import DocumentId
@@ -28,7 +28,7 @@ def written(pipeline, users, document):
     """What was acknowledged of it, and is in MongoDB and no longer in Redis."""
     done = users.put("ada", document)
     flush_all(pipeline)
-    assert pipeline.store.invalidate("users/s:ada")
+    assert pipeline.store.cache.invalidate("users/s:ada")
     return done
 
 
@@ -36,7 +36,7 @@ def test_a_document_comes_back_as_it_was_written(pipeline, users, document, writ
     """With the same fields and the same ETag, read alone or with others."""
     assert document == users.get("ada")
     assert written.etag == users.read("ada").entry.etag
-    pipeline.store.invalidate("users/s:ada")
+    pipeline.store.cache.invalidate("users/s:ada")
     [entry], _ = users.read_many(["ada"])
     assert (written.etag, written.version) == (entry.etag, entry.version)
 
@@ -95,7 +95,9 @@ def test_our_own_flush_is_known_again(pipeline, users, document, written):
     users.get("ada")
     one = DocumentId.of("users", "ada")
 
-    applied = pipeline.outside.apply([Change(one, "insert", written.version // 1000, pipeline.sink.find(one))])
+    applied = pipeline.applier.apply(
+        [OutsideChange(one, "insert", written.version // 1000, pipeline.sink.find(one))]
+    )
 
     assert (1, 0, 0) == (applied.ours, applied.invalidated, applied.conflicts)
 
@@ -106,7 +108,7 @@ def test_a_deleted_document_that_came_back_is_not_shown(pipeline, users, documen
     users.delete("ada")
     flush_all(pipeline)
     pipeline.sink._database["users"].insert_one(old)
-    pipeline.store.wire.call("DEL", pipeline.store.entry_key("users/s:ada"))
+    pipeline.store._wire.call("DEL", pipeline.store.cache.key("users/s:ada"))
 
     assert Kind.DELETED is users.read("ada").entry.kind
 
@@ -116,13 +118,13 @@ def test_small_documents_are_one_round_trip_beside_large_ones(pipeline, users, m
     users.put("large", sized("large", 1_000_000))
     for n in range(98):
         users.put(f"u{n}", sized(f"u{n}", THRESHOLDS[n % 3]))
-    calls, trips = pipeline.store.wire.calls, []
+    calls, trips = pipeline.store._wire.calls, []
 
     def noted(commands):
         trips.append({command[0] for command in commands})
         return calls(commands)
 
-    monkeypatch.setattr(pipeline.store.wire, "calls", noted)
+    monkeypatch.setattr(pipeline.store._wire, "calls", noted)
     names = [f"u{n}" for n in range(98)]
 
     found = [entry for entry, _ in users.read_each(names)]
@@ -142,7 +144,7 @@ def test_the_largest_documents_that_may_be_written(pipeline, users, size):
     document = sized("ada", size)
     done = users.put("ada", document)
     flush_all(pipeline)
-    assert pipeline.store.invalidate("users/s:ada")
+    assert pipeline.store.cache.invalidate("users/s:ada")
 
     assert (document, done.etag) == (users.get("ada"), users.read("ada").entry.etag)
     with pytest.raises(DocumentTooLargeError):
@@ -165,7 +167,7 @@ def test_the_largest_documents_of_others(pipeline, users, mongo_client, size, ve
     assert (document, 7 if versioned else 0) == (decode(read.body), read.version)
     [entry], _ = users.read_many(["ada"])
     assert (read.etag, read.version) == (entry.etag, entry.version)
-    applied = pipeline.outside.apply([Change(one, "insert", 1, pipeline.sink.find(one))])
+    applied = pipeline.applier.apply([OutsideChange(one, "insert", 1, pipeline.sink.find(one))])
     assert (0, 0) == (applied.invalidated, applied.conflicts)
 
     with pytest.raises(DocumentTooLargeError):
@@ -175,7 +177,7 @@ def test_the_largest_documents_of_others(pipeline, users, mongo_client, size, ve
     assert {"_id": "ada", "n": 1, "_v": written.version} == dict(collection.find_one({"_id": "ada"}))
 
     collection.replace_one({"_id": "ada"}, document | version)
-    pipeline.store.invalidate("users/s:ada")
+    pipeline.store.cache.invalidate("users/s:ada")
     assert document == users.get("ada")
     users.delete("ada")
     flush_all(pipeline)

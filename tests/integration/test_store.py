@@ -15,18 +15,10 @@ from writebehind.errors import ConfigurationError
 from writebehind.flushing import attempts
 from writebehind.flushing.attempts import postpone
 from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.redis.cache import Filled
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import (
-    Burial,
-    Commit,
-    CommitRequest,
-    CommitStatus,
-    Contest,
-    Filled,
-    Reissue,
-    Settled,
-    Store,
-)
+from writebehind.redis.pending import Burial, Contest, Reissue, Settled
+from writebehind.redis.store import Commit, CommitRequest, CommitStatus, Store
 from writebehind.redis.wire import Wire
 
 PARTITIONS = 4
@@ -63,20 +55,20 @@ def commit(
 
 def settle(store: Store, member: str, version: int, *, ttl_ms: int = TTL_MS, delay_ms: int = 0) -> int:
     partition = store.partition_of(member)
-    return store.settle(partition, [Settled(member, f"{version:016d}", ttl_ms)], delay_ms=delay_ms)
+    return store.pending.settle(partition, [Settled(member, f"{version:016d}", ttl_ms)], delay_ms=delay_ms)
 
 
 def claim(store: Store, token: str = "t", *, limit: int = 10, lease_ms: int = 5_000, ticket: str = ""):
-    return store.claim(0, token, lease_ms=lease_ms, limit=limit, ticket=ticket)
+    return store.pending.claim(0, token, lease_ms=lease_ms, limit=limit, ticket=ticket)
 
 
 def is_pending(store: Store, member: str) -> bool:
     pending = partition_keys(store.partition_of(member)).pending
-    return store.wire.call("ZSCORE", pending, member) is not None
+    return store._wire.call("ZSCORE", pending, member) is not None
 
 
 def ttl_ms(store: Store, member: str) -> int:
-    return store.wire.call("PTTL", partition_keys(store.partition_of(member)).entry(member))
+    return store._wire.call("PTTL", partition_keys(store.partition_of(member)).entry(member))
 
 
 # commit -----------------------------------------------------------------------------------------------
@@ -89,7 +81,7 @@ def test_a_commit_is_what_readers_see(store):
 
     done = commit(store, member, entry)
 
-    found, ttl = store.get(member)
+    found, ttl = store.cache.get(member)
     assert (CommitStatus.OK, "", True) == (done.status, done.previous, bool(done.ticket))
     assert (done.version, entry.etag, entry.body, -1) == (found.version, found.etag, found.body, ttl)
 
@@ -99,7 +91,7 @@ def test_versions_grow_even_when_the_clock_steps_back(store):
     [member] = members(store, 1)
     first = commit(store, member).version
     future = first + 10**12
-    store.wire.call("SET", partition_keys(0).clock, future)
+    store._wire.call("SET", partition_keys(0).clock, future)
 
     assert [future + 1, future + 2] == [commit(store, member).version for _ in range(2)]
 
@@ -165,13 +157,13 @@ def test_conditions(store, before, condition, expected):
     [member] = members(store, 1)
     if before is not None:
         commit(store, member, before)
-    entry_before, _ = store.get(member)
+    entry_before, _ = store.cache.get(member)
 
     done = commit(store, member, document("c"), condition=condition)
 
     assert expected == done.status
     if expected is not CommitStatus.OK:
-        assert (entry_before, 0) == (store.get(member)[0], done.version)
+        assert (entry_before, 0) == (store.cache.get(member)[0], done.version)
 
 
 def test_the_cap_refuses_new_members_only(store):
@@ -182,7 +174,7 @@ def test_the_cap_refuses_new_members_only(store):
 
     refused = commit(store, extra)
 
-    assert (CommitStatus.FULL, None) == (refused.status, store.get(extra)[0])
+    assert (CommitStatus.FULL, None) == (refused.status, store.cache.get(extra)[0])
     assert CommitStatus.OK == commit(store, first).status
     assert CommitStatus.OK == commit(store, members(store, 1, partition=1)[0]).status
 
@@ -238,7 +230,7 @@ def test_what_is_due_soon_goes_along_with_what_is_due(store):
             asked[member] = left_ms
             return member != but
 
-        return store.claim(0, "t", lease_ms=5_000, limit=limit, soon_ms=soon_ms, goes_along=goes_along)
+        return store.pending.claim(0, "t", lease_ms=5_000, limit=limit, soon_ms=soon_ms, goes_along=goes_along)
 
     assert [] == claim_soon()
     commit(store, now)
@@ -257,7 +249,7 @@ def test_claim_returns_the_longest_waiting_first(store):
     pending = partition_keys(0).pending
     for member, age in ((second, 50), (first, 100), (later, -60_000)):
         commit(store, member)
-        store.wire.call("ZADD", pending, store.now_ms() - age, member)
+        store._wire.call("ZADD", pending, store.now_ms() - age, member)
 
     assert [first, second] == claim(store)
     assert [first] == claim(store, limit=1)
@@ -286,7 +278,7 @@ def test_writes_enqueue_nothing_while_a_flusher_is_at_work(store):
     """Also where nobody had scheduled it: it looks at what is pending before it lets go."""
     first, second = members(store, 2)
     commit(store, first)
-    store.wire.call("DEL", partition_keys(0).scheduled)
+    store._wire.call("DEL", partition_keys(0).scheduled)
     assert [first] == claim(store)
 
     assert "" == commit(store, second).ticket
@@ -301,7 +293,7 @@ def test_settle_gives_a_ttl(store):
 
     assert not is_pending(store, member)
     assert 0.9 * TTL_MS - 1_000 <= ttl_ms(store, member) <= TTL_MS
-    assert version == store.get(member)[0].version
+    assert version == store.cache.get(member)[0].version
 
 
 def test_settle_of_an_older_version_changes_nothing_but_the_due_time(store):
@@ -313,7 +305,7 @@ def test_settle_of_an_older_version_changes_nothing_but_the_due_time(store):
     assert settle(store, member, older, delay_ms=60_000) == 0
 
     assert is_pending(store, member)
-    assert (newer, -1) == (store.get(member)[0].version, ttl_ms(store, member))
+    assert (newer, -1) == (store.cache.get(member)[0].version, ttl_ms(store, member))
     assert claim(store) == []
 
 
@@ -346,7 +338,7 @@ def test_a_settled_tombstone_is_audited(store):
     settle(store, member, version, ttl_ms=1)
 
     assert TTL_MS < ttl_ms(store, member) <= 90_000
-    assert [member.encode()] == store.wire.call("ZRANGE", partition_keys(0).deleted, 0, -1)
+    assert [member.encode()] == store._wire.call("ZRANGE", partition_keys(0).deleted, 0, -1)
 
 
 def test_the_grace_of_an_audit_begins_when_mongodb_has_the_deletion(store):
@@ -357,12 +349,12 @@ def test_the_grace_of_an_audit_begins_when_mongodb_has_the_deletion(store):
 
     settle(store, member, version)
 
-    assert {} == store.deletions(0, before_ms=settled_at - 1, limit=10)
-    assert {member: version} == store.deletions(0, before_ms=store.now_ms(), limit=10)
-    store.audited(0, {member: version - 1})
-    assert {member: version} == store.deletions(0, before_ms=store.now_ms(), limit=10)
-    store.audited(0, {member: version})
-    assert {} == store.deletions(0, before_ms=store.now_ms(), limit=10)
+    assert {} == store.deletions.before(0, settled_at - 1, limit=10)
+    assert {member: version} == store.deletions.before(0, store.now_ms(), limit=10)
+    store.deletions.forget(0, {member: version - 1})
+    assert {member: version} == store.deletions.before(0, store.now_ms(), limit=10)
+    store.deletions.forget(0, {member: version})
+    assert {} == store.deletions.before(0, store.now_ms(), limit=10)
 
 
 @pytest.mark.parametrize(
@@ -379,27 +371,27 @@ def test_a_fill_does_not_bring_back_what_was_deleted(store, age, filled, kind):
     [member] = members(store, 1)
     version = commit(store, member, DELETED).version
     settle(store, member, version)
-    store.wire.call("DEL", partition_keys(0).entry(member))  # evicted
-    store.lease_get(member, "reader", life_ms=5_000)
+    store._wire.call("DEL", partition_keys(0).entry(member))  # evicted
+    store.cache.lease_get(member, "reader", life_ms=5_000)
     loaded = replace(document("old"), version=0 if age is None else version - age)
 
-    assert filled is store.fill(member, "reader", loaded, ttl_ms=TTL_MS)
+    assert filled is store.cache.fill(member, "reader", loaded, ttl_ms=TTL_MS)
 
-    assert kind is store.get(member)[0].kind
+    assert kind is store.cache.get(member)[0].kind
     assert 0 < ttl_ms(store, member)
-    assert kind is Kind.DOCUMENT or version == store.get(member)[0].version
+    assert kind is Kind.DOCUMENT or version == store.cache.get(member)[0].version
 
 
 def test_a_fill_does_not_pass_for_what_is_pending(store):
     """When somebody has deleted a pending entry by hand, what MongoDB has does not take its place."""
     [member] = members(store, 1)
     commit(store, member)
-    store.wire.call("DEL", partition_keys(0).entry(member))
-    store.lease_get(member, "reader", life_ms=5_000)
+    store._wire.call("DEL", partition_keys(0).entry(member))
+    store.cache.lease_get(member, "reader", life_ms=5_000)
 
-    assert Filled.REFUSED is store.fill(member, "reader", document("old"), ttl_ms=TTL_MS)
+    assert Filled.REFUSED is store.cache.fill(member, "reader", document("old"), ttl_ms=TTL_MS)
 
-    assert store.get(member)[0] is None
+    assert store.cache.get(member)[0] is None
 
 
 def test_the_owner_of_a_lease_goes_on(store):
@@ -408,7 +400,7 @@ def test_the_owner_of_a_lease_goes_on(store):
     commit(store, member)
     ticket = commit(store, member).ticket
     assert claim(store, "owner", ticket=ticket) == [member]
-    store.wire.call("DEL", partition_keys(0).scheduled)
+    store._wire.call("DEL", partition_keys(0).scheduled)
     assert commit(store, member).ticket
 
     assert claim(store, "owner", ticket=ticket) == [member]
@@ -420,7 +412,7 @@ def test_settle_drops_the_entry_where_it_is_not_to_be_kept(store):
 
     settle(store, member, commit(store, member).version, ttl_ms=0)
 
-    assert (None, -2) == store.get(member)
+    assert (None, -2) == store.cache.get(member)
 
 
 def test_release_asks_for_another_task_while_members_are_pending(store):
@@ -431,7 +423,7 @@ def test_release_asks_for_another_task_while_members_are_pending(store):
     assert not commit(store, second, delay_ms=40_000).ticket  # the flusher that works will see it
     settle(store, first, version)
 
-    hint = store.release(0, "t")
+    hint = store.pending.release(0, "t")
 
     assert hint is not None
     assert (0, True) == (hint.partition, 30_000 < hint.delay_ms <= 40_000)
@@ -445,7 +437,7 @@ def test_release_of_an_empty_partition(store):
     claim(store)
     settle(store, member, version)
 
-    assert store.release(0, "t") is None
+    assert store.pending.release(0, "t") is None
 
     assert commit(store, member).ticket
 
@@ -456,7 +448,7 @@ def test_release_waits_at_least_as_long_as_asked(store):
     commit(store, member)
     claim(store)
 
-    hint = store.release(0, "t", least_delay_ms=700)
+    hint = store.pending.release(0, "t", least_delay_ms=700)
 
     assert hint is not None
     assert 700 == hint.delay_ms
@@ -468,7 +460,7 @@ def test_only_the_owner_releases(store):
     commit(store, member)
     claim(store, "owner")
 
-    assert store.release(0, "former") is None
+    assert store.pending.release(0, "former") is None
 
     assert claim(store, "other") is None
 
@@ -479,10 +471,10 @@ def test_no_other_task_is_wanted_before_the_one_that_is_due_late(store):
     commit(store, member, delay_ms=50_000)
     claim(store)
 
-    hint = store.release(0, "t")
+    hint = store.pending.release(0, "t")
 
     assert hint is not None
-    assert hint.delay_ms + 1_000 < store.wire.call("PTTL", partition_keys(0).scheduled)
+    assert hint.delay_ms + 1_000 < store._wire.call("PTTL", partition_keys(0).scheduled)
 
 
 def test_a_lease_is_renewed_by_its_owner(store):
@@ -492,7 +484,7 @@ def test_a_lease_is_renewed_by_its_owner(store):
     claim(store, lease_ms=50_000)
 
     of = partition_keys(0)
-    assert all(5_000 < ttl <= 50_000 for ttl in store.wire.calls((("PTTL", of.lease), ("PTTL", of.scheduled))))
+    assert all(5_000 < ttl <= 50_000 for ttl in store._wire.calls((("PTTL", of.lease), ("PTTL", of.scheduled))))
 
 
 def test_what_a_clock_has_left_behind_is_due(store):
@@ -500,13 +492,13 @@ def test_what_a_clock_has_left_behind_is_due(store):
     [member] = members(store, 1)
     commit(store, member)
     of = partition_keys(0)
-    store.sending(0, {member: newest(store, member).entry})
-    behind = store.now_ms() + 2 * store.longest_wait_ms
-    store.wire.call("ZADD", of.pending, behind, member)
-    store.wire.call("DEL", of.scheduled)
+    store.pending.sending(0, {member: newest(store, member).entry})
+    behind = store.now_ms() + 2 * store.pending.longest_wait_ms
+    store._wire.call("ZADD", of.pending, behind, member)
+    store._wire.call("DEL", of.scheduled)
 
-    assert store.sweep(0, overdue_ms=60_000)[1] is not None
-    store.wire.call("DEL", of.scheduled)
+    assert store.pending.sweep(0, overdue_ms=60_000)[1] is not None
+    store._wire.call("DEL", of.scheduled)
     assert [member] == claim(store)
     assert 1 == postpone(store, 0, [Outcome(newest(store, member), Result.UNCLEAR)], others=True)[0].attempts
 
@@ -516,26 +508,26 @@ def test_the_right_to_load_ends_with_whatever_became_of_it(store, filled):
     """Others need not wait for a reader that has its answer."""
     [member] = members(store, 1)
     of = partition_keys(0)
-    assert store.lease_get(member, "t", life_ms=5_000).may_load
+    assert store.cache.lease_get(member, "t", life_ms=5_000).may_load
     if filled is Filled.DELETED:
-        store.wire.call("ZADD", of.deleted, 9, member)
+        store._wire.call("ZADD", of.deleted, 9, member)
     else:
-        store.wire.call("HSET", of.heat, "floor", 5)
+        store._wire.call("HSET", of.heat, "floor", 5)
 
     entry = replace(document("a"), version=5)
-    assert filled is store.fill(member, "t", entry, ttl_ms=TTL_MS, full=filled is Filled.NOT_KEPT)
+    assert filled is store.cache.fill(member, "t", entry, ttl_ms=TTL_MS, full=filled is Filled.NOT_KEPT)
 
-    assert 0 == store.wire.call("EXISTS", of.load(member))
+    assert 0 == store._wire.call("EXISTS", of.load(member))
 
 
 def test_what_redis_refuses_is_no_full_redis(valkey_wire):
     """A fault of ours is told as what it is."""
     store = Store(valkey_wire, partitions=4, max_pending=10, tombstone_ttl_ms=60_000)
     [member] = members(store, 1)
-    store.lease_get(member, "t", life_ms=5_000)
+    store.cache.lease_get(member, "t", life_ms=5_000)
 
     with pytest.raises(ResponseError, match="invalid expire"):
-        store.fill(member, "t", document("a"), ttl_ms=0)
+        store.cache.fill(member, "t", document("a"), ttl_ms=0)
 
 
 # bury -------------------------------------------------------------------------------------------------
@@ -546,11 +538,11 @@ def test_a_buried_member_is_read_but_not_flushed(store):
     [member] = members(store, 1)
     version = commit(store, member).version
 
-    assert store.bury(member, f"{version:016d}", b"why")
+    assert store.pending.bury(member, f"{version:016d}", b"why")
 
     assert not is_pending(store, member)
-    assert (version, -1) == (store.get(member)[0].version, ttl_ms(store, member))
-    assert b"why" == store.wire.call("HGET", partition_keys(0).dead, member)
+    assert (version, -1) == (store.cache.get(member)[0].version, ttl_ms(store, member))
+    assert b"why" == store._wire.call("HGET", partition_keys(0).dead, member)
 
 
 def test_a_letter_goes_when_another_flusher_has_brought_its_version_to_mongodb(store):
@@ -558,13 +550,13 @@ def test_a_letter_goes_when_another_flusher_has_brought_its_version_to_mongodb(s
     [member] = members(store, 1)
     version = commit(store, member).version
     letter = f"{version:016d}{{}}".encode()
-    assert Burial.BURIED is store.bury(member, f"{version:016d}", letter, drop_entry=False)
+    assert Burial.BURIED is store.pending.bury(member, f"{version:016d}", letter, drop_entry=False)
 
     settle(store, member, version)
 
     of = partition_keys(0)
-    assert 0 == store.wire.call("HEXISTS", of.dead, member)
-    assert b"0" == store.wire.call("HGET", of.dead_counts, "users")
+    assert 0 == store._wire.call("HEXISTS", of.dead, member)
+    assert b"0" == store._wire.call("HGET", of.dead_counts, "users")
 
 
 def test_a_newer_version_is_not_buried(store):
@@ -573,43 +565,43 @@ def test_a_newer_version_is_not_buried(store):
     refused = commit(store, member).version
     commit(store, member, document("b"))
 
-    assert not store.bury(member, f"{refused:016d}", b"why")
+    assert not store.pending.bury(member, f"{refused:016d}", b"why")
 
     assert is_pending(store, member)
-    assert [] == store.wire.call("HKEYS", partition_keys(0).dead)
+    assert [] == store._wire.call("HKEYS", partition_keys(0).dead)
 
 
 def test_a_new_write_revives_a_dead_letter(store):
     """A new version has a new chance, and the old reason is forgotten."""
     [member] = members(store, 1)
     version = f"{commit(store, member).version:016d}"
-    store.bury(member, version, version.encode() + b"why")
+    store.pending.bury(member, version, version.encode() + b"why")
 
     commit(store, member, document("b"))
 
     assert is_pending(store, member)
-    assert [] == store.wire.call("HKEYS", partition_keys(0).dead)
+    assert [] == store._wire.call("HKEYS", partition_keys(0).dead)
 
 
 def test_a_conflict_drops_the_entry(store):
     """When MongoDB has a newer version, readers are to see that one."""
     [member] = members(store, 1)
 
-    assert store.bury(member, f"{commit(store, member).version:016d}", b"why", drop_entry=True)
+    assert store.pending.bury(member, f"{commit(store, member).version:016d}", b"why", drop_entry=True)
 
-    assert store.get(member)[0] is None
+    assert store.cache.get(member)[0] is None
 
 
 def test_a_refused_letter_keeps_its_entry(store):
     """A conflict that is found too late does not take the only place where a refused document stands."""
     [member] = members(store, 1)
     version = f"{commit(store, member).version:016d}"
-    assert Burial.BURIED is store.bury(member, version, b"refused")
+    assert Burial.BURIED is store.pending.bury(member, version, b"refused")
 
-    assert Burial.NOT_PENDING is store.bury(member, version, b"conflict", drop_entry=True)
+    assert Burial.NOT_PENDING is store.pending.bury(member, version, b"conflict", drop_entry=True)
 
-    assert store.get(member)[0] is not None
-    assert b"refused" == store.wire.call("HGET", partition_keys(0).dead, member)
+    assert store.cache.get(member)[0] is not None
+    assert b"refused" == store._wire.call("HGET", partition_keys(0).dead, member)
 
 
 def test_a_conflict_that_is_found_too_late(store):
@@ -618,9 +610,9 @@ def test_a_conflict_that_is_found_too_late(store):
     version = commit(store, member).version
     settle(store, member, version)
 
-    assert Burial.NOT_PENDING is store.bury(member, f"{version:016d}", b"conflict", drop_entry=True)
+    assert Burial.NOT_PENDING is store.pending.bury(member, f"{version:016d}", b"conflict", drop_entry=True)
 
-    assert store.get(member)[0] is None
+    assert store.cache.get(member)[0] is None
 
 
 def test_a_burial_takes_the_token(store):
@@ -628,11 +620,11 @@ def test_a_burial_takes_the_token(store):
     [member] = members(store, 1)
     version = f"{commit(store, member).version:016d}"
     load = partition_keys(0).load(member)
-    store.wire.call("SET", load, "slow", "PX", 5_000)  # as a refresh may hold it
+    store._wire.call("SET", load, "slow", "PX", 5_000)  # as a refresh may hold it
 
-    assert store.bury(member, version, b"conflict", drop_entry=True)
+    assert store.pending.bury(member, version, b"conflict", drop_entry=True)
 
-    assert not store.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+    assert not store.cache.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
 
 
 # postpone ---------------------------------------------------------------------------------------------
@@ -648,7 +640,7 @@ def test_what_is_postponed(store, monkeypatch):
     pending = partition_keys(0).pending
     for member in (one, other, gone):
         commit(store, member)
-        store.sending(0, {member: newest(store, member).entry})
+        store.pending.sending(0, {member: newest(store, member).entry})
     late = [Outcome(newest(store, member), Result.UNCLEAR) for member in (one, other, gone)]
     commit(store, other)  # has a newer version by now
     settle(store, gone, late[2].write.entry.version)
@@ -658,12 +650,12 @@ def test_what_is_postponed(store, monkeypatch):
         (2, True, Result.UNCLEAR, 2),
         (3, True, Result.REFUSED, 3),
     ):
-        store.wire.call("ZADD", pending, 1, one)
+        store._wire.call("ZADD", pending, 1, one)
         done = postpone(store, 0, late, others=others)
         assert [(attempt, result), (0, Result.UNCLEAR), (0, Result.UNCLEAR)] == [
             (left.attempts, left.result) for left in done
         ]
-        due_s = float(store.wire.call("ZSCORE", pending, one)) / 1000
+        due_s = float(store._wire.call("ZSCORE", pending, one)) / 1000
         assert delay_s - 0.9 < due_s - store.now_ms() / 1000 <= delay_s
 
     assert 3 == postpone(store, 0, late[:1], others=True)[0].attempts  # it is not due yet, so that does not count
@@ -671,12 +663,12 @@ def test_what_is_postponed(store, monkeypatch):
     assert not is_pending(store, gone)
     anew = Outcome(newest(store, other), Result.UNCLEAR)
     assert 0 == postpone(store, 0, [anew], others=True)[0].attempts  # what was sent is another version
-    store.sending(0, {other: anew.write.entry})
+    store.pending.sending(0, {other: anew.write.entry})
     assert 1 == postpone(store, 0, [anew], others=True)[0].attempts
 
 
 def newest(store: Store, member: str) -> Write:
-    entry, _ = store.get(member)
+    entry, _ = store.cache.get(member)
     return Write(DocumentId.from_member(member), entry)
 
 
@@ -685,8 +677,8 @@ def newest(store: Store, member: str) -> Write:
 
 def send(store: Store, member: str) -> None:
     """Note that MongoDB is given what is pending now."""
-    entry, _ = store.get(member)
-    store.sending(0, {member: entry})
+    entry, _ = store.cache.get(member)
+    store.pending.sending(0, {member: entry})
 
 
 def test_a_newer_write_is_not_decided_about_for_an_older_one(store):
@@ -695,8 +687,8 @@ def test_a_newer_write_is_not_decided_about_for_an_older_one(store):
     version = commit(store, member, document("old")).version
     newer = commit(store, member, document("new")).version
 
-    assert Contest.OVER is store.outdo(member, f"{version:016d}", newer + 10**12)
-    assert Contest.OVER is store.outdo(member, f"{version:016d}", newer - 1)
+    assert Contest.OVER is store.pending.outdo(member, f"{version:016d}", newer + 10**12)
+    assert Contest.OVER is store.pending.outdo(member, f"{version:016d}", newer - 1)
     assert newer == newest(store, member).entry.version
 
 
@@ -706,20 +698,20 @@ def test_what_is_not_pending_is_not_outdone(store):
     version = commit(store, member).version
     settle(store, member, version)
 
-    assert Contest.OVER is store.outdo(member, f"{version:016d}", version + 10**15)
+    assert Contest.OVER is store.pending.outdo(member, f"{version:016d}", version + 10**15)
 
-    assert version == store.get(member)[0].version
+    assert version == store.cache.get(member)[0].version
 
 
 def test_what_redis_has_issued_is_newer_although_its_clock_stepped_back(store):
     """What it may have issued is told by the last version, and not by the time alone."""
     member, other = members(store, 2)
-    store.wire.call("SET", partition_keys(0).clock, 4_000_000_000_000_000)
+    store._wire.call("SET", partition_keys(0).clock, 4_000_000_000_000_000)
     version = commit(store, member).version
     last = commit(store, other).version
 
-    assert Contest.LOST is store.outdo(member, f"{version:016d}", last)
-    assert Contest.REISSUED is store.outdo(member, f"{version:016d}", last + 1)
+    assert Contest.LOST is store.pending.outdo(member, f"{version:016d}", last)
+    assert Contest.REISSUED is store.pending.outdo(member, f"{version:016d}", last + 1)
 
 
 def test_what_is_written_once_more(store):
@@ -728,13 +720,13 @@ def test_what_is_written_once_more(store):
     version = commit(store, member).version
     send(store, member)
 
-    assert [Reissue.REISSUED, Reissue.SETTLED] == store.reissue_many([member, other])
+    assert [Reissue.REISSUED, Reissue.SETTLED] == store.pending.reissue_many([member, other])
 
-    entry, ttl_ms = store.get(member)
+    entry, ttl_ms = store.cache.get(member)
     assert (version + 1, document("a"), -1) == (entry.version, replace(entry, version=0), ttl_ms)
     assert is_pending(store, member)
     assert version + 1 < commit(store, other).version
-    assert [Reissue.UNSENT] == store.reissue_many([member])
+    assert [Reissue.UNSENT] == store.pending.reissue_many([member])
 
 
 def test_what_mongodb_was_not_given_yet(store):
@@ -744,9 +736,9 @@ def test_what_mongodb_was_not_given_yet(store):
     send(store, member)
     version = commit(store, member, document("b")).version
 
-    assert [Reissue.UNSENT] == store.reissue_many([member])
+    assert [Reissue.UNSENT] == store.pending.reissue_many([member])
 
-    assert version == store.get(member)[0].version
+    assert version == store.cache.get(member)[0].version
 
 
 def test_what_is_settled_is_not_written_once_more(store):
@@ -756,20 +748,20 @@ def test_what_is_settled_is_not_written_once_more(store):
     send(store, member)
     settle(store, member, version)
 
-    assert [Reissue.SETTLED] == store.reissue_many([member])
+    assert [Reissue.SETTLED] == store.pending.reissue_many([member])
 
-    assert version == store.get(member)[0].version
+    assert version == store.cache.get(member)[0].version
 
 
 def test_versions_are_not_issued_twice(store):
     """After a clock that stands still, too."""
     [member, other] = members(store, 2)
     future = 4_000_000_000_000_000
-    store.wire.call("SET", partition_keys(0).clock, future)
+    store._wire.call("SET", partition_keys(0).clock, future)
     assert future + 1 == commit(store, member).version
     send(store, member)
 
-    store.reissue_many([member])
+    store.pending.reissue_many([member])
 
     assert future + 3 == commit(store, other).version
 
@@ -779,27 +771,27 @@ def test_how_long_it_is_known_what_was_sent(store, how):
     """The newest version that was sent, for as long as something is pending."""
     [member] = members(store, 1)
     commit(store, member)
-    older, _ = store.get(member)
+    older, _ = store.cache.get(member)
     version = commit(store, member, DELETED).version
     send(store, member)
-    store.sending(0, {member: older})  # by a flusher that was paused
-    noted = store.wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
+    store.pending.sending(0, {member: older})  # by a flusher that was paused
+    noted = store._wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
     assert (f"{version:016d}X", "") == (noted[0], noted[2])
     assert store.now_ms() - 60_000 < int(noted[1]) <= store.now_ms()
 
     if how == "settled":
         settle(store, member, version)
     elif how == "buried":
-        store.bury(member, f"{version:016d}", b"why")
+        store.pending.bury(member, f"{version:016d}", b"why")
     else:
         commit(store, member)
         settle(store, member, version)
         send(store, member)
-        entry, _ = store.get(member)
-        noted = store.wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
+        entry, _ = store.cache.get(member)
+        noted = store._wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
         assert (entry.header, f"{version:016d}X") == (noted[0], noted[2])
 
-    assert (how == "pending") == store.wire.call("EXISTS", partition_keys(0).sent)
+    assert (how == "pending") == store._wire.call("EXISTS", partition_keys(0).sent)
 
 
 # Lost entries -----------------------------------------------------------------------------------------
@@ -809,9 +801,9 @@ def test_a_lost_entry_is_buried(store):
     """A pending member whose entry is gone does not stop its partition."""
     [member] = members(store, 1)
     commit(store, member)
-    store.wire.call("DEL", partition_keys(0).entry(member))
+    store._wire.call("DEL", partition_keys(0).entry(member))
 
-    assert store.bury(member, "", b"lost")
+    assert store.pending.bury(member, "", b"lost")
 
     assert not is_pending(store, member)
 
@@ -823,60 +815,81 @@ def test_one_reader_may_load(store):
     """Of the readers that miss, one gets the right to load, until it fills or gives it back."""
     [member] = members(store, 1)
 
-    assert store.lease_get(member, "one", life_ms=5_000).may_load
-    assert not store.lease_get(member, "two", life_ms=5_000).may_load
-    store.abandon([member], "two")
-    assert not store.lease_get(member, "two", life_ms=5_000).may_load
-    store.abandon([member], "one")
-    assert store.lease_get(member, "two", life_ms=5_000).may_load
+    assert store.cache.lease_get(member, "one", life_ms=5_000).may_load
+    assert not store.cache.lease_get(member, "two", life_ms=5_000).may_load
+    store.cache.abandon([member], "two")
+    assert not store.cache.lease_get(member, "two", life_ms=5_000).may_load
+    store.cache.abandon([member], "one")
+    assert store.cache.lease_get(member, "two", life_ms=5_000).may_load
 
 
 def test_the_right_to_load_runs_out(store):
     """A reader that died does not keep others from loading."""
     [member] = members(store, 1)
-    store.lease_get(member, "dead", life_ms=50)
+    store.cache.lease_get(member, "dead", life_ms=50)
 
-    assert wait_until(lambda: store.lease_get(member, "next", life_ms=50).may_load, "the token to run out")
+    assert wait_until(lambda: store.cache.lease_get(member, "next", life_ms=50).may_load, "the token to run out")
 
 
 def test_fill(store):
     """What the reader with the right to load found is there for all, with its TTL."""
     [member] = members(store, 1)
     entry = document("loaded")
-    store.lease_get(member, "one", life_ms=5_000)
+    store.cache.lease_get(member, "one", life_ms=5_000)
 
-    assert store.fill(member, "one", entry, ttl_ms=TTL_MS)
+    assert store.cache.fill(member, "one", entry, ttl_ms=TTL_MS)
 
-    lookup = store.lease_get(member, "two", life_ms=5_000)
+    lookup = store.cache.lease_get(member, "two", life_ms=5_000)
     assert (entry, False) == (lookup.entry, lookup.may_load)
     assert 0 < lookup.ttl_ms <= TTL_MS
+
+
+def test_what_lives_longer_than_was_seen_is_not_refreshed_once_more(store):
+    """Another reader was faster."""
+    [member] = members(store, 1)
+    settle(store, member, commit(store, member).version)
+
+    assert store.cache.refresh_get(member, TTL_MS // 2, life_ms=5_000) is None
+
+
+def test_nothing_is_left_of_a_deletion_whose_audit_is_over(store):
+    """Above the clock a document that is settled ends it, with the time at which it was settled."""
+    [member] = members(store, 1)
+    of = partition_keys(0)
+    settle(store, member, commit(store, member, DELETED).version)
+    version = commit(store, member).version
+    store._wire.call("SET", of.clock, 5)
+
+    settle(store, member, version)
+
+    assert 0 == store._wire.call("EXISTS", of.deleted, of.deleted_at)
 
 
 @pytest.mark.parametrize("between", ["commit", "deletion", "commit and settle", "invalidate", "another reader"])
 def test_a_fill_never_hides_what_came_in_between(store, between):
     """A value loaded before a write, a deletion or an invalidation is not cached after it."""
     [member] = members(store, 1)
-    store.lease_get(member, "slow", life_ms=5_000)
+    store.cache.lease_get(member, "slow", life_ms=5_000)
     if between == "invalidate":
-        assert store.invalidate(member)
+        assert store.cache.invalidate(member)
     elif between == "another reader":
-        store.abandon([member], "slow")
-        assert store.lease_get(member, "fast", life_ms=5_000).may_load
+        store.cache.abandon([member], "slow")
+        assert store.cache.lease_get(member, "fast", life_ms=5_000).may_load
     else:
         version = commit(store, member, DELETED if between == "deletion" else document("new")).version
         if between == "commit and settle":
             settle(store, member, version, ttl_ms=0)
-    before, _ = store.get(member)
+    before, _ = store.cache.get(member)
 
-    assert not store.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+    assert not store.cache.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
 
-    assert before == store.get(member)[0]
+    assert before == store.cache.get(member)[0]
 
 
 def filled(store: Store, member: str, name: str = "old") -> Entry:
     """An entry that MongoDB has as well."""
-    assert store.lease_get(member, "first", life_ms=5_000).may_load
-    assert Filled.FILLED is store.fill(member, "first", document(name), ttl_ms=TTL_MS)
+    assert store.cache.lease_get(member, "first", life_ms=5_000).may_load
+    assert Filled.FILLED is store.cache.fill(member, "first", document(name), ttl_ms=TTL_MS)
     return document(name)
 
 
@@ -885,18 +898,18 @@ def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
     """What is read anew before a write is not cached after it, wherever the write's entry is by then."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.refresh_get(member, TTL_MS, life_ms=5_000)
+    right = store.cache.refresh_get(member, TTL_MS, life_ms=5_000)
     version = commit(store, member, document("new")).version
     if then == "superseded":
-        assert Burial.BURIED is store.bury(member, f"{version:016d}", b"{}", drop_entry=True)
+        assert Burial.BURIED is store.pending.bury(member, f"{version:016d}", b"{}", drop_entry=True)
     else:
         settle(store, member, version, ttl_ms=0 if then == "dropped" else TTL_MS)
-        store.wire.call("DEL", store.entry_key(member))
-    assert store.lease_get(member, "next", life_ms=5_000).may_load
-    store.abandon([member], "next")
+        store._wire.call("DEL", store.cache.key(member))
+    assert store.cache.lease_get(member, "next", life_ms=5_000).may_load
+    store.cache.abandon([member], "next")
 
-    assert Filled.REFUSED is store.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
-    assert (None, -2) == store.get(member)
+    assert Filled.REFUSED is store.cache.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
+    assert (None, -2) == store.cache.get(member)
 
 
 @pytest.mark.parametrize("how", ["load", "refresh"])
@@ -906,25 +919,25 @@ def test_a_fill_replaces_only_what_was_seen(store, how, there):
     [member] = members(store, 1)
     if how == "refresh":
         filled(store, member)
-        right = store.refresh_get(member, TTL_MS, life_ms=5_000)
+        right = store.cache.refresh_get(member, TTL_MS, life_ms=5_000)
         token, seen = right.token, right.seen
     else:
-        assert store.lease_get(member, token := "slow", life_ms=5_000).may_load
+        assert store.cache.lease_get(member, token := "slow", life_ms=5_000).may_load
         seen = ""
     if there == "another entry":
-        store.wire.call("SET", store.entry_key(member), replace(document("new"), version=7).value, "PX", TTL_MS)
+        store._wire.call("SET", store.cache.key(member), replace(document("new"), version=7).value, "PX", TTL_MS)
     else:
-        store.wire.call("DEL", store.entry_key(member))
-    before, _ = store.get(member)
+        store._wire.call("DEL", store.cache.key(member))
+    before, _ = store.cache.get(member)
 
     nothing_was_seen = (how, there) == ("load", "nothing")
-    assert (Filled.FILLED if nothing_was_seen else Filled.REFUSED) is store.fill(
+    assert (Filled.FILLED if nothing_was_seen else Filled.REFUSED) is store.cache.fill(
         member, token, document("old"), ttl_ms=TTL_MS, seen=seen
     )
-    after, _ = store.get(member)
+    after, _ = store.cache.get(member)
     assert (document("old") if nothing_was_seen else before) == after
     assert (
-        nothing_was_seen or store.wire.call("EXISTS", partition_keys(0).load(member)) == 0
+        nothing_was_seen or store._wire.call("EXISTS", partition_keys(0).load(member)) == 0
     )  # nobody waits for it
 
 
@@ -932,14 +945,14 @@ def test_a_right_to_refresh_is_taken_over(store):
     """Once its entry is gone, a reader need not wait for a refresh that may be lost: it loads instead of it."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.refresh_get(member, TTL_MS, life_ms=5_000)
-    assert store.refresh_get(member, TTL_MS, life_ms=5_000) is None
-    store.wire.call("DEL", store.entry_key(member))
+    right = store.cache.refresh_get(member, TTL_MS, life_ms=5_000)
+    assert store.cache.refresh_get(member, TTL_MS, life_ms=5_000) is None
+    store._wire.call("DEL", store.cache.key(member))
 
-    assert store.lease_get(member, "next", life_ms=5_000).may_load
-    assert not store.lease_get(member, "third", life_ms=5_000).may_load
-    assert Filled.REFUSED is store.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
-    assert Filled.FILLED is store.fill(member, "next", document("new"), ttl_ms=TTL_MS)
+    assert store.cache.lease_get(member, "next", life_ms=5_000).may_load
+    assert not store.cache.lease_get(member, "third", life_ms=5_000).may_load
+    assert Filled.REFUSED is store.cache.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
+    assert Filled.FILLED is store.cache.fill(member, "next", document("new"), ttl_ms=TTL_MS)
 
 
 def test_rights_to_refresh_are_given_back(store):
@@ -947,24 +960,24 @@ def test_rights_to_refresh_are_given_back(store):
     one, other, missing = members(store, 3)
     filled(store, one)
     filled(store, other)
-    token, rights = store.refresh_get_many(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
+    token, rights = store.cache.refresh_get_many(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
     assert ({one, other}, {token}) == (rights.keys(), {right.token for right in rights.values()})
-    store.give_back([rights[one]])
-    assert store.refresh_get(one, TTL_MS, life_ms=5_000) is not None
-    assert store.refresh_get(other, TTL_MS, life_ms=5_000) is None
+    store.cache.give_back([rights[one]])
+    assert store.cache.refresh_get(one, TTL_MS, life_ms=5_000) is not None
+    assert store.cache.refresh_get(other, TTL_MS, life_ms=5_000) is None
 
 
 def test_invalidate_spares_what_is_pending(store):
     """A pending entry is what MongoDB will become; a clean one goes."""
     [member] = members(store, 1)
     version = commit(store, member).version
-    assert not store.invalidate(member)
-    assert store.get(member)[0] is not None
+    assert not store.cache.invalidate(member)
+    assert store.cache.get(member)[0] is not None
 
     settle(store, member, version)
 
-    assert store.invalidate(member)
-    assert store.get(member)[0] is None
+    assert store.cache.invalidate(member)
+    assert store.cache.get(member)[0] is None
 
 
 def test_get_many(store):
@@ -973,7 +986,7 @@ def test_get_many(store):
     commit(store, one, document("a"))
     commit(store, other, document("b"))
 
-    found = store.get_many([one, other, missing])
+    found = store.cache.get_many([one, other, missing])
 
     assert {one: document("a").body, other: document("b").body} == {k: v.body for k, v in found.items()}
 
@@ -986,17 +999,17 @@ def test_sweep_steps_in_only_where_nobody_will(store):
     [member] = members(store, 1)
     commit(store, member)
     of = partition_keys(0)
-    assert (1, None) == store.sweep(0, overdue_ms=0)  # a task is on its way
+    assert (1, None) == store.pending.sweep(0, overdue_ms=0)  # a task is on its way
     claim(store)
-    store.wire.call("DEL", of.scheduled)
-    assert (1, None) == store.sweep(0, overdue_ms=0)  # at work
-    store.wire.call("DEL", of.lease)
-    assert (1, None) == store.sweep(0, overdue_ms=60_000)  # not overdue
+    store._wire.call("DEL", of.scheduled)
+    assert (1, None) == store.pending.sweep(0, overdue_ms=0)  # at work
+    store._wire.call("DEL", of.lease)
+    assert (1, None) == store.pending.sweep(0, overdue_ms=60_000)  # not overdue
 
-    count, hint = store.sweep(0, overdue_ms=0)
+    count, hint = store.pending.sweep(0, overdue_ms=0)
 
     assert (1, 0) == (count, hint.partition)
-    assert (1, None) == store.sweep(0, overdue_ms=0)  # now one is on its way
+    assert (1, None) == store.pending.sweep(0, overdue_ms=0)  # now one is on its way
     assert claim(store, ticket=hint.ticket) == [member]
 
 
@@ -1012,13 +1025,13 @@ def test_the_number_of_partitions_is_fixed(store, wire):
 def test_nothing_is_left_behind_without_a_ttl(store):
     """After a document came and went, only its partition's clock and the audit of deletions stay for good."""
     [member] = members(store, 1)
-    store.lease_get(member, "t", life_ms=5_000)
+    store.cache.lease_get(member, "t", life_ms=5_000)
     for entry in (document("a"), DELETED):
         version = commit(store, member, entry).version
         claim(store)
         settle(store, member, version)
-        store.release(0, "t")
+        store.pending.release(0, "t")
 
     of = partition_keys(0)
-    lasting = {key.decode() for key in store.wire.call("KEYS", "*") if store.wire.call("PTTL", key) == -1}
+    lasting = {key.decode() for key in store._wire.call("KEYS", "*") if store._wire.call("PTTL", key) == -1}
     assert {of.clock, of.deleted, of.deleted_at} == lasting

@@ -25,7 +25,7 @@ SENSELESS = [b"", b"x", b"0" * 16, b"0" * 16 + b"Z", b"z" * 16 + b"X", b"0" * 16
 @pytest.mark.parametrize("with_entry", [False, True], ids=["alone", "with an entry"])
 def test_what_names_no_document_keeps_nobody(pipeline, users, stored, caplog, with_entry):
     """It is taken out of what is pending in each partition, and told; all documents reach MongoDB."""
-    wire = pipeline.store.wire
+    wire = pipeline.store._wire
     for partition in range(pipeline.settings.partitions):
         of = partition_keys(partition)
         for stray in STRAYS:
@@ -48,7 +48,7 @@ def test_a_member_of_another_partition_keeps_nobody(pipeline, users, stored):
     """A document belongs to one partition: in the others its name is nobody's."""
     users.put("ada", {"n": 1})
     for partition in range(pipeline.settings.partitions):
-        pipeline.store.wire.call("ZADD", partition_keys(partition).pending, 1, "users/s:ada")
+        pipeline.store._wire.call("ZADD", partition_keys(partition).pending, 1, "users/s:ada")
 
     flush_all(pipeline)
 
@@ -72,7 +72,7 @@ def test_what_was_acknowledged_in_another_partition_is_kept(pipeline, users, sto
 
 def test_deletions_of_nothing_keep_nobody_from_being_audited(pipeline, users):
     """Deletions in all partitions are audited, whatever other hands noted among them."""
-    wire, long_ago = pipeline.store.wire, pipeline.store.now_ms() - 3_600_000
+    wire, long_ago = pipeline.store._wire, pipeline.store.now_ms() - 3_600_000
     for name in NAMES:
         users.put(name, {"n": 1})
         users.delete(name)
@@ -86,8 +86,8 @@ def test_deletions_of_nothing_keep_nobody_from_being_audited(pipeline, users):
                 wire.call("ZADD", key, 1, stray)
         wire.call("HSET", of.heat, "since", 1)
 
-    pipeline.reconcile()
-    audited = sum(pipeline.audit_deletions()["audited"] for _ in range(2))
+    pipeline.maintenance.reconcile()
+    audited = sum(pipeline.maintenance.audit_deletions()["audited"] for _ in range(2))
 
     assert len(NAMES) == audited
     assert [] == pipeline.hot_keys.top(10)
@@ -97,7 +97,7 @@ def test_deletions_of_nothing_keep_nobody_from_being_audited(pipeline, users):
 def test_an_entry_that_makes_no_sense_fails_no_other(pipeline, users, value):
     """Readers of several documents get the others, it is one that nobody can read, and a write mends it."""
     users.put("good", {"n": 1})
-    pipeline.store.wire.call("SET", pipeline.store.entry_key(users.id("bad").member), value)
+    pipeline.store._wire.call("SET", pipeline.store.cache.key(users.id("bad").member), value)
 
     bad, good = users.read_many(["bad", "good"])[0]
 

@@ -108,7 +108,7 @@ def test_documents_of_all_sizes(mongo, settings, valkey_wire, size):
         written = users.put("ada", {"text": text, "n": Int64(1)})
         partition = pipeline.store.partition_of("users/s:ada")
         assert 1 == pipeline.flusher.flush(partition).persisted
-        pipeline.store.invalidate_many(["users/s:ada"])
+        pipeline.store.cache.invalidate_many(["users/s:ada"])
 
         wait_until(lambda: users.read("ada").entry.etag == written.etag, "the same document")
         assert {"_id": "ada", "text": text, "n": 1} == users.get("ada")
@@ -127,7 +127,7 @@ def test_the_largest_document_is_persisted(settings, valkey_wire, mongo_client, 
         users.put("ada", {"x": bytes(room + 1)})
     written = users.put("ada", {"x": bytes(room)})
     assert 1 == pipeline.flusher.flush(pipeline.store.partition_of("users/s:ada")).persisted
-    pipeline.store.invalidate_many(["users/s:ada"])
+    pipeline.store.cache.invalidate_many(["users/s:ada"])
     assert written.etag == users.read("ada").entry.etag
 
 

@@ -18,7 +18,6 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.reader import Source
 from writebehind.redis.keys import WARM_LEASE
-from writebehind.redis.load_sample import take
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed
@@ -81,7 +80,7 @@ def make_hot(pipeline: Pipeline, members: dict[str, int]) -> None:
 
 
 def expire_soon(pipeline: Pipeline, member: str, left_ms: int) -> None:
-    assert pipeline.store.wire.call("PEXPIRE", pipeline.store.entry_key(member), left_ms)
+    assert pipeline.store._wire.call("PEXPIRE", pipeline.store.cache.key(member), left_ms)
 
 
 def test_hot_keys_that_are_missing(pipeline, users, database, loads):
@@ -89,7 +88,7 @@ def test_hot_keys_that_are_missing(pipeline, users, database, loads):
     database.users.insert_many([{"_id": f"u{n}", "n": n} for n in range(10)])
     make_hot(pipeline, {"users/s:u1": 5, "users/s:u2": 3, "users/s:gone": 1})
 
-    first, second = pipeline.warmer.run(), pipeline.warmer.run()
+    first, second = pipeline.warmer.warm(), pipeline.warmer.warm()
 
     assert (3, 3, 3, "") == (first.looked_at, first.loaded, first.warmed, first.stopped)
     assert (3, 0, 0, "") == (second.looked_at, second.loaded, second.warmed, second.stopped)
@@ -112,10 +111,10 @@ def test_hot_keys_that_are_about_to_expire(pipeline, users, database, loads):
     database.users.update_many({}, {"$set": {"n": 2}})
     loads.clear()
 
-    assert 2 == pipeline.warmer.run().warmed
+    assert 2 == pipeline.warmer.warm().warmed
     assert ["late", "late"] == loads
     assert (2, 1) == (users.get("late")["n"], users.get("early")["n"])
-    ttls = {member: pipeline.store.get(member)[1] for member in ("users/s:late", "stale/s:late")}
+    ttls = {member: pipeline.store.cache.get(member)[1] for member in ("users/s:late", "stale/s:late")}
     assert 99_000 < ttls["users/s:late"] <= 110_000
     assert 1_099_000 < ttls["stale/s:late"] <= 1_110_000
 
@@ -124,7 +123,7 @@ def test_what_settings_keep_warm(pipeline, database, loads):
     """The documents of the configured queries, in their order and as many as they say, whoever reads them."""
     database.shop.insert_many([{"_id": f"a{n}", "featured": n} for n in range(6)])
 
-    assert 3 == pipeline.warmer.run().warmed
+    assert 3 == pipeline.warmer.warm().warmed
     assert {"a5", "a4", "a3"} == set(loads)
     shop = pipeline.collection("shop")
     assert Source.HIT is shop.read("a5").source
@@ -137,8 +136,8 @@ def test_what_is_pending_stays(pipeline, database):
     database.users.insert_one({"_id": "ada", "n": 0})
     slow.put("ada", {"n": 1})
     make_hot(pipeline, {"users/s:ada": 5})
-    assert 0 == pipeline.warmer.run().loaded
-    assert (1, -1) == (slow.get("ada")["n"], pipeline.store.get("users/s:ada")[1])
+    assert 0 == pipeline.warmer.warm().loaded
+    assert (1, -1) == (slow.get("ada")["n"], pipeline.store.cache.get("users/s:ada")[1])
 
 
 class Disturbance:
@@ -169,17 +168,17 @@ class Disturbance:
 
     def evict(self, name: str, _: int) -> None:
         """One is gone, another one near its end."""
-        if self.pipeline.store.get(f"users/s:{name}")[1] > 0:
+        if self.pipeline.store.cache.get(f"users/s:{name}")[1] > 0:
             if self.choose.random() < 0.5:
                 expire_soon(self.pipeline, f"users/s:{name}", 5_000)
-            self.pipeline.store.invalidate(f"users/s:{self.choose.choice(self.names)}")
+            self.pipeline.store.cache.invalidate(f"users/s:{self.choose.choice(self.names)}")
 
     def change(self, name: str, n: int) -> None:
         """Somebody else writes to MongoDB, and it is heard of."""
         store, member = self.pipeline.store, f"users/s:{name}"
-        if name in self.written and not store.unsettled(store.partition_of(member), [member]):
+        if name in self.written and not store.pending.unsettled([member]):
             self.database.users.update_one({"_id": name}, {"$set": {"n": -n}})
-            store.invalidate(member)
+            store.cache.invalidate(member)
             self.written[name] = -n
             assert -n == self.users.get(name)["n"]
 
@@ -194,7 +193,7 @@ def test_warming_hides_no_write(pipeline, users, database):
     def warm() -> int:
         passes = 0
         while not over.is_set():
-            pipeline.warmer.run()
+            pipeline.warmer.warm()
             passes += 1
         return passes
 
@@ -213,8 +212,8 @@ def test_warming_hides_no_write(pipeline, users, database):
 def test_two_at_once(pipeline, database, valkey_wire):
     """The second one does nothing, and says so."""
     valkey_wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
-    assert pipeline.warmer.run() is None
-    assert {"busy": True} == pipeline.warm()
+    assert pipeline.warmer.warm() is None
+    assert {"busy": True} == pipeline.maintenance.warm()
     assert b"another" == valkey_wire.call("GET", WARM_LEASE)
 
 
@@ -222,7 +221,7 @@ def test_how_many_were_read(pipeline, users, database):
     """Of what was warmed it is counted what is read afterwards, each once; and the status shows the last pass."""
     database.users.insert_many([{"_id": f"u{n}"} for n in range(5)])
     make_hot(pipeline, {f"users/s:u{n}": 2 for n in range(5)})
-    assert 5 == pipeline.warm()["warmed"]
+    assert 5 == pipeline.maintenance.warm()["warmed"]
     for _ in range(3):
         for n in range(2):
             users.get(f"u{n}")
@@ -246,10 +245,10 @@ def test_mongodb_does_not_answer(pipeline, config, valkey_wire, monkeypatch):
         raise MongoUnavailableError("away")
 
     monkeypatch.setattr(pipeline.sink, "find_many", fail)
-    assert Warmed(looked_at=2, stopped="away").stopped == pipeline.warmer.run().stopped
+    assert Warmed(looked_at=2, stopped="away").stopped == pipeline.warmer.warm().stopped
     assert [] == [key for key in valkey_wire.call("KEYS", "*") if b":load:" in key or b"lease" in key]
     valkey_wire.call("HSET", "wb:breaker", "state", "open", "why", "it is gone", "since", 1, "until", 2)
-    assert "MongoDB is left alone: it is gone" == pipeline.warmer.run().stopped
+    assert "MongoDB is left alone: it is gone" == pipeline.warmer.warm().stopped
 
 
 def test_a_query_that_is_refused(pipeline, config, valkey_wire, mongo_client, database, caplog):
@@ -259,7 +258,7 @@ def test_a_query_that_is_refused(pipeline, config, valkey_wire, mongo_client, da
     values["collections"]["shop"]["warm"].insert(0, {"filter": {"name": {"$regex": "("}}, "limit": 5})
     pipeline = Pipeline(Settings.model_validate(values), wire=valkey_wire, client=mongo_client)
 
-    passes = [pipeline.warmer.run() for _ in range(4)]
+    passes = [pipeline.warmer.warm() for _ in range(4)]
 
     assert [(1, "")] * 4 == [(one.looked_at, one.stopped) for one in passes]
     assert pipeline.collection("shop").read("p1").source is Source.HIT
@@ -274,7 +273,7 @@ def test_redis_is_short_of_memory(pipeline, database, valkey_wire, monkeypatch):
     used = pipeline._sampler.look().used_memory
     valkey_wire.call("CONFIG", "SET", "maxmemory", int(used / 0.93))
     try:
-        done = pipeline.warmer.run()
+        done = pipeline.warmer.warm()
     finally:
         valkey_wire.call("CONFIG", "SET", "maxmemory", 0)
     assert (0, True) == (done.loaded, done.stopped.startswith("Redis uses"))
@@ -300,27 +299,27 @@ def test_a_slow_mongodb_gets_pauses(pipeline, database, monkeypatch):
     monkeypatch.setattr(pipeline.sink, "find_many", slow)
     monkeypatch.setattr("writebehind.warming.warmer.time.monotonic", lambda: now[0])
     monkeypatch.setattr(pipeline.warmer._stopping, "wait", wait)
-    assert "" == pipeline.warmer.run().stopped
+    assert "" == pipeline.warmer.warm().stopped
     assert [200, 200, 50] == sizes
     assert [0.09, 2.0] == pauses  # 200 documents at 2,000 per second, of which 0.01 s is over
 
-    pipeline.store.wire.call("FLUSHALL")
+    pipeline.store._wire.call("FLUSHALL")
     make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
     durations = iter([100.0])
-    assert pipeline.warmer.run().stopped.startswith("60 s are over")
+    assert pipeline.warmer.warm().stopped.startswith("60 s are over")
 
 
 def test_somebody_else_has_begun(pipeline, database, monkeypatch):
     """A pass whose lease has run out leaves the rest to whoever has it by now."""
     make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
-    find, wire = pipeline.sink.find_many, pipeline.store.wire
+    find, wire = pipeline.sink.find_many, pipeline.store._wire
 
     def slow(ids):
         wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
         return find(ids)
 
     monkeypatch.setattr(pipeline.sink, "find_many", slow)
-    done = pipeline.warmer.run()
+    done = pipeline.warmer.warm()
     assert (200, "somebody else has begun to warm") == (done.looked_at, done.stopped)
     assert b"another" == wire.call("GET", WARM_LEASE)
 
@@ -329,7 +328,7 @@ def test_a_process_that_ends(pipeline, database, monkeypatch):
     """It does not wait for the pass."""
     make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
     pipeline.warmer.stop()
-    done = pipeline.warmer.run()
+    done = pipeline.warmer.warm()
     assert (200, "this process ends") == (done.looked_at, done.stopped)
 
 
@@ -343,10 +342,10 @@ def test_the_command(pipeline, config, database, run, monkeypatch):
     assert (2, 2, 2) == (told["looked_at"], told["loaded"], told["warmed_in_all"])
     assert "2 of 4 documents warmed" in run("warm").stdout
     assert 2 == run("warm", "--collection", "nobody").exit_code
-    pipeline.store.wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
+    pipeline.store._wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
     assert (1, True) == ((busy := run("warm")).exit_code, "somebody else" in busy.stderr)
-    pipeline.store.wire.call("DEL", WARM_LEASE)
-    pipeline.store.wire.call("HSET", "wb:breaker", "state", "open", "why", "gone", "since", 1, "until", 1 << 45)
+    pipeline.store._wire.call("DEL", WARM_LEASE)
+    pipeline.store._wire.call("HSET", "wb:breaker", "state", "open", "why", "gone", "since", 1, "until", 1 << 45)
     assert (1, True) == ((ended := run("warm")).exit_code, "ended early" in ended.stderr)
 
 
@@ -373,19 +372,19 @@ def test_what_is_hot_stays_in_a_full_redis(config, mongo_client: MongoClient, tm
             for at in range(0, training, 50):
                 users.read_many(trained[at : at + 50])
             pipeline.hot_keys.send()
-            pipeline.store.invalidate_many([f"users/s:{name}" for name in names])
+            pipeline.store.cache.invalidate_many([f"users/s:{name}" for name in names])
             for at in range(0, held, 50):
                 users.read_many(names[-held:][at : at + 50])
             buffers = 300_000  # of a batch on its way, and of connections: little but in a Redis as small as this
-            wire.call("CONFIG", "SET", "maxmemory", take(pipeline.store).used_memory + buffers)
+            wire.call("CONFIG", "SET", "maxmemory", pipeline.store.load().used_memory + buffers)
             for _ in range(3):
-                pipeline.decay()
-                pipeline.warmer.run()
+                pipeline.maintenance.decay()
+                pipeline.warmer.warm()
             before = pipeline.reader.misses
             for name in draw(measured):
                 users.get(name)
             ratio = 1 - (pipeline.reader.misses - before) / measured
             ideal = weights[held - 1] / weights[-1]
-            cached = take(pipeline.store).expiring
+            cached = pipeline.store.load().expiring
     assert cached <= held * 1.05
     assert ratio > ideal - 0.02

@@ -22,9 +22,9 @@ def test_status_counts(store):
     first, second = [one for one in (f"users/s:{n}" for n in range(100)) if store.partition_of(one) == 0][:2]
     payload = Entry.loaded(b"ada", 0).payload
     commit_one(store, CommitRequest(first, payload, 0))
-    store.bury(second, f"{commit_one(store, CommitRequest(second, payload, 0)).version:016d}", b"why")
+    store.pending.bury(second, f"{commit_one(store, CommitRequest(second, payload, 0)).version:016d}", b"why")
 
-    status = store.watch.backlog()
+    status = store.metrics.backlog()
 
     assert PARTITIONS == len(status)
     assert (1, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
@@ -33,31 +33,31 @@ def test_status_counts(store):
 
 def test_counters_and_rate(store):
     """Counters add up, and the flush rate is an average over the last minute."""
-    store.watch.count({"persisted": 30, "batches": 1}, persisted=30)
-    store.watch.count({"persisted": 30, "batches": 1}, persisted=30)
+    store.metrics.count({"persisted": 30, "batches": 1}, persisted=30)
+    store.metrics.count({"persisted": 30, "batches": 1}, persisted=30)
 
-    assert {"persisted": 60, "batches": 2} == store.watch.counters()
-    assert 1.0 == store.watch.flush_rate()
+    assert {"persisted": 60, "batches": 2} == store.metrics.counters()
+    assert 1.0 == store.metrics.flush_rate()
 
 
 def test_workers_are_alive_for_a_while(store):
     """A worker is known by its heartbeats."""
-    store.watch.worker_alive("flush@here")
-    store.watch.worker_alive("flush@here")
+    store.metrics.worker_alive("flush@here")
+    store.metrics.worker_alive("flush@here")
 
-    assert ["flush@here"] == store.watch.workers()
+    assert ["flush@here"] == store.metrics.workers()
 
 
 def test_runs_of_periodic_tasks(store):
     """The last run of each task is known: when it was, what it did, or why it failed."""
-    assert (None, {}) == (store.watch.since_run("sweep"), store.watch.runs())
-    with store.watch.run("sweep") as outcome:
+    assert (None, {}) == (store.metrics.since_run("sweep"), store.metrics.runs())
+    with store.metrics.record_run("sweep") as outcome:
         outcome(enqueued=2)
-    with pytest.raises(ValueError, match="no"), store.watch.run("audit"):
+    with pytest.raises(ValueError, match="no"), store.metrics.record_run("audit"):
         raise ValueError("no")
 
-    assert 0 <= store.watch.since_run("sweep") < 10
-    runs = {name: run.as_dict(run.at_ms + 500) for name, run in store.watch.runs().items()}
+    assert 0 <= store.metrics.since_run("sweep") < 10
+    runs = {name: run.as_dict(run.at_ms + 500) for name, run in store.metrics.runs().items()}
     assert 0 <= runs["sweep"].pop("seconds") < 10
     assert {"seconds_ago": 0.5, "outcome": {"enqueued": 2}, "error": None} == runs["sweep"]
     assert "ValueError: no" == runs["audit"]["error"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from writebehind.documents.entry import ABSENT, BODY_AT, DELETED, KIND_AT, VERSION_DIGITS, Entry, Kind
 from writebehind.documents.raw_bson import etag
-from writebehind.redis.wire import script
+from writebehind.redis.scripts import script
 
 versions = st.integers(0, 10**16 - 1)
 bodies = st.binary(max_size=100)

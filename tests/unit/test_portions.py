@@ -18,6 +18,7 @@ class Redis:
 
     def __init__(self, sizes: dict[str, int], *, answers: bool = True) -> None:
         self._sizes = sizes
+        self.cache = self
         self._answers = answers
         self.ids = [DocumentId.of("users", name) for name in sizes]
         self.short_reads: list[int] = []

@@ -10,7 +10,7 @@ import pytest
 from tasks.app import create_celery
 from writebehind import Settings, load_settings
 from writebehind.errors import ConfigurationError
-from writebehind.pipeline import mongo_client
+from writebehind.mongodb.client import mongo_client
 from writebehind.settings.urls import redacted
 
 PASSWORD = "pwSecr1"  # noqa: S105 - of a test
@@ -127,7 +127,7 @@ def test_what_only_the_driver_can_refuse_is_one_line(tmp_path):
     (tmp_path / "no.pem").write_text("no certificate")
     settings = load_settings(mongodb_url=f"mongodb://u:pwSecr1@h/?tls=true&tlsCAFile={tmp_path}/no.pem")
     with pytest.raises(ConfigurationError, match=r"^MONGODB_URL: the driver refuses it") as refusal:
-        mongo_client(settings)
+        mongo_client(settings.mongodb_url, settings.mongodb_timeout_ms)
 
     assert 1 == len(str(refusal.value).splitlines())
     assert PASSWORD not in "".join(traceback.format_exception(refusal.value))

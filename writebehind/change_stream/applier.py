@@ -15,10 +15,10 @@ from writebehind.errors import MongoRefusesError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letter import DeadLetter, Reason
 from writebehind.mongodb.sink import Sink
-from writebehind.querying.cached_queries import Queries
-from writebehind.querying.unique_fields import Lookups
-from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import Burial, Reissue, Store
+from writebehind.querying.derived import Derived
+from writebehind.redis.keys import Named, family
+from writebehind.redis.pending import Burial, Reissue
+from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
 
 #: Entries that are dropped in one round trip.
@@ -28,7 +28,7 @@ CLOCKS_MS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class OutsideChange:
     """One change that MongoDB reports.
 
     Attributes:
@@ -119,7 +119,7 @@ class _Known:
     def is_like(self, entry: Entry) -> bool:
         return (self.version, self.kind, self.etag) == (entry.version, entry.kind, entry.etag)
 
-    def may_be_ours(self, change: Change) -> bool:
+    def may_be_ours(self, change: OutsideChange) -> bool:
         """Whether a change to what is pending may be a late one of our own."""
         sent, after = self.sent, change.after
         if change.operation == "delete":
@@ -129,7 +129,7 @@ class _Known:
             return False
         return sent is None or not sent.contradicts(after)
 
-    def will_be_overwritten(self, change: Change) -> bool:
+    def will_be_overwritten(self, change: OutsideChange) -> bool:
         """Whether a change that may be ours came before MongoDB was given what is pending."""
         sent, after = self.sent, change.after
         if sent is None:
@@ -138,7 +138,7 @@ class _Known:
         return was_before or change.at_ms <= sent.at_ms
 
 
-class Outside:
+class Applier:
     """Brings the changes of others to the cache. Safe to share between threads.
 
     Two rules make Redis and MongoDB agree in the end, whosever change an event is: what has no write pending is
@@ -150,26 +150,21 @@ class Outside:
         self,
         store: Store,
         sink: Sink,
-        lookups: Lookups,
-        queries: Queries,
+        derived: Derived,
         conflicts: Conflicts,
         *,
         settings: Callable[[str], CollectionSettings],
-        contention: Contention | None = None,
+        contention: Contention,
     ) -> None:
-        """Join the parts; `settings` are a collection's, by name.
-
-        With `contention`, dead letters that wait for a document are tried again when others have changed it.
-        """
+        """Join the parts; `settings` are a collection's, by name."""
         self._contention = contention
         self._store = store
         self._sink = sink
-        self._lookups = lookups
-        self._queries = queries
+        self._derived = derived
         self._conflicts = conflicts
         self._settings = settings
 
-    def apply(self, changes: Sequence[Change]) -> Applied:
+    def apply(self, changes: Sequence[OutsideChange]) -> Applied:
         """Bring changes to the cache. Doing so again does no harm.
 
         Raises:
@@ -177,7 +172,7 @@ class Outside:
             RedisUnavailableError: Redis does not answer.
         """
         applied, known = Applied(), self._known([one.id.member for one in changes])
-        by_verdict: dict[_Verdict, list[Change]] = defaultdict(list)
+        by_verdict: dict[_Verdict, list[OutsideChange]] = defaultdict(list)
         for one in changes:
             by_verdict[_judge(one, known[one.id.member])].append(one)
         asked, seen = by_verdict[_Verdict.ASK], by_verdict[_Verdict.SEEN]
@@ -206,9 +201,9 @@ class Outside:
         """
         applied, members = Applied(), [one.member for one in ids]
         self._outdo(members, applied)
-        applied.invalidated = sum(self._store.invalidate_many(members))
+        applied.invalidated = sum(self._store.cache.invalidate_many(members))
         for one in ids:
-            self._queries.changed(one.collection, [one.member])
+            self._derived.persisting(one.collection, [one.member])
         return applied
 
     def outdo_pending(self, collection: str, beat: Callable[[], object]) -> None:
@@ -225,13 +220,12 @@ class Outside:
         """
         prefix = f"{collection}/" if collection else ""
         for partition in range(self._store.partitions):
-            cursor, pending = b"0", partition_keys(partition).pending
+            cursor = "0"
             while True:
-                cursor, flat = self._store.wire.call("ZSCAN", pending, cursor, "COUNT", SLICE)
-                members = [one.decode() for one in flat[::2]]
-                self._store.reissue_many([one for one in members if one.startswith(prefix)])
+                cursor, members = self._store.pending.scan(partition, cursor, count=SLICE)
+                self._store.pending.reissue_many([one for one in members if one.startswith(prefix)])
                 beat()
-                if cursor == b"0":
+                if cursor == "0":
                     break
 
     def forget(self, collection: str, beat: Callable[[], object]) -> int:
@@ -246,51 +240,36 @@ class Outside:
         """
         dropped = 0
         # Tokens first: what is filled before its token is found is there when entries and aliases are looked for.
-        for family, drop in (
-            ("load", self._store.invalidate_many),
-            ("entry", self._store.invalidate_many),
-            ("aliasload", self._lookups.drop_many),
-            ("alias", self._lookups.drop_many),
-        ):
-            pattern = f"wb:*:{family}:{collection}{'/' if collection else ''}*"
+        entries, aliases = self._store.cache.invalidate_many, self._store.aliases.drop_many
+        for name, drop in (("load", entries), ("entry", entries), ("aliasload", aliases), ("alias", aliases)):
+            pattern = family(name, collection=collection)
             cursor = b"0"
             while True:
-                cursor, found = self._store.wire.call("SCAN", cursor, "MATCH", pattern, "COUNT", SLICE)
-                # wb:{partition}:entry:<member>
-                dropped += sum(drop([key.decode().split(":", 3)[3] for key in found]))
+                cursor, found = self._store.scan(cursor, match=pattern, count=SLICE)
+                dropped += sum(drop([one.name for one in map(Named.parse, found) if one is not None]))
                 beat()
                 if cursor == b"0":
                     break
-        self._queries.forget(collection)
+        self._derived.forgotten(collection)
         return dropped
 
     def _known(self, members: Sequence[str]) -> dict[str, _Known]:
         """What Redis has of documents, in one round trip."""
         members = list(dict.fromkeys(members))
-        commands = []
-        for member in members:
-            of = partition_keys(self._store.partition_of(member))
-            commands += [
-                ("GETRANGE", of.entry(member), 0, 48),
-                ("ZSCORE", of.pending, member),
-                ("HGET", of.sent, member),
-                ("ZSCORE", of.deleted_at, member),
-            ]
-        answers = iter(self._store.wire.calls(commands))
         found = {}
-        for member, header, due, sent, deleted_at in zip(members, answers, answers, answers, answers, strict=True):
-            entry = Entry.shown(header) if header else None
+        for member, trace in zip(members, self._store.pending.traces(members), strict=True):
+            entry = Entry.shown(trace.header) if trace.header else None
             found[member] = _Known(
                 entry.version if entry else 0,
                 entry.kind if entry else None,
                 entry.etag if entry else "",
-                due is not None,
-                _Sent.parse(sent) if sent else None,
-                int(float(deleted_at or 0)),
+                trace.pending,
+                _Sent.parse(trace.sent) if trace.sent else None,
+                trace.deleted_at_ms,
             )
         return found
 
-    def _found_different(self, changes: Sequence[Change], known: dict[str, _Known]) -> set[str]:
+    def _found_different(self, changes: Sequence[OutsideChange], known: dict[str, _Known]) -> set[str]:
         """Members of which MongoDB has something else than Redis had."""
         by_collection: dict[str, dict[str, DocumentId]] = defaultdict(dict)
         for one in changes:
@@ -315,35 +294,35 @@ class Outside:
     def _outdo(self, members: Sequence[str], applied: Applied) -> set[str]:
         """Have what is pending written after the change; which of the members are not pending any more."""
         members = list(dict.fromkeys(members))
-        answers = self._store.reissue_many(members)
+        answers = self._store.pending.reissue_many(members)
         applied.overtaken += answers.count(Reissue.REISSUED)
         return {member for member, answer in zip(members, answers, strict=True) if answer is Reissue.SETTLED}
 
-    def _invalidate(self, changes: Sequence[Change], known: dict[str, _Known], applied: Applied) -> None:
+    def _invalidate(self, changes: Sequence[OutsideChange], known: dict[str, _Known], applied: Applied) -> None:
         members = list(dict.fromkeys(one.id.member for one in changes))
-        dropped = self._store.invalidate_many(members)
+        dropped = self._store.cache.invalidate_many(members)
         had = (known[member].kind is not None for member in members)
         applied.invalidated += sum(one and there for one, there in zip(dropped, had, strict=True))
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _tell(self, changes: Sequence[OutsideChange]) -> None:
         """Tell queries, aliases and the dead letters that wait for documents what MongoDB has now."""
-        by_collection: dict[str, list[Change]] = defaultdict(list)
+        by_collection: dict[str, list[OutsideChange]] = defaultdict(list)
         for one in changes:
             by_collection[one.id.collection].append(one)
         for collection, some in by_collection.items():
             members = list(dict.fromkeys(one.id.member for one in some))
-            self._queries.changed(collection, members)
-            if self._contention is not None and self._settings(collection).lookup:
-                self._contention.changed(members)
+            settings = self._settings(collection)
             bodies = [one.after.body for one in some if one.after is not None]
-            self._lookups.outdated(collection, bodies, self._settings(collection))
+            self._derived.changed_outside(collection, members, bodies, settings)
+            if settings.lookup:
+                self._contention.changed(members)
 
-    def _pending_before(self, change: Change) -> Entry | None:
+    def _pending_before(self, change: OutsideChange) -> Entry | None:
         """What is pending, if it was before the change; `None` where it was settled or written anew meanwhile."""
-        entry, ttl_ms = self._store.get(change.id.member)
+        entry, ttl_ms = self._store.cache.get(change.id.member)
         return None if entry is None or ttl_ms >= 0 or _is_later(entry.version, change) else entry
 
-    def _yields(self, change: Change, ours: Entry) -> bool:
+    def _yields(self, change: OutsideChange, ours: Entry) -> bool:
         """Note a conflict, and let the collection's policy decide; whether our write became a dead letter."""
         policy = self._settings(change.id.collection).on_conflict
         self._conflicts.note(Conflict(change.id, change.operation, policy, ours, change.after, time.time()))
@@ -360,14 +339,14 @@ class Outside:
             time.time(),
             over=change.after.version if change.after is not None else 0,
         )
-        self._queries.changed(change.id.collection, [change.id.member])  # while it is pending
-        burial = self._store.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
+        self._derived.persisting(change.id.collection, [change.id.member])
+        burial = self._store.pending.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
         if burial is not Burial.BURIED:
             return False
         self._tell([change])
         return True
 
-    def _stands(self, change: Change) -> bool:
+    def _stands(self, change: OutsideChange) -> bool:
         """Whether MongoDB has what they have made of it: it may have been written or changed again since."""
         try:
             there, after = self._sink.find(change.id), change.after
@@ -378,7 +357,7 @@ class Outside:
         return (there.version, there.kind, there.etag) == (after.version, after.kind, after.etag)
 
 
-def _judge(change: Change, known: _Known) -> _Verdict:
+def _judge(change: OutsideChange, known: _Known) -> _Verdict:
     """Whose change it is.
 
     The pipeline replaces and deletes, and never updates; what it replaces carries a version. A writer who puts a
@@ -397,6 +376,6 @@ def _judge(change: Change, known: _Known) -> _Verdict:
     return _Verdict.OVERTAKEN if _is_later(known.version, change) else _Verdict.CONFLICT
 
 
-def _is_later(version: int, change: Change) -> bool:
+def _is_later(version: int, change: OutsideChange) -> bool:
     """Whether a write was acknowledged after a change, by the clocks of Redis and MongoDB."""
     return version // 1000 > change.at_ms

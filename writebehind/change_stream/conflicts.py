@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,8 @@ import orjson
 from writebehind.documents import codec
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import RedisFullError, UnreadableDocumentError
-from writebehind.redis import keys
-from writebehind.redis.wire import Wire
+from writebehind.errors import UnreadableDocumentError
+from writebehind.redis.store import Store
 
 #: So many are kept.
 MOST = 1_000
@@ -63,10 +61,9 @@ class Conflict:
 class Conflicts:
     """The log of conflicts. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, count: Callable[[dict[str, int]], None]) -> None:
-        """Keep it on a server; `count` takes the counters."""
-        self._wire = wire
-        self._count = count
+    def __init__(self, store: Store) -> None:
+        """Keep it in a store."""
+        self._store = store
 
     def note(self, conflict: Conflict) -> None:
         """Add one, and forget the oldest; not while Redis is full, except that it is counted.
@@ -74,9 +71,8 @@ class Conflicts:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        self._count({"conflicts": 1})
-        with suppress(RedisFullError):
-            self._wire.calls([("LPUSH", keys.CONFLICTS, conflict.dump()), ("LTRIM", keys.CONFLICTS, 0, MOST - 1)])
+        self._store.metrics.count({"conflicts": 1})
+        self._store.journal.add_conflict(conflict.dump(), most=MOST)
 
     def latest(self, limit: int = MOST) -> list[dict[str, Any]]:
         """The latest ones, the last first.
@@ -89,7 +85,7 @@ class Conflicts:
     def texts(self, limit: int) -> Iterator[bytes]:
         """The same as JSON texts, of which few are read at a time. Raises as `latest`."""
         for at in range(0, limit, READ_AT_ONCE):
-            some = self._wire.call("LRANGE", keys.CONFLICTS, at, min(at + READ_AT_ONCE, limit) - 1)
+            some = self._store.journal.conflicts(at, min(at + READ_AT_ONCE, limit) - 1)
             yield from some
             if len(some) < READ_AT_ONCE:
                 return

@@ -27,14 +27,13 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
-from writebehind.change_stream.applier import Change, Outside
+from writebehind.change_stream.applier import Applier, OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, split_version
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
 from writebehind.mongodb import error_table
-from writebehind.redis import keys
-from writebehind.redis.wire import Wire, script
+from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +55,12 @@ NO_STREAMS = 40573
 #: A token that none is: what was noted cannot be read, so nobody knows what was missed.
 UNREADABLE = "-"
 
-_LISTENER, _ABANDON = script("listener"), script("abandon")
 _DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
 _GONE = {"drop", "rename", "dropDatabase", "invalidate"}
 
 
 @dataclass(slots=True)
-class State:
+class ListenerState:
     """What a listener notes for its successor, and for the status.
 
     Attributes:
@@ -97,7 +95,7 @@ class State:
         return orjson.dumps(self)
 
     @classmethod
-    def parse(cls, text: bytes) -> State:
+    def parse(cls, text: bytes) -> ListenerState:
         """Read what `dump` wrote, here or in another release, which may have noted more."""
         try:
             noted, known = orjson.loads(text or b"{}"), {one.name for one in fields(cls)}
@@ -116,14 +114,14 @@ class State:
         }
 
 
-def listener_status(wire: Wire) -> dict[str, Any] | None:
+def listener_status(store: Store) -> dict[str, Any] | None:
     """What the status shows of the listener; `None` where none has ever run.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
-    noted = wire.call("GET", keys.LISTENER)
-    return State.parse(noted).as_dict(wire.now_ms()) if noted else None
+    noted = store.position.noted()
+    return ListenerState.parse(noted).as_dict(store.now_ms()) if noted else None
 
 
 class _HistoryLostError(Exception):
@@ -139,10 +137,10 @@ class Listener:
 
     def __init__(
         self,
-        wire: Wire,
+        store: Store,
         client: MongoClient[Any],
         database: str,
-        outside: Outside,
+        applier: Applier,
         *,
         collections: Collection[str] | None = None,
         check: Callable[[], None] = lambda: None,
@@ -150,22 +148,22 @@ class Listener:
         """Join the parts; nothing is asked before `run`.
 
         Args:
-            wire: to the Redis that has the lease.
+            store: that has the lease.
             client: of the MongoDB that is listened to.
             database: its name there.
-            outside: what brings changes to the cache.
+            applier: what brings changes to the cache.
             collections: those that are of interest; by default all.
             check: raises `ConfigurationError` where Redis is not divided as `outside` believes.
         """
         self._collections = collections
         self._check = check
-        self._wire = wire
+        self._store = store
         # None of it as the URL says: only the primary is not behind, and streams are read from what is durable.
         self._database = client.get_database(
             database, RAW_OPTIONS, read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern()
         )
-        self._outside = outside
-        self._state = State()
+        self._applier = applier
+        self._state = ListenerState()
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -179,7 +177,7 @@ class Listener:
         """Let `run` return soon."""
         self._stopping.set()
 
-    def run(self) -> None:
+    def listen(self) -> None:
         """Lead, or wait to lead, until `stop`. Whatever fails is tried again."""
         failed_s = 0.0
         while not self._stopping.is_set():
@@ -206,7 +204,7 @@ class Listener:
 
     def _lead(self) -> None:
         """Listen for as long as this is the leader, from where the last one has come to."""
-        self._state = State.parse(self._renew())
+        self._state = ListenerState.parse(self._renew())
         self._state.leader = self._name
         self._check()
         token = self._state.token
@@ -229,7 +227,7 @@ class Listener:
         while not self._stopping.is_set():
             events = list(self._events(stream))
             self._check()  # Redis may have been divided anew, and this process forgotten
-            changes: list[Change] = []
+            changes: list[OutsideChange] = []
             for event in events:
                 kind = event["operationType"]
                 if kind in _DOCUMENT_CHANGES:
@@ -260,7 +258,7 @@ class Listener:
                 if event["operationType"] == "invalidate" or size > BATCH_BYTES or time.monotonic() > until:
                     return
 
-    def _change(self, event: Any) -> Change | None:
+    def _change(self, event: Any) -> OutsideChange | None:
         """What a document's event says; `None` where it is none of ours, or cannot be understood."""
         collection = event["ns"]["coll"]
         if self._collections is not None and collection not in self._collections:
@@ -272,11 +270,11 @@ class Listener:
             self._state.skipped += 1
             return None
 
-    def _apply(self, changes: list[Change]) -> None:
+    def _apply(self, changes: list[OutsideChange]) -> None:
         if not changes:
             return
         try:
-            applied = self._outside.apply(changes)
+            applied = self._applier.apply(changes)
         except (UnavailableError, PyMongoError):
             raise
         except Exception:
@@ -286,7 +284,7 @@ class Listener:
                 return
             log.exception("a change of %s cannot be applied: what is cached is dropped", changes[0].id.member)
             self._state.skipped += 1
-            applied = self._outside.distrust([changes[0].id])
+            applied = self._applier.distrust([changes[0].id])
         self._state.ours += applied.ours
         self._state.invalidated += applied.invalidated
         self._state.conflicts += applied.conflicts
@@ -302,8 +300,8 @@ class Listener:
             self._forget("")
 
     def _forget(self, collection: str) -> None:
-        self._outside.outdo_pending(collection, self._renew)
-        self._state.invalidated += self._outside.forget(collection, self._renew)
+        self._applier.outdo_pending(collection, self._renew)
+        self._state.invalidated += self._applier.forget(collection, self._renew)
 
     @contextmanager
     def _open(self, token: str) -> Iterator[DatabaseChangeStream[Any]]:
@@ -333,19 +331,17 @@ class Listener:
         return [{"$match": {"$or": wanted}}]
 
     def _renew(self, noted: bytes = b"") -> bytes:
-        leads, known = self._wire.run(
-            _LISTENER, (keys.LISTENER_LEASE, keys.LISTENER), (self._token, LEASE_MS, noted)
-        )
-        if not leads:
+        known = self._store.position.lead(self._token, life_ms=LEASE_MS, noted=noted)
+        if known is None:
             raise _NotLeadingError
-        return bytes(known)
+        return known
 
     def _note(self, stream: DatabaseChangeStream[Any]) -> None:
         token = stream.resume_token
         if token is not None:
             self._state.token = bson.encode(token).hex()
         self._state.error = ""
-        self._state.at_ms = self._wire.now_ms()
+        self._state.at_ms = self._store.now_ms()
         self._renew(self._state.dump())
 
     def _fail(self, reason: str) -> None:
@@ -354,9 +350,9 @@ class Listener:
             log.warning("not listening to changes: %s", reason)
         self._state.error = reason
         try:
-            if self._wire.call("GET", keys.LISTENER_LEASE) == self._token.encode():
-                self._state = State.parse(self._renew())
-                self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._wire.now_ms()
+            if self._store.position.is_led_by(self._token):
+                self._state = ListenerState.parse(self._renew())
+                self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._store.now_ms()
                 self._renew(self._state.dump())
         except (RedisUnavailableError, _NotLeadingError):
             return  # there is nobody to tell
@@ -364,7 +360,7 @@ class Listener:
 
     def _let_go(self) -> None:
         try:
-            self._wire.run(_ABANDON, (keys.LISTENER_LEASE,), (self._token,))
+            self._store.position.give_up(self._token)
         except RedisUnavailableError as error:
             log.info("the lease was not given back, and runs out: %s", error)
 
@@ -396,10 +392,10 @@ def _age_s(event: Any) -> float:
     return round(max(0.0, time.time() - _at_ms(event) / 1000), 3)
 
 
-def _change(event: Any) -> Change | None:
+def _change(event: Any) -> OutsideChange | None:
     one = DocumentId.stored(event["ns"]["coll"], event["documentKey"]["_id"])
     if one is None:
         return None
     document = event.get("fullDocument")
     after = None if document is None else Entry.loaded(*split_version(document.raw))
-    return Change(one, event["operationType"], _at_ms(event), after)
+    return OutsideChange(one, event["operationType"], _at_ms(event), after)

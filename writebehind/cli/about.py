@@ -22,5 +22,5 @@ def worker_alive() -> None:
     """Succeed if a worker of this host has sent a heartbeat lately: for health checks."""
     host = socket.gethostname()
     with connect() as pipeline:
-        if not any(name.endswith(f"@{host}") for name in pipeline.store.watch.workers()):
+        if not any(name.endswith(f"@{host}") for name in pipeline.store.metrics.workers()):
             raise WritebehindError(f"no worker on {host} has sent a heartbeat lately")

@@ -26,7 +26,7 @@ def listen() -> None:
         listener = pipeline.listener()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
-        listener.run()
+        listener.listen()
 
 
 @click.command()

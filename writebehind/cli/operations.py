@@ -21,7 +21,6 @@ from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
 from writebehind.operations.indexes import lookup_indexes
 from writebehind.operations.repartition import repartition as divide_anew
-from writebehind.redis.partition_count import recorded
 from writebehind.settings.urls import redacted
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
@@ -95,7 +94,7 @@ def drain(timeout: float, as_json: bool) -> None:
     Workers may run meanwhile, or not. The exit status is 0 when nothing is pending any more, else 1.
     """
     with connect() as pipeline:
-        division = recorded(pipeline.store.wire)
+        division = pipeline.store.division.recorded()
     # All that Redis holds, also where the settings have another number of partitions already.
     settings = load_settings(partitions=division.partitions) if division else pipeline.settings
     with connect(settings) as pipeline, _progress("draining") as bar:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from writebehind import Pipeline, connect, load_settings
-from writebehind.reconcile import Pass
+from writebehind.reconcile.findings import Pass
 
 
 @click.command()
@@ -32,7 +32,7 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
     with connect(settings) as pipeline:
         pipeline.check()
         if not everything:
-            done = pipeline.reconcile()
+            done = pipeline.maintenance.reconcile()
             click.echo(
                 orjson.dumps(done) if as_json else ", ".join(f"{name}: {one}" for name, one in done.items())
             )
@@ -48,8 +48,8 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
 def _whole(pipeline: Pipeline, repair: bool, collections: tuple[str, ...]) -> Pass:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("keys", total=pipeline.store.wire.call("DBSIZE"))
-        return pipeline.reconciler.run(
+        bar = progress.add_task("keys", total=pipeline.store.size())
+        return pipeline.reconciler.make_pass(
             repair=repair, collections=collections, report=lambda one: progress.update(bar, completed=one.keys)
         )
 

@@ -53,7 +53,7 @@ def warm(collections: tuple[str, ...], limit: int | None, as_json: bool) -> None
     with connect(settings) as pipeline:
         pipeline.check()
         done = _with_progress(pipeline, collections, limit)
-        totals = pipeline.store.watch.counters()
+        totals = pipeline.store.metrics.counters()
     if done is None:
         click.echo("writebehind: somebody else is warming just now", err=True)
         sys.exit(1)
@@ -72,7 +72,7 @@ def _with_progress(pipeline: Pipeline, collections: tuple[str, ...], limit: int 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("warming", total=None)
-        return pipeline.warmer.run(
+        return pipeline.warmer.warm(
             collections=collections,
             limit=limit,
             report=lambda done, total: progress.update(bar, completed=done, total=total),

@@ -6,6 +6,7 @@ string, each byte of which takes six in JSON.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from struct import error as OutOfBoundsError  # noqa: N812 - its own name says nothing
 from typing import Final
@@ -60,7 +61,9 @@ def in_pieces(body: bytes, write: _Write) -> bytes:
         if not _is_divisible(body, (OBJECT, 0, len(body))):
             _see_whole(OBJECT, body)
             return write(body)
-        return b"".join(_pieces(body, (OBJECT, 0, len(body)), write))
+        text = io.BytesIO()  # which grows in its place, and is given away as it is: the text is there once
+        text.writelines(_pieces(body, (OBJECT, 0, len(body)), write))
+        return text.getvalue()
     except OutOfBoundsError as error:
         raise ValueError("a length leads out of the document") from error
 

@@ -23,7 +23,7 @@ from writebehind.documents import codec, grammar
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
 Document = dict[str, Any]
-Change = Callable[[Document], Document]
+Patch = Callable[[Document], Document]
 
 MOST_OPERATIONS = 1000
 #: What jsonpatch has to say may quote the whole document.
@@ -43,7 +43,7 @@ _VALUED = {"add", "replace", "test"}
 _INT32, _INT64 = 32, 64
 
 
-def merge_patch(patch: object) -> Change:
+def merge_patch(patch: object) -> Patch:
     """The change that a merge patch makes.
 
     Raises:
@@ -54,7 +54,7 @@ def merge_patch(patch: object) -> Change:
     return lambda document: json_merge_patch.merge(document, deepcopy(patch))
 
 
-def json_patch(operations: object, *, most_bytes: int) -> Change:
+def json_patch(operations: object, *, most_bytes: int) -> Patch:
     """The change that a JSON Patch makes; `most_bytes` bounds what a few `copy` operations can blow up.
 
     Raises:

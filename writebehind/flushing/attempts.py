@@ -10,12 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from writebehind.mongodb.outcomes import Outcome, Result
-from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import POSTPONED_MS, Store
-from writebehind.redis.wire import script
+from writebehind.redis.pending import POSTPONED_MS
+from writebehind.redis.store import Store
 
 #: Delay after the first attempt, ms; it doubles with each, up to `POSTPONED_MS`.
 DELAY_MS = 200
@@ -26,8 +24,6 @@ ATTEMPTS = {Result.UNCLEAR: 12, Result.DISTURBED: 150}
 MOST_ATTEMPTS = 20_000
 #: So many documents that are refused together may be each at fault; of more it is rather MongoDB.
 FEW = 10
-
-_POSTPONE = script("postpone")
 
 
 def is_late(outcome: Outcome) -> bool:
@@ -64,19 +60,16 @@ def postpone(store: Store, partition: int, outcomes: Sequence[Outcome], *, other
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
-    of = partition_keys(partition)
-    keys = [of.pending, of.sent]
+    versions = [(one.write.id.member, one.write.entry.version_digits) for one in outcomes]
     part = random.uniform(0.5, 1)  # noqa: S311 - no secret
-    arguments: list[Any] = [DELAY_MS, POSTPONED_MS, part, store.longest_wait_ms, int(others)]
-    for one in outcomes:
-        keys.append(of.entry(one.write.id.member))
-        arguments += (one.write.id.member, one.write.entry.version_digits)
-    counts = map(int, store.wire.run(_POSTPONE, keys, arguments))
+    counts = store.pending.postpone(
+        partition, versions, delay_ms=DELAY_MS, longest_ms=POSTPONED_MS, part=part, others=others
+    )
     return [
         replace(
             one,
             attempts=tried,
             result=Result.REFUSED if blamed >= ATTEMPTS[one.result] or tried >= MOST_ATTEMPTS else one.result,
         )
-        for one, tried, blamed in zip(outcomes, counts, counts, strict=True)
+        for one, (tried, blamed) in zip(outcomes, counts, strict=True)
     ]

@@ -30,9 +30,7 @@ from writebehind.mongodb import error_table
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.mql.filters import compile_filter
-from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import Store
-from writebehind.redis.wire import script
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +44,6 @@ REPLAYED = 10
 SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
 #: Bytes of a value that is noted; who waits for a longer one is replayed whenever its holder changes.
 LONGEST_NOTED = 1_024
-
-_AWAIT, _UNAWAIT, _VACATING = script("await"), script("unawait"), script("vacating")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +143,7 @@ class Contention:
             RedisUnavailableError: Redis does not answer.
         """
         if outcome.holder:
-            noted = (outcome.holder, outcome.write.id.member, outcome.claim)
-            self._store.wire.run(_AWAIT, self._keys(outcome.holder), noted)
+            self._store.awaited.note(outcome.holder, outcome.write.id.member, outcome.claim)
 
     def look(self, outcome: Outcome) -> None:
         """Replay a dead letter at once, if the other one has changed meanwhile. To be called after the burial.
@@ -173,15 +168,7 @@ class Contention:
             MongoUnavailableError: MongoDB does not answer; what changes is not settled, and is seen to again.
             RedisUnavailableError: Redis does not answer; the same.
         """
-        by_partition: dict[int, list[str]] = {}
-        for member in members:
-            by_partition.setdefault(self._store.partition_of(member), []).append(member)
-        replayed = 0
-        for partition, some in by_partition.items():
-            awaited = self._store.wire.call("SMISMEMBER", partition_keys(partition).awaited, *some)
-            for member in [one for one, is_awaited in zip(some, awaited, strict=True) if is_awaited]:
-                replayed += self._given_up(member)
-        return replayed
+        return sum(self._given_up(member) for member in self._store.awaited.those_of(members))
 
     def sweep(self, partition: int) -> int:
         """Try dead letters again that wait for documents of a partition, and need not any more; how many.
@@ -193,12 +180,9 @@ class Contention:
             RedisUnavailableError: Redis does not answer.
         """
         replayed = 0
-        awaited = partition_keys(partition).awaited
-        for name in self._store.wire.call("SRANDMEMBER", awaited, SWEPT_HOLDERS):
-            holder = name.decode()
-            _, waiting = self._keys(holder)
-            for one in self._store.wire.call("HRANDFIELD", waiting, SWEPT_LETTERS) or [b""]:
-                replayed += self._try_again(holder, one.decode())
+        for holder in self._store.awaited.some_in(partition, count=SWEPT_HOLDERS):
+            for member in self._store.awaited.some_waiting(holder, count=SWEPT_LETTERS) or [""]:
+                replayed += self._try_again(holder, member)
         return replayed
 
     # How --------------------------------------------------------------------------------------------
@@ -206,16 +190,14 @@ class Contention:
     def _given_up(self, holder: str) -> int:
         """Replay a few of those that wait for values which a document does not have any more."""
         entry = self._known(holder).entry
-        _, waiting = self._keys(holder)
-        _, flat = self._store.wire.call("HSCAN", waiting, 0, "COUNT", REPLAYED * REPLAYED)
-        kept: dict[bytes, bool] = {}
+        kept: dict[str, bool] = {}
         looks = replayed = 0
-        for member, text in zip(flat[::2], flat[1::2], strict=True):
+        for member, text in self._store.awaited.waiting(holder, about=REPLAYED * REPLAYED):
             if text not in kept:
-                kept[text] = bool(text) and entry is not None and _Claim.of_text(text.decode()).is_of(entry)
+                kept[text] = bool(text) and entry is not None and _Claim.of_text(text).is_of(entry)
             if not kept[text] and looks < REPLAYED:
                 looks += 1
-                replayed += self._try_again(holder, member.decode())
+                replayed += self._try_again(holder, member)
         return replayed
 
     def _try_again(self, holder: str, member: str) -> int:
@@ -232,8 +214,8 @@ class Contention:
             if other == holder:
                 return 0
             if other:
-                self._store.wire.run(_AWAIT, self._keys(other), (other, member, blocker.claim.text))
-        self._store.wire.run(_UNAWAIT, self._keys(holder), (holder, member))
+                self._store.awaited.note(other, member, blocker.claim.text)
+        self._store.awaited.forget(holder, member)
         return 0
 
     def _blocker(self, write: Write) -> _Holder | None:
@@ -304,32 +286,23 @@ class Contention:
         """Take the document of a circle out of MongoDB, which is about to be written there."""
         if holder.id is None:
             return False
-        of = partition_keys(self._store.partition_of(holder.id.member))
         deletion = f"{max(pending.version - 1, 0):016d}{Kind.DELETED.value}"
-        self._store.wire.run(_VACATING, (of.sent,), (holder.id.member, pending.header, deletion))
+        self._store.awaited.vacating(holder.id.member, pending.header, deletion)
         self._sink.vacate(holder.id, holder.seen)
         return True
 
     def _write(self, write: Write, way: _Way) -> list[Outcome]:
         member = write.id.member
-        self._store.sending(self._store.partition_of(member), {member: write.entry})
+        self._store.pending.sending(self._store.partition_of(member), {member: write.entry})
         return self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
 
     def _known(self, member: str) -> _Known:
-        of = partition_keys(self._store.partition_of(member))
-        value, due, letter = self._store.wire.calls(
-            (("GET", of.entry(member)), ("ZSCORE", of.pending, member), ("HEXISTS", of.dead, member))
-        )
+        value, pending, dead = self._store.pending.standing(member)
         try:
             entry = None if value is None else Entry.parse(value)
         except (ValueError, IndexError):  # of other hands: the flusher makes it a dead letter
             entry = None
-        return _Known(entry, due is not None, bool(letter))
-
-    def _keys(self, holder: str) -> tuple[str, str]:
-        """The keys of who is waited for in a document's partition, and of who waits for the document."""
-        of = partition_keys(self._store.partition_of(holder))
-        return of.awaited, of.waiting(holder)
+        return _Known(entry, pending, dead)
 
     def _replay(self, member: str) -> int:
         refused = [

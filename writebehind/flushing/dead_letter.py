@@ -15,6 +15,7 @@ from writebehind.documents.entry import VERSION_DIGITS, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import DeadLetterError, UnreadableDocumentError
 from writebehind.mongodb import error_table
+from writebehind.redis.letters import RawLetter
 
 _OPERATIONS = {Kind.DOCUMENT: "put", Kind.DELETED: "delete", Kind.ABSENT: None}
 
@@ -133,25 +134,23 @@ class Filter:
 class Found:
     """A dead letter as it was found: `raw` is what must still stand in Redis when it is replayed or discarded.
 
-    `name` is what it has in Redis: the member, where its document is the entry that readers see, and the next
-    write takes its place. Else there is a version in it, and its document is kept until somebody decides.
-    `others` are the versions of other letters of the same document, where one was asked for.
+    Where its document is the entry that readers see, the next write takes its place. Else its document is kept
+    until somebody decides. `others` are the versions of other letters of the document, where one was asked for.
     """
 
     letter: DeadLetter
-    raw: bytes
-    name: str
+    raw: RawLetter
     others: tuple[int, ...] = ()
 
     @classmethod
-    def parse(cls, name: bytes, raw: bytes) -> Found:
+    def parse(cls, raw: RawLetter) -> Found:
         """Take a letter as Redis has it."""
-        return cls(DeadLetter.parse(raw), raw, name.decode())
+        return cls(DeadLetter.parse(raw.value), raw)
 
     @property
     def is_kept(self) -> bool:
         """Whether its document is kept beside it."""
-        return self.name != self.letter.member
+        return self.raw.is_kept
 
     def as_json(self) -> bytes:
         """The letter with its document: in Extended JSON, and exactly as BSON in base64.
@@ -171,16 +170,3 @@ class Found:
 def digits(version: int) -> str:
     """A version as it stands in Redis."""
     return f"{version:0{VERSION_DIGITS}d}"
-
-
-def kept_name(member: str, version_digits: str) -> str:
-    """What a letter is called whose document is kept beside it: names of collections have no @."""
-    collection, _, rest = member.partition("/")
-    return f"{collection}@{version_digits}/{rest}"
-
-
-def parse_name(name: str) -> tuple[str, bool]:
-    """The member that a letter is of, and whether its document is kept beside it."""
-    first, _, rest = name.partition("/")
-    collection, at, _ = first.partition("@")
-    return f"{collection}/{rest}", bool(at)

@@ -14,12 +14,11 @@ from writebehind import strict
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError
-from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits, kept_name
+from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits
 from writebehind.mongodb.sink import Sink
-from writebehind.redis.keys import partition_keys
-from writebehind.redis.load_sample import added_up
-from writebehind.redis.store import HINT_LIFE_MS, MOST_KEPT, Hint, HintSink, Store
-from writebehind.redis.wire import Call, Command, script
+from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "Found", "Page", "Reason", "Replayed"]
 
@@ -33,8 +32,6 @@ MOST_PAGE_BYTES, MOST_LOOKED_AT = 8 << 20, 20_000
 _LAST_PLACE, _LONGEST_CURSOR = (1 << 64) - 1, 2_000
 
 _PLACE = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
-
-_REPLAY, _DISCARD = script("replay"), script("discard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +67,11 @@ class DeadLetters:
 
     def count(self) -> int:
         """How many there are."""
-        return sum(one.dead for one in self._store.watch.backlog())
+        return sum(one.dead for one in self._store.metrics.backlog())
 
     def by_collection(self) -> dict[str, int]:
         """How many there are of each collection that has any."""
-        commands = [("HGETALL", partition_keys(one).dead_counts) for one in range(self._store.partitions)]
-        return added_up(self._store.wire.calls(commands))
+        return self._store.letters.counts()
 
     def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True) -> Page:
         """Up to `limit` letters, in no particular order; their documents only with `bodies`.
@@ -91,16 +87,17 @@ class DeadLetters:
         found: list[Found] = []
         size = looked_at = 0
         while partition < self._store.partitions:
-            after, chunk = self._scan(partition, at)
+            after, raw = self._store.letters.scan(partition, at, count=SCANNED)
+            chunk = [Found.parse(one) for one in raw]
             looked_at += len(chunk)
-            if last in (names := [one.name for one in chunk]):
+            if last in (names := [one.raw.name for one in chunk]):
                 chunk = chunk[names.index(last) + 1 :]
             fitting = [one for one in chunk if wanted.fits(one.letter)]
             for one in self._with_bodies(fitting) if bodies else fitting:
                 found.append(one)
-                size += len(one.raw) + len(one.letter.body)
+                size += len(one.raw.value) + len(one.letter.body)
                 if len(found) == limit or size >= MOST_PAGE_BYTES:
-                    return Page(found, _cursor(partition, at, one.name))
+                    return Page(found, _cursor(partition, at, one.raw.name))
             partition, at, last = (partition, after, "") if after != "0" else (partition + 1, "0", "")
             if looked_at >= MOST_LOOKED_AT and partition < self._store.partitions:
                 return Page(found, _cursor(partition, at, ""))
@@ -127,12 +124,7 @@ class DeadLetters:
 
     def of(self, document_id: DocumentId) -> list[Found]:
         """All letters of one document, the newest first, without their documents."""
-        member = document_id.member
-        of = partition_keys(self._store.partition_of(member))
-        versions = self._store.wire.call("HKEYS", of.kept(member))
-        names = [member.encode(), *(kept_name(member, one.decode()).encode() for one in versions)]
-        values = self._store.wire.call("HMGET", of.dead, *names)
-        found = [Found.parse(*one) for one in zip(names, values, strict=True) if one[1] is not None]
+        found = [Found.parse(one) for one in self._store.letters.of(document_id.member)]
         return sorted(found, key=lambda one: one.letter.version, reverse=True)
 
     def show(self, document_id: DocumentId, version: int | None = None) -> Found:
@@ -143,7 +135,7 @@ class DeadLetters:
         """
         found = self.of(document_id)
         meant = _of_version(found, document_id, version)[0]
-        others = tuple(one.letter.version for one in found if one.name != meant.name)
+        others = tuple(one.letter.version for one in found if one.raw != meant.raw)
         return replace(self._with_bodies([meant])[0], others=others)
 
     def named(self, document_id: DocumentId, version: int | None = None) -> Found:
@@ -182,15 +174,16 @@ class DeadLetters:
         done = Replayed()
         for partition, some in self._by_partition(letters):
             tried = self._worth_trying(some, done, conflicts=conflicts, only_newest=only_newest)
-            calls = [self._replay_call(partition, one, only_newest=only_newest) for one in tried]
-            answers = self._store.wire.run_many(_REPLAY, calls) if calls else []
-            for one, (status, version, ticket) in zip(tried, answers, strict=True):
-                if status == b"ok":
-                    done[one.letter.member] = int(version)
+            meant = [(one.raw, one.letter.over) for one in tried]
+            for one, answer in zip(
+                tried, self._store.letters.replay_many(meant, only_newest=only_newest), strict=True
+            ):
+                if answer.status == "ok":
+                    done[one.letter.member] = answer.version
                 else:
-                    done.left[status.decode()] += 1
-                if ticket:
-                    self._hints(Hint(partition, ticket.decode(), 0))
+                    done.left[answer.status] += 1
+                if answer.ticket:
+                    self._hints(Hint(partition, answer.ticket, 0))
         return done
 
     def _worth_trying(
@@ -214,56 +207,21 @@ class DeadLetters:
                 tried.append(one)
         return tried
 
-    def _replay_call(self, partition: int, one: Found, *, only_newest: bool) -> Call:
-        of, letter = partition_keys(partition), one.letter
-        keys_of = (
-            *(of.entry(letter.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
-            *(of.load(letter.member), of.kept(letter.member), of.crowded, of.deleted),
-        )
-        return keys_of, (
-            *(letter.member, one.name, one.raw, int(only_newest), letter.over, HINT_LIFE_MS, MOST_KEPT),
-        )
-
     def discard(self, letters: Iterable[Found]) -> int:
         """Forget letters, for good: readers see what MongoDB has from then on. How many there were."""
-        discarded = 0
-        for partition, some in self._by_partition(letters):
-            of = partition_keys(partition)
-            calls: list[Call] = [
-                (
-                    (
-                        *(of.entry(one.letter.member), of.dead, of.dead_counts, of.load(one.letter.member)),
-                        *(of.kept(one.letter.member), of.crowded),
-                    ),
-                    (one.letter.member, one.name, one.raw, MOST_KEPT),
-                )
-                for one in some
-            ]
-            discarded += sum(self._store.wire.run_many(_DISCARD, calls))
-        return discarded
-
-    def _scan(self, partition: int, at: str) -> tuple[str, list[Found]]:
-        after, flat = self._store.wire.call("HSCAN", partition_keys(partition).dead, at, "COUNT", SCANNED)
-        return after.decode(), [Found.parse(*one) for one in zip(flat[::2], flat[1::2], strict=True)]
+        by_partition = self._by_partition(letters)
+        return sum(self._store.letters.discard_many([one.raw for one in some]) for _, some in by_partition)
 
     def _with_bodies(self, found: Sequence[Found]) -> list[Found]:
         """The letters with their documents, which stand beside them or in the entries."""
-        commands: list[Command] = []
-        for one in found:
-            of = partition_keys(self._store.partition_of(one.letter.member))
-            kept = ("HGET", of.kept(one.letter.member), digits(one.letter.version))
-            commands.append(kept if one.is_kept else ("GET", of.entry(one.letter.member)))
-        values = self._store.wire.calls(commands) if commands else []
+        values = self._store.letters.documents([one.raw for one in found])
         return [
             replace(one, letter=replace(one.letter, body=_body(one.letter, value)))
             for one, value in zip(found, values, strict=True)
         ]
 
     def _by_partition(self, letters: Iterable[Found]) -> Iterator[tuple[int, list[Found]]]:
-        by_partition: dict[int, list[Found]] = {}
-        for one in letters:
-            by_partition.setdefault(self._store.partition_of(one.letter.member), []).append(one)
-        yield from by_partition.items()
+        yield from grouped(letters, lambda one: self._store.partition_of(one.letter.member)).items()
 
 
 def _body(letter: DeadLetter, value: bytes | None) -> bytes:

@@ -32,7 +32,7 @@ class DeletionAudit:
         self._sink = sink
         self._lease_ms = lease_ms
 
-    def run(self) -> dict[str, int]:
+    def audit(self) -> dict[str, int]:
         """Look once more at deletions that are old enough, and forget them then.
 
         A flusher that had read an older version before the deletion may write it after: only by as much as it
@@ -44,11 +44,11 @@ class DeletionAudit:
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
-        lease = Lease(self._store.wire, keys.AUDIT_LEASE, self._lease_ms)
+        lease = self._store.lease(keys.AUDIT_LEASE, self._lease_ms)
         if not lease.take():
             return {"audited": 0, "deleted_again": 0}
         try:
-            with self._store.watch.run(AUDIT) as outcome:
+            with self._store.metrics.record_run(AUDIT) as outcome:
                 found = self._audit(lease)
                 outcome(**found)
                 return found
@@ -60,7 +60,7 @@ class DeletionAudit:
         until = time.monotonic() + MOST_S
         before_ms = self._store.now_ms() - GRACE_LEASES * self._lease_ms
         for partition in range(self._store.partitions):
-            while found := self._store.deletions(partition, before_ms=before_ms, limit=SLICE):
+            while found := self._store.deletions.before(partition, before_ms, limit=SLICE):
                 by_collection: dict[str, dict[DocumentId, int]] = defaultdict(dict)
                 for member, version in found.items():
                     one = DocumentId.from_member(member)
@@ -70,8 +70,10 @@ class DeletionAudit:
                         deleted += self._sink.delete_older(collection, versions)
                     except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
                         log.warning("deletions in %s are not audited: %s", collection, error)
-                self._store.invalidate_many(found)  # somebody may have read what was brought back, or be about to
-                self._store.audited(partition, found)
+                self._store.cache.invalidate_many(
+                    found
+                )  # somebody may have read what was brought back, or be about to
+                self._store.deletions.forget(partition, found)
                 audited += len(found)
                 if time.monotonic() >= until or not lease.renew():
                     return {"audited": audited, "deleted_again": deleted}

@@ -19,12 +19,13 @@ from writebehind.errors import MongoUnavailableError, UnavailableError
 from writebehind.flushing.attempts import is_late
 from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.contention import Contention, is_contested
-from writebehind.flushing.recorder import FlushSummary, Recorder
+from writebehind.flushing.flush_summary import FlushSummary
+from writebehind.flushing.recorder import Recorder
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
-from writebehind.querying.cached_queries import Queries
-from writebehind.querying.unique_fields import Lookups
-from writebehind.redis.store import Hint, HintSink, Store
+from writebehind.querying.derived import Derived
+from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
 
 log = logging.getLogger(__name__)
@@ -91,19 +92,12 @@ class Flusher:
         collection_settings: Callable[[str], CollectionSettings],
         limits: FlushLimits,
         *,
-        lookups: Lookups | None = None,
-        queries: Queries | None = None,
-        contention: Contention | None = None,
+        derived: Derived,
+        contention: Contention,
     ) -> None:
-        """Join a store and a sink; `hints` takes the flush tasks that are wanted next.
-
-        With `lookups`, claims of documents that are persisted are taken back; with `queries`, they hear of them;
-        with `contention`, documents that meet in a unique value are persisted as they were acknowledged.
-        """
+        """Join the parts; `hints` takes the flush tasks that are wanted next."""
         self._contention = contention
-        self._recorder = Recorder(
-            store, sink, collection_settings, lookups=lookups, queries=queries, contention=contention
-        )
+        self._recorder = Recorder(store, sink, collection_settings, derived=derived, contention=contention)
         self._store = store
         self._sink = sink
         self._hints = hints
@@ -179,7 +173,7 @@ class Flusher:
             if summary.busy:
                 time.sleep(random.uniform(WAIT_FROM_S, WAIT_TO_S))  # noqa: S311 - no secret
             missing = {member: version for member, version in missing.items() if not summary.has(member, version)}
-            left = self._store.unreached(partition, missing)
+            left = self._store.pending.unreached(missing)
             refused |= {member: letter for member, letter in left.items() if letter}
             missing = {member: version for member, version in missing.items() if left.get(member) == b""}
             if interrupted or (not summary.busy and not summary.batches):
@@ -208,15 +202,15 @@ class Flusher:
         except MongoUnavailableError as error:
             self._count(summary)
             delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
-            hint = self._store.release(partition, token, least_delay_ms=delay_ms)
+            hint = self._store.pending.release(partition, token, least_delay_ms=delay_ms)
             raise FlushInterruptedError(str(error), hint) from error
         self._count(summary)
-        if hint := self._store.release(partition, token):
+        if hint := self._store.pending.release(partition, token):
             self._hints(hint)
         return summary
 
     def _claim(self, job: _Job, token: str) -> list[str] | None:
-        return self._store.claim(
+        return self._store.pending.claim(
             job.summary.partition,
             token,
             lease_ms=self._limits.lease_ms,
@@ -267,7 +261,7 @@ class Flusher:
         collection = batch[0].id.collection
         try:
             summary.operations += len(batch)
-            self._store.sending(partition, {one.id.member: one.entry for one in batch})
+            self._store.pending.sending(partition, {one.id.member: one.entry for one in batch})
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
@@ -294,7 +288,7 @@ class Flusher:
     ) -> list[Outcome]:
         """See to documents that meet others in a unique value; those of other partitions are recorded here."""
         contention = self._contention
-        if contention is None or not contention.concerns(collection):
+        if not contention.concerns(collection):
             return list(outcomes)
         became = {one.write.id.member: one for one in outcomes}
         for outcome in filter(is_contested, outcomes):
@@ -330,12 +324,12 @@ class Flusher:
     ) -> list[tuple[str, Entry | None]]:
         """The entries of members; one that other hands have made unreadable becomes a dead letter."""
         try:
-            return list(zip(members, self._store.entries(partition, members), strict=True))
+            return list(zip(members, self._store.pending.entries(partition, members), strict=True))
         except (ValueError, IndexError):
             if len(members) > 1:
                 halves = (members[: len(members) // 2], members[len(members) // 2 :])
                 return [one for half in halves for one in self._entries(partition, half, summary)]
-            self._recorder.bury_lost(members[0], summary, self._store.version_digits(members[0]))
+            self._recorder.bury_lost(members[0], summary, self._store.pending.version_digits(members[0]))
             return []  # with the entry, which no reader can read either
 
     def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
@@ -359,7 +353,7 @@ class Flusher:
         if summary.batches:
             written = summary.persisted + summary.deleted
             counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches")
-            self._store.watch.count({name: getattr(summary, name) for name in counted}, persisted=written)
+            self._store.metrics.count({name: getattr(summary, name) for name in counted}, persisted=written)
 
 
 def backoff_ms(attempt: int) -> int:

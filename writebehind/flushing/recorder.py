@@ -5,49 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letter import DeadLetter, Reason
+from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
-from writebehind.querying.cached_queries import Queries
-from writebehind.querying.unique_fields import Lookups
+from writebehind.querying.derived import Derived
 from writebehind.reading.freshness import lifetime_ms
-from writebehind.redis.store import Burial, Contest, Settled, Store
+from writebehind.redis.pending import Burial, Contest, Settled
+from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
 
 log = logging.getLogger(__name__)
 
 #: A dead letter keeps so much of what MongoDB says: a validator may say a lot.
 MESSAGE_CHARACTERS = 1_000
-
-
-@dataclass(slots=True)
-class FlushSummary:
-    """What one flush did, in documents; `operations` counts MongoDB write operations, repeated ones too."""
-
-    partition: int
-    persisted: int = 0
-    deleted: int = 0
-    superseded: int = 0
-    buried: int = 0
-    batches: int = 0
-    operations: int = 0
-    busy: bool = False
-    reached: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def has(self, member: str, version: int) -> bool:
-        """Whether this flush brought the member to MongoDB, at this version or a newer one."""
-        return self.reached.get(member, -1) >= version
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a task's result: what an operator wants to see."""
-        shown = asdict(self)
-        del shown["reached"]
-        return shown
 
 
 class Recorder:
@@ -59,16 +33,14 @@ class Recorder:
         sink: Sink,
         collection_settings: Callable[[str], CollectionSettings],
         *,
-        lookups: Lookups | None,
-        queries: Queries | None,
-        contention: Contention | None,
+        derived: Derived,
+        contention: Contention,
     ) -> None:
-        """Join the parts; those that are `None` hear of nothing."""
+        """Join the parts."""
         self._store = store
         self._sink = sink
         self._settings = collection_settings
-        self._lookups = lookups
-        self._queries = queries
+        self._derived = derived
         self._contention = contention
 
     def record(
@@ -81,8 +53,7 @@ class Recorder:
             RedisUnavailableError: Redis does not answer; the same.
         """
         settings = self._settings(collection)
-        if self._queries is not None:  # while all of them are pending
-            self._queries.changed(collection, [outcome.write.id.member for outcome in outcomes])
+        self._derived.persisting(collection, [outcome.write.id.member for outcome in outcomes])
         settled = []
         for outcome in outcomes:
             entry, member = outcome.write.entry, outcome.write.id.member
@@ -98,12 +69,11 @@ class Recorder:
                     settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.REFUSED:
                 self._give_up(outcome, summary)
-        if self._contention is not None and settings.lookup and settled:
+        if settings.lookup and settled:
             self._contention.changed([one.member for one in settled])  # while they are pending
-        self._store.settle(partition, settled, delay_ms=settings.flush_delay_ms)
-        if self._lookups is not None and settings.lookup:
-            persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
-            self._lookups.settled([(write.id, write.entry) for write in persisted], settings)
+        self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms)
+        persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
+        self._derived.persisted([(write.id, write.entry) for write in persisted], settings)
         return self.postpone(partition, collection, outcomes, summary)
 
     def postpone(
@@ -143,7 +113,7 @@ class Recorder:
     def _give_up(self, outcome: Outcome, summary: FlushSummary) -> None:
         """Make a document a dead letter that MongoDB does not take, and see to those that wait for its values."""
         contention = self._contention
-        if contention is None or not contention.concerns(outcome.write.id.collection):
+        if not contention.concerns(outcome.write.id.collection):
             self._bury(outcome, summary, conflict=False)
             return
         contention.changed([outcome.write.id.member])  # it may have given up what it has in MongoDB
@@ -154,7 +124,7 @@ class Recorder:
     def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
         """Decide between a write and the greater version that MongoDB has; false when a newer write is pending."""
         entry, member = outcome.write.entry, outcome.write.id.member
-        contest = self._store.outdo(member, entry.version_digits, outcome.present)
+        contest = self._store.pending.outdo(member, entry.version_digits, outcome.present)
         if contest is Contest.LOST:
             return self._bury(outcome, summary, conflict=True)
         if contest is Contest.REISSUED:  # and due: the next batch has it
@@ -179,7 +149,7 @@ class Recorder:
             time.time(),
             over=outcome.present,
         )
-        burial = self._store.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
+        burial = self._store.pending.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
         if burial is Burial.BURIED:
             summary.buried += 1
             log.error("dead letter %s version %d: %s", member, entry.version, outcome.message)
@@ -188,7 +158,7 @@ class Recorder:
     def bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:
         """Make a dead letter of a document whose entry is gone, or unreadable: then with its version."""
         letter = DeadLetter.lost(member).dump()
-        if self._store.bury(member, version_digits, letter, drop_entry=True) is Burial.BURIED:
+        if self._store.pending.bury(member, version_digits, letter, drop_entry=True) is Burial.BURIED:
             summary.buried += 1
             log.critical(
                 "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",

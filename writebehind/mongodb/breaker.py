@@ -7,7 +7,6 @@ flusher has found out, the others need not find out again. Redis's own is in `wr
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +14,7 @@ from dataclasses import dataclass
 
 from writebehind import forks
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
-from writebehind.redis.keys import BREAKER
-from writebehind.redis.wire import Wire, script
+from writebehind.redis.shared_breaker import SharedBreaker
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +25,6 @@ FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS = 1_000, 5_000
 #: A process that has no reason for doubt looks at the shared state this often, seconds, when it needs MongoDB.
 LOOK_EVERY_S = 1.0
 _REASON_CHARACTERS = 500
-_TIME = re.compile(rb"[0-9]{1,16}")
-
-_ASK, _FAILED = script("breaker_ask"), script("breaker_failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +40,9 @@ class BreakerState:
 class MongoBreaker:
     """The breaker before MongoDB, shared through Redis. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, *, probe_ms: int) -> None:
-        """Bind it to a server; `probe_ms` is the most that one operation takes."""
-        self._wire = wire
+    def __init__(self, shared: SharedBreaker, *, probe_ms: int) -> None:
+        """Share a state; `probe_ms` is the most that one operation takes."""
+        self._shared = shared
         self._probe_ms = probe_ms
         #: Whether this process has seen MongoDB fail since it last saw it serve.
         self._doubtful = False
@@ -82,19 +77,13 @@ class MongoBreaker:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        state, reason, since, until = self._wire.call("HMGET", BREAKER, "state", "why", "since", "until")
-        if state is None:  # there may be failures, but too few
+        noted = self._shared.noted()
+        if noted is None:
             return BreakerState()
-        seconds, microseconds = self._wire.call("TIME")
-        left = (_ms(until) or 0) / 1000 - int(seconds) - int(microseconds) / 1e6
-        left = min(left, max(LONGEST_INTERVAL_MS, self._probe_ms) / 1000)  # the clock may have been set back
-        begun_ms = _ms(since)
-        return BreakerState(
-            state.decode(errors="replace"),
-            (reason or b"").decode(errors="replace"),
-            None if begun_ms is None else begun_ms / 1000,
-            max(0.0, left),
-        )
+        left_s = (noted.until_ms or 0) / 1000 - self._shared.now_s()
+        left_s = min(left_s, max(LONGEST_INTERVAL_MS, self._probe_ms) / 1000)  # the clock may have been set back
+        since = None if noted.since_ms is None else noted.since_ms / 1000
+        return BreakerState(noted.state, noted.reason, since, max(0.0, left_s))
 
     def _enter(self) -> bool:
         """Whether the caller is the one who finds out."""
@@ -104,17 +93,17 @@ class MongoBreaker:
         if not self._doubtful and now - self._looked < LOOK_EVERY_S:
             return False
         try:
-            verdict, *more = self._wire.run(_ASK, (BREAKER,), (self._probe_ms, LONGEST_INTERVAL_MS))
+            verdict = self._shared.ask(probe_ms=self._probe_ms, longest_ms=LONGEST_INTERVAL_MS)
         except RedisUnavailableError:  # then each process finds out for itself
             return False
-        if verdict == b"open":
-            left_s, self._reason = more[0] / 1000, more[1].decode(errors="replace")
+        if verdict.is_open:
+            left_s, self._reason = verdict.left_ms / 1000, verdict.reason
             # Whoever finds out may have done so long before the time is over.
             self._open_until, self._looked = now + min(left_s, LOOK_EVERY_S), 0.0
             self._tell("open", self._reason)
             raise self._refusal(left_s)
         self._looked = now
-        if verdict != b"probe":
+        if not verdict.probing:
             self._tell_closed()
             return False
         self._tell("half-open", "one caller finds out whether it serves again")
@@ -128,10 +117,16 @@ class MongoBreaker:
     def _failed(self, reason: str, *, probing: bool) -> float | None:
         """How long to leave MongoDB alone, seconds; `None` while the breaker is closed."""
         self._doubtful, self._reason = True, reason[:_REASON_CHARACTERS]
-        limits = (FAILURES, WINDOW_MS, FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS)
         left_ms = FIRST_INTERVAL_MS
         with suppress(RedisUnavailableError):
-            left_ms = self._wire.run(_FAILED, (BREAKER,), (self._reason, int(probing), *limits))
+            left_ms = self._shared.failed(
+                self._reason,
+                probing=probing,
+                failures=FAILURES,
+                window_ms=WINDOW_MS,
+                first_ms=FIRST_INTERVAL_MS,
+                longest_ms=LONGEST_INTERVAL_MS,
+            )
         self._open_until = time.monotonic() + left_ms / 1000
         if left_ms:
             self._tell("open", self._reason)
@@ -139,7 +134,7 @@ class MongoBreaker:
 
     def _close(self) -> None:
         with suppress(RedisUnavailableError):  # it stays doubtful, and the next success tries again
-            self._wire.call("DEL", BREAKER)
+            self._shared.close()
             self._doubtful = False
             self._open_until = 0.0
             self._tell_closed()
@@ -161,8 +156,3 @@ class MongoBreaker:
             log.warning(
                 "the breaker before MongoDB is closed, after %.1f s", time.monotonic() - min(told.values())
             )
-
-
-def _ms(field: bytes | None) -> int | None:
-    """A time in Redis, ms; `None` where other hands have taken it out or made it unreadable."""
-    return int(field) if field is not None and _TIME.fullmatch(field) else None

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from writebehind.errors import ConfigurationError, UnavailableError
-from writebehind.flushing.recorder import FlushSummary
+from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.pipeline import Pipeline
-from writebehind.redis.keys import partition_keys
-from writebehind.redis.partition_count import astray, recorded
 
 #: Partitions that are flushed at the same time.
 THREADS = 4
@@ -64,12 +62,14 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
     _see_all_partitions(pipeline)
     began = time.monotonic()
     deadline = began + timeout_s
-    outside = astray(pipeline.store.wire, pipeline.store.partitions)
+    outside = pipeline.store.division.astray(pipeline.store.partitions)
     persisted, reason = 0, ""
     with ThreadPoolExecutor(THREADS) as threads:
         while True:
-            backlog = pipeline.store.watch.backlog()
-            pending_in = {one.partition: one.pending for one in backlog} | _pending(pipeline, outside)
+            backlog = pipeline.store.metrics.backlog()
+            pending_in = {one.partition: one.pending for one in backlog} | pipeline.store.division.pending_in(
+                outside
+            )
             pending = sum(pending_in.values())
             report(Progress(pending, reason))
             if not pending or time.monotonic() >= deadline:
@@ -83,17 +83,12 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
 
 
 def _see_all_partitions(pipeline: Pipeline) -> None:
-    division, known = recorded(pipeline.store.wire), pipeline.store.partitions
+    division, known = pipeline.store.division.recorded(), pipeline.store.partitions
     if division is not None and division.partitions != known:
         raise ConfigurationError(
             f"partitions: this Redis holds data in {division.partitions} partitions, not in {known}: "
             f"set WRITEBEHIND_PARTITIONS={division.partitions}"
         )
-
-
-def _pending(pipeline: Pipeline, partitions: list[int]) -> dict[int, int]:
-    commands = [("ZCARD", partition_keys(one).pending) for one in partitions]
-    return dict(zip(partitions, pipeline.store.wire.calls(commands) if commands else [], strict=True))
 
 
 def _flush(pipeline: Pipeline, partitions: list[int], deadline: float, threads: ThreadPoolExecutor) -> _Round:

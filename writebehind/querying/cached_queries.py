@@ -29,31 +29,26 @@ from writebehind.reading.freshness import jittered_ms
 from writebehind.reading.portions import by_size, each
 from writebehind.reading.reader import Reader, Source
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
-from writebehind.redis import keys
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.results import MOST_CHANGED, LeasedResult, Look
 from writebehind.redis.store import Store
-from writebehind.redis.wire import Command, script
 from writebehind.settings.installation import CollectionSettings
 from writebehind.settings.queries import NamedQuery
 
-#: Documents that are looked at besides those that MongoDB has found: of those that are pending in a partition, of
-#: those that are dead letters in all, and of those that have changed since.
-MOST_PENDING, MOST_DEAD, MOST_CHANGED = 250, 2_000, 500
+#: Dead letters in all that are looked at besides what MongoDB has found.
+MOST_DEAD = 2_000
 #: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew; how
 #: many times as many, where those were too few; and how many at most.
 SPARE, MORE, MOST_FOUND = 5, 4, 20_000
 
-_GET, _FILL, _ABANDON, _CHANGED = script("query_get"), script("alias_fill"), script("abandon"), script("changed")
-
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One query with its arguments, and its keys."""
+    """One query with its arguments, and what its result is called."""
 
     collection: str
     query: NamedQuery
     filter: Mapping[str, Any]
-    keys: tuple[str, str]
+    name: str
     settings: CollectionSettings
     most_bytes: float
 
@@ -83,36 +78,23 @@ class _Found:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What Redis has at one moment, or nearly so: what is read first may be old, but never too new for the rest.
+class _Since:
+    """What is known of the time since a result was loaded; `partial` says that there is more."""
 
-    Attributes:
-        unsettled: members of the collection that MongoDB may not have as they are.
-        partial: whether there are more of them.
-        changed: members that have changed in MongoDB, with the number of their last change.
-        number: of the last change; `epoch` that of the last one before which results are to be loaded anew, and
-            `before` that of the last one before which they cannot be served at all.
-        value: what was found, as it stands in Redis; `ttl_ms` how long it stays there.
-    """
-
+    look: Look
     unsettled: frozenset[str]
     partial: bool
-    changed: Mapping[str, int]
-    number: int
-    epoch: int
-    before: int
-    value: bytes | None
-    ttl_ms: int
 
     def touched(self, found: _Found) -> set[str]:
         """Members that are not known to be as MongoDB found them."""
-        return {member for member, number in self.changed.items() if number > found.at}.union(self.unsettled)
+        changed = self.look.changed.items()
+        return {member for member, number in changed if number > found.at}.union(self.unsettled)
 
     def serves(self, found: _Found) -> bool:
         """Whether a result can be served: it is known what has changed since."""
-        if found.at < self.before:
+        if found.at < self.look.before:
             return False
-        return len(self.changed) < MOST_CHANGED or min(self.changed.values()) <= found.at
+        return len(self.look.changed) < MOST_CHANGED or min(self.look.changed.values()) <= found.at
 
 
 class Queries:
@@ -160,7 +142,7 @@ class Queries:
             RedisUnavailableError: Redis does not answer.
         """
         if members and self._settings(collection).queries:
-            self._store.wire.run(_CHANGED, keys.changes(collection), (self._interval_ms, 0, *members))
+            self._store.results.changed(collection, members, interval_ms=self._interval_ms)
 
     def forget(self, collection: str) -> None:
         """Load the results of a collection anew, '' for all, as nobody knows what has changed.
@@ -170,7 +152,7 @@ class Queries:
         """
         for name in [collection] if collection else self._listed:
             if self._settings(name).queries:
-                self._store.wire.run(_CHANGED, keys.changes(name), (self._interval_ms, 1))
+                self._store.results.outdate(name, interval_ms=self._interval_ms)
 
     # Reading ----------------------------------------------------------------------------------------
 
@@ -194,8 +176,7 @@ class Queries:
         """
         filter_ = query.bound(arguments)
         name = f"{collection}/{name}/{etag(bson.encode(filter_))}"
-        of = partition_keys(self._store.partition_of(name))
-        wanted = _Wanted(collection, query, filter_, (of.query(name), of.query_load(name)), settings, most_bytes)
+        wanted = _Wanted(collection, query, filter_, name, settings, most_bytes)
         try:
             return self._find(wanted)
         except RedisUnavailableError:
@@ -213,79 +194,57 @@ class Queries:
         return found or self._load(wanted, "")  # whoever had the right to load has not come back
 
     def _turn(self, wanted: _Wanted, token: str, source: Source) -> Answer | Turn | None:
-        look = self._look(wanted)
-        served, is_current = self._served(wanted, look, source)
+        since = self._since(wanted)
+        served, is_current = self._served(wanted, since, source)
         if served is not None and is_current:
             return served
-        answer = self._store.wire.run(
-            _GET, wanted.keys, (token, self._load_timeout_ms, b"-" if look.value is None else look.value)
+        leased = self._store.results.lease_get(
+            wanted.name, token, life_ms=self._load_timeout_ms, outdated=since.look.value
         )
-        if answer[0] == b"load":
+        if leased is LeasedResult.LOAD:
             return Turn.OURS
         if served is not None:  # with all that has changed; another reader loads it anew
             return served
-        return Turn.ANOTHERS if answer[0] == b"wait" else None
+        return Turn.ANOTHERS if leased is LeasedResult.WAIT else None
 
-    def _served(self, wanted: _Wanted, look: _Look, source: Source) -> tuple[Answer | None, bool]:
+    def _served(self, wanted: _Wanted, since: _Since, source: Source) -> tuple[Answer | None, bool]:
         """What can be answered from Redis, and whether it need not be loaded anew."""
-        found = None if look.value is None else _Found.parse(look.value)
-        if found is None or not look.serves(found):
+        value = since.look.value
+        found = None if value is None else _Found.parse(value)
+        if found is None or not since.serves(found):
             return None, False
-        return self._overlaid(wanted, found, look, source), found.at >= look.epoch
+        return self._overlaid(wanted, found, since, source), found.at >= since.look.epoch
 
-    def _look(self, wanted: _Wanted) -> _Look:
-        """One round trip. Its order matters: a document that is no longer pending has been noted as changed."""
-        partitions = [partition_keys(one) for one in range(self._store.partitions)]
-        changed, state = keys.changes(wanted.collection)
+    def _since(self, wanted: _Wanted) -> _Since:
         dead = self._dead(wanted.collection)
-        commands: list[Command] = [
-            ("ZRANGE", of.pending, "+inf", "-inf", "BYSCORE", "REV", "LIMIT", 0, MOST_PENDING) for of in partitions
-        ]
-        commands += [("HKEYS", of.dead) for of in partitions if 0 < dead <= MOST_DEAD]
-        commands += [
-            ("ZRANGE", changed, 0, MOST_CHANGED - 1, "REV", "WITHSCORES"),
-            ("HMGET", state, "number", "epoch", "before"),
-            ("GET", wanted.keys[0]),
-            ("PTTL", wanted.keys[0]),
-        ]
-        *some, flat, numbers, value, ttl_ms = self._store.wire.calls(commands)
-        prefix = f"{wanted.collection}/".encode()
-        number, epoch, before = (int(one or 0) for one in numbers)
-        return _Look(
-            frozenset(one.decode() for members in some for one in members if one.startswith(prefix)),
-            dead > MOST_DEAD or any(len(members) >= MOST_PENDING for members in some[: len(partitions)]),
-            {member.decode(): int(at) for member, at in zip(flat[::2], flat[1::2], strict=True)},
-            number,
-            epoch,
-            before,
-            value,
-            ttl_ms,
-        )
+        look = self._store.results.look(wanted.collection, wanted.name, dead=0 < dead <= MOST_DEAD)
+        return _Since(look, look.pending | look.dead, look.partial or dead > MOST_DEAD)
 
     def _load(self, wanted: _Wanted, token: str) -> Answer:
         """Ask MongoDB, and keep what it finds; where it does not answer, what was found before serves."""
-        look = self._look(wanted)
+        since = self._since(wanted)
         try:
-            found, answer = self._ask(wanted, look)
+            found, answer = self._ask(wanted, since)
         except MongoUnavailableError:
-            served, _ = self._served(wanted, look, Source.HIT)
+            served, _ = self._served(wanted, since, Source.HIT)
             if served is None:
                 raise
             self._abandon(wanted, token)
             return served
         stored = True
         try:
-            self._store.wire.run(_FILL, wanted.keys, (token, found.dump(), jittered_ms(wanted.query.ttl)))
+            ttl_ms = jittered_ms(wanted.query.ttl)
+            self._store.results.fill(wanted.name, token, found.dump(), ttl_ms=ttl_ms)
         except RedisFullError:  # the answer is right without being kept
             self._abandon(wanted, token)
             stored = False
         return replace(answer, stored=stored)
 
     def _abandon(self, wanted: _Wanted, token: str) -> None:
-        self._store.wire.run(_ABANDON, wanted.keys[1:], (token,))
+        self._store.results.abandon(wanted.name, token)
 
-    def _ask(self, wanted: _Wanted, look: _Look) -> tuple[_Found, Answer]:
-        """What MongoDB finds now, which has all changes up to the last one that `look` knows of; and the answer.
+    def _ask(self, wanted: _Wanted, since: _Since) -> tuple[_Found, Answer]:
+        """What MongoDB finds now, which has all changes up to the last one that is known; and the answer.
 
         It is asked for more where so many of what it finds are gone or changed that others may come in.
         """
@@ -294,18 +253,18 @@ class Queries:
             places, last = self._sink.find_places(wanted.collection, wanted.filter, query.sort, most)
             members = [one.member for one in places if one is not None]
             are_more = len(places) == most < MOST_FOUND
-            found = _Found(look.number, members, last if are_more else b"")
-            answer = self._overlaid(wanted, found, look, Source.MISS)
+            found = _Found(since.look.number, members, last if are_more else b"")
+            answer = self._overlaid(wanted, found, since, Source.MISS)
             if answer is not None:
                 return found, answer
             most = min(most * MORE, MOST_FOUND)
 
     # Overlaying -------------------------------------------------------------------------------------
 
-    def _overlaid(self, wanted: _Wanted, found: _Found, look: _Look, source: Source) -> Answer | None:
+    def _overlaid(self, wanted: _Wanted, found: _Found, since: _Since, source: Source) -> Answer | None:
         """What was found, as it is now and with what has come; `None` where MongoDB has to be asked for more."""
         query = wanted.query
-        touched = look.touched(found)
+        touched = since.touched(found)
         sort = query.sort if touched else {}
         documents = self._each([*found.members, *sorted(touched)], wanted)
         kept = satisfying(documents, wanted.filter, sort, query.limit)
@@ -316,10 +275,10 @@ class Queries:
             return None
         answered = dict(islice(kept.items(), query.limit))
         self._reader.count(answered)
-        ttl_ms = -1 if source is Source.MISS else look.ttl_ms
+        ttl_ms = -1 if source is Source.MISS else since.look.ttl_ms
         again = self._each([one for one, it in answered.items() if it.entry is None], wanted)
         answer = Answer.of(answered, again, wanted.filter, query, wanted.most_bytes)
-        return replace(answer, source=source, ttl_ms=ttl_ms, partial=look.partial)
+        return replace(answer, source=source, ttl_ms=ttl_ms, partial=since.partial)
 
     def _bypass(self, wanted: _Wanted) -> Answer:
         """What MongoDB alone says."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID
 
 from bson import ObjectId
@@ -31,29 +30,23 @@ from writebehind.mql.order import number
 from writebehind.reading.freshness import lifetime_ms
 from writebehind.reading.reader import Read, Reader, Source
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.aliases import Leads, Noted
 from writebehind.redis.store import Store
-from writebehind.redis.wire import Call, script
 from writebehind.settings.installation import CollectionSettings, LookupType
 
 #: What values of type string must match: anything, as they are not part of a path.
 _ANY_TEXT = r"(?s:.+)"
 #: Where an alias leads that leads to no document.
-_NOWHERE = b""
+_NOWHERE = ""
 #: How a UUID begins in BSON: its length, and its subtype.
 _UUID_HEAD = b"\x10\0\0\0\x04"
 #: The most that a value takes in BSON: a text with its length and its end.
 _MOST_BYTES = MAX_ID_BYTES + 5
-#: Other documents that may have the same value and are looked at for each value, and in all, when writes are
-#: acknowledged: the answer is a hint, and costs no more.
-MOST_SHARED, MOST_LOOKS = 2, 10
+#: Other documents that may have the same value and are looked at when writes are acknowledged: the answer is a
+#: hint, and costs no more.
+MOST_LOOKS = 10
 #: Documents with one value in MongoDB that a lookup goes through, where no index keeps it to one.
 MOST_OTHERS = 20
-#: How long an alias lives that takes the place of a claim which nobody took back, ms.
-DANGLING_MS = 60_000
-
-_GET, _FILL, _EXTEND = script("alias_get"), script("alias_fill"), script("alias_extend")
-_NOTE, _RELEASE, _ABANDON = script("alias_note"), script("alias_release"), script("abandon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +63,6 @@ class Alias:
         """The alias for a native value."""
         tagged = DocumentId.of(collection, value)
         return cls(collection, field, tagged.value, f"{collection}/{field}={tagged.member.partition('/')[2]}")
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A document's claim to a value, by the alias's name: `member` was given it by the write with this version."""
-
-    name: str
-    member: str
-    version: int
 
 
 def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
@@ -160,37 +144,33 @@ class Lookups:
             return found[0], Read(found[1], Source.BYPASS)
 
     def _find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
-        key, _, claims_key = self._keys(alias.name)
-        claims, leads, ttl_ms = self._store.wire.calls(
-            (("ZRANGE", claims_key, 0, -1, "REV"), ("GET", key), ("PTTL", key))
-        )
-        found = self._follow(alias, settings, claims, leads, Source.HIT)
+        leads = self._store.aliases.get(alias.name)
+        found = self._follow(alias, settings, leads, Source.HIT)
         if found is None:
             return self._lead(alias, settings)
         document_id, read = found
         lives_ms = read.ttl_ms + settings.grace_ms
-        if document_id is not None and document_id.member.encode() == leads and lives_ms > ttl_ms:
+        if document_id is not None and document_id.member == leads.member and lives_ms > leads.ttl_ms:
             # The entry was read anew since. Its readers by this value shall not miss because they came this way.
-            self._store.wire.run(_EXTEND, (key,), (leads, lives_ms))
+            self._store.aliases.extend(alias.name, leads.member, lives_ms=lives_ms)
         return found
 
     def _lead(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
         """Put an alias right that is missing or misleads; one reader of all asks MongoDB."""
-        key, load, claims_key = self._keys(alias.name)
         state = b""
 
         def look(token: str, waited: bool) -> tuple[DocumentId | None, Read] | Turn | None:
             nonlocal state
-            answer = self._store.wire.run(_GET, (key, load, claims_key), (token, self._load_timeout_ms, state))
-            if answer[0] == b"alias":
-                _, state, leads, claims = answer
-                return self._follow(alias, settings, claims, leads, Source.COLLAPSED if waited else Source.HIT)
-            return Turn.OURS if answer[0] == b"load" else Turn.ANOTHERS
+            leased = self._store.aliases.lease_get(alias.name, token, life_ms=self._load_timeout_ms, state=state)
+            if leased.leads is not None:
+                state = leased.state
+                return self._follow(alias, settings, leased.leads, Source.COLLAPSED if waited else Source.HIT)
+            return Turn.OURS if leased.may_load else Turn.ANOTHERS
 
         found = take_turns(
             look,
             lambda token: self._load(alias, settings, token),
-            lambda token: self._store.wire.run(_ABANDON, (load,), (token,)),
+            lambda token: self._store.aliases.abandon(alias.name, token),
             until=time.monotonic() + LIVES * self._load_timeout_ms / 1000,
         )
         if found is not None:
@@ -203,33 +183,30 @@ class Lookups:
         self,
         alias: Alias,
         settings: CollectionSettings,
-        claims: Sequence[bytes],
-        leads: bytes | None,
+        leads: Leads,
         source: Source,
     ) -> tuple[DocumentId | None, Read] | None:
         """The document that carries the value, of those that may; `None` where only MongoDB can tell."""
-        for member in dict.fromkeys([*claims, *([leads] if leads else [])]):
-            document_id = DocumentId.from_member(member.decode())
+        for member in leads.members:
+            document_id = DocumentId.from_member(member)
             read = self._reader.get(document_id, settings)
             if self._carries(alias, settings, read.entry):
                 return document_id, read
-        return (None, Read(ABSENT, source)) if leads == _NOWHERE else None
+        return (None, Read(ABSENT, source)) if leads.member == _NOWHERE else None
 
     def _load(
         self, alias: Alias, settings: CollectionSettings, token: str
     ) -> tuple[DocumentId | None, Read] | None:
         """Ask MongoDB, and fill the alias; `None` where a write came in between."""
-        key, load, _ = self._keys(alias.name)
         document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
         # What MongoDB has may be older than what was acknowledged: the entry decides.
         found = self._verified(alias, settings, document_id)
         leads = found[0].member if found[0] else _NOWHERE
         try:
-            filled = self._store.wire.run(
-                _FILL, (key, load), (token, leads, lifetime_ms(found[1].entry, settings))
-            )
+            ttl_ms = lifetime_ms(found[1].entry, settings)
+            filled = self._store.aliases.fill(alias.name, token, leads, ttl_ms=ttl_ms)
         except RedisFullError:  # there is no room for the answer, which is true all the same
-            self._store.wire.run(_ABANDON, (load,), (token,))
+            self._store.aliases.abandon(alias.name, token)
             return found
         return found if filled else None
 
@@ -276,40 +253,27 @@ class Lookups:
         Raises:
             RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
         """
-        claims: list[tuple[Any, ...]] = []
-        notes: list[Call] = []
-        given: list[tuple[DocumentId, Alias]] = []
-        for one, entry in writes:
-            aliases = _of(one, entry, settings)
-            for alias in aliases:
-                key, load, claims_key = self._keys(alias.name)
-                claims.append(("ZADD", claims_key, "GT", entry.version, one.member))
-                claims.append(("DEL", load))  # what is being asked of MongoDB is older
-                claims += [("ZRANGE", claims_key, 0, MOST_SHARED, "REV"), ("GET", key)]
-                given.append((one, alias))
-            notes.append(self._note(one, entry, [alias.name for alias in aliases]))
-        if not notes:
-            return {}
-        # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
-        answers, spent = self._store.wire.run_many_after(claims, _NOTE, notes)
-        self._release(writes, spent, settings)
+        given = [(one, entry, _of(one, entry, settings)) for one, entry in writes]
+        leads, noted = self._store.aliases.claim(
+            [(one.member, entry.version, [alias.name for alias in aliases]) for one, entry, aliases in given]
+        )
+        self._release(writes, noted, settings)
         shared: dict[str, dict[str, str]] = {}
         looks = MOST_LOOKS
-        for (one, alias), claimants, leads in zip(given, answers[2::4], answers[3::4], strict=True):
-            for member in dict.fromkeys([*claimants, *([leads] if leads else [])]):
-                if member and member != one.member.encode() and looks:
+        claimed = ((one, alias) for one, _, aliases in given for alias in aliases)
+        for (one, alias), found in zip(claimed, leads, strict=True):
+            for member in found.members:
+                if member != one.member and looks:
                     looks -= 1
-                    if self._has(alias, settings, member.decode()):
-                        shared.setdefault(one.member, {})[alias.field] = DocumentId.from_member(
-                            member.decode()
-                        ).text
+                    if self._has(alias, settings, member):
+                        shared.setdefault(one.member, {})[alias.field] = DocumentId.from_member(member).text
                         break
         return shared
 
     def _has(self, alias: Alias, settings: CollectionSettings, member: str) -> bool:
         """Whether Redis knows that a document has a value; one that is large or unreadable has none."""
         try:
-            entry, _ = self._store.get(member)
+            entry, _ = self._store.cache.get(member)
         except TakesMuchError:  # the write that this is about has happened
             return False
         return entry is not None and self._carries(alias, settings, entry)
@@ -320,31 +284,14 @@ class Lookups:
         Raises:
             RedisUnavailableError: Redis does not answer; reconciling finds what is left.
         """
-        if writes:
-            notes = [self._note(*write, stored=True) for write in writes]
-            self._release(writes, self._store.wire.run_many(_NOTE, notes), settings)
-
-    def _note(
-        self, document_id: DocumentId, entry: Entry, names: Sequence[str] = (), *, stored: bool = False
-    ) -> Call:
-        member = document_id.member
-        of = partition_keys(self._store.partition_of(member))
-        return (of.claimed(member), of.pending, of.dead), (member, entry.version, int(stored), *names)
+        noted = self._store.aliases.settled([(one.member, entry.version) for one, entry in writes])
+        self._release(writes, noted, settings)
 
     def _release(
-        self,
-        writes: Sequence[tuple[DocumentId, Entry]],
-        spent: Sequence[Sequence[bytes]],
-        settings: CollectionSettings,
+        self, writes: Sequence[tuple[DocumentId, Entry]], noted: Sequence[Noted], settings: CollectionSettings
     ) -> None:
-        calls: list[Call] = []
-        for (one, entry), (version, stored, *names) in zip(writes, spent, strict=True):
-            for name in names:
-                key, _, claims_key = self._keys(name.decode())
-                ttl_ms = lifetime_ms(entry, settings)
-                calls.append(((claims_key, key), (one.member, version, stored, ttl_ms)))
-        if calls:
-            self._store.wire.run_many(_RELEASE, calls)
+        ttls_ms = [lifetime_ms(entry, settings) for _, entry in writes]
+        self._store.aliases.release(zip(noted, ttls_ms, strict=True))
 
     def outdated(self, collection: str, bodies: Iterable[bytes], settings: CollectionSettings) -> None:
         """Forget aliases for the values of documents that somebody else has written to MongoDB.
@@ -353,52 +300,9 @@ class Lookups:
             RedisUnavailableError: Redis does not answer.
         """
         if settings.lookup:
-            self.drop_many([one.name for body in bodies for one in aliases_of(collection, body, settings.lookup)])
-
-    def drop_many(self, names: Sequence[str]) -> list[bool]:
-        """Forget aliases by name, and what is being asked for them; whether each was there. Claims stand.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        commands = []
-        for name in names:
-            key, load, _ = self._keys(name)
-            commands += [("DEL", load), ("DEL", key)]  # in this order: a fill in between is deleted
-        return [bool(answer) for answer in self._store.wire.calls(commands)[1::2]] if commands else []
-
-    # Reconciling ------------------------------------------------------------------------------------
-
-    def claims(self, names: Sequence[str]) -> list[Claim]:
-        """All claims to values, by the names of their aliases.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        commands = [("ZRANGE", self._keys(name)[2], 0, -1, "WITHSCORES") for name in names]
-        answers = self._store.wire.calls(commands) if commands else []
-        return [
-            Claim(name, member.decode(), int(float(version)))
-            for name, flat in zip(names, answers, strict=True)
-            for member, version in zip(flat[::2], flat[1::2], strict=True)
-        ]
-
-    def let_go(self, claim: Claim) -> bool:
-        """Take a claim back, if it is still the same.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        key, _, claims_key = self._keys(claim.name)
-        claimed = partition_keys(self._store.partition_of(claim.member)).claimed(claim.member)
-        self._store.wire.call("ZREMRANGEBYSCORE", claimed, "-inf", claim.version)
-        arguments = (claim.member, claim.version, 1, DANGLING_MS)
-        return bool(self._store.wire.run(_RELEASE, (claims_key, key), arguments))
-
-    def _keys(self, name: str) -> tuple[str, str, str]:
-        """The keys of an alias, of the token of whoever may fill it, and of the claims to its value."""
-        of = partition_keys(self._store.partition_of(name))
-        return of.alias(name), of.alias_load(name), of.alias_claims(name)
+            self._store.aliases.drop_many(
+                [one.name for body in bodies for one in aliases_of(collection, body, settings.lookup)]
+            )
 
 
 def _of(document_id: DocumentId, entry: Entry, settings: CollectionSettings) -> Sequence[Alias]:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from writebehind import forks
 from writebehind.documents.entry import Entry
-from writebehind.redis.store import Refresh
+from writebehind.redis.cache import Refresh
 from writebehind.settings.installation import CollectionSettings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ MOST_WAITING = 1_000
 BEGINS_WITHIN = 0.5
 
 
-class State(Enum):
+class Freshness(Enum):
     """What an entry that was found is good for."""
 
     FRESH = auto()
@@ -51,14 +51,14 @@ class State(Enum):
     """It is served only where MongoDB does not answer."""
 
 
-def state_of(entry: Entry, ttl_ms: int, settings: CollectionSettings, early_ms: float) -> State:
+def state_of(entry: Entry, ttl_ms: int, settings: CollectionSettings, early_ms: float) -> Freshness:
     """What an entry with this TTL in Redis is good for, if it is due when it is fresh for `early_ms` or less."""
     left_ms = fresh_ms(entry, ttl_ms, settings)
     if ttl_ms < 0 or not entry.exists or left_ms > early_ms:
-        return State.FRESH
+        return Freshness.FRESH
     if left_ms >= 0:
-        return State.DUE
-    return State.STALE if -left_ms <= settings.stale_while_revalidate * 1000 else State.OVER
+        return Freshness.DUE
+    return Freshness.STALE if -left_ms <= settings.stale_while_revalidate * 1000 else Freshness.OVER
 
 
 def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | None = None) -> int:

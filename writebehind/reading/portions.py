@@ -89,7 +89,7 @@ def portions(store: Store, ids: Sequence[DocumentId]) -> Iterator[Sequence[Docum
     if not ids:
         return
     try:
-        sizes = store.sizes([one.member for one in ids])
+        sizes = store.cache.sizes([one.member for one in ids])
     except RedisUnavailableError:  # whoever reads them finds out
         sizes = [0] * len(ids)
     large.see(max(sizes) - BODY_AT)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from writebehind.change_stream.conflicts import Conflict, Conflicts
 from writebehind.documents.entry import Entry, Kind
@@ -15,11 +13,11 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letter import DeadLetter, Reason
 from writebehind.mongodb.sink import MOST_IDS, Sink
-from writebehind.querying.cached_queries import Queries
+from writebehind.querying.derived import Derived
 from writebehind.reconcile.findings import Drift
-from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import Burial, HintSink, Store
-from writebehind.redis.wire import script
+from writebehind.redis.pending import Burial, HintSink
+from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 from writebehind.settings.installation import CollectionSettings
 
 log = logging.getLogger(__name__)
@@ -28,8 +26,6 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 16 << 20
 #: For so long no flusher takes what is about to be buried, ms.
 UNTIL_BURIED_MS = 60_000
-
-_DROP_IF, _REMARK = script("drop_if"), script("remark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ class EntryCheck:
         store: Store,
         sink: Sink,
         hints: HintSink,
-        queries: Queries,
+        derived: Derived,
         conflicts: Conflicts,
         *,
         settings: Callable[[str], CollectionSettings],
@@ -95,33 +91,26 @@ class EntryCheck:
         self._store = store
         self._sink = sink
         self._hints = hints
-        self._queries = queries
+        self._derived = derived
         self._conflicts = conflicts
         self._settings = settings
         self._listened = listened
 
     def look(self, members: Sequence[str]) -> list[Cached]:
         """Those of the members that have an entry and are neither pending nor dead."""
-        commands: list[tuple[Any, ...]] = []
-        for member in members:
-            key = self._store.entry_key(member)
-            commands += [("GETRANGE", key, 0, 48), ("PTTL", key), ("STRLEN", key)]
-        answers = iter(self._store.wire.calls(commands) if commands else ())
+        headers = self._store.cache.headers(members)
         found = [
-            Cached(one[0], one[1], header, size, lasting=ttl == -1)
-            for member, header, ttl, size in zip(members, answers, answers, answers, strict=True)
-            if header and ttl >= -1 and (one := _parsed(member, header)) is not None
+            Cached(parsed[0], parsed[1], one.header, one.size, lasting=one.ttl_ms == -1)
+            for member, one in zip(members, headers, strict=True)
+            if one.header and one.ttl_ms >= -1 and (parsed := _parsed(member, one.header)) is not None
         ]
-        unsettled = self._unsettled([one.id.member for one in found if one.lasting])
+        unsettled = self._store.pending.unsettled(one.id.member for one in found if one.lasting)
         return [one for one in found if one.id.member not in unsettled]
 
     def suspects(self, cached: Sequence[Cached]) -> list[Suspect]:
         """Those that MongoDB differs from now, or that nobody brings to MongoDB."""
         found = [Suspect(one, replace(one.entry, body=b"")) for one in cached if one.lasting]
-        by_collection: dict[str, list[Cached]] = defaultdict(list)
-        for one in cached:
-            if not one.lasting:
-                by_collection[one.id.collection].append(one)
+        by_collection = grouped((one for one in cached if not one.lasting), lambda one: one.id.collection)
         for portion in (part for some in by_collection.values() for part in _portions(some)):
             try:
                 stored = self._sink.find_many([one.id for one in portion])
@@ -152,10 +141,8 @@ class EntryCheck:
         return confirmed
 
     def _to_be_audited(self, members: Sequence[str]) -> list[str]:
-        places = [partition_keys(self._store.partition_of(member)).deleted for member in members]
-        commands = [("ZSCORE", place, member) for place, member in zip(places, members, strict=True)]
-        answers = self._store.wire.calls(commands) if commands else []
-        return [member for member, version in zip(members, answers, strict=True) if version is not None]
+        versions = self._store.deletions.versions(members)
+        return [member for member, version in zip(members, versions, strict=True) if version is not None]
 
     def repair(self, suspect: Suspect) -> bool:
         """Put it right, unless it has changed since."""
@@ -170,21 +157,17 @@ class EntryCheck:
             case Drift.LOST_IN_MONGODB:
                 # A write whose mark is lost was never in MongoDB. Else somebody may have put an old state back.
                 if suspect.cached.lasting or self._listened():
-                    return self._remark(suspect.cached)
+                    return self._mark_pending(suspect.cached)
                 return self._decide(suspect.cached)
-        of = partition_keys(self._store.partition_of(suspect.cached.id.member))
-        dropped = (of.entry(suspect.cached.id.member), of.load(suspect.cached.id.member))
-        done = bool(self._store.wire.run(_DROP_IF, dropped, (suspect.cached.header,)))
+        done = self._store.cache.drop(suspect.cached.id.member, suspect.cached.header)
         self._changed(suspect.cached.id)
         return done
 
-    def _remark(self, cached: Cached, *, delay_ms: int = 0) -> bool:
+    def _mark_pending(self, cached: Cached, *, delay_ms: int = 0) -> bool:
         """Let it be pending, and have it flushed after a delay."""
         member, partition = cached.id.member, self._store.partition_of(cached.id.member)
-        of = partition_keys(partition)
-        keys_of = (of.entry(member), of.pending, of.load(member), of.dead)
-        done = bool(self._store.wire.run(_REMARK, keys_of, (member, cached.header, delay_ms)))
-        _, hint = self._store.sweep(partition, overdue_ms=0)
+        done = self._store.pending.mark(member, cached.header, delay_ms=delay_ms)
+        _, hint = self._store.pending.sweep(partition, overdue_ms=0)
         if hint is not None:
             self._hints(hint)
         return done
@@ -195,11 +178,11 @@ class EntryCheck:
         Neither state is lost: the log of conflicts has both, and where theirs stands ours becomes a dead letter.
         """
         member, policy = cached.id.member, self._settings(cached.id.collection).on_conflict
-        ours, _ = self._store.get(member)
+        ours, _ = self._store.cache.get(member)
         theirs = self._sink.find(cached.id)
         if ours is None or ours.version != cached.entry.version or not 0 < theirs.version < ours.version:
             return False
-        if not self._remark(cached, delay_ms=0 if policy == "ours" else UNTIL_BURIED_MS):
+        if not self._mark_pending(cached, delay_ms=0 if policy == "ours" else UNTIL_BURIED_MS):
             return False
         self._conflicts.note(Conflict(cached.id, "replace", policy, ours, theirs, time.time()))
         log.warning(
@@ -213,19 +196,13 @@ class EntryCheck:
         letter = DeadLetter(
             *(member, Reason.CONFLICT, 0, message, ours.version, ours.kind, 0, now_s), over=theirs.version
         )
-        burial = self._store.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
+        burial = self._store.pending.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
         self._changed(cached.id)
         return burial is Burial.BURIED
 
     def _changed(self, document_id: DocumentId) -> None:
         """Tell queries, as nobody else has."""
-        self._queries.changed(document_id.collection, [document_id.member])
-
-    def _unsettled(self, members: Iterable[str]) -> set[str]:
-        by_partition: dict[int, list[str]] = defaultdict(list)
-        for member in members:
-            by_partition[self._store.partition_of(member)].append(member)
-        return {one for partition, some in by_partition.items() for one in self._store.unsettled(partition, some)}
+        self._derived.persisting(document_id.collection, [document_id.member])
 
 
 def _parsed(member: str, header: object) -> tuple[DocumentId, Entry] | None:

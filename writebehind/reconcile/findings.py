@@ -11,7 +11,7 @@ import orjson
 
 from writebehind.redis import keys
 from writebehind.redis.lease import Lease
-from writebehind.redis.wire import Wire, script
+from writebehind.redis.store import Store
 
 #: How long passes are remembered, ms: a week.
 REMEMBERED_MS = 7 * 24 * 3_600_000
@@ -19,8 +19,6 @@ REMEMBERED_MS = 7 * 24 * 3_600_000
 MOST_PASSES, MOST_CLEAN = 1_000, 200
 #: Examples of each kind in one pass.
 MOST_SAMPLES = 10
-
-_REMEMBER = script("remember")
 
 
 class Drift(StrEnum):
@@ -140,13 +138,13 @@ class Pass(_Noted):
 class History:
     """The pass under way, and the last ones. Safe to share between threads."""
 
-    def __init__(self, wire: Wire) -> None:
-        """Keep them on a server."""
-        self._wire = wire
+    def __init__(self, store: Store) -> None:
+        """Keep them in a store."""
+        self._store = store
 
     def current(self) -> Pass:
         """The pass under way, or a new one where there is none, or one that cannot be gone on with."""
-        noted, now_ms = self._wire.call("GET", keys.RECONCILE), self._wire.now_ms()
+        noted, now_ms = self._store.journal.pass_under_way(), self._store.now_ms()
         one = _read(noted) if noted else Pass()
         if 0 < one.started_ms <= now_ms and one.place.cursor.isdecimal() and one.place.inner.isdecimal():
             return one
@@ -162,17 +160,19 @@ class History:
         Returns:
             False when the lease is lost, and with it the pass.
         """
-        one.ended_ms = self._wire.now_ms()
-        history, most = (keys.DRIFT, MOST_PASSES) if one.found else (keys.DRIFT_FREE, MOST_CLEAN)
-        token = lease.token if lease else ""
-        told = (orjson.dumps(one.figures()), most, REMEMBERED_MS, token)
-        return bool(self._wire.run(_REMEMBER, (history, keys.RECONCILE_LEASE, keys.RECONCILE), told))
+        one.ended_ms = self._store.now_ms()
+        return self._store.journal.add_pass(
+            orjson.dumps(one.figures()),
+            drift=bool(one.found),
+            most=MOST_PASSES if one.found else MOST_CLEAN,
+            remembered_ms=REMEMBERED_MS,
+            token=lease.token if lease else "",
+        )
 
     def passes(self, limit: int = MOST_PASSES) -> list[Pass]:
         """Passes of the last week, the last first: up to `limit` that found drift, and as many that did not."""
-        some = self._wire.calls([("LRANGE", one, 0, limit - 1) for one in (keys.DRIFT, keys.DRIFT_FREE)])
-        oldest = self._wire.now_ms() - REMEMBERED_MS
-        found = (one for history in some for one in map(_read, history) if one.ended_ms >= oldest)
+        oldest = self._store.now_ms() - REMEMBERED_MS
+        found = (one for one in map(_read, self._store.journal.passes(limit)) if one.ended_ms >= oldest)
         return sorted(found, key=lambda one: one.ended_ms, reverse=True)
 
     def consistency(self) -> dict[str, Any]:
@@ -190,4 +190,4 @@ def _read(noted: bytes) -> Pass:
 
 
 #: Called with a pass after each slice.
-Report = Callable[[Pass], None]
+PassReport = Callable[[Pass], None]

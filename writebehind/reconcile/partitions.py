@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from writebehind.documents.ids import DocumentId, named
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
-from writebehind.flushing.dead_letter import DeadLetter, Found, Reason, parse_name
+from writebehind.flushing.dead_letter import DeadLetter, Found, Reason
 from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import MOST_KEPT, Burial, HintSink, Store
-from writebehind.redis.wire import script
+from writebehind.redis.letters import RawLetter
+from writebehind.redis.pending import Burial, HintSink
+from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,6 @@ SLICE = 200
 FOR_EVER_MS = 1 << 53
 #: The cursor before the first slice, and after the last.
 END = "0"
-
-_ENTRYLESS, _RECOUNT = script("entryless"), script("recount")
-_LETTERS, _ORPHANS, _RELETTER, _UNTOKEN = (
-    *(script("letters"), script("orphans")),
-    *(script("reletter"), script("untoken")),
-)
 
 
 class PartitionCheck:
@@ -63,10 +58,9 @@ class PartitionCheck:
 
     def tokens(self, names: Sequence[str], life_ms: int, found: Pass, *, repair: bool) -> None:
         """Those of the keys of tokens that live longer than they may."""
-        ttls = self._store.wire.calls([("PTTL", key) for key in names]) if names else []
-        for key, ttl in zip(names, ttls, strict=True):
-            if ttl == -1 or ttl > life_ms:
-                done = repair and bool(self._store.wire.run(_UNTOKEN, (key,), (life_ms,)))
+        for key, ttl_ms in zip(names, self._store.lifetimes_ms(names), strict=True):
+            if ttl_ms == -1 or ttl_ms > life_ms:
+                done = repair and self._store.drop_token(key, life_ms=life_ms)
                 found.note(Drift.IMMORTAL_TOKEN, key, repaired=done)
 
     # Each looks at a slice from a cursor on, and returns the cursor of the next: '0' after the last.
@@ -75,12 +69,10 @@ class PartitionCheck:
         of, before = partition_keys(partition), self._store.now_ms() - self._overdue_ms
         self.tokens([of.lease], self._lease_ms, found, repair=repair)
         self.tokens([of.scheduled], FOR_EVER_MS, found, repair=repair)  # it lives until its task runs, or longer
-        overdue, lease, scheduled = self._store.wire.calls(
-            (("ZCOUNT", of.pending, "-inf", before), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
-        )
-        if not overdue or lease or scheduled:
+        overdue, is_scheduled = self._store.pending.schedule(partition, before_ms=before)
+        if not overdue or is_scheduled:
             return END
-        hint = self._store.sweep(partition, overdue_ms=self._overdue_ms)[1] if repair else None
+        hint = self._store.pending.sweep(partition, overdue_ms=self._overdue_ms)[1] if repair else None
         if hint is not None:
             self._hints(hint)
         elif repair:
@@ -89,64 +81,53 @@ class PartitionCheck:
         return END
 
     def _lost_entries(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
-        of = partition_keys(partition)
-        after, scores = self._scores(of.pending, cursor)
-        for lost in self._store.wire.run(_ENTRYLESS, (of.pending, *map(of.entry, scores)), [*scores]):
-            member = lost.decode()
+        after, members = self._store.pending.scan(partition, cursor, count=SLICE)
+        for member in self._store.pending.entryless(partition, members):
             log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
             letter = DeadLetter.lost(member).dump()
-            done = repair and self._store.bury(member, "", letter) is Burial.BURIED
+            done = repair and self._store.pending.bury(member, "", letter) is Burial.BURIED
             found.note(Drift.LOST_ENTRY, member, repaired=done)
         return after
 
     def _letters(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
-        of, letters = partition_keys(partition), found.place.letters
+        letters = found.place.letters
         if cursor == END:
             letters.clear()
-        after, names = self._store.wire.run(_LETTERS, (of.dead,), (cursor, SLICE))
+        after, names = self._store.letters.names(partition, cursor, count=SLICE)
         self._orphans(partition, names, found, repair)
-        for collection, count in Counter(parse_name(one.decode())[0].partition("/")[0] for one in names).items():
+        for collection, count in Counter(one.member.partition("/")[0] for one in names).items():
             letters[collection] = letters.get(collection, 0) + count
-        if after.decode() == END:
-            flat = self._store.wire.call("HGETALL", of.dead_counts)
-            noted = {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+        if after == END:
+            noted = self._store.letters.counts_in(partition)
             if {name: count for name, count in noted.items() if count} != letters:
                 self._recount(partition, found, repair)
-        return str(after.decode())
+        return after
 
     def _recount(self, partition: int, found: Pass, repair: bool) -> None:
         """Count in one step, which takes Redis longer: letters may have come and gone since they were counted."""
-        of = partition_keys(partition)
-        for collection in self._store.wire.run(_RECOUNT, (of.dead, of.dead_counts), (int(repair),)):
-            name = f"{collection.decode()} in partition {partition}"
-            found.note(Drift.MISCOUNTED_LETTERS, name, repaired=repair)
+        for collection in self._store.letters.recount(partition, repair=repair):
+            found.note(Drift.MISCOUNTED_LETTERS, f"{collection} in partition {partition}", repaired=repair)
 
-    def _orphans(self, partition: int, names: Sequence[bytes], found: Pass, repair: bool) -> None:
-        of, named = partition_keys(partition), [one.decode() for one in names]
-        places = [of.kept(member) if is_kept else of.entry(member) for member, is_kept in map(parse_name, named)]
-        for name in self._store.wire.run(_ORPHANS, (of.dead, *places), named) if named else ():
-            raw = self._store.wire.call("HGET", of.dead, name)
+    def _orphans(self, partition: int, letters: Sequence[RawLetter], found: Pass, repair: bool) -> None:
+        for one in self._store.letters.orphans(partition, letters):
+            raw = self._store.letters.again(one)
             if raw is not None:
-                orphan = Found.parse(name, raw)
-                done = repair and self._tell_lost(partition, orphan)
+                orphan = Found.parse(raw)
+                done = repair and self._tell_lost(orphan)
                 found.note(Drift.ORPHANED_LETTER, orphan.letter.member, repaired=done)
 
-    def _tell_lost(self, partition: int, one: Found) -> bool:
-        of, member = partition_keys(partition), one.letter.member
+    def _tell_lost(self, one: Found) -> bool:
         message = f"its document was deleted or evicted in Redis; before that: {one.letter.message}"
         lost = replace(one.letter, reason=Reason.LOST, message=message).dump()
-        keys_of = (of.dead, of.dead_counts, of.entry(member), of.kept(member), of.crowded)
-        return bool(self._store.wire.run(_RELETTER, keys_of, (member, one.name, one.raw, lost, MOST_KEPT)))
+        return self._store.letters.tell_lost(one.raw, lost)
 
     def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
-        of, before_ms = partition_keys(partition), self._store.now_ms() - self._grace_ms
-        after, deletions = self._scores(of.deleted, cursor)
-        settled = self._store.wire.call("ZMSCORE", of.deleted_at, *deletions) if deletions else []
+        before_ms = self._store.now_ms() - self._grace_ms
+        after, deletions = self._store.deletions.scan(partition, cursor, before_ms=before_ms, count=SLICE)
         by_collection: dict[str, dict[DocumentId, int]] = {}
-        for (member, version), at_ms in zip(deletions.items(), settled, strict=True):
-            if at_ms is not None and float(at_ms) <= before_ms:
-                one = DocumentId.from_member(member)
-                by_collection.setdefault(one.collection, {})[one] = int(version)
+        for member, version in deletions.items():
+            one = DocumentId.from_member(member)
+            by_collection.setdefault(one.collection, {})[one] = version
         for collection, versions in by_collection.items():
             try:
                 self._resurrected_of(collection, versions, found, repair)
@@ -161,15 +142,6 @@ class PartitionCheck:
         back = {one: version for one, version in versions.items() if 0 < stored[one].version < version}
         if back and repair:
             self._sink.delete_older(collection, back)
-            self._store.invalidate_many([one.member for one in back])
+            self._store.cache.invalidate_many([one.member for one in back])
         for one in back:
             found.note(Drift.RESURRECTED, one.member, repaired=repair)
-
-    def _scores(self, key: str, cursor: str) -> tuple[str, dict[str, float]]:
-        """A slice of a sorted set, and the cursor of the next."""
-        after, flat = self._store.wire.call("ZSCAN", key, cursor, "COUNT", SLICE)
-        return after.decode(), {
-            member.decode(): float(at)
-            for member, at in zip(flat[::2], flat[1::2], strict=True)
-            if named(member) is not None
-        }

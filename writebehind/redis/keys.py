@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from functools import cache
 from zlib import crc32
+
+from writebehind.sequences import grouped
 
 #: The number of partitions that this Redis is divided into: see `writebehind.redis.partition_count`.
 PARTITIONS = "wb:partitions"
@@ -30,6 +34,15 @@ WARM_LEASE = "wb:warm_lease"
 LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
+
+#: Families of what is known of one document, value or query, and expires unless nobody else has it.
+OF_DOCUMENTS = frozenset(
+    ("entry", "load", "alias", "aliasload", "aliasclaims", "claimed", "query", "queryload")  # not: kept, waiting
+)
+#: Fields of `PartitionKeys` that outlive a repartitioning, or that are empty before one.
+_STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at"))
+#: A key of a partition with a name in it: the partition, the family, the name.
+_NAMED = re.compile(r"wb:\{([0-9]{1,4})\}:([a-z]+):(.+)", re.DOTALL)
 
 
 def flushed(slot: int) -> str:
@@ -62,6 +75,11 @@ class PartitionKeys:
     warmed: str
     awaited: str
     stepped: str
+
+    @property
+    def beside_documents(self) -> list[str]:
+        """Keys that tell of what is pending or dead, so of nothing where nothing is; or that are counted anew."""
+        return [getattr(self, one.name) for one in fields(self) if one.name not in _STAYS]
 
     def entry(self, member: str) -> str:
         """The document's latest state: see `writebehind.documents.entry`."""
@@ -124,3 +142,47 @@ def partition_keys(partition: int) -> PartitionKeys:
 def partition_of(member: str, partitions: int) -> int:
     """The partition that a member belongs to: CRC-32 of its UTF-8 bytes, modulo the number of partitions."""
     return crc32(member.encode()) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keys of a Redis that is divided into so many partitions."""
+
+    partitions: int
+
+    def number(self, name: str) -> int:
+        """The partition that a member, or the name of an alias or a query, belongs to."""
+        return crc32(name.encode()) % self.partitions
+
+    def of(self, name: str) -> PartitionKeys:
+        """The keys of its partition."""
+        return partition_keys(crc32(name.encode()) % self.partitions)
+
+    def all(self) -> list[PartitionKeys]:
+        """The keys of every partition, in their order."""
+        return [partition_keys(number) for number in range(self.partitions)]
+
+    def grouped(self, names: Iterable[str]) -> dict[int, list[str]]:
+        """The names by their partitions."""
+        return grouped(names, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A key with the name of something in it: `wb:{partition}:family:name`."""
+
+    key: str
+    partition: int
+    family: str
+    name: str
+
+    @classmethod
+    def parse(cls, key: bytes) -> Named | None:
+        """Take a key apart; `None` for one that is no such key."""
+        found = _NAMED.fullmatch(key.decode(errors="replace"))
+        return None if found is None else cls(found[0], int(found[1]), found[2], found[3])
+
+
+def family(name: str = "*", *, collection: str = "") -> str:
+    """The pattern for SCAN of keys with a name in them, of one family and collection; by default of all."""
+    return f"wb:{{*}}:{name}:{collection}{'/' if collection else ''}*"

@@ -1,12 +1,14 @@
-"""Leases: the right to do what only one process may do at a time."""
+"""Leases: the right to do what only one process may do at a time; and that of the listener, with its position."""
 
 from __future__ import annotations
 
 from uuid import uuid4
 
-from writebehind.redis.wire import Wire, script
+from writebehind.redis import keys
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire
 
-_LEASE, _ABANDON = script("lease"), script("abandon")
+_LEASE, _ABANDON, _LISTENER = script("lease"), script("abandon"), script("listener")
 
 
 class Lease:
@@ -43,8 +45,8 @@ class Lease:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        keys = (self._key, key) if key else (self._key,)
-        return bool(self._wire.run(_LEASE, keys, (self.token, self._life_ms, "", noted)))
+        places = (self._key, key) if key else (self._key,)
+        return bool(self._wire.run(_LEASE, places, (self.token, self._life_ms, "", noted)))
 
     def release(self) -> None:
         """Give it back, if it is held.
@@ -53,3 +55,33 @@ class Lease:
             RedisUnavailableError: Redis does not answer; it runs out.
         """
         self._wire.run(_ABANDON, (self._key,), (self.token,))
+
+
+class Position:
+    """How far the change stream has been followed, and who leads. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Keep it on a server."""
+        self._wire = wire
+
+    def lead(self, token: str, *, life_ms: int, noted: bytes = b"") -> bytes | None:
+        """Become or stay the one that follows, and note how far it has come, b'' for nothing new.
+
+        Returns:
+            What was noted last; `None` when another one leads.
+        """
+        leads, known = self._wire.run(_LISTENER, (keys.LISTENER_LEASE, keys.LISTENER), (token, life_ms, noted))
+        return bytes(known) if leads else None
+
+    def noted(self) -> bytes:
+        """What was noted last; b'' for nothing."""
+        noted: bytes | None = self._wire.call("GET", keys.LISTENER)
+        return noted or b""
+
+    def is_led_by(self, token: str) -> bool:
+        """Whether this one leads."""
+        return bool(self._wire.call("GET", keys.LISTENER_LEASE) == token.encode())
+
+    def give_up(self, token: str) -> None:
+        """Let another one lead."""
+        self._wire.run(_ABANDON, (keys.LISTENER_LEASE,), (token,))

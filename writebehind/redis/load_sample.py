@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,11 @@ from redis.exceptions import ResponseError
 from writebehind import forks
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
-from writebehind.redis.clock import ClockWatch
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.keys import Layout
+from writebehind.redis.letters import added_up
 from writebehind.redis.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
 from writebehind.redis.partition_count import Division
-from writebehind.redis.store import Store
+from writebehind.redis.wire import Wire
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0
@@ -31,7 +30,7 @@ _DATABASE = re.compile(r"db\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class LoadSample:
     """One sample.
 
     Attributes:
@@ -104,15 +103,15 @@ class Vitals:
 class Sampler:
     """Takes a sample when the last one is too old. Safe to share between threads."""
 
-    def __init__(self, store: Store, clock: ClockWatch | None = None) -> None:
-        """Bind it to a store; nothing is asked before the first look. A `clock` is looked at with each sample."""
-        self._store = store
-        self._clock = clock
+    def __init__(self, take: Callable[[], LoadSample], also: Callable[[], object] = lambda: None) -> None:
+        """Take samples by `Store.load`, from the first look on, and do something `also` with each."""
+        self._take = take
+        self._also = also
         self._lock = forks.lock()
-        self._vitals: Vitals | None = None
+        self._vitals: LoadSample | None = None
         self._taken = 0.0
 
-    def look(self) -> Vitals:
+    def look(self) -> LoadSample:
         """The latest sample. One caller a second waits for a new one, and the others never.
 
         Raises:
@@ -125,24 +124,23 @@ class Sampler:
             return vitals  # type: ignore[return-value]  # it blocks while there is none
         try:
             if self._vitals is None or self._vitals is vitals:
-                self._vitals = take(self._store)
-                if self._clock is not None:
-                    self._clock.look()
+                self._vitals = self._take()
+                self._also()
                 self._taken = time.monotonic()
             return self._vitals
         finally:
             self._lock.release()
 
 
-def take(store: Store) -> Vitals:
+def take(wire: Wire, layout: Layout) -> LoadSample:
     """Take a sample, in two round trips.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
-    slot = store.now_ms() // 1000 // RATE_SLOT_SECONDS
-    partitions = [partition_keys(partition) for partition in range(store.partitions)]
-    recorded, info, command, rates, *counts = store.wire.calls(
+    slot = wire.now_ms() // 1000 // RATE_SLOT_SECONDS
+    partitions = layout.all()
+    recorded, info, command, rates, *counts = wire.calls(
         [
             ("GET", keys.PARTITIONS),
             ("INFO",),
@@ -156,7 +154,7 @@ def take(store: Store) -> Vitals:
     size = len(partitions)
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
     keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
-    return Vitals(
+    return LoadSample(
         division=None if recorded is None else Division.parse(recorded),
         pending=tuple(counts[:size]),
         dead=added_up(counts[size : 2 * size]),
@@ -173,12 +171,6 @@ def take(store: Store) -> Vitals:
     )
 
 
-def parse_info(answer: bytes) -> Mapping[str, str]:
-    """The facts of INFO's answer."""
-    lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
-    return {name: value for name, _, value in lines}
-
-
 def _numbers(text: str) -> Iterator[tuple[str, int]]:
     """What INFO tells of a database: `keys=2,expires=1,avg_ttl=0`."""
     for part in text.split(","):
@@ -187,14 +179,11 @@ def _numbers(text: str) -> Iterator[tuple[str, int]]:
             yield name, int(number)
 
 
-def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
-    """The sums of several hashes of numbers, as HGETALL gives them; what adds up to nothing is left out."""
-    sums: Counter[str] = Counter()
-    for flat in hashes:
-        for name, number in zip(flat[::2], flat[1::2], strict=True):
-            sums[name.decode()] += int(number)
-    return dict(+sums)
-
-
 def _knows(answer: Any) -> bool:
     return isinstance(answer, list) and bool(answer and answer[0])
+
+
+def parse_info(answer: bytes) -> Mapping[str, str]:
+    """The facts of INFO's answer."""
+    lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
+    return {name: value for name, _, value in lines}

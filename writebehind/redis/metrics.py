@@ -13,7 +13,8 @@ import orjson
 from writebehind.errors import RedisFullError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import Wire, script
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire
 
 #: A worker whose last heartbeat is older than this does not count as alive, ms.
 WORKER_LIFE_MS = 15_000
@@ -22,7 +23,7 @@ REMEMBERED_MS = 7 * 24 * 3_600_000
 #: The flush rate is measured over this many slots of this many seconds.
 RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
 
-_SEEN, _RAN = script("seen"), script("ran")
+_SEEN, _RAN, _REMEMBER = script("seen"), script("ran"), script("remember")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Run:
         }
 
 
-class Watch:
+class Metrics:
     """Figures in Redis that nothing of the protocol depends on. Safe to share between threads."""
 
     def __init__(self, wire: Wire, partitions: int) -> None:
@@ -137,7 +138,7 @@ class Watch:
         return [name.decode() for name in found]
 
     @contextmanager
-    def run(self, task: str) -> Iterator[Callable[..., None]]:
+    def record_run(self, task: str) -> Iterator[Callable[..., None]]:
         """Record a run of a periodic task: how long it took, what it says that it did, or why it failed.
 
         Yields:
@@ -168,5 +169,46 @@ class Watch:
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
 
 
-def _head(member: bytes, due_ms: bytes) -> tuple[str, float]:
-    return member.decode(errors="replace"), float(due_ms)  # other hands may have put anything there
+class Journal:
+    """Conflicts with other writers, and reconciling passes. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Keep it on a server."""
+        self._wire = wire
+
+    def add_conflict(self, conflict: bytes, *, most: int) -> None:
+        """Add a conflict, and forget the oldest of more than `most`; not while Redis is full."""
+        with suppress(RedisFullError):
+            self._wire.calls([("LPUSH", keys.CONFLICTS, conflict), ("LTRIM", keys.CONFLICTS, 0, most - 1)])
+
+    def conflicts(self, first: int, last: int) -> list[bytes]:
+        """Conflicts, the last one being the first."""
+        found: list[bytes] = self._wire.call("LRANGE", keys.CONFLICTS, first, last)
+        return found
+
+    def pass_under_way(self) -> bytes | None:
+        """The reconciling pass under way, as it was noted."""
+        noted: bytes | None = self._wire.call("GET", keys.RECONCILE)
+        return noted
+
+    def add_pass(self, told: bytes, *, drift: bool, most: int, remembered_ms: int, token: str = "") -> bool:
+        """Add a pass to those that found drift, or did not.
+
+        Args:
+            told: the pass.
+            drift: whether it found any.
+            most: passes that are kept.
+            remembered_ms: for so long.
+            token: of whoever made the pass under way, which ends by this; '' for another pass.
+
+        Returns:
+            False when somebody else has the lease by now: then it is not remembered.
+        """
+        history = keys.DRIFT if drift else keys.DRIFT_FREE
+        places = (history, keys.RECONCILE_LEASE, keys.RECONCILE)
+        return bool(self._wire.run(_REMEMBER, places, (told, most, remembered_ms, token)))
+
+    def passes(self, limit: int) -> list[bytes]:
+        """The last passes that found drift, and as many that did not."""
+        some = self._wire.calls([("LRANGE", one, 0, limit - 1) for one in (keys.DRIFT, keys.DRIFT_FREE)])
+        return [one for history in some for one in history]

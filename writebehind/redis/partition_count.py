@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from writebehind.errors import ConfigurationError
 from writebehind.redis import keys
-from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
+from writebehind.redis.keys import MOST_PARTITIONS, Named, partition_keys
+from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
 _MOVING = "moving"
+
+_REDIVIDE, _FORGET = script("redivide"), script("forget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +62,58 @@ class Division:
             )
 
 
-def recorded(wire: Wire) -> Division | None:
-    """The record; `None` in a Redis that nobody has used yet.
+class PartitionCount:
+    """The record of one Redis, and what is done to change it. Safe to share between threads."""
 
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
-    record = wire.call("GET", keys.PARTITIONS)
-    return None if record is None else Division.parse(record)
+    def __init__(self, wire: Wire) -> None:
+        """Keep it on a server."""
+        self._wire = wire
 
+    def recorded(self) -> Division | None:
+        """The record; `None` in a Redis that nobody has used yet.
 
-def astray(wire: Wire, partitions: int) -> list[int]:
-    """Partitions beyond the recorded number that hold something pending or dead, where nobody looks for it.
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        record = self._wire.call("GET", keys.PARTITIONS)
+        return None if record is None else Division.parse(record)
 
-    A process that was stopped by force in the middle of a write, and goes on after Redis was divided anew, may
-    leave something there.
+    def record_first(self, partitions: int) -> Division:
+        """Record a number where there is none yet; what is recorded then. Raises as `recorded`."""
+        self._wire.call("SET", keys.PARTITIONS, partitions, "NX")
+        return Division.parse(self._wire.call("GET", keys.PARTITIONS))
 
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
-    beyond = range(partitions, MOST_PARTITIONS)
-    commands = [("EXISTS", of.pending, of.dead) for of in map(partition_keys, beyond)]
-    return [at for at, held in zip(beyond, wire.calls(commands) if commands else [], strict=True) if held]
+    def change(self, seen: Division | None, new: Division) -> bool:
+        """Change the record, if it is still what was seen. Raises as `recorded`."""
+        arguments = ("" if seen is None else seen.record, new.record)
+        return bool(self._wire.run(_REDIVIDE, (keys.PARTITIONS,), arguments))
+
+    def astray(self, partitions: int) -> list[int]:
+        """Partitions beyond a number that hold something pending or dead, where nobody looks for it.
+
+        A process that was stopped by force in the middle of a write, and goes on after Redis was divided anew, may
+        leave something there. Raises as `recorded`.
+        """
+        beyond = range(partitions, MOST_PARTITIONS)
+        answers = self._wire.calls([("EXISTS", of.pending, of.dead) for of in map(partition_keys, beyond)])
+        return [at for at, held in zip(beyond, answers, strict=True) if held]
+
+    def pending_in(self, partitions: Sequence[int]) -> dict[int, int]:
+        """How many documents are pending in partitions, whoever looks into them. Raises as `recorded`."""
+        answers = self._wire.calls([("ZCARD", partition_keys(one).pending) for one in partitions])
+        return dict(zip(partitions, answers, strict=True))
+
+    def latest_version(self) -> int:
+        """The last version that any partition has issued. Raises as `recorded`."""
+        clocks = self._wire.call("MGET", *(partition_keys(one).clock for one in range(MOST_PARTITIONS)))
+        return max(int(clock or 0) for clock in clocks)
+
+    def forget_documents(self, names: Iterable[Named]) -> int:
+        """Delete copies of what MongoDB has, and tokens, which expire anyway; how many. Raises as `recorded`."""
+        calls = [((one.key,), ()) for one in names if one.family in keys.OF_DOCUMENTS]
+        return sum(self._wire.run_many(_FORGET, calls))
+
+    def forget_partition(self, partition: int, *, clock: bool) -> None:
+        """Delete what a partition has without documents, and with `clock` its clock too. Raises as `recorded`."""
+        of = partition_keys(partition)
+        self._wire.call("DEL", *of.beside_documents, *([of.clock] if clock else []))

@@ -7,7 +7,6 @@ stack of bare connections.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import ssl
@@ -15,9 +14,6 @@ import struct
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 from weakref import WeakSet
 
@@ -40,6 +36,7 @@ from redis.retry import Retry
 
 from writebehind import forks
 from writebehind.errors import RedisFullError, RedisUnavailableError
+from writebehind.redis.scripts import Script
 
 Command = Sequence[Any]
 #: The keys and the arguments of one step.
@@ -60,22 +57,6 @@ _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 _NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
 #: The same where redis-py has a class for it, and takes the code off the message.
 _NOT_NOW_CLASSES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One atomic step: a Lua file and its digest."""
-
-    name: str
-    source: str
-    sha1: str
-
-
-@cache
-def script(name: str) -> Script:
-    """Load `lua/<name>.lua`."""
-    source = resources.files("writebehind.redis").joinpath("lua", f"{name}.lua").read_text("utf-8")
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
@@ -157,9 +138,13 @@ class Wire:
     def calls(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands in one round trip; a command that fails has its `ResponseError` as answer.
 
+        Nothing is sent where there are none.
+
         Raises:
             RedisUnavailableError: as `call`. Some of the commands may have been carried out.
         """
+        if not commands:
+            return []
         if self._paused_until:
             self._pause()
         began = time.monotonic()
@@ -185,13 +170,7 @@ class Wire:
         else:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
-        for answer in answers:
-            if isinstance(answer, OutOfMemoryError):
-                raise RedisFullError from answer
-            if isinstance(answer, _NOT_NOW_CLASSES) or (
-                isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW)
-            ):
-                raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
+        _check_served(answers)
         return answers
 
     def run(self, step: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
@@ -208,7 +187,7 @@ class Wire:
         return answer
 
     def run_many(self, step: Script, calls: Sequence[Call]) -> list[Any]:
-        """Run one atomic step for several sets of keys and arguments, in one round trip.
+        """Run one atomic step for several sets of keys and arguments, in one round trip; for none, in none.
 
         Raises:
             RedisUnavailableError: as `calls`.
@@ -252,6 +231,8 @@ class Wire:
         before: list[Any] | None = None,
     ) -> tuple[list[Any], list[Any]]:
         """The answers of the steps, and of what comes `then`; those of what comes `first` go into `before`."""
+        if not calls and not first:
+            return [], [None for _ in then]
         steps = [("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls]
         answers = self.calls([*first, *steps, *then])
         for answer in answers[: len(first)]:
@@ -330,6 +311,17 @@ class Wire:
             return connection.read_response()
         except ResponseError as error:
             return error
+
+
+def _check_served(answers: Sequence[Any]) -> None:
+    """See that no answer says "not now". Raises as `Wire.calls`."""
+    for answer in answers:
+        if isinstance(answer, OutOfMemoryError):
+            raise RedisFullError from answer
+        if isinstance(answer, _NOT_NOW_CLASSES) or (
+            isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW)
+        ):
+            raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
 
 
 def _is_large(answer: Any) -> bool:

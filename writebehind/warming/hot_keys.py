@@ -10,17 +10,15 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from writebehind import forks
-from writebehind.documents.ids import DocumentId, named
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.keys import partition_keys
-from writebehind.redis.load_sample import Vitals
+from writebehind.redis.load_sample import LoadSample
 from writebehind.redis.store import Store
-from writebehind.redis.wire import script
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +28,10 @@ DECAY = "decay"
 DECAYS_IN_HALF_LIFE = 20
 #: Between two batches of a process, seconds.
 SEND_EVERY_S = 1.0
-#: Members in one step: Lua unpacks at most some thousands, and other clients wait meanwhile.
-SLICE = 1_000
 #: A document is forgotten below this heat: a single read three half-lives ago.
 LEAST_HEAT = 0.125
 #: Counter of documents that were warmed, and of those of which a read was counted afterwards.
 WARMED, WARMED_READ = "warmed", "warmed_read"
-
-_HEAT, _DECAY = script("heat"), script("decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +89,22 @@ class HotKeys:
         if not seen:
             return
         weight = reads / len(seen) if len(seen) >= self._samples else 1.0
-        by_partition: dict[int, list[str | float]] = defaultdict(list)
-        for member, count in Counter(seen).items():
-            by_partition[self._store.partition_of(member)] += (member, count * weight)
-        calls = []
-        for partition, pairs in by_partition.items():
-            of = partition_keys(partition)
-            some = (pairs[at : at + 2 * SLICE] for at in range(0, len(pairs), 2 * SLICE))
-            calls += [((of.hot, of.heat, of.warmed), (self._most, *one)) for one in some]
-        self._store.watch.count({WARMED_READ: sum(self._store.wire.run_many(_HEAT, calls))})
+        reads_of = {member: count * weight for member, count in Counter(seen).items()}
+        self._store.metrics.count({WARMED_READ: self._store.heat.add(reads_of, most=self._most)})
 
-    def decay(self, vitals: Vitals) -> dict[str, int]:
+    def decay(self, vitals: LoadSample) -> dict[str, int]:
         """Let documents cool down, and see which are among those that a Redis that is full has room for.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        with self._store.watch.run(DECAY) as outcome:
+        with self._store.metrics.record_run(DECAY) as outcome:
             room = math.ceil((vitals.room or 0) / self._store.partitions)
-            arguments = (int(self._half_life_s * 1000), self._most, room, LEAST_HEAT)
-            places = map(partition_keys, range(self._store.partitions))
-            kept = self._store.wire.run_many(_DECAY, [((of.hot, of.heat), arguments) for of in places])
-            outcome(kept=sum(kept))
-        return {"kept": sum(kept)}
+            kept = self._store.heat.decay(
+                half_life_ms=int(self._half_life_s * 1000), most=self._most, room=room, least=LEAST_HEAT
+            )
+            outcome(kept=kept)
+        return {"kept": kept}
 
     def by_partition(self, limit: int) -> list[list[HotKey]]:
         """The documents that are read most in each partition, the hottest first.
@@ -125,23 +112,10 @@ class HotKeys:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        places = [partition_keys(one) for one in range(self._store.partitions)]
         now = self._store.now_ms()
-        answers = iter(
-            self._store.wire.calls(
-                [
-                    command
-                    for of in places
-                    for command in (
-                        ("ZRANGE", of.hot, 0, limit - 1, "REV", "WITHSCORES"),
-                        ("HGET", of.heat, "since"),
-                    )
-                ]
-            )
-        )
         return [
-            self._hot(partition, flat, max(1.0, (now - int(since or now)) / 1000))
-            for partition, (flat, since) in enumerate(zip(answers, answers, strict=True))
+            self._hot(partition, one.heat, max(1.0, (now - (one.since_ms or now)) / 1000))
+            for partition, one in enumerate(self._store.heat.hottest(limit))
         ]
 
     def top(self, limit: int) -> list[HotKey]:
@@ -158,14 +132,10 @@ class HotKeys:
         if self._thread is not None:
             self._thread.join(SEND_EVERY_S)
 
-    def _hot(self, partition: int, flat: Sequence[bytes], counted_s: float) -> list[HotKey]:
+    def _hot(self, partition: int, heat_of: Sequence[tuple[str, float]], counted_s: float) -> list[HotKey]:
         # What would be the heat of one read per second, counted for so long.
         one = self._half_life_s / math.log(2) * (1 - 0.5 ** (counted_s / self._half_life_s))
-        return [
-            HotKey(document_id, partition, float(heat) / one)
-            for member, heat in zip(flat[::2], flat[1::2], strict=True)
-            if (document_id := named(member)) is not None
-        ]
+        return [HotKey(DocumentId.from_member(member), partition, heat / one) for member, heat in heat_of]
 
     def _start(self) -> None:
         with self._lock:

@@ -8,25 +8,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
 from writebehind import forks
-from writebehind.documents.entry import BODY_AT, Entry
+from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.sink import MOST_IDS, Sink
-from writebehind.reading.freshness import EARLIEST, State, lifetime_ms, state_of
+from writebehind.reading.freshness import EARLIEST, Freshness, state_of
+from writebehind.reading.loader import Loader
 from writebehind.redis import keys
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.cache import Filled, Refresh
 from writebehind.redis.lease import Lease
-from writebehind.redis.load_sample import Sampler, take
-from writebehind.redis.store import Filled, Refresh, Store
-from writebehind.redis.wire import script
+from writebehind.redis.load_sample import Sampler
+from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 from writebehind.settings.installation import CollectionSettings
 from writebehind.warming.hot_keys import WARMED, HotKeys
 
@@ -46,14 +46,13 @@ REMEMBERED_S = 3_600
 #: Keys that one step of a search for what is cold looks at, and about the most that one search does.
 SLICE, MOST_SCANNED = 200, 10_000
 
-_COOL = script("cool")
 _NO_RIGHTS: Mapping[str, Refresh] = {}
 #: Is called with the documents looked at so far, and how many there are to look at.
-Report = Callable[[int, int], None]
+WarmReport = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WarmLimits:
     """How a pass goes.
 
     Attributes:
@@ -107,8 +106,9 @@ class Warmer:
         self,
         store: Store,
         sink: Sink,
+        loader: Loader,
         hot_keys: HotKeys,
-        limits: Limits,
+        limits: WarmLimits,
         *,
         sampler: Sampler,
         breaker: MongoBreaker,
@@ -118,6 +118,7 @@ class Warmer:
         """Join the parts; `settings` are those of a collection, by name, and `listed` the names that have any."""
         self._store = store
         self._sink = sink
+        self._loader = loader
         self._hot_keys = hot_keys
         self._limits = limits
         self._sampler = sampler
@@ -132,8 +133,12 @@ class Warmer:
         """Nobody has stopped it yet."""
         self._stopping = threading.Event()
 
-    def run(
-        self, *, collections: Collection[str] = (), limit: int | None = None, report: Report = lambda _, __: None
+    def warm(
+        self,
+        *,
+        collections: Collection[str] = (),
+        limit: int | None = None,
+        report: WarmReport = lambda _, __: None,
     ) -> Warmed | None:
         """Make one pass, if nobody else does: `None` then.
 
@@ -145,7 +150,7 @@ class Warmer:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        lease = Lease(self._store.wire, keys.WARM_LEASE, LEASE_MS)
+        lease = self._store.lease(keys.WARM_LEASE, LEASE_MS)
         if not lease.take():
             return None
         began, done = time.monotonic(), Warmed()
@@ -156,19 +161,21 @@ class Warmer:
         finally:
             lease.release()
         done.seconds = round(time.monotonic() - began, 3)
-        self._store.watch.count({WARMED: done.warmed})
+        self._store.metrics.count({WARMED: done.warmed})
         return done
 
     def stop(self) -> None:
         """Let the pass under way end after its batch."""
         self._stopping.set()
 
-    def _pass(self, lease: Lease, collections: Collection[str], limit: int, done: Warmed, report: Report) -> None:
+    def _pass(
+        self, lease: Lease, collections: Collection[str], limit: int, done: Warmed, report: WarmReport
+    ) -> None:
         self._check_pressure()
         wanted = self._wanted(collections, limit)
         waiting, size, began = list(wanted), MOST_IDS, time.monotonic()
         while waiting:
-            vitals = take(self._store)  # a batch may fill Redis before the sampler looks again
+            vitals = self._store.load()  # a batch may fill Redis before the sampler looks again
             room = vitals.room
             if room is not None and vitals.displaces and done.looked_at >= room:
                 break  # each document more would displace one that is hotter
@@ -224,18 +231,18 @@ class Warmer:
             settings = self._settings(one.collection)
             if entry is None:
                 missing.append(one)
-            elif state_of(entry, ttl_ms, settings, self._early_ms(settings)) is not State.FRESH:
+            elif state_of(entry, ttl_ms, settings, self._early_ms(settings)) is not Freshness.FRESH:
                 old[one] = ttl_ms
         done.looked_at += len(ids)
         token, life_ms = uuid4().hex, self._limits.load_timeout_ms
-        leases = self._store.lease_get_many([one.member for one in missing], token, life_ms=life_ms)
+        leases = self._store.cache.lease_get_many([one.member for one in missing], token, life_ms=life_ms)
         ours = [one for one, lease in zip(missing, leases, strict=True) if lease.may_load]
         if free is not None and len(ours) > free:
             self._make_room(len(ours) - free)
         self._fill(ours, token, done)
         # Only now, or they would be held in vain if that fails, and readers would wait for whoever has them.
         ttls_ms = {one.member: ttl_ms for one, ttl_ms in old.items()}
-        token, rights = self._store.refresh_get_many(ttls_ms, life_ms=life_ms)
+        token, rights = self._store.cache.refresh_get_many(ttls_ms, life_ms=life_ms)
         self._fill([one for one in old if one.member in rights], token, done, rights)
 
     def _fill(
@@ -246,47 +253,29 @@ class Warmer:
         rights: Mapping[str, Refresh] = _NO_RIGHTS,
     ) -> None:
         """Load documents, and fill what is missing, or what there are `rights` to replace."""
-        if not ids:
-            return
-        by_collection: dict[str, list[DocumentId]] = defaultdict(list)
-        for one in ids:
-            by_collection[one.collection].append(one)
-        loaded: list[tuple[str, Entry, int]] = []
-        try:
-            for collection, some in by_collection.items():
-                settings = self._settings(collection)
-                try:
-                    entries = self._sink.find_many(some)
-                except MongoRefusesError as error:  # which keeps no other collection from being warm
-                    log.warning("%s cannot be warmed: %s", collection, error)
-                    self._store.abandon([one.member for one in some], token)
-                    continue
-                for one, entry in zip(some, entries, strict=True):
-                    replaces = rights[one.member].ttl_ms if one.member in rights else None
-                    loaded.append((one.member, entry, lifetime_ms(entry, settings, replaces=replaces)))
-        except MongoUnavailableError:
-            self._store.abandon([one.member for one in ids], token)
-            raise
-        filled = self._store.fill_many(loaded, token, {member: one.seen for member, one in rights.items()})
-        warmed = [one for (one, _, _), how in zip(loaded, filled, strict=True) if how is Filled.FILLED]
-        done.loaded += len(loaded)
-        done.warmed += len(warmed)
-        self._remember(warmed)
+        waiting = grouped(ids, lambda one: one.collection)
+        while waiting:
+            collection, some = waiting.popitem()
+            try:
+                loaded = self._loader.fill_many(some, token, self._settings(collection), rights)
+            except MongoRefusesError as error:  # which keeps no other collection from being warm
+                log.warning("%s cannot be warmed: %s", collection, error)
+                continue
+            except MongoUnavailableError:
+                left = [one.member for others in waiting.values() for one in others]
+                self._store.cache.abandon(left, token)
+                raise
+            warmed = [member for member, (_, how) in loaded.items() if how is Filled.FILLED]
+            done.loaded += len(loaded)
+            done.warmed += len(warmed)
+            self._remember(warmed)
 
     def _make_room(self, wanted: int) -> None:
         """Drop so many entries that are not hot, or what is found of them: Redis would evict others as well."""
         dropped = looked_at = 0
         while dropped < wanted and looked_at < MOST_SCANNED:
-            cursor, found = self._store.wire.call("SCAN", self._cursor, "MATCH", "wb:{*}:entry:*", "COUNT", SLICE)
-            by_partition: dict[int, list[str]] = defaultdict(list)
-            for key in found:
-                member = key.decode().split(":", 3)[3]
-                by_partition[self._store.partition_of(member)].append(member)
-            calls = []
-            for partition, members in by_partition.items():
-                of = partition_keys(partition)
-                calls.append(((of.hot, of.heat, *map(of.entry, members)), members))
-            dropped += sum(self._store.wire.run_many(_COOL, calls)) if calls else 0
+            cursor, members = self._store.cache.scan(self._cursor, count=SLICE)
+            dropped += self._store.cache.drop_cold(members)
             looked_at += SLICE
             self._cursor = cursor
             if cursor == b"0":
@@ -294,32 +283,12 @@ class Warmer:
 
     def _remember(self, members: Sequence[str]) -> None:
         """For `HotKeys.send`, which tells how many of them are read."""
-        by_partition: dict[int, list[str]] = defaultdict(list)
-        for member in members:
-            by_partition[self._store.partition_of(member)].append(member)
-        now, commands = self._store.now_ms(), []
-        for partition, some in by_partition.items():
-            warmed = partition_keys(partition).warmed
-            commands += [
-                ("ZADD", warmed, *(part for member in some for part in (now, member))),
-                ("ZREMRANGEBYSCORE", warmed, "-inf", now - REMEMBERED_S * 1000),
-                ("ZREMRANGEBYRANK", warmed, 0, -(self._limits.keys + 1)),
-                ("EXPIRE", warmed, REMEMBERED_S),
-            ]
-        if commands:
-            self._store.wire.calls(commands)
+        self._store.heat.warmed(members, most=self._limits.keys, remembered_s=REMEMBERED_S)
 
     def _headers(self, ids: Sequence[DocumentId]) -> list[tuple[Entry | None, int]]:
         """The entries without their bodies, and their TTLs in ms, in one round trip."""
-        commands: list[tuple[Any, ...]] = []
-        for one in ids:
-            key = self._store.entry_key(one.member)
-            commands += [("GETRANGE", key, 0, BODY_AT - 1), ("PTTL", key)]
-        answers = iter(self._store.wire.calls(commands))
-        return [
-            (Entry.shown(header) if header else None, ttl_ms)
-            for header, ttl_ms in zip(answers, answers, strict=True)
-        ]
+        headers = self._store.cache.headers([one.member for one in ids])
+        return [(Entry.shown(one.header) if one.header else None, one.ttl_ms) for one in headers]
 
     def _early_ms(self, settings: CollectionSettings) -> float:
         """Entries that are fresh for no longer than this are about to be stale, ms."""

@@ -14,8 +14,8 @@ from writebehind.errors import (
     PartitionFullError,
     TooManyDeadLettersError,
 )
-from writebehind.redis.load_sample import Sampler, Vitals
-from writebehind.redis.store import MOST_KEPT
+from writebehind.redis.letters import MOST_KEPT
+from writebehind.redis.load_sample import LoadSample, Sampler
 from writebehind.settings.installation import CollectionSettings
 
 #: More than any partition can hold.
@@ -121,7 +121,7 @@ class Admission:
         """
         return self._sampler.look().replicas > 0
 
-    def _short_of_memory(self, vitals: Vitals) -> bool:
+    def _short_of_memory(self, vitals: LoadSample) -> bool:
         """Whether Redis is nearly full; where it makes room by itself, of what it cannot evict."""
         if vitals.evicts and vitals.expiring > LEAST_EVICTABLE * vitals.keys:
             return False

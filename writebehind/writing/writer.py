@@ -31,10 +31,10 @@ from writebehind.errors import (
 )
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flusher import Flusher
-from writebehind.querying.cached_queries import Queries
-from writebehind.querying.unique_fields import Lookups
+from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
-from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Hint, HintSink, Store
+from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
 from writebehind.settings.installation import CollectionSettings
 from writebehind.writing.admission import Admission
 
@@ -76,8 +76,7 @@ class WriterParts:
 
     store: Store
     reader: Reader
-    lookups: Lookups
-    queries: Queries
+    derived: Derived
     flusher: Flusher
     admission: Admission
     hints: HintSink
@@ -300,7 +299,7 @@ class Writer:
                 for (one, entry), commit in zip(writes, commits, strict=True)
                 if commit.status is CommitStatus.OK
             ]
-            if shared := parts.lookups.written(done, self._settings):
+            if shared := parts.derived.committed(done, self._settings):
                 commits = [
                     replace(commit, shared=shared.get(one.member, {}))
                     for (one, _), commit in zip(writes, commits, strict=True)

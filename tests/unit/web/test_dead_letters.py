@@ -11,7 +11,7 @@ from tests.unit.web.conftest import problem
 from writebehind import errors
 from writebehind.documents.entry import Kind
 from writebehind.flushing.dead_letters import DeadLetter, Reason
-from writebehind.redis.store import MOST_KEPT
+from writebehind.redis.letters import MOST_KEPT
 
 PATH = "/admin/dead-letters"
 
@@ -24,7 +24,7 @@ def dead(installation, client):
         written = client.put(f"/v1/{collection}/{name}", json={"n": 1}).json
         member = f"{collection}/s:{name}"
         letter = DeadLetter(member, Reason.REFUSED, code, "no", written["version"], Kind.DOCUMENT, 2, time.time())
-        store.bury(member, f"{written['version']:016d}", letter.dump())
+        store.pending.bury(member, f"{written['version']:016d}", letter.dump())
 
 
 def listed(client, query: str = "") -> set[str]:
@@ -41,7 +41,7 @@ def history(installation, client, dead) -> list[int]:
         version = client.put("/v1/users/ada", json={"n": n}).json["version"]
         letter = DeadLetter("users/s:ada", reason, 0, refused["message"], version, Kind.DOCUMENT, 2, time.time())
         conflicts = reason is Reason.CONFLICT
-        assert store.bury("users/s:ada", f"{version:016d}", letter.dump(), drop_entry=conflicts)
+        assert store.pending.bury("users/s:ada", f"{version:016d}", letter.dump(), drop_entry=conflicts)
         versions.append(version)
     return versions
 
@@ -242,7 +242,7 @@ def test_a_document_with_too_many(installation, client, monkeypatch):
     for n in range(MOST_KEPT):
         version = client.put("/v1/users/ada", json={"n": n}).json["version"]
         letter = DeadLetter("users/s:ada", Reason.CONFLICT, 0, "no", version, Kind.DOCUMENT, 0, time.time())
-        assert store.bury("users/s:ada", f"{version:016d}", letter.dump(), drop_entry=True)
+        assert store.pending.bury("users/s:ada", f"{version:016d}", letter.dump(), drop_entry=True)
 
     refused = client.put("/v1/users/ada", json={"n": -1})
     detail = problem(refused, 503, "dead-letters")["detail"]

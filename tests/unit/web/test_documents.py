@@ -112,7 +112,7 @@ def test_cache_status(client, sink):
 def test_cache_status_of_what_is_not_kept(client, sink, installation, monkeypatch):
     """What a Redis that is full does not keep is not said to be stored."""
     sink.has("users", "cold", {})
-    monkeypatch.setattr(installation.pipeline.reader, "_full", lambda: True)
+    monkeypatch.setattr(installation.pipeline.loader, "_is_full", lambda: True)
     for partition in range(installation.pipeline.settings.partitions):
         installation.wire.call("HSET", partition_keys(partition).heat, "floor", 5)
     assert ["writebehind; fwd=miss"] * 2 == [cache_status(client, "/v1/users/cold") for _ in range(2)]

@@ -85,7 +85,7 @@ def test_types_are_stable():
 
 def test_an_unforeseen_error(client, installation, caplog, monkeypatch):
     """An error that nobody foresaw is a 500 that gives nothing away, and is logged by its name with its trace."""
-    monkeypatch.setattr(installation.pipeline.reader, "read", Mock(side_effect=ValueError("secret")))
+    monkeypatch.setattr(installation.pipeline.reader, "get_or_bypass", Mock(side_effect=ValueError("secret")))
     found = problem(client.get("/v1/users/ada"), 500, "internal-error")
     assert "secret" not in str(found)
     [logged] = [one for one in caplog.records if one.levelno >= logging.WARNING]
@@ -121,7 +121,9 @@ def test_unavailable_items_are_logged(client, installation, caplog, monkeypatch)
 
 def test_nothing_forges_a_line_of_the_log(client, installation, caplog, monkeypatch):
     """A line break in a path, or in a client's own name for its request, makes no line of its own."""
-    monkeypatch.setattr(installation.pipeline.reader, "read", Mock(side_effect=errors.MongoUnavailableError("no")))
+    monkeypatch.setattr(
+        installation.pipeline.reader, "get_or_bypass", Mock(side_effect=errors.MongoUnavailableError("no"))
+    )
     client.get("/v1/free/a%0AERROR%20forged", headers={"X-Request-Id": "a\x0b b"})
     [logged] = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
     assert "/v1/free/a%0AERROR%20forged" in logged

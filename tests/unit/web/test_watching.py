@@ -33,7 +33,7 @@ def test_drift(client, installation):
     client.put("/v1/people/ada", json={"username": "ada"})
     found = client.get("/admin/drift?limit=5").json
     assert ([], {"checked": 0, "equal": 0, "ratio": None}) == (found["passes"], found["consistency"])
-    installation.pipeline.reconciler.run()
+    installation.pipeline.reconciler.make_pass()
     found = client.get("/admin/drift").json
     assert ({}, False) == (found["passes"][0]["found"], found["passes"][0]["dry_run"])
 

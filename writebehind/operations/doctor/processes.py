@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
-from writebehind.pipeline import SWEEP, Pipeline
+from writebehind.pipeline import Pipeline
 
 #: So many sweeps in a row may be missing.
 BEAT_MISSED = 4
@@ -18,8 +19,8 @@ LISTENER_SILENT_S = 15.0
 def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about processes that can be seen in Redis."""
     try:
-        workers = pipeline.store.watch.workers()
-        age_s = pipeline.store.watch.since_run(SWEEP)
+        workers = pipeline.store.metrics.workers()
+        age_s = pipeline.store.metrics.since_run(SWEEP)
         status = pipeline.status()
     except RedisUnavailableError as error:
         yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")

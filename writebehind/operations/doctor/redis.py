@@ -12,8 +12,6 @@ from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
-from writebehind.redis.load_sample import parse_info, take
-from writebehind.redis.partition_count import astray, recorded
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -51,10 +49,7 @@ def facts_of(pipeline: Pipeline) -> Facts:
         RedisUnavailableError: Redis does not answer.
     """
     # INFO and not CONFIG GET, which many providers forbid.
-    try:
-        return parse_info(pipeline.store.wire.call("INFO"))
-    except ResponseError:
-        return {}
+    return pipeline.store.facts()
 
 
 def fitness(facts: Facts) -> Iterator[Finding]:
@@ -151,10 +146,9 @@ def memory(facts: Facts) -> Finding:
 
 def _fsync(pipeline: Pipeline) -> Finding:
     try:
-        answer = pipeline.store.wire.call("CONFIG", "GET", "appendfsync")
+        policy = pipeline.store.configured("appendfsync") or "unknown"
     except ResponseError as error:
         return ok("redis fsync", f"unknown, as CONFIG GET is refused: {error}")
-    policy = answer[1].decode() if answer else "unknown"
     if policy == "always":
         return ok("redis fsync", "appendfsync is always: no acknowledged write is lost in a crash")
     if policy == "everysec":
@@ -169,7 +163,7 @@ def _fsync(pipeline: Pipeline) -> Finding:
 
 def durability(pipeline: Pipeline) -> Iterator[Finding]:
     """Can promise what the collections' settings promise."""
-    vitals = take(pipeline.store)
+    vitals = pipeline.store.load()
     offered = [Durability.BUFFERED, Durability.PERSISTED]
     if vitals.appendonly and vitals.waits_for_disk:
         offered.append(Durability.FSYNCED)
@@ -214,8 +208,8 @@ def clock(ahead_s: float) -> Finding:
 
 
 def _partitions(pipeline: Pipeline) -> Finding:
-    wire, known = pipeline.store.wire, pipeline.settings.partitions
-    division = recorded(wire)
+    known = pipeline.settings.partitions
+    division = pipeline.store.division.recorded()
     if division is None:
         return ok("partitions", "not recorded yet: nobody has written")
     try:
@@ -223,7 +217,7 @@ def _partitions(pipeline: Pipeline) -> Finding:
     except ConfigurationError as error:
         found, _, advice = str(error).removeprefix("partitions: ").rpartition(": ")
         return failure("partitions", found, f"{advice}, or change it: writebehind repartition {known}")
-    if outside := astray(wire, known):
+    if outside := pipeline.store.division.astray(known):
         return failure(
             "partitions",
             f"something is pending or dead in partition {outside[0]}, where nobody looks",

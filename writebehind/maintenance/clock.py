@@ -11,9 +11,7 @@ import time
 from dataclasses import dataclass
 
 from writebehind import forks
-from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import Store
-from writebehind.redis.wire import script
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +21,6 @@ STEP_MS = 2_000
 NOTED_MS = 600_000
 #: So many times are looked at in one go: Redis answers nobody meanwhile.
 SLICE = 1_000
-
-_STEPPED = script("stepped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +94,16 @@ class ClockWatch:
         step = self._step
         if step is None:
             return
-        arguments = (step.from_ms, step.to_ms, step.by_ms, self._store.longest_wait_ms, NOTED_MS, SLICE)
         while step.left:
-            of = partition_keys(step.left[-1])
-            moved, more = self._store.wire.run(_STEPPED, (of.stepped, of.pending, of.deleted_at), arguments)
-            step.moved += int(moved)
+            moved, more = self._store.pending.move_times(
+                step.left[-1],
+                from_ms=step.from_ms,
+                to_ms=step.to_ms,
+                by_ms=step.by_ms,
+                noted_ms=NOTED_MS,
+                limit=SLICE,
+            )
+            step.moved += moved
             if not more:
                 step.left.pop()
         self._step = None

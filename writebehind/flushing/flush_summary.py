@@ -1,0 +1,31 @@
+"""What a flush did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class FlushSummary:
+    """What one flush did, in documents; `operations` counts MongoDB write operations, repeated ones too."""
+
+    partition: int
+    persisted: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    buried: int = 0
+    batches: int = 0
+    operations: int = 0
+    busy: bool = False
+    reached: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def has(self, member: str, version: int) -> bool:
+        """Whether this flush brought the member to MongoDB, at this version or a newer one."""
+        return self.reached.get(member, -1) >= version
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a task's result: what an operator wants to see."""
+        shown = asdict(self)
+        del shown["reached"]
+        return shown

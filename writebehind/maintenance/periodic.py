@@ -1,0 +1,132 @@
+"""The periodic tasks, each of which records its run; and what a worker does before it ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import uuid4
+
+from writebehind.errors import MongoUnavailableError
+from writebehind.flushing.contention import Contention
+from writebehind.flushing.deletion_audit import DeletionAudit
+from writebehind.maintenance.clock import ClockWatch
+from writebehind.reconcile.reconciler import RECONCILE, Reconciler
+from writebehind.redis.load_sample import Sampler
+from writebehind.redis.pending import HintSink
+from writebehind.redis.store import Store
+from writebehind.settings.installation import Settings
+from writebehind.warming.hot_keys import HotKeys
+from writebehind.warming.warmer import WARM, Warmer
+
+log = logging.getLogger(__name__)
+
+#: What sweeping is called among the periodic tasks.
+SWEEP = "sweep"
+
+
+class Maintenance:
+    """Keeps one installation in order. Each task may run in any process, and in several."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        hints: HintSink,
+        *,
+        clock: ClockWatch,
+        sampler: Sampler,
+        contention: Contention,
+        reconciler: Reconciler,
+        warmer: Warmer,
+        hot_keys: HotKeys,
+        audit: DeletionAudit,
+    ) -> None:
+        """Join the parts; `hints` takes the flush tasks that are wanted."""
+        self._settings = settings
+        self._store = store
+        self._hints = hints
+        self._clock = clock
+        self._sampler = sampler
+        self._contention = contention
+        self._reconciler = reconciler
+        self._warmer = warmer
+        self._hot_keys = hot_keys
+        self._audit = audit
+
+    def sweep(self) -> dict[str, int]:
+        """Enqueue a flush of every partition that has overdue documents and no flush task on its way.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        pending = enqueued = 0
+        self._clock.look()
+        with self._store.metrics.record_run(SWEEP) as outcome:
+            for partition in range(self._settings.partitions):
+                count, hint = self._store.pending.sweep(partition, overdue_ms=self._settings.overdue_ms)
+                pending += count
+                if hint is not None:
+                    enqueued += 1
+                    self._hints(hint)
+            outcome(pending=pending, enqueued=enqueued)
+        self._sweep_letters()
+        return {"pending": pending, "enqueued": enqueued}
+
+    def audit_deletions(self) -> dict[str, int]:
+        """Delete again what a paused flusher brought back after its deletion.
+
+        Raises:
+            UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
+        """
+        return self._audit.audit()
+
+    def reconcile(self) -> dict[str, Any]:
+        """Do as much of a reconciling pass as is due.
+
+        Raises:
+            UnavailableError: Redis or MongoDB does not answer; the slice is looked at again next time.
+        """
+        with self._store.metrics.record_run(RECONCILE) as outcome:
+            done = self._reconciler.go_on()
+            outcome(**done)
+            return done
+
+    def decay(self) -> dict[str, int]:
+        """Let hot keys cool down.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._hot_keys.decay(self._sampler.look())
+
+    def warm(self) -> dict[str, Any]:
+        """Load what is read much and is missing, or is about to expire.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        with self._store.metrics.record_run(WARM) as outcome:
+            done = self._warmer.warm()
+            found = {"busy": True} if done is None else done.as_dict()
+            outcome(**found)
+            return found
+
+    def hand_over(self) -> None:
+        """Ask others to flush pending documents that no flusher has claimed: for a process that is about to end.
+
+        The flush tasks that it holds come back only when the broker misses it: new tickets overtake them.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; the sweep will find what is left.
+        """
+        for partition in range(self._settings.partitions):
+            if hint := self._store.pending.release(partition, uuid4().hex):
+                self._hints(hint)
+
+    def _sweep_letters(self) -> None:
+        """Try dead letters again whose unique value is free by now, if any collection has such values."""
+        try:
+            for partition in range(self._settings.partitions if self._settings.has_lookups else 0):
+                self._contention.sweep(partition)
+        except MongoUnavailableError as error:  # the next sweep looks
+            log.warning("dead letters of unique values were not looked at: %s", error)

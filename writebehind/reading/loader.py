@@ -1,0 +1,229 @@
+"""Loads documents from MongoDB into Redis: one load per cold document, and never a fill that hides a write."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from uuid import uuid4
+
+from writebehind.documents.entry import DELETED, Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.large import TakesMuchError
+from writebehind.errors import MongoUnavailableError, RedisFullError
+from writebehind.mongodb.sink import Sink
+from writebehind.reading.freshness import LoadTimes, fresh_ms, lifetime_ms
+from writebehind.reading.read import Read, Source
+from writebehind.reading.single_flight import LIVES, Flight, Flights, Turn, take_turns
+from writebehind.redis.cache import Filled, Refresh
+from writebehind.redis.store import Store
+from writebehind.settings.installation import CollectionSettings
+
+log = logging.getLogger(__name__)
+
+_NO_RIGHTS: Mapping[str, Refresh] = {}
+
+
+class Loader:
+    """Loads what is missing or old. Safe to share between threads."""
+
+    def __init__(
+        self, store: Store, sink: Sink, *, load_timeout_ms: int, is_full: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Join a store and a sink.
+
+        Args:
+            store: the cache.
+            sink: what MongoDB has.
+            load_timeout_ms: the life of the right to fill an entry.
+            is_full: whether Redis has room only for what is hot. Its own policies do not know that what is new
+                will not be read again. This is the admission of Einziger, Friedman and Manes, "TinyLFU", ACM
+                Transactions on Storage 13 (4), 2017.
+        """
+        self._store = store
+        self._sink = sink
+        self._load_timeout_ms = load_timeout_ms
+        self._is_full = is_full
+        self._flights = Flights()
+        self.load_times = LoadTimes()
+
+    # One document -----------------------------------------------------------------------------------
+
+    def load(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
+        """A document that is not cached: loaded by this reader, or by another one that it waits for.
+
+        With `keep` it is in Redis afterwards, whatever it displaces there.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            RedisFullError: Redis has no memory to `keep` it.
+            RedisUnavailableError: Redis does not answer.
+        """
+        until = time.monotonic() + LIVES * self._load_timeout_ms / 1000
+        # Whoever needs it in Redis must not share a load that leaves it out.
+        key = f"keep {document_id.member}" if keep else document_id.member
+        flight, leads = self._flights.board(key)
+        if leads:
+            try:
+                return self._lead(document_id, settings, until, flight, key, keep=keep)
+            except MongoUnavailableError as error:
+                # The others would only wait for the same time-out, one after the other.
+                flight.failure = str(error)
+                raise
+            finally:
+                self._flights.land(key, flight)
+        flight.done.wait(until - time.monotonic())
+        if flight.entry is not None:
+            return Read(flight.entry, Source.COLLAPSED)
+        if flight.failure is not None:
+            raise MongoUnavailableError(flight.failure)
+        # A write came in between, or the time is over: what this reader may see is for Redis to say.
+        return self._lead(document_id, settings, until, Flight(), key, keep=keep)
+
+    def bypass(self, document_id: DocumentId) -> Read:
+        """Load without Redis, which cannot say that others load the same; those of this process share it.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        key = f"bypass {document_id.member}"
+        flight, leads = self._flights.board(key)
+        if leads:
+            try:
+                flight.entry = self._sink.find(document_id)
+            except MongoUnavailableError as error:
+                flight.failure = str(error)
+                raise
+            finally:
+                self._flights.land(key, flight)
+        else:
+            flight.done.wait(self._load_timeout_ms / 1000)
+        if flight.failure is not None:
+            raise MongoUnavailableError(flight.failure)
+        return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
+
+    def refresh(self, wanted: Refresh, settings: CollectionSettings) -> Filled:
+        """Replace an entry by what MongoDB has, unless it has changed since.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer; the right to refresh is given back.
+            RedisUnavailableError: Redis does not answer.
+        """
+        try:
+            entry = self._find(DocumentId.from_member(wanted.member))
+        except MongoUnavailableError:
+            self._store.cache.give_back([wanted])
+            raise
+        ttl_ms = lifetime_ms(entry, settings, replaces=wanted.ttl_ms)
+        return self._store.cache.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
+
+    # Many of one collection -------------------------------------------------------------------------
+
+    def load_many(self, missing: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
+        """`load` for several documents of one collection, by member."""
+        token = uuid4().hex
+        members = [one.member for one in missing]
+        leases = self._store.cache.lease_get_many(members, token, life_ms=self._load_timeout_ms)
+        pairs = list(zip(missing, leases, strict=True))
+        found = {one.member: lease.entry for one, lease in pairs if lease.entry is not None}
+        loaded = self.fill_many([one for one, lease in pairs if lease.may_load], token, settings, keep=False)
+        found |= {member: entry for member, (entry, how) in loaded.items() if how is not Filled.REFUSED}
+        for one in missing:  # loaded by others, or written meanwhile
+            if one.member not in found:
+                found[one.member] = self.load(one, settings).entry
+        return found
+
+    def fill_many(
+        self,
+        ids: Sequence[DocumentId],
+        token: str,
+        settings: CollectionSettings,
+        rights: Mapping[str, Refresh] = _NO_RIGHTS,
+        *,
+        keep: bool = True,
+    ) -> dict[str, tuple[Entry, Filled]]:
+        """Load documents of one collection, and fill what is missing, or what there are `rights` to replace.
+
+        Args:
+            ids: the documents.
+            token: of the right to fill those that are missing.
+            settings: of the collection.
+            rights: to replace entries, by member.
+            keep: whether to fill also what is not hot into a Redis that is full.
+
+        Returns:
+            What MongoDB has, by member, and what became of the fill.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer; the rights are given back.
+            RedisUnavailableError: Redis does not answer.
+        """
+        if not ids:
+            return {}
+        members = [one.member for one in ids]
+        try:
+            loaded = dict(zip(members, self._sink.find_many(ids), strict=True))
+        except (MongoUnavailableError, TakesMuchError):
+            self._store.cache.abandon(members, token)
+            raise
+        ttls_ms = {one: rights[one].ttl_ms for one in members if one in rights}
+        filled = self._store.cache.fill_many(
+            [
+                (member, entry, lifetime_ms(entry, settings, replaces=ttls_ms.get(member)))
+                for member, entry in loaded.items()
+            ],
+            token,
+            {member: right.seen for member, right in rights.items()},
+            full=not keep and not rights and self._is_full(),
+        )
+        return {
+            member: (_known(entry, how), how) for (member, entry), how in zip(loaded.items(), filled, strict=True)
+        }
+
+    # How --------------------------------------------------------------------------------------------
+
+    def _lead(
+        self,
+        document_id: DocumentId,
+        settings: CollectionSettings,
+        until: float,
+        flight: Flight,
+        key: str,
+        *,
+        keep: bool,
+    ) -> Read:
+        member, cache = document_id.member, self._store.cache
+
+        def look(token: str, waited: bool) -> Read | Turn:
+            lease = cache.lease_get(member, token, life_ms=self._load_timeout_ms)
+            if lease.entry is None:
+                return Turn.OURS if lease.may_load else Turn.ANOTHERS
+            source = Source.COLLAPSED if waited else Source.HIT
+            return Read(lease.entry, source, fresh_ms(lease.entry, lease.ttl_ms, settings))
+
+        def load(token: str) -> Read | None:
+            entry = self._find(document_id)
+            self._flights.leave(key, flight)
+            full = not keep and self._is_full()
+            how = cache.fill(member, token, entry, ttl_ms=lifetime_ms(entry, settings), full=full)
+            if how is Filled.REFUSED:
+                return None
+            if keep and how is Filled.NOT_KEPT:
+                raise RedisFullError
+            flight.entry = _known(entry, how)
+            return Read(flight.entry, Source.MISS, stored=how is not Filled.NOT_KEPT)
+
+        read = take_turns(look, load, lambda token: cache.abandon([member], token), until=until)
+        # Whoever had the right to load has not come back. This reader's own look at MongoDB is as good.
+        return read or Read(self._sink.find(document_id), Source.MISS, stored=False)
+
+    def _find(self, document_id: DocumentId) -> Entry:
+        began = time.monotonic()
+        entry = self._sink.find(document_id)
+        self.load_times.note(document_id.collection, (time.monotonic() - began) * 1000)
+        return entry
+
+
+def _known(loaded: Entry, how: Filled) -> Entry:
+    """What a load says of a document, once it is known what became of its fill."""
+    return DELETED if how is Filled.DELETED else loaded

@@ -1,0 +1,207 @@
+"""Where unique values lead: aliases say what MongoDB has, and claims which document was given a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from writebehind.redis.keys import Layout
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Call, Command, Wire
+from writebehind.sequences import pairs
+
+#: Other documents that may have a value, of those that are told of when it is claimed.
+MOST_SHARED = 2
+
+_GET, _FILL, _EXTEND = script("alias_get"), script("alias_fill"), script("alias_extend")
+_NOTE, _RELEASE, _ABANDON = script("alias_note"), script("alias_release"), script("abandon")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A document's claim to a value, by the alias's name: `member` was given it by the write with this version."""
+
+    name: str
+    member: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leads:
+    """Which documents may have a value.
+
+    Attributes:
+        claims: those that were given it, the newest first.
+        member: the one that MongoDB has it in; '' for none, and `None` where that is not known.
+        ttl_ms: how long that is known.
+    """
+
+    claims: Sequence[str]
+    member: str | None
+    ttl_ms: int = -1
+
+    @property
+    def members(self) -> list[str]:
+        """All of them, each once, the likeliest first."""
+        return list(dict.fromkeys([*self.claims, *([self.member] if self.member else [])]))
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedAlias:
+    """The answer to a `lease_get`: where a value leads, or the right to ask MongoDB, or neither: then wait.
+
+    `state` is to be given with the next one: if nothing has changed by then, the right comes instead.
+    """
+
+    leads: Leads | None
+    may_load: bool
+    state: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Values that a document claims no more, by their names.
+
+    Attributes:
+        member: the document.
+        version: up to which claims are to be released.
+        stored: b'1' if MongoDB has that version.
+        names: of the values.
+    """
+
+    member: str
+    version: bytes
+    stored: bytes
+    names: Sequence[str]
+
+
+class Aliases:
+    """The aliases and claims of one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Bind them to a server."""
+        self._wire = wire
+        self._layout = layout
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Leads:
+        """Where a value leads, in one round trip."""
+        key, _, claims_key = self._keys(name)
+        claims, member, ttl_ms = self._wire.calls(
+            (("ZRANGE", claims_key, 0, -1, "REV"), ("GET", key), ("PTTL", key))
+        )
+        return _leads(claims, member, ttl_ms)
+
+    def lease_get(self, name: str, token: str, *, life_ms: int, state: bytes) -> LeasedAlias:
+        """Where a value leads, or the right to ask MongoDB, or word that another reader does."""
+        answer = self._wire.run(_GET, self._keys(name), (token, life_ms, state))
+        if answer[0] != b"alias":
+            return LeasedAlias(None, may_load=answer[0] == b"load")
+        _, state, member, claims = answer
+        return LeasedAlias(_leads(claims, member), may_load=False, state=state)
+
+    def fill(self, name: str, token: str, member: str, *, ttl_ms: int) -> bool:
+        """Note where a value leads as MongoDB has it, '' for nowhere; false where a write came in between.
+
+        Raises:
+            RedisFullError: there is no room for it.
+            RedisUnavailableError: Redis does not answer.
+        """
+        return bool(self._wire.run(_FILL, self._keys(name)[:2], (token, member, ttl_ms)))
+
+    def abandon(self, name: str, token: str) -> None:
+        """Give the right to ask MongoDB back."""
+        self._wire.run(_ABANDON, (self._keys(name)[1],), (token,))
+
+    def extend(self, name: str, member: str, *, lives_ms: int) -> None:
+        """Let an alias that leads to a member live for so long."""
+        self._wire.run(_EXTEND, (self._keys(name)[0],), (member, lives_ms))
+
+    # Writing ----------------------------------------------------------------------------------------
+
+    def claim(self, writes: Sequence[tuple[str, int, Sequence[str]]]) -> tuple[list[Leads], list[Noted]]:
+        """Claim values for documents that were just committed, in one round trip.
+
+        Args:
+            writes: members, with the versions that were issued and the names of the values.
+
+        Returns:
+            For each value, in their order, which documents may have it; and for each write what its document had
+            claimed before and does not any more.
+        """
+        claims: list[Command] = []
+        notes: list[Call] = []
+        for member, version, names in writes:
+            for name in names:
+                key, load, claims_key = self._keys(name)
+                claims.append(("ZADD", claims_key, "GT", version, member))
+                claims.append(("DEL", load))  # what is being asked of MongoDB is older
+                claims += [("ZRANGE", claims_key, 0, MOST_SHARED, "REV"), ("GET", key)]
+            notes.append(self._note(member, version, names))
+        if not notes:
+            return [], []
+        # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
+        answers, spent = self._wire.run_many_after(claims, _NOTE, notes)
+        leads = [_leads(*one) for one in zip(answers[2::4], answers[3::4], strict=True)]
+        return leads, _noted([member for member, _, _ in writes], spent)
+
+    def settled(self, writes: Sequence[tuple[str, int]]) -> list[Noted]:
+        """What documents claim no more, now that MongoDB has these versions of them, in one round trip."""
+        notes = [self._note(member, version, stored=True) for member, version in writes]
+        return _noted([member for member, _ in writes], self._wire.run_many(_NOTE, notes))
+
+    def release(self, noted: Iterable[tuple[Noted, int]]) -> None:
+        """Take claims back, in one round trip; each with the TTL in ms of the alias that comes in its place."""
+        calls: list[Call] = []
+        for one, ttl_ms in noted:
+            for name in one.names:
+                key, _, claims_key = self._keys(name)
+                calls.append(((claims_key, key), (one.member, one.version, one.stored, ttl_ms)))
+        self._wire.run_many(_RELEASE, calls)
+
+    def drop_many(self, names: Sequence[str]) -> list[bool]:
+        """Forget aliases by name, and what is being asked for them; whether each was there. Claims stand."""
+        commands: list[Command] = []
+        for name in names:
+            key, load, _ = self._keys(name)
+            commands += [("DEL", load), ("DEL", key)]  # in this order: a fill in between is deleted
+        return [bool(answer) for answer in self._wire.calls(commands)[1::2]]
+
+    # Reconciling ------------------------------------------------------------------------------------
+
+    def claims(self, names: Sequence[str]) -> list[Claim]:
+        """All claims to values, by the names of their aliases."""
+        answers = self._wire.calls([("ZRANGE", self._keys(name)[2], 0, -1, "WITHSCORES") for name in names])
+        return [
+            Claim(name, member.decode(), int(float(version)))
+            for name, flat in zip(names, answers, strict=True)
+            for member, version in pairs(flat)
+        ]
+
+    def let_go(self, claim: Claim, *, ttl_ms: int) -> bool:
+        """Take a claim back, if it is still the same; the alias that comes in its place lives for `ttl_ms`."""
+        key, _, claims_key = self._keys(claim.name)
+        claimed = self._layout.of(claim.member).claimed(claim.member)
+        self._wire.call("ZREMRANGEBYSCORE", claimed, "-inf", claim.version)
+        return bool(self._wire.run(_RELEASE, (claims_key, key), (claim.member, claim.version, 1, ttl_ms)))
+
+    def _note(self, member: str, version: int, names: Sequence[str] = (), *, stored: bool = False) -> Call:
+        of = self._layout.of(member)
+        return (of.claimed(member), of.pending, of.dead), (member, version, int(stored), *names)
+
+    def _keys(self, name: str) -> tuple[str, str, str]:
+        """The keys of an alias, of the token of whoever may fill it, and of the claims to its value."""
+        of = self._layout.of(name)
+        return of.alias(name), of.alias_load(name), of.alias_claims(name)
+
+
+def _leads(claims: Sequence[bytes], member: bytes | None, ttl_ms: int = -1) -> Leads:
+    return Leads([one.decode() for one in claims], None if member is None else member.decode(), ttl_ms)
+
+
+def _noted(members: Sequence[str], spent: Sequence[Sequence[bytes]]) -> list[Noted]:
+    return [
+        Noted(member, version, stored, [name.decode() for name in names])
+        for member, (version, stored, *names) in zip(members, spent, strict=True)
+    ]

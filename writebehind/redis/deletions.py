@@ -1,0 +1,61 @@
+"""Deletions that MongoDB has, until they were audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from writebehind.documents.ids import named
+from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.scripts import script
+from writebehind.redis.strays import without_strays
+from writebehind.redis.wire import Wire
+from writebehind.sequences import pairs
+
+_AUDITED, _CARRY = script("audited"), script("carry")
+
+
+class Deletions:
+    """The settled deletions in one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Bind them to a server."""
+        self._wire = wire
+        self._layout = layout
+
+    def before(self, partition: int, ms: int, *, limit: int) -> dict[str, int]:
+        """Members whose deletion MongoDB has had since before a time, with the version of the deletion."""
+        of = partition_keys(partition)
+        found = self._wire.call("ZRANGE", of.deleted_at, "-inf", ms, "BYSCORE", "LIMIT", 0, limit)
+        # Not by the partition: while Redis is divided anew, some stand where they will belong.
+        members = without_strays(self._wire, self._layout, found, (of.deleted, of.deleted_at))
+        versions = self._wire.call("ZMSCORE", of.deleted, *members) if members else []
+        return {member.decode(): int(float(at or 0)) for member, at in zip(members, versions, strict=True)}
+
+    def scan(self, partition: int, cursor: str, *, before_ms: int, count: int) -> tuple[str, dict[str, int]]:
+        """The same of about `count` members from a cursor on, and the cursor of the next: '0' after the last."""
+        of = partition_keys(partition)
+        after, flat = self._wire.call("ZSCAN", of.deleted, cursor, "COUNT", count)
+        found = list(pairs(flat))
+        settled = self._wire.call("ZMSCORE", of.deleted_at, *(member for member, _ in found)) if found else []
+        return after.decode(), {
+            member.decode(): int(float(version))
+            for (member, version), at_ms in zip(found, settled, strict=True)
+            if at_ms is not None and float(at_ms) <= before_ms and named(member) is not None
+        }
+
+    def versions(self, members: Sequence[str]) -> list[int | None]:
+        """The versions of deletions that are yet to be audited; `None` for members that have none."""
+        answers = self._wire.calls([("ZSCORE", self._layout.of(member).deleted, member) for member in members])
+        return [None if one is None else int(float(one)) for one in answers]
+
+    def forget(self, partition: int, deletions: Mapping[str, int]) -> None:
+        """Forget deletions that were audited, unless the member was deleted again meanwhile."""
+        of = partition_keys(partition)
+        flat = [part for pair in deletions.items() for part in pair]
+        self._wire.run(_AUDITED, (of.deleted, of.deleted_at), flat)
+
+    def carry(self, partition: int, latest: int, deletions: Mapping[str, int]) -> None:
+        """Take over what another division knew: the latest version that was issued, and deletions."""
+        of = partition_keys(partition)
+        flat = [part for pair in deletions.items() for part in pair]
+        self._wire.run(_CARRY, (of.clock, of.deleted, of.deleted_at), (latest, *flat))

@@ -1,0 +1,92 @@
+"""How much documents are read, added up in Redis, and which of them were warmed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from writebehind.documents.ids import named
+from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Call, Command, Wire
+from writebehind.sequences import pairs, slices
+
+#: Members in one step: Lua unpacks at most some thousands, and other clients wait meanwhile.
+SLICE = 1_000
+
+_HEAT, _DECAY = script("heat"), script("decay")
+
+
+@dataclass(frozen=True, slots=True)
+class Hottest:
+    """The hottest members of a partition with their heat; since when it is counted, ms, or `None`."""
+
+    heat: Sequence[tuple[str, float]]
+    since_ms: int | None
+
+
+class Heat:
+    """The heat of documents in one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Bind it to a server."""
+        self._wire = wire
+        self._layout = layout
+
+    def add(self, reads: Mapping[str, float], *, most: int) -> int:
+        """Add reads of members, in one round trip.
+
+        Args:
+            reads: how many, by member.
+            most: members that are kept in each partition.
+
+        Returns:
+            How many of the members were warmed and had not been read since.
+        """
+        calls: list[Call] = []
+        for partition, members in self._layout.grouped(reads).items():
+            of = partition_keys(partition)
+            for some in slices(members, SLICE):
+                flat = [part for member in some for part in (member, reads[member])]
+                calls.append(((of.hot, of.heat, of.warmed), (most, *flat)))
+        return sum(self._wire.run_many(_HEAT, calls))
+
+    def decay(self, *, half_life_ms: int, most: int, room: int, least: float) -> int:
+        """Let documents cool down, in one round trip; how many are kept.
+
+        Args:
+            half_life_ms: after which a read counts half.
+            most: members that are kept in each partition.
+            room: entries for which a Redis that is full has room in each partition.
+            least: heat below which a member is forgotten.
+        """
+        arguments = (half_life_ms, most, room, least)
+        return sum(self._wire.run_many(_DECAY, [((of.hot, of.heat), arguments) for of in self._layout.all()]))
+
+    def hottest(self, limit: int) -> list[Hottest]:
+        """The hottest members of each partition, in one round trip."""
+        commands: list[Command] = []
+        for of in self._layout.all():
+            commands += [("ZRANGE", of.hot, 0, limit - 1, "REV", "WITHSCORES"), ("HGET", of.heat, "since")]
+        answers = iter(self._wire.calls(commands))
+        return [
+            Hottest(
+                [(member.decode(), float(heat)) for member, heat in pairs(flat) if named(member) is not None],
+                None if since is None else int(since),
+            )
+            for flat, since in zip(answers, answers, strict=True)
+        ]
+
+    def warmed(self, members: Sequence[str], *, most: int, remembered_s: int) -> None:
+        """Note members that were warmed: `most` of each partition, for so long."""
+        now_ms = self._wire.now_ms()
+        commands: list[Command] = []
+        for partition, some in self._layout.grouped(members).items():
+            warmed = partition_keys(partition).warmed
+            commands += [
+                ("ZADD", warmed, *(part for member in some for part in (now_ms, member))),
+                ("ZREMRANGEBYSCORE", warmed, "-inf", now_ms - remembered_s * 1000),
+                ("ZREMRANGEBYRANK", warmed, 0, -(most + 1)),
+                ("EXPIRE", warmed, remembered_s),
+            ]
+        self._wire.calls(commands)

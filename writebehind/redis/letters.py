@@ -1,0 +1,240 @@
+"""Dead letters in Redis, and the documents that some of them wait for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from writebehind.documents.entry import VERSION_DIGITS
+from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Call, Wire
+from writebehind.sequences import pairs
+
+#: Documents that are kept beside the dead letters of one document when no new write to it is taken.
+MOST_KEPT = 100
+#: How long a flush task may queue before another is enqueued in its place, ms.
+HINT_LIFE_MS = 10_000
+
+_REPLAY, _DISCARD, _LETTERS = script("replay"), script("discard"), script("letters")
+_ORPHANS, _RELETTER, _RECOUNT = script("orphans"), script("reletter"), script("recount")
+_AWAIT, _UNAWAIT, _VACATING = script("await"), script("unawait"), script("vacating")
+
+
+@dataclass(frozen=True, slots=True)
+class RawLetter:
+    """A dead letter as it stands in Redis.
+
+    Attributes:
+        member: the document.
+        name: of the letter: the member where its document is the entry, else one with a version in it. Then its
+            document is kept beside it.
+        value: 16 digits of version, then JSON.
+    """
+
+    member: str
+    name: str
+    value: bytes = b""
+
+    @classmethod
+    def parse(cls, name: bytes, value: bytes = b"") -> RawLetter:
+        """Read a name as Redis has it."""
+        first, _, rest = name.decode().partition("/")
+        return cls(f"{first.partition('@')[0]}/{rest}", name.decode(), value)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its document is kept beside it, and is not the entry."""
+        return self.name != self.member
+
+    @property
+    def version_digits(self) -> str:
+        """Its version."""
+        return self.value[:VERSION_DIGITS].decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The answer to a replay: `ok`, or why there was none; a flush task is wanted where it has a ticket."""
+
+    status: str
+    version: int
+    ticket: str
+
+
+class Letters:
+    """The dead letters of one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Bind them to a server."""
+        self._wire = wire
+        self._layout = layout
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each collection that has any."""
+        return added_up(self._wire.calls([("HGETALL", of.dead_counts) for of in self._layout.all()]))
+
+    def counts_in(self, partition: int) -> dict[str, int]:
+        """How many each collection has in one partition."""
+        flat = self._wire.call("HGETALL", partition_keys(partition).dead_counts)
+        return {name.decode(): int(count) for name, count in pairs(flat)}
+
+    def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:
+        """About `count` letters of a partition, and the cursor of the next: '0' after the last."""
+        after, flat = self._wire.call("HSCAN", partition_keys(partition).dead, cursor, "COUNT", count)
+        return after.decode(), [RawLetter.parse(*one) for one in pairs(flat)]
+
+    def names(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:
+        """`scan` without the values, which may be large."""
+        after, names = self._wire.run(_LETTERS, (partition_keys(partition).dead,), (cursor, count))
+        return after.decode(), [RawLetter.parse(name) for name in names]
+
+    def of(self, member: str) -> list[RawLetter]:
+        """All letters of one document, in two round trips."""
+        of = self._layout.of(member)
+        versions = self._wire.call("HKEYS", of.kept(member))
+        names = [member.encode(), *(kept_name(member, version.decode()).encode() for version in versions)]
+        values = self._wire.call("HMGET", of.dead, *names)
+        return [RawLetter.parse(*one) for one in zip(names, values, strict=True) if one[1] is not None]
+
+    def again(self, one: RawLetter) -> RawLetter | None:
+        """A letter with its value; `None` where it is gone."""
+        value = self._wire.call("HGET", self._layout.of(one.member).dead, one.name)
+        return None if value is None else RawLetter(one.member, one.name, value)
+
+    def documents(self, letters: Sequence[RawLetter]) -> list[bytes | None]:
+        """The entries of letters, as they were acknowledged, in one round trip."""
+        return self._wire.calls([self._document(one) for one in letters])
+
+    def _document(self, one: RawLetter) -> tuple[str, ...]:
+        of = self._layout.of(one.member)
+        return ("HGET", of.kept(one.member), one.version_digits) if one.is_kept else ("GET", of.entry(one.member))
+
+    # Deciding ---------------------------------------------------------------------------------------
+
+    def replay_many(self, letters: Sequence[tuple[RawLetter, int]], *, only_newest: bool) -> list[Replay]:
+        """Let letters be pending again that are still the same, each given with MongoDB's version of its document.
+
+        With `only_newest`, a document of which a newer one is kept is left alone.
+        """
+        calls = [self._replay_call(*one, only_newest=only_newest) for one in letters]
+        answers = self._wire.run_many(_REPLAY, calls)
+        return [Replay(status.decode(), int(version or 0), ticket.decode()) for status, version, ticket in answers]
+
+    def _replay_call(self, one: RawLetter, over: int, *, only_newest: bool) -> Call:
+        of = self._layout.of(one.member)
+        keys_of = (
+            *(of.entry(one.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
+            *(of.load(one.member), of.kept(one.member), of.crowded, of.deleted),
+        )
+        return keys_of, (one.member, one.name, one.value, int(only_newest), over, HINT_LIFE_MS, MOST_KEPT)
+
+    def discard_many(self, letters: Sequence[RawLetter]) -> int:
+        """Forget letters with their documents, if they are still the same; how many."""
+        calls: list[Call] = []
+        for one in letters:
+            of = self._layout.of(one.member)
+            keys_of = (
+                of.entry(one.member),
+                of.dead,
+                of.dead_counts,
+                of.load(one.member),
+                of.kept(one.member),
+                of.crowded,
+            )
+            calls.append((keys_of, (one.member, one.name, one.value, MOST_KEPT)))
+        return sum(self._wire.run_many(_DISCARD, calls))
+
+    # Reconciling ------------------------------------------------------------------------------------
+
+    def orphans(self, partition: int, letters: Sequence[RawLetter]) -> list[RawLetter]:
+        """Those that have no document any more, and do not say so; given and returned without their values."""
+        if not letters:
+            return []
+        of = partition_keys(partition)
+        places = [of.kept(one.member) if one.is_kept else of.entry(one.member) for one in letters]
+        found = self._wire.run(_ORPHANS, (of.dead, *places), [one.name for one in letters])
+        return [RawLetter.parse(name) for name in found]
+
+    def tell_lost(self, one: RawLetter, letter: bytes) -> bool:
+        """Put another letter in the place of one, if that is still the same: its document is lost."""
+        of = self._layout.of(one.member)
+        keys_of = (of.dead, of.dead_counts, of.entry(one.member), of.kept(one.member), of.crowded)
+        return bool(self._wire.run(_RELETTER, keys_of, (one.member, one.name, one.value, letter, MOST_KEPT)))
+
+    def recount(self, partition: int, *, repair: bool) -> list[str]:
+        """The collections whose counts are wrong, in one step; with `repair` they are right afterwards."""
+        of = partition_keys(partition)
+        return [one.decode() for one in self._wire.run(_RECOUNT, (of.dead, of.dead_counts), (int(repair),))]
+
+
+class Awaited:
+    """Documents that dead letters wait for, as those have their unique values. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Bind them to a server."""
+        self._wire = wire
+        self._layout = layout
+
+    def note(self, holder: str, member: str, value: str) -> None:
+        """Note that the letter of `member` waits for `holder` to give a value up."""
+        self._wire.run(_AWAIT, self._keys(holder), (holder, member, value))
+
+    def forget(self, holder: str, member: str) -> None:
+        """Note that it does not wait any more; '' for a holder that nobody waits for."""
+        self._wire.run(_UNAWAIT, self._keys(holder), (holder, member))
+
+    def those_of(self, members: Sequence[str]) -> list[str]:
+        """Those of the members that some letter waits for."""
+        awaited = []
+        for partition, some in self._layout.grouped(members).items():
+            answers = self._wire.call("SMISMEMBER", partition_keys(partition).awaited, *some)
+            awaited += [member for member, is_awaited in zip(some, answers, strict=True) if is_awaited]
+        return awaited
+
+    def some_in(self, partition: int, *, count: int) -> list[str]:
+        """Some members of a partition that letters wait for, at random."""
+        return [one.decode() for one in self._wire.call("SRANDMEMBER", partition_keys(partition).awaited, count)]
+
+    def some_waiting(self, holder: str, *, count: int) -> list[str]:
+        """Some members whose letters wait for a document, at random."""
+        _, waiting = self._keys(holder)
+        return [one.decode() for one in self._wire.call("HRANDFIELD", waiting, count) or ()]
+
+    def waiting(self, holder: str, *, about: int) -> list[tuple[str, str]]:
+        """About so many members whose letters wait for a document, with the values that they wait for."""
+        _, waiting = self._keys(holder)
+        _, flat = self._wire.call("HSCAN", waiting, 0, "COUNT", about)
+        return [(member.decode(), value.decode()) for member, value in pairs(flat)]
+
+    def vacating(self, member: str, header: str, deletion: str) -> None:
+        """Note that MongoDB is about to be given a deletion of a document, and then what is pending of it.
+
+        Args:
+            member: the document.
+            header: of what is pending.
+            deletion: version and kind of the deletion.
+        """
+        self._wire.run(_VACATING, (self._layout.of(member).sent,), (member, header, deletion))
+
+    def _keys(self, holder: str) -> tuple[str, str]:
+        of: PartitionKeys = self._layout.of(holder)
+        return of.awaited, of.waiting(holder)
+
+
+def kept_name(member: str, version_digits: str) -> str:
+    """What a letter is called whose document is kept beside it: names of collections have no @."""
+    collection, _, rest = member.partition("/")
+    return f"{collection}@{version_digits}/{rest}"
+
+
+def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
+    """The sums of several hashes of numbers, as HGETALL gives them; what adds up to nothing is left out."""
+    sums: Counter[str] = Counter()
+    for flat in hashes:
+        for name, number in pairs(flat):
+            sums[name.decode()] += int(number)
+    return dict(+sums)

@@ -1,0 +1,368 @@
+"""Pending documents on their way to MongoDB: claimed, sent, settled; or postponed, reissued, buried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, Entry
+from writebehind.documents.ids import named
+from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, kept_name
+from writebehind.redis.scripts import script
+from writebehind.redis.strays import without_strays
+from writebehind.redis.wire import Command, Wire
+from writebehind.sequences import pairs
+
+#: The longest that a document is postponed which MongoDB did not take, ms.
+POSTPONED_MS = 5_000
+#: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
+HINT_SLACK_MS = 1_000
+
+_CLAIM, _SENDING, _SETTLE, _RELEASE = script("claim"), script("sending"), script("settle"), script("release")
+_BURY, _SWEEP, _POSTPONE = script("bury"), script("sweep"), script("postpone")
+_REISSUE, _OUTDO = script("reissue"), script("outdo")
+_ENTRYLESS, _REMARK, _STEPPED = script("entryless"), script("remark"), script("stepped")
+
+
+class Burial(IntEnum):
+    """What became of a burial."""
+
+    NEWER = 0
+    """A newer version is pending."""
+    BURIED = 1
+    NOT_PENDING = 2
+    """Another flusher has settled or buried it."""
+
+
+class Reissue(IntEnum):
+    """What became of a pending write after a change in MongoDB."""
+
+    SETTLED = 0
+    """It is not pending any more."""
+    UNSENT = 1
+    """MongoDB has not been given it yet, and will be given it after the change."""
+    REISSUED = 2
+    """MongoDB may have been given it before the change, and will be given it once more, under the next version."""
+
+
+class Contest(IntEnum):
+    """What became of a pending version that MongoDB has a greater one than."""
+
+    OVER = 0
+    """It is not the pending one any more."""
+    LOST = 1
+    """This Redis may have issued MongoDB's version, and has lost it: MongoDB's stands."""
+    REISSUED = 2
+    """It cannot have issued it: what is pending is written over it, under a greater version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One version that MongoDB now has; `ttl_ms` of its entry, 0 to drop it."""
+
+    member: str
+    version_digits: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A flush task that is wanted: the partition, its ticket, and the delay in ms."""
+
+    partition: int
+    ticket: str
+    delay_ms: int
+
+
+#: Where hints go. It must neither block nor raise: a lost hint is found by the sweep.
+HintSink = Callable[[Hint], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is left of a document's way to MongoDB.
+
+    Attributes:
+        header: what stands before the body of the entry; b'' where there is none.
+        pending: whether it is pending.
+        sent: what MongoDB was given, as `lua/sending.lua` has noted it.
+        deleted_at_ms: when its deletion was settled; 0 for none that is yet to be audited.
+    """
+
+    header: bytes
+    pending: bool
+    sent: bytes | None
+    deleted_at_ms: int
+
+
+class Pending:
+    """The pending documents in one Redis. Safe to share between threads."""
+
+    def __init__(
+        self, wire: Wire, layout: Layout, *, tombstone_ttl_ms: int, longest_delay_ms: int, lease_ms: int
+    ) -> None:
+        """Bind them to a server; see `Store` for the arguments."""
+        self.longest_wait_ms = longest_delay_ms + POSTPONED_MS + HINT_SLACK_MS
+        self._wire = wire
+        self._layout = layout
+        self._tombstone_ttl_ms = tombstone_ttl_ms
+        self._lease_ms = lease_ms
+
+    def claim(
+        self,
+        partition: int,
+        token: str,
+        *,
+        lease_ms: int,
+        limit: int,
+        ticket: str = "",
+        early: bool = False,
+        soon_ms: int = 0,
+        goes_along: Callable[[str, int], bool] = lambda _member, _left_ms: True,
+    ) -> list[str] | None:
+        """Take or renew the lease; the members that are due, or `None` when another flusher is at work.
+
+        With `early`, members that are not due yet are among them. Where any is due, those that are due within
+        `soon_ms` are too, if `goes_along` says so of the member and the ms until it is due.
+        """
+        of = partition_keys(partition)
+        status, *claimed = self._wire.run(
+            _CLAIM,
+            (of.lease, of.scheduled, of.pending),
+            (token, lease_ms, limit, ticket, int(early), soon_ms, self.longest_wait_ms),
+        )
+        if status != b"claimed":
+            return None
+        due, soon = claimed[0], dict(pairs(claimed[1]))
+        members = without_strays(self._wire, self._layout, [*due, *soon], (of.pending,), of_partition=partition)
+        return [one.decode() for one in members if one not in soon or goes_along(one.decode(), soon[one])]
+
+    def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
+        """The entries of members of one partition, in their order."""
+        if not members:
+            return []
+        of = partition_keys(partition)
+        values = self._wire.call("MGET", *map(of.entry, members))
+        return [None if value is None else Entry.parse(value) for value in values]
+
+    def settle(self, partition: int, settled: Sequence[Settled], *, delay_ms: int) -> int:
+        """Record versions that MongoDB has; how many of them were still the latest."""
+        if not settled:
+            return 0
+        of = partition_keys(partition)
+        arguments: list[Any] = [delay_ms]
+        for one in settled:
+            arguments += (one.member, one.version_digits, one.ttl_ms, self._tombstone_ttl_ms)
+        done, _newer = self._wire.run(
+            _SETTLE,
+            (
+                of.pending,
+                of.deleted,
+                of.deleted_at,
+                of.dead,
+                of.dead_counts,
+                of.sent,
+                of.clock,
+                *(of.entry(one.member) for one in settled),
+            ),
+            arguments,
+        )
+        return int(done)
+
+    def release(self, partition: int, token: str, *, least_delay_ms: int = 0) -> Hint | None:
+        """Give the lease back; the hint that the caller must enqueue because members are still pending."""
+        of = partition_keys(partition)
+        answer = self._wire.run(
+            _RELEASE,
+            (of.lease, of.scheduled, of.pending),
+            (token, least_delay_ms, HINT_LIFE_MS, self.longest_wait_ms),
+        )
+        return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
+
+    def version_digits(self, member: str) -> bytes:
+        """What stands where an entry's version should."""
+        key = self._layout.of(member).entry(member)
+        digits: bytes = self._wire.call("GETRANGE", key, 0, VERSION_DIGITS - 1)
+        return digits
+
+    def bury(self, member: str, version_digits: str | bytes, letter: bytes, *, drop_entry: bool = False) -> Burial:
+        """Move a pending member to the dead letters, if it still has this version: '' where its entry is gone.
+
+        With `drop_entry` MongoDB has what readers are to see, and the entry is kept beside the letter.
+        """
+        of = self._layout.of(member)
+        keys_of = (
+            *(of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent),
+            *(of.kept(member), of.crowded),
+        )
+        return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
+
+    def sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
+        """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it."""
+        flat = [part for member, entry in entries.items() for part in (member, entry.header)]
+        self._wire.run(_SENDING, (partition_keys(partition).sent,), flat)
+
+    def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
+        """See to it that what is pending is written to MongoDB after a change, in one round trip."""
+        calls = []
+        for member in members:
+            of = self._layout.of(member)
+            calls.append(((of.entry(member), of.pending, of.clock, of.sent), (member,)))
+        return [Reissue(answer) for answer in self._wire.run_many(_REISSUE, calls)]
+
+    def outdo(self, member: str, version_digits: str, theirs: int) -> Contest:
+        """Decide about a pending version that MongoDB has a greater one than: `theirs`."""
+        of = self._layout.of(member)
+        return Contest(
+            self._wire.run(_OUTDO, (of.entry(member), of.pending, of.clock), (member, version_digits, theirs))
+        )
+
+    def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
+        """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
+        of = partition_keys(partition)
+        limits = (overdue_ms, HINT_LIFE_MS, self.longest_wait_ms, self._lease_ms)
+        count, ticket = self._wire.run(_SWEEP, (of.lease, of.scheduled, of.pending), limits)
+        return int(count), Hint(partition, ticket.decode(), 0) if ticket else None
+
+    def move_times(
+        self, partition: int, *, from_ms: int, to_ms: int, by_ms: int, noted_ms: int, limit: int
+    ) -> tuple[int, bool]:
+        """Move times of a partition along with a clock that has stepped, unless that was seen to.
+
+        Args:
+            partition: its number.
+            from_ms: the earliest time, by the new clock, at which it may have stepped.
+            to_ms: the latest.
+            by_ms: by how much.
+            noted_ms: for so long it is remembered that it was seen to.
+            limit: times that are moved at once.
+
+        Returns:
+            How many were moved, and whether there are more.
+        """
+        of = partition_keys(partition)
+        arguments = (from_ms, to_ms, by_ms, self.longest_wait_ms, noted_ms, limit)
+        moved, more = self._wire.run(_STEPPED, (of.stepped, of.pending, of.deleted_at), arguments)
+        return int(moved), bool(more)
+
+    def unsettled(self, members: Iterable[str]) -> set[str]:
+        """Those of the members that are pending, or refused by MongoDB, in one round trip."""
+        by_partition = self._layout.grouped(members)
+        commands: list[Command] = []
+        for partition, some in by_partition.items():
+            of = partition_keys(partition)
+            commands += [("ZMSCORE", of.pending, *some), ("HMGET", of.dead, *some)]
+        answers = iter(self._wire.calls(commands))
+        return {
+            member
+            for some, due, dead in zip(by_partition.values(), answers, answers, strict=True)
+            for member, score, letter in zip(some, due, dead, strict=True)
+            if score is not None or letter is not None
+        }
+
+    def unreached(self, versions: Mapping[str, int]) -> dict[str, bytes]:
+        """Which of these versions of members MongoDB does not have, in one round trip.
+
+        Returns:
+            Of each member its dead letter, if it is of this version. Else b'': it is pending, or a newer version
+            is a dead letter.
+        """
+        commands: list[Command] = []
+        digits = {member: f"{version:0{VERSION_DIGITS}d}" for member, version in versions.items()}
+        for member in versions:
+            of = self._layout.of(member)
+            names = (member, kept_name(member, digits[member]))
+            commands += [("ZSCORE", of.pending, member), ("HMGET", of.dead, *names)]
+        answers = iter(self._wire.calls(commands))
+        left = {}
+        for member, score, (letter, kept_letter) in zip(versions, answers, answers, strict=True):
+            is_of_it = letter is not None and letter.startswith(digits[member].encode())
+            ours = kept_letter or (letter if is_of_it else None)
+            if ours or score is not None or letter is not None:
+                left[member] = ours or b""
+        return left
+
+    def standing(self, member: str) -> tuple[bytes | None, bool, bool]:
+        """What a member's entry is, as it stands there; whether it is pending; and whether it is dead."""
+        of = self._layout.of(member)
+        value, due, letter = self._wire.calls(
+            (("GET", of.entry(member)), ("ZSCORE", of.pending, member), ("HEXISTS", of.dead, member))
+        )
+        return value, due is not None, bool(letter)
+
+    def traces(self, members: Sequence[str]) -> list[Trace]:
+        """What is left of the way of documents to MongoDB, in one round trip."""
+        commands: list[Command] = []
+        for member in members:
+            of = self._layout.of(member)
+            commands += [
+                ("GETRANGE", of.entry(member), 0, BODY_AT - 1),
+                ("ZSCORE", of.pending, member),
+                ("HGET", of.sent, member),
+                ("ZSCORE", of.deleted_at, member),
+            ]
+        answers = iter(self._wire.calls(commands))
+        return [
+            Trace(header, due is not None, sent, int(float(deleted_at or 0)))
+            for header, due, sent, deleted_at in zip(answers, answers, answers, answers, strict=True)
+        ]
+
+    def postpone(
+        self,
+        partition: int,
+        versions: Sequence[tuple[str, str]],
+        *,
+        delay_ms: int,
+        longest_ms: int,
+        part: float,
+        others: bool,
+    ) -> list[tuple[int, int]]:
+        """Let members be due again later, the later the more often MongoDB did not take them.
+
+        Args:
+            partition: theirs.
+            versions: the members, and the digits of what MongoDB did not take.
+            delay_ms: after the first attempt; it doubles with each, up to `longest_ms`.
+            longest_ms: see there.
+            part: of the delay that is waited.
+            others: whether MongoDB has taken other writes meanwhile.
+
+        Returns:
+            For each how often it was tried, and how often of that MongoDB took others; 0 where another version is
+            pending by now, or none.
+        """
+        of = partition_keys(partition)
+        arguments: list[Any] = [delay_ms, longest_ms, part, self.longest_wait_ms, int(others)]
+        for member, version_digits in versions:
+            arguments += (member, version_digits)
+        entries = [of.entry(member) for member, _ in versions]
+        counts = map(int, self._wire.run(_POSTPONE, (of.pending, of.sent, *entries), arguments))
+        return list(zip(counts, counts, strict=True))
+
+    def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[str]]:
+        """About `count` pending members from a cursor on, and the cursor of the next: '0' after the last."""
+        after, flat = self._wire.call("ZSCAN", partition_keys(partition).pending, cursor, "COUNT", count)
+        return after.decode(), [member.decode() for member, _ in pairs(flat) if named(member) is not None]
+
+    def entryless(self, partition: int, members: Sequence[str]) -> list[str]:
+        """Those of the members that are pending although they have no entry."""
+        of = partition_keys(partition)
+        found = self._wire.run(_ENTRYLESS, (of.pending, *map(of.entry, members)), members)
+        return [member.decode() for member in found]
+
+    def mark(self, member: str, header: bytes, *, delay_ms: int) -> bool:
+        """Let a member be pending again, and due after a delay, if the header of its entry is still the same."""
+        of = self._layout.of(member)
+        keys_of = (of.entry(member), of.pending, of.load(member), of.dead)
+        return bool(self._wire.run(_REMARK, keys_of, (member, header, delay_ms)))
+
+    def schedule(self, partition: int, *, before_ms: int) -> tuple[int, bool]:
+        """How many members were due before a time; and whether a flusher is at work, or a task on its way."""
+        of = partition_keys(partition)
+        overdue, lease, scheduled = self._wire.calls(
+            (("ZCOUNT", of.pending, "-inf", before_ms), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
+        )
+        return int(overdue), bool(lease or scheduled)

@@ -1,0 +1,98 @@
+"""The state of the circuit breaker before MongoDB, which all processes share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from writebehind.redis.keys import BREAKER
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire
+
+_TIME = re.compile(rb"[0-9]{1,16}")
+
+_ASK, _FAILED = script("breaker_ask"), script("breaker_failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether MongoDB may be asked.
+
+    Attributes:
+        is_open: nobody may, for `left_ms`, because of a `reason`.
+        probing: the caller may, and says afterwards how it went.
+    """
+
+    is_open: bool = False
+    probing: bool = False
+    left_ms: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The state as it stands there, with times in ms by the clock of Redis; `None` where they are not readable."""
+
+    state: str
+    reason: str
+    since_ms: int | None
+    until_ms: int | None
+
+
+class SharedBreaker:
+    """The shared state. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Keep it on a server."""
+        self._wire = wire
+
+    def ask(self, *, probe_ms: int, longest_ms: int) -> Verdict:
+        """May MongoDB be asked?
+
+        Args:
+            probe_ms: how long the one who finds out may take.
+            longest_ms: between two probes.
+        """
+        verdict, *more = self._wire.run(_ASK, (BREAKER,), (probe_ms, longest_ms))
+        if verdict == b"open":
+            return Verdict(is_open=True, left_ms=int(more[0]), reason=more[1].decode(errors="replace"))
+        return Verdict(probing=verdict == b"probe")
+
+    def failed(
+        self, reason: str, *, probing: bool, failures: int, window_ms: int, first_ms: int, longest_ms: int
+    ) -> int:
+        """Note that MongoDB did not serve; how long to leave it alone, ms.
+
+        Args:
+            reason: why.
+            probing: whether the caller was to find out.
+            failures: so many within `window_ms` open the breaker.
+            window_ms: see there.
+            first_ms: between two probes, at first; it doubles with each that fails.
+            longest_ms: the same, at most.
+        """
+        limits = (failures, window_ms, first_ms, longest_ms)
+        return int(self._wire.run(_FAILED, (BREAKER,), (reason, int(probing), *limits)))
+
+    def close(self) -> None:
+        """Note that MongoDB serves."""
+        self._wire.call("DEL", BREAKER)
+
+    def noted(self) -> Noted | None:
+        """What is noted; `None` while it is closed."""
+        state, reason, since, until = self._wire.call("HMGET", BREAKER, "state", "why", "since", "until")
+        if state is None:  # there may be failures, but too few
+            return None
+        return Noted(
+            state.decode(errors="replace"), (reason or b"").decode(errors="replace"), _ms(since), _ms(until)
+        )
+
+    def now_s(self) -> float:
+        """The clock that the times are of, seconds."""
+        seconds, microseconds = self._wire.call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
+
+def _ms(field: bytes | None) -> int | None:
+    """A time in Redis, ms; `None` where other hands have taken it out or made it unreadable."""
+    return int(field) if field is not None and _TIME.fullmatch(field) else None
