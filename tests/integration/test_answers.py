@@ -250,9 +250,9 @@ def test_a_server_without_hello(behind, proxy):
 
 def test_a_server_that_is_too_old(behind, monkeypatch):
     """A server that the driver does not speak with is no server that has to be started."""
+    monkeypatch.setattr("pymongo.common.MIN_SUPPORTED_WIRE_VERSION", 99)
+    monkeypatch.setattr("pymongo.topology_description.common.MIN_SUPPORTED_WIRE_VERSION", 99)
     with MongoClient(behind.settings.mongodb_url) as client:
-        monkeypatch.setattr("pymongo.common.MIN_SUPPORTED_WIRE_VERSION", 99)
-        monkeypatch.setattr("pymongo.topology_description.common.MIN_SUPPORTED_WIRE_VERSION", 99)
         behind.sink.use(client)
         with pytest.raises(MongoUnavailableError, match="wire version"):
             behind.sink.hello()
