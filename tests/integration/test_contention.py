@@ -201,6 +201,24 @@ def test_who_has_no_unique_value_frees_none(pipeline, stored, monkeypatch):
     assert (1, []) == (letters(pipeline), asked)
 
 
+def test_a_holder_that_has_just_gone(pipeline, users, stored, monkeypatch):
+    """One look that finds nobody is no sign of another index: the document is tried once more."""
+    one, other = spread(pipeline, 2)
+    users.put(one, {"username": "x"})
+    flush_all(pipeline)
+    users.put(other, {"username": "x"})
+    resolve = pipeline.contention.resolve
+
+    def late(*arguments, **options):
+        stored.delete_one({"_id": one})
+        return resolve(*arguments, **options)
+
+    monkeypatch.setattr(pipeline.contention, "resolve", late)
+    flush(pipeline, other)
+
+    assert ({other: "x"}, 0) == (usernames(stored), letters(pipeline))
+
+
 def test_a_value_that_others_set_free(pipeline, users, stored):
     """The dead letter is tried again when somebody else has changed the document that had its value."""
     first, second = spread(pipeline, 2)

@@ -462,6 +462,15 @@ def test_who_waits_for_a_write_waits_for_no_other(pipeline):
     assert 2 == pipeline.store._wire.call("ZCARD", of.pending)
 
 
+def test_who_waits_for_a_write_waits_for_a_flusher_at_work(pipeline):
+    """Until that lets go of the partition, or its lease is over."""
+    [ada] = names(pipeline, 1)
+    member, version = f"users/s:{ada}", commit(pipeline, ada)
+    pipeline.store.pending.claim(PARTITION, "another", lease_ms=300, limit=1)
+
+    assert {} == pipeline.flusher.persist({member: version}, timeout_ms=10_000)
+
+
 def test_who_waits_in_vain_leaves_a_task(pipeline, hints, monkeypatch):
     """While MongoDB is away the write is left to a flush task, which comes later."""
     [ada] = names(pipeline, 1)

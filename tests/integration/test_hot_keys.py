@@ -17,6 +17,7 @@ from writebehind.documents.entry import ABSENT, Entry, Kind
 from writebehind.redis.cache import Filled
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.load_sample import LoadSample
+from writebehind.redis.scripts import script
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 from writebehind.warming.hot_keys import HotKeys
@@ -296,3 +297,17 @@ def test_no_more_are_kept_than_were_asked_for(store):
     kept = heats(store)
     assert len(kept) <= 5 * store.partitions
     assert {"users/s:u30", "users/s:u29"} <= kept.keys()
+
+
+def test_only_what_is_cold_and_may_be_evicted_makes_room(store):
+    """What is hot stays, and what is pending or dead."""
+    of = partition_keys(0)
+    entries = [of.entry(f"users/s:{name}") for name in ("cold", "hot", "pending")]
+    store._wire.calls([("SET", one, "x") for one in entries] + [("PEXPIRE", one, 50_000) for one in entries[:2]])
+    store._wire.call("ZADD", of.hot, 1, "users/s:cold", 9, "users/s:hot", 1, "users/s:pending")
+    store._wire.call("HSET", of.heat, "floor", 5)
+    names = ("users/s:cold", "users/s:hot", "users/s:pending")
+
+    assert 1 == store._wire.run(script("cool"), (of.hot, of.heat, *entries), names)
+
+    assert [0, 1, 1] == store._wire.calls([("EXISTS", one) for one in entries])

@@ -99,6 +99,7 @@ def test_a_miss_loads_and_the_next_read_hits(reader, sink, users):
     first, second = reader.get(ADA, SETTINGS), reader.get(ADA, SETTINGS)
 
     assert (Source.MISS, Source.HIT, 1) == (first.source, second.source, sink.reads)
+    assert (1, 1) == (reader.hits, reader.misses)
     assert first.entry == second.entry
     assert 50_000 < second.ttl_ms <= 60_000
 
@@ -117,6 +118,17 @@ def test_how_long_a_load_takes_is_noted_in_milliseconds(reader, users, monkeypat
 
     [ms] = noted
     assert (True, True) == (ms > 0.5, abs(ms - round(ms)) < 1e-6)
+
+
+def test_one_that_is_read_around_redis_waits_for_nobody(store, sink, users, monkeypatch):
+    """Whoever comes first asks MongoDB at once."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    reader, began = reader_of(store, sink, load_timeout_ms=30_000), time.monotonic()
+
+    read = reader._loader.bypass(ADA)
+
+    assert (Source.BYPASS, "Ada", 1) == (read.source, name_in(read.entry), sink.reads)
+    assert time.monotonic() - began < 20
 
 
 def test_several_are_read_around_a_redis_that_is_away(reader, users, monkeypatch):

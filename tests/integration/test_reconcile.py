@@ -442,6 +442,61 @@ def test_findings_are_kept_for_a_week(pipeline, users, stored, later):
     assert [] == history.passes()
 
 
+HEADER = "0000000000000005D" + "e" * 32
+
+
+@pytest.mark.parametrize(
+    ("entry", "ttl_ms", "seen", "dropped"),
+    [
+        (HEADER, 5_000, HEADER, 1),
+        (HEADER, 5_000, HEADER.replace("5", "4", 1), 0),
+        (HEADER, -1, HEADER, 0),  # it is pending, or dead
+        ("0000000000000000N", -1, "0000000000000000N", 1),  # which nobody ever wrote
+    ],
+)
+def test_only_what_was_compared_is_dropped(valkey_wire, entry, ttl_ms, seen, dropped):
+    """And only what MongoDB has as well; with it the right of whoever is loading it."""
+    valkey_wire.call("MSET", "{k}:entry", entry, "{k}:load", "t")
+    if ttl_ms > 0:
+        valkey_wire.call("PEXPIRE", "{k}:entry", ttl_ms)
+
+    assert dropped == valkey_wire.run(script("drop_if"), ("{k}:entry", "{k}:load"), (seen,))
+
+    assert 2 * (1 - dropped) == valkey_wire.call("EXISTS", "{k}:entry", "{k}:load")
+
+
+@pytest.mark.parametrize("otherwise", ["", "another entry", "pending", "dead"])
+def test_only_what_was_compared_is_pending_again(valkey_wire, otherwise):
+    """Without a TTL, and with no refresh on its way; what is pending or dead stays as it is."""
+    names = ("{k}:entry", "{k}:pending", "{k}:load", "{k}:dead")
+    valkey_wire.call("SET", "{k}:entry", HEADER, "PX", 50_000)
+    valkey_wire.call("SET", "{k}:load", "refresh:t")
+    if otherwise == "pending":
+        valkey_wire.call("ZADD", "{k}:pending", 1, "users/s:a")
+    if otherwise == "dead":
+        valkey_wire.call("HSET", "{k}:dead", "users/s:a", "0000000000000005{}")
+    seen = HEADER.replace("5", "4", 1) if otherwise == "another entry" else HEADER
+
+    remarked = valkey_wire.run(script("remark"), names, ("users/s:a", seen, 1_000))
+
+    due, ttl_ms = valkey_wire.call("ZSCORE", "{k}:pending", "users/s:a"), valkey_wire.call("PTTL", "{k}:entry")
+    loading = valkey_wire.call("EXISTS", "{k}:load")
+    if otherwise:
+        assert (0, b"1" if otherwise == "pending" else None, True, 1) == (remarked, due, ttl_ms > 0, loading)
+    else:
+        assert (1, -1, 0) == (remarked, ttl_ms, loading)
+        assert 0 < float(due) - valkey_wire.now_ms() <= 1_000
+
+
+def test_what_was_settled_meanwhile_is_not_lost(valkey_wire):
+    """Its entry may have expired since."""
+    valkey_wire.call("ZADD", "{k}:pending", 1, "users/s:a", 1, "users/s:b")
+    valkey_wire.call("SET", "{k}:b", "there")
+    names = ("{k}:pending", "{k}:a", "{k}:b", "{k}:c")
+
+    assert [b"users/s:a"] == valkey_wire.run(script("entryless"), names, ("users/s:a", "users/s:b", "users/s:c"))
+
+
 def test_who_has_lost_the_lease_ends_no_pass_of_another(valkey_wire):
     """Nor is its pass remembered; any other is, for a while."""
     names, step = ("{k}:history", "{k}:lease", "{k}:pass"), script("remember")

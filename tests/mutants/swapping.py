@@ -65,7 +65,7 @@ class Swapping:
 def swapped(mutant: Mutant) -> Iterator[None]:
     """Have the mistake in this process, for a while."""
     if mutant.file.endswith(".lua"):
-        step = importlib.import_module("writebehind.redis.wire").script(PurePosixPath(mutant.file).stem)
+        step = importlib.import_module("writebehind.redis.scripts").script(PurePosixPath(mutant.file).stem)
         digest = hashlib.sha1(mutant.source.encode(), usedforsecurity=False).hexdigest()
         was = {"source": step.source, "sha1": step.sha1}
         _set(step, {"source": mutant.source, "sha1": digest})

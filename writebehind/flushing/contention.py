@@ -267,7 +267,7 @@ class Contention:
             way.waited.add(member)
             return not waited
         if member in path or len(path) >= LONGEST_CHAIN:
-            return self._vacate(holder, known.entry)
+            return self._vacate(holder.id, holder.seen, known.entry)
         [outcome] = self._write(Write(holder.id, known.entry), way)
         outcome = self._bring(outcome, way, path)
         way.done[member] = outcome
@@ -282,13 +282,11 @@ class Contention:
         below = newer.version
         return holder.id is not None and self._sink.unset(holder.id, holder.claim.field, holder.seen, below=below)
 
-    def _vacate(self, holder: _Holder, pending: Entry) -> bool:
+    def _vacate(self, holder: DocumentId, seen: object, pending: Entry) -> bool:
         """Take the document of a circle out of MongoDB, which is about to be written there."""
-        if holder.id is None:
-            return False
         deletion = f"{max(pending.version - 1, 0):016d}{Kind.DELETED.value}"
-        self._store.awaited.vacating(holder.id.member, pending.header, deletion)
-        self._sink.vacate(holder.id, holder.seen)
+        self._store.awaited.vacating(holder.member, pending.header, deletion)
+        self._sink.vacate(holder, seen)
         return True
 
     def _write(self, write: Write, way: _Way) -> list[Outcome]:
