@@ -22,9 +22,8 @@ def register_refresh(app: Celery, runtime: Runtime) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
         pipeline = runtime.pipeline
         try:
-            if pipeline.store.cache.may_fill(
-                member, token
-            ):  # or it is too late: somebody else has the right, or nobody
+            # Else it is too late: somebody else has the right, or nobody.
+            if pipeline.store.cache.may_fill(member, token):
                 pipeline.revalidation.refresh(Refresh(member, token, seen))
         except UnavailableError as error:
             log.info("%s not refreshed: %s", member, error)

@@ -175,7 +175,7 @@ def test_a_holder_that_redis_does_not_have(pipeline, users, stored):
     one, other = spread(pipeline, 2)
     users.put(one, {"username": "x"})
     flush_all(pipeline)
-    pipeline.store.cache.invalidate(f"users/s:{one}")
+    pipeline.store.cache.invalidate_many([f"users/s:{one}"])[0]
     users.put(other, {"username": "x"})
 
     flush(pipeline, other)
@@ -332,7 +332,7 @@ def test_a_holder_that_keeps_its_value_disturbs_nobody(pipeline, users, stored):
     for n in range(5):
         users.put(first, {"username": "x", "n": n})
         flush(pipeline, first)
-        pipeline.store.cache.invalidate(f"users/s:{first}")
+        pipeline.store.cache.invalidate_many([f"users/s:{first}"])[0]
         pipeline.maintenance.sweep()
         users.get(first)
         pipeline.maintenance.sweep()

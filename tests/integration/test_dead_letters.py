@@ -285,7 +285,7 @@ def test_a_dead_letter_is_not_invalidated(store):
     """The entry of a dead letter has its only body, and outlives a change that somebody made in MongoDB."""
     bury(store, "ada")
 
-    assert not store.cache.invalidate("users/s:ada")
+    assert not store.cache.invalidate_many(["users/s:ada"])[0]
     assert store.cache.get("users/s:ada")[0].exists
 
 

@@ -110,7 +110,7 @@ def test_a_write_during_a_refresh_wins(cached, reader, store, wanted):
 
     age(store, -1)
     reader.get(ADA, STALE)
-    store.cache.invalidate(ADA.member)
+    store.cache.invalidate_many([ADA.member])[0]
     assert Filled.REFUSED is reader._revalidation.refresh(wanted[-1])
     assert (None, -2) == store.cache.get(ADA.member)
 
@@ -131,7 +131,7 @@ def test_an_entry_that_is_gone_during_its_refresh(cached, reader, store, sink, w
 def test_what_is_pending_is_not_refreshed(reader, store):
     """MongoDB does not have it yet."""
     commit(store, "Ada")
-    assert store.cache.refresh_get(ADA.member, 1_000, life_ms=1_000) is None
+    assert store.cache.refresh_get_many({ADA.member: 1_000}, life_ms=1_000)[1].get(ADA.member) is None
 
 
 def test_stale_if_error(cached, reader, store, sink, monkeypatch):

@@ -168,7 +168,7 @@ def test_what_is_cold_displaces_nothing(store):
 
     def kept(*, when_full: bool) -> list[bool]:
         for member in members:
-            store.cache.invalidate(member)
+            store.cache.invalidate_many([member])[0]
         assert all(one.may_load for one in store.cache.lease_get_many(members, "t", life_ms=5_000))
         loaded = [(member, ADA, 60_000) for member in members]
         filled = store.cache.fill_many(loaded, "t", full=when_full)

@@ -130,7 +130,7 @@ def a_fill(store: Store) -> None:
 
 def an_invalidation(store: Store) -> None:
     a_fill(store)
-    assert store.cache.invalidate(ADA.member)
+    assert store.cache.invalidate_many([ADA.member])[0]
 
 
 def a_late_settlement(store: Store) -> None:
@@ -508,7 +508,7 @@ def test_replaying_many_goes_over_no_later_write(yielding, stored, how):
     if how == "over what is newer":
         yielding.collection("users").put("ada", {"n": 3})
         flush_all(yielding)
-        yielding.store.cache.invalidate("users/s:ada")
+        yielding.store.cache.invalidate_many(["users/s:ada"])[0]
 
     def replay_all() -> dict[str, int]:
         found = list(yielding.dead_letters.all(Filter(reason="conflict")))

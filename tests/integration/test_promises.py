@@ -228,7 +228,7 @@ class Promises(RuleBasedStateMachine):
             return
         self.next += 1
         if self.documents.update_one({"_id": name}, {"$set": {"n": self.next}}).matched_count:
-            self.store.cache.invalidate(self.id(name).member)
+            self.store.cache.invalidate_many([self.id(name).member])[0]
             self.expected[name] = self.next
 
     @rule(name=names)
@@ -236,7 +236,7 @@ class Promises(RuleBasedStateMachine):
         if self.is_pending(name) or self.late_flushers:
             return
         self.documents.delete_one({"_id": name})
-        self.store.cache.invalidate(self.id(name).member)
+        self.store.cache.invalidate_many([self.id(name).member])[0]
         self.expected[name] = None
         self.acknowledged.pop(name, None)
 

@@ -216,7 +216,7 @@ def test_an_invalidation_during_the_load_wins(reader, store, sink, users):
         read = threads.submit(reader.get, ADA, SETTINGS)
         assert sink.reading.wait(10)
         users.update_one({"_id": "ada"}, {"$set": {"name": "new"}})
-        store.cache.invalidate(ADA.member)
+        store.cache.invalidate_many([ADA.member])[0]
         sink.may_answer.set()
 
         assert "new" == name_in(read.result(10).entry)

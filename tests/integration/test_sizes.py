@@ -28,7 +28,7 @@ def written(pipeline, users, document):
     """What was acknowledged of it, and is in MongoDB and no longer in Redis."""
     done = users.put("ada", document)
     flush_all(pipeline)
-    assert pipeline.store.cache.invalidate("users/s:ada")
+    assert pipeline.store.cache.invalidate_many(["users/s:ada"])[0]
     return done
 
 
@@ -36,7 +36,7 @@ def test_a_document_comes_back_as_it_was_written(pipeline, users, document, writ
     """With the same fields and the same ETag, read alone or with others."""
     assert document == users.get("ada")
     assert written.etag == users.read("ada").entry.etag
-    pipeline.store.cache.invalidate("users/s:ada")
+    pipeline.store.cache.invalidate_many(["users/s:ada"])[0]
     [entry], _ = users.read_many(["ada"])
     assert (written.etag, written.version) == (entry.etag, entry.version)
 
@@ -144,7 +144,7 @@ def test_the_largest_documents_that_may_be_written(pipeline, users, size):
     document = sized("ada", size)
     done = users.put("ada", document)
     flush_all(pipeline)
-    assert pipeline.store.cache.invalidate("users/s:ada")
+    assert pipeline.store.cache.invalidate_many(["users/s:ada"])[0]
 
     assert (document, done.etag) == (users.get("ada"), users.read("ada").entry.etag)
     with pytest.raises(DocumentTooLargeError):
@@ -177,7 +177,7 @@ def test_the_largest_documents_of_others(pipeline, users, mongo_client, size, ve
     assert {"_id": "ada", "n": 1, "_v": written.version} == dict(collection.find_one({"_id": "ada"}))
 
     collection.replace_one({"_id": "ada"}, document | version)
-    pipeline.store.cache.invalidate("users/s:ada")
+    pipeline.store.cache.invalidate_many(["users/s:ada"])[0]
     assert document == users.get("ada")
     users.delete("ada")
     flush_all(pipeline)

@@ -849,7 +849,7 @@ def test_what_lives_longer_than_was_seen_is_not_refreshed_once_more(store):
     [member] = members(store, 1)
     settle(store, member, commit(store, member).version)
 
-    assert store.cache.refresh_get(member, TTL_MS // 2, life_ms=5_000) is None
+    assert store.cache.refresh_get_many({member: TTL_MS // 2}, life_ms=5_000)[1].get(member) is None
 
 
 def test_nothing_is_left_of_a_deletion_whose_audit_is_over(store):
@@ -871,7 +871,7 @@ def test_a_fill_never_hides_what_came_in_between(store, between):
     [member] = members(store, 1)
     store.cache.lease_get(member, "slow", life_ms=5_000)
     if between == "invalidate":
-        assert store.cache.invalidate(member)
+        assert store.cache.invalidate_many([member])[0]
     elif between == "another reader":
         store.cache.abandon([member], "slow")
         assert store.cache.lease_get(member, "fast", life_ms=5_000).may_load
@@ -898,7 +898,7 @@ def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
     """What is read anew before a write is not cached after it, wherever the write's entry is by then."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.cache.refresh_get(member, TTL_MS, life_ms=5_000)
+    right = store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member)
     version = commit(store, member, document("new")).version
     if then == "superseded":
         assert Burial.BURIED is store.pending.bury(member, f"{version:016d}", b"{}", drop_entry=True)
@@ -919,7 +919,7 @@ def test_a_fill_replaces_only_what_was_seen(store, how, there):
     [member] = members(store, 1)
     if how == "refresh":
         filled(store, member)
-        right = store.cache.refresh_get(member, TTL_MS, life_ms=5_000)
+        right = store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member)
         token, seen = right.token, right.seen
     else:
         assert store.cache.lease_get(member, token := "slow", life_ms=5_000).may_load
@@ -945,8 +945,8 @@ def test_a_right_to_refresh_is_taken_over(store):
     """Once its entry is gone, a reader need not wait for a refresh that may be lost: it loads instead of it."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.cache.refresh_get(member, TTL_MS, life_ms=5_000)
-    assert store.cache.refresh_get(member, TTL_MS, life_ms=5_000) is None
+    right = store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member)
+    assert store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member) is None
     store._wire.call("DEL", store.cache.key(member))
 
     assert store.cache.lease_get(member, "next", life_ms=5_000).may_load
@@ -963,20 +963,20 @@ def test_rights_to_refresh_are_given_back(store):
     token, rights = store.cache.refresh_get_many(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
     assert ({one, other}, {token}) == (rights.keys(), {right.token for right in rights.values()})
     store.cache.give_back([rights[one]])
-    assert store.cache.refresh_get(one, TTL_MS, life_ms=5_000) is not None
-    assert store.cache.refresh_get(other, TTL_MS, life_ms=5_000) is None
+    assert store.cache.refresh_get_many({one: TTL_MS}, life_ms=5_000)[1].get(one) is not None
+    assert store.cache.refresh_get_many({other: TTL_MS}, life_ms=5_000)[1].get(other) is None
 
 
 def test_invalidate_spares_what_is_pending(store):
     """A pending entry is what MongoDB will become; a clean one goes."""
     [member] = members(store, 1)
     version = commit(store, member).version
-    assert not store.cache.invalidate(member)
+    assert not store.cache.invalidate_many([member])[0]
     assert store.cache.get(member)[0] is not None
 
     settle(store, member, version)
 
-    assert store.cache.invalidate(member)
+    assert store.cache.invalidate_many([member])[0]
     assert store.cache.get(member)[0] is None
 
 
@@ -986,7 +986,9 @@ def test_get_many(store):
     commit(store, one, document("a"))
     commit(store, other, document("b"))
 
-    found = store.cache.get_many([one, other, missing])
+    found = {
+        member: entry for member, (entry, _) in store.cache.get_many_with_ttl([one, other, missing], ()).items()
+    }
 
     assert {one: document("a").body, other: document("b").body} == {k: v.body for k, v in found.items()}
 

@@ -171,14 +171,14 @@ class Disturbance:
         if self.pipeline.store.cache.get(f"users/s:{name}")[1] > 0:
             if self.choose.random() < 0.5:
                 expire_soon(self.pipeline, f"users/s:{name}", 5_000)
-            self.pipeline.store.cache.invalidate(f"users/s:{self.choose.choice(self.names)}")
+            self.pipeline.store.cache.invalidate_many([f"users/s:{self.choose.choice(self.names)}"])[0]
 
     def change(self, name: str, n: int) -> None:
         """Somebody else writes to MongoDB, and it is heard of."""
         store, member = self.pipeline.store, f"users/s:{name}"
         if name in self.written and not store.pending.unsettled([member]):
             self.database.users.update_one({"_id": name}, {"$set": {"n": -n}})
-            store.cache.invalidate(member)
+            store.cache.invalidate_many([member])[0]
             self.written[name] = -n
             assert -n == self.users.get(name)["n"]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 
 from tests.mutants import source
 from tests.mutants.baseline import Baseline, Known
 from tests.mutants.source import Mutant
+from tests.mutants.swapping import can_be_swapped, swapped
+from writebehind.mongodb.sink import Sink
+from writebehind.redis.scripts import script
 
 MODULE = """\
 MOST = 1
@@ -82,3 +87,22 @@ def test_tests_that_touch_a_mistake_come_first(lines, first, then):
     mutant = Mutant("it", "", "", "", ("tests/test_a.py", "tests/test_b.py"), lines=lines)
     assert (first, then) == baseline.choice(mutant)
     assert ["tests/test_a.py::red"] == baseline.failed()
+
+
+@pytest.mark.parametrize("file", ["writebehind/redis/lua/commit.lua", "writebehind/mongodb/sink.py"])
+def test_a_mistake_is_swapped_in_for_a_while(file):
+    """Where the run looks for steps and functions is where they are."""
+    mutant = source.listed(file)[0]
+    assert can_be_swapped(mutant)
+
+    def present() -> object:
+        return (
+            script("commit").source
+            if file.endswith(".lua")
+            else [one.__code__ for one in vars(Sink).values() if isinstance(one, FunctionType)]
+        )
+
+    before = present()
+    with swapped(mutant):
+        assert before != present()
+    assert before == present()

@@ -19,6 +19,7 @@ from writebehind.querying.derived import Derived
 from writebehind.redis.keys import Named, family
 from writebehind.redis.pending import Burial, Reissue
 from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 from writebehind.settings.installation import CollectionSettings
 
 #: Entries that are dropped in one round trip.
@@ -306,10 +307,7 @@ class Applier:
 
     def _tell(self, changes: Sequence[OutsideChange]) -> None:
         """Tell queries, aliases and the dead letters that wait for documents what MongoDB has now."""
-        by_collection: dict[str, list[OutsideChange]] = defaultdict(list)
-        for one in changes:
-            by_collection[one.id.collection].append(one)
-        for collection, some in by_collection.items():
+        for collection, some in grouped(changes, lambda one: one.id.collection).items():
             members = list(dict.fromkeys(one.id.member for one in some))
             settings = self._settings(collection)
             bodies = [one.after.body for one in some if one.after is not None]

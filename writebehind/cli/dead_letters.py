@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from writebehind import Pipeline, connect
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
+from writebehind.sequences import slices
 
 _VERSION = click.option("--version", type=click.IntRange(0), help="Of COLLECTION ID, the letter of this version.")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -183,6 +184,6 @@ def _chosen(
     raise click.UsageError("give COLLECTION and ID")
 
 
-def _slices(found: list[Found], what: str) -> Iterator[list[Found]]:
-    slices = [found[at : at + SLICE] for at in range(0, len(found), SLICE)]
-    return iter(track(slices, what, console=Console(stderr=True), transient=True))
+def _slices(found: list[Found], what: str) -> Iterator[Sequence[Found]]:
+    parts = list(slices(found, SLICE))
+    return iter(track(parts, what, console=Console(stderr=True), transient=True))

@@ -26,6 +26,7 @@ from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
+from writebehind.sequences import grouped, slices
 from writebehind.settings.installation import CollectionSettings
 
 log = logging.getLogger(__name__)
@@ -151,10 +152,8 @@ class Flusher:
         """
         deadline = time.monotonic() + timeout_ms / 1000
         left: dict[str, bytes] = {}
-        by_partition: dict[int, dict[str, int]] = {}
-        for member, version in versions.items():
-            by_partition.setdefault(self._store.partition_of(member), {})[member] = version
-        for partition, wanted in by_partition.items():
+        for partition, members in grouped(versions, self._store.partition_of).items():
+            wanted = {member: versions[member] for member in members}
             left |= self._persist_partition(partition, wanted, deadline)
         return left
 
@@ -309,8 +308,8 @@ class Flusher:
     def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
         """The latest versions of members, as far as memory allows: the others wait for the next batch."""
         held = 0
-        for at in range(0, len(members), READ_SLICE):
-            for member, entry in self._entries(partition, members[at : at + READ_SLICE], summary):
+        for some in slices(members, READ_SLICE):
+            for member, entry in self._entries(partition, some, summary):
                 if entry is None:
                     self._recorder.bury_lost(member, summary)
                 else:

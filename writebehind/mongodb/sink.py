@@ -7,11 +7,10 @@ retried, duplicated, delayed or reordered without an older document replacing a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from math import inf
-from typing import Any, TypeVar
+from typing import Any
 
 import pymongo
 from bson import Int64, ObjectId
@@ -51,10 +50,9 @@ from writebehind.mongodb.outcomes import (
     operation_over,
     send_alone,
 )
+from writebehind.sequences import slices
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 #: A write that changes nothing even where it matches, and waits for the write concern. Every server knows it.
 _NEVER = {VERSION_FIELD: "writebehind: no such version"}
@@ -253,7 +251,7 @@ class Sink(Deployment):
         """
         found: dict[DocumentId | None, Entry] = {}
         largest = 0
-        for some in _slices(ids, MOST_IDS):
+        for some in slices(ids, MOST_IDS):
             collection = some[0].collection
             query = {"_id": {"$in": [one.value for one in some]}}
             with self._guard(), self._deadline():
@@ -420,7 +418,7 @@ class Sink(Deployment):
         """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""
         target = self._database[collection]
         try:
-            for some in _slices(writes, MOST_IDS):
+            for some in slices(writes, MOST_IDS):
                 with self._deadline(), commands():
                     target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
         except CommandRefusedError as error:
@@ -440,7 +438,7 @@ class Sink(Deployment):
         """What MongoDB has as `_v` of each document that is there."""
         target = self._database[collection]
         versions: dict[DocumentId | None, object] = {}
-        for some in _slices(writes, MOST_IDS):
+        for some in slices(writes, MOST_IDS):
             query = {"_id": {"$in": [write.id.value for write in some]}}
             with self._deadline():
                 for document in target.find(query, {VERSION_FIELD: 1}):
@@ -469,9 +467,3 @@ def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
 def _halves(writes: Sequence[Write]) -> tuple[Sequence[Write], Sequence[Write]]:
     middle = len(writes) // 2
     return writes[:middle], writes[middle:]
-
-
-def _slices(items: Sequence[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while some := list(islice(iterator, size)):
-        yield some

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.pipeline import Pipeline
-from writebehind.redis.keys import Named, family, partition_of
+from writebehind.redis.keys import Layout, Named, family
 from writebehind.redis.load_sample import SAMPLE_EVERY_S
 from writebehind.redis.metrics import WORKER_LIFE_MS
 from writebehind.redis.partition_count import Division, PartitionCount
 from writebehind.redis.store import Store
+from writebehind.sequences import slices
 
 #: Keys that are looked at, deleted or carried over in one go.
 SLICE = 500
@@ -114,11 +115,9 @@ def _carry_over(old: Store, after: int) -> None:
         old.deletions.carry(target, latest, {})
     for source in range(old.partitions):
         for some in _slices(old.deletions.before(source, 1 << 52, limit=-1)):
-            moved: dict[int, dict[str, int]] = {}
-            for member, version in some.items():
-                moved.setdefault(partition_of(member, after), {})[member] = version
-            for target, deletions in moved.items():
+            for target, members in Layout(after).grouped(some).items():
                 if target != source:
+                    deletions = {member: some[member] for member in members}
                     old.deletions.carry(target, latest, deletions)
                     old.deletions.forget(source, deletions)
 
@@ -141,6 +140,5 @@ def _drop_partitions(old: Store, after: int) -> None:
 
 
 def _slices(deletions: dict[str, int]) -> Iterator[dict[str, int]]:
-    members = list(deletions)
-    for at in range(0, len(members), SLICE):
-        yield {member: deletions[member] for member in members[at : at + SLICE]}
+    for members in slices(list(deletions), SLICE):
+        yield {member: deletions[member] for member in members}

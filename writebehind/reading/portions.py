@@ -16,6 +16,7 @@ from writebehind.documents.entry import BODY_AT
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.store import Store
+from writebehind.sequences import slices
 
 T = TypeVar("T")
 
@@ -52,8 +53,7 @@ def each(
     if len(ids) * OTHERS_BYTES <= UNASKED_BYTES and not large.is_bounded():
         yield from read(ids)
         return
-    for at in range(0, len(ids), MOST_AT_ONCE):
-        some = ids[at : at + MOST_AT_ONCE]
+    for some in slices(ids, MOST_AT_ONCE):
         try:
             found = short(some, min(PORTION_BYTES // len(some), BODY_AT + large.most() + 1))
         except RedisUnavailableError:  # whoever reads the others finds out

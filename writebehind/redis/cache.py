@@ -111,12 +111,8 @@ class Cache:
         _see(value)
         return Entry.shown(value), ttl
 
-    def get_many(self, members: Sequence[str]) -> dict[str, Entry]:
-        """The entries that are there, in one round trip with one MGET for each partition."""
-        return {member: entry for member, (entry, _) in self.get_many_with_ttl(members, ()).items()}
-
     def get_many_with_ttl(self, members: Sequence[str], timed: Sequence[str]) -> dict[str, tuple[Entry, int]]:
-        """`get_many`, and the TTLs in ms of those that are `timed`; the others have -1.
+        """The entries that are there, in one round trip, with the TTLs in ms of those `timed`; the others have -1.
 
         Raises:
             TakesMuchError: this thread may not read one that is so large.
@@ -177,18 +173,16 @@ class Cache:
             for answer in answers
         ]
 
-    def refresh_get(self, member: str, ttl_ms: int, *, life_ms: int) -> Refresh | None:
-        """The right to replace an entry that MongoDB has as well; `None` where another reader has it, or had.
+    def refresh_get_many(self, old: Mapping[str, int], *, life_ms: int) -> tuple[str, dict[str, Refresh]]:
+        """The rights to replace entries that MongoDB has as well, in one round trip; and their token.
 
         Args:
-            member: the document.
-            ttl_ms: of the entry that is old. One that lives longer has been refreshed since.
-            life_ms: of the right.
-        """
-        return self.refresh_get_many({member: ttl_ms}, life_ms=life_ms)[1].get(member)
+            old: members, with the TTLs in ms of their entries. One that lives longer has been refreshed since.
+            life_ms: of the rights.
 
-    def refresh_get_many(self, old: Mapping[str, int], *, life_ms: int) -> tuple[str, dict[str, Refresh]]:
-        """`refresh_get` for several members with their TTLs, in one round trip: the rights, and their token."""
+        Returns:
+            The token, and the rights by member, but for those that another reader has, or had.
+        """
         token = _REFRESH + uuid4().hex
         calls = []
         for member, ttl_ms in old.items():
@@ -261,12 +255,11 @@ class Cache:
         calls = [((self._layout.of(one).load(one),), (token,)) for one, token in tokens]
         self._wire.run_many(_ABANDON, calls)
 
-    def invalidate(self, member: str) -> bool:
-        """Drop an entry that MongoDB has left behind; false for one without TTL: it is pending, or refused."""
-        return self.invalidate_many([member])[0]
-
     def invalidate_many(self, members: Iterable[str]) -> list[bool]:
-        """`invalidate` for several members, in one round trip."""
+        """Drop entries that MongoDB has left behind, in one round trip.
+
+        Of each: false where it has no TTL, as it is pending, or refused.
+        """
         calls = []
         for member in members:
             of = self._layout.of(member)

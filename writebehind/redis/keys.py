@@ -139,11 +139,6 @@ def partition_keys(partition: int) -> PartitionKeys:
     return PartitionKeys(prefix, *(prefix + name for name in names))
 
 
-def partition_of(member: str, partitions: int) -> int:
-    """The partition that a member belongs to: CRC-32 of its UTF-8 bytes, modulo the number of partitions."""
-    return crc32(member.encode()) % partitions
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The keys of a Redis that is divided into so many partitions."""
@@ -151,12 +146,12 @@ class Layout:
     partitions: int
 
     def number(self, name: str) -> int:
-        """The partition that a member, or the name of an alias or a query, belongs to."""
+        """The partition of a member, an alias or a query: CRC-32 of its name in UTF-8, modulo their number."""
         return crc32(name.encode()) % self.partitions
 
     def of(self, name: str) -> PartitionKeys:
         """The keys of its partition."""
-        return partition_keys(crc32(name.encode()) % self.partitions)
+        return partition_keys(self.number(name))
 
     def all(self) -> list[PartitionKeys]:
         """The keys of every partition, in their order."""

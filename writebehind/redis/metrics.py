@@ -15,6 +15,7 @@ from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
+from writebehind.sequences import pairs
 
 #: A worker whose last heartbeat is older than this does not count as alive, ms.
 WORKER_LIFE_MS = 15_000
@@ -113,7 +114,7 @@ class Metrics:
     def counters(self) -> dict[str, int]:
         """The counters since the first start."""
         flat = self._wire.call("HGETALL", keys.COUNTERS)
-        return {name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+        return {name.decode(): int(number) for name, number in pairs(flat)}
 
     def flush_rate(self) -> float:
         """Documents persisted per second over the last minute."""

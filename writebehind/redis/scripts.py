@@ -1,17 +1,11 @@
-"""Atomic steps: the files in `lua/`, each of which Redis runs as a whole.
-
-A line `-- include: time` stands for what is in `lua/include/time.lua`, so that it is written once.
-"""
+"""Atomic steps: the files in `lua/`, each of which Redis runs as a whole."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-
-_INCLUDE = re.compile(r"^-- include: ([a-z_]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +19,6 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Load `lua/<name>.lua`, with what it includes."""
-    source = _INCLUDE.sub(lambda found: _read("include", f"{found[1]}.lua"), _read(f"{name}.lua"))
+    """Load `lua/<name>.lua`."""
+    source = resources.files("writebehind.redis").joinpath("lua", f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
-def _read(*path: str) -> str:
-    return resources.files("writebehind.redis").joinpath("lua", *path).read_text("utf-8").rstrip("\n")

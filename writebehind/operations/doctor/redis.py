@@ -31,7 +31,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
     ahead_s = _ahead_s(pipeline)
-    facts = facts_of(pipeline)
+    facts = pipeline.store.facts()
     yield from fitness(facts)
     if facts:
         yield memory(facts)
@@ -40,16 +40,6 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from durability(pipeline)
     yield clock(ahead_s)
     yield _partitions(pipeline)
-
-
-def facts_of(pipeline: Pipeline) -> Facts:
-    """What Redis says of itself; nothing where the user may not ask.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
-    # INFO and not CONFIG GET, which many providers forbid.
-    return pipeline.store.facts()
 
 
 def fitness(facts: Facts) -> Iterator[Finding]:
