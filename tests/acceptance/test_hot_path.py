@@ -88,7 +88,8 @@ def tapped(system, authority) -> Iterator[Tapped]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         url = f"http://127.0.0.1:{port}"
         try:
-            with httpx.Client(base_url=url, timeout=30, trust_env=False, limits=limits) as http:
+            # As long as the test may take: all readers share one process, which is also the way to the servers.
+            with httpx.Client(base_url=url, timeout=100, trust_env=False, limits=limits) as http:
                 wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
                 # Each looks at the number of partitions when it starts, and the last ones may still be at it;
                 # where the application is loaded before the server forks, that is done once.

@@ -76,7 +76,8 @@ def test_every_queue_is_consumed(system):
 def test_many_writes_are_coalesced(system):
     """20,000 writes over 2,000 ids end as the last version of each, with less than half as many operations."""
     system.wait_until_drained()
-    before = system.status()["totals"].get("operations", 0)
+    status = system.status()
+    before, overtaken = status["totals"].get("operations", 0), status["listener"]["overtaken"]
     numbers = list(range(20_000))
     random.Random(7).shuffle(numbers)
     last: dict[str, tuple[int, int]] = {}
@@ -95,9 +96,16 @@ def test_many_writes_are_coalesced(system):
         list(threads.map(send, [numbers[at : at + 1000] for at in range(0, 20_000, 1000)]))
     system.wait_until_drained(60)
 
+    stored, status = system.stored("many"), system.status()
     assert len(last) == 2000
-    assert last == system.stored("many")
-    operations = system.status()["totals"]["operations"] - before
+    assert {one: n for one, (_, n) in last.items()} == {one: n for one, (_, n) in stored.items()}
+    # The change stream may be so late that a pending write is written once more, under the next version.
+    later = [stored[one][0] - version for one, (version, _) in last.items() if stored[one][0] != version]
+    assert min(later, default=1) > 0
+    wait_until(
+        lambda: len(later) <= system.status()["listener"]["overtaken"] - overtaken, "the listener to tell of it"
+    )
+    operations = status["totals"]["operations"] - before
     log.info("20,000 writes took %d MongoDB operations", operations)
     assert 2000 <= operations < 10_000
 
