@@ -14,9 +14,15 @@ install: $(READY) ## create .venv and install what requirements.lock says
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock > $(VENV)/install.log 2>&1 \
+	  & pip=$$!; all=$$(grep -c '^[a-z].*==' requirements.lock); \
+	  while kill -0 $$pip 2>/dev/null; do \
+	    printf '\rinstalling requirements.lock: %s of about %s packages fetched ' "$$(grep -c '^Collecting' $(VENV)/install.log)" "$$all"; \
+	    sleep 1; \
+	  done; echo; wait $$pip || { tail -20 $(VENV)/install.log; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: install ## start the whole system on this machine (Ctrl-C stops it)

@@ -40,8 +40,9 @@ from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared_breaker import SharedBreaker
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire, connection_pool
-from writebehind.settings.installation import CollectionSettings, Settings, load_settings
+from writebehind.settings.installation import CollectionSettings, Settings
 from writebehind.settings.names import COLLECTION_NAME
+from writebehind.settings.running import find
 from writebehind.status import Status
 from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import Warmer, WarmLimits
@@ -60,7 +61,8 @@ def connect(
     """Build a pipeline. Nothing is connected until it is used.
 
     Args:
-        settings: by default what the environment and `writebehind.toml` say.
+        settings: by default what the environment and `writebehind.toml` say; where they name no server, those
+            of `writebehind up`, if it runs in this directory.
         hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushPublisher`. Without it, pending
             documents wait until the sweep finds them.
         refreshes: takes the refreshes of entries that are served stale; by default a thread of this process does.
@@ -69,7 +71,7 @@ def connect(
         ConfigurationError: a setting is wrong.
         InvalidArgumentError: an argument is none of these.
     """
-    return Pipeline(load_settings() if settings is None else settings, hints=hints, refreshes=refreshes)
+    return Pipeline(find().settings if settings is None else settings, hints=hints, refreshes=refreshes)
 
 
 def no_hints(hint: Hint) -> None:

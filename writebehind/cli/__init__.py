@@ -7,12 +7,13 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, dead_letters, listen, operations, reconcile, run, warm
+from writebehind.cli import about, dead_letters, listen, operations, reconcile, run, status, warm
 from writebehind.errors import ConfigurationError, WritebehindError
 
 COMMANDS = (
     run.up,
     run.demo,
+    status.status,
     operations.doctor,
     operations.init,
     operations.drain,

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from writebehind import Pipeline, connect
+from writebehind import Pipeline
+from writebehind.cli.installation import opened
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
 from writebehind.sequences import slices
 
@@ -57,7 +58,7 @@ def _wanted(options: dict[str, Any]) -> Filter:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def list_(limit: int, as_json: bool, **options: Any) -> None:
     """List dead letters, without their documents."""
-    with connect() as pipeline:
+    with opened() as pipeline:
         page = pipeline.dead_letters.page(_wanted(options), limit=limit)
         total = pipeline.dead_letters.count()
     if as_json:
@@ -85,7 +86,7 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
 @_VERSION
 def show(collection: str, id: str, version: int | None) -> None:  # noqa: A002 - as users know it
     """Show one dead letter with its document, as JSON: by default the newest of that document."""
-    with connect() as pipeline:
+    with opened() as pipeline:
         found = pipeline.dead_letters.show(pipeline.collection(collection).id(id), version)
     click.echo(orjson.dumps(orjson.loads(found.as_json()), option=orjson.OPT_INDENT_2))
 
@@ -110,7 +111,7 @@ def replay(
     refused = 0
     wanted, named = _wanted(options), bool(collection_and_id)
     conflicts = named or wanted.reason == Reason.CONFLICT
-    with connect() as pipeline:
+    with opened() as pipeline:
         found = _chosen(pipeline, collection_and_id, wanted, version=version, every=every)
         for some in _slices(found, "replaying"):
             tried = [one for one in some if one.letter.member not in replayed]
@@ -140,7 +141,7 @@ def discard(
     Their acknowledged changes are gone then: readers see what MongoDB has, or that there is nothing. If in doubt,
     export them first.
     """
-    with connect() as pipeline:
+    with opened() as pipeline:
         found = _chosen(pipeline, collection_and_id, _wanted(options), version=version, every=every)
         if not yes:
             if not sys.stdin.isatty():
@@ -156,7 +157,7 @@ def discard(
 def export(output: Any, **options: Any) -> None:
     """Write dead letters with their documents as NDJSON."""
     count = 0
-    with connect() as pipeline:
+    with opened() as pipeline:
         wanted = _wanted(options)
         total = pipeline.dead_letters.count()
         letters = pipeline.dead_letters.all(wanted)

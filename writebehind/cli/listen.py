@@ -13,6 +13,7 @@ from rich.table import Table
 
 from writebehind import connect
 from writebehind.change_stream.conflicts import MOST
+from writebehind.cli.installation import opened
 
 
 @click.command()
@@ -34,7 +35,7 @@ def listen() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each, with both documents.")
 def conflicts(limit: int, as_json: bool) -> None:
     """List changes of others to documents of which a newer state was pending, the latest first."""
-    with connect() as pipeline:
+    with opened() as pipeline:
         found = pipeline.conflicts.latest(limit)
     if as_json:
         for one in found:

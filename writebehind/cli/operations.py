@@ -14,12 +14,12 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.table import Table
 
-from writebehind import connect, load_settings
-from writebehind.errors import ConfigurationError, MongoUnavailableError
+from writebehind import connect
+from writebehind.cli.installation import named, opened
 from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
-from writebehind.operations.indexes import lookup_indexes
+from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.operations.repartition import repartition as divide_anew
 from writebehind.settings.urls import redacted
 
@@ -33,7 +33,7 @@ def doctor(as_json: bool) -> None:
 
     The exit status is that of the worst finding: 0 all is well, 1 a warning, 2 a failure.
     """
-    with connect() as pipeline:
+    with opened() as pipeline:
         found = list(examine(pipeline))
     if as_json:
         for one in found:
@@ -53,20 +53,14 @@ def init(dry_run: bool, as_json: bool) -> None:
     The exit status is 1 where MongoDB refuses one, as when two documents have the same value.
     """
     refused = False
-    with connect() as pipeline:
-        for one in lookup_indexes(pipeline):
-            outcome, why = "present" if one.present else "missing", ""
-            if not one.present and not dry_run:
-                try:
-                    pipeline.sink.create_unique_index(one.collection, one.field)
-                    outcome = "created"
-                except (ConfigurationError, MongoUnavailableError) as error:
-                    outcome, why, refused = "refused", str(error), True
-            told = {"collection": one.collection, "field": one.field, "index": outcome, "error": why or None}
-            text = orjson.dumps(told).decode() if as_json else f"{one.collection}.{one.field}: {outcome}"
-            click.echo(text)
-            if why:
-                click.echo(f"writebehind: {why}", err=True)
+    with opened() as pipeline:
+        for one in create_lookup_indexes(pipeline, dry_run=dry_run):
+            collection, field = one.index.collection, one.index.field
+            told = {"collection": collection, "field": field, "index": one.done, "error": one.why or None}
+            click.echo(orjson.dumps(told).decode() if as_json else f"{collection}.{field}: {one.done}")
+            if one.why:
+                refused = True
+                click.echo(f"writebehind: {one.why}", err=True)
     sys.exit(int(refused))
 
 
@@ -93,10 +87,10 @@ def drain(timeout: float, as_json: bool) -> None:
 
     Workers may run meanwhile, or not. The exit status is 0 when nothing is pending any more, else 1.
     """
-    with connect() as pipeline:
+    with opened() as pipeline:
         division = pipeline.store.division.recorded()
     # All that Redis holds, also where the settings have another number of partitions already.
-    settings = load_settings(partitions=division.partitions) if division else pipeline.settings
+    settings = named(tell=False, partitions=division.partitions) if division else pipeline.settings
     with connect(settings) as pipeline, _progress("draining") as bar:
         most = 0
 
@@ -129,7 +123,7 @@ def repartition(partitions: int, as_json: bool) -> None:
     Stop the web processes and workers, and run `writebehind drain` first: it refuses while a worker is alive,
     anything is pending, or there are dead letters. What is cached is dropped. If it is interrupted, run it again.
     """
-    with connect(load_settings(partitions=partitions)) as pipeline, _progress("dropping what is cached") as bar:
+    with opened(partitions=partitions) as pipeline, _progress("dropping what is cached") as bar:
         result = divide_anew(pipeline, partitions, report=lambda dropped: bar(completed=dropped))
     if as_json:
         click.echo(orjson.dumps(asdict(result)))

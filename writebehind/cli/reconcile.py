@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from writebehind import Pipeline, connect, load_settings
+from writebehind import Pipeline, connect
+from writebehind.cli.installation import named
 from writebehind.reconcile.findings import Pass
 
 
@@ -26,7 +27,7 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
     """
     if not everything and (collections or not repair):
         raise click.UsageError("--collection and --dry-run are of a whole pass: add --all")
-    settings = load_settings()
+    settings = named()
     if unknown := sorted(set(collections) - set(settings.collections)):
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with connect(settings) as pipeline:

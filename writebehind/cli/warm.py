@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from writebehind import Pipeline, connect, load_settings
+from writebehind import Pipeline, connect
+from writebehind.cli.installation import named, opened
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed
 
@@ -20,7 +21,7 @@ from writebehind.warming.warmer import Warmed
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def hot_keys(limit: int, as_json: bool) -> None:
     """Show the documents that are read most, with their reads per second."""
-    with connect() as pipeline:
+    with opened() as pipeline:
         found = pipeline.hot_keys.top(limit)
     table = Table("collection", "id", "partition", "reads per second")
     for one in found:
@@ -47,7 +48,7 @@ def warm(collections: tuple[str, ...], limit: int | None, as_json: bool) -> None
 
     The exit status is 1 where it ended early: MongoDB or Redis was short of time or memory, or another one warms.
     """
-    settings = load_settings()
+    settings = named()
     if unknown := sorted(set(collections) - set(settings.collections)):
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with connect(settings) as pipeline:

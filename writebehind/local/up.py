@@ -17,7 +17,7 @@ from typing import Any, Self, TextIO
 
 from honcho.environ import parse_procfile
 
-from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.errors import ConfigurationError, MongoUnavailableError, WritebehindError
 from writebehind.local.embedded import (
     EmbeddedError,
     EmbeddedMongo,
@@ -29,16 +29,16 @@ from writebehind.local.embedded import (
 )
 from writebehind.local.output import ConsoleOutput, FileOutput, private_directory, private_file
 from writebehind.local.supervisor import LONGEST_DELAY_S, Group, Interruptions, Supervisor, bound_to_parent, end
+from writebehind.operations.indexes import create_lookup_indexes
+from writebehind.pipeline import Pipeline
 from writebehind.settings.installation import Settings, load_settings
+from writebehind.settings.running import DATA_DIR, STATE_FILE
 from writebehind.settings.urls import redacted
 
-DEFAULT_DATA_DIR = ".writebehind"
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
 #: Without them nothing is served: one that fails before the system is ready ends it.
 ESSENTIAL = {"web"}
-#: What runs in a data directory, for as long as it runs: the same as `--json` prints, with current process ids.
-STATE_FILE = "up.json"
 EXAMPLE_ID = "ada"
 EXAMPLE_IDS = {"int": "1", "objectid": "64b7f0c2a1d3e4f5a6b7c8d9", "uuid": "3f2b8c1e-9d4a-4b6f-8e7a-1c2d3e4f5a6b"}
 
@@ -51,7 +51,7 @@ class NotReadyError(WritebehindError):
 class Options:
     """How to run the system."""
 
-    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    data_dir: Path = Path(DATA_DIR)
     port: int | None = None
     procfile: Path | None = None
     appendfsync: str = "everysec"
@@ -130,6 +130,8 @@ class System:
         self._supervisor = Supervisor(
             self._commands, self._environment(), self._output, essential=ESSENTIAL & self._commands.keys()
         )
+        if "mongodb" in self._servers:  # of others' databases it is for `writebehind init` to have them
+            self._create_indexes(self._supervisor.say)
         self.check()
 
     def has_started(self) -> None:
@@ -203,6 +205,17 @@ class System:
             "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
         }
+
+    def _create_indexes(self, say: Callable[[str], None]) -> None:
+        """Have the indexes that lookups want. Where one cannot be had, documents are looked up without it."""
+        urls = {"redis_url": self._redis_url, "mongodb_url": self._mongodb_url}
+        try:
+            with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
+                for one in create_lookup_indexes(pipeline):
+                    if one.why:
+                        say(one.why)
+        except MongoUnavailableError as error:
+            say(f"no index could be created, all else goes on: {error}")
 
     def _pids(self) -> dict[str, int]:
         servers = {name: server.pid for name, server in self._servers.items() if server.is_running()}

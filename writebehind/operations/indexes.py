@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from writebehind.errors import ConfigurationError, MongoUnavailableError
 from writebehind.pipeline import Pipeline
 
 #: Options with which a unique index does not hold for all values as they stand.
@@ -43,6 +44,39 @@ def lookup_indexes(pipeline: Pipeline) -> list[LookupIndex]:
             indexes = pipeline.sink.indexes(collection)
             found += [_found(collection, field, indexes) for field in settings.lookup]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an index that a lookup wants.
+
+    Attributes:
+        index: which.
+        done: `present`, `missing`, `created` or `refused`.
+        why: it was refused; '' if it was not.
+    """
+
+    index: LookupIndex
+    done: str
+    why: str = ""
+
+
+def create_lookup_indexes(pipeline: Pipeline, *, dry_run: bool = False) -> Iterator[Outcome]:
+    """Create the indexes that are missing; with `dry_run` none.
+
+    Raises:
+        MongoUnavailableError: MongoDB does not answer when it is asked which there are.
+    """
+    for one in lookup_indexes(pipeline):
+        if one.present or dry_run:
+            yield Outcome(one, "present" if one.present else "missing")
+            continue
+        try:
+            pipeline.sink.create_unique_index(one.collection, one.field)
+        except (ConfigurationError, MongoUnavailableError) as error:
+            yield Outcome(one, "refused", str(error))
+        else:
+            yield Outcome(one, "created")
 
 
 def _found(collection: str, field: str, indexes: Mapping[str, Mapping[str, Any]]) -> LookupIndex:

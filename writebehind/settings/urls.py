@@ -35,6 +35,9 @@ _SHOWN = {
     *("readpreference", "replicaset", "retryreads", "retrywrites", "tls", "ssl", "w"),
 }
 
+#: What is shown in the place of a secret.
+MASK = "***"
+
 _DATABASE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*", re.ASCII)
@@ -139,7 +142,7 @@ def _redacted(rest: str) -> str:
     """What follows `://` without secrets."""
     secret, at, shown = rest.rpartition("@")
     user = re.match(r"[^:/?#@]*:", secret)
-    masked = f"{user[0] if user else ''}***@" if at else ""
+    masked = f"{user[0] if user else ''}{MASK}@" if at else ""
     place, question, query = shown.partition("?")
     return masked + place + question + re.sub(r"([^=&;]*)(=?)[^&;]*", _masked_option, query)
 
@@ -147,7 +150,7 @@ def _redacted(rest: str) -> str:
 def _masked_option(found: re.Match[str]) -> str:
     if found[1].lower() in _SHOWN:
         return found[0]
-    return f"{found[1]}=***" if found[2] else "***" * bool(found[0])
+    return f"{found[1]}={MASK}" if found[2] else MASK * bool(found[0])
 
 
 def _split(name: str, url: str, schemes: tuple[str, ...], example: str) -> SplitResult:

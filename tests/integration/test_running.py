@@ -1,0 +1,214 @@
+"""Commands that nobody told of a server find the system that runs here, say so, and touch nobody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+import writebehind
+from tests.integration.conftest import put
+from writebehind.cli import cli
+from writebehind.cli.status import shown
+from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.settings.running import DATA_DIR, STATE_FILE, find
+
+#: Each command that acts on an installation, with what else it needs; not those that are processes of one.
+COMMANDS = {
+    "status": [],
+    "doctor": [],
+    "init": [],
+    "drain": [],
+    "repartition": ["4"],
+    "reconcile": ["--all"],
+    "warm": [],
+    "hot-keys": [],
+    "conflicts": [],
+    "dead-letters": ["list"],
+}
+PROCESSES = {"up", "demo", "settings", "listen", "worker-alive"}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def running(here, settings, monkeypatch) -> dict[str, object]:
+    """A system that runs in this directory, on the servers of this test."""
+    monkeypatch.setenv("WRITEBEHIND_PARTITIONS", str(settings.partitions))
+    state = {
+        "redis_url": settings.redis_url,
+        "mongodb_url": settings.mongodb_url,
+        "mongodb_database": settings.mongodb_database,
+        "pid": os.getpid(),
+    }
+    write(state)
+    return state
+
+
+def write(state: object) -> None:
+    Path(DATA_DIR).mkdir(exist_ok=True)
+    (Path(DATA_DIR) / STATE_FILE).write_text(json.dumps(state))
+
+
+def call(command: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, [command, *arguments])
+
+
+def test_every_command_is_tried_here():
+    assert set(cli.commands) == {*COMMANDS, *PROCESSES}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_finds_the_system_that_runs_here(running, pipeline, command):
+    """With no variable set it acts on the servers of `writebehind up`, and says which, on standard error."""
+    if command != "repartition":
+        pipeline.check()
+
+    told = call(command, *COMMANDS[command])
+
+    servers = f"{running['redis_url']} and {running['mongodb_url']}, database {running['mongodb_database']}"
+    assert told.stderr.startswith(f"on {servers} (the system that runs in {Path(DATA_DIR).absolute()})\n")
+    assert "the system that runs" not in told.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_touches_no_server_that_nobody_named(here, monkeypatch, command):
+    """Where nothing runs and nothing is set, it says what to do: who listens on the usual port is not known."""
+    monkeypatch.setattr("writebehind.redis.wire.Wire.calls", lambda *_: pytest.fail("somebody's Redis"))
+
+    told = call(command, *COMMANDS[command])
+
+    assert isinstance(told.exception, ConfigurationError)
+    assert str(told.exception).startswith("no server is named: set REDIS_URL and MONGODB_URL, or run this where")
+    assert "" == told.stdout
+
+
+def test_what_is_set_wins(running, monkeypatch):
+    """A command with servers of its own does not ask for the system that runs here."""
+    monkeypatch.setenv("REDIS_URL", "redis://other:6379/0")
+    found = find()
+
+    assert ("settings", "redis://other:6379/0") == (found.origin, found.settings.redis_url)
+    assert "redis://other:6379/0 and mongodb://127.0.0.1:27017/, database writebehind" == str(found)
+
+
+def test_a_program_finds_the_system_as_well(running, pipeline):
+    """`connect()` without settings works on it."""
+    pipeline.collection("users").put("ada", {"name": "Ada"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WRITEBEHIND_ALLOW_UNLISTED", "true")
+        with writebehind.connect() as found:
+            assert {"_id": "ada", "name": "Ada"} == found.collection("users").get("ada")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(lambda state: state | {"pid": 2**22 + 1}, id="killed"),
+        pytest.param(lambda state: state | {"pid": -1}, id="no process"),
+        pytest.param(lambda state: state | {"pid": 10**40}, id="no number of a process"),
+        pytest.param(lambda state: state | {"pid": None}, id="null"),
+        pytest.param(lambda _: {}, id="empty"),
+        pytest.param(lambda _: [], id="a list"),
+        pytest.param(lambda _: "redis", id="a text"),
+        pytest.param(lambda state: {"pid": state["pid"]}, id="no servers"),
+    ],
+)
+def test_what_a_system_left_behind_is_no_system(running, state):
+    """A state file whose system was killed, or that is none, counts as nothing."""
+    write(state(running))
+    assert "defaults" == find().origin
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("redis_url", "redis://:***@cache:6379/0"),
+        ("redis_url", "redis://cache:6379/0?password=***"),
+        ("mongodb_url", "mongodb://app:***@db/"),
+    ],
+)
+def test_a_password_that_is_not_told_has_to_be_set(running, name, url):
+    """A system on servers with passwords does not write them: the error says which variable to set."""
+    write(running | {name: url})
+    with pytest.raises(ConfigurationError, match=name.upper()) as caught:
+        find()
+
+    assert url in str(caught.value)
+
+
+def test_the_status_is_that_of_the_api(run, pipeline):
+    """`--json` prints the figures of `/admin/status` in one line, and without it a person reads them."""
+    put(pipeline, 3)
+    figures = orjson.loads(run("status", "--json").stdout)
+    told = run("status").stdout
+
+    assert (3, 0) == (figures["pending"], figures["dead_letters"])
+    assert figures.keys() == pipeline.status().keys()
+    assert "3 documents, the oldest for" in told
+    assert "none: nobody persists what is pending" in told
+
+
+def test_watching_outlives_a_redis_that_does_not_answer(pipeline, monkeypatch):
+    """With `--watch` an outage is a line among the others, and Ctrl-C ends it well."""
+    looks = [pipeline.status(), RedisUnavailableError("gone"), pipeline.status(), KeyboardInterrupt()]
+
+    def look(_: object) -> object:
+        one = looks.pop(0)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    for name, value in {"REDIS_URL": pipeline.settings.redis_url, "MONGODB_URL": "mongodb://h/"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("writebehind.pipeline.Pipeline.status", look)
+    told = call("status", "--watch", "--json", "--interval", "0.1")
+
+    assert 0 == told.exit_code
+    lines = [orjson.loads(line) for line in told.stdout.splitlines()]
+    assert ["pending", "error", "pending"] == [next(iter(line)) for line in lines]
+
+
+def test_what_is_wrong_is_red(pipeline):
+    """A person sees at once what is late, refused, dead, or not there at all."""
+    good = pipeline.status() | {"workers": 2, "listener": {"lag_s": 0.2, "events": 5}}
+    bad = good | {
+        "oldest_pending_seconds": 4000.0,
+        "dead_letters": 2,
+        "dead_letters_by_collection": {"users": 2},
+        "breaker": "open",
+        "breaker_reason": "no answer",
+        "workers": 0,
+        "listener": None,
+        "consistency": {"checked": 10, "equal": 9, "ratio": 0.9},
+        "periodic": {"sweep": {"seconds_ago": 300.0, "seconds": 0.1, "outcome": {}, "error": "[broken]"}},
+    }
+    red = {"pending", "dead letters", "MongoDB", "workers", "listener", "consistency", "sweep"}
+
+    assert set() == red_of(good)
+    assert red == red_of(bad)
+    assert {"no status"} == red_of(RedisUnavailableError("gone"))
+
+
+def red_of(figures: object) -> set[str]:
+    """How the lines begin that are shown in red."""
+    console = Console(force_terminal=True, color_system="standard", width=120)
+    with console.capture() as captured:
+        console.print(shown(figures))
+    lines = [line for line in captured.get().splitlines() if "\x1b[31m" in line or "\x1b[1;31m" in line]
+    return {re.split(r"  |:", strip(line))[0] for line in lines}
+
+
+def strip(line: str) -> str:
+    """A line without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", line)

@@ -1,0 +1,134 @@
+"""`writebehind status`: how the installation is, in a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from writebehind.cli.installation import opened
+from writebehind.errors import WritebehindError
+
+#: Pending documents that are older than this show that they are not persisted in time, seconds.
+_LATE_S = 30.0
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks; with --watch.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each look, as `/admin/status` has it.")
+def status(watch: bool, interval: float, as_json: bool) -> None:
+    """Show what is pending, whether it is persisted, and who is at work.
+
+    The exit status is 0 as long as Redis answers; `writebehind doctor` judges.
+    """
+    with opened() as pipeline:
+        if not watch:
+            _print(pipeline.status(), as_json=as_json)
+        elif as_json:
+            for figures in _again(pipeline.status, interval):
+                click.echo(orjson.dumps(figures if isinstance(figures, dict) else {"error": str(figures)}))
+        else:
+            with Live(console=Console(), auto_refresh=False, screen=False) as live:
+                for figures in _again(pipeline.status, interval):
+                    live.update(shown(figures), refresh=True)
+
+
+def shown(figures: dict[str, Any] | WritebehindError) -> RenderableType:
+    """The figures of a status, or why there are none, for a terminal."""
+    if isinstance(figures, WritebehindError):
+        return Text(f"no status: {figures}", "bold red")
+    table = Table.grid(padding=(0, 2))
+    for name, value, good in _rows(figures):
+        table.add_row(Text(name, "bold"), Text(value, "" if good else "bold red"))
+    return Group(table, *_tasks(figures["periodic"]))
+
+
+def _print(figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(figures))
+    else:
+        Console().print(shown(figures))
+
+
+def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[dict[str, Any] | WritebehindError]:
+    """A look every `interval_s` seconds, until Ctrl-C. A Redis that does not answer may answer the next one."""
+    try:
+        while True:
+            try:
+                yield look()
+            except WritebehindError as error:
+                yield error
+            time.sleep(interval_s)
+    except KeyboardInterrupt:
+        return
+
+
+def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """What each is called, what it is, and whether that is good."""
+    late = figures["oldest_pending_seconds"]
+    yield "pending", f"{figures['pending']} documents, the oldest for {_time(late)}", late < _LATE_S
+    yield "persisted", f"{figures['flushed_per_second']:.1f} documents a second", True
+    dead = figures["dead_letters_by_collection"]
+    of = f": {', '.join(f'{name} {count}' for name, count in dead.items())}" if dead else ""
+    yield "dead letters", f"{figures['dead_letters']}{of}", not figures["dead_letters"]
+    reason = f": {figures['breaker_reason']}" if figures["breaker_reason"] else ""
+    yield "MongoDB", f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
+    workers = figures["workers"]
+    yield "workers", str(workers) if workers else "none: nobody persists what is pending", bool(workers)
+    yield "listener", *_listener(figures["listener"])
+    yield "consistency", *_consistency(**figures["consistency"])
+    yield "partitions", str(figures["partitions"]), True
+    yield "version", figures["version"], True
+
+
+def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
+    if listener is None:
+        return "none has ever run: readers may see what others changed late", False
+    lag = listener["lag_s"]
+    told = "not listening now" if lag is None else f"{_time(lag)} behind MongoDB"
+    return f"{told}, {listener['events']} changes seen", lag is not None
+
+
+def _consistency(checked: int, equal: int, ratio: float | None) -> tuple[str, bool]:
+    if ratio is None:
+        return "nothing compared yet", True
+    return f"{equal} of {checked} cached documents equal MongoDB's", equal == checked
+
+
+def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """What the periodic tasks did last."""
+    if not periodic:
+        return
+    table = Table("task", "ended", "took", "outcome", box=None, padding=(0, 2, 0, 0))
+    for name, run in periodic.items():
+        done = run["error"] or ", ".join(f"{what} {count}" for what, count in run["outcome"].items() if count)
+        table.add_row(
+            Text(name),
+            Text(f"{_time(run['seconds_ago'])} ago"),
+            Text(f"{run['seconds']:.2f} s"),
+            Text(str(done), "red" if run["error"] else ""),
+        )
+    yield Text()
+    yield table
+
+
+def _time(seconds: float) -> str:
+    """A duration as a person says it."""
+    for unit, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.1f} s"

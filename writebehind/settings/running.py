@@ -1,0 +1,84 @@
+"""The local system: where `writebehind up` has its servers, for commands that nobody told of any."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from writebehind.errors import ConfigurationError
+from writebehind.settings.installation import Settings, load_settings
+from writebehind.settings.urls import MASK, redacted
+
+#: Where the local system keeps its data, unless told otherwise.
+DATA_DIR: Final = ".writebehind"
+#: What runs in a data directory, for as long as it runs.
+STATE_FILE: Final = "up.json"
+
+#: The settings that the local system decides.
+_DECIDED: Final = ("redis_url", "mongodb_url", "mongodb_database")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Settings, and who named the servers in them.
+
+    Attributes:
+        settings: all of them.
+        origin: `settings`, the environment and the settings file; `running`, the local system; `defaults`, nobody.
+        data_dir: of the local system, where it named them.
+    """
+
+    settings: Settings
+    origin: str
+    data_dir: str = ""
+
+    def __str__(self) -> str:
+        """The servers in one line, without passwords."""
+        one = self.settings
+        servers = f"{redacted(one.redis_url)} and {redacted(one.mongodb_url)}, database {one.mongodb_database}"
+        return f"{servers} (the system that runs in {self.data_dir})" if self.data_dir else servers
+
+
+def find(directory: Path | None = None, **overrides: Any) -> Found:
+    """The settings; where they name no server, with those of the system that runs in this directory.
+
+    Args:
+        directory: where the local system has its data; `.writebehind` here by default.
+        overrides: settings that are given, as for `load_settings`.
+
+    Raises:
+        ConfigurationError: a setting is wrong; or the local system uses servers whose passwords it does not tell.
+    """
+    settings = load_settings(**overrides)
+    if {"redis_url", "mongodb_url"} & settings.model_fields_set:
+        return Found(settings, "settings")
+    directory = (directory or Path(DATA_DIR)).absolute()
+    running = _state(directory)
+    if running is None:
+        return Found(settings, "defaults")
+    decided = {name: str(running[name]) for name in _DECIDED}
+    for name in ("redis_url", "mongodb_url"):
+        if MASK in decided[name]:
+            raise ConfigurationError(
+                f"the system that runs in {directory} uses {decided[name]}, and tells no password: "
+                f"set {name.upper()} as it was when that was started"
+            )
+    return Found(load_settings(**decided | overrides), "running", str(directory))
+
+
+def _state(directory: Path) -> dict[str, Any] | None:
+    """What the system that runs in a directory wrote there; `None` if none runs."""
+    try:
+        state = json.loads((directory / STATE_FILE).read_text("utf-8"))
+        pid = int(state["pid"])
+        if pid <= 0 or not state.keys() >= {*_DECIDED}:
+            return None
+        os.kill(pid, 0)
+    except PermissionError:  # it runs, as somebody else
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None  # it was killed, and could not remove the file; or this is no file of ours
+    return dict(state)
