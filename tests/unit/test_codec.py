@@ -57,6 +57,7 @@ from writebehind.documents.codec import (
     encode,
     holds_more,
     loads,
+    may_have_wrappers,
     parse,
     to_json,
 )
@@ -839,6 +840,24 @@ def test_integers_are_exact_or_refused(number):
     else:
         with pytest.raises(InvalidDocumentError):
             encode({"a": number})
+
+
+@pytest.mark.parametrize("digits", [18, 19, 20, 21, 40])
+@pytest.mark.parametrize("start", range(40))
+def test_a_long_integer_is_exact_wherever_it_stands(start, digits):
+    """Each place in a text is looked at, whatever stands before it."""
+    number = -(int("9876543210" * 5) // 10 ** (50 - digits))  # a negative one is beyond 64 bits from 19 digits on
+    assert [" " * start, number] == loads(json.dumps([" " * start, number]).encode())
+
+
+@pytest.mark.parametrize("name", ["$oid", r"\u0024oid", r"\u0024o\u0069d"])
+@pytest.mark.parametrize("before", ["", "$", "\\\\", '\\"'])
+def test_a_wrapper_is_seen_however_it_is_written(before, name):
+    """A name that begins with a dollar, spelt out or not, makes a value of its own type."""
+    text = f'{{"t":"{before}","a":{{"{name}":"5f43a1b2c3d4e5f601234567"}}}}'.encode()
+
+    assert may_have_wrappers(text)
+    assert ObjectId("5f43a1b2c3d4e5f601234567") == loads(text)["a"]
 
 
 def test_a_test_operation_can_compare_what_was_stored():
