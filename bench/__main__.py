@@ -7,7 +7,7 @@ from bench import codec, connections, http, many, near, queries, reconcile, task
 BENCHMARKS = (codec, connections, near, queries, tasks, http, many, reconcile, trickle, warm)
 
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 10 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 13 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",
