@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.acceptance.conftest import ROOT, SERVERS
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -72,6 +73,7 @@ def test_every_command_works(system, terminal):
     lines = "".join(blocks("sh", ".venv/bin/activate")).splitlines()
     commands = [line.partition("#")[0] for line in lines if line.startswith("writebehind ")]
     system.wait_for_workers()
+    wait_until(lambda: "sweep" in system.status()["periodic"], "the first sweep, for which doctor looks", 30)
 
     assert len(commands) >= 2
     for command in commands:
