@@ -21,11 +21,12 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
-from bson.errors import BSONError, InvalidDocument
+from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
 from writebehind.documents import deprecated_types
+from writebehind.documents.deprecated_types import BSON_ERRORS
 from writebehind.documents.extended_json import DECODING, native_value
 from writebehind.documents.json_values import CANONICAL, SPELT_OUT, spell_out, write
 from writebehind.documents.large_json import in_pieces
@@ -53,16 +54,6 @@ _ORJSON_OPTIONS: Final = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 )
 
-# What `bson` raises for values that it cannot take.
-_BSON_ERRORS: Final = (
-    BSONError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 _DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 #: What an integer that orjson may turn into a float looks like when each digit is a zero.
@@ -194,7 +185,7 @@ def _convert(value: Any) -> Any:
 def _unwrap(document: dict[str, Any], name: str) -> Any:
     try:
         value = native_value(document, name)
-    except _BSON_ERRORS as error:
+    except BSON_ERRORS as error:
         reason = _shown(str(error))
         raise MalformedDocumentError(f"{_shown(document)} is not valid Extended JSON: {reason}") from error
     if value is document:
@@ -240,7 +231,7 @@ def decode(body: bytes) -> dict[str, Any]:
     """
     try:
         return _decode(body, DECODING)
-    except _BSON_ERRORS as error:
+    except BSON_ERRORS as error:
         raise _unreadable(error) from error
 
 
@@ -264,7 +255,7 @@ def decode_exactly(body: bytes) -> dict[str, Any]:
         if written != body and deprecated_types.may_be_in(body):
             document = deprecated_types.decode(body, DECODING)
             written = _encode_all(document)
-    except _BSON_ERRORS as error:
+    except BSON_ERRORS as error:
         raise _unreadable(error) from error
     # What is lost makes a document shorter. `bson` has its own order of a DBRef's fields and of options.
     if len(written) != len(body):
@@ -283,7 +274,7 @@ def _encode(document: dict[str, Any], most_levels: int) -> bytes:
             body = _encode_all(_decode(body, DECODING))
         if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
             _check_depth(document, most_levels)
-    except _BSON_ERRORS as error:
+    except BSON_ERRORS as error:
         raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
     return body
 
@@ -297,17 +288,7 @@ def _encode_all(document: Any) -> bytes:
 
 
 def _decode(body: bytes, options: CodecOptions[dict[str, Any]]) -> dict[str, Any]:
-    document = bson.decode(body, options)
-    if deprecated_types.may_be_in(body) and not _is_same(document, body):
-        return deprecated_types.decode(body, options)
-    return document
-
-
-def _is_same(document: dict[str, Any], body: bytes) -> bool:
-    try:
-        return bson.encode(document, codec_options=_ENCODING) == body
-    except _BSON_ERRORS:
-        return False
+    return deprecated_types.restored(bson.decode(body, options), body, options, _ENCODING)
 
 
 # BSON to JSON text ----------------------------------------------------------------------------------------
@@ -329,7 +310,7 @@ def to_json(body: bytes, *, canonical: bool = False) -> bytes:
     write = _canonical_json if canonical else _relaxed_json
     try:
         return write(body) if len(body) <= _LARGE_BYTES else in_pieces(body, write)
-    except _BSON_ERRORS as error:
+    except BSON_ERRORS as error:
         raise _unreadable(error) from error
 
 

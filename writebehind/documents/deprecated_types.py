@@ -15,7 +15,7 @@ import bson
 from bson.code import Code
 from bson.codec_options import CodecOptions
 from bson.dbref import DBRef
-from bson.errors import InvalidDocument
+from bson.errors import BSONError, InvalidDocument
 from bson.objectid import ObjectId
 
 from writebehind.documents.elements import (
@@ -31,6 +31,17 @@ from writebehind.documents.elements import (
 )
 
 Options = CodecOptions[dict[str, Any]]
+
+#: What `bson` raises for values that it cannot take.
+BSON_ERRORS: Final = (
+    BSONError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 _ID_SIZE: Final = 12
 _KINDS: Final = tuple(bytes([kind]) for kind in (UNDEFINED, DB_POINTER, SYMBOL))
@@ -63,6 +74,31 @@ def may_be_in(body: bytes) -> bool:
 
 
 # BSON to native values --------------------------------------------------------------------------------------
+
+
+def restored(document: dict[str, Any], body: bytes, options: Options, writing: Options) -> dict[str, Any]:
+    """What `bson` has decoded, with the values of these types as they are.
+
+    Args:
+        document: what `bson` has made of it.
+        body: BSON.
+        options: how that was decoded.
+        writing: how it would be encoded.
+
+    Raises:
+        ValueError and others of `bson`: this is no BSON.
+    """
+    if not may_be_in(body) or _makes(document, body, writing):
+        return document
+    return decode(body, options)
+
+
+def _makes(native: dict[str, Any], body: bytes, options: Options) -> bool:
+    """Whether `bson` makes this of it, so that nothing was lost."""
+    try:
+        return bson.encode(native, codec_options=options) == body
+    except BSON_ERRORS:
+        return False
 
 
 def decode(body: bytes, options: Options) -> dict[str, Any]:
@@ -178,4 +214,4 @@ def _string(text: str) -> bytes:
 
 def _alone(kind: int, value: bytes) -> bytes:
     """A document of this one value, without a name."""
-    return document([field(kind, b"", value)])
+    return _length.pack(_length.size + len(value) + 3) + bytes([kind, 0]) + value + b"\0"
