@@ -20,14 +20,16 @@ from dataclasses import dataclass, field
 import psutil
 
 from bench.load import DOCUMENT
+from tests.sizes import LEAST_BESIDE, LIMIT
 from writebehind.local.embedded import EmbeddedRedis, free_port
 
 ROUNDS = 5
 SECONDS = 1.5
 CONNECTIONS = 16
 THREADS = 8
-#: Bytes that documents have more in further rounds: the driver, TLS and sockets change their ways in between.
-LARGE = (4_096, 65_536)
+#: Bytes that documents have more in further rounds: the driver, TLS and sockets change their ways in between, and
+#: clients may write none that are much larger than the last.
+LARGE = (4_096, 65_536, LIMIT - LEAST_BESIDE)
 
 
 @dataclass

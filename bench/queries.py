@@ -10,7 +10,7 @@ from pymongo.collection import Collection
 
 from bench.connections import microseconds
 from bench.load import DOCUMENT
-from tests.sizes import mixed
+from tests.sizes import LIMIT, mixed, sized
 from writebehind import Pipeline, load_settings
 from writebehind.documents import codec
 from writebehind.documents.raw_bson import RAW_OPTIONS
@@ -50,6 +50,9 @@ def main() -> None:
                 for n in range(PENDING):
                     pipeline.collection(name).put(f"new{n}", _document(name, n))
                 _compare(pipeline, raw, f"{PENDING} documents pending")
+                pipeline.collection(name).put("full", sized("full", LIMIT, city="city 1", rank=DOCUMENTS))
+                _compare(pipeline, raw, f"and one of {LIMIT} bytes")
+                pipeline.collection(name).delete("full")
                 _drain(pipeline)
             _write(pipeline)
 

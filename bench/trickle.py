@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from tests.sizes import LARGE, sized
+from tests.sizes import LARGE, LIMIT, sized
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.redis.pending import Hint
@@ -94,7 +94,8 @@ def measure(rate: int, documents: int) -> str:
                     break
                 time.sleep(max(0.0, due - time.monotonic()))
                 first.setdefault(f"docs/s:{one}", time.monotonic())
-                docs.put(one, {"n": written} if written % ONE_IN else sized(one, random.choice(LARGE), n=written))
+                size = random.choice((*LARGE, LIMIT))
+                docs.put(one, {"n": written} if written % ONE_IN else sized(one, size, n=written))
                 written += 1
             while pipeline.status()["pending"]:
                 time.sleep(0.05)

@@ -23,6 +23,8 @@ LIMIT: int = Settings.model_fields["max_document_bytes"].default
 #: The largest that others may have in MongoDB, 16 MiB; and the largest that MongoDB would take with a version too.
 FOREIGN_LIMIT = 16_777_216
 FOREIGN = (FOREIGN_LIMIT - VERSION_BYTES, FOREIGN_LIMIT)
+#: One of so many documents is as large as clients may write it, with room for a few other fields.
+ONE_FULL_IN, LEAST_BESIDE = 2_000, 1_024
 
 
 def sized(name: str, size: int, /, **fields: Any) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def sized(name: str, size: int, /, **fields: Any) -> dict[str, Any]:
 
 
 def mixed(number: int, one_in: int = 20) -> dict[str, str]:
-    """What makes one of so many documents large: a text, whose sizes go round the thresholds."""
+    """What makes one of so many documents large: a text, of sizes around the thresholds; few are full."""
+    if number % ONE_FULL_IN == ONE_FULL_IN // 2:
+        return {"text": "x" * (LIMIT - LEAST_BESIDE)}
     turn, left = divmod(number, one_in)
     return {} if left else {"text": "x" * LARGE[turn % len(LARGE)]}

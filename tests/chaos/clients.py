@@ -17,7 +17,7 @@ import httpx
 
 from tests.chaos.history import History
 from tests.chaos.linearizable import NOTHING, Operation
-from tests.sizes import THRESHOLDS, sized
+from tests.sizes import LIMIT, THRESHOLDS, sized
 
 REGISTERS, COUNTERS = "registers", "counters"
 #: Problems that say that a write was certainly not carried out.
@@ -31,9 +31,10 @@ NOT_DONE = {
     "conflict",
 }
 PAUSE_S = 0.01
-#: The largest document as BSON, bytes, and the least that is filled up. The smallest of all is sent as 10 bytes.
+#: The largest of usual documents as BSON, bytes, and the least that is filled up. The smallest of all is sent as
+#: 10 bytes; a few are as large as clients may write them.
 MOST_BYTES, LEAST_FILLED = 100_000, 128
-LARGE = (*(size for size in THRESHOLDS if 4_000 < size < MOST_BYTES), MOST_BYTES)
+LARGE = (*(size for size in THRESHOLDS if 4_000 < size < MOST_BYTES), MOST_BYTES, LIMIT)
 
 
 def document(key: str, value: str, **fields: str) -> dict[str, Any]:

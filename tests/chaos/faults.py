@@ -41,6 +41,7 @@ SETTINGS = {
     "WRITEBEHIND_COLLECTIONS__accounts__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__accounts__ttl": "0.5",
     "WRITEBEHIND_COLLECTIONS__accounts__negative_ttl": "1",
+    "WRITEBEHIND_COLLECTIONS__foreign__ttl": "2",
     "WRITEBEHIND_COLLECTIONS__counters__flush_delay_ms": "200",
     "WRITEBEHIND_COLLECTIONS__counters__ttl": "2",
 }

@@ -14,6 +14,7 @@ from pymongo import MongoClient
 
 from tests.chaos.clients import COUNTERS, REGISTERS, Window, Writer, document
 from tests.chaos.faults import System, trouble
+from tests.chaos.foreign import FOREIGN_COLLECTION, FOREIGN_DOCUMENTS, Onlooker, write_foreign
 from tests.chaos.history import History, Violation
 from tests.chaos.owners import ACCOUNTS, FIELD, Owner
 from tests.waiting import wait_until
@@ -54,7 +55,9 @@ def run(system: System, seed: int, seconds: float) -> Account:
     window = Window(keys, KEYS_AT_A_TIME, seconds)
     writers = [Writer(n, system.stack.url, seed, window, history, over) for n in range(WRITERS)]
     owners = [Owner(WRITERS + n, system.stack.url, seed, history, over) for n in range(OWNERS)]
-    clients = [*writers, *owners]
+    onlooker = Onlooker(WRITERS + OWNERS, system.stack.url, seed, history, over)
+    clients = [*writers, *owners, onlooker]
+    write_foreign(system)
     with trouble(system, random.Random(seed)) as made:
         for one in clients:
             one.start()
@@ -69,11 +72,13 @@ def run(system: System, seed: int, seconds: float) -> Account:
         drained_after_s = time.monotonic() - peace
         for one in owners:
             one.look_back(http)
+        onlooker.look_back(http)
     wait_for_audit(system)
     with MongoClient(system.mongo.url) as client:
         database = client[system.stack.mongodb_database]
         documents = {one["_id"]: one for one in database[REGISTERS].find({"_id": {"$in": keys}})}
         counters = {one["_id"]: one["n"] for one in database[COUNTERS].find({"_id": {"$in": keys}})}
+        assert list(FOREIGN_DOCUMENTS.values()) == list(database[FOREIGN_COLLECTION].find().sort("_id"))
         accounts = {one["_id"]: one for one in database[ACCOUNTS].find({"_id": {"$regex": f"^s{seed}-"}})}
     for key, one in (documents | accounts).items():
         unique = {FIELD: one[FIELD]} if FIELD in one else {}

