@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test variants lint format model chaos histories mutants bench lock clean
+.PHONY: help install run demo test coverage docs variants lint format model chaos histories mutants bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,19 @@ demo: install ## send a real data set through the system and compare MongoDB wit
 
 test: install ## run every test; the servers they need are started and stopped by them
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope
+
+coverage: install ## run the unit and integration tests, and say which lines and branches they reach
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadscope tests/unit tests/integration
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
+
+# The site is built by packages that nothing else needs: they have a lock of their own, with the same versions.
+docs: install ## build the documentation site in site/; a warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs site
+	@echo "site/index.html"
 
 lint: install ## formatting, style, types, and which package may import which
 	$(BIN)/ruff format --check .
@@ -77,6 +90,8 @@ lock: install ## write the files of locked versions anew from pyproject.toml
 	  --no-emit-index-url --constraint requirements.lock --output-file requirements-prod.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --constraint requirements.lock --group mutants --output-file requirements-mutants.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --constraint requirements.lock --group docs --output-file requirements-docs.lock pyproject.toml
 
 clean: ## remove the virtual environment and the embedded servers' data
-	rm -rf $(VENV) .writebehind
+	rm -rf $(VENV) .writebehind .coverage site
