@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.web.conftest import problem
 from writebehind.documents import codec
+from writebehind.documents.ids import MAX_ID_BYTES
 
 OID = "5f43a1b2c3d4e5f601234567"
 WRONG = "0" * 32
@@ -443,3 +444,17 @@ def test_get_of_far_too_many(client, data):
     """A list with far too many values is refused before it is made."""
     peak = peak_of(lambda: problem(client.post("/v1/users:get", data=data), 413 if '"' in data[8:10] else 422))
     assert peak < 5 * len(data)
+
+
+@pytest.mark.parametrize("character", ["x", "\x01", '"', "\xe9", "\u6771", "\U0001f600"])
+def test_every_id_is_told_with_its_error(client, character):
+    """As it was sent, however it is escaped: the longest that ids may be, and one that is too long."""
+    longest = character * (MAX_ID_BYTES // len(character.encode()))
+    ids = [longest, longest + character * 3]
+
+    results = client.post("/v1/users:bulk", json=[{"op": "patch", "id": one, "doc": {}} for one in ids]).json[
+        "results"
+    ]
+
+    assert ids == [one["id"] for one in results]
+    assert {"error"} <= set(results[0]) & set(results[1])

@@ -176,3 +176,18 @@ def test_a_long_list_is_read_in_one_go():
     for wrong in ('"a" ' * 20_000, " \t," * 30_000 + "x", '"' * 100_000, '"a",' * 20_000 + '"'):
         with pytest.raises(Exception, match="give \\*"):
             read_tags(wrong, "If-Match")
+
+
+@pytest.mark.parametrize("if_match", ["*", OTHER])
+def test_a_condition_on_what_is_not_there(client, if_match):
+    """No document has a state: writes are 412, a change too, so that the client learns of it; reads are 404."""
+    found = {}
+    for method, more in (WRITES | {"GET": {}, "HEAD": {}}).items():
+        found[method] = client.open(ADA, method=method, headers={"If-Match": if_match}, **more).status_code
+    patch = {"op": "patch", "id": "ada", "doc": {"n": 1}, "if_match": if_match}
+    results = client.post(
+        "/v1/users:bulk", json=[patch, {**patch, "op": "put"}, {"op": "delete", "id": "ada", "if_match": if_match}]
+    )
+
+    assert {"PUT": 412, "PATCH": 412, "DELETE": 412, "GET": 404, "HEAD": 404} == found
+    assert [412, 412, 412] == [one["status"] for one in results.json["results"]]
