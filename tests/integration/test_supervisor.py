@@ -20,7 +20,7 @@ from writebehind import load_settings
 from writebehind.local import embedded
 from writebehind.local import supervisor as supervision
 from writebehind.local import up as running
-from writebehind.local.output import FileOutput
+from writebehind.local.output import MOST_WAITING, ConsoleOutput, FileOutput
 from writebehind.local.supervisor import CrashLoopError, Supervisor
 from writebehind.local.up import Options, Stack, System
 
@@ -253,6 +253,103 @@ def test_up_refuses_a_wrong_setting(tmp_path):
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
     assert ended.stderr.startswith("writebehind: partitions: ")
+
+
+#: What is a file where a directory is needed, and the other way round.
+FILES, DIRECTORIES = ("redis", "log"), ("lock", "redis/port", "redis/lock")
+
+
+@pytest.mark.parametrize("place", [*FILES, *DIRECTORIES])
+@pytest.mark.parametrize("quiet", [True, False])
+def test_up_refuses_a_data_directory_that_cannot_be_used(tmp_path, place, quiet):
+    """Whatever stands in the way there, as where nothing may be written: one line says so."""
+    data = tmp_path / "data"
+    if place in DIRECTORIES:
+        (data / place).mkdir(parents=True)
+    else:
+        (data / place).parent.mkdir(exist_ok=True)
+        (data / place).write_text("")
+
+    ended = _up(tmp_path, "--port", "0", "--data-dir", str(data), *(["--quiet"] if quiet else []))
+
+    assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
+    assert "cannot be" in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "no such host", "256.1.1.1"])
+def test_up_refuses_a_host_that_is_none(tmp_path, host):
+    """It is told in one line, before anything is started."""
+    ended = _up(tmp_path, WRITEBEHIND_HOST=host)
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert ended.stderr.startswith(f"writebehind: host {host}: ")
+
+
+def test_up_refuses_a_procfile_that_is_none(tmp_path):
+    """What is no text is told in one line."""
+    (tmp_path / "Procfile").write_bytes(b"web: \xff\n")
+
+    ended = _up(tmp_path, "--procfile", "Procfile")
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert ended.stderr.startswith("writebehind: Procfile: ")
+
+
+SECRET = "pwSecr1"  # noqa: S105 - this is what must not be shown
+WRONG_URLS = [
+    f'redis_url = "redis://:{SECRET}/x@h"',
+    f'redis_url = ["redis://:{SECRET}@h"]',
+    f'mongodb_url = "mongodb://u:{SECRET}/x@h"',
+    f'broker_url = "amqp://u:{SECRET}/x@h"',
+    f'broker_url = "redis://u:{SECRET}/x@h"',
+    f'redis_url = "redis://:{SECRET}@h',
+    f'[redis_url]\nurl = "redis://:{SECRET}@h"',
+    f'redis_uri = "redis://:{SECRET}@h"',
+]
+
+
+@pytest.mark.parametrize("line", WRONG_URLS)
+def test_up_refuses_a_malformed_url_in_the_settings_file(tmp_path, line):
+    """In one line, which does not repeat its password."""
+    (tmp_path / "wrong.toml").write_text(line + "\n")
+
+    ended = _up(tmp_path, WRITEBEHIND_CONFIG=str(tmp_path / "wrong.toml"))
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert SECRET not in ended.stderr + ended.stdout
+
+
+def test_up_goes_on_where_nobody_reads_what_it_prints(tmp_path, procfile):
+    """A full pipe holds up neither the processes nor the end of all."""
+    counts = "i=0; while :; do i=$((i+1)); echo $i > count; echo line $i; done"
+    procfile.write_text(f"web: exec python stub.py\nchatty: {counts}\n")
+    env = os.environ | {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as process:
+        count = tmp_path / "count"
+        wait_until(lambda: int(count.read_text()) > 3 * MOST_WAITING, "all to go on", 60)
+        process.send_signal(signal.SIGTERM)
+
+        assert 0 == process.wait(20 * slowness())
+
+
+def test_lines_that_nobody_reads_are_left_out():
+    """Who writes them does not wait; once they are read, they come in order, and how many do not is told."""
+    source, sink = os.pipe()
+    count = 3 * MOST_WAITING
+    with os.fdopen(source, encoding="utf-8") as reader, os.fdopen(sink, "w", encoding="utf-8") as stream:
+        console = ConsoleOutput(["web"], stream)
+        for number in range(count):
+            console("web", b"line %d" % number)
+        lines = []
+        while not (lines and "are left out" in lines[-1]):
+            lines.append(reader.readline().partition("| ")[2].strip())
+
+    *lines, last = lines
+    numbers = [int(line.removeprefix("line ")) for line in lines]
+    assert sorted(set(numbers)) == numbers
+    assert len(numbers) >= MOST_WAITING
+    assert f"{count - len(lines)} lines are left out, as nobody has read them in time" == last
 
 
 def test_up_uses_the_servers_that_are_configured(tmp_path, procfile):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def up(as_json: bool, **options: Any) -> None:
         up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
     finally:
         os.umask(former)
+    if any(thread.name == "announce" for thread in threading.enumerate()):
+        os._exit(0)  # nobody takes what it says, and Python would wait for that
 
 
 @click.command()

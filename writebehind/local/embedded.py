@@ -148,6 +148,8 @@ class EmbeddedServer(ABC):
                 private_directory(one)
             self._choose_port(deadline)
             self._launch(lock)
+        except OSError as error:  # such as a directory that may not be written to
+            raise EmbeddedError(f"{self.title} cannot be started: {error}") from error
         finally:
             os.close(lock)
         self._wait_until_it_answers(deadline)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from queue import Full, Queue
 from typing import IO, Any, TextIO
 
 from honcho.colour import get_colours
@@ -16,25 +19,55 @@ from honcho.printer import Message, Printer
 #: What the supervisor's own lines are headed.
 SUPERVISOR = "system"
 
+#: Lines that wait for a reader of the console.
+MOST_WAITING = 10_000
+
 #: Takes a process's name and a line that it wrote.
 Output = Callable[[str, bytes], None]
 
 
 class ConsoleOutput:
-    """Prints lines with time, name and colour, as `honcho start` does."""
+    """Prints lines with time, name and colour, as `honcho start` does.
+
+    A thread prints them: a reader that takes nothing, such as a full pipe, holds up nobody else. What does not fit
+    into the queue by then is left out, and a line says how much.
+    """
 
     def __init__(self, names: Iterable[str], stream: TextIO) -> None:
         """Give each name a colour."""
         self._colours = dict(zip(names, get_colours(), strict=False))
-        self._printer = Printer(stream, width=max(map(len, [SUPERVISOR, *self._colours])))
-        self._lock = threading.Lock()
+        self._printer = Printer(_unbuffered(stream), width=max(map(len, [SUPERVISOR, *self._colours])))
+        self._lines: Queue[Message] = Queue(MOST_WAITING)
+        self._left_out = 0
+        threading.Thread(target=self._print, name="console", daemon=True).start()
 
     def __call__(self, name: str, line: bytes) -> None:
-        """Print a line."""
+        """Have a line printed."""
+        try:
+            self._lines.put_nowait(self._message(name, line))
+        except Full:
+            self._left_out += 1
+
+    def finish(self, within_s: float) -> None:
+        """Wait until all is printed, but not for long."""
+        deadline = time.monotonic() + within_s
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _message(self, name: str, line: bytes) -> Message:
         now = dt.datetime.now()  # noqa: DTZ005 - for a person at this terminal
-        message = Message("line", line, now, name, self._colours.get(name))
-        with self._lock, suppress(OSError, ValueError):  # nobody reads any more: not this process's affair
-            self._printer.write(message)
+        return Message("line", line, now, name, self._colours.get(name))
+
+    def _print(self) -> None:
+        while True:
+            message = self._lines.get()
+            with suppress(OSError, ValueError):  # nobody reads any more: not this process's affair
+                self._printer.write(message)
+                if (left_out := self._left_out) and self._lines.empty():
+                    self._left_out -= left_out
+                    words = f"{left_out} lines are left out, as nobody has read them in time"
+                    self._printer.write(self._message(SUPERVISOR, words.encode()))
+            self._lines.task_done()
 
 
 class FileOutput:
@@ -45,10 +78,23 @@ class FileOutput:
         private_directory(directory)
         self._directory = directory
 
+    def finish(self, within_s: float) -> None:
+        """All is written."""
+
     def __call__(self, name: str, line: bytes) -> None:
         """Append a line."""
         with suppress(OSError), private_file(self._directory / f"{name}.log", "ab") as log:
             log.write(line.rstrip(b"\n") + b"\n")
+
+
+def _unbuffered(stream: TextIO) -> TextIO:
+    """The same without a buffer, which a thread that waits for a reader would hold when the process ends."""
+    try:
+        raw = os.fdopen(os.dup(stream.fileno()), "wb", buffering=0)
+    except (OSError, ValueError):
+        return stream
+    # A file that is no buffer is enough for it.
+    return io.TextIOWrapper(raw, stream.encoding, "replace", write_through=True)
 
 
 def private_directory(path: Path) -> None:

@@ -26,6 +26,8 @@ MOST_FAILED_STARTS = 5
 #: Longest time before a process is started anew, seconds: one that was ended, and one that failed.
 LONGEST_DELAY_S, LONGEST_FAILING_DELAY_S = 5.0, 30.0
 FIRST_DELAY_S = 0.2
+#: A longer line of a process is several, bytes.
+LONGEST_LINE = 64 << 10
 
 # Not `preexec_fn`: that runs Python in a forked child of a process with threads.
 _DIE_WITH_PARENT = """
@@ -179,7 +181,7 @@ class Process:
 
     def _read(self, lines: Any) -> None:
         with lines:
-            for line in lines:
+            for line in iter(lambda: lines.readline(LONGEST_LINE), b""):
                 self._last_line = line if line.strip() else self._last_line
                 self._output(self.name, line)
 

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -89,7 +90,9 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
             time.sleep(POLL_S)
         if not interruptions.count:
             system.has_started()
-            announce(system.description())
+            # Who takes it may take nothing: that holds up nobody else.
+            about = system.description()
+            threading.Thread(target=announce, args=(about,), name="announce", daemon=True).start()
         while not interruptions.count:
             system.check()
             time.sleep(POLL_S)
@@ -160,7 +163,9 @@ class System:
             self._supervisor.stop(hurry=hurry)
         for server in self._servers.values():
             server.stop()
-        (self._data_dir / STATE_FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self._data_dir / STATE_FILE).unlink(missing_ok=True)
+        self._output.finish(within_s=1)
 
     def refusal(self) -> str:
         """Why the API is not ready; empty when it is."""
@@ -277,11 +282,15 @@ class Stack:
             NotReadyError: it does not become ready; the message says why.
         """
         log_file = self.data_dir / "log" / "up.log"
-        if not self.data_dir.is_dir():
-            private_directory(self.data_dir)
-        private_directory(log_file.parent)
         command = [sys.executable, "-m", "writebehind", "up", *self._arguments]
-        with private_file(log_file, "wb") as log:
+        try:
+            if not self.data_dir.is_dir():
+                private_directory(self.data_dir)
+            private_directory(log_file.parent)
+            opened = private_file(log_file, "wb")
+        except OSError as error:
+            raise NotReadyError(f"the data directory cannot be used: {error}") from error
+        with opened as log:
             leader = subprocess.Popen(  # noqa: S603 - the command is ours
                 bound_to_parent(command),
                 cwd=self._cwd,
@@ -343,7 +352,7 @@ def read_procfile(path: Path) -> dict[str, str]:
     """
     try:
         commands = dict(parse_procfile(path.read_text("utf-8")).processes)
-    except (OSError, AssertionError) as error:  # AssertionError: honcho found a name twice
+    except (OSError, ValueError, AssertionError) as error:  # AssertionError: honcho found a name twice
         raise ConfigurationError(f"Procfile: {error}") from error
     if not commands:
         raise ConfigurationError(f"{path} names no process")
@@ -378,7 +387,7 @@ def _web_port(settings: Settings, wanted: int | None) -> int:
         if port and not can_listen(port, settings.host):
             raise ConfigurationError(f"port {port} is taken: choose another with --port, or 0 for any free one")
         return port or free_port(settings.host)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name of a host can be so
         raise ConfigurationError(f"host {settings.host}: {error}") from error
 
 
