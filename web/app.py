@@ -13,22 +13,23 @@ from werkzeug import exceptions
 from werkzeug.routing import BaseConverter, MapAdapter
 
 from tasks.enqueue import FlushPublisher
-from web.addresses import StrictRequest
-from web.batches import batches
-from web.conflicts import conflicts
-from web.dead_letters import dead_letters
-from web.documents import documents
-from web.drift import drift
-from web.framing import REFUSAL, WHOLE, collect
 from web.health import health
-from web.hot_keys import hot_keys
-from web.openapi import specification
 from web.origins import check as check_origin
-from web.problems import register_problems, this_request
-from web.reading import reading
 from writebehind import Pipeline, Settings, connect, load_settings
 from writebehind.access.gate import Gate
 from writebehind.errors import UnavailableError
+from writebehind.flask.addresses import StrictRequest
+from writebehind.flask.admin.conflicts import conflicts
+from writebehind.flask.admin.dead_letters import dead_letters
+from writebehind.flask.admin.drift import drift
+from writebehind.flask.admin.hot_keys import hot_keys
+from writebehind.flask.admin.status import status
+from writebehind.flask.description.openapi import specification
+from writebehind.flask.framing import REFUSAL, WHOLE, collect
+from writebehind.flask.problems import register_problems, this_request
+from writebehind.flask.routes.batches import batches
+from writebehind.flask.routes.documents import documents
+from writebehind.flask.routes.reading import reading
 from writebehind.operations.doctor import check_start
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     app.url_map.converters["collection"] = _CollectionConverter
     app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
     register_problems(app)
-    blueprints = (reading, documents, batches, health, dead_letters, conflicts, drift, hot_keys)
+    blueprints = (reading, documents, batches, health, status, dead_letters, conflicts, drift, hot_keys)
     for routes in (build(pipeline) for build in blueprints):
         app.register_blueprint(routes)
     text = specification(pipeline.settings)

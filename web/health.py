@@ -1,4 +1,4 @@
-"""What machines and operators ask: does the process live, may traffic come, how is the pipeline."""
+"""What machines ask: does the process live, may traffic come."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from web.parameters import flag, only
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.operations.doctor import check_start
@@ -37,12 +36,6 @@ def health(pipeline: Pipeline) -> Blueprint:
         except (RedisUnavailableError, ConfigurationError) as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}
         return _json(report, 200 if report["ready"] else 503)
-
-    @routes.get("/admin/status")
-    def status() -> Response:
-        """How the pipeline is."""
-        only("partitions")
-        return _json(pipeline.status(partitions=flag("partitions")))
 
     return routes
 

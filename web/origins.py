@@ -34,8 +34,3 @@ def check(gate: Gate, environ: Mapping[str, Any]) -> None:
     refused = gate.refusal(environ["REQUEST_METHOD"], host, *page)
     if refused is not None:
         raise _ERRORS[refused.status](refused.reason)
-
-
-def is_of_a_page(environ: Mapping[str, Any]) -> bool:
-    """Whether a page in a browser has sent a request, as far as the browser tells."""
-    return "HTTP_ORIGIN" in environ or any(name.startswith("HTTP_SEC_FETCH_") for name in environ)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.web.conftest import problem
-from web.conditions import read_tags
 from writebehind.collection import BulkOperation
 from writebehind.errors import PreconditionFailedError
+from writebehind.flask.conditions import read_tags
 
 ADA = "/v1/users/ada"
 OTHER = '"0123456789abcdef0123456789abcdef"'

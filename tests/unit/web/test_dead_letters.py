@@ -225,7 +225,7 @@ def test_discard(client, sink, dead):
 @pytest.mark.parametrize(("method", "action"), [("POST", ":replay"), ("DELETE", "")])
 def test_many_in_several_requests(client, dead, monkeypatch, method, action):
     """A request changes a bounded number of letters, and its cursor leads to the others."""
-    monkeypatch.setattr("web.dead_letters.MOST_AT_ONCE", 1)
+    monkeypatch.setattr("writebehind.flask.admin.dead_letters.MOST_AT_ONCE", 1)
     changed, cursor = [], ""
     while True:
         answer = client.open(f"{PATH}{action}?all=true&cursor={cursor}", method=method).json

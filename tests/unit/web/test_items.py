@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from tests.unit.web.test_batches import peak_of
-from web import items
-from web.items import read_items
 from writebehind.errors import DocumentTooLargeError, InvalidDocumentError, MalformedDocumentError, RequestError
+from writebehind.flask import items
+from writebehind.flask.items import read_items
 
 VALUES = st.recursive(
     st.none()

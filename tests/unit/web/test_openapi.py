@@ -8,7 +8,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.unit.web.conftest import QUERIES
-from web.problems import PROBLEMS
+from writebehind.flask.problems import PROBLEMS
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from flask import Flask
 from werkzeug.exceptions import ServiceUnavailable
 
 from tests.unit.web.conftest import problem
-from web.problems import LONGEST_REQUEST_ID, PROBLEMS, problem_of, register_problems
 from writebehind import errors
 from writebehind.errors import DeadLetterError, RequestError, UnavailableError, WritebehindError
+from writebehind.flask.problems import LONGEST_REQUEST_ID, PROBLEMS, problem_of, register_problems
 
 
 def leaves(kind: type[WritebehindError]) -> list[type[WritebehindError]]:

@@ -60,7 +60,7 @@ def test_hot_keys(client, installation):
 
 def test_hot_keys_of_very_many_partitions(client, installation, monkeypatch):
     """An answer does not grow with the partitions: of each, fewer documents are shown than were asked for."""
-    monkeypatch.setattr("web.hot_keys.MOST_SHOWN", 0)
+    monkeypatch.setattr("writebehind.flask.admin.hot_keys.MOST_SHOWN", 0)
     for n in range(120):
         client.get(f"/v1/users/u{n}")
     installation.pipeline.hot_keys.send()

@@ -13,9 +13,9 @@ import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from web.addresses import path_to_letter
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
+from writebehind.flask.addresses import path_to_letter
 
 log = logging.getLogger(__name__)
 

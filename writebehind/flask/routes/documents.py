@@ -5,13 +5,13 @@ from __future__ import annotations
 import orjson
 from flask import Blueprint, Response, request
 
-from web.addresses import path_to
-from web.conditions import if_match, put_condition, refuse_conditions
-from web.parameters import durability
-from web.requests import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind import Durability, Pipeline, Written
 from writebehind.documents import codec, patches
 from writebehind.errors import InvalidDocumentError, InvalidIdError
+from writebehind.flask.addresses import path_to
+from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
+from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
+from writebehind.flask.parameters import durability
 from writebehind.settings.installation import CollectionSettings
 
 JSON = "application/json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 from flask import Blueprint, Response
 
-from web.parameters import limit
 from writebehind import Pipeline
+from writebehind.flask.parameters import limit
 from writebehind.reconcile.findings import MOST_PASSES
 
 JSON = "application/json"

@@ -13,8 +13,6 @@ from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from web.representations import state_of
-from web.requests import check_holders
 from writebehind import ANY, BulkOperation
 from writebehind.documents import codec, patches
 from writebehind.errors import (
@@ -23,6 +21,8 @@ from writebehind.errors import (
     MalformedDocumentError,
     RequestError,
 )
+from writebehind.flask.bodies import check_holders
+from writebehind.flask.representations import state_of
 from writebehind.strict import UNCONDITIONAL
 
 #: Where a part of a body begins and ends.

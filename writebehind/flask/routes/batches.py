@@ -12,17 +12,17 @@ import orjson
 from flask import Blueprint, Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from web.conditions import refuse_conditions
-from web.items import Span, named_id, read_items
-from web.parameters import durability, only
-from web.problems import item_problem, problem_of, this_request
-from web.representations import JSON, unreadable_and_rest, wanted_form
-from web.requests import BULK_TYPES, JSON_TYPES, body
 from writebehind import Pipeline, Written
 from writebehind.collection import BulkResult, Collection
 from writebehind.documents import codec
 from writebehind.documents.large import LARGE_BYTES, bounded
 from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
+from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
+from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.items import Span, named_id, read_items
+from writebehind.flask.parameters import durability, only
+from writebehind.flask.problems import item_problem, problem_of, this_request
+from writebehind.flask.representations import JSON, unreadable_and_rest, wanted_form
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response
 
-from web.parameters import limit
 from writebehind import Pipeline
+from writebehind.flask.parameters import limit
 from writebehind.warming.hot_keys import HotKey, hottest
 
 JSON = "application/json"

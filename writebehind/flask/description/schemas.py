@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from web.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind import Durability, Settings
 from writebehind.documents.ids import MAX_ID_BYTES
 from writebehind.documents.patches import MOST_OPERATIONS
+from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
 from writebehind.settings.names import COLLECTION_NAME
 

@@ -11,13 +11,13 @@ import orjson
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
-from web.conditions import refuse_conditions
-from web.parameters import number, only, time
-from web.problems import item_problem, this_request
-from web.representations import JSON
 from writebehind import Pipeline
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError
+from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.parameters import number, only, time
+from writebehind.flask.problems import item_problem, this_request
+from writebehind.flask.representations import JSON
 from writebehind.flushing.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from web.representations import state_of
 from writebehind import ANY
+from writebehind.flask.representations import state_of
 from writebehind.strict import UNCONDITIONAL
 
 #: One entity tag of a list, with what stands before it; then comes a comma, or the end.

@@ -9,11 +9,11 @@ import orjson
 from apispec import APISpec
 
 import writebehind
-from web import conflicts, drift, hot_keys
-from web.problems import CONTENT_TYPE, PROBLEMS
-from web.representations import CANONICAL, JSON
-from web.requests import JSON_PATCH, MERGE_PATCH
-from web.schemas import (
+from writebehind import Settings
+from writebehind.change_stream.conflicts import MOST
+from writebehind.flask.admin import conflicts, drift, hot_keys
+from writebehind.flask.bodies import JSON_PATCH, MERGE_PATCH
+from writebehind.flask.description.schemas import (
     ALL,
     ARGUMENTS,
     CURSOR,
@@ -25,8 +25,8 @@ from web.schemas import (
     query,
     reference,
 )
-from writebehind import Settings
-from writebehind.change_stream.conflicts import MOST
+from writebehind.flask.problems import CONTENT_TYPE, PROBLEMS
+from writebehind.flask.representations import CANONICAL, JSON
 from writebehind.reconcile.findings import MOST_PASSES
 
 NDJSON = "application/x-ndjson"

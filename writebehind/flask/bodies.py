@@ -1,4 +1,4 @@
-"""Bodies of requests, read once and checked. See also `web.conditions` and `web.parameters`."""
+"""Bodies of requests, read once and checked. See also `conditions` and `parameters`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from web.framing import too_large
-from web.origins import is_of_a_page
 from writebehind.documents import codec
 from writebehind.errors import DocumentTooLargeError
+from writebehind.flask.framing import too_large
+from writebehind.flask.pages import is_of_a_page
 
 JSON = "application/json"
 #: What `curl -d` sends unless told otherwise, and what many scripts send. Browsers let any page send them here.
@@ -44,7 +44,7 @@ def body(types: Sequence[str], most_bytes: int) -> bytes:
         raise UnsupportedMediaType(f"a page has to say that it sends {JSON}")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("compressed bodies are not accepted: send it without Content-Encoding")
-    length = int(environ["CONTENT_LENGTH"])  # as it was found to be: see `web.framing`
+    length = int(environ["CONTENT_LENGTH"])  # as it was found to be: see `framing`
     if length > most_bytes:
         raise RequestEntityTooLarge(too_large(most_bytes))
     data: bytes = environ["wsgi.input"].read(length)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from web.parameters import limit
 from writebehind import Pipeline
 from writebehind.change_stream.conflicts import MOST
+from writebehind.flask.parameters import limit
 
 JSON = "application/json"
 DEFAULT_LIMIT = 100

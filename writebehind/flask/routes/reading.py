@@ -7,11 +7,6 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
-from web.addresses import path_to
-from web.conditions import is_conditional, status_of
-from web.parameters import only
-from web.problems import item_problem, respond
-from web.representations import Form, unreadable_and_rest, wanted_form
 from writebehind import Pipeline
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import (
@@ -20,6 +15,11 @@ from writebehind.errors import (
     RequestError,
     UnreadableDocumentError,
 )
+from writebehind.flask.addresses import path_to
+from writebehind.flask.conditions import is_conditional, status_of
+from writebehind.flask.parameters import only
+from writebehind.flask.problems import item_problem, respond
+from writebehind.flask.representations import Form, unreadable_and_rest, wanted_form
 from writebehind.querying.answers import Answer
 from writebehind.reading.reader import Read, Source
 from writebehind.settings.installation import CollectionSettings

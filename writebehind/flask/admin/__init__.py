@@ -1,0 +1,1 @@
+"""Routes for operators: what the pipeline does, and dead letters."""

@@ -1,0 +1,1 @@
+"""The API described as OpenAPI, built from the settings."""

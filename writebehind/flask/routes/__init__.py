@@ -1,0 +1,1 @@
+"""Routes of documents: reading and writing, one or many."""
