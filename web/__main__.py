@@ -9,10 +9,10 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from tasks.enqueue import FlushPublisher
-from web.app import check
 from web.sockets import allow_connections
 from writebehind import connect, load_settings
 from writebehind.errors import ConfigurationError
+from writebehind.flask.extension import check
 from writebehind.local.embedded import can_listen
 
 #: How long a client may take to send the head of a request, also of the next one on a connection, ms.

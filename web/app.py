@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
 from typing import Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from flask_swagger_ui import get_swaggerui_blueprint
-from werkzeug import exceptions
-from werkzeug.routing import BaseConverter, MapAdapter
+from werkzeug.routing import MapAdapter
 
 from tasks.enqueue import FlushPublisher
-from web.health import health
+from web import health
 from web.origins import check as check_origin
-from writebehind import Pipeline, Settings, connect, load_settings
+from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
-from writebehind.errors import UnavailableError
-from writebehind.flask.addresses import StrictRequest
-from writebehind.flask.admin.conflicts import conflicts
-from writebehind.flask.admin.dead_letters import dead_letters
-from writebehind.flask.admin.drift import drift
-from writebehind.flask.admin.hot_keys import hot_keys
-from writebehind.flask.admin.status import status
-from writebehind.flask.description.openapi import specification
-from writebehind.flask.framing import REFUSAL, WHOLE, collect
-from writebehind.flask.problems import register_problems, this_request
-from writebehind.flask.routes.batches import batches
-from writebehind.flask.routes.documents import documents
-from writebehind.flask.routes.reading import reading
-from writebehind.operations.doctor import check_start
+from writebehind.flask import Writebehind, api
+from writebehind.flask.problems import log_unforeseen, register_problems
 
-log = logging.getLogger(__name__)
-
-
-class _CollectionConverter(BaseConverter):
-    """A collection's name, which ends where an action such as `:bulk` begins."""
-
-    regex = "[^/:]+"
+#: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
+REFUSAL = "web.refusal"
 
 
 class _NoSession(SessionInterface):
@@ -51,16 +30,22 @@ class _NoSession(SessionInterface):
         return self._none
 
 
+class _Request(Request):
+    def close(self) -> None:
+        """Let go of the error that there is no such route: it refers to the frames that refer to this request."""
+        super().close()
+        self.routing_exception = None
+
+
 class _Application(Flask):
     """Flask without what this API has no use for and each request would pay: see `bench/http.py`."""
 
     session_interface = _NoSession()
-    request_class = StrictRequest
+    request_class = _Request
 
     def __init__(self, settings: Settings) -> None:
-        """Serve what the gate of these settings lets through, with bodies up to the longest that they allow."""
+        """Serve what the gate of these settings lets through."""
         self._gate = Gate(settings.host, settings.allowed_hosts)
-        self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         super().__init__("writebehind", static_folder=None)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -71,41 +56,17 @@ class _Application(Flask):
         """
         if request is None:
             return super().create_url_adapter(request)
-        check_origin(self._gate, request.environ)
-        method = request.environ["REQUEST_METHOD"]
-        if method != method.upper():  # Werkzeug takes it for the one in capitals, RFC 9110 for another one
-            raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
-        if REFUSAL in request.environ:
-            raise request.environ[REFUSAL]
-        if WHOLE not in request.environ:
-            collect(request.environ, self._most_bytes)
-        path = request.strict_path if isinstance(request, StrictRequest) else request.path
-        return self.url_map.bind("", path_info=path, default_method=request.method)
-
-    def make_default_options_response(self) -> Response:
-        """Tell the methods of the path that is meant: `…:increment` could be the end of an id as well."""
-        meant = request.url_rule
-        rules = [one for one in self.url_map.iter_rules() if meant is not None and one.rule == meant.rule]
-        response = self.response_class()
-        response.allow.update(method for one in rules for method in one.methods or ())
-        return response
+        environ = request.environ
+        check_origin(self._gate, environ)
+        if REFUSAL in environ:
+            raise environ[REFUSAL]
+        return self.url_map.bind(
+            "", environ.get("SCRIPT_NAME"), path_info=request.path, default_method=request.method
+        )
 
     def log_exception(self, exc_info: Any) -> None:
         """Log an error that nobody foresaw under the name that its answer has."""
-        self.logger.error("%s failed", this_request(), exc_info=exc_info)
-
-
-def check(pipeline: Pipeline) -> None:
-    """Refuse to start where Redis would lose data; a Redis that does not answer yet is for `/readyz` to report.
-
-    Raises:
-        ConfigurationError: it would, or it is divided differently.
-    """
-    try:
-        for warning in check_start(pipeline):
-            log.warning("%s: %s", warning.found, warning.advice)
-    except UnavailableError as error:
-        log.warning("cannot check Redis yet: %s", error)
+        log_unforeseen(exc_info)
 
 
 def create_app(pipeline: Pipeline | None = None) -> Flask:
@@ -117,36 +78,11 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     Raises:
         ConfigurationError: a setting is wrong.
     """
-    if pipeline is None:
-        settings = load_settings()
-        hints = FlushPublisher(settings)
-        atexit.register(hints.close)
-        pipeline = connect(settings, hints=hints, refreshes=hints)
-        check(pipeline)
-    app = _Application(pipeline.settings)
-    app.url_map.converters["collection"] = _CollectionConverter
-    app.url_map.merge_slashes = False  # `//` in a path is part of an id, and a wrong one
+    app = _Application(load_settings() if pipeline is None else pipeline.settings)
+    app.url_map.merge_slashes = False
     register_problems(app)
-    blueprints = (reading, documents, batches, health, status, dead_letters, conflicts, drift, hot_keys)
-    for routes in (build(pipeline) for build in blueprints):
-        app.register_blueprint(routes)
-    text = specification(pipeline.settings)
-
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        """This API's description."""
-        return Response(text, content_type="application/json")
-
-    page = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "writebehind"})
-    page.after_request(_unframed)
-    app.register_blueprint(page)
-    # The page stands under `/docs/`; a redirect there would need the host that `create_url_adapter` leaves out.
-    app.add_url_rule("/docs", "swagger_ui.docs", app.view_functions["swagger_ui.show"])
+    pipeline = Writebehind(publisher=FlushPublisher, pipeline=pipeline).init_app(app)
+    # Whom the gate lets through may operate the service as well.
+    app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS))
+    app.register_blueprint(health.health(pipeline))
     return app
-
-
-def _unframed(response: Response) -> Response:
-    """Keep the page out of other pages, which could have a person click in it without knowing."""
-    response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
-    response.headers["X-Frame-Options"] = "DENY"
-    return response

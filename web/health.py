@@ -9,9 +9,17 @@ from flask import Blueprint, Response
 
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+from writebehind.flask.description.operations import OBJECT, operation
+from writebehind.flask.representations import JSON
 from writebehind.operations.doctor import check_start
 
-JSON = "application/json"
+#: The routes, as OpenAPI has them.
+PATHS = {
+    "/healthz": {"get": operation("The process lives", "", {"200": OBJECT}, "", tag="operation")},
+    "/readyz": {
+        "get": operation("Traffic may come here", "", {"200": OBJECT, "503": OBJECT}, "", tag="operation")
+    },
+}
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5
 

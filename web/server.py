@@ -28,7 +28,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
-from web.app import create_app
+from web.app import REFUSAL, create_app
 from web.large import Known, return_large_blocks
 from web.sockets import bound_untaken
 from web.threads import Threads
@@ -36,7 +36,7 @@ from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
-from writebehind.flask.framing import REFUSAL, WHOLE, too_large
+from writebehind.flask.framing import WHOLE, too_large
 
 log = logging.getLogger(__name__)
 

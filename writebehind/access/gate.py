@@ -7,7 +7,7 @@ requests without asking first; a page whose own host name leads here (DNS rebind
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -51,28 +51,18 @@ class Gate:
     def refusal(
         self, method: str, host: str | None, origin: str | None, site: str | None, referer: str | None
     ) -> Refusal | None:
-        """Why a request is refused, if it is.
+        """Why a request is refused, if it is: for its host, or as `page_refusal` says.
 
         Args:
             method: of the request.
             host: the header `Host`, empty without one; `None` where a request needs none.
             origin: the header `Origin`.
             site: the header `Sec-Fetch-Site`.
-            referer: the header `Referer`, which is looked at where the last two are missing, as in old browsers.
+            referer: the header `Referer`.
         """
         if host is not None and host not in self._known and (refused := self._host_refused(host)):
             return refused
-        if method in SAFE:
-            return None
-        if site is not None and site not in OUR_SITE:
-            reason = f"a page of another site may change nothing here (Sec-Fetch-Site: {site[:40]})"
-            return Refusal(HTTPStatus.FORBIDDEN, reason)
-        if origin is None and site is None and referer:
-            origin = _WITHIN.sub("", referer)
-        if origin is not None and not is_same(origin, host or ""):
-            reason = f"a page of another origin may change nothing here (Origin: {origin[:100]})"
-            return Refusal(HTTPStatus.FORBIDDEN, reason)
-        return None
+        return page_refusal(method, host, origin, site, referer)
 
     def _host_refused(self, host: str) -> Refusal | None:
         authority = _AUTHORITY.fullmatch(host)
@@ -96,6 +86,38 @@ class Gate:
         address = getattr(address, "ipv4_mapped", None) or address
         # Only a name can be made to lead here, so that every address is ours where we listen on all.
         return self._any_address or address.is_loopback or address in self._addresses
+
+
+def page_refusal(
+    method: str,
+    host: str | None,
+    origin: str | None,
+    site: str | None,
+    referer: str | None,
+    *,
+    allowed: Container[str] = (),
+) -> Refusal | None:
+    """Why a request is refused, if it is to change something and a page of another origin has sent it.
+
+    Args:
+        method: of the request.
+        host: the header `Host`, if there is one.
+        origin: the header `Origin`.
+        site: the header `Sec-Fetch-Site`.
+        referer: the header `Referer`, which is looked at where the last two are missing, as in old browsers.
+        allowed: other origins whose pages may change something as well.
+    """
+    if method in SAFE or origin in allowed:
+        return None
+    if site is not None and site not in OUR_SITE:
+        reason = f"a page of another site may change nothing here (Sec-Fetch-Site: {site[:40]})"
+        return Refusal(HTTPStatus.FORBIDDEN, reason)
+    if origin is None and site is None and referer:
+        origin = _WITHIN.sub("", referer)
+    if origin is not None and origin not in allowed and not is_same(origin, host or ""):
+        reason = f"a page of another origin may change nothing here (Origin: {origin[:100]})"
+        return Refusal(HTTPStatus.FORBIDDEN, reason)
+    return None
 
 
 def is_same(origin: str, host: str) -> bool:

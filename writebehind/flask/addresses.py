@@ -1,59 +1,75 @@
-"""Paths and query strings of requests, read as UTF-8 and nothing else; and paths to documents."""
+"""Addresses of the API, wherever it is mounted: rules for paths that are matched, and paths that answers have."""
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, quote
+from typing import Any
+from urllib.parse import quote
 
-from flask import Request
-from werkzeug.datastructures import ImmutableMultiDict
-from werkzeug.exceptions import BadRequest
-from werkzeug.utils import cached_property
+from flask import Blueprint, current_app, request, url_for
+from flask.sansio.blueprints import BlueprintSetupState
+from werkzeug.routing import BaseConverter
 
-#: What may stand in a part of a path as it is: RFC 3986, section 3.3.
-_SAFE = ":@!$&'()*+,;="
+#: What the API is called in an application, unless it is given another name.
+NAME = "writebehind"
+#: The rule of a collection, and of a document of it.
+COLLECTION = "/v1/<writebehind_collection:collection>"
+DOCUMENT = f"{COLLECTION}/<id>"
 #: Clients take these out of a path, also when they are escaped.
 _DOTS = {".", ".."}
 
 
-class StrictRequest(Request):
-    """A request whose query string is UTF-8: of others, two would be taken for one."""
+class CollectionConverter(BaseConverter):
+    """A collection's name, which ends where an action such as `:bulk` begins."""
 
-    @cached_property
-    def args(self) -> ImmutableMultiDict[str, str]:
-        """The query parameters.
+    regex = "[^/:]+"
 
-        Raises:
-            BadRequest: they are not UTF-8.
-        """
-        try:
-            pairs = parse_qsl(self.query_string.decode(), keep_blank_values=True, errors="strict")
-        except ValueError as error:
-            raise BadRequest("the query string is not UTF-8, escaped or not") from error
-        return ImmutableMultiDict(pairs)
 
-    def close(self) -> None:
-        """Let go of the error that there is no such route: it refers to the frames that refer to this request."""
-        super().close()
-        self.routing_exception = None
+def add_converter(state: BlueprintSetupState) -> None:
+    """Let an application understand the rules above; it has them before the first of them."""
+    state.app.url_map.converters["writebehind_collection"] = CollectionConverter
 
-    @property
-    def strict_path(self) -> str:
-        """The path; what is not UTF-8 in it stays what it is, as surrogates, which no name or id has."""
-        path = self.path
-        if "\ufffd" in path:  # so says Werkzeug of anything that is not UTF-8
-            path = self.environ["PATH_INFO"].encode("latin-1").decode(errors="surrogateescape")
-        return path
+
+class Routes(Blueprint):
+    """Routes whose paths are taken as they come, whatever the application does with its own."""
+
+    def add_url_rule(self, rule: str, *given: Any, **options: Any) -> None:
+        """Add a rule: `//` in a path is part of an id, and a wrong one; and no path has a slash at its end."""
+        super().add_url_rule(rule, *given, merge_slashes=False, strict_slashes=True, **options)
+
+
+def leads_to(document_id: str) -> bool:
+    """Whether a path can lead to a document."""
+    return "/" not in document_id and document_id not in _DOTS
 
 
 def path_to(collection: str, document_id: str) -> str | None:
-    """The path to a document; `None` where no path leads to it."""
-    if "/" in document_id or document_id in _DOTS:
+    """The path to a document, by the API that is asked; `None` where no path leads to it."""
+    if not leads_to(document_id):
         return None
-    return f"/v1/{collection}/{quote(document_id, safe=_SAFE)}"
+    return _path("reading.get", collection=collection, id=document_id)
 
 
-def path_to_letter(collection: str, document_id: str, version: int) -> str:
-    """The path to the dead letter of a version; to all of its collection where none leads to the document's."""
-    if path_to(collection, document_id) is None:
-        return f"/admin/dead-letters?collection={quote(collection)}"
-    return f"/admin/dead-letters/{collection}/{quote(document_id, safe=_SAFE)}?version={version}"
+def path_to_letter(collection: str, document_id: str, version: int) -> str | None:
+    """The path to the dead letter of a version; to all of its collection where none leads to the document's.
+
+    `None` where the application has no routes for dead letters.
+    """
+    if not leads_to(document_id):
+        listed = _path("admin.dead_letters.listed")
+        return listed and f"{listed}?collection={quote(collection)}"
+    shown = _path("admin.dead_letters.show", collection=collection, id=document_id)
+    return shown and f"{shown}?version={version}"
+
+
+def path_to_description(*names: str) -> str | None:
+    """The path to the OpenAPI description, of an API of one of these names first; `None` where there is none."""
+    return _path("description.openapi", *names)
+
+
+def _path(endpoint: str, *names: str, **values: Any) -> str | None:
+    """The path to a route of the API that is asked, or of the application's; with every prefix before it."""
+    for name in (*names, *request.blueprints, NAME):
+        known = f"{name}.{endpoint}"
+        if known in current_app.view_functions:
+            return url_for(known, **values)
+    return None

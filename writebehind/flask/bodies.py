@@ -11,12 +11,12 @@ from writebehind.documents import codec
 from writebehind.errors import DocumentTooLargeError
 from writebehind.flask.framing import too_large
 from writebehind.flask.pages import is_of_a_page
+from writebehind.flask.representations import JSON, NDJSON
 
-JSON = "application/json"
 #: What `curl -d` sends unless told otherwise, and what many scripts send. Browsers let any page send them here.
 UNASKED = ("application/x-www-form-urlencoded", "")
 JSON_TYPES = (JSON, *UNASKED)
-BULK_TYPES = (*JSON_TYPES, "application/x-ndjson", "application/ndjson", "application/jsonl")
+BULK_TYPES = (*JSON_TYPES, NDJSON, "application/ndjson", "application/jsonl")
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 

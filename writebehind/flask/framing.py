@@ -1,6 +1,6 @@
 """Bodies as a whole: nothing is carried out of a request that breaks off.
 
-`web.server` collects them before it takes a thread; where another server calls the application, it does so itself.
+The service's own server collects them before it takes a thread; under another one the routes do so themselves.
 """
 
 from __future__ import annotations
@@ -8,29 +8,53 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+from flask import Request
 from werkzeug import exceptions
 from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge
 
 #: Where a server says that it has read the body whole.
 WHOLE = "writebehind.whole"
-#: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
-REFUSAL = "writebehind.refusal"
-
 #: More digits in a Content-Length are nothing that a body can have.
 _MOST_DIGITS = 18
 #: How much is read at a time, bytes.
 _PIECE = 1 << 20
-#: Where granian's own WSGI interface reads bodies: what breaks off looks complete there, unlike in `web.server`.
+#: Where granian's own WSGI interface reads bodies: what breaks off looks complete there.
 _HIDES_BREAKS = {"granian._granian"}
 
 
-def collect(environ: dict[str, Any], most_bytes: int) -> None:
-    """Read a body where the server has not yet, so that nothing is carried out of a request that breaks off.
+def collect(request: Request, most_bytes: int) -> None:
+    """Have the whole body in the environment, where the server has not put it there already.
+
+    Args:
+        request: of an application, whose own limit counts where it is lower.
+        most_bytes: limit of its length.
 
     Raises:
-        BadRequest: it does.
+        BadRequest: it breaks off.
         HTTPException: it is too large, or comes in a way that does not tell whether it is complete.
+        RuntimeError: the application has read it before, and does not have it any longer.
     """
+    environ = request.environ
+    if WHOLE in environ:
+        return
+    limit = request.max_content_length
+    most_bytes = most_bytes if limit is None else min(limit, most_bytes)
+    was_read = "stream" in vars(request)
+    data = _read_before(request, most_bytes) if was_read else _read_now(environ, most_bytes)
+    environ["CONTENT_LENGTH"] = str(len(data))
+    environ["wsgi.input"] = BytesIO(data)
+
+
+def _read_before(request: Request, most_bytes: int) -> bytes:
+    data = request.get_data()
+    if request.content_length not in {None, len(data)}:
+        raise RuntimeError("a function of the application has read the body: have it call request.get_data()")
+    if len(data) > most_bytes:
+        raise RequestEntityTooLarge(too_large(most_bytes))
+    return data
+
+
+def _read_now(environ: dict[str, Any], most_bytes: int) -> bytes:
     length = environ.get("CONTENT_LENGTH", "")
     stream = environ["wsgi.input"]
     if length:
@@ -52,8 +76,7 @@ def collect(environ: dict[str, Any], most_bytes: int) -> None:
             raise RequestEntityTooLarge(too_large(most_bytes))
     else:
         data = b""
-    environ["CONTENT_LENGTH"] = str(len(data))
-    environ["wsgi.input"] = BytesIO(data)
+    return data
 
 
 def _read(stream: Any, most_bytes: int) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import request
+from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.exceptions import BadRequest
 
 from writebehind import Durability
@@ -19,6 +21,24 @@ _TIME = re.compile(
 )
 _DURABILITIES = {level.value: level for level in Durability}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
+#: Where the parameters of a request stand in its environment, once they are read.
+_READ = "writebehind.parameters"
+
+
+def given() -> ImmutableMultiDict[str, str]:
+    """The query parameters. They have to be UTF-8: of others, two would be taken for one.
+
+    Raises:
+        BadRequest: they are not.
+    """
+    known: ImmutableMultiDict[str, str] | None = request.environ.get(_READ)
+    if known is None:
+        try:
+            pairs = parse_qsl(request.query_string.decode(), keep_blank_values=True, errors="strict")
+        except ValueError as error:
+            raise BadRequest("the query string is not UTF-8, escaped or not") from error
+        known = request.environ[_READ] = ImmutableMultiDict(pairs)
+    return known
 
 
 def only(*known: str) -> None:
@@ -29,7 +49,7 @@ def only(*known: str) -> None:
     """
     if not request.query_string:
         return
-    for name, values in request.args.lists():
+    for name, values in given().lists():
         if name not in known:
             offered = f"this takes {', '.join(known)}" if known else "there is none here"
             raise BadRequest(f"unknown parameter {name[:40]!r}: {offered}")
@@ -43,11 +63,11 @@ def number(name: str, default: Any, least: int, most: int) -> Any:
     Raises:
         BadRequest: it is something else.
     """
-    given = request.args.get(name)
-    if given is None:
+    asked = given().get(name)
+    if asked is None:
         return default
     try:
-        return grammar.integer(given, least, most)
+        return grammar.integer(asked, least, most)
     except ValueError as error:
         raise BadRequest(f"{name} must be from {least} to {most}") from error
 
@@ -69,12 +89,12 @@ def flag(name: str) -> bool:
     Raises:
         BadRequest: it is neither `true` nor `false`.
     """
-    given = request.args.get(name)
-    if given is None:
+    asked = given().get(name)
+    if asked is None:
         return False
-    if given not in _FLAGS:
+    if asked not in _FLAGS:
         raise BadRequest(f"{name} must be true or false")
-    return _FLAGS[given]
+    return _FLAGS[asked]
 
 
 def time(name: str) -> float | None:
@@ -83,11 +103,11 @@ def time(name: str) -> float | None:
     Raises:
         BadRequest: it is no time with a zone, as RFC 3339 has them.
     """
-    given = request.args.get(name)
-    if given is None:
+    asked = given().get(name)
+    if asked is None:
         return None
     try:
-        return datetime.fromisoformat(given).timestamp() if _TIME.fullmatch(given) else _refuse_time(name)
+        return datetime.fromisoformat(asked).timestamp() if _TIME.fullmatch(asked) else _refuse_time(name)
     except (ValueError, OverflowError) as error:  # the 31st of February
         raise BadRequest(f"{name}: there is no such time") from error
 
@@ -101,7 +121,7 @@ def durability() -> Durability | None:
     if not request.query_string:
         return None
     only("durability")
-    asked = request.args["durability"]
+    asked = given()["durability"]
     if asked not in _DURABILITIES:
         raise BadRequest(f"durability {asked[:40]!r} is not offered: use {' or '.join(_DURABILITIES)}")
     return _DURABILITIES[asked]

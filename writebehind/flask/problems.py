@@ -10,20 +10,21 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
-from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from flask import Response, request
+from flask.sansio.scaffold import Scaffold
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
-from writebehind.flask.addresses import path_to_letter
+from writebehind.flask.addresses import path_to_description, path_to_letter
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:problem-type:writebehind:"
 REQUEST_ID = "X-Request-Id"
-#: Where the name of a request stands in its environment.
-_REQUEST_ID = "writebehind.request_id"
+#: Where the name of a request stands in its environment, and that its error has been logged under it.
+_REQUEST_ID, _LOGGED = "writebehind.request_id", "writebehind.logged"
 #: A client's own request id is repeated up to this length.
 LONGEST_REQUEST_ID = 128
 
@@ -64,7 +65,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
 }
 #: Name and detail where Werkzeug's own are not what this API says.
 _HTTP = {
-    HTTPStatus.NOT_FOUND: ("no-such-route", "There is nothing here: /openapi.json and /docs list what there is."),
+    HTTPStatus.NOT_FOUND: ("no-such-route", "There is nothing here."),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", ""),
 }
 _INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
@@ -82,11 +83,13 @@ def item_problem(error: WritebehindError) -> dict[str, Any]:
     return shown | _more(error)
 
 
-def register_problems(app: Flask) -> None:
-    """Answer every error of an application with a problem."""
-    app.register_error_handler(WritebehindError, respond)
-    app.register_error_handler(HTTPException, _http_error)
-    app.after_request(_name)
+def register_problems(routes: Scaffold) -> None:
+    """Answer every error of an application, or of a blueprint, with a problem."""
+    routes.register_error_handler(WritebehindError, respond)
+    routes.register_error_handler(HTTPException, respond_http)
+    for status in default_exceptions:  # or an application's own handler of a status would come first
+        routes.register_error_handler(status, respond_http)
+    routes.after_request(name_request)
 
 
 def request_id() -> str:
@@ -116,25 +119,46 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
     return _response(problem, str(error), retry | (headers or {}), _more(error))
 
 
-def _http_error(error: HTTPException) -> Response:
-    """What Werkzeug refuses: no such route, wrong method, body too large; and errors that nobody foresaw."""
+def respond_http(error: HTTPException, *names: str) -> Response:
+    """What Werkzeug refuses: no such route, wrong method, body too large; and errors that nobody foresaw.
+
+    Args:
+        error: is answered.
+        names: of the API that was asked, where no route of it was found.
+    """
     status = HTTPStatus(error.code or 500)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:  # logged by the application, with its trace
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        if _LOGGED not in request.environ:
+            log.error("%s failed: %r", this_request(), getattr(error, "original_exception", None) or error)
         return _response(_INTERNAL, "The error has been logged under the request id.", {})
     name, detail = _HTTP.get(status, (status.phrase.lower().replace(" ", "-"), ""))
     # Allow, and whatever else belongs to the status.
     headers = {key: value for key, value in error.get_headers() if key.lower() != "content-type"}
     detail = detail or error.description or status.description
+    if status is HTTPStatus.NOT_FOUND and (path := path_to_description(*names)):
+        docs = path.removesuffix("openapi.json") + "docs"
+        detail = f"There is nothing here: {path} and {docs} list what there is."
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         log.warning("%s: %s", this_request(), detail)
     return _response(Problem(status, name, status.phrase), detail, headers)
+
+
+def log_unforeseen(error: Any) -> None:
+    """Log an error that nobody foresaw, with its trace, under the name that its answer has.
+
+    Args:
+        error: as `logging` takes it for `exc_info`.
+    """
+    request.environ[_LOGGED] = True
+    log.error("%s failed", this_request(), exc_info=error)
 
 
 def _more(error: WritebehindError) -> dict[str, Any]:
     """What else the problem of an error has: where a dead letter is."""
     if not isinstance(error, errors.DeadLetterError):
         return {}
-    return {"version": error.version, "letter": path_to_letter(error.collection, error.document_id, error.version)}
+    letter = path_to_letter(error.collection, error.document_id, error.version)
+    return {"version": error.version} | ({"letter": letter} if letter else {})
 
 
 def _response(
@@ -148,11 +172,11 @@ def _response(
         "request_id": request_id(),
     } | (more or {})
     text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    return Response(text, problem.status, headers, content_type=CONTENT_TYPE)
+    return Response(text, problem.status, {REQUEST_ID: request_id()} | headers, content_type=CONTENT_TYPE)
 
 
-def _name(response: Response) -> Response:
-    """Name the request in its answer, where that is a problem, or the client has named it."""
+def name_request(response: Response) -> Response:
+    """Name the request in its answer, where the client or the log has; a problem has its name by itself."""
     if "HTTP_X_REQUEST_ID" in request.environ or _REQUEST_ID in request.environ:
         response.headers[REQUEST_ID] = request_id()
     return response

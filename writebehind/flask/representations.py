@@ -13,6 +13,7 @@ from werkzeug.http import parse_options_header
 from writebehind.documents import codec, large
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
 #: What an ETag ends with that names a document as canonical JSON: another representation has another one.
 _CANONICAL_END = "-canonical"
 

@@ -15,11 +15,11 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from tests.waiting import wait_until
 from web import server as server_module
+from web.app import REFUSAL
 from web.server import PIECE, Server
 from web.transfers import SMALL, Transfers
 from writebehind import load_settings
 from writebehind.documents.large import TakesMuchError, is_bounded
-from writebehind.flask.framing import REFUSAL
 
 MIB = 1 << 20
 

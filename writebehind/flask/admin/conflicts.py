@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Response
 
 from writebehind import Pipeline
 from writebehind.change_stream.conflicts import MOST
+from writebehind.flask.addresses import Routes
 from writebehind.flask.parameters import limit
+from writebehind.flask.representations import JSON
 
-JSON = "application/json"
 DEFAULT_LIMIT = 100
 
 
-def conflicts(pipeline: Pipeline) -> Blueprint:
+def conflicts(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
-    routes = Blueprint("conflicts", __name__)
+    routes = Routes("conflicts", __name__)
 
-    @routes.get("/admin/conflicts")
+    @routes.get("/conflicts")
     def latest() -> Response:
         """The latest conflicts, the last first, until there are as many bytes as an answer may have."""
         shown: list[bytes] = []

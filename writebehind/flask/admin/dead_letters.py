@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Response
 from werkzeug.exceptions import BadRequest
 
 from writebehind import Pipeline
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError
+from writebehind.flask.addresses import Routes
 from writebehind.flask.conditions import refuse_conditions
-from writebehind.flask.parameters import number, only, time
+from writebehind.flask.parameters import given, number, only, time
 from writebehind.flask.problems import item_problem, this_request
-from writebehind.flask.representations import JSON
+from writebehind.flask.representations import JSON, NDJSON
 from writebehind.flushing.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
 
 log = logging.getLogger(__name__)
 
-NDJSON = "application/x-ndjson"
 #: Letters on a page.
 DEFAULT_LIMIT, MOST = 100, 1_000
 #: Letters from which on a request that changes many leaves the rest to another one.
@@ -37,36 +37,36 @@ _FILTERS = ("after", "before", "code", "collection", "reason")
 _REASONS = {reason.value for reason in Reason}
 
 
-def dead_letters(pipeline: Pipeline) -> Blueprint:
+def dead_letters(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
-    routes = Blueprint("dead_letters", __name__)
+    routes = Routes("dead_letters", __name__)
     routes.before_request(refuse_conditions)
     _add_routes_of_many(routes, pipeline.dead_letters)
     _add_routes_of_one(routes, pipeline)
     return routes
 
 
-def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
-    @routes.get("/admin/dead-letters")
+def _add_routes_of_many(routes: Routes, letters: DeadLetters) -> None:
+    @routes.get("/dead-letters")
     def listed() -> Response:
         """A page of dead letters."""
         wanted, most = _filter("cursor", "limit"), number("limit", DEFAULT_LIMIT, 1, MOST)
-        page = letters.page(wanted, cursor=request.args.get("cursor", ""), limit=most, bodies=False)
+        page = letters.page(wanted, cursor=given().get("cursor", ""), limit=most, bodies=False)
         shown = [one.letter.as_dict() for one in page.letters]
         return _json({"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()})
 
-    @routes.get("/admin/dead-letters:export")
+    @routes.get("/dead-letters:export")
     def export() -> Response:
         """All dead letters with their documents, one a line."""
         return Response(_lines(letters.all(_filter()), this_request()), content_type=NDJSON)
 
-    @routes.post("/admin/dead-letters:replay")
+    @routes.post("/dead-letters:replay")
     def replay() -> Response:
         """Try many once more."""
         wanted = _deliberate_filter("cursor")
         replayed: set[str] = set()
         left: Counter[str] = Counter()
-        some = _Some(letters, wanted, request.args.get("cursor", ""))
+        some = _Some(letters, wanted, given().get("cursor", ""))
         for part in some:
             # What is replayed and is a letter again, by another name, must not come round for ever.
             tried = [one for one in part if one.letter.member not in replayed]
@@ -76,10 +76,10 @@ def _add_routes_of_many(routes: Blueprint, letters: DeadLetters) -> None:
             left += done.left + Counter(newer=len(part) - len(tried))
         return _json(_replayed(len(replayed), left) | some.rest)
 
-    @routes.delete("/admin/dead-letters")
+    @routes.delete("/dead-letters")
     def discard() -> Response:
         """Discard many."""
-        some = _Some(letters, _deliberate_filter("cursor"), request.args.get("cursor", ""))
+        some = _Some(letters, _deliberate_filter("cursor"), given().get("cursor", ""))
         discarded = sum(letters.discard(part) for part in some)
         return _json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest)
 
@@ -102,25 +102,25 @@ class _Some:
                 return
 
 
-def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
+def _add_routes_of_one(routes: Routes, pipeline: Pipeline) -> None:
     letters = pipeline.dead_letters
 
     def named(collection: str, given: str) -> DocumentId:
         return pipeline.collection(collection).id(given)
 
-    @routes.get("/admin/dead-letters/<collection:collection>/<id>")
+    @routes.get("/dead-letters/<writebehind_collection:collection>/<id>")
     def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """One dead letter, with its document: of a version, by default the newest."""
         found = letters.show(named(collection, id), _version())
         return Response(found.as_json() + b"\n", content_type=JSON)
 
-    @routes.post("/admin/dead-letters/<collection:collection>/<id>:replay")
+    @routes.post("/dead-letters/<writebehind_collection:collection>/<id>:replay")
     def replay_one(collection: str, id: str) -> Response:  # noqa: A002
         """Try one once more."""
         done = letters.replay([letters.named(named(collection, id), _version())], conflicts=True)
         return _json(_replayed(len(done), done.left))
 
-    @routes.delete("/admin/dead-letters/<collection:collection>/<id>")
+    @routes.delete("/dead-letters/<writebehind_collection:collection>/<id>")
     def discard_one(collection: str, id: str) -> Response:  # noqa: A002
         """Discard one."""
         discarded = letters.discard([letters.named(named(collection, id), _version())])
@@ -129,7 +129,7 @@ def _add_routes_of_one(routes: Blueprint, pipeline: Pipeline) -> None:
 
 def _deliberate_filter(*more: str) -> Filter:
     """Which letters a change is about; all only if that is said, so that a forgotten filter does no harm."""
-    wanted, every = _filter("all", *more), request.args.get("all", "false")
+    wanted, every = _filter("all", *more), given().get("all", "false")
     if every not in {"true", "false"} or (wanted == Filter() and every == "false"):
         raise BadRequest(f"say which: {', '.join(_FILTERS)}, or all=true")
     return wanted
@@ -137,11 +137,11 @@ def _deliberate_filter(*more: str) -> Filter:
 
 def _filter(*more: str) -> Filter:
     only(*_FILTERS, *more)
-    reason = request.args.get("reason")
+    reason = given().get("reason")
     if reason is not None and reason not in _REASONS:
         raise BadRequest(f"reason must be one of {', '.join(Reason)}")
     return Filter(
-        collection=request.args.get("collection"),
+        collection=given().get("collection"),
         reason=reason,
         code=number("code", None, 0, MOST_CODE),
         after=time("after"),

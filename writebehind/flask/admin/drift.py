@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import orjson
-from flask import Blueprint, Response
+from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.addresses import Routes
 from writebehind.flask.parameters import limit
+from writebehind.flask.representations import JSON
 from writebehind.reconcile.findings import MOST_PASSES
 
-JSON = "application/json"
 DEFAULT_LIMIT = 20
 
 
-def drift(pipeline: Pipeline) -> Blueprint:
+def drift(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
-    routes = Blueprint("drift", __name__)
+    routes = Routes("drift", __name__)
     history = pipeline.reconciler.history
 
-    @routes.get("/admin/drift")
+    @routes.get("/drift")
     def found() -> Response:
         """The pass under way, and the last ones of a week."""
         shown = {

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response
+from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.addresses import Routes
 from writebehind.flask.parameters import limit
+from writebehind.flask.representations import JSON
 from writebehind.warming.hot_keys import HotKey, hottest
 
-JSON = "application/json"
 DEFAULT_LIMIT, MOST = 20, 1_000
 #: About how many documents of all partitions an answer shows at most.
 MOST_SHOWN = 20_000
 
 
-def hot_keys(pipeline: Pipeline) -> Blueprint:
+def hot_keys(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
-    routes = Blueprint("hot_keys", __name__)
+    routes = Routes("hot_keys", __name__)
 
-    @routes.get("/admin/hot-keys")
+    @routes.get("/hot-keys")
     def found() -> Response:
         """The documents that are read most, overall and in each partition."""
         most = limit(DEFAULT_LIMIT, MOST)

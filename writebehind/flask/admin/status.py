@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import orjson
-from flask import Blueprint, Response
+from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.addresses import Routes
 from writebehind.flask.parameters import flag, only
+from writebehind.flask.representations import JSON
 
-JSON = "application/json"
 
-
-def status(pipeline: Pipeline) -> Blueprint:
+def status(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
-    routes = Blueprint("status", __name__)
+    routes = Routes("status", __name__)
 
-    @routes.get("/admin/status")
+    @routes.get("/status")
     def figures() -> Response:
         """How the pipeline is."""
         only("partitions")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response
+from flask import Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from writebehind import Pipeline, Written
@@ -17,6 +17,7 @@ from writebehind.collection import BulkResult, Collection
 from writebehind.documents import codec
 from writebehind.documents.large import LARGE_BYTES, bounded
 from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
+from writebehind.flask.addresses import COLLECTION, Routes
 from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
 from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.items import Span, named_id, read_items
@@ -35,12 +36,12 @@ _BYTES_OF_HOLDER = 16
 _BYTES_OF_ID, _BYTES_OF_IDS, _QUOTES_OF_ID = 1_024, 1 << 20, 4
 
 
-def batches(pipeline: Pipeline) -> Blueprint:
+def batches(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
-    routes = Blueprint("batches", __name__)
+    routes = Routes("batches", __name__)
     settings = pipeline.settings
 
-    @routes.post("/v1/<collection:collection>:bulk")
+    @routes.post(f"{COLLECTION}:bulk")
     def bulk(collection: str) -> Response:
         """Carry out several writes."""
         target = pipeline.collection(collection)
@@ -59,7 +60,7 @@ def batches(pipeline: Pipeline) -> Blueprint:
         shown = [_result(data, span, one) for span, one in zip(spans, results, strict=True)]
         return Response(orjson.dumps({"results": shown}), 207, content_type=JSON)
 
-    @routes.post("/v1/<collection:collection>:get")
+    @routes.post(f"{COLLECTION}:get")
     def get(collection: str) -> Response:
         """Read several documents."""
         target = pipeline.collection(collection)

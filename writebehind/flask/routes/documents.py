@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from writebehind import Durability, Pipeline, Written
 from writebehind.documents import codec, patches
 from writebehind.errors import InvalidDocumentError, InvalidIdError
-from writebehind.flask.addresses import path_to
+from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, leads_to, path_to
 from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
 from writebehind.flask.parameters import durability
+from writebehind.flask.representations import JSON
 from writebehind.settings.installation import CollectionSettings
 
-JSON = "application/json"
 _CREATED = 201
 _OK = 200
 _ACCEPTED = 202
 
 
-def documents(pipeline: Pipeline) -> Blueprint:
+def documents(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
-    routes = Blueprint("documents", __name__)
+    routes = Routes("documents", __name__)
     most_bytes = pipeline.settings.max_document_bytes
 
-    @routes.put("/v1/<collection:collection>/<id>")
+    @routes.put(DOCUMENT)
     def put(collection: str, id: str) -> Response:  # noqa: A002
         """Create or replace a document."""
         target = pipeline.collection(collection)
@@ -35,21 +35,21 @@ def documents(pipeline: Pipeline) -> Blueprint:
         written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked)
         return _written(written, asked, target.settings)
 
-    @routes.post("/v1/<collection:collection>")
+    @routes.post(COLLECTION)
     def post(collection: str) -> Response:
         """Create a document under a generated id."""
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
         document = _document(document_text(JSON_TYPES, most_bytes))
-        if "_id" in document and path_to(collection, target.id(document["_id"]).text) is None:
+        if "_id" in document and not leads_to(target.id(document["_id"]).text):
             raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
         written = target.create(document, durability=asked)
         response = _written(written, asked, target.settings)
         response.headers["Location"] = path_to(collection, written.id)
         return response
 
-    @routes.patch("/v1/<collection:collection>/<id>")
+    @routes.patch(DOCUMENT)
     def patch(collection: str, id: str) -> Response:  # noqa: A002
         """Change a document."""
         target = pipeline.collection(collection)
@@ -62,7 +62,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
             change = patches.json_patch(patch, most_bytes=most_bytes)
         return _written(target.patch(id, change, if_match=etags, durability=asked), asked, target.settings)
 
-    @routes.delete("/v1/<collection:collection>/<id>")
+    @routes.delete(DOCUMENT)
     def delete(collection: str, id: str) -> Response:  # noqa: A002
         """Delete a document."""
         target = pipeline.collection(collection)
@@ -72,7 +72,7 @@ def documents(pipeline: Pipeline) -> Blueprint:
             return _written(written, asked, target.settings)
         return Response(status=204)
 
-    @routes.post("/v1/<collection:collection>/<id>:increment")
+    @routes.post(f"{DOCUMENT}:increment")
     def increment(collection: str, id: str) -> Response:  # noqa: A002
         """Add to numbers of a document."""
         target = pipeline.collection(collection)

@@ -1,0 +1,63 @@
+"""Answers to readers: under their conditions, with where they were read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response
+
+from writebehind.errors import PreconditionFailedError
+from writebehind.flask.conditions import is_conditional, status_of
+from writebehind.flask.problems import respond
+from writebehind.flask.representations import Form
+from writebehind.querying.answers import Answer
+from writebehind.reading.reader import Read, Source
+
+_NOT_MODIFIED, _CONDITION_FAILED = 304, 412
+
+
+def answer(write: Callable[[], bytes], tag: str, headers: dict[str, str], form: Form) -> Response:
+    """The answer to a reader whose conditions hold; else what is said instead.
+
+    Args:
+        write: makes the text; it is called only where it is sent.
+        tag: the entity tag of the text.
+        headers: of the answer.
+        form: of the text.
+    """
+    status = status_of(tag) if is_conditional() else 200
+    if status == _CONDITION_FAILED:
+        return respond(PreconditionFailedError(), headers)
+    headers["ETag"] = f'"{tag}"'
+    if status == _NOT_MODIFIED:
+        return Response(status=status, headers=headers)
+    return Response(write(), 200, headers, content_type=form.content_type)
+
+
+def read_headers(found: Read | Answer) -> dict[str, str]:
+    """The headers that say where an answer is from, and that it is to be asked for again."""
+    # no-cache: a cache between here and the client must ask again, or it would hide writes.
+    return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache", "Vary": "Accept"}
+
+
+def _cache_status(found: Read | Answer) -> str:
+    """RFC 9211."""
+    if isinstance(found, Answer) and found.partial:
+        return f"writebehind; {_forwarded(found)}; detail=partial"
+    return f"writebehind; {_forwarded(found)}"
+
+
+def _forwarded(found: Read | Answer) -> str:
+    ttl = f"; ttl={found.ttl_ms // 1000}"
+    hit = "hit" + (ttl if found.ttl_ms >= 0 else "")
+    if found.source is Source.HIT:
+        return hit
+    stored = "; stored" if found.stored else ""
+    return {
+        Source.NEAR: f"{hit}; detail=near",
+        Source.STALE: f"hit{ttl}; detail=stale",
+        Source.REVALIDATED: f"fwd=stale{stored}",
+        Source.MISS: f"fwd=miss{stored}",
+        Source.COLLAPSED: "fwd=miss; collapsed",
+        Source.BYPASS: "fwd=bypass",
+    }[found.source]

@@ -1,0 +1,125 @@
+"""The API as a blueprint, for an application to mount."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+from flask.sansio.blueprints import BlueprintSetupState
+from flask.typing import ResponseReturnValue
+from werkzeug import exceptions
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.routing.exceptions import RoutingException
+
+from writebehind import Pipeline
+from writebehind.flask.addresses import NAME, Routes, add_converter
+from writebehind.flask.admin.conflicts import conflicts
+from writebehind.flask.admin.dead_letters import dead_letters
+from writebehind.flask.admin.drift import drift
+from writebehind.flask.admin.hot_keys import hot_keys
+from writebehind.flask.admin.status import status
+from writebehind.flask.description.routes import description
+from writebehind.flask.framing import collect
+from writebehind.flask.pages import refuse_others
+from writebehind.flask.problems import name_request, register_problems, respond_http
+from writebehind.flask.routes.batches import batches
+from writebehind.flask.routes.documents import documents
+from writebehind.flask.routes.queries import queries
+from writebehind.flask.routes.reading import reading
+
+#: Says who may use the routes for operators, as a function of `before_request` does: what it returns is answered.
+Guard = Callable[[], ResponseReturnValue | None]
+
+
+def api(
+    pipeline: Pipeline,
+    *,
+    name: str = NAME,
+    admin: Guard | None = None,
+    origins: Collection[str] = (),
+    paths: Mapping[str, Any] | None = None,
+) -> Blueprint:
+    """The routes of the HTTP API, for `register_blueprint` with any `url_prefix`.
+
+    Who may use them is for the application to say: `before_request` of the blueprint.
+
+    Args:
+        pipeline: what they read from and write to.
+        name: of the blueprint.
+        admin: guards the routes for operators, `/admin/…`, which there are with it only.
+        origins: pages of these may write through it, such as `https://app.example.com`, besides those of its own
+            origin. It has no CORS headers of its own.
+        paths: what the application answers besides and the OpenAPI description is to have, by path.
+    """
+    routes = Blueprint(name, __name__)
+    routes.record(add_converter)
+    routes.record(_answer_what_has_no_route)
+    register_problems(routes)
+
+    @routes.before_request
+    def admit() -> Response | None:
+        """Refuse what no route should be asked for, and answer OPTIONS."""
+        environ = request.environ
+        method = environ["REQUEST_METHOD"]
+        if method != method.upper():  # Werkzeug takes it for the one in capitals, RFC 9110 for another one
+            raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
+        refuse_others(environ, origins)
+        if "\ufffd" in request.path:  # so says Werkzeug of anything that is not UTF-8
+            _refuse_wrong_names()
+        return _options() if method == "OPTIONS" else None
+
+    most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
+    for part in (reading, queries, documents, batches):
+        _add(routes, part(pipeline), most_bytes)
+    if admin is not None:
+        operators = Routes("admin", __name__, url_prefix="/admin")
+        operators.before_request(admin)
+        for part in (status, dead_letters, conflicts, drift, hot_keys):
+            _add(operators, part(pipeline), most_bytes)
+        routes.register_blueprint(operators)
+    routes.register_blueprint(description(pipeline.settings, admin=admin is not None, paths=paths or {}))
+    return routes
+
+
+def _add(routes: Blueprint, part: Routes, most_bytes: int) -> None:
+    """Add a part of the routes. Bodies are read once the application has let a request through."""
+    part.before_request(lambda: collect(request, most_bytes))
+    routes.register_blueprint(part)
+
+
+def _refuse_wrong_names() -> None:
+    """Let what is not UTF-8 in a path be no name and no id: of two such paths one would be taken for the other."""
+    try:
+        request.environ["PATH_INFO"].encode("latin-1").decode()
+    except UnicodeDecodeError:
+        names = request.view_args or {}
+        for one, value in names.items():
+            names[one] = value.replace("\ufffd", "\udcff")  # a surrogate, which none has
+
+
+def _options() -> Response:
+    """The methods of the path that is meant: `…:increment` could be the end of an id as well."""
+    meant = request.url_rule
+    rules = [one for one in current_app.url_map.iter_rules() if meant is not None and one.rule == meant.rule]
+    response = Response()
+    response.allow.update(method for one in rules for method in one.methods or ())
+    return response
+
+
+def _answer_what_has_no_route(state: BlueprintSetupState) -> None:
+    """Answer wrong paths and methods below the API's prefix with problems, which no blueprint can by itself."""
+    if state.subdomain is None and not state.app.url_map.host_matching:
+        below = f"{(state.url_prefix or '').rstrip('/')}/v1/"
+        name = f"{state.name_prefix}.{state.name}".lstrip(".")
+        state.app.before_request(partial(_problem_below, below, name))
+
+
+def _problem_below(path: str, name: str) -> Response | None:
+    error = request.routing_exception
+    if error is None or isinstance(error, RoutingException) or not request.path.startswith(path):
+        return None
+    if "//" in request.path[len(path) - 1 :]:  # Werkzeug has looked for it as one slash, too
+        error = NotFound()
+    return name_request(respond_http(error, name)) if isinstance(error, HTTPException) else None

@@ -1,0 +1,63 @@
+"""The settings of a Flask application, as `app.config` has them: `WRITEBEHIND_REDIS_URL` and its likes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from flask import Config
+
+from writebehind import Settings, load_settings
+from writebehind.errors import ConfigurationError
+from writebehind.settings.installation import ENV_PREFIX
+
+#: What only the service's own process looks at.
+OF_THE_SERVICE = frozenset(
+    {
+        "host",
+        "port",
+        "flower_port",
+        "allowed_hosts",
+        "web_workers",
+        "web_threads",
+        "max_connections",
+        "request_timeout_ms",
+    }
+)
+
+
+def settings_of(config: Config) -> Settings:
+    """The settings: what `WRITEBEHIND_…` in a configuration says, else the environment, else `writebehind.toml`.
+
+    Raises:
+        ConfigurationError: with one line that names the first wrong setting.
+    """
+    given = config.get_namespace(ENV_PREFIX)
+    for name in given:
+        _check(name)
+    try:
+        return load_settings(**given)
+    except ConfigurationError as error:
+        raise ConfigurationError(_named(str(error), given)) from None
+
+
+def _check(name: str) -> None:
+    key = _key(name)
+    if name in OF_THE_SERVICE:
+        raise ConfigurationError(f"{key} has no effect here: only the process of writebehind's own service has it")
+    if name not in Settings.model_fields:
+        like = get_close_matches(name, Settings.model_fields.keys() - OF_THE_SERVICE, 1)
+        hint = f", do you mean {_key(like[0])}?" if like else ""
+        raise ConfigurationError(f"{key}: there is no such setting{hint}")
+
+
+def _named(message: str, given: Mapping[str, Any]) -> str:
+    """A message about a setting, by the name that the configuration has for it."""
+    name = re.split(r"\W", message, maxsplit=1)[0]
+    return _key(name) + message.removeprefix(name) if name.lower() in given else message
+
+
+def _key(name: str) -> str:
+    return ENV_PREFIX + name.upper()

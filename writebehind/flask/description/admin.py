@@ -1,0 +1,70 @@
+"""The operations for operators, as OpenAPI has them."""
+
+from __future__ import annotations
+
+from writebehind.change_stream.conflicts import MOST
+from writebehind.flask.admin import conflicts, drift, hot_keys
+from writebehind.flask.description.operations import OBJECT, Described, Responses, content, operation
+from writebehind.flask.description.schemas import ALL, CURSOR, FILTERS, LETTERS_LIMIT, limited, query
+from writebehind.flask.representations import NDJSON
+from writebehind.reconcile.findings import MOST_PASSES
+
+_LETTERS = "/admin/dead-letters"
+
+
+def _administered(
+    summary: str,
+    answer: str | None = None,
+    *more: Described,
+    one: bool = False,
+) -> Described:
+    named, problems = ("collection id version", "400 404 503") if one else ("", "400 503")
+    answers: Responses = {"200": content(answer) if answer else OBJECT}
+    described = operation(summary, named, answers, problems, tag="operation")
+    return described if one else described | {"parameters": list(more)}
+
+
+PATHS: dict[str, Described] = {
+    "/admin/status": {
+        "get": _administered(
+            "How the pipeline is", None, query("partitions", {"type": "boolean", "default": False})
+        )
+    },
+    "/admin/conflicts": {
+        "get": _administered(
+            "Changes of others to what was pending", None, limited(conflicts.DEFAULT_LIMIT, MOST)
+        ),
+    },
+    "/admin/drift": {
+        "get": _administered("Where Redis and MongoDB differed", None, limited(drift.DEFAULT_LIMIT, MOST_PASSES)),
+    },
+    "/admin/hot-keys": {
+        "get": _administered(
+            "Which documents are read most", None, limited(hot_keys.DEFAULT_LIMIT, hot_keys.MOST)
+        ),
+    },
+    _LETTERS: {
+        "get": _administered("Documents that MongoDB refuses", "Letters", *FILTERS, CURSOR, LETTERS_LIMIT),
+        "delete": _administered("Forget dead letters for good", "Discarded", *FILTERS, ALL, CURSOR),
+    },
+    f"{_LETTERS}:replay": {
+        "post": _administered("Try dead letters once more", "Replayed", *FILTERS, ALL, CURSOR),
+    },
+    f"{_LETTERS}:export": {
+        "get": operation(
+            "Dead letters with their documents",
+            "",
+            {"200": content({"type": "string"}, NDJSON)},
+            "400 503",
+            tag="operation",
+        )
+        | {"parameters": FILTERS},
+    },
+    f"{_LETTERS}/{{collection}}/{{id}}": {
+        "get": _administered("A dead letter with its document", "Letter", one=True),
+        "delete": _administered("Forget a dead letter for good", "Discarded", one=True),
+    },
+    f"{_LETTERS}/{{collection}}/{{id}}:replay": {
+        "post": _administered("Try a dead letter once more", "Replayed", one=True),
+    },
+}

@@ -1,0 +1,121 @@
+"""The operations on documents, as OpenAPI has them."""
+
+from __future__ import annotations
+
+from writebehind import Settings
+from writebehind.flask.bodies import JSON_PATCH, MERGE_PATCH
+from writebehind.flask.description.operations import Described, Responses, content, operation
+from writebehind.flask.description.schemas import ARGUMENTS, query, reference
+from writebehind.flask.representations import CANONICAL, JSON, NDJSON
+
+_READING = "400 404 406 409 412 503"
+_WRITING = "400 404 409 412 413 415 422 501 503"
+_DELETING = "400 404 409 412 422 501 503"
+_BATCHES = "400 404 413 415 422 501 503"
+_SEVERAL = "400 404 406 413 415 422 503"
+_WRITTEN, _INCREMENTED, _DOCUMENT = content("Written"), content("Incremented"), content("Document")
+_FORMS = (JSON, CANONICAL.content_type)
+_READ: Responses = {"200": content("Document", *_FORMS), "304": None}
+_ANSWERED: Responses = {"200": content("Answer", *_FORMS), "304": None}
+_BULK = {"content": {JSON: {"schema": reference("Operations")}, NDJSON: {"schema": {"type": "string"}}}}
+_PATCHES = {
+    "content": {
+        MERGE_PATCH: {"schema": {"type": "object"}},
+        JSON_PATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+    }
+}
+
+PATHS: dict[str, Described] = {
+    "/v1/{collection}/{id}": {
+        "get": operation("Read a document", "collection id If-Match If-None-Match", _READ, _READING),
+        "head": operation(
+            "Read a document's headers",
+            "collection id If-Match If-None-Match",
+            {"200": None, "304": None},
+            _READING,
+        ),
+        "put": operation(
+            "Create or replace a document",
+            "collection id durability If-Match If-None-Match",
+            {"200": _WRITTEN, "201": _WRITTEN, "202": _WRITTEN},
+            _WRITING,
+            body=_DOCUMENT,
+        ),
+        "patch": operation(
+            "Change a document",
+            "collection id durability If-Match",
+            {"200": _WRITTEN, "202": _WRITTEN},
+            _WRITING,
+            body=_PATCHES,
+        ),
+        "delete": operation(
+            "Delete a document", "collection id durability If-Match", {"202": _WRITTEN, "204": None}, _DELETING
+        ),
+    },
+    "/v1/{collection}/{id}:increment": {
+        "post": operation(
+            "Add to numbers of a document, atomically",
+            "collection id durability",
+            {"200": _INCREMENTED, "201": _INCREMENTED, "202": _INCREMENTED},
+            _WRITING,
+            body=content("Numbers"),
+        ),
+    },
+    "/v1/{collection}": {
+        "get": operation(
+            "Read the document that has a value in a unique field",
+            "collection If-Match If-None-Match",
+            _READ,
+            _READING,
+        )
+        | {"description": "The query is one of the fields that the collection's settings list under `lookup`."},
+        "post": operation(
+            "Create a document under a generated id",
+            "collection durability",
+            {"201": _WRITTEN, "202": _WRITTEN},
+            _WRITING,
+            body=_DOCUMENT,
+        ),
+    },
+    "/v1/{collection}/queries/{name}": {
+        "get": operation(
+            "Ask for the documents that a query of the settings finds",
+            "collection name If-Match If-None-Match",
+            _ANSWERED,
+            _READING,
+        )
+        | {"description": "It takes the parameters that the collection's settings list for the query."},
+    },
+    "/v1/{collection}:bulk": {
+        "post": operation(
+            "Carry out several writes", "collection durability", {"207": content("Results")}, _BATCHES, body=_BULK
+        ),
+    },
+    "/v1/{collection}:get": {
+        "post": operation(
+            "Read several documents",
+            "collection",
+            {"200": content("Documents", *_FORMS)},
+            _SEVERAL,
+            body=content("Ids"),
+        ),
+    },
+}
+
+
+def queries(settings: Settings) -> dict[str, Described]:
+    """A path for each query of the settings, with its parameters."""
+    return {
+        f"/v1/{collection}/queries/{name}": {
+            "get": operation(f"Ask for {name} of {collection}", "If-Match If-None-Match", _ANSWERED, _READING)
+            | {
+                "parameters": [
+                    "If-Match",
+                    "If-None-Match",
+                    *(query(one, ARGUMENTS[kind]) | {"required": True} for one, kind in asked.parameters.items()),
+                ]
+            }
+        }
+        for collection, one_settings in sorted(settings.collections.items())
+        for name, asked in one_settings.queries.items()
+    }
