@@ -67,7 +67,7 @@ class Runtime:
             if not self._checked:  # Redis did not answer when this worker started
                 self._check()
             self.pipeline.clock.look()
-            self.pipeline.store.metrics.worker_alive(self._name)
+            self.pipeline.store.metrics.record_heartbeat(self._name)
         except ConfigurationError as error:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error

@@ -133,12 +133,12 @@ def test_a_lease_does_not_outlive_the_step(pipeline, users, step):
     assert pipeline.store.pending.claim(partition, "dead", lease_ms=500, limit=10)
     lease = Lease(pipeline.store._wire, "wb:some_lease", 500)
     assert lease.take()
-    assert pipeline.store.cache.lease_get("users/s:bob", "dead", life_ms=500).may_load
+    assert pipeline.store.cache.get_or_lease("users/s:bob", "dead", life_ms=500).may_load
     step()
 
     def taken() -> bool:
         other = Lease(pipeline.store._wire, "wb:some_lease", 500)
-        loads = pipeline.store.cache.lease_get("users/s:bob", "t", life_ms=500).may_load
+        loads = pipeline.store.cache.get_or_lease("users/s:bob", "t", life_ms=500).may_load
         claims = pipeline.store.pending.claim(partition, "t", lease_ms=500, limit=10) is not None
         return other.take() and loads and claims
 
@@ -185,7 +185,7 @@ def test_an_age_while_mongodb_does_not_take_it(pipeline, users):
     users.put("ada", {})
     partition = pipeline.store.partition_of("users/s:ada")
     entry = users.read("ada").entry
-    pipeline.store.pending.sending(partition, {"users/s:ada": entry})
+    pipeline.store.pending.record_sending(partition, {"users/s:ada": entry})
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 0.3, "some age")
     outcome = late("users", "ada", entry)
@@ -252,9 +252,9 @@ def test_what_redis_kept_from_moving_moves_later(pipeline, step, monkeypatch):
     real, done = wire.run, []
 
     def run(script, keys, arguments):
-        if script.name == "stepped" and len(done) == 4:  # two calls for each partition
+        if script.name == "move_times" and len(done) == 4:  # two calls for each partition
             raise RedisUnavailableError("gone")
-        done.extend([keys] if script.name == "stepped" else [])
+        done.extend([keys] if script.name == "move_times" else [])
         return real(script, keys, arguments)
 
     def fails() -> bool:
@@ -299,7 +299,7 @@ def test_many_times_move_in_slices(pipeline, step, monkeypatch, fails):
 
     def run(script, keys, arguments):
         answer = real(script, keys, arguments)
-        if script.name == "stepped":
+        if script.name == "move_times":
             moved.append(int(answer[0]))
             if fails and len(moved) == 5:
                 raise RedisUnavailableError("gone")
@@ -332,7 +332,7 @@ def test_the_same_step_later_is_seen_to_as_well(valkey_wire):
     valkey_wire.call("ZADD", "{k}:pending", now - 100_000, "users/s:a")
 
     moved, _ = valkey_wire.run(
-        script("stepped"),
+        script("move_times"),
         ("{k}:stepped", "{k}:pending", "{k}:deleted_at"),
         (now - 10, now, 30_000, 60_000, 60_000, 100),
     )

@@ -104,7 +104,7 @@ def test_a_server_that_is_down_is_asked_each_time(tmp_path):
 
 def test_a_command_after_steps_is_on_their_connection(wire):
     """A command that follows steps is answered after them, also when the server had forgotten the script."""
-    step = script("lease_get")
+    step = script("get_or_lease_entry")
     wire.call("FLUSHALL")
     wire.call("SCRIPT", "FLUSH")
     for expected in ([b"load"], [b"wait"]):
@@ -147,7 +147,7 @@ def test_a_server_that_is_gone(wire, proxy):
 
 def test_scripts_that_the_server_forgot(wire):
     """A server that has lost its scripts gets them again, in single calls and in many."""
-    step = script("lease_get")
+    step = script("get_or_lease_entry")
     calls = [((f"entry{n}", f"load{n}"), ("token", 5_000)) for n in range(3)]
     wire.call("FLUSHALL")
     assert [[b"load"]] * 3 == wire.run_many(step, calls)
@@ -177,7 +177,7 @@ def test_a_server_that_is_full(tmp_path):
         with pytest.raises(RedisFullError, match="no memory left"):
             wire.call("SET", "key", "another")
         with pytest.raises(RedisFullError, match="no memory left"):
-            wire.run(script("heat"), ("hot", "heat", "warmed"), (10, "member", 1))
+            wire.run(script("add_heat"), ("hot", "heat", "warmed"), (10, "member", 1))
         assert wire.call("GET", "key") == b"value"
         wire.close()
 

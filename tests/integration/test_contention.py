@@ -499,7 +499,9 @@ def test_a_value_that_was_taken_from_a_dead_letter(pipeline, stored):
 
     left = pipeline.sink.find(one)
     theirs.put("one", {"username": "z"})
-    pipeline.store.pending.sending(pipeline.store.partition_of(one.member), {one.member: theirs.read("one").entry})
+    pipeline.store.pending.record_sending(
+        pipeline.store.partition_of(one.member), {one.member: theirs.read("one").entry}
+    )
     applied = pipeline.applier.apply([OutsideChange(one, "replace", pipeline.store.now_ms() + 5_000, left)])
     assert (0, 0) == (applied.conflicts, letters(pipeline))
     flush_all(pipeline)
@@ -573,7 +575,7 @@ def test_attempts_go_on_being_counted_in_a_circle(valkey_wire, version, counts):
     valkey_wire.call("HSET", "{k}:sent", "users/s:a", f"{7:016d}X 1000 {6:016d}X 3 1")
     notes = ("users/s:a", f"{version:016d}X", f"{version - 1:016d}X")
 
-    valkey_wire.run(script("vacating"), ("{k}:sent",), notes)
+    valkey_wire.run(script("record_vacating"), ("{k}:sent",), notes)
 
     noted = valkey_wire.call("HGET", "{k}:sent", "users/s:a").decode()
     assert re.fullmatch(rf"{version:016d}X \d+ {version - 1:016d}X{counts}", noted)

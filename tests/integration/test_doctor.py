@@ -64,7 +64,7 @@ def found(pipeline: Pipeline, check: str) -> Finding:
 
 def test_good_health(patient):
     """An installation in good health has nothing to be done, once its processes run."""
-    patient.store.metrics.worker_alive("worker@here")
+    patient.store.metrics.record_heartbeat("worker@here")
     patient.maintenance.sweep()
     patient.store._wire.call(
         "SET", keys.LISTENER, ListenerState(leader="here", at_ms=patient.store.now_ms()).dump()

@@ -429,14 +429,14 @@ def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
     flusher = flusher_of(pipeline, FlushLimits(9, 200))
-    noted = pipeline.store.pending.sending
+    noted = pipeline.store.pending.record_sending
 
     def stopped(partition, entries):
         noted(partition, entries)
         lease = partition_keys(partition).lease
         wait_until(lambda: not pipeline.store._wire.call("EXISTS", lease), "the lease to run out")
 
-    monkeypatch.setattr(pipeline.store.pending, "sending", stopped)
+    monkeypatch.setattr(pipeline.store.pending, "record_sending", stopped)
     with pytest.raises(FlushInterruptedError):
         flusher.flush(PARTITION)
 

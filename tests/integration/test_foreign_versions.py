@@ -260,7 +260,7 @@ def test_the_clock_does_not_follow_a_foreign_number(pipeline, users, stored):
     assert users.put("ada", {"n": 1}).version == ahead + 1
     flush_all(pipeline)
     users.put("ada", {"n": 2})
-    pipeline.store.pending.sending(
+    pipeline.store.pending.record_sending(
         pipeline.store.partition_of("users/s:ada"), {"users/s:ada": users.read("ada").entry}
     )
     pipeline.store.pending.reissue_many(["users/s:ada"])

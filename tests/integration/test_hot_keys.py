@@ -169,7 +169,7 @@ def test_what_is_cold_displaces_nothing(store):
     def kept(*, when_full: bool) -> list[bool]:
         for member in members:
             store.cache.invalidate_many([member])[0]
-        assert all(one.may_load for one in store.cache.lease_get_many(members, "t", life_ms=5_000))
+        assert all(one.may_load for one in store.cache.get_or_lease_many(members, "t", life_ms=5_000))
         loaded = [(member, ADA, 60_000) for member in members]
         filled = store.cache.fill_many(loaded, "t", full=when_full)
         found = [store.cache.get(member)[0] == ADA for member in members]
@@ -190,7 +190,7 @@ def test_what_is_cold_displaces_nothing(store):
 def test_a_full_redis_is_told_from_others(valkey_wire):
     """One that evicts and uses nearly all of its memory."""
     store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
-    store.cache.lease_get("users/s:a", "t", life_ms=5_000)
+    store.cache.get_or_lease("users/s:a", "t", life_ms=5_000)
     store.cache.fill("users/s:a", "t", ABSENT, ttl_ms=60_000)
     valkey_wire.call("SET", "other", "x")
     assert (2, 1) == ((seen := store.load()).keys, seen.expiring)
@@ -308,6 +308,6 @@ def test_only_what_is_cold_and_may_be_evicted_makes_room(store):
     store._wire.call("HSET", of.heat, "floor", 5)
     names = ("users/s:cold", "users/s:hot", "users/s:pending")
 
-    assert 1 == store._wire.run(script("cool"), (of.hot, of.heat, *entries), names)
+    assert 1 == store._wire.run(script("drop_cold"), (of.hot, of.heat, *entries), names)
 
     assert [0, 1, 1] == store._wire.calls([("EXISTS", one) for one in entries])

@@ -72,7 +72,7 @@ def settle(store: Store, entry: Entry) -> None:
 
 
 def fill(store: Store, entry: Entry) -> None:
-    assert store.cache.lease_get(ADA.member, "reader", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(ADA.member, "reader", life_ms=5_000).may_load
     assert store.cache.fill(ADA.member, "reader", entry, ttl_ms=5_000)
 
 
@@ -86,7 +86,7 @@ def documents(letters: DeadLetters) -> list[tuple[str, int | None]]:
 
 def is_counted(store: Store, letters: DeadLetters) -> bool:
     """Whether the counts are what is there."""
-    wrong = store._wire.run(script("recount"), (OF.dead, OF.dead_counts), ("0",))
+    wrong = store._wire.run(script("recount_letters"), (OF.dead, OF.dead_counts), ("0",))
     there = len(list(letters.all(Filter())))
     return not wrong and letters.count() == there == letters.by_collection().get("users", 0)
 
@@ -275,7 +275,7 @@ def test_a_replayed_version_is_the_newest(store, letters, ahead):
 def test_a_load_before_a_replay_is_not_cached_after_it(store, letters):
     """What a reader has asked MongoDB for is older than what is replayed meanwhile, wherever that is by then."""
     conflict(store, put(store, 1))
-    assert store.cache.lease_get(ADA.member, "slow", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(ADA.member, "slow", life_ms=5_000).may_load
     letters.replay([letters.named(ADA)], conflicts=True)
     replayed, _ = store.cache.get(ADA.member)
     store.pending.settle(0, [Settled(ADA.member, replayed.version_digits, 0)], delay_ms=0)  # and dropped
@@ -407,7 +407,7 @@ def test_a_document_that_is_there_again_is_not_lost(store, letters, there):
     keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
 
     assert 0 == store._wire.run(
-        script("reletter"), keys, (ADA.member, found.raw.name, found.raw.value, lost, MOST_KEPT)
+        script("mark_letter_lost"), keys, (ADA.member, found.raw.name, found.raw.value, lost, MOST_KEPT)
     )
 
     assert before == sorted(letters.all(Filter()), key=lambda one: one.raw.name)
@@ -428,7 +428,7 @@ def test_a_lost_letter_that_is_there_already_counts_once(store, letters, later):
         keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
         lost = replace(found.letter, reason=Reason.LOST).dump()
         assert 1 == store._wire.run(
-            script("reletter"), keys, (ADA.member, found.raw.name, found.raw.value, lost, MOST_KEPT)
+            script("mark_letter_lost"), keys, (ADA.member, found.raw.name, found.raw.value, lost, MOST_KEPT)
         )
 
     assert 1 == letters.count()
@@ -443,7 +443,7 @@ def test_what_is_said_to_be_lost_is_bounded_too(store, letters):
     keys = (OF.dead, OF.dead_counts, OF.entry(ADA.member), OF.kept(ADA.member), OF.crowded)
 
     assert 1 == store._wire.run(
-        script("reletter"), keys, (ADA.member, found.raw.name, found.raw.value, found.raw.value, 1)
+        script("mark_letter_lost"), keys, (ADA.member, found.raw.name, found.raw.value, found.raw.value, 1)
     )
 
     assert 1 == store._wire.call("SISMEMBER", OF.crowded, ADA.member)
@@ -457,9 +457,9 @@ def test_which_letters_have_no_document(store, letters):
     [found] = letters.all(Filter())
     keys, names = (OF.dead, OF.kept(ADA.member), OF.entry("users/s:gone")), (found.raw.name, "users/s:gone")
 
-    assert [] == store._wire.run(script("orphans"), keys, names)
+    assert [] == store._wire.run(script("find_orphans"), keys, names)
     store._wire.call("DEL", OF.kept(ADA.member))
-    assert [found.raw.name.encode()] == store._wire.run(script("orphans"), keys, names)
+    assert [found.raw.name.encode()] == store._wire.run(script("find_orphans"), keys, names)
 
 
 def test_counts_that_are_wrong(store):
@@ -469,11 +469,11 @@ def test_counts_that_are_wrong(store):
     store._wire.call("HSET", OF.dead_counts, "pages", 3)
     keys = (OF.dead, OF.dead_counts)
 
-    assert [b"pages", b"users"] == sorted(store._wire.run(script("recount"), keys, ("0",)))
-    assert [b"pages", b"users"] == sorted(store._wire.run(script("recount"), keys, ("1",)))
+    assert [b"pages", b"users"] == sorted(store._wire.run(script("recount_letters"), keys, ("0",)))
+    assert [b"pages", b"users"] == sorted(store._wire.run(script("recount_letters"), keys, ("1",)))
 
     assert [b"1", b"0"] == store._wire.call("HMGET", OF.dead_counts, "users", "pages")
-    assert [] == store._wire.run(script("recount"), keys, ("0",))
+    assert [] == store._wire.run(script("recount_letters"), keys, ("0",))
 
 
 # On MongoDB -------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ LIFE_MS = 5_000
 #: Atomic steps that find another one's right: which of the keys it is, how many there are, and the arguments.
 STEPS = {
     "claim": (1, 3, ("ours", LIFE_MS, 10, "", "", 0, 60_000)),
-    "lease": (1, 1, ("ours", LIFE_MS, "1", "")),
-    "lease_get": (2, 2, ("ours", LIFE_MS)),
-    "alias_get": (2, 3, ("ours", LIFE_MS, "")),
-    "query_get": (2, 2, ("ours", LIFE_MS, "")),
-    "listener": (1, 2, ("ours", LIFE_MS, "")),
+    "take_lease": (1, 1, ("ours", LIFE_MS, "1", "")),
+    "get_or_lease_entry": (2, 2, ("ours", LIFE_MS)),
+    "get_or_lease_alias": (2, 3, ("ours", LIFE_MS, "")),
+    "get_or_lease_result": (2, 2, ("ours", LIFE_MS, "")),
+    "take_lead": (1, 2, ("ours", LIFE_MS, "")),
 }
 
 

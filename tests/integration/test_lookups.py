@@ -368,7 +368,7 @@ def test_an_alias_lives_as_long_as_the_entry(pipeline, users, stored, asked):
     # Between the look at an alias and the extension, it was found out that nobody has the value.
     pipeline.store._wire.call("SET", alias_key(pipeline, "ada"), "", "PX", 5_000)
     arguments = ("users/s:u1", 600_000)
-    assert 0 == pipeline.store._wire.run(script("alias_extend"), (alias_key(pipeline, "ada"),), arguments)
+    assert 0 == pipeline.store._wire.run(script("extend_alias"), (alias_key(pipeline, "ada"),), arguments)
 
 
 def test_a_stale_document_by_its_value(config, valkey_wire, mongo_client, stored):
@@ -551,7 +551,7 @@ def test_a_value_that_several_documents_have_in_mongodb(pipeline, users, stored)
 
 def test_the_newest_claim_is_followed_first_and_none_in_vain_twice(valkey_wire):
     """Who has followed all of them asks MongoDB, with the right to do so."""
-    keys, step = ("{k}:alias", "{k}:load", "{k}:claims"), script("alias_get")
+    keys, step = ("{k}:alias", "{k}:load", "{k}:claims"), script("get_or_lease_alias")
     valkey_wire.call("ZADD", "{k}:claims", 1, "older", 2, "newer")
 
     kind, state, _, members = valkey_wire.run(step, keys, ("t", 5_000, ""))
@@ -559,13 +559,13 @@ def test_the_newest_claim_is_followed_first_and_none_in_vain_twice(valkey_wire):
     assert (b"alias", [b"newer", b"older"]) == (kind, members)
     assert [b"load"] == valkey_wire.run(step, keys, ("t", 5_000, state))
     assert [b"wait"] == valkey_wire.run(step, keys, ("u", 5_000, state))
-    assert 1 == valkey_wire.run(script("alias_fill"), keys[:2], ("t", "newer", 5_000))
+    assert 1 == valkey_wire.run(script("fill_derived"), keys[:2], ("t", "newer", 5_000))
     assert 0 == valkey_wire.call("EXISTS", "{k}:load")
 
 
 def test_the_claim_of_a_dead_letter_stands(valkey_wire):
     """MongoDB does not have it, though it is not pending any more when its values are noted."""
-    keys, step = ("{k}:claimed", "{k}:pending", "{k}:dead"), script("alias_note")
+    keys, step = ("{k}:claimed", "{k}:pending", "{k}:dead"), script("record_claims")
     valkey_wire.call("HSET", "{k}:dead", "users/s:a", "0000000000000005{}")
 
     assert [b"4", b"0"] == valkey_wire.run(step, keys, ("users/s:a", 5, "0", "users/name=s:x"))
@@ -579,6 +579,6 @@ def test_a_late_writer_makes_no_claim_older(valkey_wire):
     valkey_wire.call("ZADD", "{k}:pending", 1, "users/s:a")
     valkey_wire.call("ZADD", "{k}:claimed", 9, name)
 
-    assert [b"8", b"0"] == valkey_wire.run(script("alias_note"), keys, ("users/s:a", 5, "0", name))
+    assert [b"8", b"0"] == valkey_wire.run(script("record_claims"), keys, ("users/s:a", 5, "0", name))
 
     assert b"9" == valkey_wire.call("ZSCORE", "{k}:claimed", name)

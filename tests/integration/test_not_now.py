@@ -402,7 +402,7 @@ def test_attempts_are_counted_while_a_document_leaves_for_a_moment(wire):
     of, header = partition_keys(0), "1795667550502687D" + "0" * 32
     members = ("users/s:ada", "users/s:bob", "users/s:eve")
     wire.call("HSET", of.sent, "users/s:ada", f"{header} 1795667550502  12 7", "users/s:bob", f"{header} 5 x 3 2")
-    vacating, deletion = script("vacating"), "1795667550502686X"
+    vacating, deletion = script("record_vacating"), "1795667550502686X"
     wire.run(vacating, (of.sent,), ("users/s:ada", header, deletion))
     wire.run(vacating, (of.sent,), ("users/s:bob", "1795667550502688D", deletion))
     wire.run(vacating, (of.sent,), ("users/s:eve", header, deletion))

@@ -340,7 +340,7 @@ def test_redis_is_full(pipeline, users, stored):
     fill = pipeline.store._wire.run
 
     def full(step, *arguments):
-        if step.name == "alias_fill":
+        if step.name == "fill_derived":
             raise RedisFullError
         return fill(step, *arguments)
 
@@ -363,7 +363,7 @@ def test_changes_are_numbered(wire):
     changed, state = changes("users")
 
     def note(*members: str, unknown: int = 0, interval_ms: int = 60_000) -> int:
-        return wire.run(script("changed"), (changed, state), (interval_ms, unknown, *members))
+        return wire.run(script("record_changes"), (changed, state), (interval_ms, unknown, *members))
 
     def now() -> tuple[dict[str, int], list[int]]:
         flat = wire.call("ZRANGE", changed, 0, -1, "WITHSCORES")

@@ -185,7 +185,7 @@ def test_a_clean_system_has_none(pipeline, users, stored):
     stored.insert_one({"_id": "theirs", "n": 1})
     assert users.get("theirs")["n"] == 1
     pipeline.store.pending.claim(0, "flusher", lease_ms=5_000, limit=1)
-    pipeline.store.cache.lease_get(member("loading"), "reader", life_ms=5_000)
+    pipeline.store.cache.get_or_lease(member("loading"), "reader", life_ms=5_000)
 
     found = pipeline.reconciler.make_pass()
 
@@ -460,7 +460,7 @@ def test_only_what_was_compared_is_dropped(valkey_wire, entry, ttl_ms, seen, dro
     if ttl_ms > 0:
         valkey_wire.call("PEXPIRE", "{k}:entry", ttl_ms)
 
-    assert dropped == valkey_wire.run(script("drop_if"), ("{k}:entry", "{k}:load"), (seen,))
+    assert dropped == valkey_wire.run(script("drop_unchanged"), ("{k}:entry", "{k}:load"), (seen,))
 
     assert 2 * (1 - dropped) == valkey_wire.call("EXISTS", "{k}:entry", "{k}:load")
 
@@ -477,7 +477,7 @@ def test_only_what_was_compared_is_pending_again(valkey_wire, otherwise):
         valkey_wire.call("HSET", "{k}:dead", "users/s:a", "0000000000000005{}")
     seen = HEADER.replace("5", "4", 1) if otherwise == "another entry" else HEADER
 
-    remarked = valkey_wire.run(script("remark"), names, ("users/s:a", seen, 1_000))
+    remarked = valkey_wire.run(script("mark_pending"), names, ("users/s:a", seen, 1_000))
 
     due, ttl_ms = valkey_wire.call("ZSCORE", "{k}:pending", "users/s:a"), valkey_wire.call("PTTL", "{k}:entry")
     loading = valkey_wire.call("EXISTS", "{k}:load")
@@ -494,12 +494,14 @@ def test_what_was_settled_meanwhile_is_not_lost(valkey_wire):
     valkey_wire.call("SET", "{k}:b", "there")
     names = ("{k}:pending", "{k}:a", "{k}:b", "{k}:c")
 
-    assert [b"users/s:a"] == valkey_wire.run(script("entryless"), names, ("users/s:a", "users/s:b", "users/s:c"))
+    assert [b"users/s:a"] == valkey_wire.run(
+        script("find_entryless"), names, ("users/s:a", "users/s:b", "users/s:c")
+    )
 
 
 def test_who_has_lost_the_lease_ends_no_pass_of_another(valkey_wire):
     """Nor is its pass remembered; any other is, for a while."""
-    names, step = ("{k}:history", "{k}:lease", "{k}:pass"), script("remember")
+    names, step = ("{k}:history", "{k}:lease", "{k}:pass"), script("record_pass")
     valkey_wire.call("MSET", "{k}:lease", "other", "{k}:pass", "of the other")
 
     assert 0 == valkey_wire.run(step, names, ("{}", 5, 60_000, "mine"))

@@ -102,7 +102,7 @@ def test_it_refuses(drained):
     drained.store.pending.bury("slow/s:late", drained.store.cache.get("slow/s:late")[0].version_digits, b"{}")
     with pytest.raises(NotDrainedError, match="1 dead letters: replay"):
         repartition(drained, 8)
-    letter.metrics.worker_alive("worker@here")
+    letter.metrics.record_heartbeat("worker@here")
     with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
         repartition(drained, 8)
     assert b"4" == drained.store._wire.call("GET", PARTITIONS)
@@ -278,7 +278,7 @@ def test_the_repartition_command(run, drained, monkeypatch):
 
 def test_the_record_is_changed_by_one(wire):
     """Only who has seen the record as it is changes it."""
-    redivide = script("redivide")
+    redivide = script("change_partition_count")
     assert [1, 0, 1] == [
         wire.run(redivide, (PARTITIONS,), change) for change in (("", "4"), ("", "5"), ("4", "moving:4:5"))
     ]
@@ -287,7 +287,7 @@ def test_the_record_is_changed_by_one(wire):
 
 def test_what_is_carried_over(wire):
     """A clock steps forward only, and a deletion stays the latest that is known."""
-    carry, of = script("carry"), partition_keys(0)
+    carry, of = script("carry_over"), partition_keys(0)
     keys = (of.clock, of.deleted, of.deleted_at)
     wire.run(carry, keys, (2_000_000_000_000_000, "users/s:a", 7, "users/s:b", 8))
     wire.run(carry, keys, (1_000_000_000_000_000, "users/s:a", 9, "users/s:b", 3))
@@ -300,7 +300,9 @@ def test_only_what_expires_is_forgotten(wire):
     """What has no TTL, as it is pending or dead, is never deleted."""
     wire.call("SET", "clean", 1, "PX", 60_000)
     wire.call("SET", "pending", 1)
-    assert [1, 0, 0] == wire.run_many(script("forget"), [((key,), ()) for key in ("clean", "pending", "gone")])
+    assert [1, 0, 0] == wire.run_many(
+        script("drop_expiring"), [((key,), ()) for key in ("clean", "pending", "gone")]
+    )
     assert [0, 1] == [wire.call("EXISTS", key) for key in ("clean", "pending")]
 
 

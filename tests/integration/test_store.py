@@ -372,7 +372,7 @@ def test_a_fill_does_not_bring_back_what_was_deleted(store, age, filled, kind):
     version = commit(store, member, DELETED).version
     settle(store, member, version)
     store._wire.call("DEL", partition_keys(0).entry(member))  # evicted
-    store.cache.lease_get(member, "reader", life_ms=5_000)
+    store.cache.get_or_lease(member, "reader", life_ms=5_000)
     loaded = replace(document("old"), version=0 if age is None else version - age)
 
     assert filled is store.cache.fill(member, "reader", loaded, ttl_ms=TTL_MS)
@@ -387,7 +387,7 @@ def test_a_fill_does_not_pass_for_what_is_pending(store):
     [member] = members(store, 1)
     commit(store, member)
     store._wire.call("DEL", partition_keys(0).entry(member))
-    store.cache.lease_get(member, "reader", life_ms=5_000)
+    store.cache.get_or_lease(member, "reader", life_ms=5_000)
 
     assert Filled.REFUSED is store.cache.fill(member, "reader", document("old"), ttl_ms=TTL_MS)
 
@@ -492,7 +492,7 @@ def test_what_a_clock_has_left_behind_is_due(store):
     [member] = members(store, 1)
     commit(store, member)
     of = partition_keys(0)
-    store.pending.sending(0, {member: newest(store, member).entry})
+    store.pending.record_sending(0, {member: newest(store, member).entry})
     behind = store.now_ms() + 2 * store.pending.longest_wait_ms
     store._wire.call("ZADD", of.pending, behind, member)
     store._wire.call("DEL", of.scheduled)
@@ -508,7 +508,7 @@ def test_the_right_to_load_ends_with_whatever_became_of_it(store, filled):
     """Others need not wait for a reader that has its answer."""
     [member] = members(store, 1)
     of = partition_keys(0)
-    assert store.cache.lease_get(member, "t", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(member, "t", life_ms=5_000).may_load
     if filled is Filled.DELETED:
         store._wire.call("ZADD", of.deleted, 9, member)
     else:
@@ -524,7 +524,7 @@ def test_what_redis_refuses_is_no_full_redis(valkey_wire):
     """A fault of ours is told as what it is."""
     store = Store(valkey_wire, partitions=4, max_pending=10, tombstone_ttl_ms=60_000)
     [member] = members(store, 1)
-    store.cache.lease_get(member, "t", life_ms=5_000)
+    store.cache.get_or_lease(member, "t", life_ms=5_000)
 
     with pytest.raises(ResponseError, match="invalid expire"):
         store.cache.fill(member, "t", document("a"), ttl_ms=0)
@@ -640,7 +640,7 @@ def test_what_is_postponed(store, monkeypatch):
     pending = partition_keys(0).pending
     for member in (one, other, gone):
         commit(store, member)
-        store.pending.sending(0, {member: newest(store, member).entry})
+        store.pending.record_sending(0, {member: newest(store, member).entry})
     late = [Outcome(newest(store, member), Result.UNCLEAR) for member in (one, other, gone)]
     commit(store, other)  # has a newer version by now
     settle(store, gone, late[2].write.entry.version)
@@ -663,7 +663,7 @@ def test_what_is_postponed(store, monkeypatch):
     assert not is_pending(store, gone)
     anew = Outcome(newest(store, other), Result.UNCLEAR)
     assert 0 == postpone(store, 0, [anew], others=True)[0].attempts  # what was sent is another version
-    store.pending.sending(0, {other: anew.write.entry})
+    store.pending.record_sending(0, {other: anew.write.entry})
     assert 1 == postpone(store, 0, [anew], others=True)[0].attempts
 
 
@@ -678,7 +678,7 @@ def newest(store: Store, member: str) -> Write:
 def send(store: Store, member: str) -> None:
     """Note that MongoDB is given what is pending now."""
     entry, _ = store.cache.get(member)
-    store.pending.sending(0, {member: entry})
+    store.pending.record_sending(0, {member: entry})
 
 
 def test_a_newer_write_is_not_decided_about_for_an_older_one(store):
@@ -774,7 +774,7 @@ def test_how_long_it_is_known_what_was_sent(store, how):
     older, _ = store.cache.get(member)
     version = commit(store, member, DELETED).version
     send(store, member)
-    store.pending.sending(0, {member: older})  # by a flusher that was paused
+    store.pending.record_sending(0, {member: older})  # by a flusher that was paused
     noted = store._wire.call("HGET", partition_keys(0).sent, member).decode().split(" ")
     assert (f"{version:016d}X", "") == (noted[0], noted[2])
     assert store.now_ms() - 60_000 < int(noted[1]) <= store.now_ms()
@@ -815,31 +815,33 @@ def test_one_reader_may_load(store):
     """Of the readers that miss, one gets the right to load, until it fills or gives it back."""
     [member] = members(store, 1)
 
-    assert store.cache.lease_get(member, "one", life_ms=5_000).may_load
-    assert not store.cache.lease_get(member, "two", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(member, "one", life_ms=5_000).may_load
+    assert not store.cache.get_or_lease(member, "two", life_ms=5_000).may_load
     store.cache.abandon([member], "two")
-    assert not store.cache.lease_get(member, "two", life_ms=5_000).may_load
+    assert not store.cache.get_or_lease(member, "two", life_ms=5_000).may_load
     store.cache.abandon([member], "one")
-    assert store.cache.lease_get(member, "two", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(member, "two", life_ms=5_000).may_load
 
 
 def test_the_right_to_load_runs_out(store):
     """A reader that died does not keep others from loading."""
     [member] = members(store, 1)
-    store.cache.lease_get(member, "dead", life_ms=50)
+    store.cache.get_or_lease(member, "dead", life_ms=50)
 
-    assert wait_until(lambda: store.cache.lease_get(member, "next", life_ms=50).may_load, "the token to run out")
+    assert wait_until(
+        lambda: store.cache.get_or_lease(member, "next", life_ms=50).may_load, "the token to run out"
+    )
 
 
 def test_fill(store):
     """What the reader with the right to load found is there for all, with its TTL."""
     [member] = members(store, 1)
     entry = document("loaded")
-    store.cache.lease_get(member, "one", life_ms=5_000)
+    store.cache.get_or_lease(member, "one", life_ms=5_000)
 
     assert store.cache.fill(member, "one", entry, ttl_ms=TTL_MS)
 
-    lookup = store.cache.lease_get(member, "two", life_ms=5_000)
+    lookup = store.cache.get_or_lease(member, "two", life_ms=5_000)
     assert (entry, False) == (lookup.entry, lookup.may_load)
     assert 0 < lookup.ttl_ms <= TTL_MS
 
@@ -849,7 +851,7 @@ def test_what_lives_longer_than_was_seen_is_not_refreshed_once_more(store):
     [member] = members(store, 1)
     settle(store, member, commit(store, member).version)
 
-    assert store.cache.refresh_get_many({member: TTL_MS // 2}, life_ms=5_000)[1].get(member) is None
+    assert store.cache.lease_refreshes({member: TTL_MS // 2}, life_ms=5_000)[1].get(member) is None
 
 
 def test_nothing_is_left_of_a_deletion_whose_audit_is_over(store):
@@ -869,12 +871,12 @@ def test_nothing_is_left_of_a_deletion_whose_audit_is_over(store):
 def test_a_fill_never_hides_what_came_in_between(store, between):
     """A value loaded before a write, a deletion or an invalidation is not cached after it."""
     [member] = members(store, 1)
-    store.cache.lease_get(member, "slow", life_ms=5_000)
+    store.cache.get_or_lease(member, "slow", life_ms=5_000)
     if between == "invalidate":
         assert store.cache.invalidate_many([member])[0]
     elif between == "another reader":
         store.cache.abandon([member], "slow")
-        assert store.cache.lease_get(member, "fast", life_ms=5_000).may_load
+        assert store.cache.get_or_lease(member, "fast", life_ms=5_000).may_load
     else:
         version = commit(store, member, DELETED if between == "deletion" else document("new")).version
         if between == "commit and settle":
@@ -888,7 +890,7 @@ def test_a_fill_never_hides_what_came_in_between(store, between):
 
 def filled(store: Store, member: str, name: str = "old") -> Entry:
     """An entry that MongoDB has as well."""
-    assert store.cache.lease_get(member, "first", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(member, "first", life_ms=5_000).may_load
     assert Filled.FILLED is store.cache.fill(member, "first", document(name), ttl_ms=TTL_MS)
     return document(name)
 
@@ -898,14 +900,14 @@ def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
     """What is read anew before a write is not cached after it, wherever the write's entry is by then."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member)
+    right = store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
     version = commit(store, member, document("new")).version
     if then == "superseded":
         assert Burial.BURIED is store.pending.bury(member, f"{version:016d}", b"{}", drop_entry=True)
     else:
         settle(store, member, version, ttl_ms=0 if then == "dropped" else TTL_MS)
         store._wire.call("DEL", store.cache.key(member))
-    assert store.cache.lease_get(member, "next", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(member, "next", life_ms=5_000).may_load
     store.cache.abandon([member], "next")
 
     assert Filled.REFUSED is store.cache.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
@@ -919,10 +921,10 @@ def test_a_fill_replaces_only_what_was_seen(store, how, there):
     [member] = members(store, 1)
     if how == "refresh":
         filled(store, member)
-        right = store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member)
+        right = store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
         token, seen = right.token, right.seen
     else:
-        assert store.cache.lease_get(member, token := "slow", life_ms=5_000).may_load
+        assert store.cache.get_or_lease(member, token := "slow", life_ms=5_000).may_load
         seen = ""
     if there == "another entry":
         store._wire.call("SET", store.cache.key(member), replace(document("new"), version=7).value, "PX", TTL_MS)
@@ -945,12 +947,12 @@ def test_a_right_to_refresh_is_taken_over(store):
     """Once its entry is gone, a reader need not wait for a refresh that may be lost: it loads instead of it."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member)
-    assert store.cache.refresh_get_many({member: TTL_MS}, life_ms=5_000)[1].get(member) is None
+    right = store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
+    assert store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member) is None
     store._wire.call("DEL", store.cache.key(member))
 
-    assert store.cache.lease_get(member, "next", life_ms=5_000).may_load
-    assert not store.cache.lease_get(member, "third", life_ms=5_000).may_load
+    assert store.cache.get_or_lease(member, "next", life_ms=5_000).may_load
+    assert not store.cache.get_or_lease(member, "third", life_ms=5_000).may_load
     assert Filled.REFUSED is store.cache.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
     assert Filled.FILLED is store.cache.fill(member, "next", document("new"), ttl_ms=TTL_MS)
 
@@ -960,11 +962,11 @@ def test_rights_to_refresh_are_given_back(store):
     one, other, missing = members(store, 3)
     filled(store, one)
     filled(store, other)
-    token, rights = store.cache.refresh_get_many(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
+    token, rights = store.cache.lease_refreshes(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
     assert ({one, other}, {token}) == (rights.keys(), {right.token for right in rights.values()})
     store.cache.give_back([rights[one]])
-    assert store.cache.refresh_get_many({one: TTL_MS}, life_ms=5_000)[1].get(one) is not None
-    assert store.cache.refresh_get_many({other: TTL_MS}, life_ms=5_000)[1].get(other) is None
+    assert store.cache.lease_refreshes({one: TTL_MS}, life_ms=5_000)[1].get(one) is not None
+    assert store.cache.lease_refreshes({other: TTL_MS}, life_ms=5_000)[1].get(other) is None
 
 
 def test_invalidate_spares_what_is_pending(store):
@@ -1027,7 +1029,7 @@ def test_the_number_of_partitions_is_fixed(store, wire):
 def test_nothing_is_left_behind_without_a_ttl(store):
     """After a document came and went, only its partition's clock and the audit of deletions stay for good."""
     [member] = members(store, 1)
-    store.cache.lease_get(member, "t", life_ms=5_000)
+    store.cache.get_or_lease(member, "t", life_ms=5_000)
     for entry in (document("a"), DELETED):
         version = commit(store, member, entry).version
         claim(store)

@@ -42,8 +42,8 @@ def test_counters_and_rate(store):
 
 def test_workers_are_alive_for_a_while(store):
     """A worker is known by its heartbeats."""
-    store.metrics.worker_alive("flush@here")
-    store.metrics.worker_alive("flush@here")
+    store.metrics.record_heartbeat("flush@here")
+    store.metrics.record_heartbeat("flush@here")
 
     assert ["flush@here"] == store.metrics.workers()
 

@@ -143,7 +143,7 @@ class Contention:
             RedisUnavailableError: Redis does not answer.
         """
         if outcome.holder:
-            self._store.awaited.note(outcome.holder, outcome.write.id.member, outcome.claim)
+            self._store.awaited.add_waiter(outcome.holder, outcome.write.id.member, outcome.claim)
 
     def look(self, outcome: Outcome) -> None:
         """Replay a dead letter at once, if the other one has changed meanwhile. To be called after the burial.
@@ -214,8 +214,8 @@ class Contention:
             if other == holder:
                 return 0
             if other:
-                self._store.awaited.note(other, member, blocker.claim.text)
-        self._store.awaited.forget(holder, member)
+                self._store.awaited.add_waiter(other, member, blocker.claim.text)
+        self._store.awaited.remove_waiter(holder, member)
         return 0
 
     def _blocker(self, write: Write) -> _Holder | None:
@@ -285,13 +285,13 @@ class Contention:
     def _vacate(self, holder: DocumentId, seen: object, pending: Entry) -> bool:
         """Take the document of a circle out of MongoDB, which is about to be written there."""
         deletion = f"{max(pending.version - 1, 0):016d}{Kind.DELETED.value}"
-        self._store.awaited.vacating(holder.member, pending.header, deletion)
+        self._store.awaited.record_vacating(holder.member, pending.header, deletion)
         self._sink.vacate(holder, seen)
         return True
 
     def _write(self, write: Write, way: _Way) -> list[Outcome]:
         member = write.id.member
-        self._store.pending.sending(self._store.partition_of(member), {member: write.entry})
+        self._store.pending.record_sending(self._store.partition_of(member), {member: write.entry})
         return self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
 
     def _known(self, member: str) -> _Known:

@@ -260,7 +260,7 @@ class Flusher:
         collection = batch[0].id.collection
         try:
             summary.operations += len(batch)
-            self._store.pending.sending(partition, {one.id.member: one.entry for one in batch})
+            self._store.pending.record_sending(partition, {one.id.member: one.entry for one in batch})
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)

@@ -119,7 +119,7 @@ class MongoBreaker:
         self._doubtful, self._reason = True, reason[:_REASON_CHARACTERS]
         left_ms = FIRST_INTERVAL_MS
         with suppress(RedisUnavailableError):
-            left_ms = self._shared.failed(
+            left_ms = self._shared.record_failure(
                 self._reason,
                 probing=probing,
                 failures=FAILURES,

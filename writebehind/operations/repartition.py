@@ -112,13 +112,13 @@ def _carry_over(old: Store, after: int) -> None:
     """The clock, so that versions never step back, and the deletions that are still to be audited."""
     latest = old.division.latest_version()
     for target in range(after):
-        old.deletions.carry(target, latest, {})
+        old.deletions.carry_over(target, latest, {})
     for source in range(old.partitions):
         for some in _slices(old.deletions.before(source, 1 << 52, limit=-1)):
             for target, members in Layout(after).grouped(some).items():
                 if target != source:
                     deletions = {member: some[member] for member in members}
-                    old.deletions.carry(target, latest, deletions)
+                    old.deletions.carry_over(target, latest, deletions)
                     old.deletions.forget(source, deletions)
 
 

@@ -142,7 +142,7 @@ class Queries:
             RedisUnavailableError: Redis does not answer.
         """
         if members and self._settings(collection).queries:
-            self._store.results.changed(collection, members, interval_ms=self._interval_ms)
+            self._store.results.record_changes(collection, members, interval_ms=self._interval_ms)
 
     def forget(self, collection: str) -> None:
         """Load the results of a collection anew, '' for all, as nobody knows what has changed.
@@ -198,7 +198,7 @@ class Queries:
         served, is_current = self._served(wanted, since, source)
         if served is not None and is_current:
             return served
-        leased = self._store.results.lease_get(
+        leased = self._store.results.get_or_lease(
             wanted.name, token, life_ms=self._load_timeout_ms, outdated=since.look.value
         )
         if leased is LeasedResult.LOAD:

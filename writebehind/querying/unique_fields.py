@@ -161,7 +161,9 @@ class Lookups:
 
         def look(token: str, waited: bool) -> tuple[DocumentId | None, Read] | Turn | None:
             nonlocal state
-            leased = self._store.aliases.lease_get(alias.name, token, life_ms=self._load_timeout_ms, state=state)
+            leased = self._store.aliases.get_or_lease(
+                alias.name, token, life_ms=self._load_timeout_ms, state=state
+            )
             if leased.leads is not None:
                 state = leased.state
                 return self._follow(alias, settings, leased.leads, Source.COLLAPSED if waited else Source.HIT)

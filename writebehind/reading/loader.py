@@ -123,7 +123,7 @@ class Loader:
         """`load` for several documents of one collection, by member."""
         token = uuid4().hex
         members = [one.member for one in missing]
-        leases = self._store.cache.lease_get_many(members, token, life_ms=self._load_timeout_ms)
+        leases = self._store.cache.get_or_lease_many(members, token, life_ms=self._load_timeout_ms)
         pairs = list(zip(missing, leases, strict=True))
         found = {one.member: lease.entry for one, lease in pairs if lease.entry is not None}
         loaded = self.fill_many([one for one, lease in pairs if lease.may_load], token, settings, keep=False)
@@ -195,7 +195,7 @@ class Loader:
         member, cache = document_id.member, self._store.cache
 
         def look(token: str, waited: bool) -> Read | Turn:
-            lease = cache.lease_get(member, token, life_ms=self._load_timeout_ms)
+            lease = cache.get_or_lease(member, token, life_ms=self._load_timeout_ms)
             if lease.entry is None:
                 return Turn.OURS if lease.may_load else Turn.ANOTHERS
             source = Source.COLLAPSED if waited else Source.HIT

@@ -88,7 +88,7 @@ class Revalidation:
             del wanted[member]
         if not wanted:
             return {}
-        token, rights = self._store.cache.refresh_get_many(wanted, life_ms=self._load_timeout_ms)
+        token, rights = self._store.cache.lease_refreshes(wanted, life_ms=self._load_timeout_ms)
         over = {}
         for member, right in rights.items():
             sink = sinks.get(states[member])

@@ -119,7 +119,7 @@ class PartitionCheck:
     def _tell_lost(self, one: Found) -> bool:
         message = f"its document was deleted or evicted in Redis; before that: {one.letter.message}"
         lost = replace(one.letter, reason=Reason.LOST, message=message).dump()
-        return self._store.letters.tell_lost(one.raw, lost)
+        return self._store.letters.mark_lost(one.raw, lost)
 
     def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
         before_ms = self._store.now_ms() - self._grace_ms

@@ -13,8 +13,12 @@ from writebehind.sequences import pairs
 #: Other documents that may have a value, of those that are told of when it is claimed.
 MOST_SHARED = 2
 
-_GET, _FILL, _EXTEND = script("alias_get"), script("alias_fill"), script("alias_extend")
-_NOTE, _RELEASE, _ABANDON = script("alias_note"), script("alias_release"), script("abandon")
+_GET_OR_LEASE_ALIAS, _FILL_DERIVED, _EXTEND_ALIAS = (
+    script("get_or_lease_alias"),
+    script("fill_derived"),
+    script("extend_alias"),
+)
+_RECORD_CLAIMS, _RELEASE_CLAIM, _ABANDON = script("record_claims"), script("release_claim"), script("abandon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Leads:
 
 @dataclass(frozen=True, slots=True)
 class LeasedAlias:
-    """The answer to a `lease_get`: where a value leads, or the right to ask MongoDB, or neither: then wait.
+    """The answer to a `get_or_lease`: where a value leads, or the right to ask MongoDB, or neither: then wait.
 
     `state` is to be given with the next one: if nothing has changed by then, the right comes instead.
     """
@@ -93,9 +97,9 @@ class Aliases:
         )
         return _leads(claims, member, ttl_ms)
 
-    def lease_get(self, name: str, token: str, *, life_ms: int, state: bytes) -> LeasedAlias:
+    def get_or_lease(self, name: str, token: str, *, life_ms: int, state: bytes) -> LeasedAlias:
         """Where a value leads, or the right to ask MongoDB, or word that another reader does."""
-        answer = self._wire.run(_GET, self._keys(name), (token, life_ms, state))
+        answer = self._wire.run(_GET_OR_LEASE_ALIAS, self._keys(name), (token, life_ms, state))
         if answer[0] != b"alias":
             return LeasedAlias(None, may_load=answer[0] == b"load")
         _, state, member, claims = answer
@@ -108,7 +112,7 @@ class Aliases:
             RedisFullError: there is no room for it.
             RedisUnavailableError: Redis does not answer.
         """
-        return bool(self._wire.run(_FILL, self._keys(name)[:2], (token, member, ttl_ms)))
+        return bool(self._wire.run(_FILL_DERIVED, self._keys(name)[:2], (token, member, ttl_ms)))
 
     def abandon(self, name: str, token: str) -> None:
         """Give the right to ask MongoDB back."""
@@ -116,7 +120,7 @@ class Aliases:
 
     def extend(self, name: str, member: str, *, lives_ms: int) -> None:
         """Let an alias that leads to a member live for so long."""
-        self._wire.run(_EXTEND, (self._keys(name)[0],), (member, lives_ms))
+        self._wire.run(_EXTEND_ALIAS, (self._keys(name)[0],), (member, lives_ms))
 
     # Writing ----------------------------------------------------------------------------------------
 
@@ -142,14 +146,14 @@ class Aliases:
         if not notes:
             return [], []
         # First claimed, then noted: a flusher that misses the note has settled before, and the note tells so.
-        answers, spent = self._wire.run_many_after(claims, _NOTE, notes)
+        answers, spent = self._wire.run_many_after(claims, _RECORD_CLAIMS, notes)
         leads = [_leads(*one) for one in zip(answers[2::4], answers[3::4], strict=True)]
         return leads, _noted([member for member, _, _ in writes], spent)
 
     def settled(self, writes: Sequence[tuple[str, int]]) -> list[Noted]:
         """What documents claim no more, now that MongoDB has these versions of them, in one round trip."""
         notes = [self._note(member, version, stored=True) for member, version in writes]
-        return _noted([member for member, _ in writes], self._wire.run_many(_NOTE, notes))
+        return _noted([member for member, _ in writes], self._wire.run_many(_RECORD_CLAIMS, notes))
 
     def release(self, noted: Iterable[tuple[Noted, int]]) -> None:
         """Take claims back, in one round trip; each with the TTL in ms of the alias that comes in its place."""
@@ -158,7 +162,7 @@ class Aliases:
             for name in one.names:
                 key, _, claims_key = self._keys(name)
                 calls.append(((claims_key, key), (one.member, one.version, one.stored, ttl_ms)))
-        self._wire.run_many(_RELEASE, calls)
+        self._wire.run_many(_RELEASE_CLAIM, calls)
 
     def drop_many(self, names: Sequence[str]) -> list[bool]:
         """Forget aliases by name, and what is being asked for them; whether each was there. Claims stand."""
@@ -184,7 +188,7 @@ class Aliases:
         key, _, claims_key = self._keys(claim.name)
         claimed = self._layout.of(claim.member).claimed(claim.member)
         self._wire.call("ZREMRANGEBYSCORE", claimed, "-inf", claim.version)
-        return bool(self._wire.run(_RELEASE, (claims_key, key), (claim.member, claim.version, 1, ttl_ms)))
+        return bool(self._wire.run(_RELEASE_CLAIM, (claims_key, key), (claim.member, claim.version, 1, ttl_ms)))
 
     def _note(self, member: str, version: int, names: Sequence[str] = (), *, stored: bool = False) -> Call:
         of = self._layout.of(member)

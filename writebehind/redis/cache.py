@@ -13,11 +13,16 @@ from writebehind.redis.keys import Layout, Named, family
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Call, Command, Wire
 
-_LEASE_GET, _FILL, _REFRESH_GET = script("lease_get"), script("fill"), script("refresh_get")
-_ABANDON, _INVALIDATE, _DROP_IF, _COOL = script("abandon"), script("invalidate"), script("drop_if"), script("cool")
+_GET_OR_LEASE_ENTRY, _FILL, _LEASE_REFRESH = script("get_or_lease_entry"), script("fill"), script("lease_refresh")
+_ABANDON, _INVALIDATE, _DROP_UNCHANGED, _DROP_COLD = (
+    script("abandon"),
+    script("invalidate"),
+    script("drop_unchanged"),
+    script("drop_cold"),
+)
 #: Bytes of documents that are filled in one go.
 FILLED_AT_ONCE = 4 << 20
-#: What the token of a refresh begins with, and no other: lease_get takes it over where the entry is missing.
+#: What the token of a refresh begins with, and no other: get_or_lease takes it over where the entry is missing.
 _REFRESH = "refresh:"
 _NOTHING: Mapping[str, str] = {}
 
@@ -57,7 +62,7 @@ RefreshSink = Callable[[Refresh], None]
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """The answer to a `lease_get`: an entry, or the right to load, or neither: then wait."""
+    """The answer to a `get_or_lease`: an entry, or the right to load, or neither: then wait."""
 
     entry: Entry | None
     ttl_ms: int
@@ -151,19 +156,19 @@ class Cache:
         found: list[int] = self._wire.calls([("STRLEN", self.key(member)) for member in members])
         return found
 
-    def lease_get(self, member: str, token: str, *, life_ms: int) -> Leased:
+    def get_or_lease(self, member: str, token: str, *, life_ms: int) -> Leased:
         """The entry, or the right to load it, or word that another reader loads it."""
-        return self.lease_get_many([member], token, life_ms=life_ms)[0]
+        return self.get_or_lease_many([member], token, life_ms=life_ms)[0]
 
-    def lease_get_many(self, members: Sequence[str], token: str, *, life_ms: int) -> list[Leased]:
-        """`lease_get` for several members, in one round trip.
+    def get_or_lease_many(self, members: Sequence[str], token: str, *, life_ms: int) -> list[Leased]:
+        """`get_or_lease` for several members, in one round trip.
 
         Raises:
             TakesMuchError: this thread may not read one that is there by now, and so large.
         """
         places = [(self._layout.of(member), member) for member in members]
         answers = self._wire.run_many(
-            _LEASE_GET, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
+            _GET_OR_LEASE_ENTRY, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
         )
         _see(*(one[1] for one in answers if one[0] == b"entry"))
         return [
@@ -173,7 +178,7 @@ class Cache:
             for answer in answers
         ]
 
-    def refresh_get_many(self, old: Mapping[str, int], *, life_ms: int) -> tuple[str, dict[str, Refresh]]:
+    def lease_refreshes(self, old: Mapping[str, int], *, life_ms: int) -> tuple[str, dict[str, Refresh]]:
         """The rights to replace entries that MongoDB has as well, in one round trip; and their token.
 
         Args:
@@ -188,7 +193,7 @@ class Cache:
         for member, ttl_ms in old.items():
             of = self._layout.of(member)
             calls.append(((of.entry(member), of.load(member)), (token, life_ms, ttl_ms)))
-        answers = self._wire.run_many(_REFRESH_GET, calls)
+        answers = self._wire.run_many(_LEASE_REFRESH, calls)
         return token, {
             member: Refresh(member, token, answer.decode(), ttl_ms)
             for (member, ttl_ms), answer in zip(old.items(), answers, strict=True)
@@ -277,7 +282,7 @@ class Cache:
     def drop(self, member: str, header: bytes) -> bool:
         """Drop an entry that MongoDB differs from, with the right to load it, if its header is still the same."""
         of = self._layout.of(member)
-        return bool(self._wire.run(_DROP_IF, (of.entry(member), of.load(member)), (header,)))
+        return bool(self._wire.run(_DROP_UNCHANGED, (of.entry(member), of.load(member)), (header,)))
 
     def drop_cold(self, members: Iterable[str]) -> int:
         """Drop entries that Redis could evict and that are not among the hottest; how many, in one round trip."""
@@ -285,7 +290,7 @@ class Cache:
         for some in self._layout.grouped(members).values():
             of = self._layout.of(some[0])
             calls.append(((of.hot, of.heat, *map(of.entry, some)), some))
-        return sum(self._wire.run_many(_COOL, calls))
+        return sum(self._wire.run_many(_DROP_COLD, calls))
 
     def scan(self, cursor: bytes, *, count: int) -> tuple[bytes, list[str]]:
         """About `count` members that have an entry, and the cursor of the next: b'0' after the last."""

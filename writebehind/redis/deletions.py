@@ -11,7 +11,7 @@ from writebehind.redis.strays import without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
-_AUDITED, _CARRY = script("audited"), script("carry")
+_FORGET_DELETIONS, _CARRY_OVER = script("forget_deletions"), script("carry_over")
 
 
 class Deletions:
@@ -52,10 +52,10 @@ class Deletions:
         """Forget deletions that were audited, unless the member was deleted again meanwhile."""
         of = partition_keys(partition)
         flat = [part for pair in deletions.items() for part in pair]
-        self._wire.run(_AUDITED, (of.deleted, of.deleted_at), flat)
+        self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), flat)
 
-    def carry(self, partition: int, latest: int, deletions: Mapping[str, int]) -> None:
+    def carry_over(self, partition: int, latest: int, deletions: Mapping[str, int]) -> None:
         """Take over what another division knew: the latest version that was issued, and deletions."""
         of = partition_keys(partition)
         flat = [part for pair in deletions.items() for part in pair]
-        self._wire.run(_CARRY, (of.clock, of.deleted, of.deleted_at), (latest, *flat))
+        self._wire.run(_CARRY_OVER, (of.clock, of.deleted, of.deleted_at), (latest, *flat))

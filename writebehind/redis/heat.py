@@ -14,7 +14,7 @@ from writebehind.sequences import pairs, slices
 #: Members in one step: Lua unpacks at most some thousands, and other clients wait meanwhile.
 SLICE = 1_000
 
-_HEAT, _DECAY = script("heat"), script("decay")
+_ADD_HEAT, _DECAY_HEAT = script("add_heat"), script("decay_heat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Heat:
             for some in slices(members, SLICE):
                 flat = [part for member in some for part in (member, reads[member])]
                 calls.append(((of.hot, of.heat, of.warmed), (most, *flat)))
-        return sum(self._wire.run_many(_HEAT, calls))
+        return sum(self._wire.run_many(_ADD_HEAT, calls))
 
     def decay(self, *, half_life_ms: int, most: int, room: int, least: float) -> int:
         """Let documents cool down, in one round trip; how many are kept.
@@ -61,7 +61,7 @@ class Heat:
             least: heat below which a member is forgotten.
         """
         arguments = (half_life_ms, most, room, least)
-        return sum(self._wire.run_many(_DECAY, [((of.hot, of.heat), arguments) for of in self._layout.all()]))
+        return sum(self._wire.run_many(_DECAY_HEAT, [((of.hot, of.heat), arguments) for of in self._layout.all()]))
 
     def hottest(self, limit: int) -> list[Hottest]:
         """The hottest members of each partition, in one round trip."""

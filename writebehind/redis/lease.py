@@ -8,7 +8,7 @@ from writebehind.redis import keys
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
-_LEASE, _ABANDON, _LISTENER = script("lease"), script("abandon"), script("listener")
+_TAKE_LEASE, _ABANDON, _TAKE_LEAD = script("take_lease"), script("abandon"), script("take_lead")
 
 
 class Lease:
@@ -37,7 +37,7 @@ class Lease:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return bool(self._wire.run(_LEASE, (self._key,), (self.token, self._life_ms, 1)))
+        return bool(self._wire.run(_TAKE_LEASE, (self._key,), (self.token, self._life_ms, 1)))
 
     def renew(self, key: str = "", noted: bytes = b"") -> bool:
         """Keep it, and note something under a key; false when it is lost, and then nothing is noted.
@@ -46,7 +46,7 @@ class Lease:
             RedisUnavailableError: Redis does not answer.
         """
         places = (self._key, key) if key else (self._key,)
-        return bool(self._wire.run(_LEASE, places, (self.token, self._life_ms, "", noted)))
+        return bool(self._wire.run(_TAKE_LEASE, places, (self.token, self._life_ms, "", noted)))
 
     def release(self) -> None:
         """Give it back, if it is held.
@@ -70,7 +70,7 @@ class Position:
         Returns:
             What was noted last; `None` when another one leads.
         """
-        leads, known = self._wire.run(_LISTENER, (keys.LISTENER_LEASE, keys.LISTENER), (token, life_ms, noted))
+        leads, known = self._wire.run(_TAKE_LEAD, (keys.LISTENER_LEASE, keys.LISTENER), (token, life_ms, noted))
         return bytes(known) if leads else None
 
     def noted(self) -> bytes:

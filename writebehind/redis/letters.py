@@ -17,9 +17,17 @@ MOST_KEPT = 100
 #: How long a flush task may queue before another is enqueued in its place, ms.
 HINT_LIFE_MS = 10_000
 
-_REPLAY, _DISCARD, _LETTERS = script("replay"), script("discard"), script("letters")
-_ORPHANS, _RELETTER, _RECOUNT = script("orphans"), script("reletter"), script("recount")
-_AWAIT, _UNAWAIT, _VACATING = script("await"), script("unawait"), script("vacating")
+_REPLAY, _DISCARD, _LIST_LETTERS = script("replay"), script("discard"), script("list_letters")
+_FIND_ORPHANS, _MARK_LETTER_LOST, _RECOUNT_LETTERS = (
+    script("find_orphans"),
+    script("mark_letter_lost"),
+    script("recount_letters"),
+)
+_ADD_WAITER, _REMOVE_WAITERS, _RECORD_VACATING = (
+    script("add_waiter"),
+    script("remove_waiters"),
+    script("record_vacating"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ class Letters:
 
     def names(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:
         """`scan` without the values, which may be large."""
-        after, names = self._wire.run(_LETTERS, (partition_keys(partition).dead,), (cursor, count))
+        after, names = self._wire.run(_LIST_LETTERS, (partition_keys(partition).dead,), (cursor, count))
         return after.decode(), [RawLetter.parse(name) for name in names]
 
     def of(self, member: str) -> list[RawLetter]:
@@ -156,19 +164,23 @@ class Letters:
             return []
         of = partition_keys(partition)
         places = [of.kept(one.member) if one.is_kept else of.entry(one.member) for one in letters]
-        found = self._wire.run(_ORPHANS, (of.dead, *places), [one.name for one in letters])
+        found = self._wire.run(_FIND_ORPHANS, (of.dead, *places), [one.name for one in letters])
         return [RawLetter.parse(name) for name in found]
 
-    def tell_lost(self, one: RawLetter, letter: bytes) -> bool:
+    def mark_lost(self, one: RawLetter, letter: bytes) -> bool:
         """Put another letter in the place of one, if that is still the same: its document is lost."""
         of = self._layout.of(one.member)
         keys_of = (of.dead, of.dead_counts, of.entry(one.member), of.kept(one.member), of.crowded)
-        return bool(self._wire.run(_RELETTER, keys_of, (one.member, one.name, one.value, letter, MOST_KEPT)))
+        return bool(
+            self._wire.run(_MARK_LETTER_LOST, keys_of, (one.member, one.name, one.value, letter, MOST_KEPT))
+        )
 
     def recount(self, partition: int, *, repair: bool) -> list[str]:
         """The collections whose counts are wrong, in one step; with `repair` they are right afterwards."""
         of = partition_keys(partition)
-        return [one.decode() for one in self._wire.run(_RECOUNT, (of.dead, of.dead_counts), (int(repair),))]
+        return [
+            one.decode() for one in self._wire.run(_RECOUNT_LETTERS, (of.dead, of.dead_counts), (int(repair),))
+        ]
 
 
 class Awaited:
@@ -179,13 +191,13 @@ class Awaited:
         self._wire = wire
         self._layout = layout
 
-    def note(self, holder: str, member: str, value: str) -> None:
+    def add_waiter(self, holder: str, member: str, value: str) -> None:
         """Note that the letter of `member` waits for `holder` to give a value up."""
-        self._wire.run(_AWAIT, self._keys(holder), (holder, member, value))
+        self._wire.run(_ADD_WAITER, self._keys(holder), (holder, member, value))
 
-    def forget(self, holder: str, member: str) -> None:
+    def remove_waiter(self, holder: str, member: str) -> None:
         """Note that it does not wait any more; '' for a holder that nobody waits for."""
-        self._wire.run(_UNAWAIT, self._keys(holder), (holder, member))
+        self._wire.run(_REMOVE_WAITERS, self._keys(holder), (holder, member))
 
     def those_of(self, members: Sequence[str]) -> list[str]:
         """Those of the members that some letter waits for."""
@@ -210,7 +222,7 @@ class Awaited:
         _, flat = self._wire.call("HSCAN", waiting, 0, "COUNT", about)
         return [(member.decode(), value.decode()) for member, value in pairs(flat)]
 
-    def vacating(self, member: str, header: str, deletion: str) -> None:
+    def record_vacating(self, member: str, header: str, deletion: str) -> None:
         """Note that MongoDB is about to be given a deletion of a document, and then what is pending of it.
 
         Args:
@@ -218,7 +230,7 @@ class Awaited:
             header: of what is pending.
             deletion: version and kind of the deletion.
         """
-        self._wire.run(_VACATING, (self._layout.of(member).sent,), (member, header, deletion))
+        self._wire.run(_RECORD_VACATING, (self._layout.of(member).sent,), (member, header, deletion))
 
     def _keys(self, holder: str) -> tuple[str, str]:
         of: PartitionKeys = self._layout.of(holder)

@@ -24,7 +24,11 @@ REMEMBERED_MS = 7 * 24 * 3_600_000
 #: The flush rate is measured over this many slots of this many seconds.
 RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
 
-_SEEN, _RAN, _REMEMBER = script("seen"), script("ran"), script("remember")
+_RECORD_HEARTBEAT, _RECORD_RUN, _RECORD_PASS = (
+    script("record_heartbeat"),
+    script("record_run"),
+    script("record_pass"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +126,9 @@ class Metrics:
         counts = self._wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
         return sum(int(count or 0) for count in counts) / (RATE_SLOTS * RATE_SLOT_SECONDS)
 
-    def worker_alive(self, name: str) -> None:
+    def record_heartbeat(self, name: str) -> None:
         """Note a worker's heartbeat."""
-        self._wire.run(_SEEN, (keys.WORKERS,), (name, REMEMBERED_MS))
+        self._wire.run(_RECORD_HEARTBEAT, (keys.WORKERS,), (name, REMEMBERED_MS))
 
     def worker_gone(self, name: str) -> None:
         """Note that a worker has ended: its last heartbeat does not count any more."""
@@ -154,7 +158,7 @@ class Metrics:
         finally:
             run.seconds = round(time.monotonic() - began, 3)
             told = {"seconds": run.seconds, "outcome": run.outcome, "error": run.error}
-            self._wire.run(_RAN, (keys.RUNS,), (task, orjson.dumps(told)))
+            self._wire.run(_RECORD_RUN, (keys.RUNS,), (task, orjson.dumps(told)))
 
     def runs(self) -> dict[str, Run]:
         """The last run of each periodic task that has run, by name."""
@@ -207,7 +211,7 @@ class Journal:
         """
         history = keys.DRIFT if drift else keys.DRIFT_FREE
         places = (history, keys.RECONCILE_LEASE, keys.RECONCILE)
-        return bool(self._wire.run(_REMEMBER, places, (told, most, remembered_ms, token)))
+        return bool(self._wire.run(_RECORD_PASS, places, (told, most, remembered_ms, token)))
 
     def passes(self, limit: int) -> list[bytes]:
         """The last passes that found drift, and as many that did not."""

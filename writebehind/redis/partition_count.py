@@ -14,7 +14,7 @@ from writebehind.redis.wire import Wire
 
 _MOVING = "moving"
 
-_REDIVIDE, _FORGET = script("redivide"), script("forget")
+_CHANGE_PARTITION_COUNT, _DROP_EXPIRING = script("change_partition_count"), script("drop_expiring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class PartitionCount:
     def change(self, seen: Division | None, new: Division) -> bool:
         """Change the record, if it is still what was seen. Raises as `recorded`."""
         arguments = ("" if seen is None else seen.record, new.record)
-        return bool(self._wire.run(_REDIVIDE, (keys.PARTITIONS,), arguments))
+        return bool(self._wire.run(_CHANGE_PARTITION_COUNT, (keys.PARTITIONS,), arguments))
 
     def astray(self, partitions: int) -> list[int]:
         """Partitions beyond a number that hold something pending or dead, where nobody looks for it.
@@ -111,7 +111,7 @@ class PartitionCount:
     def forget_documents(self, names: Iterable[Named]) -> int:
         """Delete copies of what MongoDB has, and tokens, which expire anyway; how many. Raises as `recorded`."""
         calls = [((one.key,), ()) for one in names if one.family in keys.OF_DOCUMENTS]
-        return sum(self._wire.run_many(_FORGET, calls))
+        return sum(self._wire.run_many(_DROP_EXPIRING, calls))
 
     def forget_partition(self, partition: int, *, clock: bool) -> None:
         """Delete what a partition has without documents, and with `clock` its clock too. Raises as `recorded`."""

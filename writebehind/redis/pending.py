@@ -21,10 +21,19 @@ POSTPONED_MS = 5_000
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
 
-_CLAIM, _SENDING, _SETTLE, _RELEASE = script("claim"), script("sending"), script("settle"), script("release")
+_CLAIM, _RECORD_SENDING, _SETTLE, _RELEASE = (
+    script("claim"),
+    script("record_sending"),
+    script("settle"),
+    script("release"),
+)
 _BURY, _SWEEP, _POSTPONE = script("bury"), script("sweep"), script("postpone")
 _REISSUE, _OUTDO = script("reissue"), script("outdo")
-_ENTRYLESS, _REMARK, _STEPPED = script("entryless"), script("remark"), script("stepped")
+_FIND_ENTRYLESS, _MARK_PENDING, _MOVE_TIMES = (
+    script("find_entryless"),
+    script("mark_pending"),
+    script("move_times"),
+)
 
 
 class Burial(IntEnum):
@@ -88,7 +97,7 @@ class Trace:
     Attributes:
         header: what stands before the body of the entry; b'' where there is none.
         pending: whether it is pending.
-        sent: what MongoDB was given, as `lua/sending.lua` has noted it.
+        sent: what MongoDB was given, as `lua/record_sending.lua` has noted it.
         deleted_at_ms: when its deletion was settled; 0 for none that is yet to be audited.
     """
 
@@ -200,10 +209,10 @@ class Pending:
         )
         return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 
-    def sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
+    def record_sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
         """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it."""
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
-        self._wire.run(_SENDING, (partition_keys(partition).sent,), flat)
+        self._wire.run(_RECORD_SENDING, (partition_keys(partition).sent,), flat)
 
     def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
         """See to it that what is pending is written to MongoDB after a change, in one round trip."""
@@ -245,7 +254,7 @@ class Pending:
         """
         of = partition_keys(partition)
         arguments = (from_ms, to_ms, by_ms, self.longest_wait_ms, noted_ms, limit)
-        moved, more = self._wire.run(_STEPPED, (of.stepped, of.pending, of.deleted_at), arguments)
+        moved, more = self._wire.run(_MOVE_TIMES, (of.stepped, of.pending, of.deleted_at), arguments)
         return int(moved), bool(more)
 
     def unsettled(self, members: Iterable[str]) -> set[str]:
@@ -350,14 +359,14 @@ class Pending:
     def entryless(self, partition: int, members: Sequence[str]) -> list[str]:
         """Those of the members that are pending although they have no entry."""
         of = partition_keys(partition)
-        found = self._wire.run(_ENTRYLESS, (of.pending, *map(of.entry, members)), members)
+        found = self._wire.run(_FIND_ENTRYLESS, (of.pending, *map(of.entry, members)), members)
         return [member.decode() for member in found]
 
     def mark(self, member: str, header: bytes, *, delay_ms: int) -> bool:
         """Let a member be pending again, and due after a delay, if the header of its entry is still the same."""
         of = self._layout.of(member)
         keys_of = (of.entry(member), of.pending, of.load(member), of.dead)
-        return bool(self._wire.run(_REMARK, keys_of, (member, header, delay_ms)))
+        return bool(self._wire.run(_MARK_PENDING, keys_of, (member, header, delay_ms)))
 
     def schedule(self, partition: int, *, before_ms: int) -> tuple[int, bool]:
         """How many members were due before a time; and whether a flusher is at work, or a task on its way."""

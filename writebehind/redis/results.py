@@ -16,11 +16,16 @@ from writebehind.sequences import pairs
 #: of those that have changed since.
 MOST_PENDING, MOST_CHANGED = 250, 500
 
-_GET, _FILL, _ABANDON, _CHANGED = script("query_get"), script("alias_fill"), script("abandon"), script("changed")
+_GET_OR_LEASE_RESULT, _FILL_DERIVED, _ABANDON, _RECORD_CHANGES = (
+    script("get_or_lease_result"),
+    script("fill_derived"),
+    script("abandon"),
+    script("record_changes"),
+)
 
 
 class LeasedResult(Enum):
-    """The answer to a `lease_get`."""
+    """The answer to a `get_or_lease`."""
 
     FOUND = b"found"
     """There is another result by now."""
@@ -64,13 +69,13 @@ class Results:
         self._wire = wire
         self._layout = layout
 
-    def changed(self, collection: str, members: Collection[str], *, interval_ms: int) -> None:
+    def record_changes(self, collection: str, members: Collection[str], *, interval_ms: int) -> None:
         """Note that MongoDB has changed; results are to be loaded anew once in `interval_ms` at most."""
-        self._wire.run(_CHANGED, keys.changes(collection), (interval_ms, 0, *members))
+        self._wire.run(_RECORD_CHANGES, keys.changes(collection), (interval_ms, 0, *members))
 
     def outdate(self, collection: str, *, interval_ms: int) -> None:
         """Let no result of a collection be served any more, as nobody knows what has changed."""
-        self._wire.run(_CHANGED, keys.changes(collection), (interval_ms, 1))
+        self._wire.run(_RECORD_CHANGES, keys.changes(collection), (interval_ms, 1))
 
     def look(self, collection: str, name: str, *, dead: bool) -> Look:
         """What there is for a query, in one round trip; dead letters too if they are wanted.
@@ -107,10 +112,10 @@ class Results:
             ttl_ms,
         )
 
-    def lease_get(self, name: str, token: str, *, life_ms: int, outdated: bytes | None) -> LeasedResult:
+    def get_or_lease(self, name: str, token: str, *, life_ms: int, outdated: bytes | None) -> LeasedResult:
         """Become the one reader that may load a result, if it still is the one that is out of date."""
         arguments = (token, life_ms, b"-" if outdated is None else outdated)
-        return LeasedResult(self._wire.run(_GET, self._keys(name), arguments)[0])
+        return LeasedResult(self._wire.run(_GET_OR_LEASE_RESULT, self._keys(name), arguments)[0])
 
     def fill(self, name: str, token: str, value: bytes, *, ttl_ms: int) -> None:
         """Keep a result, unless the right to load it is lost.
@@ -119,7 +124,7 @@ class Results:
             RedisFullError: there is no room for it.
             RedisUnavailableError: Redis does not answer.
         """
-        self._wire.run(_FILL, self._keys(name), (token, value, ttl_ms))
+        self._wire.run(_FILL_DERIVED, self._keys(name), (token, value, ttl_ms))
 
     def abandon(self, name: str, token: str) -> None:
         """Give the right to load a result back."""

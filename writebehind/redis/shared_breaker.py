@@ -11,7 +11,7 @@ from writebehind.redis.wire import Wire
 
 _TIME = re.compile(rb"[0-9]{1,16}")
 
-_ASK, _FAILED = script("breaker_ask"), script("breaker_failed")
+_ASK_BREAKER, _RECORD_FAILURE = script("ask_breaker"), script("record_failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class SharedBreaker:
             probe_ms: how long the one who finds out may take.
             longest_ms: between two probes.
         """
-        verdict, *more = self._wire.run(_ASK, (BREAKER,), (probe_ms, longest_ms))
+        verdict, *more = self._wire.run(_ASK_BREAKER, (BREAKER,), (probe_ms, longest_ms))
         if verdict == b"open":
             return Verdict(is_open=True, left_ms=int(more[0]), reason=more[1].decode(errors="replace"))
         return Verdict(probing=verdict == b"probe")
 
-    def failed(
+    def record_failure(
         self, reason: str, *, probing: bool, failures: int, window_ms: int, first_ms: int, longest_ms: int
     ) -> int:
         """Note that MongoDB did not serve; how long to leave it alone, ms.
@@ -72,7 +72,7 @@ class SharedBreaker:
             longest_ms: the same, at most.
         """
         limits = (failures, window_ms, first_ms, longest_ms)
-        return int(self._wire.run(_FAILED, (BREAKER,), (reason, int(probing), *limits)))
+        return int(self._wire.run(_RECORD_FAILURE, (BREAKER,), (reason, int(probing), *limits)))
 
     def close(self) -> None:
         """Note that MongoDB serves."""

@@ -30,7 +30,7 @@ from writebehind.redis.wire import Wire
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
-_COMMIT, _UNTOKEN = script("commit"), script("untoken")
+_COMMIT, _DROP_TOKEN = script("commit"), script("drop_token")
 #: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
@@ -192,7 +192,7 @@ class Store:
 
     def drop_token(self, key: str, *, life_ms: int) -> bool:
         """Delete a token that lives longer than it may."""
-        return bool(self._wire.run(_UNTOKEN, (key,), (life_ms,)))
+        return bool(self._wire.run(_DROP_TOKEN, (key,), (life_ms,)))
 
     # The write path ---------------------------------------------------------------------------------
 

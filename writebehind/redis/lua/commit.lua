@@ -47,7 +47,7 @@ if redis.call('ZADD', pending, 'LT', due, member) == 1 then
     redis.call('HDEL', dead, member)
     if string.sub(letter, 1, 16) == string.sub(header, 1, 16) then  -- of the entry, which this write is made from
       redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
-    else  -- its document is lost, and this write knows nothing of it: as in `reletter`
+    else  -- its document is lost, and this write knows nothing of it: as in `mark_letter_lost`
       local collection, id = string.match(member, '^([^/]*)(/.*)$')
       local lost = string.sub(letter, 1, 16)
       redis.call('HSETNX', KEYS[9], lost, '')  -- by which the letter is found
