@@ -99,18 +99,19 @@ class Noting:
         self.out.write_text(json.dumps(self._tests), "utf-8")
 
     def _note_steps(self) -> None:
-        from writebehind.redis.wire import Wire  # noqa: PLC0415 - the copy that is tested
+        from writebehind.redis import scripts  # noqa: PLC0415 - the copy that is tested
+        from writebehind.redis.wire import Wire  # noqa: PLC0415
 
-        steps = {
-            hashlib.sha1(
-                path.read_bytes(), usedforsecurity=False
-            ).hexdigest(): f"writebehind/redis/lua/{path.name}"
-            for path in (self.package / "writebehind/redis/lua").glob("*.lua")
-        }
+        folder, files = "writebehind/redis/lua/", {}
+        for path in (self.package / folder).glob("*.lua"):
+            functions = scripts.included(path.read_text("utf-8"))
+            names = [path.name, *(f"include/{one}.lua" for one in functions)]
+            files[scripts.script(path.stem).sha1] = [folder + one for one in names]
         calls = Wire.calls
 
         def noted(wire: Wire, commands: Sequence[Sequence[Any]]) -> list[Any]:
-            self._touched.update(steps[one[1]] for one in commands if one[0] == "EVALSHA" and one[1] in steps)
+            for one in commands:
+                self._touched.update(files.get(one[1], ()) if one[0] == "EVALSHA" else ())
             return calls(wire, commands)
 
         Wire.calls = noted  # type: ignore[method-assign]

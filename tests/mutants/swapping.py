@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -65,14 +64,15 @@ class Swapping:
 def swapped(mutant: Mutant) -> Iterator[None]:
     """Have the mistake in this process, for a while."""
     if mutant.file.endswith(".lua"):
-        step = importlib.import_module("writebehind.redis.scripts").script(PurePosixPath(mutant.file).stem)
-        digest = hashlib.sha1(mutant.source.encode(), usedforsecurity=False).hexdigest()
-        was = {"source": step.source, "sha1": step.sha1}
-        _set(step, {"source": mutant.source, "sha1": digest})
+        mistaken = _mistaken(mutant)
+        was = [(step, step.source) for step, _ in mistaken]
+        for step, source in mistaken:
+            _set(step, source)
         try:
             yield
         finally:
-            _set(step, was)
+            for step, source in was:
+                _set(step, source)
         return
     found = _code(mutant)
     if found is None:
@@ -90,8 +90,24 @@ def can_be_swapped(mutant: Mutant) -> bool:
     return mutant.file.endswith(".lua") or _code(mutant) is not None
 
 
-def _set(step: Any, values: dict[str, str]) -> None:
-    for name, value in values.items():
+def _mistaken(mutant: Mutant) -> list[tuple[Any, str]]:
+    """The atomic steps that have the mistake, each with its text: one, or all that include the function."""
+    scripts, path = importlib.import_module("writebehind.redis.scripts"), PurePosixPath(mutant.file)
+    if path.parent.name != "include":
+        return [(scripts.script(path.stem), scripts.joined(mutant.source))]
+    return [
+        (
+            scripts.script(file.stem),
+            scripts.joined(source, lambda name: mutant.source if name == path.stem else scripts.function(name)),
+        )
+        for file in sorted((ROOT / path.parents[1]).glob("*.lua"))
+        if path.stem in scripts.included(source := file.read_text("utf-8"))
+    ]
+
+
+def _set(step: Any, source: str) -> None:
+    digest = importlib.import_module("writebehind.redis.scripts").digest(source)
+    for name, value in {"source": source, "sha1": digest}.items():
         object.__setattr__(step, name, value)  # it is frozen, and modules hold it
 
 

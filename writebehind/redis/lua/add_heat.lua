@@ -1,12 +1,12 @@
 -- Add to how much documents have been read lately.
 --
--- KEYS  1 sorted set of members by heat  2 heat: what it is counted by  3 sorted set of warmed members
--- ARGV  1 how many members are kept  2.. member and reads, for each
+-- KEYS  1 hot  2 heat  3 warmed
+-- ARGV  1 how many members are kept  2… member and reads, for each
 -- Returns how many of them had been warmed, and are read for the first time since
+-- include: now_ms
 local hot, warmed = KEYS[1], KEYS[3]
 
-local time = redis.call('TIME')
-redis.call('HSETNX', KEYS[2], 'since', time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HSETNX', KEYS[2], 'since', now_ms())
 local members = {}
 for i = 2, #ARGV, 2 do
   redis.call('ZINCRBY', hot, ARGV[i + 1], ARGV[i])

@@ -6,14 +6,14 @@
 -- Returns {'closed'}
 --       {'open', ms until somebody may find out, why}
 --       {'probe'}  the caller may, and says afterwards how it went
+-- include: now_ms
 local breaker = KEYS[1]
 
 local found = redis.call('HMGET', breaker, 'state', 'until', 'why')
 if not found[1] then
   return {'closed'}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 -- What other hands have taken out or made unreadable keeps nobody waiting.
 local left = (tonumber(found[2] or '') or 0) - now
 -- More than anybody was told to wait: the clock was set back. Nobody waits for it to catch up.

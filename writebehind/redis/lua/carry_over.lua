@@ -6,13 +6,13 @@
 -- ARGV  1 the last version that was issued anywhere
 --       then for each deletion: member, version
 -- Returns 1
+-- include: now_ms
 local clock, deleted, deleted_at = KEYS[1], KEYS[2], KEYS[3]
 
 if tonumber(redis.call('GET', clock) or '-1') < tonumber(ARGV[1]) then
   redis.call('SET', clock, ARGV[1])
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 for at = 2, #ARGV, 2 do
   redis.call('ZADD', deleted, 'GT', ARGV[at + 1], ARGV[at])
   redis.call('ZADD', deleted_at, now, ARGV[at])

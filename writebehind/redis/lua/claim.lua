@@ -11,15 +11,14 @@
 --         stepped back since, and is due
 -- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
 --       {'claimed', {member, …}, {member, ms until it is due, …}}   those that are due, and those that may go along
+-- include: cut_life, now_ms
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 local token, life, ticket = ARGV[1], ARGV[2], ARGV[4]
 local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is there
 
 local owner = redis.call('GET', lease)
 if owner and owner ~= token then
-  if redis.call('PTTL', lease) > tonumber(life) then  -- left behind as well
-    redis.call('PEXPIRE', lease, life)
-  end
+  cut_life(lease, life)
   return {'busy'}
 end
 -- One chain of tasks per partition: a redelivered or overtaken one ends here, else each would retry for ever.
@@ -31,8 +30,7 @@ redis.call('SET', lease, token, 'PX', life)
 -- While this flusher works, writes need not enqueue another: `release` looks at `pending` again before it lets go.
 redis.call('SET', scheduled, at_work, 'PX', life)
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local until_when = ARGV[5] == '1' and '+inf' or now
 local members = redis.call('ZRANGEBYSCORE', pending, '-inf', until_when, 'LIMIT', 0, ARGV[3])
 local soon, room = {}, tonumber(ARGV[3]) - #members

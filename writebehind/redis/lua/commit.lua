@@ -14,6 +14,7 @@
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
+-- include: now_us, issue_version, issue_ticket
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 
@@ -31,10 +32,7 @@ if condition ~= '' then
   end
 end
 
--- Microseconds are below 2^52 until the year 2112. A clock that steps back does not step versions back.
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-
+local now = now_us()
 local due = math.floor(now / 1000) + tonumber(ARGV[5])
 -- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
 if redis.call('ZADD', pending, 'LT', due, member) == 1 then
@@ -59,26 +57,8 @@ if redis.call('ZADD', pending, 'LT', due, member) == 1 then
   end
 end
 
-local version = string.format('%.0f', now)
-local last = redis.call('SET', clock, version, 'GET')
-if last and tonumber(last) >= now then
-  version = string.format('%.0f', last + 1)
-  redis.call('SET', clock, version)
-end
--- What is there may have come from elsewhere: another Redis, a clock that was ahead, other hands. It is older all the
--- same. The clock does not follow it, so that one document's number does not become that of the others.
-local shown = math.max(tonumber(string.sub(header, 1, 16)) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0'))
-if shown >= tonumber(version) and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
-  version = string.format('%.0f', shown + 1)
-end
+local deleted = tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
+local version = issue_version(clock, now, math.max(tonumber(string.sub(header, 1, 16)) or 0, deleted))
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
-
--- A ticket begins with the time at which its task runs. A task for less urgent writes would come too late.
-local wanted = redis.call('GET', scheduled)
-if wanted and tonumber(string.match(wanted, '^%d+')) <= due + tonumber(ARGV[7]) then
-  return {'ok', version, previous, ''}
-end
-local ticket = string.format('%.0f', due) .. ':' .. version
-redis.call('SET', scheduled, ticket, 'PX', ARGV[6])
-return {'ok', version, previous, ticket}
+return {'ok', version, previous, issue_ticket(scheduled, due, ARGV[6], due + tonumber(ARGV[7]))}

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- Let documents cool down by as much as is due since the last time: two that do this do no harm.
 --
--- KEYS  1 sorted set of members by heat  2 heat: what it is counted by
+-- KEYS  1 hot  2 heat
 -- ARGV  1 half-life of heat, ms  2 how many members are kept
 --       3 for how many entries of this partition Redis has room: 0 for as many as there are
 --       4 heat below which a member is forgotten
 -- Returns how many members there are
+-- include: now_ms
 local hot, heat = KEYS[1], KEYS[2]
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local last = tonumber(redis.call('HGET', heat, 'decayed') or redis.call('HGET', heat, 'since') or now)
 local factor = 0.5 ^ (math.max(0, now - last) / tonumber(ARGV[1]))
 redis.call('ZUNIONSTORE', hot, 1, hot, 'WEIGHTS', string.format('%.17g', factor))

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Make room: drop entries of documents that are not hot, which Redis could evict as well.
 --
--- KEYS  1 sorted set of members by heat  2 heat: what it is counted by  3.. entries
--- ARGV  1.. member of each entry
+-- KEYS  1 hot  2 heat  3… entry: of each member
+-- ARGV  1… the members
 -- Returns how many were dropped
 local floor = tonumber(redis.call('HGET', KEYS[2], 'floor') or '0')
 local cold = {}

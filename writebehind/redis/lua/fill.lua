@@ -1,6 +1,6 @@
 -- Store what was loaded from MongoDB, unless a write or an invalidation came in between.
 --
--- KEYS  1 entry  2 load  3 deleted  4 pending  5 sorted set of members by heat  6 heat: what it is counted by
+-- KEYS  1 entry  2 load  3 deleted  4 pending  5 hot  6 heat
 -- ARGV  1 token of this reader  2 the entry  3 its TTL, ms  4 member  5 TTL of a tombstone, ms
 --       6 what stood before the body of the entry when the load began: '' where there was none
 --       7 1 if Redis is full: what is not hot enough to displace another entry is not stored then

@@ -1,7 +1,8 @@
--- Store where an alias leads as MongoDB has it, unless a claim or an invalidation came in between.
+-- Store where an alias leads, or what a query has found, as MongoDB has it; unless a claim or an invalidation came in
+-- between.
 --
--- KEYS  1 alias  2 load
--- ARGV  1 token of this reader  2 the member that it leads to: '' to no document  3 its TTL, ms
+-- KEYS  1 alias or query  2 aliasload or queryload
+-- ARGV  1 token of this reader  2 the member that an alias leads to, '' to no document; or the result  3 its TTL, ms
 -- Returns 1, or 0 when the token is not ours any more
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0

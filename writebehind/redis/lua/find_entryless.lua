@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Which of these members are pending although they have no entry.
 --
--- KEYS  1 pending  2… the entries, in the order of the members
+-- KEYS  1 pending  2… entry: of each member
 -- ARGV  the members
 -- Returns the members
 local found = {}

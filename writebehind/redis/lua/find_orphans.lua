@@ -2,7 +2,7 @@
 -- Which of these dead letters have no document any more, and do not say so yet.
 --
 -- KEYS  1 dead
---       2… for each letter: the entry, where that is its document; else what is kept of its member
+--       2… entry or kept: of each letter the entry, where that is its document; else what is kept of its member
 -- ARGV  the names of the letters, in that order
 -- Returns the names
 local found = {}

@@ -6,19 +6,15 @@
 -- Returns {'entry', entry, its TTL in ms or -1}
 --       {'load'}   the caller holds the token, which a refresh may have had until now: load from MongoDB, then fill
 --       {'wait'}   another reader is loading
+-- include: cut_life, lease_load
 local entry, load = KEYS[1], KEYS[2]
 
 local value = redis.call('GET', entry)
 if value then
   return {'entry', value, redis.call('PTTL', entry)}
 end
-local holder = redis.call('GET', load)
 -- A refresh fills only while its entry is there. It may also be lost, and readers would wait for it in vain.
-if not holder or string.sub(holder, 1, 8) == 'refresh:' then
-  redis.call('SET', load, ARGV[1], 'PX', ARGV[2])
-  return {'load'}
+if redis.call('GETRANGE', load, 0, 7) == 'refresh:' then
+  redis.call('DEL', load)
 end
-if redis.call('PTTL', load) > tonumber(ARGV[2]) then  -- since a clock stepped back
-  redis.call('PEXPIRE', load, ARGV[2])
-end
-return {'wait'}
+return lease_load(load, ARGV[1], ARGV[2])

@@ -4,6 +4,7 @@
 -- KEYS  1 entry  2 pending  3 load  4 dead
 -- ARGV  1 member  2 what stood before the body of the entry when it was compared  3 delay until it is due, ms
 -- Returns 1, or 0 when it is pending or dead already, or the entry is another one
+-- include: now_ms
 if redis.call('GETRANGE', KEYS[1], 0, 48) ~= ARGV[2] then
   return 0
 end
@@ -11,7 +12,6 @@ if redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('HEXISTS', KEYS[4], ARGV
   return 0
 end
 redis.call('PERSIST', KEYS[1])
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[2], time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3]), ARGV[1])
+redis.call('ZADD', KEYS[2], now_ms() + tonumber(ARGV[3]), ARGV[1])
 redis.call('DEL', KEYS[3])
 return 1

@@ -9,11 +9,11 @@
 --       3 by how much it has stepped, ms  4 the longest that a member may have to wait, ms  5 life of the note, ms
 --       6 how many times to look at
 -- Returns how many times were moved, and 1 if there is more to look at
+-- include: now_ms
 local from, to, step, slice = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6])
 local at, passed = 2, ''
 -- Whoever has seen it may come late: what others have noted meanwhile is after the step as well.
-local clock = redis.call('TIME')
-to = math.max(to, clock[1] * 1000 + math.floor(clock[2] / 1000))
+to = math.max(to, now_ms())
 
 local noted = redis.call('GET', KEYS[1])
 if noted then

@@ -10,13 +10,13 @@
 -- Returns 0  another version is pending, or none
 --         1  MongoDB's is the newer
 --         2  what is pending has the next version
+-- include: now_us
 local entry, version, theirs = KEYS[1], ARGV[2], tonumber(ARGV[3])
 
 if redis.call('GETRANGE', entry, 0, 15) ~= version or not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   return 0
 end
-local time = redis.call('TIME')
-local latest = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[3]) or '0'))
+local latest = math.max(now_us(), tonumber(redis.call('GET', KEYS[3]) or '0'))
 if theirs <= latest then
   return 1
 end

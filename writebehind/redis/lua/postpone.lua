@@ -3,15 +3,15 @@
 --
 -- The counts stand behind what is noted in `sent` of the version, so they end with that.
 --
--- KEYS  1 pending  2 sent  3… the entries, in the order of the members
+-- KEYS  1 pending  2 sent  3… entry: of each member
 -- ARGV  1 delay after the first attempt, ms; it doubles with each  2 the longest, ms  3 random number from 0.5 to 1
 --       4 the longest that a member may have to wait, ms: one that is due later is due, see claim
 --       5 '1' where MongoDB has taken other writes meanwhile, so that it is rather about these
 --       then for each entry: member, version that was not taken
 -- Returns for each how often its version was tried, as far as it was due, and how often of that others were taken;
 --         0 and 0 where there is another version, or none pending
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- include: now_ms
+local now = now_ms()
 local counts = {}
 
 for i = 3, #KEYS do

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
 -- Note that MongoDB has other documents than before, for the cached queries of their collection.
 --
--- KEYS  1 changed: sorted set of members by the number of their last change  2 what is known of the changes
+-- KEYS  1 changed  2 changes
 -- ARGV  1 how often results may be out of date, ms  2 '1' if nobody knows what has changed  3... the members
 -- Returns 1 where results that were loaded before are to be loaded anew, else 0
+-- include: now_ms
 local changed, state = KEYS[1], KEYS[2]
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local number = redis.call('HINCRBY', state, 'number', 1)
 if ARGV[2] == '1' then
   redis.call('DEL', changed)

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 claimed  2 pending  3 dead
 -- ARGV  1 member  2 a version  3 '1' if MongoDB has that version, '0' after a write that has claimed its values
---       4.. the names of those values
+--       4… the names of those values
 -- Returns {version up to which claims are to be released, '1' if MongoDB has that version, name of a value, …}
 local claimed, pending, member, version, stored = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 

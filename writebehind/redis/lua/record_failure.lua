@@ -5,12 +5,12 @@
 -- ARGV  1 why  2 '1' when the caller was the one who may find out  3 failures that open it
 --       4 window in which they must fall, ms  5 first interval between probes, ms  6 longest interval, ms
 -- Returns ms until somebody may find out; 0 while the breaker is closed
+-- include: now_ms
 local breaker = KEYS[1]
 local why, probing, threshold, window = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local found = redis.call('HMGET', breaker, 'state', 'until', 'interval', 'failures')
 -- What other hands have taken out or made unreadable counts as the least.
 local due = tonumber(found[2] or '') or 0

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Note that somebody lives, now: also while Redis is full, when it matters most.
 --
--- KEYS  1 sorted set of names by the time, ms
+-- KEYS  1 workers
 -- ARGV  1 name  2 how long names are kept, ms
 -- Returns 1
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- include: now_ms
+local now = now_ms()
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
 return 1

@@ -4,8 +4,8 @@
 -- KEYS  1 sent
 -- ARGV  for each entry: member, what stands before its body
 -- Returns 1
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+-- include: now_ms
+local now = string.format('%.0f', now_ms())
 
 for at = 1, #ARGV, 2 do
   local member, header = ARGV[at], ARGV[at + 1]

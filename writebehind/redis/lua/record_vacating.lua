@@ -5,8 +5,8 @@
 -- KEYS  1 sent
 -- ARGV  1 member  2 what stands before the body of what is pending  3 the deletion, of a version before it
 -- Returns 1
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+-- include: now_ms
+local now = string.format('%.0f', now_ms())
 local note, last = ARGV[2] .. ' ' .. now .. ' ' .. ARGV[3], redis.call('HGET', KEYS[1], ARGV[1]) or ''
 -- How often this version was tried goes on being counted: see postpone.
 if string.sub(last, 1, 16) == string.sub(ARGV[2], 1, 16) then

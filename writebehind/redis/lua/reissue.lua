@@ -10,6 +10,7 @@
 -- Returns 0  it is not pending any more, or its entry is lost
 --         1  MongoDB has not been given it yet
 --         2  it has the next version
+-- include: now_us
 local entry, member = KEYS[1], ARGV[1]
 
 local version = redis.call('GETRANGE', entry, 0, 15)
@@ -22,9 +23,8 @@ if not sent or tonumber(string.sub(sent, 1, 16)) < tonumber(version) then
 end
 version = string.format('%016.0f', tonumber(version) + 1)
 redis.call('SETRANGE', entry, 0, version)
-local time = redis.call('TIME')
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-if last < tonumber(version) and tonumber(version) <= math.max(time[1] * 1000000 + time[2], last + 1) then
+if last < tonumber(version) and tonumber(version) <= math.max(now_us(), last + 1) then
   redis.call('SET', KEYS[3], version)
 end
 return 2

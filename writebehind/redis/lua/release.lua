@@ -7,6 +7,7 @@
 --       4 the longest that a member may have to wait, ms: one that is due later is due, see claim
 -- Returns {}               nothing is pending, or another flusher owns the partition
 --       {delay, ticket}  the caller must enqueue a flush task with this ticket, to run after the delay in ms
+-- include: now_ms, now_us, issue_ticket
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 
 local owner = redis.call('GET', lease)
@@ -20,13 +21,10 @@ if #head == 0 then
   redis.call('DEL', scheduled)
   return {}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local delay = tonumber(head[2]) - now
 if delay > tonumber(ARGV[4]) then
   delay = 0
 end
 delay = math.max(delay, tonumber(ARGV[2]))
-local ticket = string.format('%.0f', now + delay) .. ':' .. time[1] .. '.' .. time[2]
-redis.call('SET', scheduled, ticket, 'PX', delay + tonumber(ARGV[3]))
-return {delay, ticket}
+return {delay, issue_ticket(scheduled, now + delay, delay + tonumber(ARGV[3]))}

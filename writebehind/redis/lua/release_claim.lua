@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Take a document's claim to a value back, unless it is that of a newer version.
 --
--- KEYS  1 claims  2 alias
+-- KEYS  1 aliasclaims  2 alias
 -- ARGV  1 member  2 version up to which  3 '1': the alias leads to the document from now on, as MongoDB may find it
 --       4 TTL of the alias, ms
 -- Returns 1, or 0 when there is no such claim

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Forget that documents wait for another one: MongoDB has them.
 --
--- KEYS  1 awaited: set of the members that are waited for  2 those that wait for this one
+-- KEYS  1 awaited  2 waiting: of the document that is waited for
 -- ARGV  1 the member that is waited for  2… the members that wait no more
 -- Returns how many go on waiting for it
 for i = 2, #ARGV do

@@ -13,6 +13,7 @@
 --       {'changed', '', ''}  the letter is another one by now, or gone
 --       {'lost', '', ''}     its document is not there any more: there is nothing to try
 --       {'newer', '', ''}    there is a newer write of the document, which MongoDB does not have; or a newer letter
+-- include: now_us, issue_version, issue_ticket
 local entry, pending, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local scheduled, clock, load, kept, crowded = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local member, name, at = ARGV[1], ARGV[2], string.sub(ARGV[3], 1, 16)
@@ -35,17 +36,10 @@ elseif there ~= at then
   return {'lost', '', ''}
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+local now = now_us()
 if is_kept then
-  -- As in commit: above all that was issued before, and all that is there, which the clock does not follow.
-  version = string.format('%016.0f', math.max(now, tonumber(redis.call('GET', clock) or '0') + 1))
-  redis.call('SET', clock, version)
   local deleted = tonumber(redis.call('ZSCORE', KEYS[10], member) or '0')
-  local shown = math.max(tonumber(there) or 0, deleted, tonumber(ARGV[5]))
-  if shown >= tonumber(version) and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
-    version = string.format('%016.0f', shown + 1)
-  end
+  version = issue_version(clock, now, math.max(tonumber(there) or 0, deleted, tonumber(ARGV[5])))
   redis.call('SET', entry, version .. string.sub(document, 17))
   redis.call('DEL', load)
   redis.call('HDEL', kept, at)
@@ -55,11 +49,4 @@ redis.call('HDEL', dead, name)
 redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
 local due = math.floor(now / 1000)
 redis.call('ZADD', pending, due, member)
-
-local wanted = redis.call('GET', scheduled)
-if wanted and tonumber(string.match(wanted, '^%d+')) <= due then
-  return {'ok', version, ''}
-end
-local ticket = string.format('%.0f', due) .. ':' .. time[1] .. '.' .. time[2]
-redis.call('SET', scheduled, ticket, 'PX', ARGV[6])
-return {'ok', version, ticket}
+return {'ok', version, issue_ticket(scheduled, due, ARGV[6], due)}

@@ -8,6 +8,7 @@
 --       4 life of the lease, ms
 -- Returns {number pending, ticket}   the caller must enqueue a flush task with this ticket
 --       {number pending, ''}       nothing to do
+-- include: now_ms, now_us, issue_ticket
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 
 local count = redis.call('ZCARD', pending)
@@ -23,13 +24,10 @@ end
 if redis.call('EXISTS', lease, scheduled) > 0 then
   return {count, ''}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
 local tail = redis.call('ZRANGE', pending, -1, -1, 'WITHSCORES')
 if tonumber(head[2]) + tonumber(ARGV[1]) > now and tonumber(tail[2]) <= now + tonumber(ARGV[3]) then
   return {count, ''}
 end
-local ticket = string.format('%.0f', now) .. ':' .. time[1] .. '.' .. time[2]
-redis.call('SET', scheduled, ticket, 'PX', ARGV[2])
-return {count, ticket}
+return {count, issue_ticket(scheduled, now, ARGV[2])}

@@ -1,0 +1,16 @@
+-- Issue the version of a write, 16 digits: above all that the partition's clock has issued, also after the clock of Redis
+-- has stepped back; and above what is shown of the document. That may have come from elsewhere: another Redis, a clock
+-- that was ahead, other hands. It is older all the same. The partition's clock does not follow it, so that one document's
+-- number does not become that of the others.
+local function issue_version(clock, now, shown)
+  local version = now
+  local last = redis.call('SET', clock, string.format('%.0f', version), 'GET')
+  if last and tonumber(last) >= version then
+    version = last + 1
+    redis.call('SET', clock, string.format('%.0f', version))
+  end
+  if shown >= version and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
+    version = shown + 1
+  end
+  return string.format('%016.0f', version)
+end
