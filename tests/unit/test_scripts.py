@@ -1,4 +1,4 @@
-"""The atomic steps, and what they include."""
+"""The atomic steps, what they include, and what is said of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ ROOT = Path(__file__).parents[2]
 LUA = ROOT / "writebehind/redis/lua"
 STEPS = {path.stem: path.read_text("utf-8") for path in LUA.glob("*.lua")}
 FUNCTIONS = {path.stem: path.read_text("utf-8") for path in (LUA / "include").glob("*.lua")}
+PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 
 
 def called(source: str) -> set[str]:
     """The functions of `include/` that a text calls; not those that it defines."""
     return set(re.findall(r"(?<!function )\b(\w+)\(", source)) & set(FUNCTIONS)
+
+
+def keys(source: str) -> str:
+    """What the header of a step says of its keys, as the table has it."""
+    block = re.search(r"^-- KEYS  (.*?)^-- (?:ARGV|Returns)", source, re.MULTILINE | re.DOTALL)[1]
+    found = re.findall(r"\b\d+(…?) ([a-z_ ]+?)(?=:|  |$)", re.sub(r"\n(?:-- +)?", "  ", block))
+    return ", ".join(
+        (name if name.startswith("any ") else " or ".join(f"`{one}`" for one in name.split(" or ")))
+        + (" …" if repeated else "")
+        for repeated, name in found
+    )
 
 
 def test_a_step_includes_exactly_the_functions_that_it_calls():
@@ -46,3 +58,22 @@ def test_the_line_that_includes_is_replaced():
     assert FUNCTIONS["cut_life"] + FUNCTIONS["now_ms"] in loaded
     assert "-- include" not in loaded
     assert loaded.startswith("#!lua flags=allow-oom\n")
+
+
+def test_the_protocol_describes_each_step():
+    """Each file has one row, and each row a file: its keys, and whether it runs in a Redis that is full."""
+    rows = re.findall(r"^\| `(\w+)` \| \S.* \| (.*) \| (runs|refused) \|$", PROTOCOL, re.MULTILINE)
+    described = {name: (of_keys, runs) for name, of_keys, runs in rows}
+    expected = {
+        name: (keys(source), "runs" if source.startswith("#!lua flags=allow-oom\n") else "refused")
+        for name, source in STEPS.items()
+    }
+    assert expected == described
+    assert len(described) == len(rows)
+
+
+def test_the_protocol_says_what_the_keys_of_steps_hold():
+    """Each name that the header of a step has stands in the table of keys."""
+    names = {name for source in STEPS.values() for name in re.findall(r"`(\w+)`", keys(source))}
+    table = PROTOCOL.partition("## Keys in Redis")[2].partition("## ")[0]
+    assert not names - set(re.findall(r"`wb:(?:\{p\}:)?(\w+)", table))
