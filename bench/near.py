@@ -12,7 +12,7 @@ from tests.sizes import LIMIT, sized
 from tests.waiting import wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 
 WRITES = 2_000
 SIZES = (64, 1_000, 4_095, 4_096, 65_536, 100_000, LIMIT)

@@ -22,7 +22,7 @@ from pymongo.monitoring import CommandListener
 from tests.sizes import DRIVER_VIEW, sized
 from writebehind import Collection, Pipeline, Settings, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 
 DOCUMENTS, HELD, SKEW = 20_000, 4_000, 1.1
 TEXT = "x" * 1_000

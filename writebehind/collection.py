@@ -28,7 +28,7 @@ from writebehind.errors import (
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
-from writebehind.reading.reader import Read
+from writebehind.reading.read import Read
 from writebehind.settings.installation import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Queue, Work

@@ -152,9 +152,9 @@ class Pipeline:
         )
         self.reader = self._reader()
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
-        self.conflicts = Conflicts(self.store)
         self.queries = self._queries()
         self.derived = Derived(self.lookups, self.queries)
+        self.conflicts = Conflicts(self.store, self.derived)
         self.contention = Contention(
             self.store, self.sink, self.dead_letters, lambda name: self.collection_settings(name).lookup
         )

@@ -10,7 +10,7 @@ from tests.waiting import wait_until
 from writebehind import CollectionSettings, Pipeline
 from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.keys import PARTITIONS
 from writebehind.redis.load_sample import LoadSample, Sampler
 from writebehind.redis.partition_count import Division

@@ -268,14 +268,14 @@ def test_a_holder_that_becomes_a_dead_letter_itself(pipeline, users, stored):
     assert [holder] == [one.letter.id.text for one in pipeline.dead_letters.page(Filter()).letters]
 
 
-@pytest.mark.parametrize("step", ["note", "_bury", "look"])
+@pytest.mark.parametrize("step", ["note", "_refuse", "look"])
 def test_a_flusher_that_dies_while_it_gives_up(pipeline, users, stored, monkeypatch, step):
     """And the holder changes meanwhile: the sweep finds what nobody else will."""
     first, second = spread(pipeline, 2)
     users.put(first, {"username": "x"})
     flush_all(pipeline)
     users.put(second, {"username": "x"})
-    owner = pipeline.flusher._recorder if step == "_bury" else pipeline.contention
+    owner = pipeline.flusher._recorder if step == "_refuse" else pipeline.contention
     done = getattr(owner, step)
 
     def dies(*arguments, **options):
@@ -411,21 +411,21 @@ def test_a_holder_that_changes_while_it_is_looked_at(pipeline, users, stored, mo
     flush_all(pipeline)
     users.put(second, {"username": "x"})
     contention, recorder = pipeline.contention, pipeline.flusher._recorder
-    yields, bury = contention._yields, recorder._bury
+    yields, refuse = contention._yields, recorder._refuse
 
     def changes(*arguments):
         yielded = yields(*arguments)
         users.put(first, {"username": "y"})
         return yielded
 
-    def dies(outcome, summary, **options):
+    def dies(outcome, summary):
         flush(pipeline, first)
-        bury(outcome, summary, **options)
+        refuse(outcome, summary)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(contention, "_yields", changes)
-        patch.setattr(recorder, "_bury", dies)
+        patch.setattr(recorder, "_refuse", dies)
         with pytest.raises(KeyboardInterrupt):
             flush(pipeline, second)
     pipeline.store._wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{second}")).lease)

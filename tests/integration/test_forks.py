@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 from writebehind import Pipeline, connect, forks
 from writebehind.documents.ids import new_id
 from writebehind.reading.freshness import Refresher
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.cache import Refresh
 from writebehind.redis.wire import Wire, connection_pool
 

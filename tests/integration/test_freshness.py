@@ -17,7 +17,8 @@ from writebehind.documents.entry import ABSENT, Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.reading.freshness import Refresher, early_ms, lifetime_ms
-from writebehind.reading.reader import Reader, Source
+from writebehind.reading.read import Source
+from writebehind.reading.reader import Reader
 from writebehind.redis.cache import Filled, Refresh
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Settled

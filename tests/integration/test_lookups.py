@@ -19,7 +19,7 @@ from writebehind.errors import MongoUnavailableError, RequestError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.querying.unique_fields import Alias, aliases_of
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.aliases import Claim
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script

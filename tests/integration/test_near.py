@@ -10,7 +10,7 @@ from tests.waiting import slowness, wait_until
 from writebehind import Pipeline
 from writebehind.documents.entry import ABSENT, Entry, Kind
 from writebehind.reading.near_cache import PING_S, SILENT_S, NearCache
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.wire import Wire, connection_pool
 
 

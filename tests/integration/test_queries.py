@@ -19,7 +19,7 @@ from writebehind.change_stream.applier import OutsideChange
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisFullError, RequestError, UnknownQueryError
 from writebehind.querying.cached_queries import SPARE
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.keys import changes
 from writebehind.redis.results import MOST_CHANGED, MOST_PENDING
 from writebehind.redis.scripts import script

@@ -24,7 +24,8 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.mongodb.sink import Sink
-from writebehind.reading.reader import Reader, Source
+from writebehind.reading.read import Source
+from writebehind.reading.reader import Reader
 from writebehind.redis.cache import Leased
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import CommitRequest, Store

@@ -17,7 +17,7 @@ from writebehind.documents.entry import Entry
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.drain import drain
 from writebehind.operations.repartition import NotDrainedError, Repartitioned, repartition
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.keys import PARTITIONS, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
 from writebehind.redis.store import CommitRequest

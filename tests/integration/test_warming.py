@@ -16,7 +16,7 @@ from tests.integration.conftest import flush_all
 from writebehind import Collection, Pipeline, Settings
 from writebehind.errors import MongoUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.redis.keys import WARM_LEASE
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.warming.hot_keys import WARMED, WARMED_READ

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,17 @@ def test_loaded(body, version):
     """A loaded entry is a document with the ETag of its body."""
     entry = Entry.loaded(body, version)
     assert (version, Kind.DOCUMENT, etag(body), body) == (entry.version, entry.kind, entry.etag, entry.body)
+
+
+@given(documents, others, others)
+def test_the_same_content(entry, nothing, other):
+    """A document is compared by version and ETag, also without its body; no document is like no other."""
+    assert entry.same_content(Entry.parse(entry.value[:BODY_AT]))
+    assert not entry.same_content(replace(entry, version=entry.version + 1))
+    assert not entry.same_content(replace(entry, etag="0" * 32))
+    assert not entry.same_content(nothing)
+    assert not nothing.same_content(entry)
+    assert nothing.same_content(other)
 
 
 def test_constants():

@@ -13,11 +13,10 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.contention import Contention
-from writebehind.flushing.dead_letter import DeadLetter, Reason
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
 from writebehind.redis.keys import Named, family
-from writebehind.redis.pending import Burial, Reissue
+from writebehind.redis.pending import Reissue
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 from writebehind.settings.installation import CollectionSettings
@@ -110,15 +109,21 @@ class _Known:
     `deleted_ms` is when our last deletion was settled, 0 for never.
     """
 
-    version: int
-    kind: Kind | None
-    etag: str
+    entry: Entry | None
     pending: bool
     sent: _Sent | None = None
     deleted_ms: int = 0
 
+    @property
+    def version(self) -> int:
+        return self.entry.version if self.entry else 0
+
+    @property
+    def kind(self) -> Kind | None:
+        return self.entry.kind if self.entry else None
+
     def is_like(self, entry: Entry) -> bool:
-        return (self.version, self.kind, self.etag) == (entry.version, entry.kind, entry.etag)
+        return self.entry is not None and self.entry.same_content(entry)
 
     def may_be_ours(self, change: OutsideChange) -> bool:
         """Whether a change to what is pending may be a late one of our own."""
@@ -135,7 +140,7 @@ class _Known:
         sent, after = self.sent, change.after
         if sent is None:
             return False
-        was_before = after is not None and sent.before is not None and after.header == sent.before.header
+        was_before = after is not None and sent.before is not None and after.same_content(sent.before)
         return was_before or change.at_ms <= sent.at_ms
 
 
@@ -259,11 +264,8 @@ class Applier:
         members = list(dict.fromkeys(members))
         found = {}
         for member, trace in zip(members, self._store.pending.traces(members), strict=True):
-            entry = Entry.shown(trace.header) if trace.header else None
             found[member] = _Known(
-                entry.version if entry else 0,
-                entry.kind if entry else None,
-                entry.etag if entry else "",
+                Entry.shown(trace.header) if trace.header else None,
                 trace.pending,
                 _Sent.parse(trace.sent) if trace.sent else None,
                 trace.deleted_at_ms,
@@ -285,10 +287,7 @@ class Applier:
             different |= {
                 one.member
                 for one, entry in zip(ids.values(), entries, strict=True)
-                if not (
-                    known[one.member].is_like(entry)
-                    or (known[one.member].kind is Kind.DELETED and not entry.exists)
-                )
+                if not known[one.member].is_like(entry)
             }
         return different
 
@@ -323,23 +322,11 @@ class Applier:
     def _yields(self, change: OutsideChange, ours: Entry) -> bool:
         """Note a conflict, and let the collection's policy decide; whether our write became a dead letter."""
         policy = self._settings(change.id.collection).on_conflict
-        self._conflicts.note(Conflict(change.id, change.operation, policy, ours, change.after, time.time()))
+        conflict = Conflict(change.id, change.operation, policy, ours, change.after, time.time())
+        self._conflicts.note(conflict)
         if policy != "theirs" or not self._stands(change):
             return False
-        letter = DeadLetter(
-            change.id.member,
-            Reason.CONFLICT,
-            0,
-            f"somebody else has changed it in MongoDB ({change.operation}), and on_conflict is theirs",
-            ours.version,
-            ours.kind,
-            0,
-            time.time(),
-            over=change.after.version if change.after is not None else 0,
-        )
-        self._derived.persisting(change.id.collection, [change.id.member])
-        burial = self._store.pending.bury(change.id.member, ours.version_digits, letter.dump(), drop_entry=True)
-        if burial is not Burial.BURIED:
+        if not self._conflicts.give_way(conflict, f"somebody else has changed it in MongoDB ({change.operation})"):
             return False
         self._tell([change])
         return True
@@ -352,7 +339,7 @@ class Applier:
             return False
         if after is None:
             return not there.exists
-        return (there.version, there.kind, there.etag) == (after.version, after.kind, after.etag)
+        return after.same_content(there)
 
 
 def _judge(change: OutsideChange, known: _Known) -> _Verdict:

@@ -12,6 +12,9 @@ from writebehind.documents import codec
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnreadableDocumentError
+from writebehind.flushing.dead_letter import DeadLetter
+from writebehind.querying.derived import Derived
+from writebehind.redis.pending import Burial
 from writebehind.redis.store import Store
 
 #: So many are kept.
@@ -59,11 +62,25 @@ class Conflict:
 
 
 class Conflicts:
-    """The log of conflicts. Safe to share between threads."""
+    """The log of conflicts, and how ours gives way. Safe to share between threads."""
 
-    def __init__(self, store: Store) -> None:
-        """Keep it in a store."""
+    def __init__(self, store: Store, derived: Derived) -> None:
+        """Keep it in a store; `derived` is told what MongoDB has from then on."""
         self._store = store
+        self._derived = derived
+
+    def give_way(self, conflict: Conflict, why: str) -> bool:
+        """Let what MongoDB has stand: ours becomes a dead letter with its body; false if it is not pending.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        member, ours = conflict.id.member, conflict.ours
+        over = 0 if conflict.theirs is None else conflict.theirs.version
+        letter = DeadLetter.conflict(member, ours, f"{why}, and on_conflict is theirs", over=over)
+        self._derived.persisting(conflict.id.collection, [member])  # told while it is pending
+        burial = self._store.pending.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
+        return burial is Burial.BURIED
 
     def note(self, conflict: Conflict) -> None:
         """Add one, and forget the oldest; not while Redis is full, except that it is counted.

@@ -73,6 +73,12 @@ class Entry:
         """Whether there is a document."""
         return self.kind is Kind.DOCUMENT
 
+    def same_content(self, other: Entry) -> bool:
+        """Whether both say the same: no document, or one of the same version and content, as far as ETags tell."""
+        if not self.exists:
+            return not other.exists
+        return self.header == other.header
+
     @property
     def version_digits(self) -> str:
         """The version as it stands in Redis."""

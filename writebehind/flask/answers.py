@@ -11,7 +11,7 @@ from writebehind.flask.conditions import is_conditional, status_of
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import Form
 from writebehind.querying.answers import Answer
-from writebehind.reading.reader import Read, Source
+from writebehind.reading.read import Read, Source
 
 _NOT_MODIFIED, _CONDITION_FAILED = 304, 412
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from writebehind.documents import codec
-from writebehind.documents.entry import VERSION_DIGITS, Kind
+from writebehind.documents.entry import VERSION_DIGITS, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import DeadLetterError, UnreadableDocumentError
 from writebehind.mongodb import error_table
@@ -62,6 +62,20 @@ class DeadLetter:
     def id(self) -> DocumentId:
         """The document."""
         return DocumentId.from_member(self.member)
+
+    @classmethod
+    def refused(
+        cls, member: str, entry: Entry, message: str, *, code: int, attempts: int, over: int
+    ) -> DeadLetter:
+        """The letter of a write that MongoDB does not take, in `attempts`; `over` is the version that it has."""
+        reason, now_s = Reason.REFUSED, time.time()
+        return cls(member, reason, code, message, entry.version, entry.kind, attempts, now_s, over=over)
+
+    @classmethod
+    def conflict(cls, member: str, entry: Entry, message: str, *, over: int, attempts: int = 0) -> DeadLetter:
+        """The letter of a write in whose place something else stands in MongoDB, of version `over`."""
+        reason, now_s = Reason.CONFLICT, time.time()
+        return cls(member, reason, 0, message, entry.version, entry.kind, attempts, now_s, over=over)
 
     @classmethod
     def lost(cls, member: str) -> DeadLetter:

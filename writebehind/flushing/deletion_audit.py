@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections.abc import Mapping
 
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
@@ -12,6 +12,7 @@ from writebehind.mongodb.sink import Sink
 from writebehind.redis import keys
 from writebehind.redis.lease import Lease
 from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 
 log = logging.getLogger(__name__)
 
@@ -61,20 +62,32 @@ class DeletionAudit:
         before_ms = self._store.now_ms() - GRACE_LEASES * self._lease_ms
         for partition in range(self._store.partitions):
             while found := self._store.deletions.before(partition, before_ms, limit=SLICE):
-                by_collection: dict[str, dict[DocumentId, int]] = defaultdict(dict)
-                for member, version in found.items():
-                    one = DocumentId.from_member(member)
-                    by_collection[one.collection][one] = version
-                for collection, versions in by_collection.items():
+                for collection, versions in by_collection(found).items():
                     try:
-                        deleted += self._sink.delete_older(collection, versions)
+                        deleted += delete_again(self._store, self._sink, collection, versions)
                     except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
                         log.warning("deletions in %s are not audited: %s", collection, error)
-                self._store.cache.invalidate_many(
-                    found
-                )  # somebody may have read what was brought back, or be about to
                 self._store.deletions.forget(partition, found)
                 audited += len(found)
                 if time.monotonic() >= until or not lease.renew():
                     return {"audited": audited, "deleted_again": deleted}
         return {"audited": audited, "deleted_again": deleted}
+
+
+def by_collection(deletions: Mapping[str, int]) -> dict[str, dict[DocumentId, int]]:
+    """Deletions, members with their versions, by collection."""
+    found = ((DocumentId.from_member(member), version) for member, version in deletions.items())
+    return {collection: dict(some) for collection, some in grouped(found, lambda one: one[0].collection).items()}
+
+
+def delete_again(store: Store, sink: Sink, collection: str, versions: Mapping[DocumentId, int]) -> int:
+    """Delete documents of a collection that MongoDB has again since they were deleted at these versions; how many.
+
+    Raises:
+        MongoRefusesError: MongoDB refuses to delete some of them.
+        UnavailableError: Redis or MongoDB does not answer.
+    """
+    try:
+        return sink.delete_older(collection, versions)
+    finally:  # somebody may have read what was brought back, or be about to
+        store.cache.invalidate_many([one.member for one in versions])

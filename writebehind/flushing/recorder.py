@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 
+from writebehind.documents.entry import Entry
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
 from writebehind.flushing.contention import Contention
-from writebehind.flushing.dead_letter import DeadLetter, Reason
+from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
@@ -114,11 +114,11 @@ class Recorder:
         """Make a document a dead letter that MongoDB does not take, and see to those that wait for its values."""
         contention = self._contention
         if not contention.concerns(outcome.write.id.collection):
-            self._bury(outcome, summary, conflict=False)
+            self._refuse(outcome, summary)
             return
         contention.changed([outcome.write.id.member])  # it may have given up what it has in MongoDB
         contention.note(outcome)
-        self._bury(outcome, summary, conflict=False)
+        self._refuse(outcome, summary)
         contention.look(outcome)
 
     def _contest(self, outcome: Outcome, summary: FlushSummary) -> bool:
@@ -126,7 +126,10 @@ class Recorder:
         entry, member = outcome.write.entry, outcome.write.id.member
         contest = self._store.pending.outdo(member, entry.version_digits, outcome.present)
         if contest is Contest.LOST:
-            return self._bury(outcome, summary, conflict=True)
+            letter = DeadLetter.conflict(
+                member, entry, outcome.message, over=outcome.present, attempts=outcome.attempts
+            )
+            return self._bury(letter, entry, summary, drop_entry=True)
         if contest is Contest.REISSUED:  # and due: the next batch has it
             log.warning(
                 "%s: MongoDB has version %d, which this Redis has not issued; version %d is written over it",
@@ -135,24 +138,24 @@ class Recorder:
             return True
         return False
 
-    def _bury(self, outcome: Outcome, summary: FlushSummary, *, conflict: bool) -> bool:
-        """Make it a dead letter; false when a newer version is pending."""
-        entry, member = outcome.write.entry, outcome.write.id.member
-        letter = DeadLetter(
-            member,
-            Reason.CONFLICT if conflict else Reason.REFUSED,
-            outcome.code,
-            outcome.message[:MESSAGE_CHARACTERS],
-            entry.version,
-            entry.kind,
-            outcome.attempts,
-            time.time(),
+    def _refuse(self, outcome: Outcome, summary: FlushSummary) -> None:
+        """Make a document a dead letter, which readers go on seeing."""
+        write, message = outcome.write, outcome.message[:MESSAGE_CHARACTERS]
+        letter = DeadLetter.refused(
+            *(write.id.member, write.entry, message),
+            code=outcome.code,
+            attempts=outcome.attempts,
             over=outcome.present,
         )
-        burial = self._store.pending.bury(member, entry.version_digits, letter.dump(), drop_entry=conflict)
+        self._bury(letter, write.entry, summary, drop_entry=False)
+
+    def _bury(self, letter: DeadLetter, entry: Entry, summary: FlushSummary, *, drop_entry: bool) -> bool:
+        """Put a letter in the place of a pending write; false when a newer version is pending."""
+        digits, dump = entry.version_digits, letter.dump()
+        burial = self._store.pending.bury(letter.member, digits, dump, drop_entry=drop_entry)
         if burial is Burial.BURIED:
             summary.buried += 1
-            log.error("dead letter %s version %d: %s", member, entry.version, outcome.message)
+            log.error("dead letter %s version %d: %s", letter.member, letter.version, letter.message)
         return burial is not Burial.NEWER
 
     def bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:

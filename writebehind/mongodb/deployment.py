@@ -147,7 +147,7 @@ class Deployment:
             MongoUnavailableError: it does not.
         """
         with self._deadline():
-            self._database["writebehind.operations.doctor"].delete_one({"_id": "nothing"})
+            self._database["writebehind.doctor"].delete_one({"_id": "nothing"})
 
     def try_change_stream(self) -> None:
         """See that a change stream opens, as the listener opens one.

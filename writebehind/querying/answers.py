@@ -14,7 +14,7 @@ from writebehind.errors import UnreadableDocumentError
 from writebehind.mql.filters import compile_filter
 from writebehind.mql.projections import compile_projection
 from writebehind.mql.sorts import Place, compile_sort
-from writebehind.reading.reader import Source
+from writebehind.reading.read import Source
 from writebehind.settings.queries import NamedQuery
 
 log = logging.getLogger(__name__)

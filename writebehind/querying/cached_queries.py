@@ -27,7 +27,8 @@ from writebehind.mql.sorts import compile_sort
 from writebehind.querying.answers import Answer, Kept, in_order, satisfying
 from writebehind.reading.freshness import jittered_ms
 from writebehind.reading.portions import by_size, each
-from writebehind.reading.reader import Reader, Source
+from writebehind.reading.read import Source
+from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
 from writebehind.redis.results import MOST_CHANGED, LeasedResult, Look
 from writebehind.redis.store import Store

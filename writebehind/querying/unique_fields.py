@@ -28,7 +28,8 @@ from writebehind.errors import (
 from writebehind.mongodb.sink import Sink
 from writebehind.mql.order import number
 from writebehind.reading.freshness import lifetime_ms
-from writebehind.reading.reader import Read, Reader, Source
+from writebehind.reading.read import Read, Source
+from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
 from writebehind.redis.aliases import Leads, Noted
 from writebehind.redis.store import Store

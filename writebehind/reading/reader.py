@@ -18,8 +18,6 @@ from writebehind.redis.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
 
-__all__ = ["Read", "Reader", "Source"]
-
 #: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
 #: about as much as the rest of reading a document.
 MOST_TIMED = 4

@@ -11,11 +11,10 @@ from writebehind.change_stream.conflicts import Conflict, Conflicts
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
-from writebehind.flushing.dead_letter import DeadLetter, Reason
 from writebehind.mongodb.sink import MOST_IDS, Sink
 from writebehind.querying.derived import Derived
 from writebehind.reconcile.findings import Drift
-from writebehind.redis.pending import Burial, HintSink
+from writebehind.redis.pending import HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 from writebehind.settings.installation import CollectionSettings
@@ -120,7 +119,7 @@ class EntryCheck:
             found += [
                 Suspect(one, replace(theirs, body=b""))
                 for one, theirs in zip(portion, stored, strict=True)
-                if not _alike(one.entry, theirs)
+                if not one.entry.same_content(theirs)
             ]
         return found
 
@@ -160,7 +159,9 @@ class EntryCheck:
                     return self._mark_pending(suspect.cached)
                 return self._decide(suspect.cached)
         done = self._store.cache.drop(suspect.cached.id.member, suspect.cached.header)
-        self._changed(suspect.cached.id)
+        self._derived.persisting(
+            suspect.cached.id.collection, [suspect.cached.id.member]
+        )  # as nobody else has told
         return done
 
     def _mark_pending(self, cached: Cached, *, delay_ms: int = 0) -> bool:
@@ -184,25 +185,15 @@ class EntryCheck:
             return False
         if not self._mark_pending(cached, delay_ms=0 if policy == "ours" else UNTIL_BURIED_MS):
             return False
-        self._conflicts.note(Conflict(cached.id, "replace", policy, ours, theirs, time.time()))
+        conflict = Conflict(cached.id, "replace", policy, ours, theirs, time.time())
+        self._conflicts.note(conflict)
         log.warning(
             "%s: MongoDB has version %d and Redis %d; on_conflict is %s",
             *(member, theirs.version, ours.version, policy),
         )
         if policy == "ours":
             return True
-        message = f"MongoDB has the older version {theirs.version}, and on_conflict is theirs"
-        now_s = time.time()
-        letter = DeadLetter(
-            *(member, Reason.CONFLICT, 0, message, ours.version, ours.kind, 0, now_s), over=theirs.version
-        )
-        burial = self._store.pending.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
-        self._changed(cached.id)
-        return burial is Burial.BURIED
-
-    def _changed(self, document_id: DocumentId) -> None:
-        """Tell queries, as nobody else has."""
-        self._derived.persisting(document_id.collection, [document_id.member])
+        return self._conflicts.give_way(conflict, f"MongoDB has the older version {theirs.version}")
 
 
 def _parsed(member: str, header: object) -> tuple[DocumentId, Entry] | None:
@@ -225,9 +216,3 @@ def _portions(cached: Sequence[Cached]) -> Iterator[list[Cached]]:
         size += one.size
     if some:
         yield some
-
-
-def _alike(ours: Entry, theirs: Entry) -> bool:
-    if not ours.exists:
-        return not theirs.exists
-    return (ours.version, ours.kind, ours.etag) == (theirs.version, theirs.kind, theirs.etag)

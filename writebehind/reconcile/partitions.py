@@ -10,6 +10,7 @@ from dataclasses import replace
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letter import DeadLetter, Found, Reason
+from writebehind.flushing.deletion_audit import by_collection, delete_again
 from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
 from writebehind.redis.keys import partition_keys
@@ -124,11 +125,7 @@ class PartitionCheck:
     def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
         before_ms = self._store.now_ms() - self._grace_ms
         after, deletions = self._store.deletions.scan(partition, cursor, before_ms=before_ms, count=SLICE)
-        by_collection: dict[str, dict[DocumentId, int]] = {}
-        for member, version in deletions.items():
-            one = DocumentId.from_member(member)
-            by_collection.setdefault(one.collection, {})[one] = version
-        for collection, versions in by_collection.items():
+        for collection, versions in by_collection(deletions).items():
             try:
                 self._resurrected_of(collection, versions, found, repair)
             except MongoRefusesError as error:
@@ -141,7 +138,6 @@ class PartitionCheck:
         stored = dict(zip(versions, self._sink.find_many(list(versions)), strict=True))
         back = {one: version for one, version in versions.items() if 0 < stored[one].version < version}
         if back and repair:
-            self._sink.delete_older(collection, back)
-            self._store.cache.invalidate_many([one.member for one in back])
+            delete_again(self._store, self._sink, collection, back)
         for one in back:
             found.note(Drift.RESURRECTED, one.member, repaired=repair)

@@ -18,7 +18,7 @@ from writebehind.flask.conditions import is_conditional
 from writebehind.flask.parameters import given, only
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import wanted_form
-from writebehind.reading.reader import Read
+from writebehind.reading.read import Read
 from writebehind.settings.installation import CollectionSettings
 
 
