@@ -17,8 +17,9 @@ from writebehind.documents.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, etag
 from writebehind.errors import MongoUnavailableError
+from writebehind.mongodb.finder import _id_of
 from writebehind.mongodb.outcomes import Result, Write
-from writebehind.mongodb.sink import Sink, _id_of
+from writebehind.mongodb.sink import Sink
 
 COLLECTION = "users"
 #: Bytes of the largest document that MongoDB takes.

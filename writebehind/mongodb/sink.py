@@ -1,4 +1,4 @@
-"""MongoDB as the protocol sees it: guarded bulk writes that are safe to repeat, and reads of one document.
+"""MongoDB as the protocol writes it: guarded bulk writes that are safe to repeat.
 
 Every write carries its version and is applied only where MongoDB has no version as new or newer. So it may be
 retried, duplicated, delayed or reordered without an older document replacing a newer one.
@@ -10,32 +10,27 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
 
 import pymongo
 from bson import Int64, ObjectId
-from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 
-from writebehind.documents import large
 from writebehind.documents.elements import without
-from writebehind.documents.entry import ABSENT, Entry, Kind
+from writebehind.documents.entry import Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import (
     RAW_OPTIONS,
     VERSION_FIELD,
     append_version,
-    first_element,
     split_version,
     version_of,
 )
 from writebehind.errors import MongoRefusesError, MongoUnavailableError, UnavailableError
 from writebehind.mongodb import error_table
-from writebehind.mongodb.deployment import Deployment
 from writebehind.mongodb.error_table import Refusal, Verdict
+from writebehind.mongodb.finder import MOST_IDS, Finder
 from writebehind.mongodb.outcomes import (
-    NOTHING,
     OVERTAKEN,
     AllRefusedError,
     CommandRefusedError,
@@ -61,8 +56,6 @@ _NOTHING = {"$set": _NEVER}
 _NOT_NOW = {Result.DISTURBED, Result.UNCLEAR}
 #: How long MongoDB may take to show that it is there after a connection has broken, seconds.
 PROBE_S = 1.0
-#: Ids in one `$in`: servers differ in how they take long lists.
-MOST_IDS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +66,8 @@ class _Done:
     stored: int = 0
 
 
-class Sink(Deployment):
-    """The state in MongoDB. Safe to share between threads."""
+class Sink(Finder):
+    """The state in MongoDB, read and written. Safe to share between threads."""
 
     def write(self, collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
         """Bring versions of one collection to MongoDB in one unordered bulk write.
@@ -141,47 +134,6 @@ class Sink(Deployment):
             ]
         return outcomes
 
-    def find(self, document_id: DocumentId) -> Entry:
-        """The document as MongoDB has it, or `ABSENT`.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer.
-            TakesMuchError: this thread may not read so large a document.
-        """
-        with self._guard(), self._deadline():
-            found = self._database[document_id.collection].find_one({"_id": document_id.value})
-        _see(found)
-        # By the collation of its collection MongoDB may take another id for the same.
-        if found is None or DocumentId.stored(document_id.collection, _id_of(found)) != document_id:
-            return ABSENT
-        return Entry.loaded(*split_version(found.raw))
-
-    def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
-        """The document that has a value in a field that is unique, or `None` and `ABSENT`.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer.
-            TakesMuchError: this thread may not read so large a document.
-        """
-        with self._guard(), self._deadline():
-            found = self._database[collection].find_one({field: value})
-        _see(found)
-        if found is None:
-            return None, ABSENT
-        return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
-
-    def find_holders(
-        self, collection: str, field: str, value: object, *, limit: int = 2
-    ) -> list[tuple[object, object]]:
-        """Documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer.
-        """
-        with self._guard(), self._deadline():
-            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=limit)
-            return [(one["_id"], one.get(VERSION_FIELD, NOTHING)) for one in found]
-
     def unset(self, document_id: DocumentId, field: str, seen: object, *, below: int) -> bool:
         """Take a field from the document whose `_v` was `seen`; false where its collection requires the field.
 
@@ -218,66 +170,6 @@ class Sink(Deployment):
                 {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
             )
 
-    def find_places(
-        self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
-    ) -> tuple[list[DocumentId | None], bytes]:
-        """The ids of documents that satisfy a filter, in order, and of the last one the fields of the sort, BSON.
-
-        An id is `None` where no document of the pipeline can have it. The fields are whole: in a part of an array
-        what has no such part, and counts as null, would be missing. They may be large: one is held at a time.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer, or refuses the query.
-        """
-        fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
-        ids: list[DocumentId | None] = []
-        last: bytes | memoryview = b""
-        with self._guard(), self._deadline(error_table.of_query):
-            cursor = self._database[collection].find(filter_, fields, limit=limit)
-            try:
-                for one in cursor.sort(list(sort.items())) if sort else cursor:
-                    ids.append(DocumentId.stored(collection, _id_of(one)))
-                    last = one.raw
-            except (BSONError, OverflowError) as error:  # the driver does not even send it
-                raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
-        return ids, bytes(last)
-
-    def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
-        """The documents of one collection, in the order of the ids; `ABSENT` where there is none.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer.
-            TakesMuchError: this thread may not read one of them, as it is so large.
-        """
-        found: dict[DocumentId | None, Entry] = {}
-        largest = 0
-        for some in slices(ids, MOST_IDS):
-            collection = some[0].collection
-            query = {"_id": {"$in": [one.value for one in some]}}
-            with self._guard(), self._deadline():
-                for document in self._database[collection].find(query):
-                    largest = max(largest, len(document.raw))
-                    if largest > large.most():
-                        break
-                    one = DocumentId.stored(collection, _id_of(document))
-                    found[one] = Entry.loaded(*split_version(document.raw))
-            large.see(largest)
-        return [found.get(one, ABSENT) for one in ids]
-
-    def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
-        """The versions of the documents that MongoDB has, by member; 0 for one whose `_v` counts as none.
-
-        Raises:
-            MongoUnavailableError: MongoDB does not answer.
-        """
-        found: dict[str, int] = {}
-        for collection in {one.collection for one in ids}:
-            asked = [Write(one, ABSENT) for one in ids if one.collection == collection]
-            with self._guard():
-                there = self._versions(collection, asked)
-            found |= {member: version_of(value) for member, value in there.items()}
-        return found
-
     def _bulk(self, collection: str, writes: Sequence[Write], *, halve: bool = True) -> list[Outcome]:
         try:
             refused, done = self._send(collection, writes)
@@ -295,7 +187,7 @@ class Sink(Deployment):
         if looked and refused and (refusal := self._await_majority(collection, looked)):
             return _all_refused(writes, refusal)
         try:
-            there = self._versions(collection, looked) if looked else {}
+            there = self._versions(collection, [one.id for one in looked]) if looked else {}
         except MongoRefusesError:  # to tell: then what it says must do
             looked, there = [], {}
         known = {write.id.member for write in looked}
@@ -329,7 +221,7 @@ class Sink(Deployment):
         """See which writes have happened, and find by halves because of which of the others nothing is known."""
         if refused := self._await_majority(collection, writes):
             return _all_refused(writes, refused)
-        there = self._versions(collection, writes)
+        there = self._versions(collection, [one.id for one in writes])
         became: dict[str, Outcome] = {}
         for write in writes:
             seen = there.get(write.id.member)
@@ -357,7 +249,7 @@ class Sink(Deployment):
         except Exception:
             log.exception("%s cannot be written, or the answer cannot be read", write.id.member)
             return judge(write, refusal, None, looked=False)
-        seen = self._versions(write.id.collection, [write]).get(write.id.member)
+        seen = self._versions(write.id.collection, [write.id]).get(write.id.member)
         present = None if seen is None else version_of(seen)
         outcome = judge(write, None, present, looked=True)
         return judge(write, refusal, present, looked=True) if outcome.result in _NOT_NOW else outcome
@@ -433,29 +325,6 @@ class Sink(Deployment):
         except (CommandRefusedError, RefusedError):
             return False
         return True
-
-    def _versions(self, collection: str, writes: Sequence[Write]) -> dict[str, object]:
-        """What MongoDB has as `_v` of each document that is there."""
-        target = self._database[collection]
-        versions: dict[DocumentId | None, object] = {}
-        for some in slices(writes, MOST_IDS):
-            query = {"_id": {"$in": [write.id.value for write in some]}}
-            with self._deadline():
-                for document in target.find(query, {VERSION_FIELD: 1}):
-                    versions[DocumentId.stored(collection, document["_id"])] = document.get(VERSION_FIELD, NOTHING)
-        return {write.id.member: versions[write.id] for write in writes if write.id in versions}
-
-
-def _see(found: RawBSONDocument | None) -> None:
-    """See that this thread may read what was found. Raises as `large.see`."""
-    if found is not None:
-        large.see(len(found.raw))
-
-
-def _id_of(document: RawBSONDocument) -> object:
-    """Its `_id`, which MongoDB stores first; the other fields, which may be many, are not looked at."""
-    first = RawBSONDocument(first_element(bytes(document.raw)), RAW_OPTIONS)
-    return first["_id"] if "_id" in first else document["_id"]
 
 
 def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:

@@ -11,7 +11,8 @@ from writebehind.change_stream.conflicts import Conflict, Conflicts
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
-from writebehind.mongodb.sink import MOST_IDS, Sink
+from writebehind.mongodb.finder import MOST_IDS
+from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
 from writebehind.reconcile.findings import Drift
 from writebehind.redis.pending import HintSink

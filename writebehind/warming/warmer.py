@@ -18,7 +18,8 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.mongodb.breaker import MongoBreaker
-from writebehind.mongodb.sink import MOST_IDS, Sink
+from writebehind.mongodb.finder import MOST_IDS
+from writebehind.mongodb.sink import Sink
 from writebehind.reading.freshness import EARLIEST, Freshness, state_of
 from writebehind.reading.loader import Loader
 from writebehind.redis import keys

@@ -1,0 +1,147 @@
+"""MongoDB as the protocol reads it: documents by id, by a unique value or by a query, and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+
+from writebehind.documents import large
+from writebehind.documents.entry import ABSENT, Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_FIELD, first_element, split_version, version_of
+from writebehind.errors import MongoUnavailableError
+from writebehind.mongodb import error_table
+from writebehind.mongodb.deployment import Deployment
+from writebehind.mongodb.outcomes import NOTHING
+from writebehind.sequences import grouped, slices
+
+#: Ids in one `$in`: servers differ in how they take long lists.
+MOST_IDS = 200
+
+
+class Finder(Deployment):
+    """The documents in MongoDB. Safe to share between threads."""
+
+    def find(self, document_id: DocumentId) -> Entry:
+        """The document as MongoDB has it, or `ABSENT`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read so large a document.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[document_id.collection].find_one({"_id": document_id.value})
+        _see(found)
+        # By the collation of its collection MongoDB may take another id for the same.
+        if found is None or DocumentId.stored(document_id.collection, _id_of(found)) != document_id:
+            return ABSENT
+        return Entry.loaded(*split_version(found.raw))
+
+    def find_by(self, collection: str, field: str, value: object) -> tuple[DocumentId | None, Entry]:
+        """The document that has a value in a field that is unique, or `None` and `ABSENT`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read so large a document.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find_one({field: value})
+        _see(found)
+        if found is None:
+            return None, ABSENT
+        return DocumentId.stored(collection, found["_id"]), Entry.loaded(*split_version(found.raw))
+
+    def find_holders(
+        self, collection: str, field: str, value: object, *, limit: int = 2
+    ) -> list[tuple[object, object]]:
+        """Documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        with self._guard(), self._deadline():
+            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=limit)
+            return [(one["_id"], one.get(VERSION_FIELD, NOTHING)) for one in found]
+
+    def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
+        """The documents of one collection, in the order of the ids; `ABSENT` where there is none.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read one of them, as it is so large.
+        """
+        found: dict[DocumentId | None, Entry] = {}
+        largest = 0
+        for some in slices(ids, MOST_IDS):
+            collection = some[0].collection
+            query = {"_id": {"$in": [one.value for one in some]}}
+            with self._guard(), self._deadline():
+                for document in self._database[collection].find(query):
+                    largest = max(largest, len(document.raw))
+                    if largest > large.most():
+                        break
+                    one = DocumentId.stored(collection, _id_of(document))
+                    found[one] = Entry.loaded(*split_version(document.raw))
+            large.see(largest)
+        return [found.get(one, ABSENT) for one in ids]
+
+    def find_places(
+        self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
+    ) -> tuple[list[DocumentId | None], bytes]:
+        """The ids of documents that satisfy a filter, in order, and of the last one the fields of the sort, BSON.
+
+        An id is `None` where no document of the pipeline can have it. The fields are whole: in a part of an array
+        what has no such part, and counts as null, would be missing. They may be large: one is held at a time.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or refuses the query.
+        """
+        fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
+        ids: list[DocumentId | None] = []
+        last: bytes | memoryview = b""
+        with self._guard(), self._deadline(error_table.of_query):
+            cursor = self._database[collection].find(filter_, fields, limit=limit)
+            try:
+                for one in cursor.sort(list(sort.items())) if sort else cursor:
+                    ids.append(DocumentId.stored(collection, _id_of(one)))
+                    last = one.raw
+            except (BSONError, OverflowError) as error:  # the driver does not even send it
+                raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
+        return ids, bytes(last)
+
+    def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
+        """The versions of the documents that MongoDB has, by member; 0 for one whose `_v` counts as none.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        found: dict[str, object] = {}
+        for collection, some in grouped(ids, lambda one: one.collection).items():
+            with self._guard():
+                found |= self._versions(collection, some)
+        return {member: version_of(value) for member, value in found.items()}
+
+    def _versions(self, collection: str, ids: Sequence[DocumentId]) -> dict[str, object]:
+        """What MongoDB has as `_v` of each document of a collection that is there, by member."""
+        target = self._database[collection]
+        versions: dict[DocumentId | None, object] = {}
+        for some in slices(ids, MOST_IDS):
+            with self._deadline():
+                for document in target.find({"_id": {"$in": [one.value for one in some]}}, {VERSION_FIELD: 1}):
+                    versions[DocumentId.stored(collection, document["_id"])] = document.get(VERSION_FIELD, NOTHING)
+        return {one.member: versions[one] for one in ids if one in versions}
+
+
+def _see(found: RawBSONDocument | None) -> None:
+    """See that this thread may read what was found. Raises as `large.see`."""
+    if found is not None:
+        large.see(len(found.raw))
+
+
+def _id_of(document: RawBSONDocument) -> object:
+    """Its `_id`, which MongoDB stores first; the other fields, which may be many, are not looked at."""
+    first = RawBSONDocument(first_element(bytes(document.raw)), RAW_OPTIONS)
+    return first["_id"] if "_id" in first else document["_id"]
