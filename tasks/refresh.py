@@ -23,7 +23,7 @@ def register_refresh(app: Celery, runtime: Runtime) -> None:
         pipeline = runtime.pipeline
         try:
             # Else it is too late: somebody else has the right, or nobody.
-            if pipeline.store.cache.may_fill(member, token):
+            if pipeline.store.loads.may_fill(member, token):
                 pipeline.revalidation.refresh(Refresh(member, token, seen))
         except UnavailableError as error:
             log.info("%s not refreshed: %s", member, error)

@@ -133,12 +133,12 @@ def test_a_lease_does_not_outlive_the_step(pipeline, users, step):
     assert pipeline.store.pending.claim(partition, "dead", lease_ms=500, limit=10)
     lease = Lease(pipeline.store._wire, "wb:some_lease", 500)
     assert lease.take()
-    assert pipeline.store.cache.get_or_lease("users/s:bob", "dead", life_ms=500).may_load
+    assert pipeline.store.loads.get_or_lease("users/s:bob", "dead", life_ms=500).may_load
     step()
 
     def taken() -> bool:
         other = Lease(pipeline.store._wire, "wb:some_lease", 500)
-        loads = pipeline.store.cache.get_or_lease("users/s:bob", "t", life_ms=500).may_load
+        loads = pipeline.store.loads.get_or_lease("users/s:bob", "t", life_ms=500).may_load
         claims = pipeline.store.pending.claim(partition, "t", lease_ms=500, limit=10) is not None
         return other.take() and loads and claims
 

@@ -207,8 +207,8 @@ def test_replay_of_a_conflict(letters, store):
     ada = document_id("ada")
     body = codec.encode({"_id": "ada", "n": "ours"})
     letter = bury(store, "ada", fields={"n": "ours"}, reason=Reason.CONFLICT)
-    store.cache.get_or_lease(ada.member, "reader", life_ms=5_000)
-    store.cache.fill(
+    store.loads.get_or_lease(ada.member, "reader", life_ms=5_000)
+    store.loads.fill(
         ada.member, "reader", Entry.loaded(codec.encode({"_id": "ada"}), letter.version + 5), ttl_ms=5_000
     )
     store._wire.call("SET", partition_keys(store.partition_of(ada.member)).load(ada.member), "late")
@@ -221,7 +221,7 @@ def test_replay_of_a_conflict(letters, store):
     assert (version, body, -1) == (entry.version, entry.body, ttl)
     assert is_pending(store, ada)
     store._wire.call("DEL", partition_keys(store.partition_of(ada.member)).entry(ada.member))
-    assert not store.cache.fill(ada.member, "late", entry, ttl_ms=5_000)
+    assert not store.loads.fill(ada.member, "late", entry, ttl_ms=5_000)
 
 
 def test_replay_of_a_deletion_in_conflict(letters, store):
@@ -253,7 +253,7 @@ def test_discard(letters, store):
     assert 1 == letters.discard([letters.show(ada)])
 
     assert (None, -2) == store.cache.get(ada.member)
-    assert store.cache.get_or_lease(ada.member, "reader", life_ms=5_000).may_load
+    assert store.loads.get_or_lease(ada.member, "reader", life_ms=5_000).may_load
     assert {} == letters.by_collection()
 
 
@@ -272,9 +272,9 @@ def test_discard_of_a_conflict_leaves_what_is_cached(letters, store):
     """What readers see of a conflict is MongoDB's version already."""
     ada = document_id("ada")
     bury(store, "ada", reason=Reason.CONFLICT)
-    store.cache.get_or_lease(ada.member, "reader", life_ms=5_000)
+    store.loads.get_or_lease(ada.member, "reader", life_ms=5_000)
     mongodbs = Entry.loaded(codec.encode({"_id": "ada"}), 1 << 50)
-    store.cache.fill(ada.member, "reader", mongodbs, ttl_ms=5_000)
+    store.loads.fill(ada.member, "reader", mongodbs, ttl_ms=5_000)
 
     letters.discard([letters.show(ada)])
 

@@ -132,7 +132,7 @@ def test_an_entry_that_is_gone_during_its_refresh(cached, reader, store, sink, w
 def test_what_is_pending_is_not_refreshed(reader, store):
     """MongoDB does not have it yet."""
     commit(store, "Ada")
-    assert store.cache.lease_refreshes({ADA.member: 1_000}, life_ms=1_000)[1].get(ADA.member) is None
+    assert store.loads.lease_refreshes({ADA.member: 1_000}, life_ms=1_000)[1].get(ADA.member) is None
 
 
 def test_stale_if_error(cached, reader, store, sink, monkeypatch):
@@ -204,7 +204,7 @@ def test_what_is_cached_is_served_while_redis_refuses(cached, reader, store, sin
     def refuse(*_: object, **__: object) -> tuple[str, dict[str, Refresh]]:
         raise RedisUnavailableError
 
-    monkeypatch.setattr(store.cache, "lease_refreshes", refuse)
+    monkeypatch.setattr(store.loads, "lease_refreshes", refuse)
     reader._loader.load_times.note("users", 1_000)
     age(store, left_s)
     assert "Ada" == name_in(reader.get(ADA, STALE).entry)

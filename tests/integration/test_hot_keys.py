@@ -169,9 +169,9 @@ def test_what_is_cold_displaces_nothing(store):
     def kept(*, when_full: bool) -> list[bool]:
         for member in members:
             store.cache.invalidate_many([member])[0]
-        assert all(one.may_load for one in store.cache.get_or_lease_many(members, "t", life_ms=5_000))
+        assert all(one.may_load for one in store.loads.get_or_lease_many(members, "t", life_ms=5_000))
         loaded = [(member, ADA, 60_000) for member in members]
-        filled = store.cache.fill_many(loaded, "t", full=when_full)
+        filled = store.loads.fill_many(loaded, "t", full=when_full)
         found = [store.cache.get(member)[0] == ADA for member in members]
         assert [Filled.FILLED if there else Filled.NOT_KEPT for there in found] == filled
         return found
@@ -190,8 +190,8 @@ def test_what_is_cold_displaces_nothing(store):
 def test_a_full_redis_is_told_from_others(valkey_wire):
     """One that evicts and uses nearly all of its memory."""
     store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
-    store.cache.get_or_lease("users/s:a", "t", life_ms=5_000)
-    store.cache.fill("users/s:a", "t", ABSENT, ttl_ms=60_000)
+    store.loads.get_or_lease("users/s:a", "t", life_ms=5_000)
+    store.loads.fill("users/s:a", "t", ABSENT, ttl_ms=60_000)
     valkey_wire.call("SET", "other", "x")
     assert (2, 1) == ((seen := store.load()).keys, seen.expiring)
     found = {}

@@ -72,8 +72,8 @@ def settle(store: Store, entry: Entry) -> None:
 
 
 def fill(store: Store, entry: Entry) -> None:
-    assert store.cache.get_or_lease(ADA.member, "reader", life_ms=5_000).may_load
-    assert store.cache.fill(ADA.member, "reader", entry, ttl_ms=5_000)
+    assert store.loads.get_or_lease(ADA.member, "reader", life_ms=5_000).may_load
+    assert store.loads.fill(ADA.member, "reader", entry, ttl_ms=5_000)
 
 
 def documents(letters: DeadLetters) -> list[tuple[str, int | None]]:
@@ -275,13 +275,13 @@ def test_a_replayed_version_is_the_newest(store, letters, ahead):
 def test_a_load_before_a_replay_is_not_cached_after_it(store, letters):
     """What a reader has asked MongoDB for is older than what is replayed meanwhile, wherever that is by then."""
     conflict(store, put(store, 1))
-    assert store.cache.get_or_lease(ADA.member, "slow", life_ms=5_000).may_load
+    assert store.loads.get_or_lease(ADA.member, "slow", life_ms=5_000).may_load
     letters.replay([letters.named(ADA)], conflicts=True)
     replayed, _ = store.cache.get(ADA.member)
     store.pending.settle(0, [Settled(ADA.member, replayed.version_digits, 0)], delay_ms=0)  # and dropped
 
     old = Entry.loaded(codec.encode({"_id": ADA.value, "n": 9}), 1)
-    assert not store.cache.fill(ADA.member, "slow", old, ttl_ms=5_000)
+    assert not store.loads.fill(ADA.member, "slow", old, ttl_ms=5_000)
 
 
 def test_replaying_twice_gives_two_versions(store, letters):

@@ -74,7 +74,7 @@ def test_large_documents_are_read_one_by_one(documents, users, stored, monkeypat
         for one in ids:
             users.read(one)
     held: list[list[int]] = []
-    for one, name in ((documents.store.cache, "get_many_with_ttl"), (documents.store.cache, "fill_many")):
+    for one, name in ((documents.store.cache, "get_many_with_ttl"), (documents.store.loads, "fill_many")):
         monkeypatch.setattr(one, name, noted(getattr(one, name), held))
 
     found = [entry for entry, _ in users.read_each(ids)]

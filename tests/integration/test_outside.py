@@ -162,12 +162,12 @@ def test_a_load_on_its_way_is_not_kept(pipeline, users, stored):
     """What was loaded before a change is not cached after it."""
     member = DocumentId.of("slow", "ada").member
     stored.insert_one({"_id": "ada", "n": 1})
-    lookup = pipeline.store.cache.get_or_lease(member, "reader", life_ms=5_000)
+    lookup = pipeline.store.loads.get_or_lease(member, "reader", life_ms=5_000)
     assert lookup.may_load
     loaded = pipeline.sink.find(DocumentId.of("slow", "ada"))
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
     assert (0, 0, 0) == counts(pipeline, change("update", "ada", {"_id": "ada", "n": 2}))
-    assert not pipeline.store.cache.fill(member, "reader", loaded, ttl_ms=60_000)
+    assert not pipeline.store.loads.fill(member, "reader", loaded, ttl_ms=60_000)
     assert 2 == users.get("ada")["n"]
 
 

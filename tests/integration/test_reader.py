@@ -241,7 +241,7 @@ def test_readers_that_wait_see_the_write_that_came_in_between(reader, store, sin
 def test_a_reader_that_died_does_not_keep_others_waiting(store, sink, users):
     """When the one that had the right to load is gone, another loads once its right has run out."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    store.cache.get_or_lease(ADA.member, "dead", life_ms=200)
+    store.loads.get_or_lease(ADA.member, "dead", life_ms=200)
 
     read = reader_of(store, sink, load_timeout_ms=5_000).get(ADA, SETTINGS)
 
@@ -251,7 +251,7 @@ def test_a_reader_that_died_does_not_keep_others_waiting(store, sink, users):
 def test_a_reader_does_not_wait_for_ever(store, sink, users, monkeypatch):
     """A reader whose time is over, as others have the right, looks at MongoDB itself and caches nothing."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    monkeypatch.setattr(store.cache, "get_or_lease", lambda *_, **__: Leased(None, -1, may_load=False))
+    monkeypatch.setattr(store.loads, "get_or_lease", lambda *_, **__: Leased(None, -1, may_load=False))
 
     read = reader_of(store, sink, load_timeout_ms=100).get(ADA, SETTINGS)
 
@@ -263,7 +263,7 @@ def test_readers_whose_loader_died_load_once(store, sink, users):
     """Of readers in many processes that wait for one that is gone, one loads and the others go on waiting."""
     users.insert_one({"_id": "ada", "name": "Ada"})
     processes = [reader_of(store, sink, load_timeout_ms=500) for _ in range(20)]
-    store.cache.get_or_lease(ADA.member, "dead", life_ms=500)
+    store.loads.get_or_lease(ADA.member, "dead", life_ms=500)
     with ThreadPoolExecutor(len(processes)) as threads:
         reads = list(threads.map(lambda reader: reader.get(ADA, SETTINGS), processes))
 

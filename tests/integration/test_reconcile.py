@@ -185,7 +185,7 @@ def test_a_clean_system_has_none(pipeline, users, stored):
     stored.insert_one({"_id": "theirs", "n": 1})
     assert users.get("theirs")["n"] == 1
     pipeline.store.pending.claim(0, "flusher", lease_ms=5_000, limit=1)
-    pipeline.store.cache.get_or_lease(member("loading"), "reader", life_ms=5_000)
+    pipeline.store.loads.get_or_lease(member("loading"), "reader", life_ms=5_000)
 
     found = pipeline.reconciler.make_pass()
 

@@ -114,7 +114,7 @@ def test_warming(pipeline, no_rights, stored):
     """The other collections are kept warm, and whoever reads this one need not wait for its token to run out."""
     closed, user = pipeline.collection(CLOSED).id("u0"), pipeline.collection("users").id("u0")
     stored.insert_one({"_id": "u0", "n": 1})
-    pipeline.store.cache.get_or_lease_many([closed.member, user.member], "t", life_ms=60_000)
+    pipeline.store.loads.get_or_lease_many([closed.member, user.member], "t", life_ms=60_000)
     no_rights()
     done = Warmed()
 
@@ -122,7 +122,7 @@ def test_warming(pipeline, no_rights, stored):
 
     assert (1, 1) == (done.loaded, done.warmed)
     assert pipeline.store.cache.get(user.member)[0].exists
-    assert pipeline.store.cache.get_or_lease_many([closed.member], "other", life_ms=1)[0].may_load
+    assert pipeline.store.loads.get_or_lease_many([closed.member], "other", life_ms=1)[0].may_load
 
 
 @pytest.mark.parametrize("name", ["a..b", "logs.", ".x", "system.x", "$cmd", "a$b", "x" * 121])

@@ -372,10 +372,10 @@ def test_a_fill_does_not_bring_back_what_was_deleted(store, age, filled, kind):
     version = commit(store, member, DELETED).version
     settle(store, member, version)
     store._wire.call("DEL", partition_keys(0).entry(member))  # evicted
-    store.cache.get_or_lease(member, "reader", life_ms=5_000)
+    store.loads.get_or_lease(member, "reader", life_ms=5_000)
     loaded = replace(document("old"), version=0 if age is None else version - age)
 
-    assert filled is store.cache.fill(member, "reader", loaded, ttl_ms=TTL_MS)
+    assert filled is store.loads.fill(member, "reader", loaded, ttl_ms=TTL_MS)
 
     assert kind is store.cache.get(member)[0].kind
     assert 0 < ttl_ms(store, member)
@@ -387,9 +387,9 @@ def test_a_fill_does_not_pass_for_what_is_pending(store):
     [member] = members(store, 1)
     commit(store, member)
     store._wire.call("DEL", partition_keys(0).entry(member))
-    store.cache.get_or_lease(member, "reader", life_ms=5_000)
+    store.loads.get_or_lease(member, "reader", life_ms=5_000)
 
-    assert Filled.REFUSED is store.cache.fill(member, "reader", document("old"), ttl_ms=TTL_MS)
+    assert Filled.REFUSED is store.loads.fill(member, "reader", document("old"), ttl_ms=TTL_MS)
 
     assert store.cache.get(member)[0] is None
 
@@ -508,14 +508,14 @@ def test_the_right_to_load_ends_with_whatever_became_of_it(store, filled):
     """Others need not wait for a reader that has its answer."""
     [member] = members(store, 1)
     of = partition_keys(0)
-    assert store.cache.get_or_lease(member, "t", life_ms=5_000).may_load
+    assert store.loads.get_or_lease(member, "t", life_ms=5_000).may_load
     if filled is Filled.DELETED:
         store._wire.call("ZADD", of.deleted, 9, member)
     else:
         store._wire.call("HSET", of.heat, "floor", 5)
 
     entry = replace(document("a"), version=5)
-    assert filled is store.cache.fill(member, "t", entry, ttl_ms=TTL_MS, full=filled is Filled.NOT_KEPT)
+    assert filled is store.loads.fill(member, "t", entry, ttl_ms=TTL_MS, full=filled is Filled.NOT_KEPT)
 
     assert 0 == store._wire.call("EXISTS", of.load(member))
 
@@ -524,10 +524,10 @@ def test_what_redis_refuses_is_no_full_redis(valkey_wire):
     """A fault of ours is told as what it is."""
     store = Store(valkey_wire, partitions=4, max_pending=10, tombstone_ttl_ms=60_000)
     [member] = members(store, 1)
-    store.cache.get_or_lease(member, "t", life_ms=5_000)
+    store.loads.get_or_lease(member, "t", life_ms=5_000)
 
     with pytest.raises(ResponseError, match="invalid expire"):
-        store.cache.fill(member, "t", document("a"), ttl_ms=0)
+        store.loads.fill(member, "t", document("a"), ttl_ms=0)
 
 
 # bury -------------------------------------------------------------------------------------------------
@@ -624,7 +624,7 @@ def test_a_burial_takes_the_token(store):
 
     assert store.pending.bury(member, version, b"conflict", drop_entry=True)
 
-    assert not store.cache.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+    assert not store.loads.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
 
 
 # postpone ---------------------------------------------------------------------------------------------
@@ -815,21 +815,21 @@ def test_one_reader_may_load(store):
     """Of the readers that miss, one gets the right to load, until it fills or gives it back."""
     [member] = members(store, 1)
 
-    assert store.cache.get_or_lease(member, "one", life_ms=5_000).may_load
-    assert not store.cache.get_or_lease(member, "two", life_ms=5_000).may_load
-    store.cache.abandon([member], "two")
-    assert not store.cache.get_or_lease(member, "two", life_ms=5_000).may_load
-    store.cache.abandon([member], "one")
-    assert store.cache.get_or_lease(member, "two", life_ms=5_000).may_load
+    assert store.loads.get_or_lease(member, "one", life_ms=5_000).may_load
+    assert not store.loads.get_or_lease(member, "two", life_ms=5_000).may_load
+    store.loads.abandon([member], "two")
+    assert not store.loads.get_or_lease(member, "two", life_ms=5_000).may_load
+    store.loads.abandon([member], "one")
+    assert store.loads.get_or_lease(member, "two", life_ms=5_000).may_load
 
 
 def test_the_right_to_load_runs_out(store):
     """A reader that died does not keep others from loading."""
     [member] = members(store, 1)
-    store.cache.get_or_lease(member, "dead", life_ms=50)
+    store.loads.get_or_lease(member, "dead", life_ms=50)
 
     assert wait_until(
-        lambda: store.cache.get_or_lease(member, "next", life_ms=50).may_load, "the token to run out"
+        lambda: store.loads.get_or_lease(member, "next", life_ms=50).may_load, "the token to run out"
     )
 
 
@@ -837,11 +837,11 @@ def test_fill(store):
     """What the reader with the right to load found is there for all, with its TTL."""
     [member] = members(store, 1)
     entry = document("loaded")
-    store.cache.get_or_lease(member, "one", life_ms=5_000)
+    store.loads.get_or_lease(member, "one", life_ms=5_000)
 
-    assert store.cache.fill(member, "one", entry, ttl_ms=TTL_MS)
+    assert store.loads.fill(member, "one", entry, ttl_ms=TTL_MS)
 
-    lookup = store.cache.get_or_lease(member, "two", life_ms=5_000)
+    lookup = store.loads.get_or_lease(member, "two", life_ms=5_000)
     assert (entry, False) == (lookup.entry, lookup.may_load)
     assert 0 < lookup.ttl_ms <= TTL_MS
 
@@ -851,7 +851,7 @@ def test_what_lives_longer_than_was_seen_is_not_refreshed_once_more(store):
     [member] = members(store, 1)
     settle(store, member, commit(store, member).version)
 
-    assert store.cache.lease_refreshes({member: TTL_MS // 2}, life_ms=5_000)[1].get(member) is None
+    assert store.loads.lease_refreshes({member: TTL_MS // 2}, life_ms=5_000)[1].get(member) is None
 
 
 def test_nothing_is_left_of_a_deletion_whose_audit_is_over(store):
@@ -871,27 +871,27 @@ def test_nothing_is_left_of_a_deletion_whose_audit_is_over(store):
 def test_a_fill_never_hides_what_came_in_between(store, between):
     """A value loaded before a write, a deletion or an invalidation is not cached after it."""
     [member] = members(store, 1)
-    store.cache.get_or_lease(member, "slow", life_ms=5_000)
+    store.loads.get_or_lease(member, "slow", life_ms=5_000)
     if between == "invalidate":
         assert store.cache.invalidate_many([member])[0]
     elif between == "another reader":
-        store.cache.abandon([member], "slow")
-        assert store.cache.get_or_lease(member, "fast", life_ms=5_000).may_load
+        store.loads.abandon([member], "slow")
+        assert store.loads.get_or_lease(member, "fast", life_ms=5_000).may_load
     else:
         version = commit(store, member, DELETED if between == "deletion" else document("new")).version
         if between == "commit and settle":
             settle(store, member, version, ttl_ms=0)
     before, _ = store.cache.get(member)
 
-    assert not store.cache.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+    assert not store.loads.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
 
     assert before == store.cache.get(member)[0]
 
 
 def filled(store: Store, member: str, name: str = "old") -> Entry:
     """An entry that MongoDB has as well."""
-    assert store.cache.get_or_lease(member, "first", life_ms=5_000).may_load
-    assert Filled.FILLED is store.cache.fill(member, "first", document(name), ttl_ms=TTL_MS)
+    assert store.loads.get_or_lease(member, "first", life_ms=5_000).may_load
+    assert Filled.FILLED is store.loads.fill(member, "first", document(name), ttl_ms=TTL_MS)
     return document(name)
 
 
@@ -900,17 +900,17 @@ def test_a_refresh_never_hides_a_write_that_is_gone_again(store, then):
     """What is read anew before a write is not cached after it, wherever the write's entry is by then."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
+    right = store.loads.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
     version = commit(store, member, document("new")).version
     if then == "superseded":
         assert Burial.BURIED is store.pending.bury(member, f"{version:016d}", b"{}", drop_entry=True)
     else:
         settle(store, member, version, ttl_ms=0 if then == "dropped" else TTL_MS)
         store._wire.call("DEL", store.cache.key(member))
-    assert store.cache.get_or_lease(member, "next", life_ms=5_000).may_load
-    store.cache.abandon([member], "next")
+    assert store.loads.get_or_lease(member, "next", life_ms=5_000).may_load
+    store.loads.abandon([member], "next")
 
-    assert Filled.REFUSED is store.cache.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
+    assert Filled.REFUSED is store.loads.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
     assert (None, -2) == store.cache.get(member)
 
 
@@ -921,10 +921,10 @@ def test_a_fill_replaces_only_what_was_seen(store, how, there):
     [member] = members(store, 1)
     if how == "refresh":
         filled(store, member)
-        right = store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
+        right = store.loads.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
         token, seen = right.token, right.seen
     else:
-        assert store.cache.get_or_lease(member, token := "slow", life_ms=5_000).may_load
+        assert store.loads.get_or_lease(member, token := "slow", life_ms=5_000).may_load
         seen = ""
     if there == "another entry":
         store._wire.call("SET", store.cache.key(member), replace(document("new"), version=7).value, "PX", TTL_MS)
@@ -933,7 +933,7 @@ def test_a_fill_replaces_only_what_was_seen(store, how, there):
     before, _ = store.cache.get(member)
 
     nothing_was_seen = (how, there) == ("load", "nothing")
-    assert (Filled.FILLED if nothing_was_seen else Filled.REFUSED) is store.cache.fill(
+    assert (Filled.FILLED if nothing_was_seen else Filled.REFUSED) is store.loads.fill(
         member, token, document("old"), ttl_ms=TTL_MS, seen=seen
     )
     after, _ = store.cache.get(member)
@@ -947,14 +947,14 @@ def test_a_right_to_refresh_is_taken_over(store):
     """Once its entry is gone, a reader need not wait for a refresh that may be lost: it loads instead of it."""
     [member] = members(store, 1)
     filled(store, member)
-    right = store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
-    assert store.cache.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member) is None
+    right = store.loads.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member)
+    assert store.loads.lease_refreshes({member: TTL_MS}, life_ms=5_000)[1].get(member) is None
     store._wire.call("DEL", store.cache.key(member))
 
-    assert store.cache.get_or_lease(member, "next", life_ms=5_000).may_load
-    assert not store.cache.get_or_lease(member, "third", life_ms=5_000).may_load
-    assert Filled.REFUSED is store.cache.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
-    assert Filled.FILLED is store.cache.fill(member, "next", document("new"), ttl_ms=TTL_MS)
+    assert store.loads.get_or_lease(member, "next", life_ms=5_000).may_load
+    assert not store.loads.get_or_lease(member, "third", life_ms=5_000).may_load
+    assert Filled.REFUSED is store.loads.fill(member, right.token, document("old"), ttl_ms=TTL_MS, seen=right.seen)
+    assert Filled.FILLED is store.loads.fill(member, "next", document("new"), ttl_ms=TTL_MS)
 
 
 def test_rights_to_refresh_are_given_back(store):
@@ -962,11 +962,11 @@ def test_rights_to_refresh_are_given_back(store):
     one, other, missing = members(store, 3)
     filled(store, one)
     filled(store, other)
-    token, rights = store.cache.lease_refreshes(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
+    token, rights = store.loads.lease_refreshes(dict.fromkeys((one, other, missing), TTL_MS), life_ms=5_000)
     assert ({one, other}, {token}) == (rights.keys(), {right.token for right in rights.values()})
-    store.cache.give_back([rights[one]])
-    assert store.cache.lease_refreshes({one: TTL_MS}, life_ms=5_000)[1].get(one) is not None
-    assert store.cache.lease_refreshes({other: TTL_MS}, life_ms=5_000)[1].get(other) is None
+    store.loads.give_back([rights[one]])
+    assert store.loads.lease_refreshes({one: TTL_MS}, life_ms=5_000)[1].get(one) is not None
+    assert store.loads.lease_refreshes({other: TTL_MS}, life_ms=5_000)[1].get(other) is None
 
 
 def test_invalidate_spares_what_is_pending(store):
@@ -1029,7 +1029,7 @@ def test_the_number_of_partitions_is_fixed(store, wire):
 def test_nothing_is_left_behind_without_a_ttl(store):
     """After a document came and went, only its partition's clock and the audit of deletions stay for good."""
     [member] = members(store, 1)
-    store.cache.get_or_lease(member, "t", life_ms=5_000)
+    store.loads.get_or_lease(member, "t", life_ms=5_000)
     for entry in (document("a"), DELETED):
         version = commit(store, member, entry).version
         claim(store)

@@ -112,10 +112,10 @@ class Loader:
         try:
             entry = self._find(DocumentId.from_member(wanted.member))
         except MongoUnavailableError:
-            self._store.cache.give_back([wanted])
+            self._store.loads.give_back([wanted])
             raise
         ttl_ms = lifetime_ms(entry, settings, replaces=wanted.ttl_ms)
-        return self._store.cache.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
+        return self._store.loads.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
 
     # Many of one collection -------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class Loader:
         """`load` for several documents of one collection, by member."""
         token = uuid4().hex
         members = [one.member for one in missing]
-        leases = self._store.cache.get_or_lease_many(members, token, life_ms=self._load_timeout_ms)
+        leases = self._store.loads.get_or_lease_many(members, token, life_ms=self._load_timeout_ms)
         pairs = list(zip(missing, leases, strict=True))
         found = {one.member: lease.entry for one, lease in pairs if lease.entry is not None}
         loaded = self.fill_many([one for one, lease in pairs if lease.may_load], token, settings, keep=False)
@@ -164,10 +164,10 @@ class Loader:
         try:
             loaded = dict(zip(members, self._sink.find_many(ids), strict=True))
         except (MongoUnavailableError, TakesMuchError):
-            self._store.cache.abandon(members, token)
+            self._store.loads.abandon(members, token)
             raise
         ttls_ms = {one: rights[one].ttl_ms for one in members if one in rights}
-        filled = self._store.cache.fill_many(
+        filled = self._store.loads.fill_many(
             [
                 (member, entry, lifetime_ms(entry, settings, replaces=ttls_ms.get(member)))
                 for member, entry in loaded.items()
@@ -192,10 +192,10 @@ class Loader:
         *,
         keep: bool,
     ) -> Read:
-        member, cache = document_id.member, self._store.cache
+        member, loads = document_id.member, self._store.loads
 
         def look(token: str, waited: bool) -> Read | Turn:
-            lease = cache.get_or_lease(member, token, life_ms=self._load_timeout_ms)
+            lease = loads.get_or_lease(member, token, life_ms=self._load_timeout_ms)
             if lease.entry is None:
                 return Turn.OURS if lease.may_load else Turn.ANOTHERS
             source = Source.COLLAPSED if waited else Source.HIT
@@ -205,7 +205,7 @@ class Loader:
             entry = self._find(document_id)
             self._flights.leave(key, flight)
             full = not keep and self._is_full()
-            how = cache.fill(member, token, entry, ttl_ms=lifetime_ms(entry, settings), full=full)
+            how = loads.fill(member, token, entry, ttl_ms=lifetime_ms(entry, settings), full=full)
             if how is Filled.REFUSED:
                 return None
             if keep and how is Filled.NOT_KEPT:
@@ -213,7 +213,7 @@ class Loader:
             flight.entry = _known(entry, how)
             return Read(flight.entry, Source.MISS, stored=how is not Filled.NOT_KEPT)
 
-        read = take_turns(look, load, lambda token: cache.abandon([member], token), until=until)
+        read = take_turns(look, load, lambda token: loads.abandon([member], token), until=until)
         # Whoever had the right to load has not come back. This reader's own look at MongoDB is as good.
         return read or Read(self._sink.find(document_id), Source.MISS, stored=False)
 

@@ -88,7 +88,7 @@ class Revalidation:
             del wanted[member]
         if not wanted:
             return {}
-        token, rights = self._store.cache.lease_refreshes(wanted, life_ms=self._load_timeout_ms)
+        token, rights = self._store.loads.lease_refreshes(wanted, life_ms=self._load_timeout_ms)
         over = {}
         for member, right in rights.items():
             sink = sinks.get(states[member])
@@ -111,6 +111,6 @@ class Revalidation:
 
     def _give_back(self, rights: Sequence[Refresh]) -> None:
         try:
-            self._store.cache.give_back(rights)
+            self._store.loads.give_back(rights)
         except RedisUnavailableError as error:  # they run out by themselves
             log.debug("%d rights to refresh not given back: %s", len(rights), error)

@@ -13,13 +13,9 @@ from writebehind.redis.keys import Layout, Named, family
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Call, Command, Wire
 
-_GET_OR_LEASE_ENTRY, _FILL, _LEASE_REFRESH = script("get_or_lease_entry"), script("fill"), script("lease_refresh")
-_ABANDON, _INVALIDATE, _DROP_UNCHANGED, _DROP_COLD = (
-    script("abandon"),
-    script("invalidate"),
-    script("drop_unchanged"),
-    script("drop_cold"),
-)
+_INVALIDATE, _DROP_UNCHANGED, _DROP_COLD = script("invalidate"), script("drop_unchanged"), script("drop_cold")
+_GET_OR_LEASE, _LEASE_REFRESH = script("get_or_lease_entry"), script("lease_refresh")
+_FILL, _ABANDON = script("fill"), script("abandon")
 #: Bytes of documents that are filled in one go.
 FILLED_AT_ONCE = 4 << 20
 #: What the token of a refresh begins with, and no other: get_or_lease takes it over where the entry is missing.
@@ -87,11 +83,10 @@ class Header:
 class Cache:
     """The entries of one Redis. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, layout: Layout, *, tombstone_ttl_ms: int) -> None:
-        """Bind it to a server; `tombstone_ttl_ms` is how long a settled deletion is kept."""
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Bind it to a server."""
         self._wire = wire
         self._layout = layout
-        self._tombstone_ttl_ms = tombstone_ttl_ms
 
     def key(self, member: str) -> str:
         """The key of a member's entry."""
@@ -156,6 +151,53 @@ class Cache:
         found: list[int] = self._wire.calls([("STRLEN", self.key(member)) for member in members])
         return found
 
+    def invalidate_many(self, members: Iterable[str]) -> list[bool]:
+        """Drop entries that MongoDB has left behind, in one round trip.
+
+        Of each: false where it has no TTL, as it is pending, or refused.
+        """
+        calls = []
+        for member in members:
+            of = self._layout.of(member)
+            calls.append(((of.entry(member), of.load(member)), ()))
+        return [bool(answer) for answer in self._wire.run_many(_INVALIDATE, calls)]
+
+    def headers(self, members: Sequence[str]) -> list[Header]:
+        """What stands before the bodies of entries, in one round trip."""
+        commands: list[Command] = []
+        for key in map(self.key, members):
+            commands += [("GETRANGE", key, 0, BODY_AT - 1), ("PTTL", key), ("STRLEN", key)]
+        answers = iter(self._wire.calls(commands))
+        return [Header(*one) for one in zip(answers, answers, answers, strict=True)]
+
+    def drop(self, member: str, header: bytes) -> bool:
+        """Drop an entry that MongoDB differs from, with the right to load it, if its header is still the same."""
+        of = self._layout.of(member)
+        return bool(self._wire.run(_DROP_UNCHANGED, (of.entry(member), of.load(member)), (header,)))
+
+    def drop_cold(self, members: Iterable[str]) -> int:
+        """Drop entries that Redis could evict and that are not among the hottest; how many, in one round trip."""
+        calls = []
+        for some in self._layout.grouped(members).values():
+            of = self._layout.of(some[0])
+            calls.append(((of.hot, of.heat, *map(of.entry, some)), some))
+        return sum(self._wire.run_many(_DROP_COLD, calls))
+
+    def scan(self, cursor: bytes, *, count: int) -> tuple[bytes, list[str]]:
+        """About `count` members that have an entry, and the cursor of the next: b'0' after the last."""
+        after, found = self._wire.call("SCAN", cursor, "MATCH", family("entry"), "COUNT", count)
+        return after, [one.name for one in map(Named.parse, found) if one is not None]
+
+
+class Loads:
+    """The rights to load in one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout, *, tombstone_ttl_ms: int) -> None:
+        """Bind them to a server; `tombstone_ttl_ms` is how long a settled deletion is kept."""
+        self._wire = wire
+        self._layout = layout
+        self._tombstone_ttl_ms = tombstone_ttl_ms
+
     def get_or_lease(self, member: str, token: str, *, life_ms: int) -> Leased:
         """The entry, or the right to load it, or word that another reader loads it."""
         return self.get_or_lease_many([member], token, life_ms=life_ms)[0]
@@ -168,7 +210,7 @@ class Cache:
         """
         places = [(self._layout.of(member), member) for member in members]
         answers = self._wire.run_many(
-            _GET_OR_LEASE_ENTRY, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
+            _GET_OR_LEASE, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
         )
         _see(*(one[1] for one in answers if one[0] == b"entry"))
         return [
@@ -259,43 +301,6 @@ class Cache:
     def _abandon(self, tokens: Iterable[tuple[str, str]]) -> None:
         calls = [((self._layout.of(one).load(one),), (token,)) for one, token in tokens]
         self._wire.run_many(_ABANDON, calls)
-
-    def invalidate_many(self, members: Iterable[str]) -> list[bool]:
-        """Drop entries that MongoDB has left behind, in one round trip.
-
-        Of each: false where it has no TTL, as it is pending, or refused.
-        """
-        calls = []
-        for member in members:
-            of = self._layout.of(member)
-            calls.append(((of.entry(member), of.load(member)), ()))
-        return [bool(answer) for answer in self._wire.run_many(_INVALIDATE, calls)]
-
-    def headers(self, members: Sequence[str]) -> list[Header]:
-        """What stands before the bodies of entries, in one round trip."""
-        commands: list[Command] = []
-        for key in map(self.key, members):
-            commands += [("GETRANGE", key, 0, BODY_AT - 1), ("PTTL", key), ("STRLEN", key)]
-        answers = iter(self._wire.calls(commands))
-        return [Header(*one) for one in zip(answers, answers, answers, strict=True)]
-
-    def drop(self, member: str, header: bytes) -> bool:
-        """Drop an entry that MongoDB differs from, with the right to load it, if its header is still the same."""
-        of = self._layout.of(member)
-        return bool(self._wire.run(_DROP_UNCHANGED, (of.entry(member), of.load(member)), (header,)))
-
-    def drop_cold(self, members: Iterable[str]) -> int:
-        """Drop entries that Redis could evict and that are not among the hottest; how many, in one round trip."""
-        calls = []
-        for some in self._layout.grouped(members).values():
-            of = self._layout.of(some[0])
-            calls.append(((of.hot, of.heat, *map(of.entry, some)), some))
-        return sum(self._wire.run_many(_DROP_COLD, calls))
-
-    def scan(self, cursor: bytes, *, count: int) -> tuple[bytes, list[str]]:
-        """About `count` members that have an entry, and the cursor of the next: b'0' after the last."""
-        after, found = self._wire.call("SCAN", cursor, "MATCH", family("entry"), "COUNT", count)
-        return after, [one.name for one in map(Named.parse, found) if one is not None]
 
 
 def _see(*values: object) -> None:

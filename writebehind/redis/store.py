@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.documents.durability import Durability
 from writebehind.redis.aliases import Aliases
-from writebehind.redis.cache import Cache
+from writebehind.redis.cache import Cache, Loads
 from writebehind.redis.deletions import Deletions
 from writebehind.redis.heat import Heat
 from writebehind.redis.keys import Layout
@@ -111,7 +111,8 @@ class Store:
             longest_delay_ms=longest_delay_ms,
             lease_ms=lease_ms,
         )
-        self.cache = Cache(wire, layout, tombstone_ttl_ms=tombstone_ttl_ms)
+        self.cache = Cache(wire, layout)
+        self.loads = Loads(wire, layout, tombstone_ttl_ms=tombstone_ttl_ms)
         self.letters = Letters(wire, layout)
         self.awaited = Awaited(wire, layout)
         self.deletions = Deletions(wire, layout)

@@ -236,14 +236,14 @@ class Warmer:
                 old[one] = ttl_ms
         done.looked_at += len(ids)
         token, life_ms = uuid4().hex, self._limits.load_timeout_ms
-        leases = self._store.cache.get_or_lease_many([one.member for one in missing], token, life_ms=life_ms)
+        leases = self._store.loads.get_or_lease_many([one.member for one in missing], token, life_ms=life_ms)
         ours = [one for one, lease in zip(missing, leases, strict=True) if lease.may_load]
         if free is not None and len(ours) > free:
             self._make_room(len(ours) - free)
         self._fill(ours, token, done)
         # Only now, or they would be held in vain if that fails, and readers would wait for whoever has them.
         ttls_ms = {one.member: ttl_ms for one, ttl_ms in old.items()}
-        token, rights = self._store.cache.lease_refreshes(ttls_ms, life_ms=life_ms)
+        token, rights = self._store.loads.lease_refreshes(ttls_ms, life_ms=life_ms)
         self._fill([one for one in old if one.member in rights], token, done, rights)
 
     def _fill(
@@ -264,7 +264,7 @@ class Warmer:
                 continue
             except MongoUnavailableError:
                 left = [one.member for others in waiting.values() for one in others]
-                self._store.cache.abandon(left, token)
+                self._store.loads.abandon(left, token)
                 raise
             warmed = [member for member, (_, how) in loaded.items() if how is Filled.FILLED]
             done.loaded += len(loaded)
