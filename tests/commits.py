@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from writebehind.documents.durability import Durability
 from writebehind.redis.store import Commit, CommitRequest, Store
 
 
 def commit_one(store: Store, request: CommitRequest) -> Commit:
     """Acknowledge it; what became of it."""
-    [commit] = store.commit_many([request])
+    [commit] = store.commit_many([request], Durability.BUFFERED, wait_ms=0)
     return commit

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import fakeredis
@@ -18,6 +17,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
+from tests.servers import RedisProgram
 from tests.tls import Authority
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
@@ -69,7 +69,7 @@ def valkey(tmp_path_factory) -> Iterator[EmbeddedRedis]:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory) -> Iterator[EmbeddedRedis]:
     assert REDIS_SERVER is not None
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), binary=Path(REDIS_SERVER)) as server:
+    with RedisProgram(tmp_path_factory.mktemp("redis"), REDIS_SERVER) as server:
         yield server
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from writebehind import CollectionSettings
 from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
@@ -9,8 +11,8 @@ from writebehind.reading.revalidation import Revalidation
 
 
 def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) -> Reader:
-    """A reader without a sampler, as if Redis had room for all."""
-    loader = Loader(store, sink, load_timeout_ms=load_timeout_ms)
+    """A reader that counts nothing, as if Redis had room for all, and had never been divided anew."""
+    loader = Loader(store, sink, load_timeout_ms=load_timeout_ms, is_full=lambda: False)
     revalidation = Revalidation(
         store,
         loader,
@@ -18,4 +20,5 @@ def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) ->
         settings=settings or (lambda _: CollectionSettings.model_validate({})),
         refreshes=refreshes,
     )
-    return Reader(store, sink, loader, revalidation)
+    sampler = SimpleNamespace(look=lambda: SimpleNamespace(check_division=lambda: None))
+    return Reader(store, sink, loader, revalidation, sampler=sampler, near=None, seen=lambda _: None)

@@ -272,7 +272,7 @@ class Pipeline:
             self.revalidation,
             sampler=self._sampler,
             near=self._near_cache(),
-            **({"seen": self.hot_keys.seen} if self.settings.hot_samples else {}),
+            seen=self.hot_keys.seen if self.settings.hot_samples else lambda _: None,
         )
 
     def _queries(self) -> Queries:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.acceptance.conftest import System, start
 from tests.load import Reads, Writes
+from tests.servers import freeze, resume
 from tests.waiting import slowness, wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 
@@ -73,14 +74,14 @@ def test_mongodb_away(system, servers, how):
     with writes, reads:
         wait_until(lambda: writes.count > 50, "the writes to begin")
         if how == "hangs":
-            servers.mongo.freeze()
+            freeze(servers.mongo)
         else:
             servers.mongo.kill()
         try:
             for_seconds(OUTAGE_S, "the outage to end")
             ready = system.http.get("/readyz")
         finally:
-            servers.mongo.resume() if how == "hangs" else servers.mongo.start()
+            resume(servers.mongo) if how == "hangs" else servers.mongo.start()
     back = time.monotonic()
     system.wait_until_drained(30)
 

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from tests.proxy import Proxy
+from tests.servers import freeze, resume
 from tests.tls import Authority, TlsFront
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
 from writebehind.local.up import Stack, default_procfile
@@ -191,7 +193,7 @@ class Trouble:
         server: EmbeddedServer = self._system.redis if name == "redis" else self._system.mongo
         if self._dice.random() < 0.5:
             return Fault("kill", name, seconds, server.kill, server.start)
-        return Fault("freeze", name, seconds, server.freeze, server.resume)
+        return Fault("freeze", name, seconds, partial(freeze, server), partial(resume, server))
 
     def _of_way(self, name: str, proxy: Proxy, seconds: float) -> Fault:
         match self._dice.choices(["stall", "cut", "hang", "slow"], [3, 1, 1, 1])[0]:

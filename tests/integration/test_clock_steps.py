@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import fakeredis
 import pytest
 
+from tests.servers import RedisProgram
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.flushing.attempts import postpone
-from writebehind.local.embedded import EmbeddedRedis, valkey_binary
+from writebehind.local.embedded import valkey_binary
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.redis.keys import BREAKER, partition_keys
@@ -56,7 +57,7 @@ def stepping(request, monkeypatch, tmp_path) -> Iterator[tuple[Wire, Callable[[i
         wire.close()
         return
     binary, move = wrapper(tmp_path, valkey_binary())
-    with EmbeddedRedis(tmp_path / "data", binary=binary) as running:
+    with RedisProgram(tmp_path / "data", binary) as running:
         wire = Wire(connection_pool(running.url, 5_000))
 
         def moved(seconds: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.commits import commit_one
+from tests.dead_letters import letters_of
 from writebehind import Pipeline
 from writebehind.cli import cli
 from writebehind.documents import codec
@@ -34,7 +35,7 @@ def store(wire) -> Store:
 
 @pytest.fixture
 def letters(store, hints) -> DeadLetters:
-    return DeadLetters(store, hints)
+    return letters_of(store, hints)
 
 
 def document_id(name: str, collection: str = "users") -> DocumentId:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers import RedisProgram, freeze, resume
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import DurabilityNotOfferedError
@@ -48,7 +49,7 @@ def without_waitaof(tmp_path) -> Iterator[EmbeddedRedis]:
     program = tmp_path / "server"
     program.write_text(f"#!/bin/sh\nexec '{valkey_binary()}' \"$@\" --rename-command WAITAOF ''\n")
     program.chmod(0o755)
-    with EmbeddedRedis(tmp_path / "data", binary=program) as server:
+    with RedisProgram(tmp_path / "data", program) as server:
         yield server
 
 
@@ -96,11 +97,11 @@ def test_replicated(pipeline_on, valkey, replica):
     users = pipeline.collection("users")
     assert Durability.REPLICATED is users.put("ada", {"n": 1}, durability=Durability.REPLICATED).durability
 
-    replica.freeze()
+    freeze(replica)
     try:
         late = users.put("ada", {"n": 2}, durability=Durability.REPLICATED)
     finally:
-        replica.resume()
+        resume(replica)
 
     assert Durability.BUFFERED is late.durability
     assert users.get("ada") == {"_id": "ada", "n": 2}

@@ -15,6 +15,7 @@ from pymongo import MongoClient
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.servers import freeze, resume
 from tests.waiting import wait_until
 from writebehind.local.embedded import (
     EmbeddedError,
@@ -131,12 +132,12 @@ def test_a_frozen_server_answers_again_when_resumed_and_can_be_stopped(started):
     """Freezing makes a server hang without losing anything, and does not get in the way of a stop."""
     server, data = started
     data.write("kept")
-    server.freeze()
+    freeze(server)
     assert psutil.STATUS_STOPPED == wait_until(lambda: _stopped(server.pid), "the stop")
-    server.resume()
+    resume(server)
     assert "kept" == data.read()
 
-    server.freeze()
+    freeze(server)
     server.stop(grace_s=0.5)
     assert not server.is_running()
 

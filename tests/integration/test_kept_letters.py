@@ -10,6 +10,7 @@ import bson
 import pytest
 
 from tests.commits import commit_one
+from tests.dead_letters import letters_of
 from tests.integration.conftest import again, flush_all
 from writebehind import Pipeline
 from writebehind.collection import BulkOperation
@@ -38,7 +39,7 @@ def store(wire) -> Store:
 
 @pytest.fixture
 def letters(store, hints) -> DeadLetters:
-    return DeadLetters(store, hints)
+    return letters_of(store, hints)
 
 
 def put(store: Store, n: int) -> Entry:
@@ -114,13 +115,13 @@ def a_write_that_is_refused_and_then_settled(store: Store) -> None:
 
 def a_write_that_is_refused_and_discarded(store: Store) -> None:
     refused = refuse(store, put(store, 2))
-    letters = DeadLetters(store, lambda _: None)
+    letters = letters_of(store)
     assert 1 == letters.discard([letters.show(ADA, refused.version)])
 
 
 def a_write_that_is_refused_and_replayed(store: Store) -> None:
     refused = refuse(store, put(store, 2))
-    letters = DeadLetters(store, lambda _: None)
+    letters = letters_of(store)
     assert letters.replay([letters.show(ADA, refused.version)])
 
 
@@ -135,7 +136,7 @@ def an_invalidation(store: Store) -> None:
 
 def a_late_settlement(store: Store) -> None:
     """By a flusher that was paused, of what others have made of the letter."""
-    [letter] = DeadLetters(store, lambda _: None).of(ADA)
+    [letter] = letters_of(store).of(ADA)
     settle(store, Entry(letter.letter.version, Kind.DOCUMENT))
 
 

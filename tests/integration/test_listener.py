@@ -389,7 +389,8 @@ def test_a_change_that_cannot_be_applied(pipeline, users, stored):
         settings=pipeline.collection_settings,
         contention=pipeline.contention,
     )
-    listener = Listener(pipeline.store, pipeline._client, pipeline.settings.mongodb_database, spoilt)
+    database = pipeline.settings.mongodb_database
+    listener = Listener(pipeline.store, pipeline._client, database, spoilt, collections=None, check=pipeline.check)
     with running(listener):
         wait_to_listen(pipeline)
         for name in names:

@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from tests.commits import commit_one
 from tests.waiting import wait_until
+from writebehind.documents.durability import Durability
 from writebehind.documents.entry import ABSENT, DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import ConfigurationError
@@ -210,7 +211,7 @@ def test_many_commits_in_one_go(store):
         CommitRequest(second, DELETED.payload, 0),
     ]
 
-    statuses = [one.status for one in store.commit_many(requests)]
+    statuses = [one.status for one in store.commit_many(requests, Durability.BUFFERED, wait_ms=0)]
 
     assert [CommitStatus.OK, CommitStatus.FAILED, CommitStatus.OK] == statuses
 

@@ -142,8 +142,8 @@ class Listener:
         database: str,
         applier: Applier,
         *,
-        collections: Collection[str] | None = None,
-        check: Callable[[], None] = lambda: None,
+        collections: Collection[str] | None,
+        check: Callable[[], None],
     ) -> None:
         """Join the parts; nothing is asked before `run`.
 
@@ -152,7 +152,7 @@ class Listener:
             client: of the MongoDB that is listened to.
             database: its name there.
             applier: what brings changes to the cache.
-            collections: those that are of interest; by default all.
+            collections: those that are of interest; `None` for all.
             check: raises `ConfigurationError` where Redis is not divided as `outside` believes.
         """
         self._collections = collections

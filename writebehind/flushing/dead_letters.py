@@ -59,8 +59,8 @@ class Replayed(dict[str, int]):
 class DeadLetters:
     """The dead letters of one installation. Safe to share between threads."""
 
-    def __init__(self, store: Store, hints: HintSink, sink: Sink | None = None) -> None:
-        """Join a store and the way to ask for flush tasks; without a sink nobody tells what MongoDB has."""
+    def __init__(self, store: Store, hints: HintSink, sink: Sink) -> None:
+        """Join a store, the way to ask for flush tasks, and what MongoDB has."""
         self._store = store
         self._hints = hints
         self._sink = sink
@@ -192,7 +192,7 @@ class DeadLetters:
         """Those of them that may be replayed; `done` takes why the others are not."""
         conflicting = [one for one in letters if one.letter.reason is Reason.CONFLICT]
         stored: dict[str, int] = {}
-        if conflicting and conflicts and only_newest and self._sink is not None:
+        if conflicting and conflicts and only_newest:
             stored = self._sink.versions([one.letter.id for one in conflicting])
         tried = []
         for one in letters:

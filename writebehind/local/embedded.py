@@ -168,14 +168,6 @@ class EmbeddedServer(ABC):
             self._group.leader.wait()
             self._group = None
 
-    def freeze(self) -> None:
-        """Let it hang: connections stay open, nothing is answered."""
-        os.killpg(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """End `freeze`."""
-        os.killpg(self.pid, signal.SIGCONT)
-
     def __enter__(self) -> Self:
         return self.start()
 
@@ -247,13 +239,11 @@ class EmbeddedRedis(EmbeddedServer):
         port: int = 0,
         *,
         appendfsync: str = "everysec",
-        binary: str | Path | None = None,
         timeout_s: float = 30,
     ) -> None:
-        """Describe the server; `binary` is another server program to run, such as `/usr/bin/redis-server`."""
+        """Describe the server."""
         super().__init__(data_dir, port, timeout_s)
         self._appendfsync = appendfsync
-        self._binary = binary
 
     @property
     def url(self) -> str:
@@ -271,7 +261,10 @@ class EmbeddedRedis(EmbeddedServer):
             "save": "",
         }
         pairs = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return [str(self._binary or valkey_binary()), *pairs]
+        return [str(self._program()), *pairs]
+
+    def _program(self) -> Path:
+        return valkey_binary()
 
     def _answering_pid(self) -> int | None:
         try:

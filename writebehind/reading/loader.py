@@ -27,9 +27,7 @@ _NO_RIGHTS: Mapping[str, Refresh] = {}
 class Loader:
     """Loads what is missing or old. Safe to share between threads."""
 
-    def __init__(
-        self, store: Store, sink: Sink, *, load_timeout_ms: int, is_full: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, store: Store, sink: Sink, *, load_timeout_ms: int, is_full: Callable[[], bool]) -> None:
         """Join a store and a sink.
 
         Args:

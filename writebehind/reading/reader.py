@@ -37,9 +37,9 @@ class Reader:
         loader: Loader,
         revalidation: Revalidation,
         *,
-        sampler: Sampler | None = None,
-        near: NearCache | None = None,
-        seen: Callable[[str], None] = lambda _: None,
+        sampler: Sampler,
+        near: NearCache | None,
+        seen: Callable[[str], None],
     ) -> None:
         """Join the parts.
 
@@ -48,7 +48,7 @@ class Reader:
             sink: what MongoDB has.
             loader: loads what is missing.
             revalidation: serves what is there.
-            sampler: with it, nothing is read from a Redis that has been divided anew: entries are elsewhere then.
+            sampler: tells of a Redis that was divided anew: nothing is read from it, as entries are elsewhere.
             near: what this process keeps of collections whose settings say so.
             seen: is told each member that is read.
         """
@@ -212,5 +212,4 @@ class Reader:
         return entries | {member: read.entry for member, read in reads.items()}
 
     def _check_division(self) -> None:
-        if self._sampler is not None:
-            self._sampler.look().check_division()
+        self._sampler.look().check_division()

@@ -28,7 +28,7 @@ class Revalidation:
         *,
         load_timeout_ms: int,
         settings: Callable[[str], CollectionSettings],
-        refreshes: RefreshSink | None = None,
+        refreshes: RefreshSink | None,
     ) -> None:
         """Join the parts.
 
@@ -37,7 +37,7 @@ class Revalidation:
             loader: loads what has to be read anew at once.
             load_timeout_ms: the life of the right to fill an entry.
             settings: of a collection, by name.
-            refreshes: takes the refreshes of stale entries; by default a thread of this process does.
+            refreshes: takes the refreshes of stale entries; `None` where a thread of this process does.
         """
         self._store = store
         self._loader = loader

@@ -64,7 +64,7 @@ class Position:
         """Keep it on a server."""
         self._wire = wire
 
-    def lead(self, token: str, *, life_ms: int, noted: bytes = b"") -> bytes | None:
+    def lead(self, token: str, *, life_ms: int, noted: bytes) -> bytes | None:
         """Become or stay the one that follows, and note how far it has come, b'' for nothing new.
 
         Returns:

@@ -103,7 +103,7 @@ class LoadSample:
 class Sampler:
     """Takes a sample when the last one is too old. Safe to share between threads."""
 
-    def __init__(self, take: Callable[[], LoadSample], also: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, take: Callable[[], LoadSample], also: Callable[[], object]) -> None:
         """Take samples by `Store.load`, from the first look on, and do something `also` with each."""
         self._take = take
         self._also = also

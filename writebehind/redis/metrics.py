@@ -196,7 +196,7 @@ class Journal:
         noted: bytes | None = self._wire.call("GET", keys.RECONCILE)
         return noted
 
-    def add_pass(self, told: bytes, *, drift: bool, most: int, remembered_ms: int, token: str = "") -> bool:
+    def add_pass(self, told: bytes, *, drift: bool, most: int, remembered_ms: int, token: str) -> bool:
         """Add a pass to those that found drift, or did not.
 
         Args:

@@ -200,9 +200,9 @@ class Store:
     def commit_many(
         self,
         requests: Sequence[CommitRequest],
-        durability: Durability = Durability.BUFFERED,
+        durability: Durability,
         *,
-        wait_ms: int = 0,
+        wait_ms: int,
     ) -> list[Commit]:
         """Acknowledge several writes, in one round trip; each is atomic by itself.
 

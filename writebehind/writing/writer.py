@@ -212,7 +212,7 @@ class Writer:
         raise ConflictError
 
     def write_all(
-        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None = None
+        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None
     ) -> list[Written | OverloadedError]:
         """Commit several writes in one round trip; each stands for itself.
 
