@@ -14,7 +14,7 @@
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
--- include: now_us, issue_version, issue_ticket
+-- include: now_us, issue_version, issue_ticket, keep_lost_letter
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 
@@ -45,14 +45,8 @@ if redis.call('ZADD', pending, 'LT', due, member) == 1 then
     redis.call('HDEL', dead, member)
     if string.sub(letter, 1, 16) == string.sub(header, 1, 16) then  -- of the entry, which this write is made from
       redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
-    else  -- its document is lost, and this write knows nothing of it: as in `mark_letter_lost`
-      local collection, id = string.match(member, '^([^/]*)(/.*)$')
-      local lost = string.sub(letter, 1, 16)
-      redis.call('HSETNX', KEYS[9], lost, '')  -- by which the letter is found
-      if redis.call('HLEN', KEYS[9]) >= tonumber(ARGV[8]) then redis.call('SADD', KEYS[10], member) end
-      if redis.call('HSET', dead, collection .. '@' .. lost .. id, letter) == 0 then  -- there was one of that name
-        redis.call('HINCRBY', KEYS[7], collection, -1)
-      end
+    else  -- its document is lost, and this write knows nothing of it
+      keep_lost_letter(dead, KEYS[7], KEYS[9], KEYS[10], member, letter, ARGV[8])
     end
   end
 end

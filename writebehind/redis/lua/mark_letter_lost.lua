@@ -6,9 +6,9 @@
 -- ARGV  1 member  2 name of the letter  3 the letter as it was: 16 digits of version, then JSON  4 the letter from now on
 --       5 how many documents are kept of a member when no new write is taken
 -- Returns 1, or 0 when it is another one, or its document is there
+-- include: keep_lost_letter
 local dead, counts, entry, kept, crowded = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local member, name, version = ARGV[1], ARGV[2], string.sub(ARGV[3], 1, 16)
-local collection, id = string.match(member, '^([^/]*)(/.*)$')
 
 if redis.call('HGET', dead, name) ~= ARGV[3] then
   return 0
@@ -20,9 +20,5 @@ if name ~= member and redis.call('HSTRLEN', kept, version) > 0 then
   return 0
 end
 redis.call('HDEL', dead, name)
-redis.call('HSETNX', kept, version, '')
-if redis.call('HSET', dead, collection .. '@' .. version .. id, ARGV[4]) == 0 then
-  redis.call('HINCRBY', counts, collection, -1)
-end
-if redis.call('HLEN', kept) >= tonumber(ARGV[5]) then redis.call('SADD', crowded, member) end
+keep_lost_letter(dead, counts, kept, crowded, member, ARGV[4], ARGV[5])
 return 1
