@@ -37,6 +37,7 @@ from writebehind import Settings, load_settings
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.framing import WHOLE, too_large
+from writebehind.mongodb.waiting import Places, wait_in
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,8 @@ class Server:
         self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         self._patience_ms = settings.request_timeout_ms
         self._transfers = Transfers(self._patience_ms / 1000, max(MOST_HELD, 4 * self._most_bytes))
-        self._one = Threads(settings.web_threads, "web")
-        self._many = Threads(max(1, settings.web_threads // 2), "web-many")
+        self._one = _some_threads(settings.web_threads, "web")
+        self._many = _some_threads(max(1, settings.web_threads // 2), "web-many")
         # Nothing that others do may keep these waiting: is the process alive, and what cannot be served.
         self._apart = Threads(1, "web-apart")
         self._large = Threads(1, "web-large")
@@ -304,6 +305,11 @@ class Server:
                 return False
             transfer.moved(len(piece))
         return True
+
+
+def _some_threads(count: int, name: str) -> Threads:
+    """Threads of which some are left for what Redis has, however long MongoDB takes."""
+    return Threads(count, name, partial(wait_in, Places.among(count)))
 
 
 async def _disconnected(receive: Receive) -> None:

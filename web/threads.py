@@ -18,8 +18,9 @@ _Call = tuple[asyncio.Future[Any], Callable[[], Any], Callable[[], None] | None]
 class Threads:
     """A fixed number of threads, which end with the process. They cost a third of what `run_in_executor` costs."""
 
-    def __init__(self, count: int, name: str) -> None:
-        """Start them."""
+    def __init__(self, count: int, name: str, begin: Callable[[], None] = lambda: None) -> None:
+        """Start them; each calls `begin` first."""
+        self._begin = begin
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         for number in range(count):
             Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
@@ -39,6 +40,7 @@ class Threads:
         return await future
 
     def _work(self) -> None:
+        self._begin()
         while True:
             future, call, let_go = self._calls.get()
             outcome = None if future.cancelled() else _carry_out(future, call)

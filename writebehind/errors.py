@@ -149,6 +149,10 @@ class MongoRefusesError(MongoUnavailableError):
     """MongoDB refuses this operation, as for lack of rights on a collection, and serves others."""
 
 
+class MongoBusyError(MongoUnavailableError):
+    """MongoDB takes long, and as many requests wait for it as may at a time: send this one again later."""
+
+
 class OverloadedError(UnavailableError):
     """The write was refused, so that what waits for MongoDB stays bounded. Nothing was written."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ from bson import Regex
 
 from tests.acceptance.conftest import System
 from tests.acceptance.servers import WebServer, web_server
+from tests.proxy import Proxy
 from tests.waiting import slowness, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
@@ -30,8 +34,8 @@ THREADS = 8
 #: Requests of others while attackers hold on.
 INNOCENT = 10
 
-#: Dead letters of 100 kB each.
-LETTERS = 60
+#: Dead letters of 100 kB each, and of 1 MB.
+LETTERS, LARGE_LETTERS = 60, 20
 
 MANY = json.dumps({"ids": [f"large{n}" for n in range(15)]})
 HEAD = "Host: localhost\r\nContent-Type: application/json\r\n"
@@ -88,6 +92,8 @@ SLOW = {
 CANONICAL = "canonical"
 #: Documents of others with 15 MB of text each.
 STRINGS = [f"string{n}" for n in range(3)]
+#: The same, in a collection of which nothing is cached for long.
+COLD = [f"cold{n}" for n in range(8)]
 NOWHERE = b64encode(b'[-1000000000000,"0",""]').decode()
 #: Requests that a client sends again and again, by what is wanted of the server: method, path, body.
 GREEDY = {
@@ -127,6 +133,8 @@ GREEDY = {
         "/v1/pages/x:increment",
         json.dumps({f"n{n}": 1 for n in range(60_000)}),
     ),
+    "large documents of others that are not cached": ("POST", "/v1/cold:get", json.dumps({"ids": COLD * 4})),
+    "exports of large dead letters": ("GET", "/admin/dead-letters:export", ""),
     "a cursor that leads nowhere": ("GET", f"/admin/dead-letters?cursor={NOWHERE}", ""),
 }
 
@@ -136,6 +144,7 @@ def server(system: System) -> Iterator[WebServer]:
     """One web process with large documents behind it."""
     patience = {"WRITEBEHIND_REQUEST_TIMEOUT_MS": str(PATIENCE_S * 1_000)}
     more = {"WRITEBEHIND_COLLECTIONS__unwanted__ttl": "3600", "WRITEBEHIND_WEB_THREADS": str(THREADS)}
+    more |= {"WRITEBEHIND_COLLECTIONS__cold__ttl": "0.1"}
     with web_server(system, **more, **patience) as served:
         text = {"text": "x" * 1_000_000}
         for name in ("large", *(f"large{n}" for n in range(20))):
@@ -153,19 +162,22 @@ def write_large(system: System) -> None:
     documents.insert_one({"_id": "nested", "a": {"$a": [[]] * 1_200_000}})
     documents.insert_one({"_id": "control", "a": "\x01" * 15_000_000})
     documents.insert_one({"_id": "regex", "a": Regex("\x01" * 15_000_000)})
-    for one in STRINGS:
-        documents.insert_one({"_id": one, "a": "x" * 15_000_000})
+    for collection, names in (("users", STRINGS), ("cold", COLD)):
+        for one in names:
+            system.database[collection].insert_one({"_id": one, "a": "x" * 15_000_000})
 
 
 @contextmanager
 def dead_letters(system: System, server: WebServer) -> Iterator[None]:
-    """Some megabytes of dead letters: what MongoDB refuses."""
+    """Some tens of megabytes of dead letters: what MongoDB refuses."""
     system.database.create_collection("unwanted", validator={"$jsonSchema": {"required": ["never"]}})
     text = {"text": "x" * 100_000}
     items = [{"op": "put", "id": f"unwanted{n}", "doc": text} for n in range(LETTERS)]
     server.http.post("/v1/unwanted:bulk", json=items).raise_for_status()
+    for n in range(LARGE_LETTERS):
+        server.http.put(f"/v1/unwanted/large{n}", json={"text": "x" * 1_000_000}).raise_for_status()
     listed = "/admin/dead-letters?collection=unwanted&limit=1"
-    wait_until(lambda: server.http.get(listed).json()["total"] >= LETTERS, "the letters", 60)
+    wait_until(lambda: server.http.get(listed).json()["total"] >= LETTERS + LARGE_LETTERS, "the letters", 60)
     yield
     server.http.delete("/admin/dead-letters?collection=unwanted").raise_for_status()
 
@@ -224,6 +236,68 @@ def test_greedy_requests_stop_nobody(server, method, path, body):
 
     assert took[-1] < SOON_S * max(slow, slowness()), took
     assert server.peak_mebibytes() < MOST_MEBIBYTES
+
+
+#: How long MongoDB takes to deliver a document, seconds.
+SLOW_S = 5.0
+#: What clients ask for that Redis does not have: method and path, which a number makes another one each time.
+SLOW_MONGODB = {
+    "changes of one document": ("PATCH", "/v1/users/cold"),
+    "changes": ("PATCH", "/v1/users/cold{}"),
+    "reads": ("GET", "/v1/users/cold{}"),
+    "reads of several": ("POST", "/v1/users:get"),
+    "reads by a unique field": ("GET", "/v1/people?name=cold{}"),
+    "writes that wait for MongoDB": ("PUT", "/v1/users/cold{}?durability=persisted"),
+}
+
+
+@pytest.fixture(scope="module")
+def far_from_mongodb(system: System) -> Iterator[tuple[WebServer, Proxy]]:
+    """One web process, and its way to MongoDB."""
+    url = urlsplit(system.stack.mongodb_url)
+    lookup = {"WRITEBEHIND_COLLECTIONS__people__lookup__name": "string"}
+    with Proxy(url.port or 0) as way:
+        by_proxy = f"mongodb://127.0.0.1:{way.port}/?directConnection=true"
+        more = {"MONGODB_URL": by_proxy, "WRITEBEHIND_MONGODB_TIMEOUT_MS": "9000"} | lookup
+        with web_server(system, WRITEBEHIND_WEB_THREADS=str(THREADS), **more) as served:
+            served.http.put("/v1/users/innocent", json={}).raise_for_status()
+            yield served, way
+
+
+@pytest.mark.parametrize(("method", "path"), SLOW_MONGODB.values(), ids=SLOW_MONGODB)
+def test_a_slow_mongodb_keeps_nobody_from_what_redis_has(far_from_mongodb, method, path):
+    """However many wait for MongoDB, others are answered within a second, and too many are told to come again."""
+    server, way = far_from_mongodb
+    enough, numbers = threading.Event(), count()
+    answers: list[httpx.Response] = []
+    headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
+
+    def ask(_: int) -> None:
+        with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, trust_env=False) as http:
+            while not enough.is_set():
+                name = f"{next(numbers)}"
+                body = "" if method == "GET" else json.dumps({"ids": [name]} if method == "POST" else {"n": 1})
+                answers.append(http.request(method, path.format(name), content=body, headers=headers))
+                if answers[-1].status_code == 503:
+                    enough.wait(0.02)  # far less than Retry-After
+
+    way.slow(SLOW_S / 2)
+    slow = slowness()
+    with ThreadPoolExecutor(2 * THREADS) as threads:
+        asked = [threads.submit(ask, number) for number in range(2 * THREADS)]
+        try:
+            enough.wait(0.5)
+            took = innocent(server)
+        finally:
+            enough.set()
+            way.slow(0)
+        for one in asked:
+            one.result()
+
+    assert took[-1] < 1.0 * max(slow, slowness()), took
+    refused = [one for one in answers if one.status_code == 503]
+    assert all("Retry-After" in one.headers for one in refused)
+    assert {200, 201, 202, 404, 503} >= {one.status_code for one in answers}
 
 
 @pytest.fixture(scope="module")

@@ -138,12 +138,12 @@ def test_what_is_pending_is_not_refreshed(reader, store):
 def test_stale_if_error(cached, reader, store, sink, monkeypatch):
     """After the time in which stale is served anyway, only an error of MongoDB keeps a document alive."""
 
-    def fail(_: object) -> Entry:
+    def fail(*_: object, **__: object) -> Entry:
         raise MongoUnavailableError("no")
 
     age(store, -15)
     with monkeypatch.context() as patch:
-        patch.setattr(sink, "find_many", fail)
+        patch.setattr(sink, "find_portion", fail)
         for _ in range(2):
             read = reader.get(ADA, STALE)
             assert ("Ada", Source.STALE) == (name_in(read.entry), read.source)
@@ -222,9 +222,9 @@ def test_many_that_are_old(reader, store, sink, users, left_s):
     for one in ids:
         store._wire.call("PEXPIRE", store.cache.key(one.member), int(left_s * 1000) + STALE.grace_ms)
     trips, finds = [], []
-    calls, find_many = store._wire.calls, sink.find_many
+    calls, find = store._wire.calls, sink.find_portion
     store._wire.calls = lambda commands: trips.append(commands) or calls(commands)
-    sink.find_many = lambda some: finds.append(some) or find_many(some)
+    sink.find_portion = lambda some, **more: finds.append(some) or find(some, **more)
 
     found = reader.get_many(ids, STALE)
 

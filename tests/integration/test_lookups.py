@@ -394,10 +394,10 @@ def test_mongodb_away_and_a_stale_document(config, valkey_wire, mongo_client, st
     valkey_wire.call("PEXPIRE", pipeline.store.cache.key("users/s:u1"), 900_000)
     valkey_wire.call("PEXPIRE", alias_key(pipeline, "ada"), 5_000)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MongoUnavailableError("no")
 
-    for way in ("find", "find_by", "find_many"):
+    for way in ("find", "find_by", "find_many", "find_portion"):
         monkeypatch.setattr(pipeline.sink, way, fail)
     assert Source.STALE is users.look_up("username", "ada")[1].source
     assert 800_000 < alias_ttl(pipeline, "ada") <= 900_000

@@ -56,6 +56,11 @@ class CountingSink(Sink):
         self._answer(len(ids))
         return found
 
+    def find_portion(self, ids, *, most_bytes):
+        found, left = super().find_portion(ids, most_bytes=most_bytes)
+        self._answer(len(found))
+        return found, left
+
     def _answer(self, count: int) -> None:
         with self._lock:
             self.reads += count

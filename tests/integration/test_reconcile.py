@@ -383,7 +383,7 @@ def test_a_run_that_lost_its_lease(pipeline, config, valkey_wire, mongo_client, 
     fill(pipeline, 1_000)
     pipeline.maintenance.reconcile()
     later(3_600)
-    lives, find_many = [], pipeline.sink.find_many
+    lives, find_states = [], pipeline.sink.find_states
     other = Pipeline(config, wire=valkey_wire, client=mongo_client)
 
     def slowly(ids):
@@ -392,10 +392,10 @@ def test_a_run_that_lost_its_lease(pipeline, config, valkey_wire, mongo_client, 
         if len(lives) == 3:  # for longer than the lease
             valkey_wire.call("DEL", keys.RECONCILE_LEASE)
             assert other.maintenance.reconcile()["finished"]
-        return find_many(ids)
+        return find_states(ids)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.sink, "find_many", slowly)
+        patch.setattr(pipeline.sink, "find_states", slowly)
         assert {"busy": True} == pipeline.maintenance.reconcile()
     assert lives[0] > 50_000 < max(lives[1:])  # a step may ask twice
     [one] = pipeline.reconciler.history.passes()
@@ -409,16 +409,16 @@ def test_mongodb_away(pipeline, users, stored, later, monkeypatch):
     spoil(stored, 400)
     pipeline.maintenance.reconcile()
     later(3_600)
-    asked, find_many = [], pipeline.sink.find_many
+    asked, find_states = [], pipeline.sink.find_states
 
     def fail(ids):
         asked.append(ids)
         if len(asked) == 3:
             raise MongoUnavailableError("no")
-        return find_many(ids)
+        return find_states(ids)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.sink, "find_many", fail)
+        patch.setattr(pipeline.sink, "find_states", fail)
         with pytest.raises(MongoUnavailableError):
             pipeline.maintenance.reconcile()
     assert "no" in pipeline.status()["periodic"]["reconcile"]["error"]

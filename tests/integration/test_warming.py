@@ -56,18 +56,18 @@ def database(pipeline, mongo_client):
 def loads(pipeline, monkeypatch) -> list[str]:
     """The documents that MongoDB was asked for."""
     asked: list[str] = []
-    find, find_many = pipeline.sink.find, pipeline.sink.find_many
+    find, find_portion = pipeline.sink.find, pipeline.sink.find_portion
 
     def one(document_id):
         asked.append(document_id.text)
         return find(document_id)
 
-    def many(ids):
+    def many(ids, **more):
         asked.extend(one.text for one in ids)
-        return find_many(ids)
+        return find_portion(ids, **more)
 
     monkeypatch.setattr(pipeline.sink, "find", one)
-    monkeypatch.setattr(pipeline.sink, "find_many", many)
+    monkeypatch.setattr(pipeline.sink, "find_portion", many)
     return asked
 
 
@@ -241,10 +241,10 @@ def test_mongodb_does_not_answer(pipeline, config, valkey_wire, monkeypatch):
     expire_soon(pipeline, "users/s:old", 9_000)
     make_hot(pipeline, {"users/s:ada": 5, "users/s:old": 5})
 
-    def fail(ids):
+    def fail(*_, **__):
         raise MongoUnavailableError("away")
 
-    monkeypatch.setattr(pipeline.sink, "find_many", fail)
+    monkeypatch.setattr(pipeline.sink, "find_portion", fail)
     assert Warmed(looked_at=2, stopped="away").stopped == pipeline.warmer.warm().stopped
     assert [] == [key for key in valkey_wire.call("KEYS", "*") if b":load:" in key or b"lease" in key]
     valkey_wire.call("HSET", "wb:breaker", "state", "open", "why", "it is gone", "since", 1, "until", 2)
@@ -284,19 +284,19 @@ def test_a_slow_mongodb_gets_pauses(pipeline, database, monkeypatch):
     make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
     sizes: list[int] = []
     pauses: list[float] = []
-    find_many, now = pipeline.sink.find_many, [0.0]
+    find_portion, now = pipeline.sink.find_portion, [0.0]
     durations = iter([0.01, 2.0, 0.02])
 
-    def slow(ids):
+    def slow(ids, **more):
         sizes.append(len(ids))
         now[0] += next(durations, 0.0)
-        return find_many(ids)
+        return find_portion(ids, **more)
 
     def wait(seconds):
         pauses.append(round(seconds, 3))
         return False
 
-    monkeypatch.setattr(pipeline.sink, "find_many", slow)
+    monkeypatch.setattr(pipeline.sink, "find_portion", slow)
     monkeypatch.setattr("writebehind.warming.warmer.time.monotonic", lambda: now[0])
     monkeypatch.setattr(pipeline.warmer._stopping, "wait", wait)
     assert "" == pipeline.warmer.warm().stopped
@@ -312,13 +312,13 @@ def test_a_slow_mongodb_gets_pauses(pipeline, database, monkeypatch):
 def test_somebody_else_has_begun(pipeline, database, monkeypatch):
     """A pass whose lease has run out leaves the rest to whoever has it by now."""
     make_hot(pipeline, {f"users/s:u{n}": 1 for n in range(450)})
-    find, wire = pipeline.sink.find_many, pipeline.store._wire
+    find, wire = pipeline.sink.find_portion, pipeline.store._wire
 
-    def slow(ids):
+    def slow(ids, **more):
         wire.call("SET", WARM_LEASE, "another", "PX", 60_000)
-        return find(ids)
+        return find(ids, **more)
 
-    monkeypatch.setattr(pipeline.sink, "find_many", slow)
+    monkeypatch.setattr(pipeline.sink, "find_portion", slow)
     done = pipeline.warmer.warm()
     assert (200, "somebody else has begun to warm") == (done.looked_at, done.stopped)
     assert b"another" == wire.call("GET", WARM_LEASE)

@@ -40,6 +40,7 @@ NEVER_SHARED = {
     "writebehind/local/output.py": "the output of `up`",
     "writebehind/demo/client.py": "the demo's clients are threads of one process",
     "writebehind/demo/run.py": "and so is what ends them",
+    "writebehind/mongodb/waiting.py": "places of the threads that granian calls the application in",
     "web/threads.py": "granian calls for the application in the process that serves",
     "writebehind/forks.py": "sees to the others",
 }

@@ -280,7 +280,7 @@ class Applier:
         different: set[str] = set()
         for ids in by_collection.values():
             try:
-                entries = self._sink.find_many(list(ids.values()))
+                entries = self._sink.find_states(list(ids.values()))
             except MongoRefusesError:  # then nobody knows, and the changes of others do not wait for it
                 different |= ids.keys()
                 continue

@@ -26,6 +26,8 @@ __all__ = ["DeadLetter", "DeadLetters", "Filter", "Found", "Page", "Reason", "Re
 SLICE = 200
 #: Letters that one command reads: each may have a document of its own.
 SCANNED = 20
+#: Documents that are read together take no more than this, bytes; or there is one.
+MOST_TOGETHER_BYTES = 1 << 20
 #: Where a page ends before it is full: bytes of letters and documents, and letters that were looked at.
 MOST_PAGE_BYTES, MOST_LOOKED_AT = 8 << 20, 20_000
 #: No cursor of a scan in Redis is above this, and none of ours has more characters.
@@ -93,7 +95,7 @@ class DeadLetters:
             if last in (names := [one.raw.name for one in chunk]):
                 chunk = chunk[names.index(last) + 1 :]
             fitting = [one for one in chunk if wanted.fits(one.letter)]
-            for one in self._with_bodies(fitting) if bodies else fitting:
+            for one in self._each_with_body(fitting) if bodies else fitting:
                 found.append(one)
                 size += len(one.raw.value) + len(one.letter.body)
                 if len(found) == limit or size >= MOST_PAGE_BYTES:
@@ -211,6 +213,18 @@ class DeadLetters:
         """Forget letters, for good: readers see what MongoDB has from then on. How many there were."""
         by_partition = self._by_partition(letters)
         return sum(self._store.letters.discard_many([one.raw for one in some]) for _, some in by_partition)
+
+    def _each_with_body(self, found: Sequence[Found]) -> Iterator[Found]:
+        """The letters with their documents, of which a few MiB are read together when their turn comes."""
+        some: list[Found] = []
+        expected = 0
+        for one, size in zip(found, self._store.letters.sizes([one.raw for one in found]), strict=True):
+            if some and expected + size > MOST_TOGETHER_BYTES:
+                yield from self._with_bodies(some)
+                some, expected = [], 0
+            some.append(one)
+            expected += size
+        yield from self._with_bodies(some)
 
     def _with_bodies(self, found: Sequence[Found]) -> list[Found]:
         """The letters with their documents, which stand beside them or in the entries."""

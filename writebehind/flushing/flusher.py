@@ -15,7 +15,7 @@ from uuid import uuid4
 from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoUnavailableError, UnavailableError
+from writebehind.errors import MongoBusyError, MongoUnavailableError, UnavailableError
 from writebehind.flushing.attempts import is_late
 from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.contention import Contention, is_contested
@@ -23,6 +23,7 @@ from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.recorder import Recorder
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
+from writebehind.mongodb.waiting import waits
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
@@ -150,7 +151,14 @@ class Flusher:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        deadline = time.monotonic() + timeout_ms / 1000
+        try:
+            with waits():
+                return self._persist(versions, time.monotonic() + timeout_ms / 1000)
+        except MongoBusyError as error:
+            log.info("%d writes are left to the tasks: %s", len(versions), error)
+            return dict.fromkeys(versions, b"")
+
+    def _persist(self, versions: Mapping[str, int], deadline: float) -> dict[str, bytes]:
         left: dict[str, bytes] = {}
         for partition, members in grouped(versions, self._store.partition_of).items():
             wanted = {member: versions[member] for member in members}

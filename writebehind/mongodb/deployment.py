@@ -24,6 +24,7 @@ from writebehind.mongodb import error_table
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.error_table import Refusal, Verdict
 from writebehind.mongodb.outcomes import RefusedError
+from writebehind.mongodb.waiting import waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Deployment:
         With a `breaker`, MongoDB is left alone while it is known not to answer.
         """
         self._timeout_s = timeout_ms / 1000
-        self._guard: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
+        self._ask: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
         self._name = database
         self.use(client)
 
@@ -158,6 +159,12 @@ class Deployment:
         plain = self._database.with_options(read_concern=ReadConcern())
         with self._deadline(), plain.watch(max_await_time_ms=1) as stream:
             stream.try_next()
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Ask MongoDB, if it may be asked. Raises as `waits` and the breaker's guard."""
+        with waits(), self._ask():
+            yield
 
     @contextmanager
     def _deadline(self, verdict: Callable[[PyMongoError], Verdict] = error_table.of_command) -> Iterator[None]:

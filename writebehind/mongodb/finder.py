@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 from bson.errors import BSONError
@@ -20,6 +22,8 @@ from writebehind.sequences import grouped, slices
 
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
+#: About the most that one answer is to bring, where documents are looked at one by one, bytes.
+MOST_BYTES = 16 << 20
 
 
 class Finder(Deployment):
@@ -74,19 +78,55 @@ class Finder(Deployment):
             TakesMuchError: this thread may not read one of them, as it is so large.
         """
         found: dict[DocumentId | None, Entry] = {}
-        largest = 0
         for some in slices(ids, MOST_IDS):
-            collection = some[0].collection
-            query = {"_id": {"$in": [one.value for one in some]}}
-            with self._guard(), self._deadline():
-                for document in self._database[collection].find(query):
-                    largest = max(largest, len(document.raw))
-                    if largest > large.most():
-                        break
-                    one = DocumentId.stored(collection, _id_of(document))
-                    found[one] = Entry.loaded(*split_version(document.raw))
-            large.see(largest)
+            found |= self._find_some(some)[0]
         return [found.get(one, ABSENT) for one in ids]
+
+    def find_states(self, ids: Sequence[DocumentId]) -> list[Entry]:
+        """The same without the bodies, of which one is held at a time: as many requests as large ones need."""
+        found: dict[DocumentId | None, Entry] = {}
+        left, size = list(ids), MOST_IDS
+        while left:
+            some, left = left[:size], left[size:]
+            part, is_whole = self._find_some(some, most_bytes=MOST_BYTES, bodies=False)
+            found |= part
+            if is_whole:
+                size = min(MOST_IDS, size * 2)
+            else:
+                left = [one for one in some if one not in part] + left
+                size = max(1, len(part))
+        return [found.get(one, ABSENT) for one in ids]
+
+    def find_portion(
+        self, ids: Sequence[DocumentId], *, most_bytes: int
+    ) -> tuple[dict[DocumentId, Entry], list[DocumentId]]:
+        """Some of the documents of one collection, until they take `most_bytes`, and the ids that are left then.
+
+        Raises: as `find_many`.
+        """
+        some = ids[:MOST_IDS]
+        found, is_whole = self._find_some(some, most_bytes=most_bytes)
+        known = {one: found.get(one, ABSENT) for one in some if is_whole or one in found}
+        return known, [one for one in ids if one not in known]
+
+    def _find_some(
+        self, ids: Sequence[DocumentId], *, most_bytes: float = inf, bodies: bool = True
+    ) -> tuple[dict[DocumentId | None, Entry], bool]:
+        """Those that there are, and whether these are all: there may be more where they take `most_bytes`."""
+        found: dict[DocumentId | None, Entry] = {}
+        collection, size, largest = ids[0].collection, 0, 0
+        query = {"_id": {"$in": [one.value for one in ids]}}
+        with self._guard(), self._deadline(), self._database[collection].find(query) as cursor:
+            for document in cursor:
+                largest = max(largest, len(document.raw))
+                if largest > large.most() or size >= most_bytes:
+                    break
+                one = DocumentId.stored(collection, _id_of(document))
+                entry = Entry.loaded(*split_version(document.raw))
+                found[one] = entry if bodies else replace(entry, body=b"")
+                size += len(document.raw)
+        large.see(largest)
+        return found, size < most_bytes
 
     def find_places(
         self, collection: str, filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from writebehind.documents.entry import DELETED, Entry
@@ -12,7 +13,9 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.large import TakesMuchError
 from writebehind.errors import MongoUnavailableError, RedisFullError
 from writebehind.mongodb.sink import Sink
+from writebehind.mongodb.waiting import waits
 from writebehind.reading.freshness import LoadTimes, fresh_ms, lifetime_ms
+from writebehind.reading.portions import PORTION_BYTES
 from writebehind.reading.read import Read, Source
 from writebehind.reading.single_flight import LIVES, Flight, Flights, Turn, take_turns
 from writebehind.redis.cache import Filled, Refresh
@@ -57,6 +60,10 @@ class Loader:
             RedisFullError: Redis has no memory to `keep` it.
             RedisUnavailableError: Redis does not answer.
         """
+        with waits():
+            return self._load(document_id, settings, keep=keep)
+
+    def _load(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool) -> Read:
         until = time.monotonic() + LIVES * self._load_timeout_ms / 1000
         # Whoever needs it in Redis must not share a load that leaves it out.
         key = f"keep {document_id.member}" if keep else document_id.member
@@ -84,6 +91,10 @@ class Loader:
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
+        with waits():
+            return self._bypass(document_id)
+
+    def _bypass(self, document_id: DocumentId) -> Read:
         key = f"bypass {document_id.member}"
         flight, leads = self._flights.board(key)
         if leads:
@@ -139,6 +150,7 @@ class Loader:
         rights: Mapping[str, Refresh] = _NO_RIGHTS,
         *,
         keep: bool = True,
+        bodies: bool = True,
     ) -> dict[str, tuple[Entry, Filled]]:
         """Load documents of one collection, and fill what is missing, or what there are `rights` to replace.
 
@@ -148,6 +160,7 @@ class Loader:
             settings: of the collection.
             rights: to replace entries, by member.
             keep: whether to fill also what is not hot into a Redis that is full.
+            bodies: whether to return documents; without them, a few MiB of them are held at a time.
 
         Returns:
             What MongoDB has, by member, and what became of the fill.
@@ -156,23 +169,39 @@ class Loader:
             MongoUnavailableError: MongoDB does not answer; the rights are given back.
             RedisUnavailableError: Redis does not answer.
         """
-        if not ids:
-            return {}
-        members = [one.member for one in ids]
-        try:
-            loaded = dict(zip(members, self._sink.find_many(ids), strict=True))
-        except (MongoUnavailableError, TakesMuchError):
-            self._store.loads.abandon(members, token)
-            raise
-        ttls_ms = {one: rights[one].ttl_ms for one in members if one in rights}
+        done: dict[str, tuple[Entry, Filled]] = {}
+        left, size = list(ids), len(ids)
+        while left:
+            try:
+                found, after = self._sink.find_portion(left[:size], most_bytes=PORTION_BYTES)
+            except (MongoUnavailableError, TakesMuchError):
+                self._store.loads.abandon([one.member for one in left], token)
+                raise
+            loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
+            size = max(1, len(found)) if after else size * 2  # MongoDB may send far more than what is taken of it
+            full = not keep and not rights and self._is_full()
+            for member, (entry, how) in self._fill_some(loaded, token, settings, rights, full=full).items():
+                done[member] = (entry if bodies else replace(entry, body=b""), how)
+        return done
+
+    def _fill_some(
+        self,
+        loaded: Mapping[str, Entry],
+        token: str,
+        settings: CollectionSettings,
+        rights: Mapping[str, Refresh],
+        *,
+        full: bool,
+    ) -> dict[str, tuple[Entry, Filled]]:
+        ttls_ms = {one: rights[one].ttl_ms for one in loaded if one in rights}
         filled = self._store.loads.fill_many(
             [
                 (member, entry, lifetime_ms(entry, settings, replaces=ttls_ms.get(member)))
                 for member, entry in loaded.items()
             ],
             token,
-            {member: right.seen for member, right in rights.items()},
-            full=not keep and not rights and self._is_full(),
+            {member: right.seen for member, right in rights.items() if member in loaded},
+            full=full,
         )
         return {
             member: (_known(entry, how), how) for (member, entry), how in zip(loaded.items(), filled, strict=True)

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeVar
@@ -15,6 +16,7 @@ from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.documents.large import TakesMuchError
 from writebehind.errors import MongoUnavailableError
+from writebehind.mongodb.waiting import waits
 
 T = TypeVar("T")
 
@@ -49,26 +51,30 @@ def take_turns(
         until: the end of the caller's patience, by the monotonic clock.
 
     Raises:
-        MongoUnavailableError: MongoDB does not answer; the token is given back.
+        MongoUnavailableError: MongoDB does not answer, or too many wait for it; the token is given back.
         TakesMuchError: so it is where this thread may not read what it has loaded.
     """
     token, step, waited = uuid4().hex, WAIT_FROM_S, False
-    while time.monotonic() < until:
-        found = look(token, waited)
-        if found is Turn.ANOTHERS:
-            waited = True
-            time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
-            step = min(step * 2, WAIT_TO_S)
-        elif found is Turn.OURS:
-            try:
-                loaded = load(token)
-            except (MongoUnavailableError, TakesMuchError):
-                abandon(token)
-                raise
-            if loaded is not None:
-                return loaded
-        elif found is not None and not isinstance(found, Turn):
-            return found
+    with ExitStack() as place:
+        while time.monotonic() < until:
+            found = look(token, waited)
+            if found is Turn.ANOTHERS:
+                if not waited:
+                    place.enter_context(waits())
+                waited = True
+                time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
+                step = min(step * 2, WAIT_TO_S)
+            elif found is Turn.OURS:
+                try:
+                    with waits():
+                        loaded = load(token)
+                except (MongoUnavailableError, TakesMuchError):
+                    abandon(token)
+                    raise
+                if loaded is not None:
+                    return loaded
+            elif found is not None and not isinstance(found, Turn):
+                return found
     return None
 
 

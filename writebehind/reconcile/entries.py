@@ -113,12 +113,12 @@ class EntryCheck:
         by_collection = grouped((one for one in cached if not one.lasting), lambda one: one.id.collection)
         for portion in (part for some in by_collection.values() for part in _portions(some)):
             try:
-                stored = self._sink.find_many([one.id for one in portion])
+                stored = self._sink.find_states([one.id for one in portion])
             except MongoRefusesError as error:  # which is nothing that others' documents should wait for
                 log.warning("%s cannot be compared with MongoDB: %s", portion[0].id.collection, error)
                 continue
             found += [
-                Suspect(one, replace(theirs, body=b""))
+                Suspect(one, theirs)
                 for one, theirs in zip(portion, stored, strict=True)
                 if not one.entry.same_content(theirs)
             ]

@@ -135,7 +135,7 @@ class PartitionCheck:
     def _resurrected_of(
         self, collection: str, versions: Mapping[DocumentId, int], found: Pass, repair: bool
     ) -> None:
-        stored = dict(zip(versions, self._sink.find_many(list(versions)), strict=True))
+        stored = dict(zip(versions, self._sink.find_states(list(versions)), strict=True))
         back = {one: version for one, version in versions.items() if 0 < stored[one].version < version}
         if back and repair:
             delete_again(self._store, self._sink, collection, back)

@@ -117,6 +117,17 @@ class Letters:
         """The entries of letters, as they were acknowledged, in one round trip."""
         return self._wire.calls([self._document(one) for one in letters])
 
+    def sizes(self, letters: Sequence[RawLetter]) -> list[int]:
+        """The bytes of the entries of letters, 0 for one that is gone, in one round trip."""
+        sizes: list[int] = self._wire.calls([self._size(one) for one in letters])
+        return sizes
+
+    def _size(self, one: RawLetter) -> tuple[str, ...]:
+        of = self._layout.of(one.member)
+        if one.is_kept:
+            return ("HSTRLEN", of.kept(one.member), one.version_digits)
+        return ("STRLEN", of.entry(one.member))
+
     def _document(self, one: RawLetter) -> tuple[str, ...]:
         of = self._layout.of(one.member)
         return ("HGET", of.kept(one.member), one.version_digits) if one.is_kept else ("GET", of.entry(one.member))

@@ -84,6 +84,12 @@ class FakeSink:
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:
         return [self.find(one) for one in ids]
 
+    def find_portion(
+        self, ids: Sequence[DocumentId], *, most_bytes: int
+    ) -> tuple[dict[DocumentId, Entry], list[DocumentId]]:
+        assert most_bytes > 0
+        return dict(zip(ids, self.find_many(ids), strict=True)), []
+
     def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
         return {one.member: entry.version for one in ids if (entry := self.find(one)).exists}
 

@@ -20,6 +20,8 @@ from web.server import PIECE, Server
 from web.transfers import SMALL, Transfers
 from writebehind import load_settings
 from writebehind.documents.large import TakesMuchError, is_bounded
+from writebehind.errors import MongoBusyError
+from writebehind.mongodb.waiting import waits
 
 MIB = 1 << 20
 
@@ -577,3 +579,43 @@ def test_an_answer_that_there_is_never_room_for_is_refused_for_good(app, monkeyp
 
     assert 413 == client.status
     assert f"{4 * SMALL + 1} bytes" in str(app.refused[0])
+
+
+@pytest.mark.parametrize(("path", "count"), [("/v1/users/x", 6), ("/v1/users:get", 3)])
+def test_who_waits_for_mongodb_leaves_threads_to_others(app, path, count):
+    """Of the threads for single documents and of those for many: the others answer, and more are refused."""
+    server = Server(app, load_settings(web_threads=8, request_timeout_ms=20_000))
+    over, inside = threading.Event(), threading.Semaphore(0)
+
+    def wait(environ: dict[str, Any]) -> list[bytes]:
+        if b"wait" not in environ["wsgi.input"].read():
+            return [b"at once"]
+        try:
+            with waits():
+                inside.release()
+                assert over.wait(20)
+        except MongoBusyError:
+            return [b"refused"]
+        return [b"late"]
+
+    app.writes = wait
+
+    async def ask() -> list[bytes]:
+        def client(body: bytes) -> Client:
+            return Client(part(body), path=path, headers=length(len(body)), method="POST")
+
+        clients = [client(b"wait") for _ in range(2 * count)]
+        asked = [asyncio.ensure_future(one.ask(server)) for one in clients]
+        for _ in range(count):
+            await asyncio.to_thread(inside.acquire, timeout=10)
+        innocent = client(b"")
+        await asyncio.wait_for(innocent.ask(server), 10)
+        over.set()
+        await asyncio.gather(*asked)
+        return [innocent.answer, *(one.answer for one in clients)]
+
+    first, *others = asyncio.run(ask())
+
+    assert first == b"at once"
+    assert {b"late", b"refused"} == set(others)
+    assert others.count(b"refused") >= count - 2  # the last ones may come when the first ones leave
