@@ -21,7 +21,7 @@ from tasks.names import (
     WARM,
 )
 from writebehind import Settings
-from writebehind.errors import ConfigurationError
+from writebehind.errors import ConfigurationError, UnavailableError
 from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, so that no message is delivered twice while it waits.
@@ -56,6 +56,8 @@ def create_celery(settings: Settings) -> Celery:
         },
         # A message is a hint: what is pending stands in Redis, and the sweep reissues what is lost.
         task_ignore_result=True,
+        # A server that is away is one line for each task, and no traceback.
+        task_annotations={"*": {"throws": (UnavailableError,)}},
         task_acks_late=True,
         task_default_delivery_mode="transient",
         worker_prefetch_multiplier=4,

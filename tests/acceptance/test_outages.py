@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "6"))
 REDIS_OUTAGE_S = 3
+#: Lines that all processes together log in a second of an outage, at most: one for each request that is refused,
+#: of a hundred in a second, and a few for tasks.
+MOST_LINES = 60
 #: What is no wait for a server, even where tests share two cores with others.
 SOON_S = 1.5
 
@@ -36,21 +39,26 @@ class Servers:
     """Servers that nobody but the test stops and starts."""
 
     redis: EmbeddedRedis
+    broker: EmbeddedRedis
     mongo: EmbeddedMongo
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory) -> Iterator[Servers]:
     directory = tmp_path_factory.mktemp("servers")
-    with EmbeddedRedis(directory, appendfsync="always") as redis, EmbeddedMongo(directory) as mongo:
-        yield Servers(redis, mongo)
+    with (
+        EmbeddedRedis(directory, appendfsync="always") as redis,
+        EmbeddedRedis(directory / "broker") as broker,
+        EmbeddedMongo(directory) as mongo,
+    ):
+        yield Servers(redis, broker, mongo)
 
 
 @pytest.fixture(scope="module")
 def system(servers, tmp_path_factory) -> Iterator[System]:
     """The system on these servers."""
-    env = {"REDIS_URL": servers.redis.url, "MONGODB_URL": servers.mongo.url}
-    with start(tmp_path_factory.mktemp("outages"), **env) as stack, System(stack) as system:
+    urls = {"REDIS_URL": servers.redis.url, "MONGODB_URL": servers.mongo.url, "BROKER_URL": servers.broker.url}
+    with start(tmp_path_factory.mktemp("outages"), **urls) as stack, System(stack) as system:
         system.wait_for_workers()
         yield system
 
@@ -59,6 +67,49 @@ def for_seconds(seconds: float, what: str) -> None:
     """Let time pass while others do something."""
     over = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() >= over, what, seconds + 1)
+
+
+def lines(system: System) -> int:
+    """How many lines all processes have logged."""
+    return sum(one.read_bytes().count(b"\n") for one in (system.stack.data_dir / "log").glob("*.log"))
+
+
+@pytest.mark.parametrize("which", ["redis", "broker", "mongo"])
+def test_a_server_hangs(system, servers, which):
+    """Health is told meanwhile, and little is logged; soon after, MongoDB has all that was acknowledged."""
+    prefix = f"hangs-{which}-"
+    writes = Writes(system.stack.url, "users", [f"{prefix}{n}" for n in range(300)], fields=system.fill)
+    health, server = Reads(system.stack.url, "/healthz", 0.1), getattr(servers, which)
+    system.http.put("/v1/users/cached", json={"n": 0, **system.fill}).raise_for_status()
+    system.wait_until_drained()
+    pids, before = system.stack.pids(), lines(system)
+
+    with writes, health:
+        wait_until(lambda: writes.count > 50, "the writes to begin")
+        server.freeze()
+        try:
+            for_seconds(OUTAGE_S, "the outage to end")
+        finally:
+            server.resume()
+        logged = lines(system) - before
+        so_far = writes.count
+        wait_until(lambda: writes.count > so_far + 50, "writes to be taken", 20)
+    back = time.monotonic()
+    system.wait_until_drained(10)
+
+    log.info(
+        "%s hangs for %g s: %d writes, %d refused, %d lines logged, persisted %.1f s after; health: max %.0f ms",
+        *(which, OUTAGE_S, writes.count, len(writes.refused), logged, time.monotonic() - back),
+        1000 * max(health.seconds),
+    )
+    stored = system.stored(prefix)
+    assert {} == {one: what for one, what in writes.acknowledged.items() if stored.get(one, (0, 0)) < what}
+    assert {503} >= {answer.status_code for answer in writes.refused}
+    assert (which == "redis") == bool(writes.refused)
+    assert max(health.seconds) < SOON_S * slowness()
+    assert logged < MOST_LINES * OUTAGE_S
+    assert pids == system.stack.pids()
+    assert 0 == system.status()["dead_letters"]
 
 
 @pytest.mark.parametrize("how", ["hangs", "is dead"])
