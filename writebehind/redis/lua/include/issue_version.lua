@@ -3,14 +3,14 @@
 -- that was ahead, other hands. It is older all the same. The partition's clock does not follow it, so that one document's
 -- number does not become that of the others.
 local function issue_version(clock, now, shown)
-  local version = now
-  local last = redis.call('SET', clock, string.format('%.0f', version), 'GET')
-  if last and tonumber(last) >= version then
-    version = last + 1
-    redis.call('SET', clock, string.format('%.0f', version))
+  local version = string.format('%016.0f', now)
+  local last = redis.call('SET', clock, version, 'GET')
+  if last and tonumber(last) >= now then
+    version = string.format('%016.0f', last + 1)
+    redis.call('SET', clock, version)
   end
-  if shown >= version and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
-    version = shown + 1
+  if shown >= tonumber(version) and shown < 9007199254740991 then  -- 2^53 - 1: the last that Lua tells apart
+    version = string.format('%016.0f', shown + 1)
   end
-  return string.format('%016.0f', version)
+  return version
 end
