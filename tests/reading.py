@@ -21,4 +21,4 @@ def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) ->
         refreshes=refreshes,
     )
     sampler = SimpleNamespace(look=lambda: SimpleNamespace(check_division=lambda: None))
-    return Reader(store, sink, loader, revalidation, sampler=sampler, near=None, seen=lambda _: None)
+    return Reader(store, sink, loader, revalidation, sampler=sampler, seen=lambda _: None)

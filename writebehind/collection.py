@@ -125,9 +125,9 @@ class Collection:
         entry = self.read(given).entry
         return codec.decode(entry.body) if entry.exists else None
 
-    def read(self, given: object, *, near: bool = True) -> Read:
-        """The document's entry, and where it came from: with `near` perhaps the near cache. Raises as `get`."""
-        return self._reader.get_or_bypass(self._writer.id(given), self.settings, near=strict.flag("near", near))
+    def read(self, given: object) -> Read:
+        """The document's entry, and where it came from. Raises as `get`."""
+        return self._reader.get_or_bypass(self._writer.id(given), self.settings)
 
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""

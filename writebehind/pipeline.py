@@ -28,7 +28,6 @@ from writebehind.querying.cached_queries import Queries
 from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.loader import Loader
-from writebehind.reading.near_cache import NearCache
 from writebehind.reading.reader import Reader
 from writebehind.reading.revalidation import Revalidation
 from writebehind.reconcile.entries import EntryCheck
@@ -271,7 +270,6 @@ class Pipeline:
             self.loader,
             self.revalidation,
             sampler=self._sampler,
-            near=self._near_cache(),
             seen=self.hot_keys.seen if self.settings.hot_samples else lambda _: None,
         )
 
@@ -303,21 +301,6 @@ class Pipeline:
             ),
             derived=self.derived,
             contention=self.contention,
-        )
-
-    def _near_cache(self) -> NearCache | None:
-        """What keeps entries in this process, where the settings of any collection want it."""
-        names = [f"{name}/" for name, one in self.settings.collections.items() if one.near_cache]
-        if self._unlisted is not None and self._unlisted.near_cache:
-            names = [""]  # all, as their names are not known; prefixes may not overlap
-        if not names:
-            return None
-        prefixes = self.store.cache.prefixes(names)
-        return NearCache(
-            self._wire.pool,
-            prefixes,
-            most=self.settings.near_cache_entries,
-            most_bytes=self.settings.near_cache_bytes,
         )
 
     def _reconciler(self) -> Reconciler:

@@ -123,7 +123,6 @@ def test_only_true_and_false_are_flags(given, pipeline, wrong):
     """What Python takes for true or false is neither."""
     for use in (
         lambda: given.put("b", {}, if_absent=wrong),
-        lambda: given.read("a", near=wrong),
         lambda: pipeline.status(partitions=wrong),
         lambda: pipeline.dead_letters.replay([], conflicts=wrong),
         lambda: pipeline.dead_letters.replay([], only_newest=wrong),

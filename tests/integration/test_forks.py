@@ -25,7 +25,6 @@ from tests.waiting import wait_until
 from writebehind import Pipeline, connect, forks
 from writebehind.documents.ids import new_id
 from writebehind.reading.freshness import Refresher
-from writebehind.reading.read import Source
 from writebehind.redis.cache import Refresh
 from writebehind.redis.wire import Wire, connection_pool
 
@@ -78,10 +77,8 @@ def wire(valkey, way_to) -> Iterator[Wire]:
 
 @pytest.fixture
 def pipeline(settings, valkey_wire) -> Iterator[Pipeline]:
-    """One that connects by itself, counts reads and has a near cache."""
-    near = settings.collections["users"].model_copy(update={"near_cache": True})
-    changes = {"collections": settings.collections | {"near": near}, "hot_samples": 100}
-    with connect(settings.model_copy(update=changes)) as pipeline:
+    """One that connects by itself, and counts reads."""
+    with connect(settings.model_copy(update={"hot_samples": 100})) as pipeline:
         yield pipeline
 
 
@@ -92,12 +89,11 @@ def echoes(wire: Wire, name: str, count: int = 1_000) -> bool:
 
 def used(pipeline: Pipeline) -> Pipeline:
     """The same after reads and writes of each kind, with all its threads at work."""
-    for name in ("near", "users", "through"):
+    for name in ("users", "through"):
         pipeline.collection(name).put("ada", {"n": 1})
         pipeline.collection(name).read("ada")
-    wait_until(lambda: pipeline.collection("near").read("ada").source is Source.NEAR, "the near cache")
     pipeline.collection("users").get("nobody")
-    assert {"near-cache", "hot-keys"} <= {one.name for one in threading.enumerate()}
+    assert "hot-keys" in {one.name for one in threading.enumerate()}
     return pipeline
 
 
@@ -208,7 +204,6 @@ def test_a_child_ends_nothing_of_its_parent(pipeline):
 
     assert {"_id": "ada", "n": 1} == pipeline.collection("users").get("ada")
     assert before == {id(one) for one in pipeline.store._wire._opened}
-    assert pipeline.collection("near").read("ada").source is Source.NEAR
 
 
 def test_no_lock_is_held_in_a_child(pipeline, settings):
@@ -243,22 +238,21 @@ def test_no_lock_is_held_in_a_child(pipeline, settings):
 
 
 def test_a_child_reads_and_writes(pipeline):
-    """All that its parent could do: writes, also through, and reads from Redis, MongoDB and the near cache."""
+    """All that its parent could do: writes, also through, and reads from Redis and MongoDB."""
     used(pipeline)
     flush_all(pipeline)
 
     def work() -> list[object]:
-        users, near, through = (pipeline.collection(one) for one in ("users", "near", "through"))
+        users, through = (pipeline.collection(one) for one in ("users", "through"))
         users.put("child", {"n": 2})
         through.put("child", {"n": 3})
         pipeline.store._wire.call("DEL", *pipeline.store._wire.call("KEYS", "wb:*:entry:through/*"))
-        near.put("ada", {"n": 4})
-        wait_until(lambda: near.read("ada").source is Source.NEAR, "the near cache of the child")
-        return [users.get("child"), through.get("child"), near.get("ada")]
+        users.put("ada", {"n": 4})
+        return [users.get("child"), through.get("child"), users.get("ada")]
 
     expected = [{"_id": "child", "n": 2}, {"_id": "child", "n": 3}, {"_id": "ada", "n": 4}]
     assert expected == in_child(work)
-    wait_until(lambda: pipeline.collection("near").get("ada") == {"_id": "ada", "n": 4}, "the child's write", 5)
+    assert {"_id": "ada", "n": 4} == pipeline.collection("users").get("ada")
 
 
 def test_a_child_does_not_wait_for_a_load_of_its_parent(pipeline, monkeypatch):

@@ -18,7 +18,6 @@ from writebehind.settings.installation import Settings
 LARGE = "x" * (3 * LARGE_BYTES)
 READS = {
     "by id": lambda users: users.read("large"),
-    "by id, without the near cache": lambda users: users.read("large", near=False),
     "several": lambda users: users.read_many(["small", "large"]),
     "one after the other": lambda users: list(users.read_each(["small", "large"])),
     "it alone": lambda users: list(users.read_each(["large"])),

@@ -37,7 +37,6 @@ def test_defaults():
         "partitions": 16,
         "max_document_bytes": MEBIBYTE,
         "max_answer_bytes": 8 * MEBIBYTE,
-        "near_cache_bytes": 64 * MEBIBYTE,
         "max_bulk_bytes": 16 * MEBIBYTE,
         "allow_unlisted": False,
         "defaults": {},

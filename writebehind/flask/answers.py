@@ -54,7 +54,6 @@ def _forwarded(found: Read | Answer) -> str:
         return hit
     stored = "; stored" if found.stored else ""
     return {
-        Source.NEAR: f"{hit}; detail=near",
         Source.STALE: f"hit{ttl}; detail=stale",
         Source.REVALIDATED: f"fwd=stale{stored}",
         Source.MISS: f"fwd=miss{stored}",

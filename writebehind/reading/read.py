@@ -12,8 +12,6 @@ class Source(StrEnum):
     """Where a read was answered from."""
 
     HIT = "hit"
-    NEAR = "near"
-    """From this process's own memory."""
     STALE = "stale"
     """Served from Redis after its TTL, while it is read anew or because MongoDB does not answer."""
     REVALIDATED = "revalidated"

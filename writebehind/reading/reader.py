@@ -1,4 +1,4 @@
-"""Cache-aside reads: from this process's memory, from Redis, or loaded."""
+"""Cache-aside reads: from Redis, or loaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
-from writebehind.reading.near_cache import NearCache
 from writebehind.reading.portions import each
-from writebehind.reading.read import Read, Source
+from writebehind.reading.read import Read
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.load_sample import Sampler
 from writebehind.redis.store import Store
@@ -38,7 +37,6 @@ class Reader:
         revalidation: Revalidation,
         *,
         sampler: Sampler,
-        near: NearCache | None,
         seen: Callable[[str], None],
     ) -> None:
         """Join the parts.
@@ -49,7 +47,6 @@ class Reader:
             loader: loads what is missing.
             revalidation: serves what is there.
             sampler: tells of a Redis that was divided anew: nothing is read from it, as entries are elsewhere.
-            near: what this process keeps of collections whose settings say so.
             seen: is told each member that is read.
         """
         self._store = store
@@ -57,22 +54,19 @@ class Reader:
         self._loader = loader
         self._revalidation = revalidation
         self._sampler = sampler
-        self._near = near
         self._seen = seen
         #: Reads answered from Redis, and reads that had to wait for MongoDB, in this process.
         self.hits = 0
         self.misses = 0
 
-    def get_or_bypass(self, document_id: DocumentId, settings: CollectionSettings, *, near: bool = True) -> Read:
-        """`get`, from MongoDB where Redis does not answer; with `near` perhaps from the near cache.
+    def get_or_bypass(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
+        """`get`, from MongoDB where Redis does not answer.
 
         Raises:
             MongoUnavailableError: it is not cached, and MongoDB does not answer.
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
         """
         try:
-            if near and settings.near_cache and self._near is not None:
-                return self._get_near(document_id, settings, self._near)
             return self.get(document_id, settings)
         except RedisUnavailableError:
             if not settings.bypass:
@@ -169,30 +163,9 @@ class Reader:
         for one in members:
             self._seen(one)
 
-    def forget_near(self, members: Iterable[str]) -> None:
-        """Drop from the near cache what this process has just written."""
-        if self._near is not None:
-            self._near.drop(map(self._store.cache.key, members))
-
     def close(self) -> None:
-        """End the threads that refresh and listen."""
+        """End the thread that refreshes."""
         self._revalidation.close()
-        if self._near is not None:
-            self._near.close()
-
-    def _get_near(self, document_id: DocumentId, settings: CollectionSettings, near: NearCache) -> Read:
-        self._check_division()
-        key = self._store.cache.key(document_id.member)
-        kept = near.get(key)
-        if kept is not None:
-            self.hits += 1
-            self._seen(document_id.member)
-            return Read(kept[0], Source.NEAR, kept[1])
-        ticket = near.expect(key)
-        read = self.get(document_id, settings)
-        if read.source is Source.HIT:
-            near.keep(key, ticket, read.entry, read.ttl_ms)
-        return read
 
     def _cached_many(
         self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int = 0

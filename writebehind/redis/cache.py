@@ -92,10 +92,6 @@ class Cache:
         """The key of a member's entry."""
         return self._layout.of(member).entry(member)
 
-    def prefixes(self, names: Sequence[str]) -> list[str]:
-        """What the keys of entries begin with, of which the members begin with one of these."""
-        return [of.entry(name) for of in self._layout.all() for name in names]
-
     def get(self, member: str) -> tuple[Entry | None, int]:
         """The entry, and its TTL in ms: -1 while pending. One round trip, and no script: the path of a hit.
 

@@ -182,10 +182,6 @@ class Store:
         """
         return take(self._wire, self._layout)
 
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._wire.close()
-
     def lifetimes_ms(self, keys_of: Sequence[str]) -> list[int]:
         """The TTLs of keys: -1 without one, -2 where there is no key."""
         found: list[int] = self._wire.calls([("PTTL", key) for key in keys_of])

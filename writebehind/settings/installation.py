@@ -105,11 +105,6 @@ class CollectionSettings(BaseModel):
         description="what stands if others change a document in MongoDB while a write to it is pending: "
         "`ours`, the pending write; `theirs`: the pending write becomes a dead letter",
     )
-    near_cache: bool = Field(
-        False,
-        description="keep documents in each web process's own memory as well, until Redis says that they changed; "
-        "another process may read the old state for as long as that message is on its way",
-    )
     bypass: bool = Field(
         True,
         description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "
@@ -243,8 +238,6 @@ class Settings(BaseSettings):
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")
 
-    near_cache_entries: Count = Field(10_000, description="most documents in one process's near cache")
-    near_cache_bytes: Count = Field(64 * MEBIBYTE, description="most bytes that these documents take")
     query_interval: Seconds = Field(
         1, description="seconds within which the cached queries of a collection are loaded anew once at most"
     )

@@ -291,8 +291,6 @@ class Writer:
         if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
             wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
         commits = parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
-        if self._settings.near_cache:
-            parts.reader.forget_near(one.member for one, _ in writes)
         if self._settings.lookup:  # before anybody is told that the write is acknowledged
             done = [
                 (one, replace(entry, version=commit.version))

@@ -164,7 +164,7 @@ def test_an_application_has_its_pipeline(at_exit):
 
 
 def test_an_application_has_one_pipeline(at_exit):
-    """A second one would be a mistake: two near caches, two threads for everything."""
+    """A second one would be a mistake: two connections, two threads for everything."""
     made = app()
     extension = Writebehind(made)
 

@@ -14,7 +14,6 @@ from writebehind.errors import (
 )
 from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, path_to
 from writebehind.flask.answers import answer, read_headers
-from writebehind.flask.conditions import is_conditional
 from writebehind.flask.parameters import given, only
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import wanted_form
@@ -30,7 +29,7 @@ def reading(pipeline: Pipeline) -> Routes:
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
         only()
-        found = pipeline.collection(collection).read(id, near=not is_conditional())
+        found = pipeline.collection(collection).read(id)
         if not found.entry.exists:
             error = DocumentNotFoundError(f"there is no document {id} in {collection}")
             return respond(error, read_headers(found))
