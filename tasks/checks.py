@@ -1,4 +1,4 @@
-"""What `writebehind doctor` asks of Celery: the broker, and who consumes each queue."""
+"""Celery's checks of `writebehind doctor`: the broker, and who consumes each queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker process holds: its pipeline, its heartbeat in Redis, and its way to stop."""
+"""State of a worker process: its pipeline, its heartbeat in Redis, and its way to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What machines ask: does the process live, may traffic come."""
+"""Health checks: does the process live, may traffic come."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def health(pipeline: Pipeline) -> Blueprint:
 
 
 def _mongodb(pipeline: Pipeline) -> str:
-    """What MongoDB says; not asked while the breaker is open, as load balancers come often."""
+    """MongoDB's health; not asked while the breaker is open, as load balancers come often."""
     try:
         pipeline.sink.ping(timeout_s=MONGODB_PATIENCE_S)
     except MongoUnavailableError as error:

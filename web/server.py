@@ -89,7 +89,7 @@ def create_server() -> Server:
 
 @dataclass(slots=True)
 class Answer:
-    """What the application answers; `rest` is what it has not written yet."""
+    """The application's answer; `rest` is the part that it has not written yet."""
 
     status: int
     headers: Headers
@@ -187,7 +187,7 @@ class Server:
     async def _answer(
         self, transfer: Transfer, scope: Scope, body: bytes, refusal: HTTPException | None
     ) -> Answer:
-        """What the application says, or that it does not say so in time."""
+        """The application's answer, or a 503 when it is late."""
         if refusal is not None:
             return await self._refusal(scope, refusal)
         self._transfers.renew(transfer)
@@ -207,7 +207,7 @@ class Server:
             return await self._refusal(scope, error)
 
     async def _alone(self, transfer: Transfer, scope: Scope, body: bytes, target: bytes) -> Answer:
-        """What the application says in the thread for large documents.
+        """The application's answer, made in the thread for large documents.
 
         Raises:
             ServiceUnavailable: there is no room for the body until then.
@@ -336,7 +336,7 @@ def _announced(headers: Headers) -> int | None:
 
 
 def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
-    """What WSGI says of a request (PEP 3333)."""
+    """The WSGI environment of a request (PEP 3333)."""
     path: bytes = scope["raw_path"]
     if b"%" in path:
         path = unquote_to_bytes(path)
@@ -362,4 +362,4 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
 
 
 def _nothing() -> None:
-    """What an answer without anything to close does."""
+    """Close nothing: for an answer that has nothing to close."""

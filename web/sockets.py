@@ -1,4 +1,4 @@
-"""What the system sees to for connections, as granian has no setting for it."""
+"""Socket options that granian has no setting for."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Threads:
 
 
 def _carry_out(future: asyncio.Future[T], call: Callable[[], T]) -> Callable[[], None]:
-    """What tells whoever waits how it went."""
+    """Carry out a call; the function that tells whoever waits how it went."""
     try:
         result = call()
     except BaseException as error:  # noqa: BLE001 - for whoever waits

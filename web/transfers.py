@@ -1,4 +1,4 @@
-"""What is on its way between clients and the application: how long it may take, and how much memory it takes."""
+"""Bodies and answers on their way between clients and the application: their time limits and their memory."""
 
 from __future__ import annotations
 

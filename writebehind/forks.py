@@ -1,4 +1,4 @@
-"""What a process and its forks must not share: each of them begins anew with it.
+"""State that a process and its forks must not share: each of them begins anew.
 
 gunicorn's `--preload` and Celery's `prefork` pool build an application and then fork. A child has copies of all
 objects, but not of the threads: a lock that one of them held would be held for ever, and two processes that read

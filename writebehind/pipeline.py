@@ -219,7 +219,7 @@ class Pipeline:
         return found or CollectionSettings.model_validate(self.settings.defaults)
 
     def listener(self) -> Listener:
-        """What brings the changes of other writers to the cache: `run` it in a thread or process of its own."""
+        """The listener, which brings changes of others to the cache: run it in a thread or process of its own."""
         return Listener(
             self.store,
             self._client,

@@ -134,7 +134,7 @@ def instance(name: str, given: object, kind: type) -> None:
 
 
 def _shown(given: object) -> str:
-    """What was given, without its content if that could be long or secret."""
+    """A given value as text, without its content if that could be long or secret."""
     return (
         repr(given)[:60] if given is None or isinstance(given, bool | int | float | str) else type(given).__name__
     )

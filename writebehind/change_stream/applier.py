@@ -51,7 +51,7 @@ class OutsideChange:
 
 @dataclass(slots=True)
 class Applied:
-    """What came of some changes.
+    """Outcome of some changes.
 
     Attributes:
         ours: changes that were our own as far as can be told, or that Redis has already.
@@ -81,7 +81,7 @@ class _Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What MongoDB was given last of what is pending, without the body; since when, ms; and what `before` that."""
+    """The version of a pending document that MongoDB got last, without the body; since when, ms; `before` it."""
 
     entry: Entry
     at_ms: int
@@ -104,7 +104,7 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What Redis has of a document: its entry without the body, and whether it is pending.
+    """A document as Redis has it: its entry without the body, and whether it is pending.
 
     `deleted_ms` is when our last deletion was settled, 0 for never.
     """
@@ -260,7 +260,7 @@ class Applier:
         return dropped
 
     def _known(self, members: Sequence[str]) -> dict[str, _Known]:
-        """What Redis has of documents, in one round trip."""
+        """Documents as Redis has them, in one round trip."""
         members = list(dict.fromkeys(members))
         found = {}
         for member, trace in zip(members, self._store.pending.traces(members), strict=True):
@@ -315,7 +315,7 @@ class Applier:
                 self._contention.changed(members)
 
     def _pending_before(self, change: OutsideChange) -> Entry | None:
-        """What is pending, if it was before the change; `None` where it was settled or written anew meanwhile."""
+        """The pending write, if it is older than the change; `None` where it was settled or replaced meanwhile."""
         entry, ttl_ms = self._store.cache.get(change.id.member)
         return None if entry is None or ttl_ms >= 0 or _is_later(entry.version, change) else entry
 

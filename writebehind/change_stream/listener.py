@@ -61,7 +61,7 @@ _GONE = {"drop", "rename", "dropDatabase", "invalidate"}
 
 @dataclass(slots=True)
 class ListenerState:
-    """What a listener notes for its successor, and for the status.
+    """State that a listener notes for its successor, and for the status.
 
     Attributes:
         token: the resume token, BSON in hexadecimal; '' before the first.
@@ -115,7 +115,7 @@ class ListenerState:
 
 
 def listener_status(store: Store) -> dict[str, Any] | None:
-    """What the status shows of the listener; `None` where none has ever run.
+    """The listener's figures in the status; `None` where none has ever run.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
@@ -259,7 +259,7 @@ class Listener:
                     return
 
     def _change(self, event: Any) -> OutsideChange | None:
-        """What a document's event says; `None` where it is none of ours, or cannot be understood."""
+        """The change that an event reports; `None` where it is of no document of ours, or cannot be understood."""
         collection = event["ns"]["coll"]
         if self._collections is not None and collection not in self._collections:
             return None
@@ -324,7 +324,7 @@ class Listener:
             stream.close()
 
     def _pipeline(self) -> list[dict[str, Any]]:
-        """What is of interest, so that MongoDB looks up and sends no more."""
+        """The aggregation that keeps events of interest, so that MongoDB looks up and sends no more."""
         if self._collections is None:
             return []
         wanted = [{"ns.coll": {"$in": list(self._collections)}}, {"operationType": {"$in": sorted(_GONE)}}]

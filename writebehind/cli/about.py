@@ -1,4 +1,4 @@
-"""What an installation is like: `writebehind settings`, `writebehind worker-alive`."""
+"""Facts about an installation: `writebehind settings`, `writebehind worker-alive`."""
 
 from __future__ import annotations
 

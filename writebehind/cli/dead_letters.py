@@ -170,7 +170,7 @@ def export(output: Any, **options: Any) -> None:
 def _chosen(
     pipeline: Pipeline, collection_and_id: tuple[str, ...], wanted: Filter, *, version: int | None, every: bool
 ) -> list[Found]:
-    """What the arguments name; all only if that is said."""
+    """The letters that the arguments name; all of them only with `--all`."""
     match collection_and_id:
         case (collection, given):
             if every or wanted != Filter():

@@ -1,4 +1,4 @@
-"""What operators run: `writebehind doctor`, `init`, `drain` and `repartition`."""
+"""Commands of operators: `writebehind doctor`, `init`, `drain` and `repartition`."""
 
 from __future__ import annotations
 

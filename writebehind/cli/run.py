@@ -99,7 +99,7 @@ def demo(as_json: bool, **options: Any) -> None:
 
 
 def announcement(about: dict[str, Any]) -> str:
-    """What `up` says once everything runs."""
+    """The banner of `up`, once everything runs."""
     embedded = {name: f"  ({title}, embedded)" for name, title in about["embedded"].items()}
     rows = {
         "API": about["url"],

@@ -78,7 +78,7 @@ def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[di
 
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """What each is called, what it is, and whether that is good."""
+    """The rows: name, value, and whether that is good."""
     late = figures["oldest_pending_seconds"]
     yield "pending", f"{figures['pending']} documents, the oldest for {_time(late)}", late < _LATE_S
     yield "persisted", f"{figures['flushed_per_second']:.1f} documents a second", True
@@ -110,7 +110,7 @@ def _consistency(checked: int, equal: int, ratio: float | None) -> tuple[str, bo
 
 
 def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:
-    """What the periodic tasks did last."""
+    """The last runs of the periodic tasks."""
     if not periodic:
         return
     table = Table("task", "ended", "took", "outcome", box=None, padding=(0, 2, 0, 0))

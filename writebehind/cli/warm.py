@@ -1,4 +1,4 @@
-"""What is read most, and `writebehind warm`, which loads it before somebody has to wait for it."""
+"""`writebehind hot-keys`: the documents that are read most; `writebehind warm`: load them ahead of readers."""
 
 from __future__ import annotations
 

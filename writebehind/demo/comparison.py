@@ -58,7 +58,7 @@ def _broken_promises(ledger: Ledger) -> list[Mismatch]:
 
 
 def _difference(key: Key, expected: Expected, found: Tree) -> tuple[str, str] | None:
-    """What was expected and what was found, where they differ."""
+    """The difference between the expected and the found document."""
     version = found.pop("_v", None)
     if expected.document is None:
         return f"nothing: deleted at version {expected.version}", f"version {version}, {_shown(found)}"

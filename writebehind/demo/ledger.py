@@ -1,4 +1,4 @@
-"""What the demo expects: every acknowledged write, and what they come to.
+"""The demo's ledger: every acknowledged write, and the state that they come to.
 
 Nothing here uses the pipeline's own code: `bson.json_util` says what the Extended JSON that was sent means, and
 every acknowledged change is made a second time, in the order of the versions.
@@ -45,7 +45,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What MongoDB must have: `document` is `None` where that is nothing, and the version 0 where it is none."""
+    """The state that MongoDB must have: without a document `None`, without a version 0."""
 
     document: Tree | None
     version: int
@@ -75,7 +75,7 @@ class Ledger:
         return self.writes[key][-1] if key in self.writes else None
 
     def expected(self, key: Key) -> Expected:
-        """What the writes to a document come to.
+        """The state that the writes to a document come to.
 
         Versions are given out where writes are put into their order, so their order is that of the versions. In
         it every change can be made again, and every condition that was found to hold be checked again.
@@ -104,7 +104,7 @@ class Ledger:
 
 
 def loads(text: str) -> Any:
-    """What Extended JSON means."""
+    """Read Extended JSON."""
     return json_util.loads(text, json_options=JSON)
 
 

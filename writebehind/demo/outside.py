@@ -25,7 +25,7 @@ LEFT, DELETED, REPLACED = (Record(COLLECTION, name, {"text": "shorter"}) for nam
 
 
 def outside() -> dict[Key, Expected]:
-    """What MongoDB has of them."""
+    """Their state in MongoDB."""
     made = {}
     for name, (size, version) in _DOCUMENTS.items():
         key = COLLECTION, name

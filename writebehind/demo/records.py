@@ -1,4 +1,4 @@
-"""What the demo sends: real records made messy."""
+"""The demo's data: real records made messy."""
 
 from __future__ import annotations
 

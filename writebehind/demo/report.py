@@ -19,7 +19,7 @@ LOG_EVERY_S = 2.0
 
 @dataclass(slots=True)
 class Result:
-    """What the demo found."""
+    """Findings of the demo."""
 
     seed: int
     documents: int

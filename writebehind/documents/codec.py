@@ -374,7 +374,7 @@ def _check_depth(value: Any, most: int) -> None:
 
 
 def _opened(holder: Any) -> Any:
-    """What holds the items of an object or an array, whatever its type; `None` for anything else."""
+    """The container that holds the items of an object or an array, whatever its type; `None` for anything else."""
     if isinstance(holder, DBRef):
         return holder.as_doc()
     if isinstance(holder, Code):

@@ -77,7 +77,7 @@ def may_be_in(body: bytes) -> bool:
 
 
 def restored(document: dict[str, Any], body: bytes, options: Options, writing: Options) -> dict[str, Any]:
-    """What `bson` has decoded, with the values of these types as they are.
+    """The value that `bson` has decoded, with values of these types as they are.
 
     Args:
         document: what `bson` has made of it.
@@ -133,7 +133,7 @@ def _code(value: bytes, options: Options) -> Code:
 
 
 def _document_or_dbref(document: dict[str, Any]) -> Any:
-    """What `bson` makes of a document within another one."""
+    """The value that `bson` makes of a document within another one."""
     others = dict(document)
     collection, identifier, database = (others.pop(name, None) for name in ("$ref", "$id", "$db"))
     if not isinstance(collection, str) or "$id" not in document or not isinstance(database, str | None):

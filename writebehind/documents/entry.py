@@ -20,7 +20,7 @@ _UNREADABLE = b"\x0d\0\0\0\x02\0\x02\0\0\0\xff\0\0"
 
 
 class Kind(StrEnum):
-    """What an entry says about its document."""
+    """State of a document, as its entry says it."""
 
     DOCUMENT = "D"
     DELETED = "X"
@@ -86,14 +86,14 @@ class Entry:
 
     @property
     def payload(self) -> bytes:
-        """What follows the version in Redis."""
+        """The part of the entry after the version in Redis."""
         if self.kind is Kind.DOCUMENT:
             return b"D" + self.etag.encode() + self.body
         return self.kind.value.encode()
 
     @property
     def header(self) -> str:
-        """What stands before the body in Redis."""
+        """The part of the entry before the body in Redis."""
         return self.version_digits + self.kind.value + self.etag
 
     @property

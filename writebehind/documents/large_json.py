@@ -88,7 +88,7 @@ def _pieces(raw: bytes, holder: Element, write: _Write) -> Iterator[bytes]:
 
 
 def _runs(raw: bytes, holder: Element) -> Iterator[tuple[bytes, Element | None, bytes]]:
-    """What an object or an array consists of: runs of elements, and large ones by themselves, with their names."""
+    """Parts of an object or an array: runs of elements, and large ones by themselves, with their names."""
     _, at, end = holder
     begin = done = at + 4
     for name, one in elements(raw, at):

@@ -114,7 +114,7 @@ class _Step:
             return 0
 
     def applied(self, document: Document) -> Document:
-        """What the operation makes of a document, in place."""
+        """The document after the operation, changed in place."""
         # jsonpatch goes into whatever has items: the bytes of a binary, the characters of a string.
         _holder_at(document, self.path)
         if self.source is not None:
@@ -216,7 +216,7 @@ def _number(value: Any) -> int | float | Decimal | None:
 
 
 def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
-    """What adds to numbers in a document, in place, and returns the new values by path.
+    """A function that adds to numbers in a document, in place, and returns the new values by path.
 
     Paths are dotted, as in MongoDB's `$inc`; what is missing on the way is created, and counts from 0.
 

@@ -21,7 +21,7 @@ _NOTHING = ""
 
 
 class Tags(NamedTuple):
-    """What a list of entity tags names; `every` for `*`."""
+    """Entity tags of a condition; `every` for `*`."""
 
     every: bool
     strong: Sequence[str]
@@ -89,7 +89,7 @@ def is_conditional() -> bool:
 
 
 def status_of(etag: str) -> int:
-    """What a reading request for something with this ETag is answered with: 200, 304 or 412.
+    """Status of the answer to a reading request for something with this ETag: 200, 304 or 412.
 
     Conditions on dates are passed over, as nothing here has a date of modification, and so are ranges.
 

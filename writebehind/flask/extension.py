@@ -24,7 +24,7 @@ EXTENSION = "writebehind"
 
 
 class Publisher(Protocol):
-    """What publishes flush tasks and refreshes, such as `writebehind.celery.FlushPublisher`."""
+    """Publisher of flush tasks and refreshes, such as `writebehind.celery.FlushPublisher`."""
 
     def __call__(self, wanted: Hint | Refresh, /) -> None:
         """Take one; it neither blocks nor raises."""

@@ -95,5 +95,5 @@ def _read(stream: Any, most_bytes: int) -> bytes:
 
 
 def too_large(most_bytes: int) -> str:
-    """What a client is told of it."""
+    """Detail of the problem of a body that is too large."""
     return f"the body is larger than the {most_bytes} bytes that are allowed"

@@ -73,7 +73,7 @@ def number(name: str, default: Any, least: int, most: int) -> Any:
 
 
 def limit(default: int, most: int) -> int:
-    """What `?limit=` asks for, where nothing else may be asked.
+    """The limit that `?limit=` asks for, where no other parameter is allowed.
 
     Raises:
         BadRequest: it is no number from 1 to `most`, or there is another parameter.
@@ -113,7 +113,7 @@ def time(name: str) -> float | None:
 
 
 def durability() -> Durability | None:
-    """What `?durability=` asks for, where nothing else may be asked.
+    """The durability that `?durability=` asks for, where no other parameter is allowed.
 
     Raises:
         BadRequest: it asks for an unknown level, or there is another parameter.

@@ -30,7 +30,7 @@ LONGEST_REQUEST_ID = 128
 
 
 class Problem(NamedTuple):
-    """What clients see of one kind of error; `retry_after` in seconds, 0 for none."""
+    """The problem that clients see for one kind of error; `retry_after` in seconds, 0 for none."""
 
     status: int
     name: str
@@ -72,7 +72,7 @@ _INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
 
 
 def problem_of(error: WritebehindError) -> Problem:
-    """What clients see of an error."""
+    """The problem that clients see for an error."""
     return next((problem for kind, problem in PROBLEMS.items() if isinstance(error, kind)), _INTERNAL)
 
 
@@ -93,7 +93,7 @@ def register_problems(routes: Scaffold) -> None:
 
 
 def request_id() -> str:
-    """What names this request in its answer and in the log: the client's own name for it, or a new one."""
+    """The name of this request in its answer and in the log: the client's own, or a new one."""
     known: str | None = request.environ.get(_REQUEST_ID)
     if known is None:
         given = request.environ.get("HTTP_X_REQUEST_ID", "")[:LONGEST_REQUEST_ID]
@@ -120,7 +120,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
 
 
 def respond_http(error: HTTPException, *names: str) -> Response:
-    """What Werkzeug refuses: no such route, wrong method, body too large; and errors that nobody foresaw.
+    """The answer to what Werkzeug refuses (no such route, wrong method, body too large), and to unforeseen errors.
 
     Args:
         error: is answered.
@@ -154,7 +154,7 @@ def log_unforeseen(error: Any) -> None:
 
 
 def _more(error: WritebehindError) -> dict[str, Any]:
-    """What else the problem of an error has: where a dead letter is."""
+    """Further members of an error's problem: where a dead letter is."""
     if not isinstance(error, errors.DeadLetterError):
         return {}
     letter = path_to_letter(error.collection, error.document_id, error.version)

@@ -81,7 +81,7 @@ class _Holder:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What Redis has of a document: `None` for no entry, or one that nobody can read."""
+    """A document as Redis has it: `None` for no entry, or one that nobody can read."""
 
     entry: Entry | None
     pending: bool

@@ -97,7 +97,7 @@ class DeadLetter:
         return cls(**fields, version=int(value[:VERSION_DIGITS]))
 
     def error(self) -> DeadLetterError:
-        """What tells the writer, where that one waits for MongoDB."""
+        """The error for the writer, where that one waits for MongoDB."""
         why = self.message or self.reason.value
         return DeadLetterError(
             f"MongoDB did not take version {self.version}, which is a dead letter now: {why}",

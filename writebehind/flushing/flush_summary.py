@@ -1,4 +1,4 @@
-"""What a flush did."""
+"""The summary of a flush."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class FlushSummary:
-    """What one flush did, in documents; `operations` counts MongoDB write operations, repeated ones too."""
+    """Counts of one flush, in documents; `operations` counts MongoDB write operations, repeated ones too."""
 
     partition: int
     persisted: int = 0

@@ -73,7 +73,7 @@ class FlushLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What one flush is to do: `wanted` versions by member, or all that is due; `early`: all that is pending."""
+    """The task of one flush: `wanted` versions by member, or all that is due; with `early` all that is pending."""
 
     summary: FlushSummary
     budget_s: float

@@ -1,4 +1,4 @@
-"""What became of a batch: settled in Redis, postponed, or moved to the dead letters."""
+"""Recording of a batch's outcomes in Redis: settled, postponed, or moved to the dead letters."""
 
 from __future__ import annotations
 

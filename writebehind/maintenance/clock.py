@@ -25,7 +25,7 @@ SLICE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What the clock of Redis said, ms, at some moment between two of the steady clock, seconds."""
+    """The time of Redis's clock, ms, at some moment between two of the steady clock, seconds."""
 
     now_ms: int
     asked: float

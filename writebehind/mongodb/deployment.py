@@ -93,7 +93,7 @@ class Deployment:
             return dict(database.command(name))
 
     def hello(self) -> dict[str, Any]:
-        """What the server says of itself, under the names of `hello`.
+        """The server's description of itself, under the names of `hello`.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer, or refuses.
@@ -105,7 +105,7 @@ class Deployment:
             return {"isWritablePrimary": said.get("ismaster")} | said
 
     def collections(self) -> dict[str, CollectionInfo]:
-        """What collections there are, by name.
+        """The collections that exist, by name.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer, or refuses.

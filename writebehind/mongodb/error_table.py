@@ -26,7 +26,7 @@ from pymongo.errors import (
 
 
 class Verdict(Enum):
-    """What an error means for what was tried."""
+    """Meaning of an error for the write that was tried."""
 
     OUTAGE = auto()
     """This server or this replica set cannot serve now. Whatever is tried next would fail as well."""
@@ -204,7 +204,7 @@ def is_same_id(error: Mapping[str, Any]) -> bool:
 
 
 def words(error: PyMongoError) -> str:
-    """What an error says, without the answers that it repeats: they are bytes, and differ each time."""
+    """The words of an error, without the answers that it repeats: they are bytes, and differ each time."""
     said = (getattr(error, "details", None) or {}).get("errmsg") or error
     return str(said).partition(", full error: ")[0].partition(" : RawBSONDocument(")[0]
 
@@ -215,7 +215,7 @@ def name_of(code: int) -> str:
 
 
 def of_document(error: Mapping[str, Any]) -> Verdict:
-    """What the error of one document in a bulk write means."""
+    """The verdict on the error of one document in a bulk write."""
     return CODES.get(error.get("code", 0), ("", Verdict.UNCLEAR))[1]
 
 
@@ -232,14 +232,14 @@ def is_cut_off(error: BaseException | None) -> bool:
 
 
 def of_query(error: PyMongoError) -> Verdict:
-    """What the error of a query means whose filter is somebody's own: what is unheard of is about the query."""
+    """The verdict on the error of a query whose filter is somebody's own: an unknown code is about the query."""
     if isinstance(error, OperationFailure) and (error.code or 0) not in CODES:
         return Verdict.BUSY if any(map(error.has_error_label, RETRY_LABELS)) else Verdict.DOCUMENT
     return of_command(error)
 
 
 def of_command(error: PyMongoError) -> Verdict:
-    """What the error of a whole command means."""
+    """The verdict on the error of a whole command."""
     if isinstance(error, InvalidName):  # the driver does not even send it
         return Verdict.DOCUMENT
     if not isinstance(error, OperationFailure) or isinstance(error, WTimeoutError):

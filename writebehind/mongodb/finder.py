@@ -165,7 +165,7 @@ class Finder(Deployment):
         return {member: version_of(value) for member, value in found.items()}
 
     def _versions(self, collection: str, ids: Sequence[DocumentId]) -> dict[str, object]:
-        """What MongoDB has as `_v` of each document of a collection that is there, by member."""
+        """MongoDB's `_v` of each document of a collection that exists, by member."""
         target = self._database[collection]
         versions: dict[DocumentId | None, object] = {}
         for some in slices(ids, MOST_IDS):

@@ -28,7 +28,7 @@ OVERTAKEN: Final = Refusal(0, "others change the document at each attempt", Verd
 
 
 class Result(Enum):
-    """What became of one write."""
+    """Outcome of one write."""
 
     PERSISTED = auto()
     """MongoDB has this version."""
@@ -52,7 +52,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one write, in how many attempts.
+    """Outcome of one write, and in how many attempts.
 
     Attributes:
         write: the write.
@@ -142,12 +142,12 @@ def operation_over(write: Write, seen: object) -> ReplaceOne[Any] | DeleteOne:
 
 
 def exactly(seen: object) -> dict[str, Any]:
-    """What finds the `_v` that was `seen`, or none for `NOTHING`."""
+    """A condition that matches the `_v` that was `seen`, or no `_v` for `NOTHING`."""
     return {"$exists": False} if seen is NOTHING else {"$eq": seen}
 
 
 def _below(write: Write) -> dict[str, Any]:
-    """What finds an older `_v` than a write's: also none, or one that counts as none, of somebody else."""
+    """A condition that matches an older `_v` than a write's: also none, or one of others that counts as none."""
     return {"$not": {"$gte": Int64(write.entry.version), "$lt": Int64(VERSION_END)}}
 
 
@@ -157,7 +157,7 @@ def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceO
 
 
 def _guarded(write: Write, guard: dict[str, Any]) -> tuple[dict[str, Any], RawBSONDocument | None]:
-    """What a write is to find, and what is to stand there: `None` for nothing."""
+    """The filter of a write, and the document that it puts there: `None` for none."""
     where = {"_id": write.id.value, VERSION_FIELD: guard}
     if write.entry.kind is Kind.DELETED:
         return where, None
@@ -165,7 +165,7 @@ def _guarded(write: Write, guard: dict[str, Any]) -> tuple[dict[str, Any], RawBS
 
 
 def judge(write: Write, refusal: Refusal | None, present: int | None, *, looked: bool) -> Outcome:
-    """What became of a write.
+    """The outcome of a write.
 
     Args:
         write: the write.

@@ -328,7 +328,7 @@ class Sink(Finder):
 
 
 def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
-    """What becomes of writes that were refused by one error."""
+    """The outcomes of writes that were refused by one error."""
     together = len(writes) > 1
     return [replace(judge(one, refusal, None, looked=False), together=together) for one in writes]
 

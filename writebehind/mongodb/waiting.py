@@ -60,7 +60,7 @@ class Places:
 
 
 class _Thread(threading.local):
-    """What a thread may do, and whether it has a place; without any it waits as it likes."""
+    """The bounds of a thread, and whether it has a place; without bounds it waits as it likes."""
 
     places: Places | None = None
     has_place = False

@@ -39,7 +39,7 @@ OPERATORS = sorted({*_COMPARING, *_LOGICAL, "$eq", "$ne", "$in", "$nin", "$exist
 
 
 def compile_filter(filter_: Mapping[str, Any]) -> Predicate:
-    """What tells whether a document satisfies a filter.
+    """A function that tells whether a document satisfies a filter.
 
     Raises:
         ValueError: the filter uses something else than `OPERATORS`, or uses them wrongly.
@@ -72,7 +72,7 @@ def _field(name: str, value: Any) -> Predicate:
 
 
 def _condition(value: Any) -> _Test:
-    """What a field must satisfy: `{"$gt": 5}`, or a value that it must be equal to."""
+    """A condition on a field: `{"$gt": 5}`, or a value that it must be equal to."""
     if isinstance(value, dict) and any(name[:1] == "$" for name in value):
         tests = [_operator(name, operand) for name, operand in value.items()]
         return lambda document, values: all(test(document, values) for test in tests)

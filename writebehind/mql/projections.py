@@ -10,7 +10,7 @@ _Paths = Sequence[Sequence[bytes]]
 
 
 def compile_projection(projection: Mapping[str, int]) -> Callable[[bytes], bytes]:
-    """What returns the wanted part of a document: what is listed with 1, or all but what is listed with 0."""
+    """A function that returns the wanted part of a document: fields with 1, or all but those with 0."""
     paths = [name.encode().split(b".") for name in projection if name != "_id"]
     is_wanted = any(value for name, value in projection.items() if name != "_id")
     is_wanted = is_wanted or (not paths and projection.get("_id") == 1)
@@ -40,7 +40,7 @@ def _items(raw: bytes, at: int, paths: _Paths, *, is_wanted: bool) -> bytes:
 
 
 def _inner(raw: bytes, one: Element, paths: _Paths, *, is_wanted: bool) -> bytes | None:
-    """What is wanted of a value that paths lead into; `None` for nothing, not even an empty document."""
+    """The wanted part of a value that paths lead into; `None` for nothing, not even an empty document."""
     kind, start, end = one
     if kind == OBJECT:
         return _fields(raw, start, paths, is_wanted=is_wanted)

@@ -22,7 +22,7 @@ _Path = Sequence[bytes]
 
 
 def compile_sort(sort: Mapping[str, int]) -> Callable[[bytes], Place]:
-    """What tells the place of a document, as BSON, in a sort: fields, each with 1 or -1.
+    """A function that tells the place of a document, as BSON, in a sort: fields, each with 1 or -1.
 
     MongoDB fails a sort where a document has different arrays at two of the fields. Here each of them counts by
     itself.
@@ -99,7 +99,7 @@ def _add_of_one(raw: bytes, at: int, path: _Path, keys: list[Sequence[Key]]) -> 
 
 
 class _Indexed(NamedTuple):
-    """What a path finds that names an element of an array by its index.
+    """Values at a path that names an element of an array by its index.
 
     Attributes:
         one: the value, or the first array on the way to it; `None` where there is none.
@@ -173,7 +173,7 @@ class _Keys:
 
 
 def _next(raw: bytes, at: int | None, path: _Path, indexed: _Indexed | None) -> tuple[Element | None, _Path, bool]:
-    """What a path finds in a document; in which a field may have the name of an index."""
+    """The value at a path in a document, where a field may have the name of an index."""
     first = None if at is None else element(raw, path[0], at)
     if first is not None:
         return *_follow(raw, first, path[1:]), False
@@ -186,7 +186,7 @@ def _by_index(raw: bytes, at: int, path: _Path) -> _Indexed | None:
 
 
 def _follow(raw: bytes, first: Element, path: _Path) -> tuple[Element | None, _Path]:
-    """What a path leads to from a value on, or the first array on the way, and the path from there on."""
+    """The value that a path leads to, or the first array on the way, and the rest of the path from there."""
     one: Element | None = first
     while path and one is not None and one[0] != ARRAY:
         one = element(raw, path[0], one[1]) if one[0] == OBJECT else None

@@ -1,1 +1,1 @@
-"""What an operator does to an installation: doctor, drain, repartition, indexes. Imports `pipeline`."""
+"""Operations on an installation: doctor, drain, repartition, indexes. Imports `pipeline`."""

@@ -22,7 +22,7 @@ REST_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What came of it: documents persisted here and still pending, dead letters, and why some are pending."""
+    """Outcome of draining: documents persisted here and still pending, dead letters, and why some are pending."""
 
     persisted: int
     pending: int
@@ -39,7 +39,7 @@ class Progress(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """What flushing every partition once came to."""
+    """Outcome of flushing every partition once."""
 
     persisted: int
     reason: str

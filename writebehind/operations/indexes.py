@@ -48,7 +48,7 @@ def lookup_indexes(pipeline: Pipeline) -> list[LookupIndex]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an index that a lookup wants.
+    """Outcome for an index that a lookup wants.
 
     Attributes:
         index: which.

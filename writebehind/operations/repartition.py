@@ -35,7 +35,7 @@ class NotDrainedError(WritebehindError):
 
 @dataclass(frozen=True, slots=True)
 class Repartitioned:
-    """What was done: the numbers of partitions, and how many keys of documents that MongoDB has were dropped."""
+    """Outcome of a repartitioning: the numbers of partitions, and how many cached keys were dropped."""
 
     before: int
     after: int

@@ -33,7 +33,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query answers.
+    """Answer of a query.
 
     Attributes:
         bodies: the documents as BSON, with the fields that the query wants, in its order.

@@ -56,7 +56,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What MongoDB has found.
+    """Documents that MongoDB has found.
 
     Attributes:
         at: the number of the last change of which it is known that MongoDB had it.
@@ -80,7 +80,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Since:
-    """What is known of the time since a result was loaded; `partial` says that there is more."""
+    """Changes since a result was loaded, as far as they are known; `partial` says that there are more."""
 
     look: Look
     unsettled: frozenset[str]
@@ -167,7 +167,7 @@ class Queries:
         *,
         most_bytes: float = inf,
     ) -> Answer:
-        """What a query answers, with every write that was acknowledged before.
+        """The answer of a query, with every write that was acknowledged before.
 
         From `most_bytes` on, documents are left out, and only their ids are there.
 
@@ -209,7 +209,7 @@ class Queries:
         return Turn.ANOTHERS if leased is LeasedResult.WAIT else None
 
     def _served(self, wanted: _Wanted, since: _Since, source: Source) -> tuple[Answer | None, bool]:
-        """What can be answered from Redis, and whether it need not be loaded anew."""
+        """The answer from Redis, if there is one, and whether it need not be loaded anew."""
         value = since.look.value
         found = None if value is None else _Found.parse(value)
         if found is None or not since.serves(found):
@@ -245,7 +245,7 @@ class Queries:
         self._store.results.abandon(wanted.name, token)
 
     def _ask(self, wanted: _Wanted, since: _Since) -> tuple[_Found, Answer]:
-        """What MongoDB finds now, which has all changes up to the last one that is known; and the answer.
+        """The result that MongoDB has now, with all changes up to the last one that is known; and the answer.
 
         It is asked for more where so many of what it finds are gone or changed that others may come in.
         """
@@ -263,7 +263,7 @@ class Queries:
     # Overlaying -------------------------------------------------------------------------------------
 
     def _overlaid(self, wanted: _Wanted, found: _Found, since: _Since, source: Source) -> Answer | None:
-        """What was found, as it is now and with what has come; `None` where MongoDB has to be asked for more."""
+        """The result as its documents are now, with new ones; `None` where MongoDB has to be asked for more."""
         query = wanted.query
         touched = since.touched(found)
         sort = query.sort if touched else {}
@@ -282,7 +282,7 @@ class Queries:
         return replace(answer, source=source, ttl_ms=ttl_ms, partial=since.partial)
 
     def _bypass(self, wanted: _Wanted) -> Answer:
-        """What MongoDB alone says."""
+        """The answer of MongoDB alone."""
         query = wanted.query
         places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
         answered = {one.member: Kept() for one in places if one is not None}

@@ -1,4 +1,4 @@
-"""What is derived from documents, and has to hear of them: aliases of unique values, and results of queries."""
+"""Data derived from documents, which has to hear of them: aliases of unique values, and results of queries."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Lookups:
     # Reading ----------------------------------------------------------------------------------------
 
     def alias(self, collection: str, settings: CollectionSettings, field: str, text: str) -> Alias:
-        """What a caller looks for.
+        """The alias of the value that a caller looks for.
 
         Raises:
             RequestError: the collection cannot be looked up by this field, or the text is no value of its type.
@@ -216,7 +216,7 @@ class Lookups:
     def _verified(
         self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None
     ) -> tuple[DocumentId | None, Read]:
-        """What MongoDB has found, if it carries the value yet; else another one that has it there, and does."""
+        """The document that MongoDB has found, if it still has the value; else another one that has it."""
         if document_id is None:
             return None, Read(ABSENT, Source.MISS)
         candidates = [document_id]

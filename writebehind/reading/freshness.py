@@ -40,7 +40,7 @@ BEGINS_WITHIN = 0.5
 
 
 class Freshness(Enum):
-    """What an entry that was found is good for."""
+    """Freshness of an entry: whether it may be served, and whether it is due to be read anew."""
 
     FRESH = auto()
     DUE = auto()
@@ -52,7 +52,7 @@ class Freshness(Enum):
 
 
 def state_of(entry: Entry, ttl_ms: int, settings: CollectionSettings, early_ms: float) -> Freshness:
-    """What an entry with this TTL in Redis is good for, if it is due when it is fresh for `early_ms` or less."""
+    """The freshness of an entry with this TTL in Redis, which is due when it is fresh for `early_ms` or less."""
     left_ms = fresh_ms(entry, ttl_ms, settings)
     if ttl_ms < 0 or not entry.exists or left_ms > early_ms:
         return Freshness.FRESH

@@ -252,5 +252,5 @@ class Loader:
 
 
 def _known(loaded: Entry, how: Filled) -> Entry:
-    """What a load says of a document, once it is known what became of its fill."""
+    """The result of a load, once the outcome of its fill is known."""
     return DELETED if how is Filled.DELETED else loaded

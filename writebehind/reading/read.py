@@ -1,4 +1,4 @@
-"""What a read answers, and where it was answered from."""
+"""The answer of a read, and where it came from."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Suspect:
 
     @property
     def kind(self) -> Drift:
-        """What it is."""
+        """The kind of drift."""
         ours, theirs = self.cached.entry, self.stored
         if self.cached.lasting and ours.kind is not Kind.ABSENT:
             return Drift.LOST_IN_MONGODB
@@ -198,7 +198,7 @@ class EntryCheck:
 
 
 def _parsed(member: str, header: object) -> tuple[DocumentId, Entry] | None:
-    """What a key and a value say; `None` where they are none of the pipeline's: somebody has put them there."""
+    """The document and entry of a key and its value; `None` where somebody else has put them there."""
     try:
         return DocumentId.from_member(member), Entry.parse(header)  # type: ignore[arg-type]  # or an error
     except (ValueError, TypeError, IndexError):

@@ -1,4 +1,4 @@
-"""What a pass finds, and the history of passes."""
+"""Findings of a pass, and the history of passes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Noted:
 
     @classmethod
     def read(cls, told: object) -> Self:
-        """What was noted, as far as this release understands it; the rest is as at the beginning."""
+        """Read a note, as far as this release understands it; the rest is as at the beginning."""
         one = cls()
         for name, value in told.items() if isinstance(told, dict) else ():
             known = getattr(one, name) if name in cls.__slots__ else None

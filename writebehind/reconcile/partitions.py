@@ -1,4 +1,4 @@
-"""What is pending, dead, leased and deleted in one partition."""
+"""Check of one partition: its pending, dead, leased and deleted documents."""
 
 from __future__ import annotations
 

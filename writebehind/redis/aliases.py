@@ -151,7 +151,7 @@ class Aliases:
         return leads, _noted([member for member, _, _ in writes], spent)
 
     def settled(self, writes: Sequence[tuple[str, int]]) -> list[Noted]:
-        """What documents claim no more, now that MongoDB has these versions of them, in one round trip."""
+        """The claims that are over, now that MongoDB has these versions of documents, in one round trip."""
         notes = [self._note(member, version, stored=True) for member, version in writes]
         return _noted([member for member, _ in writes], self._wire.run_many(_RECORD_CLAIMS, notes))
 

@@ -24,7 +24,7 @@ _NOTHING: Mapping[str, str] = {}
 
 
 class Filled(IntEnum):
-    """What became of a fill."""
+    """Outcome of a fill."""
 
     REFUSED = 0
     """A write or an invalidation came in between."""
@@ -32,7 +32,7 @@ class Filled(IntEnum):
     DELETED = 2
     """MongoDB has a version older than the document's deletion: it does not exist."""
     NOT_KEPT = 3
-    """What was loaded is good, but Redis has no memory for it, or only for what is hotter."""
+    """The loaded document is good, but Redis has no memory for it, or only for hotter ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the body of an entry, and about it.
+    """The part of an entry before its body, and facts about the entry.
 
     Attributes:
         header: version, kind and ETag; b'' where there is no entry.
@@ -159,7 +159,7 @@ class Cache:
         return [bool(answer) for answer in self._wire.run_many(_INVALIDATE, calls)]
 
     def headers(self, members: Sequence[str]) -> list[Header]:
-        """What stands before the bodies of entries, in one round trip."""
+        """The headers of entries, in one round trip."""
         commands: list[Command] = []
         for key in map(self.key, members):
             commands += [("GETRANGE", key, 0, BODY_AT - 1), ("PTTL", key), ("STRLEN", key)]

@@ -74,7 +74,7 @@ class Position:
         return bytes(known) if leads else None
 
     def noted(self) -> bytes:
-        """What was noted last; b'' for nothing."""
+        """The last note; b'' for none."""
         noted: bytes | None = self._wire.call("GET", keys.LISTENER)
         return noted or b""
 

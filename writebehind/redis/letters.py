@@ -249,7 +249,7 @@ class Awaited:
 
 
 def kept_name(member: str, version_digits: str) -> str:
-    """What a letter is called whose document is kept beside it: names of collections have no @."""
+    """The name of a letter whose document is kept beside it: names of collections have no @."""
     collection, _, rest = member.partition("/")
     return f"{collection}@{version_digits}/{rest}"
 

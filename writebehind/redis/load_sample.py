@@ -172,7 +172,7 @@ def take(wire: Wire, layout: Layout) -> LoadSample:
 
 
 def _numbers(text: str) -> Iterator[tuple[str, int]]:
-    """What INFO tells of a database: `keys=2,expires=1,avg_ttl=0`."""
+    """The numbers that INFO has for a database: `keys=2,expires=1,avg_ttl=0`."""
     for part in text.split(","):
         name, _, number = part.partition("=")
         if number.isdecimal():

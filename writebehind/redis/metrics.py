@@ -1,4 +1,4 @@
-"""What is to be seen of an installation: backlog, counters, rates, workers, and the runs of periodic tasks."""
+"""Figures of an installation: backlog, counters, rates, workers, and the runs of periodic tasks."""
 
 from __future__ import annotations
 

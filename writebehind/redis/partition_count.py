@@ -19,7 +19,7 @@ _CHANGE_PARTITION_COUNT, _DROP_EXPIRING = script("change_partition_count"), scri
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """What the record says.
+    """The recorded number of partitions.
 
     Attributes:
         partitions: where documents are now.

@@ -37,7 +37,7 @@ _FIND_ENTRYLESS, _MARK_PENDING, _MOVE_TIMES = (
 
 
 class Burial(IntEnum):
-    """What became of a burial."""
+    """Outcome of a burial."""
 
     NEWER = 0
     """A newer version is pending."""
@@ -47,7 +47,7 @@ class Burial(IntEnum):
 
 
 class Reissue(IntEnum):
-    """What became of a pending write after a change in MongoDB."""
+    """Outcome for a pending write after a change in MongoDB."""
 
     SETTLED = 0
     """It is not pending any more."""
@@ -58,7 +58,7 @@ class Reissue(IntEnum):
 
 
 class Contest(IntEnum):
-    """What became of a pending version that MongoDB has a greater one than."""
+    """Outcome for a pending version when MongoDB has a greater one."""
 
     OVER = 0
     """It is not the pending one any more."""
@@ -92,7 +92,7 @@ HintSink = Callable[[Hint], None]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What is left of a document's way to MongoDB.
+    """Traces of a document's way to MongoDB.
 
     Attributes:
         header: what stands before the body of the entry; b'' where there is none.
@@ -192,7 +192,7 @@ class Pending:
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
     def version_digits(self, member: str) -> bytes:
-        """What stands where an entry's version should."""
+        """The bytes that stand where an entry's version should."""
         key = self._layout.of(member).entry(member)
         digits: bytes = self._wire.call("GETRANGE", key, 0, VERSION_DIGITS - 1)
         return digits
@@ -295,7 +295,7 @@ class Pending:
         return left
 
     def standing(self, member: str) -> tuple[bytes | None, bool, bool]:
-        """What a member's entry is, as it stands there; whether it is pending; and whether it is dead."""
+        """A member's entry as it stands there; whether it is pending; and whether it is dead."""
         of = self._layout.of(member)
         value, due, letter = self._wire.calls(
             (("GET", of.entry(member)), ("ZSCORE", of.pending, member), ("HEXISTS", of.dead, member))
@@ -303,7 +303,7 @@ class Pending:
         return value, due is not None, bool(letter)
 
     def traces(self, members: Sequence[str]) -> list[Trace]:
-        """What is left of the way of documents to MongoDB, in one round trip."""
+        """The traces of documents' ways to MongoDB, in one round trip."""
         commands: list[Command] = []
         for member in members:
             of = self._layout.of(member)

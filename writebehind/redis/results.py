@@ -37,7 +37,7 @@ class LeasedResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What Redis has at one moment, or nearly so: what is read first may be old, but never too new for the rest.
+    """Redis's data for a query at about one moment: data read first may be old, but never too new for the rest.
 
     Attributes:
         pending: members of the collection that MongoDB may not have as they are.
@@ -78,7 +78,7 @@ class Results:
         self._wire.run(_RECORD_CHANGES, keys.changes(collection), (interval_ms, 1))
 
     def look(self, collection: str, name: str, *, dead: bool) -> Look:
-        """What there is for a query, in one round trip; dead letters too if they are wanted.
+        """Redis's data for a query, in one round trip; dead letters too if they are wanted.
 
         Its order matters: a document that is no longer pending has been noted as changed.
         """

@@ -79,7 +79,7 @@ class SharedBreaker:
         self._wire.call("DEL", BREAKER)
 
     def noted(self) -> Noted | None:
-        """What is noted; `None` while it is closed."""
+        """The breaker's note; `None` while it is closed."""
         state, reason, since, until = self._wire.call("HMGET", BREAKER, "state", "why", "since", "until")
         if state is None:  # there may be failures, but too few
             return None

@@ -36,7 +36,7 @@ _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: 
 
 
 class CommitStatus(StrEnum):
-    """What became of a commit."""
+    """Outcome of a commit."""
 
     OK = "ok"
     FAILED = "failed"
@@ -159,7 +159,7 @@ class Store:
         return after, found
 
     def facts(self) -> Mapping[str, str]:
-        """What Redis says of itself, by INFO; nothing where the user may not ask."""
+        """Redis's description of itself, by INFO; nothing where the user may not ask."""
         try:
             return parse_info(self._wire.call("INFO"))
         except ResponseError:

@@ -126,7 +126,7 @@ class CollectionSettings(BaseModel):
         return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
 
     def wants(self, durability: Durability | None) -> Durability:
-        """What a write waits for when this was asked for."""
+        """The durability that a write waits for when this one was asked for."""
         if self.write != "behind":
             return Durability.PERSISTED
         return durability or self.durability
@@ -336,7 +336,7 @@ class Settings(BaseSettings):
 
     @property
     def unlisted(self) -> CollectionSettings | None:
-        """What holds for collections that are not listed; `None` when they are not allowed."""
+        """The settings of collections that are not listed; `None` when they are not allowed."""
         return CollectionSettings.model_validate(self.defaults) if self.allow_unlisted else None
 
 

@@ -70,7 +70,7 @@ def find(directory: Path | None = None, **overrides: Any) -> Found:
 
 
 def _state(directory: Path) -> dict[str, Any] | None:
-    """What the system that runs in a directory wrote there; `None` if none runs."""
+    """The description that a running system wrote to its directory; `None` if none runs."""
     try:
         state = json.loads((directory / STATE_FILE).read_text("utf-8"))
         pid = int(state["pid"])

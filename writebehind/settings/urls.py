@@ -139,7 +139,7 @@ def celery_redis(url: str) -> str:
 
 
 def _redacted(rest: str) -> str:
-    """What follows `://` without secrets."""
+    """The part of a URL after `://`, without secrets."""
     secret, at, shown = rest.rpartition("@")
     user = re.match(r"[^:/?#@]*:", secret)
     masked = f"{user[0] if user else ''}{MASK}@" if at else ""

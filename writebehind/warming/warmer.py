@@ -75,7 +75,7 @@ class WarmLimits:
 
 @dataclass(slots=True)
 class Warmed:
-    """What a pass did.
+    """Counts of a pass.
 
     Attributes:
         looked_at: documents that should be warm.
@@ -199,7 +199,7 @@ class Warmer:
         report(done.looked_at, len(wanted))
 
     def _wanted(self, collections: Collection[str], limit: int) -> dict[DocumentId, None]:
-        """What should be warm, the hottest first, then what the settings say."""
+        """The documents that should be warm: the hottest first, then those that the settings list."""
         hot = (one.id for one in self._hot_keys.top(limit))
         wanted = dict.fromkeys(one for one in hot if not collections or one.collection in collections)
         for name in collections or self._listed:

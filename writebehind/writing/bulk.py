@@ -1,4 +1,4 @@
-"""What bounds a bulk write: how much waits to be committed, and how much work its changes may be."""
+"""Bounds of a bulk write: how much waits to be committed, and how much work its changes may be."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class WriterParts:
-    """What the writers of all collections share: the pipeline's parts and limits."""
+    """The pipeline's parts and limits, which the writers of all collections share."""
 
     store: Store
     reader: Reader
@@ -237,7 +237,7 @@ class Writer:
         self._parts.admission.check_offered(self.wants(durability))
 
     def wants(self, durability: Durability | None) -> Durability:
-        """What a write waits for, by what was asked for and by the collection's settings."""
+        """The durability that a write waits for, by what was asked for and by the collection's settings."""
         return self._settings.wants(durability)
 
     def persisted(self, written: Mapping[DocumentId, Written]) -> dict[DocumentId, Written | DeadLetterError]:
@@ -261,7 +261,7 @@ class Writer:
         return became
 
     def _current(self, document_id: DocumentId) -> Entry:
-        """What a condition is held against: in Redis afterwards, whatever it displaces."""
+        """The entry that a condition is held against: in Redis afterwards, whatever it displaces."""
         return self._parts.reader.get(document_id, self._settings, keep=True).entry
 
     def _is_id(self, given: object, document_id: DocumentId) -> bool:

@@ -1,4 +1,4 @@
-"""What describes an operation: its parameters, its answers, and its problems."""
+"""Descriptions of operations: parameters, answers, and problems."""
 
 from __future__ import annotations
 

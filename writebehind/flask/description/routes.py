@@ -63,7 +63,7 @@ def description(settings: Settings, *, admin: bool, paths: Mapping[str, Any]) ->
 
     @routes.get("/docs/<path:path>")
     def asset(path: str) -> Response:
-        """What the page loads."""
+        """A file that the page loads."""
         return send_from_directory(str(_UI / "dist"), path)
 
     @routes.after_request
@@ -76,5 +76,5 @@ def description(settings: Settings, *, admin: bool, paths: Mapping[str, Any]) ->
 
 
 def _prefix() -> str:
-    """What stands before each path of the API."""
+    """The prefix of each path of the API."""
     return (path_to_description() or "").removesuffix(_OPENAPI)

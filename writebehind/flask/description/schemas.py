@@ -1,4 +1,4 @@
-"""What bodies and parameters look like, as JSON Schema, with the bounds that the settings say."""
+"""JSON Schemas of bodies and parameters, with the bounds that the settings say."""
 
 from __future__ import annotations
 

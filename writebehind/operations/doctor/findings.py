@@ -1,4 +1,4 @@
-"""What checks find."""
+"""Findings of checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """Finding of one check.
 
     Attributes:
         check: its name.

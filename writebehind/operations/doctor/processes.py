@@ -57,7 +57,7 @@ def beat(age_s: float | None, interval_s: float) -> Finding:
 
 
 def backlog(status: Mapping[str, Any]) -> Finding:
-    """What waits for MongoDB, or was refused by it."""
+    """Documents that wait for MongoDB, or were refused by it."""
     found = (
         f"{status['pending']} pending, the oldest for {status['oldest_pending_seconds']:.0f} s; "
         f"{status['dead_letters']} dead letters; breaker {status['breaker']}"
