@@ -10,6 +10,7 @@ from flask import Blueprint, Response
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.flask.description.operations import OBJECT, operation
+from writebehind.flask.problems import name_request
 from writebehind.flask.representations import JSON
 from writebehind.operations.doctor import check_start
 
@@ -27,6 +28,7 @@ MONGODB_PATIENCE_S = 0.5
 def health(pipeline: Pipeline) -> Blueprint:
     """The routes, bound to a pipeline."""
     routes = Blueprint("health", __name__)
+    routes.after_request(name_request)
 
     @routes.get("/healthz")
     def healthz() -> Response:

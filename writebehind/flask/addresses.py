@@ -14,6 +14,8 @@ NAME = "writebehind"
 #: The rule of a collection, and of a document of it.
 COLLECTION = "/v1/<writebehind_collection:collection>"
 DOCUMENT = f"{COLLECTION}/<id>"
+#: What may stand in a path as it is: RFC 3986, section 3.3.
+_SAFE = "/:@!$&'()*+,;="
 #: Clients take these out of a path, also when they are escaped.
 _DOTS = {".", ".."}
 
@@ -42,11 +44,14 @@ def leads_to(document_id: str) -> bool:
     return "/" not in document_id and document_id not in _DOTS
 
 
-def path_to(collection: str, document_id: str) -> str | None:
-    """The path to a document, by the API that is asked; `None` where no path leads to it."""
+def path_to(document_id: str) -> str | None:
+    """The path to a document of the collection that is asked; `None` where no path leads to it.
+
+    It begins with the path that the client has asked for, whatever prefixes that has.
+    """
     if not leads_to(document_id):
         return None
-    return _path("reading.get", collection=collection, id=document_id)
+    return quote(f"{request.root_path}{request.path}/{document_id}", safe=_SAFE)
 
 
 def path_to_letter(collection: str, document_id: str, version: int) -> str | None:

@@ -23,7 +23,7 @@ from writebehind.flask.admin.status import status
 from writebehind.flask.description.routes import description
 from writebehind.flask.framing import collect
 from writebehind.flask.pages import refuse_others
-from writebehind.flask.problems import name_request, register_problems, respond_http
+from writebehind.flask.problems import answers_with_problems, name_request, register_problems, respond_http
 from writebehind.flask.routes.batches import batches
 from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
@@ -57,6 +57,7 @@ def api(
     routes.record(add_converter)
     routes.record(_answer_what_has_no_route)
     register_problems(routes)
+    routes.after_request(name_request)
 
     @routes.before_request
     def admit() -> Response | None:
@@ -66,7 +67,7 @@ def api(
         if method != method.upper():  # Werkzeug takes it for the one in capitals, RFC 9110 for another one
             raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
         refuse_others(environ, origins)
-        if "\ufffd" in request.path:  # so says Werkzeug of anything that is not UTF-8
+        if not environ["PATH_INFO"].isascii():
             _refuse_wrong_names()
         return _options() if method == "OPTIONS" else None
 
@@ -96,7 +97,8 @@ def _refuse_wrong_names() -> None:
     except UnicodeDecodeError:
         names = request.view_args or {}
         for one, value in names.items():
-            names[one] = value.replace("\ufffd", "\udcff")  # a surrogate, which none has
+            # So says Werkzeug of anything that is not UTF-8; no name has a surrogate.
+            names[one] = value.replace("\ufffd", "\udcff")
 
 
 def _options() -> Response:
@@ -110,7 +112,8 @@ def _options() -> Response:
 
 def _answer_what_has_no_route(state: BlueprintSetupState) -> None:
     """Answer wrong paths and methods below the API's prefix with problems, which no blueprint can by itself."""
-    if state.subdomain is None and not state.app.url_map.host_matching:
+    one_host = state.subdomain is None and not state.app.url_map.host_matching
+    if one_host and not answers_with_problems(state.app):
         below = f"{(state.url_prefix or '').rstrip('/')}/v1/"
         name = f"{state.name_prefix}.{state.name}".lstrip(".")
         state.app.before_request(partial(_problem_below, below, name))
@@ -122,4 +125,4 @@ def _problem_below(path: str, name: str) -> Response | None:
         return None
     if "//" in request.path[len(path) - 1 :]:  # Werkzeug has looked for it as one slash, too
         error = NotFound()
-    return name_request(respond_http(error, name)) if isinstance(error, HTTPException) else None
+    return respond_http(error, name) if isinstance(error, HTTPException) else None

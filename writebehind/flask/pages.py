@@ -16,8 +16,12 @@ def refuse_others(environ: Mapping[str, Any], allowed: Container[str]) -> None:
     Raises:
         Forbidden: one would.
     """
-    page = (environ.get(name) for name in ("HTTP_HOST", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_REFERER"))
-    refused = page_refusal(environ["REQUEST_METHOD"], *page, allowed=allowed)
+    origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
+    referer = environ.get("HTTP_REFERER")
+    if origin is None and site is None and not referer:  # as programs do, for which it need not cost much
+        return
+    host = environ.get("HTTP_HOST")
+    refused = page_refusal(environ["REQUEST_METHOD"], host, origin, site, referer, allowed=allowed)
     if refused is not None:
         raise Forbidden(refused.reason)
 

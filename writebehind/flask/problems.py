@@ -89,7 +89,11 @@ def register_problems(routes: Scaffold) -> None:
     routes.register_error_handler(HTTPException, respond_http)
     for status in default_exceptions:  # or an application's own handler of a status would come first
         routes.register_error_handler(status, respond_http)
-    routes.after_request(name_request)
+
+
+def answers_with_problems(routes: Scaffold) -> bool:
+    """Whether an application, or a blueprint, answers each error of its own with a problem."""
+    return routes.error_handler_spec[None][None].get(HTTPException) is respond_http
 
 
 def request_id() -> str:
@@ -177,7 +181,8 @@ def _response(
 
 def name_request(response: Response) -> Response:
     """Name the request in its answer, where the client or the log has; a problem has its name by itself."""
-    if "HTTP_X_REQUEST_ID" in request.environ or _REQUEST_ID in request.environ:
+    environ = request.environ
+    if "HTTP_X_REQUEST_ID" in environ or _REQUEST_ID in environ:
         response.headers[REQUEST_ID] = request_id()
     return response
 

@@ -46,7 +46,7 @@ def documents(pipeline: Pipeline) -> Routes:
             raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
         written = target.create(document, durability=asked)
         response = _written(written, asked, target.settings)
-        response.headers["Location"] = path_to(collection, written.id)
+        response.headers["Location"] = path_to(written.id)
         return response
 
     @routes.patch(DOCUMENT)

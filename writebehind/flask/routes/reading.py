@@ -48,7 +48,7 @@ def reading(pipeline: Pipeline) -> Routes:
             error = DocumentNotFoundError(f"there is no document with this {field} in {collection}")
             return respond(error, read_headers(found))
         response = _found(found)
-        if target.is_named_by_its_text(document_id) and (path := path_to(collection, document_id.text)):
+        if target.is_named_by_its_text(document_id) and (path := path_to(document_id.text)):
             response.headers["Content-Location"] = path
         return response
 
