@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import BaseModel
 
 from writebehind import strict
-from writebehind.documents import codec, patches
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import DELETED, Entry
 from writebehind.documents.ids import DocumentId, new_id
-from writebehind.documents.large import TakesMuchError
-from writebehind.documents.patches import Document, Patch
+from writebehind.documents.patches import Document
 from writebehind.errors import (
     DeadLetterError,
-    DocumentNotFoundError,
-    DocumentTooLargeError,
     InvalidArgumentError,
     InvalidIdError,
     RequestError,
     UnknownQueryError,
-    WritebehindError,
-    without_frames,
 )
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
@@ -31,11 +27,14 @@ from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.read import Read
 from writebehind.settings.installation import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
-from writebehind.writing.bulk import Queue, Work
-from writebehind.writing.writer import Writer, WriterParts, Written, check_match
+from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
+from writebehind.writing.changer import Change, Changer, update_of
+from writebehind.writing.writer import Writer, WriterParts, Written
 
-#: What each operation of a bulk takes beside an id and a condition.
-_TAKES: dict[str, set[str]] = {"put": {"document"}, "patch": {"change"}, "delete": set()}
+__all__ = ["BulkOperation", "BulkResult", "Collection", "Incremented"]
+
+#: What can be stored: values by name, or a model, which gives its fields by their aliases.
+Storable = Mapping[str, Any] | BaseModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +43,6 @@ class Incremented:
 
     written: Written
     values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class BulkOperation:
-    """One item of a bulk write: `document` for a put, `change` for a patch."""
-
-    op: Literal["put", "patch", "delete"]
-    id: object
-    document: Document | None = None
-    change: Patch | None = None
-    if_match: str | Iterable[str] = UNCONDITIONAL
-
-    def __post_init__(self) -> None:
-        """See that it says one thing.
-
-        Raises:
-            InvalidArgumentError: `op` is no operation, or it has not exactly what goes with it.
-            InvalidDocumentError: what is to be put is no document.
-        """
-        if strict.text("op", self.op) not in _TAKES:
-            raise InvalidArgumentError(f"op must be one of {', '.join(_TAKES)}, not {self.op[:60]!r}")
-        takes = _TAKES[self.op]
-        if takes != {name for name in ("document", "change") if getattr(self, name) is not None}:
-            raise InvalidArgumentError(
-                f"{self.op} takes of document and change {' and '.join(takes) or 'neither'}"
-            )
-        if self.op == "put":
-            strict.document(self.document)
-        if self.op == "patch":
-            strict.function("change", self.change)
-        object.__setattr__(self, "if_match", strict.etags(self.if_match))
-
-
-BulkResult = Written | WritebehindError
 
 
 class Collection:
@@ -97,6 +62,7 @@ class Collection:
         self._lookups = lookups
         self._queries = queries
         self._writer = Writer(name, settings, parts)
+        self._changer = Changer(self._writer, max_document_bytes=parts.max_document_bytes)
 
     def id(self, given: object) -> DocumentId:
         """The document that a caller names, by native id or by its text.
@@ -122,8 +88,28 @@ class Collection:
             InvalidIdError: it is no id of this collection.
             UnavailableError: a server that is needed does not answer.
         """
-        entry = self.read(given).entry
-        return codec.decode(entry.body) if entry.exists else None
+        return self.read(given).entry.document
+
+    def mget(self, given: Iterable[object]) -> list[Document | None]:
+        """Several documents in the order of their ids, `None` where there is none; cached ones in one round trip.
+
+        Raises: as `get`, also where one of several cannot be read.
+
+        Raises:
+            InvalidArgumentError: this is no list of ids.
+        """
+        return [entry.document for entry in self.read_many(given)[0]]
+
+    def get_each(self, given: Iterable[object]) -> Iterator[Document | None]:
+        """The same one after the other, so that few documents are in memory at a time, however many there are.
+
+        Raises: as `mget`; what is wrong with an id at once, all else when its turn comes.
+        """
+        return (entry.document for entry, _ in self.read_each(given))
+
+    def exists(self, given: object) -> bool:
+        """Whether there is a document, which is not decoded. Raises as `get`."""
+        return self.read(given).entry.exists
 
     def read(self, given: object) -> Read:
         """The document's entry, and where it came from. Raises as `get`."""
@@ -187,7 +173,7 @@ class Collection:
     def put(
         self,
         given: object,
-        document: Document,
+        document: Storable,
         *,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         if_absent: bool = False,
@@ -197,7 +183,8 @@ class Collection:
 
         Args:
             given: its id.
-            document: its fields, as native BSON values. `_id` may be among them if it is the same.
+            document: its fields, as native BSON values; or a pydantic model, whose fields are stored by their
+                aliases and as Python values. `_id` may be among them if it is the same.
             if_match: ETags of which it must have one, or `ANY`; an empty list is refused.
             if_absent: whether it must not exist yet.
             durability: what to wait for; by default what the collection's settings say.
@@ -216,18 +203,18 @@ class Collection:
         written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent)
         return self._persisted(document_id, written, wanted)
 
-    def create(self, document: Document, *, durability: Durability | str | None = None) -> Written:
+    def create(self, document: Storable, *, durability: Durability | str | None = None) -> Written:
         """Create a document under its `_id` if it has one, else under a generated id. Raises as `put`.
 
         Raises:
             PreconditionFailedError: there is a document with that `_id`.
         """
-        wanted, document = strict.durability(durability), strict.document(document)
-        if "_id" in document:
-            return self.put(document["_id"], document, if_absent=True, durability=wanted)
+        wanted, fields = strict.durability(durability), strict.document(document)
+        if "_id" in fields:
+            return self.put(fields["_id"], fields, if_absent=True, durability=wanted)
         document_id = DocumentId.of(self.name, new_id(self.settings.id))
         # Nobody has the new id yet, so there is nothing that a condition could protect.
-        written = self._writer.write(document_id, self._writer.entry(document_id, document), wanted)
+        written = self._writer.write(document_id, self._writer.entry(document_id, fields), wanted)
         return self._persisted(document_id, replace(written, created=True), wanted)
 
     def delete(
@@ -246,46 +233,68 @@ class Collection:
     def patch(
         self,
         given: object,
-        change: Patch,
+        change: Change | None = None,
+        *,
+        json_patch: Iterable[Mapping[str, Any]] | None = None,
+        if_match: str | Iterable[str] = UNCONDITIONAL,
+        durability: Durability | str | None = None,
+    ) -> Written:
+        """Change the latest acknowledged state. Raises as `put`.
+
+        Args:
+            given: its id.
+            change: a merge patch (RFC 7396), which removes the fields that it has `None` for; a pydantic model:
+                those of its fields that were set; or a function from the document to what it becomes, which is
+                called again where others came before it. What the function raises reaches the caller.
+            json_patch: the operations of a JSON Patch (RFC 6902), in the place of a change.
+            if_match: ETags of which it must have one, or `ANY`; an empty list is refused.
+            durability: what to wait for; by default what the collection's settings say.
+
+        Raises:
+            ConflictError: others changed it again and again meanwhile.
+            DocumentNotFoundError: there is no document to change.
+            InvalidPatchError: the patch is malformed.
+            PatchConflictError: it does not fit the document as it is.
+        """
+        wanted, etags = strict.durability(durability), strict.etags(if_match)
+        patch = self._changer.patch_of(change, json_patch)
+        document_id = self._writer.id(given)
+        return self._persisted(document_id, self._changer.patch(document_id, patch, etags, wanted), wanted)
+
+    def update(
+        self,
+        given: object,
+        fields: Storable,
         *,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
     ) -> Written:
-        """Apply a change to the latest acknowledged state. Raises as `put`.
+        """Set fields of a document that exists, as `dict.update` does. Raises as `patch`.
 
-        Raises:
-            DocumentNotFoundError: there is no document to change.
-            ConflictError: others changed it again and again meanwhile.
+        Unlike a merge patch it replaces objects as a whole, and stores `None` as null. A pydantic model gives
+        those of its fields that were set.
         """
-        wanted, etags = strict.durability(durability), strict.etags(if_match)
-        strict.function("change", change)
+        wanted, etags, patch = strict.durability(durability), strict.etags(if_match), update_of(fields)
         document_id = self._writer.id(given)
-        written = self._patch(document_id, change, etags, wanted)
-        return self._persisted(document_id, written, wanted)
+        return self._persisted(document_id, self._changer.patch(document_id, patch, etags, wanted), wanted)
 
     def increment(
-        self, given: object, deltas: object, *, durability: Durability | str | None = None
+        self, given: object, deltas: Mapping[str, Any], *, durability: Durability | str | None = None
     ) -> Incremented:
         """Add to numbers of a document, atomically; one that does not exist is created. Raises as `put`.
 
         Args:
             given: its id.
-            deltas: numbers by dotted path, as for `patches.increment`.
+            deltas: numbers by dotted path, as in MongoDB's `$inc`.
             durability: what to wait for; by default what the collection's settings say.
+
+        Raises:
+            InvalidPatchError: these are not numbers by path.
+            PatchConflictError: there is something else at a path.
         """
         wanted = strict.durability(durability)
         document_id = self._writer.id(given)
-        add = patches.increment(deltas)
-        values: dict[str, Any] = {}
-
-        def step(entry: Entry) -> Entry:
-            self._writer.check_changeable(entry)
-            document = codec.decode_exactly(entry.body) if entry.exists else {}
-            values.clear()
-            values.update(add(document))
-            return self._writer.entry(document_id, document)
-
-        written = self._writer.change(document_id, step, wanted)
+        written, values = self._changer.increment(document_id, deltas, wanted)
         return Incremented(self._persisted(document_id, written, wanted), values)
 
     def bulk(
@@ -310,83 +319,7 @@ class Collection:
         """
         wanted = strict.durability(durability)
         self._writer.check_offered(wanted)
-        results: list[BulkResult] = []
-        queue = Queue(self._writer, results, wanted)
-        ids: dict[int, DocumentId] = {}
-        work = Work()
-        for at, operation in enumerate(strict.each("operations", operations)):
-            results.append(WritebehindError())
-            try:
-                if isinstance(operation, RequestError):
-                    raise operation
-                strict.instance("an operation", operation, BulkOperation)
-                work.check()
-                ids[at] = document_id = self._writer.id(operation.id)
-                if operation.op == "patch" or operation.if_match:
-                    # What depends on the state before it has to wait for what comes before it.
-                    queue.write()
-                    results[at] = self._one_of_bulk(document_id, operation, wanted, work)
-                elif operation.op == "delete":
-                    queue.put(at, document_id, DELETED)
-                else:
-                    queue.put(at, document_id, self._entry(document_id, operation))
-            except WritebehindError as error:
-                results[at] = without_frames(error)
-            except TakesMuchError:  # nothing of this one is written; of those before it some is
-                results[at] = DocumentTooLargeError(
-                    "others wrote this document larger than a bulk may read: change it by a request of its own"
-                )
-        queue.write()
-        return self._bulk_persisted(ids, results, wanted)
-
-    def _patch(
-        self,
-        document_id: DocumentId,
-        change: Patch,
-        if_match: Sequence[str],
-        durability: Durability | None,
-        work: Work | None = None,
-    ) -> Written:
-        def step(entry: Entry) -> Entry:
-            check_match(entry, if_match)
-            if not entry.exists:
-                raise DocumentNotFoundError(f"there is no document {document_id.text} to change")
-            self._writer.check_changeable(entry)
-            changed = self._writer.entry(document_id, change(codec.decode_exactly(entry.body)))
-            if work is not None:
-                work.done(len(entry.body) + len(changed.body))
-            return changed
-
-        return self._writer.change(document_id, step, durability)
-
-    def _one_of_bulk(
-        self, document_id: DocumentId, operation: BulkOperation, durability: Durability | None, work: Work
-    ) -> Written:
-        if operation.op == "patch" and operation.change is not None:
-            return self._patch(document_id, operation.change, strict.etags(operation.if_match), durability, work)
-        entry = DELETED if operation.op == "delete" else self._entry(document_id, operation)
-        work.done(len(entry.body))
-        etags = strict.etags(operation.if_match)
-        return self._writer.write(document_id, entry, durability, if_match=etags, read=work.done)
-
-    def _entry(self, document_id: DocumentId, operation: BulkOperation) -> Entry:
-        return self._writer.entry(document_id, strict.document(operation.document))
-
-    def _bulk_persisted(
-        self, ids: dict[int, DocumentId], results: list[BulkResult], durability: Durability | None
-    ) -> list[BulkResult]:
-        if self._writer.wants(durability) is not Durability.PERSISTED:
-            return results
-        # The last write to a document counts: an earlier one needs MongoDB no more when a later one is there.
-        last = {ids[at]: one for at, one in enumerate(results) if isinstance(one, Written)}
-        reached = self._writer.persisted(last)
-        for at, one in enumerate(results):
-            became = reached.get(ids[at]) if isinstance(one, Written) else None
-            if isinstance(one, Written) and isinstance(became, Written):
-                results[at] = replace(one, durability=became.durability)
-            elif became is not None:
-                results[at] = became
-        return results
+        return Bulk(self._writer, self._changer, wanted).run(strict.each("operations", operations))
 
     def _persisted(self, document_id: DocumentId, written: Written, durability: Durability | None) -> Written:
         if self._writer.wants(durability) is not Durability.PERSISTED:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from writebehind.documents.durability import Durability
 from writebehind.errors import InvalidArgumentError, InvalidDocumentError
 
@@ -36,7 +38,7 @@ def durability(given: object) -> Durability | None:
         return given
     found = next((level for level in Durability if isinstance(given, str) and level.value == given), None)
     if found is None:
-        raise InvalidArgumentError(f"durability must be one of {', '.join(Durability)}, not {_shown(given)}")
+        raise InvalidArgumentError(f"durability must be one of {', '.join(Durability)}, not {shown(given)}")
     return found
 
 
@@ -63,7 +65,7 @@ def flag(name: str, given: object) -> bool:
         InvalidArgumentError: it is neither.
     """
     if not isinstance(given, bool):
-        raise InvalidArgumentError(f"{name} must be True or False, not {_shown(given)}")
+        raise InvalidArgumentError(f"{name} must be True or False, not {shown(given)}")
     return given
 
 
@@ -74,7 +76,7 @@ def text(name: str, given: object) -> str:
         InvalidArgumentError: it is none.
     """
     if not isinstance(given, str):
-        raise InvalidArgumentError(f"{name} must be a str, not {_shown(given)}")
+        raise InvalidArgumentError(f"{name} must be a str, not {shown(given)}")
     return str.__str__(given)
 
 
@@ -85,7 +87,7 @@ def each(name: str, given: object) -> Iterable[Any]:
         InvalidArgumentError: it is one thing.
     """
     if isinstance(given, _NO_LISTS) or not isinstance(given, Iterable):
-        raise InvalidArgumentError(f"{name} must be a list or another sequence, not {_shown(given)}")
+        raise InvalidArgumentError(f"{name} must be a list or another sequence, not {shown(given)}")
     return given
 
 
@@ -96,19 +98,28 @@ def named(name: str, given: object) -> dict[str, Any]:
         InvalidArgumentError: it is no mapping.
     """
     if not isinstance(given, Mapping):
-        raise InvalidArgumentError(f"{name} must be a dict, not {_shown(given)}")
+        raise InvalidArgumentError(f"{name} must be a dict, not {shown(given)}")
     return dict(given)
 
 
-def document(given: object) -> dict[str, Any]:
-    """A document.
+def document(given: object, *, only_set: bool = False) -> dict[str, Any]:
+    """A document: a mapping, or a pydantic model.
+
+    A model gives its fields by their aliases, which is the only way for one to be called `_id`, and as Python
+    values, so that dates, UUIDs and ObjectIds keep their types. With `only_set` it gives those that were set.
 
     Raises:
-        InvalidDocumentError: it is no mapping.
+        InvalidDocumentError: it is neither, or the model cannot be dumped to a mapping.
     """
-    if not isinstance(given, Mapping):
-        raise InvalidDocumentError(f"a document must be a dict, not {_shown(given)}")
-    return dict(given)
+    dumped = given
+    if isinstance(given, BaseModel):
+        try:
+            dumped = given.model_dump(by_alias=True, exclude_unset=only_set)
+        except ValueError as error:  # pydantic's own, and those of serializers
+            raise InvalidDocumentError(f"{type(given).__name__} cannot be dumped: {error}") from error
+    if not isinstance(dumped, Mapping):
+        raise InvalidDocumentError(f"a document must be a mapping or a pydantic model, not {shown(given)}")
+    return dict(dumped)
 
 
 def function(name: str, given: Any) -> Callable[..., Any]:
@@ -118,7 +129,7 @@ def function(name: str, given: Any) -> Callable[..., Any]:
         InvalidArgumentError: it cannot.
     """
     if not callable(given):
-        raise InvalidArgumentError(f"{name} must be a function, not {_shown(given)}")
+        raise InvalidArgumentError(f"{name} must be a function, not {shown(given)}")
     called: Callable[..., Any] = given
     return called
 
@@ -130,10 +141,10 @@ def instance(name: str, given: object, kind: type) -> None:
         InvalidArgumentError: it is not.
     """
     if not isinstance(given, kind):
-        raise InvalidArgumentError(f"{name} must be {kind.__name__}, not {_shown(given)}")
+        raise InvalidArgumentError(f"{name} must be {kind.__name__}, not {shown(given)}")
 
 
-def _shown(given: object) -> str:
+def shown(given: object) -> str:
     """A given value as text, without its content if that could be long or secret."""
     return (
         repr(given)[:60] if given is None or isinstance(given, bool | int | float | str) else type(given).__name__

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from datetime import date
 from decimal import Decimal
 from enum import Enum
+from itertools import count
+from threading import Lock
 from types import SimpleNamespace
 
 import pytest
 from bson import SON
+from pydantic import BaseModel
 
 from writebehind import ANY, BulkOperation, Durability, Pipeline, connect
 from writebehind.documents.patches import json_patch, merge_patch
@@ -36,6 +40,7 @@ WRITES = {
     "put": lambda of, **more: of.put("a", {"n": 2}, **more),
     "create": lambda of, **more: of.create({"n": 2}, **more),
     "patch": lambda of, **more: of.patch("a", merge_patch({"n": 2}), **more),
+    "update": lambda of, **more: of.update("a", {"n": 2}, **more),
     "increment": lambda of, **more: of.increment("a", {"n": 1}, **more),
     "delete": lambda of, **more: of.delete("a", **more),
     "bulk": lambda of, **more: of.bulk([BulkOperation("put", "a", {"n": 2})], **more),
@@ -77,7 +82,7 @@ def test_another_durability_is_refused(given, wrong):
     assert DOCUMENT == {name: given.get("a")[name] for name in DOCUMENT}
 
 
-@pytest.mark.parametrize("write", ["put", "patch", "delete"])
+@pytest.mark.parametrize("write", ["put", "patch", "update", "delete"])
 def test_a_text_is_one_etag(given, write):
     """A condition that is a text is one ETag and not its letters, and `*` is any; a list is any of them."""
     with pytest.raises(PreconditionFailedError):
@@ -152,7 +157,11 @@ def test_conditions_that_contradict_each_other_are_refused(given):
         (lambda: BulkOperation("put", "a", "{}"), InvalidDocumentError),
         (lambda: BulkOperation("patch", "a"), InvalidArgumentError),
         (lambda: BulkOperation("patch", "a", {"n": 2}), InvalidArgumentError),
-        (lambda: BulkOperation("patch", "a", change={"n": 2}), InvalidArgumentError),
+        (lambda: BulkOperation("patch", "a", change=[("n", 2)]), InvalidArgumentError),
+        (lambda: BulkOperation("patch", "a", change={}, json_patch=[]), InvalidArgumentError),
+        (lambda: BulkOperation("patch", "a", json_patch='[{"op": "remove"}]'), InvalidArgumentError),
+        (lambda: BulkOperation("put", "a", {}, json_patch=[]), InvalidArgumentError),
+        (lambda: BulkOperation("delete", "a", json_patch=[]), InvalidArgumentError),
         (lambda: BulkOperation("delete", "a", {"n": 2}), InvalidArgumentError),
         (lambda: BulkOperation("delete", "a", change=merge_patch({})), InvalidArgumentError),
     ],
@@ -194,6 +203,7 @@ def test_what_is_no_document_is_refused(given, wrong):
         lambda: given.put("a", wrong),
         lambda: given.create(wrong),
         lambda: given.patch("a", lambda _: wrong),
+        lambda: given.update("a", wrong),
     ):
         with pytest.raises(InvalidDocumentError):
             use()
@@ -207,11 +217,51 @@ def test_every_mapping_is_a_document(given, document):
     assert {"_id": "a", "n": 2} == given.get("a")
 
 
-@pytest.mark.parametrize("wrong", [None, {"n": 2}, "n", []], ids=repr)
+@pytest.mark.parametrize("wrong", [1, "n", b'{"n": 2}', [], [("n", 2)], {"n"}, ..., dict, BaseModel], ids=repr)
 def test_what_is_no_change_is_refused(given, wrong):
-    """A patch is a function, such as `merge_patch` returns; a dict is not taken for one."""
-    with pytest.raises(InvalidArgumentError, match="change must be a function"):
+    """A change is a function, a merge patch or a model; JSON text, pairs and classes are not taken for one."""
+    with pytest.raises(InvalidArgumentError, match="change must be"):
         given.patch("a", wrong)
+    assert DOCUMENT == {name: given.get("a")[name] for name in DOCUMENT}
+
+
+def test_a_patch_is_one_change(given):
+    """Neither of a change and a JSON Patch is dropped for the other, and none is no change."""
+    for wrong in ({}, {"change": {}, "json_patch": []}, {"change": None}):
+        with pytest.raises(InvalidArgumentError, match="either a change or a json_patch"):
+            given.patch("a", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        *((one, InvalidArgumentError) for one in ('[{"op": "remove", "path": "/n"}]', {"op": "remove"}, 1, ...)),
+        *(([one], InvalidPatchError) for one in (None, "remove", 1, {}, {"op": "add", "path": "/x"}, {"op": 1})),
+        ([{"op": "add", "path": "/x", "value": {1}}], InvalidDocumentError),
+        ([{1: 2}], InvalidDocumentError),
+        (({} for _ in count()), InvalidPatchError),
+    ],
+    ids=repr,
+)
+def test_what_is_no_json_patch_is_refused(given, wrong, error):
+    """A JSON Patch is a list of operations, of values that BSON can hold; however long it goes on."""
+    with pytest.raises(error):
+        given.patch("a", json_patch=wrong)
+    assert DOCUMENT == {name: given.get("a")[name] for name in DOCUMENT}
+
+
+@pytest.mark.parametrize("value", [{1}, Lock(), date(1815, 12, 10), Decimal(1), Level.PERSISTED], ids=repr)
+def test_values_that_bson_lacks_are_refused_in_a_patch(given, value):
+    """What no document can hold is refused as such, wherever it stands in a change."""
+    for change in (
+        {"json_patch": [{"op": "add", "path": "/x", "value": value}]},
+        {"change": {"x": [{"y": value}]}},
+        {"change": lambda old: old | {"x": value}},
+    ):
+        with pytest.raises(InvalidDocumentError):
+            given.patch("a", **change)
+    with pytest.raises(InvalidDocumentError):
+        given.update("a", {"x": value})
 
 
 @pytest.mark.parametrize("make", [merge_patch, lambda given: json_patch(given, most_bytes=100)])
@@ -239,7 +289,7 @@ def test_what_adds_no_numbers_is_refused(given, wrong):
 @pytest.mark.parametrize("wrong", [None, 1, 1.0, True, b"a", ["a"], ("a",), {"a": 1}, ..., "", "a\0", "\ud800"])
 def test_ids_of_other_types_are_refused(given, wrong):
     """An id of another type than the collection's is never made into one."""
-    for use in (given.get, given.read, given.id, given.delete, lambda one: given.put(one, {})):
+    for use in (given.get, given.read, given.id, given.exists, given.delete, lambda one: given.put(one, {})):
         with pytest.raises(InvalidIdError):
             use(wrong)
 
@@ -249,6 +299,9 @@ def test_a_text_is_no_list_of_ids(given, wrong):
     """Several documents are named by a list: a text is not read letter by letter."""
     with pytest.raises(InvalidArgumentError, match="ids must be a list"):
         given.read_many(wrong)
+    for use in (given.mget, given.get_each):
+        with pytest.raises(InvalidArgumentError, match="ids must be a list"):
+            use(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 1, [], {}, b"n"], ids=repr)

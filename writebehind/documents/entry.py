@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from writebehind.documents import codec
 from writebehind.documents.raw_bson import etag
 
 VERSION_DIGITS = 16
@@ -78,6 +80,15 @@ class Entry:
         if not self.exists:
             return not other.exists
         return self.header == other.header
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """The document as native values, decoded now; `None` if there is none.
+
+        Raises:
+            UnreadableDocumentError: others wrote it, and it is no valid BSON.
+        """
+        return codec.decode(self.body) if self.exists else None
 
     @property
     def version_digits(self) -> str:

@@ -17,7 +17,6 @@ from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId, read_id
 from writebehind.documents.large import LARGE_BYTES, bounded
-from writebehind.documents.patches import Document
 from writebehind.documents.schema import Schema
 from writebehind.errors import (
     ConflictError,
@@ -109,23 +108,23 @@ class Writer:
         """
         return DocumentId.of(self._collection, read_id(given, self._settings.id, self._settings.id_pattern))
 
-    def entry(self, document_id: DocumentId, document: Document) -> Entry:
+    def entry(self, document_id: DocumentId, document: object) -> Entry:
         """Check a document and encode it.
 
         Raises:
             InvalidDocumentError: it cannot be stored.
             DocumentTooLargeError: it is larger than the settings allow.
         """
-        document = strict.document(document)
-        for name, value in document.items():
+        fields = strict.document(document)
+        for name, value in fields.items():
             if name == raw_bson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
                 raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")
             # What Redis has must be what MongoDB will have.
             if isinstance(value, Timestamp) and value == _EMPTY_TIMESTAMP:
                 raise InvalidDocumentError(f"{name!r}: MongoDB replaces Timestamp(0, 0) by its own time")
-        if "_id" in document and not self._is_id(document["_id"], document_id):
+        if "_id" in fields and not self._is_id(fields["_id"], document_id):
             raise InvalidDocumentError("the document's _id differs from the id that it is written under")
-        body = codec.encode({"_id": document_id.value} | document | {"_id": document_id.value})
+        body = codec.encode({"_id": document_id.value} | fields | {"_id": document_id.value})
         if len(body) > self._parts.max_document_bytes:
             raise DocumentTooLargeError(
                 f"the document takes {len(body)} bytes as BSON; {self._parts.max_document_bytes} are allowed"
