@@ -18,4 +18,5 @@ def flusher_of(
         limits,
         derived=pipeline.derived if lookups is None else Derived(lookups, pipeline.queries),
         contention=pipeline.contention,
+        hooks=pipeline.hooks.of,
     )

@@ -14,7 +14,9 @@ __version__ = version("writebehind")
 
 from writebehind.collection import BulkOperation, Collection, Incremented
 from writebehind.documents.durability import Durability
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import WritebehindError
+from writebehind.hooks import Hooks, Persisted
 from writebehind.pipeline import Pipeline, connect
 from writebehind.settings.installation import CollectionSettings, Settings, load_settings
 from writebehind.writing.writer import ANY, Written
@@ -24,8 +26,11 @@ __all__ = [
     "BulkOperation",
     "Collection",
     "CollectionSettings",
+    "DocumentId",
     "Durability",
+    "Hooks",
     "Incremented",
+    "Persisted",
     "Pipeline",
     "Settings",
     "WritebehindError",

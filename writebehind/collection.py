@@ -21,6 +21,7 @@ from writebehind.errors import (
     RequestError,
     UnknownQueryError,
 )
+from writebehind.hooks import Hooks
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
@@ -49,7 +50,14 @@ class Collection:
     """Documents of one collection. Safe to share between threads."""
 
     def __init__(
-        self, name: str, settings: CollectionSettings, parts: WriterParts, lookups: Lookups, queries: Queries
+        self,
+        name: str,
+        settings: CollectionSettings,
+        parts: WriterParts,
+        lookups: Lookups,
+        queries: Queries,
+        *,
+        hooks: Hooks,
     ) -> None:
         """Bind a collection to a pipeline.
 
@@ -61,7 +69,7 @@ class Collection:
         self._reader = parts.reader
         self._lookups = lookups
         self._queries = queries
-        self._writer = Writer(name, settings, parts)
+        self._writer = Writer(name, settings, parts, hooks)
         self._changer = Changer(self._writer, max_document_bytes=parts.max_document_bytes)
 
     def id(self, given: object) -> DocumentId:

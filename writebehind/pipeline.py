@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
+from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
 from writebehind.mongodb.breaker import MongoBreaker
@@ -55,7 +57,11 @@ MOST_UNLISTED = 1_000
 
 
 def connect(
-    settings: Settings | None = None, *, hints: HintSink | None = None, refreshes: RefreshSink | None = None
+    settings: Settings | None = None,
+    *,
+    hints: HintSink | None = None,
+    refreshes: RefreshSink | None = None,
+    hooks: Mapping[str, Hooks] | None = None,
 ) -> Pipeline:
     """Build a pipeline. Nothing is connected until it is used.
 
@@ -65,12 +71,15 @@ def connect(
         hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushPublisher`. Without it, pending
             documents wait until the sweep finds them.
         refreshes: takes the refreshes of entries that are served stale; by default a thread of this process does.
+        hooks: of this process, by collection, in the place of those that the settings name.
 
     Raises:
-        ConfigurationError: a setting is wrong.
+        ConfigurationError: a setting is wrong, or no hook is where one should be.
         InvalidArgumentError: an argument is none of these.
+        UnknownCollectionError: there are hooks of a collection that is not configured.
     """
-    return Pipeline(find().settings if settings is None else settings, hints=hints, refreshes=refreshes)
+    settings = find().settings if settings is None else settings
+    return Pipeline(settings, hints=hints, refreshes=refreshes, hooks=hooks)
 
 
 def no_hints(hint: Hint) -> None:
@@ -86,6 +95,7 @@ class Pipeline:
         *,
         hints: HintSink | None = None,
         refreshes: RefreshSink | None = None,
+        hooks: Mapping[str, Hooks] | None = None,
         wire: Wire | None = None,
         client: MongoClient[Any] | None = None,
     ) -> None:
@@ -101,6 +111,7 @@ class Pipeline:
                 strict.function(name, sink)
         self.settings = settings
         self._unlisted = settings.unlisted
+        self.hooks = InstalledHooks(hooks, lambda name: self.collection_settings(name).hooks)
         self._wire = (
             wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
         )
@@ -192,6 +203,10 @@ class Pipeline:
         self._listed = {name: self._bind(name) for name in settings.collections}
         # The names of others come from clients.
         self._bind_unlisted = lru_cache(MOST_UNLISTED)(self._bind)
+        for name in self.hooks.given:  # none that nothing would call
+            self.collection(name)
+        if self._unlisted is not None:
+            self.hooks.of("")
         forks.begins_anew(self)
 
     def begin_anew(self) -> None:
@@ -301,6 +316,7 @@ class Pipeline:
             ),
             derived=self.derived,
             contention=self.contention,
+            hooks=self.hooks.of,
         )
 
     def _reconciler(self) -> Reconciler:
@@ -367,4 +383,4 @@ class Pipeline:
             self.settings.confirm_timeout_ms,
             self.settings.max_document_bytes,
         )
-        return Collection(name, settings, parts, self.lookups, self.queries)
+        return Collection(name, settings, parts, self.lookups, self.queries, hooks=self.hooks.of(name))

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(slots=True)
 class FlushSummary:
-    """Counts of one flush, in documents; `operations` counts MongoDB write operations, repeated ones too."""
+    """Counts of one flush, in documents; `operations` counts MongoDB write operations, repeated ones too.
+
+    `hooks_failed` counts calls of `after_persist` that raised something.
+    """
 
     partition: int
     persisted: int = 0
@@ -17,6 +20,7 @@ class FlushSummary:
     buried: int = 0
     batches: int = 0
     operations: int = 0
+    hooks_failed: int = 0
     busy: bool = False
     reached: dict[str, int] = field(default_factory=dict, repr=False)
 

@@ -21,6 +21,7 @@ from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.contention import Contention, is_contested
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.recorder import Recorder
+from writebehind.hooks import Hooks
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.mongodb.waiting import waits
@@ -96,10 +97,13 @@ class Flusher:
         *,
         derived: Derived,
         contention: Contention,
+        hooks: Callable[[str], Hooks],
     ) -> None:
-        """Join the parts; `hints` takes the flush tasks that are wanted next."""
+        """Join the parts; `hints` takes the flush tasks that are wanted next, `hooks` are a collection's."""
         self._contention = contention
-        self._recorder = Recorder(store, sink, collection_settings, derived=derived, contention=contention)
+        self._recorder = Recorder(
+            store, sink, collection_settings, derived=derived, contention=contention, hooks=hooks
+        )
         self._store = store
         self._sink = sink
         self._hints = hints
@@ -359,7 +363,7 @@ class Flusher:
     def _count(self, summary: FlushSummary) -> None:
         if summary.batches:
             written = summary.persisted + summary.deleted
-            counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches")
+            counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches", "hooks_failed")
             self._store.metrics.count({name: getattr(summary, name) for name in counted}, persisted=written)
 
 

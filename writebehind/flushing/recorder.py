@@ -10,6 +10,7 @@ from writebehind.flushing.attempts import is_late, others_are_taken, postpone
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flush_summary import FlushSummary
+from writebehind.hooks import Hooks, Persisted
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
@@ -35,13 +36,15 @@ class Recorder:
         *,
         derived: Derived,
         contention: Contention,
+        hooks: Callable[[str], Hooks],
     ) -> None:
-        """Join the parts."""
+        """Join the parts; `hooks` are those of a collection, by name."""
         self._store = store
         self._sink = sink
         self._settings = collection_settings
         self._derived = derived
         self._contention = contention
+        self._hooks = hooks
 
     def record(
         self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
@@ -74,6 +77,9 @@ class Recorder:
         self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms)
         persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
         self._derived.persisted([(write.id, write.entry) for write in persisted], settings)
+        if (hooks := self._hooks(collection)).after_persist is not None:  # nothing of it is pending any more
+            told = [Persisted(write.id, write.entry.version, write.entry.body) for write in persisted]
+            summary.hooks_failed += not hooks.tell(told)
         return self.postpone(partition, collection, outcomes, summary)
 
     def postpone(

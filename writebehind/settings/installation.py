@@ -27,6 +27,7 @@ from pydantic_settings import (
 from writebehind.access.hosts import Hosts
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError
+from writebehind.hooks import HookName, HookPath
 from writebehind.redis.keys import MOST_PARTITIONS
 from writebehind.settings.names import COLLECTION_NAME, fault_of_database
 from writebehind.settings.queries import NAME, NamedQuery, WarmQuery
@@ -119,6 +120,12 @@ class CollectionSettings(BaseModel):
         "half of it, where others go that share its partition",
     )
     schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
+    hooks: dict[HookName, HookPath] = Field(
+        {},
+        description="functions of your own that see documents on their way, by dotted path: "
+        '`{ validate = "app.users.check" }`; `before_commit` and `after_persist` are the others, see '
+        "[library.md](library.md#hooks)",
+    )
 
     @cached_property
     def grace_ms(self) -> int:

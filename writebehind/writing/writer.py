@@ -9,33 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from bson import Timestamp
-
-from writebehind import forks, strict
-from writebehind.documents import codec, raw_bson
+from writebehind import forks
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry, Kind
-from writebehind.documents.ids import DocumentId, read_id
+from writebehind.documents.ids import DocumentId
 from writebehind.documents.large import LARGE_BYTES, bounded
-from writebehind.documents.schema import Schema
 from writebehind.errors import (
     ConflictError,
     DeadLetterError,
     DocumentTooLargeError,
-    InvalidDocumentError,
-    InvalidIdError,
     OverloadedError,
     PreconditionFailedError,
     without_frames,
 )
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flusher import Flusher
+from writebehind.hooks import Hooks
 from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
 from writebehind.settings.installation import CollectionSettings
 from writebehind.writing.admission import Admission
+from writebehind.writing.document_check import DocumentCheck
 
 #: If-Match: any document will do, as long as there is one.
 ANY = "*"
@@ -43,7 +39,6 @@ ANY = "*"
 #: run in that time has not tried.
 CONFLICT_DEADLINE_S, CONFLICT_TRIES = 5.0, 20
 _STRIPES = 64
-_EMPTY_TIMESTAMP = Timestamp(0, 0)
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -87,7 +82,7 @@ class WriterParts:
 class Writer:
     """Commits to one collection. Safe to share between threads."""
 
-    def __init__(self, collection: str, settings: CollectionSettings, parts: WriterParts) -> None:
+    def __init__(self, collection: str, settings: CollectionSettings, parts: WriterParts, hooks: Hooks) -> None:
         """Bind a writer to its collection.
 
         Raises:
@@ -96,7 +91,7 @@ class Writer:
         self._collection = collection
         self._settings = settings
         self._parts = parts
-        self._schema = Schema(settings.schema_file) if settings.schema_file else None
+        self._check = DocumentCheck(collection, settings, hooks, max_bytes=parts.max_document_bytes)
         # Changes to one document queue up here instead of failing each other's condition in Redis.
         self._stripes = [forks.lock() for _ in range(_STRIPES)]
 
@@ -106,7 +101,7 @@ class Writer:
         Raises:
             InvalidIdError: it does not fit the collection's id type.
         """
-        return DocumentId.of(self._collection, read_id(given, self._settings.id, self._settings.id_pattern))
+        return self._check.id(given)
 
     def entry(self, document_id: DocumentId, document: object) -> Entry:
         """Check a document and encode it.
@@ -115,23 +110,7 @@ class Writer:
             InvalidDocumentError: it cannot be stored.
             DocumentTooLargeError: it is larger than the settings allow.
         """
-        fields = strict.document(document)
-        for name, value in fields.items():
-            if name == raw_bson.VERSION_FIELD or (isinstance(name, str) and name.startswith("$")):
-                raise InvalidDocumentError(f"{name!r} is a reserved field name: choose another")
-            # What Redis has must be what MongoDB will have.
-            if isinstance(value, Timestamp) and value == _EMPTY_TIMESTAMP:
-                raise InvalidDocumentError(f"{name!r}: MongoDB replaces Timestamp(0, 0) by its own time")
-        if "_id" in fields and not self._is_id(fields["_id"], document_id):
-            raise InvalidDocumentError("the document's _id differs from the id that it is written under")
-        body = codec.encode({"_id": document_id.value} | fields | {"_id": document_id.value})
-        if len(body) > self._parts.max_document_bytes:
-            raise DocumentTooLargeError(
-                f"the document takes {len(body)} bytes as BSON; {self._parts.max_document_bytes} are allowed"
-            )
-        if self._schema is not None:
-            self._schema.check(body)
-        return Entry(0, Kind.DOCUMENT, raw_bson.etag(body), body)
+        return self._check.entry(document_id, document)
 
     def check_changeable(self, entry: Entry) -> None:
         """See that a document may become values, which take many times its bytes.
@@ -262,12 +241,6 @@ class Writer:
     def _current(self, document_id: DocumentId) -> Entry:
         """The entry that a condition is held against: in Redis afterwards, whatever it displaces."""
         return self._parts.reader.get(document_id, self._settings, keep=True).entry
-
-    def _is_id(self, given: object, document_id: DocumentId) -> bool:
-        try:
-            return self.id(given).member == document_id.member
-        except InvalidIdError:
-            return False
 
     def _commit(
         self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str
