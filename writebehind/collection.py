@@ -34,7 +34,7 @@ from writebehind.writing.writer import Writer, WriterParts, Written
 
 __all__ = ["BulkOperation", "BulkResult", "Collection", "Incremented"]
 
-#: What can be stored: values by name, or a model, which gives its fields by their aliases.
+#: A document to store: values by name, or a model, which gives its fields by their aliases.
 Storable = Mapping[str, Any] | BaseModel
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from writebehind.documents.durability import Durability
 from writebehind.errors import InvalidArgumentError, InvalidDocumentError
 
-#: What is iterable and never a list of things.
+#: Types that are iterable and never a list of things.
 _NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
 
 

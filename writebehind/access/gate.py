@@ -16,12 +16,12 @@ from writebehind.access.hosts import is_address
 
 #: Methods that change nothing.
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What `Sec-Fetch-Site` says of requests of our own pages, and of those that a person has asked for.
+#: Values of `Sec-Fetch-Site` in requests of our own pages, and in those that a person has asked for.
 OUR_SITE = frozenset({"same-origin", "none"})
 
 _AUTHORITY = re.compile(r"(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/@?#\s]+)", re.ASCII)
-#: What a page's address has behind its origin.
+#: The part of a page's address behind its origin.
 _WITHIN = re.compile(r"(?<=[^:/])[/?#].*", re.ASCII | re.DOTALL)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 #: Different Host headers that are remembered as ours.

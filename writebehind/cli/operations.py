@@ -121,7 +121,7 @@ def repartition(partitions: int, as_json: bool) -> None:
     """Divide Redis into another number of PARTITIONS.
 
     Stop the web processes and workers, and run `writebehind drain` first: it refuses while a worker is alive,
-    anything is pending, or there are dead letters. What is cached is dropped. If it is interrupted, run it again.
+    anything is pending, or there are dead letters. The cache is dropped. If it is interrupted, run it again.
     """
     with opened(partitions=partitions) as pipeline, _progress("dropping what is cached") as bar:
         result = divide_anew(pipeline, partitions, report=lambda dropped: bar(completed=dropped))

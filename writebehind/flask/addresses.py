@@ -9,12 +9,12 @@ from flask import Blueprint, current_app, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-#: What the API is called in an application, unless it is given another name.
+#: The name of the API in an application, unless it is given another one.
 NAME = "writebehind"
 #: The rule of a collection, and of a document of it.
 COLLECTION = "/v1/<writebehind_collection:collection>"
 DOCUMENT = f"{COLLECTION}/<id>"
-#: What may stand in a path as it is: RFC 3986, section 3.3.
+#: Characters that may stand in a path as they are: RFC 3986, section 3.3.
 _SAFE = "/:@!$&'()*+,;="
 #: Clients take these out of a path, also when they are escaped.
 _DOTS = {".", ".."}

@@ -13,7 +13,7 @@ from writebehind.flask.framing import too_large
 from writebehind.flask.pages import is_of_a_page
 from writebehind.flask.representations import JSON, NDJSON
 
-#: What `curl -d` sends unless told otherwise, and what many scripts send. Browsers let any page send them here.
+#: The types that `curl -d` and many scripts send unless told otherwise. Browsers let any page send them here.
 UNASKED = ("application/x-www-form-urlencoded", "")
 JSON_TYPES = (JSON, *UNASKED)
 BULK_TYPES = (*JSON_TYPES, NDJSON, "application/ndjson", "application/jsonl")

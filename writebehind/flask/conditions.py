@@ -16,7 +16,7 @@ from writebehind.strict import UNCONDITIONAL
 #: One entity tag of a list, with what stands before it; then comes a comma, or the end.
 _TAG = re.compile(r'[ \t,]*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*(?=,|\Z)')
 _NO_MORE = re.compile(r"[ \t,]*")
-#: What an ETag that nothing has looks like.
+#: An ETag that nothing has.
 _NOTHING = ""
 
 

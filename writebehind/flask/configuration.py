@@ -13,7 +13,7 @@ from writebehind import Settings, load_settings
 from writebehind.errors import ConfigurationError
 from writebehind.settings.installation import ENV_PREFIX
 
-#: What only the service's own process looks at.
+#: Settings that only the service's own process uses.
 OF_THE_SERVICE = frozenset(
     {
         "host",

@@ -28,7 +28,7 @@ from writebehind.strict import UNCONDITIONAL
 #: Where a part of a body begins and ends.
 Span = tuple[int, int]
 
-#: What an item has besides its document, bytes.
+#: The bytes of an item besides its document.
 ENVELOPE_BYTES = 65_536
 _FIELDS = {"op", "id", "doc", "if_match"}
 _OPERATIONS = ("put", "patch", "delete")
@@ -38,7 +38,7 @@ _SPACE, _LINE = re.compile(r"[ \t\r\n]*"), re.compile(rb"([^\r\n]*)[\r\n]?")
 _BLANKS = b" \t\r\n"
 #: Lines for each item that there may be: blank ones count, and so do both characters of an end.
 _LINES_OF_ITEM = 4
-#: What the scanner takes and JSON does not: half a surrogate pair, and bytes that are not UTF-8.
+#: Text that the scanner takes and JSON does not: half a surrogate pair, and bytes that are not UTF-8.
 _MAY_BE_WRONG = re.compile(rb"\\u[dD][89a-fA-F]|[\x80-\xff]")
 
 

@@ -14,7 +14,7 @@ from writebehind.documents import codec, large
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-#: What an ETag ends with that names a document as canonical JSON: another representation has another one.
+#: The end of the ETag of a document as canonical JSON: another representation has another one.
 _CANONICAL_END = "-canonical"
 
 

@@ -16,7 +16,7 @@ from writebehind.sequences import grouped
 
 log = logging.getLogger(__name__)
 
-#: What it is called among the periodic tasks.
+#: Its name among the periodic tasks.
 AUDIT = "audit"
 #: Deletions are audited when MongoDB has had them for this many leases.
 GRACE_LEASES = 3

@@ -20,7 +20,7 @@ from writebehind.warming.warmer import WARM, Warmer
 
 log = logging.getLogger(__name__)
 
-#: What sweeping is called among the periodic tasks.
+#: The name of sweeping among the periodic tasks.
 SWEEP = "sweep"
 
 

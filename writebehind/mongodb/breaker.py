@@ -48,7 +48,7 @@ class MongoBreaker:
         self._doubtful = False
         self._open_until = self._looked = 0.0
         self._reason = ""
-        #: What this process has logged since the breaker was closed, and since when.
+        #: The state that this process has logged since the breaker was closed, and since when.
         self._told: dict[str, float] = {}
         self._telling = forks.lock()
 

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 #: A write that changes nothing even where it matches, and waits for the write concern. Every server knows it.
 _NEVER = {VERSION_FIELD: "writebehind: no such version"}
 _NOTHING = {"$set": _NEVER}
-#: What becomes of writes that are to be tried again.
+#: Outcomes of writes that are to be tried again.
 _NOT_NOW = {Result.DISTURBED, Result.UNCLEAR}
 #: How long MongoDB may take to show that it is there after a connection has broken, seconds.
 PROBE_S = 1.0

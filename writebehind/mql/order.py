@@ -24,7 +24,7 @@ _MINIMUM, _UNDEFINED, _NULL, _NUMBER, _STRING, _OBJECT, _ARRAY, _BINARY, _OBJECT
 _BOOLEAN, _DATE, _TIMESTAMP, _REGEX, _DB_POINTER, _CODE, _CODE_WITH_SCOPE, _MAXIMUM = range(9, 17)
 
 MINIMUM: Final[Key] = (_MINIMUM,)
-#: What an empty array counts for in a sort; less than null.
+#: The value of an empty array in a sort; less than null.
 UNDEFINED: Final[Key] = (_UNDEFINED,)
 NULL: Final[Key] = (_NULL,)
 #: Less than all numbers, and equal to itself.

@@ -1,6 +1,6 @@
 """Cached queries: which documents MongoDB has found is kept, and overlaid with what it may not have found yet.
 
-What a query answers is exact, although MongoDB lags behind and results are kept for long. A result is the list of
+The answer of a query is exact, although MongoDB lags behind and results are kept for long. A result is the list of
 the documents that MongoDB has found, with the number of the last change that it had by then. Their bodies come
 from their entries. With them, those are looked at that are pending, and those that have changed in MongoDB since:
 see docs/queries.md.

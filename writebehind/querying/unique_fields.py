@@ -35,7 +35,7 @@ from writebehind.redis.aliases import Leads, Noted
 from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings, LookupType
 
-#: What values of type string must match: anything, as they are not part of a path.
+#: The pattern of values of type string: anything, as they are not part of a path.
 _ANY_TEXT = r"(?s:.+)"
 #: Where an alias leads that leads to no document.
 _NOWHERE = ""

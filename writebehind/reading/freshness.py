@@ -25,7 +25,7 @@ EARLIEST = 0.1
 #: Where loading is slow compared with the TTL it is refreshed earlier: by so many times of what a refresh takes,
 #: but not before this part of the TTL is left.
 EARLIEST_TIMES, EARLIEST_AT_ALL = 10, 0.5
-#: What a refresh takes besides loading, ms: until its thread has its turn in a busy process.
+#: The time of a refresh besides loading, ms: until its thread has its turn in a busy process.
 BACKGROUND_MS = 10.0
 #: How early refreshes begin. 1 suits readers who load themselves; here another thread does, and nobody waits.
 BETA = 2.0

@@ -24,9 +24,9 @@ T = TypeVar("T")
 PORTION_BYTES = 4 << 20
 #: Documents that cannot take more than this in all are read together, without asking how large each is.
 UNASKED_BYTES = 32 << 20
-#: What a document of others may take, whatever clients may write.
+#: The bytes that a document of others may take, whatever clients may write.
 OTHERS_BYTES = 16 << 20
-#: What a document counts for of which Redis does not know how large it is.
+#: The assumed bytes of a document whose size Redis does not know.
 UNKNOWN_BYTES = PORTION_BYTES // 32
 #: Documents that are read together as long as each takes less than its share of a portion, 32 KiB and more.
 MOST_AT_ONCE = 128

@@ -27,7 +27,7 @@ from writebehind.sequences import grouped
 
 log = logging.getLogger(__name__)
 
-#: What the task is called among the periodic ones.
+#: The name of the task among the periodic ones.
 RECONCILE = "reconcile"
 #: Keys that are looked at in one step: at most, about, and at least, as a smaller step costs as much.
 SLICE, LEAST = 200, 10

@@ -18,7 +18,7 @@ _GET_OR_LEASE, _LEASE_REFRESH = script("get_or_lease_entry"), script("lease_refr
 _FILL, _ABANDON = script("fill"), script("abandon")
 #: Bytes of documents that are filled in one go.
 FILLED_AT_ONCE = 4 << 20
-#: What the token of a refresh begins with, and no other: get_or_lease takes it over where the entry is missing.
+#: The beginning of a refresh's token, and of no other: get_or_lease takes it over where the entry is missing.
 _REFRESH = "refresh:"
 _NOTHING: Mapping[str, str] = {}
 

@@ -25,7 +25,7 @@ SAMPLE_EVERY_S = 1.0
 NEARLY_ALL = 0.97
 #: Part from which the rest is for what is hot: less by what may be filled before the next sample.
 FOR_HOT = 0.9
-#: What INFO calls a database.
+#: The name of a database in INFO.
 _DATABASE = re.compile(r"db\d+")
 
 

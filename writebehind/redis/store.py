@@ -31,7 +31,7 @@ from writebehind.redis.wire import Wire
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
 _COMMIT, _DROP_TOKEN = script("commit"), script("drop_token")
-#: What makes the server wait until the writes before it on the same connection are on its disk, or on one replica.
+#: Commands that wait until the writes before them on the same connection are on the disk, or on one replica.
 _CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
 

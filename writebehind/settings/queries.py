@@ -29,9 +29,9 @@ ParameterType = Literal["string", "int", "number", "boolean", "date", "objectid"
 
 #: The most documents that a query may warm, and that one may answer with.
 MOST_WARMED, MOST_ANSWERED = 100_000, 1_000
-#: What a query may be called, as part of a path; and its parameters.
+#: The names that a query may have, as part of a path; and those of its parameters.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-#: What runs code in the server.
+#: Operators that run code in the server.
 _CODE = {"$where", "$function", "$accumulator"}
 _BOOLEANS = {"true": True, "false": False}
 _ANY_TEXT = r"(?s:.*)"

@@ -14,7 +14,7 @@ from writebehind.settings.urls import MASK, redacted
 
 #: Where the local system keeps its data, unless told otherwise.
 DATA_DIR: Final = ".writebehind"
-#: What runs in a data directory, for as long as it runs.
+#: The file that describes a running system in its data directory, for as long as it runs.
 STATE_FILE: Final = "up.json"
 
 #: The settings that the local system decides.

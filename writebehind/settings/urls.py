@@ -35,7 +35,7 @@ _SHOWN = {
     *("readpreference", "replicaset", "retryreads", "retrywrites", "tls", "ssl", "w"),
 }
 
-#: What is shown in the place of a secret.
+#: The text in the place of a secret.
 MASK = "***"
 
 _DATABASE = re.compile(r"[0-9]{1,9}", re.ASCII)

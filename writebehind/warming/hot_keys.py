@@ -22,7 +22,7 @@ from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
 
-#: What decaying is called among the periodic tasks.
+#: The name of decaying among the periodic tasks.
 DECAY = "decay"
 #: Decaying so often in a half-life keeps rates within 2 % of what they would be if it were done all the time.
 DECAYS_IN_HALF_LIFE = 20
@@ -82,7 +82,7 @@ class HotKeys:
         """Add what was counted to the counts of all, in one round trip.
 
         Raises:
-            RedisUnavailableError: Redis does not answer. What was counted is lost.
+            RedisUnavailableError: Redis does not answer. The counts are lost.
         """
         seen, self._seen = self._seen, []
         reads, self._reads = self._reads, 0

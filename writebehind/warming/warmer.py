@@ -1,6 +1,6 @@
 """Loads what is read much before somebody has to wait for it: hot keys, and what the settings say.
 
-What is warmed is filled under the same right to load as what is read, so warming can never hide a write.
+Warming fills under the same right to load as reading, so it can never hide a write.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from writebehind.warming.hot_keys import WARMED, HotKeys
 
 log = logging.getLogger(__name__)
 
-#: What the task is called among the periodic ones.
+#: The name of the task among the periodic ones.
 WARM = "warm"
 #: How long one pass may take, seconds; and how long nobody else begins one, ms.
 MOST_S, LEASE_MS = 60.0, 90_000

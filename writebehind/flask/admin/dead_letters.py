@@ -29,7 +29,7 @@ DEFAULT_LIMIT, MOST = 100, 1_000
 MOST_AT_ONCE = 10_000
 #: The greatest version: it has 16 digits.
 MOST_VERSION = 10**16 - 1
-#: What a discarded document is from then on.
+#: The state of a document once its letter is discarded.
 AFTERWARDS = "readers see what MongoDB has, or that there is nothing; the acknowledged change is gone"
 #: MongoDB's codes are 32-bit integers.
 MOST_CODE = (1 << 31) - 1

@@ -20,7 +20,7 @@ OLDEST = (5, 0)
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
-    """Everything about MongoDB. What it refuses to tell is a finding, and keeps nobody from the rest."""
+    """Every check of MongoDB. A fact that it refuses to tell is a finding, and does not stop the others."""
     sink = pipeline.sink
     try:
         hello = sink.hello()
