@@ -19,10 +19,10 @@ FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home writebehind
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# Celery and the settings file are looked for here.
+# The settings file is looked for here.
 WORKDIR /srv
 # By number: orchestrators that refuse root cannot look up a name.
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-CMD ["python", "-m", "web"]
+CMD ["writebehind", "run", "web"]

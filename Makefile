@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test coverage docs variants lint format model chaos histories mutants bench lock clean
+.PHONY: help install run demo test coverage docs variants lint format model chaos histories mutants bench lock oldest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,11 +87,23 @@ lock: install ## write the files of locked versions anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --all-extras --group dev --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --constraint requirements.lock --output-file requirements-prod.lock pyproject.toml
+	  --no-emit-index-url --constraint requirements.lock --extra server --output-file requirements-prod.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --constraint requirements.lock --group mutants --output-file requirements-mutants.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --constraint requirements.lock --group docs --output-file requirements-docs.lock pyproject.toml
+	  --no-emit-index-url --constraint requirements.lock --extra server --group docs --output-file requirements-docs.lock pyproject.toml
+
+OLDEST := $(CURDIR)/.venv-oldest
+
+# What the bounds in pyproject.toml allow at least; the dependencies of these, and uv itself, come from PyPI.
+oldest: install ## run the unit and integration tests on the lowest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(OLDEST)
+	$(BIN)/uv pip compile --quiet --python $(OLDEST) --resolution lowest-direct --all-extras --group dev --no-header \
+	  --no-emit-index-url --output-file $(OLDEST)/requirements.txt pyproject.toml
+	VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --requirement $(OLDEST)/requirements.txt
+	VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	$(OLDEST)/bin/python -m pytest --numprocesses 3 --dist loadscope tests/unit tests/integration
 
 clean: ## remove the virtual environment and the embedded servers' data
-	rm -rf $(VENV) .writebehind .coverage site
+	rm -rf $(VENV) $(OLDEST) .writebehind .coverage site

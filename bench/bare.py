@@ -37,5 +37,5 @@ def create_app() -> Flask:
 
 
 def create_server() -> Server:
-    """The same under the server of `python -m web`."""
+    """The same under the server of `writebehind run web`."""
     return Server(create_app(), load_settings())

@@ -72,7 +72,7 @@ def granian(target: str, port: int) -> list[str]:
 
 
 def as_web_does(target: str, port: int) -> list[str]:
-    """The command that serves an application behind granian's event loop, as `python -m web` does."""
+    """The command that serves an application behind granian's event loop, as `writebehind run web` does."""
     options = ["--interface", "asginl", "--http", "1", "--factory", "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-m", "granian", *options, "--no-ws", "--workers", "1", "--log-level", "error", target]
 

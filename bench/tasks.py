@@ -10,8 +10,8 @@ import time
 
 import psutil
 
-from tasks.app import create_celery
-from tasks.enqueue import publish
+from writebehind.celery.configuration import create_app
+from writebehind.celery.publisher import publish
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.redis.pending import Hint
 from writebehind.settings.installation import load_settings
@@ -24,7 +24,7 @@ QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 def main() -> None:
     """Measure publishing and running, and say what that makes for some numbers of partitions."""
     with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(directory) as server:
-        app = create_celery(load_settings(redis_url=server.url))
+        app = create_app(load_settings(redis_url=server.url))
         publishing = _publish(app)
         running = _run(app, {"REDIS_URL": server.url, "MONGODB_URL": "mongodb://127.0.0.1:9/"})
     each = publishing + running
@@ -44,7 +44,7 @@ def _publish(app) -> float:
 
 
 def _run(app, environment: dict[str, str]) -> float:
-    command = [sys.executable, "-m", "celery", "-A", "tasks.celery", "worker", "-Q", "flush", "--pool", "threads"]
+    command = [sys.executable, "-m", "writebehind", "run", "worker", "-Q", "flush", "--pool", "threads"]
     options = ["--concurrency", "4", "--without-gossip", "--without-mingle", "--loglevel", "error"]
     with subprocess.Popen([*command, *options], env=os.environ | environment, **QUIET) as worker:
         try:

@@ -1,1 +1,1 @@
-"""The Celery application: a message in, one call of the core, retry or acknowledge."""
+"""The service's Celery application and its processes: workers, beat, Flower."""

@@ -1,20 +1,20 @@
-"""Flower behind the gate that the API has too: `python -m tasks.flower`, with Flower's own options."""
+"""Flower behind the gate that the API has too: `writebehind run flower`, with Flower's own options."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from celery.bin.celery import celery
 from flower import command
 from flower.app import Flower
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import ErrorHandler, OutputTransform
 
-from writebehind import Settings, load_settings
+from tasks.celery import runtime
+from tasks.processes import command as run
+from writebehind import Settings
 from writebehind.access.gate import Gate, is_same
-from writebehind.errors import ConfigurationError
 
 
 class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
@@ -51,19 +51,11 @@ class _Unframed(OutputTransform):
         return super().transform_first_chunk(status_code, headers, chunk, finishing)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run Flower's command with an application that has a gate."""
-    try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        sys.exit(f"writebehind: {error}")
-    command.Flower = partial(_build, settings)  # the command has no way to be told another
-    celery(["-A", "tasks.celery", "flower", *sys.argv[1:]], auto_envvar_prefix="CELERY")
+    command.Flower = partial(_build, runtime.settings)  # the command has no way to be told another
+    run("flower", *arguments)
 
 
 def _build(settings: Settings, *, options: Any, **more: Any) -> GatedFlower:
     return GatedFlower(gate=Gate(options.address, settings.allowed_hosts), options=options, **more)
-
-
-if __name__ == "__main__":
-    main()

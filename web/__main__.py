@@ -1,16 +1,18 @@
-"""Serve the API: `python -m web`."""
+"""Serve the API: `writebehind run web`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from tasks.enqueue import FlushPublisher
+from web.server import create_server
 from web.sockets import allow_connections
 from writebehind import connect, load_settings
+from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
 from writebehind.flask.extension import check
 from writebehind.local.embedded import can_listen
@@ -23,8 +25,14 @@ MOST_HEAD_BYTES = 64 << 10
 STOP_WITHIN_S = 8
 
 
-def main() -> None:
-    """Run granian as the settings say."""
+def main(arguments: Sequence[str] = ()) -> None:
+    """Run granian as the settings say.
+
+    Raises:
+        SystemExit: a setting is wrong, the port is taken, or there are arguments, of which it has none.
+    """
+    if arguments:
+        sys.exit(f"writebehind: the API takes no arguments, but settings: {' '.join(arguments)}")
     try:
         settings = load_settings()
         # Here, as a worker that cannot start would be started again and again.
@@ -40,7 +48,6 @@ def main() -> None:
         )
     Granian(
         "web.server:create_server",
-        factory=True,
         interface=Interfaces.ASGINL,
         # No HTTP/2: granian closes no idle connection of it.
         http=HTTPModes.http1,
@@ -52,7 +59,7 @@ def main() -> None:
         workers_kill_timeout=STOP_WITHIN_S,
         respawn_failed_workers=True,
         websockets=False,
-    ).serve()
+    ).serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
-from tasks.enqueue import FlushPublisher
 from web import health
 from web.origins import check as check_origin
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
+from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api
 from writebehind.flask.problems import log_unforeseen, register_problems
 

@@ -68,8 +68,8 @@ def connect(
     Args:
         settings: by default what the environment and `writebehind.toml` say; where they name no server, those
             of `writebehind up`, if it runs in this directory.
-        hints: takes the flush tasks that are wanted, such as `tasks.enqueue.FlushPublisher`. Without it, pending
-            documents wait until the sweep finds them.
+        hints: takes the flush tasks that are wanted, such as `writebehind.celery.FlushPublisher`. Without it,
+            pending documents wait until the sweep finds them.
         refreshes: takes the refreshes of entries that are served stale; by default a thread of this process does.
         hooks: of this process, by collection, in the place of those that the settings name.
 

@@ -13,6 +13,7 @@ from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.names import QUEUES
 
 
 class Status:
@@ -48,6 +49,8 @@ class Status:
         ages = {one.partition: self._age_s(one.head, now, sent.get(one.partition, now)) for one in backlog}
         reads = self._reader.hits + self._reader.misses
         breaker = self._breaker.state()
+        alive = watch.consumers()
+        consumers = {queue: alive.get(queue, []) for queue in QUEUES}
         figures: dict[str, Any] = {
             "pending": sum(one.pending for one in backlog),
             "oldest_pending_seconds": max(ages.values()),
@@ -58,6 +61,8 @@ class Status:
             "breaker_since": breaker.since,
             "flushed_per_second": watch.flush_rate(),
             "workers": len(watch.workers()),
+            "consumers": consumers,
+            "unconsumed": [queue for queue, workers in consumers.items() if not workers],
             "partitions": self._store.partitions,
             "periodic": {name: run.as_dict(now) for name, run in sorted(watch.runs().items())},
             "consistency": self._history.consistency(),

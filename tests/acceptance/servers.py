@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
-PYTHON_M_WEB = ("-m", "web")
+RUN_WEB = ("-m", "writebehind", "run", "web")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WebServer:
 
 
 @contextmanager
-def web_server(system: System, command: Sequence[str] = PYTHON_M_WEB, **env: str) -> Iterator[WebServer]:
+def web_server(system: System, command: Sequence[str] = RUN_WEB, **env: str) -> Iterator[WebServer]:
     """Serve with `python <command>`, in which {port} is the port, until the end of the block."""
     port = free_port()
     environment = {

@@ -13,12 +13,12 @@ import httpx
 import psutil
 import pytest
 
-from tasks.enqueue import FlushPublisher
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, in_threads
 from tests.acceptance.variants import GUNICORN, LARGE, WEB_PROCESSES, WORKER_PROCESSES
 from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, load_settings
+from writebehind.celery import FlushPublisher
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 

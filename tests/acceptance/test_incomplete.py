@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.servers import WebServer, web_server
+from tests.acceptance.servers import RUN_WEB, WebServer, web_server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--threads", "4", "web.app:create_app()")
 GRANIAN = ("-m", "granian", "--interface", "wsgi", "--factory", "--port", "{port}", "web.app:create_app")
-SERVERS = {"python -m web": ("-m", "web"), "gunicorn": GUNICORN}
+SERVERS = {"writebehind run web": RUN_WEB, "gunicorn": GUNICORN}
 
 DOCUMENT = b'{"n": 1}'
 CHUNK = b"8\r\n" + DOCUMENT + b"\r\n"

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import redis
 
-from tasks import names
-from tasks.app import create_celery
 from tests.acceptance.conftest import System, in_threads
 from tests.waiting import wait_until
 from writebehind import load_settings
+from writebehind.celery import names
+from writebehind.celery.configuration import create_app
 from writebehind.redis.keys import partition_keys
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 
 def celery(system: System):
-    return create_celery(load_settings(redis_url=system.stack.redis_url))
+    return create_app(load_settings(redis_url=system.stack.redis_url))
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def varied(procfile: str, variant: frozenset[str], redis_url: str = "") -> str:
         if line.startswith("#") or not colon:
             continue
         if "preload" in variant:
-            command = command.replace("python -m web", GUNICORN)
+            command = command.replace("writebehind run web", GUNICORN)
         if "prefork" in variant:
             command = _THREADS.sub(f"--pool prefork --concurrency {WORKER_PROCESSES}", command)
         if redis_url:
@@ -57,7 +57,9 @@ def fill(variant: frozenset[str]) -> dict[str, str]:
 
 def web_command(variant: frozenset[str]) -> list[str]:
     """What serves the API, as an own process."""
-    return ["/bin/sh", "-c", f"exec {GUNICORN}"] if "preload" in variant else [sys.executable, "-m", "web"]
+    if "preload" in variant:
+        return ["/bin/sh", "-c", f"exec {GUNICORN}"]
+    return [sys.executable, "-m", "writebehind", "run", "web"]
 
 
 class VariedStack(Stack):

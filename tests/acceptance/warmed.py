@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from celery import signals
 
 from tasks.celery import app, runtime
-from tasks.enqueue import FlushPublisher
 from web.app import create_app
 from writebehind import Pipeline, connect
+from writebehind.celery import FlushPublisher
 
 __all__ = ["app", "create"]
 

@@ -11,13 +11,13 @@ from celery import Celery
 from flower.utils.broker import Broker
 from kombu.exceptions import OperationalError
 
-from tasks.app import create_celery
-from tasks.enqueue import FlushPublisher, publish
-from tasks.runtime import Runtime
 from tests.integration.conftest import put
 from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
+from writebehind.celery.configuration import create_app
+from writebehind.celery.publisher import FlushPublisher, publish
+from writebehind.celery.runtime import Runtime
 from writebehind.local.embedded import valkey_binary
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
@@ -29,7 +29,7 @@ BROKER_TIMEOUT_S = 0.3
 
 
 def app_of(url: str, **more: str) -> Celery:
-    return impatient(create_celery(load_settings(redis_url=url, redis_timeout_ms=TIMEOUT_MS, **more)))
+    return impatient(create_app(load_settings(redis_url=url, redis_timeout_ms=TIMEOUT_MS, **more)))
 
 
 def impatient(app: Celery) -> Celery:
@@ -118,7 +118,8 @@ def test_a_broker_that_hangs(valkey, way_to):
 def test_a_task_does_not_fail_with_its_broker(pipeline, settings, asked):
     """A flush hint that the broker does not take is left to the sweep, and the others are tried all the same."""
     nowhere = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
-    runtime = Runtime(create_celery(nowhere), nowhere)
+    app = create_app(nowhere)
+    runtime = Runtime(app, nowhere, publishing=app)
     runtime.pipeline = Pipeline(nowhere, hints=runtime.hint, wire=pipeline.store._wire, client=pipeline._client)
     if asked == "hint":
         runtime.hint(Hint(0, "ticket", 0))

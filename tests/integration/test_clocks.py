@@ -12,14 +12,13 @@ from celery.beat import Scheduler
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging
 
-from tasks import delays
-from tasks.app import create_celery
-from tasks.delays import steady_now
-from tasks.enqueue import FlushPublisher, publish
-from tasks.flush import register_flush
-from tasks.names import FLUSH_QUEUE, SWEEP
-from tasks.refresh import register_refresh
 from tests.waiting import wait_until
+from writebehind.celery import delays
+from writebehind.celery.configuration import create_app, schedule
+from writebehind.celery.delays import steady_now
+from writebehind.celery.names import FLUSH_QUEUE, SWEEP
+from writebehind.celery.publisher import FlushPublisher, publish
+from writebehind.celery.tasks import register
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.redis.cache import Refresh
@@ -30,7 +29,7 @@ STEPS = [timedelta(minutes=10), timedelta(minutes=-10)]
 
 @pytest.fixture
 def app(settings, valkey_wire):
-    return create_celery(settings)
+    return create_app(settings)
 
 
 def messages(app, queue: str) -> list:
@@ -75,7 +74,7 @@ def test_a_flush_waits_for_its_delay_whatever_the_clocks_say(app, another_clock,
 
         flusher = property(lambda self: self)
 
-    register_flush(app, SimpleNamespace(pipeline=Pipeline()))
+    register(app, SimpleNamespace(pipeline=Pipeline()))
     began = time.monotonic()
     publish(app, Hint(0, "now", 0))
     publish(app, Hint(0, "later", 600))
@@ -98,7 +97,7 @@ def test_a_refresh_is_dropped_only_when_its_right_is_over(app, another_clock, pi
 
     refreshed = []
     monkeypatch.setattr(pipeline.revalidation, "refresh", refreshed.append)
-    register_refresh(app, SimpleNamespace(pipeline=pipeline))
+    register(app, SimpleNamespace(pipeline=pipeline))
     task = app.tasks["writebehind.refresh"]
     task("users/s:a", "token", "seen")
     assert [] == refreshed
@@ -109,13 +108,14 @@ def test_a_refresh_is_dropped_only_when_its_right_is_over(app, another_clock, pi
 
 
 @pytest.mark.parametrize("step", STEPS, ids=["forward", "back"])
-def test_beat_goes_on_when_the_clock_is_set(app, step, monkeypatch):
+def test_beat_goes_on_when_the_clock_is_set(app, settings, step, monkeypatch):
     """A periodic task is due its interval after the last one, by what has passed."""
     passed = [0.0]
     monkeypatch.setattr(delays, "monotonic", lambda: delays._began + passed[0])
+    app.conf.beat_schedule = schedule(app, settings)
     beat = Scheduler(app, lazy=True)
     beat.setup_schedule()
-    sweep = beat.schedule["sweep"]
+    sweep = beat.schedule[SWEEP]
     assert (SWEEP, False) == (sweep.task, sweep.is_due().is_due)
     monkeypatch.setattr(app, "now", lambda: datetime.now(UTC) + step)
 

@@ -32,6 +32,7 @@ from writebehind.operations.doctor import Finding, Level, check_start, examine, 
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.wire import Wire, connection_pool
+from writebehind.settings.names import QUEUES
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def found(pipeline: Pipeline, check: str) -> Finding:
 
 def test_good_health(patient):
     """An installation in good health has nothing to be done, once its processes run."""
-    patient.store.metrics.record_heartbeat("worker@here")
+    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
     patient.maintenance.sweep()
     patient.store._wire.call(
         "SET", keys.LISTENER, ListenerState(leader="here", at_ms=patient.store.now_ms()).dump()
@@ -375,7 +376,8 @@ def test_a_validator_that_knows_no_version(patient, mongo_client):
 
 def test_processes(patient, monkeypatch):
     """Without workers and beat nothing is persisted, or nothing lost is found: both are failures."""
-    assert {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK, "listener": Level.WARNING} == {
+    expected = {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK, "listener": Level.WARNING}
+    assert expected | {f"queue {queue}": Level.FAILURE for queue in QUEUES} == {
         one.check: one.level for one in processes.check(patient)
     }
     patient.store._wire.call("HSET", keys.RUNS, SWEEP, f"{patient.store.now_ms() - 60_000} {{}}")
@@ -431,8 +433,9 @@ def test_a_start_that_would_lose_data(patient):
         check_start(patient)
 
 
-WEB = [sys.executable, "-m", "web"]
-WORKER = [sys.executable, "-m", "celery", "-q", "-A", "tasks.celery", "worker", "--pool", "solo", "-Q", "flush"]
+RUN = [sys.executable, "-m", "writebehind", "run"]
+WEB = [*RUN, "web"]
+WORKER = [*RUN, "worker", "--pool", "solo", "-Q", "flush"]
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -510,17 +513,36 @@ def test_a_worker_that_ends(patient, tmp_path):
     assert [] == patient.store.metrics.workers()
 
 
-def test_celery(patient, monkeypatch):
-    """A broker without workers has queues that nobody consumes; one that is away is a failure."""
-    from tasks import checks  # noqa: PLC0415 - the core's tests do without Celery elsewhere
+def test_a_queue_that_nobody_consumes(patient, tmp_path):
+    """The status and the doctor name the queues that no worker that is alive consumes now."""
+
+    def unconsumed() -> list[str]:
+        failures = [one.check for one in processes.check(patient) if one.level is Level.FAILURE]
+        told = patient.status()
+        assert told["unconsumed"] == [queue for queue, workers in told["consumers"].items() if not workers]
+        assert told["unconsumed"] == [
+            name.removeprefix("queue ") for name in failures if name.startswith("queue ")
+        ]
+        return told["unconsumed"]
+
+    assert [*QUEUES] == unconsumed()
+    with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
+        wait_until(lambda: patient.status()["consumers"]["flush"], "the worker's heartbeat", 30)
+        assert ["refresh", "maintenance"] == unconsumed()
+        worker.terminate()
+        wait_until(lambda: worker.poll() is not None, "its end", 30)
+    assert [*QUEUES] == unconsumed()
+
+
+def test_the_broker(patient, monkeypatch):
+    """A broker that is away is a failure."""
+    from writebehind.celery import checks  # noqa: PLC0415 - the core's tests do without Celery elsewhere
 
     monkeypatch.setattr(checks, "PATIENCE_S", 0.2)
-    levels = {one.check: one.level for one in checks.celery(patient)}
-    unconsumed = {f"queue {name}": Level.FAILURE for name in ("flush", "refresh", "maintenance")}
-    assert {"broker": Level.OK, **unconsumed} == levels
+    assert [("broker", Level.OK)] == [(one.check, one.level) for one in checks.broker(patient)]
 
     away = patient.settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port()}/0"})
-    [one] = checks.celery(SimpleNamespace(settings=away))
+    [one] = checks.broker(SimpleNamespace(settings=away))
     assert ("broker", Level.FAILURE) == (one.check, one.level)
 
 

@@ -18,11 +18,11 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.enqueue import FlushPublisher
 from tests.forking import Child, in_child
 from tests.integration.conftest import flush_all
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, forks
+from writebehind.celery import FlushPublisher
 from writebehind.documents.ids import new_id
 from writebehind.reading.freshness import Refresher
 from writebehind.redis.cache import Refresh
@@ -34,7 +34,7 @@ CHILDREN = 4
 FORK_IN_C = """
 import ctypes, json, os, random, sys
 from uuid import uuid4
-from tasks.enqueue import FlushPublisher
+from writebehind.celery import FlushPublisher
 from writebehind import connect, load_settings
 from writebehind.documents.ids import new_id
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "conflicts": [],
     "dead-letters": ["list"],
 }
-PROCESSES = {"up", "demo", "settings", "listen", "worker-alive"}
+PROCESSES = {"up", "run", "demo", "settings", "listen", "worker-alive"}
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_watching_outlives_a_redis_that_does_not_answer(pipeline, monkeypatch):
 
 def test_what_is_wrong_is_red(pipeline):
     """A person sees at once what is late, refused, dead, or not there at all."""
-    good = pipeline.status() | {"workers": 2, "listener": {"lag_s": 0.2, "events": 5}}
+    good = pipeline.status() | {"workers": 2, "unconsumed": [], "listener": {"lag_s": 0.2, "events": 5}}
     bad = good | {
         "oldest_pending_seconds": 4000.0,
         "dead_letters": 2,
@@ -189,11 +189,12 @@ def test_what_is_wrong_is_red(pipeline):
         "breaker": "open",
         "breaker_reason": "no answer",
         "workers": 0,
+        "unconsumed": ["flush"],
         "listener": None,
         "consistency": {"checked": 10, "equal": 9, "ratio": 0.9},
         "periodic": {"sweep": {"seconds_ago": 300.0, "seconds": 0.1, "outcome": {}, "error": "[broken]"}},
     }
-    red = {"pending", "dead letters", "MongoDB", "workers", "listener", "consistency", "sweep"}
+    red = {"pending", "dead letters", "MongoDB", "workers", "queues", "listener", "consistency", "sweep"}
 
     assert set() == red_of(good)
     assert red == red_of(bad)

@@ -14,8 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tasks import names
 from writebehind import load_settings
+from writebehind.celery import names
 from writebehind.local.up import read_procfile
 from writebehind.settings.installation import ENV_PREFIX
 
@@ -161,14 +161,27 @@ def test_one_service_builds_the_image_of_all(processes):
 
 
 def test_the_image_has_the_versions_that_are_tested():
-    """The image's lock is a part of the lock for development, with what is needed and without the extras."""
+    """The image's lock is a part of the lock for development: what the service needs, and no server, no demo."""
     production = locked("requirements-prod.lock")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = [name for extra in project["optional-dependencies"].values() for name in extra]
+    extras = project["optional-dependencies"]
 
+    def names(*wanted: list[str]) -> set[str]:
+        return {canonicalize_name(Requirement(text).name) for texts in wanted for text in texts} - {"writebehind"}
+
+    needed = names(project["dependencies"], extras["celery"], extras["flask"], extras["server"])
     assert production.items() <= locked("requirements.lock").items()
-    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= production.keys()
-    assert not {canonicalize_name(Requirement(text).name) for text in extras} & production.keys()
+    assert needed <= production.keys()
+    assert not (names(extras["embedded"], extras["demo"]) - needed) & production.keys()
+
+
+def test_no_celery_that_a_restart_of_redis_ends():
+    """The lock has the version of Celery that was seen to survive; the bounds leave out the one that did not."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    [bounds] = project["optional-dependencies"]["celery"]
+
+    assert "5.6.3" == locked("requirements.lock")["celery"]
+    assert "5.7.0" not in Requirement(bounds).specifier
 
 
 def test_mutants_are_made_of_what_is_tested():

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tasks import names
+from writebehind.celery import names
 from writebehind.errors import ConfigurationError
 from writebehind.local.up import default_procfile, read_procfile
 
@@ -45,7 +45,7 @@ def test_workers_record_that_they_live(commands):
 
 def test_no_development_server_serves_the_api(commands):
     """The API runs under its production server."""
-    assert ["exec", "python", "-m", "web"] == commands["web"]
+    assert ["exec", "writebehind", "run", "web"] == commands["web"]
 
 
 def test_shells_make_way_for_their_process(commands):
@@ -56,7 +56,7 @@ def test_shells_make_way_for_their_process(commands):
 
 def test_flower_is_reached_from_this_machine_only(commands):
     """Flower has no password, so it listens on loopback, behind our gate; its port can be chosen."""
-    assert ["exec", "python", "-m", "tasks.flower"] == commands["flower"][:4]
+    assert ["exec", "writebehind", "run", "flower"] == commands["flower"][:4]
     assert "--address=127.0.0.1" in commands["flower"]
     assert "--port=${WRITEBEHIND_FLOWER_PORT:-5555}" in commands["flower"]
 

@@ -7,8 +7,8 @@ import traceback
 
 import pytest
 
-from tasks.app import create_celery
 from writebehind import Settings, load_settings
+from writebehind.celery.configuration import create_app
 from writebehind.errors import ConfigurationError
 from writebehind.mongodb.client import mongo_client
 from writebehind.settings.urls import redacted
@@ -117,7 +117,7 @@ def test_a_broker_without_a_transport_is_refused_without_its_secret(url):
     with pytest.raises(
         ConfigurationError, match=r"^BROKER_URL: Celery cannot use it: write it as redis://"
     ) as refusal:
-        create_celery(load_settings(broker_url=url))
+        create_app(load_settings(broker_url=url))
 
     assert PASSWORD not in "".join(traceback.format_exception(refusal.value))
 
@@ -152,7 +152,7 @@ def test_celery_is_told_the_same_server(url, broker):
     """What a URL of Redis says in its options means the same to Celery, which knows other options."""
     settings = load_settings(redis_url=url)
     assert broker == settings.broker
-    with create_celery(settings).connection_for_write() as connection:
+    with create_app(settings).connection_for_write() as connection:
         assert connection.get_transport_cls().driver_name == "redis"
 
 

@@ -8,10 +8,12 @@ import click
 
 from writebehind import __version__
 from writebehind.cli import about, dead_letters, listen, operations, reconcile, run, status, warm
+from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
 
 COMMANDS = (
     run.up,
+    run.run,
     run.demo,
     status.status,
     operations.doctor,
@@ -46,3 +48,8 @@ def main() -> None:
     except WritebehindError as error:
         click.echo(f"writebehind: {error}", err=True)
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+    except ModuleNotFoundError as error:
+        if (line := advice(error)) is None:
+            raise
+        click.echo(f"writebehind: {line}", err=True)
+        sys.exit(2)

@@ -1,4 +1,4 @@
-"""`writebehind up` and `writebehind demo`: the whole system on this machine."""
+"""`writebehind up` and `writebehind demo`: the whole system on this machine; `writebehind run`: one process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from writebehind.launcher import PROCESSES, launch
 from writebehind.settings.urls import redacted
 
 
@@ -96,6 +97,18 @@ def demo(as_json: bool, **options: Any) -> None:
     else:
         demonstration.show(result, console)
     sys.exit(0 if result.good else 1)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("process", type=click.Choice(sorted(PROCESSES)))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(process: str, arguments: tuple[str, ...]) -> None:
+    """Run one process of the service: its API, a worker, beat, or Flower.
+
+    ARGUMENTS are options of the process's own: of `celery worker`, `celery beat` and `celery flower`. What is
+    imported is the service's own, whatever the current directory has.
+    """
+    launch(process, arguments)
 
 
 def announcement(about: dict[str, Any]) -> str:

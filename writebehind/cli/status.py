@@ -89,6 +89,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield "MongoDB", f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
     workers = figures["workers"]
     yield "workers", str(workers) if workers else "none: nobody persists what is pending", bool(workers)
+    unconsumed = ", ".join(figures["unconsumed"])
+    yield "queues", f"no worker consumes {unconsumed}" if unconsumed else "each has a worker", not unconsumed
     yield "listener", *_listener(figures["listener"])
     yield "consistency", *_consistency(**figures["consistency"])
     yield "partitions", str(figures["partitions"]), True

@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 from honcho.environ import parse_procfile
 
 from writebehind.errors import ConfigurationError, MongoUnavailableError, WritebehindError
+from writebehind.launcher import service_folder
 from writebehind.local.embedded import (
     EmbeddedError,
     EmbeddedMongo,
@@ -282,7 +283,7 @@ class Stack:
             NotReadyError: it does not become ready; the message says why.
         """
         log_file = self.data_dir / "log" / "up.log"
-        command = [sys.executable, "-m", "writebehind", "up", *self._arguments]
+        command = [sys.executable, "-P", "-m", "writebehind", "up", *self._arguments]
         try:
             if not self.data_dir.is_dir():
                 private_directory(self.data_dir)
@@ -339,9 +340,7 @@ class Stack:
 
 def default_procfile() -> Path:
     """The Procfile of the installed package, or of the repository."""
-    package = Path(__file__).parent.parent
-    installed = package / "Procfile"
-    return installed if installed.is_file() else package.parent / "Procfile"
+    return service_folder() / "Procfile"
 
 
 def read_procfile(path: Path) -> dict[str, str]:

@@ -18,6 +18,8 @@ MOST_PARTITIONS = 4096
 COUNTERS = "wb:counters"
 #: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
 WORKERS = "wb:workers"
+#: Sorted set of Celery worker names, each with a queue that it consumes, by the time of the last heartbeat, in ms.
+CONSUMERS = "wb:consumers"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.

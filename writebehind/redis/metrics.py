@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,21 +126,34 @@ class Metrics:
         counts = self._wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
         return sum(int(count or 0) for count in counts) / (RATE_SLOTS * RATE_SLOT_SECONDS)
 
-    def record_heartbeat(self, name: str) -> None:
-        """Note a worker's heartbeat."""
-        self._wire.run(_RECORD_HEARTBEAT, (keys.WORKERS,), (name, REMEMBERED_MS))
+    def record_heartbeat(self, name: str, queues: Sequence[str] = ()) -> None:
+        """Note a worker's heartbeat, and which queues it consumes."""
+        seen = [(keys.WORKERS, name), *((keys.CONSUMERS, f"{name} {queue}") for queue in queues)]
+        self._wire.run_many(_RECORD_HEARTBEAT, [((key,), (one, REMEMBERED_MS)) for key, one in seen])
 
     def worker_gone(self, name: str) -> None:
         """Note that a worker has ended: its last heartbeat does not count any more."""
-        self._wire.call("ZREM", keys.WORKERS, name)
+        consumed = [f"{name} {queue}" for queue, workers in self.consumers().items() if name in workers]
+        gone = [("ZREM", keys.CONSUMERS, *consumed)] if consumed else []
+        self._wire.calls([("ZREM", keys.WORKERS, name), *gone])
 
     def workers(self) -> list[str]:
         """The workers that are alive."""
+        return self._alive(keys.WORKERS)
+
+    def consumers(self) -> dict[str, list[str]]:
+        """The workers that are alive and consume each queue, sorted; only queues that have some."""
+        found: dict[str, list[str]] = {}
+        for one in sorted(self._alive(keys.CONSUMERS)):
+            worker, _, queue = one.rpartition(" ")
+            found.setdefault(queue, []).append(worker)
+        return found
+
+    def _alive(self, key: str) -> list[str]:
         now = self._wire.now_ms()
         # What lies ahead is from before a clock stepped back, and says nothing.
         lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
-        found = self._wire.call("ZRANGEBYSCORE", keys.WORKERS, *lately)
-        return [name.decode() for name in found]
+        return [name.decode() for name in self._wire.call("ZRANGEBYSCORE", key, *lately)]
 
     @contextmanager
     def record_run(self, task: str) -> Iterator[Callable[..., None]]:

@@ -1,4 +1,4 @@
-"""Names that MongoDB takes for databases and collections, and that are safe in a URL path and a Redis key as well.
+"""Names of queues; and which ones MongoDB takes for databases and collections, safe in a URL and a Redis key too.
 
 MongoDB's rules: "Naming Restrictions" in its manual, "MongoDB Limits and Thresholds".
 """
@@ -18,6 +18,14 @@ MOST_DATABASE_BYTES: Final = 63
 _NOT_IN_DATABASES: Final = frozenset('/\\. "$*<>:|?\0')
 #: Of MongoDB itself: `local` is not even replicated.
 _OWN_DATABASES: Final = frozenset({"admin", "config", "local"})
+
+#: Flushing has a queue of its own, so that maintenance never delays a flush.
+FLUSH_QUEUE: Final = "flush"
+#: So have refreshes: nobody waits for one, but what is served meanwhile is stale.
+REFRESH_QUEUE: Final = "refresh"
+MAINTENANCE_QUEUE: Final = "maintenance"
+#: Each has to be consumed by some worker.
+QUEUES: Final = (FLUSH_QUEUE, REFRESH_QUEUE, MAINTENANCE_QUEUE)
 
 
 def fault_of_database(name: str) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from writebehind.errors import RedisUnavailableError
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
+from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: So many sweeps in a row may be missing.
 BEAT_MISSED = 4
 #: For so long a listener may not be heard of, seconds.
 LISTENER_SILENT_S = 15.0
+#: Loss while nobody consumes a queue.
+_WITHOUT = {
+    FLUSH_QUEUE: "nothing is persisted",
+    REFRESH_QUEUE: "stale documents stay so",
+    MAINTENANCE_QUEUE: "what is lost is not found, and nothing is reconciled or warmed",
+}
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
@@ -30,9 +37,20 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     else:
         found = "none has sent a heartbeat lately: nothing is persisted"
         yield failure("workers", found, "start them as in the Procfile")
+    yield from consumers(status["consumers"])
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
     yield listener(status["listener"])
+
+
+def consumers(workers: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Some worker consumes each queue."""
+    for queue, names in workers.items():
+        if names:
+            yield ok(f"queue {queue}", f"consumed by {', '.join(names)}")
+        else:
+            found = f"no worker consumes it: {_WITHOUT[queue]}"
+            yield failure(f"queue {queue}", found, f"start a worker with -Q {queue}, or add it to one of yours")
 
 
 def listener(status: Mapping[str, Any] | None) -> Finding:

@@ -8,12 +8,13 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from tasks.app import create_celery
-from tasks.delays import headers
-from tasks.names import FLUSH, FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
-from writebehind import Settings, forks
+from writebehind import forks
+from writebehind.celery.configuration import create_app
+from writebehind.celery.delays import headers
+from writebehind.celery.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, WARM
 from writebehind.redis.cache import Refresh
 from writebehind.redis.pending import Hint
+from writebehind.settings.installation import Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class FlushPublisher:
 
     def __init__(self, settings: Settings) -> None:
         """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
-        self._app = create_celery(settings)
+        self._app = create_app(settings)
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -121,3 +122,12 @@ def publish(app: Any, hint: Hint, **options: Any) -> None:
         kwargsrepr="",
         **options,
     )
+
+
+def publish_warm(app: Any) -> None:
+    """Enqueue one pass of warming.
+
+    Raises:
+        OperationalError: the broker does not take it.
+    """
+    app.send_task(WARM, queue=MAINTENANCE_QUEUE, retry=False, ignore_result=True)

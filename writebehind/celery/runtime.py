@@ -12,11 +12,12 @@ from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError
 
-from tasks.enqueue import publish
-from writebehind import Pipeline, Settings, connect
+from writebehind.celery.publisher import publish, publish_warm
 from writebehind.errors import ConfigurationError, UnavailableError
 from writebehind.operations.doctor import check_start
+from writebehind.pipeline import Pipeline, connect
 from writebehind.redis.pending import Hint
+from writebehind.settings.installation import Settings
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +25,18 @@ log = logging.getLogger(__name__)
 class Runtime:
     """One for each worker process. Nothing is connected before the worker starts."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
-        """Hook into the worker's life."""
+    def __init__(self, app: Celery, settings: Settings, *, publishing: Celery) -> None:
+        """Hook into the life of a worker of `app`; flush tasks go out by `publishing`, made by `create_app`."""
         self._app = app
+        self._publishing = publishing
         self.settings = settings
+        self._is_worker = False
         self._checked = False
         self._name = ""
+        self._consumer: Any = None
         # Strong references: this object lives as long as the process.
         signals.worker_init.connect(self._start, weak=False)
+        signals.worker_ready.connect(self._ready, weak=False)
         signals.heartbeat_sent.connect(self._heartbeat, weak=False)
         signals.worker_shutting_down.connect(self._stop, weak=False)
         signals.worker_shutdown.connect(self._close, weak=False)
@@ -44,11 +49,14 @@ class Runtime:
     def hint(self, hint: Hint) -> None:
         """Enqueue a flush task; if the broker does not take it, the sweep will."""
         try:
-            publish(self._app, hint)
+            publish(self._publishing, hint)
         except OperationalError as error:
             log.warning("flush hint for partition %d not sent: %s", hint.partition, error)
 
-    def _start(self, **_: Any) -> None:
+    def _start(self, sender: Any = None, **_: Any) -> None:
+        if sender.app != self._app:
+            return
+        self._is_worker = True
         try:
             self._check()
         except ConfigurationError as error:
@@ -61,26 +69,53 @@ class Runtime:
             log.warning("%s: %s", one.found, one.advice)
         self._checked = True
 
+    def _ready(self, sender: Any = None, **_: Any) -> None:
+        """From now on tell what this worker consumes; ask for what was read much before it started."""
+        if sender.app != self._app:
+            return
+        self._consumer = sender
+        self._tell(sender.hostname)
+        try:
+            publish_warm(self._publishing)
+        except OperationalError as error:
+            log.warning("warming has to wait for the next pass: %s", error)
+
     def _heartbeat(self, sender: Any = None, **_: Any) -> None:
-        self._name = sender.eventer.hostname
+        if sender.eventer.app == self._app:
+            self._tell(sender.eventer.hostname)
+
+    def _tell(self, name: str) -> None:
+        """Record that this worker lives, and what it consumes."""
+        self._name = name
         try:
             if not self._checked:  # Redis did not answer when this worker started
                 self._check()
             self.pipeline.clock.look()
-            self.pipeline.store.metrics.record_heartbeat(self._name)
+            self.pipeline.store.metrics.record_heartbeat(self._name, self._consumed())
         except ConfigurationError as error:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error
         except UnavailableError as error:
             log.warning("heartbeat not recorded: %s", error)
 
+    def _consumed(self) -> list[str]:
+        """The queues that this worker consumes now; none while it has no connection."""
+        consuming: Any = getattr(self._consumer, "task_consumer", None)
+        if not consuming:
+            return []
+        return [queue.name for queue in consuming.queues if consuming.consuming_from(queue)]
+
     def _stop(self, **_: Any) -> None:
+        if not self._is_worker:
+            return
         self.pipeline.flusher.stop()
         self.pipeline.warmer.stop()
         # Not here: this is a signal handler, and what it interrupted may hold a lock that is needed for this.
         threading.Thread(target=self._hand_over, name="hand-over").start()
 
-    def _close(self, **_: Any) -> None:
+    def _close(self, sender: Any = None, **_: Any) -> None:
+        if sender.app != self._app:
+            return
         self._hand_over()  # once more for what came in since
         try:
             if self._name:

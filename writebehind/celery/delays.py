@@ -18,7 +18,7 @@ from celery.worker.strategy import default
 #: The header of a message that says how long its task has to wait, ms.
 DELAY: Final = "delay_ms"
 #: The strategy of tasks that may have it.
-STRATEGY: Final = "tasks.delays:from_receipt"
+STRATEGY: Final = "writebehind.celery.delays:from_receipt"
 
 _began, _began_at = monotonic(), datetime.now(UTC)
 

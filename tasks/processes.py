@@ -1,0 +1,31 @@
+"""The worker and beat processes, by Celery's own commands, which import nothing from the current directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from celery.bin.celery import celery
+
+from tasks.celery import app
+
+
+def worker(arguments: Sequence[str]) -> None:
+    """Run `celery worker` with these options."""
+    command("-q", "worker", *arguments)
+
+
+def beat(arguments: Sequence[str]) -> None:
+    """Run `celery beat` with these options; its schedule is the one of the settings, and kept in no file."""
+    command("-q", "beat", "--scheduler", "celery.beat:Scheduler", *arguments)
+
+
+def command(*words: str) -> None:
+    """Run a command of Celery's.
+
+    Raises:
+        SystemExit: it ends with this status.
+    """
+    # As `Celery.start` does, which loses the status. `-A` would import from the current directory first.
+    celery.params[0].default = app
+    sys.exit(celery.main(args=list(words), prog_name="writebehind run", standalone_mode=False))

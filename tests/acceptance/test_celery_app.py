@@ -1,0 +1,84 @@
+"""`examples/celery_app`: an application that is there already persists through a worker of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from tests.acceptance.conftest import ROOT
+from tests.integration.conftest import environment
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.local.supervisor import Group, bound_to_parent, end
+from writebehind.operations.doctor import Level
+from writebehind.operations.doctor.processes import check
+
+EXAMPLE = ROOT / "examples" / "celery_app"
+
+
+@contextmanager
+def celery(pipeline: Pipeline, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the example's, by Celery's own command, as its users start it."""
+    env = {
+        **os.environ,
+        **environment(pipeline.settings),
+        "WRITEBEHIND_CONFIG": str(EXAMPLE / "writebehind.toml"),
+        "WRITEBEHIND_DEFAULTS__flush_delay_ms": "100",
+        "WRITEBEHIND_SWEEP_INTERVAL": "1",
+    }
+    command = [sys.executable, "-m", "celery", "-A", "shop", *arguments, "--loglevel", "warning"]
+    with log.open("wb") as output:
+        leader = subprocess.Popen(
+            bound_to_parent(command), cwd=EXAMPLE, env=env, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield leader
+    finally:
+        end([Group(leader)])
+
+
+def unconsumed(pipeline: Pipeline) -> set[str]:
+    failures = {one.check for one in check(pipeline) if one.level is Level.FAILURE and "queue" in one.check}
+    assert failures == {f"queue {queue}" for queue in pipeline.status()["unconsumed"]}
+    return {one.removeprefix("queue ") for one in failures}
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_it_persists_through_its_own_worker(pipeline, mongo_client, tmp_path, pool):
+    """Its task writes a document, which its worker brings to MongoDB; its own queue and schedule go on."""
+    database = mongo_client[pipeline.settings.mongodb_database]
+    app = Celery("client", broker=pipeline.settings.redis_url, set_as_current=False)
+    app.send_task("shop.order", ["A1", ["tea"]], queue="celery")
+    beat = ["-B", "-s", str(tmp_path / "schedule")]
+    queues = ["-Q", "celery,mail,flush,refresh,maintenance", "-n", "shop@test"]
+
+    with celery(pipeline, tmp_path / "log", "worker", *queues, "--pool", pool, "-c", "2", *beat) as worker:
+        wait_until(lambda: database.orders.find_one({"_id": "A1", "confirmed": True}), "the order in MongoDB", 30)
+        wait_until(lambda: database.counters.find_one({"_id": "schedule"}), "the shop's schedule", 30)
+        wait_until(lambda: "sweep" in pipeline.status()["periodic"], "the sweep", 30)
+        wait_until(lambda: not unconsumed(pipeline), "each queue to be consumed", 30)
+        assert {"shop@test"} == {name for names in pipeline.status()["consumers"].values() for name in names}
+        worker.terminate()
+        wait_until(lambda: worker.poll() is not None, "its end", 30)
+    assert 0 == worker.returncode
+    assert {"flush", "refresh", "maintenance"} == unconsumed(pipeline)
+
+
+def test_a_worker_that_leaves_our_queues_out(pipeline, mongo_client, tmp_path):
+    """Where no worker consumes our queues, nothing is persisted, and the status and the doctor name the queues."""
+    database = mongo_client[pipeline.settings.mongodb_database]
+    app = Celery("client", broker=pipeline.settings.redis_url, set_as_current=False)
+
+    with celery(pipeline, tmp_path / "log", "worker", "-Q", "celery,mail", "--pool", "threads", "-c", "2"):
+        app.send_task("shop.order", ["A2", ["milk"]], queue="celery")
+        wait_until(lambda: pipeline.status()["workers"], "the worker", 30)
+        wait_until(lambda: pipeline.status()["pending"], "the order", 30)
+        assert {"flush", "refresh", "maintenance"} == unconsumed(pipeline)
+        assert database.orders.find_one({"_id": "A2"}) is None

@@ -1,0 +1,125 @@
+"""Configuration of Celery: the broker and how it is spoken to, queues, routes, and the schedule."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+from redis.connection import parse_url
+
+from writebehind.celery.delays import every
+from writebehind.celery.names import (
+    DECAY,
+    FLUSH,
+    FLUSH_QUEUE,
+    MAINTENANCE_QUEUE,
+    QUEUES,
+    RECONCILE,
+    REFRESH,
+    REFRESH_QUEUE,
+    SWEEP,
+    WARM,
+)
+from writebehind.errors import ConfigurationError
+from writebehind.settings.installation import Settings
+from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
+
+#: Above the longest flush plus the longest countdown, seconds: no message is delivered twice while it waits.
+VISIBILITY_TIMEOUT_S: Final = 120
+#: A message of a periodic task is worth nothing so long after the next one, seconds: much more than the clocks of
+#: machines differ, and so little that not many are left to do after an outage.
+MOST_LATE_S: Final = 1_800
+
+#: The queue of each task.
+ROUTES: Final = {
+    FLUSH: {"queue": FLUSH_QUEUE},
+    REFRESH: {"queue": REFRESH_QUEUE},
+    **{name: {"queue": MAINTENANCE_QUEUE} for name in (SWEEP, RECONCILE, DECAY, WARM)},
+}
+
+
+def create_app(settings: Settings) -> Celery:
+    """Build an application for the broker of the settings. It holds no task: a producer needs only names.
+
+    Raises:
+        ConfigurationError: Celery has no transport for its broker.
+    """
+    app = Celery("writebehind", set_as_current=False)
+    app.conf.update(
+        broker_url=settings.broker,
+        broker_use_ssl=tls(settings.broker),
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            **transport_options(settings),
+            # Who publishes does not try again for seconds: what is not sent is left to the sweep.
+            "max_retries": 0,
+        },
+        task_ignore_result=True,
+        task_default_delivery_mode="transient",
+        task_queues=queues(),
+        task_default_queue=MAINTENANCE_QUEUE,
+        task_create_missing_queues=False,
+        task_routes=ROUTES,
+        task_serializer="json",
+        accept_content=["json"],
+    )
+    _check_transport(app)
+    return app
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Options for the broker's transport that harm no other task of an application, and spare it long waits."""
+    return {
+        # Messages of a worker that was killed come back after seconds, not minutes.
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": settings.redis_timeout_ms / 1000 + 5,  # above the consumer's blocking pop
+        "socket_connect_timeout": settings.redis_timeout_ms / 1000,
+        "socket_keepalive": True,
+    }
+
+
+def tls(url: str) -> dict[str, Any] | None:
+    """How to speak TLS with a broker: Celery checks no certificate unless told to, and Flower reads no options."""
+    if not url.startswith("rediss://"):
+        return None
+    options = parse_url(url.split(";", maxsplit=1)[0])  # type: ignore[no-untyped-call]
+    return {"ssl_cert_reqs": "required"} | {name: one for name, one in options.items() if name.startswith("ssl_")}
+
+
+def queues() -> list[Queue]:
+    """The queues. Without names of their own all would share the default queue's exchange and key."""
+    return [
+        Queue(name, Exchange(name, delivery_mode="transient"), routing_key=name)  # type: ignore[no-untyped-call]
+        for name in QUEUES
+    ]
+
+
+def schedule(app: Celery, settings: Settings) -> dict[str, Any]:
+    """The periodic tasks, under their own names."""
+    intervals = {
+        SWEEP: settings.sweep_interval,
+        RECONCILE: settings.reconcile_interval,
+        DECAY: settings.hot_half_life / DECAYS_IN_HALF_LIFE,
+        WARM: settings.warm_interval,
+    }
+    return {
+        task: {
+            "task": task,
+            "schedule": every(app, seconds),
+            "options": {"expires": seconds + MOST_LATE_S, **ROUTES[task]},
+        }
+        for task, seconds in intervals.items()
+    }
+
+
+def _check_transport(app: Celery) -> None:
+    try:
+        with app.connection_for_write() as connection:
+            connection.get_transport_cls()
+    except Exception as error:  # noqa: BLE001 - what an unknown one raises may repeat the URL, with its password
+        raise ConfigurationError(
+            "BROKER_URL: Celery cannot use it: write it as redis://user:password@host:6379/0 or "
+            f"amqp://user:password@host:5672/, or install what its transport needs ({type(error).__name__})"
+        ) from None

@@ -1,0 +1,106 @@
+"""The tasks: a message in, one call of the core, retry or acknowledge."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from celery import Celery, Task
+
+from writebehind.celery.delays import STRATEGY, headers
+from writebehind.celery.names import (
+    DECAY,
+    FLUSH,
+    FLUSH_QUEUE,
+    MAINTENANCE_QUEUE,
+    RECONCILE,
+    REFRESH,
+    REFRESH_QUEUE,
+    SWEEP,
+    WARM,
+)
+from writebehind.celery.runtime import Runtime
+from writebehind.errors import MongoUnavailableError, UnavailableError
+from writebehind.flushing.flusher import FlushInterruptedError
+from writebehind.redis.cache import Refresh
+
+log = logging.getLogger(__name__)
+
+#: Options of these tasks in every application, whatever its own tasks are like.
+_OPTIONS: Final[dict[str, Any]] = {
+    "base": Task,
+    "shared": False,
+    # A message is a hint: what is pending stands in Redis, and the sweep reissues what is lost.
+    "ignore_result": True,
+    "acks_late": True,
+    "reject_on_worker_lost": False,
+    "serializer": "json",
+    "rate_limit": 0,
+    # A server that is away is one line for each task, and no traceback.
+    "throws": (UnavailableError,),
+}
+
+
+def register(app: Celery, runtime: Runtime) -> None:
+    """Add all tasks to an application."""
+    _register_flush(app, runtime)
+    _register_refresh(app, runtime)
+    _register_maintenance(app, runtime)
+
+
+def _register_flush(app: Celery, runtime: Runtime) -> None:
+    @app.task(name=FLUSH, queue=FLUSH_QUEUE, bind=True, max_retries=None, Strategy=STRATEGY, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def flush(task: Task, partition: int, ticket: str = "") -> dict[str, Any]:
+        """Flush one partition. Retried without limit while MongoDB takes no writes; nothing is ever dropped."""
+        try:
+            return runtime.pipeline.flusher.flush(partition, ticket=ticket, attempt=task.request.retries).as_dict()
+        except FlushInterruptedError as error:
+            if error.hint is None:  # another flusher has the partition by now
+                return {"partition": partition, "interrupted": str(error)}
+            raise task.retry(
+                args=(partition, error.hint.ticket), countdown=0, headers=headers(error.hint.delay_ms), exc=error
+            ) from error
+
+
+def _register_refresh(app: Celery, runtime: Runtime) -> None:
+    @app.task(name=REFRESH, queue=REFRESH_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def refresh(member: str, token: str, seen: str) -> None:
+        """Read one document anew. Not retried: the next reader asks again."""
+        pipeline = runtime.pipeline
+        try:
+            # Else it is too late: somebody else has the right, or nobody.
+            if pipeline.store.loads.may_fill(member, token):
+                pipeline.revalidation.refresh(Refresh(member, token, seen))
+        except UnavailableError as error:
+            log.info("%s not refreshed: %s", member, error)
+
+
+def _register_maintenance(app: Celery, runtime: Runtime) -> None:
+    @app.task(name=SWEEP, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def sweep() -> dict[str, int]:
+        """Find what was left behind: partitions that nobody flushes, deletions that a late flusher undid."""
+        swept = runtime.pipeline.maintenance.sweep()
+        try:
+            return swept | runtime.pipeline.maintenance.audit_deletions()
+        except MongoUnavailableError as error:  # the next sweep audits
+            log.warning("deletions not audited: %s", error)
+            return swept
+
+    @app.task(name=RECONCILE, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def reconcile() -> dict[str, Any]:
+        """Compare a slice of the cache with MongoDB. Not retried: the next one goes on where this ended."""
+        try:
+            return runtime.pipeline.maintenance.reconcile()
+        except MongoUnavailableError as error:
+            log.warning("not reconciled: %s", error)
+            return {"error": str(error)}
+
+    @app.task(name=DECAY, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def decay() -> dict[str, int]:
+        """Let hot keys cool down by what is due."""
+        return runtime.pipeline.maintenance.decay()
+
+    @app.task(name=WARM, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def warm() -> dict[str, Any]:
+        """Make one pass, if nobody else does."""
+        return runtime.pipeline.maintenance.warm()

@@ -1,0 +1,58 @@
+"""Runs the service's own processes: finds its packages `web` and `tasks`, which nobody else imports.
+
+A wheel carries them in a folder of this package, a repository has them beside it. Only these processes have the
+folder on their path, as its first entry, and none of them looks into the current directory: a user's own
+`tasks.py` or `celery.py` there is neither imported nor in the way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+#: Functions that run each process: one that takes the arguments of its command.
+PROCESSES: Final = {
+    "web": ("web.__main__", "main"),
+    "worker": ("tasks.processes", "worker"),
+    "beat": ("tasks.processes", "beat"),
+    "flower": ("tasks.flower", "main"),
+}
+
+
+def service_folder() -> Path:
+    """Where `web`, `tasks` and the Procfile are."""
+    package = Path(__file__).parent
+    carried = package / "service"
+    return carried if carried.is_dir() else package.parent
+
+
+def launch(process: str, arguments: Sequence[str]) -> None:
+    """Be one of the service's processes, until it ends.
+
+    Args:
+        process: a name in `PROCESSES`.
+        arguments: more of its command's own, as Celery's or Flower's.
+
+    Raises:
+        ModuleNotFoundError: an extra is not installed.
+        SystemExit: the process ends with this status.
+    """
+    enter()
+    module, function = PROCESSES[process]
+    run: Callable[[Sequence[str]], None] = getattr(import_module(module), function)
+    run(arguments)
+
+
+def enter() -> None:
+    """Let this process, and those that it spawns, import `web` and `tasks`, and nothing from where they run.
+
+    An entry of PYTHONPATH stays, be it the current directory: somebody wants it there.
+    """
+    if not sys.flags.safe_path and sys.path[:1] in ([""], [str(Path.cwd())]):
+        del sys.path[0]
+    os.environ["PYTHONSAFEPATH"] = "1"
+    sys.path.insert(0, str(service_folder()))
