@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 __version__ = version("writebehind")
 
+from writebehind.aio import AsyncCollection, AsyncPipeline, aconnect
 from writebehind.collection import BulkOperation, Collection, Incremented
 from writebehind.documents.durability import Durability
 from writebehind.documents.ids import DocumentId
@@ -23,6 +24,8 @@ from writebehind.writing.writer import ANY, Written
 
 __all__ = [
     "ANY",
+    "AsyncCollection",
+    "AsyncPipeline",
     "BulkOperation",
     "Collection",
     "CollectionSettings",
@@ -35,6 +38,7 @@ __all__ = [
     "Settings",
     "WritebehindError",
     "Written",
+    "aconnect",
     "connect",
     "load_settings",
 ]

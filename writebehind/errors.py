@@ -36,6 +36,10 @@ class ConfigurationError(WritebehindError):
     """The configuration is wrong."""
 
 
+class PipelineClosedError(WritebehindError):
+    """The pipeline is closed."""
+
+
 # What a client can cause ------------------------------------------------------------------------------
 
 
