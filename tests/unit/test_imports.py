@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import writebehind
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,19 +23,19 @@ def modules_after(statement: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def core() -> set[str]:
-    return modules_after("import writebehind")
+    return modules_after("from writebehind import connect")
 
 
 @pytest.mark.parametrize(
     "name", ["flask", "celery", "kombu", "honcho", "click", "rich", "granian", "web", "tasks"]
 )
 def test_the_core_stands_alone(core, name):
-    """`import writebehind` imports no web framework, no task queue and no command line."""
+    """`from writebehind import connect` imports no web framework, no task queue and no command line."""
     assert name not in core
 
 
 def test_the_core_is_there(core):
-    """`import writebehind` imports what it is made of, so that the test above looks at the right thing."""
+    """`from writebehind import connect` imports what it is made of: the test above looks at the right thing."""
     assert {"writebehind.pipeline", "pymongo", "redis"} <= core
 
 
@@ -42,3 +44,19 @@ def test_the_web_application_is_no_worker():
     assert {"writebehind.celery.publisher"} == modules_after("import web.app") & {
         *("writebehind.celery.publisher", "tasks", "tasks.celery", "granian")
     }
+
+
+def test_the_package_costs_nothing():
+    """The package alone, and the plugin that pytest loads wherever it is installed, import none of the drivers."""
+    found = modules_after("import writebehind.pytest_plugin")
+    assert {"writebehind", "writebehind.pytest_plugin"} == {one for one in found if one.startswith("writebehind")}
+    assert not found & {"redis", "pymongo", "bson", "pydantic", "orjson"}
+
+
+def test_every_name_is_there():
+    """The package offers what it lists, and nothing else is taken for a part of it."""
+    assert set(writebehind.__all__) <= set(dir(writebehind))
+    for name in (*writebehind.__all__, "__version__"):
+        assert getattr(writebehind, name) is getattr(writebehind, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        writebehind.nothing  # noqa: B018 - the access is what is tested
