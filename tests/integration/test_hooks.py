@@ -10,6 +10,7 @@ from bson import ObjectId
 from pydantic import BaseModel, Field
 
 from tests.integration.conftest import flush_all
+from web.app import create_app
 from writebehind import BulkOperation, Hooks, Pipeline
 from writebehind.errors import (
     ConfigurationError,
@@ -106,6 +107,14 @@ def test_validate_sees_what_is_stored(hooked):
         "users"
     ).get("ada")
     assert "ada" == seen[0][1]
+
+
+def test_the_api_answers_what_validate_says(hooked):
+    """A client whose document `validate` refuses gets 422 with its words."""
+    client = create_app(hooked(validate=refuse)).test_client()
+    answer = client.put("/v1/users/ada", json={"name": ""})
+    assert (422, "ada needs a name") == (answer.status_code, answer.json["detail"])
+    assert 404 == client.get("/v1/users/ada").status_code
 
 
 @pytest.mark.parametrize(
