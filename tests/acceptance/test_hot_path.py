@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.acceptance.conftest import CONFIG, ROOT, System, in_threads
+from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, System, in_threads
 from tests.acceptance.taps import MongoTap, RedisTap
 from tests.acceptance.variants import web_command
 from tests.tls import TlsFront
@@ -85,11 +85,10 @@ def tapped(system, authority) -> Iterator[Tapped]:
         }
         command = bound_to_parent(web_command(system.stack.variant))
         server = Group(subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True))
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         url = f"http://127.0.0.1:{port}"
         try:
             # As long as the test may take: all readers share one process, which is also the way to the servers.
-            with httpx.Client(base_url=url, timeout=100, trust_env=False, limits=limits) as http:
+            with httpx.Client(base_url=url, timeout=100, trust_env=False, limits=LIMITS) as http:
                 wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
                 # Each looks at the number of partitions when it starts, and the last ones may still be at it;
                 # where the application is loaded before the server forks, that is done once.
@@ -105,11 +104,11 @@ def tapped(system, authority) -> Iterator[Tapped]:
 
 def test_a_write_is_one_command(system, tapped):
     """100 writes are 100 commands to Redis, each a round trip of its own, and none to MongoDB."""
-    tapped.http.put("/v1/users/hot", json={"n": -1, **system.fill}).raise_for_status()
+    tapped.http.put("/v1/pages/hot", json={"n": -1, **system.fill}).raise_for_status()
     tapped.forget()  # the script is known from here on
 
     for n in range(100):
-        tapped.http.put("/v1/users/hot", json={"n": n, **system.fill}).raise_for_status()
+        tapped.http.put("/v1/pages/hot", json={"n": n, **system.fill}).raise_for_status()
 
     assert {("EVALSHA",): 100} == tapped.trips
     assert [] == tapped.mongo.commands
