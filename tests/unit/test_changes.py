@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from datetime import UTC, datetime
+from functools import reduce
 
 import pytest
 from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, ObjectId, Regex, Timestamp
@@ -685,3 +686,21 @@ def test_only_refusals_of_increments(document, deltas):
     except RequestError:
         return
     assert deltas.keys() == found.keys()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({"k\0": 1, "l": []}, id="NUL in a name"),
+        pytest.param({"k": 1 << 70, "l": []}, id="a number beyond 64 bits"),
+        pytest.param({"l": [], "deep": reduce(lambda inner, _: [inner], range(MAX_DEPTH), 0)}, id="too deep"),
+    ],
+)
+def test_what_no_document_can_have_is_not_copied(value):
+    """A copy doubles a document: one of what has no size, as it cannot be stored, is refused before it is made."""
+    copies = [{"op": "copy", "from": "/x", "path": "/x/l/0"}] * 30
+    document = {}
+    with pytest.raises(InvalidDocumentError):
+        json_patch([{"op": "add", "path": "/x", "value": value}, *copies], most_bytes=1 << 20)(document)
+
+    assert {"x": value} == document

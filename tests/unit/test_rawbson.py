@@ -13,6 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import INT32, INT64, documents, names, scalars, values
+from writebehind.documents import raw_bson
+from writebehind.documents.elements import element
 from writebehind.documents.raw_bson import VERSION_END, append_version, etag, first_element, split_version
 
 # Documents of every type are slow to make up, and few make a difference here.
@@ -187,3 +189,15 @@ def test_a_first_element_that_is_none():
     """A type that nobody knows has no known length."""
     with pytest.raises(ValueError, match="0x55"):
         first_element(_raw(0x55, b""))
+
+
+def test_any_number_of_versions_is_taken_out_in_one_walk(monkeypatch):
+    """Others may have put `_v` there a hundred thousand times: the document is not copied for each."""
+    looks = []
+    monkeypatch.setattr(raw_bson, "element", lambda *given: looks.append(1) or element(*given))
+    fields = [("a", 1), *[("_v", n) for n in range(1, 100_000)], ("b", 2)]
+
+    body, version = split_version(_encoded(fields))
+
+    assert (bson.encode({"a": 1, "b": 2}), 1) == (body, version)
+    assert 2 >= len(looks)

@@ -105,13 +105,18 @@ class _Step:
         return cls(operation, patch, path, source)
 
     def copied_bytes(self, document: Document) -> int:
-        """How many bytes a `copy` adds, roughly; 0 for other operations and for one that will fail."""
+        """How many bytes a `copy` adds, roughly; 0 for other operations and for one that will fail.
+
+        Raises:
+            InvalidDocumentError: what it copies is nothing that a document can have.
+        """
         if self.operation["op"] != "copy" or self.source is None:
             return 0
         try:
-            return len(codec.encode({"": _at(document, self.source)}))
-        except (PatchConflictError, InvalidDocumentError):
+            copied = _at(document, self.source)
+        except PatchConflictError:
             return 0
+        return len(codec.encode({"": copied}))
 
     def applied(self, document: Document) -> Document:
         """The document after the operation, changed in place."""
