@@ -72,7 +72,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What is asked for first, and stands here from then on."""
+    """Load a public name when it is first asked for; it stands here from then on."""
     if name == "__version__":
         found: Any = import_module("importlib.metadata").version("writebehind")
     elif name == "errors":
