@@ -22,7 +22,7 @@ from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, F
 from writebehind.operations.drain import drain
 from writebehind.operations.repartition import NotDrainedError, repartition
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.letters import MOST_KEPT, kept_name
+from writebehind.redis.letters import MOST_KEPT, RawLetter, kept_name
 from writebehind.redis.pending import Burial, Settled
 from writebehind.redis.scripts import script
 from writebehind.redis.store import CommitRequest, Store
@@ -650,3 +650,27 @@ def test_nothing_is_replayed_of_a_document_that_is_lost(valkey_wire):
 
     assert [b"lost", b"", b""] == answer
     assert 0 == valkey_wire.call("EXISTS", "{k}:entry", "{k}:pending")
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"", b"\xff\xfe", b"0" * 16 + b"[]"])
+def test_what_is_kept_is_found_although_its_letter_is_unreadable(store, letters, garbage):
+    """Other hands have made it so: another takes its place, by which the document is shown and tried again."""
+    entry = conflict(store, put(store, 1))
+    name = kept_name(ADA.member, entry.version_digits)
+    store._wire.call("HSET", OF.dead, name, garbage)
+
+    assert [("conflict", 1)] == documents(letters)
+    assert is_counted(store, letters)
+
+    assert entry.version < letters.replay([letters.show(ADA, entry.version)], conflicts=True)[ADA.member]
+    assert 1 == bson.decode(store.cache.get(ADA.member)[0].body)["n"]
+
+
+def test_a_letter_that_took_the_place_of_an_unreadable_one_stays(store, letters):
+    """Whoever has seen the garbage comes late."""
+    entry = conflict(store, put(store, 1))
+    name = kept_name(ADA.member, entry.version_digits)
+
+    assert not store.letters.mend(RawLetter(ADA.member, name, b"garbage"), b"")
+
+    assert [("conflict", 1)] == documents(letters)

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from writebehind.change_stream.conflicts import Conflict, Conflicts
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoRefusesError
+from writebehind.errors import MongoRefusesError, UnreadableDocumentError
 from writebehind.flushing.contention import Contention
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
@@ -91,6 +91,14 @@ class _Sent:
     def parse(cls, noted: bytes) -> _Sent:
         header, at_ms, before, *_attempts = noted.split(b" ")
         return cls(Entry.parse(header), int(at_ms), Entry.parse(before) if before else None)
+
+    @classmethod
+    def read(cls, noted: bytes | None) -> _Sent | None:
+        """The same; `None` for nothing, or what other hands have put there."""
+        try:
+            return cls.parse(noted) if noted else None
+        except (ValueError, IndexError, UnreadableDocumentError):
+            return None
 
     @property
     def has_deletion(self) -> bool:
@@ -267,7 +275,7 @@ class Applier:
             found[member] = _Known(
                 Entry.shown(trace.header) if trace.header else None,
                 trace.pending,
-                _Sent.parse(trace.sent) if trace.sent else None,
+                _Sent.read(trace.sent),
                 trace.deleted_at_ms,
             )
         return found

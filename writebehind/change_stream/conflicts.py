@@ -103,9 +103,17 @@ class Conflicts:
         """The same as JSON texts, of which few are read at a time. Raises as `latest`."""
         for at in range(0, limit, READ_AT_ONCE):
             some = self._store.journal.conflicts(at, min(at + READ_AT_ONCE, limit) - 1)
-            yield from some
+            yield from filter(_is_object, some)
             if len(some) < READ_AT_ONCE:
                 return
+
+
+def _is_object(text: bytes) -> bool:
+    """Whether it is a JSON object, and nothing that other hands have put there."""
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

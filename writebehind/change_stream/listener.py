@@ -98,8 +98,12 @@ class ListenerState:
     def parse(cls, text: bytes) -> ListenerState:
         """Read what `dump` wrote, here or in another release, which may have noted more."""
         try:
-            noted, known = orjson.loads(text or b"{}"), {one.name for one in fields(cls)}
-            return cls(**{name: value for name, value in noted.items() if name in known})
+            noted, blank = orjson.loads(text or b"{}"), cls()
+            known = {one.name: getattr(blank, one.name) for one in fields(cls)}
+            told = {name: value for name, value in noted.items() if name in known}
+            kinds = {name: (int, float) if isinstance(one, float) else type(one) for name, one in known.items()}
+            is_ours = all(isinstance(value, kinds[name]) for name, value in told.items())
+            return cls(**told) if is_ours else cls(token=UNREADABLE)
         except (ValueError, TypeError, AttributeError):
             return cls(token=UNREADABLE)
 

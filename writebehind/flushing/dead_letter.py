@@ -83,6 +83,12 @@ class DeadLetter:
         message, now_ns = "the entry was deleted, evicted or made unreadable in Redis", time.time_ns()
         return cls(member, Reason.LOST, 0, message, now_ns // 1_000, Kind.ABSENT, 0, now_ns / 1e9)
 
+    @classmethod
+    def unreadable(cls, raw: RawLetter) -> DeadLetter:
+        """The letter of a document that is kept, in the place of one that nobody can read."""
+        message, version = "its letter was made unreadable in Redis", int(raw.kept_digits)
+        return cls(raw.member, Reason.CONFLICT, 0, message, version, Kind.ABSENT, 0, time.time())
+
     def dump(self) -> bytes:
         """The letter as it stands in Redis: 16 digits of version, then JSON."""
         noted = asdict(self)
@@ -95,6 +101,22 @@ class DeadLetter:
         fields = orjson.loads(value[VERSION_DIGITS:])
         fields |= {"reason": Reason(fields["reason"]), "kind": Kind(fields["kind"])}
         return cls(**fields, version=int(value[:VERSION_DIGITS]))
+
+    @classmethod
+    def read(cls, value: bytes) -> DeadLetter | None:
+        """The same; `None` for what other hands have put there."""
+        try:
+            letter = cls.parse(value)
+        except (ValueError, TypeError, KeyError):
+            return None
+        texts, numbers = (letter.member, letter.message), (letter.code, letter.attempts, letter.over)
+        is_ours = (
+            all(isinstance(one, str) for one in texts)
+            and all(isinstance(one, int) for one in numbers)
+            and isinstance(letter.failed_at, float)
+            and not letter.body
+        )
+        return letter if is_ours else None
 
     def error(self) -> DeadLetterError:
         """The error for the writer, where that one waits for MongoDB."""
@@ -157,9 +179,10 @@ class Found:
     others: tuple[int, ...] = ()
 
     @classmethod
-    def parse(cls, raw: RawLetter) -> Found:
-        """Take a letter as Redis has it."""
-        return cls(DeadLetter.parse(raw.value), raw)
+    def parse(cls, raw: RawLetter) -> Found | None:
+        """Take a letter as Redis has it; `None` for what is none of this document."""
+        letter = DeadLetter.read(raw.value)
+        return cls(letter, raw) if letter is not None and letter.member == raw.member else None
 
     @property
     def is_kept(self) -> bool:

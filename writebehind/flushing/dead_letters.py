@@ -16,6 +16,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError
 from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits
 from writebehind.mongodb.sink import Sink
+from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
@@ -90,7 +91,7 @@ class DeadLetters:
         size = looked_at = 0
         while partition < self._store.partitions:
             after, raw = self._store.letters.scan(partition, at, count=SCANNED)
-            chunk = [Found.parse(one) for one in raw]
+            chunk = read_or_mended(self._store, raw)
             looked_at += len(chunk)
             if last in (names := [one.raw.name for one in chunk]):
                 chunk = chunk[names.index(last) + 1 :]
@@ -126,7 +127,7 @@ class DeadLetters:
 
     def of(self, document_id: DocumentId) -> list[Found]:
         """All letters of one document, the newest first, without their documents."""
-        found = [Found.parse(one) for one in self._store.letters.of(document_id.member)]
+        found = read_or_mended(self._store, self._store.letters.of(document_id.member))
         return sorted(found, key=lambda one: one.letter.version, reverse=True)
 
     def show(self, document_id: DocumentId, version: int | None = None) -> Found:
@@ -280,3 +281,20 @@ def _parse_cursor(cursor: str, partitions: int) -> tuple[int, str, str]:
         ):
             return partition, at, last
     raise RequestError("the cursor is none that an earlier page had: begin without one")
+
+
+def read_or_mended(store: Store, letters: Sequence[RawLetter]) -> list[Found]:
+    """The letters; what nobody can read as one is taken out, and reconciling finds the entry that it was of.
+
+    Where it is of a document that is kept, which nobody would find, a new letter takes its place.
+    """
+    found = []
+    for raw in letters:
+        one = Found.parse(raw)
+        if one is None:
+            letter = DeadLetter.unreadable(raw).dump() if raw.is_kept else b""
+            if store.letters.mend(raw, letter) and letter:
+                one = Found.parse(replace(raw, value=letter))
+        if one is not None:
+            found.append(one)
+    return found

@@ -17,9 +17,10 @@ from typing import Any
 
 import bson
 from bson import Int64
+from bson.errors import InvalidBSON
 
 from writebehind.documents.entry import Entry
-from writebehind.documents.ids import DocumentId
+from writebehind.documents.ids import DocumentId, named
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.mongodb.sink import Sink
@@ -73,9 +74,17 @@ class _Found:
         return bson.encode({"at": Int64(self.at), "members": self.members, "last": self.last})
 
     @classmethod
-    def parse(cls, value: bytes) -> _Found:
-        """Read what `dump` wrote."""
-        return cls(**bson.decode(value))
+    def parse(cls, value: bytes) -> _Found | None:
+        """Read what `dump` wrote; `None` for what other hands have put there."""
+        try:
+            told = bson.decode(value)
+        except InvalidBSON:
+            return None
+        match told:
+            case {"at": int() as at, "members": list() as members, "last": bytes() as last}:
+                known = [isinstance(one, str) and named(one.encode()) is not None for one in members]
+                return cls(at, members, last) if all(known) else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +301,7 @@ class Queries:
 
     def _each(self, members: Sequence[str], wanted: _Wanted) -> Iterator[tuple[str, Entry]]:
         """Documents in their order, each once; so many at a time are read as take few bytes."""
-        ids = [DocumentId.from_member(one) for one in dict.fromkeys(members)]
+        ids = [one for one in map(named, map(str.encode, dict.fromkeys(members))) if one is not None]
         settings = wanted.settings
         entries = each(
             self._store,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letter import DeadLetter, Found, Reason
+from writebehind.flushing.dead_letters import read_or_mended
 from writebehind.flushing.deletion_audit import by_collection, delete_again
 from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
@@ -99,6 +100,8 @@ class PartitionCheck:
         for collection, count in Counter(one.member.partition("/")[0] for one in names).items():
             letters[collection] = letters.get(collection, 0) + count
         if after == END:
+            if repair:
+                self._store.letters.uncrowd(partition)
             noted = self._store.letters.counts_in(partition)
             if {name: count for name, count in noted.items() if count} != letters:
                 self._recount(partition, found, repair)
@@ -112,8 +115,9 @@ class PartitionCheck:
     def _orphans(self, partition: int, letters: Sequence[RawLetter], found: Pass, repair: bool) -> None:
         for one in self._store.letters.orphans(partition, letters):
             raw = self._store.letters.again(one)
-            if raw is not None:
-                orphan = Found.parse(raw)
+            if raw is None:
+                continue
+            for orphan in read_or_mended(self._store, [raw]):
                 done = repair and self._tell_lost(orphan)
                 found.note(Drift.ORPHANED_LETTER, orphan.letter.member, repaired=done)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Command, Wire
 from writebehind.sequences import pairs
 
@@ -178,9 +180,10 @@ class Aliases:
         """All claims to values, by the names of their aliases."""
         answers = self._wire.calls([("ZRANGE", self._keys(name)[2], 0, -1, "WITHSCORES") for name in names])
         return [
-            Claim(name, member.decode(), int(float(version)))
+            Claim(name, member.decode(), whole(version))
             for name, flat in zip(names, answers, strict=True)
             for member, version in pairs(flat)
+            if named(member) is not None
         ]
 
     def let_go(self, claim: Claim, *, ttl_ms: int) -> bool:
@@ -201,11 +204,13 @@ class Aliases:
 
 
 def _leads(claims: Sequence[bytes], member: bytes | None, ttl_ms: int = -1) -> Leads:
-    return Leads([one.decode() for one in claims], None if member is None else member.decode(), ttl_ms)
+    # What names no document was put there by other hands: it says nothing.
+    known = None if member is None or (member and named(member) is None) else member.decode()
+    return Leads([one.decode() for one in claims if named(one) is not None], known, ttl_ms)
 
 
 def _noted(members: Sequence[str], spent: Sequence[Sequence[bytes]]) -> list[Noted]:
     return [
-        Noted(member, version, stored, [name.decode() for name in names])
+        Noted(member, version, stored, [name.decode(errors="replace") for name in names])
         for member, (version, stored, *names) in zip(members, spent, strict=True)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.scripts import script
-from writebehind.redis.strays import without_strays
+from writebehind.redis.strays import whole, without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
@@ -29,7 +29,14 @@ class Deletions:
         # Not by the partition: while Redis is divided anew, some stand where they will belong.
         members = without_strays(self._wire, self._layout, found, (of.deleted, of.deleted_at))
         versions = self._wire.call("ZMSCORE", of.deleted, *members) if members else []
-        return {member.decode(): int(float(at or 0)) for member, at in zip(members, versions, strict=True)}
+        if senseless := [
+            part
+            for member, at in zip(members, versions, strict=True)
+            if whole(at) <= 0
+            for part in (member, at or -1)
+        ]:  # no deletion has such a version, so there is nothing that could be seen to
+            self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), senseless)
+        return {member.decode(): whole(at) for member, at in zip(members, versions, strict=True) if whole(at) > 0}
 
     def scan(self, partition: int, cursor: str, *, before_ms: int, count: int) -> tuple[str, dict[str, int]]:
         """The same of about `count` members from a cursor on, and the cursor of the next: '0' after the last."""
@@ -38,7 +45,7 @@ class Deletions:
         found = list(pairs(flat))
         settled = self._wire.call("ZMSCORE", of.deleted_at, *(member for member, _ in found)) if found else []
         return after.decode(), {
-            member.decode(): int(float(version))
+            member.decode(): whole(version)
             for (member, version), at_ms in zip(found, settled, strict=True)
             if at_ms is not None and float(at_ms) <= before_ms and named(member) is not None
         }
@@ -46,7 +53,7 @@ class Deletions:
     def versions(self, members: Sequence[str]) -> list[int | None]:
         """The versions of deletions that are yet to be audited; `None` for members that have none."""
         answers = self._wire.calls([("ZSCORE", self._layout.of(member).deleted, member) for member in members])
-        return [None if one is None else int(float(one)) for one in answers]
+        return [None if one is None else whole(one) for one in answers]
 
     def forget(self, partition: int, deletions: Mapping[str, int]) -> None:
         """Forget deletions that were audited, unless the member was deleted again meanwhile."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Command, Wire
 from writebehind.sequences import pairs, slices
 
@@ -72,7 +73,7 @@ class Heat:
         return [
             Hottest(
                 [(member.decode(), float(heat)) for member, heat in pairs(flat) if named(member) is not None],
-                None if since is None else int(since),
+                whole(since) or None,
             )
             for flat, since in zip(answers, answers, strict=True)
         ]

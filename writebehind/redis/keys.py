@@ -43,6 +43,23 @@ OF_DOCUMENTS = frozenset(
 )
 #: Fields of `PartitionKeys` that outlive a repartitioning, or that are empty before one.
 _STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at"))
+#: What keys hold, as Redis's TYPE says it: by their names, and by those of a partition's keys and families.
+_TYPES = {
+    **dict.fromkeys((PARTITIONS, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"),
+    **dict.fromkeys((LISTENER, LISTENER_LEASE), "string"),
+    **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
+    **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE), "list"),
+    **dict.fromkeys((WORKERS, CONSUMERS), "zset"),
+}
+_TYPES_IN_PARTITIONS = {
+    **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load"), "string"),
+    **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
+    **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
+    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting"), "hash"),
+    **dict.fromkeys(("crowded", "awaited"), "set"),
+}
+_TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash"}
+_IN_PARTITION, _OTHER = re.compile(r"wb:\{[0-9]+\}:([a-z_]+)"), re.compile(r"wb:([a-z]+):")
 #: A key of a partition with a name in it: the partition, the family, the name.
 _NAMED = re.compile(r"wb:\{([0-9]{1,4})\}:([a-z]+):(.+)", re.DOTALL)
 
@@ -50,6 +67,16 @@ _NAMED = re.compile(r"wb:\{([0-9]{1,4})\}:([a-z]+):(.+)", re.DOTALL)
 def flushed(slot: int) -> str:
     """Counter of documents persisted within one slot of time; expires."""
     return f"wb:flushed:{slot}"
+
+
+def type_of(key: str) -> str | None:
+    """The type of a key, as Redis's TYPE says it; `None` for one that is none of ours."""
+    if key in _TYPES:
+        return _TYPES[key]
+    if found := _IN_PARTITION.match(key):
+        return _TYPES_IN_PARTITIONS.get(found[1])
+    found = _OTHER.match(key)
+    return _TYPES_OF_OTHERS.get(found[1]) if found else None
 
 
 def changes(collection: str) -> tuple[str, str]:

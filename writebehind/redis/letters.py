@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from writebehind.documents.entry import VERSION_DIGITS
+from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole, without_strays
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
+
+log = logging.getLogger(__name__)
 
 #: Documents that are kept beside the dead letters of one document when no new write to it is taken.
 MOST_KEPT = 100
@@ -18,10 +23,11 @@ MOST_KEPT = 100
 HINT_LIFE_MS = 10_000
 
 _REPLAY, _DISCARD, _LIST_LETTERS = script("replay"), script("discard"), script("list_letters")
-_FIND_ORPHANS, _MARK_LETTER_LOST, _RECOUNT_LETTERS = (
+_FIND_ORPHANS, _MARK_LETTER_LOST, _RECOUNT_LETTERS, _MEND_LETTER = (
     script("find_orphans"),
     script("mark_letter_lost"),
     script("recount_letters"),
+    script("mend_letter"),
 )
 _ADD_WAITER, _REMOVE_WAITERS, _RECORD_VACATING = (
     script("add_waiter"),
@@ -57,8 +63,13 @@ class RawLetter:
         return self.name != self.member
 
     @property
+    def kept_digits(self) -> str:
+        """The version under which its document is kept, as its name has it."""
+        return self.name.partition("/")[0].partition("@")[2]
+
+    @property
     def version_digits(self) -> str:
-        """Its version."""
+        """Its version, as the letter has it."""
         return self.value[:VERSION_DIGITS].decode()
 
 
@@ -88,23 +99,41 @@ class Letters:
     def counts_in(self, partition: int) -> dict[str, int]:
         """How many each collection has in one partition."""
         flat = self._wire.call("HGETALL", partition_keys(partition).dead_counts)
-        return {name.decode(): int(count) for name, count in pairs(flat)}
+        return {name.decode(errors="replace"): whole(count) for name, count in pairs(flat)}
 
     def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:
         """About `count` letters of a partition, and the cursor of the next: '0' after the last."""
         after, flat = self._wire.call("HSCAN", partition_keys(partition).dead, cursor, "COUNT", count)
-        return after.decode(), [RawLetter.parse(*one) for one in pairs(flat)]
+        strays = [name for name, _ in pairs(flat) if not _is_name(name)]
+        self._take_out(partition, strays)
+        return after.decode(), [RawLetter.parse(*one) for one in pairs(flat) if one[0] not in strays]
+
+    def mend(self, raw: RawLetter, letter: bytes) -> bool:
+        """Put a letter in the place of one that nobody can read, b'' for none; whether it was still the same."""
+        log.critical("other hands have made the dead letter %s unreadable: %r", raw.name[:200], raw.value[:60])
+        return bool(
+            self._wire.run(_MEND_LETTER, (self._layout.of(raw.member).dead,), (raw.name, raw.value, letter))
+        )
+
+    def _take_out(self, partition: int, names: Sequence[bytes]) -> None:
+        """Take out names that no letter can have: no version was ever refused under such a name."""
+        if names:
+            shown = ", ".join(repr(name[:60]) for name in names)[:200]
+            log.critical("other hands put %d dead letters that are none into Redis, such as %s", len(names), shown)
+            self._wire.call("HDEL", partition_keys(partition).dead, *names)
 
     def names(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:
         """`scan` without the values, which may be large."""
         after, names = self._wire.run(_LIST_LETTERS, (partition_keys(partition).dead,), (cursor, count))
-        return after.decode(), [RawLetter.parse(name) for name in names]
+        strays = [name for name in names if not _is_name(name)]
+        self._take_out(partition, strays)
+        return after.decode(), [RawLetter.parse(name) for name in names if name not in strays]
 
     def of(self, member: str) -> list[RawLetter]:
         """All letters of one document, in two round trips."""
         of = self._layout.of(member)
         versions = self._wire.call("HKEYS", of.kept(member))
-        names = [member.encode(), *(kept_name(member, version.decode()).encode() for version in versions)]
+        names = [member.encode(), *(kept_name(member, one.decode(errors="replace")).encode() for one in versions)]
         values = self._wire.call("HMGET", of.dead, *names)
         return [RawLetter.parse(*one) for one in zip(names, values, strict=True) if one[1] is not None]
 
@@ -186,12 +215,19 @@ class Letters:
             self._wire.run(_MARK_LETTER_LOST, keys_of, (one.member, one.name, one.value, letter, MOST_KEPT))
         )
 
+    def uncrowd(self, partition: int) -> None:
+        """Let new writes be taken to documents of which not so much is kept: other hands have said otherwise."""
+        of = partition_keys(partition)
+        crowded = self._wire.call("SMEMBERS", of.crowded)
+        counts = self._wire.calls([("HLEN", of.kept(one.decode(errors="replace"))) for one in crowded])
+        if few := [one for one, count in zip(crowded, counts, strict=True) if count < MOST_KEPT]:
+            self._wire.call("SREM", of.crowded, *few)
+
     def recount(self, partition: int, *, repair: bool) -> list[str]:
         """The collections whose counts are wrong, in one step; with `repair` they are right afterwards."""
         of = partition_keys(partition)
-        return [
-            one.decode() for one in self._wire.run(_RECOUNT_LETTERS, (of.dead, of.dead_counts), (int(repair),))
-        ]
+        wrong = self._wire.run(_RECOUNT_LETTERS, (of.dead, of.dead_counts), (int(repair),))
+        return [one.decode(errors="replace") for one in wrong]
 
 
 class Awaited:
@@ -220,18 +256,22 @@ class Awaited:
 
     def some_in(self, partition: int, *, count: int) -> list[str]:
         """Some members of a partition that letters wait for, at random."""
-        return [one.decode() for one in self._wire.call("SRANDMEMBER", partition_keys(partition).awaited, count)]
+        awaited = partition_keys(partition).awaited
+        found = self._wire.call("SRANDMEMBER", awaited, count)
+        return [one.decode() for one in without_strays(self._wire, self._layout, found, (awaited,), take="SREM")]
 
     def some_waiting(self, holder: str, *, count: int) -> list[str]:
         """Some members whose letters wait for a document, at random."""
         _, waiting = self._keys(holder)
-        return [one.decode() for one in self._wire.call("HRANDFIELD", waiting, count) or ()]
+        found = self._wire.call("HRANDFIELD", waiting, count) or ()
+        return [one.decode() for one in without_strays(self._wire, self._layout, found, (waiting,), take="HDEL")]
 
     def waiting(self, holder: str, *, about: int) -> list[tuple[str, str]]:
         """About so many members whose letters wait for a document, with the values that they wait for."""
         _, waiting = self._keys(holder)
         _, flat = self._wire.call("HSCAN", waiting, 0, "COUNT", about)
-        return [(member.decode(), value.decode()) for member, value in pairs(flat)]
+        known = (pair for pair in pairs(flat) if named(pair[0]) is not None)
+        return [(member.decode(), value.decode(errors="replace")) for member, value in known]
 
     def record_vacating(self, member: str, header: str, deletion: str) -> None:
         """Note that MongoDB is about to be given a deletion of a document, and then what is pending of it.
@@ -248,6 +288,15 @@ class Awaited:
         return of.awaited, of.waiting(holder)
 
 
+def _is_name(name: bytes) -> bool:
+    """Whether a letter can be called so: `<collection>/<id>`, or `<collection>@<version>/<id>`."""
+    first, slash, rest = name.partition(b"/")
+    collection, at, version = first.partition(b"@")
+    return (not at or (version.isdigit() and len(version) == VERSION_DIGITS)) and (
+        named(collection + slash + rest) is not None
+    )
+
+
 def kept_name(member: str, version_digits: str) -> str:
     """The name of a letter whose document is kept beside it: names of collections have no @."""
     collection, _, rest = member.partition("/")
@@ -259,5 +308,5 @@ def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
     sums: Counter[str] = Counter()
     for flat in hashes:
         for name, number in pairs(flat):
-            sums[name.decode()] += int(number)
+            sums[name.decode(errors="replace")] += whole(number)
     return dict(+sums)

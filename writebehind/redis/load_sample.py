@@ -17,6 +17,7 @@ from writebehind.redis.keys import Layout
 from writebehind.redis.letters import added_up
 from writebehind.redis.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
 from writebehind.redis.partition_count import Division
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 
 #: How old a sample may be, seconds.
@@ -155,7 +156,7 @@ def take(wire: Wire, layout: Layout) -> LoadSample:
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
     keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
     return LoadSample(
-        division=None if recorded is None else Division.parse(recorded),
+        division=Division.parse(recorded),
         pending=tuple(counts[:size]),
         dead=added_up(counts[size : 2 * size]),
         used_memory=int(facts.get("used_memory", 0)),
@@ -166,8 +167,8 @@ def take(wire: Wire, layout: Layout) -> LoadSample:
         appendonly=facts.get("aof_enabled") == "1",
         replicas=int(facts.get("connected_slaves", 0)),
         waits_for_disk=_knows(command),
-        drained_per_second=max(int(rate or 0) for rate in rates) / RATE_SLOT_SECONDS,
-        crowded=frozenset(one.decode() for some in counts[2 * size :] for one in some),
+        drained_per_second=max(map(whole, rates)) / RATE_SLOT_SECONDS,
+        crowded=frozenset(one.decode(errors="replace") for some in counts[2 * size :] for one in some),
     )
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from redis.exceptions import ResponseError
 
 from writebehind.errors import RedisFullError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
@@ -57,6 +59,19 @@ class Run:
     outcome: dict[str, Any] = field(default_factory=dict)
     error: str = ""
 
+    @classmethod
+    def parse(cls, noted: bytes) -> Run | None:
+        """Read what was recorded; `None` for what is no record."""
+        at, _, text = noted.partition(b" ")
+        try:
+            told = orjson.loads(text)
+        except ValueError:
+            return None
+        match told:
+            case {"seconds": int() | float() as seconds, "outcome": dict() as outcome, "error": str() as error}:
+                return cls(whole(at), seconds, outcome, error)
+        return None
+
     def as_dict(self, now_ms: int) -> dict[str, Any]:
         """For a status."""
         return {
@@ -98,9 +113,9 @@ class Metrics:
         commands = [("HGET", partition_keys(partition).sent, member) for partition, member in members.items()]
         answers = self._wire.calls(commands) if commands else []
         return {
-            partition: float(noted.split(b" ")[1])
+            partition: float(since)
             for partition, noted in zip(members, answers, strict=True)
-            if noted
+            if noted and (since := whole([*noted.split(b" "), b""][1]))
         }
 
     def count(self, counters: Mapping[str, int], *, persisted: int = 0) -> None:
@@ -113,18 +128,22 @@ class Metrics:
             commands += (("INCRBY", slot, persisted), ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2))
         if commands:
             with suppress(RedisFullError):
-                self._wire.calls(commands)
+                answers = self._wire.calls(commands)
+                for command, answer in zip(commands, answers, strict=True):
+                    if isinstance(answer, ResponseError):  # other hands have made it no number: it begins anew
+                        name, key, *field = command[:-1]
+                        self._wire.call("HDEL" if name == "HINCRBY" else "DEL", key, *field)
 
     def counters(self) -> dict[str, int]:
         """The counters since the first start."""
         flat = self._wire.call("HGETALL", keys.COUNTERS)
-        return {name.decode(): int(number) for name, number in pairs(flat)}
+        return {name.decode(errors="replace"): whole(number) for name, number in pairs(flat)}
 
     def flush_rate(self) -> float:
         """Documents persisted per second over the last minute."""
         slot = self._wire.now_ms() // 1000 // RATE_SLOT_SECONDS
         counts = self._wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
-        return sum(int(count or 0) for count in counts) / (RATE_SLOTS * RATE_SLOT_SECONDS)
+        return sum(map(whole, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS)
 
     def record_heartbeat(self, name: str, queues: Sequence[str] = ()) -> None:
         """Note a worker's heartbeat, and which queues it consumes."""
@@ -153,7 +172,7 @@ class Metrics:
         now = self._wire.now_ms()
         # What lies ahead is from before a clock stepped back, and says nothing.
         lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
-        return [name.decode() for name in self._wire.call("ZRANGEBYSCORE", key, *lately)]
+        return [name.decode(errors="replace") for name in self._wire.call("ZRANGEBYSCORE", key, *lately)]
 
     @contextmanager
     def record_run(self, task: str) -> Iterator[Callable[..., None]]:
@@ -176,10 +195,8 @@ class Metrics:
     def runs(self) -> dict[str, Run]:
         """The last run of each periodic task that has run, by name."""
         flat = self._wire.call("HGETALL", keys.RUNS)
-        return {
-            task.decode(): Run(int(at), **orjson.loads(told))
-            for task, (at, _, told) in ((flat[n], flat[n + 1].partition(b" ")) for n in range(0, len(flat), 2))
-        }
+        runs = ((task.decode(errors="replace"), Run.parse(noted)) for task, noted in pairs(flat))
+        return {task: run for task, run in runs if run is not None}
 
     def since_run(self, task: str) -> float | None:
         """How long ago a periodic task last ran, seconds; `None` if it never has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -10,9 +12,13 @@ from writebehind.errors import ConfigurationError
 from writebehind.redis import keys
 from writebehind.redis.keys import MOST_PARTITIONS, Named, partition_keys
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 
 _MOVING = "moving"
+_RECORD = re.compile(rb"(?:moving:([0-9]{1,4}):)?([0-9]{1,4})")
+
+log = logging.getLogger(__name__)
 
 _CHANGE_PARTITION_COUNT, _DROP_EXPIRING = script("change_partition_count"), script("drop_expiring")
 
@@ -30,10 +36,12 @@ class Division:
     target: int | None = None
 
     @classmethod
-    def parse(cls, record: bytes) -> Self:
-        """Read what `record` made."""
-        *moving, last = record.decode().split(":")
-        return cls(int(moving[1]), int(last)) if moving else cls(int(last))
+    def parse(cls, record: bytes | None) -> Self | None:
+        """Read what `record` made; `None` for nothing, or what other hands have written."""
+        found = _RECORD.fullmatch(record or b"")
+        if found is None:
+            return None
+        return cls(int(found[1]), int(found[2])) if found[1] else cls(int(found[2]))
 
     @property
     def record(self) -> str:
@@ -75,13 +83,18 @@ class PartitionCount:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        record = self._wire.call("GET", keys.PARTITIONS)
-        return None if record is None else Division.parse(record)
+        return Division.parse(self._wire.call("GET", keys.PARTITIONS))
 
     def record_first(self, partitions: int) -> Division:
         """Record a number where there is none yet; what is recorded then. Raises as `recorded`."""
         self._wire.call("SET", keys.PARTITIONS, partitions, "NX")
-        return Division.parse(self._wire.call("GET", keys.PARTITIONS))
+        record = self._wire.call("GET", keys.PARTITIONS)
+        found = Division.parse(record)
+        if found is None:
+            log.critical("other hands put %r in the place of the number of partitions", record)
+            self._wire.run(_CHANGE_PARTITION_COUNT, (keys.PARTITIONS,), (record or b"", partitions))
+            found = Division.parse(self._wire.call("GET", keys.PARTITIONS)) or Division(partitions)
+        return found
 
     def change(self, seen: Division | None, new: Division) -> bool:
         """Change the record, if it is still what was seen. Raises as `recorded`."""
@@ -106,7 +119,7 @@ class PartitionCount:
     def latest_version(self) -> int:
         """The last version that any partition has issued. Raises as `recorded`."""
         clocks = self._wire.call("MGET", *(partition_keys(one).clock for one in range(MOST_PARTITIONS)))
-        return max(int(clock or 0) for clock in clocks)
+        return max(map(whole, clocks))
 
     def forget_documents(self, names: Iterable[Named]) -> int:
         """Delete copies of what MongoDB has, and tokens, which expire anyway; how many. Raises as `recorded`."""

@@ -12,7 +12,7 @@ from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, kept_name
 from writebehind.redis.scripts import script
-from writebehind.redis.strays import without_strays
+from writebehind.redis.strays import whole, without_strays
 from writebehind.redis.wire import Command, Wire
 from writebehind.sequences import pairs
 
@@ -315,7 +315,7 @@ class Pending:
             ]
         answers = iter(self._wire.calls(commands))
         return [
-            Trace(header, due is not None, sent, int(float(deleted_at or 0)))
+            Trace(header, due is not None, sent, whole(deleted_at))
             for header, due, sent, deleted_at in zip(answers, answers, answers, answers, strict=True)
         ]
 

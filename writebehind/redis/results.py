@@ -9,6 +9,7 @@ from enum import Enum
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Command, Wire
 from writebehind.sequences import pairs
 
@@ -98,15 +99,17 @@ class Results:
         *some, flat, numbers, value, ttl_ms = self._wire.calls(commands)
         prefix = f"{collection}/".encode()
         pending, letters = (
-            frozenset(one.decode() for members in part for one in members if one.startswith(prefix))
+            frozenset(
+                one.decode(errors="replace") for members in part for one in members if one.startswith(prefix)
+            )
             for part in (some[: len(partitions)], some[len(partitions) :])
         )
-        number, epoch, before = (int(one or 0) for one in numbers)
+        number, epoch, before = map(whole, numbers)
         return Look(
             pending,
             letters,
             any(len(members) >= MOST_PENDING for members in some[: len(partitions)]),
-            {member.decode(): int(at) for member, at in pairs(flat)},
+            {member.decode(errors="replace"): whole(at) for member, at in pairs(flat)},
             *(number, epoch, before),
             value,
             ttl_ms,

@@ -1,8 +1,9 @@
-"""Names of no document, which only other hands can have put into Redis."""
+"""Names of no document, and numbers that are none, which only other hands can have put into Redis."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 from writebehind.documents.ids import named
@@ -13,12 +14,32 @@ log = logging.getLogger(__name__)
 
 #: They are told up to so many bytes each, and characters in all.
 _SHOWN_BYTES, _SHOWN_CHARACTERS = 60, 200
+_WHOLE = re.compile(rb"-?[0-9]{1,19}")
+#: Neither MongoDB nor Redis has such whole numbers.
+_TOO_LARGE = 1 << 63
+
+
+def whole(field: bytes | None) -> int:
+    """A whole number as it stands in Redis, also as a score; 0 where there is none, or one that cannot be read."""
+    try:
+        number = int(field or 0) if field is None or _WHOLE.fullmatch(field) else int(float(field))
+    except (ValueError, OverflowError):
+        return 0
+    return number if abs(number) < _TOO_LARGE else 0
 
 
 def without_strays(
-    wire: Wire, layout: Layout, members: Sequence[bytes], held: Sequence[str], *, of_partition: int | None = None
+    wire: Wire,
+    layout: Layout,
+    members: Sequence[bytes],
+    held: Sequence[str],
+    *,
+    of_partition: int | None = None,
+    take: str = "ZREM",
 ) -> list[bytes]:
     """Members, of a partition where it is given; what is none is taken out of the sorted sets that hold it.
+
+    Where no sorted sets hold it, another command is to `take` it out.
 
     No write was ever acknowledged under such a name.
     """
@@ -26,7 +47,7 @@ def without_strays(
     if strays:
         names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
         log.critical("other hands put %d names of no document into %s, such as %s", len(strays), held[0], names)
-        wire.calls([("ZREM", key, *strays) for key in held])
+        wire.calls([(take, key, *strays) for key in held])
     return [one for one in members if one not in strays]
 
 

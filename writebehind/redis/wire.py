@@ -7,14 +7,16 @@ stack of bare connections.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import socket
 import ssl
 import struct
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakSet
 
 from hiredis import pack_command
@@ -36,7 +38,10 @@ from redis.retry import Retry
 
 from writebehind import forks
 from writebehind.errors import RedisFullError, RedisUnavailableError
-from writebehind.redis.scripts import Script
+from writebehind.redis.keys import type_of
+from writebehind.redis.scripts import Script, script
+
+log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
 #: The keys and the arguments of one step.
@@ -52,9 +57,14 @@ PAUSE_S = 1.0
 #: A connection over which an answer of more bytes came is not kept.
 MOST_BUFFERED = 1 << 20
 
+#: So many characters of names are told.
+_MOST_SHOWN = 500
+
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 #: Server errors that say "not now" rather than "not like this".
 _NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
+#: What it says of a key that holds something else than the command is about, and of an error of a step.
+_MISTYPED, _MET_BY_STEP = "WRONGTYPE", re.compile("user_script|Error running script")
 #: The same where redis-py has a class for it, and takes the code off the message.
 _NOT_NOW_CLASSES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
 
@@ -170,7 +180,8 @@ class Wire:
         else:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
-        _check_served(answers)
+        if mistyped := _check_served(answers):
+            self._take_out([commands[at] for at in mistyped])
         return answers
 
     def run(self, step: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
@@ -183,7 +194,7 @@ class Wire:
         if isinstance(answer, ResponseError):
             if isinstance(answer, NoScriptError):
                 return self.run_many(step, ((keys, arguments),))[0]
-            raise answer
+            _raise(answer)
         return answer
 
     def run_many(self, step: Script, calls: Sequence[Call]) -> list[Any]:
@@ -237,7 +248,7 @@ class Wire:
         answers = self.calls([*first, *steps, *then])
         for answer in answers[: len(first)]:
             if isinstance(answer, ResponseError):
-                raise answer
+                _raise(answer)
         if before is not None:
             before += answers[: len(first)]
         answers = answers[len(first) :]
@@ -252,8 +263,25 @@ class Wire:
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, ResponseError):
-                raise answer
+                _raise(answer)
         return answers, more
+
+    def _take_out(self, commands: Sequence[Command]) -> NoReturn:
+        """Take out what is of another type than its key has, which only other hands can have put there.
+
+        What was there before is gone already. A step may have been carried out in part, so nothing is sent again.
+
+        Raises:
+            RedisUnavailableError: in any case.
+        """
+        typed = {key: kind for one in commands for key in _keys_of(one) if (kind := type_of(key)) is not None}
+        dropped = self.run_many(script("drop_mistyped"), [((key,), (kind,)) for key, kind in typed.items()])
+        names = ", ".join(key for key, was_dropped in zip(typed, dropped, strict=True) if was_dropped)
+        if names:
+            log.critical("other hands put something of another type into %s: it is taken out", names[:_MOST_SHOWN])
+        raise RedisUnavailableError(
+            "other hands put something of another type into Redis: it is taken out, so try again", retry_after_s=1
+        )
 
     def close(self) -> None:
         """Close the idle connections. The wire stays usable."""
@@ -313,15 +341,34 @@ class Wire:
             return error
 
 
-def _check_served(answers: Sequence[Any]) -> None:
-    """See that no answer says "not now". Raises as `Wire.calls`."""
-    for answer in answers:
+def _check_served(answers: Sequence[Any]) -> list[int]:
+    """See that no answer says "not now"; those that say that a key is of another type. Raises as `Wire.calls`."""
+    mistyped = []
+    for at, answer in enumerate(answers):
+        if not isinstance(answer, ResponseError):
+            continue
         if isinstance(answer, OutOfMemoryError):
             raise RedisFullError from answer
-        if isinstance(answer, _NOT_NOW_CLASSES) or (
-            isinstance(answer, ResponseError) and str(answer).startswith(_NOT_NOW)
-        ):
+        if isinstance(answer, _NOT_NOW_CLASSES) or str(answer).startswith(_NOT_NOW):
             raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
+        if _MISTYPED in str(answer):
+            mistyped.append(at)
+    return mistyped
+
+
+def _keys_of(command: Command) -> Sequence[str]:
+    """The keys of a command, or of a step."""
+    if command[0] == "EVALSHA":
+        return [str(one) for one in command[3 : 3 + int(command[2])]]
+    return [one for one in command[1:] if isinstance(one, str) and type_of(one) is not None]
+
+
+def _raise(error: ResponseError) -> NoReturn:
+    """Raise an error of Redis; one that a step met, as only other hands can be the cause, as unavailable."""
+    if _MET_BY_STEP.search(str(error)):
+        log.critical("what other hands have put into Redis is in the way of a step: %s", error)
+        raise RedisUnavailableError(f"what other hands have put into Redis is in the way: {error}") from error
+    raise error
 
 
 def _is_large(answer: Any) -> bool:

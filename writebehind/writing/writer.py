@@ -235,7 +235,8 @@ class Writer:
             if letter is None:
                 became[document_id] = replace(one, durability=Durability.PERSISTED)
             else:
-                became[document_id] = DeadLetter.parse(letter).error() if letter else one
+                refusal = DeadLetter.read(letter)
+                became[document_id] = refusal.error() if refusal else one
         return became
 
     def _current(self, document_id: DocumentId) -> Entry:

@@ -24,7 +24,7 @@ if redis.call('GETRANGE', entry, 0, 15) ~= version then
   return 0
 end
 local result = 2
-if redis.call('ZREM', pending, member) == 1 then
+if redis.call('ZSCORE', pending, member) then
   redis.call('HDEL', sent, member)
   local name = member
   if ARGV[4] == '1' or version == '' then
@@ -35,8 +35,9 @@ if redis.call('ZREM', pending, member) == 1 then
     if redis.call('HLEN', kept) >= tonumber(ARGV[5]) then redis.call('SADD', crowded, member) end
   end
   if redis.call('HSET', dead, name, letter) == 1 then
-    redis.call('HINCRBY', counts, collection, 1)
+    redis.pcall('HINCRBY', counts, collection, 1)
   end
+  redis.call('ZREM', pending, member)  -- the last of what can fail, as it holds something of another type
   result = 1
 end
 -- What has no TTL and is not ours to bury is refused already: its document is nowhere else.

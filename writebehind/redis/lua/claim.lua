@@ -17,6 +17,9 @@ local token, life, ticket = ARGV[1], ARGV[2], ARGV[4]
 local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is there
 
 local owner = redis.call('GET', lease)
+if owner and redis.call('PTTL', lease) == -1 then
+  owner = false  -- each has a life: one without was put there by hand, and would be held for ever
+end
 if owner and owner ~= token then
   cut_life(lease, life)
   return {'busy'}

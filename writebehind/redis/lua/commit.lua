@@ -34,25 +34,35 @@ end
 
 local now = now_us()
 local due = math.floor(now / 1000) + tonumber(ARGV[5])
+local deleted = tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
+local version = issue_version(clock, now, math.max(tonumber(string.sub(header, 1, 16)) or 0, deleted))
 -- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
 if redis.call('ZADD', pending, 'LT', due, member) == 1 then
   if redis.call('ZCARD', pending) > tonumber(ARGV[4]) then
     redis.call('ZREM', pending, member)
     return {'full', '', previous, ''}
   end
-  local letter = redis.call('HGET', dead, member)
+  local letter = redis.pcall('HGET', dead, member)
+  if type(letter) == 'table' then  -- an error: other hands have put something else there, and this write is refused
+    redis.call('ZREM', pending, member)
+    return letter
+  end
   if letter then  -- a new version has a new chance; what is pending is not dead
-    redis.call('HDEL', dead, member)
     if string.sub(letter, 1, 16) == string.sub(header, 1, 16) then  -- of the entry, which this write is made from
-      redis.call('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
+      redis.call('HDEL', dead, member)
+      redis.pcall('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
     else  -- its document is lost, and this write knows nothing of it
-      keep_lost_letter(dead, KEYS[7], KEYS[9], KEYS[10], member, letter, ARGV[8])
+      local is_kept, failure = pcall(function()
+        keep_lost_letter(dead, KEYS[7], KEYS[9], KEYS[10], member, member, letter, ARGV[8])
+      end)
+      if not is_kept then
+        redis.call('ZREM', pending, member)
+        return failure
+      end
     end
   end
 end
 
-local deleted = tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
-local version = issue_version(clock, now, math.max(tonumber(string.sub(header, 1, 16)) or 0, deleted))
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
 return {'ok', version, previous, issue_ticket(scheduled, due, ARGV[6], due + tonumber(ARGV[7]))}

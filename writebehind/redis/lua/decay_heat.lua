@@ -10,7 +10,7 @@
 local hot, heat = KEYS[1], KEYS[2]
 
 local now = now_ms()
-local last = tonumber(redis.call('HGET', heat, 'decayed') or redis.call('HGET', heat, 'since') or now)
+local last = tonumber(redis.call('HGET', heat, 'decayed') or redis.call('HGET', heat, 'since') or '') or now
 local factor = 0.5 ^ (math.max(0, now - last) / tonumber(ARGV[1]))
 redis.call('ZUNIONSTORE', hot, 1, hot, 'WEIGHTS', string.format('%.17g', factor))
 redis.call('ZREMRANGEBYSCORE', hot, '-inf', '(' .. ARGV[4])

@@ -13,7 +13,7 @@ if redis.call('HGET', dead, name) ~= ARGV[3] then
   return 0
 end
 redis.call('HDEL', dead, name)
-redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
+redis.pcall('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
 if name ~= member then
   redis.call('HDEL', kept, version)
   if redis.call('HLEN', kept) < tonumber(ARGV[4]) then redis.call('SREM', crowded, member) end

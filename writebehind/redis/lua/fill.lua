@@ -23,13 +23,13 @@ if redis.call('ZSCORE', KEYS[4], ARGV[4]) then  -- its entry was deleted by hand
 end
 local loaded = tonumber(string.sub(ARGV[2], 1, 16))
 local deleted = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[4]) or '0')
-if loaded > 0 and loaded < deleted then  -- 0: somebody else has put it there
+if loaded > 0 and loaded < deleted and deleted < 9007199254740991 then  -- 0: somebody else has put it there
   redis.call('DEL', load)
   redis.call('SET', entry, string.format('%016.0f', deleted) .. 'X', 'PX', ARGV[5])
   return 2
 end
 if ARGV[7] == '1' then
-  local floor = tonumber(redis.call('HGET', KEYS[6], 'floor') or '0')
+  local floor = tonumber(redis.call('HGET', KEYS[6], 'floor') or '') or 0
   if tonumber(redis.call('ZSCORE', KEYS[5], ARGV[4]) or '0') < floor then
     redis.call('DEL', load)
     return 3

@@ -13,7 +13,8 @@ for i, name in ipairs(ARGV) do
     if string.find(name, '^[^/]*@') then
       is_there = redis.call('HSTRLEN', place, version) > 0
       if redis.call('HEXISTS', place, version) == 1 and not is_there then
-        is_there = cjson.decode(string.sub(letter, 17)).reason == 'lost'  -- it says so already
+        local readable, told = pcall(cjson.decode, string.sub(letter, 17))
+        is_there = readable and type(told) == 'table' and told.reason == 'lost'  -- it says so already
       end
     else
       is_there = redis.call('GETRANGE', place, 0, 15) == version

@@ -19,6 +19,5 @@ end
 if name ~= member and redis.call('HSTRLEN', kept, version) > 0 then
   return 0
 end
-redis.call('HDEL', dead, name)
-keep_lost_letter(dead, counts, kept, crowded, member, ARGV[4], ARGV[5])
+keep_lost_letter(dead, counts, kept, crowded, member, name, ARGV[4], ARGV[5])
 return 1

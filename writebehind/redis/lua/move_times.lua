@@ -15,18 +15,18 @@ local at, passed = 2, ''
 -- Whoever has seen it may come late: what others have noted meanwhile is after the step as well.
 to = math.max(to, now_ms())
 
-local noted = redis.call('GET', KEYS[1])
-if noted then
-  local words = {}
-  for word in string.gmatch(noted, '%S+') do
-    words[#words + 1] = word
-  end
+local words = {}
+for word in string.gmatch(redis.call('GET', KEYS[1]) or '', '%S+') do
+  words[#words + 1] = word
+end
+if tonumber(words[1] or '') and tonumber(words[2] or '') and tonumber(words[3] or '') then  -- as noted below
   local same = math.abs(words[3] - step) < math.max(1000, math.abs(step) / 20)
   if same and from <= tonumber(words[2]) and tonumber(words[1]) <= to then
     if #words == 3 then
       return {0, 0}
     end
-    from, step, at, passed = tonumber(words[1]), tonumber(words[3]), tonumber(words[4]), words[5] or ''
+    from, step, at = tonumber(words[1]), tonumber(words[3]), words[4] == '3' and 3 or 2
+    passed = tonumber(words[5] or '') and words[5] or ''
   end
 end
 

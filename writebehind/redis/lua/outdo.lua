@@ -16,7 +16,9 @@ local entry, version, theirs = KEYS[1], ARGV[2], tonumber(ARGV[3])
 if redis.call('GETRANGE', entry, 0, 15) ~= version or not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   return 0
 end
-local latest = math.max(now_us(), tonumber(redis.call('GET', KEYS[3]) or '0'))
+local last = tonumber(redis.call('GET', KEYS[3]) or '') or 0
+if not (last < 9007199254740991) then last = 0 end  -- no clock has written it
+local latest = math.max(now_us(), last)
 if theirs <= latest then
   return 1
 end

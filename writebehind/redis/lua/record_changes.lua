@@ -8,8 +8,14 @@
 local changed, state = KEYS[1], KEYS[2]
 
 local now = now_ms()
-local number = redis.call('HINCRBY', state, 'number', 1)
-if ARGV[2] == '1' then
+local number = redis.pcall('HINCRBY', state, 'number', 1)
+local unreadable = type(number) == 'table'
+if unreadable then  -- other hands have made it no number: it is to be above all that it was
+  number = now
+  redis.call('DEL', state)
+  redis.call('HSET', state, 'number', number)
+end
+if ARGV[2] == '1' or unreadable then
   redis.call('DEL', changed)
   redis.call('HSET', state, 'epoch', number, 'before', number, 'at', now)
   return 1
@@ -17,12 +23,12 @@ end
 for i = 3, #ARGV do
   redis.call('ZADD', changed, number, ARGV[i])
 end
-local last = tonumber(redis.call('HGET', state, 'at') or '0')
+local last = tonumber(redis.call('HGET', state, 'at') or '') or 0
 if now >= last and now - last < tonumber(ARGV[1]) then
   return 0
 end
 -- Results of the last epoch may still be served, with what has changed since: so nobody has to wait.
-local before = redis.call('HGET', state, 'epoch') or '0'
+local before = string.format('%.0f', tonumber(redis.call('HGET', state, 'epoch') or '') or 0)
 redis.call('HSET', state, 'epoch', number, 'before', before, 'at', now)
 redis.call('ZREMRANGEBYSCORE', changed, '-inf', before)
 return 1

@@ -14,16 +14,16 @@
 local entry, member = KEYS[1], ARGV[1]
 
 local version = redis.call('GETRANGE', entry, 0, 15)
-if version == '' or not redis.call('ZSCORE', KEYS[2], member) then
+if not tonumber(version) or not redis.call('ZSCORE', KEYS[2], member) then
   return 0
 end
 local sent = redis.call('HGET', KEYS[4], member)
-if not sent or tonumber(string.sub(sent, 1, 16)) < tonumber(version) then
+if not sent or (tonumber(string.sub(sent, 1, 16)) or math.huge) < tonumber(version) then
   return 1
 end
 version = string.format('%016.0f', tonumber(version) + 1)
 redis.call('SETRANGE', entry, 0, version)
-local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+local last = tonumber(redis.call('GET', KEYS[3]) or '') or 0
 if last < tonumber(version) and tonumber(version) <= math.max(now_us(), last + 1) then
   redis.call('SET', KEYS[3], version)
 end

@@ -46,7 +46,7 @@ if is_kept then
   if redis.call('HLEN', kept) < tonumber(ARGV[7]) then redis.call('SREM', crowded, member) end
 end
 redis.call('HDEL', dead, name)
-redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
+redis.pcall('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
 local due = math.floor(now / 1000)
 redis.call('ZADD', pending, due, member)
 return {'ok', version, issue_ticket(scheduled, due, ARGV[6], due)}

@@ -9,7 +9,7 @@
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local sent = KEYS[6]
 local now = now_ms()
-local clock = redis.call('GET', KEYS[7]) or '0'
+local clock = tonumber(redis.call('GET', KEYS[7]) or '') or 0
 local settled, newer = 0, 0
 
 for i = 8, #KEYS do
@@ -21,7 +21,7 @@ for i = 8, #KEYS do
       local letter = redis.call('HGET', dead, member)
       if letter and string.sub(letter, 1, 16) == version then  -- another flusher had given it up
         redis.call('HDEL', dead, member)
-        redis.call('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
+        redis.pcall('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
       end
     end
     redis.call('HDEL', sent, member)
@@ -32,7 +32,7 @@ for i = 8, #KEYS do
     else
       -- Above the clock it is one more than what was there. Once its entry has expired, the next write must not be given
       -- the same number, as one more than the deletion before it. That is over: nothing older comes in behind this one.
-      if tonumber(version) > tonumber(clock) and redis.call('ZREM', deleted, member) == 1 then
+      if tonumber(version) > clock and redis.call('ZREM', deleted, member) == 1 then
         redis.call('ZREM', deleted_at, member)
       end
       if ttl == '0' then

@@ -17,7 +17,10 @@ if count == 0 then
 end
 -- After a clock that stepped back they would live for longer than anybody asked for.
 for key, life in pairs({[lease] = tonumber(ARGV[4]), [scheduled] = ARGV[2] + ARGV[3]}) do
-  if redis.call('PTTL', key) > life then
+  local left = redis.call('PTTL', key)
+  if left == -1 then  -- each has a life: one without was put there by hand
+    redis.call('DEL', key)
+  elseif left > life then
     redis.call('PEXPIRE', key, math.min(life, tonumber(ARGV[2])))
   end
 end

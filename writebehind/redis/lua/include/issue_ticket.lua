@@ -2,7 +2,7 @@
 -- the task on its way runs by then; one for less urgent writes would come too late.
 local function issue_ticket(scheduled, due, life, latest)
   local wanted = latest and redis.call('GET', scheduled)
-  if wanted and tonumber(string.match(wanted, '^%d+')) <= latest then
+  if wanted and (tonumber(string.match(wanted, '^%d+') or '') or math.huge) <= latest then
     return ''
   end
   local ticket = string.format('%.0f:%.0f', due, now_us())

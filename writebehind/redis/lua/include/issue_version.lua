@@ -4,8 +4,8 @@
 -- number does not become that of the others.
 local function issue_version(clock, now, shown)
   local version = string.format('%016.0f', now)
-  local last = redis.call('SET', clock, version, 'GET')
-  if last and tonumber(last) >= now then
+  local last = tonumber(redis.call('SET', clock, version, 'GET') or '')
+  if last and last >= now and last < 9007199254740991 then  -- else no clock has written it
     version = string.format('%016.0f', last + 1)
     redis.call('SET', clock, version)
   end

@@ -1,0 +1,206 @@
+"""Whatever other hands put in the place of a key of Redis: nothing is an error of ours, and all is well soon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from itertools import count
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind import Pipeline, Settings
+from writebehind.errors import TooManyDeadLettersError, UnavailableError
+from writebehind.flushing.dead_letters import Filter
+from writebehind.redis import keys
+from writebehind.redis.keys import PartitionKeys, changes, flushed, partition_keys, type_of
+from writebehind.redis.wire import Wire
+from writebehind.writing.writer import Written
+
+ID = "ada"
+MEMBER = f"users/s:{ID}"
+QUERY = {"filter": {"name": {"$param": "name"}}, "parameters": {"name": "string"}}
+VALUES = {"lookup": {"name": "string"}, "queries": {"named": QUERY}, "flush_delay_ms": 0}
+#: What is no number, no JSON, no name, no UTF-8; and numbers and JSON that nobody would write.
+TEXTS = [
+    b"\xff\xfe",
+    b"",
+    b"9" * 40,
+    b"1e300",
+    b"nan",
+    b'{"at_ms": [], "token": 5}',
+]
+#: All that there are, from the module of keys itself.
+OF_ALL = [
+    *(key for key in vars(keys).values() if isinstance(key, str) and key.startswith("wb:")),
+    *(*changes("users"), "flushed"),
+]
+OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name != "prefix"]
+OF_DOCUMENT = ["entry", "load", "kept", "waiting", "claimed", "alias", "aliasload", "aliasclaims"]
+GROUPS = {
+    "of the installation": OF_ALL,
+    "of a partition": OF_PARTITION,
+    "of a document": OF_DOCUMENT,
+    "of a query": ["query", "queryload"],
+}
+
+#: How a key comes to hold something, by the type that it is of then.
+PUTS: dict[str, Callable[[Wire, str, bytes], object]] = {
+    "string": lambda wire, key, text: wire.call("SET", key, text),
+    "list": lambda wire, key, text: wire.call("RPUSH", key, text, text),
+    "hash": lambda wire, key, text: wire.call("HSET", key, text, text, MEMBER, text, "users", text, *FIELDS(text)),
+    "zset": lambda wire, key, text: wire.call("ZADD", key, "inf", text, "-inf", MEMBER, 5, b"x" + text),
+    "set": lambda wire, key, text: wire.call("SADD", key, text, MEMBER),
+}
+
+
+def FIELDS(text: bytes) -> list[bytes]:  # noqa: N802 - a table of what fields there are
+    """Fields of hashes that are read by their names, each with the text."""
+    names = ("number", "epoch", "before", "at", "since", "decayed", "floor", "state", "until", "batches", "warm")
+    return [part for name in names for part in (name.encode(), text)]
+
+
+@pytest.fixture
+def settings(settings) -> Settings:
+    many = {"collections": {"users": VALUES}, "hot_samples": 1, "load_timeout_ms": 500}
+    # Whoever is refused does not give its partition back.
+    many |= {"mongodb_timeout_ms": 500, "lease_ms": 1_000}
+    return Settings.model_validate(settings.model_dump() | many)
+
+
+@pytest.fixture
+def pipeline(pipeline, monkeypatch) -> Iterator[Pipeline]:
+    monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 0.0)
+    yield pipeline
+    pipeline.hot_keys.close()
+
+
+def neighbour(pipeline: Pipeline) -> str:
+    """The id of a document of the same partition."""
+    of = pipeline.store.partition_of
+    return next(one for one in map(str, count()) if of(f"users/s:{one}") == of(MEMBER))
+
+
+def name_of(pipeline: Pipeline, key: str) -> str:
+    """The key that is meant: of the partition of the document, or of the document itself, where it is one."""
+    if key in OF_PARTITION:
+        return getattr(partition_keys(pipeline.store.partition_of(MEMBER)), key)
+    if key == "flushed":
+        return flushed(pipeline.store.now_ms() // 10_000)
+    if key in {"query", "queryload"}:
+        [found] = pipeline.store._wire.call("KEYS", "wb:*:query:*")
+        return found.decode().replace(":query:", f":{key}:")
+    if key in {"alias", "aliasload", "aliasclaims"}:
+        name = "users/name=s:Ada"
+        return f"{partition_keys(pipeline.store.partition_of(name)).prefix}{key}:{name}"
+    if key in OF_DOCUMENT:
+        return f"{partition_keys(pipeline.store.partition_of(MEMBER)).prefix}{key}:{MEMBER}"
+    return key
+
+
+def work(pipeline: Pipeline) -> list[str]:
+    """Do all that there is, with the document and with its neighbours; what was refused for now."""
+    users, maintenance = pipeline.collection("users"), pipeline.maintenance
+    letters = pipeline.dead_letters
+
+    steps: dict[str, Callable[[], object]] = {
+        "put": lambda: users.put(ID, {"name": "Ada"}),
+        "neighbours": lambda: [users.put(f"n{n}", {"name": f"N{n}"}) for n in range(8)],
+        "increment": lambda: users.increment(ID, {"n": 1}),
+        "get": lambda: users.get(ID),
+        "look up": lambda: users.look_up("name", "Ada"),
+        "query": lambda: users.query("named", {"name": "Ada"}),
+        "flush": lambda: work_off(pipeline),
+        "hot": pipeline.hot_keys.send,
+        "decay": maintenance.decay,
+        "warm": maintenance.warm,
+        "delete": lambda: users.delete("gone"),
+        "flush again": lambda: work_off(pipeline),
+        "sweep": maintenance.sweep,
+        "audit": maintenance.audit_deletions,
+        "reconcile": pipeline.reconciler.make_pass,
+        "go on": maintenance.reconcile,
+        "step": lambda: pipeline.store.pending.move_times(
+            pipeline.store.partition_of(MEMBER), from_ms=0, to_ms=1, by_ms=-9_000, noted_ms=1, limit=9
+        ),
+        "waiting": lambda: pipeline.store.awaited.waiting(MEMBER, about=10),
+        "letters": lambda: [one.as_json() for one in letters.all(Filter())],
+        "replay": lambda: letters.replay(letters.page(Filter()).letters, conflicts=True),
+        "conflicts": pipeline.conflicts.latest,
+        "workers": lambda: pipeline.store.metrics.record_heartbeat("one", ["flush"]),
+        "consumers": pipeline.store.metrics.consumers,
+        "runs": maintenance.decay,
+        "breaker": pipeline.breaker.state,
+        "status": lambda: pipeline.status(partitions=True),
+        "drift": lambda: [one.as_dict() for one in pipeline.reconciler.history.passes()],
+        "sample": pipeline._sampler._take,
+    }
+    refused = []
+    for name, step in steps.items():
+        try:
+            step()
+        except (UnavailableError, TooManyDeadLettersError):
+            refused.append(name)
+    return refused
+
+
+@pytest.mark.parametrize("kind", ["list", "string"])
+@pytest.mark.parametrize("keys_of", GROUPS.values(), ids=GROUPS)
+def test_keys_of_another_type(pipeline, users, keys_of, kind):
+    """They are taken out by the first who meets each, who may be refused for that; and all is persisted."""
+    work(pipeline)
+    acknowledged = users.put(neighbour(pipeline), {"n": kind})
+    wire = pipeline.store._wire
+    names = [name_of(pipeline, key) for key in keys_of]
+    for name in names:
+        assert type_of(name)
+        wire.call("DEL", name)
+        PUTS["set" if type_of(name) == kind else kind](wire, name, b"garbage")
+
+    assert_well(pipeline, users, acknowledged)
+
+    types = {name: wire.call("TYPE", name).decode() for name in names}
+    assert {} == {name: kind for name, kind in types.items() if kind not in {"none", type_of(name)}}
+
+
+@pytest.mark.parametrize("keys_of", GROUPS.values(), ids=GROUPS)
+def test_garbage_in_keys(pipeline, users, keys_of):
+    """Of their own types, but no number, name or JSON that anybody has written: the same."""
+    work(pipeline)
+    wire = pipeline.store._wire
+    for text in TEXTS:
+        acknowledged = users.put(neighbour(pipeline), {"n": repr(text)})
+        for name in [name_of(pipeline, key) for key in keys_of]:
+            wire.call("DEL", name)
+            PUTS[type_of(name)](wire, name, text)
+
+        assert_well(pipeline, users, acknowledged)
+
+
+def assert_well(pipeline: Pipeline, users, acknowledged: Written) -> None:
+    """Soon nothing is refused any more; what is written then is read and persisted, as what was written before."""
+    deadline = time.monotonic() + 10
+    while refused := work(pipeline):  # any other error is one of the test
+        assert time.monotonic() < deadline, refused
+    written = wait_until(lambda: put(users), "the document to be taken", 10)
+    assert 7 == users.get(ID)["n"]
+    assert {f"N{n}" for n in range(8)} == {users.get(f"n{n}")["name"] for n in range(8)}
+    wait_until(lambda: not (work_off(pipeline) or pipeline.status()["pending"]), "all to be persisted", 10)
+    stored = pipeline.sink._database["users"]
+    assert written.version == stored.find_one({"_id": ID})["_v"]
+    assert acknowledged.version == stored.find_one({"_id": neighbour(pipeline)})["_v"]
+    assert 8 == stored.count_documents({"name": {"$regex": "^N"}})
+
+
+def put(users) -> Written | None:
+    """What was written; `None` while the last sample says that too much is kept of the document."""
+    try:
+        return users.put(ID, {"name": "Ada", "n": 7})
+    except TooManyDeadLettersError:
+        return None
+
+
+def work_off(pipeline: Pipeline) -> None:
+    for partition in range(pipeline.settings.partitions):
+        pipeline.flusher.drain(partition, budget_s=2)
