@@ -170,6 +170,31 @@ def test_results_are_loaded_anew_at_most_once_in_the_interval(
     assert 2 >= len(filters)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"sort": {"rank": 1}}, {"sort": {"rank": -1}}, ["u3", "u2"]),
+        ({"sort": {"city": 1, "rank": -1}}, {"sort": {"rank": -1, "city": 1}}, ["u3", "u2"]),
+        ({"sort": {"rank": 1}, "limit": 1}, {"sort": {"rank": 1}}, ["u0", "u1"]),
+        ({"sort": {"rank": 1}}, {"sort": {"rank": 1}, "filter": {"rank": {"$gt": 1}}}, ["u2", "u3"]),
+    ],
+    ids=["sort", "order of sorts", "limit", "filter"],
+)
+def test_settings_that_are_changed(config, valkey_wire, mongo_client, stored, before, after, expected):
+    """Processes of which each has other settings of a query answer by their own, one after the other."""
+    stored.insert_many([{"_id": f"u{n}", **lives_in("London" if n % 2 else "Paris", n)} for n in range(4)])
+
+    def answer(query: dict) -> list[str]:
+        users = {"queries": {"top": {"limit": 2} | query}}
+        changed = Settings.model_validate(config.model_dump() | {"collections": {"users": users}})
+        pipeline = Pipeline(changed, wire=valkey_wire, client=mongo_client)
+        return [one["_id"] for one in pipeline.collection("users").query("top")]
+
+    first = answer(before)
+    assert expected == answer(after)
+    assert first == answer(before)
+
+
 def test_what_others_change(pipeline, users, stored, asked):
     """An external insert, update and deletion show once the listener has told of them."""
     stored.insert_many([{"_id": f"u{n}", **lives_in("London", n)} for n in range(3)])

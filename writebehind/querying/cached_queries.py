@@ -41,6 +41,8 @@ MOST_DEAD = 2_000
 #: How many documents more than wanted are asked for, as some may be deleted before the result is loaded anew; how
 #: many times as many, where those were too few; and how many at most.
 SPARE, MORE, MOST_FOUND = 5, 4, 20_000
+#: The format of `_Found.dump`. A process that writes another one has another number, and so results of its own.
+_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +187,8 @@ class Queries:
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
         """
         filter_ = query.bound(arguments)
-        name = f"{collection}/{name}/{etag(bson.encode(filter_))}"
-        wanted = _Wanted(collection, query, filter_, name, settings, most_bytes)
+        result_name = f"{collection}/{name}/{_digest(query, filter_)}"
+        wanted = _Wanted(collection, query, filter_, result_name, settings, most_bytes)
         try:
             return self._find(wanted)
         except RedisUnavailableError:
@@ -310,3 +312,9 @@ class Queries:
             lambda some: self._reader.get_many(some, settings, counted=False),
         )
         return zip((one.member for one in ids), entries, strict=True)
+
+
+def _digest(query: NamedQuery, filter_: Mapping[str, Any]) -> str:
+    """All that decides which list a result is: processes with other settings have results of their own."""
+    decides = {"format": _FORMAT, "filter": filter_, "sort": query.sort, "limit": query.limit}
+    return etag(bson.encode(decides))
