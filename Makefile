@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test coverage docs variants lint format model chaos histories mutants bench lock oldest clean
+.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ model: install ## check the protocol, and ways to break it, in a model checker
 
 chaos: install ## kill, freeze and cut off everything under load, with 20 seeds, and look for what was lost
 	$(BIN)/python -m tests.chaos
+
+memory: install ## what processes take that warm, reconcile and read documents of 16 MB
+	MEMORY=1 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_memory.py
 
 histories: install ## 1,000 random histories of documents that share a unique value
 	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/test_contention_histories.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,12 @@ users = pipeline.collection("users")
 EPILOGUE = """
 print("KiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
+WARMING = """
+pipeline.store.heat.add({f"users/s:{name}": 5 for name in NAMES}, most=100)
+done = pipeline.warmer.warm()
+assert done.looked_at == done.loaded == len(NAMES), done
+assert done.warmed, done  # of the others the right to fill them has run out
+"""
 LISTENING = """
 # Redis knows that there are none, so that it has to be seen whether what comes is newer.
 users.read_many(NAMES)
@@ -48,6 +55,16 @@ print("listening", flush=True)
 while pipeline.status()["listener"]["events"] < len(NAMES):
     time.sleep(0.05)
 listener.stop()
+"""
+RECONCILING = """
+for name in NAMES:
+    one = DocumentId.of("users", name)
+    pipeline.store._wire.call("SET", pipeline.store.cache.key(one.member), "0" * 15 + "1N", "PX", 600_000)
+done = pipeline.reconciler.make_pass()
+assert sum(done.found.values()) == len(NAMES), done
+"""
+READING = """
+assert sum(one.exists for one, _ in users.read_each(NAMES)) == len(NAMES)
 """
 
 
@@ -91,3 +108,12 @@ def test_the_listener(redis, mongo):
     write(mongo)
 
     assert mebibytes(process) < MOST_MEBIBYTES
+
+
+@pytest.mark.skipif("MEMORY" not in os.environ, reason="takes a minute: `make memory`")
+@pytest.mark.parametrize("work", [WARMING, RECONCILING, READING], ids=["warming", "reconciling", "reading"])
+def test_who_reads_them(redis, mongo, work):
+    """Each holds a few of them at a time."""
+    write(mongo)
+    taken = mebibytes(start(work, redis, mongo))
+    assert taken < MOST_MEBIBYTES
