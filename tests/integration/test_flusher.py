@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import bson
 import pytest
@@ -11,7 +13,7 @@ from pymongo import MongoClient
 from tests.commits import commit_one
 from tests.flushing import flusher_of
 from tests.waiting import wait_until
-from writebehind import Pipeline
+from writebehind import Durability, Pipeline
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
@@ -20,6 +22,7 @@ from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.pending import Settled
 from writebehind.redis.store import CommitRequest
 
 PARTITION = 0
@@ -469,6 +472,57 @@ def test_who_waits_for_a_write_waits_for_a_flusher_at_work(pipeline):
     pipeline.store.pending.claim(PARTITION, "another", lease_ms=300, limit=1)
 
     assert {} == pipeline.flusher.persist({member: version}, timeout_ms=10_000)
+
+
+def test_who_waits_for_a_write_is_not_put_off_by_an_older_one(pipeline, mongo_client, monkeypatch):
+    """A hot document is coalesced, and what somebody waits for is persisted although it was being flushed."""
+    slow, at_work, go_on = pipeline.collection("slow"), threading.Event(), threading.Event()
+    write = pipeline.sink.write
+
+    def waits(*arguments, **options):
+        at_work.set()
+        assert go_on.wait(10)
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(pipeline.sink, "write", waits)
+    with ThreadPoolExecutor(2) as threads:
+        older = threads.submit(slow.put, "ada", {"n": 1}, durability="persisted")
+        assert at_work.wait(10)
+        newer = threads.submit(slow.put, "ada", {"n": 2}, durability="persisted")
+        wait_until(lambda: slow.get("ada")["n"] == 2, "the newer write")
+        go_on.set()
+
+        assert [Durability.PERSISTED] * 2 == [one.result(10).durability for one in (older, newer)]
+
+    assert 2 == mongo_client[pipeline.settings.mongodb_database]["slow"].find_one({"_id": "ada"})["n"]
+
+
+def test_who_waits_for_a_write_tells_a_flusher_at_work(pipeline):
+    """What an older version has put off is due at once, so that whoever owns the partition brings it along."""
+    [ada] = names(pipeline, 1)
+    pending, member, older = pipeline.store.pending, f"users/s:{ada}", commit(pipeline, ada)
+    pending.claim(PARTITION, "another", lease_ms=60_000, limit=1)
+    newer = commit(pipeline, ada)
+    pending.settle(PARTITION, [Settled(member, f"{older:016d}", 60_000)], delay_ms=60_000)
+
+    with ThreadPoolExecutor(1) as threads:
+        left = threads.submit(pipeline.flusher.persist, {member: newer}, timeout_ms=10_000)
+        wait_until(lambda: pending.claim(PARTITION, "another", lease_ms=60_000, limit=1), "it to be due")
+        pending.release(PARTITION, "another")
+
+        assert {} == left.result(15)
+
+
+def test_who_waits_is_told_at_once_that_the_flusher_ends(pipeline):
+    """A process that ends leaves the write to others, and asks nobody again and again until the time is over."""
+    [ada] = names(pipeline, 1)
+    member, version = f"users/s:{ada}", commit(pipeline, ada)
+    pipeline.flusher.stop()
+    began = time.monotonic()
+
+    assert {member: b""} == pipeline.flusher.persist({member: version}, timeout_ms=10_000)
+
+    assert time.monotonic() - began < 5
 
 
 def test_who_waits_in_vain_leaves_a_task(pipeline, hints, monkeypatch):

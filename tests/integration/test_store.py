@@ -310,6 +310,40 @@ def test_settle_of_an_older_version_changes_nothing_but_the_due_time(store):
     assert claim(store) == []
 
 
+def test_what_somebody_waits_for_is_brought_forward(store):
+    """It is due at once, whatever has put it off; what is due already stays so, and what is not pending too."""
+    put_off, due, clean = members(store, 3)
+    settle(store, clean, commit(store, clean).version)
+    commit(store, due)
+    before = store._wire.call("ZSCORE", partition_keys(0).pending, due)
+    older = commit(store, put_off).version
+    commit(store, put_off)
+    settle(store, put_off, older, delay_ms=60_000)
+
+    assert 2 == store.pending.bring_forward(0, [put_off, due, clean])
+
+    assert {put_off, due} == set(claim(store))
+    assert before == store._wire.call("ZSCORE", partition_keys(0).pending, due)
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_what_mongodb_did_not_take_is_not_brought_forward(store, newer):
+    """Whoever waits for it asks MongoDB no sooner; a newer version has a chance of its own."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    store.pending.record_sending(0, {member: Entry(version, Kind.DELETED)})
+    wait_until(lambda: claim(store), "it to be due")
+    store.pending.postpone(
+        0, [(member, f"{version:016d}")], delay_ms=60_000, longest_ms=60_000, part=1.0, others=True
+    )
+    if newer:
+        commit(store, member, delay_ms=60_000)
+
+    assert int(newer) == store.pending.bring_forward(0, [member])
+
+    assert [member] * newer == claim(store)
+
+
 def test_settle_twice(store):
     """A settle that is repeated changes nothing."""
     [member] = members(store, 1)

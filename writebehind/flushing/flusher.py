@@ -187,7 +187,13 @@ class Flusher:
             left = self._store.pending.unreached(missing)
             refused |= {member: letter for member, letter in left.items() if letter}
             missing = {member: version for member, version in missing.items() if left.get(member) == b""}
-            if interrupted or (not summary.busy and not summary.batches):
+            if interrupted or not missing or self._stopping.is_set():
+                break
+            waits_on = summary.busy or summary.batches > 0
+            # Settling an older version may have put them off; who is at work may bring them along.
+            if not summary.batches and self._store.pending.bring_forward(partition, missing):
+                waits_on = True
+            if not waits_on:
                 break  # nothing is due: what is missing is tried again later, or a newer version is a dead letter
         return refused | dict.fromkeys(missing, b"")
 

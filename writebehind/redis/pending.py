@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -28,6 +28,7 @@ _CLAIM, _RECORD_SENDING, _SETTLE, _RELEASE = (
     script("release"),
 )
 _BURY, _SWEEP, _POSTPONE = script("bury"), script("sweep"), script("postpone")
+_BRING_FORWARD = script("bring_forward")
 _REISSUE, _OUTDO = script("reissue"), script("outdo")
 _FIND_ENTRYLESS, _MARK_PENDING, _MOVE_TIMES = (
     script("find_entryless"),
@@ -180,6 +181,12 @@ class Pending:
             arguments,
         )
         return int(done)
+
+    def bring_forward(self, partition: int, members: Collection[str]) -> int:
+        """Let pending members be due now, except for what MongoDB did not take; how many are due."""
+        of = partition_keys(partition)
+        keys_of = (of.pending, of.sent, *map(of.entry, members))
+        return int(self._wire.run(_BRING_FORWARD, keys_of, tuple(members)))
 
     def release(self, partition: int, token: str, *, least_delay_ms: int = 0) -> Hint | None:
         """Give the lease back; the hint that the caller must enqueue because members are still pending."""
