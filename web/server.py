@@ -41,6 +41,9 @@ from writebehind.mongodb.waiting import Places, wait_in
 
 log = logging.getLogger(__name__)
 
+#: Digits of a length that is read: one with more is above every limit all the same.
+_MOST_DIGITS = 18
+
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -327,7 +330,8 @@ def _announced(headers: Headers) -> int | None:
     length: int | None = 0
     for name, value in headers:
         if name == b"content-length":
-            length = int(value)  # granian lets no other through
+            # granian lets digits through alone, but so many that they are no `int`.
+            length = int(value.lstrip(b"0")[:_MOST_DIGITS] or b"0")
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
                 raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")

@@ -48,6 +48,7 @@ from tests.bson_strategies import (
     values,
     wrapper_like_trees,
 )
+from writebehind.documents import dbrefs
 from writebehind.documents.codec import (
     MAX_DEPTH,
     convert,
@@ -880,3 +881,45 @@ def test_objects_and_arrays_are_counted_outside_of_strings(value):
     text = json.dumps({"a": value}).encode()
     number = 1 + count(value)
     assert (True, False) == (holds_more(text, number - 1), holds_more(text, number))
+
+
+def dbref(count: int) -> dict[str, object]:
+    """A document that is a DBRef, with so many fields of its own."""
+    return {"$ref": "c", "$id": 1, **{f"f{n}": n for n in range(count)}}
+
+
+def test_a_dbref_has_a_bounded_number_of_fields(monkeypatch):
+    """Each of its fields costs a look at all of them: one with more is refused before it is encoded."""
+    most = dbrefs.MOST_FIELDS
+    assert dbref(most) == json.loads(to_json(encode(loads(json.dumps({"a": dbref(most)}).encode()))))["a"]
+
+    monkeypatch.setattr(DBRef, "as_doc", lambda _: pytest.fail("it was encoded"))
+    with pytest.raises(InvalidDocumentError, match="DBRef"):
+        loads(json.dumps({"a": [dbref(most + 1)]}).encode())
+    with pytest.raises(InvalidDocumentError, match="DBRef"):
+        encode({"a": dbref(most + 1)})
+
+
+@pytest.mark.parametrize("more", [{}, {"b": b"\x06\x0c\x0e"}])
+def test_a_long_dbref_of_others_is_shown_and_not_changed(monkeypatch, more):
+    """One that others put into MongoDB is read, whatever bytes are beside it, without the look at all for each."""
+    body = bson.encode({"a": dbref(5_000), **more})
+    monkeypatch.setattr(DBRef, "as_doc", lambda _: pytest.fail("it was encoded"))
+
+    assert dbref(5_000) == json.loads(to_json(body))["a"]
+    assert dbref(5_000) == dbrefs.fields(decode(body)["a"])
+    with pytest.raises(InvalidDocumentError, match="DBRef"):
+        decode_exactly(body)
+
+
+def test_the_fields_of_a_dbref_are_those_of_bson():
+    """What is read past `as_doc` is what that says."""
+    for one in (DBRef("c", 1), DBRef("c", 1, "d"), DBRef("c", 1, "d", {"x": 2}), DBRef("c", 1, x=3)):
+        assert dict(one.as_doc()) == dbrefs.fields(one)
+
+
+def test_quotes_and_brackets_are_counted_a_slice_at_a_time():
+    """A text of quotes and brackets alone makes no millions of objects, and slices change no count."""
+    text = b'["[[[",' * 40_000 + b"{}"
+    brackets = 40_000 + 1
+    assert (True, False) == (holds_more(text, brackets - 1), holds_more(text, brackets))

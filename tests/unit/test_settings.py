@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -235,6 +236,17 @@ def test_wrong_settings(given, named):
         ("WRITEBEHIND_DEFAULTS__ttl", "x", "defaults.ttl:"),
         ("WRITEBEHIND_CONFIG", "/no/such/file", "WRITEBEHIND_CONFIG:"),
         ("WRITEBEHIND_CONFIG", "/", "WRITEBEHIND_CONFIG:"),
+        ("WRITEBEHIND_CONFIG", "x" * 5000, "WRITEBEHIND_CONFIG:"),
+        ("WRITEBEHIND_CONFIG", "no\nfile", "WRITEBEHIND_CONFIG:"),
+        pytest.param(
+            *("WRITEBEHIND_CONFIG", "/proc/self/mem", "WRITEBEHIND_CONFIG:"),
+            marks=pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has such a file"),
+        ),
+        ("WRITEBEHIND_DEFAULTS__schema_file", "x" * 5000, "defaults: schema_file "),
+        ("WRITEBEHIND_WEB_WORKERS", "9" * 20, "web_workers:"),
+        ("WRITEBEHIND_WEB_THREADS", "9" * 20, "web_threads:"),
+        ("REDIS_URL", "redis://u:x@a..b:1/", "REDIS_URL "),
+        ("MONGODB_URL", f"mongodb://{'a' * 64}/", "MONGODB_URL "),
         ("REDIS_URL", "localhost:6379", "REDIS_URL "),
         ("MONGODB_URL", "", "MONGODB_URL "),
     ],

@@ -25,7 +25,7 @@ from bson.errors import InvalidDocument
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-from writebehind.documents import deprecated_types
+from writebehind.documents import dbrefs, deprecated_types
 from writebehind.documents.deprecated_types import BSON_ERRORS
 from writebehind.documents.extended_json import DECODING, native_value
 from writebehind.documents.json_values import CANONICAL, SPELT_OUT, spell_out, write
@@ -73,8 +73,9 @@ _PLAIN: Final = frozenset({dict, list})
 _SCALARS: Final = frozenset(
     {str, int, float, bool, type(None), Int64, ObjectId, datetime, DatetimeMS, bytes, Binary, Decimal128}
 )
-_DBREF_NAME: Final = b"$ref\0"
 
+#: Bytes of JSON that are looked at together.
+_SLICE: Final = 1 << 16
 #: A document of more bytes becomes text in pieces.
 _LARGE_BYTES: Final = 1 << 20
 
@@ -246,11 +247,14 @@ def decode_exactly(body: bytes) -> dict[str, Any]:
 
     Raises:
         UnreadableDocumentError: It is no valid BSON.
+        InvalidDocumentError: It has a DBRef of too many fields.
         PatchConflictError: It has what native values do not tell: fields of the same name, or options of a regular
             expression that there are none of.
     """
     try:
         document = bson.decode(body, DECODING)
+        if dbrefs.NAME in body:
+            _with_short_dbrefs(document)
         written = _encode_all(document)
         if written != body and deprecated_types.may_be_in(body):
             document = deprecated_types.decode(body, DECODING)
@@ -270,13 +274,19 @@ def _encode(document: dict[str, Any], most_levels: int) -> bytes:
     try:
         body = _encode_all(document)
         # `bson` decodes what looks like a DBRef to one, and encodes that with its fields in their order.
-        if _DBREF_NAME in body:
-            body = _encode_all(_decode(body, DECODING))
+        if dbrefs.NAME in body:
+            body = _encode_all(_with_short_dbrefs(_decode(body, DECODING)))
         if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
             _check_depth(document, most_levels)
     except BSON_ERRORS as error:
         raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
     return body
+
+
+def _with_short_dbrefs(document: dict[str, Any]) -> dict[str, Any]:
+    if not dbrefs.are_short(document):
+        raise dbrefs.too_long()
+    return document
 
 
 def _encode_all(document: Any) -> bytes:
@@ -354,7 +364,14 @@ def holds_more(data: bytes, most: int) -> bool:
     # Without escapes and all that is neither bracket nor quote, each string without brackets is a pair of quotes;
     # and a pair that ends a string and begins the next one joins them, which changes nothing.
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_BRACKETS).replace(b'""', b"")
-    return sum(map(len, bare.split(b'"')[::2])) > most
+    found, inside = 0, False
+    for at in range(0, len(bare), _SLICE):  # the parts of all of it would be millions of objects
+        parts = bare[at : at + _SLICE].split(b'"')
+        found += sum(map(len, parts[inside::2]))
+        inside ^= len(parts) % 2 == 0
+        if found > most:
+            return True
+    return False
 
 
 def _openings(data: bytes) -> int:
@@ -376,7 +393,7 @@ def _check_depth(value: Any, most: int) -> None:
 def _opened(holder: Any) -> Any:
     """The container that holds the items of an object or an array, whatever its type; `None` for anything else."""
     if isinstance(holder, DBRef):
-        return holder.as_doc()
+        return dbrefs.fields(holder)
     if isinstance(holder, Code):
         return holder.scope
     return holder if isinstance(holder, Mapping | list | tuple) else None

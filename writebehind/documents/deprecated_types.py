@@ -18,6 +18,7 @@ from bson.dbref import DBRef
 from bson.errors import BSONError, InvalidDocument
 from bson.objectid import ObjectId
 
+from writebehind.documents import dbrefs
 from writebehind.documents.elements import (
     ARRAY,
     CODE_WITH_SCOPE,
@@ -88,9 +89,10 @@ def restored(document: dict[str, Any], body: bytes, options: Options, writing: O
     Raises:
         ValueError and others of `bson`: this is no BSON.
     """
-    if not may_be_in(body) or _makes(document, body, writing):
+    if not may_be_in(body):
         return document
-    return decode(body, options)
+    is_quick = dbrefs.NAME not in body or dbrefs.are_short(document)
+    return document if is_quick and _makes(document, body, writing) else decode(body, options)
 
 
 def _makes(native: dict[str, Any], body: bytes, options: Options) -> bool:
@@ -199,7 +201,7 @@ _WRITERS: Final[dict[type, tuple[int, Callable[[Any, Options], bytes]]]] = {
     Undefined: (UNDEFINED, lambda _, __: b""),
     Symbol: (SYMBOL, lambda value, _: _string(value.text)),
     DBPointer: (DB_POINTER, lambda value, _: _string(value.collection) + value.id.binary),
-    DBRef: (OBJECT, lambda value, options: encode(dict(value.as_doc()), options)),
+    DBRef: (OBJECT, lambda value, options: encode(dbrefs.fields(value), options)),
     dict: (OBJECT, encode),
     list: (ARRAY, _array),
     tuple: (ARRAY, _array),

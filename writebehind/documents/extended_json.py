@@ -24,7 +24,7 @@ from bson.objectid import ObjectId
 from bson.regex import Regex
 from bson.timestamp import Timestamp
 
-from writebehind.documents import grammar
+from writebehind.documents import dbrefs, grammar
 from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined
 
 # Dates are datetimes wherever Python has one, and every other date of BSON survives. A UUID stays a `Binary`,
@@ -151,12 +151,15 @@ def _dbref(document: dict[str, Any]) -> Any:
     named = type(collection) is str and "$id" in document and (type(database) is str or "$db" not in document)
     if not named or any(name[:1] == "$" for name in others):
         return document
+    if len(others) > dbrefs.MOST_FIELDS:
+        raise dbrefs.too_long()
     return DBRef(collection, identifier, database, others)
 
 
 def _db_pointer(value: Any) -> DBPointer:
     # What is in it looks like a DBRef, and has been read as one.
-    if type(value) is not DBRef or value.as_doc().keys() != {"$ref", "$id"} or type(value.id) is not ObjectId:
+    is_plain = type(value) is DBRef and dbrefs.fields(value).keys() == {"$ref", "$id"}
+    if not is_plain or type(value.id) is not ObjectId:
         raise TypeError("an object of $ref and $id, an ObjectId, is needed")
     return DBPointer(value.collection, value.id)
 

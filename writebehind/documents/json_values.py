@@ -17,6 +17,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
+from writebehind.documents import dbrefs
 from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined
 from writebehind.documents.extended_json import JSON_OPTIONS
 
@@ -52,7 +53,7 @@ _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     bytes: _write_binary,
     Binary: lambda value: _write_binary(value, value.subtype),
     Code: _write_code,
-    DBRef: lambda value: dict(value.as_doc()),
+    DBRef: dbrefs.fields,
     Symbol: lambda value: {"$symbol": value.text},
     Undefined: lambda _: {"$undefined": True},
     DBPointer: lambda value: {"$dbPointer": {"$ref": value.collection, "$id": value.id}},

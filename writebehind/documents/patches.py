@@ -19,7 +19,7 @@ import jsonpointer
 from bson import Code, DBRef, Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
-from writebehind.documents import codec, grammar
+from writebehind.documents import codec, dbrefs, grammar
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
 Document = dict[str, Any]
@@ -187,7 +187,7 @@ def _is_same(one: Any, other: Any, levels: int) -> bool:
     What has more levels than a document may have equals nothing.
     """
     if isinstance(one, DBRef) and isinstance(other, DBRef):
-        one, other = one.as_doc(), other.as_doc()
+        one, other = dbrefs.fields(one), dbrefs.fields(other)
     if isinstance(one, dict) and isinstance(other, dict):
         return (
             levels > 0

@@ -48,6 +48,8 @@ Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 LookupType = Literal["string", "int", "objectid", "uuid"]
 Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
 Count = Annotated[int, Field(gt=0)]
+#: Of processes and of threads: more than any machine has use for is a typing error.
+Processes = Annotated[int, Field(gt=0, le=1_024)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 MEBIBYTE = 1 << 20
@@ -150,8 +152,8 @@ class CollectionSettings(BaseModel):
         for name in self.queries:
             if not NAME.fullmatch(name):
                 raise ValueError(f"queries: {name!r} is not a usable name")
-        if self.schema_file is not None and not self.schema_file.is_file():
-            raise ValueError(f"schema_file {self.schema_file} does not exist")
+        if self.schema_file is not None and not _is_file(self.schema_file):
+            raise ValueError(f"schema_file {str(self.schema_file)[:200]!r} does not exist")
         return self
 
 
@@ -200,11 +202,13 @@ class Settings(BaseSettings):
         "API: requests for others are 421; `*.example.com` for all below it, `*` for any; "
         "in the environment with commas between them",
     )
-    web_workers: Count = Field(1, description="web processes")
-    web_threads: Count = Field(
+    web_workers: Processes = Field(1, description="web processes")
+    web_threads: Processes = Field(
         8, description="threads in each web process; requests about many documents have half as many besides"
     )
-    max_connections: Count = Field(8_192, description="most connections that a web process has at a time")
+    max_connections: Count = Field(
+        2_048, description="most connections that a web process has at a time: each may hold 80 KiB of a request"
+    )
     request_timeout_ms: Milliseconds = Field(
         30_000,
         description="how long a client may take to send a request and to take its answer, besides a second for "
@@ -354,10 +358,18 @@ def config_file() -> Path | None:
         ConfigurationError: `WRITEBEHIND_CONFIG` names a file that does not exist.
     """
     named = os.environ.get(CONFIG_FILE_VARIABLE)
-    if named and not Path(named).is_file():
-        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: there is no file {named}")
+    if named and not _is_file(Path(named)):
+        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: there is no file {named[:200]!r}")
     path = Path(named or DEFAULT_CONFIG_FILE)
     return path if path.is_file() else None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that none can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -375,6 +387,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(f"environment: {error}") from None
     except ValueError as error:  # the TOML does not parse
         raise ConfigurationError(f"{config_file()}: {error}") from None
+    except OSError as error:  # the file cannot be read
+        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: {error.strerror}: {config_file()}") from None
 
 
 def _first_of(error: ValidationError, *within: str) -> str:

@@ -169,6 +169,14 @@ def test_a_body_that_is_too_large_is_not_read(app, server):
     assert [] == app.environs
 
 
+@pytest.mark.parametrize(
+    ("digits", "length"), [(b"0" * 5000 + b"2", 2), (b"0" * 5000, 0), (b"9" * 5000, int("9" * 18)), (b"17", 17)]
+)
+def test_a_length_of_any_number_of_digits_is_read(digits, length):
+    """What is more than any limit has no need to be exact."""
+    assert length == server_module._announced([(b"content-length", digits)])
+
+
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip", b"identity"])
 def test_other_transfer_codings_are_refused(app, server, coding):
     """Nobody decodes them here."""
