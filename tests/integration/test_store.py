@@ -365,6 +365,23 @@ def test_a_settled_older_version_does_not_make_a_clean_member_pending(store):
     assert ttl_ms(store, member) > 0
 
 
+@pytest.mark.parametrize("then", ["dropped", "cached", "newer", "pending"])
+def test_what_a_late_flusher_has_noted_as_sent_goes(store, then):
+    """It is about what is pending: where another flusher has settled that in between, nobody else forgets it."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    settled = commit(store, member).version if then == "newer" else version
+    if then != "pending":
+        settle(store, member, settled, ttl_ms=0 if then == "dropped" else TTL_MS)
+    else:
+        commit(store, member)
+    store.pending.record_sending(0, {member: Entry(version, Kind.DELETED)})
+
+    settle(store, member, version)
+
+    assert (then == "pending") == store._wire.call("HEXISTS", partition_keys(0).sent, member)
+
+
 def test_a_settled_tombstone_is_audited(store):
     """A deletion that MongoDB has stays known for the tombstone's TTL, and is noted for the audit."""
     [member] = members(store, 1)

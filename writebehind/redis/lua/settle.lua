@@ -42,10 +42,15 @@ for i = 8, #KEYS do
       end
     end
     settled = settled + 1
-  elseif header ~= '' then
-    -- Due only after another delay, so that a hot document goes on being coalesced. XX: it may be settled by now.
-    redis.call('ZADD', pending, 'XX', now + tonumber(ARGV[1]), member)
-    newer = newer + 1
+  else
+    if header ~= '' then
+      -- Due only after another delay, so that a hot document goes on being coalesced. XX: it may be settled by now.
+      redis.call('ZADD', pending, 'XX', now + tonumber(ARGV[1]), member)
+      newer = newer + 1
+    end
+    if not redis.call('ZSCORE', pending, member) then  -- another flusher was faster, and forgot only what it had noted
+      redis.call('HDEL', sent, member)
+    end
   end
 end
 return {settled, newer}
