@@ -15,6 +15,7 @@ from tasks.celery import runtime
 from tasks.processes import command as run
 from writebehind import Settings
 from writebehind.access.gate import Gate, is_same
+from writebehind.settings.urls import redacted
 
 
 class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
@@ -54,6 +55,7 @@ class _Unframed(OutputTransform):
 def main(arguments: Sequence[str]) -> None:
     """Run Flower's command with an application that has a gate."""
     command.Flower = partial(_build, runtime.settings)  # the command has no way to be told another
+    print(f"watches {redacted(runtime.settings.broker)}", flush=True)  # noqa: T201
     run("flower", *arguments)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from celery.bin.celery import celery
 
 from tasks.celery import app
+from tasks.logs import keep_short
 
 
 def worker(arguments: Sequence[str]) -> None:
@@ -26,6 +27,7 @@ def command(*words: str) -> None:
     Raises:
         SystemExit: it ends with this status.
     """
+    keep_short()
     # As `Celery.start` does, which loses the status. `-A` would import from the current directory first.
     celery.params[0].default = app
     sys.exit(celery.main(args=list(words), prog_name="writebehind run", standalone_mode=False))

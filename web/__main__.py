@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 
 from web.server import create_server
 from web.sockets import allow_connections
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"writebehind: port {settings.port} of {settings.host} is taken: end who listens there, "
             "or set WRITEBEHIND_PORT"
         )
-    Granian(
+    server = Granian(
         "web.server:create_server",
         interface=Interfaces.ASGINL,
         # No HTTP/2: granian closes no idle connection of it.
@@ -59,7 +60,10 @@ def main(arguments: Sequence[str] = ()) -> None:
         workers_kill_timeout=STOP_WITHIN_S,
         respawn_failed_workers=True,
         websockets=False,
-    ).serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
+        log_level=LogLevels.warning,
+    )
+    server.on_startup(lambda: print(f"serves {settings.host}:{settings.port}", flush=True))  # noqa: T201
+    server.serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
 
 
 if __name__ == "__main__":

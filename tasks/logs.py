@@ -1,0 +1,65 @@
+"""Lines of the worker, beat and Flower processes: one for what is expected, a traceback for what is not."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, Final
+
+from celery import signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from writebehind.errors import UnavailableError
+
+#: What a server that is away raises: its message says all that there is to know.
+OUTAGE: Final = (
+    UnavailableError,
+    OperationalError,
+    RedisConnectionError,
+    RedisTimeoutError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class OneLine(logging.Filter):
+    """Puts every message in one line, and the error of an outage at its end in the place of a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        text = " ".join(record.getMessage().split())
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, OUTAGE):
+            text = f"{text} {type(error).__name__}: {error}"
+            record.exc_info = record.exc_text = None
+        record.msg, record.args = text, None
+        return True
+
+
+def keep_short() -> None:
+    """Have this process log so, and say in a line when it is at work."""
+    # Messages are JSON: who may write to the broker makes a worker run no code of theirs, whoever it runs as.
+    warnings.filterwarnings("ignore", "You're running the worker with superuser", SecurityWarning)
+    # It asks each worker at its start, also those that have just begun to start.
+    logging.getLogger("flower.inspector").setLevel(logging.ERROR)
+    signals.after_setup_logger.connect(_shorten, weak=False)
+    signals.worker_ready.connect(_say_ready, weak=False)
+    signals.beat_init.connect(_say_beats, weak=False)
+
+
+def _shorten(logger: logging.Logger, **_: Any) -> None:
+    # Whenever a broker is away, about a setting that is set. Celery wants it always, from just before on.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
+    for handler in logger.handlers:
+        handler.addFilter(OneLine())
+
+
+def _say_ready(sender: Any, **_: Any) -> None:
+    print(f"consumes {', '.join(sorted(sender.app.amqp.queues.consume_from))}", flush=True)  # noqa: T201
+
+
+def _say_beats(sender: Any, **_: Any) -> None:
+    print(f"issues {len(sender.app.conf.beat_schedule)} periodic tasks", flush=True)  # noqa: T201

@@ -1,0 +1,49 @@
+"""Log lines of workers: one for what is expected, a traceback for what is not."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tasks.logs import OneLine
+from writebehind.errors import MongoUnavailableError
+
+
+def line(error: BaseException | None, message: str = "lost %s", *arguments: object) -> str:
+    """How a message is logged, with the error that is being handled."""
+    handled = (type(error), error, error.__traceback__) if error else None
+    record = logging.LogRecord("celery", logging.WARNING, __file__, 1, message, arguments, handled)
+    assert OneLine().filter(record)
+    return logging.Formatter("%(message)s").format(record)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RedisConnectionError("no answer"),
+        OperationalError("no answer"),
+        MongoUnavailableError("no answer"),
+        ConnectionRefusedError("no answer"),
+        TimeoutError("no answer"),
+    ],
+)
+def test_an_outage_is_one_line(error):
+    """The error of a server that is away stands at the end of the line, without a traceback."""
+    told = line(error, "lost %s", "it")
+    assert f"lost it {type(error).__name__}: " in told
+    assert "no answer" in told
+    assert 1 == len(told.splitlines())
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), ValueError("a"), OSError("a")])
+def test_what_nobody_expects_has_its_traceback(error):
+    """A fault of the program is left to the formatter, which tells it in full."""
+    assert f"failed\n{type(error).__name__}" in line(error, "failed")
+
+
+def test_a_message_of_several_lines_becomes_one():
+    """Celery's messages have line breaks, and a message may have a percent sign and no arguments."""
+    assert "a 100% b" == line(None, "\na\n  100% b\n\n")
