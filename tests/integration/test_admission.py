@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.waiting import wait_until
-from writebehind import CollectionSettings, Pipeline
+from writebehind import BulkOperation, CollectionSettings, Durability, Pipeline, Written
 from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.read import Source
@@ -156,11 +156,40 @@ def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
         wire.close()
 
 
+@pytest.mark.parametrize("durability", [Durability.BUFFERED, Durability.FSYNCED])
+def test_redis_becomes_full_during_a_bulk(settings, mongo_client, tmp_path, hints, durability):
+    """Each write says for itself whether it has happened, and a flush task comes for those that have."""
+    with EmbeddedRedis(tmp_path) as server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        changed = settings.model_copy(update={"max_memory_percent": 100})
+        pipeline = Pipeline(changed, hints=hints, wire=wire, client=mongo_client)
+        users = pipeline.collection("users")
+        users.put("first", {})
+        hints.clear()
+        wire.call("CONFIG", "SET", "maxmemory", int(pipeline.store.facts()["used_memory"]) + (2 << 20))
+        operations = [BulkOperation("put", f"u{n}", {"text": "x" * 40_000}) for n in range(90)]
+
+        done = users.bulk(operations, durability=durability)
+
+        wire.call("CONFIG", "SET", "maxmemory", 0)
+        assert {Written, RedisFullError} == {type(one) for one in done}
+        assert {durability} == {one.durability for one in done if isinstance(one, Written)}
+        assert [isinstance(one, Written) for one in done] == [
+            users.get(operation.id) is not None for operation in operations
+        ]
+        ids = [users.id(one.id) for one in done if isinstance(one, Written)]
+        first = pipeline.store.partition_of(users.id("first").member)
+        assert {pipeline.store.partition_of(one.member) for one in ids} - {first} == {
+            hint.partition for hint in hints
+        } - {first}
+        wire.close()
+
+
 def test_the_figures_are_sampled(full):
     """A thousand writes ask for the figures a few times only."""
     asked = []
-    send = full.store._wire.calls
-    full.store._wire.calls = lambda commands: asked.extend(commands) or send(commands)
+    send = full.store._wire.exchange
+    full.store._wire.exchange = lambda commands: asked.extend(commands) or send(commands)
 
     for n in range(1000):
         full.collection("slow").put("u1", {"n": n})

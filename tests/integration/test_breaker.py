@@ -235,7 +235,7 @@ def test_without_redis_each_process_finds_out_for_itself(one, monkeypatch):
     def down(*_: object) -> None:
         raise RedisUnavailableError
 
-    monkeypatch.setattr(one.breaker._shared._wire, "calls", down)
+    monkeypatch.setattr(one.breaker._shared._wire, "exchange", down)
     assert one.use()
     one.fail(1)
     assert not one.use()

@@ -21,6 +21,7 @@ from tests.proxy import Proxy
 from tests.waiting import slowness, wait_until
 from writebehind.errors import RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
+from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import CERTAIN_S, MOST_BUFFERED, Wire, connection_pool, limit_waits
 
@@ -108,7 +109,7 @@ def test_a_command_after_steps_is_on_their_connection(wire):
     wire.call("FLUSHALL")
     wire.call("SCRIPT", "FLUSH")
     for expected in ([b"load"], [b"wait"]):
-        answers, count = wire.run_many_then(step, [(("entry", "load"), ("token", 5_000))], ("DBSIZE",))
+        answers, count = wire.run_each(step, [(("entry", "load"), ("token", 5_000))], ("DBSIZE",))
         assert ([expected], 1) == (answers, count)
 
 
@@ -178,8 +179,25 @@ def test_a_server_that_is_full(tmp_path):
             wire.call("SET", "key", "another")
         with pytest.raises(RedisFullError, match="no memory left"):
             wire.run(script("add_heat"), ("hot", "heat", "warmed"), (10, "member", 1))
+        [refused], size = wire.run_each(
+            script("add_heat"), [(("hot", "heat", "warmed"), (10, "m", 1))], ("DBSIZE",)
+        )
+        assert (RedisFullError, 1) == (type(refused), size)
         assert wire.call("GET", "key") == b"value"
         wire.close()
+
+
+def test_each_step_stands_for_itself(wire):
+    """One that meets something of another type is answered by an error, and the others are carried out."""
+    of = partition_keys(0)
+    calls = [((of.entry(one), of.load(one)), ("token", 5_000)) for one in ("users/s:a", "users/s:b")]
+    wire.call("FLUSHALL")
+    wire.call("RPUSH", of.entry("users/s:a"), "garbage")
+
+    (refused, leased), _ = wire.run_each(script("get_or_lease_entry"), calls)
+
+    assert (RedisUnavailableError, [b"load"]) == (type(refused), leased)
+    assert [[b"load"], [b"wait"]] == wire.run_each(script("get_or_lease_entry"), calls)[0]
 
 
 @contextmanager

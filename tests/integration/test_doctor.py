@@ -236,7 +236,7 @@ def test_servers_that_do_not_answer(patient, monkeypatch):
     def no_mongodb(*_: object, **__: object) -> None:
         raise MongoUnavailableError
 
-    monkeypatch.setattr(patient.store._wire, "calls", no_redis)
+    monkeypatch.setattr(patient.store._wire, "exchange", no_redis)
     monkeypatch.setattr(patient.sink, "command", no_mongodb)
     failures = {one.check: one.advice for one in examine(patient) if one.level is Level.FAILURE}
     assert ("start it, or set REDIS_URL", "start it, or set MONGODB_URL") == (

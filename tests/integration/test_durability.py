@@ -112,8 +112,8 @@ def test_replicated_without_a_replica(pipeline_on, valkey):
     pipeline = pipeline_on(valkey, confirm_timeout_ms=4_999)
     wait_until(lambda: pipeline.store.load().replicas == 0, "replicas of other tests to be gone")
     calls = []
-    send = pipeline.store._wire.calls
-    pipeline.store._wire.calls = lambda commands: calls.extend(commands) or send(commands)
+    send = pipeline.store._wire.exchange
+    pipeline.store._wire.exchange = lambda commands: calls.extend(commands) or send(commands)
 
     written = pipeline.collection("users").put("ada", {"n": 1}, durability=Durability.REPLICATED)
 

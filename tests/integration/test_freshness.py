@@ -222,8 +222,8 @@ def test_many_that_are_old(reader, store, sink, users, left_s):
     for one in ids:
         store._wire.call("PEXPIRE", store.cache.key(one.member), int(left_s * 1000) + STALE.grace_ms)
     trips, finds = [], []
-    calls, find = store._wire.calls, sink.find_portion
-    store._wire.calls = lambda commands: trips.append(commands) or calls(commands)
+    calls, find = store._wire.exchange, sink.find_portion
+    store._wire.exchange = lambda commands: trips.append(commands) or calls(commands)
     sink.find_portion = lambda some, **more: finds.append(some) or find(some, **more)
 
     found = reader.get_many(ids, STALE)

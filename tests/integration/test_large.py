@@ -51,13 +51,13 @@ def test_a_large_document_is_left_to_another_thread(documents, users, read, cach
     if cached:
         users.read("large")
     wire = documents.store._wire
-    answers, calls = [], wire.calls
-    wire.calls = lambda commands: answers.append(calls(commands)) or answers[-1]
+    answers, calls = [], wire.exchange
+    wire.exchange = lambda commands: answers.append(calls(commands)) or answers[-1]
 
     with bounded(LARGE_BYTES), pytest.raises(TakesMuchError):
         read(users)
 
-    wire.calls = calls
+    wire.exchange = calls
     read_one = [one for answer in answers for one in answer if isinstance(one, bytes)]
     assert all(len(one) <= BODY_AT + LARGE_BYTES + 1 for one in read_one)
     assert 0 == documents.status()["pending"]

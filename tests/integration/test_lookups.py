@@ -272,10 +272,10 @@ def test_a_dead_letter_is_found(pipeline, users, stored):
 def test_what_a_write_costs(pipeline, users, monkeypatch):
     """Two round trips to Redis, and a third where a value is given up."""
     trips: list[int] = []
-    calls = pipeline.store._wire.calls
+    calls = pipeline.store._wire.exchange
     users.put("u0", {"username": "eve"})  # the steps are known to the server
     users.put("u0", {"username": "eva"})
-    monkeypatch.setattr(pipeline.store._wire, "calls", lambda some: trips.append(len(some)) or calls(some))
+    monkeypatch.setattr(pipeline.store._wire, "exchange", lambda some: trips.append(len(some)) or calls(some))
     for document, cost in (({"username": "ada"}, 2), ({"username": "ada", "n": 1}, 2), ({"username": "x"}, 3)):
         trips.clear()
         users.put("u1", document)

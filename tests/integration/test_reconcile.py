@@ -353,7 +353,7 @@ def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypa
     valkey_wire.call("HSET", of.dead_counts, "users", 10_000)
     valkey_wire.call("DEL", of.entry(pending[7]))
     sizes: list[int] = []
-    calls = valkey_wire.calls
+    calls = valkey_wire.exchange
 
     def spy(commands):
         answers = calls(commands)
@@ -361,7 +361,7 @@ def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypa
         return answers
 
     monkeypatch.setattr("writebehind.reconcile.reconciler.MOST_S", 0.0)
-    monkeypatch.setattr(valkey_wire, "calls", spy)
+    monkeypatch.setattr(valkey_wire, "exchange", spy)
     calls_before, runs = 0, []
     while not runs or not runs[-1]["finished"]:
         runs.append(pipeline.maintenance.reconcile())

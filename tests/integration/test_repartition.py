@@ -131,14 +131,14 @@ def crash_at(monkeypatch, pipeline: Pipeline, call: int) -> None:
     that the place of the crash is the same in every run.
     """
     wire, asked, this = pipeline.store._wire, iter(range(call)), threading.get_ident()
-    calls = wire.calls
+    calls = wire.exchange
 
     def ask(commands):
         if threading.get_ident() == this and next(asked, None) is None:
             raise CrashError
         return calls(commands)
 
-    monkeypatch.setattr(wire, "calls", ask)
+    monkeypatch.setattr(wire, "exchange", ask)
 
 
 def test_it_is_interrupted(drained, monkeypatch):

@@ -118,13 +118,13 @@ def test_small_documents_are_one_round_trip_beside_large_ones(pipeline, users, m
     users.put("large", sized("large", 1_000_000))
     for n in range(98):
         users.put(f"u{n}", sized(f"u{n}", THRESHOLDS[n % 3]))
-    calls, trips = pipeline.store._wire.calls, []
+    calls, trips = pipeline.store._wire.exchange, []
 
     def noted(commands):
         trips.append({command[0] for command in commands})
         return calls(commands)
 
-    monkeypatch.setattr(pipeline.store._wire, "calls", noted)
+    monkeypatch.setattr(pipeline.store._wire, "exchange", noted)
     names = [f"u{n}" for n in range(98)]
 
     found = [entry for entry, _ in users.read_each(names)]

@@ -13,6 +13,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from writebehind.documents.durability import Durability
+from writebehind.errors import RedisUnavailableError
 from writebehind.redis.aliases import Aliases
 from writebehind.redis.cache import Cache, Loads
 from writebehind.redis.deletions import Deletions
@@ -42,6 +43,8 @@ class CommitStatus(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     FULL = "full"
+    REFUSED = "refused"
+    """Redis did not carry it out, as for lack of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Commit:
         ticket: of the flush task that the caller must enqueue, '' when one is on its way.
         durability: how far it has come.
         shared: other documents that have one of its unique values as last acknowledged, their ids by field.
+        refusal: why Redis did not carry it out, of one that is `REFUSED`.
     """
 
     status: CommitStatus
@@ -63,6 +67,7 @@ class Commit:
     ticket: str
     durability: Durability = Durability.BUFFERED
     shared: Mapping[str, str] = field(default_factory=dict)
+    refusal: RedisUnavailableError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +216,8 @@ class Store:
             RedisUnavailableError: Redis does not answer; the writes may or may not have happened.
         """
         calls = [self._commit_call(request) for request in requests]
-        if durability not in _CONFIRMATIONS:
-            return [_commit_answer(answer) for answer in self._wire.run_many(_COMMIT, calls)]
-        confirmation = (*_CONFIRMATIONS[durability], wait_ms)
-        answers, confirmed = self._wire.run_many_then(_COMMIT, calls, confirmation)
+        confirmation = (*_CONFIRMATIONS[durability], wait_ms) if durability in _CONFIRMATIONS else None
+        answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation)
         reached = durability if _confirms(confirmed) else Durability.BUFFERED
         return [_commit_answer(answer, reached) for answer in answers]
 
@@ -248,7 +251,9 @@ class Store:
         )
 
 
-def _commit_answer(answer: list[bytes], reached: Durability = Durability.BUFFERED) -> Commit:
+def _commit_answer(answer: list[bytes] | RedisUnavailableError, reached: Durability) -> Commit:
+    if isinstance(answer, RedisUnavailableError):
+        return Commit(CommitStatus.REFUSED, 0, "", "", refusal=answer)
     status, version, previous, ticket = answer
     return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached)
 

@@ -37,7 +37,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from writebehind import forks
-from writebehind.errors import RedisFullError, RedisUnavailableError
+from writebehind.errors import RedisFullError, RedisUnavailableError, without_frames
 from writebehind.redis.keys import type_of
 from writebehind.redis.scripts import Script, script
 
@@ -153,6 +153,16 @@ class Wire:
         Raises:
             RedisUnavailableError: as `call`. Some of the commands may have been carried out.
         """
+        answers = self.exchange(commands)
+        self._see_served(commands, answers)
+        return answers
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """`calls`, in which a command that Redis cannot serve now has its `ResponseError` as answer too.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
         if not commands:
             return []
         if self._paused_until:
@@ -180,8 +190,6 @@ class Wire:
         else:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
-        if mistyped := _check_served(answers):
-            self._take_out([commands[at] for at in mistyped])
         return answers
 
     def run(self, step: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
@@ -203,7 +211,7 @@ class Wire:
         Raises:
             RedisUnavailableError: as `calls`.
         """
-        return self._run_many(step, calls, ())[0]
+        return self._run_many(step, calls)
 
     def run_many_after(
         self, commands: Sequence[Command], step: Script, calls: Sequence[Call]
@@ -217,54 +225,76 @@ class Wire:
             RedisUnavailableError: as `calls`.
         """
         before: list[Any] = []
-        answers, _ = self._run_many(step, calls, (), commands, before)
+        answers = self._run_many(step, calls, commands, before)
         return before, answers
 
-    def run_many_then(self, step: Script, calls: Sequence[Call], command: Command) -> tuple[list[Any], Any]:
-        """`run_many`, and a command after it on the same connection, in the same round trip: such as WAIT.
+    def run_each(self, step: Script, calls: Sequence[Call], then: Command | None = None) -> tuple[list[Any], Any]:
+        """`run_many`, in which each step stands for itself; `then` a command on the same connection, such as WAIT.
 
         Returns:
-            The answers of the steps, and that of the command: a `ResponseError` when it was refused, `None` when
-            it did not come after all steps.
+            The answers of the steps, a `RedisUnavailableError` of one that was not carried out; and that of the
+            command: a `ResponseError` when it was refused, `None` when it did not come after all steps.
 
         Raises:
-            RedisUnavailableError: as `calls`.
+            RedisUnavailableError: Redis does not answer.
         """
-        answers, (answer,) = self._run_many(step, calls, (command,))
-        return answers, answer
+        if not calls:
+            return [], None
+        steps = [_sent(step, call) for call in calls]
+        *answers, confirmed = self.exchange([*steps, then]) if then else [*self.exchange(steps), None]
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:  # as for `run_many`
+            self.call("SCRIPT", "LOAD", step.source)
+            again, confirmed = self.run_each(step, [calls[at] for at in unknown], then)
+            if len(unknown) < len(calls):
+                confirmed = None
+            for at, answer in zip(unknown, again, strict=True):
+                answers[at] = answer
+        for at, answer in enumerate(answers):
+            if isinstance(answer, ResponseError):
+                answers[at] = self._refusal(steps[at], answer)
+        return answers, confirmed
 
     def _run_many(
         self,
         step: Script,
         calls: Sequence[Call],
-        then: Sequence[Command],
         first: Sequence[Command] = (),
         before: list[Any] | None = None,
-    ) -> tuple[list[Any], list[Any]]:
-        """The answers of the steps, and of what comes `then`; those of what comes `first` go into `before`."""
+    ) -> list[Any]:
+        """The answers of the steps; those of what comes `first` go into `before`."""
         if not calls and not first:
-            return [], [None for _ in then]
-        steps = [("EVALSHA", step.sha1, len(keys), *keys, *args) for keys, args in calls]
-        answers = self.calls([*first, *steps, *then])
+            return []
+        answers = self.calls([*first, *(_sent(step, call) for call in calls)])
         for answer in answers[: len(first)]:
             if isinstance(answer, ResponseError):
                 _raise(answer)
         if before is not None:
             before += answers[: len(first)]
         answers = answers[len(first) :]
-        answers, more = answers[: len(steps)], answers[len(steps) :]
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # the server is new or was restarted: none of these ran, so sending them again is safe
             self.call("SCRIPT", "LOAD", step.source)
-            again, more = self._run_many(step, [calls[at] for at in unknown], then)
-            if len(unknown) < len(calls):
-                more = [None for _ in then]
+            again = self._run_many(step, [calls[at] for at in unknown])
             for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, ResponseError):
                 _raise(answer)
-        return answers, more
+        return answers
+
+    def _see_served(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
+        """See that no answer says that a command cannot be served. Raises as `calls`."""
+        if mistyped := _check_served(answers):
+            self._take_out([commands[at] for at in mistyped])
+
+    def _refusal(self, command: Command, answer: ResponseError) -> RedisUnavailableError:
+        """An answer that says that a step was not carried out, as `calls` would raise it."""
+        try:
+            self._see_served([command], [answer])
+            _raise(answer)
+        except RedisUnavailableError as error:
+            return without_frames(error)
 
     def _take_out(self, commands: Sequence[Command]) -> NoReturn:
         """Take out what is of another type than its key has, which only other hands can have put there.
@@ -354,6 +384,12 @@ def _check_served(answers: Sequence[Any]) -> list[int]:
         if _MISTYPED in str(answer):
             mistyped.append(at)
     return mistyped
+
+
+def _sent(step: Script, call: Call) -> Command:
+    """A step as it is sent."""
+    keys, arguments = call
+    return ("EVALSHA", step.sha1, len(keys), *keys, *arguments)
 
 
 def _keys_of(command: Command) -> Sequence[str]:

@@ -20,6 +20,7 @@ from writebehind.errors import (
     DocumentTooLargeError,
     OverloadedError,
     PreconditionFailedError,
+    RedisUnavailableError,
     without_frames,
 )
 from writebehind.flushing.dead_letter import DeadLetter
@@ -191,18 +192,18 @@ class Writer:
 
     def write_all(
         self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None
-    ) -> list[Written | OverloadedError]:
+    ) -> list[Written | OverloadedError | RedisUnavailableError]:
         """Commit several writes in one round trip; each stands for itself.
 
         Raises:
             RedisUnavailableError: Redis does not answer. Any of the writes may have happened.
         """
         commits = self._commit_all(writes, durability)
-        results: list[Written | OverloadedError] = []
+        results: list[Written | OverloadedError | RedisUnavailableError] = []
         for (document_id, entry), commit in zip(writes, commits, strict=True):
             try:
                 results.append(self._written(document_id, entry, commit, durability))
-            except OverloadedError as error:
+            except (OverloadedError, RedisUnavailableError) as error:
                 results.append(without_frames(error))
         return results
 
@@ -289,6 +290,8 @@ class Writer:
         *,
         created: bool = False,
     ) -> Written:
+        if commit.refusal:
+            raise commit.refusal
         if commit.status is CommitStatus.FULL:
             raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
         if commit.ticket:

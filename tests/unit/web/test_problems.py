@@ -111,7 +111,9 @@ def test_what_the_server_cannot_carry_out_is_logged(raising, caplog):
 
 def test_unavailable_items_are_logged(client, installation, caplog, monkeypatch):
     """What was not available to items of a bulk is logged once, by the name of the bulk."""
-    monkeypatch.setattr(installation.wire, "calls", Mock(side_effect=errors.RedisUnavailableError("it is down")))
+    monkeypatch.setattr(
+        installation.wire, "exchange", Mock(side_effect=errors.RedisUnavailableError("it is down"))
+    )
     items = [{"op": "put", "id": f"u{n}", "doc": {}} for n in range(3)] + [{"op": "no"}]
     response = client.post("/v1/users:bulk", json=items, headers={"X-Request-Id": "abc"})
     assert [503, 503, 503, 400] == [one["status"] for one in response.json["results"]]
@@ -197,7 +199,7 @@ def test_redis_is_down(installation, client, monkeypatch):
     def refuse(*_: object) -> None:
         raise errors.RedisUnavailableError
 
-    monkeypatch.setattr(installation.wire, "calls", refuse)
+    monkeypatch.setattr(installation.wire, "exchange", refuse)
     for method, path in (("PUT", "/v1/users/ada"), ("DELETE", "/v1/users/ada"), ("GET", "/v1/strict/ada")):
         response = client.open(path, method=method, json={})
         problem(response, 503, "redis-unavailable")
@@ -214,7 +216,7 @@ def test_redis_is_bypassed(installation, sink, client, monkeypatch):
         raise errors.RedisUnavailableError
 
     sink.has("users", "ada", {"n": 1})
-    monkeypatch.setattr(installation.wire, "calls", refuse)
+    monkeypatch.setattr(installation.wire, "exchange", refuse)
     found, absent = client.get("/v1/users/ada"), client.get("/v1/users/bob")
     several = client.post("/v1/users:get", json={"ids": ["ada", "bob"]})
     assert (200, {"_id": "ada", "n": 1}, 404) == (found.status_code, found.json, absent.status_code)

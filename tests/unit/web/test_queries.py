@@ -154,7 +154,7 @@ def test_much(client, sink, installation, monkeypatch, path, where):
         else:
             sink.has("asked", name, document)
     if where == "bypassed":
-        monkeypatch.setattr(installation.wire, "calls", Mock(side_effect=RedisUnavailableError))
+        monkeypatch.setattr(installation.wire, "exchange", Mock(side_effect=RedisUnavailableError))
     # Neither all of them at once, nor those that are looked at and not answered.
     monkeypatch.setattr("writebehind.querying.answers.HELD_BYTES", 25_000)
     monkeypatch.setattr("writebehind.reading.portions.PORTION_BYTES", 25_000)
