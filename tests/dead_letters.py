@@ -7,6 +7,7 @@ from collections.abc import Callable
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.redis.pending import Hint
 from writebehind.redis.store import Store
+from writebehind.settings.installation import CollectionSettings
 
 
 class _Empty:
@@ -16,4 +17,4 @@ class _Empty:
 
 def letters_of(store: Store, hints: Callable[[Hint], None] = lambda _: None) -> DeadLetters:
     """The dead letters; what they ask for goes nowhere unless it is given."""
-    return DeadLetters(store, hints, _Empty())
+    return DeadLetters(store, hints, _Empty(), _Empty(), lambda _: CollectionSettings())

@@ -133,7 +133,6 @@ class Pipeline:
             timeout_ms=settings.mongodb_timeout_ms,
             breaker=self.breaker,
         )
-        self.dead_letters = DeadLetters(self.store, self._hints, self.sink)
         self.clock = ClockWatch(self.store)
         self._sampler = Sampler(self.store.load, self.clock.look)
         self._admission = Admission(
@@ -164,6 +163,7 @@ class Pipeline:
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
         self.queries = self._queries()
         self.derived = Derived(self.lookups, self.queries)
+        self.dead_letters = DeadLetters(self.store, self._hints, self.sink, self.derived, self.collection_settings)
         self.conflicts = Conflicts(self.store, self.derived)
         self.contention = Contention(
             self.store, self.sink, self.dead_letters, lambda name: self.collection_settings(name).lookup

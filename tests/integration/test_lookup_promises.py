@@ -24,6 +24,7 @@ from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED
 from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.flusher import FlushLimits
+from writebehind.hooks import NO_HOOKS
 from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import Alias, Lookups
 from writebehind.redis.keys import partition_keys
@@ -143,6 +144,9 @@ class FoundByValue(RuleBasedStateMachine):
     def flush(self) -> None:
         self.let_leases_run_out()
         flush_all(self.pipeline)
+        unsettled = self.pipeline.store.pending.unsettled([self.users.id(name).member for name in NAMES])
+        for name, one in self.given.items():  # what MongoDB has is found, whether it was acknowledged or not
+            one.acknowledged |= self.users.id(name).member not in unsettled
 
     @rule(name=names, at=st.sampled_from(["before write", "before settle", "before settled", "before release"]))
     def begin_a_late_flush(self, name: str, at: str) -> None:
@@ -164,7 +168,9 @@ class FoundByValue(RuleBasedStateMachine):
 
     @rule()
     def replay(self) -> None:
-        self.pipeline.dead_letters.replay(self.pipeline.dead_letters.all(Filter()))
+        replayed = self.pipeline.dead_letters.replay(self.pipeline.dead_letters.all(Filter()))
+        for name, one in self.given.items():  # whose claims may not have been made when they were written
+            one.acknowledged |= self.users.id(name).member in replayed
 
     @precondition(lambda self: self.late)
     @rule()
@@ -206,7 +212,7 @@ class FoundByValue(RuleBasedStateMachine):
     def write_in_steps(self, name: str, value: str | None, report: Callable[[str], None]) -> None:
         derived = Derived(self.lookups_in_steps(report), self.pipeline.queries)
         parts = replace(self.users._writer._parts, derived=derived)
-        writer = Writer(COLLECTION, self.settings, parts)
+        writer = Writer(COLLECTION, self.settings, parts, NO_HOOKS)
         self.written += 1
         document = {FIELD: value, "n": self.written}
         document_id = writer.id(name)

@@ -15,7 +15,10 @@ from bson.datetime_ms import DatetimeMS
 
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
-from writebehind.errors import MongoUnavailableError, RequestError
+from writebehind.change_stream.applier import OutsideChange
+from writebehind.documents.entry import Entry
+from writebehind.documents.raw_bson import split_version
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError, RequestError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.querying.unique_fields import Alias, aliases_of
@@ -31,7 +34,7 @@ LOOKUP = {"username": "string", "number": "int", "address.city": "string"}
 @pytest.fixture
 def config(settings) -> Settings:
     users = {"lookup": LOOKUP, "flush_delay_ms": 60_000, "ttl": 600, "negative_ttl": 5}
-    values = settings.model_dump() | {"collections": {"users": users}, "partitions": 4}
+    values = settings.model_dump() | {"collections": {"users": users, "others": {}}, "partitions": 4}
     return Settings.model_validate(values)
 
 
@@ -97,6 +100,18 @@ def after_once(monkeypatch, target: object, method: str, step: Callable[[], obje
         return answer
 
     monkeypatch.setattr(target, method, delayed)
+
+
+def cut_off(*_: object) -> None:
+    raise RedisUnavailableError("cut off")
+
+
+def write_without_claims(users, pipeline: Pipeline, name: str, document: dict) -> None:
+    """A write after whose commit Redis breaks off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.store.aliases, "claim", cut_off)
+        with pytest.raises(RedisUnavailableError):
+            users.put(name, document)
 
 
 def test_a_pending_document_is_found(pipeline, users, asked):
@@ -252,6 +267,83 @@ def test_a_writer_that_dies_before_it_claims(pipeline, users, monkeypatch):
     assert name_of(users, "ada") is None
     flush_all(pipeline)
     assert ([], None, "u1") == (lasting(pipeline), name_of(users, "ada"), name_of(users, "countess"))
+
+
+@pytest.mark.parametrize("asked", ["before", "meanwhile"])
+def test_a_write_whose_values_were_not_claimed(pipeline, users, monkeypatch, asked):
+    """Redis broke off, so it may have happened: it is found once MongoDB has it, whoever asked before that."""
+    if asked == "before":
+        assert name_of(users, "ada") is None
+    write_without_claims(users, pipeline, "u1", {"username": "ada"})
+    if asked == "before":
+        flush_all(pipeline)
+    else:
+        after_once(monkeypatch, pipeline.sink, "find_by", lambda: flush_all(pipeline))
+    assert ["u1", "u1"] == [name_of(users, "ada") for _ in range(2)]
+    assert [] == lasting(pipeline)
+
+
+def test_a_flusher_that_dies_before_it_releases_claims(pipeline, users, monkeypatch):
+    """What it has settled is found, though nobody flushes it once more and it was not claimed either."""
+    assert name_of(users, "ada") is None
+    write_without_claims(users, pipeline, "u1", {"username": "ada"})
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.lookups, "settled", cut_off)
+        with pytest.raises(RedisUnavailableError):
+            flush_all(pipeline)
+    assert 0 == pipeline.status()["pending"]
+    assert "u1" == name_of(users, "ada")
+
+
+def test_what_settling_costs(pipeline, monkeypatch):
+    """One command, and another for each unique value, in the same round trip."""
+    trips: list[list[tuple]] = []
+    exchange = pipeline.store._wire.exchange
+    for collection in ("users", "others"):  # the steps are known to the server
+        pipeline.collection(collection).put("u0", {"username": "eve"})
+    flush_all(pipeline)
+    monkeypatch.setattr(pipeline.store._wire, "exchange", lambda some: trips.append(list(some)) or exchange(some))
+    for collection, cost in (("users", 2), ("others", 1)):
+        pipeline.collection(collection).put("u1", {"username": "ada"})
+        trips.clear()
+        flush_all(pipeline)
+        settle = script("settle").sha1
+        assert [cost] == [len(some) for some in trips if any(settle in one for one in some)]
+
+
+def test_a_kept_letter_that_is_replayed(config, valkey_wire, mongo_client):
+    """It is found by its value from the answer on, although nobody had it for a while, and that is known."""
+    theirs = {"users": config.collections["users"].model_copy(update={"on_conflict": "theirs"})}
+    pipeline = Pipeline(config.model_copy(update={"collections": theirs}), wire=valkey_wire, client=mongo_client)
+    users, stored = pipeline.collection("users"), mongo_client[config.mongodb_database]["users"]
+    users.put("u1", {"username": "x"})
+    flush_all(pipeline)
+    users.put("u1", {"username": "ada"})
+    stored.update_one({"_id": "u1"}, {"$set": {"username": "theirs"}})
+    after = Entry.loaded(*split_version(bson.encode(stored.find_one())))
+    pipeline.applier.apply([OutsideChange(users.id("u1"), "update", pipeline.store.now_ms() + 5_000, after)])
+    [letter] = pipeline.dead_letters.all(Filter())
+    users.put("u1", {"username": "third"})
+    flush_all(pipeline)
+    assert name_of(users, "ada") is None
+    assert pipeline.dead_letters.replay([letter], conflicts=True)
+    assert ("u1", None) == (name_of(users, "ada"), name_of(users, "third"))
+    flush_all(pipeline)
+    assert ("u1", "ada", []) == (name_of(users, "ada"), stored.find_one()["username"], lasting(pipeline))
+
+
+def test_a_refused_letter_that_is_replayed(pipeline, users, stored):
+    """So is one of a write whose values were not claimed."""
+    stored.create_index("number", unique=True, sparse=True)
+    stored.insert_one({"_id": "u0", "number": 1})
+    assert name_of(users, "ada") is None
+    write_without_claims(users, pipeline, "u1", {"username": "ada", "number": 1})
+    flush_all(pipeline)
+    pipeline.dead_letters.replay(pipeline.dead_letters.all(Filter()))
+    assert "u1" == name_of(users, "ada")
+    stored.delete_one({"_id": "u0"})
+    flush_all(pipeline)
+    assert ("u1", []) == (name_of(users, "ada"), lasting(pipeline))
 
 
 def test_a_dead_letter_is_found(pipeline, users, stored):

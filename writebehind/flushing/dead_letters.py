@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -16,10 +16,12 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError
 from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits
 from writebehind.mongodb.sink import Sink
+from writebehind.querying.derived import Derived
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
+from writebehind.settings.installation import CollectionSettings
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "Found", "Page", "Reason", "Replayed"]
 
@@ -62,11 +64,28 @@ class Replayed(dict[str, int]):
 class DeadLetters:
     """The dead letters of one installation. Safe to share between threads."""
 
-    def __init__(self, store: Store, hints: HintSink, sink: Sink) -> None:
-        """Join a store, the way to ask for flush tasks, and what MongoDB has."""
+    def __init__(
+        self,
+        store: Store,
+        hints: HintSink,
+        sink: Sink,
+        derived: Derived,
+        settings: Callable[[str], CollectionSettings],
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            store: where they are.
+            hints: where flush tasks are asked for.
+            sink: what MongoDB has.
+            derived: hears of documents that are pending again.
+            settings: those of a collection, by name.
+        """
         self._store = store
         self._hints = hints
         self._sink = sink
+        self._derived = derived
+        self._settings = settings
 
     def count(self) -> int:
         """How many there are."""
@@ -171,6 +190,7 @@ class DeadLetters:
 
         Raises:
             MongoUnavailableError: MongoDB has to be asked for its versions, and does not answer.
+            RedisUnavailableError: Redis does not answer. Some documents may be pending again.
         """
         strict.flag("conflicts", conflicts)
         strict.flag("only_newest", only_newest)
@@ -178,16 +198,33 @@ class DeadLetters:
         for partition, some in self._by_partition(letters):
             tried = self._worth_trying(some, done, conflicts=conflicts, only_newest=only_newest)
             meant = [(one.raw, one.letter.over) for one in tried]
+            pending: list[Found] = []
             for one, answer in zip(
                 tried, self._store.letters.replay_many(meant, only_newest=only_newest), strict=True
             ):
                 if answer.status == "ok":
                     done[one.letter.member] = answer.version
+                    pending.append(one)
                 else:
                     done.left[answer.status] += 1
                 if answer.ticket:
                     self._hints(Hint(partition, answer.ticket, 0))
+            self._claim(pending)
         return done
+
+    def _claim(self, replayed: Sequence[Found]) -> None:
+        """Let documents that are pending again be found by their unique values, as when they were committed."""
+        for collection, some in grouped(replayed, lambda one: one.letter.id.collection).items():
+            settings = self._settings(collection)
+            if not settings.lookup:
+                continue
+            for together in self._portions(
+                [replace(one, raw=RawLetter.of_entry(one.letter.member)) for one in some]
+            ):
+                values = self._store.letters.documents([one.raw for one in together])
+                entries = zip(together, values, strict=True)
+                writes = [(one.letter.id, Entry.shown(value)) for one, value in entries if value]
+                self._derived.committed(writes, settings)
 
     def _worth_trying(
         self, letters: list[Found], done: Replayed, *, conflicts: bool, only_newest: bool
@@ -216,16 +253,22 @@ class DeadLetters:
         return sum(self._store.letters.discard_many([one.raw for one in some]) for _, some in by_partition)
 
     def _each_with_body(self, found: Sequence[Found]) -> Iterator[Found]:
-        """The letters with their documents, of which a few MiB are read together when their turn comes."""
+        """The letters with their documents, which are read when their turn comes."""
+        for some in self._portions(found):
+            yield from self._with_bodies(some)
+
+    def _portions(self, found: Sequence[Found]) -> Iterator[list[Found]]:
+        """Letters in their order, as many at a time as have documents of a few MiB in all; or one."""
         some: list[Found] = []
         expected = 0
         for one, size in zip(found, self._store.letters.sizes([one.raw for one in found]), strict=True):
             if some and expected + size > MOST_TOGETHER_BYTES:
-                yield from self._with_bodies(some)
+                yield some
                 some, expected = [], 0
             some.append(one)
             expected += size
-        yield from self._with_bodies(some)
+        if some:
+            yield some
 
     def _with_bodies(self, found: Sequence[Found]) -> list[Found]:
         """The letters with their documents, which stand beside them or in the entries."""

@@ -14,6 +14,7 @@ from writebehind.hooks import Hooks, Persisted
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
+from writebehind.querying.unique_fields import aliases_in
 from writebehind.reading.freshness import lifetime_ms
 from writebehind.redis.pending import Burial, Contest, Settled
 from writebehind.redis.store import Store
@@ -177,4 +178,5 @@ class Recorder:
 
 def _settled(write: Write, settings: CollectionSettings) -> Settled:
     ttl_ms = 0 if settings.write == "around" else lifetime_ms(write.entry, settings)
-    return Settled(write.id.member, write.entry.version_digits, ttl_ms)
+    values = [alias.name for alias in aliases_in(write.id, write.entry, settings)]
+    return Settled(write.id.member, write.entry.version_digits, ttl_ms, values)

@@ -256,7 +256,7 @@ class Lookups:
         Raises:
             RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
         """
-        given = [(one, entry, _of(one, entry, settings)) for one, entry in writes]
+        given = [(one, entry, aliases_in(one, entry, settings)) for one, entry in writes]
         leads, noted = self._store.aliases.claim(
             [(one.member, entry.version, [alias.name for alias in aliases]) for one, entry, aliases in given]
         )
@@ -308,5 +308,8 @@ class Lookups:
             )
 
 
-def _of(document_id: DocumentId, entry: Entry, settings: CollectionSettings) -> Sequence[Alias]:
-    return aliases_of(document_id.collection, entry.body, settings.lookup) if entry.exists else ()
+def aliases_in(document_id: DocumentId, entry: Entry, settings: CollectionSettings) -> Sequence[Alias]:
+    """The aliases of an entry, by the fields that its collection can be looked up by."""
+    if not settings.lookup or not entry.exists:
+        return ()
+    return aliases_of(document_id.collection, entry.body, settings.lookup)

@@ -57,6 +57,11 @@ class RawLetter:
         first, _, rest = name.decode().partition("/")
         return cls(f"{first.partition('@')[0]}/{rest}", name.decode(), value)
 
+    @classmethod
+    def of_entry(cls, member: str) -> RawLetter:
+        """The letter, be it there or not, whose document is the entry."""
+        return cls(member, member)
+
     @property
     def is_kept(self) -> bool:
         """Whether its document is kept beside it, and is not the entry."""

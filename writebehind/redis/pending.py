@@ -71,11 +71,19 @@ class Contest(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One version that MongoDB now has; `ttl_ms` of its entry, 0 to drop it."""
+    """One version that MongoDB now has.
+
+    Attributes:
+        member: the document.
+        version_digits: its version.
+        ttl_ms: of its entry, 0 to drop it.
+        values: the names of its unique values' aliases.
+    """
 
     member: str
     version_digits: str
     ttl_ms: int
+    values: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +167,32 @@ class Pending:
         return [None if value is None else Entry.parse(value) for value in values]
 
     def settle(self, partition: int, settled: Sequence[Settled], *, delay_ms: int) -> int:
-        """Record versions that MongoDB has; how many of them were still the latest."""
+        """Record versions that MongoDB has; how many of them were still the latest.
+
+        Before that, in the same round trip, the aliases of their values are forgotten, and what is being asked for
+        them: both may say from before that nobody has a value, where its claim was not made.
+        """
         if not settled:
             return 0
         of = partition_keys(partition)
+        forget = self._forget([name for one in settled for name in one.values])
         arguments: list[Any] = [delay_ms]
         for one in settled:
             arguments += (one.member, one.version_digits, one.ttl_ms, self._tombstone_ttl_ms)
-        done, _newer = self._wire.run(
-            _SETTLE,
-            (
-                of.pending,
-                of.deleted,
-                of.deleted_at,
-                of.dead,
-                of.dead_counts,
-                of.sent,
-                of.clock,
-                *(of.entry(one.member) for one in settled),
-            ),
-            arguments,
+        keys_of = (
+            *(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock),
+            *(of.entry(one.member) for one in settled),
         )
+        _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [(keys_of, arguments)])
         return int(done)
+
+    def _forget(self, names: Sequence[str]) -> list[Command]:
+        """The commands that drop aliases with the tokens of whoever may fill them: one for each partition."""
+        commands: list[Command] = []
+        for partition, some in self._layout.grouped(names).items():
+            of = partition_keys(partition)
+            commands.append(("DEL", *map(of.alias_load, some), *map(of.alias, some)))
+        return commands
 
     def bring_forward(self, partition: int, members: Collection[str]) -> int:
         """Let pending members be due now, except for what MongoDB did not take; how many are due."""
