@@ -19,9 +19,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock > $(VENV)/install.log 2>&1 \
 	  & pip=$$!; all=$$(grep -c '^[a-z].*==' requirements.lock); \
 	  while kill -0 $$pip 2>/dev/null; do \
-	    printf '\rinstalling requirements.lock: %s of about %s packages fetched ' "$$(grep -c '^Collecting' $(VENV)/install.log)" "$$all"; \
+	    [ -t 1 ] && printf '\rinstalling requirements.lock: %s of about %s packages fetched ' "$$(grep -c '^Collecting' $(VENV)/install.log)" "$$all"; \
 	    sleep 1; \
-	  done; echo; wait $$pip || { tail -20 $(VENV)/install.log; exit 1; }
+	  done; wait $$pip || { tail -20 $(VENV)/install.log; exit 1; }; echo "installed  requirements.lock"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

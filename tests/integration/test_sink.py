@@ -415,9 +415,11 @@ def test_the_versions_of_documents_of_several_collections(sink, users):
 
 
 def test_a_second_is_time_enough(sink, monkeypatch):
-    """Nothing is sent when no time is left; with any that is left, it is tried."""
-    monkeypatch.setattr("writebehind.mongodb.sink.pymongo.timeout", lambda _: nullcontext())
+    """Nothing is sent when no time is left; with any that is left, it is tried, and for no longer."""
+    limits = []
+    monkeypatch.setattr("writebehind.mongodb.sink.pymongo.timeout", lambda s: limits.append(s) or nullcontext())
 
     assert [Result.PERSISTED] == [one.result for one in sink.write(COLLECTION, [write("ada", 1)], within_s=0.001)]
+    assert 0.001 == limits[0]
     with pytest.raises(MongoUnavailableError, match="no time left"):
         sink.write(COLLECTION, [write("ada", 2)], within_s=0)
