@@ -178,7 +178,7 @@ class Installation:
         """Every sign of a write: documents and deletions in Redis, what is pending, and writes to MongoDB."""
         keys = [key.decode() for key in self.wire.call("KEYS", "*")]
         entries = [key for key in keys if ":entry:" in key and not self._is_absent(key)]
-        others = [key for key in keys if key.endswith((":pending", ":clock", ":scheduled", ":dead", ":deleted"))]
+        others = [key for key in keys if key.endswith((":pending", ":scheduled", ":dead", ":deleted"))]
         return sorted(entries + others) + [one.id.member for one in self.sink.written]
 
     def _is_absent(self, key: str) -> bool:
