@@ -9,7 +9,7 @@ import pytest
 from bson import DatetimeMS, Decimal128, Int64
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure
+from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.synchronous.collection import Collection as SyncCollection
 
 from tests.refusals import DUPLICATE_KEYS, RefusingServer, only
@@ -18,7 +18,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, etag
 from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb.finder import _id_of
-from writebehind.mongodb.outcomes import Result, Write
+from writebehind.mongodb.outcomes import Result, Write, send_alone
 from writebehind.mongodb.sink import Sink
 
 COLLECTION = "users"
@@ -423,3 +423,16 @@ def test_a_second_is_time_enough(sink, monkeypatch):
     assert 0.001 == limits[0]
     with pytest.raises(MongoUnavailableError, match="no time left"):
         sink.write(COLLECTION, [write("ada", 2)], within_s=0)
+
+
+def test_a_write_that_is_sent_alone_does_the_same(users):
+    """It creates, replaces what is older and nothing else, and deletes what is older, as in a bulk."""
+    send_alone(users, write("ada", 1, n=1))
+    assert [{"_id": "ada", "n": 1, "_v": 1}] == [*users.find()]
+    send_alone(users, write("ada", 3, n=3))
+    with pytest.raises(DuplicateKeyError):
+        send_alone(users, write("ada", 2, n=2))
+    send_alone(users, deletion("ada", 2))
+    assert [{"_id": "ada", "n": 3, "_v": 3}] == [*users.find()]
+    send_alone(users, deletion("ada", 4))
+    assert [] == [*users.find()]
