@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	  while kill -0 $$pip 2>/dev/null; do \
 	    [ -t 1 ] && printf '\rinstalling requirements.lock: %s of about %s packages fetched ' "$$(grep -c '^Collecting' $(VENV)/install.log)" "$$all"; \
 	    sleep 1; \
-	  done; wait $$pip || { tail -20 $(VENV)/install.log; exit 1; }; echo "installed  requirements.lock"
+	  done; wait $$pip || { tail -20 $(VENV)/install.log; exit 1; }; echo "installed requirements.lock"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
