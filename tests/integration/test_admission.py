@@ -156,18 +156,22 @@ def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
         wire.close()
 
 
+@pytest.mark.parametrize("lookup", [{}, {"name": "string"}], ids=["", "lookup"])
 @pytest.mark.parametrize("durability", [Durability.BUFFERED, Durability.FSYNCED])
-def test_redis_becomes_full_during_a_bulk(settings, mongo_client, tmp_path, hints, durability):
+def test_redis_becomes_full_during_a_bulk(settings, mongo_client, tmp_path, hints, durability, lookup):
     """Each write says for itself whether it has happened, and a flush task comes for those that have."""
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
-        changed = settings.model_copy(update={"max_memory_percent": 100})
+        listed = settings.collections | {
+            "users": settings.collections["users"].model_copy(update={"lookup": lookup})
+        }
+        changed = settings.model_copy(update={"max_memory_percent": 100, "collections": listed})
         pipeline = Pipeline(changed, hints=hints, wire=wire, client=mongo_client)
         users = pipeline.collection("users")
-        users.put("first", {})
+        users.put("first", {"name": "first"})
         hints.clear()
         wire.call("CONFIG", "SET", "maxmemory", int(pipeline.store.facts()["used_memory"]) + (2 << 20))
-        operations = [BulkOperation("put", f"u{n}", {"text": "x" * 40_000}) for n in range(90)]
+        operations = [BulkOperation("put", f"u{n}", {"name": f"n{n}", "text": "x" * 40_000}) for n in range(90)]
 
         done = users.bulk(operations, durability=durability)
 
@@ -178,6 +182,8 @@ def test_redis_becomes_full_during_a_bulk(settings, mongo_client, tmp_path, hint
             users.get(operation.id) is not None for operation in operations
         ]
         ids = [users.id(one.id) for one in done if isinstance(one, Written)]
+        if lookup:
+            assert [users.look_up("name", f"n{one.text[1:]}")[0] for one in ids] == ids
         first = pipeline.store.partition_of(users.id("first").member)
         assert {pipeline.store.partition_of(one.member) for one in ids} - {first} == {
             hint.partition for hint in hints

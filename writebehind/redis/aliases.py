@@ -21,6 +21,7 @@ _GET_OR_LEASE_ALIAS, _FILL_DERIVED, _EXTEND_ALIAS = (
     script("extend_alias"),
 )
 _RECORD_CLAIMS, _RELEASE_CLAIM, _ABANDON = script("record_claims"), script("release_claim"), script("abandon")
+_CLAIM_VALUE = script("claim_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ class Aliases:
         for member, version, names in writes:
             for name in names:
                 key, load, claims_key = self._keys(name)
-                claims.append(("ZADD", claims_key, "GT", version, member))
+                # As text, which is no longer than its digest with the loading of it, and goes among commands.
+                claims.append(("EVAL", _CLAIM_VALUE.source, 1, claims_key, member, version))
                 claims.append(("DEL", load))  # what is being asked of MongoDB is older
                 claims += [("ZRANGE", claims_key, 0, MOST_SHARED, "REV"), ("GET", key)]
             notes.append(self._note(member, version, names))
