@@ -31,8 +31,11 @@ run: install ## start the whole system on this machine (Ctrl-C stops it)
 demo: install ## send a real data set through the system and compare MongoDB with what was acknowledged
 	$(BIN)/writebehind demo
 
+# Some hundred processes are started: where none may write __pycache__, each would compile the package anew.
+# The slow tests come first, so that short ones fill up the end.
 test: install ## run every test; the servers they need are started and stopped by them
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope
+	@$(BIN)/python -m compileall -q writebehind web tasks
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage

@@ -56,7 +56,7 @@ class Writes(Client):
         url: str,
         collection: str,
         ids: Sequence[str],
-        every_s: float = 0.01,
+        every_s: float = 0.02,
         fields: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(url, every_s)
@@ -81,7 +81,7 @@ class Writes(Client):
 class Reads(Client):
     """Gets the same document, and notes how many seconds each answer took."""
 
-    def __init__(self, url: str, path: str, every_s: float = 0.01) -> None:
+    def __init__(self, url: str, path: str, every_s: float = 0.02) -> None:
         super().__init__(url, every_s)
         self._path = path
         self.seconds: list[float] = []

@@ -32,7 +32,7 @@ MOST_MEBIBYTES = 512
 #: Each is asked for as often as a web process has threads.
 THREADS = 8
 #: Requests of others while attackers hold on.
-INNOCENT = 10
+INNOCENT = 6
 
 #: Dead letters of 100 kB each, and of 1 MB.
 LETTERS, LARGE_LETTERS = 60, 20

@@ -24,6 +24,9 @@ from writebehind.redis.keys import partition_keys
 
 log = logging.getLogger(__name__)
 
+#: Who answers when workers are asked.
+WORKERS = 2
+
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 
@@ -63,9 +66,11 @@ def test_every_queue_is_consumed(system):
     """Every queue that is named has a worker, and every task is routed to one of these queues."""
     queues = {value for name, value in vars(names).items() if name.endswith("_QUEUE")}
     with celery(system) as app:
-        answers = wait_until(app.control.inspect(timeout=5).active_queues, "the workers' queues", 30)
+        answers = wait_until(
+            app.control.inspect(timeout=5, limit=WORKERS).active_queues, "the workers' queues", 30
+        )
         routed = {route["queue"] for route in app.conf.task_routes.values()}
-        registered = wait_until(app.control.inspect(timeout=5).registered, "the workers' tasks", 30)
+        registered = wait_until(app.control.inspect(timeout=5, limit=WORKERS).registered, "the workers' tasks", 30)
 
     consumed = {queue["name"] for worker in answers.values() for queue in worker}
     assert {"flush", "refresh", "maintenance"} == queues == consumed == routed

@@ -52,14 +52,17 @@ def work(name):
     loaded = through.get(name) == {"_id": name, "n": 2}
     return [read and loaded, random.random(), uuid4().hex, str(new_id("objectid"))]
 
+def tell(what):
+    os.write(1, json.dumps(what).encode() + b"\\n")  # at once, or lines of two processes mix
+
 work("before")
 names = ["parent", "one", "two"]
 fork = ctypes.PyDLL(None).fork
 for name in names[1:]:
     if not fork():
-        print(json.dumps(work(name)), flush=True)
+        tell(work(name))
         os._exit(0)
-print(json.dumps(work("parent")), flush=True)
+tell(work("parent"))
 for name in names[1:]:
     os.wait()
 hints.close()

@@ -321,7 +321,7 @@ def test_up_refuses_a_malformed_url_in_the_settings_file(tmp_path, line):
 
 def test_up_goes_on_where_nobody_reads_what_it_prints(tmp_path, procfile):
     """A full pipe holds up neither the processes nor the end of all."""
-    counts = "i=0; while :; do i=$((i+1)); echo $i > count; echo line $i; done"
+    counts = "i=0; while :; do i=$((i+1)); [ $((i % 1000)) -gt 0 ] || echo $i > count; echo line $i; done"
     procfile.write_text(f"web: exec python stub.py\nchatty: {counts}\n")
     env = os.environ | {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
     command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
