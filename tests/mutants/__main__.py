@@ -104,7 +104,7 @@ def _look(
 def _try_all(
     mutants: Sequence[Mutant], baseline: Baseline, places: SimpleQueue[Path], until: float
 ) -> Iterator[Trial]:
-    """Those that can be swapped first; then, with the tests that do not touch them, what of them survives."""
+    """Those that can be swapped first; of these what hangs, or survives, then with all tests or the others."""
     can = {True: [], False: []}
     for one in mutants:
         can[can_be_swapped(one)].append(one)
@@ -116,10 +116,10 @@ def _try_all(
     left = [(one, False) for one in can[False]]
     for trials in _each(lambda some, place: swap(some, baseline, place), groups, places, until):
         for trial in trials:
-            if trial.fate is Fate.SURVIVED and not trial.is_explained:
-                left.append((trial.mutant, True))
-            else:
+            if trial.fate is Fate.KILLED or trial.is_explained:
                 yield trial
+            else:
+                left.append((trial.mutant, trial.fate is Fate.SURVIVED))
     yield from _each(lambda one, place: try_out(one[0], baseline, place, swapped=one[1]), left, places, until)
 
 
@@ -160,9 +160,12 @@ def _each(
             places.put(place)
 
     with ThreadPoolExecutor(places.qsize()) as pool:
-        for ready in as_completed([pool.submit(one_of, one) for one in what]):
-            if (result := ready.result()) is not None:
-                yield result
+        try:
+            for ready in as_completed([pool.submit(one_of, one) for one in what]):
+                if (result := ready.result()) is not None:
+                    yield result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # where one has failed, none of the others begins
 
 
 def _counts(trials: Sequence[Trial], made: int) -> dict[str, int]:

@@ -6,12 +6,15 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,8 +36,8 @@ SLOW_IMPORTS = [
 ]
 #: The contract of the atomic steps need not be tried on each kind of Redis.
 ONE_KIND_OF_REDIS = "not (fakeredis or redis])"
-#: Seconds after which a test has failed, and after which a mutant has; an endless loop is noticed too.
-TEST_LIMIT_S, LIMIT_S = 60, 400
+#: Seconds after which a test has failed; an endless loop is noticed too.
+TEST_LIMIT_S = 60
 #: Seconds after which a test that pytest cannot end hangs.
 HANGS_S = 3 * TEST_LIMIT_S
 
@@ -68,10 +71,34 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How some tests have ended.
+
+    Attributes:
+        fate: of the mutant, if there was one.
+        test: the name of the last one that was begun, which has failed if one has; '' where none was.
+        words: pytest's last ones.
+    """
+
+    fate: Fate
+    test: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
-    """A plugin for pytest: runs some tests only, in their order."""
+    """A plugin for pytest: runs some tests only, in their order, until one fails.
+
+    Attributes:
+        names: of the tests; where there are none, they are only collected.
+        tell: takes the name of each test that begins.
+    """
 
     names: Sequence[str]
+    tell: Callable[[str], None]
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.tell(nodeid)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the others out."""
@@ -83,15 +110,16 @@ def look(tests: str, modules: Sequence[str], directory: Path) -> list[Known]:
     """What the tests of a file touch where nothing is mistaken.
 
     Raises:
-        RuntimeError: they come to no end, or cannot be collected.
+        RuntimeError: they cannot be run.
     """
     _copy(directory)
-    out = directory / "touched.json"
+    out, log = directory / "touched.json", directory / "log"
     out.unlink(missing_ok=True)
-    fate, words = _run([tests], Noting(modules, directory, out), directory)
-    if not out.exists():
-        raise RuntimeError(f"{tests}: {fate.value} without a mutant: {words}")
-    return read(out)
+    process = _started(directory, [tests], Noting(modules, directory, out))
+    process.join()
+    if process.exitcode not in {0, _FAILED} or not (known := read(out)):
+        raise RuntimeError(f"{tests}: pytest ended with {process.exitcode} without a mutant: {_last(log)}")
+    return known
 
 
 def swap(mutants: Sequence[Mutant], baseline: Baseline, directory: Path) -> list[Trial]:
@@ -108,61 +136,69 @@ def swap(mutants: Sequence[Mutant], baseline: Baseline, directory: Path) -> list
         if not files:
             return trials + [Trial(one, Fate.SURVIVED, "no test touches it") for one, _ in left]
         receiver, sender = _processes.Pipe(duplex=False)
-        log = directory / "log"
-        process = _processes.Process(target=_run_tests, args=(directory, files, Swapping(left, sender.send), log))
-        process.start()
+        process = _started(directory, files, Swapping(left, sender.send))
         sender.close()
-        for words in _told(receiver, log):
-            fate = Fate.TIMEOUT if words is None else Fate.KILLED if words else Fate.SURVIVED
-            trials.append(Trial(left.pop(0)[0], fate, words or ""))
-            if not left or words is None:
-                break
-        if left:
+        try:
+            for words in (one for one in _told(process, receiver) if one is not None):
+                trials.append(Trial(left.pop(0)[0], Fate.KILLED if words else Fate.SURVIVED, words))
+                if not left:
+                    break
+            else:
+                raise RuntimeError(f"pytest has ended: {_last(directory / 'log')}")
+        except TimeoutError:
+            trials.append(Trial(left.pop(0)[0], Fate.TIMEOUT, ""))
             _end(process.pid)
         process.join()
     return trials
 
 
-def _told(receiver: Connection, log: Path) -> Iterator[str | None]:
-    """What `Swapping` tells of one mutant after the other; `None` where that comes to no end."""
-    try:
-        while True:
-            if not receiver.poll(HANGS_S):
-                yield None
-            elif (words := receiver.recv()) is not None:
-                yield words
-    except EOFError as error:
-        raise RuntimeError(f"pytest has ended: {_last(log)}") from error
-
-
 def try_out(mutant: Mutant, baseline: Baseline, directory: Path, *, swapped: bool) -> Trial:
-    """Run the tests of a mutant in a directory of its own: the others only where none that touches it notices.
-
-    Those may fail through a process that they start, or by chance: so one of them has to fail twice.
+    """Run the tests of a mutant in a directory of its own; those that touch it first.
 
     Args:
         mutant: the mutant.
         baseline: which tests touch it.
         directory: for the copy of the package.
         swapped: whether those that touch it have been run.
+
+    Raises:
+        RuntimeError: the tests cannot be run.
     """
-    _copy(directory, mutant)
     touching, others = baseline.choice(mutant)
-    fate, words = _try(() if swapped else touching, directory)
-    while fate is Fate.SURVIVED and others:
-        fate, words = _try(others, directory)
-        test = _test_of(words)
-        if fate is not Fate.KILLED or not test or _try([test], directory)[0] is not Fate.SURVIVED:
-            break
-        fate, others = Fate.SURVIVED, others[others.index(test) + 1 :]
-    return Trial(mutant, fate, words)
+    names = others if swapped else [*touching, *others]
+    files = [*dict.fromkeys(name.partition("::")[0] for name in names)]
+
+    def run(some: Sequence[str], mutated: bool) -> Ended:
+        _copy(directory, mutant if mutated else None)
+        return _run(files, some, directory)
+
+    ended = judged(names, run)
+    return Trial(mutant, ended.fate, ended.words)
 
 
-def _try(names: Sequence[str], directory: Path) -> tuple[Fate, str]:
-    if not names:
-        return Fate.SURVIVED, "no tests"
-    files = dict.fromkeys(name.partition("::")[0] for name in names)
-    return _run([*files], Chosen(names), directory)
+def judged(names: Sequence[str], run: Callable[[Sequence[str], bool], Ended]) -> Ended:
+    """How tests end with a mutant: one that fails counts if it holds without it, and fails with it again, alone.
+
+    Args:
+        names: the tests, in their order.
+        run: runs some of them until one fails, with the mutant or without; no names, and it only collects them.
+
+    Raises:
+        RuntimeError: they cannot be collected, but not because of the mutant.
+    """
+    left = list(names)
+    while left:
+        ended = run(left, True)
+        if ended.fate is Fate.SURVIVED:
+            return ended
+        suspects = [ended.test] if ended.test else []
+        without = run(suspects, False)
+        if without.fate is Fate.SURVIVED and run(suspects, True).fate is not Fate.SURVIVED:
+            return ended
+        if not suspects:
+            raise RuntimeError(f"pytest has run no test: {ended.words}")
+        left = left[left.index(ended.test) + 1 :]
+    return Ended(Fate.SURVIVED, "", "no test that holds without it")
 
 
 def _copy(directory: Path, mutant: Mutant | None = None) -> None:
@@ -174,32 +210,81 @@ def _copy(directory: Path, mutant: Mutant | None = None) -> None:
         (directory / mutant.file).write_text(mutant.source, "utf-8")
 
 
-def _run(tests: Sequence[str], plugin: Chosen | Noting, directory: Path) -> tuple[Fate, str]:
-    log = directory / "log"
-    process = _processes.Process(target=_run_tests, args=(directory, tests, plugin, log))
-    process.start()
-    process.join(LIMIT_S if isinstance(plugin, Chosen) else None)
-    if process.is_alive():
+def _run(files: Sequence[str], names: Sequence[str], directory: Path) -> Ended:
+    """Run tests of some files with the copy in the directory, until one fails.
+
+    Raises:
+        RuntimeError: pytest has come to no verdict.
+    """
+    receiver, sender = _processes.Pipe(duplex=False)
+    process = _started(directory, files, Chosen(names, sender.send))
+    sender.close()
+    test, log = "", directory / "log"
+    try:
+        for test in _told(process, receiver):  # noqa: B007 - the last one counts
+            pass
+    except TimeoutError:
         _end(process.pid)
-        return Fate.TIMEOUT, _last(log)
-    if process.exitcode not in {0, _FAILED, _INTERRUPTED, _CONFTEST_FAILED}:
-        raise RuntimeError(f"pytest ended with {process.exitcode}: {_last(log)}")
-    return (Fate.KILLED if process.exitcode else Fate.SURVIVED), _last(log)
+        return Ended(Fate.TIMEOUT, test, _last(log))
+    process.join()
+    code = process.exitcode
+    if code not in {0, _FAILED, _INTERRUPTED, _CONFTEST_FAILED} and (names or code != _NO_TESTS):
+        raise RuntimeError(f"pytest ended with {code}: {_last(log)}")
+    survived = code in {0, _NO_TESTS}
+    return Ended(Fate.SURVIVED if survived else Fate.KILLED, test, _last(log))
 
 
-#: What pytest ends with where a test fails, or what it imports.
-_FAILED, _INTERRUPTED, _CONFTEST_FAILED = 1, 2, 4
+def _told(process: ForkServerProcess, receiver: Connection) -> Iterator[Any]:
+    """What a plugin tells, until its process ends.
+
+    Raises:
+        TimeoutError: it hangs.
+    """
+    while ready := wait([receiver, process.sentinel], HANGS_S):
+        if receiver not in ready:
+            return
+        try:
+            yield receiver.recv()
+        except EOFError:
+            return
+    raise TimeoutError
 
 
-def _run_tests(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swapping, log: Path) -> None:
-    """What the fork does: the copy of the package hides the other one, from processes that tests start too."""
+#: What pytest ends with where a test fails, or what it imports, or where no test is chosen.
+_FAILED, _INTERRUPTED, _CONFTEST_FAILED, _NO_TESTS = 1, 2, 4, 5
+#: What a process ends with that could not run pytest, or did with another package.
+_BROKEN = 70
+
+
+def _started(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swapping) -> ForkServerProcess:
+    process = _processes.Process(target=_run_tests, args=(directory, tests, plugin))
+    process.start()
+    return process
+
+
+def _run_tests(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swapping) -> None:
+    """What the fork does."""
     os.chdir(ROOT)
-    with log.open("w") as out:
+    with (directory / "log").open("w") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
+    try:
+        code = _tested(directory, tests, plugin)
+    except BaseException:  # noqa: BLE001 - else the process would end as if a test had failed
+        traceback.print_exc()
+        code = _BROKEN
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _tested(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swapping) -> int:
+    """Run pytest. The copy of the package hides the other one, from plugins and processes that tests start too.
+
+    Raises:
+        RuntimeError: the other one was tested.
+    """
     places = [str(directory), str(ROOT)]
-    os.environ["COLUMNS"] = "400"
-    os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    os.environ |= {"COLUMNS": "400", "PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
     options = [
         *(["-x"] if isinstance(plugin, Chosen) else []),
         "-q",
@@ -218,8 +303,7 @@ def _run_tests(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | 
     loaded = sys.modules.get("writebehind")
     if loaded is not None and not str(loaded.__file__).startswith(str(directory)):
         raise RuntimeError(f"{loaded.__file__} was tested, and not the mutant")
-    sys.stdout.flush()
-    os._exit(code)
+    return int(code)
 
 
 def _end(pid: int | None) -> None:
@@ -232,13 +316,6 @@ def _end(pid: int | None) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(family, timeout=10)
-
-
-def _test_of(words: str) -> str:
-    """The name of the test that failed, '' where none was run."""
-    kind, _, rest = words.partition(" ")
-    name = rest.partition(" - ")[0]
-    return name if kind in {"FAILED", "ERROR"} and "::" in name else ""
 
 
 def _last(log: Path) -> str:

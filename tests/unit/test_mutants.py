@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from types import FunctionType
 
 import pytest
 
-from tests.mutants import source
+from tests.mutants import running, source
 from tests.mutants.baseline import Baseline, Known
+from tests.mutants.running import Ended, Fate, judged, look, try_out
 from tests.mutants.source import Mutant
 from tests.mutants.swapping import can_be_swapped, swapped
 from writebehind.mongodb.sink import Sink
@@ -113,3 +115,75 @@ def test_a_mistake_is_swapped_in_for_a_while(file):
     with swapped(mutant):
         assert before != present()
     assert before == present()
+
+
+BATCHES, TESTS = "writebehind/flushing/batch_size.py", "tests/unit/test_batching.py"
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Baseline:
+    """The tests of a small file, as they are without a mutant."""
+    return Baseline(look(TESTS, [BATCHES], tmp_path_factory.mktemp("look")))
+
+
+def mutant_of_batches(old: str, new: str) -> Mutant:
+    text = (source.ROOT / BATCHES).read_text("utf-8")
+    mutated = text.replace(old, new)
+    assert mutated != text
+    return Mutant(BATCHES, mutated, old, new, (TESTS,), lines=source.statement(text, mutated))
+
+
+NO_MISTAKE = mutant_of_batches("One process's batch size.", "The batch size of a process.")
+MISTAKE = mutant_of_batches("max(START, least)", "min(START, least)")
+
+
+@pytest.mark.parametrize(("mutant", "fate"), [(NO_MISTAKE, Fate.SURVIVED), (MISTAKE, Fate.KILLED)])
+def test_a_copy_of_the_package_is_what_is_tested(mutant, fate, baseline, tmp_path):
+    """A mistake in it is noticed, by a test that touches its line; a change that is no mistake survives."""
+    touching, _ = baseline.choice(mutant)
+    trial = try_out(mutant, baseline, tmp_path, swapped=False)
+    assert (fate, fate is Fate.KILLED) == (trial.fate, any(name in trial.words for name in touching))
+
+
+class Elsewhere:
+    """A plugin for pytest: the package is one that was installed."""
+
+    def pytest_collection_finish(self) -> None:
+        sys.modules["writebehind"].__file__ = "/usr/lib/writebehind/__init__.py"
+
+
+def test_a_run_without_the_mutant_says_nothing(tmp_path):
+    """That another package was tested is a failure of the run, and not a test that fails."""
+    running._copy(tmp_path)
+    process = running._started(tmp_path, [TESTS], Elsewhere())
+    process.join()
+    assert running._BROKEN == process.exitcode
+
+
+SURVIVED, FAILED, NOT_COLLECTED = (
+    Ended(Fate.SURVIVED, "c", ""),
+    Ended(Fate.KILLED, "b", ""),
+    Ended(Fate.KILLED, "", ""),
+)
+
+
+@pytest.mark.parametrize(
+    ("ends", "fate"),
+    [
+        ([SURVIVED], Fate.SURVIVED),
+        ([FAILED, SURVIVED, FAILED], Fate.KILLED),
+        ([Ended(Fate.TIMEOUT, "b", ""), SURVIVED, FAILED], Fate.TIMEOUT),
+        ([NOT_COLLECTED, SURVIVED, NOT_COLLECTED], Fate.KILLED),
+        ([FAILED, FAILED, SURVIVED], Fate.SURVIVED),
+        ([FAILED, SURVIVED, SURVIVED, SURVIVED], Fate.SURVIVED),
+        ([FAILED, FAILED, Ended(Fate.KILLED, "c", ""), FAILED], Fate.SURVIVED),
+    ],
+)
+def test_only_what_a_mistake_alone_makes_fail_counts(ends, fate):
+    """A test that fails without it too, or once only, is passed over, and those behind it are run."""
+    ends, asked = iter(ends), []
+    assert (
+        fate
+        is judged(["a", "b", "c"], lambda names, mutated: (asked.append((names, mutated)), next(ends))[1]).fate
+    )
+    assert not [*ends]
