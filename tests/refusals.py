@@ -38,8 +38,10 @@ class RefusingServer:
                     raise said
                 if said is None:
                     rest.append(one)
-                else:
-                    refused[at] = said
+                    continue
+                refused[at] = said
+                if options.get("ordered", True):
+                    break
             done = original(target, rest, **options) if rest else None
             if not refused:
                 assert done is not None

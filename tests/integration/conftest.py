@@ -15,6 +15,7 @@ from tests.tls import TlsFront
 from writebehind import Pipeline, Settings
 from writebehind.cli import cli
 from writebehind.collection import Collection
+from writebehind.mongodb.sink import Sink
 from writebehind.redis.keys import partition_keys
 
 
@@ -56,6 +57,11 @@ def way_to(request, authority) -> Callable[[str, int], AbstractContextManager[Wa
             yield Way(proxy, secure[kind](proxy.port) if request.param == "tls" else plain[kind])
 
     return open_way
+
+
+@pytest.fixture
+def sink(mongo_client, database_name) -> Sink:
+    return Sink(mongo_client, database_name, timeout_ms=10_000)
 
 
 @pytest.fixture

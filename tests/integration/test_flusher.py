@@ -11,7 +11,7 @@ import pytest
 from pymongo import MongoClient
 
 from tests.commits import commit_one
-from tests.flushing import flusher_of
+from tests.flushing import flusher_of, limits
 from tests.waiting import wait_until
 from writebehind import Durability, Pipeline
 from writebehind.documents.entry import DELETED, Entry, Kind
@@ -19,7 +19,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letter import DeadLetter
-from writebehind.flushing.flusher import Flusher, FlushInterruptedError, FlushLimits, backoff_ms
+from writebehind.flushing.flusher import Flusher, FlushInterruptedError, backoff_ms
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Settled
@@ -91,7 +91,7 @@ def test_a_flush_works_in_batches(pipeline, users):
     """More than one batch is flushed in one go."""
     for name in names(pipeline, 7):
         commit(pipeline, name)
-    flusher = flusher_of(pipeline, FlushLimits(3, 10_000))
+    flusher = flusher_of(pipeline, limits(3, 10_000))
 
     summary = flusher.flush(PARTITION)
 
@@ -319,7 +319,7 @@ def test_stop_ends_a_flush_after_its_batch(pipeline, users, hints, monkeypatch):
     """A worker that is told to stop finishes its batch and hands the rest back at once."""
     for name in names(pipeline, 6):
         commit(pipeline, name)
-    flusher = flusher_of(pipeline, FlushLimits(2, 10_000), hints=hints)
+    flusher = flusher_of(pipeline, limits(2, 10_000), hints=hints)
     original = pipeline.sink.write
 
     def write(collection, writes, **limit):
@@ -375,7 +375,7 @@ def test_what_another_flusher_has_settled_is_not_lost(pipeline, users, flusher, 
     def late(partition, members):
         monkeypatch.setattr(pipeline.store.pending, "entries", read)
         pipeline.store._wire.call("DEL", partition_keys(PARTITION).lease)
-        other = flusher_of(pipeline, FlushLimits(3, 10_000))
+        other = flusher_of(pipeline, limits(3, 10_000))
         other.flush(PARTITION)
         pipeline.store._wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{ada}"))
         return read(partition, members)
@@ -431,7 +431,7 @@ def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
     """A flusher that was stopped for longer than its lease sends nothing: others may have overtaken it since."""
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
-    flusher = flusher_of(pipeline, FlushLimits(9, 200))
+    flusher = flusher_of(pipeline, limits(9, 200))
     noted = pipeline.store.pending.record_sending
 
     def stopped(partition, entries):
@@ -457,8 +457,7 @@ def test_who_waits_for_a_write_waits_for_no_other(pipeline):
     pipeline.store._wire.call(
         "ZADD", of.pending, *(p for at, name in enumerate([first, *others]) for p in (at, f"users/s:{name}"))
     )
-    limits = FlushLimits(1, 10_000)
-    flusher = flusher_of(pipeline, limits)
+    flusher = flusher_of(pipeline, limits(1, 10_000))
 
     assert {} == flusher.persist({f"users/s:{first}": version}, timeout_ms=10_000)
 

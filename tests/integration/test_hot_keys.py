@@ -239,7 +239,7 @@ def opened(settings: Settings, wire: Wire, samples: int = 1_000) -> Iterator[Pip
 
 
 def test_reads_of_every_kind_are_counted(settings, valkey_wire):
-    """From Redis, from MongoDB, and several at once."""
+    """From Redis, from MongoDB, several at once, and one after the other."""
     with opened(settings, valkey_wire) as pipeline:
         users = pipeline.collection("users")
         expected: Counter[str] = Counter()
@@ -248,8 +248,9 @@ def test_reads_of_every_kind_are_counted(settings, valkey_wire):
             users.get("a")
             users.get("absent")
             users.read_many(["a", "b"])
-            expected += Counter({"users/s:a": 2, "users/s:absent": 1, "users/s:b": 1})
-        assert (10, 2) == (pipeline.reader.hits, pipeline.reader.misses)
+            assert [{"_id": "a", "n": 1}, None, None] == [*users.get_each(["a", "b", "absent"])]
+            expected += Counter({"users/s:a": 3, "users/s:absent": 2, "users/s:b": 2})
+        assert (19, 2) == (pipeline.reader.hits, pipeline.reader.misses)
         wait_until(lambda: heats(pipeline.store) == expected, "the counts to be sent", 10)
 
 

@@ -45,6 +45,18 @@ def test_a_right_in_its_time_is_left_alone(valkey_wire, step):
     assert 0 < valkey_wire.call("PTTL", held) <= LIFE_MS // 2
 
 
+@pytest.mark.parametrize(
+    ("life", "dropped"),
+    [(("PX", LIFE_MS - 1), 0), (("PX", 2 * LIFE_MS), 1), ((), 1)],
+)
+def test_only_a_token_that_lives_too_long_is_dropped(valkey_wire, life, dropped):
+    """Reconciling has looked before: the right of a reader who is at work by now stays."""
+    valkey_wire.call("SET", "{k}:load", "others", *life)
+
+    assert dropped == valkey_wire.run(script("drop_token"), ("{k}:load",), (LIFE_MS,))
+    assert 1 - dropped == valkey_wire.call("EXISTS", "{k}:load")
+
+
 @pytest.mark.parametrize("held", ["{k}:lease", "{k}:scheduled"])
 def test_the_sweep_cuts_what_keeps_a_partition_from_being_flushed(valkey_wire, held):
     """A lease, or the ticket of a task, that was given before a step back: nobody else would look at it."""

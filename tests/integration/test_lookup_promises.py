@@ -17,13 +17,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.flushing import flusher_of
+from tests.flushing import flusher_of, limits
 from tests.integration.conftest import flush_all
 from tests.integration.test_promises import Crash, Paused, Stepped
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED
 from writebehind.flushing.dead_letters import Filter
-from writebehind.flushing.flusher import FlushLimits
 from writebehind.hooks import NO_HOOKS
 from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import Alias, Lookups
@@ -156,7 +155,7 @@ class FoundByValue(RuleBasedStateMachine):
         def flush(report: Callable[[str], None]) -> None:
             flusher = flusher_of(
                 parts,
-                FlushLimits(10, 60_000),
+                limits(10, 60_000),
                 store=Stepped(parts.store, report),
                 sink=Stepped(parts.sink, report),
                 lookups=self.lookups_in_steps(report),

@@ -14,6 +14,7 @@ import pytest
 from bson import Int64
 
 from tests.flushing import flusher_of as flusher_with
+from tests.flushing import limits
 from tests.integration.conftest import flush_all
 from tests.integration.test_listener import running, wait_to_listen
 from tests.waiting import wait_until
@@ -25,7 +26,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import split_version
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetter, Filter
-from writebehind.flushing.flusher import Flusher, FlushLimits
+from writebehind.flushing.flusher import Flusher
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import Store
@@ -79,7 +80,7 @@ def flusher_of(pipeline: Pipeline, between: Callable[[], object]) -> Flusher:
     """A flusher that does something else before it settles what it has written."""
     sink = PausingSink(pipeline._client, pipeline.settings.mongodb_database, timeout_ms=5_000)
     sink.between = between
-    return flusher_with(pipeline, FlushLimits(100, 5_000, budget_s=1), sink=sink)
+    return flusher_with(pipeline, limits(100, 5_000, budget_s=1), sink=sink)
 
 
 def flush(pipeline: Pipeline, name: str, between: Callable[[], object]) -> None:

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.commits import commit_one
-from tests.flushing import flusher_of
+from tests.flushing import flusher_of, limits
 from tests.reading import reader_of
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
-from writebehind.flushing.flusher import FlushLimits
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import ABSENT, CommitRequest, CommitStatus
 
@@ -310,7 +309,7 @@ class Promises(RuleBasedStateMachine):
     def stepped_flush(self, partition: int, report: Callable[[str], None]) -> None:
         flusher = flusher_of(
             self.pipeline,
-            FlushLimits(2, 60_000),
+            limits(2, 60_000),
             store=Stepped(self.store, report),
             sink=Stepped(self.pipeline.sink, report),
         )

@@ -6,6 +6,8 @@ import pytest
 
 from tests.commits import commit_one
 from writebehind.documents.entry import Entry
+from writebehind.redis import keys
+from writebehind.redis.metrics import REMEMBERED_MS
 from writebehind.redis.store import CommitRequest, Store
 from writebehind.redis.wire import Wire
 
@@ -46,6 +48,16 @@ def test_workers_are_alive_for_a_while(store):
     store.metrics.record_heartbeat("flush@here")
 
     assert ["flush@here"] == store.metrics.workers()
+
+
+def test_names_of_workers_that_are_long_gone_are_forgotten(store, wire):
+    """One that was heard of within a week is remembered."""
+    long_ago, lately = store.now_ms() - REMEMBERED_MS - 1, store.now_ms() - REMEMBERED_MS + 60_000
+    wire.call("ZADD", keys.WORKERS, long_ago, "gone", lately, "away")
+
+    store.metrics.record_heartbeat("flush@here")
+
+    assert [b"away", b"flush@here"] == wire.call("ZRANGE", keys.WORKERS, 0, -1)
 
 
 def test_runs_of_periodic_tasks(store):

@@ -59,17 +59,17 @@ class FlushLimits:
     Attributes:
         batch_size: most documents in one bulk write; `least_batch` the least, however slow MongoDB is.
         lease_ms: how long it owns a partition without renewing.
-        budget_s: seconds after which it makes room for others.
         batch_target_s: how long one bulk write should take.
         soon_ms: how early documents may go along with one that is due, at most.
+        budget_s: seconds after which it makes room for others.
     """
 
     batch_size: int
     lease_ms: int
+    least_batch: int
+    batch_target_s: float
+    soon_ms: int
     budget_s: float = 20.0
-    least_batch: int = 1
-    batch_target_s: float = 0.5
-    soon_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

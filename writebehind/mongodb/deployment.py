@@ -180,7 +180,7 @@ class Deployment:
                 raise MongoUnavailableError(
                     f"MongoDB cannot take writes now: {doubts or error}", outage=True
                 ) from error
-            raise RefusedError(refused, details.get("nRemoved", 0)) from error
+            raise RefusedError(refused) from error
         except PyMongoError as error:
             about = verdict(error)
             if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:

@@ -94,7 +94,7 @@ class Finder(Deployment):
                 size = min(MOST_IDS, size * 2)
             else:
                 left = [one for one in some if one not in part] + left
-                size = max(1, len(part))
+                size = len(part)
         return [found.get(one, ABSENT) for one in ids]
 
     def find_portion(
@@ -114,17 +114,22 @@ class Finder(Deployment):
     ) -> tuple[dict[DocumentId | None, Entry], bool]:
         """Those that there are, and whether these are all: there may be more where they take `most_bytes`."""
         found: dict[DocumentId | None, Entry] = {}
+        wanted: set[DocumentId | None] = set(ids)
         collection, size, largest = ids[0].collection, 0, 0
         query = {"_id": {"$in": [one.value for one in ids]}}
         with self._guard(), self._deadline(), self._database[collection].find(query) as cursor:
             for document in cursor:
                 largest = max(largest, len(document.raw))
-                if largest > large.most() or size >= most_bytes:
+                if largest > large.most():
                     break
                 one = DocumentId.stored(collection, _id_of(document))
+                if one not in wanted:  # MongoDB takes it for the same, by the collation of its collection
+                    continue
                 entry = Entry.loaded(*split_version(document.raw))
                 found[one] = entry if bodies else replace(entry, body=b"")
                 size += len(document.raw)
+                if size >= most_bytes:
+                    break
         large.see(largest)
         return found, size < most_bytes
 

@@ -87,10 +87,9 @@ class AllRefusedError(MongoUnavailableError):
 class RefusedError(Exception):
     """Some documents of a bulk write were refused; `refusals` holds why, by position."""
 
-    def __init__(self, refusals: dict[int, Refusal], removed: int) -> None:
+    def __init__(self, refusals: dict[int, Refusal]) -> None:
         super().__init__()
         self.refusals = refusals
-        self.removed = removed
 
 
 class CommandRefusedError(Exception):

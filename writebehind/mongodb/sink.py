@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 import pymongo
@@ -56,14 +56,6 @@ _NOTHING = {"$set": _NEVER}
 _NOT_NOW = {Result.DISTURBED, Result.UNCLEAR}
 #: How long MongoDB may take to show that it is there after a connection has broken, seconds.
 PROBE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """How many documents a bulk write has removed and stored, as far as the server says so."""
-
-    removed: int = 0
-    stored: int = 0
 
 
 class Sink(Finder):
@@ -172,18 +164,17 @@ class Sink(Finder):
 
     def _bulk(self, collection: str, writes: Sequence[Write], *, halve: bool = True) -> list[Outcome]:
         try:
-            refused, done = self._send(collection, writes)
+            refused, looked = self._send(collection, writes)
         except CommandRefusedError as error:  # which does not say because of which document
             if len(writes) > 1:
                 return self._after_refusal(collection, writes, error.refusal, halve=halve)
-            refused, done = {0: error.refusal}, _Done()
+            refused, looked = _beside(writes, {0: error.refusal})
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - the driver did not send it, or cannot read the answer
             log.info("of %d writes to %s nothing is known: %r", len(writes), collection, error)
             unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
             return self._after_exception(collection, writes, unclear)
-        looked = self._doubtful(writes, refused, done)
         if looked and refused and (refusal := self._await_majority(collection, looked)):
             return _all_refused(writes, refusal)
         try:
@@ -267,20 +258,20 @@ class Sink(Finder):
             refusal = error.refusal
         return replace(judge(write, refusal, None, looked=False), attempts=2)
 
-    def _send(self, collection: str, writes: Sequence[Write]) -> tuple[dict[int, Refusal], _Done]:
-        """Send one bulk write; what was refused, by position, and how much was done."""
+    def _send(self, collection: str, writes: Sequence[Write]) -> tuple[Mapping[int, Refusal], list[Write]]:
+        """Send one bulk write; what was refused, by position, and what is to be looked for all the same."""
         try:
             with self._deadline(), commands():
                 target = self._database[collection]
                 done = target.bulk_write([operation(write) for write in writes], ordered=False)
-                return {}, _Done(done.deleted_count, done.matched_count + done.upserted_count)
+                return {}, _not_seen(writes, done.deleted_count, done.matched_count + done.upserted_count)
         except RefusedError as error:
             passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
             if len(passing) == len(writes):  # else one shard of several, or one document
                 raise MongoUnavailableError(
                     f"MongoDB cannot take writes now: {passing[0]}", outage=True
                 ) from error
-            return error.refusals, _Done(error.removed)
+            return _beside(writes, error.refusals)
         except MongoUnavailableError as error:
             if not error_table.is_cut_off(error.__cause__):
                 raise
@@ -288,23 +279,6 @@ class Sink(Finder):
                 self._takes_writes(collection)
             # It is there, and closes the connection on which these documents come: a size, or what lies between.
             raise CommandRefusedError(Refusal(0, str(error), Verdict.UNCLEAR)) from error
-
-    @staticmethod
-    def _doubtful(writes: Sequence[Write], refused: Mapping[int, Refusal], done: _Done) -> list[Write]:
-        """Writes of which only what MongoDB has tells what became of them.
-
-        Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable. And a server
-        may say that all is well, and not that it has done anything.
-        """
-        if refused:
-            others = [write for at, write in enumerate(writes) if at not in refused]
-            repeated = [writes[at] for at, one in refused.items() if one.may_have_happened]
-            return others + repeated
-        deletions = [write for write in writes if write.entry.kind is Kind.DELETED]
-        doubtful = deletions if done.removed < len(deletions) else []  # absent already, or newer than the deletion
-        if done.stored < len(writes) - len(deletions):
-            doubtful = doubtful + [write for write in writes if write.entry.kind is not Kind.DELETED]
-        return doubtful
 
     def _await_majority(self, collection: str, writes: Sequence[Write]) -> Refusal | None:
         """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""
@@ -325,6 +299,25 @@ class Sink(Finder):
         except (CommandRefusedError, RefusedError):
             return False
         return True
+
+
+def _beside(writes: Sequence[Write], refused: Mapping[int, Refusal]) -> tuple[Mapping[int, Refusal], list[Write]]:
+    """What was refused, by position, and the writes of which only what MongoDB has tells what became of them.
+
+    Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable.
+    """
+    others = [write for at, write in enumerate(writes) if at not in refused]
+    repeated = [writes[at] for at, one in refused.items() if one.may_have_happened]
+    return refused, others + repeated
+
+
+def _not_seen(writes: Sequence[Write], removed: int, stored: int) -> list[Write]:
+    """The same where all is well: deletions that met what is absent, or newer, and what nothing says was done."""
+    kinds = (
+        (removed, [write for write in writes if write.entry.kind is Kind.DELETED]),
+        (stored, [write for write in writes if write.entry.kind is not Kind.DELETED]),
+    )
+    return [write for done, some in kinds if done < len(some) for write in some]
 
 
 def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:

@@ -149,7 +149,7 @@ class Loader:
         settings: CollectionSettings,
         rights: Mapping[str, Refresh] = _NO_RIGHTS,
         *,
-        keep: bool = True,
+        keep: bool,
         bodies: bool = True,
     ) -> dict[str, tuple[Entry, Filled]]:
         """Load documents of one collection, and fill what is missing, or what there are `rights` to replace.
@@ -178,7 +178,7 @@ class Loader:
                 self._store.loads.abandon([one.member for one in left], token)
                 raise
             loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
-            size = max(1, len(found)) if after else size * 2  # MongoDB may send far more than what is taken of it
+            size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
             full = not keep and not rights and self._is_full()
             for member, (entry, how) in self._fill_some(loaded, token, settings, rights, full=full).items():
                 done[member] = (entry if bodies else replace(entry, body=b""), how)

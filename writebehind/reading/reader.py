@@ -90,7 +90,7 @@ class Reader:
         """The same in portions, which are read when their turn comes; of each whether Redis was bypassed."""
 
         def short(some: Sequence[DocumentId], below_bytes: int) -> dict[str, tuple[Entry, bool]]:
-            found = self.get_short(some, settings, below_bytes=below_bytes)
+            found = self.get_short(some, settings, below_bytes=below_bytes, counted=True)
             return {member: (entry, False) for member, entry in found.items()}
 
         def read(some: Sequence[DocumentId]) -> list[tuple[Entry, bool]]:
@@ -142,7 +142,7 @@ class Reader:
         return [found[one.member] for one in ids]
 
     def get_short(
-        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int, counted: bool = True
+        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int, counted: bool
     ) -> dict[str, Entry]:
         """Those of several documents that Redis has and that take less than so many bytes there, by member.
 

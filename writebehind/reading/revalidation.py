@@ -96,7 +96,8 @@ class Revalidation:
                 over[member] = right
             else:
                 sink(right)
-        loaded = self._loader.fill_many([DocumentId.from_member(one) for one in over], token, settings, over)
+        ids = [DocumentId.from_member(one) for one in over]
+        loaded = self._loader.fill_many(ids, token, settings, over, keep=True)
         return {
             member: Read(entry, Source.REVALIDATED, stored=how is not Filled.NOT_KEPT)
             for member, (entry, how) in loaded.items()

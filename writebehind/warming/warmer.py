@@ -258,7 +258,8 @@ class Warmer:
         while waiting:
             collection, some = waiting.popitem()
             try:
-                loaded = self._loader.fill_many(some, token, self._settings(collection), rights, bodies=False)
+                settings = self._settings(collection)
+                loaded = self._loader.fill_many(some, token, settings, rights, keep=True, bodies=False)
             except MongoRefusesError as error:  # which keeps no other collection from being warm
                 log.warning("%s cannot be warmed: %s", collection, error)
                 continue
