@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ class MisdirectedRequest(HTTPException):
     code = 421
 
 
+#: A target in absolute form, which names a host (RFC 9112, section 3.2.2).
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://(?P<authority>[^/?#]*)", re.ASCII | re.IGNORECASE)
 _ERRORS: dict[int, type[HTTPException]] = {400: BadRequest, 403: Forbidden, 421: MisdirectedRequest}
 
 
@@ -27,10 +30,24 @@ def check(gate: Gate, environ: Mapping[str, Any]) -> None:
         MisdirectedRequest: it is for another host.
         Forbidden: it is to change something, and a page of another origin has sent it.
     """
-    host = environ.get("HTTP_HOST", "")
+    host = _target_host(environ)
+    if host is None:
+        host = environ.get("HTTP_HOST", "")
     if not host and environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         host = None  # probes of load balancers have none
     page = (environ.get(name) for name in ("HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_REFERER"))
     refused = gate.refusal(environ["REQUEST_METHOD"], host, *page)
     if refused is not None:
         raise _ERRORS[refused.status](refused.reason)
+
+
+def _target_host(environ: Mapping[str, Any]) -> str | None:
+    """The host in the target of a request, in whose place no `Host` may stand; `None` where it names none.
+
+    Servers that tell the target call it so; granian does not.
+    """
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or "/"
+    if target.startswith("/"):
+        return None
+    absolute = _ABSOLUTE.match(target)
+    return absolute["authority"] if absolute is not None else None

@@ -358,6 +358,8 @@ def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.input": io.BytesIO(body),
     }
     for name, value in scope["headers"]:
+        if b"_" in name:
+            continue  # here `If_Match` would pass for If-Match, behind the back of whatever has checked that
         variable = _NAMES.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         text = value.decode("latin-1")
         environ[variable] = f"{environ[variable]},{text}" if variable in environ else text

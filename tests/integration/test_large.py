@@ -61,7 +61,31 @@ def test_a_large_document_is_left_to_another_thread(documents, users, read, cach
     read_one = [one for answer in answers for one in answer if isinstance(one, bytes)]
     assert all(len(one) <= BODY_AT + LARGE_BYTES + 1 for one in read_one)
     assert 0 == documents.status()["pending"]
+    assert [] == rights(documents)
     assert LARGE == users.get("large")["text"]
+
+
+def test_a_large_document_that_comes_up_meanwhile_keeps_nobody_waiting(documents, users, monkeypatch):
+    """Another process has just loaded it: the rights to load those beside it are given back."""
+    lease = documents.store.loads.get_or_lease_many
+
+    def after_another_one(*given: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        with bounded():
+            users.read("large")
+        return lease(*given, **named)
+
+    monkeypatch.setattr(documents.store.loads, "get_or_lease_many", after_another_one)
+
+    with bounded(LARGE_BYTES), pytest.raises(TakesMuchError):
+        users.read_many(["small", "large"])
+
+    assert [] == rights(documents)
+
+
+def rights(pipeline: Pipeline) -> list[bytes]:
+    """The keys of rights to load, which others would wait for."""
+    return [key for key in pipeline.store._wire.call("KEYS", "wb:*") if b"load:" in key]
 
 
 @pytest.mark.parametrize("cached", [True, False])

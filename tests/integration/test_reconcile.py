@@ -558,6 +558,28 @@ def test_a_write_that_lost_its_mark(pipeline, users, stored):
     assert {} == pipeline.reconciler.make_pass().found
 
 
+@pytest.mark.parametrize("settled_at", ["9e15", "inf", "-inf", "0", None])
+def test_a_deletion_at_a_time_that_other_hands_made_up(pipeline, users, stored, settled_at, monkeypatch):
+    """It is audited all the same, and what a late flusher has brought back is deleted again."""
+    monkeypatch.setattr("writebehind.flushing.deletion_audit.GRACE_LEASES", -1)
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    late = stored.find_one()
+    users.delete("ada")
+    flush_all(pipeline)
+    keys_of, wire = of(pipeline, "ada"), pipeline.store._wire
+    wire.call("ZREM", keys_of.deleted_at, member("ada"))
+    if settled_at is not None:
+        wire.call("ZADD", keys_of.deleted_at, settled_at, member("ada"))
+    stored.insert_one(late)
+
+    pipeline.reconciler.make_pass()
+    pipeline.maintenance.audit_deletions()
+
+    assert stored.find_one() is None
+    assert [0, 0] == [wire.call("ZCARD", key) for key in (keys_of.deleted, keys_of.deleted_at)]
+
+
 def test_an_absent_document_without_ttl(pipeline, users, stored):
     """It is no write that could be brought to MongoDB, so the entry is dropped."""
     assert users.get("nobody") is None

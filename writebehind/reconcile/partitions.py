@@ -127,14 +127,16 @@ class PartitionCheck:
         return self._store.letters.mark_lost(one.raw, lost)
 
     def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
-        before_ms = self._store.now_ms() - self._grace_ms
-        after, deletions = self._store.deletions.scan(partition, cursor, before_ms=before_ms, count=SLICE)
-        for collection, versions in by_collection(deletions).items():
+        now_ms, deletions = self._store.now_ms(), self._store.deletions
+        scanned = deletions.scan(partition, cursor, now_ms=now_ms, grace_ms=self._grace_ms, count=SLICE)
+        if repair:
+            deletions.date(partition, scanned.undated, now_ms)
+        for collection, versions in by_collection(scanned.old).items():
             try:
                 self._resurrected_of(collection, versions, found, repair)
             except MongoRefusesError as error:
                 log.warning("deletions in %s cannot be compared with MongoDB: %s", collection, error)
-        return after
+        return scanned.after
 
     def _resurrected_of(
         self, collection: str, versions: Mapping[DocumentId, int], found: Pass, repair: bool

@@ -202,13 +202,18 @@ class Loads:
         """`get_or_lease` for several members, in one round trip.
 
         Raises:
-            TakesMuchError: this thread may not read one that is there by now, and so large.
+            TakesMuchError: this thread may not read one that is there by now, and so large; no right is kept.
         """
         places = [(self._layout.of(member), member) for member in members]
         answers = self._wire.run_many(
             _GET_OR_LEASE, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
         )
-        _see(*(one[1] for one in answers if one[0] == b"entry"))
+        try:
+            _see(*(one[1] for one in answers if one[0] == b"entry"))
+        except large.TakesMuchError:
+            leased = (member for member, one in zip(members, answers, strict=True) if one[0] == b"load")
+            self.abandon(leased, token)
+            raise
         return [
             Leased(Entry.shown(answer[1]), answer[2], may_load=False)
             if answer[0] == b"entry"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout, partition_keys
@@ -12,6 +13,21 @@ from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
 _FORGET_DELETIONS, _CARRY_OVER = script("forget_deletions"), script("carry_over")
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """Deletions of a partition, some at a time.
+
+    Attributes:
+        after: the cursor of the next ones; '0' after the last.
+        old: members whose deletion is old enough, with its version.
+        undated: members of which nobody can tell how old it is.
+    """
+
+    after: str
+    old: dict[str, int]
+    undated: list[str]
 
 
 class Deletions:
@@ -38,17 +54,28 @@ class Deletions:
             self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), senseless)
         return {member.decode(): whole(at) for member, at in zip(members, versions, strict=True) if whole(at) > 0}
 
-    def scan(self, partition: int, cursor: str, *, before_ms: int, count: int) -> tuple[str, dict[str, int]]:
-        """The same of about `count` members from a cursor on, and the cursor of the next: '0' after the last."""
+    def scan(self, partition: int, cursor: str, *, now_ms: int, grace_ms: int, count: int) -> Scanned:
+        """About `count` deletions from a cursor on, where MongoDB has had them for `grace_ms`."""
         of = partition_keys(partition)
         after, flat = self._wire.call("ZSCAN", of.deleted, cursor, "COUNT", count)
-        found = list(pairs(flat))
+        found = [(member, version) for member, version in pairs(flat) if named(member) is not None]
         settled = self._wire.call("ZMSCORE", of.deleted_at, *(member for member, _ in found)) if found else []
-        return after.decode(), {
-            member.decode(): whole(version)
-            for (member, version), at_ms in zip(found, settled, strict=True)
-            if at_ms is not None and float(at_ms) <= before_ms and named(member) is not None
-        }
+        scanned = Scanned(after.decode(), {}, [])
+        for (member, version), at_ms in zip(found, settled, strict=True):
+            if at_ms is None or float(at_ms) > now_ms:
+                scanned.undated.append(member.decode())
+            elif float(at_ms) <= now_ms - grace_ms:
+                scanned.old[member.decode()] = whole(version)
+        return scanned
+
+    def date(self, partition: int, members: Sequence[str], now_ms: int) -> None:
+        """Let deletions count as settled now: of which Redis does not say when that was, or says a time to come.
+
+        Other hands have made them so, and nobody would ever audit them.
+        """
+        if members:
+            dated = [part for member in members for part in (now_ms, member)]
+            self._wire.call("ZADD", partition_keys(partition).deleted_at, *dated)
 
     def versions(self, members: Sequence[str]) -> list[int | None]:
         """The versions of deletions that are yet to be audited; `None` for members that have none."""

@@ -154,6 +154,27 @@ def environ(host: str, **more: str) -> dict[str, Any]:
     return {"HTTP_HOST": host, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", **more}
 
 
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+@pytest.mark.parametrize(
+    ("target", "host", "code"),
+    [
+        ("/v1/users/ada", "localhost", 200),
+        ("/http://evil.example/", "localhost", 200),
+        ("*", "localhost", 200),
+        ("http://localhost:8000/v1/users/ada", "localhost:8000", 200),
+        ("http://localhost", "evil.example", 200),
+        ("http://evil.example/v1/users/ada", "localhost", 421),
+        ("HTTPS://evil.example?localhost", "localhost", 421),
+        ("ftp://evil.example#localhost", "localhost", 421),
+        ("http://evil.example@localhost/", "localhost", 400),
+        ("http:///v1/users/ada", "localhost", 400),
+    ],
+)
+def test_a_target_that_names_a_host_decides(name, target, host, code):
+    """Whatever `Host` says beside it (RFC 9112, section 3.2.2)."""
+    assert code == status(Gate("127.0.0.1", []), host, **{name: target})
+
+
 def status(gate: Gate, host: str, **more: str) -> int:
     try:
         check(gate, environ(host, **more))

@@ -204,6 +204,18 @@ def test_the_environment_is_as_wsgi_has_it(app, server):
     )
 
 
+def test_a_name_with_an_underscore_passes_for_no_other(app, server):
+    """WSGI has one name for `If-Match` and `If_Match`; HTTP, and what lies before, know the first only."""
+    odd = ((b"if_match", b"*"), (b"content_type", b"text/html"), (b"x-a_b", b"1"), (b"content_length", b"9"))
+    client = Client(part(b"{}"), headers=(*odd, *length(2)))
+
+    run(server, client)
+
+    said = app.environs[0]
+    assert ["HTTP_HOST"] == [name for name in said if name.startswith("HTTP_")]
+    assert ("2", False) == (said["CONTENT_LENGTH"], "CONTENT_TYPE" in said)
+
+
 class Written:
     """An answer that is written piece by piece; notes whether it was closed."""
 
