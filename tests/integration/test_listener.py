@@ -12,9 +12,10 @@ import bson
 import pytest
 from bson import DatetimeMS, Timestamp
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, ProtocolError
 
 from tests.integration.conftest import again
+from tests.sizes import FOREIGN_LIMIT
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.change_stream.applier import Applied, Applier, OutsideChange
@@ -93,6 +94,22 @@ def listening_to(pipeline: Pipeline, monkeypatch, watch) -> Listener:
     listener = pipeline.listener()
     monkeypatch.setattr(listener, "_database", type("Database", (), {"watch": staticmethod(watch)}))
     return listener
+
+
+def test_a_listener_that_is_far_behind(pipeline, users, stored):
+    """Changes that are together larger than a driver takes in one answer are heard, and so is what follows."""
+    with running(pipeline.listener()):
+        wait_to_listen(pipeline)
+    assert users.get("last") is None
+    stored.insert_many({"_id": f"large{n}", "text": "x" * (FOREIGN_LIMIT // 4)} for n in range(15))  # 60 MB
+    stored.insert_one({"_id": "last", "n": 1})
+
+    with running(pipeline.listener()):
+        wait_to_see(users, "last", 1)
+        stored.replace_one({"_id": "last"}, {"n": 2})
+        wait_to_see(users, "last", 2)
+    assert 17 == status(pipeline)["events"]
+    assert 0 == status(pipeline)["reopened"]
 
 
 def test_changes_of_others_are_seen(pipeline, users, stored):
@@ -401,15 +418,16 @@ def test_a_change_that_cannot_be_applied(pipeline, users, stored):
         wait_until(lambda: status(pipeline)["skipped"], "it to be counted", 10)
 
 
-def test_whatever_fails_is_tried_again(pipeline, users, stored, monkeypatch):
-    """Also what nobody has thought of: the listener says what it is, and goes on."""
+@pytest.mark.parametrize("failure", [RuntimeError("unheard of"), ProtocolError("unheard of")], ids=type)
+def test_whatever_fails_is_tried_again(pipeline, users, stored, monkeypatch, failure):
+    """Also what nobody has thought of, or an answer that is too large for one event: it says so, and goes on."""
     listener = pipeline.listener()
     database, tries = listener._database, []
 
     def watch(**options: Any):
-        tries.append(1)
-        if len(tries) == 1:
-            raise RuntimeError("unheard of")
+        tries.append(options["batch_size"])
+        if "unheard of" not in (status(pipeline).get("error") or ""):
+            raise failure
         return database.watch(**options)
 
     monkeypatch.setattr(listener, "_database", type("Database", (), {"watch": staticmethod(watch)}))
@@ -418,6 +436,8 @@ def test_whatever_fails_is_tried_again(pipeline, users, stored, monkeypatch):
         stored.insert_one({"_id": "ada", "n": 1})
         wait_to_see(users, "ada", 1)
         wait_to_listen(pipeline)
+        wait_until(lambda: tries[0] == tries[-1], "it to ask for as much as at first")
+    assert len(tries) < 15  # it pauses
 
 
 def test_what_another_release_has_noted():

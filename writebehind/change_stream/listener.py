@@ -23,7 +23,7 @@ from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.change_stream import DatabaseChangeStream
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, ProtocolError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
@@ -43,6 +43,8 @@ LEASE_MS = 5_000
 AWAIT_MS = 200
 #: Most events that are applied at once, and most bytes of them.
 BATCH, BATCH_BYTES = 500, 16 << 20
+#: How many times fewer are asked for where an answer is larger than the driver takes.
+FEWER = 8
 #: Between two tries to lead, seconds.
 RETRY_S = 0.5
 #: After a failure, seconds: longer than somebody else waits who can perhaps do better.
@@ -168,6 +170,7 @@ class Listener:
         )
         self._applier = applier
         self._state = ListenerState()
+        self._batch = BATCH
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -212,14 +215,22 @@ class Listener:
         self._state.leader = self._name
         self._check()
         token = self._state.token
-        lost = not token  # nobody has listened to what has changed since the cache was filled
+        lost = False
         while not self._stopping.is_set():
+            lost = lost or not token  # nobody has listened to what has changed since the cache was filled
             try:
                 with self._open(token) as stream:
                     if lost:  # first the new stream, then the cache: what changes in between is in the stream
                         self._forget("")
                         self._note(stream)
+                        lost = False
                     self._follow(stream)
+                token = self._state.token
+            except _TooLargeError as error:
+                if self._batch == 1:
+                    raise MongoUnavailableError(str(error)) from error
+                self._batch = max(1, self._batch // FEWER)
+                token = token if lost else self._state.token
             except _HistoryLostError as error:
                 if not token:
                     raise MongoUnavailableError(str(error)) from error
@@ -228,6 +239,7 @@ class Listener:
                 self._state.reopened += 1
 
     def _follow(self, stream: DatabaseChangeStream[Any]) -> None:
+        """Apply what the stream brings; return where it can be opened anew for larger answers."""
         while not self._stopping.is_set():
             events = list(self._events(stream))
             self._check()  # Redis may have been divided anew, and this process forgotten
@@ -245,6 +257,9 @@ class Listener:
             self._state.events += len(events)
             self._state.lag_s = _age_s(events[0]) if events else 0.0
             self._note(stream)
+            if not events and self._batch < BATCH:
+                self._batch = BATCH
+                return
 
     def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
         """Those that are there by now; none after a while in which nothing came."""
@@ -320,7 +335,7 @@ class Listener:
                 full_document="updateLookup",
                 start_after=after,
                 max_await_time_ms=AWAIT_MS,
-                batch_size=BATCH,
+                batch_size=self._batch,
             )
         try:
             yield stream
@@ -369,6 +384,10 @@ class Listener:
             log.info("the lease was not given back, and runs out: %s", error)
 
 
+class _TooLargeError(Exception):
+    """The server answers with more than the driver takes."""
+
+
 class _NoStreamsError(Exception):
     """MongoDB is a standalone server."""
 
@@ -378,6 +397,8 @@ def _reading() -> Iterator[None]:
     """Tell what MongoDB says about a stream: whether it may go on, from its token or not."""
     try:
         yield
+    except ProtocolError as error:  # mongod bounds an answer by 16 MB; other servers count events only
+        raise _TooLargeError(str(error)) from error
     except OperationFailure as error:
         if error.code == NO_STREAMS:
             raise _NoStreamsError from error
