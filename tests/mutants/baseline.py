@@ -107,14 +107,14 @@ class Noting:
             functions = scripts.included(path.read_text("utf-8"))
             names = [path.name, *(f"include/{one}.lua" for one in functions)]
             files[scripts.script(path.stem).sha1] = [folder + one for one in names]
-        calls = Wire.calls
+        exchange = Wire.exchange
 
         def noted(wire: Wire, commands: Sequence[Sequence[Any]]) -> list[Any]:
             for one in commands:
                 self._touched.update(files.get(one[1], ()) if one[0] == "EVALSHA" else ())
-            return calls(wire, commands)
+            return exchange(wire, commands)
 
-        Wire.calls = noted  # type: ignore[method-assign]
+        Wire.exchange = noted  # type: ignore[method-assign]
 
     def _tracer(self, files: dict[str, str]) -> Callable[[FrameType, str, Any], Any]:
         def trace(frame: FrameType, _event: str, _argument: Any) -> Any:

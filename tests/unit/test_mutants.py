@@ -5,15 +5,20 @@ from __future__ import annotations
 import sys
 from types import FunctionType
 
+import fakeredis
 import pytest
 
+from tests.commits import commit_one
 from tests.mutants import running, source
-from tests.mutants.baseline import Baseline, Known
+from tests.mutants.baseline import Baseline, Known, Noting
 from tests.mutants.running import Ended, Fate, judged, look, try_out
 from tests.mutants.source import Mutant
 from tests.mutants.swapping import can_be_swapped, swapped
+from writebehind.documents.entry import Entry
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.scripts import script
+from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.wire import Wire
 
 MODULE = """\
 MOST = 1
@@ -89,6 +94,26 @@ def test_tests_that_touch_a_mistake_come_first(lines, first, then):
     mutant = Mutant("it", "", "", "", ("tests/test_a.py", "tests/test_b.py"), lines=lines)
     assert (first, then) == baseline.choice(mutant)
     assert ["tests/test_a.py::red"] == baseline.failed()
+
+
+def test_steps_are_touched_whichever_way_they_are_sent(tmp_path, monkeypatch):
+    """Alone, and together with what may be refused by itself; with a step, the functions that it includes."""
+    monkeypatch.setattr(Wire, "exchange", Wire.exchange)  # or the others would go on being noted
+    noting = Noting([], source.ROOT, tmp_path / "out")
+    noting._note_steps()
+    fake = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
+    store = Store(
+        Wire(fakeredis.FakeRedis(server=fake, protocol=2).connection_pool),
+        partitions=1,
+        max_pending=1,
+        tombstone_ttl_ms=1,
+    )
+    commit_one(store, CommitRequest("users/s:ada", Entry.loaded(b"ada", 0).payload, 0))
+    store.drop_token("token", life_ms=1)
+
+    folder = "writebehind/redis/lua/"
+    wanted = {folder + one for one in ("commit.lua", "include/issue_version.lua", "drop_token.lua")}
+    assert wanted <= noting._touched
 
 
 @pytest.mark.parametrize(
