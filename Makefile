@@ -50,11 +50,12 @@ docs: install ## build the documentation site in site/; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs site
 	@echo "site/index.html"
 
-lint: install ## formatting, style, types, and which package may import which
+lint: install ## formatting, style, types, which package may import which, and the workflow files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet --strict-collection .github
 
 format: install ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
