@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from writebehind.errors import UnavailableError
+from writebehind.errors import UnavailableError, told
 
 #: What a server that is away raises: its message says all that there is to know.
 OUTAGE: Final = (
@@ -33,7 +33,7 @@ class OneLine(logging.Filter):
         text = " ".join(record.getMessage().split())
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, OUTAGE):
-            text = f"{text} {type(error).__name__}: {error}"
+            text = f"{text} {type(error).__name__}: {told(error)}"
             record.exc_info = record.exc_text = None
         record.msg, record.args = text, None
         return True

@@ -24,6 +24,14 @@ def without_frames(error: E) -> E:
     return error
 
 
+def told(error: BaseException) -> str:
+    """The text of a driver's error, without arguments of a command that the server does not know.
+
+    A server that knows no `AUTH` with a user, or a proxy before it, repeats the password.
+    """
+    return str(error).partition(", with args beginning with")[0]
+
+
 class WritebehindError(Exception):
     """Something went wrong in writebehind."""
 

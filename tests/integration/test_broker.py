@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from writebehind.celery.configuration import create_app
 from writebehind.celery.publisher import FlushPublisher, publish
 from writebehind.celery.runtime import Runtime
 from writebehind.local.embedded import valkey_binary
+from writebehind.outage_log import OutageLog
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
 from writebehind.redis.wire import Wire, connection_pool
@@ -138,9 +140,11 @@ def test_hints_are_given_while_a_broker_is_away(valkey, way_to, how, caplog):
     with way_to("redis", valkey.port) as way:
         hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
         impatient(hints._app)
+        hints._outages = outages = OutageLog(logging.getLogger("hints"), "failures", quiet_s=0.2)
         hints(Hint(0, "ticket", 0))
         wait_until(lambda: wire.call("LLEN", "flush") == 1, "the first hint")
         for _ in range(2):
+            wait_until(lambda: not outages._outages, "the last outage to be over")
             way.proxy.hang()
             if how == "is cut off":
                 way.proxy.cut()

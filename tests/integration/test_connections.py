@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -144,6 +145,25 @@ def test_a_server_that_is_gone(wire, proxy):
 
     with pytest.raises(RedisUnavailableError, match="does not answer"):
         wire.call("PING")
+
+
+def test_a_server_that_knows_no_users():
+    """A server that does not know how we log in says so, and repeats the password: nobody else does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1_000)
+                connection.sendall(b"-ERR unknown command 'AUTH', with args beginning with: 'me' 'pwSecr1' \r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        wire = Wire(connection_pool(f"redis://me:pwSecr1@127.0.0.1:{port}/0", 1_000))
+        with pytest.raises(RedisUnavailableError, match="unknown command 'AUTH'") as refused:
+            wire.call("PING")
+    assert "pwSecr1" not in "".join(traceback.format_exception(refused.value))
+    wire.close()
 
 
 def test_scripts_that_the_server_forgot(wire):

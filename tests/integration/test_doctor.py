@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -386,6 +388,57 @@ def test_processes(patient, monkeypatch):
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}
         assert Level.WARNING is processes.backlog(healthy | status).level
+
+
+def test_a_system_that_has_just_begun(patient):
+    """Its first sweep is waited for: until then nothing is wrong with it."""
+    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    first = threading.Timer(0.5, patient.maintenance.sweep)
+    first.start()
+    try:
+        assert Level.OK is found(patient, "beat").level
+    finally:
+        first.join()
+
+
+def test_beat_is_down(patient, monkeypatch):
+    """Where a worker would sweep and none is asked to, that is said after the time of one sweep."""
+    monkeypatch.setattr(processes, "STARTING_S", 0.1)
+    patient = Pipeline(
+        patient.settings.model_copy(update={"sweep_interval": 0.1}),
+        wire=patient.store._wire,
+        client=patient._client,
+    )
+    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    one = found(patient, "beat")
+    assert (Level.FAILURE, "no sweep has run yet") == (one.level, one.found)
+    assert Level.WARNING is processes.beat(None, 300).level
+    assert Level.FAILURE is processes.beat(3_000, 300).level
+
+
+def test_servers_that_are_away_are_told_in_short(patient):
+    """Why MongoDB or the listener does not serve is one short sentence, with what to do, wherever it is shown."""
+    url = "mongodb://somebody:pwSecr1@127.0.0.1:1,127.0.0.1:2/"
+    away = patient.settings.model_copy(update={"mongodb_url": url, "mongodb_timeout_ms": 200})
+    with Pipeline(away, wire=patient.store._wire) as pipeline:
+        [one] = mongodb.check(pipeline)
+        for _ in range(3):
+            with pytest.raises(MongoUnavailableError):
+                pipeline.collection("users").get("nobody")
+        listener = pipeline.listener()
+        listening = threading.Thread(target=listener.listen, daemon=True)
+        listening.start()
+        wait_until(lambda: (pipeline.status()["listener"] or {}).get("error"), "the listener to fail")
+        listener.stop()
+        listening.join()
+        status = pipeline.status()
+        backlog = processes.backlog(status)
+    assert (Level.FAILURE, "open") == (one.level, status["breaker"])
+    for text in (one.found, status["breaker_reason"], backlog.advice, status["listener"]["error"]):
+        assert "MongoDB does not answer: 127.0.0.1:" in text
+        assert "Connection refused" in text
+        assert len(text) < 200
+        assert not re.search("Topology|pwSecr1|configured|Errno", text)
 
 
 def test_the_listener(patient):

@@ -116,6 +116,13 @@ def test_names():
     assert ("DuplicateKey", "") == (error_table.name_of(11000), error_table.name_of(424242))
 
 
+LIMITS = " (configured timeouts: socketTimeoutMS: 300.0ms, connectTimeoutMS: 300.0ms)"
+SERVERS = ", Timeout: 0.09s, Topology Description: <TopologyDescription id: 6b, servers: [<Server ('db1', 1)>]>"
+TWO_AWAY = (
+    f"db1:1: [Errno 111] Connection refused{LIMITS},db2:1: [Errno -2] Name or service not known{LIMITS}{SERVERS}"
+)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -125,8 +132,13 @@ def test_names():
         (OperationFailure("Expected field 'operationTime' missing from command response : RawBSONDocument(b'..')"),
          "Expected field 'operationTime' missing from command response"),
         (AutoReconnect("connection closed"), "connection closed"),
+        (AutoReconnect(f"db:27017: timed out{LIMITS}"), "db:27017: timed out"),
+        (ServerSelectionTimeoutError(TWO_AWAY), "db1:1: Connection refused, db2:1: Name or service not known"),
+        (ServerSelectionTimeoutError(f"No primary available{SERVERS}"), "No primary available"),
+        (OperationFailure("two\n  lines", 9, {"errmsg": "two\n  lines"}), "two lines"),
+        (OperationFailure("x" * 5_000), "x" * 300 + "…"),
     ],
 )  # fmt: skip
 def test_words(error, words):
-    """What operators read, and what is told from the error before, has no bytes of answers in it."""
+    """What people read is short: no bytes of answers, no time limits, no list of servers, and one line."""
     assert words == error_table.words(error)

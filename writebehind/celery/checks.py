@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from writebehind.celery.configuration import create_app
-from writebehind.errors import ConfigurationError
+from writebehind.errors import ConfigurationError, told
 from writebehind.operations.doctor import Finding, failure, ok
 from writebehind.pipeline import Pipeline
 
@@ -24,7 +24,7 @@ def broker(pipeline: Pipeline) -> Iterator[Finding]:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)
     except Exception as error:  # noqa: BLE001 - every transport fails in ways of its own
-        yield failure("broker", f"{type(error).__name__}: {error}", "start it, or set BROKER_URL")
+        yield failure("broker", f"{type(error).__name__}: {told(error)}", "start it, or set BROKER_URL")
         return
     finally:
         app.close()

@@ -13,7 +13,7 @@ from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError
 
 from writebehind.celery.publisher import publish, publish_warm
-from writebehind.errors import ConfigurationError, UnavailableError
+from writebehind.errors import ConfigurationError, UnavailableError, told
 from writebehind.operations.doctor import check_start
 from writebehind.pipeline import Pipeline, connect
 from writebehind.redis.pending import Hint
@@ -51,7 +51,7 @@ class Runtime:
         try:
             publish(self._publishing, hint)
         except OperationalError as error:
-            log.warning("flush hint for partition %d not sent: %s", hint.partition, error)
+            log.warning("flush hint for partition %d not sent: %s", hint.partition, told(error))
 
     def _start(self, sender: Any = None, **_: Any) -> None:
         if sender.app != self._app:

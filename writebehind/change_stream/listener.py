@@ -202,7 +202,7 @@ class Listener:
             except Exception as error:
                 if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
                     log.exception("the listener failed, and tries again")
-                self._fail(f"{type(error).__name__}: {error}")
+                self._fail(_reason(error))
                 pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
             self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
         self._let_go()
@@ -405,6 +405,13 @@ def _reading() -> Iterator[None]:
         if error.timeout or error_table.is_passing(error):
             raise MongoUnavailableError(error_table.words(error)) from error
         raise _HistoryLostError(error_table.words(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why nobody listens, for the status."""
+    if isinstance(error, PyMongoError):
+        return f"MongoDB does not answer: {error_table.words(error)}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _at_ms(event: Any) -> int:

@@ -10,6 +10,7 @@ from writebehind import __version__
 from writebehind.cli import about, dead_letters, listen, operations, reconcile, run, status, warm
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.settings.urls import redacted
 
 COMMANDS = (
     run.up,
@@ -46,7 +47,7 @@ def main() -> None:
     try:
         cli()
     except WritebehindError as error:
-        click.echo(f"writebehind: {error}", err=True)
+        click.echo(f"writebehind: {redacted(str(error))}", err=True)
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     except ModuleNotFoundError as error:
         if (line := advice(error)) is None:

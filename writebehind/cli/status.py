@@ -85,7 +85,7 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     dead = figures["dead_letters_by_collection"]
     of = f": {', '.join(f'{name} {count}' for name, count in dead.items())}" if dead else ""
     yield "dead letters", f"{figures['dead_letters']}{of}", not figures["dead_letters"]
-    reason = f": {figures['breaker_reason']}" if figures["breaker_reason"] else ""
+    reason = f": {figures['breaker_reason']}; see writebehind doctor" if figures["breaker_reason"] else ""
     yield "MongoDB", f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
     workers = figures["workers"]
     yield "workers", str(workers) if workers else "none: nobody persists what is pending", bool(workers)

@@ -10,13 +10,14 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
-from flask import Response, request
+from flask import Response, current_app, request
 from flask.sansio.scaffold import Scaffold
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
 from writebehind.flask.addresses import path_to_description, path_to_letter
+from writebehind.outage_log import OutageLog
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ TYPE_PREFIX = "urn:problem-type:writebehind:"
 REQUEST_ID = "X-Request-Id"
 #: Where the name of a request stands in its environment, and that its error has been logged under it.
 _REQUEST_ID, _LOGGED = "writebehind.request_id", "writebehind.logged"
+#: The name under which an application has the log of its refused requests.
+REFUSALS = "writebehind.refusals"
 #: A client's own request id is repeated up to this length.
 LONGEST_REQUEST_ID = 128
 
@@ -114,7 +117,9 @@ def this_request() -> str:
 def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request that failed with this error."""
     problem = problem_of(error)
-    if not isinstance(error, RequestError):
+    if isinstance(error, UnavailableError):
+        log_refusal(problem.name, str(error))
+    elif not isinstance(error, RequestError):
         log.warning("%s: %s", this_request(), error)
     retry_after = problem.retry_after
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
@@ -143,8 +148,16 @@ def respond_http(error: HTTPException, *names: str) -> Response:
         docs = path.removesuffix("openapi.json") + "docs"
         detail = f"There is nothing here: {path} and {docs} list what there is."
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("%s: %s", this_request(), detail)
+        log_refusal(name, detail)
     return _response(Problem(status, name, status.phrase), detail, headers)
+
+
+def log_refusal(name: str, why: str) -> None:
+    """Log that this request is refused with a problem of this name: the first in an outage; others are counted."""
+    refusals: OutageLog | None = current_app.extensions.get(REFUSALS)
+    if refusals is None:
+        refusals = current_app.extensions.setdefault(REFUSALS, OutageLog(log, "requests refused"))
+    refusals.note(name, f"{this_request()}: {why}")
 
 
 def log_unforeseen(error: Any) -> None:

@@ -138,8 +138,8 @@ class Deployment:
             except OperationFailure as error:
                 if error.timeout or error_table.of_command(error) is Verdict.OUTAGE:
                     raise
-                message = (error.details or {}).get("errmsg", str(error))
-                raise ConfigurationError(f"no unique index on {field} of {collection}: {message}") from error
+                message = f"no unique index on {field} of {collection}: {error_table.words(error)}"
+                raise ConfigurationError(message) from error
 
     def try_write_concern(self) -> None:
         """See that a majority acknowledges: by the deletion of nothing, which has to be acknowledged too.
@@ -177,9 +177,8 @@ class Deployment:
             refused = {one["index"]: Refusal.of_document(one) for one in details.get("writeErrors", ())}
             doubts = details.get("writeConcernErrors", ())
             if doubts or not refused:
-                raise MongoUnavailableError(
-                    f"MongoDB cannot take writes now: {doubts or error}", outage=True
-                ) from error
+                why = "; ".join(str(one.get("errmsg", "")) for one in doubts) or error_table.words(error)
+                raise MongoUnavailableError(f"MongoDB cannot take writes now: {why}", outage=True) from error
             raise RefusedError(refused) from error
         except PyMongoError as error:
             about = verdict(error)

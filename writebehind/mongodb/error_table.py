@@ -151,6 +151,12 @@ _INDEX = re.compile(
 )
 
 
+#: What of the driver's text says nothing more: from where on, and the parts before.
+_REPEATED = re.compile(r", full error: | : RawBSONDocument\(|, Timeout: \S+, Topology Description: ")
+_LIMITS = re.compile(r"\[Errno -?\d+\] | \(configured timeouts: [^)]*\)(?P<more>,)?")
+#: So many characters are told.
+_MOST_WORDS = 300
+
 #: Codes with which servers pass on what their storage says, and what that says of a unique value that is there:
 #: FerretDB's SQLite and PostgreSQL.
 _ANY = {0, 1}
@@ -184,7 +190,7 @@ class Refusal:
         if not isinstance(error, PyMongoError):  # the driver does not even send it
             return cls(0, f"{type(error).__name__}: {error}", Verdict.DOCUMENT)
         details = getattr(error, "details", None) or {}
-        code, message = getattr(error, "code", None) or 0, str(details.get("errmsg") or error)
+        code, message = getattr(error, "code", None) or 0, str(details.get("errmsg") or words(error))
         if code in _ANY and _DUPLICATE.search(message):
             return cls(DUPLICATE_KEY, message, Verdict.DOCUMENT)
         return cls(code, message, of_command(error), is_same_id({**details, "code": code, "errmsg": message}))
@@ -204,9 +210,15 @@ def is_same_id(error: Mapping[str, Any]) -> bool:
 
 
 def words(error: PyMongoError) -> str:
-    """The words of an error, without the answers that it repeats: they are bytes, and differ each time."""
+    """The words of an error, for people: on one line, without time limits, answers and servers that it repeats.
+
+    The driver tells every server of a deployment that it cannot reach, and the answer that it got; both differ
+    each time, and may have documents in them.
+    """
     said = (getattr(error, "details", None) or {}).get("errmsg") or error
-    return str(said).partition(", full error: ")[0].partition(" : RawBSONDocument(")[0]
+    short = _REPEATED.split(" ".join(str(said).split()), maxsplit=1)[0]
+    short = _LIMITS.sub(lambda found: ", " if found["more"] else "", short)
+    return short if len(short) <= _MOST_WORDS else f"{short[:_MOST_WORDS]}…"
 
 
 def name_of(code: int) -> str:

@@ -269,7 +269,7 @@ class Sink(Finder):
             passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
             if len(passing) == len(writes):  # else one shard of several, or one document
                 raise MongoUnavailableError(
-                    f"MongoDB cannot take writes now: {passing[0]}", outage=True
+                    f"MongoDB cannot take writes now: {passing[0].message}", outage=True
                 ) from error
             return _beside(writes, error.refusals)
         except MongoUnavailableError as error:

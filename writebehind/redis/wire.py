@@ -37,7 +37,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from writebehind import forks
-from writebehind.errors import RedisFullError, RedisUnavailableError, without_frames
+from writebehind.errors import RedisFullError, RedisUnavailableError, told, without_frames
 from writebehind.redis.keys import type_of
 from writebehind.redis.scripts import Script, script
 
@@ -181,6 +181,10 @@ class Wire:
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
             raise RedisUnavailableError(f"Redis does not answer: {error}") from error
+        except ResponseError as error:  # to the login or the choice of the database: others are answers
+            if connection is not None:
+                connection.disconnect()
+            raise RedisUnavailableError(f"Redis refuses the connection: {told(error)}") from None
         except BaseException:  # such as Celery's soft time limit, or Ctrl-C
             if connection is not None:
                 connection.disconnect()  # answers may be left in it

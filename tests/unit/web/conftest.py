@@ -19,6 +19,7 @@ from writebehind.documents.entry import ABSENT, Entry, Kind
 from writebehind.documents.ids import DocumentId, Id
 from writebehind.documents.raw_bson import first_element
 from writebehind.errors import MongoUnavailableError
+from writebehind.flask.problems import REFUSALS
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mql.filters import compile_filter
 from writebehind.mql.sorts import compile_sort
@@ -173,6 +174,7 @@ class Installation:
         self.pipeline.hot_keys.send()  # or it would be sent within the second
         self.wire.call("FLUSHALL")
         self.sink.__init__()
+        self.app.extensions.pop(REFUSALS, None)
 
     def stored(self) -> list[str]:
         """Every sign of a write: documents and deletions in Redis, what is pending, and writes to MongoDB."""

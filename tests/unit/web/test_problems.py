@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from unittest.mock import Mock
 
 import pytest
@@ -10,9 +11,12 @@ from flask import Flask
 from werkzeug.exceptions import ServiceUnavailable
 
 from tests.unit.web.conftest import problem
+from tests.waiting import wait_until
 from writebehind import errors
 from writebehind.errors import DeadLetterError, RequestError, UnavailableError, WritebehindError
-from writebehind.flask.problems import LONGEST_REQUEST_ID, PROBLEMS, problem_of, register_problems
+from writebehind.flask import problems
+from writebehind.flask.problems import LONGEST_REQUEST_ID, PROBLEMS, REFUSALS, problem_of, register_problems
+from writebehind.outage_log import OutageLog
 
 
 def leaves(kind: type[WritebehindError]) -> list[type[WritebehindError]]:
@@ -100,6 +104,36 @@ def test_what_is_unavailable_is_logged(raising, caplog, kind):
     raising(errors.InvalidIdError("no id"))
     logged = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
     assert [f"GET /fail [{name}]: it is down"] == logged
+
+
+@pytest.fixture
+def refusals(installation):
+    """The log of the application's refused requests, which tells what it has seen every 0.2 s."""
+    log = OutageLog(problems.log, "requests refused", quiet_s=0.4, every_s=0.2)
+    installation.app.extensions[REFUSALS] = log
+    return log
+
+
+def test_an_outage_is_a_few_lines(installation, client, refusals, caplog, monkeypatch):
+    """A hundred requests that are refused for the same reason are one line, a count, and one line at the end."""
+    monkeypatch.setattr(
+        installation.pipeline.reader, "get_or_bypass", Mock(side_effect=errors.MongoUnavailableError("it is down"))
+    )
+    names = [problem(client.get("/v1/users/ada"), 503)["request_id"] for _ in range(100)]
+    monkeypatch.setattr(installation.pipeline.reader, "get_or_bypass", Mock(side_effect=ValueError("no")))
+    unforeseen = [problem(client.get("/v1/users/ada"), 500)["request_id"] for _ in range(2)]
+    wait_until(lambda: "over after" in caplog.text, "the end of the outage", 5)
+
+    logged = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+    assert f"GET /v1/users/ada [{names[0]}]: it is down" == logged[0]
+    assert re.fullmatch(r"mongodb-unavailable: over after \d s, 100 requests refused in all", logged[-1])
+    for line in logged[1:-1]:
+        assert re.match(r"mongodb-unavailable: \d+ more requests refused in \d s, the last: GET /v1/users", line)
+    assert len(logged) < 10
+    # Each request that failed for a reason that nobody foresaw is found by its id all the same.
+    assert [f"GET /v1/users/ada [{name}] failed" for name in unforeseen] == [
+        one.message for one in caplog.records if one.levelno == logging.ERROR
+    ]
 
 
 def test_what_the_server_cannot_carry_out_is_logged(raising, caplog):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +21,8 @@ from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
 from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.items import Span, named_id, read_items
 from writebehind.flask.parameters import durability, only
-from writebehind.flask.problems import item_problem, problem_of, this_request
+from writebehind.flask.problems import item_problem, log_refusal, problem_of
 from writebehind.flask.representations import JSON, unreadable_and_rest, wanted_form
-
-log = logging.getLogger(__name__)
 
 _DELETED, _OK, _CREATED = 204, 200, 201
 #: An id is shown with the error of its item up to this length, as JSON.
@@ -139,9 +136,9 @@ def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
 
 def _log(results: Sequence[BulkResult]) -> None:
     """Log what was not available, once for all items."""
-    why = Counter(str(one) for one in results if isinstance(one, UnavailableError))
-    for error, count in why.items():
-        log.warning("%s: %d items: %s", this_request(), count, error)
+    why = Counter((problem_of(one).name, str(one)) for one in results if isinstance(one, UnavailableError))
+    for (name, error), count in why.items():
+        log_refusal(name, f"{count} items: {error}")
 
 
 def _too_many(most: int) -> str:

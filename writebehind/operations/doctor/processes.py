@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_Q
 
 #: So many sweeps in a row may be missing.
 BEAT_MISSED = 4
+#: The first sweep may come so much later than its interval says, and is waited for so long at most, seconds.
+STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
+#: Between two looks whether it has come, seconds.
+_LOOK_EVERY_S = 0.1
 #: For so long a listener may not be heard of, seconds.
 LISTENER_SILENT_S = 15.0
 #: Loss while nobody consumes a queue.
@@ -26,8 +31,8 @@ _WITHOUT = {
 def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about processes that can be seen in Redis."""
     try:
+        age_s = _await_sweep(pipeline)
         workers = pipeline.store.metrics.workers()
-        age_s = pipeline.store.metrics.since_run(SWEEP)
         status = pipeline.status()
     except RedisUnavailableError as error:
         yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")
@@ -41,6 +46,26 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
     yield listener(status["listener"])
+
+
+def _await_sweep(pipeline: Pipeline) -> float | None:
+    """How long ago the last sweep was, seconds; `None` for never.
+
+    A system that has just begun gets the time for its first one. Nobody waits where no worker could run it.
+    """
+    metrics, interval_s = pipeline.store.metrics, pipeline.settings.sweep_interval
+    until = time.monotonic() + min(interval_s + STARTING_S, MOST_PATIENCE_S)
+    while True:
+        age_s = metrics.since_run(SWEEP)
+        if not _is_late(age_s, interval_s) or not metrics.consumers().get(MAINTENANCE_QUEUE):
+            return age_s
+        if time.monotonic() > until:
+            return age_s
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _is_late(age_s: float | None, interval_s: float) -> bool:
+    return age_s is None or age_s > BEAT_MISSED * interval_s
 
 
 def consumers(workers: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
@@ -67,9 +92,12 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
 
 def beat(age_s: float | None, interval_s: float) -> Finding:
     """The sweep runs, so both beat and the maintenance worker do."""
-    if age_s is not None and age_s <= BEAT_MISSED * interval_s:
-        return ok("beat", f"the last sweep was {age_s:.0f} s ago")
-    found = "no sweep has run within a week" if age_s is None else f"the last sweep was {age_s:.0f} s ago"
+    found = "no sweep has run yet" if age_s is None else f"the last sweep was {age_s:.0f} s ago"
+    if not _is_late(age_s, interval_s):
+        return ok("beat", found)
+    if age_s is None and interval_s > MOST_PATIENCE_S - STARTING_S:  # which nobody waits for here
+        found += f": a system that has just begun has its first one after {interval_s:g} s"
+        return warning("beat", found, "look again then: if nothing has changed, start beat as in the Procfile")
     advice = "start beat and the maintenance worker as in the Procfile: without them lost messages stay lost"
     return failure("beat", found, advice)
 

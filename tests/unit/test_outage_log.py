@@ -1,0 +1,59 @@
+"""Log lines of outages: few, and with every failure counted."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind.outage_log import OutageLog
+
+log = logging.getLogger(__name__)
+
+
+@pytest.fixture
+def outages() -> OutageLog:
+    """An outage is over after 0.2 s without a failure, and has a line every 0.1 s."""
+    return OutageLog(log, "failures", quiet_s=0.2, every_s=0.1)
+
+
+def test_one_failure_is_one_line(outages, caplog):
+    """A single failure is told once, and nobody says that it is over; the next one is told again."""
+    for _ in range(2):
+        outages.note("redis", "no answer")
+        wait_until(lambda: not outages._outages, "it to be over")
+    assert ["no answer"] * 2 == caplog.messages
+
+
+def test_every_failure_is_counted(outages, caplog):
+    """The lines of an outage add up to all failures, of each kind by itself, from however many threads."""
+
+    def fail(kind: str) -> None:
+        for at in range(50):
+            outages.note(kind, f"{kind} {at}")
+
+    threads = [threading.Thread(target=fail, args=(kind,)) for kind in ("redis", "mongodb") * 2]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    wait_until(lambda: 2 == caplog.text.count("over after"), "both to be over")
+    for kind in ("redis", "mongodb"):
+        assert 1 == sum(bool(re.fullmatch(rf"{kind} \d+", one)) for one in caplog.messages)
+        more = re.findall(rf"{kind}: (\d+) more failures in \d s, the last: {kind} \d+", caplog.text)
+        assert sum(map(int, more)) <= 99
+        assert any(re.fullmatch(rf"{kind}: over after \d s, 100 failures in all", one) for one in caplog.messages)
+    assert not outages._watching
+
+
+def test_a_child_process_tells_its_own(outages, caplog):
+    """A process that is forked in an outage has no thread of its parent's, and tells what it sees itself."""
+    outages.note("redis", "of the parent")
+    outages.begin_anew()
+    for _ in range(2):
+        outages.note("redis", "of the child")
+    wait_until(lambda: "redis: over after 0 s, 2 failures in all" in caplog.messages, "it to be over")
+    assert "of the child" in caplog.messages

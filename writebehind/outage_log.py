@@ -1,0 +1,88 @@
+"""Log lines of an outage: the first failure, a count once a minute, and one line when it is over.
+
+While a server is away each request fails in the same way. A line for each would hide all else, and fill the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from writebehind import forks
+
+#: An outage is over when nothing has failed for so long, seconds.
+QUIET_S = 10.0
+#: While it lasts it is told so often what it costs, seconds.
+EVERY_S = 60.0
+
+
+@dataclass(slots=True)
+class _Outage:
+    """An outage since its first failure, which is told; times in seconds, monotonic."""
+
+    began: float
+    last: float
+    told: float
+    count: int = 1
+    untold: int = 0
+    latest: str = ""
+
+
+class OutageLog:
+    """Logs failures of some kinds. Safe to share between threads; a thread counts the time during outages only."""
+
+    def __init__(
+        self, log: logging.Logger, things: str, *, quiet_s: float = QUIET_S, every_s: float = EVERY_S
+    ) -> None:
+        """Log there; `things` are what fails, in the plural."""
+        self._log = log
+        self._things = things
+        self._quiet_s = quiet_s
+        self._every_s = every_s
+        self._lock = forks.lock()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Know of no outage: what the parent process has seen, it tells."""
+        self._outages: dict[str, _Outage] = {}
+        self._watching = False
+
+    def note(self, kind: str, line: str) -> None:
+        """Log the first failure of a kind; count the ones that follow until its outage is over."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._outages.get(kind)
+            if known is not None:
+                known.count, known.untold = known.count + 1, known.untold + 1
+                known.latest, known.last = line, now
+                return
+            self._outages[kind] = _Outage(began=now, last=now, told=now)
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="outage-log", daemon=True).start()
+        self._log.warning("%s", line)
+
+    def _watch(self) -> None:
+        lasts = True
+        while lasts:
+            time.sleep(min(self._quiet_s, self._every_s) / 4)
+            with self._lock:
+                lines = list(self._lines(time.monotonic()))
+                lasts = self._watching = bool(self._outages)
+            for line in lines:
+                self._log.warning("%s", line)
+
+    def _lines(self, now: float) -> Iterator[str]:
+        """The lines that are due; outages that are over are forgotten."""
+        for kind, one in list(self._outages.items()):
+            if now - one.last > self._quiet_s:
+                del self._outages[kind]
+                if one.count > 1:
+                    yield f"{kind}: over after {one.last - one.began:.0f} s, {one.count} {self._things} in all"
+            elif one.untold and now - one.told > self._every_s:
+                yield f"{kind}: {one.untold} more {self._things} in {now - one.told:.0f} s, the last: {one.latest}"
+                one.told, one.untold = now, 0
