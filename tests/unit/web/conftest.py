@@ -174,7 +174,8 @@ class Installation:
         self.pipeline.hot_keys.send()  # or it would be sent within the second
         self.wire.call("FLUSHALL")
         self.sink.__init__()
-        self.app.extensions.pop(REFUSALS, None)
+        if (refusals := self.app.extensions.pop(REFUSALS, None)) is not None:
+            refusals.begin_anew()  # or it would tell the end of an outage to another test
 
     def stored(self) -> list[str]:
         """Every sign of a write: documents and deletions in Redis, what is pending, and writes to MongoDB."""

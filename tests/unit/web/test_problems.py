@@ -122,7 +122,7 @@ def test_an_outage_is_a_few_lines(installation, client, refusals, caplog, monkey
     names = [problem(client.get("/v1/users/ada"), 503)["request_id"] for _ in range(100)]
     monkeypatch.setattr(installation.pipeline.reader, "get_or_bypass", Mock(side_effect=ValueError("no")))
     unforeseen = [problem(client.get("/v1/users/ada"), 500)["request_id"] for _ in range(2)]
-    wait_until(lambda: "over after" in caplog.text, "the end of the outage", 5)
+    wait_until(lambda: "100 requests refused in all" in caplog.text, "the end of the outage", 5)
 
     logged = [one.message for one in caplog.records if one.levelno == logging.WARNING]
     assert f"GET /v1/users/ada [{names[0]}]: it is down" == logged[0]
