@@ -551,6 +551,8 @@ def test_a_redis_that_comes_later(settings, tmp_path):
         def ready() -> httpx.Response:
             return httpx.get(f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}/readyz", trust_env=False)
 
+        # Its processes start one after the other: one that finds the wrong Redis at its start ends at once.
+        wait_until(ready, "the API to answer", 30)
         with server:
             wait_until(lambda: worker.poll() is not None, "the worker to end", 30)
             wait_until(lambda: "WRITEBEHIND_PARTITIONS=5" in ready().text, "the API to say why", 30)
