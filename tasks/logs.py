@@ -7,6 +7,7 @@ import warnings
 from typing import Any, Final
 
 from celery import signals
+from celery.beat import SchedulingError
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,7 +33,10 @@ class OneLine(logging.Filter):
         """Let every record pass."""
         text = " ".join(record.getMessage().split())
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, OUTAGE):
+        if isinstance(error, SchedulingError) and isinstance(error.__context__, OUTAGE):
+            text = str(error)  # beat's own message has the stack in it
+            record.exc_info = record.exc_text = None
+        elif isinstance(error, OUTAGE):
             text = f"{text} {type(error).__name__}: {told(error)}"
             record.exc_info = record.exc_text = None
         record.msg, record.args = text, None

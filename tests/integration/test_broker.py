@@ -6,6 +6,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -17,8 +18,11 @@ from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.celery.configuration import create_app
+from writebehind.celery.names import FLUSH
 from writebehind.celery.publisher import FlushPublisher, publish
 from writebehind.celery.runtime import Runtime
+from writebehind.celery.tasks import register
+from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.local.embedded import valkey_binary
 from writebehind.outage_log import OutageLog
 from writebehind.redis.keys import partition_keys
@@ -130,6 +134,22 @@ def test_a_task_does_not_fail_with_its_broker(pipeline, settings, asked):
     runtime._hand_over()
     places = map(partition_keys, range(settings.partitions))
     assert settings.partitions == pipeline.store._wire.call("EXISTS", *(of.scheduled for of in places))
+
+
+def test_a_flush_that_neither_mongodb_nor_the_broker_takes_is_left_to_the_sweep(settings, caplog):
+    """One line says so, as for an outage of one of them."""
+
+    def flush(*_: object, **__: object) -> None:
+        raise FlushInterruptedError("it is down", Hint(0, "again", 0))
+
+    app = create_app(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
+    register(app, SimpleNamespace(pipeline=SimpleNamespace(flusher=SimpleNamespace(flush=flush))))
+    task = app.tasks[FLUSH]
+    task.push_request(id="a", retries=0, called_directly=False, is_eager=False, args=(0,), kwargs={})
+
+    assert {"partition": 0, "interrupted": "it is down"} == task.run(0)
+    assert "partition 0 is left to the sweep: " in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off"])

@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 
 import pytest
+from celery import Celery
+from celery.beat import ScheduleEntry, Scheduler
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tasks.logs import OneLine
 from writebehind.errors import MongoUnavailableError
+
+
+@pytest.fixture
+def app() -> Celery:
+    return Celery(set_as_current=False, broker="memory://")
 
 
 def line(error: BaseException | None, message: str = "lost %s", *arguments: object) -> str:
@@ -42,6 +49,26 @@ def test_an_outage_is_one_line(error):
 def test_what_nobody_expects_has_its_traceback(error):
     """A fault of the program is left to the formatter, which tells it in full."""
     assert f"failed\n{type(error).__name__}" in line(error, "failed")
+
+
+@pytest.mark.parametrize("cause", [OperationalError("no answer"), KeyError("a")])
+def test_beat_tells_an_outage_in_one_line(app, cause, caplog):
+    """Its broker is away: neither a traceback nor the stack; whatever else keeps a task back has both."""
+
+    class Failing(Scheduler):
+        def send_task(self, *_: object, **__: object) -> None:
+            raise cause
+
+    beat = Failing(app, lazy=True)
+    beat.apply_entry(ScheduleEntry("sweep", "sweep", schedule=60.0, app=app))
+
+    [record] = caplog.records
+    assert OneLine().filter(record)
+    told = logging.Formatter("%(message)s").format(record)
+    if isinstance(cause, OperationalError):
+        assert "Couldn't apply scheduled task sweep: no answer" == told
+    else:
+        assert "Traceback" in told
 
 
 def test_a_message_of_several_lines_becomes_one():

@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 
 from writebehind.celery.delays import STRATEGY, headers
 from writebehind.celery.names import (
@@ -20,7 +21,7 @@ from writebehind.celery.names import (
     WARM,
 )
 from writebehind.celery.runtime import Runtime
-from writebehind.errors import MongoUnavailableError, UnavailableError
+from writebehind.errors import MongoUnavailableError, UnavailableError, told
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.redis.cache import Refresh
 
@@ -57,9 +58,12 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
         except FlushInterruptedError as error:
             if error.hint is None:  # another flusher has the partition by now
                 return {"partition": partition, "interrupted": str(error)}
-            raise task.retry(
-                args=(partition, error.hint.ticket), countdown=0, headers=headers(error.hint.delay_ms), exc=error
-            ) from error
+            again = {"args": (partition, error.hint.ticket), "headers": headers(error.hint.delay_ms)}
+            try:
+                raise task.retry(**again, countdown=0, exc=error) from error
+            except Reject as rejected:  # the broker is away too, and fails with errors of many kinds
+                log.warning("partition %d is left to the sweep: %s", partition, told(rejected.reason))
+                return {"partition": partition, "interrupted": str(error)}
 
 
 def _register_refresh(app: Celery, runtime: Runtime) -> None:
