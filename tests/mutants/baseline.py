@@ -148,7 +148,7 @@ class Kept:
         """Read what is there; `modules` is what `Noting` takes."""
         self._file = file
         self._of_all = _digest(
-            [*modules, *_sources("writebehind"), *_sources("tests/*.py", "tests/integration/conf*")]
+            [*modules, *_sources("writebehind"), *_sources("tests/*.py", "tests/integration/**/conftest.py")]
         )
         self._kept: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
 

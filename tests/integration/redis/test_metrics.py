@@ -5,18 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.commits import commit_one
+from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
 from writebehind.redis.metrics import REMEMBERED_MS
-from writebehind.redis.store import CommitRequest, Store
-from writebehind.redis.wire import Wire
-
-PARTITIONS = 4
-
-
-@pytest.fixture
-def store(wire: Wire) -> Store:
-    return Store(wire, partitions=PARTITIONS, max_pending=3, tombstone_ttl_ms=90_000)
+from writebehind.redis.store import CommitRequest
 
 
 def test_status_counts(store):
