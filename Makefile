@@ -78,7 +78,7 @@ memory: install ## what processes take that warm, reconcile and read documents o
 	MEMORY=1 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_memory.py
 
 histories: install ## 1,000 random histories of documents that share a unique value
-	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/test_contention_histories.py
+	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/contention/test_histories.py
 
 # What makes mutants has a lock of its own, with the same versions: two dozen packages that nothing else needs.
 # ONLY="lua/fill lua/bury" is for files with one of these in their path; OPTIONS="--sample 10 --minutes 20" for all else.

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.integration.test_contention import indexes, settings, usernames  # noqa: F401 - fixtures
+from tests.integration.contention.conftest import usernames
 from writebehind import Pipeline
 from writebehind.errors import UnavailableError
 from writebehind.flushing.dead_letters import Filter
