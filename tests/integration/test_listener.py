@@ -15,6 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure, ProtocolError
 
 from tests.integration.conftest import again
+from tests.listening import running, status, wait_to_listen
 from tests.sizes import FOREIGN_LIMIT
 from tests.waiting import wait_until
 from writebehind import Pipeline
@@ -25,29 +26,6 @@ from writebehind.redis import keys
 
 #: A date that no `datetime` can hold.
 FAR = DatetimeMS(400_000_000_000_000)
-
-
-@contextmanager
-def running(*listeners: Listener):
-    threads = [threading.Thread(target=one.listen) for one in listeners]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for one in listeners:
-            one.stop()
-        for thread in threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-
-def status(pipeline) -> dict:
-    return pipeline.status()["listener"] or {}
-
-
-def wait_to_listen(pipeline, leader: str = "") -> None:
-    wait_until(lambda: leader in status(pipeline).get("leader", "-") and not status(pipeline)["error"], "it", 10)
 
 
 def wait_to_see(users, name: str, n: int | None) -> None:

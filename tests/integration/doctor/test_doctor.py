@@ -1,0 +1,177 @@
+"""What the doctor says of the whole: good health, processes, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from tests.integration.conftest import environment
+from tests.integration.doctor.conftest import found
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.change_stream.listener import ListenerState
+from writebehind.cli import cli
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.local.embedded import free_port
+from writebehind.maintenance.periodic import SWEEP
+from writebehind.operations.doctor import Finding, Level, examine, mongodb, processes, redis
+from writebehind.redis import keys
+from writebehind.settings.names import QUEUES
+
+
+def test_good_health(patient):
+    """An installation in good health has nothing to be done, once its processes run."""
+    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    patient.maintenance.sweep()
+    patient.store._wire.call(
+        "SET", keys.LISTENER, ListenerState(leader="here", at_ms=patient.store.now_ms()).dump()
+    )
+    patient.check()
+
+    core = [*redis.check(patient), *mongodb.check(patient), *processes.check(patient)]
+
+    assert [] == [one for one in core if one.level is not Level.OK]
+    assert [""] == list({one.advice for one in core})
+    assert {
+        "redis version",
+        "redis eviction",
+        "redis persistence",
+        "redis role",
+        "redis fsync",
+        "redis memory",
+        "redis durability",
+        "redis clock",
+        "partitions",
+    } <= {one.check for one in core}
+    assert {"mongodb version", "mongodb topology", "mongodb write concern", "workers", "beat", "backlog"} <= {
+        one.check for one in core
+    }
+
+
+def test_servers_that_do_not_answer(patient, monkeypatch):
+    """Servers that are away are findings, not errors."""
+
+    def no_redis(*_: object) -> None:
+        raise RedisUnavailableError
+
+    def no_mongodb(*_: object, **__: object) -> None:
+        raise MongoUnavailableError
+
+    monkeypatch.setattr(patient.store._wire, "exchange", no_redis)
+    monkeypatch.setattr(patient.sink, "command", no_mongodb)
+    failures = {one.check: one.advice for one in examine(patient) if one.level is Level.FAILURE}
+    assert ("start it, or set REDIS_URL", "start it, or set MONGODB_URL") == (
+        failures["redis"],
+        failures["mongodb"],
+    )
+
+
+def test_processes(patient, monkeypatch):
+    """Without workers and beat nothing is persisted, or nothing lost is found: both are failures."""
+    expected = {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK, "listener": Level.WARNING}
+    assert expected | {f"queue {queue}": Level.FAILURE for queue in QUEUES} == {
+        one.check: one.level for one in processes.check(patient)
+    }
+    told = '{"seconds": 0.1, "outcome": {}, "error": ""}'
+    patient.store._wire.call("HSET", keys.RUNS, SWEEP, f"{patient.store.now_ms() - 60_000} {told}")
+    assert "60 s ago" in found(patient, "beat").found
+    for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
+        healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed"}
+        assert Level.WARNING is processes.backlog(healthy | status).level
+
+
+def test_a_system_that_has_just_begun(patient):
+    """Its first sweep is waited for: until then nothing is wrong with it."""
+    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    first = threading.Timer(0.5, patient.maintenance.sweep)
+    first.start()
+    try:
+        assert Level.OK is found(patient, "beat").level
+    finally:
+        first.join()
+
+
+def test_beat_is_down(patient, monkeypatch):
+    """Where a worker would sweep and none is asked to, that is said after the time of one sweep."""
+    monkeypatch.setattr(processes, "STARTING_S", 0.1)
+    patient = Pipeline(
+        patient.settings.model_copy(update={"sweep_interval": 0.1}),
+        wire=patient.store._wire,
+        client=patient._client,
+    )
+    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    one = found(patient, "beat")
+    assert (Level.FAILURE, "no sweep has run yet") == (one.level, one.found)
+    assert Level.WARNING is processes.beat(None, 300).level
+    assert Level.FAILURE is processes.beat(3_000, 300).level
+
+
+def test_servers_that_are_away_are_told_in_short(patient):
+    """Why MongoDB or the listener does not serve is one short sentence, with what to do, wherever it is shown."""
+    url = "mongodb://somebody:pwSecr1@127.0.0.1:1,127.0.0.1:2/"
+    away = patient.settings.model_copy(update={"mongodb_url": url, "mongodb_timeout_ms": 200})
+    with Pipeline(away, wire=patient.store._wire) as pipeline:
+        [one] = mongodb.check(pipeline)
+        for _ in range(3):
+            with pytest.raises(MongoUnavailableError):
+                pipeline.collection("users").get("nobody")
+        listener = pipeline.listener()
+        listening = threading.Thread(target=listener.listen, daemon=True)
+        listening.start()
+        wait_until(lambda: (pipeline.status()["listener"] or {}).get("error"), "the listener to fail")
+        listener.stop()
+        listening.join()
+        status = pipeline.status()
+        backlog = processes.backlog(status)
+    assert (Level.FAILURE, "open") == (one.level, status["breaker"])
+    for text in (one.found, status["breaker_reason"], backlog.advice, status["listener"]["error"]):
+        assert "MongoDB does not answer: 127.0.0.1:" in text
+        assert "Connection refused" in text
+        assert len(text) < 200
+        assert not re.search("Topology|pwSecr1|configured|Errno", text)
+
+
+def test_the_listener(patient):
+    """Without one, changes of others show late: a warning, as the cache alone is concerned."""
+    assert "none has ever run" in found(patient, "listener").found
+    healthy = {"leader": "here", "lag_s": 0.2, "seconds_ago": 1, "error": None}
+    for status, level in ({}, Level.OK), ({"seconds_ago": 60}, Level.WARNING), ({"error": "no"}, Level.WARNING):
+        assert level is processes.listener(healthy | status).level
+
+
+def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):
+    """The command ends with 2 for a failure, 1 for a warning, and 0 where all is well."""
+    for name, value in environment(patient.settings).items():
+        monkeypatch.setenv(name, value)
+    for level in Level:
+        findings = [Finding("a", Level.OK, "[fine]"), Finding("b", level, "found", "advice")]
+        monkeypatch.setattr("writebehind.cli.operations.examine", lambda _, findings=findings: iter(findings))
+        shown = CliRunner().invoke(cli, ["doctor"])
+        lines = CliRunner().invoke(cli, ["doctor", "--json"]).stdout.splitlines()
+        assert int(level) == shown.exit_code
+        assert "[fine]" in shown.stdout
+        expected = {
+            "check": "b",
+            "level": level.name.lower(),
+            "found": "found",
+            "advice": "advice",
+            "fatal": False,
+        }
+        assert expected == json.loads(lines[1])
+
+
+def test_the_broker(patient, monkeypatch):
+    """A broker that is away is a failure."""
+    from writebehind.celery import checks  # noqa: PLC0415 - the core's tests do without Celery elsewhere
+
+    monkeypatch.setattr(checks, "PATIENCE_S", 0.2)
+    assert [("broker", Level.OK)] == [(one.check, one.level) for one in checks.broker(patient)]
+
+    away = patient.settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port()}/0"})
+    [one] = checks.broker(SimpleNamespace(settings=away))
+    assert ("broker", Level.FAILURE) == (one.check, one.level)

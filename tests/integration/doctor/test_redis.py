@@ -1,0 +1,150 @@
+"""What the doctor says of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.doctor.conftest import found
+from writebehind import CollectionSettings, Pipeline
+from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.operations.doctor import Level, check_start, redis
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import Wire, connection_pool
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check", "level", "advice"),
+    [
+        ("maxmemory-policy", "allkeys-lru", "redis eviction", Level.FAILURE, "maxmemory-policy noeviction"),
+        ("maxmemory-policy", "allkeys-random", "redis eviction", Level.FAILURE, "maxmemory-policy noeviction"),
+        ("maxmemory-policy", "volatile-lru", "redis eviction", Level.OK, ""),
+        ("appendonly", "no", "redis persistence", Level.WARNING, "CONFIG SET appendonly yes"),
+        ("appendonly", "no", "redis durability", Level.OK, ""),
+        ("appendfsync", "everysec", "redis fsync", Level.OK, ""),
+        ("appendfsync", "no", "redis fsync", Level.WARNING, "CONFIG SET appendfsync everysec"),
+        ("maxmemory", "0", "redis memory", Level.WARNING, "CONFIG SET maxmemory"),
+        ("maxmemory", "1mb", "redis memory", Level.WARNING, "raise maxmemory"),
+    ],
+)
+def test_the_configuration_of_redis(patient, name, value, check, level, advice):
+    """What Redis is told to do with what it holds is judged, and what to set is said."""
+    patient.store._wire.call("CONFIG", "SET", name, value)
+
+    one = found(patient, check)
+
+    assert (level, True) == (one.level, advice in one.advice)
+    assert name in {"maxmemory", "appendonly"} or value in one.found
+
+
+@pytest.mark.parametrize(
+    ("facts", "level"),
+    [
+        ({"redis_version": "6.2.14"}, Level.FAILURE),
+        ({"redis_version": "7.0.0"}, Level.OK),
+        ({"redis_version": "8.2.1"}, Level.OK),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, Level.OK),
+    ],
+)
+def test_the_version_of_redis(facts, level):
+    """What is too old is refused."""
+    assert level is redis.version(facts).level
+
+
+@pytest.fixture
+def replica(patient, valkey) -> Iterator[Pipeline]:
+    wire = patient.store._wire
+    patient.check()
+    wire.call("REPLICAOF", "127.0.0.1", valkey.port)
+    yield patient
+    wire.call("REPLICAOF", "NO", "ONE")
+    wire.call("CONFIG", "SET", "replica-read-only", "yes")
+
+
+def test_a_replica(replica):
+    """A replica is a failure. It may become the primary, so processes start, unless it takes writes itself."""
+    one = found(replica, "redis role")
+    assert (Level.FAILURE, "name its primary in REDIS_URL") == (one.level, one.advice)
+    with pytest.raises(RedisUnavailableError):
+        check_start(replica)
+
+    replica.store._wire.call("CONFIG", "SET", "replica-read-only", "no")
+    with pytest.raises(ConfigurationError, match="takes writes, and loses them: name its primary"):
+        check_start(replica)
+
+
+def test_a_cluster():
+    """A node of a Redis Cluster, which has only a part of the keys, is the wrong server."""
+    facts = {"redis_version": "8.0.0", "maxmemory_policy": "noeviction", "aof_enabled": "1", "role": "master"}
+    assert [] == [one for one in redis.fitness(facts) if one.level is not Level.OK]
+    [one] = [one for one in redis.fitness(facts | {"cluster_enabled": "1"}) if one.level is not Level.OK]
+    assert ("redis cluster", Level.FAILURE, True) == (one.check, one.level, one.fatal)
+
+
+def test_a_redis_that_says_little(patient, server):
+    """A user who may not ask for figures is a warning, and can still be served."""
+    wire = patient.store._wire
+    wire.call("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-info", "-config")
+    limited = Wire(connection_pool(server.url.replace("redis://", "redis://app:secret@"), 5_000))
+    pipeline = Pipeline(patient.settings, wire=limited, client=patient._client)
+    assert ["redis"] == [one.check for one in check_start(pipeline)]
+    levels = {one.check: one.level for one in redis.check(pipeline)}
+    assert {"redis": Level.WARNING, "redis clock": Level.OK, "partitions": Level.OK} == {
+        name: levels[name] for name in ("redis", "redis clock", "partitions")
+    }
+    wire.call("ACL", "SETUSER", "app", "+info")
+    assert "unknown, as CONFIG GET is refused" in found(pipeline, "redis fsync").found
+    wire.call("ACL", "DELUSER", "app")
+    limited.close()
+
+
+def test_what_collections_are_promised(patient):
+    """What a collection's settings promise, and this Redis cannot, is found."""
+
+    def judged(**durability: str) -> dict[str, Level]:
+        collections = {
+            name: CollectionSettings.model_validate({"durability": one}) for name, one in durability.items()
+        }
+        settings = patient.settings.model_copy(update={"collections": collections})
+        pipeline = Pipeline(settings, wire=patient.store._wire, client=patient._client)
+        return {one.found.split(" are ")[0]: one.level for one in redis.durability(pipeline)}
+
+    assert {"it can promise buffered, fsynced, persisted": Level.OK} == judged(users="fsynced", pages="persisted")
+    assert {"writes to users": Level.WARNING} == judged(users="replicated", pages="fsynced")
+    patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
+    assert {"writes to users, pages": Level.FAILURE} == judged(users="fsynced", pages="fsynced")
+
+
+def test_nothing_is_synced_without_a_file(patient):
+    """Without an append-only file it is not said that only a second would be lost."""
+    patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
+    assert "redis fsync" not in {one.check for one in redis.check(patient)}
+
+
+def test_the_clock():
+    """Clocks that differ by seconds are worth a warning, in both directions."""
+    assert [Level.WARNING, Level.OK, Level.WARNING] == [redis.clock(ahead).level for ahead in (-3, 1, 3)]
+
+
+def test_the_append_only_file_cannot_be_written():
+    """A disk that is full is a failure."""
+    facts = {"aof_enabled": "1", "aof_last_write_status": "err"}
+    assert Level.FAILURE is redis.persistence(facts).level
+    assert not redis.persistence(facts).fatal  # it refuses writes by itself, and may have room again soon
+    for fact in ("aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
+        assert Level.WARNING is redis.persistence({"aof_enabled": "1", fact: "err"}).level
+
+
+def test_partitions(patient):
+    """Another number of partitions than Redis is divided into is a failure."""
+    assert "nobody has written" in found(patient, "partitions").found
+    patient.check()
+    assert "4, as recorded" in found(patient, "partitions").found
+    patient.store._wire.call("ZADD", partition_keys(9).pending, 0, "users/s:late")
+    assert "in partition 9, where nobody looks" in found(patient, "partitions").found
+    for record, advice in (("5", "set WRITEBEHIND_PARTITIONS=5"), ("moving:4:8", "`writebehind repartition 8`")):
+        patient.store._wire.call("SET", keys.PARTITIONS, record)
+        one = found(patient, "partitions")
+        assert (Level.FAILURE, True) == (one.level, advice in one.advice)

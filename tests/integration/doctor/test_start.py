@@ -1,0 +1,163 @@
+"""Processes look at the servers before they start: what would lose data keeps them from it, in one line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.conftest import environment
+from tests.waiting import wait_until
+from writebehind import Settings
+from writebehind.errors import ConfigurationError
+from writebehind.local.embedded import EmbeddedRedis, free_port
+from writebehind.local.supervisor import Group, bound_to_parent, end
+from writebehind.operations.doctor import Level, check_start, processes
+from writebehind.redis import keys
+from writebehind.redis.wire import Wire, connection_pool
+from writebehind.settings.names import QUEUES
+
+
+def test_a_start_that_is_fine(patient):
+    """Warnings do not keep a process from starting."""
+    assert [] == check_start(patient)
+    patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
+    assert ["redis persistence"] == [one.check for one in check_start(patient)]
+
+
+def test_a_start_that_would_lose_data(patient):
+    """What would evict pending documents does."""
+    patient.store._wire.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with pytest.raises(ConfigurationError, match=r"allkeys-lru.*CONFIG SET maxmemory-policy noeviction"):
+        check_start(patient)
+
+
+RUN = [sys.executable, "-m", "writebehind", "run"]
+WEB = [*RUN, "web"]
+WORKER = [*RUN, "worker", "--pool", "solo", "-Q", "flush"]
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    return {**os.environ, **environment(settings), "WRITEBEHIND_PORT": str(free_port())}
+
+
+@pytest.mark.parametrize("command", [WEB, WORKER], ids=["web", "worker"])
+@pytest.mark.parametrize(
+    ("change", "reason", "advice"),
+    [
+        (
+            ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+            "maxmemory-policy is allkeys-lru",
+            "CONFIG SET maxmemory-policy noeviction",
+        ),
+        (("SET", keys.PARTITIONS, "5"), "in 5 partitions, not in 4", "set WRITEBEHIND_PARTITIONS=5"),
+        (("SET", keys.PARTITIONS, "moving:4:5"), "being changed from 4 to 5", "`writebehind repartition 5`"),
+    ],
+    ids=["eviction", "partitions", "interrupted"],
+)
+def test_processes_refuse_to_start(patient, command, change, reason, advice):
+    """The web server and a worker end with one line that says what to do."""
+    patient.store._wire.call(*change)
+
+    ended = subprocess.run(
+        command, env=variables(patient.settings), capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    [line] = [one for one in ended.stderr.splitlines() if one.startswith("writebehind: ")]
+    assert reason in line
+    assert advice in line
+    assert "Traceback" not in ended.stderr
+
+
+@contextmanager
+def running(command: list[str], env: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen]:
+    with log_file.open("wb") as log:
+        leader = subprocess.Popen(bound_to_parent(command), env=env, stderr=log, start_new_session=True)
+    try:
+        yield leader
+    finally:
+        end([Group(leader)])
+
+
+def test_a_redis_that_comes_later(settings, tmp_path):
+    """Processes start without Redis. Once it answers and does not fit, a worker ends and the API is not ready."""
+    server = EmbeddedRedis(tmp_path)
+    with server:
+        wire = Wire(connection_pool(server.url, 5_000))
+        wire.call("SET", keys.PARTITIONS, "5")
+        wire.close()
+    env = variables(settings.model_copy(update={"redis_url": server.url}))
+    logs = tmp_path / "worker", tmp_path / "web"
+    with running(WORKER, env, logs[0]) as worker, running(WEB, env, logs[1]) as web:
+        for log in logs:
+            wait_until(lambda log=log: "cannot check Redis yet" in log.read_text(), "the process", 30)
+
+        def ready() -> httpx.Response:
+            return httpx.get(f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}/readyz", trust_env=False)
+
+        # Its processes start one after the other: one that finds the wrong Redis at its start ends at once.
+        wait_until(ready, "the API to answer", 30)
+        with server:
+            wait_until(lambda: worker.poll() is not None, "the worker to end", 30)
+            wait_until(lambda: "WRITEBEHIND_PARTITIONS=5" in ready().text, "the API to say why", 30)
+            assert (1, None) == (worker.returncode, web.poll())
+            assert "WRITEBEHIND_PARTITIONS=5" in logs[0].read_text()
+
+
+def test_a_worker_that_ends(patient, tmp_path):
+    """A worker that has ended does not count as alive any more, so that Redis may be divided anew at once."""
+    with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
+        wait_until(patient.store.metrics.workers, "the worker's heartbeat", 30)
+        worker.terminate()
+        wait_until(lambda: worker.poll() is not None, "its end", 30)
+    assert [] == patient.store.metrics.workers()
+
+
+def test_a_queue_that_nobody_consumes(patient, tmp_path):
+    """The status and the doctor name the queues that no worker that is alive consumes now."""
+
+    def unconsumed() -> list[str]:
+        failures = [one.check for one in processes.check(patient) if one.level is Level.FAILURE]
+        told = patient.status()
+        assert told["unconsumed"] == [queue for queue, workers in told["consumers"].items() if not workers]
+        assert told["unconsumed"] == [
+            name.removeprefix("queue ") for name in failures if name.startswith("queue ")
+        ]
+        return told["unconsumed"]
+
+    assert [*QUEUES] == unconsumed()
+    with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
+        wait_until(lambda: patient.status()["consumers"]["flush"], "the worker's heartbeat", 30)
+        assert ["refresh", "maintenance"] == unconsumed()
+        worker.terminate()
+        wait_until(lambda: worker.poll() is not None, "its end", 30)
+    assert [*QUEUES] == unconsumed()
+
+
+@pytest.mark.usefixtures("valkey_wire")
+def test_a_port_that_is_taken(settings):
+    """A web process says so and ends: it would share the port, and each server would get half of the requests."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            WEB,
+            env=variables(settings) | {"WRITEBEHIND_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert 1 == done.returncode
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
+    assert "Traceback" not in done.stderr
