@@ -5,21 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from io import BytesIO
-from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.bson_strategies import relaxed_documents, wrapper_like_trees
+from tests.unit.web.bad_input import ADA, JSON, MERGE, NO_JSON, OID, PATCH, send
 from tests.unit.web.conftest import problem
-from writebehind.documents.codec import encode, to_json
 
-ADA = "/v1/users/ada"
-OID = "5f43a1b2c3d4e5f601234567"
-JSON = {"Content-Type": "application/json"}
-MERGE = {"Content-Type": "application/merge-patch+json"}
-PATCH = {"Content-Type": "application/json-patch+json"}
 DEEP = 100_000
 MEGABYTES = b'{"a":"' + b"x" * 2_000_000 + b'"}'
 
@@ -34,27 +25,7 @@ TAKES_JSON = [
 ]
 #: Each takes an object.
 TAKES_OBJECTS = [one for one in TAKES_JSON if one[2] != PATCH]
-NO_JSON = [
-    *(
-        b"",
-        b" ",
-        b"{",
-        b"}",
-        b"nope",
-        b"'a'",
-        b"{'a':1}",
-        b'{"a":1,}',
-        b'{"a" 1}',
-        b'{"a":}',
-        b'{"a":1}x',
-        b"{}{}",
-    ),
-    *(b"[1,", b'"a', b"01", b"+1", b"1.", b".5", b"NaN", b"-Infinity", b'{"a":NaN}', b'{"a":Infinity}', b"1e400"),
-    *(b'{"a":0x1}', b"{a:1}", b"// x\n{}", b'{"a":"\t"}', b'{"a":"\\x"}', b'{"a":"\\ud800"}', b'{"\\udc00":1}'),
-    *(b'{"a":"\xff"}', b"\xff", b"\xed\xa0\x80", b'{"a":"\xc3"}', b"\0", b"{}\0", b'\xef\xbb\xbf{"a":1}'),
-    *('{"a":1}'.encode(encoding) for encoding in ("utf-16", "utf-32")),
-    *(b'{"a":' + b"9" * 5000 + b"}", b"9" * 5000),
-]
+
 NO_OBJECT = [b"5", b"-1.5", b'"a"', b"null", b"true", b"false", b"[]", b"[1]", b"[{}]", b"[[]]", b"9" * 30]
 DEEP_BODIES = [
     b"[" * DEEP,
@@ -188,13 +159,6 @@ BAD_INPUT = [
 ]
 
 
-def send(client, target: str, **options: object):
-    """Open a path as it is: Werkzeug's client would make a host of the second `/` in `//v1`."""
-    path, _, query = target.partition("?")
-    environ = {"PATH_INFO": unquote_to_bytes(path).decode("latin-1"), "QUERY_STRING": query}
-    return client.open("/", environ_overrides=environ, **options)
-
-
 def label(one: object) -> str:
     text = one.decode("latin-1") if isinstance(one, bytes) else str(one)
     return ascii(text[:30])[1:-1]
@@ -298,114 +262,3 @@ def test_deep_increment(client, installation):
     path = ".".join("a" * DEEP)
     problem(client.post(ADA + ":increment", json={path: 1}), 422, "invalid-document")
     assert [] == installation.stored()
-
-
-# Anything at all ----------------------------------------------------------------------------------------
-
-FUZZ = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-methods = st.sampled_from(["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"])
-parts = st.sampled_from(
-    [
-        *(
-            "v1",
-            "users",
-            "events",
-            "orders",
-            "numbers",
-            "keys",
-            "named",
-            "free",
-            "through",
-            "nope",
-            "ada",
-            OID,
-            "5",
-        ),
-        *(":bulk", ":get", ":increment", "", "..", "%00", "%2F", "$where", "healthz", "readyz", "admin", "status"),
-    ]
-)
-paths = st.lists(parts | st.text(max_size=4), max_size=4).map(
-    lambda some: ("/" + "/".join(some)).replace("/:", ":").replace("?", "%3F")
-)
-real_paths = st.sampled_from(
-    [
-        *(
-            ADA,
-            "/v1/users",
-            "/v1/events",
-            "/v1/orders/" + OID,
-            "/v1/numbers/5",
-            "/v1/named/ada",
-            "/v1/through/ada",
-        ),
-        *(ADA + ":increment", "/v1/users:bulk", "/v1/users:get", "/v1/free:bulk", "/v1/numbers:get"),
-    ]
-)
-types = st.sampled_from(
-    [*(one["Content-Type"] for one in (JSON, MERGE, PATCH)), "application/x-ndjson", "text/plain"]
-)
-queries = st.sampled_from(["", "", "?durability=persisted", "?durability=x", "?x"])
-conditions = st.fixed_dictionaries(
-    {}, optional={name: st.sampled_from(["*", '"x"', "W/", "", '"']) for name in ("If-Match", "If-None-Match")}
-)
-item = st.fixed_dictionaries(
-    {
-        "op": st.sampled_from(["put", "patch", "delete"]),
-        "id": st.sampled_from(["ada", "bob"]) | wrapper_like_trees,
-    },
-    optional={"doc": wrapper_like_trees, "if_match": wrapper_like_trees},
-)
-operation = st.fixed_dictionaries(
-    {"op": st.sampled_from(["add", "remove", "replace", "move", "copy", "test"])},
-    optional={
-        "path": st.sampled_from(["/a", "/a/0", "", "/$x"]),
-        "from": st.just("/a"),
-        "value": wrapper_like_trees,
-    },
-)
-ids = st.fixed_dictionaries({"ids": st.lists(st.text(max_size=5) | st.integers(), max_size=3)})
-trees = (
-    wrapper_like_trees
-    | st.dictionaries(st.sampled_from(["a", "a.b", "_id", "_v", "name"]), wrapper_like_trees, max_size=3)
-    | st.lists(item, max_size=4)
-    | st.lists(operation, max_size=4)
-    | ids
-)
-bodies = (
-    trees.map(lambda tree: json.dumps(tree).encode())
-    | st.lists(item.map(json.dumps), max_size=3).map(lambda lines: "\n".join(lines).encode())
-    | relaxed_documents.map(encode).map(to_json)
-    | st.binary(max_size=20)
-    | st.sampled_from(NO_JSON)
-)
-
-
-@FUZZ
-@given(method=methods, path=paths | real_paths, query=queries, headers=conditions, kind=types, body=bodies)
-def test_anything(application, method, path, query, headers, kind, body):
-    """Nothing that is sent gives a 5xx, and every refusal is a problem."""
-    client, headers = application.app.test_client(), headers | {"Content-Type": kind}
-    response = send(client, path + query, method=method, headers=headers, data=body)
-    assert response.status_code < 500, (method, path, query, headers, kind, body)
-    if response.status_code >= 400 and method != "HEAD":
-        problem(response, response.status_code)
-
-
-@FUZZ
-@given(path=real_paths, kind=types, body=bodies)
-def test_any_body_on_a_real_route(application, path, kind, body):
-    """No body on a route that takes one gives a 5xx, nor does an item of a bulk."""
-    method = "POST" if ":" in path or path.count("/") == 2 else "PATCH" if "patch" in kind else "PUT"
-    response = application.app.test_client().open(path, method=method, headers={"Content-Type": kind}, data=body)
-    assert response.status_code < 500, (method, path, kind, body)
-    results = response.json.get("results", []) if response.status_code == 207 else []
-    assert all(one["status"] < 500 for one in results), (path, body)
-
-
-@pytest.mark.parametrize("method", ["get", "Get", "put", "dELETE", "options"])
-def test_methods_tell_cases_apart(client, method):
-    """One in other letters is none that there is, rather than the one in capitals."""
-    answer = client.open("/v1/users/x", environ_overrides={"REQUEST_METHOD": method})
-
-    assert 501 == answer.status_code
-    assert "urn:problem-type:writebehind:not-implemented" == answer.json["type"]

@@ -13,7 +13,7 @@ import pytest
 
 import web
 import writebehind
-from tests.unit.web.test_server import CHUNKED, GONE, Client, length, part
+from tests.unit.web.server.conftest import CHUNKED, GONE, Client, length, part
 from web.server import Server
 from writebehind import load_settings
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from tests.unit.web.test_batches import peak_of
+from tests.unit.web.batches import peak_of
 from writebehind.errors import DocumentTooLargeError, InvalidDocumentError, MalformedDocumentError, RequestError
 from writebehind.flask import items
 from writebehind.flask.items import read_items
