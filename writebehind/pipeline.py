@@ -36,9 +36,9 @@ from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
-from writebehind.redis.load_sample import Sampler
 from writebehind.redis.pending import Hint, HintSink
-from writebehind.redis.shared_breaker import SharedBreaker
+from writebehind.redis.shared.breaker import SharedBreaker
+from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.settings.installation import CollectionSettings, Settings

@@ -12,8 +12,8 @@ from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFul
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.read import Source
 from writebehind.redis.keys import PARTITIONS
-from writebehind.redis.load_sample import LoadSample, Sampler
-from writebehind.redis.partition_count import Division
+from writebehind.redis.shared.load_sample import LoadSample, Sampler
+from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.writing.admission import LONGEST_S, Admission
 
@@ -83,7 +83,7 @@ def test_there_is_room_again(full):
 
 def test_redis_memory(settings, mongo_client, tmp_path, monkeypatch):
     """Near Redis's limit a new document is refused before Redis would; one that is pending is taken."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(settings, wire=wire, client=mongo_client)
@@ -106,7 +106,7 @@ def test_redis_memory(settings, mongo_client, tmp_path, monkeypatch):
 
 def test_a_redis_that_evicts(settings, mongo_client, tmp_path, monkeypatch):
     """One that is full of what MongoDB has takes writes, and evicts for them; until hardly any of that is left."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(settings, wire=wire, client=mongo_client)
@@ -129,7 +129,7 @@ def test_a_redis_that_evicts(settings, mongo_client, tmp_path, monkeypatch):
 
 def test_redis_is_full(settings, mongo_client, tmp_path, monkeypatch):
     """A Redis that takes no writes at all still serves reads, and lets what is pending drain."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server:
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(
@@ -206,7 +206,7 @@ def test_the_figures_are_sampled(full):
 
 def test_a_process_that_counts_partitions_differently_writes_nothing(full, monkeypatch):
     """Once Redis is divided anew, a process that does not know it yet refuses writes, and misplaces none."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     for recorded in ("2", "moving:1:2"):
         full.store._wire.call("SET", PARTITIONS, recorded)
         with pytest.raises(RedisUnavailableError, match="number of partitions is no longer 1"):
@@ -236,7 +236,7 @@ def test_one_caller_takes_the_sample(full, monkeypatch):
     """While one caller takes a sample the others go by the last one."""
     sampler = Sampler(full.store.load, lambda: None)
     first = sampler.look()
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
 
     with sampler._lock:
         assert sampler.look() is first

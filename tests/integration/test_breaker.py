@@ -16,7 +16,7 @@ from writebehind.mongodb import breaker as breaker_module
 from writebehind.mongodb.breaker import FAILURES, BreakerState, MongoBreaker
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.keys import BREAKER
-from writebehind.redis.shared_breaker import SharedBreaker
+from writebehind.redis.shared.breaker import SharedBreaker
 
 DOWN = MongoUnavailableError("it is down", outage=True)
 

@@ -20,8 +20,8 @@ from writebehind.local.embedded import valkey_binary
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.redis.keys import BREAKER, partition_keys
-from writebehind.redis.lease import Lease
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.lease import Lease
 from writebehind.redis.wire import Wire, connection_pool
 
 #: What gives a process a clock of its own. Debian has it in the package faketime.

@@ -20,7 +20,7 @@ WAIT_MS = 400
 def pipeline_on(settings, mongo_client, monkeypatch):
     """Pipelines on other servers than the one that most tests share."""
     wires: list[Wire] = []
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
 
     def build(server: EmbeddedRedis, **changes: object) -> Pipeline:
         wires.append(Wire(connection_pool(server.url, 5_000)))

@@ -16,8 +16,8 @@ from writebehind import Pipeline, Settings
 from writebehind.documents.entry import ABSENT, Entry, Kind
 from writebehind.redis.cache import Filled
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.load_sample import LoadSample
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 from writebehind.warming.hot_keys import HotKeys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.redis.lease import Lease
+from writebehind.redis.shared.lease import Lease
 from writebehind.redis.wire import Wire
 
 KEY, NOTE = "wb:lease", "wb:note"

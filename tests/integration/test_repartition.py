@@ -143,7 +143,7 @@ def crash_at(monkeypatch, pipeline: Pipeline, call: int) -> None:
 
 def test_it_is_interrupted(drained, monkeypatch):
     """While a change is not finished nobody reads or writes in Redis, and no other change begins."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     four, eight = again(drained, 4), again(drained, 8)
     with monkeypatch.context() as patch:
         crash_at(patch, drained, 20)
@@ -216,7 +216,7 @@ def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
 
 def test_a_process_that_was_forgotten(drained, monkeypatch):
     """A web process of before reads nothing from Redis any more, so that it passes nothing stale for fresh."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     forgotten = again(drained, 4)
     assert Source.HIT is forgotten.collection("slow").read("u1").source
     repartition(drained, 9)

@@ -268,7 +268,7 @@ def test_a_query_that_is_refused(pipeline, config, valkey_wire, mongo_client, da
 
 def test_redis_is_short_of_memory(pipeline, database, valkey_wire, monkeypatch):
     """Where it does not evict nothing is filled near its limit."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     make_hot(pipeline, {"users/s:ada": 5})
     used = pipeline._sampler.look().used_memory
     valkey_wire.call("CONFIG", "SET", "maxmemory", int(used / 0.93))
@@ -353,7 +353,7 @@ def test_the_command(pipeline, config, database, run, monkeypatch):
 def test_what_is_hot_stays_in_a_full_redis(config, mongo_client: MongoClient, tmp_path, monkeypatch):
     """Zipf(1.1) over 2,000 documents of which Redis holds a fifth: after warming nearly as many hits as can be."""
     documents, held, training, measured = 2_000, 400, 60_000, 10_000
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.05)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.05)
     weights = list(accumulate(1 / rank**1.1 for rank in range(1, documents + 1)))
     names = [f"u{n}" for n in range(documents)]
     random.Random(3).shuffle(names)

@@ -10,7 +10,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.mongodb.sink import Sink
 from writebehind.redis import keys
-from writebehind.redis.lease import Lease
+from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 

@@ -11,8 +11,8 @@ from writebehind.flushing.contention import Contention
 from writebehind.flushing.deletion_audit import DeletionAudit
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.reconcile.reconciler import RECONCILE, Reconciler
-from writebehind.redis.load_sample import Sampler
 from writebehind.redis.pending import HintSink
+from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.settings.installation import Settings
 from writebehind.warming.hot_keys import HotKeys

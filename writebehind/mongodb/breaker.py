@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from writebehind import forks
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
-from writebehind.redis.shared_breaker import SharedBreaker
+from writebehind.redis.shared.breaker import SharedBreaker
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.pipeline import Pipeline
 from writebehind.redis.keys import Layout, Named, family
-from writebehind.redis.load_sample import SAMPLE_EVERY_S
-from writebehind.redis.metrics import WORKER_LIFE_MS
-from writebehind.redis.partition_count import Division, PartitionCount
+from writebehind.redis.shared.load_sample import SAMPLE_EVERY_S
+from writebehind.redis.shared.metrics import WORKER_LIFE_MS
+from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.store import Store
 from writebehind.sequences import slices
 

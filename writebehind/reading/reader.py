@@ -13,7 +13,7 @@ from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
 from writebehind.reading.read import Read
 from writebehind.reading.revalidation import Revalidation
-from writebehind.redis.load_sample import Sampler
+from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.settings.installation import CollectionSettings
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import orjson
 
 from writebehind.redis import keys
-from writebehind.redis.lease import Lease
+from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
 
 #: How long passes are remembered, ms: a week.

@@ -21,7 +21,7 @@ from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
 from writebehind.redis import keys
 from writebehind.redis.aliases import Claim
 from writebehind.redis.keys import Named
-from writebehind.redis.lease import Lease
+from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 

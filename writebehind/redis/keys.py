@@ -10,7 +10,7 @@ from zlib import crc32
 
 from writebehind.sequences import grouped
 
-#: The number of partitions that this Redis is divided into: see `writebehind.redis.partition_count`.
+#: The number of partitions that this Redis is divided into: see `writebehind.redis.shared.partition_count`.
 PARTITIONS = "wb:partitions"
 #: So many there may be.
 MOST_PARTITIONS = 4096

@@ -19,14 +19,14 @@ from writebehind.redis.cache import Cache, Loads
 from writebehind.redis.deletions import Deletions
 from writebehind.redis.heat import Heat
 from writebehind.redis.keys import Layout
-from writebehind.redis.lease import Lease, Position
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
-from writebehind.redis.load_sample import LoadSample, parse_info, take
-from writebehind.redis.metrics import Journal, Metrics
-from writebehind.redis.partition_count import PartitionCount
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.results import Results
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.lease import Lease, Position
+from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
+from writebehind.redis.shared.metrics import Journal, Metrics
+from writebehind.redis.shared.partition_count import PartitionCount
 from writebehind.redis.wire import Wire
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from writebehind import forks
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.load_sample import LoadSample
+from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from writebehind.reading.freshness import EARLIEST, Freshness, state_of
 from writebehind.reading.loader import Loader
 from writebehind.redis import keys
 from writebehind.redis.cache import Filled, Refresh
-from writebehind.redis.lease import Lease
-from writebehind.redis.load_sample import Sampler
+from writebehind.redis.shared.lease import Lease
+from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 from writebehind.settings.installation import CollectionSettings

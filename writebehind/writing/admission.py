@@ -15,7 +15,7 @@ from writebehind.errors import (
     TooManyDeadLettersError,
 )
 from writebehind.redis.letters import MOST_KEPT
-from writebehind.redis.load_sample import LoadSample, Sampler
+from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.settings.installation import CollectionSettings
 
 #: More than any partition can hold.

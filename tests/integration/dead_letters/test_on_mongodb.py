@@ -45,7 +45,7 @@ def test_neighbours_are_persisted(refused):
 
 def test_too_many_are_back_pressure(refused, monkeypatch):
     """At the limit a new document of that collection is refused; one of another collection is not."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     limited = refused.settings.collections["users"].model_copy(update={"max_dead_letters": 3})
     settings = refused.settings.model_copy(
         update={"collections": {**refused.settings.collections, "users": limited}}

@@ -71,7 +71,7 @@ def test_replaying_many_goes_over_no_later_write(yielding, stored, how):
 
 def test_a_document_that_has_too_many(yielding, monkeypatch):
     """At the bound a write to that document is refused, and says why; none is dropped, and others are taken."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     users = yielding.collection("users")
     versions = [lose(yielding, "ada", n) for n in range(MOST_KEPT)]
 
@@ -90,7 +90,7 @@ def test_a_document_that_has_too_many(yielding, monkeypatch):
 
 def test_a_document_that_has_too_many_and_is_pending(yielding, monkeypatch):
     """What is pending already may be overwritten: it needs no room, and a further letter is kept all the same."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     for n in range(MOST_KEPT - 1):
         lose(yielding, "ada", n)
     yielding.collection("users").put("ada", {"n": "pending"})

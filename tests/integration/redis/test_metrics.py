@@ -8,7 +8,7 @@ from tests.commits import commit_one
 from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
-from writebehind.redis.metrics import REMEMBERED_MS
+from writebehind.redis.shared.metrics import REMEMBERED_MS
 from writebehind.redis.store import CommitRequest
 
 

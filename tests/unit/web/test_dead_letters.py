@@ -237,7 +237,7 @@ def test_many_in_several_requests(client, dead, monkeypatch, method, action):
 
 def test_a_document_with_too_many(installation, client, monkeypatch):
     """At 100 letters that alone have what was acknowledged of it, writes to a document are 503, by any route."""
-    monkeypatch.setattr("writebehind.redis.load_sample.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
     store = installation.pipeline.store
     for n in range(MOST_KEPT):
         version = client.put("/v1/users/ada", json={"n": n}).json["version"]

@@ -15,8 +15,8 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import added_up
-from writebehind.redis.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
-from writebehind.redis.partition_count import Division
+from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
+from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 

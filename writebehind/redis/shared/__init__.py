@@ -1,0 +1,1 @@
+"""The parts of `redis` for what processes share and what is of no document: figures, leases, the breaker."""
