@@ -9,36 +9,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import bson
 import orjson
-from bson.binary import Binary, UuidRepresentation
-from bson.code import Code
+from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
-from bson.datetime_ms import DatetimeMS
-from bson.dbref import DBRef
-from bson.decimal128 import Decimal128
 from bson.errors import InvalidDocument
-from bson.int64 import Int64
-from bson.objectid import ObjectId
 
 from writebehind.documents import dbrefs, deprecated_types
 from writebehind.documents.deprecated_types import BSON_ERRORS
-from writebehind.documents.extended_json import DECODING, native_value
-from writebehind.documents.json_values import CANONICAL, SPELT_OUT, spell_out, write
-from writebehind.documents.large_json import in_pieces
+from writebehind.documents.extended_json.pieces import in_pieces
+from writebehind.documents.extended_json.values import CANONICAL, SPELT_OUT, spell_out, write
+from writebehind.documents.extended_json.wrappers import DECODING, native_value
+from writebehind.documents.levels import MAX_DEPTH, check_depth, openings, too_deep
 from writebehind.errors import (
     InvalidDocumentError,
     MalformedDocumentError,
     PatchConflictError,
     UnreadableDocumentError,
 )
-
-#: Levels of objects and arrays in a document, the document itself being the first. It is MongoDB's limit.
-MAX_DEPTH: Final = 100
 
 # What a wrapper, or the envelope of a bulk request, adds to the depth of the JSON but not of the document.
 _MAX_JSON_DEPTH: Final = MAX_DEPTH + 10
@@ -65,17 +55,6 @@ _MAYBE_NOT_FINITE: Final = re.compile(rb"\0.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL
 
 # What begins an embedded document, an array, and the scope of code; also much else.
 _OPENING_TYPES: Final = (b"\x03", b"\x04", b"\x0f")
-# All bytes but quotes, and brackets that open something.
-_NO_BRACKETS: Final = bytes(one for one in range(256) if one not in b'"[{')
-# What other values may be in.
-_PLAIN: Final = frozenset({dict, list})
-# Most of what other values cannot be in: only a shortcut.
-_SCALARS: Final = frozenset(
-    {str, int, float, bool, type(None), Int64, ObjectId, datetime, DatetimeMS, bytes, Binary, Decimal128}
-)
-
-#: Bytes of JSON that are looked at together.
-_SLICE: Final = 1 << 16
 #: A document of more bytes becomes text in pieces.
 _LARGE_BYTES: Final = 1 << 20
 
@@ -103,8 +82,8 @@ def loads(data: bytes) -> Any:
     value = parse(data)
     if may_have_wrappers(data):
         value = convert(value)
-    if _openings(data) > MAX_DEPTH:
-        _check_depth(value, MAX_DEPTH)
+    if openings(data) > MAX_DEPTH:
+        check_depth(value, MAX_DEPTH)
     return value
 
 
@@ -129,14 +108,14 @@ def parse(data: bytes) -> Any:
     """
     try:
         tree = orjson.loads(data)
-        if _openings(data) > _MAX_JSON_DEPTH:
-            _check_depth(tree, _MAX_JSON_DEPTH)
+        if openings(data) > _MAX_JSON_DEPTH:
+            check_depth(tree, _MAX_JSON_DEPTH)
         # orjson silently makes a float of an integer beyond 64 bits.
         if _may_have_long_integers(data):
             tree = json.loads(data)
     except ValueError as error:
         if "depth limit" in str(error):
-            raise _too_deep() from error
+            raise too_deep() from error
         raise MalformedDocumentError(f"This is not valid JSON: {error}") from error
     return tree
 
@@ -166,7 +145,7 @@ def convert(tree: Any) -> Any:
     try:
         return _convert(tree)
     except RecursionError as error:
-        raise _too_deep() from error
+        raise too_deep() from error
 
 
 def _convert(value: Any) -> Any:
@@ -277,7 +256,7 @@ def _encode(document: dict[str, Any], most_levels: int) -> bytes:
         if dbrefs.NAME in body:
             body = _encode_all(_with_short_dbrefs(_decode(body, DECODING)))
         if sum(map(body.count, _OPENING_TYPES)) >= most_levels:
-            _check_depth(document, most_levels)
+            check_depth(document, most_levels)
     except BSON_ERRORS as error:
         raise InvalidDocumentError(f"BSON cannot hold this document: {_shown(str(error))}") from error
     return body
@@ -354,63 +333,11 @@ def dumps(value: Any) -> bytes:
     return to_json(_encode({"": value}, MAX_DEPTH + 1))[len(b'{"":') : -len(b"}")]
 
 
-# Limits and messages --------------------------------------------------------------------------------------
-
-
-def holds_more(data: bytes, most: int) -> bool:
-    """Whether JSON text has more objects and arrays than these; what stands in strings does not count."""
-    if _openings(data) <= most:
-        return False
-    # Without escapes and all that is neither bracket nor quote, each string without brackets is a pair of quotes;
-    # and a pair that ends a string and begins the next one joins them, which changes nothing.
-    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_BRACKETS).replace(b'""', b"")
-    found, inside = 0, False
-    for at in range(0, len(bare), _SLICE):  # the parts of all of it would be millions of objects
-        parts = bare[at : at + _SLICE].split(b'"')
-        found += sum(map(len, parts[inside::2]))
-        inside ^= len(parts) % 2 == 0
-        if found > most:
-            return True
-    return False
-
-
-def _openings(data: bytes) -> int:
-    """Return a number that the depth of this JSON does not exceed."""
-    return data.count(b"{") + data.count(b"[")
-
-
-def _check_depth(value: Any, most: int) -> None:
-    level = [_opened(value)]
-    for _ in range(most):
-        # A document of a megabyte may have hundreds of thousands: no call for each of them.
-        found = [item for outer in level for item in _items(outer) if type(item) not in _SCALARS]
-        level = [one for item in found if (one := item if type(item) in _PLAIN else _opened(item)) is not None]
-        if not level:
-            return
-    raise _too_deep()
-
-
-def _opened(holder: Any) -> Any:
-    """The container that holds the items of an object or an array, whatever its type; `None` for anything else."""
-    if isinstance(holder, DBRef):
-        return dbrefs.fields(holder)
-    if isinstance(holder, Code):
-        return holder.scope
-    return holder if isinstance(holder, Mapping | list | tuple) else None
-
-
-def _items(holder: Any) -> Iterable[Any]:
-    if type(holder) is list:
-        return holder
-    return holder.values() if isinstance(holder, Mapping) else holder or ()
+# Messages ---------------------------------------------------------------------------------------------
 
 
 def _unreadable(error: Exception) -> UnreadableDocumentError:
     return UnreadableDocumentError(f"{UnreadableDocumentError.__doc__} {_shown(str(error))}")
-
-
-def _too_deep() -> InvalidDocumentError:
-    return InvalidDocumentError(f"There are more than {MAX_DEPTH} levels of objects and arrays")
 
 
 def _shown(value: Any) -> str:

@@ -20,6 +20,7 @@ from bson import Code, DBRef, Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
 from writebehind.documents import codec, dbrefs, grammar
+from writebehind.documents.levels import MAX_DEPTH
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
 Document = dict[str, Any]
@@ -125,7 +126,7 @@ class _Step:
         if self.source is not None:
             _holder_at(document, self.source)
         if self.operation["op"] == "test":
-            if not _is_same(_at(document, self.path), self.operation["value"], codec.MAX_DEPTH):
+            if not _is_same(_at(document, self.path), self.operation["value"], MAX_DEPTH):
                 raise PatchConflictError(f"a test operation failed at {_shown(self.operation['path'])!r}")
             return document
         try:
@@ -144,8 +145,8 @@ def _has_source(operation: Any) -> bool:
 def _check_pointers(operation: Any) -> None:
     """See that the pointers of what may be an operation have no more parts than a document has levels."""
     pointers = (operation.get(name) for name in ("path", "from")) if isinstance(operation, dict) else ()
-    if any(isinstance(one, str) and one.count("/") > codec.MAX_DEPTH for one in pointers):
-        raise InvalidDocumentError(f"a pointer leads beyond the {codec.MAX_DEPTH} levels that a document may have")
+    if any(isinstance(one, str) and one.count("/") > MAX_DEPTH for one in pointers):
+        raise InvalidDocumentError(f"a pointer leads beyond the {MAX_DEPTH} levels that a document may have")
 
 
 def _holder_at(document: Any, path: Sequence[str]) -> Any:
@@ -236,8 +237,8 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
     for path, delta in deltas.items():
         if not isinstance(path, str):
             raise InvalidPatchError(f"{_shown(path)!r} is not a field that can be incremented")
-        if path.count(".") >= codec.MAX_DEPTH:
-            raise InvalidDocumentError(f"{_shown(path)!r} has more than {codec.MAX_DEPTH} levels")
+        if path.count(".") >= MAX_DEPTH:
+            raise InvalidDocumentError(f"{_shown(path)!r} has more than {MAX_DEPTH} levels")
         if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
             raise InvalidPatchError(f"the increment of {_shown(path)!r} is not a number")
         if isinstance(delta, int) and not _fits(delta, _INT64):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from writebehind.documents import codec
+from writebehind.documents.levels import holds_more
 from writebehind.errors import DocumentTooLargeError
 from writebehind.flask.framing import too_large
 from writebehind.flask.pages import is_of_a_page
@@ -71,5 +71,5 @@ def check_holders(data: bytes, most_bytes: int) -> None:
         DocumentTooLargeError: it has more.
     """
     most = most_bytes // LEAST_HOLDER_BYTES
-    if codec.holds_more(data, most):
+    if holds_more(data, most):
         raise DocumentTooLargeError(f"it has more than {most} objects and arrays: such a document is too large")

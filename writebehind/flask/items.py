@@ -15,6 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from writebehind import ANY, BulkOperation
 from writebehind.documents import codec, patches
+from writebehind.documents.levels import holds_more
 from writebehind.errors import (
     DocumentTooLargeError,
     InvalidDocumentError,
@@ -71,7 +72,7 @@ def read_items(
         RequestEntityTooLarge: there are more items, objects or arrays, or an item of an array is far larger than
             a document may be.
     """
-    if codec.holds_more(data, most_holders):
+    if holds_more(data, most_holders):
         raise RequestEntityTooLarge(f"more than {most_holders} objects and arrays: send the items in parts")
     longest = most_bytes + ENVELOPE_BYTES
     begins = len(data) - len(data.lstrip(_BLANKS))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from writebehind.documents import codec, grammar
 from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined
-from writebehind.documents.extended_json import native_value
+from writebehind.documents.extended_json.wrappers import native_value
 from writebehind.documents.ids import MAX_ID_BYTES, DocumentId, read_id, whole
 from writebehind.documents.raw_bson import VERSION_FIELD
 from writebehind.errors import InvalidDocumentError, InvalidIdError, RequestError

@@ -29,12 +29,12 @@ from tests.bson_strategies import (
 )
 from tests.unit.documents.conftest import FEW, STANDARD, UUID_TEXT, nested, raw
 from writebehind.documents.codec import (
-    MAX_DEPTH,
     decode,
     decode_exactly,
     encode,
     to_json,
 )
+from writebehind.documents.levels import MAX_DEPTH
 from writebehind.errors import (
     InvalidDocumentError,
     PatchConflictError,

@@ -36,12 +36,12 @@ from tests.bson_strategies import (
 )
 from tests.unit.documents.conftest import CANONICAL, FEW, STANDARD, UUID_TEXT, nested, raw, reference
 from writebehind.documents.codec import (
-    MAX_DEPTH,
     dumps,
     encode,
     loads,
     to_json,
 )
+from writebehind.documents.levels import MAX_DEPTH
 from writebehind.errors import UnreadableDocumentError
 
 HOLDING_TYPES = {"dbref": dbrefs_of(scalars), "code with scope": codes_of(scalars)}

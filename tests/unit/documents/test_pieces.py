@@ -14,9 +14,10 @@ from bson.regex import Regex
 from hypothesis import given
 
 from tests.bson_strategies import documents
-from writebehind.documents import codec, large_json
+from writebehind.documents import codec
 from writebehind.documents.elements import ARRAY, INT32, OBJECT, STRING, SYMBOL, document, field
-from writebehind.documents.large_json import in_pieces
+from writebehind.documents.extended_json import pieces
+from writebehind.documents.extended_json.pieces import in_pieces
 from writebehind.errors import UnreadableDocumentError
 
 MIB = 1 << 20
@@ -62,7 +63,7 @@ def test_pieces_of_any_size_make_up_the_whole(given, write):
     body = codec.encode(given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(large_json, "RUN_BYTES", 20)
+        patch.setattr(pieces, "RUN_BYTES", 20)
         assert write(body) == in_pieces(body, write)
 
 
@@ -113,11 +114,11 @@ def test_a_large_string_that_is_no_utf8_is_told(at):
 
 
 WHOLE = {
-    "equal names": equal_names(field(ARRAY, b"b", bson.encode({"0": "x" * large_json.MOST_WHOLE}))),
+    "equal names": equal_names(field(ARRAY, b"b", bson.encode({"0": "x" * pieces.MOST_WHOLE}))),
     "within": bson.encode({"a": {"$b": [{}] * 400_000}}),
-    "a scope": bson.encode({"a": Code("f()", {"a": "x" * large_json.MOST_WHOLE})}),
-    "control characters that are no string": bson.encode({"a": Regex("\x01" * (large_json.MOST_TEXT // 5))}),
-    "a name": bson.encode({"\x01" * (large_json.MOST_TEXT // 5): 1}),
+    "a scope": bson.encode({"a": Code("f()", {"a": "x" * pieces.MOST_WHOLE})}),
+    "control characters that are no string": bson.encode({"a": Regex("\x01" * (pieces.MOST_TEXT // 5))}),
+    "a name": bson.encode({"\x01" * (pieces.MOST_TEXT // 5): 1}),
 }
 
 

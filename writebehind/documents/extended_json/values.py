@@ -19,7 +19,7 @@ from bson.objectid import ObjectId
 
 from writebehind.documents import dbrefs
 from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined
-from writebehind.documents.extended_json import JSON_OPTIONS
+from writebehind.documents.extended_json.wrappers import JSON_OPTIONS
 
 _FIRST_COMMON_YEAR: Final = 1970
 
