@@ -7,7 +7,7 @@ from collections.abc import Callable
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.redis.pending import Hint
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 
 class _Empty:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from writebehind.errors import WritebehindError
     from writebehind.hooks import Hooks, Persisted
     from writebehind.pipeline import Pipeline, connect
-    from writebehind.settings.installation import CollectionSettings, Settings, load_settings
+    from writebehind.settings.collection import CollectionSettings
+    from writebehind.settings.installation import Settings, load_settings
     from writebehind.writing.writer import ANY, Written
 
     __version__: str
@@ -55,7 +56,7 @@ _MODULES = {
     "AsyncPipeline": "aio",
     "BulkOperation": "writing.bulk",
     "Collection": "collection",
-    "CollectionSettings": "settings.installation",
+    "CollectionSettings": "settings.collection",
     "DocumentId": "documents.ids",
     "Durability": "documents.durability",
     "Hooks": "hooks",

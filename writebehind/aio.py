@@ -32,7 +32,8 @@ from writebehind.hooks import Hooks
 from writebehind.pipeline import Pipeline, connect
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.pending import HintSink
-from writebehind.settings.installation import CollectionSettings, Settings
+from writebehind.settings.collection import CollectionSettings
+from writebehind.settings.installation import Settings
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.read import Read
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
 from writebehind.writing.changer import Change, Changer, update_of

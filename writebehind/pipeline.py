@@ -13,7 +13,8 @@ from pymongo import MongoClient
 from writebehind import forks, strict
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.conflicts import Conflicts
-from writebehind.change_stream.listener import Listener, listener_status
+from writebehind.change_stream.listener import Listener
+from writebehind.change_stream.listener_state import listener_status
 from writebehind.collection import Collection
 from writebehind.errors import UnknownCollectionError
 from writebehind.flushing.contention import Contention
@@ -41,7 +42,8 @@ from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire, connection_pool
-from writebehind.settings.installation import CollectionSettings, Settings
+from writebehind.settings.collection import CollectionSettings
+from writebehind.settings.installation import Settings
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.settings.running import find
 from writebehind.status import Status

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from writebehind.change_stream.listener import listener_status
+from writebehind.change_stream.listener_state import listener_status
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import QUEUES
 
 

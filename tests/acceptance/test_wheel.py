@@ -17,7 +17,7 @@ import pytest
 from tests.acceptance.conftest import ROOT, SERVERS
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
-from writebehind.local.up import Stack
+from writebehind.local.stack import Stack
 
 #: What a user's own module says when it is imported by mistake, or loudly fails.
 OWN = "raise SystemExit(f'{__file__} is none of the service')\n"

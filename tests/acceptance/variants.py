@@ -17,7 +17,9 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from tests.tls import Authority, TlsFront
-from writebehind.local.up import STATE_FILE, Stack, default_procfile
+from writebehind.local.stack import Stack
+from writebehind.local.up import default_procfile
+from writebehind.settings.running import STATE_FILE
 
 PARTS = ("preload", "prefork", "tls", "large")
 VARIANT = frozenset(filter(None, os.environ.get("VARIANT", "").split(",")))

@@ -20,7 +20,8 @@ from tests.sizes import FOREIGN_LIMIT
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.change_stream.applier import Applied, Applier, OutsideChange
-from writebehind.change_stream.listener import BATCH_BYTES, NO_STREAMS, Listener, ListenerState
+from writebehind.change_stream.listener import BATCH_BYTES, NO_STREAMS, Listener
+from writebehind.change_stream.listener_state import ListenerState
 from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.redis import keys
 

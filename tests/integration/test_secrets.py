@@ -17,7 +17,8 @@ from writebehind.cli import cli
 from writebehind.cli.run import announcement
 from writebehind.errors import ConfigurationError
 from writebehind.local.embedded import EmbeddedRedis, lock_directory
-from writebehind.local.up import Stack, default_procfile, read_procfile
+from writebehind.local.stack import Stack
+from writebehind.local.up import default_procfile, read_procfile
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = read_procfile(default_procfile())

@@ -21,8 +21,9 @@ from writebehind.local import embedded
 from writebehind.local import supervisor as supervision
 from writebehind.local import up as running
 from writebehind.local.output import MOST_WAITING, ConsoleOutput, FileOutput
+from writebehind.local.stack import Stack
 from writebehind.local.supervisor import CrashLoopError, Supervisor
-from writebehind.local.up import Options, Stack, System
+from writebehind.local.up import Options, System
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 #: Stands in for the API: answers 200 to everything on the port that `up` chose.

@@ -19,7 +19,7 @@ from writebehind.redis.keys import Named, family
 from writebehind.redis.pending import Reissue
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 #: Entries that are dropped in one round trip.
 SLICE = 500

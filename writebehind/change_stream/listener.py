@@ -13,12 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from typing import Any
 from uuid import uuid4
 
 import bson
-import orjson
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
@@ -28,6 +26,7 @@ from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
 from writebehind.change_stream.applier import Applier, OutsideChange
+from writebehind.change_stream.listener_state import ListenerState
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, split_version
@@ -54,80 +53,8 @@ WITHOUT_STREAMS_S = 60.0
 #: "The $changeStream stage is only supported on replica sets": a standalone server.
 NO_STREAMS = 40573
 
-#: A token that none is: what was noted cannot be read, so nobody knows what was missed.
-UNREADABLE = "-"
-
 _DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
 _GONE = {"drop", "rename", "dropDatabase", "invalidate"}
-
-
-@dataclass(slots=True)
-class ListenerState:
-    """State that a listener notes for its successor, and for the status.
-
-    Attributes:
-        token: the resume token, BSON in hexadecimal; '' before the first.
-        leader: the name of whoever leads.
-        at_ms: when it was noted, by the clock of Redis.
-        lag_s: how old the oldest event of the last batch was when it was applied, seconds.
-        events: how many there were; `ours` of them the pipeline's own.
-        invalidated: entries that were dropped because of others' changes.
-        conflicts: changes to what was pending.
-        overtaken: pending writes that are written once more because of a change.
-        skipped: events that could not be understood.
-        reopened: how often the history was lost.
-        error: what is wrong now, '' for nothing.
-    """
-
-    token: str = ""
-    leader: str = ""
-    at_ms: int = 0
-    lag_s: float = 0.0
-    events: int = 0
-    ours: int = 0
-    invalidated: int = 0
-    conflicts: int = 0
-    overtaken: int = 0
-    skipped: int = 0
-    reopened: int = 0
-    error: str = ""
-
-    def dump(self) -> bytes:
-        """As it stands in Redis."""
-        return orjson.dumps(self)
-
-    @classmethod
-    def parse(cls, text: bytes) -> ListenerState:
-        """Read what `dump` wrote, here or in another release, which may have noted more."""
-        try:
-            noted, blank = orjson.loads(text or b"{}"), cls()
-            known = {one.name: getattr(blank, one.name) for one in fields(cls)}
-            told = {name: value for name, value in noted.items() if name in known}
-            kinds = {name: (int, float) if isinstance(one, float) else type(one) for name, one in known.items()}
-            is_ours = all(isinstance(value, kinds[name]) for name, value in told.items())
-            return cls(**told) if is_ours else cls(token=UNREADABLE)
-        except (ValueError, TypeError, AttributeError):
-            return cls(token=UNREADABLE)
-
-    def as_dict(self, now_ms: int) -> dict[str, Any]:
-        """For the status."""
-        counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
-        names = ("leader", "lag_s", *counts)
-        return {
-            "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
-            **{name: getattr(self, name) for name in names},
-            "error": self.error or None,
-        }
-
-
-def listener_status(store: Store) -> dict[str, Any] | None:
-    """The listener's figures in the status; `None` where none has ever run.
-
-    Raises:
-        RedisUnavailableError: Redis does not answer.
-    """
-    noted = store.position.noted()
-    return ListenerState.parse(noted).as_dict(store.now_ms()) if noted else None
 
 
 class _HistoryLostError(Exception):

@@ -28,8 +28,8 @@ from writebehind.demo.records import COLLECTIONS, Record, records
 from writebehind.demo.report import Report, Result
 from writebehind.demo.sender import PATIENCE_S, Sender
 from writebehind.errors import ConfigurationError
+from writebehind.local.stack import Stack
 from writebehind.local.supervisor import Interruptions
-from writebehind.local.up import Stack
 
 SAMPLE_S = 0.2
 #: `totals` counts a flush when it ends, which is after its last document has left the backlog.

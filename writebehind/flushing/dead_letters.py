@@ -21,7 +21,7 @@ from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "Found", "Page", "Reason", "Replayed"]
 

@@ -29,7 +29,7 @@ from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped, slices
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from writebehind.querying.unique_fields import aliases_in
 from writebehind.reading.freshness import lifetime_ms
 from writebehind.redis.pending import Burial, Contest, Settled
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
 from writebehind.redis.results import MOST_CHANGED, LeasedResult, Look
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.queries import NamedQuery
 
 #: Dead letters in all that are looked at besides what MongoDB has found.

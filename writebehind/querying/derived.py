@@ -8,7 +8,7 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 
 class Derived:

@@ -33,7 +33,7 @@ from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
 from writebehind.redis.aliases import Leads, Noted
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings, LookupType
+from writebehind.settings.collection import CollectionSettings, LookupType
 
 #: The pattern of values of type string: anything, as they are not part of a path.
 _ANY_TEXT = r"(?s:.+)"

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.redis.cache import Refresh
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 

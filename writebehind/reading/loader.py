@@ -20,7 +20,7 @@ from writebehind.reading.read import Read, Source
 from writebehind.reading.single_flight import LIVES, Flight, Flights, Turn, take_turns
 from writebehind.redis.cache import Filled, Refresh
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from writebehind.reading.read import Read
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 #: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
 #: about as much as the rest of reading a document.

@@ -13,7 +13,7 @@ from writebehind.reading.loader import Loader
 from writebehind.reading.read import Read, Source
 from writebehind.redis.cache import Filled, Refresh, RefreshSink
 from writebehind.redis.store import Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 

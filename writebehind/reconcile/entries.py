@@ -18,7 +18,7 @@ from writebehind.reconcile.findings import Drift
 from writebehind.redis.pending import HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -25,136 +21,19 @@ from pydantic_settings import (
 )
 
 from writebehind.access.hosts import Hosts
-from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError
-from writebehind.hooks import HookName, HookPath
 from writebehind.redis.keys import MOST_PARTITIONS
+from writebehind.settings.bounds import MEBIBYTE, Count, Milliseconds, Port, Processes, Seconds
+from writebehind.settings.collection import CollectionSettings, is_file
 from writebehind.settings.names import COLLECTION_NAME, fault_of_database
-from writebehind.settings.queries import NAME, NamedQuery, WarmQuery
 from writebehind.settings.urls import celery_brokers, celery_redis, check_broker, check_mongodb, check_redis
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
 DEFAULT_CONFIG_FILE = "writebehind.toml"
 
-IdType = Literal["string", "objectid", "int", "uuid", "auto"]
-WriteMode = Literal["behind", "through", "around"]
-#: The longest time that a setting may be, seconds: ten years. Redis and the system take no endless ones.
-LONGEST_S = 315_360_000
-Milliseconds = Annotated[int, Field(gt=0, le=LONGEST_S * 1000)]
-#: A field of a document, or of one within it.
-FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
-LookupType = Literal["string", "int", "objectid", "uuid"]
-Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
-Count = Annotated[int, Field(gt=0)]
-#: Of processes and of threads: more than any machine has use for is a typing error.
-Processes = Annotated[int, Field(gt=0, le=1_024)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-MEBIBYTE = 1 << 20
-
 #: Settings that hold others.
 _NESTED = {"defaults", "collections"}
-
-
-class CollectionSettings(BaseModel):
-    """How one collection is stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: IdType = Field("string", description="type of `_id`; `auto`: ObjectId for 24 hex digits, else string")
-    id_pattern: str = Field(
-        r"[A-Za-z0-9_~-][A-Za-z0-9_.~@:+=,|-]*",
-        description="what string ids must match as a whole; the default is what needs no escaping in a URL",
-    )
-    ttl: Seconds = Field(
-        3600, description="seconds that a document already in MongoDB stays in Redis, give or take a tenth"
-    )
-    stale_while_revalidate: Grace = Field(
-        0, description="seconds after `ttl` in which a document is still served, while a task reads it anew"
-    )
-    stale_if_error: Grace = Field(
-        0, description="seconds after `ttl` in which a document is still served where MongoDB does not answer"
-    )
-    lookup: dict[str, LookupType] = Field(
-        {},
-        description="unique fields that documents can be looked up by, with the type of their values: "
-        '`{ username = "string", number = "int" }`; `objectid` and `uuid` are the others',
-    )
-    warm: list[WarmQuery] = Field(
-        [],
-        description="queries whose documents are kept in Redis, whoever reads them: "
-        "`[{ filter = { featured = true }, sort = { rank = 1 }, limit = 500 }]`; see "
-        "[below](#a-query-whose-documents-are-kept-warm)",
-    )
-    queries: dict[str, NamedQuery] = Field(
-        {},
-        description="queries that clients may ask for by name: see [below](#a-cached-query)",
-    )
-    negative_ttl: Seconds = Field(30, description="seconds that Redis remembers that a document does not exist")
-    write: WriteMode = Field(
-        "behind",
-        description="`behind`: answer when Redis has it; `through`: when MongoDB has it too; "
-        "`around`: as `through`, and do not keep it in Redis",
-    )
-    durability: Durability = Field(
-        Durability.BUFFERED,
-        description="how far a write has come before it is answered, where the request asks for nothing else: "
-        "`buffered`, `fsynced`, `replicated` or `persisted`",
-    )
-    on_conflict: Literal["ours", "theirs"] = Field(
-        "ours",
-        description="what stands if others change a document in MongoDB while a write to it is pending: "
-        "`ours`, the pending write; `theirs`: the pending write becomes a dead letter",
-    )
-    bypass: bool = Field(
-        True,
-        description="serve reads from MongoDB while Redis does not answer; they may miss what is pending, and say "
-        "`fwd=bypass` in Cache-Status",
-    )
-    max_dead_letters: Count = Field(
-        10_000, description="dead letters from which writes to documents that are not pending are refused"
-    )
-    flush_delay_ms: Annotated[int, Field(ge=0, le=LONGEST_S * 1000)] = Field(
-        1000,
-        description="how long writes to one document are coalesced at most before they go to MongoDB; at least "
-        "half of it, where others go that share its partition",
-    )
-    schema_file: Path | None = Field(None, description="a JSON Schema file that documents must satisfy")
-    hooks: dict[HookName, HookPath] = Field(
-        {},
-        description="functions of your own that see documents on their way, by dotted path: "
-        '`{ validate = "app.users.check" }`; `before_commit` and `after_persist` are the others, see '
-        "[library.md](library.md#hooks)",
-    )
-
-    @cached_property
-    def grace_ms(self) -> int:
-        """How long a document stays in Redis after its TTL, ms."""
-        return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
-
-    def wants(self, durability: Durability | None) -> Durability:
-        """The durability that a write waits for when this one was asked for."""
-        if self.write != "behind":
-            return Durability.PERSISTED
-        return durability or self.durability
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        try:
-            re.compile(self.id_pattern)
-        except re.error as error:
-            raise ValueError(f"id_pattern is not a regular expression: {error}") from error
-        for field in self.lookup:
-            if not FIELD_PATH.fullmatch(field) or field == "_id":
-                raise ValueError(f"lookup: {field!r} is not a field, or a path such as address.city")
-        for name in self.queries:
-            if not NAME.fullmatch(name):
-                raise ValueError(f"queries: {name!r} is not a usable name")
-        if self.schema_file is not None and not _is_file(self.schema_file):
-            raise ValueError(f"schema_file {str(self.schema_file)[:200]!r} does not exist")
-        return self
 
 
 class Settings(BaseSettings):
@@ -358,18 +237,10 @@ def config_file() -> Path | None:
         ConfigurationError: `WRITEBEHIND_CONFIG` names a file that does not exist.
     """
     named = os.environ.get(CONFIG_FILE_VARIABLE)
-    if named and not _is_file(Path(named)):
+    if named and not is_file(Path(named)):
         raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: there is no file {named[:200]!r}")
     path = Path(named or DEFAULT_CONFIG_FILE)
     return path if path.is_file() else None
-
-
-def _is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that none can have is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def load_settings(**overrides: Any) -> Settings:

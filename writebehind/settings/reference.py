@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic.fields import FieldInfo
 
-from writebehind.settings.installation import ENV_PREFIX, CollectionSettings, Settings
+from writebehind.settings.collection import CollectionSettings
+from writebehind.settings.installation import ENV_PREFIX, Settings
 from writebehind.settings.queries import NamedQuery, WarmQuery
 
 _INTRODUCTION = """# Settings

@@ -28,7 +28,7 @@ from writebehind.redis.shared.lease import Lease
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 from writebehind.warming.hot_keys import WARMED, HotKeys
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from writebehind.errors import (
 )
 from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 #: More than any partition can hold.
 NO_CAP = 1 << 53

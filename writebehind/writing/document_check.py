@@ -12,7 +12,7 @@ from writebehind.documents.patches import Document
 from writebehind.documents.schema import Schema
 from writebehind.errors import DocumentTooLargeError, InvalidDocumentError, InvalidIdError
 from writebehind.hooks import Hooks
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 _EMPTY_TIMESTAMP = Timestamp(0, 0)
 

@@ -30,7 +30,7 @@ from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 from writebehind.writing.admission import Admission
 from writebehind.writing.document_check import DocumentCheck
 

@@ -14,7 +14,7 @@ from tests.integration.conftest import environment
 from tests.integration.doctor.conftest import found
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.change_stream.listener import ListenerState
+from writebehind.change_stream.listener_state import ListenerState
 from writebehind.cli import cli
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.local.embedded import free_port

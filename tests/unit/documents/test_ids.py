@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.bson_strategies import values
 from writebehind.documents.ids import MAX_ID_BYTES, DocumentId, new_id, read_id
 from writebehind.errors import InvalidIdError
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 PATTERN = CollectionSettings().id_pattern
 ANYTHING = r"[\s\S]*"

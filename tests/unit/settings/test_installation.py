@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from writebehind import CollectionSettings, load_settings
 from writebehind.errors import ConfigurationError
-from writebehind.settings.installation import MEBIBYTE
+from writebehind.settings.bounds import MEBIBYTE
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, docume
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
 from writebehind.flask.parameters import durability
 from writebehind.flask.representations import JSON
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 _CREATED = 201
 _OK = 200

@@ -18,7 +18,7 @@ from writebehind.flask.parameters import given, only
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import wanted_form
 from writebehind.reading.read import Read
-from writebehind.settings.installation import CollectionSettings
+from writebehind.settings.collection import CollectionSettings
 
 
 def reading(pipeline: Pipeline) -> Routes:

@@ -1,0 +1,82 @@
+"""The state of the listener as it stands in Redis: for whoever leads next, and for the status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import orjson
+
+from writebehind.redis.store import Store
+
+#: A token that none is: what was noted cannot be read, so nobody knows what was missed.
+UNREADABLE = "-"
+
+
+@dataclass(slots=True)
+class ListenerState:
+    """State that a listener notes for its successor, and for the status.
+
+    Attributes:
+        token: the resume token, BSON in hexadecimal; '' before the first.
+        leader: the name of whoever leads.
+        at_ms: when it was noted, by the clock of Redis.
+        lag_s: how old the oldest event of the last batch was when it was applied, seconds.
+        events: how many there were; `ours` of them the pipeline's own.
+        invalidated: entries that were dropped because of others' changes.
+        conflicts: changes to what was pending.
+        overtaken: pending writes that are written once more because of a change.
+        skipped: events that could not be understood.
+        reopened: how often the history was lost.
+        error: what is wrong now, '' for nothing.
+    """
+
+    token: str = ""
+    leader: str = ""
+    at_ms: int = 0
+    lag_s: float = 0.0
+    events: int = 0
+    ours: int = 0
+    invalidated: int = 0
+    conflicts: int = 0
+    overtaken: int = 0
+    skipped: int = 0
+    reopened: int = 0
+    error: str = ""
+
+    def dump(self) -> bytes:
+        """As it stands in Redis."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def parse(cls, text: bytes) -> ListenerState:
+        """Read what `dump` wrote, here or in another release, which may have noted more."""
+        try:
+            noted, blank = orjson.loads(text or b"{}"), cls()
+            known = {one.name: getattr(blank, one.name) for one in fields(cls)}
+            told = {name: value for name, value in noted.items() if name in known}
+            kinds = {name: (int, float) if isinstance(one, float) else type(one) for name, one in known.items()}
+            is_ours = all(isinstance(value, kinds[name]) for name, value in told.items())
+            return cls(**told) if is_ours else cls(token=UNREADABLE)
+        except (ValueError, TypeError, AttributeError):
+            return cls(token=UNREADABLE)
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """For the status."""
+        counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
+        names = ("leader", "lag_s", *counts)
+        return {
+            "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
+            **{name: getattr(self, name) for name in names},
+            "error": self.error or None,
+        }
+
+
+def listener_status(store: Store) -> dict[str, Any] | None:
+    """The listener's figures in the status; `None` where none has ever run.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    noted = store.position.noted()
+    return ListenerState.parse(noted).as_dict(store.now_ms()) if noted else None

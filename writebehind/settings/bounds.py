@@ -1,0 +1,19 @@
+"""Bounds of settings: times, counts, and what only a typing error goes beyond."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+#: The longest time that a setting may be, seconds: ten years. Redis and the system take no endless ones.
+LONGEST_S = 315_360_000
+Milliseconds = Annotated[int, Field(gt=0, le=LONGEST_S * 1000)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
+Count = Annotated[int, Field(gt=0)]
+#: Of processes and of threads: more than any machine has use for is a typing error.
+Processes = Annotated[int, Field(gt=0, le=1_024)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+MEBIBYTE = 1 << 20
