@@ -19,9 +19,10 @@ from tests.listening import running, status, wait_to_listen
 from tests.sizes import FOREIGN_LIMIT
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.change_stream.applier import Applied, Applier, OutsideChange
+from writebehind.change_stream.applier import Applied, Applier
 from writebehind.change_stream.listener import BATCH_BYTES, NO_STREAMS, Listener
 from writebehind.change_stream.listener_state import ListenerState
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.redis import keys
 

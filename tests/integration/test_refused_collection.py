@@ -13,7 +13,7 @@ from tests.integration.test_not_now import commit
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.mongodb import breaker

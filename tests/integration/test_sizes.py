@@ -8,7 +8,7 @@ from bson import Int64
 from tests.integration.conftest import flush_all
 from tests.sizes import FOREIGN, FOREIGN_LIMIT, LIMIT, THRESHOLDS, VERSION_BYTES, sized
 from writebehind import BulkOperation, Pipeline, Settings
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.codec import decode
 from writebehind.documents.entry import Kind
 from writebehind.documents.ids import DocumentId

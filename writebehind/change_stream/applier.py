@@ -6,12 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from writebehind.change_stream.conflicts import Conflict, Conflicts
-from writebehind.documents.entry import Entry, Kind
+from writebehind.change_stream.verdicts import Known, OutsideChange, Sent, Verdict, is_later, judge
+from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoRefusesError, UnreadableDocumentError
+from writebehind.errors import MongoRefusesError
 from writebehind.flushing.contention import Contention
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
@@ -23,30 +23,6 @@ from writebehind.settings.collection import CollectionSettings
 
 #: Entries that are dropped in one round trip.
 SLICE = 500
-#: By how much the clocks of Redis and MongoDB may differ without a late event being taken for somebody else's, ms.
-CLOCKS_MS = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class OutsideChange:
-    """One change that MongoDB reports.
-
-    Attributes:
-        id: the document.
-        operation: `insert`, `update`, `replace` or `delete`.
-        at_ms: when it happened by MongoDB's clock, ms since the epoch.
-        after: the document as it was afterwards, or some time later; `None` where there is none or it is not told.
-    """
-
-    id: DocumentId
-    operation: str
-    at_ms: int
-    after: Entry | None = None
-
-    @property
-    def has_version(self) -> bool:
-        """Whether it may be a write of the pipeline, which never updates, and gives each document a version."""
-        return self.operation != "update" and self.after is not None and self.after.version > 0
 
 
 @dataclass(slots=True)
@@ -64,92 +40,6 @@ class Applied:
     invalidated: int = 0
     conflicts: int = 0
     overtaken: int = 0
-
-
-class _Verdict(Enum):
-    OURS = auto()
-    SEEN = auto()
-    """Redis has it already, and yet it may be somebody else's."""
-    OUTSIDE = auto()
-    ASK = auto()
-    """Redis has another version, and only what MongoDB has now tells whether it is a newer one."""
-    OVERTAKEN = auto()
-    """The write that is pending is newer, or the change may be a late one of our own."""
-    CONFLICT = auto()
-    """It is somebody else's, and came after the write that is pending."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """The version of a pending document that MongoDB got last, without the body; since when, ms; `before` it."""
-
-    entry: Entry
-    at_ms: int
-    before: Entry | None
-
-    @classmethod
-    def parse(cls, noted: bytes) -> _Sent:
-        header, at_ms, before, *_attempts = noted.split(b" ")
-        return cls(Entry.parse(header), int(at_ms), Entry.parse(before) if before else None)
-
-    @classmethod
-    def read(cls, noted: bytes | None) -> _Sent | None:
-        """The same; `None` for nothing, or what other hands have put there."""
-        try:
-            return cls.parse(noted) if noted else None
-        except (ValueError, IndexError, UnreadableDocumentError):
-            return None
-
-    @property
-    def has_deletion(self) -> bool:
-        return Kind.DELETED in {self.entry.kind, self.before and self.before.kind}
-
-    def contradicts(self, after: Entry) -> bool:
-        """Whether it was other content that was sent with this version."""
-        known = [one for one in (self.entry, self.before) if one is not None and one.version == after.version]
-        return any(one.etag != after.etag for one in known)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A document as Redis has it: its entry without the body, and whether it is pending.
-
-    `deleted_ms` is when our last deletion was settled, 0 for never.
-    """
-
-    entry: Entry | None
-    pending: bool
-    sent: _Sent | None = None
-    deleted_ms: int = 0
-
-    @property
-    def version(self) -> int:
-        return self.entry.version if self.entry else 0
-
-    @property
-    def kind(self) -> Kind | None:
-        return self.entry.kind if self.entry else None
-
-    def is_like(self, entry: Entry) -> bool:
-        return self.entry is not None and self.entry.same_content(entry)
-
-    def may_be_ours(self, change: OutsideChange) -> bool:
-        """Whether a change to what is pending may be a late one of our own."""
-        sent, after = self.sent, change.after
-        if change.operation == "delete":
-            was_sent = sent is not None and sent.has_deletion
-            return was_sent or change.at_ms <= self.deleted_ms + CLOCKS_MS
-        if after is None or not change.has_version or after.version >= self.version:
-            return False
-        return sent is None or not sent.contradicts(after)
-
-    def will_be_overwritten(self, change: OutsideChange) -> bool:
-        """Whether a change that may be ours came before MongoDB was given what is pending."""
-        sent, after = self.sent, change.after
-        if sent is None:
-            return False
-        was_before = after is not None and sent.before is not None and after.same_content(sent.before)
-        return was_before or change.at_ms <= sent.at_ms
 
 
 class Applier:
@@ -186,16 +76,16 @@ class Applier:
             RedisUnavailableError: Redis does not answer.
         """
         applied, known = Applied(), self._known([one.id.member for one in changes])
-        by_verdict: dict[_Verdict, list[OutsideChange]] = defaultdict(list)
+        by_verdict: dict[Verdict, list[OutsideChange]] = defaultdict(list)
         for one in changes:
-            by_verdict[_judge(one, known[one.id.member])].append(one)
-        asked, seen = by_verdict[_Verdict.ASK], by_verdict[_Verdict.SEEN]
+            by_verdict[judge(one, known[one.id.member])].append(one)
+        asked, seen = by_verdict[Verdict.ASK], by_verdict[Verdict.SEEN]
         different = self._found_different(asked, known)
-        outside = by_verdict[_Verdict.OUTSIDE] + [one for one in asked if one.id.member in different]
-        applied.ours = len(changes) - len(outside) - len(by_verdict[_Verdict.CONFLICT])
+        outside = by_verdict[Verdict.OUTSIDE] + [one for one in asked if one.id.member in different]
+        applied.ours = len(changes) - len(outside) - len(by_verdict[Verdict.CONFLICT])
 
-        overtaken = list(by_verdict[_Verdict.OVERTAKEN])
-        for one in by_verdict[_Verdict.CONFLICT]:
+        overtaken = list(by_verdict[Verdict.OVERTAKEN])
+        for one in by_verdict[Verdict.CONFLICT]:
             ours = self._pending_before(one)
             applied.conflicts += ours is not None
             if ours is None or not self._yields(one, ours):
@@ -267,20 +157,20 @@ class Applier:
         self._derived.forgotten(collection)
         return dropped
 
-    def _known(self, members: Sequence[str]) -> dict[str, _Known]:
+    def _known(self, members: Sequence[str]) -> dict[str, Known]:
         """Documents as Redis has them, in one round trip."""
         members = list(dict.fromkeys(members))
         found = {}
         for member, trace in zip(members, self._store.pending.traces(members), strict=True):
-            found[member] = _Known(
+            found[member] = Known(
                 Entry.shown(trace.header) if trace.header else None,
                 trace.pending,
-                _Sent.read(trace.sent),
+                Sent.read(trace.sent),
                 trace.deleted_at_ms,
             )
         return found
 
-    def _found_different(self, changes: Sequence[OutsideChange], known: dict[str, _Known]) -> set[str]:
+    def _found_different(self, changes: Sequence[OutsideChange], known: dict[str, Known]) -> set[str]:
         """Members of which MongoDB has something else than Redis had."""
         by_collection: dict[str, dict[str, DocumentId]] = defaultdict(dict)
         for one in changes:
@@ -306,7 +196,7 @@ class Applier:
         applied.overtaken += answers.count(Reissue.REISSUED)
         return {member for member, answer in zip(members, answers, strict=True) if answer is Reissue.SETTLED}
 
-    def _invalidate(self, changes: Sequence[OutsideChange], known: dict[str, _Known], applied: Applied) -> None:
+    def _invalidate(self, changes: Sequence[OutsideChange], known: dict[str, Known], applied: Applied) -> None:
         members = list(dict.fromkeys(one.id.member for one in changes))
         dropped = self._store.cache.invalidate_many(members)
         had = (known[member].kind is not None for member in members)
@@ -325,7 +215,7 @@ class Applier:
     def _pending_before(self, change: OutsideChange) -> Entry | None:
         """The pending write, if it is older than the change; `None` where it was settled or replaced meanwhile."""
         entry, ttl_ms = self._store.cache.get(change.id.member)
-        return None if entry is None or ttl_ms >= 0 or _is_later(entry.version, change) else entry
+        return None if entry is None or ttl_ms >= 0 or is_later(entry.version, change) else entry
 
     def _yields(self, change: OutsideChange, ours: Entry) -> bool:
         """Note a conflict, and let the collection's policy decide; whether our write became a dead letter."""
@@ -348,27 +238,3 @@ class Applier:
         if after is None:
             return not there.exists
         return after.same_content(there)
-
-
-def _judge(change: OutsideChange, known: _Known) -> _Verdict:
-    """Whose change it is.
-
-    The pipeline replaces and deletes, and never updates; what it replaces carries a version. A writer who puts a
-    document back with the version that he read is told by its content, if Redis has that version, or MongoDB was
-    given it last.
-    """
-    after, deletes = change.after, change.operation == "delete"
-    if (deletes and known.kind in {Kind.DELETED, Kind.ABSENT}) or (after is not None and known.is_like(after)):
-        is_ours = known.kind is Kind.DELETED if deletes else change.has_version
-        return _Verdict.OURS if is_ours else _Verdict.SEEN
-    if not known.pending:
-        may_be_ours = known.kind is not None and (deletes or change.has_version)
-        return _Verdict.ASK if may_be_ours else _Verdict.OUTSIDE
-    if known.may_be_ours(change):
-        return _Verdict.OURS if known.will_be_overwritten(change) else _Verdict.OVERTAKEN
-    return _Verdict.OVERTAKEN if _is_later(known.version, change) else _Verdict.CONFLICT
-
-
-def _is_later(version: int, change: OutsideChange) -> bool:
-    """Whether a write was acknowledged after a change, by the clocks of Redis and MongoDB."""
-    return version // 1000 > change.at_ms

@@ -25,8 +25,9 @@ from pymongo.errors import OperationFailure, ProtocolError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
-from writebehind.change_stream.applier import Applier, OutsideChange
+from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.listener_state import ListenerState
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, split_version

@@ -12,7 +12,7 @@ from bson import Int64
 from tests.flushing import flusher_of as flusher_with
 from tests.flushing import limits
 from writebehind import Pipeline
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import split_version

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.applier.conftest import LATER_MS, change, counts, flush, their_change, with_slow
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
-from writebehind.change_stream.applier import _judge, _Known, _Verdict
+from writebehind.change_stream.verdicts import Known, Verdict, judge
 from writebehind.documents.ids import DocumentId
 
 
@@ -144,9 +144,9 @@ def test_unversioned_documents_that_are_refilled(pipeline, users, stored):
     stored.insert_one({"_id": "ada", "n": 7})
     assert 7 == users.get("ada")["n"]
     assert (1, 0, 0) == counts(pipeline, change("insert", "ada", {"_id": "ada", "n": 7}))
-    assert _Verdict.OUTSIDE is _judge(
+    assert Verdict.OUTSIDE is judge(
         change("insert", "ada", {"_id": "ada", "n": 8}),
-        _Known(replace(users.read("ada").entry, etag="x"), pending=False),
+        Known(replace(users.read("ada").entry, etag="x"), pending=False),
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.integration.applier.conftest import LATER_MS, change, counts, flush, their_change, with_slow
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline
-from writebehind.change_stream.applier import Applier, OutsideChange
+from writebehind.change_stream.applier import Applier
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError

@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from tests.integration.contention.conftest import flush, letters, spread, usernames
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.flushing.dead_letters import Filter
 from writebehind.redis.keys import partition_keys
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from tests.integration.contention.conftest import flush, letters, spread, usernames
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.flushing.contention import REPLAYED
 from writebehind.redis.scripts import script
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tests.integration.queries.conftest import lives_in
 from writebehind import Pipeline
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.ids import DocumentId
 
 CITIES, NAMES = ("London", "Paris"), tuple(f"u{n}" for n in range(16))

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.conftest import flush_all
 from tests.integration.queries.conftest import ids, lives_in
 from writebehind import Pipeline, Settings
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisFullError
 from writebehind.querying.cached_queries import SPARE

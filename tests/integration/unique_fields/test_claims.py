@@ -11,7 +11,7 @@ import pytest
 from tests.integration.conftest import flush_all
 from tests.integration.unique_fields.conftest import after_once, lasting, name_of
 from writebehind import Pipeline
-from writebehind.change_stream.applier import OutsideChange
+from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.raw_bson import split_version
 from writebehind.errors import RedisUnavailableError
