@@ -142,7 +142,7 @@ def test_a_mistake_is_swapped_in_for_a_while(file):
     assert before == present()
 
 
-BATCHES, TESTS = "writebehind/flushing/batch_size.py", "tests/unit/test_batching.py"
+BATCHES, TESTS = "writebehind/flushing/batch_size.py", "tests/unit/test_batch_size.py"
 
 
 @pytest.fixture(scope="module")
