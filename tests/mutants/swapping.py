@@ -17,7 +17,7 @@ import pytest
 from tests.mutants.source import ROOT, Mutant
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps plugins in sets
 class Swapping:
     """A plugin for pytest: in place of a run of all tests, for each mutant those that touch it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import FunctionType
 
 import fakeredis
@@ -13,7 +14,7 @@ from tests.mutants import running, source
 from tests.mutants.baseline import Baseline, Known, Noting
 from tests.mutants.running import Ended, Fate, judged, look, try_out
 from tests.mutants.source import Mutant
-from tests.mutants.swapping import can_be_swapped, swapped
+from tests.mutants.swapping import Swapping, can_be_swapped, swapped
 from writebehind.documents.entry import Entry
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.scripts import script
@@ -212,3 +213,11 @@ def test_only_what_a_mistake_alone_makes_fail_counts(ends, fate):
         is judged(["a", "b", "c"], lambda names, mutated: (asked.append((names, mutated)), next(ends))[1]).fate
     )
     assert not [*ends]
+
+
+@pytest.mark.parametrize(
+    "plugin", [Noting([], Path(), Path()), Swapping([], lambda _: None)], ids=["noting", "swapping"]
+)
+def test_a_plugin_is_one_of_a_set(plugin):
+    """Pytest keeps plugins in sets as soon as tests of two folders run together, each with a `conftest.py`."""
+    assert [plugin] == list({plugin})
