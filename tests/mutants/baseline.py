@@ -106,12 +106,13 @@ class Noting:
         for path in (self.package / folder).glob("*.lua"):
             functions = scripts.included(path.read_text("utf-8"))
             names = [path.name, *(f"include/{one}.lua" for one in functions)]
-            files[scripts.script(path.stem).sha1] = [folder + one for one in names]
-        exchange = Wire.exchange
+            step = scripts.script(path.stem)
+            files[step.sha1] = files[step.source] = [folder + one for one in names]  # one is sent as text
+        exchange = Wire.exchange  # whatever is sent comes by here
 
         def noted(wire: Wire, commands: Sequence[Sequence[Any]]) -> list[Any]:
             for one in commands:
-                self._touched.update(files.get(one[1], ()) if one[0] == "EVALSHA" else ())
+                self._touched.update(files.get(one[1], ()) if one[0] in {"EVALSHA", "EVAL"} else ())
             return exchange(wire, commands)
 
         Wire.exchange = noted  # type: ignore[method-assign]

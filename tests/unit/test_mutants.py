@@ -98,7 +98,7 @@ def test_tests_that_touch_a_mistake_come_first(lines, first, then):
 
 
 def test_steps_are_touched_whichever_way_they_are_sent(tmp_path, monkeypatch):
-    """Alone, and together with what may be refused by itself; with a step, the functions that it includes."""
+    """Alone, as text, or together with what may be refused by itself; with a step, functions that it includes."""
     monkeypatch.setattr(Wire, "exchange", Wire.exchange)  # or the others would go on being noted
     noting = Noting([], source.ROOT, tmp_path / "out")
     noting._note_steps()
@@ -111,9 +111,12 @@ def test_steps_are_touched_whichever_way_they_are_sent(tmp_path, monkeypatch):
     )
     commit_one(store, CommitRequest("users/s:ada", Entry.loaded(b"ada", 0).payload, 0))
     store.drop_token("token", life_ms=1)
+    store.aliases.claim([("users/s:ada", 1, ["name=ada"])])
 
     folder = "writebehind/redis/lua/"
-    wanted = {folder + one for one in ("commit.lua", "include/issue_version.lua", "drop_token.lua")}
+    wanted = {
+        folder + one for one in ("commit.lua", "include/issue_version.lua", "drop_token.lua", "claim_value.lua")
+    }
     assert wanted <= noting._touched
 
 
