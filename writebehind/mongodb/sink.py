@@ -302,7 +302,7 @@ class Sink(Finder):
 
 
 def _beside(writes: Sequence[Write], refused: Mapping[int, Refusal]) -> tuple[Mapping[int, Refusal], list[Write]]:
-    """What was refused, by position, and the writes of which only what MongoDB has tells what became of them.
+    """Refusals by position, and the writes of which only what MongoDB has tells what became of them.
 
     Beside an error, routers before MongoDB 7.1 keep back that the other writes are not durable.
     """
