@@ -15,6 +15,7 @@ from writebehind.errors import TooManyDeadLettersError, UnavailableError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.redis import keys
 from writebehind.redis.keys import PartitionKeys, changes, flushed, partition_keys, type_of
+from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 from writebehind.writing.writer import Written
 
@@ -176,6 +177,18 @@ def test_garbage_in_keys(pipeline, users, keys_of):
             PUTS[type_of(name)](wire, name, text)
 
         assert_well(pipeline, users, acknowledged)
+
+
+@pytest.mark.parametrize(
+    ("command", "dropped"), [(("SADD", "{k}", "x"), 1), (("ZADD", "{k}", 1, "x"), 0), ((), 0)]
+)
+def test_only_what_is_of_another_type_is_taken_out(valkey_wire, command, dropped):
+    """Whoever comes second may find what is in its place by now."""
+    if command:
+        valkey_wire.call(*command)
+
+    assert dropped == valkey_wire.run(script("drop_mistyped"), ("{k}",), ("zset",))
+    assert bool(command) - dropped == valkey_wire.call("EXISTS", "{k}")
 
 
 def assert_well(pipeline: Pipeline, users, acknowledged: Written) -> None:
