@@ -142,6 +142,10 @@ class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
 
 
+class MistypedKeyError(RedisUnavailableError):
+    """Other hands put something of another type into Redis: it is taken out, so try again."""
+
+
 class RedisFullError(RedisUnavailableError):
     """Redis has no memory left for this write: raise its maxmemory, or wait until documents expire."""
 

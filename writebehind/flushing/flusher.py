@@ -15,7 +15,7 @@ from uuid import uuid4
 from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoBusyError, MongoUnavailableError, UnavailableError
+from writebehind.errors import MistypedKeyError, MongoBusyError, MongoUnavailableError, UnavailableError
 from writebehind.flushing.attempts import is_late
 from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.contention import Contention, is_contested
@@ -44,7 +44,7 @@ EARLY_PART = 0.5
 
 
 class FlushInterruptedError(MongoUnavailableError):
-    """MongoDB did not take a batch. Nothing of it is settled; it is flushed again after `hint.delay_ms`."""
+    """A batch was not taken. Nothing of it is settled; it is flushed again after `hint.delay_ms`."""
 
     def __init__(self, message: str, hint: Hint | None) -> None:
         """Take the hint that the caller must enqueue, if any."""
@@ -134,7 +134,7 @@ class Flusher:
             attempt: how many times in a row MongoDB has failed.
 
         Raises:
-            FlushInterruptedError: MongoDB did not take a batch.
+            FlushInterruptedError: MongoDB did not take a batch, or other hands were in the way in Redis.
             RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
         """
         return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
@@ -220,6 +220,10 @@ class Flusher:
             self._count(summary)
             delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
             hint = self._store.pending.release(partition, token, least_delay_ms=delay_ms)
+            raise FlushInterruptedError(str(error), hint) from error
+        except MistypedKeyError as error:  # Redis answers: what is pending need not wait for the end of the lease
+            self._count(summary)
+            hint = self._store.pending.release(partition, token, least_delay_ms=backoff_ms(job.attempt))
             raise FlushInterruptedError(str(error), hint) from error
         self._count(summary)
         if hint := self._store.pending.release(partition, token):

@@ -37,7 +37,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from writebehind import forks
-from writebehind.errors import RedisFullError, RedisUnavailableError, told, without_frames
+from writebehind.errors import MistypedKeyError, RedisFullError, RedisUnavailableError, told, without_frames
 from writebehind.redis.keys import type_of
 from writebehind.redis.scripts import Script, script
 
@@ -306,16 +306,14 @@ class Wire:
         What was there before is gone already. A step may have been carried out in part, so nothing is sent again.
 
         Raises:
-            RedisUnavailableError: in any case.
+            MistypedKeyError: in any case.
         """
         typed = {key: kind for one in commands for key in _keys_of(one) if (kind := type_of(key)) is not None}
         dropped = self.run_many(script("drop_mistyped"), [((key,), (kind,)) for key, kind in typed.items()])
         names = ", ".join(key for key, was_dropped in zip(typed, dropped, strict=True) if was_dropped)
         if names:
             log.critical("other hands put something of another type into %s: it is taken out", names[:_MOST_SHOWN])
-        raise RedisUnavailableError(
-            "other hands put something of another type into Redis: it is taken out, so try again", retry_after_s=1
-        )
+        raise MistypedKeyError(retry_after_s=1)
 
     def close(self) -> None:
         """Close the idle connections. The wire stays usable."""

@@ -20,7 +20,7 @@ import pytest
 from tests.integration.conftest import Way
 from tests.proxy import Proxy
 from tests.waiting import slowness, wait_until
-from writebehind.errors import RedisFullError, RedisUnavailableError
+from writebehind.errors import MistypedKeyError, RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
@@ -216,7 +216,7 @@ def test_each_step_stands_for_itself(wire):
 
     (refused, leased), _ = wire.run_each(script("get_or_lease_entry"), calls)
 
-    assert (RedisUnavailableError, [b"load"]) == (type(refused), leased)
+    assert (MistypedKeyError, [b"load"]) == (type(refused), leased)
     assert [[b"load"], [b"wait"]] == wire.run_each(script("get_or_lease_entry"), calls)[0]
 
 
