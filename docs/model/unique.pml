@@ -116,7 +116,7 @@ active [FLUSHERS] proctype flusher() {
     /* The documents on the way to the one that is written, and what was read of each. */
     byte path[DOCUMENTS], versions[DOCUMENTS], values[DOCUMENTS];
     byte depth, tries, d, e, i, holder, seen, hand_version, hand_value;
-    bool is_pending, is_dead, carries, on_path, refused;
+    bool is_pending, is_dead, shares, carries, on_path, refused;
 
 idle:
 end:
@@ -158,7 +158,7 @@ end:
           tries++;
           d_step {                                          /* what Redis has of the holder */
               is_pending = pending[holder]; is_dead = (dead[holder] != 0);
-              carries = (value[holder] == hand_value);
+              shares = (value[holder] == hand_value); carries = shares;
               on_path = false;
               for (i : 0 .. DOCUMENTS - 1) {
                   if
@@ -173,6 +173,7 @@ end:
 #endif
           if
           :: carries ->
+              assert(shares);                               /* who has the value goes on having it */
 #ifndef BURY_WITHOUT_REPLAY
               changed(d);                                   /* it has given up what it has in MongoDB */
 #endif
@@ -229,7 +230,7 @@ done:
     d_step {
         for (i : 0 .. DOCUMENTS - 1) { path[i] = 0; versions[i] = 0; values[i] = 0 }
         depth = 0; tries = 0; d = 0; e = 0; i = 0; holder = 0; seen = 0; hand_version = 0;
-        hand_value = 0; is_pending = false; is_dead = false; carries = false; on_path = false; refused = false
+        hand_value = 0; is_pending = false; is_dead = false; shares = false; carries = false; on_path = false; refused = false
     }
     goto idle
 }
