@@ -235,6 +235,8 @@ class Wire:
     def run_each(self, step: Script, calls: Sequence[Call], then: Command | None = None) -> tuple[list[Any], Any]:
         """`run_many`, in which each step stands for itself; `then` a command on the same connection, such as WAIT.
 
+        Steps with the same first key are carried out in their order, or not at all.
+
         Returns:
             The answers of the steps, a `RedisUnavailableError` of one that was not carried out; and that of the
             command: a `ResponseError` when it was refused, `None` when it did not come after all steps.
@@ -248,6 +250,8 @@ class Wire:
         *answers, confirmed = self.exchange([*steps, then]) if then else [*self.exchange(steps), None]
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # as for `run_many`
+            _give_up_overtaken(calls, answers)
+            unknown = [at for at in unknown if isinstance(answers[at], NoScriptError)]
             self.call("SCRIPT", "LOAD", step.source)
             again, confirmed = self.run_each(step, [calls[at] for at in unknown], then)
             if len(unknown) < len(calls):
@@ -386,6 +390,19 @@ def _check_served(answers: Sequence[Any]) -> list[int]:
         if _MISTYPED in str(answer):
             mistyped.append(at)
     return mistyped
+
+
+def _give_up_overtaken(calls: Sequence[Call], answers: list[Any]) -> None:
+    """Let no step run after a later one of its first key: the script may have been loaded in between."""
+    carried_out: set[str] = set()
+    for at in reversed(range(len(calls))):
+        key = calls[at][0][0]
+        if not isinstance(answers[at], NoScriptError):
+            carried_out.add(key)
+        elif key in carried_out:
+            answers[at] = RedisUnavailableError(
+                "Redis did not know the script, and a later step has overtaken this one"
+            )
 
 
 def _sent(step: Script, call: Call) -> Command:

@@ -179,6 +179,28 @@ def test_scripts_that_the_server_forgot(wire):
     assert [[b"wait"]] * 3 == wire.run_many(step, calls)
 
 
+def test_a_script_that_another_process_loads_in_between(wire, monkeypatch):
+    """No step is carried out after a later one of its key, which was known already; the others all are."""
+    step, exchange = script("claim_value"), wire.exchange
+    keys = ["one", "other", "one", "two", "one", "two"]
+    wire.call("FLUSHALL")
+    wire.call("SCRIPT", "FLUSH")
+
+    def with_another(commands):
+        monkeypatch.undo()
+        first, later = commands[:3], commands[3:]
+        *answers, _ = exchange([*first, ("SCRIPT", "LOAD", step.source)])
+        return [*answers, *exchange(later)]
+
+    monkeypatch.setattr(wire, "exchange", with_another)
+    answers, _ = wire.run_each(step, [((one,), (f"{turn}", turn)) for turn, one in enumerate(keys)])
+
+    assert [0, 2] == [at for at, answer in enumerate(answers) if isinstance(answer, RedisUnavailableError)]
+    assert [["4"], ["1"], ["3", "5"]] == [
+        [one.decode() for one in wire.call("ZRANGE", key, 0, -1)] for key in ("one", "other", "two")
+    ]
+
+
 def test_an_error_of_one_command_leaves_the_others_alone(wire):
     """Of several commands in one round trip, one that fails does not disturb the answers of the others."""
     good, bad, last = wire.calls((("ECHO", "a"), ("NO-SUCH-COMMAND",), ("ECHO", "b")))
