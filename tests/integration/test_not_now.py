@@ -7,7 +7,7 @@ from contextlib import suppress
 import bson
 import pytest
 from bson.errors import InvalidDocument
-from pymongo.errors import AutoReconnect, NetworkTimeout, NotPrimaryError, OperationFailure
+from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, NotPrimaryError, OperationFailure
 from pymongo.synchronous.collection import Collection
 
 from tests.commits import commit_one
@@ -413,3 +413,26 @@ def test_attempts_are_counted_while_a_document_leaves_for_a_moment(wire):
         [bob[0], *bob[2:]],
         [eve[0], *eve[2:]],
     )
+
+
+def test_what_no_majority_has_is_not_settled(pipeline, users, stored, monkeypatch):
+    """A bulk write that is done and that no majority acknowledges is pending, and becomes no dead letter."""
+    users.put("one", {"n": 1})
+    original = Collection.bulk_write
+
+    def doubtful(*arguments, **options):
+        original(*arguments, **options)
+        said = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
+        raise BulkWriteError({"writeErrors": [], "writeConcernErrors": [said], "nRemoved": 0})
+
+    partition = pipeline.store.partition_of("users/s:one")
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "bulk_write", doubtful)
+        with pytest.raises(
+            FlushInterruptedError, match=r"cannot take writes now: waiting for replication timed out$"
+        ):
+            pipeline.flusher.flush(partition)
+    assert (1, {}) == (pipeline.status()["pending"], letters(pipeline))
+    pipeline.breaker._close()
+    pipeline.flusher.drain(partition, budget_s=10)
+    assert (0, 1) == (pipeline.status()["pending"], stored.find_one({"_id": "one"})["n"])

@@ -313,3 +313,13 @@ def test_commands_that_would_look_elsewhere(pipeline, run, monkeypatch, command)
     monkeypatch.setenv("WRITEBEHIND_PARTITIONS", "5")
     with pytest.raises(ConfigurationError, match="partitions"):
         run(*command)
+
+
+def test_what_is_no_number_of_partitions(pipeline, caplog):
+    """Other hands put something else in its place: it is told, the first start records its own number again."""
+    pipeline.store._wire.call("SET", PARTITIONS, "many")
+
+    pipeline.check()
+
+    assert pipeline.settings.partitions == pipeline.store.division.recorded().partitions
+    assert "other hands put b'many'" in caplog.text

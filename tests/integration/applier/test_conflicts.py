@@ -15,7 +15,7 @@ from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetter, Filter
 from writebehind.redis.store import Store
 
@@ -69,6 +69,25 @@ def test_a_conflict_that_they_win(yielding, stored):
     stored.update_one({"_id": "ada"}, {"$set": {"n": 8}})
     assert (0, 1, 0) == counts(yielding, change("update", "ada", {"_id": "ada", "n": 8}))
     assert 8 == users.get("ada")["n"]  # a letter that has its body keeps nothing in the cache
+
+
+def test_ours_stands_where_mongodb_refuses_to_tell(yielding, stored, monkeypatch):
+    """With `theirs` a write becomes a letter only if MongoDB is seen to have theirs: else it is flushed."""
+    users = yielding.collection("slow")
+    users.put("ada", {"n": 1})
+    flush_all(yielding)
+    users.put("ada", {"n": 2})
+    stored.replace_one({"_id": "ada"}, {"n": 7})
+
+    def refuse(*_, **__):
+        raise MongoRefusesError("not authorized")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(yielding.sink, "find", refuse)
+        counts(yielding, change("replace", "ada", {"_id": "ada", "n": 7}))
+    assert ([], 1) == (letters(yielding), yielding.status()["pending"])
+    flush_all(yielding)
+    assert 2 == outcome(yielding, stored)
 
 
 @pytest.mark.parametrize("crash", [False, True])

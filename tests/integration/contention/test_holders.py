@@ -7,6 +7,7 @@ import pytest
 from tests.integration.conftest import flush_all
 from tests.integration.contention.conftest import flush, letters, spread, usernames
 from writebehind import BulkOperation
+from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.querying.unique_fields import MOST_LOOKS
 from writebehind.redis.keys import partition_keys
@@ -183,3 +184,26 @@ def test_many_documents_of_one_value_cost_each_write_little(pipeline, users):
 
     assert all(one.version for one in done)
     assert len(looks) <= MOST_LOOKS
+
+
+def test_mongodb_goes_while_a_holder_is_looked_for(pipeline, users, stored, monkeypatch):
+    """The document whose value is taken stays pending, and its neighbours in the batch are settled."""
+    one, *others = spread(pipeline, 1 + 2 * pipeline.settings.partitions)
+    users.put(one, {"username": "x"})
+    flush_all(pipeline)
+    partition = pipeline.store.partition_of(f"users/s:{others[0]}")
+    contested, neighbour = (name for name in others if pipeline.store.partition_of(f"users/s:{name}") == partition)
+    users.put(contested, {"username": "x"})
+    users.put(neighbour, {"username": "y"})
+
+    def away(*_, **__):
+        raise MongoUnavailableError("it is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.contention, "resolve", away)
+        pipeline.flusher.flush(partition)
+
+    of = partition_keys(partition)
+    assert [f"users/s:{contested}".encode()] == pipeline.store._wire.call("ZRANGE", of.pending, 0, -1)
+    assert {one: "x", neighbour: "y"} == usernames(stored)
+    assert 0 == letters(pipeline)
