@@ -292,15 +292,17 @@ class Listener:
         self._renew(self._state.dump())
 
     def _fail(self, reason: str) -> None:
-        """Say what is wrong, if this is the leader; and let somebody else lead who can perhaps do better."""
+        """Say what is wrong, unless another one leads; and let somebody else lead who can perhaps do better.
+
+        The lease may have run out meanwhile: MongoDB takes longer not to answer.
+        """
         if reason != self._state.error:
             log.warning("not listening to changes: %s", reason)
         self._state.error = reason
         try:
-            if self._store.position.is_led_by(self._token):
-                self._state = ListenerState.parse(self._renew())
-                self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._store.now_ms()
-                self._renew(self._state.dump())
+            self._state = ListenerState.parse(self._renew())
+            self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._store.now_ms()
+            self._renew(self._state.dump())
         except (RedisUnavailableError, _NotLeadingError):
             return  # there is nobody to tell
         self._let_go()

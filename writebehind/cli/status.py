@@ -15,6 +15,7 @@ from rich.text import Text
 
 from writebehind.cli.installation import opened
 from writebehind.errors import WritebehindError
+from writebehind.operations.doctor.processes import LISTENER_SILENT_S
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
@@ -100,9 +101,12 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
 def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
     if listener is None:
         return "none has ever run: readers may see what others changed late", False
-    lag = listener["lag_s"]
-    told = "not listening now" if lag is None else f"{_time(lag)} behind MongoDB"
-    return f"{told}, {listener['events']} changes seen", lag is not None
+    seen = f"{listener['events']} changes seen"
+    if listener["error"]:
+        return f"not listening, {seen}: {listener['error']}", False
+    if listener["seconds_ago"] > LISTENER_SILENT_S:
+        return f"silent for {_time(listener['seconds_ago'])}, {seen}", False
+    return f"{_time(listener['lag_s'])} behind MongoDB, {seen}", True
 
 
 def _consistency(checked: int, equal: int, ratio: float | None) -> tuple[str, bool]:

@@ -111,8 +111,11 @@ def test_beat_is_down(patient, monkeypatch):
     assert Level.FAILURE is processes.beat(3_000, 300).level
 
 
-def test_servers_that_are_away_are_told_in_short(patient):
+def test_servers_that_are_away_are_told_in_short(patient, monkeypatch):
     """Why MongoDB or the listener does not serve is one short sentence, with what to do, wherever it is shown."""
+    monkeypatch.setattr(
+        "writebehind.change_stream.listener.LEASE_MS", 100
+    )  # it is over before MongoDB has not answered
     url = "mongodb://somebody:pwSecr1@127.0.0.1:1,127.0.0.1:2/"
     away = patient.settings.model_copy(update={"mongodb_url": url, "mongodb_timeout_ms": 200})
     with Pipeline(away, wire=patient.store._wire) as pipeline:

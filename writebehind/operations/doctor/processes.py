@@ -84,7 +84,7 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
     if status is None:
         return warning("listener", "none has ever run", advice)
     if status["error"]:
-        return warning("listener", status["error"], "see to MongoDB: until then changes of others show late")
+        return warning("listener", status["error"], "see to it: until then changes of others show late")
     if status["seconds_ago"] > LISTENER_SILENT_S:
         return warning("listener", f"silent for {status['seconds_ago']:.0f} s", advice)
     return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")

@@ -78,10 +78,6 @@ class Position:
         noted: bytes | None = self._wire.call("GET", keys.LISTENER)
         return noted or b""
 
-    def is_led_by(self, token: str) -> bool:
-        """Whether this one leads."""
-        return bool(self._wire.call("GET", keys.LISTENER_LEASE) == token.encode())
-
     def give_up(self, token: str) -> None:
         """Let another one lead."""
         self._wire.run(_ABANDON, (keys.LISTENER_LEASE,), (token,))
