@@ -17,7 +17,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb.finder import _id_of
-from writebehind.mongodb.outcomes import Result, Write
+from writebehind.mongodb.outcomes import NOTHING, Result, Write
 
 
 @pytest.fixture
@@ -159,3 +159,10 @@ def test_a_document_as_large_as_a_thread_may_read(sink, users):
         assert [5] == [one.version for one in sink.find_many([ada])]
     with large.bounded(size - 1), pytest.raises(large.TakesMuchError):
         sink.find_many([ada])
+
+
+def test_holders_of_a_value(sink, users):
+    """Two, as one may be the document that asks; with what stands in the place of a version, if anything does."""
+    users.insert_many([{"_id": "ada", "seat": 1, "_v": 5}, {"_id": "bob", "seat": 1}, {"_id": "zoe", "seat": 1}])
+
+    assert [("ada", 5), ("bob", NOTHING)] == sink.find_holders(COLLECTION, "seat", 1)

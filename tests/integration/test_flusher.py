@@ -19,7 +19,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letter import DeadLetter
-from writebehind.flushing.flusher import Flusher, FlushInterruptedError, backoff_ms
+from writebehind.flushing.flusher import READ_SLICE, Flusher, FlushInterruptedError, backoff_ms
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Settled
@@ -98,6 +98,16 @@ def test_a_flush_works_in_batches(pipeline, users):
     assert (7, 3, 7) == (summary.persisted, summary.batches, users.count_documents({}))
 
 
+def test_a_batch_is_as_large_as_memory_allows(pipeline, flusher):
+    """Small documents are read in several slices, and written in one go."""
+    for name in names(pipeline, READ_SLICE + 1):
+        commit(pipeline, name)
+
+    summary = flusher.flush(PARTITION)
+
+    assert (READ_SLICE + 1, 1) == (summary.persisted, summary.batches)
+
+
 def test_what_is_not_due_asks_for_another_flush(pipeline, flusher, hints):
     """A document whose flush delay is not over is left to a later task."""
     early, late = names(pipeline, 2)
@@ -128,6 +138,11 @@ def test_what_trickles_in_shares_batches(pipeline, mongo_client):
     stored = mongo_client[pipeline.settings.mongodb_database]["slow"]
     assert set(slow[:3]) == {one["_id"] for one in stored.find()}
     assert pipeline.status()["pending"] == 2
+
+
+def test_a_document_goes_along_by_the_delay_of_its_collection(flusher):
+    """After half of it, whatever others wait for."""
+    assert [True, False] == [flusher._goes_along("slow/s:ada", left_ms) for left_ms in (30_000, 30_001)]
 
 
 def test_nobody_who_waits_for_mongodb_waits_for_more(pipeline):
@@ -289,6 +304,29 @@ def test_persist_gives_up_in_time(pipeline, flusher):
 
     assert {f"users/s:{ada}": b""} == flusher.persist({f"users/s:{ada}": version}, timeout_ms=100)
     assert 1 == pipeline.status()["pending"]
+
+
+def test_who_has_no_time_to_wait_asks_for_nothing(pipeline, flusher, monkeypatch):
+    """What is to be persisted is left to the tasks at once."""
+    monkeypatch.setattr(pipeline.store._wire, "exchange", None)
+
+    assert {"users/s:ada": b""} == flusher.persist({"users/s:ada": 5}, timeout_ms=0)
+
+
+def test_mongodb_is_asked_again_when_that_makes_sense(pipeline, flusher, monkeypatch):
+    """After the time that the breaker says, where that is longer than the wait after a failure."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada)
+
+    def away(*_, **__):
+        raise MongoUnavailableError("no", retry_after_s=30.5)
+
+    monkeypatch.setattr(pipeline.sink, "write", away)
+
+    with pytest.raises(FlushInterruptedError) as interrupted:
+        flusher.flush(PARTITION)
+
+    assert 30_000 < interrupted.value.hint.delay_ms <= 30_500
 
 
 def test_persist_of_a_refused_document(pipeline, users, flusher):

@@ -131,15 +131,17 @@ def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step)
 
 @pytest.mark.parametrize("value", [b"", b"x", b"not a version at all, and no kind", b"0000000000000009?"])
 def test_an_entry_that_cannot_be_read(pipeline, stored, value):
-    """An entry that other hands have made unreadable becomes a letter; its neighbours go on."""
+    """An entry that other hands have made unreadable becomes a letter; its neighbours go on, in the same batch."""
     poison, *others = names(pipeline, 8)
     member = commit(pipeline, poison)
     for name in others:
         commit(pipeline, name)
+    for at, name in enumerate([*others[:5], poison, *others[5:]]):
+        pipeline.store._wire.call("ZADD", partition_keys(PARTITION).pending, at, f"users/s:{name}")
     pipeline.store._wire.call("SET", pipeline.store.cache.key(member), value)
     pipeline.store._wire.call("HSET", partition_keys(PARTITION).sent, member, value)
 
-    pipeline.flusher.flush(PARTITION)
+    assert 1 == pipeline.flusher.flush(PARTITION).batches
 
     assert {poison} == letters(pipeline).keys()
     assert set(others) == {one["_id"] for one in stored.find()}

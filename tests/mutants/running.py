@@ -54,6 +54,8 @@ class Fate(StrEnum):
     """No test fails."""
     TIMEOUT = "timeout"
     """The tests come to no end, which is as good as a failure."""
+    UNDECIDED = "undecided"
+    """The process in which it was swapped hangs, or has ended: a run in a copy decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,7 @@ def look(tests: str, modules: Sequence[str], directory: Path) -> list[Known]:
 
 
 def swap(mutants: Sequence[Mutant], baseline: Baseline, directory: Path) -> list[Trial]:
-    """Run for each mutant the tests that touch it, in one process: for mutants of one file that can be swapped.
-
-    Raises:
-        RuntimeError: the process has ended before.
-    """
+    """Run for each mutant the tests that touch it, in one process: for mutants of one file that can be swapped."""
     _copy(directory)
     left = [(one, baseline.choice(one)[0]) for one in mutants]
     trials: list[Trial] = []
@@ -143,11 +141,10 @@ def swap(mutants: Sequence[Mutant], baseline: Baseline, directory: Path) -> list
                 trials.append(Trial(left.pop(0)[0], Fate.KILLED if words else Fate.SURVIVED, words))
                 if not left:
                     break
-            else:
-                raise RuntimeError(f"pytest has ended: {_last(directory / 'log')}")
         except TimeoutError:
-            trials.append(Trial(left.pop(0)[0], Fate.TIMEOUT, ""))
             _end(process.pid)
+        if left:
+            trials.append(Trial(left.pop(0)[0], Fate.UNDECIDED, _last(directory / "log")))
         process.join()
     return trials
 
@@ -214,8 +211,15 @@ def _run(files: Sequence[str], names: Sequence[str], directory: Path) -> Ended:
     """Run tests of some files with the copy in the directory, until one fails.
 
     Raises:
-        RuntimeError: pytest has come to no verdict.
+        RuntimeError: pytest has come to no verdict, twice.
     """
+    for _ in range(2):
+        if (ended := _run_once(files, names, directory)) is not None:
+            return ended
+    raise RuntimeError(f"pytest has come to no verdict: {_last(directory / 'log')}")
+
+
+def _run_once(files: Sequence[str], names: Sequence[str], directory: Path) -> Ended | None:
     receiver, sender = _processes.Pipe(duplex=False)
     process = _started(directory, files, Chosen(names, sender.send))
     sender.close()
@@ -229,7 +233,7 @@ def _run(files: Sequence[str], names: Sequence[str], directory: Path) -> Ended:
     process.join()
     code = process.exitcode
     if code not in {0, _FAILED, _INTERRUPTED, _CONFTEST_FAILED} and (names or code != _NO_TESTS):
-        raise RuntimeError(f"pytest ended with {code}: {_last(log)}")
+        return None
     survived = code in {0, _NO_TESTS}
     return Ended(Fate.SURVIVED if survived else Fate.KILLED, test, _last(log))
 
