@@ -151,6 +151,31 @@ def test_several_are_read_around_a_redis_that_is_away(reader, users, monkeypatch
     assert (["Ada"], True) == ([name_in(one) for one in entries], bypassed)
 
 
+def test_a_redis_that_is_away_is_not_bypassed_where_that_is_forbidden(reader, monkeypatch):
+    """One document or several."""
+
+    def away(*_):
+        raise RedisUnavailableError("away")
+
+    monkeypatch.setattr(reader, "get", away)
+    monkeypatch.setattr(reader, "get_many", away)
+    strict = SETTINGS.model_copy(update={"bypass": False})
+
+    with pytest.raises(RedisUnavailableError):
+        reader.get_or_bypass(ADA, strict)
+    with pytest.raises(RedisUnavailableError):
+        reader.get_many_or_bypass([ADA], strict)
+
+
+def test_redis_is_not_bypassed_while_it_answers(reader):
+    """Each document in its turn says so, whether it is cached or loaded."""
+    ids = [ADA, *(DocumentId.of("users", str(number)) for number in range(3))]
+
+    assert [[False] * 4] * 2 == [
+        [bypassed for _, bypassed in reader.get_each_or_bypass(ids, SETTINGS)] for _ in "12"
+    ]
+
+
 def test_absence_is_cached_for_a_shorter_time(reader, sink):
     """That a document does not exist is remembered too."""
     first, second = reader.get(ADA, SETTINGS), reader.get(ADA, SETTINGS)
