@@ -132,7 +132,7 @@ class Queries:
             reader: where the documents come from.
             load_timeout_ms: the life of the right to load a result.
             interval_ms: within which the results of a collection are to be loaded anew once at most.
-            dead: how many dead letters a collection has.
+            dead: how many dead letters a collection has, or had a moment ago.
             listed: the collections that there are, as far as it is known.
             settings: those of a collection, by name.
         """
@@ -228,9 +228,10 @@ class Queries:
         return self._overlaid(wanted, found, since, source), found.at >= since.look.epoch
 
     def _since(self, wanted: _Wanted) -> _Since:
-        dead = self._dead(wanted.collection)
-        look = self._store.results.look(wanted.collection, wanted.name, dead=0 < dead <= MOST_DEAD)
-        return _Since(look, look.pending | look.dead, look.partial or dead > MOST_DEAD)
+        # What was counted a moment ago says nothing of a letter that has come since: only whether there are many.
+        too_many = self._dead(wanted.collection) > MOST_DEAD
+        look = self._store.results.look(wanted.collection, wanted.name, dead=not too_many)
+        return _Since(look, look.pending | look.dead, look.partial or too_many)
 
     def _load(self, wanted: _Wanted, token: str) -> Answer:
         """Ask MongoDB, and keep what it finds; where it does not answer, what was found before serves."""

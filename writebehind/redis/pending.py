@@ -9,7 +9,7 @@ from typing import Any
 
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, Entry
 from writebehind.documents.ids import named
-from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, kept_name
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole, without_strays
@@ -30,6 +30,7 @@ _CLAIM, _RECORD_SENDING, _SETTLE, _RELEASE = (
 _BURY, _SWEEP, _POSTPONE = script("bury"), script("sweep"), script("postpone")
 _BRING_FORWARD = script("bring_forward")
 _REISSUE, _OUTDO = script("reissue"), script("outdo")
+_FIND_UNSETTLED = script("find_unsettled")
 _FIND_ENTRYLESS, _MARK_PENDING, _MOVE_TIMES = (
     script("find_entryless"),
     script("mark_pending"),
@@ -278,17 +279,16 @@ class Pending:
 
     def unsettled(self, members: Iterable[str]) -> set[str]:
         """Those of the members that are pending, or refused by MongoDB, in one round trip."""
-        by_partition = self._layout.grouped(members)
-        commands: list[Command] = []
-        for partition, some in by_partition.items():
-            of = partition_keys(partition)
-            commands += [("ZMSCORE", of.pending, *some), ("HMGET", of.dead, *some)]
-        answers = iter(self._wire.calls(commands))
+        calls = self._layout.grouped(members)
+        found = self._wire.run_many(
+            _FIND_UNSETTLED,
+            [(_unsettled_in(partition_keys(partition)), some) for partition, some in calls.items()],
+        )
         return {
             member
-            for some, due, dead in zip(by_partition.values(), answers, answers, strict=True)
-            for member, score, letter in zip(some, due, dead, strict=True)
-            if score is not None or letter is not None
+            for some, flat in zip(calls.values(), found, strict=True)
+            for member, (due, letter) in zip(some, pairs(flat), strict=True)
+            if due is not None or letter is not None
         }
 
     def unreached(self, versions: Mapping[str, int]) -> dict[str, bytes]:
@@ -298,28 +298,26 @@ class Pending:
             Of each member its dead letter, if it is of this version. Else b'': it is pending, or a newer version
             is a dead letter.
         """
-        commands: list[Command] = []
         digits = {member: f"{version:0{VERSION_DIGITS}d}" for member, version in versions.items()}
-        for member in versions:
-            of = self._layout.of(member)
-            names = (member, kept_name(member, digits[member]))
-            commands += [("ZSCORE", of.pending, member), ("HMGET", of.dead, *names)]
-        answers = iter(self._wire.calls(commands))
+        names = {member: (member, kept_name(member, digits[member])) for member in versions}
+        found = self._wire.run_many(
+            _FIND_UNSETTLED, [(_unsettled_in(self._layout.of(member)), names[member]) for member in versions]
+        )
         left = {}
-        for member, score, (letter, kept_letter) in zip(versions, answers, answers, strict=True):
+        for member, (due, letter, _, kept_letter) in zip(versions, found, strict=True):
             is_of_it = letter is not None and letter.startswith(digits[member].encode())
             ours = kept_letter or (letter if is_of_it else None)
-            if ours or score is not None or letter is not None:
+            if ours or due is not None or letter is not None:
                 left[member] = ours or b""
         return left
 
     def standing(self, member: str) -> tuple[bytes | None, bool, bool]:
         """A member's entry as it stands there; whether it is pending; and whether it is dead."""
         of = self._layout.of(member)
-        value, due, letter = self._wire.calls(
-            (("GET", of.entry(member)), ("ZSCORE", of.pending, member), ("HEXISTS", of.dead, member))
+        (value,), ((due, letter),) = self._wire.run_many_after(
+            [("GET", of.entry(member))], _FIND_UNSETTLED, [(_unsettled_in(of), (member,))]
         )
-        return value, due is not None, bool(letter)
+        return value, due is not None, letter is not None
 
     def traces(self, members: Sequence[str]) -> list[Trace]:
         """The traces of documents' ways to MongoDB, in one round trip."""
@@ -394,3 +392,8 @@ class Pending:
             (("ZCOUNT", of.pending, "-inf", before_ms), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
         )
         return int(overdue), bool(lease or scheduled)
+
+
+def _unsettled_in(of: PartitionKeys) -> tuple[str, str]:
+    """Where a partition has what MongoDB may not have."""
+    return of.pending, of.dead

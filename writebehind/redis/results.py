@@ -10,13 +10,14 @@ from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
-from writebehind.redis.wire import Command, Wire
+from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
 #: Documents that are looked at besides those that MongoDB has found: of those that are pending in a partition, and
 #: of those that have changed since.
 MOST_PENDING, MOST_CHANGED = 250, 500
 
+_LIST_UNSETTLED = script("list_unsettled")
 _GET_OR_LEASE_RESULT, _FILL_DERIVED, _ABANDON, _RECORD_CHANGES = (
     script("get_or_lease_result"),
     script("fill_derived"),
@@ -83,32 +84,31 @@ class Results:
 
         Its order matters: a document that is no longer pending has been noted as changed.
         """
-        partitions = self._layout.all()
         changed, state = keys.changes(collection)
         key, _ = self._keys(name)
-        commands: list[Command] = [
-            ("ZRANGE", of.pending, "+inf", "-inf", "BYSCORE", "REV", "LIMIT", 0, MOST_PENDING) for of in partitions
-        ]
-        commands += [("HKEYS", of.dead) for of in partitions if dead]
-        commands += [
-            ("ZRANGE", changed, 0, MOST_CHANGED - 1, "REV", "WITHSCORES"),
-            ("HMGET", state, "number", "epoch", "before"),
-            ("GET", key),
-            ("PTTL", key),
-        ]
-        *some, flat, numbers, value, ttl_ms = self._wire.calls(commands)
+        arguments = (collection, MOST_PENDING, int(dead))
+        unsettled, (flat, numbers, value, ttl_ms) = self._wire.look_before(
+            _LIST_UNSETTLED,
+            [((of.pending, of.dead, of.dead_counts), arguments) for of in self._layout.all()],
+            [
+                ("ZRANGE", changed, 0, MOST_CHANGED - 1, "REV", "WITHSCORES"),
+                ("HMGET", state, "number", "epoch", "before"),
+                ("GET", key),
+                ("PTTL", key),
+            ],
+        )
         prefix = f"{collection}/".encode()
         pending, letters = (
             frozenset(
                 one.decode(errors="replace") for members in part for one in members if one.startswith(prefix)
             )
-            for part in (some[: len(partitions)], some[len(partitions) :])
+            for part in zip(*unsettled, strict=True)
         )
         number, epoch, before = map(whole, numbers)
         return Look(
             pending,
             letters,
-            any(len(members) >= MOST_PENDING for members in some[: len(partitions)]),
+            any(len(members) >= MOST_PENDING for members, _ in unsettled),
             {member.decode(errors="replace"): whole(at) for member, at in pairs(flat)},
             *(number, epoch, before),
             value,

@@ -232,6 +232,27 @@ class Wire:
         answers = self._run_many(step, calls, commands, before)
         return before, answers
 
+    def look_before(
+        self, step: Script, calls: Sequence[Call], commands: Sequence[Command]
+    ) -> tuple[list[Any], list[Any]]:
+        """`run_many` of a step that changes nothing, and after it some commands that do not either.
+
+        Returns:
+            The answers of the steps, and those of the commands, which are never older.
+
+        Raises:
+            RedisUnavailableError: as `calls`.
+        """
+        sent = [*(_sent(step, call) for call in calls), *commands]
+        answers = self.calls(sent)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            self.call("SCRIPT", "LOAD", step.source)
+            answers = self.calls(sent)  # the commands too: their answers would be older
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                _raise(answer)
+        return answers[: len(calls)], answers[len(calls) :]
+
     def run_each(self, step: Script, calls: Sequence[Call], then: Command | None = None) -> tuple[list[Any], Any]:
         """`run_many`, in which each step stands for itself; `then` a command on the same connection, such as WAIT.
 

@@ -201,6 +201,24 @@ def test_a_script_that_another_process_loads_in_between(wire, monkeypatch):
     ]
 
 
+def test_a_look_of_which_the_server_forgot_the_script(wire, monkeypatch):
+    """What comes after the steps is answered after them then too."""
+    of = partition_keys(0)
+    wire.call("FLUSHALL")
+    wire.call("SCRIPT", "FLUSH")
+    load = wire.call
+
+    def changes(*command: object) -> object:
+        load("SET", "key", "new")
+        load("ZADD", of.pending, 1, "m")
+        return load(*command)
+
+    monkeypatch.setattr(wire, "call", changes)  # what happens while the script is on its way
+    found = wire.look_before(script("find_unsettled"), [((of.pending, of.dead), ("m",))], [("GET", "key")])
+
+    assert ([[b"1", None]], [b"new"]) == found
+
+
 def test_an_error_of_one_command_leaves_the_others_alone(wire):
     """Of several commands in one round trip, one that fails does not disturb the answers of the others."""
     good, bad, last = wire.calls((("ECHO", "a"), ("NO-SUCH-COMMAND",), ("ECHO", "b")))
