@@ -109,6 +109,8 @@ def test_the_ids_of_others_are_none_of_ours(sink, users, monkeypatch):
 
     assert (dict.fromkeys(ids, ABSENT), []) == sink.find_portion(ids, most_bytes=1)
     assert [ABSENT, ABSENT] == sink.find_states(ids)
+    users.insert_one({"_id": "zoe"})
+    assert [False, True] == [one.exists for one in sink.find_many([ids[0], DocumentId.of(COLLECTION, "zoe")])]
 
 
 def test_states_are_entries_without_bodies(sink, users, monkeypatch):
