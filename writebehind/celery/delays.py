@@ -6,19 +6,15 @@ that is minutes ahead would let every flush wait for as long; one that is behind
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from celery import Celery
 from celery.schedules import schedule
-from celery.worker.strategy import default
 
 #: The header of a message that says how long its task has to wait, ms.
 DELAY: Final = "delay_ms"
-#: The strategy of tasks that may have it.
-STRATEGY: Final = "writebehind.celery.delays:from_receipt"
 
 _began, _began_at = monotonic(), datetime.now(UTC)
 
@@ -26,18 +22,6 @@ _began, _began_at = monotonic(), datetime.now(UTC)
 def headers(delay_ms: int) -> dict[str, int]:
     """The headers of a message whose task has to wait, from when a worker gets it."""
     return {DELAY: delay_ms} if delay_ms > 0 else {}
-
-
-def from_receipt(task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """A task's strategy: Celery's own, with the time of the task by this worker's clock."""
-    handle: Callable[..., Any] = default(task, app, consumer, **options)
-
-    def on_message(message: Any, *arguments: Any, **more: Any) -> Any:
-        if delay_ms := message.headers.get(DELAY):
-            message.headers["eta"] = (datetime.now(UTC) + timedelta(milliseconds=delay_ms)).isoformat()
-        return handle(message, *arguments, **more)
-
-    return on_message
 
 
 def every(app: Celery, seconds: float) -> schedule:

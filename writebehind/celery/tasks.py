@@ -8,7 +8,8 @@ from typing import Any, Final
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-from writebehind.celery.delays import STRATEGY, headers
+from writebehind.celery.delays import headers
+from writebehind.celery.messages import STRATEGY
 from writebehind.celery.names import (
     DECAY,
     FLUSH,
@@ -24,12 +25,14 @@ from writebehind.celery.runtime import Runtime
 from writebehind.errors import MongoUnavailableError, UnavailableError, told
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.redis.cache import Refresh
+from writebehind.redis.keys import MOST_PARTITIONS
 
 log = logging.getLogger(__name__)
 
 #: Options of these tasks in every application, whatever its own tasks are like.
 _OPTIONS: Final[dict[str, Any]] = {
     "base": Task,
+    "Strategy": STRATEGY,
     "shared": False,
     # A message is a hint: what is pending stands in Redis, and the sweep reissues what is lost.
     "ignore_result": True,
@@ -50,9 +53,12 @@ def register(app: Celery, runtime: Runtime) -> None:
 
 
 def _register_flush(app: Celery, runtime: Runtime) -> None:
-    @app.task(name=FLUSH, queue=FLUSH_QUEUE, bind=True, max_retries=None, Strategy=STRATEGY, **_OPTIONS)  # type: ignore[untyped-decorator]
+    @app.task(name=FLUSH, queue=FLUSH_QUEUE, bind=True, max_retries=None, **_OPTIONS)  # type: ignore[untyped-decorator]
     def flush(task: Task, partition: int, ticket: str = "") -> dict[str, Any]:
         """Flush one partition. Retried without limit while MongoDB takes no writes; nothing is ever dropped."""
+        if not _is_of_ours(partition, ticket):
+            log.error("other hands sent a flush of partition %.50r, ticket %.50r", partition, ticket)
+            return {}
         try:
             return runtime.pipeline.flusher.flush(partition, ticket=ticket, attempt=task.request.retries).as_dict()
         except FlushInterruptedError as error:
@@ -66,11 +72,19 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
                 return {"partition": partition, "interrupted": str(error)}
 
 
+def _is_of_ours(partition: object, ticket: object) -> bool:
+    """Whether these can be arguments of a flush."""
+    return type(partition) is int and 0 <= partition < MOST_PARTITIONS and isinstance(ticket, str)
+
+
 def _register_refresh(app: Celery, runtime: Runtime) -> None:
     @app.task(name=REFRESH, queue=REFRESH_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
     def refresh(member: str, token: str, seen: str) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
         pipeline = runtime.pipeline
+        if not all(isinstance(one, str) for one in (member, token, seen)):
+            log.error("other hands sent a refresh of %.50r", member)
+            return
         try:
             # Else it is too late: somebody else has the right, or nobody.
             if pipeline.store.loads.may_fill(member, token):
