@@ -137,6 +137,30 @@ def test_one_that_is_read_around_redis_waits_for_nobody(store, sink, users, monk
     assert time.monotonic() - began < 20
 
 
+def test_one_that_is_read_around_redis_waits_no_longer_than_a_load_may_take(store, sink, users, monkeypatch):
+    """Whoever shares the load of another that does not come back asks MongoDB as well."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    reader, find, calls = reader_of(store, sink, load_timeout_ms=100), sink.find, count()
+    asking, may_answer = threading.Event(), threading.Event()
+
+    def first_hangs(document_id: DocumentId) -> Entry:
+        if not next(calls):
+            asking.set()
+            assert may_answer.wait(20)
+        return find(document_id)
+
+    monkeypatch.setattr(sink, "find", first_hangs)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(reader._loader.bypass, ADA)
+        assert asking.wait(10)
+        second = threads.submit(reader._loader.bypass, ADA)
+        try:
+            assert "Ada" == name_in(second.result(10).entry)
+            assert not first.done()
+        finally:
+            may_answer.set()
+
+
 def test_several_are_read_around_a_redis_that_is_away(reader, users, monkeypatch):
     """And the answer says so."""
     users.insert_one({"_id": "ada", "name": "Ada"})
@@ -287,6 +311,24 @@ def test_a_reader_does_not_wait_for_ever(store, sink, users, monkeypatch):
 
     assert ("Ada", Source.MISS, None) == (name_in(read.entry), read.source, store.cache.get(ADA.member)[0])
     assert not read.stored
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_whether_a_reader_has_waited_for_another_is_told(reader, store, monkeypatch, waited):
+    """It shares what the other has loaded; one that finds it at once has it from Redis."""
+    lease, looks = store.loads.get_or_lease, count()
+
+    def there_by_then(*arguments, **others) -> Leased:
+        if waited and not next(looks):
+            return Leased(None, -1, may_load=False)
+        commit(store, "Ada")
+        return lease(*arguments, **others)
+
+    monkeypatch.setattr(store.loads, "get_or_lease", there_by_then)
+
+    read = reader.get(ADA, SETTINGS)
+
+    assert ("Ada", Source.COLLAPSED if waited else Source.HIT) == (name_in(read.entry), read.source)
 
 
 def test_readers_whose_loader_died_load_once(store, sink, users):
@@ -446,3 +488,59 @@ def test_many_documents_load_once(store, sink, users):
 
     assert [[str(n + m) for m in range(10)] for n in range(10)] == found
     assert 19 == sink.reads
+
+
+def test_many_documents_that_are_written_during_their_load(reader, store, sink, users):
+    """A write that comes in between is read, and the others are not loaded again."""
+    users.insert_many([{"_id": name, "name": "old"} for name in ("ada", "bob")])
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(reader.get_many, [ADA, DocumentId.of("users", "bob")], SETTINGS)
+        assert sink.reading.wait(10)
+        commit(store, "new")
+        sink.may_answer.set()
+
+        assert ["new", "old"] == [name_in(one) for one in read.result(10)]
+
+    assert 2 == sink.reads
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_many_documents_displace_nothing_that_is_hotter(reader, store, sink, users, monkeypatch, is_full):
+    """Where Redis is full they are loaded, once, and not kept; where it is not, they are."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    monkeypatch.setattr(reader._loader, "_is_full", lambda: is_full)
+    store._wire.call("HSET", partition_keys(store.partition_of(ADA.member)).heat, "floor", 5)
+
+    assert ["Ada"] == [name_in(one) for one in reader.get_many([ADA], SETTINGS)]
+
+    assert (is_full, 1) == (store.cache.get(ADA.member)[0] is None, sink.reads)
+
+
+def test_many_documents_are_kept_for_whoever_needs_them_in_redis(reader, store, users, monkeypatch):
+    """Also where Redis is full of what is hotter."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    loader = reader._loader
+    monkeypatch.setattr(loader, "_is_full", lambda: True)
+    store._wire.call("HSET", partition_keys(store.partition_of(ADA.member)).heat, "floor", 5)
+    store.loads.get_or_lease(ADA.member, "token", life_ms=60_000)
+
+    loader.fill_many([ADA], "token", SETTINGS, keep=True)
+
+    assert "Ada" == name_in(store.cache.get(ADA.member)[0])
+
+
+def test_how_many_documents_are_asked_for_at_a_time(reader, sink, monkeypatch):
+    """As many as MongoDB's last answer had room for; twice as many after one that had room for all."""
+    ids, asked, find = [DocumentId.of("users", n) for n in range(12)], [], sink.find_portion
+
+    def with_room_for_two_at_first(some, *, most_bytes):
+        asked.append(len(some))
+        room = 2 if len(asked) == 1 else len(some)
+        found, left = find(some[:room], most_bytes=most_bytes)
+        return found, [*left, *some[room:]]
+
+    monkeypatch.setattr(sink, "find_portion", with_room_for_two_at_first)
+
+    assert 12 == len(reader._loader.fill_many(ids, "token", SETTINGS, keep=False))
+    assert [12, 2, 4, 4] == asked
