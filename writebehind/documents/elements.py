@@ -6,18 +6,21 @@ document are positions in the same bytes.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
-from struct import Struct
 from typing import Final
 
 DOUBLE, STRING, OBJECT, ARRAY, BINARY, UNDEFINED, OBJECT_ID, BOOLEAN, DATE, NULL, REGEX = range(1, 12)
 DB_POINTER, CODE, SYMBOL, CODE_WITH_SCOPE, INT32, TIMESTAMP, INT64, DECIMAL128 = range(12, 20)
 MAX_KEY, MIN_KEY = 0x7F, 0xFF
 
+#: What a walk through bytes raises that are no BSON: other hands can have put them into Redis.
+NO_BSON: Final = (ValueError, IndexError, struct.error, RecursionError)
+
 #: Of an element its type, and where its value begins and ends.
 Element = tuple[int, int, int]
 
-_LENGTH: Final = Struct("<I")  # unsigned, so that a walk cannot go back
+_LENGTH: Final = struct.Struct("<I")  # unsigned, so that a walk cannot go back
 _length_at: Final = _LENGTH.unpack_from
 #: Bytes of a value, by type.
 _FIXED: Final = {
@@ -41,7 +44,7 @@ def elements(raw: bytes, at: int = 0) -> Iterator[tuple[bytes, Element]]:
     """The elements of the document or array that begins at a position, each with its name.
 
     Raises:
-        ValueError: this is not BSON.
+        NO_BSON: this is none.
     """
     index, fixed = raw.index, _FIXED
     position, end = at + 4, at + _length_at(raw, at)[0] - 1
@@ -57,7 +60,7 @@ def element(raw: bytes, name: bytes, at: int = 0) -> Element | None:
     """The first element with this name of the document or array that begins at a position.
 
     Raises:
-        ValueError: this is not BSON.
+        NO_BSON: this is none.
     """
     # Each pending document comes by here: without a call for most elements.
     index, fixed, prefixed = raw.index, _FIXED, _PREFIXED
@@ -93,7 +96,7 @@ def without(raw: bytes, path: Sequence[bytes], at: int = 0) -> bytes:
     """The document that begins at a position without one field, or without one of a document within it.
 
     Raises:
-        ValueError: this is not BSON.
+        NO_BSON: this is none.
     """
     parts = []
     for name, (kind, start, end) in elements(raw, at):

@@ -54,7 +54,10 @@ class Entry:
         """
         version, kind = int(value[:VERSION_DIGITS]), chr(value[KIND_AT])
         if kind == "D":
-            return cls(version, Kind.DOCUMENT, value[KIND_AT + 1 : BODY_AT].decode(), value[BODY_AT:])
+            etag_ = value[KIND_AT + 1 : BODY_AT]
+            if not etag_.isalnum():  # or it would not be one in a header either
+                raise ValueError("no ETag")
+            return cls(version, Kind.DOCUMENT, etag_.decode(), value[BODY_AT:])
         return cls(version, Kind(kind))
 
     @classmethod

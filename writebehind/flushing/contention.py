@@ -21,6 +21,8 @@ import bson
 import pymongo
 from bson.raw_bson import RawBSONDocument
 
+from writebehind.documents.deprecated_types import BSON_ERRORS
+from writebehind.documents.elements import NO_BSON
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS
@@ -66,8 +68,11 @@ class _Claim:
         return cls(field, value)
 
     def is_of(self, entry: Entry) -> bool:
-        """Whether a document has the value."""
-        return entry.exists and compile_filter({self.field: {"$eq": self.value}})(entry.body)
+        """Whether a document has the value; one that is no BSON is taken to have it, so that nothing is done."""
+        try:
+            return entry.exists and compile_filter({self.field: {"$eq": self.value}})(entry.body)
+        except NO_BSON:
+            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +325,11 @@ def is_contested(outcome: Outcome) -> bool:
 
 
 def _claims(entry: Entry, fields: Collection[str]) -> list[_Claim]:
-    """The unique values of a document; a list has none, as it may have many."""
+    """The unique values of a document; a list has none, as it may have many, nor has what is no BSON."""
     found: list[_Claim] = []
-    if entry.exists:
+    if not entry.exists:
+        return found
+    try:
         document = RawBSONDocument(entry.body, RAW_OPTIONS)
         for field in fields:
             value: Any = document
@@ -330,4 +337,6 @@ def _claims(entry: Entry, fields: Collection[str]) -> list[_Claim]:
                 value = value.get(name) if isinstance(value, RawBSONDocument) else None
             if value is not None and not isinstance(value, list):
                 found.append(_Claim(field, value))
+    except BSON_ERRORS:
+        return []
     return found

@@ -283,8 +283,13 @@ class DeadLetters:
 
 
 def _body(letter: DeadLetter, value: bytes | None) -> bytes:
-    """The document of a letter, from the entry that is there; b'' where that is another one, or gone."""
-    return Entry.parse(value).body if value and value.startswith(digits(letter.version).encode()) else b""
+    """The document of a letter, from the entry that is there; b'' where that is another one, or none any more."""
+    if not value or not value.startswith(digits(letter.version).encode()):
+        return b""
+    try:
+        return Entry.parse(value).body
+    except (ValueError, IndexError):  # of other hands
+        return b""
 
 
 def _of_version(found: list[Found], document_id: DocumentId, version: int | None) -> list[Found]:

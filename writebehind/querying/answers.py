@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from writebehind.documents import codec
+from writebehind.documents.elements import NO_BSON
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnreadableDocumentError
@@ -71,11 +72,15 @@ class Answer:
         for member, kept in answered.items():
             entry = kept.entry
             if size < most_bytes:
-                if entry is None:
-                    _, entry = next(again)
-                    if not (entry.exists and matches(entry.body)):  # changed in between
-                        continue
-                bodies.append(wanted(entry.body))
+                try:
+                    if entry is None:
+                        _, entry = next(again)
+                        if not (entry.exists and matches(entry.body)):  # changed in between
+                            continue
+                    bodies.append(wanted(entry.body))
+                except NO_BSON as error:
+                    _left_out(member, error)
+                    continue
                 size += len(bodies[-1])
             members.append(member)
         return cls(bodies, members)
@@ -95,23 +100,36 @@ class Answer:
             try:
                 found.append(codec.decode(body))
             except UnreadableDocumentError as error:
-                log.warning("%s is left out of an answer: %s", self.members[at], error)
+                _left_out(self.members[at], error)
         return found
+
+
+def _left_out(member: str, error: Exception) -> None:
+    log.warning("%s is left out of an answer: %s", member, error)
 
 
 def satisfying(
     documents: Iterable[tuple[str, Entry]], filter_: Mapping[str, Any], sort: Mapping[str, int], limit: int
 ) -> dict[str, Kept]:
-    """Those documents that satisfy a filter, by member and as they come; without a sort no more than wanted."""
+    """Those documents that satisfy a filter, by member and as they come; without a sort no more than wanted.
+
+    What is found to be no BSON does not: the log has its id.
+    """
     matches, place = compile_filter(filter_), compile_sort(sort)
     kept: dict[str, Kept] = {}
     held = 0
     for member, entry in documents:
-        if entry.exists and matches(entry.body):
-            held += len(entry.body)
-            kept[member] = Kept(entry if held <= HELD_BYTES else None, place(entry.body) if sort else ())
-            if not sort and len(kept) == limit:
-                break
+        try:
+            if not (entry.exists and matches(entry.body)):
+                continue
+            at = place(entry.body) if sort else ()
+        except NO_BSON as error:
+            _left_out(member, error)
+            continue
+        held += len(entry.body)
+        kept[member] = Kept(entry if held <= HELD_BYTES else None, at)
+        if not sort and len(kept) == limit:
+            break
     return kept
 
 

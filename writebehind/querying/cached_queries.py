@@ -17,8 +17,9 @@ from typing import Any
 
 import bson
 from bson import Int64
-from bson.errors import InvalidBSON
+from bson.codec_options import CodecOptions, DatetimeConversion
 
+from writebehind.documents.deprecated_types import BSON_ERRORS
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId, named
 from writebehind.documents.raw_bson import etag
@@ -43,6 +44,11 @@ MOST_DEAD = 2_000
 SPARE, MORE, MOST_FOUND = 5, 4, 20_000
 #: The format of `_Found.dump`. A process that writes another one has another number, and so results of its own.
 _FORMAT = 1
+#: A document without fields; and how to read one whatever strings and dates others have put there.
+_EMPTY = bson.encode({})
+_ANY: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,13 @@ class _Found:
         """Read what `dump` wrote; `None` for what other hands have put there."""
         try:
             told = bson.decode(value)
-        except InvalidBSON:
-            return None
-        match told:
-            case {"at": int() as at, "members": list() as members, "last": bytes() as last}:
-                known = [isinstance(one, str) and named(one.encode()) is not None for one in members]
-                return cls(at, members, last) if all(known) else None
+            match told:
+                case {"at": int() as at, "members": list() as members, "last": bytes() as last}:
+                    bson.decode(last or _EMPTY, _ANY)
+                    known = [isinstance(one, str) and named(one.encode()) is not None for one in members]
+                    return cls(at, members, last) if all(known) else None
+        except BSON_ERRORS:
+            pass
         return None
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bson import ObjectId
 
-from writebehind.documents.elements import BINARY, OBJECT, OBJECT_ID, STRING, SYMBOL, Element, element
+from writebehind.documents.elements import BINARY, NO_BSON, OBJECT, OBJECT_ID, STRING, SYMBOL, Element, element
 from writebehind.documents.entry import ABSENT, Entry
 from writebehind.documents.ids import MAX_ID_BYTES, DocumentId, Id, read_id, whole
 from writebehind.documents.large import TakesMuchError
@@ -69,9 +69,12 @@ class Alias:
 def aliases_of(collection: str, body: bytes, fields: Mapping[str, LookupType]) -> list[Alias]:
     """The aliases of a document, by the fields that it can be looked up by; values of other types have none.
 
-    Numbers have one where they are equal to a 64-bit integer, whatever their type.
+    Numbers have one where they are equal to a 64-bit integer, whatever their type. What is no BSON has none.
     """
-    natives = {field: _native(body, field, kind) for field, kind in fields.items()}
+    try:
+        natives = {field: _native(body, field, kind) for field, kind in fields.items()}
+    except NO_BSON:
+        return []
     return [Alias.of(collection, field, one) for field, one in natives.items() if one is not None]
 
 

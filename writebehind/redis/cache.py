@@ -137,7 +137,7 @@ class Cache:
         answers = self._wire.calls(commands)
         ttls_ms = dict(zip(timed, answers[len(members) :], strict=True))
         return {
-            member: (Entry.parse(value), ttls_ms.get(member, -1))
+            member: (Entry.shown(value), ttls_ms.get(member, -1))
             for member, value in zip(members, answers[: len(members)], strict=True)
             if isinstance(value, bytes) and 0 < len(value) < below_bytes
         }

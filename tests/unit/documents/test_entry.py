@@ -58,6 +58,13 @@ def test_the_same_content(entry, nothing, other):
     assert nothing.same_content(other)
 
 
+@given(st.binary(min_size=32, max_size=32).filter(lambda one: not one.isalnum()))
+def test_what_is_no_etag(given):
+    """What other hands have put in its place comes into no header: such an entry is one that nobody can read."""
+    shown = Entry.shown(b"0000000000000005D" + given + b"\x05\0\0\0\0")
+    assert (0, 32, True) == (shown.version, len(shown.etag), shown.etag.isalnum())
+
+
 def test_constants():
     """The entries of no document have no version, and do not exist."""
     assert (b"0" * 16 + b"N", b"0" * 16 + b"X") == (ABSENT.value, DELETED.value)
