@@ -210,3 +210,55 @@ def test_a_document_in_the_place_of_others_is_refused(sink, users):
 
     assert (Result.REFUSED, 11000, 2) == (outcome.result, outcome.code, outcome.attempts)
     assert "a@x" == users.find_one({"_id": "ada"})["mail"]
+
+
+def test_documents_whose_answer_nobody_can_read(sink, users, monkeypatch):
+    """Each of a batch has an outcome: what the driver cannot send, or read, in a bulk is sent alone."""
+    original = SyncCollection.bulk_write
+
+    def bulk_write(target, operations, **options):
+        if any(one._filter["_id"] in {"b", "d"} for one in operations):
+            raise ValueError("an answer that nobody can read")
+        return original(target, operations, **options)
+
+    monkeypatch.setattr(SyncCollection, "bulk_write", bulk_write)
+
+    outcomes = sink.write(COLLECTION, [write(name, 1) for name in "abcd"])
+
+    assert dict.fromkeys("abcd", Result.PERSISTED) == {one.write.id.text: one.result for one in outcomes}
+    assert set("abcd") == {one["_id"] for one in users.find()}
+
+
+def test_a_command_is_divided_as_long_as_some_are_taken(sink, users, refusing):
+    """One document makes it fail, for a reason that may pass: all others are taken."""
+    refusing.refuses = only("d", OperationFailure("not authorized", 13))
+
+    outcomes = sink.write(COLLECTION, [write(name, 1) for name in "abcd"])
+
+    assert [Result.PERSISTED] * 3 + [Result.UNCLEAR] == [one.result for one in outcomes]
+    assert set("abc") == {one["_id"] for one in users.find()}
+
+
+def test_a_field_that_is_required_is_not_unset(sink, users, monkeypatch):
+    """That is told: whoever waits for its value has to go on waiting."""
+    users.insert_one({"_id": "ada", "mail": "a@x", "_v": Int64(1)})
+
+    def refuse(*_, **__):
+        raise OperationFailure("Document failed validation", 121)
+
+    monkeypatch.setattr(SyncCollection, "replace_one", refuse)
+
+    assert not sink.unset(DocumentId.of(COLLECTION, "ada"), "mail", Int64(1), below=5)
+
+
+@pytest.mark.parametrize("code", [None, 13])
+def test_whether_a_collection_takes_writes(sink, monkeypatch, code):
+    """A write that changes nothing tells."""
+
+    def refuse(*_, **__):
+        raise OperationFailure("not authorized", code)
+
+    if code:
+        monkeypatch.setattr(SyncCollection, "update_many", refuse)
+
+    assert (code is None) is sink.takes_writes(COLLECTION)
