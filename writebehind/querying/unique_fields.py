@@ -192,13 +192,13 @@ class Lookups:
         leads: Leads,
         source: Source,
     ) -> tuple[DocumentId | None, Read] | None:
-        """The document that carries the value, of those that may; `None` where only MongoDB can tell."""
+        """The document that carries the value, of those that may; `None` where they cannot tell."""
         for member in leads.members:
             document_id = DocumentId.from_member(member)
             read = self._reader.get(document_id, settings)
             if self._carries(alias, settings, read.entry):
                 return document_id, read
-        return (None, Read(ABSENT, source)) if leads.member == _NOWHERE else None
+        return (None, Read(ABSENT, source)) if leads.member == _NOWHERE and not leads.are_more else None
 
     def _load(
         self, alias: Alias, settings: CollectionSettings, token: str

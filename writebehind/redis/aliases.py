@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from writebehind.documents.ids import named
 from writebehind.redis.keys import Layout
@@ -14,6 +14,8 @@ from writebehind.sequences import pairs
 
 #: Other documents that may have a value, of those that are told of when it is claimed.
 MOST_SHARED = 2
+#: The newest claims to a value, which are looked at before the others: the first of them is hardly ever wrong.
+MOST_FIRST = 10
 
 _GET_OR_LEASE_ALIAS, _FILL_DERIVED, _EXTEND_ALIAS = (
     script("get_or_lease_alias"),
@@ -41,11 +43,13 @@ class Leads:
         claims: those that were given it, the newest first.
         member: the one that MongoDB has it in; '' for none, and `None` where that is not known.
         ttl_ms: how long that is known.
+        are_more: whether there are more claims, which are older.
     """
 
     claims: Sequence[str]
     member: str | None
     ttl_ms: int = -1
+    are_more: bool = False
 
     @property
     def members(self) -> list[str]:
@@ -93,12 +97,12 @@ class Aliases:
     # Reading ----------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Leads:
-        """Where a value leads, in one round trip."""
+        """Where a value leads, in one round trip; of many claims the newest."""
         key, _, claims_key = self._keys(name)
         claims, member, ttl_ms = self._wire.calls(
-            (("ZRANGE", claims_key, 0, -1, "REV"), ("GET", key), ("PTTL", key))
+            (("ZRANGE", claims_key, 0, MOST_FIRST, "REV"), ("GET", key), ("PTTL", key))
         )
-        return _leads(claims, member, ttl_ms)
+        return replace(_leads(claims, member, ttl_ms), are_more=len(claims) > MOST_FIRST)
 
     def get_or_lease(self, name: str, token: str, *, life_ms: int, state: bytes) -> LeasedAlias:
         """Where a value leads, or the right to ask MongoDB, or word that another reader does."""

@@ -16,7 +16,7 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.raw_bson import split_version
 from writebehind.errors import RedisUnavailableError
 from writebehind.flushing.dead_letters import Filter
-from writebehind.redis.aliases import Claim
+from writebehind.redis.aliases import MOST_FIRST, Claim
 from writebehind.redis.scripts import script
 
 
@@ -55,6 +55,25 @@ def test_a_claim_of_a_newer_write_stands(pipeline, users):
         assert [claim] == pipeline.store.aliases.claims([claim.name])
     assert not pipeline.store.aliases.let_go(replace(claim, version=write[1].version), ttl_ms=1_000)
     assert [claim] == pipeline.store.aliases.claims([claim.name])
+
+
+def test_very_many_claims(pipeline, users, asked):
+    """A lookup reads a few of them only, and yet finds whoever has the value, behind those who have it no more."""
+    assert name_of(users, "ada") is None  # which is remembered
+    name, count = "users/username=s:ada", 5 * MOST_FIRST
+    users.put("first", {"username": "ada"})
+    asked.clear()
+    [claim] = pipeline.store.aliases.claims([name])
+    key = pipeline.store.aliases._keys(name)[2]
+    for n in range(count):
+        pipeline.store._wire.call("ZADD", key, claim.version + n + 1, f"users/s:gone{n}")
+
+    assert MOST_FIRST + 1 >= len(pipeline.store.aliases.get(name).members)
+    assert "first" == name_of(users, "ada")
+    users.put("last", {"username": "ada"})
+    pipeline.store._wire.call("ZADD", key, claim.version + count + 1, "users/s:last")
+    assert "last" == name_of(users, "ada")
+    assert [] == asked
 
 
 def test_former_values_are_not_kept(pipeline, users):
