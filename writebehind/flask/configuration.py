@@ -9,9 +9,10 @@ from typing import Any
 
 from flask import Config
 
-from writebehind import Settings, load_settings
+from writebehind import Settings
 from writebehind.errors import ConfigurationError
 from writebehind.settings.installation import ENV_PREFIX
+from writebehind.settings.running import find
 
 #: Settings that only the service's own process uses.
 OF_THE_SERVICE = frozenset(
@@ -31,6 +32,8 @@ OF_THE_SERVICE = frozenset(
 def settings_of(config: Config) -> Settings:
     """The settings: what `WRITEBEHIND_…` in a configuration says, else the environment, else `writebehind.toml`.
 
+    Where none of them names a server, they are those of `writebehind up`, if it runs in this directory.
+
     Raises:
         ConfigurationError: with one line that names the first wrong setting.
     """
@@ -38,7 +41,7 @@ def settings_of(config: Config) -> Settings:
     for name in given:
         _check(name)
     try:
-        return load_settings(**given)
+        return find(**given).settings
     except ConfigurationError as error:
         raise ConfigurationError(_named(str(error), given)) from None
 

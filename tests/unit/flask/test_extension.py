@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from writebehind.errors import ConfigurationError, InvalidDocumentError, RedisUn
 from writebehind.flask import Writebehind
 from writebehind.flask.configuration import OF_THE_SERVICE, settings_of
 from writebehind.local.embedded import free_port
+from writebehind.settings.running import DATA_DIR, STATE_FILE
 
 
 class Publisher:
@@ -88,6 +91,23 @@ def test_prefixed_variables_of_flask(monkeypatch):
     found = settings_of(made.config)
 
     assert (4, 60) == (found.partitions, found.collections["users"].ttl)
+
+
+def test_a_system_that_runs_here_is_found(tmp_path):
+    """As by `connect()`, where nothing names a server; what the configuration says stands."""
+    state = {
+        "redis_url": "redis://127.0.0.1:1/0",
+        "mongodb_url": "mongodb://127.0.0.1:2/",
+        "mongodb_database": "here",
+    }
+    (tmp_path / DATA_DIR).mkdir()
+    (tmp_path / DATA_DIR / STATE_FILE).write_text(json.dumps(state | {"pid": os.getpid()}))
+
+    found = settings_of(Flask("shop", root_path=str(tmp_path)).config)
+    named = settings(WRITEBEHIND_MONGODB_DATABASE="shop")
+
+    assert state == found.model_dump(include=set(state))
+    assert ("shop", True) == (named.mongodb_database, named.redis_url != state["redis_url"])
 
 
 def test_the_environment_and_the_file_say_what_the_configuration_does_not(monkeypatch, tmp_path):
