@@ -19,6 +19,7 @@ from typing import Any
 
 import bson
 import pymongo
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 from writebehind.documents.deprecated_types import BSON_ERRORS
@@ -199,7 +200,7 @@ class Contention:
         looks = replayed = 0
         for member, text in self._store.awaited.waiting(holder, about=REPLAYED * REPLAYED):
             if text not in kept:
-                kept[text] = bool(text) and entry is not None and _Claim.of_text(text).is_of(entry)
+                kept[text] = entry is not None and _is_noted_of(text, entry)
             if not kept[text] and looks < REPLAYED:
                 looks += 1
                 replayed += self._try_again(holder, member)
@@ -322,6 +323,14 @@ class Contention:
 def is_contested(outcome: Outcome) -> bool:
     """Whether a document was refused because of a unique value."""
     return outcome.result is Result.REFUSED and outcome.code == error_table.DUPLICATE_KEY
+
+
+def _is_noted_of(text: str, entry: Entry) -> bool:
+    """Whether a document has the value of a claim as it is noted; of one that says nothing nobody can tell."""
+    try:
+        return _Claim.of_text(text).is_of(entry)
+    except (ValueError, BSONError):  # '', or what other hands have put there
+        return False
 
 
 def _claims(entry: Entry, fields: Collection[str]) -> list[_Claim]:

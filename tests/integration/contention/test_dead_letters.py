@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
+import bson
 import pytest
 
 from tests.integration.conftest import flush_all
@@ -9,6 +12,20 @@ from tests.integration.contention.conftest import flush, letters, spread, userna
 from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.flushing.dead_letters import Filter
 from writebehind.redis.keys import partition_keys
+
+#: What stands for no unique value of a document.
+NO_CLAIMS = [
+    *(
+        {},
+        {"username": "y", "number": 5},
+        {"$where": "y"},
+        {"$and": []},
+        {"$or": 5},
+        {"": "y"},
+        {"username.": "y"},
+    ),
+    *({"username": one} for one in (bson.Regex("y"), {"$bad": 1}, ["y"], bson.Code("y"), None, float("nan"))),
+]
 
 
 def test_two_documents_that_both_have_a_value(pipeline, users, stored):
@@ -180,3 +197,28 @@ def test_a_letter_that_waits_for_another_one_by_now(pipeline, users, stored):
     flush_all(pipeline)
     flush_all(pipeline)
     assert ("x", 0) == (usernames(stored)[waits], letters(pipeline))
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        *("garbage!", "", b"\xff\xfe", b64encode(b"garbage"), b64encode(b"\x10\0\0\0garbage and more\0")),
+        *(b64encode(bson.encode(one)) for one in NO_CLAIMS),
+    ],
+    ids=repr,
+)
+def test_a_note_that_other_hands_have_changed(pipeline, users, stored, noted):
+    """It keeps no document from being persisted, and the letter is tried again as one that waits for any value."""
+    first, waits = spread(pipeline, 2)
+    users.put(first, {"username": "x"})
+    flush_all(pipeline)
+    users.put(waits, {"username": "x"})
+    flush(pipeline, waits)
+    key = partition_keys(pipeline.store.partition_of(f"users/s:{first}")).waiting(f"users/s:{first}")
+    assert 0 == pipeline.store._wire.call("HSET", key, f"users/s:{waits}", noted)
+
+    users.put(first, {"username": "y"})
+    flush_all(pipeline)
+    flush_all(pipeline)
+
+    assert ({first: "y", waits: "x"}, 0) == (usernames(stored), letters(pipeline))
