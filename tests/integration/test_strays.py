@@ -20,6 +20,8 @@ STRAYS = [
 ]
 NAMES = [f"u{at}" for at in range(8)]
 SENSELESS = [b"", b"x", b"0" * 16, b"0" * 16 + b"Z", b"z" * 16 + b"X", b"0" * 16 + b"D" + b"\xff" * 40]
+#: What `int` takes for a number, and no script for the same version.
+SENSELESS += [b"+" + b"1" * 15 + b"X", b" " + b"1" * 15 + b"X", b"1_" * 7 + b"11X"]
 
 
 @pytest.mark.parametrize("with_entry", [False, True], ids=["alone", "with an entry"])
@@ -91,6 +93,27 @@ def test_deletions_of_nothing_keep_nobody_from_being_audited(pipeline, users):
 
     assert len(NAMES) == audited
     assert [] == pipeline.hot_keys.top(10)
+
+
+def test_a_deletion_of_no_version_ends_no_audit(pipeline, users):
+    """One that is between two versions is forgotten, and all that is beside it and after it is audited."""
+    wire = pipeline.store._wire
+    for name in NAMES:
+        users.put(name, {"n": 1})
+        users.delete(name)
+    flush_all(pipeline)
+    for partition in range(pipeline.settings.partitions):
+        of = partition_keys(partition)
+        for number, version in enumerate(("5.5", "1e-9", "inf", "1e300", "2251799813685248.5")):
+            wire.call("ZADD", of.deleted, version, f"users/s:bad{number}")
+            wire.call("ZADD", of.deleted_at, 1, f"users/s:bad{number}")
+        for member in wire.call("ZRANGE", of.deleted_at, 0, -1):
+            wire.call("ZADD", of.deleted_at, 1, member)
+
+    assert len(NAMES) == pipeline.maintenance.audit_deletions()["audited"]
+
+    left = [partition_keys(partition).deleted for partition in range(pipeline.settings.partitions)]
+    assert 0 == wire.call("EXISTS", *left)
 
 
 @pytest.mark.parametrize("value", SENSELESS, ids=repr)

@@ -52,7 +52,7 @@ class Entry:
         Raises:
             ValueError, IndexError: other hands have made it something else.
         """
-        version, kind = int(value[:VERSION_DIGITS]), chr(value[KIND_AT])
+        version, kind = version_of(value), chr(value[KIND_AT])
         if kind == "D":
             etag_ = value[KIND_AT + 1 : BODY_AT]
             if not etag_.isalnum():  # or it would not be one in a header either
@@ -114,6 +114,18 @@ class Entry:
     def value(self) -> bytes:
         """The whole value as it stands in Redis."""
         return self.version_digits.encode() + self.payload
+
+
+def version_of(value: bytes) -> int:
+    """The version that a value in Redis begins with.
+
+    Raises:
+        ValueError: it does not, or as no script would write it, and find it again.
+    """
+    digits = value[:VERSION_DIGITS]
+    if len(digits) < VERSION_DIGITS or not digits.isdigit():
+        raise ValueError(f"no version: {digits!r}")
+    return int(digits)
 
 
 #: What Redis holds for a document that MongoDB does not have.

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from writebehind.documents import codec
-from writebehind.documents.entry import VERSION_DIGITS, Entry, Kind
+from writebehind.documents.entry import VERSION_DIGITS, Entry, Kind, version_of
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import DeadLetterError, UnreadableDocumentError
 from writebehind.mongodb import error_table
@@ -100,7 +100,7 @@ class DeadLetter:
         """Read what `dump` wrote."""
         fields = orjson.loads(value[VERSION_DIGITS:])
         fields |= {"reason": Reason(fields["reason"]), "kind": Kind(fields["kind"])}
-        return cls(**fields, version=int(value[:VERSION_DIGITS]))
+        return cls(**fields, version=version_of(value))
 
     @classmethod
     def read(cls, value: bytes) -> DeadLetter | None:

@@ -67,10 +67,12 @@ class DeletionAudit:
                         deleted += delete_again(self._store, self._sink, collection, versions)
                     except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
                         log.warning("deletions in %s are not audited: %s", collection, error)
-                self._store.deletions.forget(partition, found)
+                forgotten = self._store.deletions.forget(partition, found)
                 audited += len(found)
                 if time.monotonic() >= until or not lease.renew():
                     return {"audited": audited, "deleted_again": deleted}
+                if not forgotten:  # each was deleted again meanwhile: the same would come once more
+                    break
         return {"audited": audited, "deleted_again": deleted}
 
 

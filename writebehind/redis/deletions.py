@@ -48,11 +48,13 @@ class Deletions:
         if senseless := [
             part
             for member, at in zip(members, versions, strict=True)
-            if whole(at) <= 0
+            if not _is_version(at)
             for part in (member, at or -1)
         ]:  # no deletion has such a version, so there is nothing that could be seen to
             self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), senseless)
-        return {member.decode(): whole(at) for member, at in zip(members, versions, strict=True) if whole(at) > 0}
+        return {
+            member.decode(): whole(at) for member, at in zip(members, versions, strict=True) if _is_version(at)
+        }
 
     def scan(self, partition: int, cursor: str, *, now_ms: int, grace_ms: int, count: int) -> Scanned:
         """About `count` deletions from a cursor on, where MongoDB has had them for `grace_ms`."""
@@ -82,14 +84,19 @@ class Deletions:
         answers = self._wire.calls([("ZSCORE", self._layout.of(member).deleted, member) for member in members])
         return [None if one is None else whole(one) for one in answers]
 
-    def forget(self, partition: int, deletions: Mapping[str, int]) -> None:
-        """Forget deletions that were audited, unless the member was deleted again meanwhile."""
+    def forget(self, partition: int, deletions: Mapping[str, int]) -> int:
+        """Forget deletions that were audited, unless the member was deleted again meanwhile; how many."""
         of = partition_keys(partition)
         flat = [part for pair in deletions.items() for part in pair]
-        self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), flat)
+        return int(self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), flat))
 
     def carry_over(self, partition: int, latest: int, deletions: Mapping[str, int]) -> None:
         """Take over what another division knew: the latest version that was issued, and deletions."""
         of = partition_keys(partition)
         flat = [part for pair in deletions.items() for part in pair]
         self._wire.run(_CARRY_OVER, (of.clock, of.deleted, of.deleted_at), (latest, *flat))
+
+
+def _is_version(score: bytes | None) -> bool:
+    """Whether a deletion can have such a version: a whole number above 0."""
+    return score is not None and 0 < whole(score) == float(score)
