@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import orjson
+from pydantic import Field, TypeAdapter
 
 from writebehind.redis import keys
 from writebehind.redis.shared.lease import Lease
@@ -17,6 +18,9 @@ from writebehind.redis.store import Store
 REMEMBERED_MS = 7 * 24 * 3_600_000
 #: So many passes that found drift are, one each ten minutes; and so many that found none, which tell little.
 MOST_PASSES, MOST_CLEAN = 1_000, 200
+#: A number of a pass, and a cursor of Redis.
+Number = Annotated[int, Field(ge=0, lt=1 << 53)]
+Cursor = Annotated[str, Field(pattern="^[0-9]{1,19}$")]
 #: Examples of each kind in one pass.
 MOST_SAMPLES = 10
 
@@ -76,15 +80,15 @@ class Place(_Noted):
         seen_ms: when the last of them was looked at.
     """
 
-    cursor: str = "0"
+    cursor: Cursor = "0"
     scanned: bool = False
-    partition: int = 0
-    part: int = 0
-    inner: str = "0"
-    letters: dict[str, int] = field(default_factory=dict)
+    partition: Number = 0
+    part: Number = 0
+    inner: Cursor = "0"
+    letters: dict[str, Number] = field(default_factory=dict)
     suspects: dict[str, str] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
-    seen_ms: int = 0
+    seen_ms: Number = 0
 
     @property
     def waiting(self) -> int:
@@ -106,13 +110,13 @@ class Pass(_Noted):
         place: where it goes on.
     """
 
-    started_ms: int = 0
-    ended_ms: int = 0
-    keys: int = 0
-    checked: int = 0
-    equal: int = 0
-    found: dict[str, int] = field(default_factory=dict)
-    repaired: dict[str, int] = field(default_factory=dict)
+    started_ms: Number = 0
+    ended_ms: Number = 0
+    keys: Number = 0
+    checked: Number = 0
+    equal: Number = 0
+    found: dict[str, Number] = field(default_factory=dict)
+    repaired: dict[str, Number] = field(default_factory=dict)
     samples: dict[str, list[str]] = field(default_factory=dict)
     dry_run: bool = False
     place: Place = field(default_factory=Place)
@@ -146,7 +150,7 @@ class History:
         """The pass under way, or a new one where there is none, or one that cannot be gone on with."""
         noted, now_ms = self._store.journal.pass_under_way(), self._store.now_ms()
         one = _read(noted) if noted else Pass()
-        if 0 < one.started_ms <= now_ms and one.place.cursor.isdecimal() and one.place.inner.isdecimal():
+        if 0 < one.started_ms <= now_ms:
             return one
         return Pass(started_ms=now_ms)
 
@@ -183,11 +187,15 @@ class History:
 
 
 def _read(noted: bytes) -> Pass:
+    """A pass as it is noted, or one that never began in the place of what other hands have made of it."""
     try:
-        return Pass.read(orjson.loads(noted))
-    except ValueError:
+        one = Pass.read(orjson.loads(noted))
+        _PASS.validate_json(orjson.dumps(asdict(one)), strict=True)
+    except (ValueError, TypeError):  # the latter for a number of more than 64 bits
         return Pass()
+    return one
 
 
+_PASS = TypeAdapter(Pass)
 #: Called with a pass after each slice.
 PassReport = Callable[[Pass], None]

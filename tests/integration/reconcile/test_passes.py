@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import orjson
@@ -261,3 +262,35 @@ def test_what_another_release_noted(pipeline, noted):
     assert (0, None) == ((status := pipeline.status()["consistency"])["checked"], status["ratio"])
     assert now_ms <= pipeline.reconciler.history.current().started_ms
     assert [{"stale-entry": 1}] == [one.found for one in pipeline.reconciler.history.passes()]
+
+
+PLACES = [
+    *({"partition": one} for one in (-1, 1.5, True, 10**18)),
+    *({"part": one} for one in (-1, 10**18)),
+    *({name: one} for name in ("cursor", "inner") for one in ("9" * 23, "", "-1", "\u0663", "1\n", 5)),
+    *({"aliases": one} for one in ([1], [None], "abc", [["a"]])),
+    *({"letters": one} for one in ({"users": "a"}, {"users": None}, [], {"users": -1})),
+    *({"suspects": one} for one in ({"users/s:a": 1}, {"users/s:a": None}, {"no member": "x"}, ["users/s:a"])),
+    {"seen_ms": 10**18},
+]
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        *({"place": one} for one in PLACES),
+        *({name: one} for name in ("found", "repaired") for one in ({"stale-entry": "a"}, {"unscheduled": None})),
+        *({"samples": one} for one in ({"stale-entry": 5}, {"unscheduled": [{}]}, [])),
+        *({name: one} for name in ("keys", "checked", "equal") for one in (-1, 2**64 - 1, 10**30)),
+    ],
+    ids=repr,
+)
+def test_a_pass_that_other_hands_have_changed(pipeline, noted, later):
+    """Whatever they have made of it, it is gone on with or begun anew, and comes to its end."""
+    pipeline.store._wire.call("SET", keys.RECONCILE, json.dumps({"started_ms": 1} | noted))
+
+    first = pipeline.maintenance.reconcile()
+    later(3_600)
+
+    assert first["finished"] or go_on(pipeline)["finished"]
+    assert [] == [one.found for one in pipeline.reconciler.history.passes() if one.found]
