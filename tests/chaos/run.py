@@ -67,7 +67,7 @@ def run(system: System, seed: int, seconds: float) -> Account:
     over.set()
     for one in clients:
         one.join(PEACE_WITHIN_S)
-    with httpx.Client(base_url=system.stack.url, timeout=5, trust_env=False) as http:
+    with httpx.Client(base_url=system.stack.url, timeout=60, trust_env=False) as http:
         wait_until(lambda: has_all(http), "MongoDB to have all", PEACE_WITHIN_S)
         drained_after_s = time.monotonic() - peace
         for one in owners:

@@ -31,6 +31,7 @@ def go_on(pipeline: Pipeline) -> dict:
     wait_until(
         lambda: runs.append(pipeline.maintenance.reconcile()) or runs[-1]["finished"] or not runs[-1]["keys"],
         "a part",
+        60,
     )
     return runs[-1]
 
