@@ -14,6 +14,7 @@ from tests.servers import RedisProgram
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import VERSION_END
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.flushing.attempts import postpone
 from writebehind.local.embedded import valkey_binary
@@ -28,6 +29,8 @@ from writebehind.redis.wire import Wire, connection_pool
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 #: A real server's clock can be moved only where that is installed; fakeredis shares the clock of the test.
 #: Debian's Redis does not start under it.
+#: To a year in which microseconds are beyond all versions.
+BEYOND_S = 94 * 365 * 86_400
 KINDS = ["fakeredis", *(["valkey"] if FAKETIME else [])]
 STEPS_S = [-600, -90, 90, 600]
 
@@ -97,6 +100,20 @@ def test_what_is_pending_is_due_although_nobody_has_seen_the_step(pipeline, user
 
     assert 1 == flush_what_is_due(pipeline)
     assert 1 == stored.find_one({"_id": "ada"})["n"]
+
+
+def test_no_version_is_beyond_those_that_mongodb_compares(pipeline, users, move, stored):
+    """Writes while the clock says 2120, and after it was set right, are newer than those before, and count."""
+    versions = [users.put("ada", {"n": 0}).version]
+    flush_what_is_due(pipeline)
+    for n, seconds in enumerate((BEYOND_S, BEYOND_S, 0), start=1):
+        move(seconds)
+        versions.append(users.put("ada", {"n": n}).version)
+        assert 1 == flush_what_is_due(pipeline)
+        assert (n, versions[-1]) == tuple(stored.find_one({"_id": "ada"})[one] for one in ("n", "_v"))
+
+    assert sorted(set(versions)) == versions
+    assert versions[-1] < VERSION_END
 
 
 def test_writes_after_the_step_are_newer(pipeline, users, step, stored):

@@ -33,6 +33,19 @@ def test_versions_grow_even_when_the_clock_steps_back(store):
     assert [future + 1, future + 2] == [commit(store, member).version for _ in range(2)]
 
 
+@pytest.mark.parametrize("clock", [(1 << 52) - 1, 1 << 52, 5 * 10**15, (1 << 53) - 2, "nan", "-inf", "1e300", -5])
+def test_a_clock_at_the_end_of_versions_begins_anew(store, clock):
+    """MongoDB compares no version from 2^52 on, so none is issued: the next is the time of Redis."""
+    [member] = members(store, 1)
+    store._wire.call("SET", partition_keys(0).clock, clock)
+    before = store.now_ms() * 1_000
+
+    versions = [commit(store, member).version for _ in range(2)]
+
+    assert before <= versions[0] < versions[1] < before + 10**9
+    assert versions[1] == int(store._wire.call("GET", partition_keys(0).clock))
+
+
 def test_a_version_is_the_time_of_redis_in_microseconds(store):
     """A version tells when the write was acknowledged."""
     [member] = members(store, 1)

@@ -17,8 +17,9 @@ if redis.call('GETRANGE', entry, 0, 15) ~= version or not redis.call('ZSCORE', K
   return 0
 end
 local last = tonumber(redis.call('GET', KEYS[3]) or '') or 0
-if not (last < 9007199254740991) then last = 0 end  -- no clock has written it
-local latest = math.max(now_us(), last)
+if not (last < 4503599627370495) then last = 0 end  -- no clock has written it
+local now = now_us()
+local latest = now < 4503599627370496 and math.max(now, last) or last  -- 2^52: the end of versions
 if theirs <= latest then
   return 1
 end

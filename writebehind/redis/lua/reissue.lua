@@ -24,7 +24,8 @@ end
 version = string.format('%016.0f', tonumber(version) + 1)
 redis.call('SETRANGE', entry, 0, version)
 local last = tonumber(redis.call('GET', KEYS[3]) or '') or 0
-if last < tonumber(version) and tonumber(version) <= math.max(now_us(), last + 1) then
+local latest = math.min(math.max(now_us(), last + 1), 4503599627370495)  -- 2^52 - 1: the last version
+if last < tonumber(version) and tonumber(version) <= latest then
   redis.call('SET', KEYS[3], version)
 end
 return 2

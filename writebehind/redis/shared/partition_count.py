@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from writebehind.documents.raw_bson import VERSION_END
 from writebehind.errors import ConfigurationError
 from writebehind.redis import keys
 from writebehind.redis.keys import MOST_PARTITIONS, Named, partition_keys
@@ -119,7 +120,7 @@ class PartitionCount:
     def latest_version(self) -> int:
         """The last version that any partition has issued. Raises as `recorded`."""
         clocks = self._wire.call("MGET", *(partition_keys(one).clock for one in range(MOST_PARTITIONS)))
-        return max(map(whole, clocks))
+        return max((one for one in map(whole, clocks) if one < VERSION_END), default=0)
 
     def forget_documents(self, names: Iterable[Named]) -> int:
         """Delete copies of what MongoDB has, and tokens, which expire anyway; how many. Raises as `recorded`."""

@@ -1,11 +1,12 @@
 -- Issue the version of a write, 16 digits: above all that the partition's clock has issued, also after the clock of Redis
--- has stepped back; and above what is shown of the document. That may have come from elsewhere: another Redis, a clock
--- that was ahead, other hands. It is older all the same. The partition's clock does not follow it, so that one document's
--- number does not become that of the others.
+-- has stepped back, or beyond 2^52, where versions end and MongoDB compares none; and above what is shown of the document.
+-- That may have come from elsewhere: another Redis, a clock that was ahead, other hands. It is older all the same. The
+-- partition's clock does not follow it, so that one document's number does not become that of the others.
 local function issue_version(clock, now, shown)
   local version = string.format('%016.0f', now)
-  local last = tonumber(redis.call('SET', clock, version, 'GET') or '')
-  if last and last >= now and last < 9007199254740991 then  -- else no clock has written it
+  local last = tonumber(redis.call('SET', clock, version, 'GET') or '') or 0
+  if not (last >= 0 and last < 4503599627370495) then last = 0 end  -- no clock has written it
+  if last >= now or now >= 4503599627370496 then
     version = string.format('%016.0f', last + 1)
     redis.call('SET', clock, version)
   end
