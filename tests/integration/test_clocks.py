@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from kombu.asynchronous import set_event_loop
 from tests.waiting import wait_until
 from writebehind.celery import delays
 from writebehind.celery.configuration import create_app, schedule
-from writebehind.celery.delays import steady_now
+from writebehind.celery.delays import every, steady_now
 from writebehind.celery.names import FLUSH_QUEUE, SWEEP
 from writebehind.celery.publisher import FlushPublisher, publish
 from writebehind.celery.tasks import register
@@ -146,3 +147,13 @@ def test_what_passes_is_what_the_schedule_sees():
     threading.Event().wait(0.01)
     assert timedelta(milliseconds=9) < steady_now() - before
     assert abs(steady_now() - datetime.now(UTC)) < timedelta(hours=1)
+
+
+@pytest.mark.parametrize("ahead_s", [-3_600, -1, 0, 5, 3_600, 10**9])
+def test_a_last_run_that_is_to_come_holds_nothing_up(app, ahead_s):
+    """A beat that has noted one, before the clock was set back, waits for the interval and not for that time."""
+    due, next_s = every(app, 5).is_due(steady_now() + timedelta(seconds=ahead_s))
+
+    assert due == (ahead_s < -5)
+    assert 0 < next_s <= 5
+    assert every(app, 5) == pickle.loads(pickle.dumps(every(app, 5)))  # noqa: S301 - as beat keeps it
