@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import bson
@@ -21,6 +22,7 @@ SPOILED: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda value: value[:BODY_AT] + b"\x20\0\0\0\x02a",
     "no ETag": lambda value: value[: KIND_AT + 1] + b"\r\n" * 16 + value[BODY_AT:],
     "a length within": lambda value: value.replace(b"z\0\x02\0\0\0", b"z\0\xff\xff\xff\x7f"),
+    "no UTF-8": lambda value: re.sub(rb"(name\0.\0\0\0).", b"\\1\xff", value),
     "no type of BSON": lambda value: value.replace(b"\x02z\0", b"\x55z\0"),
 }
 QUERIES = {

@@ -70,8 +70,9 @@ class _Claim:
 
     def is_of(self, entry: Entry) -> bool:
         """Whether a document has the value; one that is no BSON is taken to have it, so that nothing is done."""
+        has_it = compile_filter({self.field: {"$eq": self.value}})
         try:
-            return entry.exists and compile_filter({self.field: {"$eq": self.value}})(entry.body)
+            return entry.exists and has_it(entry.body)
         except NO_BSON:
             return True
 
@@ -345,6 +346,7 @@ def _claims(entry: Entry, fields: Collection[str]) -> list[_Claim]:
             for name in field.split("."):
                 value = value.get(name) if isinstance(value, RawBSONDocument) else None
             if value is not None and not isinstance(value, list):
+                bson.encode({field: value})  # what cannot be sent is not asked for
                 found.append(_Claim(field, value))
     except BSON_ERRORS:
         return []
