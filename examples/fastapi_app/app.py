@@ -1,6 +1,7 @@
 """A FastAPI application that stores its users with writebehind, and reads its own writes.
 
-    uvicorn app:app --app-dir examples/fastapi_app
+    uvicorn app:app --app-dir examples/fastapi_app --port 8001
+    curl -X PUT localhost:8001/users/ada -H 'Content-Type: application/json' -d '{"name": "Ada"}'
 
 It needs `pip install fastapi uvicorn`, and runs in the directory of a `writebehind.toml` that has the collection
 `users`: on the servers that the settings name, else on the system that runs there, as after `make run`. The

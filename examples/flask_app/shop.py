@@ -1,10 +1,10 @@
 """A shop's Flask application with routes, errors and data of its own, into which writebehind is put.
 
-    gunicorn --preload --workers 2 --threads 8 "shop:create_app()"
+    gunicorn --bind 127.0.0.1:8001 --preload --workers 2 --threads 8 "shop:create_app()"
 
-    curl localhost:8000/products                                        # its own route, its own data
-    curl -X PUT localhost:8000/orders/A1 -d items=tea                   # its own view writes by the pipeline
-    curl -H 'Authorization: Bearer open sesame' localhost:8000/api/v1/orders/A1      # the API, mounted below /api
+    curl localhost:8001/products                                        # its own route, its own data
+    curl -X PUT localhost:8001/orders/A1 -d items=tea                   # its own view writes by the pipeline
+    curl -H 'Authorization: Bearer open sesame' localhost:8001/api/v1/orders/A1      # the API, mounted below /api
 
 Its Celery workers persist what it writes: see `examples/celery_app`.
 """

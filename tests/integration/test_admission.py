@@ -205,11 +205,15 @@ def test_the_figures_are_sampled(full):
 
 
 def test_a_process_that_counts_partitions_differently_writes_nothing(full, monkeypatch):
-    """Once Redis is divided anew, a process that does not know it yet refuses writes, and misplaces none."""
+    """A process of another number than Redis has refuses writes, says what to do, and misplaces none."""
     monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
-    for recorded in ("2", "moving:1:2"):
+    advice = {
+        "2": "holds data in 2 partitions, not in 1: set WRITEBEHIND_PARTITIONS=2, and restart",
+        "moving:1:2": "number is being changed from 1 to 2",
+    }
+    for recorded, said in advice.items():
         full.store._wire.call("SET", PARTITIONS, recorded)
-        with pytest.raises(RedisUnavailableError, match="number of partitions is no longer 1"):
+        with pytest.raises(RedisUnavailableError, match=said):
             full.collection("slow").put("u1", {"n": 1})
     full.store._wire.call("SET", PARTITIONS, "1")
     wait_until(lambda: full.collection("slow").put("u1", {"n": 2}), "the write to be taken")

@@ -152,4 +152,4 @@ def test_dead_letters_are_told(run, pipeline):
     version = pipeline.store.cache.get("slow/s:u0")[0].version_digits
     pipeline.store.pending.bury("slow/s:u0", version, b"{}")
     ended = run("drain")
-    assert (0, True) == (ended.exit_code, "1 dead letters, which no draining helps" in ended.stdout)
+    assert (0, True) == (ended.exit_code, "1 dead letter, which no draining helps" in ended.stdout)

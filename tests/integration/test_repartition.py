@@ -153,7 +153,7 @@ def test_it_is_interrupted(drained, monkeypatch):
     for pipeline in (four, eight):
         with pytest.raises(ConfigurationError, match="writebehind repartition 8"):
             pipeline.check()
-        with pytest.raises(RedisUnavailableError, match="number of partitions"):
+        with pytest.raises(RedisUnavailableError, match=r"number is being changed from 4 to 8.*repartition 8`"):
             pipeline.collection("slow").put("u1", {})
         assert Source.BYPASS is pipeline.collection("slow").read("u1").source
     with pytest.raises(ConfigurationError, match=r"changed from 4 to 8.*finish it.*repartition 8`"):
@@ -306,12 +306,15 @@ def test_only_what_expires_is_forgotten(wire):
     assert [0, 1] == [wire.call("EXISTS", key) for key in ("clean", "pending")]
 
 
-@pytest.mark.parametrize("command", [("reconcile",), ("reconcile", "--all"), ("warm",)])
+@pytest.mark.parametrize(
+    "command",
+    [("reconcile",), ("reconcile", "--all"), ("warm",), ("status",), ("hot-keys",), ("dead-letters", "list")],
+)
 def test_commands_that_would_look_elsewhere(pipeline, run, monkeypatch, command):
     """A command with another number of partitions would find nothing where it looks, and does not start."""
     pipeline.check()
     monkeypatch.setenv("WRITEBEHIND_PARTITIONS", "5")
-    with pytest.raises(ConfigurationError, match="partitions"):
+    with pytest.raises(ConfigurationError, match="in 4 partitions, not in 5: set WRITEBEHIND_PARTITIONS=4"):
         run(*command)
 
 

@@ -93,6 +93,19 @@ def test_a_command_touches_no_server_that_nobody_named(here, monkeypatch, comman
     assert "" == told.stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("given", "missing"), [("REDIS_URL", "MONGODB_URL"), ("MONGODB_URL", "REDIS_URL")])
+def test_a_command_with_one_server_asks_for_the_other(running, monkeypatch, command, given, missing):
+    """Where one of the two is set, it takes for the other neither the usual port nor the system that runs here."""
+    monkeypatch.setenv(given, running[given.lower()])
+    monkeypatch.setattr("writebehind.redis.wire.Wire.calls", lambda *_: pytest.fail("somebody's Redis"))
+
+    told = call(command, *COMMANDS[command])
+
+    assert isinstance(told.exception, ConfigurationError)
+    assert str(told.exception).startswith(f"{given} is set and {missing} is not: set both")
+
+
 def test_what_is_set_wins(running, monkeypatch):
     """A command with servers of its own does not ask for the system that runs here."""
     monkeypatch.setenv("REDIS_URL", "redis://other:6379/0")

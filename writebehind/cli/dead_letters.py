@@ -12,10 +12,11 @@ import click
 import orjson
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from writebehind import Pipeline
+from writebehind.cli.columns import counted
 from writebehind.cli.installation import opened
+from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
 from writebehind.sequences import slices
 
@@ -58,26 +59,27 @@ def _wanted(options: dict[str, Any]) -> Filter:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def list_(limit: int, as_json: bool, **options: Any) -> None:
     """List dead letters, without their documents."""
-    with opened() as pipeline:
+    with opened(divided=True) as pipeline:
         page = pipeline.dead_letters.page(_wanted(options), limit=limit)
         total = pipeline.dead_letters.count()
     if as_json:
         for one in page.letters:
             click.echo(orjson.dumps(one.letter.as_dict()))
         return
-    table = Table("document", "reason", "MongoDB says", "version", "failed at", "attempts")
     for one in page.letters:
-        letter = one.letter
-        shown = letter.as_dict()
-        said = (
-            f"{shown['code_name'] or letter.code} {letter.message[:100]}" if letter.code else letter.message[:100]
-        )
-        failed = datetime.fromtimestamp(letter.failed_at, UTC).isoformat(" ", "seconds")
-        name = f"{shown['collection']}/{shown['id']}"
-        table.add_row(name, letter.reason, said, str(letter.version), failed, str(letter.attempts))
-    Console().print(table)
+        click.echo("\n".join(_lines(one.letter)))
     more = ", and there may be more that are meant" if page.cursor else ""
-    click.echo(f"{len(page.letters)} of {total} dead letters{more}")
+    click.echo(f"{len(page.letters)} of {counted(total, 'dead letter')}{more}")
+
+
+def _lines(letter: DeadLetter) -> Iterator[str]:
+    """One letter for a terminal, whole: a table would cut what a replay has to name."""
+    shown = letter.as_dict()
+    failed = datetime.fromtimestamp(letter.failed_at, UTC).isoformat(" ", "seconds")
+    yield f"{shown['collection']}/{shown['id']}"
+    yield f"    {letter.reason}, version {letter.version}, {failed}, {counted(letter.attempts, 'attempt')}"
+    if said := " ".join(letter.message.split()):
+        yield f"    {shown['code_name'] or letter.code}: {said}" if letter.code else f"    {said}"
 
 
 @dead_letters.command()
@@ -86,7 +88,7 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
 @_VERSION
 def show(collection: str, id: str, version: int | None) -> None:  # noqa: A002 - as users know it
     """Show one dead letter with its document, as JSON: by default the newest of that document."""
-    with opened() as pipeline:
+    with opened(divided=True) as pipeline:
         found = pipeline.dead_letters.show(pipeline.collection(collection).id(id), version)
     click.echo(orjson.dumps(orjson.loads(found.as_json()), option=orjson.OPT_INDENT_2))
 
@@ -111,7 +113,7 @@ def replay(
     refused = 0
     wanted, named = _wanted(options), bool(collection_and_id)
     conflicts = named or wanted.reason == Reason.CONFLICT
-    with opened() as pipeline:
+    with opened(divided=True) as pipeline:
         found = _chosen(pipeline, collection_and_id, wanted, version=version, every=every)
         for some in _slices(found, "replaying"):
             tried = [one for one in some if one.letter.member not in replayed]
@@ -141,12 +143,14 @@ def discard(
     Their acknowledged changes are gone then: readers see what MongoDB has, or that there is nothing. If in doubt,
     export them first.
     """
-    with opened() as pipeline:
+    with opened(divided=True) as pipeline:
         found = _chosen(pipeline, collection_and_id, _wanted(options), version=version, every=every)
         if not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError(f"this would discard {len(found)} dead letters for good: say --yes")
-            click.confirm(f"Discard {len(found)} dead letters for good?", abort=True)
+                raise click.UsageError(
+                    f"this would discard {counted(len(found), 'dead letter')} for good: say --yes"
+                )
+            click.confirm(f"Discard {counted(len(found), 'dead letter')} for good?", abort=True)
         discarded = sum(pipeline.dead_letters.discard(some) for some in _slices(found, "discarding"))
     click.echo(f"{discarded} discarded")
 
@@ -157,7 +161,7 @@ def discard(
 def export(output: Any, **options: Any) -> None:
     """Write dead letters with their documents as NDJSON."""
     count = 0
-    with opened() as pipeline:
+    with opened(divided=True) as pipeline:
         wanted = _wanted(options)
         total = pipeline.dead_letters.count()
         letters = pipeline.dead_letters.all(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -20,8 +21,8 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
         overrides: settings that the command decides, as for `load_settings`.
 
     Raises:
-        ConfigurationError: a setting is wrong; or nobody named a server, and no system runs here. A Redis that
-            happens to listen on the usual port may be anybody's.
+        ConfigurationError: a setting is wrong; only one of the two servers is named; or none is, and no system
+            runs here. A Redis that happens to listen on the usual port may be anybody's.
     """
     found = find(**overrides)
     if found.origin == "defaults":
@@ -29,11 +30,38 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
             f"no server is named: set REDIS_URL and MONGODB_URL, or run this where `writebehind up` runs, "
             f"in the directory that has its {DATA_DIR}/"
         )
+    for missing, given in (("redis_url", "mongodb_url"), ("mongodb_url", "redis_url")):
+        if found.origin == "settings" and missing not in found.settings.model_fields_set:
+            raise ConfigurationError(
+                f"{given.upper()} is set and {missing.upper()} is not: set both, so that no command acts on a "
+                f"server that nobody named"
+            )
     if tell:
         click.echo(f"on {found}", err=True)
     return found.settings
 
 
-def opened(*, tell: bool = True, **overrides: Any) -> Pipeline:
-    """A pipeline of these settings. Raises as `named`."""
-    return connect(named(tell=tell, **overrides))
+def opened(*, divided: bool = False, **overrides: Any) -> Pipeline:
+    """A pipeline of these settings.
+
+    Args:
+        divided: whether to see that Redis has as many partitions as the settings say: where it has others, a
+            command would find nothing where it looks.
+        overrides: settings that the command decides, as for `load_settings`.
+
+    Raises:
+        ConfigurationError: as `named`; or Redis is divided otherwise.
+        RedisUnavailableError: Redis does not answer; with `divided`.
+    """
+    with ExitStack() as undo:
+        pipeline = undo.enter_context(connect(named(**overrides)))
+        if divided:
+            check_division(pipeline)
+        undo.pop_all()
+    return pipeline
+
+
+def check_division(pipeline: Pipeline) -> None:
+    """See that Redis has as many partitions as a pipeline looks into. Raises as `opened`."""
+    if division := pipeline.store.division.recorded():
+        division.check(pipeline.store.partitions)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from writebehind import connect
 from writebehind.change_stream.conflicts import MOST
+from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 
 
@@ -42,7 +43,7 @@ def conflicts(limit: int, as_json: bool) -> None:
         for one in found:
             click.echo(orjson.dumps(one))
         return
-    table = Table("document", "they did", "what stands", "found at")
+    table = Table(*columns("document", "they did", "what stands", "found at"))
     for one in found:
         at = datetime.fromtimestamp(one["at"], UTC).isoformat(" ", "seconds")
         table.add_row(f"{one['collection']}/{one['id']}", one["operation"], one["policy"], at)

@@ -12,9 +12,10 @@ import click
 import orjson
 from rich import progress as rich_progress
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from writebehind import connect
+from writebehind.cli.columns import counted
 from writebehind.cli.installation import named, opened
 from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
@@ -40,7 +41,8 @@ def doctor(as_json: bool) -> None:
             shown = {"found": redacted(one.found), "advice": redacted(one.advice)}
             click.echo(orjson.dumps(asdict(one) | {"level": one.level.name.lower()} | shown))
     else:
-        Console().print(_table(found))
+        for one in sorted(found, key=lambda one: one.level, reverse=True):
+            _print(one)
     sys.exit(max(one.level for one in found))
 
 
@@ -64,13 +66,13 @@ def init(dry_run: bool, as_json: bool) -> None:
     sys.exit(int(refused))
 
 
-def _table(found: list[Finding]) -> Table:
-    table = Table("", "check", "found", "what to do")
-    for one in found:
-        table.add_row(
-            f"[{_STYLES[one.level]}]{one.level.name.lower()}[/]", one.check, _shown(one.found), _shown(one.advice)
-        )
-    return table
+def _print(one: Finding) -> None:
+    """A finding in plain lines, whole: columns of a table would cut the advice."""
+    level = f"{one.level.name.lower():<8}"
+    said = Text.assemble((level, _STYLES[one.level]), f" {one.check}: {redacted(one.found)}")
+    if one.advice:
+        said.append(f"\n{'':<8}   do: {redacted(one.advice)}", "bold")
+    Console().print(said, soft_wrap=True)
 
 
 def _shown(text: str) -> str:
@@ -105,12 +107,12 @@ def drain(timeout: float, as_json: bool) -> None:
     else:
         click.echo(f"{result.persisted} persisted in {result.seconds:.1f} s, {result.pending} pending")
         if result.dead_letters:
-            click.echo(
-                f"{result.dead_letters} dead letters, which no draining helps: writebehind dead-letters list"
-            )
+            dead = counted(result.dead_letters, "dead letter")
+            click.echo(f"{dead}, which no draining helps: writebehind dead-letters list")
     if result.pending:
         reason = f": {redacted(result.reason)}" if result.reason else ""
-        click.echo(f"{result.pending} documents are still pending after {timeout:g} s{reason}", err=True)
+        still = "document is" if result.pending == 1 else "documents are"
+        click.echo(f"{result.pending} {still} still pending after {timeout:g} s{reason}", err=True)
         sys.exit(1)
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from writebehind import Pipeline, connect
+from writebehind.cli.columns import columns
 from writebehind.cli.installation import named
 from writebehind.reconcile.findings import Pass
 
@@ -57,7 +58,7 @@ def _whole(pipeline: Pipeline, repair: bool, collections: tuple[str, ...]) -> Pa
 
 def _show(found: Pass) -> None:
     if found.found:
-        table = Table("drift", "found", "repaired", "such as")
+        table = Table(*columns("drift", "found", "repaired", "such as"))
         for kind, count in sorted(found.found.items()):
             samples = ", ".join(found.samples[kind][:3]).replace("[", "\\[")
             table.add_row(kind, str(count), str(found.repaired.get(kind, 0)), samples)

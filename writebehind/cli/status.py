@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from writebehind.cli.installation import opened
+from writebehind.cli.columns import columns
+from writebehind.cli.installation import check_division, opened
 from writebehind.errors import WritebehindError
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S
 
@@ -34,17 +35,23 @@ _LATE_S = 30.0
 def status(watch: bool, interval: float, as_json: bool) -> None:
     """Show what is pending, whether it is persisted, and who is at work.
 
-    The exit status is 0 as long as Redis answers; `writebehind doctor` judges.
+    The exit status is 0 as long as Redis answers, and has as many partitions as the settings say; `writebehind
+    doctor` judges.
     """
     with opened() as pipeline:
+
+        def look() -> dict[str, Any]:
+            check_division(pipeline)
+            return pipeline.status()
+
         if not watch:
-            _print(pipeline.status(), as_json=as_json)
+            _print(look(), as_json=as_json)
         elif as_json:
-            for figures in _again(pipeline.status, interval):
+            for figures in _again(look, interval):
                 click.echo(orjson.dumps(figures if isinstance(figures, dict) else {"error": str(figures)}))
         else:
             with Live(console=Console(), auto_refresh=False, screen=False) as live:
-                for figures in _again(pipeline.status, interval):
+                for figures in _again(look, interval):
                     live.update(shown(figures), refresh=True)
 
 
@@ -52,7 +59,7 @@ def shown(figures: dict[str, Any] | WritebehindError) -> RenderableType:
     """The figures of a status, or why there are none, for a terminal."""
     if isinstance(figures, WritebehindError):
         return Text(f"no status: {figures}", "bold red")
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(*columns("", ""), padding=(0, 2))
     for name, value, good in _rows(figures):
         table.add_row(Text(name, "bold"), Text(value, "" if good else "bold red"))
     return Group(table, *_tasks(figures["periodic"]))
@@ -119,7 +126,7 @@ def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType
     """The last runs of the periodic tasks."""
     if not periodic:
         return
-    table = Table("task", "ended", "took", "outcome", box=None, padding=(0, 2, 0, 0))
+    table = Table(*columns("task", "ended", "took", "outcome"), box=None, padding=(0, 2, 0, 0))
     for name, run in periodic.items():
         done = run["error"] or ", ".join(f"{what} {count}" for what, count in run["outcome"].items() if count)
         table.add_row(

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from writebehind import Pipeline, connect
+from writebehind.cli.columns import columns
 from writebehind.cli.installation import named, opened
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed
@@ -21,9 +22,9 @@ from writebehind.warming.warmer import Warmed
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def hot_keys(limit: int, as_json: bool) -> None:
     """Show the documents that are read most, with their reads per second."""
-    with opened() as pipeline:
+    with opened(divided=True) as pipeline:
         found = pipeline.hot_keys.top(limit)
-    table = Table("collection", "id", "partition", "reads per second")
+    table = Table(*columns("collection", "id", "partition", "reads per second"))
     for one in found:
         told = {
             "collection": one.id.collection,

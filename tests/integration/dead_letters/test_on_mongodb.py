@@ -73,7 +73,11 @@ def test_on_the_command_line(refused, monkeypatch, tmp_path):
         assert (status, result.output) == (result.exit_code, result.output)
         return result.stdout
 
-    assert "3 of 3 dead letters" in run("list")
+    told = run("list")
+    assert "3 of 3 dead letters" in told
+    for letter in map(json.loads, run("list", "--json").splitlines()):
+        assert f"users/{letter['id']}\n    {letter['reason']}, version {letter['version']}, " in told
+        assert " ".join(letter["message"].split()) in told
     assert {"u0", "u1", "u2"} == {json.loads(line)["id"] for line in run("list", "--json").splitlines()}
     assert "0 of 3" in run("list", "--code", "121")
     assert {"_id": "u1", "mail": "same"} == json.loads(run("show", "users", "u1"))["document"]

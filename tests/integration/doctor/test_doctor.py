@@ -148,21 +148,24 @@ def test_the_listener(patient):
 
 
 def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):
-    """The command ends with 2 for a failure, 1 for a warning, and 0 where all is well."""
+    """It ends with 2 for a failure, 1 for a warning, else 0, and says the worst first, cutting nothing."""
     for name, value in environment(patient.settings).items():
         monkeypatch.setenv(name, value)
+    advice = f"a long {'advice ' * 30}"
     for level in Level:
-        findings = [Finding("a", Level.OK, "[fine]"), Finding("b", level, "found", "advice")]
+        findings = [Finding("a", Level.OK, "[fine]"), Finding("b", level, "found", advice)]
         monkeypatch.setattr("writebehind.cli.operations.examine", lambda _, findings=findings: iter(findings))
         shown = CliRunner().invoke(cli, ["doctor"])
         lines = CliRunner().invoke(cli, ["doctor", "--json"]).stdout.splitlines()
         assert int(level) == shown.exit_code
         assert "[fine]" in shown.stdout
+        assert f"b: found\n           do: {advice}\n" in shown.stdout
+        assert level is Level.OK or shown.stdout.index("b: found") < shown.stdout.index("[fine]")
         expected = {
             "check": "b",
             "level": level.name.lower(),
             "found": "found",
-            "advice": "advice",
+            "advice": advice,
             "fatal": False,
         }
         assert expected == json.loads(lines[1])

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from writebehind import forks
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import added_up
@@ -92,13 +92,15 @@ class LoadSample:
         """See that documents are where this process looks for them.
 
         Raises:
-            RedisUnavailableError: Redis has been divided anew since this process started, or is just about to be.
+            RedisUnavailableError: Redis is divided otherwise: since before this process started, or since
+                then, or it is just about to be. The message says what to do.
         """
-        known = len(self.pending)
-        if self.division is not None and not self.division.fits(known):
-            raise RedisUnavailableError(
-                f"the number of partitions is no longer {known}: restart this process with the new one"
-            )
+        if self.division is None:
+            return
+        try:
+            self.division.check(len(self.pending))
+        except ConfigurationError as error:
+            raise RedisUnavailableError(f"{error}, and restart this process") from None
 
 
 class Sampler:
