@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from writebehind import Pipeline
+from writebehind.flushing.flush_summary import FlushSummary
 
 
 @pytest.fixture
@@ -30,9 +31,9 @@ def indexes(pipeline):
         pipeline.sink.create_unique_index("users", field)
 
 
-def flush(pipeline: Pipeline, name: str) -> None:
+def flush(pipeline: Pipeline, name: str) -> FlushSummary:
     """Flush the partition of one document."""
-    pipeline.flusher.drain(pipeline.store.partition_of(f"users/s:{name}"), budget_s=10)
+    return pipeline.flusher.drain(pipeline.store.partition_of(f"users/s:{name}"), budget_s=10)
 
 
 def spread(pipeline: Pipeline, count: int) -> list[str]:

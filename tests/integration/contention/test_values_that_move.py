@@ -14,14 +14,14 @@ from writebehind.redis.scripts import script
 
 
 def test_a_value_that_a_deleted_document_had(pipeline, users, stored):
-    """The new document is flushed first: the deletion is brought to MongoDB before it."""
+    """The new document is flushed first: the deletion comes before it, which is no dead letter meanwhile."""
     old, new = spread(pipeline, 2)
     users.put(old, {"username": "x"})
     flush_all(pipeline)
     users.delete(old)
     users.put(new, {"username": "x"})
 
-    flush(pipeline, new)
+    assert 0 == flush(pipeline, new).buried
 
     assert {new: "x"} == usernames(stored)
     assert (0, 0) == (letters(pipeline), pipeline.status()["pending"])
