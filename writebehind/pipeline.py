@@ -43,7 +43,7 @@ from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire, connection_pool
 from writebehind.settings.collection import CollectionSettings
-from writebehind.settings.installation import Settings
+from writebehind.settings.installation import Settings, sought_file
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.settings.running import find
 from writebehind.status import Status
@@ -371,9 +371,11 @@ class Pipeline:
             raise UnknownCollectionError(f"no collection can be called {name[:120]!r}")
         settings = self.settings.collections.get(name) or self._unlisted
         if settings is None:
-            raise UnknownCollectionError(
+            unknown = UnknownCollectionError(
                 f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"
             )
+            unknown.add_note(sought_file())  # no part of the message, which clients of the API get
+            raise unknown
         parts = WriterParts(
             self.store,
             self.reader,

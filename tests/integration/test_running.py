@@ -93,6 +93,16 @@ def test_a_command_touches_no_server_that_nobody_named(here, monkeypatch, comman
     assert "" == told.stdout
 
 
+def test_a_command_says_how_to_start_what_does_not_run(here):
+    """Where a system ran, and runs no longer, that is what to do."""
+    (here / DATA_DIR).mkdir()
+
+    told = call("status")
+
+    assert isinstance(told.exception, ConfigurationError)
+    assert "does not run: start it with `make run` or `writebehind up`" in str(told.exception)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(("given", "missing"), [("REDIS_URL", "MONGODB_URL"), ("MONGODB_URL", "REDIS_URL")])
 def test_a_command_with_one_server_asks_for_the_other(running, monkeypatch, command, given, missing):

@@ -290,6 +290,7 @@ def test_the_exit_status_tells_whether_all_is_well(monkeypatch, result, status):
     ended = CliRunner().invoke(cli.cli, ["demo"])
 
     assert status == ended.exit_code
+    assert ("All is well: " in ended.output, "NOT WELL: " in ended.output) == (not status, bool(status))
     assert ("MISMATCH cities/7\n  expected version 2\n  found    version 1" in ended.output) == bool(
         result.mismatches
     )

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from writebehind.cli import cli
 from writebehind.launcher import PROCESSES, service_folder
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,13 @@ def entered(directory: Path, *options: str, **env: str) -> dict:
         check=True,
     )
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_help_of_the_api(option):
+    """`writebehind run web --help` starts nothing, and is no error."""
+    told = CliRunner().invoke(cli, ["run", "web", option])
+    assert (0, True) == (told.exit_code, "settings" in told.stdout)
 
 
 @pytest.mark.parametrize("options", [(), ("-P",)], ids=["python -c", "python -P -c"])

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from writebehind import connect, load_settings
+from writebehind import cli, connect, load_settings
 from writebehind.collection import Collection
 from writebehind.errors import UnknownCollectionError
 
@@ -26,7 +26,29 @@ def test_names_from_outside_do_not_fill_the_memory(monkeypatch):
         assert pipeline.collection("outside99") is pipeline.collection("outside99")
 
 
-def test_a_collection_that_is_not_listed():
-    """Without `allow_unlisted` there are only those of the settings."""
-    with connect(load_settings(collections={"users": {}})) as pipeline, pytest.raises(UnknownCollectionError):
+@pytest.mark.parametrize(("there", "said"), [(True, "the settings file is"), (False, "there is no settings file")])
+def test_a_collection_that_is_not_listed(monkeypatch, tmp_path, there, said):
+    """Without `allow_unlisted` there are only those of the settings; their file is told beside the message."""
+    monkeypatch.delenv("WRITEBEHIND_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    if there:
+        (tmp_path / "writebehind.toml").touch()
+    settings = load_settings(collections={"users": {}})
+    with connect(settings) as pipeline, pytest.raises(UnknownCollectionError) as caught:
         pipeline.collection("others")
+    assert [f"{said} {tmp_path / 'writebehind.toml'}"] == caught.value.__notes__
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_the_command_line_tells_notes(monkeypatch, capsys):
+    """The one line of an error has what was noted with it."""
+
+    def fails() -> None:
+        error = UnknownCollectionError("not configured")
+        error.add_note("no file")
+        raise error
+
+    monkeypatch.setattr(cli, "cli", fails)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "writebehind: not configured; no file\n" == capsys.readouterr().err

@@ -47,7 +47,7 @@ def main() -> None:
     try:
         cli()
     except WritebehindError as error:
-        click.echo(f"writebehind: {redacted(str(error))}", err=True)
+        click.echo(f"writebehind: {redacted('; '.join([str(error), *getattr(error, '__notes__', ())]))}", err=True)
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     except ModuleNotFoundError as error:
         if (line := advice(error)) is None:

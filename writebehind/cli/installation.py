@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +26,11 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
             runs here. A Redis that happens to listen on the usual port may be anybody's.
     """
     found = find(**overrides)
+    if found.origin == "defaults" and Path(DATA_DIR).is_dir():
+        raise ConfigurationError(
+            f"the system of this directory's {DATA_DIR}/ does not run: start it with `make run` or "
+            "`writebehind up`, or set REDIS_URL and MONGODB_URL"
+        )
     if found.origin == "defaults":
         raise ConfigurationError(
             f"no server is named: set REDIS_URL and MONGODB_URL, or run this where `writebehind up` runs, "

@@ -108,6 +108,12 @@ def run(process: str, arguments: tuple[str, ...]) -> None:
     ARGUMENTS are options of the process's own: of `celery worker`, `celery beat` and `celery flower`. What is
     imported is the service's own, whatever the current directory has.
     """
+    # The others have options, and a help, of their own.
+    if {*arguments} & {"--help", "-h"} and process == "web":
+        click.echo(
+            "Usage: writebehind run web\n\n  Serve the API. It has no options, but settings: writebehind settings"
+        )
+        return
     launch(process, arguments)
 
 

@@ -88,6 +88,7 @@ def show(result: Result, stream: TextIO) -> None:
     console.print(table(result))
     for line in mismatch_lines(result):
         console.print(line, markup=False, soft_wrap=True)
+    console.print(conclusion(result), style="" if result.good else "bold red", soft_wrap=True)
 
 
 def table(result: Result) -> Table:
@@ -110,6 +111,13 @@ def table(result: Result) -> Table:
     for name, value in rows.items():
         shown.add_row(name, value, style="bold red" if name == "mismatches" and result.mismatches else "")
     return shown
+
+
+def conclusion(result: Result) -> str:
+    """The result in one sentence."""
+    if result.good:
+        return f"All is well: MongoDB has each of {result.documents:,} documents as it was last acknowledged."
+    return "NOT WELL: MongoDB has not all that was acknowledged, or not so: see the figures above."
 
 
 def mismatch_lines(result: Result) -> Iterator[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from flask import Config
 
 from writebehind import Settings
 from writebehind.errors import ConfigurationError
-from writebehind.settings.installation import ENV_PREFIX
+from writebehind.settings.installation import ENV_PREFIX, alike
 from writebehind.settings.running import find
 
 #: Settings that only the service's own process uses.
@@ -51,8 +50,7 @@ def _check(name: str) -> None:
     if name in OF_THE_SERVICE:
         raise ConfigurationError(f"{key} has no effect here: only the process of writebehind's own service has it")
     if name not in Settings.model_fields:
-        like = get_close_matches(name, Settings.model_fields.keys() - OF_THE_SERVICE, 1)
-        hint = f", do you mean {_key(like[0])}?" if like else ""
+        hint = alike(name, Settings.model_fields.keys() - OF_THE_SERVICE, _key)
         raise ConfigurationError(f"{key}: there is no such setting{hint}")
 
 

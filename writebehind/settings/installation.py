@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -262,11 +265,28 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: {error.strerror}: {config_file()}") from None
 
 
+def alike(name: str, names: Iterable[str], shown: Callable[[str], str] = str) -> str:
+    """A question about a name that there is not: `, do you mean …?`, or nothing where none is alike."""
+    like = get_close_matches(name, names, 1)
+    return f", do you mean {shown(like[0])}?" if like else ""
+
+
+def sought_file() -> str:
+    """Which settings file was read, or looked for and not found, with its whole path."""
+    path = Path(os.environ.get(CONFIG_FILE_VARIABLE) or DEFAULT_CONFIG_FILE)
+    with suppress(OSError):  # the current directory may be gone
+        path = path.absolute()
+    return f"the settings file is {path}" if is_file(path) else f"there is no settings file {path}"
+
+
 def _first_of(error: ValidationError, *within: str) -> str:
     """One line that names the first wrong setting."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in (*within, *first["loc"]))
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = Settings if len(first["loc"]) + len(within) == 1 else CollectionSettings
+        reason = f"there is no such setting{alike(str(first['loc'][-1]), known.model_fields)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{where}: {reason}{more}" if where else f"{reason}{more}"
 
@@ -277,4 +297,10 @@ def _refuse_unknown_variables() -> None:
         if variable.startswith(ENV_PREFIX) and variable != CONFIG_FILE_VARIABLE:
             field, nested, _ = variable.removeprefix(ENV_PREFIX).lower().partition("__")
             if field not in Settings.model_fields or (nested and field not in _NESTED):
-                raise ConfigurationError(f"{variable}: there is no such setting")
+                hint = alike(field, _NESTED if nested else Settings.model_fields, _variable)
+                raise ConfigurationError(f"{variable}: there is no such setting{hint}")
+
+
+def _variable(field: str) -> str:
+    aliases = Settings.model_fields[field].validation_alias
+    return str(aliases.choices[0]) if isinstance(aliases, AliasChoices) else ENV_PREFIX + field.upper()

@@ -220,6 +220,40 @@ def test_wrong_settings(given, named):
 
 
 @pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("WRITEBEHIND_PARTITION", ", do you mean WRITEBEHIND_PARTITIONS?"),
+        ("WRITEBEHIND_MONGODB_URI", ", do you mean MONGODB_URL?"),
+        ("WRITEBEHIND_COLLECTION__users__ttl", ", do you mean WRITEBEHIND_COLLECTIONS?"),
+        ("WRITEBEHIND_NONSENSE", ""),
+    ],
+)
+def test_a_misspelt_variable(monkeypatch, variable, hint):
+    """The error names it as it was typed, and the one that is alike."""
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert f"{variable}: there is no such setting{hint}" == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("partition = 4", "partition: there is no such setting, do you mean partitions?"),
+        ("nonsense = 4", "nonsense: there is no such setting"),
+        ("[collections.users]\ntll = 4", "collections.users.tll: there is no such setting, do you mean ttl?"),
+        ("[defaults]\ntll = 4", "defaults.tll: there is no such setting, do you mean ttl?"),
+    ],
+)
+def test_a_misspelt_setting(toml, text, said):
+    """The error names the one that is alike."""
+    toml(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert said == str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
         ("WRITEBEHIND_PORT", "http", "port:"),
