@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from writebehind.cli.columns import columns
+from writebehind.cli.columns import columns, counted
 from writebehind.cli.installation import check_division, opened
 from writebehind.errors import WritebehindError
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S
@@ -88,7 +88,7 @@ def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[di
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """The rows: name, value, and whether that is good."""
     late = figures["oldest_pending_seconds"]
-    yield "pending", f"{figures['pending']} documents, the oldest for {_time(late)}", late < _LATE_S
+    yield "pending", f"{counted(figures['pending'], 'document')}, the oldest for {_time(late)}", late < _LATE_S
     yield "persisted", f"{figures['flushed_per_second']:.1f} documents a second", True
     dead = figures["dead_letters_by_collection"]
     of = f": {', '.join(f'{name} {count}' for name, count in dead.items())}" if dead else ""
@@ -108,7 +108,7 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
 def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
     if listener is None:
         return "none has ever run: readers may see what others changed late", False
-    seen = f"{listener['events']} changes seen"
+    seen = f"{counted(listener['events'], 'change')} seen"
     if listener["error"]:
         return f"not listening, {seen}: {listener['error']}", False
     if listener["seconds_ago"] > LISTENER_SILENT_S:

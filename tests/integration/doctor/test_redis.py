@@ -40,6 +40,21 @@ def test_the_configuration_of_redis(patient, name, value, check, level, advice):
 
 
 @pytest.mark.parametrize(
+    ("facts", "again"),
+    [
+        ({"config_file": ""}, "again after each start"),
+        ({"config_file": "/r.conf"}, "its configuration file"),
+        ({}, "file"),
+    ],
+)
+def test_a_server_without_a_configuration_file(facts, again):
+    """Who is to set a limit is told of no file that there is not, as of the embedded server."""
+    one = redis.memory(facts)
+    assert (Level.WARNING, True) == (one.level, again in one.advice)
+    assert ("and the same in its" in one.advice) == (facts.get("config_file") != "")
+
+
+@pytest.mark.parametrize(
     ("facts", "level"),
     [
         ({"redis_version": "6.2.14"}, Level.FAILURE),

@@ -122,10 +122,17 @@ def memory(facts: Facts) -> Finding:
     """Has a limit, and is not near it."""
     used, limit = int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0))
     if not limit:
+        # As the embedded one is started.
+        filed = facts.get("config_file") != ""
+        again = (
+            "and the same in its configuration file"
+            if filed
+            else "and again after each start, as it has no configuration file (`writebehind up` starts its own so)"
+        )
         return warning(
             "redis memory",
             f"{_mib(used)} in use, and no limit: without one Redis is killed before it refuses writes",
-            "CONFIG SET maxmemory to what its machine can spare; and the same in its configuration file",
+            f"CONFIG SET maxmemory to what its machine can spare; {again}",
         )
     percent = 100 * used / limit
     found = f"{_mib(used)} of {_mib(limit)} in use ({percent:.0f} %)"
