@@ -35,7 +35,7 @@ demo: install ## send a real data set through the system and compare MongoDB wit
 # The slow tests come first, so that short ones fill up the end.
 test: install ## run every test; the servers they need are started and stopped by them
 	@$(BIN)/python -m compileall -q writebehind web tasks
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage
