@@ -10,7 +10,7 @@ import bson
 import pytest
 
 import writebehind.operations.repartition
-from tests.commits import commit_one
+from tests.commits import NO_CLOCKS, commit_one
 from tests.integration.conftest import again, put
 from writebehind import Pipeline
 from writebehind.documents.entry import Entry
@@ -294,6 +294,15 @@ def test_what_is_carried_over(wire):
     assert b"2000000000000000" == wire.call("GET", of.clock)
     assert [b"users/s:b", b"8", b"users/s:a", b"9"] == wire.call("ZRANGE", of.deleted, 0, -1, "WITHSCORES")
     assert 2 == wire.call("ZCARD", of.deleted_at)
+
+
+@pytest.mark.parametrize("clock", NO_CLOCKS)
+def test_a_clock_that_nobody_has_written_is_not_carried_on(wire, clock):
+    """The last version that another division has issued takes its place."""
+    of = partition_keys(0)
+    wire.call("SET", of.clock, clock)
+    wire.run(script("carry_over"), (of.clock, of.deleted, of.deleted_at), (1_000_000_000_000_000,))
+    assert b"1000000000000000" == wire.call("GET", of.clock)
 
 
 def test_only_what_expires_is_forgotten(wire):

@@ -179,7 +179,7 @@ class Loader:
                 raise
             loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
             size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
-            full = not keep and not rights and self._is_full()
+            full = not keep and self._is_full()
             for member, (entry, how) in self._fill_some(loaded, token, settings, rights, full=full).items():
                 done[member] = (entry if bodies else replace(entry, body=b""), how)
         return done

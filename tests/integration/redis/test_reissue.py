@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.commits import NO_CLOCKS
 from tests.integration.redis.conftest import commit, document, is_pending, members, newest, settle
 from writebehind.documents.entry import DELETED
 from writebehind.flushing import attempts
@@ -90,6 +91,21 @@ def test_what_redis_has_issued_is_newer_although_its_clock_stepped_back(store):
 
     assert Contest.LOST is store.pending.outdo(member, f"{version:016d}", last)
     assert Contest.REISSUED is store.pending.outdo(member, f"{version:016d}", last + 1)
+
+
+@pytest.mark.parametrize("clock", NO_CLOCKS)
+def test_a_clock_that_nobody_has_written_has_issued_nothing(store, clock):
+    """A greater version in MongoDB is not taken for one of this Redis; and the next version is on the clock."""
+    member, other = members(store, 2)
+    version = commit(store, member).version
+    send(store, member)
+    store._wire.call("SET", partition_keys(0).clock, clock)
+
+    assert Contest.REISSUED is store.pending.outdo(member, f"{version:016d}", version + 10**14)
+    store._wire.call("SETRANGE", partition_keys(0).entry(member), 0, f"{version:016d}")
+    assert [Reissue.REISSUED] == store.pending.reissue_many([member])
+
+    assert version + 1 < commit(store, other).version < version + 10**9
 
 
 def test_what_is_written_once_more(store):

@@ -6,10 +6,10 @@
 -- ARGV  1 the last version that was issued anywhere
 --       then for each deletion: member, version
 -- Returns 1
--- include: now_ms
+-- include: now_ms, last_version
 local clock, deleted, deleted_at = KEYS[1], KEYS[2], KEYS[3]
 
-if tonumber(redis.call('GET', clock) or '-1') < tonumber(ARGV[1]) then
+if last_version(redis.call('GET', clock)) < tonumber(ARGV[1]) then
   redis.call('SET', clock, ARGV[1])
 end
 local now = now_ms()

@@ -14,7 +14,7 @@
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
--- include: now_us, issue_version, issue_ticket, keep_lost_letter
+-- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 

@@ -10,15 +10,13 @@
 -- Returns 0  another version is pending, or none
 --         1  MongoDB's is the newer
 --         2  what is pending has the next version
--- include: now_us
+-- include: now_us, last_version
 local entry, version, theirs = KEYS[1], ARGV[2], tonumber(ARGV[3])
 
 if redis.call('GETRANGE', entry, 0, 15) ~= version or not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   return 0
 end
-local last = tonumber(redis.call('GET', KEYS[3]) or '') or 0
-if not (last < 4503599627370495) then last = 0 end  -- no clock has written it
-local now = now_us()
+local last, now = last_version(redis.call('GET', KEYS[3])), now_us()
 local latest = now < 4503599627370496 and math.max(now, last) or last  -- 2^52: the end of versions
 if theirs <= latest then
   return 1

@@ -10,7 +10,7 @@
 -- Returns 0  it is not pending any more, or its entry is lost
 --         1  MongoDB has not been given it yet
 --         2  it has the next version
--- include: now_us
+-- include: now_us, last_version
 local entry, member = KEYS[1], ARGV[1]
 
 local version = redis.call('GETRANGE', entry, 0, 15)
@@ -23,7 +23,7 @@ if not sent or (tonumber(string.sub(sent, 1, 16)) or math.huge) < tonumber(versi
 end
 version = string.format('%016.0f', tonumber(version) + 1)
 redis.call('SETRANGE', entry, 0, version)
-local last = tonumber(redis.call('GET', KEYS[3]) or '') or 0
+local last = last_version(redis.call('GET', KEYS[3]))
 local latest = math.min(math.max(now_us(), last + 1), 4503599627370495)  -- 2^52 - 1: the last version
 if last < tonumber(version) and tonumber(version) <= latest then
   redis.call('SET', KEYS[3], version)

@@ -13,7 +13,7 @@
 --       {'changed', '', ''}  the letter is another one by now, or gone
 --       {'lost', '', ''}     its document is not there any more: there is nothing to try
 --       {'newer', '', ''}    there is a newer write of the document, which MongoDB does not have; or a newer letter
--- include: now_us, issue_version, issue_ticket
+-- include: now_us, last_version, issue_version, issue_ticket
 local entry, pending, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local scheduled, clock, load, kept, crowded = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local member, name, at = ARGV[1], ARGV[2], string.sub(ARGV[3], 1, 16)

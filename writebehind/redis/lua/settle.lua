@@ -5,11 +5,11 @@
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
 -- Returns {number settled, number left pending with a newer version}
--- include: now_ms
+-- include: now_ms, last_version
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local sent = KEYS[6]
 local now = now_ms()
-local clock = tonumber(redis.call('GET', KEYS[7]) or '') or 0
+local last = last_version(redis.call('GET', KEYS[7]))
 local settled, newer = 0, 0
 
 for i = 8, #KEYS do
@@ -32,7 +32,7 @@ for i = 8, #KEYS do
     else
       -- Above the clock it is one more than what was there. Once its entry has expired, the next write must not be given
       -- the same number, as one more than the deletion before it. That is over: nothing older comes in behind this one.
-      if tonumber(version) > clock and redis.call('ZREM', deleted, member) == 1 then
+      if tonumber(version) > last and redis.call('ZREM', deleted, member) == 1 then
         redis.call('ZREM', deleted_at, member)
       end
       if ttl == '0' then

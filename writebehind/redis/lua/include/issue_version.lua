@@ -4,8 +4,7 @@
 -- partition's clock does not follow it, so that one document's number does not become that of the others.
 local function issue_version(clock, now, shown)
   local version = string.format('%016.0f', now)
-  local last = tonumber(redis.call('SET', clock, version, 'GET') or '') or 0
-  if not (last >= 0 and last < 4503599627370495) then last = 0 end  -- no clock has written it
+  local last = last_version(redis.call('SET', clock, version, 'GET'))
   if last >= now or now >= 4503599627370496 then
     version = string.format('%016.0f', last + 1)
     redis.call('SET', clock, version)
