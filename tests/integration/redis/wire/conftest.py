@@ -1,0 +1,31 @@
+"""A wire to Redis on a way that can be cut, slowed and left hanging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import Way
+from tests.proxy import Proxy
+from writebehind.redis.wire import Wire, connection_pool
+
+TIMEOUT_MS = 300
+
+
+@pytest.fixture
+def way(valkey, way_to) -> Iterator[Way]:
+    with way_to("redis", valkey.port) as way:
+        yield way
+
+
+@pytest.fixture
+def proxy(way) -> Proxy:
+    return way.proxy
+
+
+@pytest.fixture
+def wire(way) -> Iterator[Wire]:
+    wire = Wire(connection_pool(way.url, TIMEOUT_MS))
+    yield wire
+    wire.close()
