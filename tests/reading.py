@@ -1,13 +1,24 @@
-"""Readers of a store, joined as the pipeline joins them."""
+"""Readers of a store, joined as the pipeline joins them; the document that they read, and a sink that counts."""
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
+import bson
+
+from tests.commits import commit_one
 from writebehind import CollectionSettings
+from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import etag
+from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
 from writebehind.reading.revalidation import Revalidation
+from writebehind.redis.store import CommitRequest, Store
+
+ADA = DocumentId.of("users", "ada")
 
 
 def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) -> Reader:
@@ -22,3 +33,46 @@ def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) ->
     )
     sampler = SimpleNamespace(look=lambda: SimpleNamespace(check_division=lambda: None))
     return Reader(store, sink, loader, revalidation, sampler=sampler, seen=lambda _: None)
+
+
+class CountingSink(Sink):
+    """Counts reads, and can hold them until the test lets them go on."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.reads = 0
+        self.reading = threading.Event()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self._lock = threading.Lock()
+
+    def find(self, document_id):
+        found = super().find(document_id)
+        self._answer(1)
+        return found
+
+    def find_many(self, ids):
+        found = super().find_many(ids)
+        self._answer(len(ids))
+        return found
+
+    def find_portion(self, ids, *, most_bytes):
+        found, left = super().find_portion(ids, most_bytes=most_bytes)
+        self._answer(len(found))
+        return found, left
+
+    def _answer(self, count: int) -> None:
+        with self._lock:
+            self.reads += count
+        self.reading.set()
+        assert self.may_answer.wait(20)
+
+
+def commit(store: Store, name: str) -> int:
+    body = bson.encode({"_id": "ada", "name": name})
+    payload = Entry(0, Kind.DOCUMENT, etag(body), body).payload
+    return commit_one(store, CommitRequest(ADA.member, payload, 0)).version
+
+
+def name_in(entry: Entry) -> str:
+    return bson.decode(entry.body)["name"]

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bson
 import pytest
 
-from tests.integration.test_reader import ADA, CountingSink, commit, name_in
-from tests.reading import reader_of
+from tests.reading import ADA, CountingSink, commit, name_in, reader_of
 from tests.waiting import wait_until
 from writebehind import CollectionSettings
 from writebehind.documents.entry import ABSENT, Entry

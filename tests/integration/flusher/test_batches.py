@@ -1,4 +1,4 @@
-"""What one flush brings from Redis to MongoDB, in which batches, and what it leaves to the next."""
+"""Flushes: the batches that they write, and the documents that they leave to the next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MongoDB refuses or does not answer, and what is lost in Redis."""
+"""Documents that MongoDB refuses, servers that do not answer, and entries that are lost in Redis."""
 
 from __future__ import annotations
 
