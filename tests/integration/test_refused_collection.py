@@ -9,7 +9,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.synchronous.collection import Collection
 
 from tests.integration.conftest import flush_all
-from tests.integration.test_not_now import commit
+from tests.integration.not_now.conftest import commit
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline

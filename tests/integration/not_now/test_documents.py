@@ -1,72 +1,22 @@
-"""Documents that MongoDB does not take, for no known reason: they block nobody, and are not given up at once."""
+"""One document that MongoDB does not take, for no known reason: it blocks nobody, and is not given up at once."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-import bson
 import pytest
 from bson.errors import InvalidDocument
-from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, NotPrimaryError, OperationFailure
-from pymongo.synchronous.collection import Collection
+from pymongo.errors import AutoReconnect, OperationFailure
 
-from tests.commits import commit_one
-from tests.refusals import RefusingServer, only
-from writebehind import Pipeline
-from writebehind.documents.entry import Entry, Kind
-from writebehind.documents.raw_bson import etag
+from tests.integration.not_now.conftest import PARTITION, attempt, commit, letters, names
+from tests.refusals import only
 from writebehind.flushing import attempts
 from writebehind.flushing.dead_letters import Filter
-from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.mongodb.breaker import BreakerState
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
-from writebehind.redis.store import CommitRequest
-
-PARTITION = 0
-#: Not in the table: what an outage, throttling or missing rights look like where they are said of one document.
-UNCLEAR = (1, 8, 13, 70, 82, 96, 8000, 424242)
-
-
-@pytest.fixture
-def server(monkeypatch) -> RefusingServer:
-    return RefusingServer(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Three attempts."""
-    monkeypatch.setattr(attempts, "ATTEMPTS", {Result.UNCLEAR: 3, Result.DISTURBED: 3})
-
-
-def commit(pipeline: Pipeline, name: str, collection: str = "users") -> str:
-    """Acknowledge a document behind the door's back, as an older process may have; its member."""
-    body = bson.encode({"_id": name})
-    member = f"{collection}/s:{name}"
-    payload = Entry(0, Kind.DOCUMENT, etag(body), body).payload
-    commit_one(pipeline.store, CommitRequest(member, payload, 0))
-    return member
-
-
-def names(pipeline: Pipeline, count: int, collection: str = "users") -> list[str]:
-    """Ids that share a partition."""
-    found = (str(n) for n in range(10_000))
-    return [one for one in found if pipeline.store.partition_of(f"{collection}/s:{one}") == PARTITION][:count]
-
-
-def attempt(pipeline: Pipeline) -> FlushSummary:
-    """Flush the partition once all of its delays are over."""
-    of = partition_keys(PARTITION)
-    for member in pipeline.store._wire.call("ZRANGE", of.pending, 0, -1):
-        pipeline.store._wire.call("ZADD", of.pending, 1, member)
-    return pipeline.flusher.flush(PARTITION)
-
-
-def letters(pipeline: Pipeline) -> dict[str, str]:
-    """What dead letters say, by id."""
-    return {one.letter.id.text: one.letter.message for one in pipeline.dead_letters.all(Filter())}
 
 
 @pytest.mark.parametrize(
@@ -172,104 +122,6 @@ def test_a_collection_that_cannot_be(pipeline, stored, name):
     assert (0, BreakerState()) == (pipeline.status()["pending"], pipeline.breaker.state())
 
 
-@pytest.mark.parametrize("as_command", [False, True])
-@pytest.mark.parametrize("code", UNCLEAR)
-def test_a_batch_that_is_refused_as_a_whole(pipeline, stored, server, monkeypatch, code, as_command):
-    """A code that nobody knows, for all documents, is an outage: nothing is given up, all is persisted after."""
-    ids = names(pipeline, 20)
-    for name in ids:
-        commit(pipeline, name)
-    said = OperationFailure("no", code) if as_command else {"code": code}
-    server.refuses = lambda _: said
-    if as_command:
-        monkeypatch.setattr(pipeline.sink, "_takes_writes", lambda _: False)
-
-    for _ in range(6):
-        with pytest.raises(FlushInterruptedError, match="takes nothing of a batch"):
-            attempt(pipeline)
-    assert 6 == server.sent
-    assert ({}, 20) == (letters(pipeline), pipeline.status()["pending"])
-    server.refuses = lambda _: None
-    attempt(pipeline)
-
-    assert set(ids) == {one["_id"] for one in stored.find()}
-    assert ({}, 0) == (letters(pipeline), pipeline.status()["pending"])
-
-
-@pytest.mark.parametrize("error", [AutoReconnect("closed"), NetworkTimeout("slow"), NotPrimaryError("another is")])
-def test_a_server_that_is_away(pipeline, server, monkeypatch, error):
-    """Where MongoDB does not answer the next command either, or is not the one to ask, nothing is looked for."""
-    for name in names(pipeline, 20):
-        commit(pipeline, name)
-    server.refuses = lambda _: error
-
-    def away(*_: object, **__: object) -> None:
-        raise AutoReconnect("refused")
-
-    monkeypatch.setattr(Collection, "update_many", away)
-    for _ in range(5):
-        with pytest.raises(FlushInterruptedError, match=r"MongoDB does not answer|asked again"):
-            attempt(pipeline)
-    assert ({}, 20) == (letters(pipeline), pipeline.status()["pending"])
-    assert 5 >= server.sent
-
-
-def test_an_outage_is_not_endless(pipeline, server, monkeypatch):
-    """After very many attempts even a batch that is refused as a whole becomes letters."""
-    monkeypatch.setattr(attempts, "MOST_ATTEMPTS", 5)
-    ids = names(pipeline, 20)
-    for name in ids:
-        commit(pipeline, name)
-    server.refuses = lambda _: {"code": 424242}
-
-    for _ in range(4):
-        with pytest.raises(FlushInterruptedError):
-            attempt(pipeline)
-    assert {} == letters(pipeline)
-    attempt(pipeline)
-
-    assert set(ids) == letters(pipeline).keys()
-
-
-@pytest.mark.parametrize("code", [16500, 8000])
-def test_throttling_makes_batches_smaller(pipeline, stored, server, code):
-    """A server that refuses all of a batch, however fast, is given less at once, and nothing is given up."""
-    ids = names(pipeline, 20)
-    for name in ids:
-        commit(pipeline, name)
-    server.refuses = lambda _: {"code": code, "errmsg": "Request rate is large"}
-    before = pipeline.flusher._batch.size
-    for _ in range(2):
-        with pytest.raises(FlushInterruptedError):
-            attempt(pipeline)
-    assert pipeline.flusher._batch.size < before
-    assert {} == letters(pipeline)
-    assert BreakerState() == pipeline.breaker.state()
-    server.refuses = lambda _: None
-    attempt(pipeline)
-
-    assert set(ids) == {one["_id"] for one in stored.find()}
-
-
-def test_an_outage_that_passes_slowly(pipeline, stored, server):
-    """What was refused in an outage is not given up at the first refusals after it: only those count."""
-    ids = names(pipeline, 20)
-    for name in ids:
-        commit(pipeline, name)
-    server.refuses = lambda _: {"code": 8000}
-    for _ in range(10):
-        with pytest.raises(FlushInterruptedError):
-            attempt(pipeline)
-    for left in (15, 10):
-        server.refuses = lambda id_, still=frozenset(ids[:left]): {"code": 8000} if id_ in still else None
-        attempt(pipeline)
-    assert {} == letters(pipeline)
-    server.refuses = lambda _: None
-    attempt(pipeline)
-
-    assert set(ids) == {one["_id"] for one in stored.find()}
-
-
 @pytest.mark.parametrize("takes_writes", [False, True])
 def test_one_document_alone(pipeline, server, monkeypatch, takes_writes):
     """Without another document to compare with, a write that changes nothing tells whether it is the document."""
@@ -282,35 +134,6 @@ def test_one_document_alone(pipeline, server, monkeypatch, takes_writes):
         attempt(pipeline)
 
     assert takes_writes is (ada in letters(pipeline))
-
-
-def test_a_collection_that_is_refused(pipeline, stored, server):
-    """A collection that may not be written keeps nobody else waiting, however much of it is pending."""
-    for name in (forbidden := names(pipeline, 30, "secret")):
-        commit(pipeline, name, "secret")
-    for name in (ids := names(pipeline, 5)):
-        commit(pipeline, name)
-    server.refuses = lambda id_: {"code": 13} if id_ in set(forbidden) - set(ids) else None
-
-    with pytest.raises(FlushInterruptedError):
-        attempt(pipeline)
-
-    assert set(ids) <= {one["_id"] for one in stored.find()}
-
-
-def test_a_shard_that_is_down(pipeline, stored, server):
-    """While one shard finds no primary, documents of the others are settled, and its own wait."""
-    down, *others = names(pipeline, 4)
-    for name in [down, *others]:
-        commit(pipeline, name)
-    server.refuses = only(down, {"code": 133, "errmsg": "could not find host matching read preference"})
-
-    assert 3 == attempt(pipeline).persisted
-    assert ({}, 1) == (letters(pipeline), pipeline.status()["pending"])
-    server.refuses = lambda _: None
-    attempt(pipeline)
-
-    assert {down, *others} == {one["_id"] for one in stored.find()}
 
 
 def test_a_document_that_is_disturbed_without_end(pipeline, server):
@@ -415,26 +238,3 @@ def test_attempts_are_counted_while_a_document_leaves_for_a_moment(wire):
         [bob[0], *bob[2:]],
         [eve[0], *eve[2:]],
     )
-
-
-def test_what_no_majority_has_is_not_settled(pipeline, users, stored, monkeypatch):
-    """A bulk write that is done and that no majority acknowledges is pending, and becomes no dead letter."""
-    users.put("one", {"n": 1})
-    original = Collection.bulk_write
-
-    def doubtful(*arguments, **options):
-        original(*arguments, **options)
-        said = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
-        raise BulkWriteError({"writeErrors": [], "writeConcernErrors": [said], "nRemoved": 0})
-
-    partition = pipeline.store.partition_of("users/s:one")
-    with monkeypatch.context() as patch:
-        patch.setattr(Collection, "bulk_write", doubtful)
-        with pytest.raises(
-            FlushInterruptedError, match=r"cannot take writes now: waiting for replication timed out$"
-        ):
-            pipeline.flusher.flush(partition)
-    assert (1, {}) == (pipeline.status()["pending"], letters(pipeline))
-    pipeline.breaker._close()
-    pipeline.flusher.drain(partition, budget_s=10)
-    assert (0, 1) == (pipeline.status()["pending"], stored.find_one({"_id": "one"})["n"])
