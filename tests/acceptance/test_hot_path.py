@@ -83,6 +83,9 @@ def tapped(system, authority) -> Iterator[Tapped]:
             "WRITEBEHIND_PORT": str(port),
             "WRITEBEHIND_WEB_WORKERS": str(WEB_PROCESSES),
             "WRITEBEHIND_WEB_THREADS": str(WEB_THREADS),
+            # An absence stays known for the whole test: on many open connections gunicorn's threads leave some
+            # requests until `--keep-alive` is over, a minute.
+            "WRITEBEHIND_COLLECTIONS__users__negative_ttl": "600",
         }
         command = bound_to_parent(web_command(system.stack.variant))
         server = Group(subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True))
