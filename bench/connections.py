@@ -10,7 +10,8 @@ import redis
 
 from tests.sizes import LIMIT
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 
 CALLS, ROUNDS = 1000, 5
 SIZES = (10, 300, 4_095, 4_096, 65_536, 100_000, LIMIT)

@@ -21,8 +21,9 @@ from tests.servers import RedisProgram
 from tests.tls import Authority
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.pending import Hint
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 # How long an example takes says more about the machine than about the code.
 hypothesis_settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -37,11 +37,12 @@ from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.installation import Settings, sought_file
 from writebehind.settings.names import COLLECTION_NAME

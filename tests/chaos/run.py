@@ -18,8 +18,9 @@ from tests.chaos.foreign import FOREIGN_COLLECTION, FOREIGN_DOCUMENTS, Onlooker,
 from tests.chaos.history import History, Violation
 from tests.chaos.owners import ACCOUNTS, FIELD, Owner
 from tests.waiting import wait_until
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 #: How many clients share registers and counters, and how many have documents with unique values of their own.
 WRITERS, OWNERS = 6, 3

@@ -11,10 +11,11 @@ from writebehind import BulkOperation, CollectionSettings, Durability, Pipeline,
 from writebehind.errors import MemoryPressureError, PartitionFullError, RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.read import Source
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import PARTITIONS
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.redis.shared.partition_count import Division
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 from writebehind.writing.admission import LONGEST_S, Admission
 
 

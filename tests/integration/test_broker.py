@@ -25,9 +25,10 @@ from writebehind.celery.tasks import register
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.local.embedded import valkey_binary
 from writebehind.outage_log import OutageLog
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 TIMEOUT_MS = 2_000
 #: A consumer's blocking pop takes longer; no test waits for one.

@@ -20,10 +20,11 @@ from writebehind.flushing.attempts import postpone
 from writebehind.local.embedded import valkey_binary
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.mongodb.outcomes import Outcome, Result, Write
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import BREAKER, partition_keys
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.lease import Lease
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 #: What gives a process a clock of its own. Debian has it in the package faketime.
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)

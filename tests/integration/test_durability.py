@@ -11,7 +11,8 @@ from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import DurabilityNotOfferedError
 from writebehind.local.embedded import EmbeddedRedis, valkey_binary
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 
 WAIT_MS = 400
 

@@ -26,7 +26,8 @@ from writebehind.celery import FlushPublisher
 from writebehind.documents.ids import new_id
 from writebehind.reading.freshness import Refresher
 from writebehind.redis.cache import Refresh
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 
 CHILDREN = 4
 #: Forks after the first requests and without telling Python, as a server that embeds it may do. Each process says
@@ -151,7 +152,7 @@ def test_an_answer_that_is_on_its_way_when_a_process_forks(wire):
         answer = thread.submit(wait_for_it)
         wait_until(lambda: b"cmd=blpop" in connections(), "the question")
         assert in_child(lambda: echoes(wire, "child", 10))
-        assert in_child(lambda: len(list(wire._opened))) == 0
+        assert in_child(lambda: len(list(wire._connections._opened))) == 0
         wire.call("RPUSH", name, "it")
         assert [name.encode(), b"it"] == answer.result()
 
@@ -201,12 +202,12 @@ def _counted(n: int) -> tuple[int, int]:
 def test_a_child_ends_nothing_of_its_parent(pipeline):
     """What a child closes is its own: the parent goes on, with the same connections."""
     used(pipeline)
-    before = {id(one) for one in pipeline.store._wire._opened}
+    before = {id(one) for one in pipeline.store._wire._connections._opened}
 
     in_child(pipeline.close)
 
     assert {"_id": "ada", "n": 1} == pipeline.collection("users").get("ada")
-    assert before == {id(one) for one in pipeline.store._wire._opened}
+    assert before == {id(one) for one in pipeline.store._wire._connections._opened}
 
 
 def test_no_lock_is_held_in_a_child(pipeline, settings):

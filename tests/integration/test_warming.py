@@ -17,8 +17,9 @@ from writebehind import Collection, Pipeline, Settings
 from writebehind.errors import MongoUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.read import Source
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import WARM_LEASE
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from writebehind.documents.ids import named
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
-from writebehind.redis.wire import Call, Command, Wire
+from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
 #: Other documents that may have a value, of those that are told of when it is claimed.

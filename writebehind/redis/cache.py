@@ -9,9 +9,10 @@ from uuid import uuid4
 
 from writebehind.documents import large
 from writebehind.documents.entry import BODY_AT, Entry
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, Named, family
 from writebehind.redis.scripts import script
-from writebehind.redis.wire import Call, Command, Wire
+from writebehind.redis.wire import Call, Wire
 
 _INVALIDATE, _DROP_UNCHANGED, _DROP_COLD = script("invalidate"), script("drop_unchanged"), script("drop_cold")
 _GET_OR_LEASE, _LEASE_REFRESH = script("get_or_lease_entry"), script("lease_refresh")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from writebehind.documents.ids import named
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
-from writebehind.redis.wire import Call, Command, Wire
+from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs, slices
 
 #: Members in one step: Lua unpacks at most some thousands, and other clients wait meanwhile.

@@ -9,11 +9,12 @@ from typing import Any
 
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, Entry
 from writebehind.documents.ids import named
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, kept_name
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole, without_strays
-from writebehind.redis.wire import Command, Wire
+from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
 #: The longest that a document is postponed which MongoDB did not take, ms.

@@ -9,7 +9,8 @@ import pytest
 from writebehind import Pipeline
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.operations.doctor import Finding, examine
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 
 
 @pytest.fixture(scope="package")

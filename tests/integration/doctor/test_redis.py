@@ -11,8 +11,9 @@ from writebehind import CollectionSettings, Pipeline
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.doctor import Level, check_start, redis
 from writebehind.redis import keys
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 
 @pytest.mark.parametrize(

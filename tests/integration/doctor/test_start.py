@@ -21,7 +21,8 @@ from writebehind.local.embedded import EmbeddedRedis, free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 from writebehind.operations.doctor import Level, check_start, processes
 from writebehind.redis import keys
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 from writebehind.settings.names import QUEUES
 
 

@@ -16,9 +16,10 @@ from writebehind.flushing.dead_letters import Filter
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.querying.unique_fields import Alias
 from writebehind.reading.read import Source
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 
 def alias_key(pipeline: Pipeline, username: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.integration.conftest import Way
 from tests.proxy import Proxy
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 
 TIMEOUT_MS = 300
 

@@ -17,7 +17,8 @@ import pytest
 from tests.integration.redis.wire.conftest import TIMEOUT_MS
 from tests.waiting import slowness, wait_until
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.wire import Wire
 
 #: Around what TLS, the parser's buffer and the largest documents hold.
 SIZES = [0, 1, 4_095, 4_096, 16_383, 16_384, 16_385, 65_535, 65_536, 1 << 20, 16 << 20]
@@ -107,7 +108,7 @@ def test_answers_of_each_size(way):
     for one in some:
         assert one == wire.call("ECHO", one)
     assert some[:-1] * 3 == wire.calls([("ECHO", one) for one in some[:-1] * 3])
-    assert 1 == len(wire._idle)
+    assert 1 == len(wire._connections._idle)
     wire.close()
 
 
@@ -127,7 +128,7 @@ def test_a_call_that_a_signal_interrupts(wire):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
-    assert [] == list(wire._idle)
+    assert [] == list(wire._connections._idle)
     assert [f"{n}".encode() for n in range(50)] == [wire.call("ECHO", n) for n in range(50)]
 
 

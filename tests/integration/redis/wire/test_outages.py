@@ -15,8 +15,9 @@ from tests.proxy import Proxy
 from tests.waiting import slowness, wait_until
 from writebehind.errors import RedisFullError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
+from writebehind.redis.connections import connection_pool
 from writebehind.redis.scripts import script
-from writebehind.redis.wire import Wire, connection_pool
+from writebehind.redis.wire import Wire
 
 
 def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(wire, proxy):
@@ -48,7 +49,7 @@ def test_only_one_waits_for_a_server_that_hangs(wire, proxy):
 
     with ThreadPoolExecutor(8) as threads:
         assert max(threads.map(ask, range(50))) < TIMEOUT_MS / 1000
-        wait_until(lambda: time.monotonic() > wire._paused_until, "the pause to be over")
+        wait_until(lambda: time.monotonic() > wire._connections._paused_until, "the pause to be over")
         waits = sorted(threads.map(ask, range(8)))
     assert waits[-2] < TIMEOUT_MS / 1000 <= waits[-1]
     proxy.flow()

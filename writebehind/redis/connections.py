@@ -1,0 +1,206 @@
+"""The one module that owns Redis connections.
+
+redis-py's `Redis.execute_command` costs about 88 µs of CPU a call, its bare `Connection` about 36 µs: see
+`bench/connections.py`. The hot path is one round trip, so the pipeline speaks through `Connections`, a
+thread-safe stack of bare ones.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakSet
+
+from hiredis import pack_command
+from redis import ConnectionPool
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from writebehind import forks
+from writebehind.errors import RedisUnavailableError, told
+
+Command = Sequence[Any]
+
+#: A connection that was used so lately is not looked at again before it is used, seconds.
+CERTAIN_S = 0.1
+#: A failure that took this long was a wait, seconds: a server that hangs, not one that is down.
+WAIT_S = 0.25
+#: After such a wait nobody else waits for this long, seconds; then one caller finds out.
+PAUSE_S = 1.0
+
+#: A connection over which an answer of more bytes came is not kept.
+MOST_BUFFERED = 1 << 20
+
+_NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
+    """Describe how to connect. Nothing is opened yet, and nothing is ever retried behind the caller's back.
+
+    What the URL says of time limits, retries, the protocol's version and decoding is not heeded.
+
+    A commit whose answer was lost may have happened. Sent again, it would come after the writes of others
+    that were acknowledged in between, and an increment would count twice.
+    """
+
+    def on_connect(connection: Any) -> None:
+        limit_waits(connection._sock, timeout_ms)  # noqa: SLF001 - has no public name
+        connection.on_connect()
+
+    ours = {
+        "redis_connect_func": on_connect,
+        "socket_timeout": timeout_ms / 1000,  # of the TLS handshake too, which comes before `on_connect`
+        "socket_connect_timeout": timeout_ms / 1000,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "protocol": 2,
+        "decode_responses": False,
+    }
+    return ConnectionPool(**(parse_url(url) | ours))  # type: ignore[no-untyped-call]
+
+
+def limit_waits(sock: socket.socket, timeout_ms: int) -> None:
+    """Have the kernel bound each wait of a socket that is connected, where it can; else Python does.
+
+    With a timeout of Python's, each send and receive would be two system calls, each of which gives the
+    interpreter to another thread: a fifth of the throughput, see `bench/http.py`. Beneath TLS, and beneath
+    gevent's sockets, the kernel's limit has no effect: they try again for as long as Python's allows.
+    """
+    sock.settimeout(timeout_ms / 1000)
+    if isinstance(sock, ssl.SSLSocket):
+        return
+    sock.settimeout(None)
+    if not os.get_blocking(sock.fileno()):
+        sock.settimeout(timeout_ms / 1000)
+        return
+    limit = struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
+class Connections:
+    """Connections to one Redis server, of which each exchange uses one. Safe to share between threads."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Take the pool for its connection class and arguments only: its checkout costs more than a GET."""
+        self._pool = pool
+        #: Connections, each with the time since when it has been idle.
+        self._idle: deque[tuple[Any, float]] = deque()
+        #: All that were opened, also those in use.
+        self._opened: WeakSet[Any] = WeakSet()
+        self._pause_lock = forks.lock()
+        self._paused_until = 0.0
+        forks.begins_anew(self)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send one or more commands in one round trip; one that is refused has its `ResponseError` as answer.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer. Some of the commands may have been carried out.
+        """
+        if self._paused_until:
+            self._pause()
+        began = time.monotonic()
+        connection = None
+        try:
+            connection = self._take()
+            # One buffer, so that it is one system call; packed by hiredis itself, at a third of redis-py's cost.
+            packed = b"".join([pack_command(tuple(command)) for command in commands])
+            connection.send_packed_command([packed], check_health=False)
+            answers = [_answer(connection) for _ in commands]
+        except _NO_ANSWER as error:
+            # The others of the stack probably lead to the same dead server.
+            self.close()
+            if (now := time.monotonic()) - began > WAIT_S:
+                self._paused_until = now + PAUSE_S
+            raise RedisUnavailableError(f"Redis does not answer: {error}") from error
+        except ResponseError as error:  # to the login or the choice of the database: others are answers
+            if connection is not None:
+                connection.disconnect()
+            raise RedisUnavailableError(f"Redis refuses the connection: {told(error)}") from None
+        except BaseException:  # such as Celery's soft time limit, or Ctrl-C
+            if connection is not None:
+                connection.disconnect()  # answers may be left in it
+            raise
+        if any(map(_is_large, answers)):
+            connection.disconnect()  # what it has read into keeps the room for as long as the connection lives
+        else:
+            self._idle.append((connection, time.monotonic()))
+        self._paused_until = 0.0
+        return answers
+
+    def close(self) -> None:
+        """Close the idle connections. Others are opened when they are needed."""
+        while self._idle:
+            try:
+                self._idle.pop()[0].disconnect()
+            except IndexError:  # another thread was faster
+                return
+
+    def begin_anew(self) -> None:
+        """Close the parent's connections in this process only: they go on in the other."""
+        self._idle.clear()
+        opened, self._opened = self._opened, WeakSet()
+        for connection in opened:
+            connection.disconnect()
+
+    def _take(self) -> Any:
+        if forks.process != os.getpid():  # forked by C code that did not tell Python, as uWSGI does by default
+            forks.begin_anew()
+        while True:
+            try:
+                connection, since = self._idle.pop()
+            except IndexError:
+                connection = self._pool.connection_class(**self._pool.connection_kwargs)
+                self._opened.add(connection)
+                return connection
+            # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
+            # sent than to answer "perhaps" to the client. No server restarts within a moment.
+            try:
+                if time.monotonic() - since < CERTAIN_S or not connection.can_read(timeout=0):
+                    return connection
+            except _NO_ANSWER:
+                pass
+            connection.disconnect()
+
+    def _pause(self) -> None:
+        """Let one caller through when the pause is over: if Redis still hangs, one thread waits and not all.
+
+        Raises:
+            RedisUnavailableError: to the others.
+        """
+        with self._pause_lock:
+            now = time.monotonic()
+            if now < self._paused_until:
+                left = self._paused_until - now
+                raise RedisUnavailableError(
+                    f"Redis did not answer in time, and is asked again in {left:.1f} s", retry_after_s=left
+                )
+            if self._paused_until:
+                self._paused_until = now + PAUSE_S
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _is_large(answer: Any) -> bool:
+    """Whether an answer, or a part of one that has several, has much more bytes than others."""
+    if type(answer) is bytes:
+        return len(answer) > MOST_BUFFERED
+    return type(answer) is list and any(type(one) is bytes and len(one) > MOST_BUFFERED for one in answer)
