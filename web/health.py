@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.flask.description.operations import OBJECT, operation
-from writebehind.flask.problems import name_request
+from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
 from writebehind.operations.doctor import check_start
 
@@ -23,6 +23,8 @@ PATHS = {
 }
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5
+#: What is said of MongoDB while its breaker is not closed.
+_BREAKS = "MongoDB has failed lately: /admin/status says why"
 
 
 def health(pipeline: Pipeline) -> Blueprint:
@@ -42,9 +44,12 @@ def health(pipeline: Pipeline) -> Blueprint:
         try:
             check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
             report["workers"] = len(pipeline.store.metrics.workers())
-            report["mongodb"] = pipeline.breaker.state().reason or _mongodb(pipeline)
-        except (RedisUnavailableError, ConfigurationError) as error:
+            report["mongodb"] = _BREAKS if pipeline.breaker.state().reason else _mongodb(pipeline)
+        except ConfigurationError as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}
+        except RedisUnavailableError as error:
+            log_refusal("not-ready", str(error))
+            report |= {"ready": False, "redis": error.public, "mongodb": _mongodb(pipeline)}
         return _json(report, 200 if report["ready"] else 503)
 
     return routes
@@ -55,7 +60,7 @@ def _mongodb(pipeline: Pipeline) -> str:
     try:
         pipeline.sink.ping(timeout_s=MONGODB_PATIENCE_S)
     except MongoUnavailableError as error:
-        return str(error)
+        return error.public
     return "ok"
 
 

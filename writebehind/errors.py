@@ -130,11 +130,22 @@ class DurabilityNotOfferedError(RequestError):
 
 
 class UnavailableError(WritebehindError):
-    """A server that this request needs does not answer."""
+    """A server that this request needs does not answer.
 
-    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
-        """Take `message` and, where it is known, the seconds after which trying again makes sense."""
+    Attributes:
+        public: the message without what only operators should read: for clients of the service.
+        inner: the rest: the words of the driver or the server, which may name hosts and ports.
+        retry_after_s: seconds after which trying again makes sense, where that is known.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, retry_after_s: float | None = None, inner: object = ""
+    ) -> None:
+        """Take `message`, or the class's docstring, and what else operators should know."""
         super().__init__(message)
+        self.public, self.inner = str(self), str(inner)
+        if self.inner:
+            self.args = (f"{self.public}: {self.inner}",)
         self.retry_after_s = retry_after_s
 
 
@@ -154,10 +165,15 @@ class MongoUnavailableError(UnavailableError):
     """MongoDB does not answer, or cannot take writes now."""
 
     def __init__(
-        self, message: str | None = None, *, retry_after_s: float | None = None, outage: bool = False
+        self,
+        message: str | None = None,
+        *,
+        retry_after_s: float | None = None,
+        inner: object = "",
+        outage: bool = False,
     ) -> None:
         """Take `message`; `outage` says that it concerns MongoDB as a whole and not only this operation."""
-        super().__init__(message, retry_after_s=retry_after_s)
+        super().__init__(message, retry_after_s=retry_after_s, inner=inner)
         self.outage = outage
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from writebehind import forks
+from writebehind.plurals import counted
 
 #: An outage is over when nothing has failed for so long, seconds.
 QUIET_S = 10.0
@@ -35,11 +36,17 @@ class OutageLog:
     """Logs failures of some kinds. Safe to share between threads; a thread counts the time during outages only."""
 
     def __init__(
-        self, log: logging.Logger, things: str, *, quiet_s: float = QUIET_S, every_s: float = EVERY_S
+        self,
+        log: logging.Logger,
+        thing: str = "failure",
+        things: str = "",
+        *,
+        quiet_s: float = QUIET_S,
+        every_s: float = EVERY_S,
     ) -> None:
-        """Log there; `things` are what fails, in the plural."""
+        """Log there; `thing` is what fails, and `things` several of them, where an s is not enough."""
         self._log = log
-        self._things = things
+        self._thing, self._things = thing, things or f"{thing}s"
         self._quiet_s = quiet_s
         self._every_s = every_s
         self._lock = forks.lock()
@@ -84,5 +91,6 @@ class OutageLog:
                 if one.count > 1:
                     yield f"{kind}: over after {one.last - one.began:.0f} s, {one.count} {self._things} in all"
             elif one.untold and now - one.told > self._every_s:
-                yield f"{kind}: {one.untold} more {self._things} in {now - one.told:.0f} s, the last: {one.latest}"
+                more = counted(one.untold, f"more {self._thing}", f"more {self._things}")
+                yield f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"
                 one.told, one.untold = now, 0

@@ -86,11 +86,13 @@ def writebehind_pipeline(writebehind_settings: Settings) -> Iterator[Pipeline]:
 def writebehind_flush(writebehind_pipeline: Pipeline) -> Callable[[], Drained]:
     """A function that brings all that is pending to MongoDB, and fails the test where that does not take it."""
     from writebehind.operations.drain import drain  # noqa: PLC0415
+    from writebehind.plurals import counted  # noqa: PLC0415
 
     def flush() -> Drained:
         done = drain(writebehind_pipeline, timeout_s=FLUSH_TIMEOUT_S)
         if done.pending:
-            pytest.fail(f"{done.pending} documents are still pending after {FLUSH_TIMEOUT_S:g} s: {done.reason}")
+            left = counted(done.pending, "document is", "documents are")
+            pytest.fail(f"{left} still pending after {FLUSH_TIMEOUT_S:g} s: {done.reason}")
         return done
 
     return flush

@@ -161,7 +161,7 @@ def test_hints_are_given_while_a_broker_is_away(valkey, way_to, how, caplog):
     with way_to("redis", valkey.port) as way:
         hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
         impatient(hints._app)
-        hints._outages = outages = OutageLog(logging.getLogger("hints"), "failures", quiet_s=0.2)
+        hints._outages = outages = OutageLog(logging.getLogger("hints"), quiet_s=0.2)
         hints(Hint(0, "ticket", 0))
         wait_until(lambda: wire.call("LLEN", "flush") == 1, "the first hint")
         for _ in range(2):

@@ -97,10 +97,10 @@ def test_it_refuses(drained):
     """While something is pending or dead, or a worker alive, nothing is changed, and it is said what to do."""
     letter = drained.store
     drained.collection("slow").put("late", {})
-    with pytest.raises(NotDrainedError, match="1 documents are pending: run `writebehind drain` first"):
+    with pytest.raises(NotDrainedError, match="1 document is pending: run `writebehind drain` first"):
         repartition(drained, 8)
     drained.store.pending.bury("slow/s:late", drained.store.cache.get("slow/s:late")[0].version_digits, b"{}")
-    with pytest.raises(NotDrainedError, match="1 dead letters: replay"):
+    with pytest.raises(NotDrainedError, match="1 dead letter is left: replay"):
         repartition(drained, 8)
     letter.metrics.record_heartbeat("worker@here")
     with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
@@ -203,7 +203,7 @@ def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
 
     with monkeypatch.context() as patch:
         patch.setattr(f"writebehind.operations.repartition.{step}", after_a_write)
-        with pytest.raises(NotDrainedError, match="1 documents are pending: run `writebehind drain` first"):
+        with pytest.raises(NotDrainedError, match="1 document is pending: run `writebehind drain` first"):
             repartition(drained, after)
     with pytest.raises(NotDrainedError, match="pending"):
         repartition(drained, after)
@@ -245,7 +245,7 @@ def test_two_at_once(drained, monkeypatch):
 def test_what_stands_where_nobody_looks(drained):
     """What a process with another number of partitions left beyond them has to be drained first."""
     again(drained, 9).store._wire.call("ZADD", partition_keys(7).pending, 0, "slow/s:late")
-    with pytest.raises(NotDrainedError, match="in partition 7, although there are 4 only"):
+    with pytest.raises(NotDrainedError, match="in partition 7, although Redis has 4 partitions only"):
         repartition(drained, 8)
 
 
@@ -269,7 +269,7 @@ def test_the_repartition_command(run, drained, monkeypatch):
     monkeypatch.setenv("WRITEBEHIND_CONFIRM_TIMEOUT_MS", "100")
     ended = run("repartition", "6")
     assert (0, True) == (ended.exit_code, "4 partitions became 6: set WRITEBEHIND_PARTITIONS=6" in ended.stdout)
-    assert "there are 6 partitions already" in run("repartition", "6").stdout
+    assert "Redis has 6 partitions already" in run("repartition", "6").stdout
     assert {"before": 6, "after": 5, "dropped": 0} == json.loads(run("repartition", "5", "--json").stdout)
 
 

@@ -350,7 +350,7 @@ def test_lines_that_nobody_reads_are_left_out():
     numbers = [int(line.removeprefix("line ")) for line in lines]
     assert sorted(set(numbers)) == numbers
     assert len(numbers) >= MOST_WAITING
-    assert f"{count - len(lines)} lines are left out, as nobody has read them in time" == last
+    assert f"{count - len(lines)} lines are left out, as nobody has read in time" == last
 
 
 def test_up_uses_the_servers_that_are_configured(tmp_path, procfile):

@@ -14,6 +14,7 @@ from writebehind.celery.delays import headers
 from writebehind.celery.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, WARM
 from writebehind.errors import told
 from writebehind.outage_log import OutageLog
+from writebehind.plurals import counted
 from writebehind.redis.cache import Refresh
 from writebehind.redis.pending import Hint
 from writebehind.settings.installation import Settings
@@ -34,7 +35,7 @@ class FlushPublisher:
     def __init__(self, settings: Settings) -> None:
         """Prepare to publish to the broker of the settings; nothing is connected before the first hint."""
         self._app = create_app(settings)
-        self._outages = OutageLog(log, "failures")
+        self._outages = OutageLog(log)
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -84,7 +85,7 @@ class FlushPublisher:
                     else:
                         publish(self._app, hint, producer=producer)
             except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-                line = f"{len(hints)} flush hints not sent, the sweep will find them: {told(error)}"
+                line = f"{counted(len(hints), 'flush hint')} not sent, the sweep will find them: {told(error)}"
                 self._outages.note("broker", line)
                 return False
         return True

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from writebehind import Pipeline
-from writebehind.cli.columns import counted
 from writebehind.cli.installation import opened
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
+from writebehind.plurals import counted
 from writebehind.sequences import slices
 
 _VERSION = click.option("--version", type=click.IntRange(0), help="Of COLLECTION ID, the letter of this version.")
@@ -125,7 +125,8 @@ def replay(
     why = ", ".join(f"{count} {reason}" for reason, count in (+left).items())
     click.echo(f"{len(replayed)} replayed" + (f"; {left.total()} left: {why}" if why else ""))
     if refused:
-        click.echo(f"{refused} of them are not in MongoDB: refused again, or it did not answer in time", err=True)
+        why = "not in MongoDB: refused again, or it did not answer in time"
+        click.echo(f"of them {counted(refused, 'is', 'are')} {why}", err=True)
         sys.exit(1)
 
 

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.text import Text
 
 from writebehind import connect
-from writebehind.cli.columns import counted
 from writebehind.cli.installation import named, opened
 from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.operations.repartition import repartition as divide_anew
+from writebehind.plurals import counted
 from writebehind.settings.urls import redacted
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
@@ -111,8 +111,8 @@ def drain(timeout: float, as_json: bool) -> None:
             click.echo(f"{dead}, which no draining helps: writebehind dead-letters list")
     if result.pending:
         reason = f": {redacted(result.reason)}" if result.reason else ""
-        still = "document is" if result.pending == 1 else "documents are"
-        click.echo(f"{result.pending} {still} still pending after {timeout:g} s{reason}", err=True)
+        still = counted(result.pending, "document is", "documents are")
+        click.echo(f"{still} still pending after {timeout:g} s{reason}", err=True)
         sys.exit(1)
 
 
@@ -130,9 +130,10 @@ def repartition(partitions: int, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps(asdict(result)))
     elif result.before == result.after:
-        click.echo(f"there are {result.after} partitions already")
+        click.echo(f"Redis has {counted(result.after, 'partition')} already")
     else:
-        click.echo(f"{result.before} partitions became {result.after}: set WRITEBEHIND_PARTITIONS={result.after}")
+        before, after = counted(result.before, "partition"), result.after
+        click.echo(f"{before} became {after}: set WRITEBEHIND_PARTITIONS={after}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rich.table import Table
 from writebehind import Pipeline, connect
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import named
+from writebehind.plurals import counted
 from writebehind.reconcile.findings import Pass
 
 
@@ -64,4 +65,5 @@ def _show(found: Pass) -> None:
             table.add_row(kind, str(count), str(found.repaired.get(kind, 0)), samples)
         Console().print(table)
     equal = f", {found.equal} of them equal to MongoDB" if found.checked else ""
-    click.echo(f"{found.keys} keys looked at, {found.checked} entries compared{equal}")
+    compared = counted(found.checked, "entry", "entries")
+    click.echo(f"{counted(found.keys, 'key')} looked at, {compared} compared{equal}")

@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from writebehind.cli.columns import columns, counted
+from writebehind.cli.columns import columns
 from writebehind.cli.installation import check_division, opened
 from writebehind.errors import WritebehindError
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S
+from writebehind.plurals import counted
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
@@ -119,7 +120,7 @@ def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
 def _consistency(checked: int, equal: int, ratio: float | None) -> tuple[str, bool]:
     if ratio is None:
         return "nothing compared yet", True
-    return f"{equal} of {checked} cached documents equal MongoDB's", equal == checked
+    return f"{equal} of {counted(checked, 'cached document')} as in MongoDB", equal == checked
 
 
 def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from writebehind import Pipeline, connect
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import named, opened
+from writebehind.plurals import counted
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed
 
@@ -63,8 +64,9 @@ def warm(collections: tuple[str, ...], limit: int | None, as_json: bool) -> None
     if as_json:
         click.echo(orjson.dumps(done.as_dict() | read))
     else:
-        click.echo(f"{done.warmed} of {done.looked_at} documents warmed in {done.seconds:.1f} s")
-        click.echo(f"of {read['warmed_in_all']} warmed in all, at least {read['read_since']} were read afterwards")
+        click.echo(f"{done.warmed} of {counted(done.looked_at, 'document')} warmed in {done.seconds:.1f} s")
+        later = counted(read["read_since"], "was", "were")
+        click.echo(f"of {read['warmed_in_all']} warmed in all, at least {later} read afterwards")
     if done.stopped:
         click.echo(f"writebehind: it ended early: {done.stopped}", err=True)
         sys.exit(1)

@@ -30,6 +30,7 @@ from writebehind.demo.sender import PATIENCE_S, Sender
 from writebehind.errors import ConfigurationError
 from writebehind.local.stack import Stack
 from writebehind.local.supervisor import Interruptions
+from writebehind.plurals import counted
 
 SAMPLE_S = 0.2
 #: `totals` counts a flush when it ends, which is after its last document has left the backlog.
@@ -61,7 +62,8 @@ def demo(options: Options) -> Result:
     began = time.monotonic()
     with Interruptions() as interruptions, _directory(options.keep) as directory:
         report = Report(Console(file=options.console, highlight=False))
-        report.say(f"seed {options.seed}, {options.documents} documents, {options.clients} clients, {directory}")
+        size = f"{counted(options.documents, 'document')}, {counted(options.clients, 'client')}"
+        report.say(f"seed {options.seed}, {size}, {directory}")
         with Stack(directory, options.port, env=_environment(directory)) as stack:
             report.say(f"the system is ready: {stack.url}, {stack.mongodb_url}")
             with closing(Run(stack, options, report, lambda: bool(interruptions.count))) as run:

@@ -24,6 +24,7 @@ from writebehind.errors import (
 )
 from writebehind.flask.bodies import check_holders
 from writebehind.flask.representations import state_of
+from writebehind.plurals import counted
 from writebehind.strict import UNCONDITIONAL
 
 #: Where a part of a body begins and ends.
@@ -107,7 +108,9 @@ def _in_lines(data: bytes, most: int) -> list[Span]:
     most_lines = _LINES_OF_ITEM * (most + 1)
     for count, line in enumerate(_LINE.finditer(data)):
         if count == most_lines:
-            raise RequestEntityTooLarge(f"more than {most_lines} lines, blank ones with them: send fewer")
+            raise RequestEntityTooLarge(
+                f"more than {counted(most_lines, 'line')}, blank ones with them: send fewer"
+            )
         if not line[1].strip(_BLANKS):
             continue
         if len(spans) == most:
@@ -244,4 +247,4 @@ def _etag(given: str) -> str:
 
 
 def _too_many(most: int) -> str:
-    return f"more than {most} items in one request: send them in parts"
+    return f"more than {counted(most, 'item')} in one request: send them in parts"

@@ -82,7 +82,7 @@ def problem_of(error: WritebehindError) -> Problem:
 def item_problem(error: WritebehindError) -> dict[str, Any]:
     """The problem of one item of a bulk request."""
     problem = problem_of(error)
-    shown = {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": _shown(str(error))}
+    shown = {"type": TYPE_PREFIX + problem.name, "title": problem.title, "detail": _shown(_public(error))}
     return shown | _more(error)
 
 
@@ -125,7 +125,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
         retry_after = max(1, math.ceil(error.retry_after_s))
     retry = {"Retry-After": str(retry_after)} if retry_after else {}
-    return _response(problem, str(error), retry | (headers or {}), _more(error))
+    return _response(problem, _public(error), retry | (headers or {}), _more(error))
 
 
 def respond_http(error: HTTPException, *names: str) -> Response:
@@ -156,7 +156,9 @@ def log_refusal(name: str, why: str) -> None:
     """Log that this request is refused with a problem of this name: the first in an outage; others are counted."""
     refusals: OutageLog | None = current_app.extensions.get(REFUSALS)
     if refusals is None:
-        refusals = current_app.extensions.setdefault(REFUSALS, OutageLog(log, "requests refused"))
+        refusals = current_app.extensions.setdefault(
+            REFUSALS, OutageLog(log, "request refused", "requests refused")
+        )
     refusals.note(name, f"{this_request()}: {why}")
 
 
@@ -168,6 +170,11 @@ def log_unforeseen(error: Any) -> None:
     """
     request.environ[_LOGGED] = True
     log.error("%s failed", this_request(), exc_info=error)
+
+
+def _public(error: WritebehindError) -> str:
+    """The text of an error for clients: which server it was, and where it is, is for the log."""
+    return error.public if isinstance(error, UnavailableError) else str(error)
 
 
 def _more(error: WritebehindError) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import DocumentNotFoundError, RequestError
 from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits
 from writebehind.mongodb.sink import Sink
+from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Hint, HintSink
@@ -171,7 +172,9 @@ class DeadLetters:
         if len(found) > 1:
             versions = ", ".join(str(one.letter.version) for one in found)
             name = f"{document_id.collection}/{document_id.text}"
-            raise RequestError(f"{name} has {len(found)} dead letters: say of which version: {versions}")
+            raise RequestError(
+                f"{name} has {counted(len(found), 'dead letter')}: say of which version: {versions}"
+            )
         return found[0]
 
     def replay(self, letters: Iterable[Found], *, conflicts: bool = False, only_newest: bool = False) -> Replayed:

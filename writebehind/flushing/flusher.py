@@ -25,6 +25,7 @@ from writebehind.hooks import Hooks
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.mongodb.waiting import waits
+from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
@@ -159,7 +160,7 @@ class Flusher:
             with waits():
                 return self._persist(versions, time.monotonic() + timeout_ms / 1000)
         except MongoBusyError as error:
-            log.info("%d writes are left to the tasks: %s", len(versions), error)
+            log.info("%s left to the tasks: %s", counted(len(versions), "write is", "writes are"), error)
             return dict.fromkeys(versions, b"")
 
     def _persist(self, versions: Mapping[str, int], deadline: float) -> dict[str, bytes]:
@@ -266,7 +267,7 @@ class Flusher:
             if len(late) == len(batch) > 1:
                 refused = late[0].message
         if refused:  # only now: the others' collections need not wait
-            raise MongoUnavailableError(f"MongoDB takes nothing of a batch: {refused}")
+            raise MongoUnavailableError("MongoDB takes nothing of a batch", inner=refused)
         return moved
 
     def _flush_some(

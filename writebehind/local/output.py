@@ -16,6 +16,8 @@ from typing import IO, Any, TextIO
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
+from writebehind.plurals import counted
+
 #: What the supervisor's own lines are headed.
 SUPERVISOR = "system"
 
@@ -65,7 +67,7 @@ class ConsoleOutput:
                 self._printer.write(message)
                 if (left_out := self._left_out) and self._lines.empty():
                     self._left_out -= left_out
-                    words = f"{left_out} lines are left out, as nobody has read them in time"
+                    words = f"{counted(left_out, 'line is', 'lines are')} left out, as nobody has read in time"
                     self._printer.write(self._message(SUPERVISOR, words.encode()))
             self._lines.task_done()
 

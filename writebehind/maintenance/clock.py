@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from writebehind import forks
+from writebehind.plurals import counted
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
@@ -109,5 +110,7 @@ class ClockWatch:
         self._step = None
         if step.moved:
             log.warning(
-                "the clock of Redis has stepped by %.1f s: %d times moved along", step.by_ms / 1000, step.moved
+                "the clock of Redis has stepped by %.1f s: %s moved along",
+                step.by_ms / 1000,
+                counted(step.moved, "time"),
             )

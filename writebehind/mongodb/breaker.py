@@ -111,7 +111,9 @@ class MongoBreaker:
 
     def _refusal(self, left_s: float) -> MongoUnavailableError:
         return MongoUnavailableError(
-            f"MongoDB is asked again in {left_s:.1f} s, because lately: {self._reason}", retry_after_s=left_s
+            f"MongoDB is asked again in {left_s:.1f} s, as it has failed lately",
+            inner=self._reason,
+            retry_after_s=left_s,
         )
 
     def _failed(self, reason: str, *, probing: bool) -> float | None:

@@ -178,12 +178,12 @@ class Deployment:
             doubts = details.get("writeConcernErrors", ())
             if doubts or not refused:
                 why = "; ".join(str(one.get("errmsg", "")) for one in doubts) or error_table.words(error)
-                raise MongoUnavailableError(f"MongoDB cannot take writes now: {why}", outage=True) from error
+                raise MongoUnavailableError("MongoDB cannot take writes now", inner=why, outage=True) from error
             raise RefusedError(refused) from error
         except PyMongoError as error:
             about = verdict(error)
             if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
-                raise MongoRefusesError(f"MongoDB refuses: {error_table.words(error)}") from error
+                raise MongoRefusesError("MongoDB refuses", inner=error_table.words(error)) from error
             raise MongoUnavailableError(
-                f"MongoDB does not answer: {error_table.words(error)}", outage=about is Verdict.OUTAGE
+                "MongoDB does not answer", inner=error_table.words(error), outage=about is Verdict.OUTAGE
             ) from error

@@ -154,6 +154,7 @@ _INDEX = re.compile(
 #: What of the driver's text says nothing more: from where on, and the parts before.
 _REPEATED = re.compile(r", full error: | : RawBSONDocument\(|, Timeout: \S+, Topology Description: ")
 _LIMITS = re.compile(r"\[Errno -?\d+\] | \(configured timeouts: [^)]*\)(?P<more>,)?")
+_SERVER = re.compile(r"\A\S+:[0-9]+: ")
 #: So many characters are told.
 _MOST_WORDS = 300
 
@@ -219,6 +220,11 @@ def words(error: PyMongoError) -> str:
     short = _REPEATED.split(" ".join(str(said).split()), maxsplit=1)[0]
     short = _LIMITS.sub(lambda found: ", " if found["more"] else "", short)
     return short if len(short) <= _MOST_WORDS else f"{short[:_MOST_WORDS]}…"
+
+
+def without_server(said: str) -> str:
+    """The words of an error without the server that the driver names at their beginning."""
+    return _SERVER.sub("", said)
 
 
 def name_of(code: int) -> str:

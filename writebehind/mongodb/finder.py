@@ -154,7 +154,7 @@ class Finder(Deployment):
                     ids.append(DocumentId.stored(collection, _id_of(one)))
                     last = one.raw
             except (BSONError, OverflowError) as error:  # the driver does not even send it
-                raise MongoUnavailableError(f"the query cannot be sent: {error}") from error
+                raise MongoUnavailableError("the query cannot be sent", inner=error) from error
         return ids, bytes(last)
 
     def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:

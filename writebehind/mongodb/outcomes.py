@@ -80,7 +80,7 @@ class AllRefusedError(MongoUnavailableError):
     """MongoDB refuses every write of a batch, and does not say that it is because of the documents."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        super().__init__(f"MongoDB refuses all of a batch of {len(outcomes)}: {outcomes[0].message}")
+        super().__init__(f"MongoDB refuses all of a batch of {len(outcomes)}", inner=outcomes[0].message)
         self.outcomes = list(outcomes)
 
 

@@ -45,6 +45,7 @@ from writebehind.mongodb.outcomes import (
     operation_over,
     send_alone,
 )
+from writebehind.plurals import counted
 from writebehind.sequences import slices
 
 log = logging.getLogger(__name__)
@@ -112,8 +113,8 @@ class Sink(Finder):
             except RefusedError as error:
                 refusal = next(iter(error.refusals.values()))
                 if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY}:
-                    raise MongoUnavailableError(f"MongoDB cannot delete now: {refusal.message}") from error
-                raise MongoRefusesError(f"MongoDB refuses: {refusal.message}") from error
+                    raise MongoUnavailableError("MongoDB cannot delete now", inner=refusal.message) from error
+                raise MongoRefusesError("MongoDB refuses", inner=refusal.message) from error
 
     def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         outcomes = self._bulk(collection, writes)
@@ -147,7 +148,7 @@ class Sink(Finder):
                     target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
         except CommandRefusedError as error:
             if error.refusal.verdict is Verdict.BUSY:
-                raise MongoUnavailableError(f"MongoDB does not take it now: {error}") from error
+                raise MongoUnavailableError("MongoDB does not take it now", inner=error) from error
             return False
         return True
 
@@ -172,7 +173,7 @@ class Sink(Finder):
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - the driver did not send it, or cannot read the answer
-            log.info("of %d writes to %s nothing is known: %r", len(writes), collection, error)
+            log.info("of %s to %s nothing is known: %r", counted(len(writes), "write"), collection, error)
             unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
             return self._after_exception(collection, writes, unclear)
         if looked and refused and (refusal := self._await_majority(collection, looked)):
@@ -269,7 +270,7 @@ class Sink(Finder):
             passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
             if len(passing) == len(writes):  # else one shard of several, or one document
                 raise MongoUnavailableError(
-                    f"MongoDB cannot take writes now: {passing[0].message}", outage=True
+                    "MongoDB cannot take writes now", inner=passing[0].message, outage=True
                 ) from error
             return _beside(writes, error.refusals)
         except MongoUnavailableError as error:
@@ -278,7 +279,8 @@ class Sink(Finder):
             with pymongo.timeout(PROBE_S):
                 self._takes_writes(collection)
             # It is there, and closes the connection on which these documents come: a size, or what lies between.
-            raise CommandRefusedError(Refusal(0, str(error), Verdict.UNCLEAR)) from error
+            why = f"{error.public}: {error_table.without_server(error.inner)}"  # which clients may read
+            raise CommandRefusedError(Refusal(0, why, Verdict.UNCLEAR)) from error
 
     def _await_majority(self, collection: str, writes: Sequence[Write]) -> Refusal | None:
         """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from writebehind.errors import ConfigurationError, UnavailableError
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.pipeline import Pipeline
+from writebehind.plurals import counted
 
 #: Partitions that are flushed at the same time.
 THREADS = 4
@@ -86,7 +87,7 @@ def _see_all_partitions(pipeline: Pipeline) -> None:
     division, known = pipeline.store.division.recorded(), pipeline.store.partitions
     if division is not None and division.partitions != known:
         raise ConfigurationError(
-            f"partitions: this Redis holds data in {division.partitions} partitions, not in {known}: "
+            f"partitions: this Redis holds data in {counted(division.partitions, 'partition')}, not in {known}: "
             f"set WRITEBEHIND_PARTITIONS={division.partitions}"
         )
 
@@ -102,5 +103,5 @@ def _flush(pipeline: Pipeline, partitions: list[int], deadline: float, threads: 
     summaries = [one for one in outcomes if isinstance(one, FlushSummary)]
     failures = [one for one in outcomes if isinstance(one, UnavailableError)]
     busy = sum(one.busy for one in summaries)
-    reason = f"{busy} partitions are being flushed by others" if busy else ""
+    reason = f"{counted(busy, 'partition is', 'partitions are')} being flushed by others" if busy else ""
     return _Round(sum(one.persisted + one.deleted for one in summaries), str(failures[-1]) if failures else reason)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.pipeline import Pipeline
+from writebehind.plurals import counted
 from writebehind.redis.keys import Layout, Named, family
 from writebehind.redis.shared.load_sample import SAMPLE_EVERY_S
 from writebehind.redis.shared.metrics import WORKER_LIFE_MS
@@ -98,13 +99,17 @@ def _refuse_unless_idle(store: Store) -> None:
         )
     backlog = store.metrics.backlog()
     if pending := sum(one.pending for one in backlog):
-        raise NotDrainedError(f"{pending} documents are pending: run `writebehind drain` first")
+        raise NotDrainedError(
+            f"{counted(pending, 'document is', 'documents are')} pending: run `writebehind drain` first"
+        )
     if dead := sum(one.dead for one in backlog):
-        raise NotDrainedError(f"there are {dead} dead letters: replay, or export and discard them first")
+        raise NotDrainedError(
+            f"{counted(dead, 'dead letter is', 'dead letters are')} left: replay, or export and discard them first"
+        )
     if outside := store.division.astray(store.partitions):
         raise NotDrainedError(
-            f"documents are pending or dead in partition {outside[0]}, although there are {store.partitions} "
-            "only: run `writebehind drain` first"
+            f"documents are pending or dead in partition {outside[0]}, although Redis has "
+            f"{counted(store.partitions, 'partition')} only: run `writebehind drain` first"
         )
 
 

@@ -73,7 +73,7 @@ class Loader:
                 return self._lead(document_id, settings, until, flight, key, keep=keep)
             except MongoUnavailableError as error:
                 # The others would only wait for the same time-out, one after the other.
-                flight.failure = str(error)
+                flight.failure = error.public, error.inner
                 raise
             finally:
                 self._flights.land(key, flight)
@@ -81,7 +81,7 @@ class Loader:
         if flight.entry is not None:
             return Read(flight.entry, Source.COLLAPSED)
         if flight.failure is not None:
-            raise MongoUnavailableError(flight.failure)
+            raise MongoUnavailableError(flight.failure[0], inner=flight.failure[1])
         # A write came in between, or the time is over: what this reader may see is for Redis to say.
         return self._lead(document_id, settings, until, Flight(), key, keep=keep)
 
@@ -101,14 +101,14 @@ class Loader:
             try:
                 flight.entry = self._sink.find(document_id)
             except MongoUnavailableError as error:
-                flight.failure = str(error)
+                flight.failure = error.public, error.inner
                 raise
             finally:
                 self._flights.land(key, flight)
         else:
             flight.done.wait(self._load_timeout_ms / 1000)
         if flight.failure is not None:
-            raise MongoUnavailableError(flight.failure)
+            raise MongoUnavailableError(flight.failure[0], inner=flight.failure[1])
         return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
 
     def refresh(self, wanted: Refresh, settings: CollectionSettings) -> Filled:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.plurals import counted
 from writebehind.reading.freshness import Freshness, Refresher, early_ms, fresh_ms, most_early_ms, state_of
 from writebehind.reading.loader import Loader
 from writebehind.reading.read import Read, Source
@@ -65,7 +66,7 @@ class Revalidation:
             try:
                 reads |= self._read_anew(old, {member: found[member][1] for member in old}, settings)
             except (MongoUnavailableError, RedisUnavailableError) as error:
-                log.debug("%d entries are served as they are: %s", len(old), error)
+                log.debug("%s served as they are: %s", counted(len(old), "entry is", "entries are"), error)
         return reads
 
     def refresh(self, wanted: Refresh) -> Filled:
@@ -114,4 +115,4 @@ class Revalidation:
         try:
             self._store.loads.give_back(rights)
         except RedisUnavailableError as error:  # they run out by themselves
-            log.debug("%d rights to refresh not given back: %s", len(rights), error)
+            log.debug("%s to refresh not given back: %s", counted(len(rights), "right"), error)

@@ -80,11 +80,14 @@ def take_turns(
 
 @dataclass(slots=True)
 class Flight:
-    """One load that several threads of this process wait for; `failure` says why MongoDB did not answer."""
+    """One load that several threads of this process wait for.
+
+    `failure` says why MongoDB did not answer: to clients, and what else operators should know.
+    """
 
     done: threading.Event = field(default_factory=threading.Event)
     entry: Entry | None = None
-    failure: str | None = None
+    failure: tuple[str, str] | None = None
 
 
 class Flights:

@@ -125,11 +125,11 @@ class Connections:
             self.close()
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
-            raise RedisUnavailableError(f"Redis does not answer: {error}") from error
+            raise RedisUnavailableError("Redis does not answer", inner=error) from error
         except ResponseError as error:  # to the login or the choice of the database: others are answers
             if connection is not None:
                 connection.disconnect()
-            raise RedisUnavailableError(f"Redis refuses the connection: {told(error)}") from None
+            raise RedisUnavailableError("Redis refuses the connection", inner=told(error)) from None
         except BaseException:  # such as Celery's soft time limit, or Ctrl-C
             if connection is not None:
                 connection.disconnect()  # answers may be left in it

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from writebehind.documents.entry import VERSION_DIGITS
 from writebehind.documents.ids import named
+from writebehind.plurals import counted
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole, without_strays
@@ -124,7 +125,8 @@ class Letters:
         """Take out names that no letter can have: no version was ever refused under such a name."""
         if names:
             shown = ", ".join(repr(name[:60]) for name in names)[:200]
-            log.critical("other hands put %d dead letters that are none into Redis, such as %s", len(names), shown)
+            what = counted(len(names), "dead letter that is none", "dead letters that are none")
+            log.critical("other hands put %s into Redis, such as %s", what, shown)
             self._wire.call("HDEL", partition_keys(partition).dead, *names)
 
     def names(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:

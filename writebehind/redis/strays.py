@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from writebehind.documents.ids import named
+from writebehind.plurals import counted
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.wire import Wire
 
@@ -46,7 +47,9 @@ def without_strays(
     strays = _strays(wire, layout, members, of_partition)
     if strays:
         names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
-        log.critical("other hands put %d names of no document into %s, such as %s", len(strays), held[0], names)
+        log.critical(
+            "other hands put %s of no document into %s, such as %s", counted(len(strays), "name"), held[0], names
+        )
         wire.calls([(take, key, *strays) for key in held])
     return [one for one in members if one not in strays]
 

@@ -240,7 +240,7 @@ def _check_served(answers: Sequence[Any]) -> list[int]:
         if isinstance(answer, OutOfMemoryError):
             raise RedisFullError from answer
         if isinstance(answer, _NOT_NOW_CLASSES) or str(answer).startswith(_NOT_NOW):
-            raise RedisUnavailableError(f"Redis cannot serve now: {answer}") from answer
+            raise RedisUnavailableError("Redis cannot serve now", inner=answer) from answer
         if _MISTYPED in str(answer):
             mistyped.append(at)
     return mistyped
@@ -276,5 +276,5 @@ def _raise(error: ResponseError) -> NoReturn:
     """Raise an error of Redis; one that a step met, as only other hands can be the cause, as unavailable."""
     if _MET_BY_STEP.search(str(error)):
         log.critical("what other hands have put into Redis is in the way of a step: %s", error)
-        raise RedisUnavailableError(f"what other hands have put into Redis is in the way: {error}") from error
+        raise RedisUnavailableError("what other hands have put into Redis is in the way", inner=error) from error
     raise error

@@ -14,6 +14,7 @@ from writebehind.errors import (
     PartitionFullError,
     TooManyDeadLettersError,
 )
+from writebehind.plurals import counted
 from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.settings.collection import CollectionSettings
@@ -70,14 +71,15 @@ class Admission:
         dead = vitals.dead.get(collection, 0)
         if dead >= settings.max_dead_letters:
             return TooManyDeadLettersError(
-                f"MongoDB has refused {dead} documents of {collection}, and {settings.max_dead_letters} may stand "
-                "in its dead letters: see to them with `writebehind dead-letters`",
+                f"MongoDB has refused {counted(dead, 'document')} of {collection}, and "
+                f"{settings.max_dead_letters} may stand in its dead letters: "
+                "see to them with `writebehind dead-letters`",
                 retry_after_s=LONGEST_S,
             )
         if member in vitals.crowded:
             return TooManyDeadLettersError(
-                f"this document of {collection} has {MOST_KEPT} dead letters or more, which nobody else has: "
-                "see to them with `writebehind dead-letters`",
+                f"this document of {collection} has {counted(MOST_KEPT, 'dead letter')} or more, "
+                "which nobody else has: see to them with `writebehind dead-letters`",
                 retry_after_s=LONGEST_S,
             )
         if self._short_of_memory(vitals):

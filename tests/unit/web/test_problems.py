@@ -106,10 +106,18 @@ def test_what_is_unavailable_is_logged(raising, caplog, kind):
     assert [f"GET /fail [{name}]: it is down"] == logged
 
 
+@pytest.mark.parametrize("kind", UNAVAILABLE)
+def test_what_only_operators_should_read(raising, caplog, kind):
+    """The words of a driver, which name servers, are in the log by the request's name, and not in the answer."""
+    found = problem(raising(kind("it is down", inner="db.internal:27017: refused")), 503)
+    assert "it is down" == found["detail"]
+    assert f"GET /fail [{found['request_id']}]: it is down: db.internal:27017: refused" in caplog.text
+
+
 @pytest.fixture
 def refusals(installation):
     """The log of the application's refused requests, which tells what it has seen every 0.2 s."""
-    log = OutageLog(problems.log, "requests refused", quiet_s=0.4, every_s=0.2)
+    log = OutageLog(problems.log, "request refused", "requests refused", quiet_s=0.4, every_s=0.2)
     installation.app.extensions[REFUSALS] = log
     return log
 
@@ -128,7 +136,7 @@ def test_an_outage_is_a_few_lines(installation, client, refusals, caplog, monkey
     assert f"GET /v1/users/ada [{names[0]}]: it is down" == logged[0]
     assert re.fullmatch(r"mongodb-unavailable: over after \d s, 100 requests refused in all", logged[-1])
     for line in logged[1:-1]:
-        assert re.match(r"mongodb-unavailable: \d+ more requests refused in \d s, the last: GET /v1/users", line)
+        assert re.match(r"mongodb-unavailable: \d+ more requests? refused in \d s, the last: GET /v1/users", line)
     assert len(logged) < 10
     # Each request that failed for a reason that nobody foresaw is found by its id all the same.
     assert [f"GET /v1/users/ada [{name}] failed" for name in unforeseen] == [

@@ -23,6 +23,7 @@ from writebehind.flask.items import Span, named_id, read_items
 from writebehind.flask.parameters import durability, only
 from writebehind.flask.problems import item_problem, log_refusal, problem_of
 from writebehind.flask.representations import JSON, unreadable_and_rest, wanted_form
+from writebehind.plurals import counted
 
 _DELETED, _OK, _CREATED = 204, 200, 201
 #: An id is shown with the error of its item up to this length, as JSON.
@@ -138,8 +139,8 @@ def _log(results: Sequence[BulkResult]) -> None:
     """Log what was not available, once for all items."""
     why = Counter((problem_of(one).name, str(one)) for one in results if isinstance(one, UnavailableError))
     for (name, error), count in why.items():
-        log_refusal(name, f"{count} items: {error}")
+        log_refusal(name, f"{counted(count, 'item')}: {error}")
 
 
 def _too_many(most: int) -> str:
-    return f"more than {most} items in one request: send them in parts"
+    return f"more than {counted(most, 'item')} in one request: send them in parts"

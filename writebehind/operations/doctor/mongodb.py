@@ -14,6 +14,7 @@ from writebehind.mongodb.deployment import CollectionInfo
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.operations.indexes import LookupIndex, lookup_indexes
 from writebehind.pipeline import Pipeline
+from writebehind.plurals import counted
 from writebehind.settings.names import COLLECTION_NAME
 
 OLDEST = (5, 0)
@@ -123,7 +124,8 @@ def lookups(indexes: Sequence[LookupIndex]) -> Iterator[Finding]:
             "writebehind init creates it",
         )
     elif indexes and all(one.present for one in indexes):
-        yield ok("mongodb indexes", f"{len(indexes)} fields for lookups have unique indexes")
+        have = counted(len(indexes), "field for lookups has its", "fields for lookups have their")
+        yield ok("mongodb indexes", f"{have} unique index")
 
 
 def _collections(pipeline: Pipeline) -> Iterator[Finding]:

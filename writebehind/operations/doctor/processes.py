@@ -10,6 +10,7 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
+from writebehind.plurals import counted
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: So many sweeps in a row may be missing.
@@ -106,7 +107,7 @@ def backlog(status: Mapping[str, Any]) -> Finding:
     """Documents that wait for MongoDB, or were refused by it."""
     found = (
         f"{status['pending']} pending, the oldest for {status['oldest_pending_seconds']:.0f} s; "
-        f"{status['dead_letters']} dead letters; breaker {status['breaker']}"
+        f"{counted(status['dead_letters'], 'dead letter')}; breaker {status['breaker']}"
     )
     if status["breaker"] != "closed":
         return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")

@@ -12,6 +12,7 @@ from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
+from writebehind.plurals import counted
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -111,7 +112,7 @@ def persistence(facts: Facts) -> Finding:
 def role(facts: Facts) -> Finding:
     """Takes writes, and keeps them."""
     if facts.get("role") != "slave":
-        return ok("redis role", f"primary with {facts.get('connected_slaves', '0')} replicas")
+        return ok("redis role", f"primary with {counted(int(facts.get('connected_slaves', '0')), 'replica')}")
     if facts.get("slave_read_only") == "0":
         found = "this is a replica that takes writes, and loses them"
         return failure("redis role", found, "name its primary in REDIS_URL", fatal=True)

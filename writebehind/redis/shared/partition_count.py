@@ -10,6 +10,7 @@ from typing import Self
 
 from writebehind.documents.raw_bson import VERSION_END
 from writebehind.errors import ConfigurationError
+from writebehind.plurals import counted
 from writebehind.redis import keys
 from writebehind.redis.keys import MOST_PARTITIONS, Named, partition_keys
 from writebehind.redis.scripts import script
@@ -66,7 +67,8 @@ class Division:
             )
         if self.partitions != partitions:
             raise ConfigurationError(
-                f"partitions: this Redis holds data in {self.partitions} partitions, not in {partitions}: "
+                f"partitions: this Redis holds data in {counted(self.partitions, 'partition')}, "
+                f"not in {partitions}: "
                 f"set WRITEBEHIND_PARTITIONS={self.partitions}"
             )
 

@@ -1,0 +1,14 @@
+"""Counts of things in words."""
+
+from __future__ import annotations
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """A number of things: `1 dead letter`, `2 dead letters`.
+
+    Args:
+        count: how many.
+        what: one of them.
+        several: more than one, or none, where it is not `what` with an s.
+    """
+    return f"{count} {what if count == 1 else several or f'{what}s'}"
