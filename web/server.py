@@ -322,7 +322,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _announced(headers: Headers) -> int | None:
-    """How long the body is going to be; `None` if that shows at its end.
+    """The length that the body is going to have, bytes; `None` if that shows at its end.
 
     Raises:
         HTTPException: it comes in a coding that nobody decodes here.

@@ -208,7 +208,7 @@ class AsyncCollection:
 
     @property
     def settings(self) -> CollectionSettings:
-        """How it is stored."""
+        """The settings by which it is stored."""
         return self.sync.settings
 
     def id(self, given: object) -> DocumentId:

@@ -24,7 +24,7 @@ PROCESSES: Final = {
 
 
 def service_folder() -> Path:
-    """Where `web`, `tasks` and the Procfile are."""
+    """The folder of `web`, `tasks` and the Procfile."""
     package = Path(__file__).parent
     carried = package / "service"
     return carried if carried.is_dir() else package.parent

@@ -232,7 +232,7 @@ class Pipeline:
         return self._listed.get(strict.text("name", name)) or self._bind_unlisted(name)
 
     def collection_settings(self, name: str) -> CollectionSettings:
-        """How a collection is stored; the defaults where it has been taken out of the settings since."""
+        """The settings of a collection; the defaults where it has been taken out of the settings since."""
         found = self.settings.collections.get(name) or self._unlisted
         return found or CollectionSettings.model_validate(self.settings.defaults)
 

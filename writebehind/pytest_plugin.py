@@ -24,7 +24,7 @@ FLUSH_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the servers of a test session are. What is in them is the tests' and may be deleted."""
+    """Addresses of the servers of a test session. What is in them is the tests' and may be deleted."""
 
     redis_url: str
     mongodb_url: str

@@ -84,7 +84,7 @@ class Status:
         return figures
 
     def _age_s(self, head: tuple[str, float] | None, now_ms: int, sent_ms: float) -> float:
-        """How long the member due first has waited, from what its collection's flush delay says of its start.
+        """The time that the member due first has waited, from what its collection's flush delay says of its start.
 
         One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
         """

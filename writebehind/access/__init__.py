@@ -1,1 +1,1 @@
-"""Who is served: hosts and origins. Imports nothing above `errors`."""
+"""Hosts and origins that are served. Imports nothing above `errors`."""

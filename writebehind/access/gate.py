@@ -29,7 +29,7 @@ _MOST_KNOWN = 100
 
 
 class Refusal(NamedTuple):
-    """Why a request is not served."""
+    """Reason for which a request is not served."""
 
     status: HTTPStatus
     reason: str
@@ -51,7 +51,7 @@ class Gate:
     def refusal(
         self, method: str, host: str | None, origin: str | None, site: str | None, referer: str | None
     ) -> Refusal | None:
-        """Why a request is refused, if it is: for its host, or as `page_refusal` says.
+        """The reason for which a request is refused, if it is: for its host, or as `page_refusal` says.
 
         Args:
             method: of the request.
@@ -97,7 +97,7 @@ def page_refusal(
     *,
     allowed: Container[str] = (),
 ) -> Refusal | None:
-    """Why a request is refused, if it is to change something and a page of another origin has sent it.
+    """The reason for which a request is refused: it is to change something, and a page of another origin sent it.
 
     Args:
         method: of the request.

@@ -81,7 +81,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 
 def tls(url: str) -> dict[str, Any] | None:
-    """How to speak TLS with a broker: Celery checks no certificate unless told to, and Flower reads no options."""
+    """Options for TLS to a broker: Celery checks no certificate unless told to, and Flower reads no options."""
     if not url.startswith("rediss://"):
         return None
     options = parse_url(url.split(";", maxsplit=1)[0])  # type: ignore[no-untyped-call]

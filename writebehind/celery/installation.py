@@ -141,7 +141,7 @@ def _urls(given: str | Sequence[str]) -> Sequence[str]:
 
 
 def _address(url: str) -> tuple[Any, ...]:
-    """Where a broker is, whatever the way to write it: without credentials."""
+    """The address of a broker, whatever the way to write it: without credentials."""
     parts = url_to_parts(url)
     transport = _SAME_TRANSPORTS.get(parts.scheme, parts.scheme)
     host = _LOOPBACK.get(parts.hostname, parts.hostname)

@@ -338,14 +338,14 @@ def _reading() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Why nobody listens, for the status."""
+    """The reason why nobody listens, for the status."""
     if isinstance(error, PyMongoError):
         return f"MongoDB does not answer: {error_table.words(error)}"
     return f"{type(error).__name__}: {error}"
 
 
 def _at_ms(event: Any) -> int:
-    """When it happened, ms since the epoch by MongoDB's clock; before MongoDB 6.0 to the second below."""
+    """Time of an event by MongoDB's clock, ms since the epoch; before MongoDB 6.0 to the second below."""
     wall = event.get("wallTime")
     return event["clusterTime"].time * 1000 if wall is None else int(wall)
 

@@ -47,7 +47,7 @@ class Client:
 
     @property
     def steps(self) -> int:
-        """How many requests are planned; there are more where others are in the way."""
+        """The number of planned requests; there are more where others are in the way."""
         return len(self._plan)
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""How the demo may fail."""
+"""Errors of the demo."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """Where it is."""
+        """Its address."""
         return self.collection, self.id
 
 
@@ -140,7 +140,7 @@ def increments(dice: Random) -> Tree:
 
 
 def bson_size(record: Record) -> int:
-    """How many bytes the document takes as BSON, with its id and without its version."""
+    """The bytes that the document takes as BSON, with its id and without its version."""
     values = json_util.loads(json.dumps(record.document), json_options=JSON)
     id_bytes = {"int": 8, "uuid": 21, "string": 5 + len(record.id)}.get(COLLECTIONS[record.collection]["id"], 12)
     return len(bson.encode(values, codec_options=STANDARD)) + len("\0_id\0") + id_bytes

@@ -1,4 +1,4 @@
-"""How far the demo is, and what it has found, for people."""
+"""Progress and findings of the demo, for people."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ MOST_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much the demo does, and where."""
+    """Settings of a run of the demo."""
 
     documents: int
     clients: int

@@ -1,4 +1,4 @@
-"""How far a write has come before it is answered."""
+"""Durability of a write when it is answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Durability(StrEnum):
-    """How far a write had come when it was answered, least first."""
+    """Durability of a write when it was answered, least first."""
 
     BUFFERED = "buffered"
     """Redis has it."""

@@ -109,7 +109,7 @@ def without(raw: bytes, path: Sequence[bytes], at: int = 0) -> bytes:
 
 
 def _end(raw: bytes, kind: int, start: int) -> int:
-    """Where a value ends whose size depends on it."""
+    """The end of a value whose size depends on it."""
     if kind in _PREFIXED:
         return start + _PREFIXED[kind] + int(_length_at(raw, start)[0])
     if kind == REGEX:

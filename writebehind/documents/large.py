@@ -40,7 +40,7 @@ def is_bounded() -> bool:
 
 
 def most() -> int:
-    """How many bytes a document may have that this thread reads."""
+    """The bytes that a document may have which this thread reads."""
     return _most.get()
 
 

@@ -106,7 +106,7 @@ class _Step:
         return cls(operation, patch, path, source)
 
     def copied_bytes(self, document: Document) -> int:
-        """How many bytes a `copy` adds, roughly; 0 for other operations and for one that will fail.
+        """The bytes that a `copy` adds, roughly; 0 for other operations and for one that will fail.
 
         Raises:
             InvalidDocumentError: what it copies is nothing that a document can have.

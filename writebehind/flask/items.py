@@ -122,7 +122,7 @@ def _in_lines(data: bytes, most: int) -> list[Span]:
 
 
 def _in_array(data: bytes, at: int, most: int, longest: int) -> list[Span]:
-    """Where the items stand, each of which is seen to be JSON; `at` is behind the bracket."""
+    """The places of the items, each of which is seen to be JSON; `at` is behind the bracket."""
     text = _Window(data, 2 * longest)
     spans: list[Span] = []
     at = text.skip_space(at)

@@ -1,4 +1,4 @@
-"""How long a document is tried that MongoDB does not take, and does not say will never be taken.
+"""The attempts at a document that MongoDB does not take, and does not say will never be taken.
 
 An error that nobody has heard of may be about the document, or pass by itself. So such a document is tried again
 with growing delays, and its neighbours do not wait for it. Only where MongoDB takes other writes is it about the

@@ -1,4 +1,4 @@
-"""How many documents one bulk write takes: as many as MongoDB answers in good time.
+"""The size of a bulk write: as many as MongoDB answers in good time.
 
 Additive increase, multiplicative decrease: D. Chiu and R. Jain, "Analysis of the Increase and Decrease Algorithms
 for Congestion Avoidance in Computer Networks", 1989.

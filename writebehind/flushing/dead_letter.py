@@ -21,7 +21,7 @@ _OPERATIONS = {Kind.DOCUMENT: "put", Kind.DELETED: "delete", Kind.ABSENT: None}
 
 
 class Reason(StrEnum):
-    """Why a document is dead."""
+    """Reason for which a document is dead."""
 
     REFUSED = "refused"
     """MongoDB will not take it: a unique index, a validator, its size."""

@@ -89,11 +89,11 @@ class DeadLetters:
         self._settings = settings
 
     def count(self) -> int:
-        """How many there are."""
+        """The number of them."""
         return sum(one.dead for one in self._store.metrics.backlog())
 
     def by_collection(self) -> dict[str, int]:
-        """How many there are of each collection that has any."""
+        """The number of them in each collection that has any."""
         return self._store.letters.counts()
 
     def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True) -> Page:

@@ -55,7 +55,7 @@ class FlushInterruptedError(MongoUnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class FlushLimits:
-    """How much one flush does.
+    """Limits of one flush.
 
     Attributes:
         batch_size: most documents in one bulk write; `least_batch` the least, however slow MongoDB is.
@@ -379,7 +379,7 @@ class Flusher:
 
 
 def backoff_ms(attempt: int) -> int:
-    """How long to wait after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
+    """The pause after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
     ceiling = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** min(attempt, 16))
     return random.randint(BACKOFF_BASE_MS // 2, ceiling)  # noqa: S311 - no secret
 

@@ -115,7 +115,7 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients connect to."""
+        """The address for clients."""
 
     @property
     def pid(self) -> int:
@@ -247,7 +247,7 @@ class EmbeddedRedis(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """Where clients connect to."""
+        """The address for clients."""
         return f"redis://{LOOPBACK}:{self.port}/0"
 
     def _command(self) -> list[str]:
@@ -284,7 +284,7 @@ class EmbeddedMongo(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """Where clients connect to."""
+        """The address for clients."""
         return f"mongodb://{LOOPBACK}:{self.port}/"
 
     def _command(self) -> list[str]:

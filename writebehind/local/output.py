@@ -1,4 +1,4 @@
-"""Where the lines go that supervised processes print, and directories that nobody else may read."""
+"""Lines that supervised processes print, and directories that nobody else may read."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class NotReadyError(WritebehindError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run the system."""
+    """Settings of a run of the system."""
 
     data_dir: Path = Path(DATA_DIR)
     port: int | None = None
@@ -122,7 +122,7 @@ class System:
 
     @property
     def url(self) -> str:
-        """Where the API is."""
+        """The address of the API."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -168,7 +168,7 @@ class System:
         self._output.finish(within_s=1)
 
     def refusal(self) -> str:
-        """Why the API is not ready; empty when it is."""
+        """The reason why the API is not ready; empty when it is."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=2)
         try:
             connection.request("GET", "/readyz")
@@ -181,7 +181,7 @@ class System:
         return "" if answer.status == http.HTTPStatus.OK else f"HTTP {answer.status} {body.strip()}"
 
     def description(self) -> dict[str, Any]:
-        """Where everything is, and what fails whenever it is started; without passwords."""
+        """The addresses of everything, and what fails whenever it is started; without passwords."""
         return {
             "url": self.url,
             "docs": f"{self.url}/docs",

@@ -117,7 +117,7 @@ class MongoBreaker:
         )
 
     def _failed(self, reason: str, *, probing: bool) -> float | None:
-        """How long to leave MongoDB alone, seconds; `None` while the breaker is closed."""
+        """The time for which to leave MongoDB alone, seconds; `None` while the breaker is closed."""
         self._doubtful, self._reason = True, reason[:_REASON_CHARACTERS]
         left_ms = FIRST_INTERVAL_MS
         with suppress(RedisUnavailableError):

@@ -166,7 +166,7 @@ _DUPLICATE = re.compile(r"UNIQUE constraint failed|duplicate key value violates 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why one write was not done: MongoDB's code and words, what they mean, and whether its id is there."""
+    """A write that was not done: MongoDB's code and words, what they mean, and whether its id is there."""
 
     code: int
     message: str

@@ -33,7 +33,7 @@ class Drained:
 
 
 class Progress(NamedTuple):
-    """How many documents are pending, and why nothing could be persisted lately; '' if it could."""
+    """The number of pending documents, and why nothing could be persisted lately; '' if it could."""
 
     pending: int
     reason: str

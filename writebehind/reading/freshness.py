@@ -1,4 +1,4 @@
-"""How long entries live and are fresh, and when one reader refreshes them before that is over."""
+"""The life of entries, their freshness, and the early refresh by one reader."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def state_of(entry: Entry, ttl_ms: int, settings: CollectionSettings, early_ms: 
 
 
 def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | None = None) -> int:
-    """How long an entry that MongoDB has as well stays in Redis, ms: while it is fresh, and may be stale.
+    """The time that an entry stays in Redis which MongoDB has as well, ms: while it is fresh, and may be stale.
 
     One that `replaces` another with that TTL, ms, which was fresh yet, has its whole TTL, as they are spread
     already, and what the other one had left besides, up to a tenth: so MongoDB is read once for each TTL. Those
@@ -78,7 +78,7 @@ def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | N
 
 
 def fresh_ms(entry: Entry, ttl_ms: int, settings: CollectionSettings) -> int:
-    """How long an entry with this TTL in Redis is fresh yet, ms: below 0 where it is stale, -1 without a TTL."""
+    """Freshness left to an entry with this TTL in Redis, ms: below 0 where it is stale, -1 without a TTL."""
     return ttl_ms - settings.grace_ms if entry.exists and ttl_ms >= 0 else ttl_ms
 
 
@@ -106,7 +106,7 @@ def jittered_ms(seconds: float) -> int:
 
 
 class LoadTimes:
-    """How long MongoDB takes lately to find a document of each collection. Safe to share between threads."""
+    """Times that MongoDB lately takes to find a document, by collection. Safe to share between threads."""
 
     def __init__(self) -> None:
         """Nothing is known yet."""
@@ -167,7 +167,7 @@ class Refresher:
 
     @property
     def room(self) -> int:
-        """How many more refreshes it would take now."""
+        """The number of refreshes that it would take now."""
         return max(0, self._waiting.maxsize - self._waiting.qsize())
 
     def close(self, timeout_s: float = 2.0) -> None:

@@ -9,7 +9,7 @@ from writebehind.documents.entry import Entry
 
 
 class Source(StrEnum):
-    """Where a read was answered from."""
+    """Source of a read's answer."""
 
     HIT = "hit"
     STALE = "stale"

@@ -68,7 +68,7 @@ class _Noted:
 
 @dataclass(slots=True)
 class Place(_Noted):
-    """Where a pass goes on.
+    """Place at which a pass goes on.
 
     Attributes:
         cursor: of the scan of Redis, which is `scanned` when it has come to its end.
@@ -92,7 +92,7 @@ class Place(_Noted):
 
     @property
     def waiting(self) -> int:
-        """How much is to be looked at once more."""
+        """The number of keys to be looked at once more."""
         return len(self.suspects) + len(self.aliases)
 
 

@@ -45,7 +45,7 @@ RUN_PART, MOST_S = 0.8, 30.0
 
 @dataclass(frozen=True, slots=True)
 class ReconcileLimits:
-    """How a pass goes.
+    """Settings of a pass.
 
     Attributes:
         pass_s: how long it takes, whatever the size of the cache.
@@ -60,7 +60,7 @@ class ReconcileLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """How far a pass has to be: so many partitions, and keys; `all` says that it may come to its end."""
+    """Work that a pass has to do: so many partitions, and keys; `all` says that it may come to its end."""
 
     partitions: int
     keys: int
@@ -224,7 +224,7 @@ class Reconciler:
         )
 
     def _grace_left_s(self, one: Pass) -> float:
-        """How long what looked like drift may be on its way yet."""
+        """The time for which what looked like drift may be on its way yet."""
         left_s = GRACE_S - (self._store.now_ms() - one.place.seen_ms) / 1000
         return min(max(0.0, left_s), GRACE_S)
 

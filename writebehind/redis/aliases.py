@@ -1,4 +1,4 @@
-"""Where unique values lead: aliases say what MongoDB has, and claims which document was given a value."""
+"""Unique values: aliases say which document has one in MongoDB, and claims which document was given one."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Aliases:
     # Reading ----------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Leads:
-        """Where a value leads, in one round trip; of many claims the newest."""
+        """The document to which a value leads, in one round trip; of many claims the newest."""
         key, _, claims_key = self._keys(name)
         claims, member, ttl_ms = self._wire.calls(
             (("ZRANGE", claims_key, 0, MOST_FIRST, "REV"), ("GET", key), ("PTTL", key))
@@ -106,7 +106,7 @@ class Aliases:
         return replace(_leads(claims, member, ttl_ms), are_more=len(claims) > MOST_FIRST)
 
     def get_or_lease(self, name: str, token: str, *, life_ms: int, state: bytes) -> LeasedAlias:
-        """Where a value leads, or the right to ask MongoDB, or word that another reader does."""
+        """The document to which a value leads, or the right to ask MongoDB, or word that another reader does."""
         answer = self._wire.run(_GET_OR_LEASE_ALIAS, self._keys(name), (token, life_ms, state))
         if answer[0] != b"alias":
             return LeasedAlias(None, may_load=answer[0] == b"load")

@@ -144,7 +144,7 @@ class Cache:
         }
 
     def sizes(self, members: Sequence[str]) -> list[int]:
-        """How many bytes the entries take, in one round trip; 0 for one that is not there."""
+        """The bytes that the entries take, in one round trip; 0 for one that is not there."""
         found: list[int] = self._wire.calls([("STRLEN", self.key(member)) for member in members])
         return found
 

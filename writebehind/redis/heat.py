@@ -1,4 +1,4 @@
-"""How much documents are read, added up in Redis, and which of them were warmed."""
+"""Reads of documents, added up in Redis, and which documents were warmed."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class PartitionKeys:
         return f"{self.prefix}kept:{member}"
 
     def alias(self, name: str) -> str:
-        """Where a unique value leads as MongoDB has it: see `writebehind.querying.unique_fields`."""
+        """A unique value, and the document that MongoDB has it in: see `writebehind.querying.unique_fields`."""
         return f"{self.prefix}alias:{name}"
 
     def alias_load(self, name: str) -> str:

@@ -99,11 +99,11 @@ class Letters:
     # Reading ----------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
-        """How many there are of each collection that has any."""
+        """The number of them in each collection that has any."""
         return added_up(self._wire.calls([("HGETALL", of.dead_counts) for of in self._layout.all()]))
 
     def counts_in(self, partition: int) -> dict[str, int]:
-        """How many each collection has in one partition."""
+        """The number of them in one partition, for each collection."""
         flat = self._wire.call("HGETALL", partition_keys(partition).dead_counts)
         return {name.decode(errors="replace"): whole(count) for name, count in pairs(flat)}
 

@@ -251,7 +251,7 @@ class Pending:
         )
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
-        """How many members are pending, and a hint when they are overdue and no flush task is on its way."""
+        """The number of pending members, and a hint when they are overdue and no flush task is on its way."""
         of = partition_keys(partition)
         limits = (overdue_ms, HINT_LIFE_MS, self.longest_wait_ms, self._lease_ms)
         count, ticket = self._wire.run(_SWEEP, (of.lease, of.scheduled, of.pending), limits)
@@ -387,7 +387,7 @@ class Pending:
         return bool(self._wire.run(_MARK_PENDING, keys_of, (member, header, delay_ms)))
 
     def schedule(self, partition: int, *, before_ms: int) -> tuple[int, bool]:
-        """How many members were due before a time; and whether a flusher is at work, or a task on its way."""
+        """The number of members due before a time; and whether a flusher is at work, or a task on its way."""
         of = partition_keys(partition)
         overdue, lease, scheduled = self._wire.calls(
             (("ZCOUNT", of.pending, "-inf", before_ms), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
@@ -396,5 +396,5 @@ class Pending:
 
 
 def _unsettled_in(of: PartitionKeys) -> tuple[str, str]:
-    """Where a partition has what MongoDB may not have."""
+    """The places in a partition that have what MongoDB may not have."""
     return of.pending, of.dead

@@ -155,7 +155,7 @@ class Store:
         return self._wire.now_ms()
 
     def size(self) -> int:
-        """How many keys there are."""
+        """The number of keys."""
         return int(self._wire.call("DBSIZE"))
 
     def scan(self, cursor: bytes, *, count: int, match: str = "*") -> tuple[bytes, list[bytes]]:

@@ -22,7 +22,7 @@ FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
 
 
 class CollectionSettings(BaseModel):
-    """How one collection is stored."""
+    """Settings of one collection."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,7 +94,7 @@ class CollectionSettings(BaseModel):
 
     @cached_property
     def grace_ms(self) -> int:
-        """How long a document stays in Redis after its TTL, ms."""
+        """The time that a document stays in Redis after its TTL, ms."""
         return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
 
     def wants(self, durability: Durability | None) -> Durability:

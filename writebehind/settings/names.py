@@ -29,7 +29,7 @@ QUEUES: Final = (FLUSH_QUEUE, REFRESH_QUEUE, MAINTENANCE_QUEUE)
 
 
 def fault_of_database(name: str) -> str:
-    """Why documents cannot be kept in a database of this name; '' where they can."""
+    """The reason why documents cannot be kept in a database of this name; '' where they can."""
     if not name:
         return "is empty"
     if found := sorted(_NOT_IN_DATABASES & set(name)):

@@ -54,7 +54,7 @@ WarmReport = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class WarmLimits:
-    """How a pass goes.
+    """Settings of a pass.
 
     Attributes:
         interval_s: how often there is one.

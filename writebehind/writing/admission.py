@@ -40,7 +40,7 @@ class Admission:
         self._max_memory = max_memory_percent / 100
 
     def cap(self, collection: str, settings: CollectionSettings) -> int:
-        """How many documents may be pending in a partition for a new one to be taken; 0 lets none in.
+        """The number of documents that may be pending in a partition for a new one to be taken; 0 lets none in.
 
         A write to a document that is pending already is always taken: it needs no room.
 
@@ -66,7 +66,7 @@ class Admission:
         return self._sampler.look().crowded
 
     def refusal(self, collection: str, settings: CollectionSettings, member: str = "") -> OverloadedError:
-        """Why there was no room for a document, and when there may be."""
+        """The reason why there was no room for a document, and when there may be."""
         vitals = self._sampler.look()
         dead = vitals.dead.get(collection, 0)
         if dead >= settings.max_dead_letters:
@@ -131,7 +131,7 @@ class Admission:
 
 
 def _time_for_room(waiting: int, drained_per_second: float) -> float:
-    """How long until a part of what waits is persisted, seconds; jittered, so that not all come back at once."""
+    """The time until a part of what waits is persisted, seconds; jittered, so that not all come back at once."""
     needed = ROOM * waiting / drained_per_second if drained_per_second else LONGEST_S
     jitter = random.uniform(1, 1.25)  # noqa: S311 - no secret
     return float(min(LONGEST_S, max(SHORTEST_S, math.ceil(needed * jitter))))

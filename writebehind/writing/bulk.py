@@ -151,7 +151,7 @@ class Bulk:
 
 
 class Work:
-    """How much has been done for one bulk."""
+    """Work that has been done for one bulk."""
 
     def __init__(self) -> None:
         self._bytes = 0

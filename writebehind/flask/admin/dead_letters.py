@@ -157,7 +157,7 @@ def _version() -> int | None:
 
 
 def _replayed(count: int, left: Counter[str]) -> dict[str, Any]:
-    """How many are tried again, how many are left, and of these how many for which reason."""
+    """The number that is tried again, the number left, and of these the number for each reason."""
     return {"replayed": count, "left": left.total()} | ({"because": dict(+left)} if left.total() else {})
 
 

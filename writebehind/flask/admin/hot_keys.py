@@ -40,7 +40,7 @@ def hot_keys(pipeline: Pipeline) -> Routes:
 
 
 def _in_each(partitions: int) -> int:
-    """How many documents of each partition are looked at: fewer where there are very many partitions."""
+    """The number of documents of each partition that are looked at: fewer where there are very many partitions."""
     return max(DEFAULT_LIMIT, MOST_SHOWN // partitions)
 
 

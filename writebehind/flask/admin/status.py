@@ -17,7 +17,7 @@ def status(pipeline: Pipeline) -> Routes:
 
     @routes.get("/status")
     def figures() -> Response:
-        """How the pipeline is."""
+        """The state of the pipeline."""
         only("partitions")
         shown = pipeline.status(partitions=flag("partitions"))
         return Response(orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)

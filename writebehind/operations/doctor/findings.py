@@ -10,7 +10,7 @@ from writebehind.pipeline import Pipeline
 
 
 class Level(IntEnum):
-    """How bad a finding is; also the command's exit status for the worst of all."""
+    """Severity of a finding; also the command's exit status for the worst of all."""
 
     OK = 0
     WARNING = 1

@@ -50,7 +50,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _await_sweep(pipeline: Pipeline) -> float | None:
-    """How long ago the last sweep was, seconds; `None` for never.
+    """The time since the last sweep, seconds; `None` for never.
 
     A system that has just begun gets the time for its first one. Nobody waits where no worker could run it.
     """

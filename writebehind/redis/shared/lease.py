@@ -58,7 +58,7 @@ class Lease:
 
 
 class Position:
-    """How far the change stream has been followed, and who leads. Safe to share between threads."""
+    """The place to which the change stream has been followed, and who leads. Safe to share between threads."""
 
     def __init__(self, wire: Wire) -> None:
         """Keep it on a server."""

@@ -199,7 +199,7 @@ class Metrics:
         return {task: run for task, run in runs if run is not None}
 
     def since_run(self, task: str) -> float | None:
-        """How long ago a periodic task last ran, seconds; `None` if it never has."""
+        """The time since a periodic task last ran, seconds; `None` if it never has."""
         run = self.runs().get(task)
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
 

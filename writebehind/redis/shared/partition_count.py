@@ -115,7 +115,7 @@ class PartitionCount:
         return [at for at, held in zip(beyond, answers, strict=True) if held]
 
     def pending_in(self, partitions: Sequence[int]) -> dict[int, int]:
-        """How many documents are pending in partitions, whoever looks into them. Raises as `recorded`."""
+        """The number of pending documents in all partitions, whoever looks into them. Raises as `recorded`."""
         answers = self._wire.calls([("ZCARD", partition_keys(one).pending) for one in partitions])
         return dict(zip(partitions, answers, strict=True))
 
