@@ -46,6 +46,7 @@ def test_mongodb_has_exactly_what_was_acknowledged():
     assert result["acknowledged_writes"] > result["mongodb_operations"] >= 300 - 10
     assert result["reads_checked"] > 0
     assert "the system is ready" in ended.stderr
+    assert "this takes about 20 s; " in ended.stderr
 
 
 def test_a_document_changed_behind_its_back_fails_the_demo():

@@ -18,6 +18,7 @@ from tests.acceptance.conftest import ROOT, SERVERS
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
 from writebehind.local.stack import Stack
+from writebehind.settings.running import DATA_DIR
 
 #: What a user's own module says when it is imported by mistake, or loudly fails.
 OWN = "raise SystemExit(f'{__file__} is none of the service')\n"
@@ -94,7 +95,10 @@ def test_it_is_installed_beside_others(wheel, tmp_path):
 
 
 def test_the_system_runs_beside_a_users_modules(python, tmp_path, monkeypatch):
-    """`writebehind up` becomes ready where the directory has modules called as what the processes import."""
+    """`writebehind up` becomes ready where the directory has modules called as what the processes import.
+
+    The doctor finds nothing in a system that nobody has touched.
+    """
     for name in ("tasks", "web", "celery", "flask", "redis", "granian", "flower", "queue", "string"):
         (tmp_path / f"{name}.py").write_text(OWN)
     for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
@@ -104,15 +108,19 @@ def test_the_system_runs_beside_a_users_modules(python, tmp_path, monkeypatch):
     env = {"WRITEBEHIND_FLOWER_PORT": str(free_port())}
 
     with (
-        Stack(tmp_path / "data", cwd=tmp_path, env=env) as stack,
+        Stack(tmp_path / DATA_DIR, cwd=tmp_path, env=env) as stack,
         httpx.Client(base_url=stack.url, timeout=30, trust_env=False) as http,
     ):
         wait_until(lambda: http.get("/admin/status").json()["unconsumed"] == [], "all workers", 60)
         http.put("/v1/users/ada?durability=persisted", json={"name": "Ada"}).raise_for_status()
         flower = f"http://127.0.0.1:{env['WRITEBEHIND_FLOWER_PORT']}/healthcheck"
         wait_until(lambda: answers(flower), "Flower", 60)
+        wait_until(lambda: http.get("/admin/status").json()["listener"], "the listener", 60)
+        doctor = [python.parent / "writebehind", "doctor"]
+        looked = subprocess.run(doctor, cwd=tmp_path, capture_output=True, check=False, text=True)
+        assert 0 == looked.returncode, looked.stdout
         assert {"web", "worker", "maintenance", "beat", "listen", "flower"} <= stack.pids().keys()
-    logs = [log.read_text() for log in (tmp_path / "data" / "log").iterdir()]
+    logs = [log.read_text() for log in (tmp_path / DATA_DIR / "log").iterdir()]
     assert not [log for log in logs if "none of the service" in log]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from pymongo.errors import InvalidName, OperationFailure
@@ -273,6 +274,30 @@ def test_each_process_logs_each_state_once(one, other, caplog):
     assert one.use()
     assert other.use()
     assert [] == told()
+
+
+@pytest.mark.usefixtures("long_intervals")
+@pytest.mark.parametrize("closes", ["itself", "another one"])
+def test_time_in_which_nothing_was_asked_is_no_outage(one, other, caplog, monkeypatch, closes):
+    """A process that has asked nothing since it saw the breaker open does not know when MongoDB came back."""
+    caplog.set_level("WARNING", breaker_module.__name__)
+    now = [1_000.0]
+    monkeypatch.setattr(breaker_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    one.fail()
+    now[0] += 7.5
+    assert not one.use()
+    now[0] += 330.0
+    one.let_interval_end()
+    if closes == "another one":
+        assert other.use()
+        now[0] += 5.0
+    caplog.clear()
+    assert one.use()
+
+    last = caplog.messages[-1]
+    idle = 335.0 if closes == "another one" else 330.0
+    wanted = f"closed, after at least 7.5 s: this process has asked nothing in the {idle} s since"
+    assert f"the breaker before MongoDB is {wanted}" == last
 
 
 def test_what_never_opened_is_not_told_closed(one, caplog):

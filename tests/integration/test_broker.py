@@ -144,13 +144,31 @@ def test_a_flush_that_neither_mongodb_nor_the_broker_takes_is_left_to_the_sweep(
         raise FlushInterruptedError("it is down", Hint(0, "again", 0))
 
     app = create_app(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
-    register(app, SimpleNamespace(pipeline=SimpleNamespace(flusher=SimpleNamespace(flush=flush))))
+    outages = OutageLog(logging.getLogger("runtime"))
+    flusher = SimpleNamespace(flush=flush)
+    register(app, SimpleNamespace(pipeline=SimpleNamespace(flusher=flusher), note=outages.note))
     task = app.tasks[FLUSH]
     task.push_request(id="a", retries=0, called_directly=False, is_eager=False, args=(0,), kwargs={})
 
     assert {"partition": 0, "interrupted": "it is down"} == task.run(0)
     assert "partition 0 is left to the sweep: " in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_heartbeats_that_redis_does_not_take_are_a_few_lines(settings, caplog):
+    """A worker in an outage of Redis says so once, counts meanwhile, and says when it is over."""
+    nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    app = create_app(nowhere)
+    runtime = Runtime(app, nowhere, publishing=app)
+    assert runtime._outages._quiet_s > 2 * max(settings.sweep_interval, settings.reconcile_interval)
+    runtime._outages = OutageLog(logging.getLogger("runtime"), quiet_s=0.3, every_s=60)
+    for _ in range(20):
+        runtime._tell("worker@here")
+    wait_until(lambda: not runtime._outages._outages, "the outage to be over")
+
+    first, last = [one for one in caplog.messages if "heartbeat" in one]
+    assert first.startswith("heartbeat not recorded: Redis does not answer")
+    assert last.startswith("heartbeats: over after 0 s, 20 failures in all")
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off"])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.servers import freeze, resume
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
+from writebehind import load_settings
 from writebehind.local.embedded import (
     EmbeddedError,
     EmbeddedMongo,
@@ -25,6 +27,7 @@ from writebehind.local.embedded import (
     free_port,
     lock_directory,
 )
+from writebehind.local.up import _servers
 
 
 class RedisData:
@@ -91,6 +94,27 @@ def test_acknowledged_data_survives_a_restart_on_the_same_port(started, end):
 
     assert (port, False) == (server.port, first == server.pid)
     assert f"before {end}" == wait_until(data.read, "the value")
+
+
+def test_an_idle_server_stops_soon(tmp_path):
+    """SecantusDB waits for a client before it sees that it is to end, for 2 s: somebody comes."""
+    with EmbeddedMongo(tmp_path) as server:
+        log = server.log_file
+        began = time.monotonic()
+        server.stop()
+        took_s = time.monotonic() - began
+
+    assert took_s < 1.8 * slowness(), log.read_text()
+
+
+def test_what_the_data_may_take_is_limited(tmp_path):
+    """As the settings say: writes are refused when it is full, and nothing is evicted."""
+    [server] = _servers(load_settings(mongodb_url="mongodb://h/", embedded_redis_mib=7), tmp_path, "no").values()
+    with server, redis.Redis.from_url(server.url, decode_responses=True) as client:
+        found = client.config_get("maxmemory*")
+        server.kill()
+
+    assert (str(7 << 20), "noeviction") == (found["maxmemory"], found["maxmemory-policy"])
 
 
 def test_only_loopback_is_listened_on(started):

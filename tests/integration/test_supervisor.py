@@ -197,6 +197,8 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
 
     assert stack.stop() == 0
     assert [] == [process for process in everything if process.is_running() and not _is_over(process.pid)]
+    said = (stack.data_dir / "log" / "system.log").read_text().splitlines()
+    assert f"stopped; the data stays in {stack.data_dir}" == said[-1]
 
 
 def test_a_server_whose_port_is_taken_does_not_end_the_system(monkeypatch, tmp_path):
@@ -332,6 +334,51 @@ def test_up_goes_on_where_nobody_reads_what_it_prints(tmp_path, procfile):
         process.send_signal(signal.SIGTERM)
 
         assert 0 == process.wait(20 * slowness())
+
+
+def test_up_says_at_once_that_it_stops(tmp_path, procfile):
+    """Ctrl-C is answered before anything has ended; a second one kills what is left; and the end is said."""
+    procfile.write_text(f"web: exec python stub.py\nother: {STUBBORN}\n")
+    env = os.environ | {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+        for line in takewhile(lambda line: line != "Ctrl-C stops everything.\n", process.stdout):
+            assert "stopping" not in line
+        other = json.loads((tmp_path / ".writebehind" / "up.json").read_text())["pids"]["other"]
+        process.send_signal(signal.SIGINT)
+        first = next(line for line in process.stdout if "system" in line)
+        assert ("stopping" in first, True) == (True, psutil.pid_exists(other))
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+
+    assert 0 == process.returncode
+    assert _is_over(other)
+    assert ["killing the processes", "stopped; the servers that were given go on"] == [
+        wanted
+        for wanted in ("killing the processes", "stopped; the servers that were given go on")
+        if rest.count(wanted) == 1
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        ("[2026-11-26 17:55:11,123: WARNING/MainProcess] it is late", "[WARNING/MainProcess] it is late"),
+        ("2026-11-26 17:55:11,123 WARNING it is late", "WARNING it is late"),
+        ("[2026-11-26 17:55:11 +0000] [1] [INFO] it is late", "[1] [INFO] it is late"),
+        ("it is late since 2026-11-26 17:55:11", "it is late since 2026-11-26 17:55:11"),
+    ],
+)
+def test_a_line_has_one_time(written, printed):
+    """The supervisor says when a line was written: what the process says of that is left out, and blank lines."""
+    source, sink = os.pipe()
+    with os.fdopen(source, encoding="utf-8") as reader, os.fdopen(sink, "w", encoding="utf-8") as stream:
+        console = ConsoleOutput(["web"], stream)
+        console("web", b" \n")
+        console("web", f"{written}\n".encode())
+        line = reader.readline()
+
+    assert printed == line.partition("| ")[2].strip()
 
 
 def test_lines_that_nobody_reads_are_left_out():

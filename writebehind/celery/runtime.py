@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from writebehind.celery.publisher import publish, publish_warm
 from writebehind.errors import ConfigurationError, UnavailableError, told
 from writebehind.operations.doctor import check_start
+from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.pipeline import Pipeline, connect
 from writebehind.redis.pending import Hint
 from writebehind.settings.installation import Settings
@@ -34,6 +35,9 @@ class Runtime:
         self._checked = False
         self._name = ""
         self._consumer: Any = None
+        # What fails at each run of a periodic task is one outage.
+        longest_s = max(settings.sweep_interval, settings.reconcile_interval)
+        self._outages = OutageLog(log, quiet_s=max(QUIET_S, 3 * longest_s))
         # Strong references: this object lives as long as the process.
         signals.worker_init.connect(self._start, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
@@ -51,7 +55,11 @@ class Runtime:
         try:
             publish(self._publishing, hint)
         except OperationalError as error:
-            log.warning("flush hint for partition %d not sent: %s", hint.partition, told(error))
+            self.note("flush hints", f"flush hint for partition {hint.partition} not sent: {told(error)}")
+
+    def note(self, kind: str, line: str) -> None:
+        """Log what failed because a server is away: the first of a kind, a count once a minute, and the end."""
+        self._outages.note(kind, line)
 
     def _start(self, sender: Any = None, **_: Any) -> None:
         if sender.app != self._app:
@@ -96,7 +104,7 @@ class Runtime:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error
         except UnavailableError as error:
-            log.warning("heartbeat not recorded: %s", error)
+            self.note("heartbeats", f"heartbeat not recorded: {error}")
 
     def _consumed(self) -> list[str]:
         """The queues that this worker consumes now; none while it has no connection."""

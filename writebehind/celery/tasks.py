@@ -68,7 +68,7 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
             try:
                 raise task.retry(**again, countdown=0, exc=error) from error
             except Reject as rejected:  # the broker is away too, and fails with errors of many kinds
-                log.warning("partition %d is left to the sweep: %s", partition, told(rejected.reason))
+                runtime.note("flushes", f"partition {partition} is left to the sweep: {told(rejected.reason)}")
                 return {"partition": partition, "interrupted": str(error)}
 
 
@@ -101,7 +101,7 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
         try:
             return swept | runtime.pipeline.maintenance.audit_deletions()
         except MongoUnavailableError as error:  # the next sweep audits
-            log.warning("deletions not audited: %s", error)
+            runtime.note("audits", f"deletions not audited: {error}")
             return swept
 
     @app.task(name=RECONCILE, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
@@ -110,7 +110,7 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
         try:
             return runtime.pipeline.maintenance.reconcile()
         except MongoUnavailableError as error:
-            log.warning("not reconciled: %s", error)
+            runtime.note("reconciling", f"not reconciled: {error}")
             return {"error": str(error)}
 
     @app.task(name=DECAY, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]

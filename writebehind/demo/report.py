@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from writebehind.demo.comparison import Mismatch
@@ -65,19 +65,20 @@ class Report:
         if not self._console.is_terminal:
             yield self._lines(what, total)
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
 
     def _lines(self, what: str, total: int) -> Callable[[int], None]:
-        latest = time.monotonic()
+        began = latest = time.monotonic()
 
         def show(done: int) -> None:
             nonlocal latest
-            if time.monotonic() - latest >= LOG_EVERY_S:
-                latest = time.monotonic()
-                self.say(f"{what}: {done} of {total}")
+            if (now := time.monotonic()) - latest >= LOG_EVERY_S:
+                latest = now
+                left = f", about {(now - began) * (total - done) / done:.0f} s left" if done else ""
+                self.say(f"{what}: {done} of {total}{left}")
 
         return show
 

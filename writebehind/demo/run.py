@@ -36,6 +36,8 @@ SAMPLE_S = 0.2
 #: `totals` counts a flush when it ends, which is after its last document has left the backlog.
 SETTLED_SAMPLES = 5
 MOST_SHOWN = 10
+#: How long a demo takes whatever its size, to start and stop the system, and for each document, seconds.
+FIXED_S, EACH_S = 15.0, 0.008
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,15 @@ def demo(options: Options) -> Result:
         report = Report(Console(file=options.console, highlight=False))
         size = f"{counted(options.documents, 'document')}, {counted(options.clients, 'client')}"
         report.say(f"seed {options.seed}, {size}, {directory}")
+        report.say(f"this takes about {_duration(options.documents)}; first the servers and processes start")
         with Stack(directory, options.port, env=_environment(directory)) as stack:
             report.say(f"the system is ready: {stack.url}, {stack.mongodb_url}")
             with closing(Run(stack, options, report, lambda: bool(interruptions.count))) as run:
                 run.send()
                 run.drain()
-                return run.result(began)
+                result = run.result(began)
+                report.say("stopping the system")
+                return result
 
 
 # One run ----------------------------------------------------------------------------------------------------
@@ -187,6 +192,12 @@ def stored_documents(client: MongoClient[Any], database: str) -> Iterator[tuple[
     for name in client[database].list_collection_names():
         for document in client[database].get_collection(name, codec_options=options).find():
             yield name, bytes(document.raw)
+
+
+def _duration(documents: int) -> str:
+    """How long a demo of so many documents takes, for people, on two cores with little else to do."""
+    seconds = FIXED_S + documents * EACH_S
+    return f"{max(1, round(seconds / 60))} min" if seconds >= 50 else f"{round(seconds, -1):.0f} s"  # noqa: PLR2004
 
 
 @contextmanager

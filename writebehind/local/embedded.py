@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -158,8 +159,12 @@ class EmbeddedServer(ABC):
     def stop(self, grace_s: float = 10) -> None:
         """Stop it: SIGTERM, and SIGKILL if it still lives after `grace_s`."""
         if self._group is not None:
-            end([self._group], grace_s)
+            end([self._group], grace_s, self._end_sooner)
             self._group = None
+
+    def _end_sooner(self) -> bool:
+        """Do what lets a server that is to end do so sooner; false, as it is not to be killed."""
+        return False
 
     def kill(self) -> None:
         """Kill it as a crash would, and wait until it is gone."""
@@ -239,11 +244,12 @@ class EmbeddedRedis(EmbeddedServer):
         port: int = 0,
         *,
         appendfsync: str = "everysec",
+        maxmemory_mib: int = 0,
         timeout_s: float = 30,
     ) -> None:
-        """Describe the server."""
+        """Describe the server; `maxmemory_mib` is how much memory its data may take, 0 for no limit."""
         super().__init__(data_dir, port, timeout_s)
-        self._appendfsync = appendfsync
+        self._appendfsync, self._maxmemory_mib = appendfsync, maxmemory_mib
 
     @property
     def url(self) -> str:
@@ -257,6 +263,7 @@ class EmbeddedRedis(EmbeddedServer):
             "dir": str(self._data),
             "appendonly": "yes",
             "appendfsync": self._appendfsync,
+            "maxmemory": f"{self._maxmemory_mib}mb",
             "maxmemory-policy": "noeviction",  # what is evicted here may not be in MongoDB yet
             "save": "",
         }
@@ -295,6 +302,12 @@ class EmbeddedMongo(EmbeddedServer):
         # Without `--sync-on-commit` a crash loses what was acknowledged in its last second.
         storage = ["--storage-path", str(self._data), "--sync-on-commit"]
         return [*command, "--host", LOOPBACK, "--port", str(self.port), *storage]
+
+    def _end_sooner(self) -> bool:
+        """Connect: once it is to end, it waits for a client that comes, for 2 s at most."""
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), timeout=0.1):
+            pass
+        return False
 
     def _answering_pid(self) -> int | None:
         if can_listen(self.port):  # a look that costs less than a client

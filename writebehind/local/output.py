@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,11 @@ SUPERVISOR = "system"
 
 #: Lines that wait for a reader of the console.
 MOST_WAITING = 10_000
+
+#: The time at which a process itself says that it has written a line, as `logging`, Celery and granian write it.
+_TIME = re.compile(
+    rb"(?P<bracket>\[?)\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?[+-]\d\d:?\d\d|Z)?(?P<end>: |\] | )"
+)
 
 #: Takes a process's name and a line that it wrote.
 Output = Callable[[str, bytes], None]
@@ -44,7 +50,9 @@ class ConsoleOutput:
         threading.Thread(target=self._print, name="console", daemon=True).start()
 
     def __call__(self, name: str, line: bytes) -> None:
-        """Have a line printed."""
+        """Have a line printed, unless it is blank, with one time and not that of the process besides."""
+        if not (line := _timeless(line)).strip():
+            return
         try:
             self._lines.put_nowait(self._message(name, line))
         except Full:
@@ -87,6 +95,13 @@ class FileOutput:
         """Append a line."""
         with suppress(OSError), private_file(self._directory / f"{name}.log", "ab") as log:
             log.write(line.rstrip(b"\n") + b"\n")
+
+
+def _timeless(line: bytes) -> bytes:
+    """A line without the time at its beginning. Celery has more in the same brackets."""
+    if not (found := _TIME.match(line)):
+        return line
+    return (found["bracket"] if found["end"] == b": " else b"") + line[found.end() :]
 
 
 def _unbuffered(stream: TextIO) -> TextIO:

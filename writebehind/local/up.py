@@ -28,7 +28,7 @@ from writebehind.local.embedded import (
     free_port,
     lock_directory,
 )
-from writebehind.local.output import ConsoleOutput, FileOutput, private_file
+from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, private_file
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.pipeline import Pipeline
@@ -158,13 +158,16 @@ class System:
             self._write_state(self._supervisor)
 
     def stop(self, hurry: Callable[[], bool]) -> None:
-        """Stop the processes, then the servers that they need."""
+        """Stop the processes, then the servers that they need, which nothing hurries."""
+        self._say("stopping; Ctrl-C again kills the processes, and nothing that was acknowledged is lost")
         if self._supervisor is not None:
-            self._supervisor.stop(hurry=hurry)
+            self._supervisor.stop(hurry=self._told(hurry))
         for server in self._servers.values():
             server.stop()
         with suppress(OSError):
             (self._data_dir / STATE_FILE).unlink(missing_ok=True)
+        stays = f"the data stays in {self._data_dir}" if self._servers else "the servers that were given go on"
+        self._say(f"stopped; {stays}")
         self._output.finish(within_s=1)
 
     def refusal(self) -> str:
@@ -197,6 +200,19 @@ class System:
             "pids": self._pids(),
             "failing": self._supervisor.failing if self._supervisor else {},
         }
+
+    def _say(self, line: str) -> None:
+        self._output(SUPERVISOR, line.encode())
+
+    def _told(self, hurry: Callable[[], bool]) -> Callable[[], bool]:
+        """The same, and say so when it hurries."""
+
+        def hurries() -> bool:
+            if now := hurry():
+                self._say("killing the processes that are left; the servers end in order")
+            return now
+
+        return hurries
 
     def _environment(self) -> dict[str, str]:
         programs = dict.fromkeys([str(Path(sys.executable).parent), sysconfig.get_path("scripts")])
@@ -289,7 +305,9 @@ def example_path(settings: Settings) -> str:
 def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, EmbeddedServer]:
     servers: dict[str, EmbeddedServer] = {}
     if "redis_url" not in settings.model_fields_set:
-        servers["redis"] = EmbeddedRedis(data_dir, appendfsync=appendfsync)
+        servers["redis"] = EmbeddedRedis(
+            data_dir, appendfsync=appendfsync, maxmemory_mib=settings.embedded_redis_mib
+        )
     if "mongodb_url" not in settings.model_fields_set:
         servers["mongodb"] = EmbeddedMongo(data_dir)
     return servers

@@ -24,6 +24,8 @@ FAILURES, WINDOW_MS = 3, 20_000
 FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS = 1_000, 5_000
 #: A process that has no reason for doubt looks at the shared state this often, seconds, when it needs MongoDB.
 LOOK_EVERY_S = 1.0
+#: A process that has not seen it open for so long, seconds, does not know when it was closed.
+UNSEEN_S = 10.0
 _REASON_CHARACTERS = 500
 
 
@@ -50,6 +52,7 @@ class MongoBreaker:
         self._reason = ""
         #: The state that this process has logged since the breaker was closed, and since when.
         self._told: dict[str, float] = {}
+        self._seen_open = 0.0
         self._telling = forks.lock()
 
     @contextmanager
@@ -89,6 +92,7 @@ class MongoBreaker:
         """Whether the caller is the one who finds out."""
         now = time.monotonic()
         if now < self._open_until:
+            self._seen_open = now
             raise self._refusal(self._open_until - now)
         if not self._doubtful and now - self._looked < LOOK_EVERY_S:
             return False
@@ -143,10 +147,13 @@ class MongoBreaker:
 
     def _tell(self, state: str, why: str) -> None:
         """Log a state once, until the breaker is closed: a long outage has many probes."""
+        now = time.monotonic()
+        if state == "open":
+            self._seen_open = now
         with self._telling:
             if state in self._told:
                 return
-            self._told[state] = time.monotonic()
+            self._told[state] = now
         log.warning("the breaker before MongoDB is %s: %s", state, why)
 
     def _tell_closed(self) -> None:
@@ -155,6 +162,11 @@ class MongoBreaker:
         with self._telling:
             told, self._told = self._told, {}
         if told:
-            log.warning(
-                "the breaker before MongoDB is closed, after %.1f s", time.monotonic() - min(told.values())
-            )
+            log.warning("the breaker before MongoDB is closed, after %s", self._lasted(min(told.values())))
+
+    def _lasted(self, began: float) -> str:
+        """How long it was open as far as this process has seen: one that asks nothing does not see it close."""
+        now, seen = time.monotonic(), self._seen_open
+        if now - seen < UNSEEN_S:
+            return f"{now - began:.1f} s"
+        return f"at least {seen - began:.1f} s: this process has asked nothing in the {now - seen:.1f} s since"

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: Port = Field(8000, description="port that the API listens on")
+    embedded_redis_mib: Annotated[int, Field(ge=1)] = Field(
+        1_024, description="memory that the data in the Valkey of `writebehind up` may take, MiB"
+    )
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
     allowed_hosts: Hosts = Field(
         [],
