@@ -21,6 +21,7 @@ from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
+from writebehind.flushing.homecoming import Homecoming
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
@@ -179,6 +180,7 @@ class Pipeline:
             settings=self.collection_settings,
             contention=self.contention,
         )
+        self.homecoming = Homecoming(self.store, self._hints, self.derived, self.collection_settings)
         self.flusher = self._flusher()
         self.reconciler = self._reconciler()
         self.warmer = self._warmer()
@@ -343,7 +345,9 @@ class Pipeline:
                 overdue_ms=settings.overdue_ms,
                 lease_ms=settings.lease_ms,
                 grace_ms=GRACE_LEASES * settings.lease_ms,
+                homecoming=self.homecoming,
             ),
+            homecoming=self.homecoming,
         )
 
     def _warmer(self) -> Warmer:

@@ -20,6 +20,7 @@ from writebehind.flushing.attempts import is_late
 from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.contention import Contention, is_contested
 from writebehind.flushing.flush_summary import FlushSummary
+from writebehind.flushing.homecoming import Homecoming
 from writebehind.flushing.recorder import Recorder
 from writebehind.hooks import Hooks
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
@@ -102,6 +103,7 @@ class Flusher:
     ) -> None:
         """Join the parts; `hints` takes the flush tasks that are wanted next, `hooks` are a collection's."""
         self._contention = contention
+        self._homecoming = Homecoming(store, hints, derived, collection_settings)
         self._recorder = Recorder(
             store, sink, collection_settings, derived=derived, contention=contention, hooks=hooks
         )
@@ -251,15 +253,18 @@ class Flusher:
     def _flush_batch(
         self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float
     ) -> bool:
-        """Flush one batch; whether any of it is not pending any more, or was overtaken.
+        """Flush one batch; whether any of it is not pending here any more, or was overtaken.
 
         Raises:
             MongoUnavailableError: MongoDB did not take a batch, or refused all of it.
         """
+        at_home = self._homecoming.of_pending(partition, members)
+        if not at_home:
+            return True
         summary.batches += 1
         buried = summary.buried
-        writes = sorted(self._read(partition, members, summary), key=_collection)
-        moved, refused = summary.buried > buried, ""
+        writes = sorted(self._read(partition, at_home, summary), key=_collection)
+        moved, refused = summary.buried > buried or len(at_home) < len(members), ""
         for _, group in groupby(writes, _collection):
             batch = list(group)
             late = self._flush_some(partition, batch, summary, lease_ends)

@@ -64,6 +64,8 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
     began = time.monotonic()
     deadline = began + timeout_s
     outside = pipeline.store.division.astray(pipeline.store.partitions)
+    for partition in outside:
+        pipeline.homecoming.of_all_letters(partition)
     persisted, reason = 0, ""
     with ThreadPoolExecutor(THREADS) as threads:
         while True:

@@ -12,11 +12,12 @@ from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letter import DeadLetter, Found, Reason
 from writebehind.flushing.dead_letters import read_or_mended
 from writebehind.flushing.deletion_audit import by_collection, delete_again
+from writebehind.flushing.homecoming import Homecoming
 from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
 from writebehind.redis.letters import RawLetter
-from writebehind.redis.pending import Burial, HintSink
+from writebehind.redis.pending import Burial, Hint, HintSink
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,15 @@ class PartitionCheck:
     """Looks into partitions, one slice of one of them at a time."""
 
     def __init__(
-        self, store: Store, sink: Sink, hints: HintSink, *, overdue_ms: int, lease_ms: int, grace_ms: int
+        self,
+        store: Store,
+        sink: Sink,
+        hints: HintSink,
+        *,
+        overdue_ms: int,
+        lease_ms: int,
+        grace_ms: int,
+        homecoming: Homecoming,
     ) -> None:
         """Join the parts; deletions are looked at when MongoDB has had them for `grace_ms`."""
         self._store = store
@@ -42,7 +51,14 @@ class PartitionCheck:
         self._overdue_ms = overdue_ms
         self._lease_ms = lease_ms
         self._grace_ms = grace_ms
-        self._parts = (self._scheduling, self._lost_entries, self._letters, self._resurrected)
+        self._homecoming = homecoming
+        self._parts = (
+            self._scheduling,
+            self._lost_entries,
+            self._letters,
+            self._resurrected,
+            self._beyond,
+        )
 
     def step(self, found: Pass, *, repair: bool) -> None:
         """Look at the slice that is next, and move on.
@@ -84,7 +100,8 @@ class PartitionCheck:
 
     def _lost_entries(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
         after, members = self._store.pending.scan(partition, cursor, count=SLICE)
-        for member in self._store.pending.entryless(partition, members):
+        at_home = [one for one in members if self._store.partition_of(one) == partition]  # flushing sees to others
+        for member in self._store.pending.entryless(partition, at_home):
             log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
             letter = DeadLetter.lost(member).dump()
             done = repair and self._store.pending.bury(member, "", letter) is Burial.BURIED
@@ -96,6 +113,8 @@ class PartitionCheck:
         if cursor == END:
             letters.clear()
         after, names = self._store.letters.names(partition, cursor, count=SLICE)
+        if repair:
+            names = self._homecoming.of_letters(partition, names)
         self._orphans(partition, names, found, repair)
         for collection, count in Counter(one.member.partition("/")[0] for one in names).items():
             letters[collection] = letters.get(collection, 0) + count
@@ -106,6 +125,18 @@ class PartitionCheck:
             if {name: count for name, count in noted.items() if count} != letters:
                 self._recount(partition, found, repair)
         return after
+
+    def _beyond(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
+        """Once in a pass: partitions that there should not be, which nobody else looks into."""
+        division, begin = self._store.division, max(int(cursor), self._store.partitions)
+        after = min(begin + SLICE, MOST_PARTITIONS)
+        beyond = [] if partition else division.astray(begin, until=after)
+        for at, count in division.pending_in(beyond).items():
+            if repair:
+                self._homecoming.of_all_letters(at)
+                self._hints(Hint(at, "", 0))
+            found.note(Drift.UNSCHEDULED, f"partition {at}", repaired=repair, count=max(count, 1))
+        return END if partition or after == MOST_PARTITIONS else str(after)
 
     def _recount(self, partition: int, found: Pass, repair: bool) -> None:
         """Count in one step, which takes Redis longer: letters may have come and gone since they were counted."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from writebehind.documents.ids import named
 from writebehind.errors import MongoUnavailableError
+from writebehind.flushing.homecoming import Homecoming
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.findings import Drift, History, Pass, PassReport
 from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
@@ -95,6 +97,7 @@ class Reconciler:
         *,
         entries: EntryCheck,
         partitions: PartitionCheck,
+        homecoming: Homecoming,
     ) -> None:
         """Join the parts."""
         self.history = History(store)
@@ -102,6 +105,7 @@ class Reconciler:
         self._limits = limits
         self._entries = entries
         self._partitions = partitions
+        self._homecoming = homecoming
 
     def go_on(self) -> dict[str, Any]:
         """Do as much of a pass as is due, if nobody else does: what the periodic task calls.
@@ -191,11 +195,12 @@ class Reconciler:
         """Look at the next keys."""
         place = one.place
         cursor, found = self._store.scan(place.cursor.encode(), count=count)
-        named = self._named(found, collections)
-        cached = self._entries.look([one.name for one in named.get("entry", ())])
+        ours = self._named(found, collections)
+        self._misplaced(found, one, repair=repair, collections=collections)
+        cached = self._entries.look([one.name for one in ours.get("entry", ())])
         suspects = self._entries.suspects(cached)
-        aliases = [claim.name for claim in self._dangling([one.name for one in named.get("aliasclaims", ())])]
-        tokens = [one.key for family in _TOKENS for one in named.get(family, ())]
+        aliases = [claim.name for claim in self._dangling([one.name for one in ours.get("aliasclaims", ())])]
+        tokens = [one.key for family in _TOKENS for one in ours.get(family, ())]
         self._partitions.tokens(tokens, self._limits.load_timeout_ms, one, repair=repair)
         if not collections:
             leases = [key for key in _LEASES if key.encode() in found]
@@ -211,17 +216,23 @@ class Reconciler:
         place.scanned = place.cursor == "0"
 
     def _named(self, found: Sequence[bytes], collections: Collection[str]) -> dict[str, list[Named]]:
-        """The keys with a name in them, by family; other keys are not looked at here."""
-        named = (one for one in map(Named.parse, found) if one is not None)
+        """The keys with a name in them that are in its partition, by family; other keys are not looked at here."""
+        ours = _of_collections(found, collections)
         return grouped(
-            (
-                one
-                for one in named
-                if one.partition == self._store.partition_of(one.name)
-                and (not collections or one.name.partition("/")[0] in collections)
-            ),
-            lambda one: one.family,
+            (one for one in ours if one.partition == self._store.partition_of(one.name)), lambda one: one.family
         )
+
+    def _misplaced(self, found: Sequence[bytes], one: Pass, *, repair: bool, collections: Collection[str]) -> None:
+        """Entries in other partitions than their own that nobody else has."""
+        elsewhere = (
+            key
+            for key in _of_collections(found, collections)
+            if key.family == "entry" and key.partition != self._store.partition_of(key.name)
+        )
+        for partition, some in grouped(elsewhere, lambda key: key.partition).items():
+            members = [key.name for key in some if named(key.name.encode()) is not None]
+            for member in self._homecoming.of_entries(partition, members, repair=repair):
+                one.note(Drift.LOST_IN_MONGODB, member, repaired=repair)
 
     def _grace_left_s(self, one: Pass) -> float:
         """The time for which what looked like drift may be on its way yet."""
@@ -263,3 +274,10 @@ class Reconciler:
         claims = self._store.aliases.claims(list(dict.fromkeys(names)))
         unsettled = self._store.pending.unsettled({claim.member for claim in claims})
         return {claim for claim in claims if claim.member not in unsettled}
+
+
+def _of_collections(found: Sequence[bytes], collections: Collection[str]) -> Iterator[Named]:
+    """The keys with a name in them, of these collections, or of all where none are given."""
+    for one in map(Named.parse, found):
+        if one is not None and (not collections or one.name.partition("/")[0] in collections):
+            yield one

@@ -43,7 +43,7 @@ class Deletions:
         of = partition_keys(partition)
         found = self._wire.call("ZRANGE", of.deleted_at, "-inf", ms, "BYSCORE", "LIMIT", 0, limit)
         # Not by the partition: while Redis is divided anew, some stand where they will belong.
-        members = without_strays(self._wire, self._layout, found, (of.deleted, of.deleted_at))
+        members = without_strays(self._wire, found, (of.deleted, of.deleted_at))
         versions = self._wire.call("ZMSCORE", of.deleted, *members) if members else []
         if senseless := [
             part

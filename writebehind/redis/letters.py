@@ -265,13 +265,13 @@ class Awaited:
         """Some members of a partition that letters wait for, at random."""
         awaited = partition_keys(partition).awaited
         found = self._wire.call("SRANDMEMBER", awaited, count)
-        return [one.decode() for one in without_strays(self._wire, self._layout, found, (awaited,), take="SREM")]
+        return [one.decode() for one in without_strays(self._wire, found, (awaited,), take="SREM")]
 
     def some_waiting(self, holder: str, *, count: int) -> list[str]:
         """Some members whose letters wait for a document, at random."""
         _, waiting = self._keys(holder)
         found = self._wire.call("HRANDFIELD", waiting, count) or ()
-        return [one.decode() for one in without_strays(self._wire, self._layout, found, (waiting,), take="HDEL")]
+        return [one.decode() for one in without_strays(self._wire, found, (waiting,), take="HDEL")]
 
     def waiting(self, holder: str, *, about: int) -> list[tuple[str, str]]:
         """About so many members whose letters wait for a document, with the values that they wait for."""

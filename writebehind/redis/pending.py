@@ -146,7 +146,8 @@ class Pending:
         """Take or renew the lease; the members that are due, or `None` when another flusher is at work.
 
         With `early`, members that are not due yet are among them. Where any is due, those that are due within
-        `soon_ms` are too, if `goes_along` says so of the member and the ms until it is due.
+        `soon_ms` are too, if `goes_along` says so of the member and the ms until it is due. Some may belong
+        to other partitions: see `Misplaced`.
         """
         of = partition_keys(partition)
         status, *claimed = self._wire.run(
@@ -157,7 +158,7 @@ class Pending:
         if status != b"claimed":
             return None
         due, soon = claimed[0], dict(pairs(claimed[1]))
-        members = without_strays(self._wire, self._layout, [*due, *soon], (of.pending,), of_partition=partition)
+        members = without_strays(self._wire, [*due, *soon], (of.pending,))
         return [one.decode() for one in members if one not in soon or goes_along(one.decode(), soon[one])]
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:

@@ -20,6 +20,7 @@ from writebehind.redis.deletions import Deletions
 from writebehind.redis.heat import Heat
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
+from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.results import Results
 from writebehind.redis.scripts import script
@@ -121,6 +122,7 @@ class Store:
         self.letters = Letters(wire, layout)
         self.awaited = Awaited(wire, layout)
         self.deletions = Deletions(wire, layout)
+        self.misplaced = Misplaced(wire, layout)
         self.aliases = Aliases(wire, layout)
         self.results = Results(wire, layout)
         self.heat = Heat(wire, layout)

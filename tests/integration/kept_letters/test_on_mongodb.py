@@ -108,7 +108,7 @@ def test_redis_is_not_divided_anew_over_a_kept_letter(yielding, monkeypatch):
     lose(yielding, "ada", 1)
 
     assert 1 == drain(yielding, timeout_s=5).dead_letters
-    with pytest.raises(NotDrainedError, match="there are 1 dead letters"):
+    with pytest.raises(NotDrainedError, match="1 dead letter is left"):
         repartition(yielding, 8)
     partition = yielding.store.partition_of("users/s:ada")
     assert [partition] == yielding.store.division.astray(partition)

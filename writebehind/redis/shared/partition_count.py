@@ -104,13 +104,13 @@ class PartitionCount:
         arguments = ("" if seen is None else seen.record, new.record)
         return bool(self._wire.run(_CHANGE_PARTITION_COUNT, (keys.PARTITIONS,), arguments))
 
-    def astray(self, partitions: int) -> list[int]:
-        """Partitions beyond a number that hold something pending or dead, where nobody looks for it.
+    def astray(self, partitions: int, *, until: int = MOST_PARTITIONS) -> list[int]:
+        """Partitions from a number on that hold something pending or dead, where nobody looks for it.
 
         A process that was stopped by force in the middle of a write, and goes on after Redis was divided anew, may
         leave something there. Raises as `recorded`.
         """
-        beyond = range(partitions, MOST_PARTITIONS)
+        beyond = range(partitions, until)
         answers = self._wire.calls([("EXISTS", of.pending, of.dead) for of in map(partition_keys, beyond)])
         return [at for at, held in zip(beyond, answers, strict=True) if held]
 
