@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from pymongo.errors import (
     AutoReconnect,
+    ExecutionTimeout,
     InvalidName,
     NetworkTimeout,
     NotPrimaryError,
@@ -241,6 +242,15 @@ def is_passing(error: OperationFailure) -> bool:
     """Whether a server that answers so may answer otherwise when it is asked again."""
     known = CODES.get(error.code or 0, ("", Verdict.DOCUMENT))[1] is not Verdict.DOCUMENT
     return known or any(map(error.has_error_label, RETRY_LABELS | {"ResumableChangeStreamError"}))
+
+
+def is_not_sent(error: BaseException) -> bool:
+    """Whether the driver's own time was over before it sent a command, be it for the second time.
+
+    It gives that MongoDB's code for an operation that takes too long, and keeps back what it waited for: as a rule
+    a primary, after one that has stepped down.
+    """
+    return isinstance(error, ExecutionTimeout) and str(error).startswith("operation would exceed time limit")
 
 
 def is_cut_off(error: BaseException | None) -> bool:

@@ -19,6 +19,7 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_END, VERSION_FIELD, append_version
 from writebehind.errors import MongoUnavailableError
+from writebehind.mongodb import error_table
 from writebehind.mongodb.error_table import Refusal, Verdict
 
 #: Stands for the `_v` of a document that has none.
@@ -106,6 +107,7 @@ def commands() -> Iterator[None]:
 
     Raises:
         CommandRefusedError: it is refused, and another one may not be.
+        MongoUnavailableError: the time was over before the driver could send it, as a primary was looked for.
     """
     try:
         yield
@@ -115,6 +117,8 @@ def commands() -> Iterator[None]:
         refusal = Refusal.of_command(error)
         if refusal.verdict is Verdict.OUTAGE:
             raise
+        if error_table.is_not_sent(error):
+            raise MongoUnavailableError(f"MongoDB does not answer: {refusal.message}", outage=True) from error
         raise CommandRefusedError(refusal) from error
 
 

@@ -64,6 +64,13 @@ def test_commands(error, verdict):
     assert verdict is error_table.of_command(error)
 
 
+def test_what_the_driver_has_no_time_to_send():
+    """Only the driver's own words say so: MongoDB's for the same code are about an operation that it has begun."""
+    drivers = "operation would exceed time limit, remaining timeout:-0.17 <= network round trip time:0.002"
+    assert error_table.is_not_sent(ExecutionTimeout(drivers, 50))
+    assert not error_table.is_not_sent(ExecutionTimeout("operation exceeded time limit", 50))
+
+
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
