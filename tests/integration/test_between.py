@@ -17,6 +17,7 @@ LOOKS: dict[str, Callable[[Pipeline, int], object]] = {
     "a query": lambda pipeline, _: "new" in [one["_id"] for one in pipeline.collection("users").query("all")],
     "a write that waits": lambda pipeline, version: pipeline.store.pending.unreached({NEW: version}),
     "reconciling": lambda pipeline, _: pipeline.store.pending.unsettled([NEW]),
+    "the status": lambda pipeline, _: 1 == sum(one.pending + one.dead for one in pipeline.store.metrics.backlog()),
     "contention": lambda pipeline, _: any(pipeline.store.pending.standing(NEW)[1:]),
 }
 CHANGES: dict[str, Callable[[Pipeline], object]] = {

@@ -10,6 +10,7 @@ import pytest
 
 from tests.commits import commit_one
 from tests.integration.conftest import again
+from tests.integration.test_between import changed_before
 from writebehind import Pipeline
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
@@ -293,6 +294,44 @@ def test_a_dry_run_brings_nothing_home(pipeline, elsewhere, displace):
 
     assert {"lost-in-mongodb": 1} == pipeline.reconciler.make_pass(repair=False).found
     assert 1 == pipeline.store._wire.call("EXISTS", partition_keys(elsewhere).entry(ADA))
+
+
+# What is counted while it comes home --------------------------------------------------------------------
+
+
+def test_what_comes_home_meanwhile_is_counted(pipeline, home, elsewhere, displace, monkeypatch):
+    """Between any two commands of a look at what is pending it may move, and is in the figure all the same."""
+    assert home < elsewhere  # which is looked at later, and left by then
+    place = 0
+    while True:
+        put(pipeline, 1)
+        displace()
+        if not changed_before(
+            *(pipeline, place, lambda _: pipeline.flusher.drain(elsewhere, budget_s=5)),
+            *(lambda: sum(one.pending for one in pipeline.store.metrics.backlog()), monkeypatch),
+        ):
+            break
+        place += 1
+        settle_all(pipeline)
+    assert place >= 2
+
+
+def test_draining_does_not_end_before_what_comes_home(pipeline, stored, displace, monkeypatch):
+    """From a partition that should not be it is brought home after that partition, or before home is looked at."""
+    put(pipeline, 1)
+    displace(to=11)
+    counted = pipeline.store.division.pending_in
+
+    def bring_home_before(partitions: list[int]) -> dict[int, int]:
+        assert [11] == partitions
+        pipeline.flusher.drain(11, budget_s=5)
+        return counted(partitions)
+
+    monkeypatch.setattr(pipeline.store.division, "pending_in", bring_home_before)
+
+    assert 0 == drain(pipeline, timeout_s=10).pending
+
+    assert [1] == [one["n"] for one in stored.find()]
 
 
 # Dead letters ------------------------------------------------------------------------------------------

@@ -69,10 +69,9 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
     persisted, reason = 0, ""
     with ThreadPoolExecutor(THREADS) as threads:
         while True:
+            pending_in = pipeline.store.division.pending_in(outside)  # first: from there it is brought home
             backlog = pipeline.store.metrics.backlog()
-            pending_in = {one.partition: one.pending for one in backlog} | pipeline.store.division.pending_in(
-                outside
-            )
+            pending_in |= {one.partition: one.pending for one in backlog}
             pending = sum(pending_in.values())
             report(Progress(pending, reason))
             if not pending or time.monotonic() >= deadline:

@@ -97,6 +97,7 @@ def _refuse_unless_idle(store: Store) -> None:
             f"stop the workers first, and the web processes too: {', '.join(workers)} sent a heartbeat "
             f"in the last {WORKER_LIFE_MS // 1000} s"
         )
+    outside = store.division.astray(store.partitions)  # first: from there it is brought home
     backlog = store.metrics.backlog()
     if pending := sum(one.pending for one in backlog):
         raise NotDrainedError(
@@ -106,7 +107,7 @@ def _refuse_unless_idle(store: Store) -> None:
         raise NotDrainedError(
             f"{counted(dead, 'dead letter is', 'dead letters are')} left: replay, or export and discard them first"
         )
-    if outside := store.division.astray(store.partitions):
+    if outside:
         raise NotDrainedError(
             f"documents are pending or dead in partition {outside[0]}, although Redis has "
             f"{counted(store.partitions, 'partition')} only: run `writebehind drain` first"

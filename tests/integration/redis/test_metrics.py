@@ -15,14 +15,16 @@ from writebehind.redis.store import CommitRequest
 def test_status_counts(store):
     """The backlog has every partition's pending and dead members, and the one that is due first."""
     first, second = [one for one in (f"users/s:{n}" for n in range(100)) if store.partition_of(one) == 0][:2]
+    later = next(one for one in (f"slow/s:{n}" for n in range(100)) if store.partition_of(one) == 0)
     payload = Entry.loaded(b"ada", 0).payload
     commit_one(store, CommitRequest(first, payload, 0))
+    commit_one(store, CommitRequest(later, payload, 60_000))
     store.pending.bury(second, f"{commit_one(store, CommitRequest(second, payload, 0)).version:016d}", b"why")
 
     status = store.metrics.backlog()
 
     assert PARTITIONS == len(status)
-    assert (1, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
+    assert (2, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
     assert (0, 0, None) == (status[1].pending, status[1].dead, status[1].head)
 
 
