@@ -12,8 +12,8 @@ from pymongo.errors import OperationFailure, ProtocolError
 from tests.integration.conftest import again
 from tests.listening import Stream, listening_to, running, status, wait_to_listen, wait_to_see
 from tests.waiting import wait_until
-from writebehind.change_stream.listener import NO_STREAMS
 from writebehind.change_stream.listener_state import ListenerState
+from writebehind.change_stream.stream_errors import NO_STREAMS
 from writebehind.redis import keys
 
 

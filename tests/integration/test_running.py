@@ -204,7 +204,7 @@ def test_watching_outlives_a_redis_that_does_not_answer(pipeline, monkeypatch):
 
 def test_what_is_wrong_is_red(pipeline):
     """A person sees at once what is late, refused, dead, or not there at all."""
-    listener = {"lag_s": 0.2, "events": 5, "seconds_ago": 0.1, "error": None}
+    listener = {"lag_s": 0.2, "events": 5, "alive_seconds_ago": 0.1, "heard_seconds_ago": 0.1, "error": None}
     good = pipeline.status() | {"workers": 2, "unconsumed": [], "listener": listener}
     bad = good | {
         "oldest_pending_seconds": 4000.0,
@@ -222,7 +222,12 @@ def test_what_is_wrong_is_red(pipeline):
 
     assert set() == red_of(good)
     assert red == red_of(bad)
-    for wrong in {"error": "no answer"}, {"seconds_ago": 60.0}:
+    for wrong in (
+        {"error": "no answer"},
+        {"alive_seconds_ago": 60.0},
+        {"heard_seconds_ago": 12.0},
+        {"heard_seconds_ago": None},
+    ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
     assert {"no status"} == red_of(RedisUnavailableError("gone"))
 

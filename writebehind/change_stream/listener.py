@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -21,18 +21,24 @@ from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.change_stream import DatabaseChangeStream
-from pymongo.errors import OperationFailure, ProtocolError, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.listener_state import ListenerState
+from writebehind.change_stream.stream_errors import (
+    HistoryLostError,
+    NoStreamsError,
+    TooLargeError,
+    reading,
+    reason,
+)
 from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, split_version
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
-from writebehind.mongodb import error_table
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
@@ -51,15 +57,11 @@ RETRY_S = 0.5
 FAILED_FROM_S, FAILED_TO_S = 2.0, 8.0
 #: Between two looks whether a deployment without change streams has them by now, seconds.
 WITHOUT_STREAMS_S = 60.0
-#: "The $changeStream stage is only supported on replica sets": a standalone server.
-NO_STREAMS = 40573
+#: Between two signs of life of a listener that has nothing to note, seconds.
+ALIVE_EVERY_S = 1.0
 
 _DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
 _GONE = {"drop", "rename", "dropDatabase", "invalidate"}
-
-
-class _HistoryLostError(Exception):
-    """The stream cannot go on from its token."""
 
 
 class _NotLeadingError(Exception):
@@ -107,6 +109,9 @@ class Listener:
         self._name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._token = uuid4().hex
         self._stopping = threading.Event()
+        #: While MongoDB is asked, and while the next try is waited for; and when something was noted.
+        self._asks = self._pauses = False
+        self._noted_at = time.monotonic()
 
     def stop(self) -> None:
         """Let `run` return soon."""
@@ -115,6 +120,8 @@ class Listener:
     def listen(self) -> None:
         """Lead, or wait to lead, until `stop`. Whatever fails is tried again."""
         failed_s = 0.0
+        alive = threading.Thread(target=self._live, name="listener-alive", daemon=True)
+        alive.start()
         while not self._stopping.is_set():
             pause_s = RETRY_S
             try:
@@ -122,7 +129,7 @@ class Listener:
                 failed_s = 0.0
             except _NotLeadingError:
                 failed_s = 0.0
-            except _NoStreamsError:
+            except NoStreamsError:
                 self._fail(
                     "MongoDB is no replica set, so it has no change streams: changes show when entries expire"
                 )
@@ -130,9 +137,12 @@ class Listener:
             except Exception as error:
                 if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
                     log.exception("the listener failed, and tries again")
-                self._fail(_reason(error))
+                self._fail(reason(error))
                 pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
+            self._pauses = pause_s > RETRY_S
             self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
+            self._pauses = False
+        alive.join()
         self._let_go()
 
     # How --------------------------------------------------------------------------------------------
@@ -154,12 +164,12 @@ class Listener:
                         lost = False
                     self._follow(stream)
                 token = self._state.token
-            except _TooLargeError as error:
+            except TooLargeError as error:
                 if self._batch == 1:
                     raise MongoUnavailableError(str(error)) from error
                 self._batch = max(1, self._batch // FEWER)
                 token = token if lost else self._state.token
-            except _HistoryLostError as error:
+            except HistoryLostError as error:
                 if not token:
                     raise MongoUnavailableError(str(error)) from error
                 log.warning("changes were missed, so the cache is emptied: %s", error)
@@ -192,12 +202,12 @@ class Listener:
     def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
         """Those that are there by now; none after a while in which nothing came."""
         until, size = time.monotonic() + AWAIT_MS / 1000, 0
-        with _reading():
+        with self._asking():
             for _ in range(BATCH):
                 event = stream.try_next()
                 if event is None:
                     if not stream.alive:
-                        raise _HistoryLostError("the database was dropped")
+                        raise HistoryLostError("the database was dropped")
                     return
                 yield event
                 size += len(event.raw)
@@ -255,8 +265,8 @@ class Listener:
         try:
             after = RawBSONDocument(bytes.fromhex(token)) if token else None
         except (ValueError, InvalidBSON) as error:
-            raise _HistoryLostError(f"the noted token is unreadable: {error}") from error
-        with _reading():
+            raise HistoryLostError(f"the noted token is unreadable: {error}") from error
+        with self._asking():
             # A stream goes on after `invalidate` only with start_after, which takes any token.
             stream = self._database.watch(
                 pipeline=self._pipeline(),
@@ -288,8 +298,9 @@ class Listener:
         if token is not None:
             self._state.token = bson.encode(token).hex()
         self._state.error = ""
-        self._state.at_ms = self._store.now_ms()
+        self._state.at_ms = self._state.alive_ms = self._state.heard_ms = self._store.now_ms()
         self._renew(self._state.dump())
+        self._noted_at = time.monotonic()
 
     def _fail(self, reason: str) -> None:
         """Say what is wrong, unless another one leads; and let somebody else lead who can perhaps do better.
@@ -303,45 +314,39 @@ class Listener:
             self._state = ListenerState.parse(self._renew())
             self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._store.now_ms()
             self._renew(self._state.dump())
+            self._noted_at = time.monotonic()
         except (RedisUnavailableError, _NotLeadingError):
             return  # there is nobody to tell
         self._let_go()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Ask MongoDB, which may not answer for long."""
+        self._asks = True
+        try:
+            with reading():
+                yield
+        finally:
+            self._asks = False
+
+    def _live(self) -> None:
+        """Note now and then that this process is at work while it waits, unless another one leads."""
+        while not self._stopping.wait(ALIVE_EVERY_S):
+            silent_s = time.monotonic() - self._noted_at
+            if (self._asks or self._pauses) and silent_s >= ALIVE_EVERY_S:
+                with suppress(RedisUnavailableError, _NotLeadingError):
+                    state = ListenerState.parse(self._renew())
+                    state.leader, state.alive_ms = self._name, self._store.now_ms()
+                    self._renew(state.dump())
+                    # Somebody else may lead who can perhaps do better.
+                    if self._pauses or silent_s * 1000 >= LEASE_MS:
+                        self._let_go()
 
     def _let_go(self) -> None:
         try:
             self._store.position.give_up(self._token)
         except RedisUnavailableError as error:
             log.info("the lease was not given back, and runs out: %s", error)
-
-
-class _TooLargeError(Exception):
-    """The server answers with more than the driver takes."""
-
-
-class _NoStreamsError(Exception):
-    """MongoDB is a standalone server."""
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    """Tell what MongoDB says about a stream: whether it may go on, from its token or not."""
-    try:
-        yield
-    except ProtocolError as error:  # mongod bounds an answer by 16 MB; other servers count events only
-        raise _TooLargeError(str(error)) from error
-    except OperationFailure as error:
-        if error.code == NO_STREAMS:
-            raise _NoStreamsError from error
-        if error.timeout or error_table.is_passing(error):
-            raise MongoUnavailableError(error_table.words(error)) from error
-        raise _HistoryLostError(error_table.words(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """The reason why nobody listens, for the status."""
-    if isinstance(error, PyMongoError):
-        return f"MongoDB does not answer: {error_table.words(error)}"
-    return f"{type(error).__name__}: {error}"
 
 
 def _at_ms(event: Any) -> int:

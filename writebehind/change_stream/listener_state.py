@@ -29,6 +29,8 @@ class ListenerState:
         skipped: events that could not be understood.
         reopened: how often the history was lost.
         error: what is wrong now, '' for nothing.
+        heard_ms: when MongoDB last answered the listener, by the clock of Redis; 0 for never.
+        alive_ms: when the listener was last at work, be it only at waiting for MongoDB; by the same clock.
     """
 
     token: str = ""
@@ -43,6 +45,8 @@ class ListenerState:
     skipped: int = 0
     reopened: int = 0
     error: str = ""
+    heard_ms: int = 0
+    alive_ms: int = 0
 
     def dump(self) -> bytes:
         """As it stands in Redis."""
@@ -65,11 +69,18 @@ class ListenerState:
         """For the status."""
         counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
         names = ("leader", "lag_s", *counts)
+        heard_ms = self.heard_ms or (0 if self.error else self.at_ms)  # a release before this one notes no other
         return {
-            "seconds_ago": max(0.0, (now_ms - self.at_ms) / 1000),
+            "seconds_ago": _since(self.at_ms, now_ms),
+            "alive_seconds_ago": _since(max(self.alive_ms, self.at_ms), now_ms),
+            "heard_seconds_ago": _since(heard_ms, now_ms) if heard_ms else None,
             **{name: getattr(self, name) for name in names},
             "error": self.error or None,
         }
+
+
+def _since(then_ms: int, now_ms: int) -> float:
+    return max(0.0, (now_ms - then_ms) / 1000)
 
 
 def listener_status(store: Store) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from rich.text import Text
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import check_division, opened
 from writebehind.errors import WritebehindError
-from writebehind.operations.doctor.processes import LISTENER_SILENT_S
+from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
@@ -110,10 +110,15 @@ def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
     if listener is None:
         return "none has ever run: readers may see what others changed late", False
     seen = f"{counted(listener['events'], 'change')} seen"
+    heard_s = listener["heard_seconds_ago"]
+    heard = "" if heard_s is None else f", last heard of MongoDB {_time(heard_s)} ago"
+    if listener["alive_seconds_ago"] > LISTENER_SILENT_S:
+        return f"not running, as it is silent for {_time(listener['alive_seconds_ago'])}, {seen}{heard}", False
     if listener["error"]:
-        return f"not listening, {seen}: {listener['error']}", False
-    if listener["seconds_ago"] > LISTENER_SILENT_S:
-        return f"silent for {_time(listener['seconds_ago'])}, {seen}", False
+        return f"not listening, {seen}{heard}: {listener['error']}", False
+    if is_unanswered(listener):
+        since = "yet" if heard_s is None else f"for {_time(heard_s)}"
+        return f"MongoDB has not answered it {since}, {seen}", False
     return f"{_time(listener['lag_s'])} behind MongoDB, {seen}", True
 
 

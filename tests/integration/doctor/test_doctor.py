@@ -142,9 +142,29 @@ def test_servers_that_are_away_are_told_in_short(patient, monkeypatch):
 def test_the_listener(patient):
     """Without one, changes of others show late: a warning, as the cache alone is concerned."""
     assert "none has ever run" in found(patient, "listener").found
-    healthy = {"leader": "here", "lag_s": 0.2, "seconds_ago": 1, "error": None}
-    for status, level in ({}, Level.OK), ({"seconds_ago": 60}, Level.WARNING), ({"error": "no"}, Level.WARNING):
-        assert level is processes.listener(healthy | status).level
+    healthy = {"leader": "here", "lag_s": 0.2, "alive_seconds_ago": 1, "heard_seconds_ago": 1, "error": None}
+    assert Level.OK is processes.listener(healthy).level
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"alive_seconds_ago": 60, "heard_seconds_ago": 61}, "does not run"),
+        ({"heard_seconds_ago": 12}, "the listener runs and MongoDB does not answer it, for 12 s"),
+        ({"heard_seconds_ago": None}, "the listener runs and MongoDB does not answer it"),
+        (
+            {"heard_seconds_ago": 12, "error": "MongoDB does not answer: db:1: refused"},
+            "the listener runs and MongoDB does not answer it, for 12 s: db:1: refused",
+        ),
+        ({"error": "no replica set"}, "the listener runs and cannot listen: no replica set"),
+    ],
+)
+def test_a_listener_that_hears_nothing(status, said):
+    """One that does not run is told apart from one that MongoDB does not answer, which nobody need start."""
+    healthy = {"leader": "here", "lag_s": 0.2, "alive_seconds_ago": 1, "heard_seconds_ago": 1, "error": None}
+    finding = processes.listener(healthy | status)
+    assert (Level.WARNING, said in finding.found) == (finding.level, True), finding
+    assert ("start" in finding.advice) == (said == "does not run")
 
 
 def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):

@@ -19,8 +19,9 @@ BEAT_MISSED = 4
 STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
 #: Between two looks whether it has come, seconds.
 _LOOK_EVERY_S = 0.1
-#: For so long a listener may not be heard of, seconds.
-LISTENER_SILENT_S = 15.0
+#: For so long a listener may not be heard of, and MongoDB not by a listener, seconds.
+LISTENER_SILENT_S, LISTENER_UNHEARD_S = 15.0, 3.0
+_NO_ANSWER = "MongoDB does not answer: "
 #: Loss while nobody consumes a queue.
 _WITHOUT = {
     FLUSH_QUEUE: "nothing is persisted",
@@ -84,11 +85,26 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
     advice = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
     if status is None:
         return warning("listener", "none has ever run", advice)
+    if status["alive_seconds_ago"] > LISTENER_SILENT_S:
+        return warning("listener", f"silent for {status['alive_seconds_ago']:.0f} s, so it does not run", advice)
+    heard_s, late = status["heard_seconds_ago"], "until then changes of others show late"
+    since = "" if heard_s is None else f", for {heard_s:.0f} s"
     if status["error"]:
-        return warning("listener", status["error"], "see to it: until then changes of others show late")
-    if status["seconds_ago"] > LISTENER_SILENT_S:
-        return warning("listener", f"silent for {status['seconds_ago']:.0f} s", advice)
+        unheard = status["error"].removeprefix(_NO_ANSWER)
+        if unheard != status["error"]:
+            found = f"the listener runs and MongoDB does not answer it{since}: {unheard}"
+            return warning("listener", found, f"see to MongoDB: {late}")
+        return warning("listener", f"the listener runs and cannot listen: {status['error']}", f"see to it: {late}")
+    if is_unanswered(status):
+        found = f"the listener runs and MongoDB does not answer it{since}"
+        return warning("listener", found, f"see to MongoDB: {late}")
     return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
+
+
+def is_unanswered(listener: Mapping[str, Any]) -> bool:
+    """Whether a listener that runs, of which this is the status, waits for MongoDB, which is quick otherwise."""
+    heard_s = listener["heard_seconds_ago"]
+    return heard_s is None or heard_s > LISTENER_UNHEARD_S
 
 
 def beat(age_s: float | None, interval_s: float) -> Finding:

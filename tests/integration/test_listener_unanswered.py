@@ -1,0 +1,89 @@
+"""A listener that MongoDB does not answer: the status says for how long, and that the listener runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import NotPrimaryError, ServerSelectionTimeoutError
+
+from tests.integration.doctor.conftest import found
+from tests.listening import Stream, listening_to, running, status, wait_to_listen
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.cli.status import _listener
+from writebehind.mongodb.client import mongo_client
+from writebehind.operations.doctor.processes import LISTENER_UNHEARD_S
+
+#: Longer than what the status counts as an answer that is late.
+TIMEOUT_MS = 8_000
+
+
+@pytest.fixture
+def way(mongo) -> Iterator[Proxy]:
+    with Proxy(mongo.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(way, settings, valkey_wire) -> Iterator[Pipeline]:
+    """A pipeline whose MongoDB is behind the proxy."""
+    url = f"mongodb://127.0.0.1:{way.port}/?directConnection=true"
+    client: MongoClient
+    with mongo_client(url, TIMEOUT_MS) as client:
+        yield Pipeline(settings.model_copy(update={"mongodb_url": url}), wire=valkey_wire, client=client)
+
+
+def heard_s(pipeline: Pipeline) -> float:
+    return status(pipeline)["heard_seconds_ago"]
+
+
+def test_mongodb_that_hangs(behind, way):
+    """While the listener waits, it lives, and how long it waits is told; soon after, it listens again."""
+    with running(behind.listener()):
+        wait_to_listen(behind)
+        assert heard_s(behind) < LISTENER_UNHEARD_S
+        way.hang()
+        try:
+            wait_until(lambda: heard_s(behind) > LISTENER_UNHEARD_S, "the wait to be told", 10)
+            seen = status(behind)
+            assert (None, True) == (seen["error"], seen["alive_seconds_ago"] < LISTENER_UNHEARD_S)
+            assert "MongoDB has not answered it for 3." in _listener(seen)[0]
+            assert "the listener runs and MongoDB does not answer it" in found(behind, "listener").found
+        finally:
+            way.flow()
+        wait_until(lambda: heard_s(behind) < 1, "it to listen again", 20)
+        assert "behind MongoDB" in _listener(status(behind))[0]
+
+
+def test_mongodb_that_is_cut_off(behind, way):
+    """A server that refuses connections is told with its words, and with the time at which it was heard of."""
+    with running(behind.listener()):
+        wait_to_listen(behind)
+        way.close()
+        wait_until(lambda: status(behind)["error"], "the refusal to be told", 20)
+        said, good = _listener(status(behind))
+        assert (False, True, True) == (good, "Connection refused" in said, "last heard of MongoDB" in said)
+
+
+@pytest.mark.parametrize(
+    "error", [NotPrimaryError("not primary"), ServerSelectionTimeoutError("No primary available")]
+)
+def test_a_primary_that_steps_down(pipeline, monkeypatch, error):
+    """It says why it does not listen, and that it lives all the while that it waits for another try."""
+    heard = [1]
+
+    class Stepping(Stream):
+        def try_next(self) -> None:
+            if not heard:
+                raise error
+            heard.pop()
+
+    with running(listening_to(pipeline, monkeypatch, lambda **_: Stepping([]))):
+        wait_until(lambda: status(pipeline).get("error"), "it to say so", 10)
+        assert 0 <= heard_s(pipeline) < 10
+        wait_until(lambda: heard_s(pipeline) > 2, "time to pass", 10)
+        assert status(pipeline)["alive_seconds_ago"] < 2
+        assert "the listener runs and MongoDB does not answer it" in found(pipeline, "listener").found
