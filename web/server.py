@@ -29,8 +29,9 @@ from werkzeug.exceptions import (
 )
 
 from web.app import REFUSAL, create_app
+from web.crowding import Crowd, peer_of
 from web.large import Known, return_large_blocks
-from web.sockets import bound_untaken
+from web.sockets import allow_connections, bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
@@ -82,6 +83,7 @@ def create_server() -> Server:
     """
     settings = load_settings()
     server = Server(create_app(), settings)
+    server.crowd.watch()
     return_large_blocks()
     # What is there by now stays, and a request makes many objects and no cycles. Looking for some again and again
     # would take most of the time that a large body takes.
@@ -114,6 +116,10 @@ class Answer:
         self.data = b"".join(parts)
 
 
+class GivenUpError(Exception):
+    """The client's connection was closed to make room for others: there is nobody to answer."""
+
+
 class Server:
     """An ASGI application that calls a WSGI application."""
 
@@ -129,6 +135,7 @@ class Server:
         self._apart = Threads(1, "web-apart")
         self._large = Threads(1, "web-large")
         self._known_large = Known()
+        self.crowd = Crowd(settings.port, allow_connections(settings.max_connections))
         self._bounded = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,6 +144,8 @@ class Server:
             self._bounded = True
             bound_untaken(int(scope["server"][1]), self._patience_ms)
         transfer = self._transfers.begin()
+        peer = peer_of(scope["client"])
+        self.crowd.begin(peer, transfer)
         try:
             body, refusal = b"", None
             try:
@@ -146,7 +155,10 @@ class Server:
             answer = await self._answer(transfer, scope, body, refusal)
             del body
             await self._hand_out(transfer, scope, answer, receive, send)
+        except GivenUpError:
+            log.debug("a client has made way for others")
         finally:
+            self.crowd.end(peer)
             self._transfers.end(transfer)
 
     async def _body(self, transfer: Transfer, headers: Headers, receive: Receive) -> bytes:
@@ -177,12 +189,15 @@ class Server:
 
         Raises:
             HTTPException: there is none, or not in time.
+            GivenUpError: its connection was closed, as others needed it.
         """
         try:
             message = await self._transfers.wait(transfer, receive())
         except TimeoutError:
             raise RequestTimeout("the body did not come in time") from None
         if message["type"] != "http.request":
+            if transfer.given_up:
+                raise GivenUpError
             raise BadRequest("the body ended before its end: its length or its last chunk says that more comes")
         transfer.moved(len(message["body"]))
         return message
@@ -290,8 +305,12 @@ class Server:
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     return
                 began = monotonic()
+                transfer.at_work = True
                 await self._many.run(answer.pull)
-                transfer.deadline += monotonic() - began  # the client is not to blame
+                transfer.at_work = False
+                waited = monotonic() - began  # the client is not to blame
+                transfer.deadline += waited
+                transfer.moved_at += waited
         finally:
             gone.cancel()
 

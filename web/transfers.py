@@ -27,12 +27,14 @@ RESOLUTION_S = 0.1
 class Transfer:
     """A request on its way: the body that a client sends, the work, the answer that it takes."""
 
-    __slots__ = ("deadline", "expired", "held", "moved_at", "task")
+    __slots__ = ("at_work", "deadline", "expired", "given_up", "held", "moved_at", "task")
 
     def __init__(self, patience_s: float) -> None:
         """Begin with this much patience."""
         self.held = 0
         self.expired = False
+        #: Whether its client waits for us; and whether its connection was closed to make room for others.
+        self.at_work = self.given_up = False
         self.task: asyncio.Task[object] | None = None
         self.renew(patience_s)
 
@@ -42,9 +44,10 @@ class Transfer:
         self.deadline = self.moved_at + patience_s
 
     def moved(self, size: int) -> None:
-        """Note that the client has sent or taken so many bytes, which earns it time."""
-        self.moved_at = monotonic()
-        self.deadline += size / LEAST_RATE
+        """Note that the client has sent or taken so many bytes, which earns it time; a few earn little."""
+        earned = size / LEAST_RATE
+        self.moved_at = min(monotonic(), self.moved_at + earned)
+        self.deadline += earned
 
     def expire(self) -> None:
         """Wait no longer."""
@@ -103,7 +106,11 @@ class Transfers:
         """
         size, transfer.held = transfer.held, 0
         self._holding.discard(transfer)
-        return await self.wait(transfer, threads.run(call, partial(self._give_back, size) if size else None))
+        transfer.at_work = True
+        try:
+            return await self.wait(transfer, threads.run(call, partial(self._give_back, size) if size else None))
+        finally:
+            transfer.at_work = False
 
     def hold(self, transfer: Transfer, size: int) -> None:
         """Let a transfer have so many bytes in memory, in the place of what it had.

@@ -209,6 +209,56 @@ def test_slow_clients_stop_nobody(server, attack):
         assert server.mebibytes() < MOST_MEBIBYTES
 
 
+#: Connections that a process may have, and those that clients of one kind open.
+FEW, MORE = 256, 700
+PUT = f"PUT /v1/users/x HTTP/1.1\r\n{HEAD}"
+LINES = "POST /v1/users:bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+#: What they have sent, and what they go on sending.
+CROWDS = {
+    "nothing": ("", ""),
+    "half a head": ("GET /v1/users/x HTTP/1.1\r\nHost: lo", ""),
+    "half a head, byte by byte": ("GET /v1/users/x HTTP/1.1\r\nHost: lo", "c"),
+    "half a body": (f"{PUT}Content-Length: 9\r\n\r\n{{", ""),
+    "a body, byte by byte": (f"{PUT}Content-Length: 9000\r\n\r\n", " "),
+    "chunks, one by one": (f"{LINES}Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"),
+    "a line of many": (f'{LINES}Content-Length: 9000\r\n\r\n{{"op":"put","id":"x","doc":{{}}}}\n', ""),
+    "what waits to be asked for": (f"{PUT}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def small(system: System) -> Iterator[WebServer]:
+    """One web process for few connections."""
+    with web_server(system, WRITEBEHIND_MAX_CONNECTIONS=str(FEW)) as served:
+        served.http.put("/v1/users/innocent", json={}).raise_for_status()
+        yield served
+
+
+@pytest.mark.parametrize(("sent", "more"), CROWDS.values(), ids=CROWDS)
+def test_more_slow_clients_than_there_may_be_connections(small, sent, more):
+    """A new client is served soon all the same, and not when the time of those before is over."""
+    enough = threading.Event()
+
+    def go_on(held: list[socket.socket]) -> None:
+        while more and not enough.wait(0.2):
+            for one in held:
+                with suppress(OSError):
+                    one.sendall(more.encode())
+
+    with ExitStack() as stack:
+        held = [stack.enter_context(one) for one in hold(MORE, sent)(small.port)]
+        going_on = threading.Thread(target=go_on, args=(held,))
+        going_on.start()
+        try:
+            slow = slowness()
+            took = innocent(small)
+        finally:
+            enough.set()
+            going_on.join()
+
+    assert took[-1] < SOON_S * max(slow, slowness()), took
+
+
 @pytest.mark.parametrize(("method", "path", "body"), GREEDY.values(), ids=GREEDY)
 def test_greedy_requests_stop_nobody(server, method, path, body):
     """Health, reads and writes are answered soon while as many of them run as there are threads."""
