@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,11 +22,16 @@ from writebehind.settings.urls import redacted
 class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
     """Flower that serves this host only, and no page of another origin."""
 
-    def __init__(self, *, gate: Gate, **options: Any) -> None:
-        """Build it as Flower's command does, behind a gate."""
+    def __init__(self, *, gate: Gate, broker: str, **options: Any) -> None:
+        """Build it as Flower's command does, behind a gate; `broker` is the URL of what it watches."""
         super().__init__(**options)
-        self._gate = gate
+        self._gate, self._broker = gate, broker
         self.add_transform(_Unframed)
+
+    def start(self) -> None:
+        """Serve, and say so once it does."""
+        self.io_loop.add_callback(print, f"watches {redacted(self._broker)}", flush=True)
+        super().start()
 
     def find_handler(self, request: HTTPServerRequest, **options: Any) -> Any:
         """Whoever answers a request: an error if the gate refuses it."""
@@ -53,11 +59,20 @@ class _Unframed(OutputTransform):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run Flower's command with an application that has a gate."""
+    """Run Flower's command with an application that has a gate.
+
+    Raises:
+        SystemExit: it has ended, or the port is taken.
+    """
     command.Flower = partial(_build, runtime.settings)  # the command has no way to be told another
-    print(f"watches {redacted(runtime.settings.broker)}", flush=True)  # noqa: T201
-    run("flower", *arguments)
+    try:
+        run("flower", *arguments)
+    except OSError as error:
+        sys.exit(
+            f"writebehind: Flower cannot listen: {error}: end who has its port, or set WRITEBEHIND_FLOWER_PORT"
+        )
 
 
 def _build(settings: Settings, *, options: Any, **more: Any) -> GatedFlower:
-    return GatedFlower(gate=Gate(options.address, settings.allowed_hosts), options=options, **more)
+    gate = Gate(options.address, settings.allowed_hosts)
+    return GatedFlower(gate=gate, broker=settings.broker, options=options, **more)

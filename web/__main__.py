@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -16,7 +21,7 @@ from writebehind import connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
 from writebehind.flask.extension import check
-from writebehind.local.embedded import can_listen
+from writebehind.local.embedded import can_listen, reachable
 
 #: How long a client may take to send the head of a request, also of the next one on a connection, ms.
 HEAD_TIMEOUT_MS = 10_000
@@ -24,6 +29,22 @@ HEAD_TIMEOUT_MS = 10_000
 MOST_HEAD_BYTES = 64 << 10
 #: How long a process that is to end may take for its requests, seconds; less than its supervisor gives.
 STOP_WITHIN_S = 8
+#: Between two looks whether a worker serves by now, seconds.
+_LOOK_EVERY_S = 0.05
+
+
+class _Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as Python is built
+    """granian that calls back once it serves: its own hook comes before a worker has bound the port."""
+
+    def __init__(self, *arguments: Any, serves: Callable[[], None], **options: Any) -> None:
+        """Serve as `Granian` does."""
+        super().__init__(*arguments, **options)
+        self._serves = serves
+
+    def startup(self, *arguments: Any) -> None:
+        """Start the workers, and then wait for their first answer: no thread runs while they are forked."""
+        super().startup(*arguments)
+        threading.Thread(target=self._serves, name="serves", daemon=True).start()
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -47,7 +68,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"writebehind: port {settings.port} of {settings.host} is taken: end who listens there, "
             "or set WRITEBEHIND_PORT"
         )
-    server = Granian(
+    server = _Server(
         "web.server:create_server",
         interface=Interfaces.ASGINL,
         # No HTTP/2: granian closes no idle connection of it.
@@ -61,9 +82,27 @@ def main(arguments: Sequence[str] = ()) -> None:
         respawn_failed_workers=True,
         websockets=False,
         log_level=LogLevels.warning,
+        serves=lambda: _say_served(settings.host, settings.port),
     )
-    server.on_startup(lambda: print(f"serves {settings.host}:{settings.port}", flush=True))  # noqa: T201
     server.serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
+
+
+def _say_served(host: str, port: int) -> None:
+    """Say that the API serves, as soon as it does."""
+    while not _answers(reachable(host), port):
+        time.sleep(_LOOK_EVERY_S)
+    print(f"serves {host}:{port}", flush=True)  # noqa: T201
+
+
+def _answers(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 from pymongo import MongoClient
@@ -87,3 +88,38 @@ def test_a_primary_that_steps_down(pipeline, monkeypatch, error):
         wait_until(lambda: heard_s(pipeline) > 2, "time to pass", 10)
         assert status(pipeline)["alive_seconds_ago"] < 2
         assert "the listener runs and MongoDB does not answer it" in found(pipeline, "listener").found
+
+
+def test_it_says_that_it_listens_when_it_does(pipeline, monkeypatch, caplog):
+    """Not before its stream is open; why it cannot is one line, and so is that another one listens."""
+    caplog.set_level("WARNING", "writebehind.change_stream.listener")
+    tries, well = [], []
+
+    def watch(**_: object) -> Stream:
+        tries.append(1)
+        if not well:
+            raise ServerSelectionTimeoutError("db:1: refused")
+        return Stream([])
+
+    said: list[list[str]] = [[], []]
+    listeners = [listening_to(pipeline, monkeypatch, watch) for _ in said]
+    threads = [Thread(target=one.listen, args=(lines.append,)) for one, lines in zip(listeners, said, strict=True)]
+    threads[0].start()
+    try:
+        wait_until(lambda: len(tries) > 1, "another try", 20)
+        assert [] == said[0]
+        refused = "not listening to changes: MongoDB does not answer: db:1: refused; it is tried again, and "
+        assert [f"{refused}writebehind doctor says what to do"] == caplog.messages
+        well.append(True)
+        wait_until(lambda: said[0], "it to listen", 20)
+        threads[1].start()
+        wait_until(lambda: said[1], "the other to wait")
+    finally:
+        for listener in listeners:
+            listener.stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(10)
+
+    name = pipeline.settings.mongodb_database
+    assert [[f"listens to changes of {name}"], [f"waits, as another one listens to changes of {name}"]] == said

@@ -26,6 +26,7 @@ from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
 from writebehind.change_stream.applier import Applier
+from writebehind.change_stream.events import age_s, read_change
 from writebehind.change_stream.listener_state import ListenerState
 from writebehind.change_stream.stream_errors import (
     HistoryLostError,
@@ -35,9 +36,7 @@ from writebehind.change_stream.stream_errors import (
     reason,
 )
 from writebehind.change_stream.verdicts import OutsideChange
-from writebehind.documents.entry import Entry
-from writebehind.documents.ids import DocumentId
-from writebehind.documents.raw_bson import RAW_OPTIONS, split_version
+from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
 from writebehind.redis.store import Store
 
@@ -92,6 +91,8 @@ class Listener:
             check: raises `ConfigurationError` where Redis is not divided as `outside` believes.
         """
         self._collections = collections
+        self._name_of_database = database
+        self._tell: Callable[[str], None] = log.info
         self._check = check
         self._store = store
         # None of it as the URL says: only the primary is not behind, and streams are read from what is durable.
@@ -112,14 +113,20 @@ class Listener:
         #: While MongoDB is asked, and while the next try is waited for; and when something was noted.
         self._asks = self._pauses = False
         self._noted_at = time.monotonic()
+        #: The last line about this, so that each is said once.
+        self._said = ""
 
     def stop(self) -> None:
         """Let `run` return soon."""
         self._stopping.set()
 
-    def listen(self) -> None:
-        """Lead, or wait to lead, until `stop`. Whatever fails is tried again."""
-        failed_s = 0.0
+    def listen(self, say: Callable[[str], None] = log.info) -> None:
+        """Lead, or wait to lead, until `stop`. Whatever fails is tried again.
+
+        Args:
+            say: takes a line when it listens, and when it waits as another one does. Failures are logged.
+        """
+        self._tell, failed_s = say, 0.0
         alive = threading.Thread(target=self._live, name="listener-alive", daemon=True)
         alive.start()
         while not self._stopping.is_set():
@@ -128,6 +135,7 @@ class Listener:
                 self._lead()
                 failed_s = 0.0
             except _NotLeadingError:
+                self._say(f"waits, as another one listens to changes of {self._name_of_database}")
                 failed_s = 0.0
             except NoStreamsError:
                 self._fail(
@@ -158,6 +166,7 @@ class Listener:
             lost = lost or not token  # nobody has listened to what has changed since the cache was filled
             try:
                 with self._open(token) as stream:
+                    self._say(f"listens to changes of {self._name_of_database}")
                     if lost:  # first the new stream, then the cache: what changes in between is in the stream
                         self._forget("")
                         self._note(stream)
@@ -193,7 +202,7 @@ class Listener:
                     self._gone(event)
             self._apply(changes)
             self._state.events += len(events)
-            self._state.lag_s = _age_s(events[0]) if events else 0.0
+            self._state.lag_s = age_s(events[0]) if events else 0.0
             self._note(stream)
             if not events and self._batch < BATCH:
                 self._batch = BATCH
@@ -221,7 +230,7 @@ class Listener:
         if self._collections is not None and collection not in self._collections:
             return None
         try:
-            return _change(event)
+            return read_change(event)
         except Exception:
             log.exception("a change in %s cannot be understood, and is skipped", collection)
             self._state.skipped += 1
@@ -307,8 +316,9 @@ class Listener:
 
         The lease may have run out meanwhile: MongoDB takes longer not to answer.
         """
-        if reason != self._state.error:
-            log.warning("not listening to changes: %s", reason)
+        if (line := f"not listening to changes: {reason}") != self._said:  # also where another one has noted it
+            self._said = line
+            log.warning("%s; it is tried again, and writebehind doctor says what to do", line)
         self._state.error = reason
         try:
             self._state = ListenerState.parse(self._renew())
@@ -342,27 +352,13 @@ class Listener:
                     if self._pauses or silent_s * 1000 >= LEASE_MS:
                         self._let_go()
 
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self._tell(line)
+
     def _let_go(self) -> None:
         try:
             self._store.position.give_up(self._token)
         except RedisUnavailableError as error:
             log.info("the lease was not given back, and runs out: %s", error)
-
-
-def _at_ms(event: Any) -> int:
-    """Time of an event by MongoDB's clock, ms since the epoch; before MongoDB 6.0 to the second below."""
-    wall = event.get("wallTime")
-    return event["clusterTime"].time * 1000 if wall is None else int(wall)
-
-
-def _age_s(event: Any) -> float:
-    return round(max(0.0, time.time() - _at_ms(event) / 1000), 3)
-
-
-def _change(event: Any) -> OutsideChange | None:
-    one = DocumentId.stored(event["ns"]["coll"], event["documentKey"]["_id"])
-    if one is None:
-        return None
-    document = event.get("fullDocument")
-    after = None if document is None else Entry.loaded(*split_version(document.raw))
-    return OutsideChange(one, event["operationType"], _at_ms(event), after)

@@ -28,8 +28,7 @@ def listen() -> None:
         listener = pipeline.listener()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
-        click.echo(f"listens to changes of {pipeline.settings.mongodb_database}")
-        listener.listen()
+        listener.listen(click.echo)
 
 
 @click.command()

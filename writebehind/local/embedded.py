@@ -52,6 +52,11 @@ def can_listen(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+def reachable(host: str) -> str:
+    """The address by which this machine reaches a server that listens on a host."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
+
+
 def free_port(host: str = LOOPBACK) -> int:
     """A port that nobody listens on.
 

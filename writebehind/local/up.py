@@ -27,6 +27,7 @@ from writebehind.local.embedded import (
     can_listen,
     free_port,
     lock_directory,
+    reachable,
 )
 from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, private_file
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
@@ -105,7 +106,7 @@ class System:
         """Choose ports and servers; nothing is started yet."""
         self._settings = settings
         self._data_dir = data_dir
-        self._host = _reachable(settings.host)
+        self._host = reachable(settings.host)
         self._port = _web_port(settings, options.port)
         taken = not can_listen(settings.flower_port)
         self._flower_port = free_port() if taken else settings.flower_port
@@ -321,7 +322,3 @@ def _web_port(settings: Settings, wanted: int | None) -> int:
         return port or free_port(settings.host)
     except (OSError, ValueError) as error:  # ValueError: no name of a host can be so
         raise ConfigurationError(f"host {settings.host}: {error}") from error
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here

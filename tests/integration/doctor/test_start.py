@@ -42,6 +42,7 @@ def test_a_start_that_would_lose_data(patient):
 
 RUN = [sys.executable, "-m", "writebehind", "run"]
 WEB = [*RUN, "web"]
+FLOWER = [*RUN, "flower", "--address=127.0.0.1", "--port={port}"]
 WORKER = [*RUN, "worker", "--pool", "solo", "-Q", "flush"]
 
 
@@ -81,7 +82,9 @@ def test_processes_refuse_to_start(patient, command, change, reason, advice):
 @contextmanager
 def running(command: list[str], env: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen]:
     with log_file.open("wb") as log:
-        leader = subprocess.Popen(bound_to_parent(command), env=env, stderr=log, start_new_session=True)
+        leader = subprocess.Popen(
+            bound_to_parent(command), env=env, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         yield leader
     finally:
@@ -98,6 +101,9 @@ def test_a_redis_that_comes_later(settings, tmp_path):
     env = variables(settings.model_copy(update={"redis_url": server.url}))
     logs = tmp_path / "worker", tmp_path / "web"
     with running(WORKER, env, logs[0]) as worker, running(WEB, env, logs[1]) as web:
+        wait_until(lambda: "serves " in logs[1].read_text(), "it to say that it serves", 30)
+        healthy = httpx.get(f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}/healthz", trust_env=False)
+        assert 200 == healthy.status_code  # at once, as it says so
         for log in logs:
             wait_until(lambda log=log: "cannot check Redis yet" in log.read_text(), "the process", 30)
 
@@ -144,14 +150,19 @@ def test_a_queue_that_nobody_consumes(patient, tmp_path):
 
 
 @pytest.mark.usefixtures("valkey_wire")
-def test_a_port_that_is_taken(settings):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(WEB, "port {port} of 127.0.0.1 is taken"), (FLOWER, "Flower cannot listen: [Errno ")],
+    ids=["web", "flower"],
+)
+def test_a_port_that_is_taken(settings, command, said):
     """A web process says so and ends: it would share the port, and each server would get half of the requests."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         done = subprocess.run(
-            WEB,
+            [one.format(port=port) for one in command],
             env=variables(settings) | {"WRITEBEHIND_PORT": str(port)},
             capture_output=True,
             text=True,
@@ -160,5 +171,6 @@ def test_a_port_that_is_taken(settings):
         )
 
     assert 1 == done.returncode
-    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
+    assert said.format(port=port) in done.stderr
+    assert not {"serves", "watches"} & set(done.stdout.split())
     assert "Traceback" not in done.stderr
