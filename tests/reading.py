@@ -31,7 +31,7 @@ def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) ->
         settings=settings or (lambda _: CollectionSettings.model_validate({})),
         refreshes=refreshes,
     )
-    sampler = SimpleNamespace(look=lambda: SimpleNamespace(check_division=lambda: None))
+    sampler = SimpleNamespace(look=lambda: SimpleNamespace(check=lambda: None))
     return Reader(store, sink, loader, revalidation, sampler=sampler, seen=lambda _: None)
 
 

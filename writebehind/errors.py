@@ -44,6 +44,10 @@ class ConfigurationError(WritebehindError):
     """The configuration is wrong."""
 
 
+class ForeignDatabaseError(ConfigurationError):
+    """This Redis belongs to another MongoDB database than the settings name."""
+
+
 class PipelineClosedError(WritebehindError):
     """The pipeline is closed."""
 
@@ -159,6 +163,10 @@ class MistypedKeyError(RedisUnavailableError):
 
 class RedisFullError(RedisUnavailableError):
     """Redis has no memory left for this write: raise its maxmemory, or wait until documents expire."""
+
+
+class ForeignRedisError(RedisUnavailableError):
+    """This Redis belongs to another MongoDB database, or is divided in another way than this process knows."""
 
 
 class MongoUnavailableError(UnavailableError):

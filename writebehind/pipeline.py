@@ -124,6 +124,7 @@ class Pipeline:
         self._hints = no_hints if hints is None else hints
         self.store = Store(
             self._wire,
+            database=settings.mongodb_database,
             partitions=settings.partitions,
             max_pending=settings.max_pending_per_partition,
             tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
@@ -138,7 +139,7 @@ class Pipeline:
             breaker=self.breaker,
         )
         self.clock = ClockWatch(self.store)
-        self._sampler = Sampler(self.store.load, self.clock.look)
+        self._sampler = Sampler(self.store.load_recorded, self.clock.look)
         self._admission = Admission(
             self._sampler,
             max_pending=settings.max_pending_per_partition,
@@ -250,13 +251,15 @@ class Pipeline:
         )
 
     def check(self) -> None:
-        """See that Redis answers and is divided as the settings say.
+        """See that Redis answers, belongs to the database of the settings, and is divided as they say.
+
+        In a Redis that nobody has used yet this records both.
 
         Raises:
-            ConfigurationError: it is divided differently.
+            ConfigurationError: it does not, or is divided differently.
             RedisUnavailableError: it does not answer.
         """
-        self.store.check_partitions()
+        self.store.check()
 
     def status(self, *, partitions: bool = False) -> dict[str, Any]:
         """The figures of `/admin/status`; each partition's too if asked for.

@@ -65,9 +65,11 @@ class RedisTap(Tap):
 
 
 def _name(command: list[bytes]) -> str:
-    """Its own name, but for the script that adds reads up: `HEAT`."""
+    """Its own name, but for the scripts that add reads up, `HEAT`, and that record whose Redis it is, `RECORD`."""
     name = command[0].decode().upper()
-    return "HEAT" if name == "EVALSHA" and command[3].endswith(b"}:hot") else name
+    if name != "EVALSHA":
+        return name
+    return "RECORD" if command[3] == b"wb:database" else "HEAT" if command[3].endswith(b"}:hot") else name
 
 
 class MongoTap(Tap):

@@ -16,9 +16,11 @@ from tests.acceptance.conftest import ROOT
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.errors import RedisUnavailableError
 from writebehind.local.supervisor import Group, bound_to_parent, end
 from writebehind.operations.doctor import Level
 from writebehind.operations.doctor.processes import check
+from writebehind.redis.keys import DATABASE
 
 EXAMPLE = ROOT / "examples" / "celery_app"
 
@@ -82,3 +84,38 @@ def test_a_worker_that_leaves_our_queues_out(pipeline, mongo_client, tmp_path):
         wait_until(lambda: pipeline.status()["pending"], "the order", 30)
         assert {"flush", "refresh", "maintenance"} == unconsumed(pipeline)
         assert database.orders.find_one({"_id": "A2"}) is None
+
+
+def test_a_second_installation_on_the_same_redis(pipeline, mongo_client, tmp_path):
+    """Its worker and its writes are refused; the first one's documents reach their own database, and no other.
+
+    A worker at work that finds its Redis in other hands, as after somebody has emptied it, ends too.
+    """
+    unlisted = pipeline.settings.model_copy(update={"allow_unlisted": True})
+    first = Pipeline(unlisted, wire=pipeline.store._wire, client=mongo_client)
+    names = pipeline.settings.mongodb_database, f"{pipeline.settings.mongodb_database}_b"
+    settings = first.settings.model_copy(update={"mongodb_database": names[1]})
+    second = Pipeline(settings, wire=first.store._wire, client=mongo_client)
+    worker = ["worker", "-Q", "celery,mail,flush,refresh,maintenance", "--pool", "threads", "-c", "2"]
+    app = Celery("client", broker=first.settings.redis_url, set_as_current=False)
+    first.collection("orders").put("A3", {"items": []})
+    app.send_task("shop.order", ["A4", ["tea"]], queue="celery")
+
+    with celery(second, tmp_path / "second", *worker) as refused:
+        wait_until(lambda: refused.poll() is not None, "the second one's worker to end", 30)
+    assert 1 == refused.returncode
+    assert (
+        f"writebehind: MONGODB_DATABASE: this Redis belongs to database {names[0]!r}"
+        in (tmp_path / "second").read_text()
+    )
+    with pytest.raises(RedisUnavailableError, match="belongs to database"):
+        second.collection("orders").put("A3", {"items": ["of the second"]})
+    assert 1 == first.status()["pending"]
+
+    with celery(first, tmp_path / "first", *worker) as ours:
+        wait_until(lambda: mongo_client[names[0]].orders.find_one({"confirmed": True}), "the order in MongoDB", 30)
+        assert names[1] not in mongo_client.list_database_names()
+        first.store._wire.call("SET", DATABASE, f"database/{names[1]}")
+        wait_until(lambda: ours.poll() is not None, "the worker that has noticed to end", 30)
+    assert 1 == ours.returncode
+    assert names[1] not in mongo_client.list_database_names()

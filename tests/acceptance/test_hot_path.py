@@ -57,7 +57,7 @@ class Tapped:
 
 
 def starts(redis: RedisTap) -> int:
-    return sum("SET" in trip for trip in redis.trips)
+    return sum("RECORD" in trip for trip in redis.trips)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def tapped(system, authority) -> Iterator[Tapped]:
             # As long as the test may take: all readers share one process, which is also the way to the servers.
             with httpx.Client(base_url=url, timeout=100, trust_env=False, limits=LIMITS) as http:
                 wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
-                # Each looks at the number of partitions when it starts, and the last ones may still be at it;
+                # Each looks whose Redis it is when it starts, and the last ones may still be at it;
                 # where the application is loaded before the server forks, that is done once.
                 expected = 1 if "preload" in system.stack.variant else WEB_PROCESSES
                 wait_until(lambda: starts(to_redis) >= expected, "all of them", 60)

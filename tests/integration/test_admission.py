@@ -14,7 +14,6 @@ from writebehind.reading.read import Source
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import PARTITIONS
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
-from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.wire import Wire
 from writebehind.writing.admission import LONGEST_S, Admission
 
@@ -24,7 +23,8 @@ class FixedSampler:
 
     def __init__(self, pending: int, drained_per_second: float) -> None:
         self.vitals = LoadSample(
-            division=Division(2),
+            misfit="",
+            recorded=True,
             pending=(pending, 0),
             dead={},
             used_memory=100,

@@ -33,7 +33,7 @@ def sink(mongo_client, database_name) -> CountingSink:
 
 @pytest.fixture
 def store(valkey_wire) -> Store:
-    return Store(valkey_wire, partitions=4, max_pending=100, tombstone_ttl_ms=60_000)
+    return Store(valkey_wire, database="shop", partitions=4, max_pending=100, tombstone_ttl_ms=60_000)
 
 
 @pytest.fixture

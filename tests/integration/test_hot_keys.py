@@ -27,7 +27,7 @@ ADA = Entry(0, Kind.DOCUMENT, "e" * 32, b"body")
 
 @pytest.fixture
 def store(wire) -> Store:
-    return Store(wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
+    return Store(wire, database="shop", partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
 
 
 def counted(store: Store, reads: dict[str, int], **changed) -> HotKeys:
@@ -51,11 +51,11 @@ def heats(store: Store) -> dict[str, float]:
 
 def full(expiring: int) -> LoadSample:
     """Figures of a Redis that has so many documents and no room."""
-    return LoadSample(None, (), {}, 100, 100, True, expiring, expiring, True, 0, True, 0.0)
+    return LoadSample("", True, (), {}, 100, 100, True, expiring, expiring, True, 0, True, 0.0)
 
 
 def roomy() -> LoadSample:
-    return LoadSample(None, (), {}, 1, 0, True, 9, 9, True, 0, True, 0.0)
+    return LoadSample("", True, (), {}, 1, 0, True, 9, 9, True, 0, True, 0.0)
 
 
 def age(store: Store, seconds: float) -> None:
@@ -102,7 +102,7 @@ def test_many_at_once(store):
 def test_what_cannot_be_sent(valkey_wire, monkeypatch, caplog):
     """It is said, and what is counted afterwards is sent."""
     monkeypatch.setattr("writebehind.warming.hot_keys.SEND_EVERY_S", 0.01)
-    store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
+    store = Store(valkey_wire, database="shop", partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
     hot = HotKeys(store, samples=100, most=100, half_life_s=600)
     add = store.heat.add
 
@@ -189,7 +189,7 @@ def test_what_is_cold_displaces_nothing(store):
 
 def test_a_full_redis_is_told_from_others(valkey_wire):
     """One that evicts and uses nearly all of its memory."""
-    store = Store(valkey_wire, partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
+    store = Store(valkey_wire, database="shop", partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
     store.loads.get_or_lease("users/s:a", "t", life_ms=5_000)
     store.loads.fill("users/s:a", "t", ABSENT, ttl_ms=60_000)
     valkey_wire.call("SET", "other", "x")

@@ -26,7 +26,7 @@ from writebehind.redis.store import CommitRequest
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
     """Nobody else uses this Redis, so nobody has to be waited for."""
-    monkeypatch.setattr("writebehind.operations.repartition.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.operations.idle.SAMPLE_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_write_that_slips_in(drained, monkeypatch):
     def slip_in(_: float) -> None:
         drained.store._wire.call("ZADD", partition_keys(0).pending, 0, "slow/s:late")
 
-    monkeypatch.setattr("writebehind.operations.repartition.time.sleep", slip_in)
+    monkeypatch.setattr("writebehind.operations.idle.time.sleep", slip_in)
     with pytest.raises(NotDrainedError, match="pending"):
         repartition(drained, 8)
     assert b"4" == drained.store._wire.call("GET", PARTITIONS)
@@ -191,7 +191,7 @@ def test_it_may_die_anywhere(drained, monkeypatch, after):
 
 
 @pytest.mark.parametrize("after", [2, 6])
-@pytest.mark.parametrize("step", ["_carry_over", "_drop_documents", "_drop_partitions"])
+@pytest.mark.parametrize("step", ["_carry_over", "drop_documents", "_drop_partitions"])
 def test_a_write_that_comes_all_the_same(drained, monkeypatch, step, after):
     """A write by a process that was stopped by force just before stops it; drained, it is in MongoDB."""
     real = getattr(writebehind.operations.repartition, step)
@@ -236,7 +236,7 @@ def test_two_at_once(drained, monkeypatch):
     def meanwhile(_: float) -> None:
         drained.store._wire.call("SET", PARTITIONS, "moving:4:5")
 
-    monkeypatch.setattr("writebehind.operations.repartition.time.sleep", meanwhile)
+    monkeypatch.setattr("writebehind.operations.idle.time.sleep", meanwhile)
     with pytest.raises(ConfigurationError, match="somebody else is changing"):
         repartition(drained, 8)
     assert b"moving:4:5" == drained.store._wire.call("GET", PARTITIONS)
@@ -278,9 +278,9 @@ def test_the_repartition_command(run, drained, monkeypatch):
 
 def test_the_record_is_changed_by_one(wire):
     """Only who has seen the record as it is changes it."""
-    redivide = script("change_partition_count")
-    assert [1, 0, 1] == [
-        wire.run(redivide, (PARTITIONS,), change) for change in (("", "4"), ("", "5"), ("4", "moving:4:5"))
+    wire.call("SET", PARTITIONS, "4")
+    assert [0, 1, 0] == [
+        wire.run(script("change_record"), (PARTITIONS,), (seen, "moving:4:5")) for seen in ("", "4", "4")
     ]
     assert b"moving:4:5" == wire.call("GET", PARTITIONS)
 

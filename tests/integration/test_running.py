@@ -26,6 +26,7 @@ COMMANDS = {
     "init": [],
     "drain": [],
     "repartition": ["4"],
+    "adopt": [],
     "reconcile": ["--all"],
     "warm": [],
     "hot-keys": [],

@@ -105,6 +105,7 @@ def test_steps_are_touched_whichever_way_they_are_sent(tmp_path, monkeypatch):
     fake = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
     store = Store(
         Wire(fakeredis.FakeRedis(server=fake, protocol=2).connection_pool),
+        database="shop",
         partitions=1,
         max_pending=1,
         tombstone_ttl_ms=1,

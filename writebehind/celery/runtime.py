@@ -40,6 +40,7 @@ class Runtime:
         self._outages = OutageLog(log, quiet_s=max(QUIET_S, 3 * longest_s))
         # Strong references: this object lives as long as the process.
         signals.worker_init.connect(self._start, weak=False)
+        signals.beat_init.connect(self._start_beat, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.heartbeat_sent.connect(self._heartbeat, weak=False)
         signals.worker_shutting_down.connect(self._stop, weak=False)
@@ -65,6 +66,13 @@ class Runtime:
         if sender.app != self._app:
             return
         self._is_worker = True
+        self._check_or_exit()
+
+    def _start_beat(self, sender: Any = None, **_: Any) -> None:
+        if sender.app == self._app:
+            self._check_or_exit()
+
+    def _check_or_exit(self) -> None:
         try:
             self._check()
         except ConfigurationError as error:
@@ -96,7 +104,9 @@ class Runtime:
         """Record that this worker lives, and what it consumes."""
         self._name = name
         try:
-            if not self._checked:  # Redis did not answer when this worker started
+            if self._checked:
+                self.pipeline.check()  # again, as Redis may have been emptied, and be another's by now
+            else:  # it did not answer when this worker started
                 self._check()
             self.pipeline.clock.look()
             self.pipeline.store.metrics.record_heartbeat(self._name, self._consumed())

@@ -37,7 +37,13 @@ from writebehind.change_stream.stream_errors import (
 )
 from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.raw_bson import RAW_OPTIONS
-from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError, UnavailableError
+from writebehind.errors import (
+    ConfigurationError,
+    ForeignDatabaseError,
+    MongoUnavailableError,
+    RedisUnavailableError,
+    UnavailableError,
+)
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
@@ -88,7 +94,7 @@ class Listener:
             database: its name there.
             applier: what brings changes to the cache.
             collections: those that are of interest; `None` for all.
-            check: raises `ConfigurationError` where Redis is not divided as `outside` believes.
+            check: raises `ConfigurationError` where Redis is not as this process's settings say.
         """
         self._collections = collections
         self._name_of_database = database
@@ -142,6 +148,11 @@ class Listener:
                     "MongoDB is no replica set, so it has no change streams: changes show when entries expire"
                 )
                 pause_s = WITHOUT_STREAMS_S
+            except ForeignDatabaseError as error:  # whose status is not for this process to write
+                self._warn(str(error))
+                self._let_go()
+                self._stopping.wait(random.uniform(0.5, 1) * FAILED_TO_S)  # noqa: S311 - no secret
+                continue
             except Exception as error:
                 if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
                     log.exception("the listener failed, and tries again")
@@ -157,9 +168,9 @@ class Listener:
 
     def _lead(self) -> None:
         """Listen for as long as this is the leader, from where the last one has come to."""
+        self._check()
         self._state = ListenerState.parse(self._renew())
         self._state.leader = self._name
-        self._check()
         token = self._state.token
         lost = False
         while not self._stopping.is_set():
@@ -316,9 +327,7 @@ class Listener:
 
         The lease may have run out meanwhile: MongoDB takes longer not to answer.
         """
-        if (line := f"not listening to changes: {reason}") != self._said:  # also where another one has noted it
-            self._said = line
-            log.warning("%s; it is tried again, and writebehind doctor says what to do", line)
+        self._warn(reason)
         self._state.error = reason
         try:
             self._state = ListenerState.parse(self._renew())
@@ -338,6 +347,11 @@ class Listener:
                 yield
         finally:
             self._asks = False
+
+    def _warn(self, reason: str) -> None:
+        if (line := f"not listening to changes: {reason}") != self._said:  # also where another one has noted it
+            self._said = line
+            log.warning("%s; it is tried again, and writebehind doctor says what to do", line)
 
     def _live(self) -> None:
         """Note now and then that this process is at work while it waits, unless another one leads."""

@@ -21,6 +21,7 @@ COMMANDS = (
     operations.init,
     operations.drain,
     operations.repartition,
+    operations.adopt,
     reconcile.reconcile,
     warm.warm,
     warm.hot_keys,

@@ -59,7 +59,7 @@ def _wanted(options: dict[str, Any]) -> Filter:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def list_(limit: int, as_json: bool, **options: Any) -> None:
     """List dead letters, without their documents."""
-    with opened(divided=True) as pipeline:
+    with opened(checked=True) as pipeline:
         page = pipeline.dead_letters.page(_wanted(options), limit=limit)
         total = pipeline.dead_letters.count()
     if as_json:
@@ -88,7 +88,7 @@ def _lines(letter: DeadLetter) -> Iterator[str]:
 @_VERSION
 def show(collection: str, id: str, version: int | None) -> None:  # noqa: A002 - as users know it
     """Show one dead letter with its document, as JSON: by default the newest of that document."""
-    with opened(divided=True) as pipeline:
+    with opened(checked=True) as pipeline:
         found = pipeline.dead_letters.show(pipeline.collection(collection).id(id), version)
     click.echo(orjson.dumps(orjson.loads(found.as_json()), option=orjson.OPT_INDENT_2))
 
@@ -113,7 +113,7 @@ def replay(
     refused = 0
     wanted, named = _wanted(options), bool(collection_and_id)
     conflicts = named or wanted.reason == Reason.CONFLICT
-    with opened(divided=True) as pipeline:
+    with opened(checked=True) as pipeline:
         found = _chosen(pipeline, collection_and_id, wanted, version=version, every=every)
         for some in _slices(found, "replaying"):
             tried = [one for one in some if one.letter.member not in replayed]
@@ -144,7 +144,7 @@ def discard(
     Their acknowledged changes are gone then: readers see what MongoDB has, or that there is nothing. If in doubt,
     export them first.
     """
-    with opened(divided=True) as pipeline:
+    with opened(checked=True) as pipeline:
         found = _chosen(pipeline, collection_and_id, _wanted(options), version=version, every=every)
         if not yes:
             if not sys.stdin.isatty():
@@ -162,7 +162,7 @@ def discard(
 def export(output: Any, **options: Any) -> None:
     """Write dead letters with their documents as NDJSON."""
     count = 0
-    with opened(divided=True) as pipeline:
+    with opened(checked=True) as pipeline:
         wanted = _wanted(options)
         total = pipeline.dead_letters.count()
         letters = pipeline.dead_letters.all(wanted)

@@ -47,27 +47,21 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
     return found.settings
 
 
-def opened(*, divided: bool = False, **overrides: Any) -> Pipeline:
+def opened(*, checked: bool = False, **overrides: Any) -> Pipeline:
     """A pipeline of these settings.
 
     Args:
-        divided: whether to see that Redis has as many partitions as the settings say: where it has others, a
-            command would find nothing where it looks.
+        checked: whether to see that Redis belongs to the database of the settings, and has as many partitions as
+            they say: else a command would act on documents of others, or find nothing where it looks.
         overrides: settings that the command decides, as for `load_settings`.
 
     Raises:
-        ConfigurationError: as `named`; or Redis is divided otherwise.
-        RedisUnavailableError: Redis does not answer; with `divided`.
+        ConfigurationError: as `named`; or Redis belongs to another database, or is divided otherwise.
+        RedisUnavailableError: Redis does not answer; with `checked`.
     """
     with ExitStack() as undo:
         pipeline = undo.enter_context(connect(named(**overrides)))
-        if divided:
-            check_division(pipeline)
+        if checked:
+            pipeline.store.check_recorded()
         undo.pop_all()
     return pipeline
-
-
-def check_division(pipeline: Pipeline) -> None:
-    """See that Redis has as many partitions as a pipeline looks into. Raises as `opened`."""
-    if division := pipeline.store.division.recorded():
-        division.check(pipeline.store.partitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
@@ -15,6 +16,7 @@ from writebehind import connect
 from writebehind.change_stream.conflicts import MOST
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
+from writebehind.errors import RedisUnavailableError
 
 
 @click.command()
@@ -25,6 +27,8 @@ def listen() -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     with connect() as pipeline:
+        with suppress(RedisUnavailableError):  # it is waited for
+            pipeline.check()
         listener = pipeline.listener()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
@@ -36,7 +40,7 @@ def listen() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each, with both documents.")
 def conflicts(limit: int, as_json: bool) -> None:
     """List changes of others to documents of which a newer state was pending, the latest first."""
-    with opened() as pipeline:
+    with opened(checked=True) as pipeline:
         found = pipeline.conflicts.latest(limit)
     if as_json:
         for one in found:

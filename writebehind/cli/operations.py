@@ -1,4 +1,4 @@
-"""Commands of operators: `writebehind doctor`, `init`, `drain` and `repartition`."""
+"""Commands of operators: `writebehind doctor`, `init`, `drain`, `repartition` and `adopt`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from writebehind import connect
 from writebehind.cli.installation import named, opened
+from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
@@ -134,6 +135,34 @@ def repartition(partitions: int, as_json: bool) -> None:
     else:
         before, after = counted(result.before, "partition"), result.after
         click.echo(f"{before} became {after}: set WRITEBEHIND_PARTITIONS={after}")
+
+
+@click.command()
+@click.option("--force", is_flag=True, help="Also with documents that are pending or dead: they go there as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def adopt(force: bool, as_json: bool) -> None:
+    """Let this Redis belong to the MongoDB database that the settings name now.
+
+    For documents that have moved to a database of another name; a second installation takes a Redis database of
+    its own. Stop the web processes and workers, and run `writebehind drain` with the former name first: it
+    refuses while a worker is alive, and, without --force, while anything is pending or there are dead letters.
+    The cache is dropped. If it is interrupted, run it again.
+    """
+    with opened() as pipeline, _progress("dropping what is cached") as bar:
+        result = move_to(pipeline, force=force, report=lambda dropped: bar(completed=dropped))
+    if as_json:
+        click.echo(orjson.dumps(asdict(result)))
+    elif result.before == result.after:
+        click.echo(f"this Redis belongs to database {result.after!r} already")
+    else:
+        click.echo(f"this Redis belonged to database {result.before!r}, and belongs to {result.after!r} now")
+    if result.pending or result.dead_letters:
+        click.echo(
+            f"writebehind: {counted(result.pending, 'pending document')} and "
+            f"{counted(result.dead_letters, 'dead letter')} of {result.before!r} are in Redis, and go to "
+            f"{result.after!r}",
+            err=True,
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from writebehind.cli.columns import columns
-from writebehind.cli.installation import check_division, opened
+from writebehind.cli.installation import opened
 from writebehind.errors import WritebehindError
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
@@ -36,13 +36,13 @@ _LATE_S = 30.0
 def status(watch: bool, interval: float, as_json: bool) -> None:
     """Show what is pending, whether it is persisted, and who is at work.
 
-    The exit status is 0 as long as Redis answers, and has as many partitions as the settings say; `writebehind
-    doctor` judges.
+    The exit status is 0 as long as Redis answers, belongs to the database of the settings, and has as many
+    partitions as they say; `writebehind doctor` judges.
     """
     with opened() as pipeline:
 
         def look() -> dict[str, Any]:
-            check_division(pipeline)
+            pipeline.store.check_recorded()
             return pipeline.status()
 
         if not watch:

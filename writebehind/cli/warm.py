@@ -23,7 +23,7 @@ from writebehind.warming.warmer import Warmed
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def hot_keys(limit: int, as_json: bool) -> None:
     """Show the documents that are read most, with their reads per second."""
-    with opened(divided=True) as pipeline:
+    with opened(checked=True) as pipeline:
         found = pipeline.hot_keys.top(limit)
     table = Table(*columns("collection", "id", "partition", "reads per second"))
     for one in found:

@@ -15,7 +15,13 @@ from uuid import uuid4
 from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MistypedKeyError, MongoBusyError, MongoUnavailableError, UnavailableError
+from writebehind.errors import (
+    ForeignRedisError,
+    MistypedKeyError,
+    MongoBusyError,
+    MongoUnavailableError,
+    UnavailableError,
+)
 from writebehind.flushing.attempts import is_late
 from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.contention import Contention, is_contested
@@ -138,6 +144,7 @@ class Flusher:
 
         Raises:
             FlushInterruptedError: MongoDB did not take a batch, or other hands were in the way in Redis.
+            ForeignRedisError: Redis belongs to another MongoDB database.
             RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
         """
         return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
@@ -228,6 +235,9 @@ class Flusher:
             self._count(summary)
             hint = self._store.pending.release(partition, token, least_delay_ms=backoff_ms(job.attempt))
             raise FlushInterruptedError(str(error), hint) from error
+        except ForeignRedisError:  # its own flushers need not wait for the end of the lease
+            self._store.pending.give_back(partition, token)
+            raise
         self._count(summary)
         if hint := self._store.pending.release(partition, token):
             self._hints(hint)

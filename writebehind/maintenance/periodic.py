@@ -25,7 +25,10 @@ SWEEP = "sweep"
 
 
 class Maintenance:
-    """Keeps one installation in order. Each task may run in any process, and in several."""
+    """Keeps one installation in order. Each task may run in any process, and in several.
+
+    None does anything in a Redis that belongs to another MongoDB database, or is divided differently.
+    """
 
     def __init__(
         self,
@@ -57,9 +60,10 @@ class Maintenance:
         """Enqueue a flush of every partition that has overdue documents and no flush task on its way.
 
         Raises:
-            RedisUnavailableError: Redis does not answer.
+            RedisUnavailableError: Redis does not answer, or belongs to another MongoDB database.
         """
         pending = enqueued = 0
+        self._sampler.look().check()
         self._clock.look()
         with self._store.metrics.record_run(SWEEP) as outcome:
             for partition in range(self._settings.partitions):
@@ -78,6 +82,7 @@ class Maintenance:
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
+        self._sampler.look().check()
         return self._audit.audit()
 
     def reconcile(self) -> dict[str, Any]:
@@ -86,6 +91,7 @@ class Maintenance:
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the slice is looked at again next time.
         """
+        self._sampler.look().check()
         with self._store.metrics.record_run(RECONCILE) as outcome:
             done = self._reconciler.go_on()
             outcome(**done)
@@ -97,7 +103,9 @@ class Maintenance:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._hot_keys.decay(self._sampler.look())
+        sample = self._sampler.look()
+        sample.check()
+        return self._hot_keys.decay(sample)
 
     def warm(self) -> dict[str, Any]:
         """Load what is read much and is missing, or is about to expire.
@@ -105,6 +113,7 @@ class Maintenance:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
+        self._sampler.look().check()
         with self._store.metrics.record_run(WARM) as outcome:
             done = self._warmer.warm()
             found = {"busy": True} if done is None else done.as_dict()
@@ -119,6 +128,7 @@ class Maintenance:
         Raises:
             RedisUnavailableError: Redis does not answer; the sweep will find what is left.
         """
+        self._sampler.look().check()
         for partition in range(self._settings.partitions):
             if hint := self._store.pending.release(partition, uuid4().hex):
                 self._hints(hint)

@@ -57,9 +57,11 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
         report: is told how it goes, from time to time.
 
     Raises:
-        ConfigurationError: the pipeline looks into another number of partitions than there are.
+        ConfigurationError: Redis belongs to another MongoDB database; or the pipeline looks into another number of
+            partitions than there are.
         RedisUnavailableError: Redis does not answer.
     """
+    pipeline.store.check_owner()
     _see_all_partitions(pipeline)
     began = time.monotonic()
     deadline = began + timeout_s

@@ -8,30 +8,22 @@ is deleted that does not expire anyway, and the new number is recorded only when
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.errors import ConfigurationError
+from writebehind.operations.idle import (
+    SLICE,
+    NotDrainedError,
+    drop_documents,
+    refuse_unless_idle,
+    wait_for_forgotten,
+)
 from writebehind.pipeline import Pipeline
-from writebehind.plurals import counted
-from writebehind.redis.keys import Layout, Named, family
-from writebehind.redis.shared.load_sample import SAMPLE_EVERY_S
-from writebehind.redis.shared.metrics import WORKER_LIFE_MS
+from writebehind.redis.keys import Layout
 from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.store import Store
 from writebehind.sequences import slices
-
-#: Keys that are looked at, deleted or carried over in one go.
-SLICE = 500
-#: How often a process may wait for Redis between a look at the record and the last write that it lets in, besides
-#: the life of what it saw: for the answer; for the two round trips of its next look, until which this one counts;
-#: and for the write.
-_WAITS = 4
-
-
-class NotDrainedError(WritebehindError):
-    """Redis cannot be divided anew as long as it holds what MongoDB does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,63 +47,38 @@ def repartition(
 
     Raises:
         NotDrainedError: something is pending, or dead; or somebody is at work.
-        ConfigurationError: another change is not finished.
+        ConfigurationError: another change is not finished; or Redis belongs to another MongoDB database.
         RedisUnavailableError: Redis does not answer.
     """
+    pipeline.store.check_owner()
     division = pipeline.store.division
-    seen = division.recorded()
-    if seen is None:  # nobody has used this Redis yet
-        _record(division, None, Division(after))
-    if seen is None or seen.fits(after):
+    seen = division.first(Division(after))  # also where nobody has used this Redis yet
+    if seen.fits(after):
         return Repartitioned(after, after, 0)
     if seen.target not in {None, after}:
         seen.check(after)  # which raises, and says which change to finish
     before, moving = seen.partitions, Division(seen.partitions, after)
     old = pipeline.store.divided_into(before)
-    _refuse_unless_idle(old)
+    refuse_unless_idle(old)
     _record(division, seen, moving)
-    # A process that has looked at the record before acts on it for this long at most.
-    time.sleep(SAMPLE_EVERY_S + _WAITS * pipeline.settings.redis_timeout_ms / 1000)
+    wait_for_forgotten(pipeline)
     try:
-        _refuse_unless_idle(old)
+        refuse_unless_idle(old)
     except NotDrainedError:
         if seen.target is None:  # nothing has been moved yet
             _record(division, moving, seen)
         raise
     _carry_over(old, after)
-    dropped = _drop_documents(old, report)
+    dropped = drop_documents(old, report)
     _drop_partitions(old, after)
-    _refuse_unless_idle(old)
+    refuse_unless_idle(old)
     _record(division, moving, Division(after))
     return Repartitioned(before, after, dropped)
 
 
-def _record(division: PartitionCount, seen: Division | None, new: Division) -> None:
+def _record(division: PartitionCount, seen: Division, new: Division) -> None:
     if not division.change(seen, new):
         raise ConfigurationError("partitions: somebody else is changing their number: wait for that to end")
-
-
-def _refuse_unless_idle(store: Store) -> None:
-    if workers := store.metrics.workers():
-        raise NotDrainedError(
-            f"stop the workers first, and the web processes too: {', '.join(workers)} sent a heartbeat "
-            f"in the last {WORKER_LIFE_MS // 1000} s"
-        )
-    outside = store.division.astray(store.partitions)  # first: from there it is brought home
-    backlog = store.metrics.backlog()
-    if pending := sum(one.pending for one in backlog):
-        raise NotDrainedError(
-            f"{counted(pending, 'document is', 'documents are')} pending: run `writebehind drain` first"
-        )
-    if dead := sum(one.dead for one in backlog):
-        raise NotDrainedError(
-            f"{counted(dead, 'dead letter is', 'dead letters are')} left: replay, or export and discard them first"
-        )
-    if outside:
-        raise NotDrainedError(
-            f"documents are pending or dead in partition {outside[0]}, although Redis has "
-            f"{counted(store.partitions, 'partition')} only: run `writebehind drain` first"
-        )
 
 
 def _carry_over(old: Store, after: int) -> None:
@@ -126,17 +93,6 @@ def _carry_over(old: Store, after: int) -> None:
                     deletions = {member: some[member] for member in members}
                     old.deletions.carry_over(target, latest, deletions)
                     old.deletions.forget(source, deletions)
-
-
-def _drop_documents(store: Store, report: Callable[[int], None]) -> int:
-    """Delete the copies of what MongoDB has: nobody would look for them, or worse, in a later division again."""
-    dropped, cursor = 0, b"0"
-    while True:
-        cursor, found = store.scan(cursor, match=family(), count=SLICE)
-        dropped += store.division.forget_documents(one for one in map(Named.parse, found) if one is not None)
-        report(dropped)
-        if cursor == b"0":
-            return dropped
 
 
 def _drop_partitions(old: Store, after: int) -> None:

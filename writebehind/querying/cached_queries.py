@@ -204,6 +204,7 @@ class Queries:
             return self._bypass(wanted)
 
     def _find(self, wanted: _Wanted) -> Answer:
+        self._reader.check()
         found = take_turns(
             lambda token, waited: self._turn(wanted, token, Source.COLLAPSED if waited else Source.HIT),
             lambda token: self._load(wanted, token),

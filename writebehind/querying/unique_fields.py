@@ -148,6 +148,7 @@ class Lookups:
             return found[0], Read(found[1], Source.BYPASS)
 
     def _find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
+        self._reader.check()
         leads = self._store.aliases.get(alias.name)
         found = self._follow(alias, settings, leads, Source.HIT)
         if found is None:

@@ -46,7 +46,8 @@ class Reader:
             sink: what MongoDB has.
             loader: loads what is missing.
             revalidation: serves what is there.
-            sampler: tells of a Redis that was divided anew: nothing is read from it, as entries are elsewhere.
+            sampler: tells of a Redis that belongs to another MongoDB database, or was divided anew: nothing is
+                read from it, as entries are of others, or elsewhere.
             seen: is told each member that is read.
         """
         self._store = store
@@ -109,7 +110,7 @@ class Reader:
             RedisFullError: Redis has no memory to `keep` it.
             RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
         """
-        self._check_division()
+        self.check()
         member = document_id.member
         self._seen(member)
         entry, ttl_ms = self._store.cache.get(member)
@@ -130,7 +131,7 @@ class Reader:
             MongoUnavailableError: some are not cached, and MongoDB does not answer.
             RedisUnavailableError: as `get`.
         """
-        self._check_division()
+        self.check()
         if counted:
             self.count(one.member for one in ids)
         found = self._cached_many(ids, settings)
@@ -151,7 +152,7 @@ class Reader:
         Raises:
             RedisUnavailableError: as `get`.
         """
-        self._check_division()
+        self.check()
         found = self._cached_many(ids, settings, below_bytes=below_bytes)
         if counted:
             self.count(found)
@@ -162,6 +163,14 @@ class Reader:
         """Count documents as read, of which more were looked at than read."""
         for one in members:
             self._seen(one)
+
+    def check(self) -> None:
+        """See that this Redis holds the documents of this process's database, where it looks for them.
+
+        Raises:
+            RedisUnavailableError: it does not, or does not answer.
+        """
+        self._sampler.look().check()
 
     def close(self) -> None:
         """End the thread that refreshes."""
@@ -183,6 +192,3 @@ class Reader:
         reads = self._revalidation.serve(ids[0].collection, looked_at, settings)
         entries = {member: entry for member, (entry, _) in cached.items()}
         return entries | {member: read.entry for member, read in reads.items()}
-
-    def _check_division(self) -> None:
-        self._sampler.look().check_division()

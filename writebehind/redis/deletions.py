@@ -90,6 +90,11 @@ class Deletions:
         flat = [part for pair in deletions.items() for part in pair]
         return int(self._wire.run(_FORGET_DELETIONS, (of.deleted, of.deleted_at), flat))
 
+    def forget_all(self, partition: int) -> None:
+        """Forget all deletions of a partition: they are of documents of another database."""
+        of = partition_keys(partition)
+        self._wire.call("DEL", of.deleted, of.deleted_at)
+
     def carry_over(self, partition: int, latest: int, deletions: Mapping[str, int]) -> None:
         """Take over what another division knew: the latest version that was issued, and deletions."""
         of = partition_keys(partition)

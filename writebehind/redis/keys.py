@@ -12,6 +12,8 @@ from writebehind.sequences import grouped
 
 #: The number of partitions that this Redis is divided into: see `writebehind.redis.shared.partition_count`.
 PARTITIONS = "wb:partitions"
+#: The MongoDB database whose documents this Redis holds: see `writebehind.redis.shared.owner`.
+DATABASE = "wb:database"
 #: So many there may be.
 MOST_PARTITIONS = 4096
 #: Hash of counters since the first start: writes persisted, MongoDB operations, and so on.
@@ -45,7 +47,7 @@ OF_DOCUMENTS = frozenset(
 _STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at"))
 #: What keys hold, as Redis's TYPE says it: by their names, and by those of a partition's keys and families.
 _TYPES = {
-    **dict.fromkeys((PARTITIONS, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"),
+    **dict.fromkeys((PARTITIONS, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"),
     **dict.fromkeys((LISTENER, LISTENER_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE), "list"),

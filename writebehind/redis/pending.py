@@ -9,10 +9,13 @@ from typing import Any
 
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, Entry
 from writebehind.documents.ids import named
+from writebehind.errors import ForeignDatabaseError, ForeignRedisError
+from writebehind.redis import keys
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, kept_name
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.owner import Owner
 from writebehind.redis.strays import whole, without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
@@ -21,6 +24,8 @@ from writebehind.sequences import pairs
 POSTPONED_MS = 5_000
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
+#: Before its token, what stands in the place of a ticket while a flusher is at work: see `lua/claim.lua`.
+AT_WORK = "0:"
 
 _CLAIM, _RECORD_SENDING, _SETTLE, _RELEASE = (
     script("claim"),
@@ -28,6 +33,7 @@ _CLAIM, _RECORD_SENDING, _SETTLE, _RELEASE = (
     script("settle"),
     script("release"),
 )
+_ABANDON = script("abandon")
 _BURY, _SWEEP, _POSTPONE = script("bury"), script("sweep"), script("postpone")
 _BRING_FORWARD = script("bring_forward")
 _REISSUE, _OUTDO = script("reissue"), script("outdo")
@@ -122,12 +128,20 @@ class Pending:
     """The pending documents in one Redis. Safe to share between threads."""
 
     def __init__(
-        self, wire: Wire, layout: Layout, *, tombstone_ttl_ms: int, longest_delay_ms: int, lease_ms: int
+        self,
+        wire: Wire,
+        layout: Layout,
+        *,
+        database: str,
+        tombstone_ttl_ms: int,
+        longest_delay_ms: int,
+        lease_ms: int,
     ) -> None:
         """Bind them to a server; see `Store` for the arguments."""
         self.longest_wait_ms = longest_delay_ms + POSTPONED_MS + HINT_SLACK_MS
         self._wire = wire
         self._layout = layout
+        self._database = database
         self._tombstone_ttl_ms = tombstone_ttl_ms
         self._lease_ms = lease_ms
 
@@ -213,6 +227,11 @@ class Pending:
         )
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
+    def give_back(self, partition: int, token: str) -> None:
+        """Give the lease back without asking for a flush: others flush the partition, by tasks of their own."""
+        of = partition_keys(partition)
+        self._wire.run_many(_ABANDON, [((of.lease,), (token,)), ((of.scheduled,), (f"{AT_WORK}{token}",))])
+
     def version_digits(self, member: str) -> bytes:
         """The bytes that stand where an entry's version should."""
         key = self._layout.of(member).entry(member)
@@ -232,9 +251,22 @@ class Pending:
         return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 
     def record_sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
-        """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it."""
+        """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it.
+
+        It is the last step before MongoDB is written to, so in the same round trip it is seen whose documents
+        these are.
+
+        Raises:
+            ForeignRedisError: of another MongoDB database than this process writes to.
+        """
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
-        self._wire.run(_RECORD_SENDING, (partition_keys(partition).sent,), flat)
+        call = ((partition_keys(partition).sent,), flat)
+        (owned,), _ = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
+        try:
+            if owner := Owner.parse(owned):
+                owner.check(self._database)
+        except ForeignDatabaseError as error:
+            raise ForeignRedisError(f"{error}, and restart this process") from None
 
     def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
         """See to it that what is pending is written to MongoDB after a change, in one round trip."""

@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis import keys
 from writebehind.redis.aliases import Aliases
 from writebehind.redis.cache import Cache, Loads
 from writebehind.redis.deletions import Deletions
@@ -27,7 +28,9 @@ from writebehind.redis.scripts import script
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
 from writebehind.redis.shared.metrics import Journal, Metrics
-from writebehind.redis.shared.partition_count import PartitionCount
+from writebehind.redis.shared.owner import Owner
+from writebehind.redis.shared.partition_count import Division, PartitionCount
+from writebehind.redis.shared.record import Record
 from writebehind.redis.wire import Wire
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
@@ -89,6 +92,7 @@ class Store:
         self,
         wire: Wire,
         *,
+        database: str,
         partitions: int,
         max_pending: int,
         tombstone_ttl_ms: int,
@@ -99,6 +103,7 @@ class Store:
 
         Args:
             wire: the server.
+            database: the MongoDB database whose documents it holds.
             partitions: into how many it is divided.
             max_pending: the cap per partition.
             tombstone_ttl_ms: how long a settled deletion is kept.
@@ -109,10 +114,12 @@ class Store:
         self._wire = wire
         self._layout = layout = Layout(partitions)
         self._max_pending = max_pending
+        self.database = database
         self.partitions = partitions
         self.pending = Pending(
             wire,
             layout,
+            database=database,
             tombstone_ttl_ms=tombstone_ttl_ms,
             longest_delay_ms=longest_delay_ms,
             lease_ms=lease_ms,
@@ -128,6 +135,7 @@ class Store:
         self.heat = Heat(wire, layout)
         self.metrics = Metrics(wire, partitions)
         self.journal = Journal(wire)
+        self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire)
         self.position = Position(wire)
 
@@ -135,18 +143,36 @@ class Store:
         """The partition that a member belongs to."""
         return self._layout.number(member)
 
-    def check_partitions(self) -> None:
-        """Record the number of partitions, or compare it with what is recorded.
+    def check(self) -> None:
+        """Record the database and the number of partitions, or compare them with what is recorded.
 
         Raises:
-            ConfigurationError: this Redis is divided differently, or that is being changed.
+            ConfigurationError: this Redis belongs to another database, a `ForeignDatabaseError`; or it is divided
+                differently; or that is being changed.
             RedisUnavailableError: Redis does not answer.
         """
-        self.division.record_first(self.partitions).check(self.partitions)
+        self.owner.first(Owner(self.database)).check(self.database)
+        self.division.first(Division(self.partitions)).check(self.partitions)
+
+    def check_recorded(self) -> None:
+        """`check`, for who only looks: it records nothing. Raises as `check`."""
+        self.check_owner()
+        if division := self.division.recorded():
+            division.check(self.partitions)
+
+    def check_owner(self) -> None:
+        """See that no other database is recorded.
+
+        Raises:
+            ForeignDatabaseError: one is.
+            RedisUnavailableError: Redis does not answer.
+        """
+        if owner := self.owner.recorded():
+            owner.check(self.database)
 
     def divided_into(self, partitions: int) -> Store:
         """The same Redis, as one that is divided into another number: to look at, and not to write documents."""
-        return Store(self._wire, partitions=partitions, max_pending=0, tombstone_ttl_ms=1)
+        return Store(self._wire, database=self.database, partitions=partitions, max_pending=0, tombstone_ttl_ms=1)
 
     def lease(self, key: str, life_ms: int) -> Lease:
         """The lease at a key of `keys`, which nobody has taken yet."""
@@ -187,7 +213,20 @@ class Store:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return take(self._wire, self._layout)
+        return take(self._wire, self._layout, self.database)
+
+    def load_recorded(self) -> LoadSample:
+        """`load`, for a process that is about to use this Redis: records whose it is where nobody has.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        sample = self.load()
+        if sample.recorded:
+            return sample
+        self.owner.first(Owner(self.database))
+        self.division.first(Division(self.partitions))
+        return self.load()
 
     def lifetimes_ms(self, keys_of: Sequence[str]) -> list[int]:
         """The TTLs of keys: -1 without one, -2 where there is no key."""

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     mongodb_database: str = Field(
         "writebehind",
         validation_alias=AliasChoices("MONGODB_DATABASE", "mongodb_database"),
-        description="the database in it",
+        description="the database in it, to which Redis belongs once there is data",
     )
     broker_url: str = Field(
         "",

@@ -45,10 +45,11 @@ class Admission:
         A write to a document that is pending already is always taken: it needs no room.
 
         Raises:
-            RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
+            RedisUnavailableError: Redis does not answer, belongs to another MongoDB database, or is divided in
+                another way than this process knows.
         """
         vitals = self._sampler.look()
-        vitals.check_division()
+        vitals.check()
         if vitals.dead.get(collection, 0) >= settings.max_dead_letters:
             return 0
         if settings.write != "behind":

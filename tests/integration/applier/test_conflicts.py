@@ -277,7 +277,13 @@ def test_what_is_lost_with_its_collection(pipeline, users, stored):
 def test_a_conflict_that_is_none_any_more(pipeline, users, stored):
     """What is settled before the conflict is looked into is neither counted nor noted as one, and is dropped."""
     settings = pipeline.settings
-    store = Store(pipeline.store._wire, partitions=settings.partitions, max_pending=10, tombstone_ttl_ms=1_000)
+    store = Store(
+        pipeline.store._wire,
+        database="shop",
+        partitions=settings.partitions,
+        max_pending=10,
+        tombstone_ttl_ms=1_000,
+    )
     get = store.cache.get
 
     def get_after_a_flush(member):

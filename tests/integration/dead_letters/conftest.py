@@ -21,7 +21,7 @@ PARTITIONS = 4
 
 @pytest.fixture
 def store(wire) -> Store:
-    return Store(wire, partitions=PARTITIONS, max_pending=10_000, tombstone_ttl_ms=60_000)
+    return Store(wire, database="shop", partitions=PARTITIONS, max_pending=10_000, tombstone_ttl_ms=60_000)
 
 
 @pytest.fixture

@@ -164,3 +164,19 @@ def test_partitions(patient):
         patient.store._wire.call("SET", keys.PARTITIONS, record)
         one = found(patient, "partitions")
         assert (Level.FAILURE, True) == (one.level, advice in one.advice)
+
+
+def test_the_database(patient):
+    """A Redis of another MongoDB database than the settings name is a failure; the doctor records nothing."""
+    for _ in range(2):
+        assert "nobody has written" in found(patient, "database").found
+    patient.check()
+    name = patient.settings.mongodb_database
+    assert f"{name}, as recorded" in found(patient, "database").found
+    for record, told, advice in (
+        ("database/shop", f"belongs to database 'shop', not to {name!r}", "set REDIS_URL to a Redis database"),
+        (f"moving/shop/{name}", "is being moved from database 'shop'", "finish it by `writebehind adopt`"),
+    ):
+        patient.store._wire.call("SET", keys.DATABASE, record)
+        one = found(patient, "database")
+        assert (Level.FAILURE, True, True) == (one.level, told in one.found, one.advice.startswith(advice))

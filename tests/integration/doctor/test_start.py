@@ -44,6 +44,8 @@ RUN = [sys.executable, "-m", "writebehind", "run"]
 WEB = [*RUN, "web"]
 FLOWER = [*RUN, "flower", "--address=127.0.0.1", "--port={port}"]
 WORKER = [*RUN, "worker", "--pool", "solo", "-Q", "flush"]
+BEAT = [*RUN, "beat"]
+LISTENER = [sys.executable, "-m", "writebehind", "listen"]
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -77,6 +79,22 @@ def test_processes_refuse_to_start(patient, command, change, reason, advice):
     assert reason in line
     assert advice in line
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", [WEB, WORKER, BEAT, LISTENER], ids=["web", "worker", "beat", "listener"])
+def test_no_process_starts_on_the_redis_of_another_database(patient, command):
+    """Each ends with one line: whose this Redis is, what the settings name, and what to do."""
+    patient.store._wire.call("SET", keys.DATABASE, "database/shop")
+
+    ended = subprocess.run(
+        command, env=variables(patient.settings), capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == (2 if command is LISTENER else 1)
+    [line] = [one for one in ended.stderr.splitlines() if one.startswith("writebehind: ")]
+    assert f"belongs to database 'shop', not to {patient.settings.mongodb_database!r}: set REDIS_URL" in line
+    assert "Traceback" not in ended.stderr
+    assert {b"wb:database"} == {*patient.store._wire.call("KEYS", "wb:*")}
 
 
 @contextmanager

@@ -24,7 +24,7 @@ OF = partition_keys(0)
 
 @pytest.fixture
 def store(wire) -> Store:
-    return Store(wire, partitions=1, max_pending=10_000, tombstone_ttl_ms=60_000)
+    return Store(wire, database="shop", partitions=1, max_pending=10_000, tombstone_ttl_ms=60_000)
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_a_document_that_has_too_many_and_is_pending(yielding, monkeypatch):
 
 def test_redis_is_not_divided_anew_over_a_kept_letter(yielding, monkeypatch):
     """It counts as what only Redis has: draining tells of it, and repartitioning refuses."""
-    monkeypatch.setattr("writebehind.operations.repartition.SAMPLE_EVERY_S", 0.0)
+    monkeypatch.setattr("writebehind.operations.idle.SAMPLE_EVERY_S", 0.0)
     yielding.check()
     lose(yielding, "ada", 1)
 

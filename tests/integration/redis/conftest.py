@@ -19,7 +19,7 @@ TTL_MS = 60_000
 
 @pytest.fixture
 def store(wire: Wire) -> Store:
-    return Store(wire, partitions=PARTITIONS, max_pending=3, tombstone_ttl_ms=90_000)
+    return Store(wire, database="shop", partitions=PARTITIONS, max_pending=3, tombstone_ttl_ms=90_000)
 
 
 def document(text: str) -> Entry:

@@ -14,7 +14,7 @@ from writebehind.redis.store import Store
 
 def test_what_redis_refuses_is_no_full_redis(valkey_wire):
     """A fault of ours is told as what it is."""
-    store = Store(valkey_wire, partitions=4, max_pending=10, tombstone_ttl_ms=60_000)
+    store = Store(valkey_wire, database="shop", partitions=4, max_pending=10, tombstone_ttl_ms=60_000)
     [member] = members(store, 1)
     store.loads.get_or_lease(member, "t", life_ms=5_000)
 
@@ -50,11 +50,11 @@ def test_get_many(store):
 
 def test_the_number_of_partitions_is_fixed(store, wire):
     """A process that would divide the documents differently is told so."""
-    store.check_partitions()
-    store.check_partitions()
+    store.check()
+    store.check()
 
     with pytest.raises(ConfigurationError, match="WRITEBEHIND_PARTITIONS=4"):
-        Store(wire, partitions=5, max_pending=1, tombstone_ttl_ms=1).check_partitions()
+        Store(wire, database="shop", partitions=5, max_pending=1, tombstone_ttl_ms=1).check()
 
 
 def test_nothing_is_left_behind_without_a_ttl(store):

@@ -40,6 +40,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
         yield _fsync(pipeline)
     yield from durability(pipeline)
     yield clock(ahead_s)
+    yield _owner(pipeline)
     yield _partitions(pipeline)
 
 
@@ -203,6 +204,19 @@ def clock(ahead_s: float) -> Finding:
         )
         return warning("redis clock", found, advice)
     return ok("redis clock", found)
+
+
+def _owner(pipeline: Pipeline) -> Finding:
+    """It holds the documents of the database that the settings name."""
+    owner = pipeline.store.owner.recorded()
+    if owner is None:
+        return ok("database", "not recorded yet: nobody has written")
+    try:
+        owner.check(pipeline.store.database)
+    except ConfigurationError as error:
+        found, _, advice = str(error).removeprefix("MONGODB_DATABASE: ").partition(": ")
+        return failure("database", found, advice, fatal=True)
+    return ok("database", f"{owner.database}, as recorded")
 
 
 def _partitions(pipeline: Pipeline) -> Finding:

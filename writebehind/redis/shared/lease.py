@@ -78,6 +78,10 @@ class Position:
         noted: bytes | None = self._wire.call("GET", keys.LISTENER)
         return noted or b""
 
+    def forget(self) -> None:
+        """Let whoever leads next begin anew, with an empty cache."""
+        self._wire.call("DEL", keys.LISTENER)
+
     def give_up(self, token: str) -> None:
         """Let another one lead."""
         self._wire.run(_ABANDON, (keys.LISTENER_LEASE,), (token,))

@@ -11,11 +11,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from writebehind import forks
-from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, ForeignRedisError
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import added_up
 from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
+from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
@@ -35,7 +36,8 @@ class LoadSample:
     """One sample.
 
     Attributes:
-        division: into how many partitions Redis is divided; `None` when nobody has recorded it yet.
+        misfit: why this process must neither read nor write here; '' where it may.
+        recorded: whether it is recorded whose this Redis is, and into how many partitions it is divided.
         pending: documents that wait for MongoDB, by partition.
         dead: dead letters, by collection.
         used_memory: of Redis, bytes.
@@ -50,7 +52,8 @@ class LoadSample:
         crowded: members of which so many documents are kept beside dead letters that no new write is taken.
     """
 
-    division: Division | None
+    misfit: str
+    recorded: bool
     pending: tuple[int, ...]
     dead: Mapping[str, int]
     used_memory: int
@@ -88,19 +91,15 @@ class LoadSample:
         """Whether only what is hot may take up more."""
         return self.evicts and self.uses(FOR_HOT)
 
-    def check_division(self) -> None:
-        """See that documents are where this process looks for them.
+    def check(self) -> None:
+        """See that this Redis holds the documents of this process's database, where this process looks for them.
 
         Raises:
-            RedisUnavailableError: Redis is divided otherwise: since before this process started, or since
-                then, or it is just about to be. The message says what to do.
+            ForeignRedisError: it does not: since before this process started, or since then, or that is just
+                about to change. The message says what to do.
         """
-        if self.division is None:
-            return
-        try:
-            self.division.check(len(self.pending))
-        except ConfigurationError as error:
-            raise RedisUnavailableError(f"{error}, and restart this process") from None
+        if self.misfit:
+            raise ForeignRedisError(self.misfit)
 
 
 class Sampler:
@@ -135,16 +134,17 @@ class Sampler:
             self._lock.release()
 
 
-def take(wire: Wire, layout: Layout) -> LoadSample:
-    """Take a sample, in two round trips.
+def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
+    """Take a sample, in two round trips, for a process that looks for documents of a database in a layout.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
     slot = wire.now_ms() // 1000 // RATE_SLOT_SECONDS
     partitions = layout.all()
-    recorded, info, command, rates, *counts = wire.calls(
+    owned, divided, info, command, rates, *counts = wire.calls(
         [
+            ("GET", keys.DATABASE),
             ("GET", keys.PARTITIONS),
             ("INFO",),
             ("COMMAND", "INFO", "WAITAOF"),
@@ -155,10 +155,12 @@ def take(wire: Wire, layout: Layout) -> LoadSample:
         ]
     )
     size = len(partitions)
+    owner, division = Owner.parse(owned), Division.parse(divided)
     facts = {} if isinstance(info, ResponseError) else parse_info(info)
     keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
     return LoadSample(
-        division=Division.parse(recorded),
+        misfit=_misfit(owner, database, division, size),
+        recorded=owner is not None and division is not None,
         pending=tuple(counts[:size]),
         dead=added_up(counts[size : 2 * size]),
         used_memory=int(facts.get("used_memory", 0)),
@@ -172,6 +174,17 @@ def take(wire: Wire, layout: Layout) -> LoadSample:
         drained_per_second=max(map(whole, rates)) / RATE_SLOT_SECONDS,
         crowded=frozenset(one.decode(errors="replace") for some in counts[2 * size :] for one in some),
     )
+
+
+def _misfit(owner: Owner | None, database: str, division: Division | None, partitions: int) -> str:
+    try:
+        if owner is not None:
+            owner.check(database)
+        if division is not None:
+            division.check(partitions)
+    except ConfigurationError as error:
+        return f"{error}, and restart this process"
+    return ""
 
 
 def _numbers(text: str) -> Iterator[tuple[str, int]]:

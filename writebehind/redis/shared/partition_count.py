@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,14 @@ from writebehind.plurals import counted
 from writebehind.redis import keys
 from writebehind.redis.keys import MOST_PARTITIONS, Named, partition_keys
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.record import Record
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 
 _MOVING = "moving"
 _RECORD = re.compile(rb"(?:moving:([0-9]{1,4}):)?([0-9]{1,4})")
 
-log = logging.getLogger(__name__)
-
-_CHANGE_PARTITION_COUNT, _DROP_EXPIRING = script("change_partition_count"), script("drop_expiring")
+_DROP_EXPIRING = script("drop_expiring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,36 +71,12 @@ class Division:
             )
 
 
-class PartitionCount:
+class PartitionCount(Record[Division]):
     """The record of one Redis, and what is done to change it. Safe to share between threads."""
 
     def __init__(self, wire: Wire) -> None:
         """Keep it on a server."""
-        self._wire = wire
-
-    def recorded(self) -> Division | None:
-        """The record; `None` in a Redis that nobody has used yet.
-
-        Raises:
-            RedisUnavailableError: Redis does not answer.
-        """
-        return Division.parse(self._wire.call("GET", keys.PARTITIONS))
-
-    def record_first(self, partitions: int) -> Division:
-        """Record a number where there is none yet; what is recorded then. Raises as `recorded`."""
-        self._wire.call("SET", keys.PARTITIONS, partitions, "NX")
-        record = self._wire.call("GET", keys.PARTITIONS)
-        found = Division.parse(record)
-        if found is None:
-            log.critical("other hands put %r in the place of the number of partitions", record)
-            self._wire.run(_CHANGE_PARTITION_COUNT, (keys.PARTITIONS,), (record or b"", partitions))
-            found = Division.parse(self._wire.call("GET", keys.PARTITIONS)) or Division(partitions)
-        return found
-
-    def change(self, seen: Division | None, new: Division) -> bool:
-        """Change the record, if it is still what was seen. Raises as `recorded`."""
-        arguments = ("" if seen is None else seen.record, new.record)
-        return bool(self._wire.run(_CHANGE_PARTITION_COUNT, (keys.PARTITIONS,), arguments))
+        super().__init__(wire, keys.PARTITIONS, Division.parse)
 
     def astray(self, partitions: int, *, until: int = MOST_PARTITIONS) -> list[int]:
         """Partitions from a number on that hold something pending or dead, where nobody looks for it.

@@ -1,0 +1,60 @@
+"""Records of an installation: what all of its processes must agree on, noted by the first that uses a Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire
+
+log = logging.getLogger(__name__)
+
+_RECORD_FIRST, _CHANGE_RECORD = script("record_first"), script("change_record")
+
+
+class Recordable(Protocol):
+    """A value that can be recorded."""
+
+    @property
+    def record(self) -> str | bytes:
+        """The record as it stands in Redis; never empty."""
+
+
+R = TypeVar("R", bound=Recordable)
+
+
+class Record(Generic[R]):
+    """One record in one Redis, and what is done to change it. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, key: str, parse: Callable[[bytes | None], R | None]) -> None:
+        """Keep it at a key; `parse` returns `None` for nothing, or what other hands have written."""
+        self._wire = wire
+        self._key = key
+        self._parse = parse
+
+    def recorded(self) -> R | None:
+        """The record; `None` in a Redis that nobody has used yet.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._parse(self._wire.call("GET", self._key))
+
+    def first(self, value: R) -> R:
+        """Record a value where there is none yet, also in a full Redis; what is recorded then.
+
+        Raises: as `recorded`.
+        """
+        record = self._wire.run(_RECORD_FIRST, (self._key,), (value.record,))
+        found = self._parse(record)
+        if found is None:
+            log.critical("other hands put %r in the place of %s", record, self._key)
+            self._wire.run(_CHANGE_RECORD, (self._key,), (record, value.record))
+            found = self.recorded() or value
+        return found
+
+    def change(self, seen: R, new: R) -> bool:
+        """Change the record, if it is still what was seen. Raises as `recorded`."""
+        return bool(self._wire.run(_CHANGE_RECORD, (self._key,), (seen.record, new.record)))
