@@ -83,4 +83,4 @@ def test_the_fixtures(tmp_path):
     )
 
     assert re.search(r"1 failed, 4 passed", done.stdout), done.stdout + done.stderr
-    assert "1 documents are still pending after 0.1 s" in done.stdout
+    assert "1 document is still pending after 0.1 s" in done.stdout
