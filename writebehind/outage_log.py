@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,18 +71,18 @@ class OutageLog:
             self._outages[kind] = _Outage(began=now, last=now, told=now)
             if not self._watching:
                 self._watching = True
-                threading.Thread(target=self._watch, name="outage-log", daemon=True).start()
+                watch = (weakref.ref(self), min(self._quiet_s, self._every_s) / 4)
+                threading.Thread(target=_watch, args=watch, name="outage-log", daemon=True).start()
         self._log.warning("%s", line)
 
-    def _watch(self) -> None:
-        lasts = True
-        while lasts:
-            time.sleep(min(self._quiet_s, self._every_s) / 4)
-            with self._lock:
-                lines = list(self._lines(time.monotonic()))
-                lasts = self._watching = bool(self._outages)
-            for line in lines:
-                self._log.warning("%s", line)
+    def tell(self) -> bool:
+        """Log the lines that are due; whether an outage lasts. A thread does so while one does."""
+        with self._lock:
+            lines = list(self._lines(time.monotonic()))
+            lasts = self._watching = bool(self._outages)
+        for line in lines:
+            self._log.warning("%s", line)
+        return lasts
 
     def _lines(self, now: float) -> Iterator[str]:
         """The lines that are due; outages that are over are forgotten."""
@@ -94,3 +95,12 @@ class OutageLog:
                 more = counted(one.untold, f"more {self._thing}", f"more {self._things}")
                 yield f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"
                 one.told, one.untold = now, 0
+
+
+def _watch(log: weakref.ref[OutageLog], every_s: float) -> None:
+    """Let a log tell what is due, until no outage lasts, or the log is gone with its owner."""
+    lasts = True
+    while lasts:
+        time.sleep(every_s)
+        lasts = (one := log()) is not None and one.tell()
+        del one

@@ -98,7 +98,7 @@ def test_it_says_that_it_listens_when_it_does(pipeline, monkeypatch, caplog):
     def watch(**_: object) -> Stream:
         tries.append(1)
         if not well:
-            raise ServerSelectionTimeoutError("db:1: refused")
+            raise ServerSelectionTimeoutError(f"db:1: refused for {len(tries)}.5 s")
         return Stream([])
 
     said: list[list[str]] = [[], []]
@@ -108,7 +108,9 @@ def test_it_says_that_it_listens_when_it_does(pipeline, monkeypatch, caplog):
     try:
         wait_until(lambda: len(tries) > 1, "another try", 20)
         assert [] == said[0]
-        refused = "not listening to changes: MongoDB does not answer: db:1: refused; it is tried again, and "
+        refused = (
+            "not listening to changes: MongoDB does not answer: db:1: refused for 1.5 s; it is tried again, and "
+        )
         assert [f"{refused}writebehind doctor says what to do"] == caplog.messages
         well.append(True)
         wait_until(lambda: said[0], "it to listen", 20)

@@ -366,6 +366,7 @@ def test_up_says_at_once_that_it_stops(tmp_path, procfile):
         ("[2026-11-26 17:55:11,123: WARNING/MainProcess] it is late", "[WARNING/MainProcess] it is late"),
         ("2026-11-26 17:55:11,123 WARNING it is late", "WARNING it is late"),
         ("[2026-11-26 17:55:11 +0000] [1] [INFO] it is late", "[1] [INFO] it is late"),
+        ("[W 261126 18:17:50 state:109] it is late", "[W state:109] it is late"),
         ("it is late since 2026-11-26 17:55:11", "it is late since 2026-11-26 17:55:11"),
     ],
 )

@@ -49,6 +49,16 @@ def test_every_failure_is_counted(outages, caplog):
     assert not outages._watching
 
 
+def test_nothing_is_told_of_what_is_gone(caplog):
+    """A log that nobody holds any more, as its pipeline is gone, holds no thread and tells nothing."""
+    outages = OutageLog(log, quiet_s=0.1)
+    for _ in range(2):
+        outages.note("redis", "no answer")
+    del outages
+    wait_until(lambda: "outage-log" not in {one.name for one in threading.enumerate()}, "the thread to end")
+    assert ["no answer"] == caplog.messages
+
+
 def test_a_child_process_tells_its_own(outages, caplog):
     """A process that is forked in an outage has no thread of its parent's, and tells what it sees itself."""
     outages.note("redis", "of the parent")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import socket
 import threading
 import time
@@ -65,6 +66,8 @@ WITHOUT_STREAMS_S = 60.0
 #: Between two signs of life of a listener that has nothing to note, seconds.
 ALIVE_EVERY_S = 1.0
 
+#: What differs each time in words of a failure, such as how long nobody asks.
+_FIGURES = re.compile(r"\b\d+\.\d+\b(?!\.)")
 _DOCUMENT_CHANGES = {"insert", "update", "replace", "delete"}
 _GONE = {"drop", "rename", "dropDatabase", "invalidate"}
 
@@ -349,8 +352,9 @@ class Listener:
             self._asks = False
 
     def _warn(self, reason: str) -> None:
-        if (line := f"not listening to changes: {reason}") != self._said:  # also where another one has noted it
-            self._said = line
+        line = f"not listening to changes: {reason}"
+        if (kind := _FIGURES.sub("", line)) != self._said:  # also where another one has noted it
+            self._said = kind
             log.warning("%s; it is tried again, and writebehind doctor says what to do", line)
 
     def _live(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.mongodb.sink import Sink
+from writebehind.outage_log import OutageLog
 from writebehind.redis import keys
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
@@ -32,6 +33,7 @@ class DeletionAudit:
         self._store = store
         self._sink = sink
         self._lease_ms = lease_ms
+        self._outages = OutageLog(log, "refusal")
 
     def audit(self) -> dict[str, int]:
         """Look once more at deletions that are old enough, and forget them then.
@@ -66,7 +68,7 @@ class DeletionAudit:
                     try:
                         deleted += delete_again(self._store, self._sink, collection, versions)
                     except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
-                        log.warning("deletions in %s are not audited: %s", collection, error)
+                        self._outages.note(collection, f"deletions in {collection} are not audited: {error}")
                 forgotten = self._store.deletions.forget(partition, found)
                 audited += len(found)
                 if time.monotonic() >= until or not lease.renew():

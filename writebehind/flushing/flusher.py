@@ -32,6 +32,7 @@ from writebehind.hooks import Hooks
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.mongodb.waiting import waits
+from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
@@ -118,6 +119,7 @@ class Flusher:
         self._hints = hints
         self._settings = collection_settings
         self._limits = limits
+        self._outages = OutageLog(log, "write")
         self._batch = BatchSize(
             least=min(limits.least_batch, limits.batch_size),
             most=limits.batch_size,
@@ -187,7 +189,7 @@ class Flusher:
             try:
                 self._run(_Job(summary, remaining, wanted=missing))
             except FlushInterruptedError as error:
-                log.warning("write-through of partition %d has to wait: %s", partition, error)
+                self._outages.note("write-through", f"write-through of partition {partition} has to wait: {error}")
                 if error.hint:
                     self._hints(error.hint)
                 interrupted = True

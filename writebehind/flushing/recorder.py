@@ -13,6 +13,8 @@ from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.hooks import Hooks, Persisted
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
+from writebehind.outage_log import OutageLog
+from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import aliases_in
 from writebehind.reading.freshness import lifetime_ms
@@ -46,6 +48,7 @@ class Recorder:
         self._derived = derived
         self._contention = contention
         self._hooks = hooks
+        self._outages = OutageLog(log, "batch", "batches")
 
     def record(
         self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
@@ -108,13 +111,9 @@ class Recorder:
                 self._give_up(outcome, summary)
         if left:
             such = left[0]
-            log.warning(
-                "%d of %s, such as %s, are tried again: %s",
-                len(left),
-                collection,
-                such.write.id.text,
-                such.message,
-            )
+            few = counted(len(left), "document is", "documents are")
+            line = f"of {collection} {few} tried again, such as {such.write.id.text}: {such.message}"
+            self._outages.note(f"documents of {collection} that are tried again", line)
         return left
 
     def _give_up(self, outcome: Outcome, summary: FlushSummary) -> None:

@@ -25,8 +25,9 @@ SUPERVISOR = "system"
 #: Lines that wait for a reader of the console.
 MOST_WAITING = 10_000
 
-#: The time at which a process itself says that it has written a line, as `logging`, Celery and granian write it.
+#: The time that a process itself gives its line, as `logging`, Celery, granian and Tornado write it.
 _TIME = re.compile(
+    rb"(?P<level>\[[DIWEC]) \d{6} \d\d:\d\d:\d\d|"
     rb"(?P<bracket>\[?)\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?[+-]\d\d:?\d\d|Z)?(?P<end>: |\] | )"
 )
 
@@ -101,6 +102,8 @@ def _timeless(line: bytes) -> bytes:
     """A line without the time at its beginning. Celery has more in the same brackets."""
     if not (found := _TIME.match(line)):
         return line
+    if found["level"]:
+        return found["level"] + line[found.end() :]
     return (found["bracket"] if found["end"] == b": " else b"") + line[found.end() :]
 
 

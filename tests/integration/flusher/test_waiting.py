@@ -174,8 +174,8 @@ def test_who_waits_is_told_at_once_that_the_flusher_ends(pipeline):
     assert time.monotonic() - began < 5
 
 
-def test_who_waits_in_vain_leaves_a_task(pipeline, hints, monkeypatch):
-    """While MongoDB is away the write is left to a flush task, which comes later."""
+def test_who_waits_in_vain_leaves_a_task(pipeline, hints, monkeypatch, caplog):
+    """While MongoDB is away the write is left to a flush task, which comes later; of many, one line says so."""
     [ada] = names(pipeline, 1)
     version = commit(pipeline, ada)
 
@@ -188,6 +188,9 @@ def test_who_waits_in_vain_leaves_a_task(pipeline, hints, monkeypatch):
 
     [hint] = hints
     assert (PARTITION, True) == (hint.partition, hint.delay_ms > 0)
+    for _ in range(3):
+        pipeline.flusher.persist({f"users/s:{ada}": version}, timeout_ms=2_000)
+    assert 1 == caplog.text.count("has to wait: away")
 
 
 def test_who_waits_for_what_is_not_taken_now_does_not_ask_on(pipeline, monkeypatch):
