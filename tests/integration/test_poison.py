@@ -15,7 +15,7 @@ import pytest
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
 from writebehind.celery.configuration import create_app
-from writebehind.celery.names import FLUSH_QUEUE, REFRESH, REFRESH_QUEUE
+from writebehind.celery.names import FLUSH_QUEUE, QUEUES, REFRESH, REFRESH_QUEUE
 from writebehind.celery.publisher import publish
 from writebehind.local.supervisor import Group, bound_to_parent, end
 from writebehind.redis.pending import Hint
@@ -79,18 +79,61 @@ def poisoned(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (message | {"body": encoded(body)} for body in bodies)
     yield message | {"body": base64.b64encode(b"\xff{").decode()}
     refresh = message | {"headers": headers | {"task": REFRESH}}
-    for arguments in ([], [1, 2, 3], [None, "", ""], ["x", "y", "z"], ["users/s:a", [], {}]):
+    for arguments in ([], [1, 2, 3], [None, "", ""], ["x", "y", "z"], ["users/s:a", [], {}], ["\ud800", "", ""]):
         yield refresh | {"body": encoded([arguments, {}, {}])}
 
 
-def test_no_worker_ends_for_a_message(pipeline, settings, valkey_wire, stored, message, tmp_path):
-    """A worker drops each or takes it for a hint, and flushes what comes after it."""
+#: No message at all, or one whose text says something else than kombu wants to hear.
+NO_MESSAGES = [
+    *(b"", b"garbage", b"\xff\xfe\0", b"null", b"5", b"[]", b'"x"', b"{}", b"NaN", b"[" * 100_000),
+    *(b'{"__type__": "uuid", "__value__": 5}', b'{"__type__": "datetime", "__value__": "x"}'),
+]
+NO_TEXTS: list[Any] = [None, 5, [], {}]
+#: Names of tasks that are none, and that cannot even be looked for.
+NO_TASKS: list[Any] = ["", "nobody.knows", "x" * 100_000, "\ud800", "a\nb", None, 5, 1.5, True, [], ["a"], {}]
+CONTENT_TYPES = [
+    "application/x-python-serialize",
+    "application/x-yaml",
+    "application/unknown",
+    "text/plain",
+    "",
+    5,
+]
+
+
+def spoiled(message: dict[str, Any]) -> Iterator[bytes]:
+    """What no worker can take for a message of ours, whatever the queue: it is to be told of in one line."""
+    yield from NO_MESSAGES
+    headers, properties = message["headers"], message["properties"]
+    made = [
+        *(message | {"content-type": one} for one in CONTENT_TYPES),
+        message | {"content-encoding": 5},
+        *(message | {"headers": one} for one in [{}, 5, "x", [1]]),
+        *(message | {"headers": headers | {"task": one}} for one in NO_TASKS),
+        *(message | {"headers": headers | {"id": one}} for one in [*NO_TEXTS, 1.5, True, ["a"]]),
+        *(message | {"headers": headers | {"compression": one}} for one in [5, "x", "gzip"]),
+        *(message | {"properties": one} for one in [*NO_TEXTS, "x"]),
+        *(message | {"properties": properties | {"delivery_tag": one}} for one in NO_TEXTS),
+        *(message | {"properties": properties | {"delivery_info": one}} for one in [*NO_TEXTS, "x"]),
+        *(message | {"properties": properties | {"body_encoding": one}} for one in [*NO_TEXTS, "x"]),
+        *(message | {"body": one} for one in [*NO_TEXTS, "", "no base64!!", "x" * 100_000]),
+        *({key: one for key, one in message.items() if key != left_out} for left_out in message),
+    ]
+    yield from (json.dumps(one).encode() for one in made if {"content-type", "content-encoding"} <= one.keys())
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_no_worker_ends_for_a_message(pipeline, settings, valkey_wire, stored, message, tmp_path, pool):
+    """A worker drops each with one line, or takes it for a hint, and flushes what comes after it."""
     for one in poisoned(message):
         queue = REFRESH_QUEUE if one["headers"]["task"] == REFRESH else FLUSH_QUEUE
         valkey_wire.call("LPUSH", queue, json.dumps(one))
+    dropped = list(spoiled(message))
+    for queue in QUEUES:
+        valkey_wire.call("LPUSH", queue, *dropped)
     written = pipeline.collection("users").put("ada", {"n": 1})
-    command = [sys.executable, "-m", "writebehind", "run", "worker", "-Q", f"{FLUSH_QUEUE},{REFRESH_QUEUE}"]
-    options = ["--pool", "threads", "--concurrency", "2", "--loglevel", "warning"]
+    command = [sys.executable, "-m", "writebehind", "run", "worker", "-Q", ",".join(QUEUES)]
+    options = ["--pool", pool, "--concurrency", "2", "--loglevel", "warning"]
     with (tmp_path / "log").open("wb") as log:
         worker = subprocess.Popen(
             bound_to_parent([*command, *options]),
@@ -103,13 +146,14 @@ def test_no_worker_ends_for_a_message(pipeline, settings, valkey_wire, stored, m
         publish(create_app(settings), Hint(pipeline.store.partition_of("users/s:ada"), "", 0))
 
         def is_over() -> bool:
-            return worker.poll() is not None or not any(
-                valkey_wire.call("LLEN", one) for one in (FLUSH_QUEUE, REFRESH_QUEUE)
-            )
+            return worker.poll() is not None or not any(valkey_wire.call("LLEN", one) for one in QUEUES)
 
         wait_until(is_over, "all to be fetched", 30)
         assert worker.poll() is None
         wait_until(lambda: stored.find_one({"_id": "ada", "_v": written.version}), "the document", 30)
-        assert "Unrecoverable" not in (tmp_path / "log").read_text()
+        told = (tmp_path / "log").read_text()
+        assert not [line for line in told.splitlines() if "Traceback" in line or "Unrecoverable" in line]
+        assert len(QUEUES) * len(dropped) <= told.count("a message of other hands is dropped")
+        wait_until(lambda: not valkey_wire.call("HLEN", "unacked"), "nothing to come again", 30)
     finally:
         end([Group(worker)])

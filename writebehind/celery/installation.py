@@ -21,6 +21,7 @@ from writebehind.celery.configuration import (
 )
 from writebehind.celery.names import TASKS
 from writebehind.celery.runtime import Runtime
+from writebehind.celery.sieve import Sieve
 from writebehind.celery.tasks import register
 from writebehind.errors import ConfigurationError
 from writebehind.settings.installation import Settings
@@ -68,6 +69,7 @@ def install(app: Celery, settings: Settings | None = None) -> Runtime:
         app.amqp.queues[queue.name] = queue
     app.conf.task_routes = (ROUTES, *_routes(app.conf.task_routes))
     app.conf.beat_schedule = app.conf.beat_schedule | schedule(app, settings)
+    app.steps["consumer"].add(Sieve)
     register(app, runtime)
     return runtime
 

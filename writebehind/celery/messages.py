@@ -12,9 +12,9 @@ from typing import Any, Final
 from celery import Celery
 from celery.exceptions import InvalidTaskError
 from celery.worker.strategy import default
-from kombu.exceptions import ContentDisallowed, DecodeError
 
 from writebehind.celery.delays import DELAY
+from writebehind.celery.sieve import drop
 from writebehind.settings.bounds import LONGEST_S
 
 #: The name of the strategy below, for the options of tasks.
@@ -27,30 +27,29 @@ def checked(task: Any, app: Celery, consumer: Any, **options: Any) -> Callable[.
 
     def on_message(message: Any, *arguments: Any, **more: Any) -> Any:
         try:
-            _check(message.payload)
+            _check(task, message.payload)
             message.headers.update(_readable(message.headers))
-        except (InvalidTaskError, ContentDisallowed, DecodeError):  # Celery drops them all, and says so
-            raise
-        except Exception as error:
-            raise InvalidTaskError(f"not a message of ours: {error!r}") from error
+        except Exception as error:  # noqa: BLE001 - whatever it is that cannot be read
+            return drop(consumer, message, error)
         return handle(message, *arguments, **more)
 
     return on_message
 
 
-def _check(payload: Any) -> None:
-    """Refuse what is no arguments, and other tasks that would come after: none of ours has any."""
+def _check(task: Any, payload: Any) -> None:
+    """Refuse what is no arguments of the task, and other tasks that would come after: none of ours has any."""
     arguments, named, embedded = payload
     if not (isinstance(payload, list) and isinstance(arguments, list) and isinstance(named, dict)):
-        raise InvalidTaskError("not a message of ours: no arguments")
+        raise InvalidTaskError("no arguments")
     if any(embedded.values()):
-        raise InvalidTaskError("not a message of ours: tasks that come after it")
+        raise InvalidTaskError("tasks that come after it")
+    task.__header__(*arguments, **named)  # which raises TypeError
 
 
 def _readable(headers: dict[str, Any]) -> dict[str, Any]:
     """The headers that Celery or we count on; a number that is none counts as 0."""
     if not isinstance(headers["id"], str):
-        raise InvalidTaskError("not a message of ours: its id is no text")
+        raise InvalidTaskError("its id is no text")
     if expires := headers.get("expires"):
         datetime.fromisoformat(expires).astimezone(UTC)
     delay_ms = _count(headers.get(DELAY))

@@ -74,7 +74,13 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
 
 def _is_of_ours(partition: object, ticket: object) -> bool:
     """Whether these can be arguments of a flush."""
-    return type(partition) is int and 0 <= partition < MOST_PARTITIONS and isinstance(ticket, str)
+    return type(partition) is int and 0 <= partition < MOST_PARTITIONS and _is_text(ticket)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that can be sent to Redis."""
+    # JSON can say halves of characters.
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
 def _register_refresh(app: Celery, runtime: Runtime) -> None:
@@ -82,7 +88,7 @@ def _register_refresh(app: Celery, runtime: Runtime) -> None:
     def refresh(member: str, token: str, seen: str) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
         pipeline = runtime.pipeline
-        if not all(isinstance(one, str) for one in (member, token, seen)):
+        if not all(map(_is_text, (member, token, seen))):
             log.error("other hands sent a refresh of %.50r", member)
             return
         try:
