@@ -118,7 +118,7 @@ def commands() -> Iterator[None]:
         if refusal.verdict is Verdict.OUTAGE:
             raise
         if error_table.is_not_sent(error):
-            raise MongoUnavailableError(f"MongoDB does not answer: {refusal.message}", outage=True) from error
+            raise MongoUnavailableError("MongoDB does not answer", inner=refusal.message, outage=True) from error
         raise CommandRefusedError(refusal) from error
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+import writebehind
 from tests.unit.web.conftest import problem
 from web.app import create_app
 from writebehind import connect, load_settings
@@ -15,6 +18,17 @@ from writebehind.errors import MongoUnavailableError
 
 #: Ports of loopback on which nobody listens.
 REDIS, MONGODB = "127.0.0.1:1", "127.0.0.1:2"
+
+
+#: An unavailable server with the words of a driver or a server in what clients may read.
+_REPEATS = re.compile(r"(?:Mongo|Redis)(?:Unavailable|Refuses)Error\(\s*f\"[^\n]*\{(?:error|[^}\n]*message|told)")
+
+
+def test_no_error_repeats_a_driver_to_clients():
+    """What a driver or a server says is for the log, and goes into an error as `inner`."""
+    files = {path: path.read_text("utf-8") for path in Path(writebehind.__file__).parent.rglob("*.py")}
+    assert _REPEATS.search('raise RedisUnavailableError(f"Redis does not answer: {error}") from error')
+    assert [] == [(path.name, found.group()) for path, text in files.items() for found in _REPEATS.finditer(text)]
 
 
 @pytest.fixture(scope="module")
