@@ -5,7 +5,7 @@ from __future__ import annotations
 import bson
 import pytest
 from bson import DatetimeMS, Int64
-from pymongo.errors import OperationFailure
+from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure
 from pymongo.synchronous.collection import Collection as SyncCollection
 
 from tests.refusals import DUPLICATE_KEYS, RefusingServer, only
@@ -237,6 +237,20 @@ def test_a_command_is_divided_as_long_as_some_are_taken(sink, users, refusing):
 
     assert [Result.PERSISTED] * 3 + [Result.UNCLEAR] == [one.result for one in outcomes]
     assert set("abc") == {one["_id"] for one in users.find()}
+
+
+def test_what_was_taken_counts_where_there_is_no_time_for_the_others(sink, refusing):
+    """Else documents because of which connections are closed would take all of the time again at each try."""
+    broken = AutoReconnect("connection closed")
+    answers = {"b": broken, "c": NetworkTimeout("timed out"), "d": NetworkTimeout("timed out")}
+    refusing.refuses = answers.get
+
+    outcomes = sink.write(COLLECTION, [write(name, 1) for name in "abcd"])
+
+    assert ["a"] == [one.write.id.text for one in outcomes if one.result is Result.PERSISTED]
+    assert {Result.DISTURBED} == {one.result for one in outcomes[2:]}
+    with pytest.raises(MongoUnavailableError, match="timed out"):
+        sink.write(COLLECTION, [write(name, 1) for name in "bc"])
 
 
 def test_a_field_that_is_required_is_not_unset(sink, users, monkeypatch):

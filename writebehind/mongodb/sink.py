@@ -207,7 +207,14 @@ class Sink(Finder):
         first, second = _halves(writes)
         outcomes = self._bulk(collection, first)
         some_taken = any(one.result not in _NOT_NOW for one in outcomes)
-        return [*outcomes, *self._bulk(collection, second, halve=about_documents or some_taken)]
+        try:
+            return [*outcomes, *self._bulk(collection, second, halve=about_documents or some_taken)]
+        except MongoUnavailableError as error:
+            if not some_taken:
+                raise
+            # As a rule there was no time for them. What is known counts, so that fewer are left the next time.
+            log.info("%d writes to %s have to wait: %s", len(second), collection, error)
+            return [*outcomes, *_all_refused(second, Refusal(0, str(error), Verdict.BUSY))]
 
     def _after_exception(self, collection: str, writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
         """See which writes have happened, and find by halves because of which of the others nothing is known."""
@@ -276,8 +283,7 @@ class Sink(Finder):
         except MongoUnavailableError as error:
             if not error_table.is_cut_off(error.__cause__):
                 raise
-            with pymongo.timeout(PROBE_S):
-                self._takes_writes(collection)
+            self.ping(timeout_s=PROBE_S)  # and no write: some servers read a whole collection for any condition
             # It is there, and closes the connection on which these documents come: a size, or what lies between.
             why = f"{error.public}: {error_table.without_server(error.inner)}"  # which clients may read
             raise CommandRefusedError(Refusal(0, why, Verdict.UNCLEAR)) from error
