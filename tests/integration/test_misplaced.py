@@ -17,7 +17,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.flushing.dead_letter import Filter
 from writebehind.operations.drain import drain
 from writebehind.operations.repartition import repartition
-from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
+from writebehind.redis.keys import MOST_PARTITIONS, PARTITIONS, partition_keys
 from writebehind.redis.store import CommitRequest
 
 ADA = "users/s:ada"
@@ -223,6 +223,7 @@ def test_it_is_found_by_its_unique_value(settings, pipeline, mongo_client, elsew
     pipeline = Pipeline(found, wire=pipeline.store._wire, client=mongo_client)
     wrong = again(pipeline, 7)
     wrong.collection("users").put("ada", {"n": 7})
+    pipeline.store._wire.call("SET", PARTITIONS, pipeline.settings.partitions)  # which that process recorded first
     partition = wrong.store.partition_of(ADA)
     assert partition != pipeline.store.partition_of(ADA)
 
@@ -401,7 +402,7 @@ def test_a_letter_without_its_document_says_so_at_home(pipeline, wrong):
 def test_draining_sees_to_partitions_that_should_not_be(pipeline, displace, stored, monkeypatch):
     """Documents and letters there are brought home, and Redis can be divided anew, as the message says."""
     for name in ("SAMPLE_EVERY_S", "_WAITS"):
-        monkeypatch.setattr(f"writebehind.operations.repartition.{name}", 0)
+        monkeypatch.setattr(f"writebehind.operations.idle.{name}", 0)
     pipeline.check()
     put(pipeline, 1)
     displace(to=11)
@@ -500,3 +501,16 @@ def test_so_many_letters_come_home_that_no_write_is_taken(pipeline, wrong, home,
 
     assert {"users": 2} == pipeline.dead_letters.by_collection()
     assert 1 == pipeline.store._wire.call("SISMEMBER", partition_keys(home).crowded, ADA)
+
+
+def test_notes_of_who_waits_elsewhere_are_forgotten(pipeline, wrong):
+    """Nobody finds the letters by them, and the sweep would look at them for ever; those at home stay."""
+    wrong.store.awaited.add_waiter(ADA, "users/s:bob", "")
+    pipeline.store.awaited.add_waiter(ADA, "users/s:eve", "")
+    there = wrong.store.partition_of(ADA)
+
+    assert [] == pipeline.store.awaited.some_in(there, count=9)
+
+    of = partition_keys(there)
+    assert 0 == pipeline.store._wire.call("EXISTS", of.awaited, of.waiting(ADA))
+    assert [ADA] == pipeline.store.awaited.some_in(pipeline.store.partition_of(ADA), count=9)

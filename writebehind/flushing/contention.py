@@ -45,6 +45,8 @@ LONGEST_CHAIN = 100
 REPLAYED = 10
 #: Documents that are waited for, and letters that wait for each, that one sweep of a partition looks at.
 SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
+#: A deletion of no version: with any other, a late write of that version would be taken for somebody else's.
+_VACATED = Entry(0, Kind.DELETED).header
 #: Bytes of a value that is noted; who waits for a longer one is replayed whenever its holder changes.
 LONGEST_NOTED = 1_024
 
@@ -291,8 +293,7 @@ class Contention:
 
     def _vacate(self, holder: DocumentId, seen: object, pending: Entry) -> bool:
         """Take the document of a circle out of MongoDB, which is about to be written there."""
-        deletion = f"{max(pending.version - 1, 0):016d}{Kind.DELETED.value}"
-        self._store.awaited.record_vacating(holder.member, pending.header, deletion)
+        self._store.awaited.record_vacating(holder.member, pending.header, _VACATED)
         self._sink.vacate(holder, seen)
         return True
 

@@ -265,7 +265,17 @@ class Awaited:
         """Some members of a partition that letters wait for, at random."""
         awaited = partition_keys(partition).awaited
         found = self._wire.call("SRANDMEMBER", awaited, count)
-        return [one.decode() for one in without_strays(self._wire, found, (awaited,), take="SREM")]
+        members = [one.decode() for one in without_strays(self._wire, found, (awaited,), take="SREM")]
+        # Of a process that took Redis to be divided otherwise: its letters wait anew when they are brought home.
+        elsewhere = [one for one in members if self._layout.number(one) != partition]
+        if elsewhere:
+            self._wire.calls(
+                (
+                    ("SREM", awaited, *elsewhere),
+                    ("DEL", *map(partition_keys(partition).waiting, elsewhere)),
+                )
+            )
+        return [one for one in members if one not in elsewhere]
 
     def some_waiting(self, holder: str, *, count: int) -> list[str]:
         """Some members whose letters wait for a document, at random."""
@@ -286,7 +296,7 @@ class Awaited:
         Args:
             member: the document.
             header: of what is pending.
-            deletion: version and kind of the deletion.
+            deletion: version, which is below that, and kind of the deletion.
         """
         self._wire.run(_RECORD_VACATING, (self._layout.of(member).sent,), (member, header, deletion))
 
