@@ -3,7 +3,8 @@
     celery -A shop worker -Q celery,mail,flush,refresh,maintenance --pool threads
     celery -A shop beat
 
-Its workers persist what its tasks, and its web processes, write to Redis.
+Its workers persist what its tasks, and its web processes, write to Redis. Another application, with a MongoDB
+database of its own, takes another Redis database: REDIS_URL=redis://127.0.0.1:6379/1.
 """
 
 from __future__ import annotations

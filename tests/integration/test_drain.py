@@ -14,6 +14,7 @@ from tests.waiting import slowness, wait_until
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError
 from writebehind.operations.drain import Progress, drain
+from writebehind.redis.keys import PARTITIONS
 
 
 def test_everything_is_flushed_now(pipeline):
@@ -138,6 +139,7 @@ def test_all_that_redis_holds(run, pipeline, monkeypatch):
 def test_what_stands_where_nobody_looks(pipeline):
     """What a process with another number of partitions left beyond them is drained too."""
     expected = put(again(pipeline, 9), 50)
+    pipeline.store._wire.call("DEL", PARTITIONS)  # as one that was stopped by force, and went on later, leaves it
     pipeline.check()
 
     drained = drain(pipeline, timeout_s=30)

@@ -397,10 +397,10 @@ def test_by_force(drained, renamed):
 def test_a_write_that_slips_in(drained, renamed, monkeypatch):
     """A write of a process that did not know yet stops it, and the record is as before."""
 
-    def slip_in(_: float) -> None:
+    def slip_in(_: Pipeline) -> None:
         commit_one(drained.store, CommitRequest("slow/s:late", Entry.loaded(b"late", 0).payload, 60_000))
 
-    monkeypatch.setattr("writebehind.operations.idle.time.sleep", slip_in)
+    monkeypatch.setattr("writebehind.operations.adopt.wait_for_forgotten", slip_in)
     with pytest.raises(NotDrainedError, match="pending"):
         adopt(renamed)
     drained.check()
@@ -411,13 +411,13 @@ def test_nobody_writes_meanwhile(drained, renamed, monkeypatch):
     """Neither a process of the old database nor one of the new one, until it is done."""
     refused = []
 
-    def meanwhile(_: float) -> None:
+    def meanwhile(_: Pipeline) -> None:
         for pipeline in (drained, renamed):
             with pytest.raises(RedisUnavailableError, match="is being moved from database") as told:
                 pipeline.collection("slow").put("u1", {})
             refused.append(told.value)
 
-    monkeypatch.setattr("writebehind.operations.idle.time.sleep", meanwhile)
+    monkeypatch.setattr("writebehind.operations.adopt.wait_for_forgotten", meanwhile)
     adopt(renamed)
     assert 2 == len(refused)
 
@@ -425,11 +425,11 @@ def test_nobody_writes_meanwhile(drained, renamed, monkeypatch):
 def test_two_at_once(drained, renamed, monkeypatch):
     """Somebody else who moves it at the same time is noticed, and nothing is dropped."""
 
-    def meanwhile(_: float) -> None:
+    def meanwhile(_: Pipeline) -> None:
         drained.store._wire.call("SET", DATABASE, Owner("a", "b").record)
 
     drained.collection("slow").get("u1")
-    monkeypatch.setattr("writebehind.operations.idle.time.sleep", meanwhile)
+    monkeypatch.setattr("writebehind.operations.adopt.wait_for_forgotten", meanwhile)
     with pytest.raises(ConfigurationError, match="somebody else moves this Redis"):
         adopt(renamed)
     assert Owner("a", "b").record == recorded(drained)
