@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from urllib.parse import urlsplit
@@ -120,18 +120,28 @@ def valkey_wire(valkey) -> Iterator[Wire]:
     wire.close()
 
 
+@pytest.fixture
+def wires(request) -> Callable[[str], Iterator[Wire]]:
+    """Makes one kind of Redis, empty; as a generator, which closes the connections in the end."""
+
+    def make(kind: str) -> Iterator[Wire]:
+        if kind == "fakeredis":
+            server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
+            wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+        else:
+            server = request.getfixturevalue("valkey" if kind == "valkey" else "redis_server")
+            wire = Wire(connection_pool(server.url, 5_000))
+            wire.call("FLUSHALL")
+        yield wire
+        wire.close()
+
+    return make
+
+
 @pytest.fixture(params=KINDS_OF_REDIS)
-def wire(request) -> Iterator[Wire]:
+def wire(request, wires) -> Iterator[Wire]:
     """Each kind of Redis in turn, empty."""
-    if request.param == "fakeredis":
-        server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
-        wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
-    else:
-        server = request.getfixturevalue("valkey" if request.param == "valkey" else "redis_server")
-        wire = Wire(connection_pool(server.url, 5_000))
-        wire.call("FLUSHALL")
-    yield wire
-    wire.close()
+    yield from wires(request.param)
 
 
 class Hints(list[Hint]):

@@ -7,6 +7,7 @@
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0
 end
-redis.call('DEL', KEYS[2])
+-- The first thing that is written: after another one, a server that is out of memory would let it pass.
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[2])
 return 1

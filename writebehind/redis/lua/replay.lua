@@ -1,4 +1,7 @@
+#!lua flags=allow-oom
 -- Give a dead letter another chance.
+--
+-- It takes no more room than the letter, and a Redis that is full of these is emptied by it.
 --
 -- A version that MongoDB refused is tried again as it is. A document that is kept beside its letter becomes the
 -- newest version, over what MongoDB has; but never over a write that nobody but Redis has.
