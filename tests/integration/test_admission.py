@@ -68,9 +68,40 @@ def test_a_full_partition(full):
 
 
 def test_what_is_written_through_needs_no_room(full):
-    """The cap does not apply to a collection that is persisted before it is answered."""
+    """What others leave in a partition does not stop what is persisted before it is answered."""
     assert "persisted" == full.collection("through").put("new", {"n": 1}).durability
     assert "persisted" == full.collection("around").put("new", {"n": 1}).durability
+
+
+def test_what_is_written_through_is_bounded(full, monkeypatch):
+    """Where MongoDB takes none of it and nobody knows, it may wait as well, up to twice the cap."""
+    monkeypatch.setattr(full.flusher, "persist", lambda versions, **_: versions and {})
+    through = full.collection("through")
+    for n in range(3):
+        through.put(f"new{n}", {"n": n})
+    with pytest.raises(PartitionFullError):
+        full.collection("around").put("more", {})
+    through.put("new1", {"n": 5})
+    assert 6 == full.status()["pending"]
+
+
+@pytest.mark.parametrize("name", ["through", "around"])
+def test_what_is_written_through_while_mongodb_is_away(settings, valkey_wire, monkeypatch, name):
+    """It waits like any other: once the breaker is open, the cap and the bound of memory are the same."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
+    limits = {"mongodb_timeout_ms": 100, "persist_timeout_ms": 100, "max_pending_per_partition": 5}
+    away = {"partitions": 1, "mongodb_url": "mongodb://127.0.0.1:1/"}
+    with Pipeline(settings.model_copy(update=limits | away), wire=valkey_wire) as pipeline:
+        one, taken = pipeline.collection(name), 0
+        with suppress(PartitionFullError):
+            for taken in range(20):
+                one.put(f"u{taken}", {})
+        assert ("open", 5) == (pipeline.breaker.state().state, taken)
+
+        valkey_wire.call("DEL", "wb:{0}:pending")
+        monkeypatch.setattr(LoadSample, "uses", lambda *_: True)
+        with pytest.raises(MemoryPressureError):
+            one.put("new", {})
 
 
 def test_there_is_room_again(full):

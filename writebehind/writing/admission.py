@@ -19,8 +19,8 @@ from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.settings.collection import CollectionSettings
 
-#: More than any partition can hold.
-NO_CAP = 1 << 53
+#: So many times the cap may wait in a partition for a new document to be taken that is written through.
+THROUGH = 2
 #: A client that was refused comes back when about this part of what waits now has been persisted.
 ROOM = 0.1
 #: Part of the keys that Redis must be able to evict to count as one that makes room by itself. Where these are
@@ -52,11 +52,11 @@ class Admission:
         vitals.check()
         if vitals.dead.get(collection, 0) >= settings.max_dead_letters:
             return 0
-        if settings.write != "behind":
-            return NO_CAP  # they are persisted before they are answered, so they do not pile up
-        if self._short_of_memory(vitals):
-            return 0
-        return self._max_pending
+        is_short = self._short_of_memory(vitals)
+        if settings.write == "behind" or vitals.mongodb_is_away:
+            return 0 if is_short else self._max_pending
+        # Such a document does not wait as a rule: what others have left there does not stop it.
+        return self._max_pending * (1 if is_short else THROUGH)
 
     def crowded(self) -> Collection[str]:
         """Members of which so many documents stand in dead letters that no new write is taken.

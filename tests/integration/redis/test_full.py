@@ -1,4 +1,4 @@
-"""Each atomic step in a Redis whose memory is used up: those that take in more data are refused, all others run."""
+"""Each atomic step in a Redis whose memory is used up: those that take in data are refused, all others run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from writebehind.redis.wire import Wire
 
 STEPS = sorted(path.stem for path in (Path(writebehind.redis.__file__).parent / "lua").glob("*.lua"))
 TOKEN = ("SET", "{k}:load", "t")
-#: Of each step that takes in data what is there before, its keys and arguments, and what it answers in a Redis that is
-#: full, where it does not leave that to the server.
+#: Of each step that takes in data what is there before, its keys and arguments, and what it answers in a Redis
+#: that is full, where it does not leave that to the server.
 REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, ...], object]] = {
     "commit": ([], tuple(f"{{k}}:{n}" for n in range(10)), ("users/s:a", "X", "", 9, 0, 9, 0, 9), None),
     "fill": (
@@ -61,7 +61,7 @@ def test_each_step_that_takes_in_data_is_tried_here():
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_step_that_takes_in_data_is_refused(wire, name):
-    """It stores nothing: the first that it writes is what is refused, as the server lets pass what follows a write."""
+    """It stores nothing: what it writes first is refused. The server would let pass what follows a write."""
     before, keys, arguments, answer = REFUSED[name]
     for command in before:
         wire.call(*command)

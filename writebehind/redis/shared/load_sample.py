@@ -50,6 +50,7 @@ class LoadSample:
         waits_for_disk: whether it knows WAITAOF.
         drained_per_second: documents persisted, in the best ten seconds of the last minute.
         crowded: members of which so many documents are kept beside dead letters that no new write is taken.
+        mongodb_is_away: whether the breaker before MongoDB is open.
     """
 
     misfit: str
@@ -66,6 +67,7 @@ class LoadSample:
     waits_for_disk: bool
     drained_per_second: float
     crowded: frozenset[str] = frozenset()
+    mongodb_is_away: bool = False
 
     def uses(self, part: float) -> bool:
         """Whether Redis uses this part of the memory that it may use."""
@@ -142,10 +144,11 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
     """
     slot = wire.now_ms() // 1000 // RATE_SLOT_SECONDS
     partitions = layout.all()
-    owned, divided, info, command, rates, *counts = wire.calls(
+    owned, divided, breaker, info, command, rates, *counts = wire.calls(
         [
             ("GET", keys.DATABASE),
             ("GET", keys.PARTITIONS),
+            ("HGET", keys.BREAKER, "state"),
             ("INFO",),
             ("COMMAND", "INFO", "WAITAOF"),
             ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
@@ -173,6 +176,7 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
         waits_for_disk=_knows(command),
         drained_per_second=max(map(whole, rates)) / RATE_SLOT_SECONDS,
         crowded=frozenset(one.decode(errors="replace") for some in counts[2 * size :] for one in some),
+        mongodb_is_away=breaker is not None,
     )
 
 
