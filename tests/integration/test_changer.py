@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -10,7 +14,8 @@ from writebehind import Pipeline
 from writebehind.collection import Collection
 from writebehind.documents.patches import Document
 from writebehind.errors import ConflictError
-from writebehind.writing import writer
+from writebehind.hooks import Hooks
+from writebehind.writing import turns, writer
 
 
 class Clock:
@@ -26,17 +31,16 @@ class Clock:
         self.now += seconds
 
 
-class SlowTurn:
-    """Stands in for a lock that others hold for a minute before it is one's turn."""
+class SlowTurns:
+    """Stands in for turns that others have for a minute before it is one's own."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def of(self, _member: str) -> Iterator[None]:
         self._clock.now += 60
-
-    def __exit__(self, *_: object) -> None:
-        pass
+        yield
 
 
 @pytest.fixture
@@ -70,14 +74,13 @@ class Others:
         return {**document, "ours": document["ours"] + 1}
 
 
-def counted(users: Collection) -> dict[str, Any]:
-    return {name: value for name, value in users.get("ada").items() if name != "_id"}
+def counted(users: Collection, one: str = "ada") -> dict[str, Any]:
+    return {name: value for name, value in users.get(one).items() if name != "_id"}
 
 
 def test_who_waits_for_others_of_the_process_has_all_the_time_for_it(pipeline, users, clock, monkeypatch):
     """The time in which others are to let a change through begins with its turn: many callers are no conflict."""
-    monkeypatch.setattr(users._writer, "_stripes", [SlowTurn(clock)])
-    monkeypatch.setattr(writer, "_STRIPES", 1)
+    monkeypatch.setattr(users._writer, "_turns", SlowTurns(clock))
     monkeypatch.setattr(writer, "CONFLICT_TRIES", 1)
 
     users.patch("ada", Others(pipeline, clock, times=3))
@@ -102,3 +105,74 @@ def test_others_that_are_always_faster(pipeline, users, clock):
     assert clock.now <= writer.CONFLICT_DEADLINE_S + 1
     assert change.tries > writer.CONFLICT_TRIES
     assert {"ours": 0, "theirs": change.tries} == counted(users)
+
+
+@pytest.fixture
+def one_lock(monkeypatch) -> None:
+    """Let any two documents of a collection have one lock."""
+    monkeypatch.setattr(turns, "LOCKS", 1)
+
+
+@pytest.mark.usefixtures("one_lock")
+@pytest.mark.parametrize("is_hook", [False, True], ids=["function", "hook"])
+def test_a_change_within_a_change(pipeline, is_hook):
+    """What a function or a hook changes besides is changed at once, in whatever lock its document is."""
+    own = Pipeline(pipeline.settings, wire=pipeline.store._wire, client=pipeline._client, hooks={"users": Hooks(
+        before_commit=lambda document, one: counting(document) if is_hook and one.text == "ada" else document
+    )})  # fmt: skip
+    users = own.collection("users")
+
+    def counting(document: Document) -> Document:
+        users.increment("total", {"changes": 1})
+        return document
+
+    users.put("ada", {"n": 0})
+    users.put("total", {"changes": 0})
+    with ThreadPoolExecutor(1) as threads:
+        step = (
+            (lambda document: document | {"n": 1}) if is_hook else (lambda document: counting(document) | {"n": 1})
+        )
+        threads.submit(users.patch, "ada", step).result(20)
+    assert {"_id": "total", "changes": 1} == users.get("total")
+    assert 1 == users.get("ada")["n"]
+
+
+def test_two_changes_that_change_what_the_other_one_changes(pipeline, users):
+    """Neither waits for the other: both happen, whichever comes first."""
+    both = Barrier(2)
+    users.put("bob", {"ours": 0, "theirs": 0})
+
+    def move(source: str, target: str) -> None:
+        first = True
+
+        def step(document: Document) -> Document:
+            nonlocal first
+            if first:
+                first = False
+                both.wait(10)
+                users.increment(target, {"theirs": 1})
+            return document | {"ours": document["ours"] + 1}
+
+        users.patch(source, step)
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(move, "ada", "bob"), threads.submit(move, "bob", "ada")]:
+            done.result(20)
+    assert [{"ours": 1, "theirs": 1}] * 2 == [counted(users, "ada"), counted(users, "bob")]
+
+
+@pytest.mark.usefixtures("one_lock")
+def test_a_change_that_waits_for_another_thread(pipeline, monkeypatch):
+    """That one goes on without its turn, when it has waited in vain."""
+    monkeypatch.setattr(turns, "PATIENCE_S", 0.05)
+    users = Pipeline(pipeline.settings, wire=pipeline.store._wire, client=pipeline._client).collection("users")
+    users.put("ada", {"n": 0})
+    users.put("total", {"changes": 0})
+    with ThreadPoolExecutor(1) as threads, ThreadPoolExecutor(1) as others:
+
+        def step(document: Document) -> Document:
+            others.submit(users.increment, "total", {"changes": 1}).result(10)
+            return document | {"n": 1}
+
+        threads.submit(users.patch, "ada", step).result(20)
+    assert (1, 1) == (users.get("ada")["n"], users.get("total")["changes"])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from writebehind import forks
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
@@ -33,13 +32,13 @@ from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus,
 from writebehind.settings.collection import CollectionSettings
 from writebehind.writing.admission import Admission
 from writebehind.writing.document_check import DocumentCheck
+from writebehind.writing.turns import Turns
 
 #: If-Match: any document will do, as long as there is one.
 ANY = "*"
 #: A change that others come before is given up after so many seconds and so many tries. A process that has hardly
 #: run in that time has not tried.
 CONFLICT_DEADLINE_S, CONFLICT_TRIES = 5.0, 20
-_STRIPES = 64
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -93,8 +92,7 @@ class Writer:
         self._settings = settings
         self._parts = parts
         self._check = DocumentCheck(collection, settings, hooks, max_bytes=parts.max_document_bytes)
-        # Changes to one document queue up here instead of failing each other's condition in Redis.
-        self._stripes = [forks.lock() for _ in range(_STRIPES)]
+        self._turns = Turns()
 
     def id(self, given: object) -> DocumentId:
         """The document that a caller names, by native id or by its text.
@@ -175,8 +173,8 @@ class Writer:
             ConflictError: others changed the document again and again meanwhile.
             UnavailableError: as `commit_all`.
         """
-        self._current(document_id)  # a load from MongoDB should not happen under the lock
-        with self._stripes[hash(document_id.member) % _STRIPES]:
+        self._current(document_id)  # nobody should wait for a load from MongoDB
+        with self._turns.of(document_id.member):
             deadline = time.monotonic() + CONFLICT_DEADLINE_S  # from here on only other processes come before it
             for tries in count(1):
                 current = self._current(document_id)
