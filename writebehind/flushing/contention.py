@@ -293,9 +293,9 @@ class Contention:
 
     def _vacate(self, holder: DocumentId, seen: object, pending: Entry) -> bool:
         """Take the document of a circle out of MongoDB, which is about to be written there."""
-        self._store.awaited.record_vacating(holder.member, pending.header, _VACATED)
-        self._sink.vacate(holder, seen)
-        return True
+        if self._store.awaited.record_vacating(holder.member, pending.header, _VACATED):
+            self._sink.vacate(holder, seen)
+        return True  # else a newer version is on its way there, and what it is has to be looked at
 
     def _write(self, write: Write, way: _Way) -> list[Outcome]:
         member = write.id.member

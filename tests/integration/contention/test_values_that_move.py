@@ -188,3 +188,37 @@ def test_attempts_go_on_being_counted_in_a_circle(valkey_wire, version, counts):
 
     noted = valkey_wire.call("HGET", "{k}:sent", "users/s:a").decode()
     assert re.fullmatch(rf"{version:016d}X \d+ {version - 1:016d}X{counts}", noted)
+
+
+def test_a_newer_version_that_is_being_sent_keeps_its_note(valkey_wire):
+    """Else a change of others after it is taken for one that it comes after, and nobody writes it once more."""
+    newer = f"{8:016d}X 1000 {6:016d}X"
+    valkey_wire.call("HSET", "{k}:sent", "users/s:a", newer)
+    notes = ("users/s:a", f"{7:016d}X", f"{0:016d}X")
+
+    assert 0 == valkey_wire.run(script("record_vacating"), ("{k}:sent",), notes)
+
+    assert newer == valkey_wire.call("HGET", "{k}:sent", "users/s:a").decode()
+
+
+def test_a_document_that_is_sent_anew_makes_no_room(pipeline, users, stored, monkeypatch):
+    """What is in the way is looked at again then, and leaves MongoDB only when that is noted."""
+    one, other = spread(pipeline, 2)
+    for name, value in ((one, "x"), (other, "y")):
+        users.put(name, {"username": value})
+    flush_all(pipeline)
+    users.put(one, {"username": "y"})
+    users.put(other, {"username": "x"})
+    steps = []
+    record, vacate = pipeline.store.awaited.record_vacating, pipeline.sink.vacate
+
+    def first_too_late(*arguments):
+        steps.append("note" if steps else "too late")
+        return bool(steps[1:]) and record(*arguments)
+
+    monkeypatch.setattr(pipeline.store.awaited, "record_vacating", first_too_late)
+    monkeypatch.setattr(pipeline.sink, "vacate", lambda *place: steps.append("vacate") or vacate(*place))
+    flush_all(pipeline)
+
+    assert ["too late", "note", "vacate"] == steps
+    assert {one: "y", other: "x"} == usernames(stored)
