@@ -155,7 +155,8 @@ class Lookups:
             return self._lead(alias, settings)
         document_id, read = found
         lives_ms = read.ttl_ms + settings.grace_ms
-        if document_id is not None and document_id.member == leads.member and lives_ms > leads.ttl_ms:
+        leads_there = document_id is not None and leads.member == document_id.member and leads.without is None
+        if leads.member and leads_there and lives_ms > leads.ttl_ms:
             # The entry was read anew since. Its readers by this value shall not miss because they came this way.
             self._store.aliases.extend(alias.name, leads.member, lives_ms=lives_ms)
         return found
@@ -184,7 +185,7 @@ class Lookups:
             return found
         # Whoever had the right to ask has not come back, or writes came in between again and again.
         document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
-        return self._verified(alias, settings, document_id)
+        return self._verified(alias, settings, document_id)[0]
 
     def _follow(
         self,
@@ -194,12 +195,14 @@ class Lookups:
         source: Source,
     ) -> tuple[DocumentId | None, Read] | None:
         """The document that carries the value, of those that may; `None` where they cannot tell."""
+        nowhere = leads.member == _NOWHERE
         for member in leads.members:
             document_id = DocumentId.from_member(member)
             read = self._reader.get(document_id, settings)
             if self._carries(alias, settings, read.entry):
                 return document_id, read
-        return (None, Read(ABSENT, source)) if leads.member == _NOWHERE and not leads.are_more else None
+            nowhere |= member == leads.member and read.entry.version == leads.without
+        return (None, Read(ABSENT, source)) if nowhere and not leads.are_more else None
 
     def _load(
         self, alias: Alias, settings: CollectionSettings, token: str
@@ -207,11 +210,16 @@ class Lookups:
         """Ask MongoDB, and fill the alias; `None` where a write came in between."""
         document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
         # What MongoDB has may be older than what was acknowledged: the entry decides.
-        found = self._verified(alias, settings, document_id)
-        leads = found[0].member if found[0] else _NOWHERE
+        found, without = self._verified(alias, settings, document_id)
+        leads = found[0] or document_id
+        if found[0] is None and leads and without is None:
+            self._store.aliases.abandon(alias.name, token)
+            return found
         try:
             ttl_ms = lifetime_ms(found[1].entry, settings)
-            filled = self._store.aliases.fill(alias.name, token, leads, ttl_ms=ttl_ms)
+            filled = self._store.aliases.fill(
+                alias.name, token, leads.member if leads else _NOWHERE, ttl_ms=ttl_ms, without=without
+            )
         except RedisFullError:  # there is no room for the answer, which is true all the same
             self._store.aliases.abandon(alias.name, token)
             return found
@@ -219,19 +227,25 @@ class Lookups:
 
     def _verified(
         self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None
-    ) -> tuple[DocumentId | None, Read]:
-        """The document that MongoDB has found, if it still has the value; else another one that has it."""
+    ) -> tuple[tuple[DocumentId | None, Read], int | None]:
+        """The document that MongoDB has found, if it still has the value; else another one that has it.
+
+        Where none has it any more, and MongoDB no other one, also the version of the entry that is without it.
+        """
+        nobody = None, Read(ABSENT, Source.MISS)
         if document_id is None:
-            return None, Read(ABSENT, Source.MISS)
+            return nobody, None
         candidates = [document_id]
+        versions = []
         for one in candidates:
             read = self._reader.get(one, settings)
             if self._carries(alias, settings, read.entry):
                 stale = read.source is Source.STALE
-                return one, read if stale else replace(read, source=Source.MISS)
+                return (one, read if stale else replace(read, source=Source.MISS)), None
+            versions.append(read.entry.version)
             if one is document_id:  # only now: hardly ever has another one the value, and none has with the index
                 candidates += self._others(alias, document_id)
-        return None, Read(ABSENT, Source.MISS)
+        return nobody, versions[0] if len(versions) == 1 else None
 
     def _others(self, alias: Alias, but: DocumentId) -> list[DocumentId]:
         """Other documents that have a value in MongoDB, as there is no unique index, or not any more."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from writebehind.documents.entry import VERSION_DIGITS
 from writebehind.documents.ids import named
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout
@@ -17,6 +19,9 @@ from writebehind.sequences import pairs
 MOST_SHARED = 2
 #: The newest claims to a value, which are looked at before the others: the first of them is hardly ever wrong.
 MOST_FIRST = 10
+
+#: What stands before a member in an alias that leads nowhere, while the entry of that has a version.
+_WITHOUT = re.compile(rb"/([0-9]{16})/")
 
 _GET_OR_LEASE_ALIAS, _FILL_DERIVED, _EXTEND_ALIAS = (
     script("get_or_lease_alias"),
@@ -45,12 +50,14 @@ class Leads:
         member: the one that MongoDB has it in; '' for none, and `None` where that is not known.
         ttl_ms: how long that is known.
         are_more: whether there are more claims, which are older.
+        without: nobody else has it, and not the `member` either while its entry has this version.
     """
 
     claims: Sequence[str]
     member: str | None
     ttl_ms: int = -1
     are_more: bool = False
+    without: int | None = None
 
     @property
     def members(self) -> list[str]:
@@ -113,14 +120,17 @@ class Aliases:
         _, state, member, claims = answer
         return LeasedAlias(_leads(claims, member), may_load=False, state=state)
 
-    def fill(self, name: str, token: str, member: str, *, ttl_ms: int) -> bool:
+    def fill(self, name: str, token: str, member: str, *, ttl_ms: int, without: int | None = None) -> bool:
         """Note where a value leads as MongoDB has it, '' for nowhere; false where a write came in between.
+
+        It leads nowhere `without` the member as well, as long as the entry of that has this version.
 
         Raises:
             RedisFullError: there is no room for it.
             RedisUnavailableError: Redis does not answer.
         """
-        return bool(self._wire.run(_FILL_DERIVED, self._keys(name)[:2], (token, member, ttl_ms)))
+        value = member if without is None else f"/{without:0{VERSION_DIGITS}d}/{member}"
+        return bool(self._wire.run(_FILL_DERIVED, self._keys(name)[:2], (token, value, ttl_ms)))
 
     def abandon(self, name: str, token: str) -> None:
         """Give the right to ask MongoDB back."""
@@ -210,10 +220,13 @@ class Aliases:
         return of.alias(name), of.alias_load(name), of.alias_claims(name)
 
 
-def _leads(claims: Sequence[bytes], member: bytes | None, ttl_ms: int = -1) -> Leads:
+def _leads(claims: Sequence[bytes], value: bytes | None, ttl_ms: int = -1) -> Leads:
+    without = _WITHOUT.match(value or b"")
+    member = value[without.end() :] if value and without else value
     # What names no document was put there by other hands: it says nothing.
-    known = None if member is None or (member and named(member) is None) else member.decode()
-    return Leads([one.decode() for one in claims if named(one) is not None], known, ttl_ms)
+    known = None if member is None or ((member or without) and named(member) is None) else member.decode()
+    version = int(without[1]) if without else None
+    return Leads([one.decode() for one in claims if named(one) is not None], known, ttl_ms, without=version)
 
 
 def _noted(members: Sequence[str], spent: Sequence[Sequence[bytes]]) -> list[Noted]:
