@@ -12,27 +12,20 @@ from __future__ import annotations
 
 import logging
 import time
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import bson
 import pymongo
-from bson.errors import BSONError
-from bson.raw_bson import RawBSONDocument
 
-from writebehind.documents.deprecated_types import BSON_ERRORS
-from writebehind.documents.elements import NO_BSON
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
-from writebehind.documents.raw_bson import RAW_OPTIONS
-from writebehind.errors import MongoUnavailableError
+from writebehind.documents.raw_bson import version_of
+from writebehind.errors import MongoRefusesError, MongoUnavailableError
+from writebehind.flushing.claims import Claim, claims_of, is_noted_of
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.mongodb import error_table
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
-from writebehind.mql.filters import compile_filter
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
@@ -47,43 +40,13 @@ REPLAYED = 10
 SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
 #: A deletion of no version: with any other, a late write of that version would be taken for somebody else's.
 _VACATED = Entry(0, Kind.DELETED).header
-#: Bytes of a value that is noted; who waits for a longer one is replayed whenever its holder changes.
-LONGEST_NOTED = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A unique value that a document is given."""
-
-    field: str
-    value: object
-
-    @property
-    def text(self) -> str:
-        """The claim as it is noted in Redis; '' for a value that is too long for that."""
-        noted = bson.encode({self.field: self.value})
-        return b64encode(noted).decode() if len(noted) <= LONGEST_NOTED else ""
-
-    @classmethod
-    def of_text(cls, text: str) -> _Claim:
-        """Read what `text` was written as."""
-        [(field, value)] = RawBSONDocument(b64decode(text), RAW_OPTIONS).items()
-        return cls(field, value)
-
-    def is_of(self, entry: Entry) -> bool:
-        """Whether a document has the value; one that is no BSON is taken to have it, so that nothing is done."""
-        has_it = compile_filter({self.field: {"$eq": self.value}})
-        try:
-            return entry.exists and has_it(entry.body)
-        except NO_BSON:
-            return True
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
     """The document that has a value in MongoDB; `seen` is its `_v` there, and `id` is `None` for none of ours."""
 
-    claim: _Claim
+    claim: Claim
     id: DocumentId | None
     seen: object
 
@@ -203,7 +166,7 @@ class Contention:
         looks = replayed = 0
         for member, text in self._store.awaited.waiting(holder, about=REPLAYED * REPLAYED):
             if text not in kept:
-                kept[text] = entry is not None and _is_noted_of(text, entry)
+                kept[text] = entry is not None and is_noted_of(text, entry)
             if not kept[text] and looks < REPLAYED:
                 looks += 1
                 replayed += self._try_again(holder, member)
@@ -228,12 +191,22 @@ class Contention:
         return 0
 
     def _blocker(self, write: Write) -> _Holder | None:
-        """Another document that has one of a document's values, in MongoDB and by what was acknowledged."""
-        holder = self._holder(write)
-        if holder is None or holder.id is None:
-            return holder
-        entry = self._known(holder.id.member).entry
-        return holder if entry is None or holder.claim.is_of(entry) else None
+        """Another document that has one of a document's values in MongoDB and keeps it, as `_yields` judges.
+
+        Else a dead letter that is replayed would be one again at once, without end.
+        """
+        for again in (False, True):
+            holder = self._holder(write)
+            if holder is None or holder.id is None:
+                return holder
+            known = self._known(holder.id.member)
+            if known.entry is None or holder.claim.is_of(known.entry):
+                return holder
+            if known.dead:
+                return None if self._unset(holder, known.entry) else holder
+            if known.pending or (again and self._heal(holder.id, holder.seen, known.entry)):
+                return None
+        return holder
 
     def _bring(self, outcome: Outcome, way: _Way, path: tuple[str, ...]) -> Outcome:
         """Write a document that was refused, after what is in its way; those on `path` wait for it."""
@@ -256,7 +229,7 @@ class Contention:
 
     def _holder(self, write: Write) -> _Holder | None:
         """Another document that has one of a document's unique values in MongoDB."""
-        for claim in _claims(write.entry, self._fields(write.id.collection)):
+        for claim in claims_of(write.entry, self._fields(write.id.collection)):
             for stored_id, seen in self._sink.find_holders(write.id.collection, claim.field, claim.value):
                 one = DocumentId.stored(write.id.collection, stored_id)
                 if one is None or one.member != write.id.member:
@@ -268,28 +241,52 @@ class Contention:
         known = _Known(None, pending=False, dead=False) if holder.id is None else self._known(holder.id.member)
         if holder.id is None or known.entry is None or holder.claim.is_of(known.entry):
             return False
-        member = holder.id.member
         if known.dead:  # refused for another reason, it has given the value up all the same
             return self._unset(holder, known.entry)
-        if not known.pending:  # just settled; or what Redis has of it is old, and others have given it the value
-            waited = member in way.waited
-            way.waited.add(member)
-            return not waited
+        if known.pending:
+            return self._pass(holder, holder.id, known.entry, way, path)
+        if holder.id.member in way.waited:
+            return self._heal(holder.id, holder.seen, known.entry)
+        way.waited.add(holder.id.member)  # it was just settled
+        return True
+
+    def _pass(
+        self, holder: _Holder, document_id: DocumentId, pending: Entry, way: _Way, path: tuple[str, ...]
+    ) -> bool:
+        """Write a document first that has given a value up; whether the value is free then."""
+        member = document_id.member
         if member in path or len(path) >= LONGEST_CHAIN:
-            return self._vacate(holder.id, holder.seen, known.entry)
-        [outcome] = self._write(Write(holder.id, known.entry), way)
+            return self._vacate(document_id, holder.seen, pending)
+        [outcome] = self._write(Write(document_id, pending), way)
         outcome = self._bring(outcome, way, path)
         way.done[member] = outcome
         if outcome.result is Result.DISTURBED:
             raise MongoUnavailableError(f"{member} changes in MongoDB while it is being written")
         if outcome.result is Result.REFUSED:  # it stays as it is but for the value, which it has given up
-            return self._unset(holder, known.entry)
+            return self._unset(holder, pending)
         return True
 
     def _unset(self, holder: _Holder, newer: Entry) -> bool:
         """Take the value from what MongoDB has of a document that has given it up, and is a dead letter."""
         below = newer.version
         return holder.id is not None and self._sink.unset(holder.id, holder.claim.field, holder.seen, below=below)
+
+    def _heal(self, holder: DocumentId, seen: object, clean: Entry) -> bool:
+        """See to a document of which MongoDB and Redis have different states; whether it has gone.
+
+        A late write has brought back what was deleted. Or others have changed it, and readers are to see that.
+        """
+        if clean.kind is Kind.DELETED and self._delete_again(holder, clean.version):
+            return True
+        if not 0 < version_of(seen) < clean.version:  # else MongoDB has lost it, which is seen to by reconciling
+            self._store.cache.drop(holder.member, clean.header.encode())
+        return False
+
+    def _delete_again(self, document_id: DocumentId, version: int) -> bool:
+        try:
+            return bool(self._sink.delete_older(document_id.collection, {document_id: version}))
+        except MongoRefusesError:  # as it will refuse the audit, which says so
+            return False
 
     def _vacate(self, holder: DocumentId, seen: object, pending: Entry) -> bool:
         """Take the document of a circle out of MongoDB, which is about to be written there."""
@@ -325,30 +322,3 @@ class Contention:
 def is_contested(outcome: Outcome) -> bool:
     """Whether a document was refused because of a unique value."""
     return outcome.result is Result.REFUSED and outcome.code == error_table.DUPLICATE_KEY
-
-
-def _is_noted_of(text: str, entry: Entry) -> bool:
-    """Whether a document has the value of a claim as it is noted; of one that says nothing nobody can tell."""
-    try:
-        return _Claim.of_text(text).is_of(entry)
-    except (ValueError, BSONError):  # '', or what other hands have put there
-        return False
-
-
-def _claims(entry: Entry, fields: Collection[str]) -> list[_Claim]:
-    """The unique values of a document; a list has none, as it may have many, nor has what is no BSON."""
-    found: list[_Claim] = []
-    if not entry.exists:
-        return found
-    try:
-        document = RawBSONDocument(entry.body, RAW_OPTIONS)
-        for field in fields:
-            value: Any = document
-            for name in field.split("."):
-                value = value.get(name) if isinstance(value, RawBSONDocument) else None
-            if value is not None and not isinstance(value, list):
-                bson.encode({field: value})  # what cannot be sent is not asked for
-                found.append(_Claim(field, value))
-    except BSON_ERRORS:
-        return []
-    return found

@@ -128,7 +128,9 @@ class Sink(Finder):
         return outcomes
 
     def unset(self, document_id: DocumentId, field: str, seen: object, *, below: int) -> bool:
-        """Take a field from the document whose `_v` was `seen`; false where its collection requires the field.
+        """Take a field from the document whose `_v` was `seen`; false where that cannot be done.
+
+        Its collection may require the field, or the field may be in documents of a list.
 
         What stands then has a version of its own, as whatever the pipeline writes: so it is known again when
         MongoDB reports it. The version is less than `below`, that of the write which is to replace it.
@@ -144,6 +146,8 @@ class Sink(Finder):
                 if found is not None:
                     body, version = split_version(found.raw)
                     left = without(body, [name.encode() for name in field.split(".")])
+                    if left == body:
+                        return False
                     version = min(version + 1, max(below - 1, 0))
                     target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
         except CommandRefusedError as error:
