@@ -48,10 +48,6 @@ class ForeignDatabaseError(ConfigurationError):
     """This Redis belongs to another MongoDB database than the settings name."""
 
 
-class PipelineClosedError(WritebehindError):
-    """The pipeline is closed."""
-
-
 # What a client can cause ------------------------------------------------------------------------------
 
 
@@ -191,6 +187,10 @@ class MongoRefusesError(MongoUnavailableError):
 
 class MongoBusyError(MongoUnavailableError):
     """MongoDB takes long, and as many requests wait for it as may at a time: send this one again later."""
+
+
+class PipelineClosedError(MongoUnavailableError):
+    """The pipeline is closed."""
 
 
 class OverloadedError(UnavailableError):

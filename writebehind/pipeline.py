@@ -271,12 +271,12 @@ class Pipeline:
         return self._status.figures(partitions=strict.flag("partitions", partitions))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections: what needs MongoDB is refused from here on with `PipelineClosedError`."""
         self.warmer.stop()
         self.hot_keys.close()
         self.reader.close()
         self._wire.close()
-        self._client.close()
+        self.sink.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from pymongo.errors import InvalidName, OperationFailure
+from pymongo.errors import InvalidName, InvalidOperation, OperationFailure, WaitQueueTimeoutError
 from pymongo.synchronous.collection import Collection as SyncCollection
 
 from tests.waiting import wait_until
+from writebehind import Pipeline
 from writebehind.documents.entry import ABSENT
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import MongoUnavailableError, PipelineClosedError, RedisUnavailableError
 from writebehind.mongodb import breaker as breaker_module
 from writebehind.mongodb.breaker import FAILURES, BreakerState, MongoBreaker
 from writebehind.mongodb.sink import Sink
@@ -354,3 +359,48 @@ def test_what_other_hands_have_made_of_it(wire, odd):
     tamper()
     wait_until(other.use, "the breaker to be closed", timeout=5)
     assert BreakerState() == one.breaker.state()
+
+
+def test_a_pipeline_that_is_closed_while_it_reads(settings, valkey_wire):
+    """Its threads hear that it is closed, and no other process that MongoDB is away."""
+    pipeline = Pipeline(settings)
+    users = pipeline.collection("users")
+    failures: list[Exception] = []
+
+    def read() -> None:
+        for n in count():
+            try:
+                users.get(f"{threading.get_ident()}-{n}")
+            except MongoUnavailableError as error:
+                failures.append(error)
+                if len(failures) > FAILURES:
+                    return
+
+    with ThreadPoolExecutor(4) as threads:
+        reading = [threads.submit(read) for _ in range(4)]
+        wait_until(lambda: valkey_wire.call("DBSIZE") > 20, "documents to be read")
+        pipeline.close()
+        for one in reading:
+            one.result(20)
+
+    assert {PipelineClosedError} == set(map(type, failures))
+    assert 0 == valkey_wire.call("EXISTS", BREAKER)
+    assert [] == valkey_wire.call("KEYS", "wb:*load:*")
+
+
+@pytest.mark.parametrize("error", [WaitQueueTimeoutError("all are in use"), InvalidOperation("after close")])
+def test_what_this_process_has_not_asked(sink, one, error):
+    """It says nothing of MongoDB: neither does it open the breaker, nor does it close one that is open."""
+    sink._ask = one.breaker.guard
+
+    def fail() -> None:
+        for _ in range(FAILURES + 1):
+            with suppress(MongoUnavailableError), sink._guard(), sink._deadline():
+                raise error
+
+    fail()
+    assert "closed" == one.breaker.state().state
+    one.fail()
+    one.let_interval_end()
+    fail()
+    assert "half-open" == one.breaker.state().state

@@ -13,7 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from writebehind import forks
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import (
+    MongoBusyError,
+    MongoUnavailableError,
+    PipelineClosedError,
+    RedisUnavailableError,
+)
 from writebehind.redis.shared.breaker import SharedBreaker
 
 log = logging.getLogger(__name__)
@@ -68,8 +73,8 @@ class MongoBreaker:
         except MongoUnavailableError as error:
             if error.outage:
                 error.retry_after_s = self._failed(str(error), probing=probing)
-            elif probing:  # it has answered, if only to this operation's disadvantage
-                self._close()
+            elif probing and not isinstance(error, MongoBusyError | PipelineClosedError):
+                self._close()  # it has answered, if only to this operation's disadvantage
             raise
         if probing or self._doubtful:
             self._close()

@@ -19,7 +19,13 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from writebehind.documents.raw_bson import RAW_OPTIONS
-from writebehind.errors import ConfigurationError, MongoRefusesError, MongoUnavailableError
+from writebehind.errors import (
+    ConfigurationError,
+    MongoBusyError,
+    MongoRefusesError,
+    MongoUnavailableError,
+    PipelineClosedError,
+)
 from writebehind.mongodb import error_table
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.error_table import Refusal, Verdict
@@ -64,6 +70,7 @@ class Deployment:
 
     def use(self, client: MongoClient[Any]) -> None:
         """Ask another client from here on."""
+        self._is_closed = False
         # None of it as the URL says: a secondary that lags behind would fill the cache with what is past.
         self._database = client.get_database(
             self._name,
@@ -72,6 +79,11 @@ class Deployment:
             read_concern=ReadConcern("local"),
             write_concern=WriteConcern(w="majority", j=True),
         )
+
+    def close(self) -> None:
+        """Tell whoever is asking, or asks from here on, that this is over, and nobody that MongoDB is away."""
+        self._is_closed = True
+        self._database.client.close()
 
     def ping(self, *, timeout_s: float) -> None:
         """Ask for a sign of life, for at most `timeout_s` seconds.
@@ -181,6 +193,10 @@ class Deployment:
                 raise MongoUnavailableError("MongoDB cannot take writes now", inner=why, outage=True) from error
             raise RefusedError(refused) from error
         except PyMongoError as error:
+            if error_table.is_closed(error) or (self._is_closed and not isinstance(error, OperationFailure)):
+                raise PipelineClosedError from error
+            if error_table.is_of_client(error):
+                raise MongoBusyError(inner=error_table.words(error)) from error
             about = verdict(error)
             if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
                 raise MongoRefusesError("MongoDB refuses", inner=error_table.words(error)) from error

@@ -17,11 +17,13 @@ from pymongo.errors import (
     AutoReconnect,
     ExecutionTimeout,
     InvalidName,
+    InvalidOperation,
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
     WTimeoutError,
 )
 
@@ -253,6 +255,16 @@ def is_not_sent(error: BaseException) -> bool:
     return isinstance(error, ExecutionTimeout) and str(error).startswith("operation would exceed time limit")
 
 
+def is_of_client(error: BaseException) -> bool:
+    """Whether the driver did not get as far as asking, for a reason of this process: MongoDB may serve others."""
+    return isinstance(error, (InvalidOperation, WaitQueueTimeoutError))
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether the client is closed."""
+    return isinstance(error, InvalidOperation) and "after close" in str(error)
+
+
 def is_cut_off(error: BaseException | None) -> bool:
     """Whether a connection was closed in the middle, by a server that was there and may still be."""
     others = (NetworkTimeout, NotPrimaryError, ServerSelectionTimeoutError)
@@ -270,6 +282,8 @@ def of_command(error: PyMongoError) -> Verdict:
     """The verdict on the error of a whole command."""
     if isinstance(error, InvalidName):  # the driver does not even send it
         return Verdict.DOCUMENT
+    if is_of_client(error):
+        return Verdict.BUSY
     if not isinstance(error, OperationFailure) or isinstance(error, WTimeoutError):
         return Verdict.OUTAGE
     verdict = CODES.get(error.code or 0, ("", Verdict.UNCLEAR))[1]

@@ -9,10 +9,12 @@ from pymongo.errors import (
     ConfigurationError,
     ExecutionTimeout,
     InvalidName,
+    InvalidOperation,
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
     ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
     WTimeoutError,
 )
 
@@ -49,6 +51,8 @@ def test_a_server_that_is_no_primary_is_an_outage(code):
         (OperationFailure("unheard of", 424242), Verdict.UNCLEAR),
         (OperationFailure("unheard of"), Verdict.UNCLEAR),
         (OperationFailure("again", 424242, {"errorLabels": ["RetryableWriteError"]}), Verdict.BUSY),
+        (InvalidOperation("Cannot use MongoClient after close"), Verdict.BUSY),
+        (WaitQueueTimeoutError("Timed out while checking out a connection"), Verdict.BUSY),
         (InvalidName("collection names cannot be empty"), Verdict.DOCUMENT),
         (OperationFailure("Invalid system namespace", 73), Verdict.DOCUMENT),
         (ExecutionTimeout("too slow", 50), Verdict.BUSY),
