@@ -3,9 +3,9 @@
 Partitions are flushed in any order, and MongoDB refuses a document while another one has its value there. What was
 acknowledged decides. If the other one has given the value up by then, its newer state is written first, however
 long the chain is. If the chain leads back to the first, as when two documents exchange their values, one of them
-leaves MongoDB for as long as it takes; readers see it in Redis. Only if the other has the value as last
-acknowledged too, this is a conflict: the document becomes a dead letter, and is tried again when the other one has
-changed. See docs/adr/0026-order-across-unique-values.md.
+is without its value in MongoDB for as long as it takes; readers see it in Redis. Only if the other has the value
+as last acknowledged too, this is a conflict: the document becomes a dead letter, and is tried again when the other
+one has changed. See docs/adr/0026-order-across-unique-values.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import pymongo
 
-from writebehind.documents.entry import Entry, Kind
+from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import version_of
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
@@ -38,8 +38,6 @@ LONGEST_CHAIN = 100
 REPLAYED = 10
 #: Documents that are waited for, and letters that wait for each, that one sweep of a partition looks at.
 SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
-#: A deletion of no version: with any other, a late write of that version would be taken for somebody else's.
-_VACATED = Entry(0, Kind.DELETED).header
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +254,7 @@ class Contention:
         """Write a document first that has given a value up; whether the value is free then."""
         member = document_id.member
         if member in path or len(path) >= LONGEST_CHAIN:
-            return self._vacate(document_id, holder.seen, pending)
+            return self._make_room(holder, document_id, pending)
         [outcome] = self._write(Write(document_id, pending), way)
         outcome = self._bring(outcome, way, path)
         way.done[member] = outcome
@@ -288,11 +286,20 @@ class Contention:
         except MongoRefusesError:  # as it will refuse the audit, which says so
             return False
 
-    def _vacate(self, holder: DocumentId, seen: object, pending: Entry) -> bool:
-        """Take the document of a circle out of MongoDB, which is about to be written there."""
-        if self._store.awaited.record_vacating(holder.member, pending.header, _VACATED):
-            self._sink.vacate(holder, seen)
-        return True  # else a newer version is on its way there, and what it is has to be looked at
+    def _make_room(self, holder: _Holder, document_id: DocumentId, pending: Entry) -> bool:
+        """Take the value from what MongoDB has of a document of a circle, which is about to be written there.
+
+        Where its collection requires the field, the document leaves MongoDB for a moment. If a newer version is on
+        its way there, it stays, and is looked at again.
+        """
+
+        def note(before: Entry) -> bool:
+            return self._store.awaited.record_vacating(document_id.member, pending.header, before.header)
+
+        field, seen = holder.claim.field, holder.seen
+        if not self._sink.unset(document_id, field, seen, below=pending.version, note=note) and note(DELETED):
+            self._sink.vacate(document_id, seen)
+        return True
 
     def _write(self, write: Write, way: _Way) -> list[Outcome]:
         member = write.id.member

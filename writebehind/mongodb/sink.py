@@ -7,7 +7,7 @@ retried, duplicated, delayed or reordered without an older document replacing a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -17,7 +17,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne
 
 from writebehind.documents.elements import without
-from writebehind.documents.entry import Kind
+from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import (
     RAW_OPTIONS,
@@ -127,13 +127,28 @@ class Sink(Finder):
             ]
         return outcomes
 
-    def unset(self, document_id: DocumentId, field: str, seen: object, *, below: int) -> bool:
+    def unset(
+        self,
+        document_id: DocumentId,
+        field: str,
+        seen: object,
+        *,
+        below: int,
+        note: Callable[[Entry], bool] = lambda _: True,
+    ) -> bool:
         """Take a field from the document whose `_v` was `seen`; false where that cannot be done.
 
         Its collection may require the field, or the field may be in documents of a list.
 
         What stands then has a version of its own, as whatever the pipeline writes: so it is known again when
         MongoDB reports it. The version is less than `below`, that of the write which is to replace it.
+
+        Args:
+            document_id: the document.
+            field: its name, or a path.
+            seen: what stood in its `_v`.
+            below: a version.
+            note: is told what will stand there, and says whether it may.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
@@ -149,7 +164,8 @@ class Sink(Finder):
                     if left == body:
                         return False
                     version = min(version + 1, max(below - 1, 0))
-                    target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
+                    if note(Entry.loaded(left, version)):
+                        target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
         except CommandRefusedError as error:
             if error.refusal.verdict is Verdict.BUSY:
                 raise MongoUnavailableError("MongoDB does not take it now", inner=error) from error

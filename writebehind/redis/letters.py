@@ -290,19 +290,20 @@ class Awaited:
         known = (pair for pair in pairs(flat) if named(pair[0]) is not None)
         return [(member.decode(), value.decode(errors="replace")) for member, value in known]
 
-    def record_vacating(self, member: str, header: str, deletion: str) -> bool:
-        """Note that MongoDB is about to be given a deletion of a document, and then what is pending of it.
+    def record_vacating(self, member: str, header: str, before: str) -> bool:
+        """Note that MongoDB is about to be given what makes room for others, and then what is pending.
 
         Args:
             member: the document.
             header: of what is pending.
-            deletion: version, which is below that, and kind of the deletion.
+            before: of what makes room. A deletion has no version there: with any other, a late write of that
+                version would be taken for somebody else's.
 
         Returns:
             Whether it is noted: not where a newer version was sent meanwhile.
         """
         sent = self._layout.of(member).sent
-        return bool(self._wire.run(_RECORD_VACATING, (sent,), (member, header, deletion)))
+        return bool(self._wire.run(_RECORD_VACATING, (sent,), (member, header, before)))
 
     def _keys(self, holder: str) -> tuple[str, str]:
         of: PartitionKeys = self._layout.of(holder)

@@ -114,7 +114,7 @@ def test_random_histories(pipeline, stored, monkeypatch):
     """
     rng = random.Random(13)
     crashes = Crashes(rng)
-    for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "vacate"), (pipeline.store.pending, "settle")):
+    for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "unset"), (pipeline.store.pending, "settle")):
         crashes.on(monkeypatch, owner, name)
     for number in range(HISTORIES):
         history = History(pipeline, rng)

@@ -12,6 +12,8 @@ from tests.integration.contention.conftest import flush, letters, spread, userna
 from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.entry import Entry
 from writebehind.flushing.contention import REPLAYED
+from writebehind.flushing.dead_letters import Filter
+from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
 
 
@@ -68,7 +70,7 @@ def test_an_exchange_of_two_unique_fields(pipeline, users, stored):
 
 
 def test_an_exchange_of_documents_of_others(pipeline, users, stored):
-    """What somebody else has put into MongoDB, without a version, leaves it for a moment as well."""
+    """What somebody else has put into MongoDB, without a version, makes room as well."""
     one, other = spread(pipeline, 2)
     stored.insert_many([{"_id": one, "username": "x"}, {"_id": other, "username": "y"}])
     users.put(one, {"username": "y"})
@@ -81,7 +83,7 @@ def test_an_exchange_of_documents_of_others(pipeline, users, stored):
 
 
 def test_readers_of_an_exchange_see_all_of_it(pipeline, users, stored, monkeypatch):
-    """While one document has left MongoDB, it is read by its id and found by its value."""
+    """While one document is without its value in MongoDB, it is read by its id and found by its value."""
     one, other = spread(pipeline, 2)
     users.put(one, {"username": "x"})
     users.put(other, {"username": "y"})
@@ -89,13 +91,14 @@ def test_readers_of_an_exchange_see_all_of_it(pipeline, users, stored, monkeypat
     users.put(one, {"username": "y"})
     users.put(other, {"username": "x"})
     seen = []
-    vacate = pipeline.sink.vacate
+    unset = pipeline.sink.unset
 
-    def vacating(*arguments):
-        vacate(*arguments)
+    def making_room(*arguments, **options):
+        done = unset(*arguments, **options)
         seen.append(({name: users.get(name) for name in (one, other)}, users.look_up("username", "x")[0]))
+        return done
 
-    monkeypatch.setattr(pipeline.sink, "vacate", vacating)
+    monkeypatch.setattr(pipeline.sink, "unset", making_room)
     flush_all(pipeline)
 
     states = {one: {"_id": one, "username": "y"}, other: {"_id": other, "username": "x"}}
@@ -151,8 +154,9 @@ def test_a_document_of_others(pipeline, users, stored):
     assert "y" == usernames(stored)["b"]
 
 
-def test_the_cycle_is_nobody_elses_change(pipeline, users, stored):
-    """The deletion that lets the others pass is known again when MongoDB reports it.
+@pytest.mark.parametrize("way", ["unset", "vacate"])
+def test_the_cycle_is_nobody_elses_change(pipeline, users, stored, monkeypatch, way):
+    """What lets the others pass is known again when MongoDB reports it, be it a document or a deletion.
 
     So is a late write before it. It may have any earlier version: what is pending was reissued under the next.
     """
@@ -163,19 +167,89 @@ def test_the_cycle_is_nobody_elses_change(pipeline, users, stored):
     flush_all(pipeline)
     users.put(one, {"username": "y"})
     users.put(other, {"username": "x"})
-    vacate = pipeline.sink.vacate
+    make_room = getattr(pipeline.sink, way)
 
-    def vacating(document_id, seen):
-        vacate(document_id, seen)
+    def making_room(document_id, *arguments, **options):
+        done = make_room(document_id, *arguments, **options)
         known = pipeline.applier._known([document_id.member])[document_id.member]
+        there = pipeline.sink.find(document_id)
+        operation, after = ("replace", there) if there.exists else ("delete", None)
+        now_ms = pipeline.store.now_ms()
         earlier = Entry.loaded(bson.encode({"_id": document_id.text}), known.version - 1)
-        late = OutsideChange(document_id, "replace", pipeline.store.now_ms(), earlier)
-        outside.append((known.pending, known.sent.has_deletion, known.may_be_ours(late)))
+        late = OutsideChange(document_id, "replace", now_ms, earlier)
+        ours = OutsideChange(document_id, operation, now_ms, after)
+        outside.append((known.pending, there.exists, known.may_be_ours(ours), known.may_be_ours(late)))
+        return done
 
-    pipeline.sink.vacate = vacating
+    if way == "vacate":
+        monkeypatch.setattr(pipeline.sink, "unset", lambda *_, **__: False)
+    monkeypatch.setattr(pipeline.sink, way, making_room)
     flush_all(pipeline)
 
-    assert [(True, True, True)] == outside
+    assert [(True, way == "unset", True, True)] == outside
+    assert {one: "y", other: "x"} == usernames(stored)
+
+
+def test_a_document_of_a_circle_that_is_refused_for_another_reason(pipeline, users, stored):
+    """MongoDB goes on having it, but for the value that it has given up; so who discards the letter sees that."""
+    one, other, third = spread(pipeline, 3)
+    users.put(one, {"username": "x", "n": 1})
+    users.put(other, {"username": "y", "number": 2, "n": 2})
+    users.put(third, {"number": 3})
+    flush_all(pipeline)
+    users.put(one, {"username": "y"})
+    users.put(other, {"username": "x", "number": 3})
+
+    flush_all(pipeline)
+
+    left = {"_id": other, "number": 2, "n": 2}
+    [letter] = pipeline.dead_letters.page(Filter()).letters
+    assert (other, "y") == (letter.letter.id.text, usernames(stored)[one])
+    assert left == stored.find_one({"_id": other}, {"_v": 0})
+    assert 1 == pipeline.dead_letters.discard([letter])
+    assert left == users.get(other)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_flusher_that_dies_in_a_circle(pipeline, users, stored, monkeypatch, first):
+    """No document has left MongoDB then, and the next flusher goes on."""
+    names = spread(pipeline, 2)
+    for name, value in zip(names, "xy", strict=True):
+        users.put(name, {"username": value, "n": 1})
+    flush_all(pipeline)
+    for name, value in zip(names, "yx", strict=True):
+        users.put(name, {"username": value, "n": 2})
+    unset = pipeline.sink.unset
+
+    def dies(*arguments, **options):
+        unset(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.sink, "unset", dies)
+        with pytest.raises(KeyboardInterrupt):
+            flush(pipeline, names[first])
+    pipeline.store._wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{names[first]}")).lease)
+    assert dict.fromkeys(names, 1) == {one["_id"]: one["n"] for one in stored.find()}
+
+    flush_all(pipeline)
+
+    assert dict(zip(names, "yx", strict=True)) == usernames(stored)
+
+
+def test_a_circle_in_a_collection_that_requires_the_field(pipeline, users, stored):
+    """One document leaves MongoDB for as long as it takes, and comes back."""
+    one, other = spread(pipeline, 2)
+    users.put(one, {"username": "x"})
+    users.put(other, {"username": "y"})
+    flush_all(pipeline)
+    stored.database.command("collMod", stored.name, validator={"username": {"$exists": True}})
+    users.put(one, {"username": "y"})
+    users.put(other, {"username": "x"})
+
+    flush_all(pipeline)
+
+    assert ({one: "y", other: "x"}, 0) == (usernames(stored), letters(pipeline))
 
 
 @pytest.mark.parametrize(("version", "counts"), [(7, " 3 1"), (8, "")])
@@ -202,7 +276,7 @@ def test_a_newer_version_that_is_being_sent_keeps_its_note(valkey_wire):
 
 
 def test_a_document_that_is_sent_anew_makes_no_room(pipeline, users, stored, monkeypatch):
-    """What is in the way is looked at again then, and leaves MongoDB only when that is noted."""
+    """What is in the way is looked at again then, and gives its value up only when that is noted."""
     one, other = spread(pipeline, 2)
     for name, value in ((one, "x"), (other, "y")):
         users.put(name, {"username": value})
@@ -210,15 +284,17 @@ def test_a_document_that_is_sent_anew_makes_no_room(pipeline, users, stored, mon
     users.put(one, {"username": "y"})
     users.put(other, {"username": "x"})
     steps = []
-    record, vacate = pipeline.store.awaited.record_vacating, pipeline.sink.vacate
+    record = pipeline.store.awaited.record_vacating
 
     def first_too_late(*arguments):
-        steps.append("note" if steps else "too late")
-        return bool(steps[1:]) and record(*arguments)
+        if not steps:
+            steps.append(None)
+            return False
+        steps.append(usernames(stored))
+        return record(*arguments)
 
     monkeypatch.setattr(pipeline.store.awaited, "record_vacating", first_too_late)
-    monkeypatch.setattr(pipeline.sink, "vacate", lambda *place: steps.append("vacate") or vacate(*place))
     flush_all(pipeline)
 
-    assert ["too late", "note", "vacate"] == steps
+    assert [None, {one: "x", other: "y"}] == steps
     assert {one: "y", other: "x"} == usernames(stored)

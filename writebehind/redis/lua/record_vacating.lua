@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Note that MongoDB is about to be given a deletion of a document and then what is pending of it: so that neither is
--- taken for somebody else's when MongoDB reports it.
+-- Note that MongoDB is about to be given a document without a value, or its deletion, and then what is pending of it: so
+-- that neither is taken for somebody else's when MongoDB reports it.
 --
 -- KEYS  1 sent
--- ARGV  1 member  2 what stands before the body of what is pending  3 the deletion, of a version before it
+-- ARGV  1 member  2 what stands before the body of what is pending  3 the same of what makes room, of a version before it
 -- Returns 1
 --         0  a newer version was sent meanwhile, whose note stays
 -- include: now_ms
