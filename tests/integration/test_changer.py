@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ import pytest
 
 from writebehind import Pipeline
 from writebehind.collection import Collection
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
 from writebehind.documents.patches import Document
-from writebehind.errors import ConflictError
+from writebehind.errors import ConflictError, MongoUnavailableError
 from writebehind.hooks import Hooks
 from writebehind.writing import turns, writer
 
@@ -176,3 +179,25 @@ def test_a_change_that_waits_for_another_thread(pipeline, monkeypatch):
 
         threads.submit(users.patch, "ada", step).result(20)
     assert (1, 1) == (users.get("ada")["n"], users.get("total")["changes"])
+
+
+@pytest.mark.parametrize("change", ["patch", "put"])
+def test_a_document_that_cannot_be_kept(settings, pipeline, sink, monkeypatch, change):
+    """Where loading takes longer than its right lives, a change ends in time, and blames no other writer."""
+    monkeypatch.setattr(writer, "CONFLICT_DEADLINE_S", 0.2)
+    hasty = settings.model_copy(update={"load_timeout_ms": 40})
+    slow = Pipeline(hasty, wire=pipeline.store._wire, client=pipeline._client)
+    sink._database["users"].insert_one({"_id": "ada", "n": 1})
+    find, loads = slow.sink.find, []
+
+    def find_slowly(one: DocumentId) -> Entry:
+        loads.append(one)
+        time.sleep(0.06)
+        return find(one)
+
+    monkeypatch.setattr(slow.sink, "find", find_slowly)
+    users = slow.collection("users")
+    with pytest.raises(MongoUnavailableError, match="does not stay in Redis"):
+        users.patch("ada", {"n": 2}) if change == "patch" else users.put("ada", {"n": 2}, if_match="*")
+    assert len(loads) < writer.CONFLICT_TRIES
+    assert 1 == pipeline.collection("users").get("ada")["n"]

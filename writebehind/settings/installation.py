@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     )
     redis_timeout_ms: Milliseconds = Field(2_000, description="limit for one Redis round trip")
     load_timeout_ms: Milliseconds = Field(
-        6_000, description="how long one reader may take to fill a missing entry"
+        6_000, description="how long one reader may take to fill a missing entry; not below `mongodb_timeout_ms`"
     )
     persist_timeout_ms: Milliseconds = Field(
         5_000, description="how long a write with durability `persisted` waits before it answers 202"
@@ -201,6 +201,10 @@ class Settings(BaseSettings):
         if self.mongodb_timeout_ms >= self.lease_ms:
             raise ValueError(
                 "mongodb_timeout_ms must be below lease_ms: a flusher must give up before its lease ends"
+            )
+        if self.load_timeout_ms < self.mongodb_timeout_ms:
+            raise ValueError(
+                "load_timeout_ms must not be below mongodb_timeout_ms: what a reader waits for could not be kept"
             )
         if self.confirm_timeout_ms >= self.redis_timeout_ms:
             raise ValueError("confirm_timeout_ms must be below redis_timeout_ms, or Redis seems not to answer")

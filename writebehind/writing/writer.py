@@ -17,6 +17,7 @@ from writebehind.errors import (
     ConflictError,
     DeadLetterError,
     DocumentTooLargeError,
+    MongoUnavailableError,
     OverloadedError,
     PreconditionFailedError,
     RedisUnavailableError,
@@ -39,6 +40,11 @@ ANY = "*"
 #: A change that others come before is given up after so many seconds and so many tries. A process that has hardly
 #: run in that time has not tried.
 CONFLICT_DEADLINE_S, CONFLICT_TRIES = 5.0, 20
+#: Why a change finds no entry that it can be held against, although it was just loaded.
+_NOT_KEPT = (
+    "the document does not stay in Redis for as long as this change takes: MongoDB takes longer than "
+    "load_timeout_ms to answer, or others change the document all the time"
+)
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -141,6 +147,7 @@ class Writer:
         Raises:
             PreconditionFailedError: the condition does not hold.
             ConflictError: others changed the document again and again meanwhile.
+            MongoUnavailableError: the document cannot be kept in Redis for the comparison.
             UnavailableError: as `commit_all`.
         """
         if if_match and not (len(if_match) == 1 and _ETAG.fullmatch(if_match[0])):
@@ -154,15 +161,16 @@ class Writer:
             return self.change(document_id, step, durability)
         condition = ABSENT if if_absent else "".join(if_match)
         deadline = time.monotonic() + CONFLICT_DEADLINE_S
-        while True:
+        for tries in count(1):
             commit = self._commit(document_id, entry, durability, condition)
             if commit.status is CommitStatus.FAILED:
                 raise PreconditionFailedError
             if commit.status is not CommitStatus.UNKNOWN:
                 return self._written(document_id, entry, commit, durability)
-            if time.monotonic() > deadline:
-                raise ConflictError
+            if tries > 1 and time.monotonic() > deadline:
+                break
             read(len(self._current(document_id).body))
+        raise MongoUnavailableError(_NOT_KEPT)
 
     def change(
         self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
@@ -171,17 +179,22 @@ class Writer:
 
         Raises:
             ConflictError: others changed the document again and again meanwhile.
+            MongoUnavailableError: the document cannot be kept in Redis for the comparison.
             UnavailableError: as `commit_all`.
         """
         self._current(document_id)  # nobody should wait for a load from MongoDB
         with self._turns.of(document_id.member):
             deadline = time.monotonic() + CONFLICT_DEADLINE_S  # from here on only other processes come before it
+            missed = 0
             for tries in count(1):
                 current = self._current(document_id)
                 entry = step(current)
                 commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
                 if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
                     return self._written(document_id, entry, commit, durability, created=not current.exists)
+                missed = missed + 1 if commit.status is CommitStatus.UNKNOWN else 0
+                if missed > 1 and time.monotonic() > deadline:
+                    raise MongoUnavailableError(_NOT_KEPT)
                 if tries >= CONFLICT_TRIES and time.monotonic() > deadline:
                     break
                 if commit.status is CommitStatus.FAILED:  # another process is at it: step aside

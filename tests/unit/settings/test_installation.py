@@ -167,6 +167,7 @@ def one_line(text: str) -> str:
         ({"load_timeout_ms": -1}, "load_timeout_ms:"),
         ({"persist_timeout_ms": None}, "persist_timeout_ms:"),
         ({"lease_ms": 5000, "mongodb_timeout_ms": 5000}, "mongodb_timeout_ms "),
+        ({"load_timeout_ms": 4999}, "load_timeout_ms must not be below mongodb_timeout_ms"),
         ({"tombstone_ttl": 0}, "tombstone_ttl:"),
         ({"max_memory_percent": 101}, "max_memory_percent:"),
         ({"batch_size": 10, "min_batch_size": 11}, "min_batch_size "),
