@@ -304,7 +304,6 @@ class Pipeline:
             load_timeout_ms=self.settings.load_timeout_ms,
             interval_ms=int(self.settings.query_interval * 1000),
             dead=lambda collection: self._sampler.look().dead.get(collection, 0),
-            listed=self.settings.collections,
             settings=self.collection_settings,
         )
 

@@ -142,10 +142,18 @@ class Applier:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        dropped = 0
+        dropped, queried = 0, {collection} - {""}
+
+        def note(results: Sequence[str]) -> list[bool]:
+            queried.update(one.partition("/")[0] for one in results)
+            return []
+
         # Tokens first: what is filled before its token is found is there when entries and aliases are looked for.
         entries, aliases = self._store.cache.invalidate_many, self._store.aliases.drop_many
-        for name, drop in (("load", entries), ("entry", entries), ("aliasload", aliases), ("alias", aliases)):
+        families = [("load", entries), ("entry", entries), ("aliasload", aliases), ("alias", aliases)]
+        if not collection:  # any may have results of queries, also one that the settings do not name
+            families += [("queryload", note), ("query", note)]
+        for name, drop in families:
             pattern = family(name, collection=collection)
             cursor = b"0"
             while True:
@@ -154,7 +162,8 @@ class Applier:
                 beat()
                 if cursor == b"0":
                     break
-        self._derived.forgotten(collection)
+        for one in queried:
+            self._derived.forgotten(one)
         return dropped
 
     def _known(self, members: Sequence[str]) -> dict[str, Known]:

@@ -128,7 +128,6 @@ class Queries:
         load_timeout_ms: int,
         interval_ms: int,
         dead: Callable[[str], int],
-        listed: Collection[str],
         settings: Callable[[str], CollectionSettings],
     ) -> None:
         """Join the parts.
@@ -140,7 +139,6 @@ class Queries:
             load_timeout_ms: the life of the right to load a result.
             interval_ms: within which the results of a collection are to be loaded anew once at most.
             dead: how many dead letters a collection has, or had a moment ago.
-            listed: the collections that there are, as far as it is known.
             settings: those of a collection, by name.
         """
         self._store = store
@@ -149,7 +147,6 @@ class Queries:
         self._load_timeout_ms = load_timeout_ms
         self._interval_ms = interval_ms
         self._dead = dead
-        self._listed = listed
         self._settings = settings
 
     # Changes ----------------------------------------------------------------------------------------
@@ -164,14 +161,13 @@ class Queries:
             self._store.results.record_changes(collection, members, interval_ms=self._interval_ms)
 
     def forget(self, collection: str) -> None:
-        """Load the results of a collection anew, '' for all, as nobody knows what has changed.
+        """Load the results of a collection anew, as nobody knows what has changed.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        for name in [collection] if collection else self._listed:
-            if self._settings(name).queries:
-                self._store.results.outdate(name, interval_ms=self._interval_ms)
+        if self._settings(collection).queries:
+            self._store.results.outdate(collection, interval_ms=self._interval_ms)
 
     # Reading ----------------------------------------------------------------------------------------
 

@@ -53,5 +53,5 @@ class Derived:
         self._lookups.outdated(collection, bodies, settings)
 
     def forgotten(self, collection: str) -> None:
-        """Nobody knows what has changed in a collection, '' for all."""
+        """Nobody knows what has changed in a collection."""
         self._queries.forget(collection)

@@ -202,6 +202,30 @@ def test_mongodb_away(users, stored, pipeline, monkeypatch):
     assert [] == ids(users, "Paris")
 
 
+def test_missed_changes_of_a_collection_that_is_not_listed(config, valkey_wire, mongo_client, monkeypatch):
+    """Its results are loaded anew as well, be they there or on their way."""
+    values = config.model_dump() | {"allow_unlisted": True, "defaults": {"queries": {"all": {"ttl": 600}}}}
+    pipeline = Pipeline(Settings.model_validate(values), wire=valkey_wire, client=mongo_client)
+    other, database = pipeline.collection("misc"), mongo_client[config.mongodb_database]
+    assert [] == other.query("all")
+    database["misc"].insert_one({"_id": "one"})
+    pipeline.applier.forget("", lambda: None)
+    assert [{"_id": "one"}] == other.query("all")
+
+    find = pipeline.sink.find_places
+
+    def missed(*wanted: object) -> object:
+        found = find(*wanted)
+        database["pages"].insert_one({"_id": "two"})
+        pipeline.applier.forget("", lambda: None)
+        monkeypatch.setattr(pipeline.sink, "find_places", find)
+        return found
+
+    monkeypatch.setattr(pipeline.sink, "find_places", missed)
+    pipeline.collection("pages").query("all")
+    assert [{"_id": "two"}] == pipeline.collection("pages").query("all")
+
+
 def test_redis_is_full(pipeline, users, stored):
     """What cannot be kept is answered all the same, with what is pending."""
     stored.insert_one({"_id": "old", **lives_in("London", 1)})
