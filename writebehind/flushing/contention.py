@@ -23,6 +23,7 @@ from writebehind.documents.raw_bson import version_of
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.flushing.claims import Claim, claims_of, is_noted_of
 from writebehind.flushing.dead_letters import DeadLetters
+from writebehind.flushing.deletion_audit import delete_again
 from writebehind.mongodb import error_table
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
@@ -282,7 +283,7 @@ class Contention:
 
     def _delete_again(self, document_id: DocumentId, version: int) -> bool:
         try:
-            return bool(self._sink.delete_older(document_id.collection, {document_id: version}))
+            return bool(delete_again(self._store, self._sink, document_id.collection, {document_id: version}))
         except MongoRefusesError:  # as it will refuse the audit, which says so
             return False
 
@@ -304,7 +305,24 @@ class Contention:
     def _write(self, write: Write, way: _Way) -> list[Outcome]:
         member = write.id.member
         self._store.pending.record_sending(self._store.partition_of(member), {member: write.entry})
-        return self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
+        outcomes = self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
+        return [self._unless_deleted(one) for one in outcomes]
+
+    def _unless_deleted(self, outcome: Outcome) -> Outcome:
+        """Delete a document again that was deleted before it was written here.
+
+        A deletion leaves no version in MongoDB. A partition's lease keeps a late write from it as a rule; but this
+        one may be of any partition.
+        """
+        write = outcome.write
+        if outcome.result is not Result.PERSISTED or not write.entry.exists:
+            return outcome
+        entry = self._known(write.id.member).entry
+        [settled] = self._store.deletions.versions([write.id.member])
+        deleted = max(settled or 0, entry.version if entry is not None and entry.kind is Kind.DELETED else 0)
+        if deleted > write.entry.version and self._delete_again(write.id, deleted):
+            return replace(outcome, result=Result.SUPERSEDED, present=deleted)
+        return outcome
 
     def _known(self, member: str) -> _Known:
         value, pending, dead = self._store.pending.standing(member)

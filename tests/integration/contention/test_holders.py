@@ -207,3 +207,36 @@ def test_mongodb_goes_while_a_holder_is_looked_for(pipeline, users, stored, monk
     assert [f"users/s:{contested}".encode()] == pipeline.store._wire.call("ZRANGE", of.pending, 0, -1)
     assert {one: "x", neighbour: "y"} == usernames(stored)
     assert 0 == letters(pipeline)
+
+
+@pytest.mark.parametrize("meanwhile", ["pending", "settled", "expired", "put again"])
+def test_a_holder_that_is_deleted_while_it_is_written(pipeline, other, users, stored, monkeypatch, meanwhile):
+    """The flusher of another partition writes it, and deletes it again at once; nobody waits for the audit."""
+    holder, waits = spread(pipeline, 2)
+    users.put(holder, {"username": "x"})
+    flush_all(pipeline)
+    users.put(holder, {"username": "y"})
+    users.put(waits, {"username": "x"})
+    write = pipeline.sink.write
+    late = []
+
+    def deleted_before(collection, writes, **options):
+        if writes[0].id.text == holder and not late:
+            late.append(writes)
+            users.delete(holder)
+            if meanwhile != "pending":
+                flush(other, holder)
+            if meanwhile == "expired":
+                pipeline.store.cache.invalidate_many([f"users/s:{holder}"])[0]
+            if meanwhile == "put again":
+                users.put(holder, {"username": "z"})
+        return write(collection, writes, **options)
+
+    monkeypatch.setattr(pipeline.sink, "write", deleted_before)
+    flush(pipeline, waits)
+
+    assert late
+    assert {waits: "x"} == usernames(stored)
+    flush_all(pipeline)
+    left = {holder: "z"} if meanwhile == "put again" else {}
+    assert ({waits: "x", **left}, 0) == (usernames(stored), letters(pipeline))
