@@ -109,7 +109,7 @@ def test_an_idle_server_stops_soon(tmp_path):
 
 def test_what_the_data_may_take_is_limited(tmp_path):
     """As the settings say: writes are refused when it is full, and nothing is evicted."""
-    [server] = _servers(load_settings(mongodb_url="mongodb://h/", embedded_redis_mib=7), tmp_path, "no").values()
+    server = _servers(load_settings(embedded_redis_mib=7), tmp_path, "no")["redis"]
     with server, redis.Redis.from_url(server.url, decode_responses=True) as client:
         found = client.config_get("maxmemory*")
         server.kill()

@@ -84,8 +84,9 @@ def test_what_up_writes_has_no_password_and_is_private(tmp_path):
     (data / "log" / "web.log").touch()
     with EmbeddedRedis(tmp_path / "redis") as server:
         url = f"redis://127.0.0.1:{server.port}/0?password=pwSecr1"
+        env = {"REDIS_URL": url, "MONGODB_URL": "mongodb://127.0.0.1:2/"}
         arguments = ("--procfile", str(tmp_path / "Procfile"))
-        with Stack(data, cwd=tmp_path, env={"REDIS_URL": url}, arguments=arguments) as stack:
+        with Stack(data, cwd=tmp_path, env=env, arguments=arguments) as stack:
             state = (data / "up.json").read_text()
             commands = [" ".join(psutil.Process(pid).cmdline()) for pid in [stack.pid, *stack.pids().values()]]
             written = {path: path.stat().st_mode for path in data.rglob("*")}
@@ -95,7 +96,7 @@ def test_what_up_writes_has_no_password_and_is_private(tmp_path):
     assert (url, f"redis://127.0.0.1:{server.port}/0?password=***") == (
         *(stack.redis_url, json.loads(state)["redis_url"]),
     )
-    assert {data / "up.json", data / "log" / "web.log", data / "mongodb" / "data"} <= written.keys()
+    assert {data / "up.json", data / "log" / "web.log"} <= written.keys()
     assert {} == {path: stat.filemode(mode) for path, mode in written.items() if mode & 0o077}
 
 

@@ -26,6 +26,8 @@ from writebehind.local.supervisor import CrashLoopError, Supervisor
 from writebehind.local.up import Options, System
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
+#: Servers that do not answer, for tests that need none.
+NOBODY = {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
 #: Stands in for the API: answers 200 to everything on the port that `up` chose.
 WEB = """
 import http.server, os
@@ -69,6 +71,14 @@ def test_what_a_dead_process_started_is_ended_before_its_restart(supervise, tmp_
     os.kill(supervisor.pids["one"], signal.SIGKILL)
 
     wait_until(lambda: _checked(supervisor) and _is_over(child), "the child's end")
+
+
+def test_a_process_has_a_name_that_no_other_system_gives(supervise, tmp_path):
+    """Two systems may work on the same servers from one host: their workers are told apart."""
+    supervise(one='echo "as $HONCHO_PROCESS_NAME."; exec sleep 60')
+    log = tmp_path / "one.log"
+
+    assert f"as one.{os.getpid()}." in wait_until(lambda: log.is_file() and log.read_text(), "its name")
 
 
 def test_stop_ends_grandchildren(supervise, tmp_path):
@@ -179,8 +189,7 @@ def full_stack(tmp_path, procfile):
 
 @pytest.fixture
 def stack(tmp_path, procfile):
-    elsewhere = {"MONGODB_URL": "mongodb://127.0.0.1:1/"}
-    with Stack(tmp_path / "data", cwd=tmp_path, env=elsewhere, arguments=("--procfile", str(procfile))) as stack:
+    with Stack(tmp_path / "data", cwd=tmp_path, env=NOBODY, arguments=("--procfile", str(procfile))) as stack:
         yield stack
 
 
@@ -206,7 +215,7 @@ def test_a_server_whose_port_is_taken_does_not_end_the_system(monkeypatch, tmp_p
     monkeypatch.setattr(embedded, "PORT_WAIT_S", 0.1)
     monkeypatch.setattr(running, "LONGEST_DELAY_S", 0.1)
     options = Options(port=0, quiet=True)
-    system = System(load_settings(mongodb_url="mongodb://h/"), options, tmp_path, {"web": "exec sleep 60"})
+    system = System(load_settings(), options, tmp_path, {"web": "exec sleep 60"})
     log, pids = tmp_path / "log" / "system.log", lambda: system.check() or system.description()["pids"]
     with ExitStack() as undo:
         undo.callback(system.stop, hurry=lambda: True)
@@ -248,6 +257,16 @@ def test_up_refuses_a_taken_port(tmp_path):
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
     assert "is taken: choose another with --port" in ended.stderr
+
+
+@pytest.mark.parametrize(("given", "missing"), [("REDIS_URL", "MONGODB_URL"), ("MONGODB_URL", "REDIS_URL")])
+def test_up_refuses_one_server_without_the_other(tmp_path, given, missing):
+    """Beside a Redis of others it would write into a MongoDB of its own what is theirs: it starts nothing."""
+    ended = _up(tmp_path, "--port", "0", **{given: NOBODY[given]})
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert f"{given} is set and {missing} is not: set both, or neither for embedded servers" in ended.stderr
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_up_refuses_a_wrong_setting(tmp_path):
@@ -326,7 +345,7 @@ def test_up_goes_on_where_nobody_reads_what_it_prints(tmp_path, procfile):
     """A full pipe holds up neither the processes nor the end of all."""
     counts = "i=0; while :; do i=$((i+1)); [ $((i % 1000)) -gt 0 ] || echo $i > count; echo line $i; done"
     procfile.write_text(f"web: exec python stub.py\nchatty: {counts}\n")
-    env = os.environ | {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+    env = os.environ | NOBODY
     command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as process:
         count = tmp_path / "count"
@@ -339,7 +358,7 @@ def test_up_goes_on_where_nobody_reads_what_it_prints(tmp_path, procfile):
 def test_up_says_at_once_that_it_stops(tmp_path, procfile):
     """Ctrl-C is answered before anything has ended; a second one kills what is left; and the end is said."""
     procfile.write_text(f"web: exec python stub.py\nother: {STUBBORN}\n")
-    env = os.environ | {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+    env = os.environ | NOBODY
     command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         for line in takewhile(lambda line: line != "Ctrl-C stops everything.\n", process.stdout):

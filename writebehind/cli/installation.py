@@ -11,7 +11,7 @@ import click
 from writebehind.errors import ConfigurationError
 from writebehind.pipeline import Pipeline, connect
 from writebehind.settings.installation import Settings
-from writebehind.settings.running import DATA_DIR, find
+from writebehind.settings.running import DATA_DIR, check_both_named, find
 
 
 def named(*, tell: bool = True, **overrides: Any) -> Settings:
@@ -36,12 +36,8 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
             f"no server is named: set REDIS_URL and MONGODB_URL, or run this where `writebehind up` runs, "
             f"in the directory that has its {DATA_DIR}/"
         )
-    for missing, given in (("redis_url", "mongodb_url"), ("mongodb_url", "redis_url")):
-        if found.origin == "settings" and missing not in found.settings.model_fields_set:
-            raise ConfigurationError(
-                f"{given.upper()} is set and {missing.upper()} is not: set both, so that no command acts on a "
-                f"server that nobody named"
-            )
+    if found.origin == "settings":
+        check_both_named(found.settings, "so that no command acts on a server that nobody named")
     if tell:
         click.echo(f"on {found}", err=True)
     return found.settings

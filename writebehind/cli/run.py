@@ -48,7 +48,7 @@ from writebehind.settings.urls import redacted
 def up(as_json: bool, **options: Any) -> None:
     """Run the whole system on this machine until Ctrl-C.
 
-    Where REDIS_URL or MONGODB_URL is set, that server is used; where it is not, an embedded one is started.
+    Where REDIS_URL and MONGODB_URL are set, those servers are used; where neither is, embedded ones are started.
     """
     from writebehind.local.up import Options, up  # noqa: PLC0415 - other commands do not need it
 

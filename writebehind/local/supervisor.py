@@ -123,7 +123,8 @@ class Process:
         self.last_words = ""
         self._last_line = b""
         self._command = bound_to_parent(["/bin/sh", "-c", command])
-        self._env = {**env, "HONCHO_PROCESS_NAME": name}
+        # No other system on this host may have such a name: workers are told apart by it.
+        self._env = {**env, "HONCHO_PROCESS_NAME": f"{name}.{os.getpid()}"}
         self._output = output
         self._started = 0.0
         self._quick_ends = 0

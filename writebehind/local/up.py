@@ -34,7 +34,7 @@ from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervi
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.pipeline import Pipeline
 from writebehind.settings.installation import Settings, load_settings
-from writebehind.settings.running import DATA_DIR, STATE_FILE
+from writebehind.settings.running import DATA_DIR, STATE_FILE, check_both_named
 from writebehind.settings.urls import redacted
 
 READY_WITHIN_S = 60.0
@@ -69,12 +69,13 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         announce: takes a description of where everything is, once the API is ready.
 
     Raises:
-        ConfigurationError: a setting is wrong, or the port is taken.
+        ConfigurationError: a setting is wrong, one of the two servers is named alone, or the port is taken.
         EmbeddedError: a server does not start, or the data directory is in use.
         CrashLoopError: the API's process fails whenever it is started.
         NotReadyError: the API does not become ready in time.
     """
     settings = load_settings()
+    check_both_named(settings, "or neither for embedded servers: data in a Redis belongs to one MongoDB")
     commands = read_procfile(options.procfile or default_procfile())
     with Interruptions() as interruptions, ExitStack() as undo:
         # The directory may be relative, and the processes get their paths from here.
@@ -134,7 +135,7 @@ class System:
         self._supervisor = Supervisor(
             self._commands, self._environment(), self._output, essential=ESSENTIAL & self._commands.keys()
         )
-        if "mongodb" in self._servers:  # of others' databases it is for `writebehind init` to have them
+        if self._servers:  # of others' databases it is for `writebehind init` to have them
             self._create_indexes(self._supervisor.say)
         self.check()
 
@@ -263,11 +264,11 @@ class System:
 
     @property
     def _redis_url(self) -> str:
-        return self._servers["redis"].url if "redis" in self._servers else self._settings.redis_url
+        return self._servers["redis"].url if self._servers else self._settings.redis_url
 
     @property
     def _mongodb_url(self) -> str:
-        return self._servers["mongodb"].url if "mongodb" in self._servers else self._settings.mongodb_url
+        return self._servers["mongodb"].url if self._servers else self._settings.mongodb_url
 
 
 def default_procfile() -> Path:
@@ -304,14 +305,11 @@ def example_path(settings: Settings) -> str:
 
 
 def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, EmbeddedServer]:
-    servers: dict[str, EmbeddedServer] = {}
-    if "redis_url" not in settings.model_fields_set:
-        servers["redis"] = EmbeddedRedis(
-            data_dir, appendfsync=appendfsync, maxmemory_mib=settings.embedded_redis_mib
-        )
-    if "mongodb_url" not in settings.model_fields_set:
-        servers["mongodb"] = EmbeddedMongo(data_dir)
-    return servers
+    """The servers to start: both, or, where the settings name them, none."""
+    if {"redis_url", "mongodb_url"} & settings.model_fields_set:
+        return {}
+    valkey = EmbeddedRedis(data_dir, appendfsync=appendfsync, maxmemory_mib=settings.embedded_redis_mib)
+    return {"redis": valkey, "mongodb": EmbeddedMongo(data_dir)}
 
 
 def _web_port(settings: Settings, wanted: int | None) -> int:

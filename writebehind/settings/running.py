@@ -69,6 +69,21 @@ def find(directory: Path | None = None, **overrides: Any) -> Found:
     return Found(load_settings(**decided | overrides), "running", str(directory))
 
 
+def check_both_named(settings: Settings, otherwise: str) -> None:
+    """See that settings name both servers, or neither.
+
+    Args:
+        settings: those of the environment and the settings file.
+        otherwise: what to do besides setting both, and why, for the message.
+
+    Raises:
+        ConfigurationError: they name one of the two.
+    """
+    for missing, given in (("redis_url", "mongodb_url"), ("mongodb_url", "redis_url")):
+        if given in settings.model_fields_set and missing not in settings.model_fields_set:
+            raise ConfigurationError(f"{given.upper()} is set and {missing.upper()} is not: set both, {otherwise}")
+
+
 def _state(directory: Path) -> dict[str, Any] | None:
     """The description that a running system wrote to its directory; `None` if none runs."""
     try:
