@@ -145,7 +145,7 @@ class UnavailableError(WritebehindError):
         super().__init__(message)
         self.public, self.inner = str(self), str(inner)
         if self.inner:
-            self.args = (f"{self.public}: {self.inner}",)
+            self.args = (f"{self.public.removesuffix('.')}: {self.inner}",)
         self.retry_after_s = retry_after_s
 
 
@@ -162,7 +162,7 @@ class RedisFullError(RedisUnavailableError):
 
 
 class ForeignRedisError(RedisUnavailableError):
-    """This Redis belongs to another MongoDB database, or is divided in another way than this process knows."""
+    """This process does not fit its Redis, so it neither reads nor writes there."""
 
 
 class MongoUnavailableError(UnavailableError):

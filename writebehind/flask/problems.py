@@ -63,6 +63,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.MemoryPressureError: Problem(503, "redis-memory", "Redis is nearly out of memory", 5),
     errors.TooManyDeadLettersError: Problem(503, "dead-letters", "There are too many dead letters", 30),
     errors.RedisFullError: Problem(503, "redis-full", "Redis is out of memory", 5),
+    errors.ForeignRedisError: Problem(503, "wrong-installation", "This process does not fit its Redis", 5),
     errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),
 }

@@ -266,7 +266,7 @@ class Pending:
             if owner := Owner.parse(owned):
                 owner.check(self._database)
         except ForeignDatabaseError as error:
-            raise ForeignRedisError(f"{error}, and restart this process") from None
+            raise ForeignRedisError(inner=f"{error}, and restart this process") from None
 
     def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
         """See to it that what is pending is written to MongoDB after a change, in one round trip."""

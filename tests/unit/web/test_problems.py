@@ -17,6 +17,7 @@ from writebehind.errors import DeadLetterError, RequestError, UnavailableError, 
 from writebehind.flask import problems
 from writebehind.flask.problems import LONGEST_REQUEST_ID, PROBLEMS, REFUSALS, problem_of, register_problems
 from writebehind.outage_log import OutageLog
+from writebehind.redis import keys
 
 
 def leaves(kind: type[WritebehindError]) -> list[type[WritebehindError]]:
@@ -83,6 +84,7 @@ def test_types_are_stable():
         "redis-full": 503,
         "dead-letters": 503,
         "redis-unavailable": 503,
+        "wrong-installation": 503,
         "mongodb-unavailable": 503,
     } == {one.name: one.status for one in PROBLEMS.values()}
 
@@ -249,6 +251,33 @@ def test_redis_is_down(installation, client, monkeypatch):
     assert (503, False) == ((ready := client.get("/readyz")).status_code, ready.json["ready"])
     assert 200 == client.get("/healthz").status_code
     problem(client.get("/admin/status"), 503, "redis-unavailable")
+
+
+@pytest.mark.parametrize(
+    ("key", "record", "why"),
+    [
+        (keys.DATABASE, "database/internal_name", "belongs to database 'internal_name'"),
+        (keys.PARTITIONS, "7", "set WRITEBEHIND_PARTITIONS=7"),
+    ],
+)
+def test_a_process_does_not_fit_its_redis(installation, client, monkeypatch, caplog, key, record, why):
+    """It is a problem of its own, for which nothing was written; only the log names databases and settings."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
+    before = installation.wire.call("GET", key)
+    installation.wire.call("SET", key, record)
+    try:
+        found = problem(client.put("/v1/users/ada", json={}), 503, "wrong-installation")
+        [result] = client.post("/v1/users:bulk", json=[{"op": "put", "id": "ada", "doc": {}}]).json["results"]
+    finally:
+        installation.wire.call(*(("SET", key, before) if before else ("DEL", key)))
+        client.get("/v1/users/ada")  # looks again
+    assert "This process does not fit its Redis" == found["title"]
+    assert found["detail"].startswith("This process does not fit its Redis, so it neither")
+    assert result["error"]["type"] == found["type"]
+    assert why in caplog.text
+    for shown in (found, result):
+        assert all(inner not in str(shown) for inner in ("internal_name", "PARTITIONS", "DATABASE"))
+    assert [] == installation.stored()
 
 
 def test_redis_is_bypassed(installation, sink, client, monkeypatch):

@@ -98,10 +98,10 @@ class LoadSample:
 
         Raises:
             ForeignRedisError: it does not: since before this process started, or since then, or that is just
-                about to change. The message says what to do.
+                about to change. Its `inner` says what to do.
         """
         if self.misfit:
-            raise ForeignRedisError(self.misfit)
+            raise ForeignRedisError(inner=self.misfit)
 
 
 class Sampler:
