@@ -22,7 +22,7 @@ from writebehind.documents.deprecated_types import BSON_ERRORS
 from writebehind.documents.extended_json.pieces import in_pieces
 from writebehind.documents.extended_json.values import CANONICAL, SPELT_OUT, spell_out, write
 from writebehind.documents.extended_json.wrappers import DECODING, native_value
-from writebehind.documents.levels import MAX_DEPTH, check_depth, openings, too_deep
+from writebehind.documents.nesting import MAX_DEPTH, check_depth, openings, too_deep
 from writebehind.errors import (
     InvalidDocumentError,
     MalformedDocumentError,

@@ -20,7 +20,7 @@ from bson import Code, DBRef, Decimal128, Int64
 from bson.decimal128 import create_decimal128_context
 
 from writebehind.documents import codec, dbrefs, grammar
-from writebehind.documents.levels import MAX_DEPTH
+from writebehind.documents.nesting import MAX_DEPTH
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
 Document = dict[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from writebehind.documents.levels import holds_more
+from writebehind.documents.nesting import holds_more
 from writebehind.errors import DocumentTooLargeError
 from writebehind.flask.framing import too_large
 from writebehind.flask.pages import is_of_a_page

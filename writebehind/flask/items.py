@@ -15,7 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from writebehind import ANY, BulkOperation
 from writebehind.documents import codec, patches
-from writebehind.documents.levels import holds_more
+from writebehind.documents.nesting import holds_more
 from writebehind.errors import (
     DocumentTooLargeError,
     InvalidDocumentError,

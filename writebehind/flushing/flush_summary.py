@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
 
 
 @dataclass(slots=True)
@@ -28,8 +28,16 @@ class FlushSummary:
         """Whether this flush brought the member to MongoDB, at this version or a newer one."""
         return self.reached.get(member, -1) >= version
 
+    def counts(self) -> dict[str, int]:
+        """Counts by name, which the metrics add up."""
+        return {name: getattr(self, name) for name in _COUNTED}
+
     def as_dict(self) -> dict[str, Any]:
         """For a task's result: what an operator wants to see."""
         shown = asdict(self)
         del shown["reached"]
         return shown
+
+
+#: The fields that are counts, which are those that begin with 0.
+_COUNTED: Final = tuple(one.name for one in fields(FlushSummary) if one.default == 0 and one.default is not False)

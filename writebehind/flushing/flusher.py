@@ -391,8 +391,7 @@ class Flusher:
     def _count(self, summary: FlushSummary) -> None:
         if summary.batches:
             written = summary.persisted + summary.deleted
-            counted = ("persisted", "deleted", "superseded", "buried", "operations", "batches", "hooks_failed")
-            self._store.metrics.count({name: getattr(summary, name) for name in counted}, persisted=written)
+            self._store.metrics.count(summary.counts(), persisted=written)
 
 
 def backoff_ms(attempt: int) -> int:

@@ -78,6 +78,10 @@ def wait_in(places: Places) -> None:
 def waits() -> Iterator[None]:
     """Wait for MongoDB in the block, or for another thread that does.
 
+    A read has up to three in one another: around waiting for another thread's load, for another process's, and
+    for MongoDB itself, as each is also used without the others. The outermost takes the thread's one place, and
+    those in it take none.
+
     Raises:
         MongoBusyError: too many do.
     """

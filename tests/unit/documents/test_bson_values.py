@@ -34,7 +34,7 @@ from writebehind.documents.codec import (
     encode,
     to_json,
 )
-from writebehind.documents.levels import MAX_DEPTH
+from writebehind.documents.nesting import MAX_DEPTH
 from writebehind.errors import (
     InvalidDocumentError,
     PatchConflictError,

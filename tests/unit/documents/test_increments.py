@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.bson_strategies import documents, values
 from tests.unit.documents.patching import MORE, json_values, names, small_documents
 from writebehind.documents.codec import encode
-from writebehind.documents.levels import MAX_DEPTH
+from writebehind.documents.nesting import MAX_DEPTH
 from writebehind.documents.patches import MOST_OPERATIONS, increment
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError, RequestError
 

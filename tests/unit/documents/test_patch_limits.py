@@ -8,7 +8,7 @@ import pytest
 from bson import Code, DBRef, Regex
 
 from tests.unit.documents.patching import MOST_BYTES, patched
-from writebehind.documents.levels import MAX_DEPTH
+from writebehind.documents.nesting import MAX_DEPTH
 from writebehind.documents.patches import json_patch
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError, RequestError
 

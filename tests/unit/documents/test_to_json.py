@@ -41,7 +41,7 @@ from writebehind.documents.codec import (
     loads,
     to_json,
 )
-from writebehind.documents.levels import MAX_DEPTH
+from writebehind.documents.nesting import MAX_DEPTH
 from writebehind.errors import UnreadableDocumentError
 
 HOLDING_TYPES = {"dbref": dbrefs_of(scalars), "code with scope": codes_of(scalars)}
@@ -148,7 +148,7 @@ def test_dumps_and_to_json_take_the_deepest_document():
 
 
 @pytest.mark.parametrize("canonical", [False, True])
-def test_levels_that_others_may_have_stored(canonical):
+def test_nesting_that_others_may_have_stored(canonical):
     """MongoDB keeps up to 200 levels, all of which are shown; what is deeper is an error of ours."""
     assert to_json(bson.encode(nested(200, "x")), canonical=canonical) == orjson.dumps(nested(200, "x"))
     with pytest.raises(UnreadableDocumentError):

@@ -5,6 +5,9 @@
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
 -- Returns {number settled, number left pending with a newer version}
+--
+-- Claims to unique values are not taken back here, as they are in the partitions of the values: `UniqueFields.settled` does so
+-- after this step, by record_claims.lua, which says which are over, and release_claim.lua, which leaves an alias in their place.
 -- include: now_ms, last_version
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local sent = KEYS[6]

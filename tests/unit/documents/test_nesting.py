@@ -15,7 +15,7 @@ from writebehind.documents.codec import (
     encode,
     loads,
 )
-from writebehind.documents.levels import MAX_DEPTH, holds_more
+from writebehind.documents.nesting import MAX_DEPTH, holds_more
 from writebehind.errors import InvalidDocumentError
 
 
