@@ -11,7 +11,12 @@ LONGEST_S = 315_360_000
 Milliseconds = Annotated[int, Field(gt=0, le=LONGEST_S * 1000)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
-Count = Annotated[int, Field(gt=0)]
+#: The largest whole number: Redis, its Lua and MongoDB have it exactly.
+MOST = 10**15
+Count = Annotated[int, Field(gt=0, le=MOST)]
+CountOrNone = Annotated[int, Field(ge=0, le=MOST)]
+#: In a second, of what is done again and again.
+Rate = Annotated[float, Field(ge=0.001, le=MOST)]
 #: Of processes and of threads: more than any machine has use for is a typing error.
 Processes = Annotated[int, Field(gt=0, le=1_024)]
 Port = Annotated[int, Field(ge=1, le=65535)]

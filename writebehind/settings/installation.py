@@ -26,7 +26,17 @@ from pydantic_settings import (
 from writebehind.access.hosts import Hosts
 from writebehind.errors import ConfigurationError
 from writebehind.redis.keys import MOST_PARTITIONS
-from writebehind.settings.bounds import MEBIBYTE, Count, Milliseconds, Port, Processes, Seconds
+from writebehind.settings.bounds import (
+    MEBIBYTE,
+    MOST,
+    Count,
+    CountOrNone,
+    Milliseconds,
+    Port,
+    Processes,
+    Rate,
+    Seconds,
+)
 from writebehind.settings.collection import CollectionSettings, is_file
 from writebehind.settings.names import COLLECTION_NAME, fault_of_database
 from writebehind.settings.urls import celery_brokers, celery_redis, check_broker, check_mongodb, check_redis
@@ -77,7 +87,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: Port = Field(8000, description="port that the API listens on")
-    embedded_redis_mib: Annotated[int, Field(ge=1)] = Field(
+    embedded_redis_mib: Annotated[int, Field(gt=0, le=MOST // MEBIBYTE)] = Field(
         1_024, description="memory that the data in the Valkey of `writebehind up` may take, MiB"
     )
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
@@ -141,16 +151,14 @@ class Settings(BaseSettings):
     reconcile_pass_s: Seconds = Field(
         3600, description="seconds in which a pass compares all that is cached with MongoDB"
     )
-    hot_samples: Annotated[int, Field(ge=0)] = Field(
+    hot_samples: CountOrNone = Field(
         1_000, description="reads in a second that a process counts, of more the first ones; 0 for no hot keys"
     )
     hot_keys: Count = Field(2_000, description="documents in a partition of which it is known how hot they are")
     hot_half_life: Seconds = Field(600, description="seconds after which a read counts half")
     warm_interval: Seconds = Field(30, description="seconds between two passes of warming")
-    warm_keys: Annotated[int, Field(ge=0)] = Field(10_000, description="hot keys that a pass keeps warm")
-    warm_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        2_000, description="documents in a second that warming loads at most"
-    )
+    warm_keys: CountOrNone = Field(10_000, description="hot keys that a pass keeps warm")
+    warm_rate: Rate = Field(2_000, description="documents in a second that warming loads at most")
     max_document_bytes: Annotated[int, Field(gt=0, le=15 * MEBIBYTE)] = Field(
         MEBIBYTE, description="largest document, as BSON and as a request body"
     )

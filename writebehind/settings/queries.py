@@ -22,6 +22,7 @@ from writebehind.documents.ids import MAX_ID_BYTES, DocumentId, read_id, whole
 from writebehind.documents.raw_bson import VERSION_FIELD
 from writebehind.errors import InvalidDocumentError, InvalidIdError, RequestError
 from writebehind.mql.filters import compile_filter
+from writebehind.settings.bounds import Seconds
 
 #: A field of a document, or of one within it, and the direction: 1 up, -1 down.
 Sort = dict[str, Literal[1, -1]]
@@ -152,9 +153,7 @@ class NamedQuery(_Query):
     parameters: dict[str, ParameterType] = Field(
         {}, description='what a request has to give, with its type; in the filter `{ "$param" = "city" }`'
     )
-    ttl: Annotated[float, Field(gt=0)] = Field(
-        60, description="seconds for which is remembered which documents MongoDB has found"
-    )
+    ttl: Seconds = Field(60, description="seconds for which is remembered which documents MongoDB has found")
 
     def arguments(self, given: Mapping[str, object]) -> dict[str, Any]:
         """The values of all parameters as BSON has them, from texts, as in a URL, or native values.

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from writebehind import CollectionSettings, load_settings
+from writebehind import CollectionSettings, Settings, load_settings
 from writebehind.errors import ConfigurationError
 from writebehind.settings.bounds import MEBIBYTE
+from writebehind.settings.queries import NamedQuery, WarmQuery
 
 
 @pytest.fixture
@@ -218,6 +219,23 @@ def test_wrong_settings(given, named):
     with pytest.raises(ConfigurationError) as caught:
         load_settings(**given)
     assert one_line(str(caught.value)).startswith(named)
+
+
+def numbers(settings: type[BaseModel]) -> list[str]:
+    """The names of settings that are numbers."""
+    return [name for name, one in settings.model_fields.items() if one.annotation in {int, float}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [(one, name) for one in (Settings, CollectionSettings, NamedQuery, WarmQuery) for name in numbers(one)],
+    ids=lambda one: one if isinstance(one, str) else one.__name__,
+)
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), 1e300, 10**16, 10**400, -1])
+def test_each_number_is_bounded(settings, name, number):
+    """No setting takes a number that Redis, MongoDB or the system do not."""
+    with pytest.raises(ValidationError, match=name):
+        settings(**{name: number})
 
 
 @pytest.mark.parametrize(
