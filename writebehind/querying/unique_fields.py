@@ -144,8 +144,7 @@ class Lookups:
         except RedisUnavailableError:
             if not settings.bypass:
                 raise
-            found = self._sink.find_by(alias.collection, alias.field, alias.value)
-            return found[0], Read(found[1], Source.BYPASS)
+            return self._bypass(alias, settings)
 
     def _find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
         self._reader.check()
@@ -246,6 +245,17 @@ class Lookups:
             if one is document_id:  # only now: hardly ever has another one the value, and none has with the index
                 candidates += self._others(alias, document_id)
         return nobody, versions[0] if len(versions) == 1 else None
+
+    def _bypass(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
+        """The document that carries the value in MongoDB, which finds others too, such as one with an array."""
+        document_id, entry = self._sink.find_by(alias.collection, alias.field, alias.value)
+        if document_id is not None and self._carries(alias, settings, entry):
+            return document_id, Read(entry, Source.BYPASS)
+        for one in self._others(alias, document_id) if document_id is not None else ():
+            entry = self._sink.find(one)
+            if self._carries(alias, settings, entry):
+                return one, Read(entry, Source.BYPASS)
+        return None, Read(ABSENT, Source.BYPASS)
 
     def _others(self, alias: Alias, but: DocumentId) -> list[DocumentId]:
         """Other documents that have a value in MongoDB, as there is no unique index, or not any more."""

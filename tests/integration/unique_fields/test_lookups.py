@@ -271,3 +271,18 @@ def test_redis_away(config, mongo_client, stored):
     assert ("u1", Source.BYPASS) == (document_id.text, read.source)
     document_id, read = looked_for("username", "bob")
     assert (None, Source.BYPASS, False) == (document_id, read.source, read.entry.exists)
+
+
+def test_what_mongodb_finds_besides(config, mongo_client, pipeline, stored):
+    """A document with the value in an array, or with an id of others, is not found, be Redis there or not."""
+    away = config.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    stored.insert_many(
+        [
+            {"_id": "array", "username": ["ada", "bob"]},
+            {"_id": {"of": "others"}, "username": "carol"},
+            {"_id": "u1", "username": "bob"},
+        ]
+    )
+    for one in (pipeline, Pipeline(away, client=mongo_client)):
+        users = one.collection("users")
+        assert [None, "u1", None] == [name_of(users, name) for name in ("ada", "bob", "carol")]
