@@ -115,6 +115,33 @@ def test_an_essential_process_that_never_starts_well_ends_everything(supervise, 
         raise wait_until(lambda: _refusal(supervisor), "the end of all tries")
 
 
+def test_an_essential_process_that_fails_late_has_not_started_well(supervise, monkeypatch):
+    """On a busy machine it may live for long before it fails: what counts is whether the whole was ready."""
+    monkeypatch.setattr(supervision, "SETTLED_S", 0.0)
+    monkeypatch.setattr(supervision, "LONGEST_FAILING_DELAY_S", 0.01)
+    supervisor = supervise(essential={"one"}, one="echo wrong setting; exit 3")
+    with pytest.raises(CrashLoopError, match="one does not start, it ended with 3: wrong setting"):
+        raise wait_until(lambda: _refusal(supervisor), "the end of all tries")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [("WRITEBEHIND_PARTITIONS", "32", "partitions"), ("MONGODB_DATABASE", "shop", "belongs to database")],
+)
+def test_up_refuses_what_does_not_fit_its_data(tmp_path, procfile, variable, value, said):
+    """It says so in one line, before any process is started."""
+    arguments = ("--port", "0", "--procfile", str(procfile))
+    with Stack(tmp_path / ".writebehind", cwd=tmp_path, arguments=("--procfile", str(procfile))):
+        pass
+    procfile.write_text("web: touch started; exec sleep 60")
+
+    ended = _up(tmp_path, *arguments, **{variable: value})
+
+    assert (2, 1, "") == (ended.returncode, len(ended.stderr.splitlines()), ended.stdout)
+    assert said in ended.stderr
+    assert not (tmp_path / "started").exists()
+
+
 @pytest.mark.parametrize("essential", [(), ("one",)], ids=["not essential", "essential, and has started"])
 def test_what_fails_does_not_end_the_rest(supervise, monkeypatch, tmp_path, essential):
     """A process that fails, however often, is started again, and a line says why; the rest goes on without it."""

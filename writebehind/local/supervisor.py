@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from writebehind.local.output import SUPERVISOR, Output
 from writebehind.settings.urls import redacted
 
 GRACE_S = 10.0
-#: A process that lived this long has started well; one that did not, and failed, may be configured wrongly.
-SETTLED_S = 10.0
+#: A process that lived this long has started well; one that did not, and failed, may be configured wrongly. On a
+#: busy machine it takes 10 s to find that out.
+SETTLED_S = 60.0
 MOST_FAILED_STARTS = 5
 #: Longest time before a process is started anew, seconds: one that was ended, and one that failed.
 LONGEST_DELAY_S, LONGEST_FAILING_DELAY_S = 5.0, 30.0
@@ -119,6 +121,8 @@ class Process:
         self.name = name
         self.group: Group | None = None
         self.due = 0.0
+        #: How long it lives, seconds, once it has started well.
+        self.settled_s = SETTLED_S
         #: The last line that it wrote before it ended.
         self.last_words = ""
         self._last_line = b""
@@ -163,7 +167,7 @@ class Process:
     @property
     def fails(self) -> bool:
         """Whether it failed whenever it was started lately."""
-        settled = self.group is not None and time.monotonic() - self._started >= SETTLED_S
+        settled = self.group is not None and time.monotonic() - self._started >= self.settled_s
         return self._failed_starts >= MOST_FAILED_STARTS and not settled
 
     def join(self) -> None:
@@ -173,7 +177,7 @@ class Process:
 
     def _put_off(self, *, failed: bool) -> None:
         now = time.monotonic()
-        if now - self._started >= SETTLED_S:
+        if now - self._started >= self.settled_s:
             self._quick_ends = self._failed_starts = 0
         self._quick_ends += 1
         self._failed_starts += failed
@@ -205,6 +209,9 @@ class Supervisor:
         self._processes = [Process(name, command, env, output) for name, command in commands.items()]
         self._output = output
         self._essential = frozenset(essential)
+        for process in self._processes:
+            if process.name in self._essential:
+                process.settled_s = math.inf  # it has started well once the whole works
 
     @property
     def pids(self) -> dict[str, int]:
@@ -219,6 +226,8 @@ class Supervisor:
     def has_started(self) -> None:
         """Note that the whole works: from now on no process that fails is taken for configured wrongly."""
         self._essential = frozenset()
+        for process in self._processes:
+            process.settled_s = SETTLED_S
 
     def check(self) -> None:
         """Start what does not run and is due. Call it a few times a second.

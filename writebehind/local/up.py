@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from honcho.environ import parse_procfile
 
-from writebehind.errors import ConfigurationError, MongoUnavailableError, WritebehindError
+from writebehind.errors import ConfigurationError, MongoUnavailableError, UnavailableError, WritebehindError
 from writebehind.launcher import service_folder
 from writebehind.local.embedded import (
     EmbeddedError,
@@ -31,6 +31,7 @@ from writebehind.local.embedded import (
 )
 from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, private_file
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
+from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.pipeline import Pipeline
 from writebehind.settings.installation import Settings, load_settings
@@ -129,14 +130,18 @@ class System:
         return f"http://{host}:{self._port}"
 
     def start(self) -> None:
-        """Start the servers, then the processes."""
+        """Start the servers, then the processes.
+
+        Raises:
+            ConfigurationError: the processes could not start with these settings; none was started.
+            EmbeddedError: a server does not start.
+        """
         for server in self._servers.values():
             server.start()
+        self._prepare()
         self._supervisor = Supervisor(
             self._commands, self._environment(), self._output, essential=ESSENTIAL & self._commands.keys()
         )
-        if self._servers:  # of others' databases it is for `writebehind init` to have them
-            self._create_indexes(self._supervisor.say)
         self.check()
 
     def has_started(self) -> None:
@@ -161,11 +166,12 @@ class System:
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop the processes, then the servers that they need, which nothing hurries."""
+        if self._supervisor is None:  # what keeps it from starting is all that there is to say
+            self._stop_servers()
+            return
         self._say("stopping; Ctrl-C again kills the processes, and nothing that was acknowledged is lost")
-        if self._supervisor is not None:
-            self._supervisor.stop(hurry=self._told(hurry))
-        for server in self._servers.values():
-            server.stop()
+        self._supervisor.stop(hurry=self._told(hurry))
+        self._stop_servers()
         with suppress(OSError):
             (self._data_dir / STATE_FILE).unlink(missing_ok=True)
         stays = f"the data stays in {self._data_dir}" if self._servers else "the servers that were given go on"
@@ -206,6 +212,10 @@ class System:
     def _say(self, line: str) -> None:
         self._output(SUPERVISOR, line.encode())
 
+    def _stop_servers(self) -> None:
+        for server in self._servers.values():
+            server.stop()
+
     def _told(self, hurry: Callable[[], bool]) -> Callable[[], bool]:
         """The same, and say so when it hurries."""
 
@@ -229,16 +239,23 @@ class System:
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
         }
 
-    def _create_indexes(self, say: Callable[[str], None]) -> None:
-        """Have the indexes that lookups want. Where one cannot be had, documents are looked up without it."""
+    def _prepare(self) -> None:
+        """See once what each process looks at when it starts, and have what the embedded servers need."""
         urls = {"redis_url": self._redis_url, "mongodb_url": self._mongodb_url}
+        with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
+            with suppress(UnavailableError):  # the processes say so, and wait for Redis
+                check_start(pipeline)
+            if self._servers:  # of others' databases it is for `writebehind init` to have them
+                self._create_indexes(pipeline)
+
+    def _create_indexes(self, pipeline: Pipeline) -> None:
+        """Have the indexes that lookups want. Where one cannot be had, documents are looked up without it."""
         try:
-            with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
-                for one in create_lookup_indexes(pipeline):
-                    if one.why:
-                        say(one.why)
+            for one in create_lookup_indexes(pipeline):
+                if one.why:
+                    self._say(one.why)
         except MongoUnavailableError as error:
-            say(f"no index could be created, all else goes on: {error}")
+            self._say(f"no index could be created, all else goes on: {error}")
 
     def _pids(self) -> dict[str, int]:
         servers = {name: server.pid for name, server in self._servers.items() if server.is_running()}
