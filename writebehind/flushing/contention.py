@@ -211,7 +211,7 @@ class Contention:
         """Write a document that was refused, after what is in its way; those on `path` wait for it."""
         write, free = outcome.write, 0
         path = (*path, write.id.member)
-        for _ in range(TRIES + len(self._fields(write.id.collection))):
+        for _ in range(TRIES + len(claims_of(write.entry, self._fields(write.id.collection)))):
             if not is_contested(outcome):
                 return outcome
             holder = self._holder(write)

@@ -18,6 +18,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb import error_table
 from writebehind.mongodb.deployment import Deployment
 from writebehind.mongodb.outcomes import NOTHING
+from writebehind.mql.filters import has_key
 from writebehind.sequences import grouped, slices
 
 #: Ids in one `$in`: servers differ in how they take long lists.
@@ -61,13 +62,13 @@ class Finder(Deployment):
     def find_holders(
         self, collection: str, field: str, value: object, *, limit: int = 2
     ) -> list[tuple[object, object]]:
-        """Documents that have a value in a field: of each its `_id`, and what stands in `_v` or `NOTHING`.
+        """Documents that have a value as a key of an index: of each its `_id`, and its `_v` or `NOTHING`.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
         with self._guard(), self._deadline():
-            found = self._database[collection].find({field: {"$eq": value}}, {VERSION_FIELD: 1}, limit=limit)
+            found = self._database[collection].find({field: has_key(value)}, {VERSION_FIELD: 1}, limit=limit)
             return [(one["_id"], one.get(VERSION_FIELD, NOTHING)) for one in found]
 
     def find_many(self, ids: Sequence[DocumentId]) -> list[Entry]:

@@ -97,6 +97,14 @@ def _operator(name: str, operand: Any) -> _Test:
     return _comparison(name, operand)
 
 
+def has_key(value: object) -> dict[str, object]:
+    """The condition on a field of a unique index that says: this value is one of the keys of a document there.
+
+    For MongoDB null equals what is missing, of which a sparse index has no key.
+    """
+    return {"$eq": None, "$exists": True} if value is None else {"$eq": value}
+
+
 def _comparison(name: str, operand: Any) -> _Test:
     if name == "$eq":
         return _one_of([_key_of(operand)])
