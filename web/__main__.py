@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from granian import Granian
@@ -32,8 +34,12 @@ STOP_WITHIN_S = 8
 _LOOK_EVERY_S = 0.05
 
 
-class _Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as Python is built
-    """granian that calls back once it serves: its own hook comes before a worker has bound the port."""
+class Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as Python is built
+    """granian that calls back once it serves: its own hook comes before a worker has bound the port.
+
+    It also tells workers that have ended from those that do not want to, and takes no end for unexpected once it
+    is to end itself.
+    """
 
     def __init__(self, *arguments: Any, serves: Callable[[], None], **options: Any) -> None:
         """Serve as `Granian` does."""
@@ -44,6 +50,23 @@ class _Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as
         """Start the workers, and then wait for their first answer: no thread runs while they are forked."""
         super().startup(*arguments)
         threading.Thread(target=self._serves, name="serves", daemon=True).start()
+
+    def signal_handler_interrupt(self, *arguments: Any, **options: Any) -> None:
+        """Stop. The workers may have got the signal as well, and end before they are told to."""
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True
+        super().signal_handler_interrupt(*arguments, **options)
+
+    def _spawn_worker(self, *arguments: Any, **options: Any) -> Any:
+        """A worker, not started yet, that is alive until its process has ended.
+
+        granian waits for each in a thread. Where that one sees the end first, `multiprocessing` goes on saying
+        `is_alive` until the thread runs again: on a busy machine granian warned that it killed a worker long gone.
+        """
+        worker = super()._spawn_worker(*arguments, **options)
+        if isinstance(worker.inner, BaseProcess):  # not a thread
+            worker.is_alive = lambda: not wait([worker.inner.sentinel], 0)
+        return worker
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -67,7 +90,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"writebehind: port {settings.port} of {settings.host} is taken: end who listens there, "
             "or set WRITEBEHIND_PORT"
         )
-    server = _Server(
+    server = Server(
         "web.server:create_server",
         interface=Interfaces.ASGINL,
         # No HTTP/2: granian closes no idle connection of it.
