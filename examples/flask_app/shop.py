@@ -1,12 +1,15 @@
 """A shop's Flask application with routes, errors and data of its own, into which writebehind is put.
 
-    gunicorn --bind 127.0.0.1:8001 --preload --workers 2 --threads 8 "shop:create_app()"
+In the repository's root, after `make run` in another terminal, and `. .venv/bin/activate` in this one:
+
+    gunicorn --pythonpath examples/flask_app -b 127.0.0.1:8001 --preload -w 2 --threads 8 "shop:create_app()"
 
     curl localhost:8001/products                                        # its own route, its own data
     curl -X PUT localhost:8001/orders/A1 -d items=tea                   # its own view writes by the pipeline
     curl -H 'Authorization: Bearer open sesame' localhost:8001/api/v1/orders/A1      # the API, mounted below /api
 
-Its Celery workers persist what it writes: see `examples/celery_app`.
+The workers of that system persist what it writes. On servers of your own, which `REDIS_URL` and `MONGODB_URL`
+name, the workers of a Celery application do so: see `examples/celery_app`.
 """
 
 from __future__ import annotations

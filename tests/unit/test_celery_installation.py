@@ -10,6 +10,7 @@ from writebehind import Settings, load_settings
 from writebehind.celery import install
 from writebehind.celery.names import QUEUES, TASKS
 from writebehind.errors import ConfigurationError
+from writebehind.settings.running import Found
 
 BROKER = "redis://127.0.0.1:6379/0"
 PERIODIC = {"writebehind.sweep", "writebehind.reconcile", "writebehind.decay", "writebehind.warm"}
@@ -138,6 +139,22 @@ def test_without_a_broker_it_gets_ours():
 def test_the_same_broker_written_in_another_way(theirs, ours):
     """Only where the broker is counts, not who speaks to it."""
     install(Celery("shop", broker=theirs, set_as_current=False), load_settings(**({"redis_url": BROKER} | ours)))
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("settings", "6379/0: set BROKER_URL to the application's"),
+        ("running", "the system that runs in /here; set REDIS_URL and MONGODB_URL to"),
+        ("defaults", "nobody named that server; set REDIS_URL and MONGODB_URL to"),
+    ],
+)
+def test_what_to_do_about_another_broker(settings, monkeypatch, origin, said):
+    """It depends on who named the servers: the settings, the system that runs here, or nobody."""
+    found = Found(settings, origin, "/here" if origin == "running" else "")
+    monkeypatch.setattr("writebehind.celery.installation.find", lambda: found)
+    with pytest.raises(ConfigurationError, match=said):
+        install(shop(broker_url="redis://127.0.0.1:6379/1"))
 
 
 def task_of_that_name(app: Celery) -> None:

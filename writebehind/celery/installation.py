@@ -25,7 +25,7 @@ from writebehind.celery.sieve import Sieve
 from writebehind.celery.tasks import register
 from writebehind.errors import ConfigurationError
 from writebehind.settings.installation import Settings
-from writebehind.settings.running import find
+from writebehind.settings.running import Found, find
 from writebehind.settings.urls import redacted
 
 #: The version of Celery's messages whose headers tasks read.
@@ -53,11 +53,12 @@ def install(app: Celery, settings: Settings | None = None) -> Runtime:
     Raises:
         ConfigurationError: a setting is wrong, or the application does not fit; nothing was changed.
     """
-    settings = find().settings if settings is None else settings
+    found = find() if settings is None else Found(settings, "settings")
+    settings = found.settings
     publishing = create_app(settings)
     _check_names(app)
     _check_messages(app)
-    _check_broker(app, settings, publishing)
+    _check_broker(app, found, publishing)
     _check_transport_options(app)
     runtime = Runtime(app, settings, publishing=publishing)
     if app.conf.broker_url is None:
@@ -100,17 +101,29 @@ def _check_messages(app: Celery) -> None:
         raise ConfigurationError(f"task_protocol: {PROTOCOL} is needed, {app.conf.task_protocol} has no delays")
 
 
-def _check_broker(app: Celery, settings: Settings, publishing: Celery) -> None:
+def _check_broker(app: Celery, found: Found, publishing: Celery) -> None:
     """Workers of the application consume from where web processes publish."""
     if app.conf.broker_url is None:
         return
     consumed, published = _urls(app.conf.broker_read_url), _urls(publishing.conf.broker_write_url)
     if {*map(_address, consumed)}.isdisjoint(map(_address, published)):
-        told = "BROKER_URL is" if settings.broker_url else "without BROKER_URL, writebehind publishes to"
+        told = "BROKER_URL is" if found.settings.broker_url else "without BROKER_URL, writebehind publishes to"
         raise ConfigurationError(
             f"the application's broker is {redacted(consumed[0])}, and {told} "
-            f"{redacted(settings.broker)}: set BROKER_URL to the application's"
+            f"{redacted(found.settings.broker)}: {_same_broker(found)}"
         )
+
+
+def _same_broker(found: Found) -> str:
+    """Advice for an application that consumes from elsewhere: it depends on who named the servers."""
+    if found.settings.broker_url or found.origin == "settings":
+        return "set BROKER_URL to the application's"
+    servers = "set REDIS_URL and MONGODB_URL to the servers that are meant"
+    if found.origin == "running":
+        return (
+            f"that is the system that runs in {found.data_dir}; {servers}, or let the application have no broker"
+        )
+    return f"nobody named that server; {servers}, and BROKER_URL where the broker is not that Redis"
 
 
 def _check_transport_options(app: Celery) -> None:
