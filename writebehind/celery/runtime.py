@@ -12,6 +12,7 @@ from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError
 
+from writebehind.celery import broker_keys
 from writebehind.celery.publisher import publish, publish_warm
 from writebehind.errors import ConfigurationError, UnavailableError, told
 from writebehind.operations.doctor import check_start
@@ -67,6 +68,7 @@ class Runtime:
             return
         self._is_worker = True
         self._check_or_exit()
+        self._mend_broker()
 
     def _start_beat(self, sender: Any = None, **_: Any) -> None:
         if sender.app == self._app:
@@ -99,6 +101,20 @@ class Runtime:
     def _heartbeat(self, sender: Any = None, **_: Any) -> None:
         if sender.eventer.app == self._app:
             self._tell(sender.eventer.hostname)
+            self._mend_broker()
+
+    def _mend_broker(self) -> None:
+        """Take out of the broker what other hands have put in the place of its keys."""
+        try:
+            channel = getattr(getattr(self._consumer, "task_consumer", None), "channel", None)
+            if channel is not None:
+                broker_keys.mend(channel)
+                return
+            with self._publishing.connection_for_write() as connection:
+                if connection.transport.driver_type == "redis":
+                    broker_keys.mend(connection.channel())
+        except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
+            self.note("the broker", f"the broker's keys are not looked at: {told(error)}")
 
     def _tell(self, name: str) -> None:
         """Record that this worker lives, and what it consumes."""

@@ -14,7 +14,9 @@ from typing import Any
 from celery import signals
 from celery.bootsteps import StartStopStep
 from celery.worker.consumer.tasks import Tasks
+from redis.exceptions import ResponseError
 
+from writebehind.celery.broker_keys import guard, is_mistyped, mend
 from writebehind.celery.names import QUEUES
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Sieve(StartStopStep):  # type: ignore[misc]  # Celery has no types
         channel = c.task_consumer.channel
         if "BRPOP" in getattr(channel, "handlers", ()):
             _check_raw(channel)
+            guard(channel)
         create = partial(type(c).create_task_handler, c)
 
         def create_task_handler(*arguments: Any, **options: Any) -> Callable[[Any], Any]:
@@ -100,6 +103,10 @@ def _check_raw(channel: Any) -> None:
             if is_delivered[0]:  # it is about something else
                 raise
             _tell(error)
+            return True
+        except ResponseError as error:
+            if not is_mistyped(error) or not mend(channel):
+                raise
             return True
 
     channel.handlers["BRPOP"] = read_message
