@@ -9,7 +9,8 @@ from pydantic import Field
 #: The longest time that a setting may be, seconds: ten years. Redis and the system take no endless ones.
 LONGEST_S = 315_360_000
 Milliseconds = Annotated[int, Field(gt=0, le=LONGEST_S * 1000)]
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+#: From a millisecond on, as Redis lets nothing live for none.
+Seconds = Annotated[float, Field(ge=0.001, le=LONGEST_S)]
 Grace = Annotated[float, Field(ge=0, le=LONGEST_S)]
 #: The largest whole number: Redis, its Lua and MongoDB have it exactly.
 MOST = 10**15
