@@ -126,6 +126,15 @@ def test_what_is_set_wins(running, monkeypatch):
     assert "redis://other:6379/0 and mongodb://127.0.0.1:27017/, database writebehind" == str(found)
 
 
+def test_a_database_that_is_set_is_meant(running, monkeypatch):
+    """The system that runs here names the servers, and the database only where nothing else does."""
+    monkeypatch.setenv("MONGODB_DATABASE", "new")
+    found = find()
+
+    assert ("running", running["redis_url"]) == (found.origin, found.settings.redis_url)
+    assert "new" == found.settings.mongodb_database
+
+
 def test_a_program_finds_the_system_as_well(running, pipeline):
     """`connect()` without settings works on it."""
     pipeline.collection("users").put("ada", {"name": "Ada"})

@@ -14,9 +14,12 @@ from itertools import takewhile
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from tests.waiting import slowness, wait_until
 from writebehind import load_settings
+from writebehind.cli import cli
+from writebehind.cli.run import announcement
 from writebehind.local import embedded
 from writebehind.local import supervisor as supervision
 from writebehind.local import up as running
@@ -24,6 +27,7 @@ from writebehind.local.output import MOST_WAITING, ConsoleOutput, FileOutput
 from writebehind.local.stack import Stack
 from writebehind.local.supervisor import CrashLoopError, Supervisor
 from writebehind.local.up import Options, System
+from writebehind.settings.running import DATA_DIR
 
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 #: Servers that do not answer, for tests that need none.
@@ -122,6 +126,44 @@ def test_an_essential_process_that_fails_late_has_not_started_well(supervise, mo
     supervisor = supervise(essential={"one"}, one="echo wrong setting; exit 3")
     with pytest.raises(CrashLoopError, match="one does not start, it ended with 3: wrong setting"):
         raise wait_until(lambda: _refusal(supervisor), "the end of all tries")
+
+
+def test_up_runs_without_an_api(tmp_path, procfile):
+    """It is ready when its processes run, and names no address of what does not run."""
+    procfile.write_text("other: exec sleep 60\n")
+    with Stack(tmp_path / "data", cwd=tmp_path, env=NOBODY, arguments=("--procfile", str(procfile))) as stack:
+        about = json.loads((stack.data_dir / "up.json").read_text())
+
+    assert {"other"} == set(about["pids"])
+    assert not {"API", "API docs", "Status", "Flower"} & set(announcement(about).split("  "))
+    assert "curl" not in announcement(about)
+
+
+def test_a_local_system_gets_another_database_and_partitions(tmp_path, procfile, monkeypatch):
+    """Its servers run without the processes while its data is drained, divided anew and adopted."""
+    data = tmp_path / DATA_DIR
+    with Stack(data, cwd=tmp_path, arguments=("--procfile", str(procfile))):
+        pass
+    monkeypatch.chdir(tmp_path)
+    with Stack(data, cwd=tmp_path, arguments=("--servers-only",)) as servers:
+        assert {"redis", "mongodb"} == set(servers.pids())
+        done = [CliRunner().invoke(cli, one) for one in (["drain"], ["repartition", "32"])]
+        monkeypatch.setenv("MONGODB_DATABASE", "new")
+        monkeypatch.setenv("WRITEBEHIND_PARTITIONS", "32")
+        done.append(CliRunner().invoke(cli, ["adopt"]))
+    with Stack(data, cwd=tmp_path, arguments=("--procfile", str(procfile))) as stack:
+        assert "new" == stack.mongodb_database
+
+    assert [0, 0, 0] == [one.exit_code for one in done], [one.output for one in done]
+    assert "belonged to database 'writebehind', and belongs to 'new' now" in done[-1].output
+
+
+@pytest.mark.parametrize(("arguments", "env"), [(("--procfile", "Procfile"), {}), ((), NOBODY)])
+def test_only_embedded_servers_can_run_alone(tmp_path, procfile, arguments, env):
+    """Where there would be none, or processes are named as well, one line says so."""
+    ended = _up(tmp_path, "--servers-only", *arguments, **env)
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
 
 
 @pytest.mark.parametrize(

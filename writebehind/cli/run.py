@@ -35,6 +35,11 @@ from writebehind.settings.urls import redacted
     help="Run the processes of this file instead of the API, the workers, beat and Flower.",
 )
 @click.option(
+    "--servers-only",
+    is_flag=True,
+    help="Run the embedded servers and no process: for commands that want all processes stopped.",
+)
+@click.option(
     "--appendfsync",
     type=click.Choice(["everysec", "always"]),
     default="everysec",
@@ -121,18 +126,18 @@ def announcement(about: dict[str, Any]) -> str:
     """The banner of `up`, once everything runs."""
     embedded = {name: f"  ({title}, embedded)" for name, title in about["embedded"].items()}
     rows = {
-        "API": about["url"],
-        "API docs": about["docs"],
-        "Status": about["status"],
-        "Flower": about["flower"],
+        "API": about.get("url"),
+        "API docs": about.get("docs"),
+        "Status": about.get("status"),
+        "Flower": about.get("flower"),
         "Redis": redacted(about["redis_url"]) + embedded.get("redis", ""),
         "MongoDB": redacted(about["mongodb_url"]) + embedded.get("mongodb", ""),
         "Database": about["mongodb_database"],
         "Data": about["data_dir"],
     }
     failing = {f"! {name}": f"fails whenever it is started: {why}" for name, why in about["failing"].items()}
-    lines = [f"  {name:<9} {value}" for name, value in (rows | failing).items()]
-    example = f"""curl -X PUT {about["example"]} -H 'Content-Type: application/json' -d '{{"name": "Ada"}}'"""
-    return "\n".join(
-        ["", "writebehind is ready", "", *lines, "", f"  {example}", "", "Ctrl-C stops everything.", ""]
-    )
+    lines = [f"  {name:<9} {value}" for name, value in (rows | failing).items() if value]
+    if "example" in about:
+        example = f"""curl -X PUT {about["example"]} -H 'Content-Type: application/json' -d '{{"name": "Ada"}}'"""
+        lines += ["", f"  {example}"]
+    return "\n".join(["", "writebehind is ready", "", *lines, "", "Ctrl-C stops everything.", ""])

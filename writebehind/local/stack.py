@@ -39,7 +39,7 @@ class Stack:
         self.url = self.redis_url = self.mongodb_url = self.mongodb_database = ""
 
     def start(self) -> Self:
-        """Start everything and wait until the API is ready.
+        """Start everything and wait until it is ready.
 
         Raises:
             NotReadyError: it does not become ready; the message says why.
@@ -71,7 +71,7 @@ class Stack:
             self.stop()
             raise NotReadyError(log_file.read_text("utf-8", "replace").strip())
         about = json.loads(line)
-        self.url = about["url"]
+        self.url = about.get("url", "")
         # What it was told has the passwords that it does not tell.
         self.redis_url = self._env.get("REDIS_URL") or about["redis_url"]
         self.mongodb_url = self._env.get("MONGODB_URL") or about["mongodb_url"]

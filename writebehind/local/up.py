@@ -29,6 +29,7 @@ from writebehind.local.embedded import (
     lock_directory,
     reachable,
 )
+from writebehind.local.example import accepts_any_collection, example_path
 from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, private_file
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.doctor import check_start
@@ -40,10 +41,10 @@ from writebehind.settings.urls import redacted
 
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
+#: The names in a Procfile of the processes that have an address.
+API, FLOWER = "web", "flower"
 #: Without them nothing is served: one that fails before the system is ready ends it.
-ESSENTIAL = {"web"}
-EXAMPLE_ID = "ada"
-EXAMPLE_IDS = {"int": "1", "objectid": "64b7f0c2a1d3e4f5a6b7c8d9", "uuid": "3f2b8c1e-9d4a-4b6f-8e7a-1c2d3e4f5a6b"}
+ESSENTIAL = {API}
 
 
 class NotReadyError(WritebehindError):
@@ -57,6 +58,7 @@ class Options:
     data_dir: Path = Path(DATA_DIR)
     port: int | None = None
     procfile: Path | None = None
+    servers_only: bool = False
     appendfsync: str = "everysec"
     quiet: bool = False
     console: TextIO = field(default_factory=lambda: sys.stdout)
@@ -67,17 +69,17 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
 
     Args:
         options: how to run it.
-        announce: takes a description of where everything is, once the API is ready.
+        announce: takes a description of where everything is, once the API is ready, or, without one, all runs.
 
     Raises:
         ConfigurationError: a setting is wrong, one of the two servers is named alone, or the port is taken.
         EmbeddedError: a server does not start, or the data directory is in use.
         CrashLoopError: the API's process fails whenever it is started.
-        NotReadyError: the API does not become ready in time.
+        NotReadyError: it does not become ready in time.
     """
     settings = load_settings()
     check_both_named(settings, "or neither for embedded servers: data in a Redis belongs to one MongoDB")
-    commands = read_procfile(options.procfile or default_procfile())
+    commands = _commands(settings, options)
     with Interruptions() as interruptions, ExitStack() as undo:
         # The directory may be relative, and the processes get their paths from here.
         data_dir = options.data_dir.absolute()
@@ -89,7 +91,7 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         while not interruptions.count and (refusal := system.refusal()):
             system.check()
             if time.monotonic() >= deadline:
-                raise NotReadyError(f"{system.url} is not ready after {READY_WITHIN_S:.0f} s: {refusal}")
+                raise NotReadyError(f"the system is not ready after {READY_WITHIN_S:.0f} s: {refusal}")
             time.sleep(POLL_S)
         if not interruptions.count:
             system.has_started()
@@ -109,7 +111,7 @@ class System:
         self._settings = settings
         self._data_dir = data_dir
         self._host = reachable(settings.host)
-        self._port = _web_port(settings, options.port)
+        self._port = _web_port(settings, options.port) if commands else settings.port
         taken = not can_listen(settings.flower_port)
         self._flower_port = free_port() if taken else settings.flower_port
         self._servers = _servers(settings, data_dir, options.appendfsync)
@@ -179,7 +181,14 @@ class System:
         self._output.finish(within_s=1)
 
     def refusal(self) -> str:
-        """The reason why the API is not ready; empty when it is."""
+        """The reason why the API, or, without one, any process is not ready; empty when they are."""
+        if API in self._commands:
+            refusal = self._refusal_of_api()
+            return refusal and f"{self.url}: {refusal}"
+        missing = sorted(self._commands.keys() - self._pids().keys())
+        return f"{', '.join(missing)} does not run" if missing else ""
+
+    def _refusal_of_api(self) -> str:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=2)
         try:
             connection.request("GET", "/readyz")
@@ -192,18 +201,21 @@ class System:
         return "" if answer.status == http.HTTPStatus.OK else f"HTTP {answer.status} {body.strip()}"
 
     def description(self) -> dict[str, Any]:
-        """The addresses of everything, and what fails whenever it is started; without passwords."""
-        return {
-            "url": self.url,
-            "docs": f"{self.url}/docs",
-            "status": f"{self.url}/admin/status",
-            "flower": f"http://127.0.0.1:{self._flower_port}",
+        """The addresses of what is run, and what fails whenever it is started; without passwords."""
+        about: dict[str, Any] = {}
+        if API in self._commands:
+            about["url"] = self.url
+            about["docs"] = f"{self.url}/docs"
+            about["status"] = f"{self.url}/admin/status"
+            about["example"] = f"{self.url}/v1/{example_path(self._settings)}"
+        if FLOWER in self._commands:
+            about["flower"] = f"http://127.0.0.1:{self._flower_port}"
+        return about | {
             "redis_url": redacted(self._redis_url),
             "mongodb_url": redacted(self._mongodb_url),
             "mongodb_database": self._settings.mongodb_database,
             "embedded": {name: server.title for name, server in self._servers.items()},
             "data_dir": str(self._data_dir),
-            "example": f"{self.url}/v1/{example_path(self._settings)}",
             "pid": os.getpid(),
             "pids": self._pids(),
             "failing": self._supervisor.failing if self._supervisor else {},
@@ -241,6 +253,8 @@ class System:
 
     def _prepare(self) -> None:
         """See once what each process looks at when it starts, and have what the embedded servers need."""
+        if not self._commands:
+            return
         urls = {"redis_url": self._redis_url, "mongodb_url": self._mongodb_url}
         with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
             with suppress(UnavailableError):  # the processes say so, and wait for Redis
@@ -308,17 +322,12 @@ def read_procfile(path: Path) -> dict[str, str]:
     return commands
 
 
-def accepts_any_collection(settings: Settings) -> bool:
-    """Whether collections need not be listed: so that a first try works, also where nothing is said about them."""
-    undecided = "allow_unlisted" not in settings.model_fields_set and not settings.collections
-    return settings.allow_unlisted or undecided
-
-
-def example_path(settings: Settings) -> str:
-    """The collection and id of a document that could be stored."""
-    for name, collection in settings.collections.items():
-        return f"{name}/{EXAMPLE_IDS.get(collection.id, EXAMPLE_ID)}"
-    return f"users/{EXAMPLE_ID}"
+def _commands(settings: Settings, options: Options) -> dict[str, str]:
+    if not options.servers_only:
+        return read_procfile(options.procfile or default_procfile())
+    if options.procfile or "redis_url" in settings.model_fields_set:
+        raise ConfigurationError("--servers-only: leave out --procfile, and set neither REDIS_URL nor MONGODB_URL")
+    return {}
 
 
 def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, EmbeddedServer]:

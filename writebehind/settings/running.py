@@ -45,6 +45,8 @@ class Found:
 def find(directory: Path | None = None, **overrides: Any) -> Found:
     """The settings; where they name no server, with those of the system that runs in this directory.
 
+    The database is the one that is set, or else that system's.
+
     Args:
         directory: where the local system has its data; `.writebehind` here by default.
         overrides: settings that are given, as for `load_settings`.
@@ -60,6 +62,8 @@ def find(directory: Path | None = None, **overrides: Any) -> Found:
     if running is None:
         return Found(settings, "defaults")
     decided = {name: str(running[name]) for name in _DECIDED}
+    if "mongodb_database" in settings.model_fields_set:  # as for `adopt`; what does not belong there is refused
+        decided["mongodb_database"] = settings.mongodb_database
     for name in ("redis_url", "mongodb_url"):
         if MASK in decided[name]:
             raise ConfigurationError(
