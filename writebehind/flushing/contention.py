@@ -17,13 +17,12 @@ from dataclasses import dataclass, field, replace
 
 import pymongo
 
-from writebehind.documents.entry import DELETED, Entry, Kind
+from writebehind.documents.entry import DELETED, Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.documents.raw_bson import version_of
-from writebehind.errors import MongoRefusesError, MongoUnavailableError
-from writebehind.flushing.claims import Claim, claims_of, is_noted_of
+from writebehind.errors import MongoUnavailableError
+from writebehind.flushing.claims import claims_of, is_noted_of
 from writebehind.flushing.dead_letters import DeadLetters
-from writebehind.flushing.deletion_audit import delete_again
+from writebehind.flushing.holders import Holder, Holders
 from writebehind.mongodb import error_table
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
@@ -39,24 +38,6 @@ LONGEST_CHAIN = 100
 REPLAYED = 10
 #: Documents that are waited for, and letters that wait for each, that one sweep of a partition looks at.
 SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    """The document that has a value in MongoDB; `seen` is its `_v` there, and `id` is `None` for none of ours."""
-
-    claim: Claim
-    id: DocumentId | None
-    seen: object
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A document as Redis has it: `None` for no entry, or one that nobody can read."""
-
-    entry: Entry | None
-    pending: bool
-    dead: bool
 
 
 @dataclass(slots=True)
@@ -79,6 +60,7 @@ class Contention:
         self._sink = sink
         self._letters = letters
         self._fields = fields
+        self._holders = Holders(store, sink, fields)
 
     def concerns(self, collection: str) -> bool:
         """Whether documents of a collection can meet in a unique value that is known to be one."""
@@ -160,7 +142,7 @@ class Contention:
 
     def _given_up(self, holder: str) -> int:
         """Replay a few of those that wait for values which a document does not have any more."""
-        entry = self._known(holder).entry
+        entry = self._holders.known(holder).entry
         kept: dict[str, bool] = {}
         looks = replayed = 0
         for member, text in self._store.awaited.waiting(holder, about=REPLAYED * REPLAYED):
@@ -173,7 +155,7 @@ class Contention:
 
     def _try_again(self, holder: str, member: str) -> int:
         """Replay a dead letter that has waited for a document; or have it wait for another one, or no more."""
-        known = self._known(member)
+        known = self._holders.known(member)
         if known.pending:  # a flusher that was stopped may bury it once more
             return 0
         if known.dead and known.entry is not None:
@@ -189,21 +171,19 @@ class Contention:
         self._store.awaited.remove_waiter(holder, member)
         return 0
 
-    def _blocker(self, write: Write) -> _Holder | None:
+    def _blocker(self, write: Write) -> Holder | None:
         """Another document that has one of a document's values in MongoDB and keeps it, as `_yields` judges.
 
         Else a dead letter that is replayed would be one again at once, without end.
         """
         for again in (False, True):
-            holder = self._holder(write)
+            holder = next(self._holders.all_of(write), None)
             if holder is None or holder.id is None:
                 return holder
-            known = self._known(holder.id.member)
-            if known.entry is None or holder.claim.is_of(known.entry):
-                return holder
-            if known.dead:
-                return None if self._unset(holder, known.entry) else holder
-            if known.pending or (again and self._heal(holder.id, holder.seen, known.entry)):
+            known = self._holders.known(holder.id.member)
+            if known.dead or known.entry is None or known.keeps(holder.claim):
+                return None if self._holders.give_way(write, holder, known) else holder
+            if known.pending or (again and self._holders.heal(holder.id, holder.seen, known.entry)):
                 return None
         return holder
 
@@ -214,80 +194,49 @@ class Contention:
         for _ in range(TRIES + len(claims_of(write.entry, self._fields(write.id.collection)))):
             if not is_contested(outcome):
                 return outcome
-            holder = self._holder(write)
+            holder = next(self._holders.all_of(write), None)
             free = free + 1 if holder is None else 0
             if free > 1:  # it is another index that refuses it
                 return outcome
-            if holder is not None and not self._yields(holder, way, path):
+            if holder is not None and not self._yields(write, holder, way, path):
                 member = holder.id.member if holder.id else ""
                 return replace(outcome, holder=member, claim=holder.claim.text)
-            [outcome] = self._write(write, way)
+            outcome = self._write(write, way)
             outcome = replace(outcome, attempts=outcome.attempts + 1)
         # Others are at it as well, and faster.
         return replace(outcome, result=Result.DISTURBED) if is_contested(outcome) else outcome
 
-    def _holder(self, write: Write) -> _Holder | None:
-        """Another document that has one of a document's unique values in MongoDB."""
-        for claim in claims_of(write.entry, self._fields(write.id.collection)):
-            for stored_id, seen in self._sink.find_holders(write.id.collection, claim.field, claim.value):
-                one = DocumentId.stored(write.id.collection, stored_id)
-                if one is None or one.member != write.id.member:
-                    return _Holder(claim, one, seen)
-        return None
-
-    def _yields(self, holder: _Holder, way: _Way, path: tuple[str, ...]) -> bool:
+    def _yields(self, write: Write, holder: Holder, way: _Way, path: tuple[str, ...]) -> bool:
         """Have the holder of a value give it up in MongoDB, if it has done so by what was acknowledged."""
-        known = _Known(None, pending=False, dead=False) if holder.id is None else self._known(holder.id.member)
-        if holder.id is None or known.entry is None or holder.claim.is_of(known.entry):
+        if holder.id is None:
             return False
-        if known.dead:  # refused for another reason, it has given the value up all the same
-            return self._unset(holder, known.entry)
+        known = self._holders.known(holder.id.member)
+        if known.dead or known.entry is None or known.keeps(holder.claim):
+            return self._holders.give_way(write, holder, known)
         if known.pending:
             return self._pass(holder, holder.id, known.entry, way, path)
         if holder.id.member in way.waited:
-            return self._heal(holder.id, holder.seen, known.entry)
+            return self._holders.heal(holder.id, holder.seen, known.entry)
         way.waited.add(holder.id.member)  # it was just settled
         return True
 
     def _pass(
-        self, holder: _Holder, document_id: DocumentId, pending: Entry, way: _Way, path: tuple[str, ...]
+        self, holder: Holder, document_id: DocumentId, pending: Entry, way: _Way, path: tuple[str, ...]
     ) -> bool:
         """Write a document first that has given a value up; whether the value is free then."""
         member = document_id.member
         if member in path or len(path) >= LONGEST_CHAIN:
             return self._make_room(holder, document_id, pending)
-        [outcome] = self._write(Write(document_id, pending), way)
+        outcome = self._write(Write(document_id, pending), way)
         outcome = self._bring(outcome, way, path)
         way.done[member] = outcome
         if outcome.result is Result.DISTURBED:
             raise MongoUnavailableError(f"{member} changes in MongoDB while it is being written")
         if outcome.result is Result.REFUSED:  # it stays as it is but for the value, which it has given up
-            return self._unset(holder, pending)
+            return self._holders.unset(holder, pending)
         return True
 
-    def _unset(self, holder: _Holder, newer: Entry) -> bool:
-        """Take the value from what MongoDB has of a document that has given it up, and is a dead letter."""
-        below = newer.version
-        return holder.id is not None and self._sink.unset(holder.id, holder.claim.field, holder.seen, below=below)
-
-    def _heal(self, holder: DocumentId, seen: object, clean: Entry) -> bool:
-        """See to a document of which MongoDB and Redis have different states; whether it has gone.
-
-        A late write has brought back what was deleted. Or others have changed it, and readers are to see that.
-        """
-        if clean.kind is Kind.DELETED and self._delete_again(holder, clean.version):
-            return True
-        if not 0 < version_of(seen) < clean.version:  # else MongoDB has lost it, which is seen to by reconciling
-            self._store.cache.drop(holder.member, clean.header.encode())
-        return False
-
-    def _delete_again(self, document_id: DocumentId, version: int) -> bool:
-        try:
-            return bool(delete_again(self._store, self._sink, document_id.collection, {document_id: version}))
-        except MongoRefusesError:  # as it will refuse the audit, which says so
-            return False
-
-    def _make_room(self, holder: _Holder, document_id: DocumentId, pending: Entry) -> bool:
+    def _make_room(self, holder: Holder, document_id: DocumentId, pending: Entry) -> bool:
         """Take the value from what MongoDB has of a document of a circle, which is about to be written there.
 
         Where its collection requires the field, the document leaves MongoDB for a moment. If a newer version is on
@@ -302,35 +251,13 @@ class Contention:
             self._sink.vacate(document_id, seen)
         return True
 
-    def _write(self, write: Write, way: _Way) -> list[Outcome]:
+    def _write(self, write: Write, way: _Way) -> Outcome:
         member = write.id.member
         self._store.pending.record_sending(self._store.partition_of(member), {member: write.entry})
-        outcomes = self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
-        return [self._unless_deleted(one) for one in outcomes]
-
-    def _unless_deleted(self, outcome: Outcome) -> Outcome:
-        """Delete a document again that was deleted before it was written here.
-
-        A deletion leaves no version in MongoDB. A partition's lease keeps a late write from it as a rule; but this
-        one may be of any partition.
-        """
-        write = outcome.write
-        if outcome.result is not Result.PERSISTED or not write.entry.exists:
-            return outcome
-        entry = self._known(write.id.member).entry
-        [settled] = self._store.deletions.versions([write.id.member])
-        deleted = max(settled or 0, entry.version if entry is not None and entry.kind is Kind.DELETED else 0)
-        if deleted > write.entry.version and self._delete_again(write.id, deleted):
-            return replace(outcome, result=Result.SUPERSEDED, present=deleted)
-        return outcome
-
-    def _known(self, member: str) -> _Known:
-        value, pending, dead = self._store.pending.standing(member)
-        try:
-            entry = None if value is None else Entry.parse(value)
-        except (ValueError, IndexError):  # of other hands: the flusher makes it a dead letter
-            entry = None
-        return _Known(entry, pending, dead)
+        [outcome] = self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
+        is_there = outcome.result is Result.PERSISTED and write.entry.exists
+        deleted = self._holders.deleted_again(write) if is_there else 0
+        return replace(outcome, result=Result.SUPERSEDED, present=deleted) if deleted else outcome
 
     def _replay(self, member: str) -> int:
         refused = [

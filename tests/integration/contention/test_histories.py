@@ -142,3 +142,54 @@ def check(pipeline: Pipeline, state: dict[str, str | None], found: dict[str, str
     assert dead <= state.keys() - certain.keys(), which
     assert dict.fromkeys(shared, 1) == {value: list(found.values()).count(value) for value in shared}, which
     assert 0 == pipeline.status()["pending"], which
+
+
+@pytest.mark.timeout(300)
+def test_random_histories_of_two_fields(pipeline, stored, monkeypatch):
+    """Of documents that share values, be it by way of others, one at least is in MongoDB; and none leaves it."""
+    rng = random.Random(30)
+    users = pipeline.collection("users")
+    crashes = Crashes(rng)
+    for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "unset"), (pipeline.store.pending, "settle")):
+        crashes.on(monkeypatch, owner, name)
+    for number in range(HISTORIES // 3):
+        history, state, stays = History(pipeline, rng), {}, set()
+        crashes.chance = CRASHES
+        for _ in range(rng.randint(4, 20)):
+            name = rng.choice(IDS)
+            if rng.random() < 0.1:
+                users.delete(name)
+                state.pop(name, None)
+                stays.discard(name)
+            else:
+                values = {"username": rng.choice(VALUES), "number": rng.choice(range(3))}
+                state[name] = {key: value for key, value in values.items() if rng.random() < 0.9}
+                users.put(name, state[name])
+            if rng.random() < 0.5:
+                history.flush(rng.choice(IDS))
+                stays |= {one["_id"] for one in stored.find()} & state.keys()
+        crashes.chance = 0.0
+        for _ in range(2):
+            history.flush_all()
+            pipeline.maintenance.sweep()
+        history.flush_all()
+
+        found = {one.pop("_id"): one for one in stored.find({}, {"_v": 0})}
+        dead = {one.letter.id.text for one in pipeline.dead_letters.page(Filter()).letters}
+        which = f"history {number}: {state} {found} {dead}"
+        alive = state.keys() - dead
+        assert {name: state[name] for name in alive} == {name: found.get(name) for name in alive}, which
+        assert all(together(state, name) & alive for name in dead), which
+        assert stays <= found.keys() <= state.keys(), which
+        assert 0 == pipeline.status()["pending"], which
+        history.clear()
+
+
+def together(state: dict[str, dict[str, object]], name: str) -> set[str]:
+    """A document, those with which it shares a value, and so on."""
+    found = {name}
+    while more := {
+        one for one in state.keys() - found if any(state[one].items() & state[other].items() for other in found)
+    }:
+        found |= more
+    return found
