@@ -80,7 +80,10 @@ class Conflicts:
         letter = DeadLetter.conflict(member, ours, f"{why}, and on_conflict is theirs", over=over)
         self._derived.persisting(conflict.id.collection, [member])  # told while it is pending
         burial = self._store.pending.bury(member, ours.version_digits, letter.dump(), drop_entry=True)
-        return burial is Burial.BURIED
+        if burial is not Burial.BURIED:
+            return False
+        self._derived.gave_way([(member, ours.version)])
+        return True
 
     def note(self, conflict: Conflict) -> None:
         """Add one, and forget the oldest; not while Redis is full, except that it is counted.

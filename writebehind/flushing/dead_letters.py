@@ -79,7 +79,7 @@ class DeadLetters:
             store: where they are.
             hints: where flush tasks are asked for.
             sink: what MongoDB has.
-            derived: hears of documents that are pending again.
+            derived: hears of documents that are pending again, or gave way.
             settings: those of a collection, by name.
         """
         self._store = store
@@ -252,8 +252,15 @@ class DeadLetters:
 
     def discard(self, letters: Iterable[Found]) -> int:
         """Forget letters, for good: readers see what MongoDB has from then on. How many there were."""
-        by_partition = self._by_partition(letters)
-        return sum(self._store.letters.discard_many([one.raw for one in some]) for _, some in by_partition)
+        discarded = 0
+        for _, some in self._by_partition(letters):
+            answers = self._store.letters.discard_many([one.raw for one in some])
+            gone = [one.letter for one, is_gone in zip(some, answers, strict=True) if is_gone and not one.is_kept]
+            claiming = [one for one in gone if self._settings(one.id.collection).lookup]
+            if claiming:
+                self._derived.gave_way([(one.member, one.version) for one in claiming])
+            discarded += sum(answers)
+        return discarded
 
     def _each_with_body(self, found: Sequence[Found]) -> Iterator[Found]:
         """The letters with their documents, which are read when their turn comes."""

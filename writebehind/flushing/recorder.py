@@ -161,6 +161,8 @@ class Recorder:
         burial = self._store.pending.bury(letter.member, digits, dump, drop_entry=drop_entry)
         if burial is Burial.BURIED:
             summary.buried += 1
+            if drop_entry:
+                self._derived.gave_way([(letter.member, entry.version)])
             log.error("dead letter %s version %d: %s", letter.member, letter.version, letter.message)
         return burial is not Burial.NEWER
 

@@ -45,6 +45,10 @@ class Derived:
         if settings.lookup:
             self._lookups.settled(writes, settings)
 
+    def gave_way(self, writes: Sequence[tuple[str, int]]) -> None:
+        """Entries, by members and versions, are gone, and MongoDB does not get them: readers see what it has."""
+        self._lookups.gave_way(writes)
+
     def changed_outside(
         self, collection: str, members: Collection[str], bodies: Iterable[bytes], settings: CollectionSettings
     ) -> None:

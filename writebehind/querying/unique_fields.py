@@ -318,6 +318,15 @@ class Lookups:
         noted = self._store.aliases.settled([(one.member, entry.version) for one, entry in writes])
         self._release(writes, noted, settings)
 
+    def gave_way(self, writes: Sequence[tuple[str, int]]) -> None:
+        """Take claims back of members up to versions that MongoDB will not have; newer ones stand.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; reconciling finds what is left.
+        """
+        noted = self._store.aliases.settled(writes)
+        self._store.aliases.release((replace(one, stored=b"0"), 0) for one in noted)
+
     def _release(
         self, writes: Sequence[tuple[DocumentId, Entry]], noted: Sequence[Noted], settings: CollectionSettings
     ) -> None:

@@ -187,8 +187,8 @@ class Letters:
         )
         return keys_of, (one.member, one.name, one.value, int(only_newest), over, HINT_LIFE_MS, MOST_KEPT)
 
-    def discard_many(self, letters: Sequence[RawLetter]) -> int:
-        """Forget letters with their documents, if they are still the same; how many."""
+    def discard_many(self, letters: Sequence[RawLetter]) -> list[bool]:
+        """Forget letters with their documents; of each whether it was still the same."""
         calls: list[Call] = []
         for one in letters:
             of = self._layout.of(one.member)
@@ -201,7 +201,7 @@ class Letters:
                 of.crowded,
             )
             calls.append((keys_of, (one.member, one.name, one.value, MOST_KEPT)))
-        return sum(self._wire.run_many(_DISCARD, calls))
+        return [bool(answer) for answer in self._wire.run_many(_DISCARD, calls)]
 
     # Reconciling ------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from pymongo.collection import Collection as MongoCollection
 
-from tests.integration.unique_fields.conftest import name_of
+from tests.integration.conftest import flush_all
+from tests.integration.unique_fields.conftest import after_once, lasting, name_of
 from writebehind import Pipeline
 from writebehind.change_stream.conflicts import Conflict
 from writebehind.documents.ids import DocumentId
@@ -80,6 +81,24 @@ def test_an_entry_that_gives_way(
     assert "ada" == users.get("u1")["username"]
     assert ["u1", "u1"] == [name_of(users, "ada"), name_of(users, "ada")]
     assert name_of(users, "countess") is None
+    assert [] == lasting(pipeline)
+
+
+def test_a_newer_write_than_the_one_that_gives_way(pipeline, users, monkeypatch):
+    """Its claims stand: it is found by the value that both have."""
+    first = users.put("u1", {"username": "ada"})
+    after_once(
+        monkeypatch, pipeline.store.letters, "discard_many", lambda: users.put("u1", {"username": "ada", "n": 1})
+    )
+    entry, _ = pipeline.store.cache.get(U1.member)
+    letter = DeadLetter.refused(U1.member, entry, "no", code=121, attempts=1, over=0)
+    pipeline.store.pending.bury(U1.member, entry.version_digits, letter.dump())
+    assert 1 == pipeline.dead_letters.discard(pipeline.dead_letters.all(Filter()))
+
+    assert first.version < users.read("u1").entry.version
+    assert "u1" == name_of(users, "ada")
+    flush_all(pipeline)
+    assert [] == lasting(pipeline)
 
 
 def test_several_that_give_a_value_up(pipeline, users, stored):
