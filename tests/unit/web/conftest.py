@@ -61,6 +61,9 @@ class FakeSink:
         #: Ids that it refuses.
         self.refuses: set[str] = set()
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
     def write(self, _collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
         assert within_s > 0
         self._answer()
