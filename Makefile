@@ -113,4 +113,6 @@ oldest: install ## run the unit and integration tests on the lowest versions tha
 	$(OLDEST)/bin/python -m pytest --numprocesses 3 --dist loadscope tests/unit tests/integration
 
 clean: ## remove the virtual environment and the embedded servers' data
+	@if [ -e .writebehind/lock ] && ! $(PYTHON) -c 'import fcntl; fcntl.flock(open(".writebehind/lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2> /dev/null; \
+	  then echo "a system runs in .writebehind: stop it (Ctrl-C where \`make run\` runs)"; exit 1; fi
 	rm -rf $(VENV) $(OLDEST) .writebehind .coverage site

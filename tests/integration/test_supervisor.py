@@ -276,6 +276,9 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
     assert stack.stop() == 0
     assert [] == [process for process in everything if process.is_running() and not _is_over(process.pid)]
     said = (stack.data_dir / "log" / "system.log").read_text().splitlines()
+    assert {"Valkey ended with -9, starting it again", f"Valkey runs again, as process {changed['redis']}"} <= {
+        *said
+    }
     assert f"stopped; the data stays in {stack.data_dir}" == said[-1]
 
 
@@ -317,6 +320,7 @@ def test_up_refuses_a_data_directory_in_use(stack, tmp_path):
 
     assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines()))
     assert "in use by another process" in ended.stderr
+    assert f"`writebehind up` runs there as process {stack.pid}\n" in ended.stderr
 
 
 def test_up_refuses_a_taken_port(tmp_path):

@@ -134,6 +134,11 @@ class EmbeddedServer(ABC):
             raise EmbeddedError(f"{self.title} does not run")
         return self._group.leader.pid
 
+    @property
+    def status(self) -> int | None:
+        """How its process has ended; `None` if it runs, or was never started."""
+        return None if self._group is None else self._group.leader.poll()
+
     def is_running(self) -> bool:
         """Whether its process lives."""
         return self._group is not None and self._group.leader.poll() is None

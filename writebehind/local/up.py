@@ -36,7 +36,7 @@ from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.pipeline import Pipeline
 from writebehind.settings.installation import Settings, load_settings
-from writebehind.settings.running import DATA_DIR, STATE_FILE, check_both_named
+from writebehind.settings.running import DATA_DIR, STATE_FILE, check_both_named, state_of
 from writebehind.settings.urls import redacted
 
 READY_WITHIN_S = 60.0
@@ -83,7 +83,7 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     with Interruptions() as interruptions, ExitStack() as undo:
         # The directory may be relative, and the processes get their paths from here.
         data_dir = options.data_dir.absolute()
-        undo.callback(os.close, lock_directory(data_dir))
+        undo.callback(os.close, _lock(data_dir))
         system = System(settings, options, data_dir, commands)
         undo.callback(system.stop, hurry=lambda: interruptions.count > 1)
         system.start()
@@ -276,9 +276,11 @@ class System:
         return servers | (self._supervisor.pids if self._supervisor else {})
 
     def _restart(self, server: EmbeddedServer, say: Callable[[str], None]) -> None:
-        say(f"{server.title} ended, starting it again")
+        ended = "does not run" if server.status is None else f"ended with {server.status}"
+        say(f"{server.title} {ended}, starting it again")
         try:
             server.start()
+            say(f"{server.title} runs again, as process {server.pid}")
         except (EmbeddedError, OSError) as error:  # such as a port that is taken, or a disk that is full
             say(f"{error}. All else goes on; it is tried again in {LONGEST_DELAY_S:.0f} s")
             self._restart_at = time.monotonic() + LONGEST_DELAY_S
@@ -328,6 +330,15 @@ def _commands(settings: Settings, options: Options) -> dict[str, str]:
     if options.procfile or "redis_url" in settings.model_fields_set:
         raise ConfigurationError("--servers-only: leave out --procfile, and set neither REDIS_URL nor MONGODB_URL")
     return {}
+
+
+def _lock(data_dir: Path) -> int:
+    try:
+        return lock_directory(data_dir)
+    except EmbeddedError as error:
+        if (running := state_of(data_dir)) is None:
+            raise
+        raise EmbeddedError(f"{error}; `writebehind up` runs there as process {running['pid']}") from None
 
 
 def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, EmbeddedServer]:

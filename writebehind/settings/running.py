@@ -58,7 +58,7 @@ def find(directory: Path | None = None, **overrides: Any) -> Found:
     if {"redis_url", "mongodb_url"} & settings.model_fields_set:
         return Found(settings, "settings")
     directory = (directory or Path(DATA_DIR)).absolute()
-    running = _state(directory)
+    running = state_of(directory)
     if running is None:
         return Found(settings, "defaults")
     decided = {name: str(running[name]) for name in _DECIDED}
@@ -88,7 +88,7 @@ def check_both_named(settings: Settings, otherwise: str) -> None:
             raise ConfigurationError(f"{given.upper()} is set and {missing.upper()} is not: set both, {otherwise}")
 
 
-def _state(directory: Path) -> dict[str, Any] | None:
+def state_of(directory: Path) -> dict[str, Any] | None:
     """The description that a running system wrote to its directory; `None` if none runs."""
     try:
         state = json.loads((directory / STATE_FILE).read_text("utf-8"))

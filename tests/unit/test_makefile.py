@@ -1,0 +1,50 @@
+"""`make clean` deletes what it says, and nothing beneath a system that runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from writebehind.local.embedded import lock_directory
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The data directory of a system that ran in the current directory, which has a virtual environment."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.chdir(tmp_path)
+    os.close(lock_directory(tmp_path / ".writebehind"))
+    return tmp_path / ".writebehind"
+
+
+def test_clean_refuses_while_a_system_runs(data):
+    """It says so in one line, and deletes nothing; once the system has ended, it deletes all."""
+    lock = lock_directory(data)
+    try:
+        refused = _clean()
+    finally:
+        os.close(lock)
+    assert (True, True, True) == (refused.returncode != 0, data.is_dir(), Path(".venv").is_dir())
+    assert "a system runs in .writebehind: stop it (Ctrl-C where `make run` runs)\n" == refused.stdout
+
+    assert 0 == _clean().returncode
+    assert (False, False) == (data.exists(), Path(".venv").exists())
+
+
+def test_clean_deletes_what_no_system_has_used(data):
+    """Also without a data directory."""
+    shutil.rmtree(data)
+
+    assert 0 == _clean().returncode
+    assert not Path(".venv").exists()
+
+
+def _clean():
+    return subprocess.run(["make", "clean"], capture_output=True, text=True, check=False)
