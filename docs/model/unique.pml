@@ -214,7 +214,13 @@ end:
 #ifdef NO_VACATION
               bury(d); goto done
 #else
-              d_step { if :: mongo[holder] == seen -> mongo[holder] = 0; stored[holder] = 0 :: else fi }
+              atomic {
+                  if
+                  :: mongo[holder] == seen -> stored[holder] = 0                        /* it has the rest */
+                  :: mongo[holder] == seen -> mongo[holder] = 0; stored[holder] = 0     /* where the field is required */
+                  :: mongo[holder] != seen
+                  fi
+              }
 #endif
           :: !carries && is_pending && !on_path ->
               d_step {
