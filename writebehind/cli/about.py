@@ -13,13 +13,16 @@ from writebehind.settings.reference import settings_reference
 
 @click.command()
 def settings() -> None:
-    """Print every setting with its default and meaning, as Markdown."""
+    """Print every setting and its meaning, as Markdown."""
     click.echo(settings_reference(), nl=False)
 
 
 @click.command("worker-alive")
 def worker_alive() -> None:
-    """Succeed if a worker of this host has sent a heartbeat lately: for health checks."""
+    """Succeed if a worker of this host is at work.
+
+    It must have sent a heartbeat lately. For health checks.
+    """
     host = socket.gethostname()
     with connect() as pipeline:
         if not any(name.endswith(f"@{host}") for name in pipeline.store.metrics.workers()):

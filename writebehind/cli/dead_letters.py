@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from rich.progress import track
 
 from writebehind import Pipeline
 from writebehind.cli.installation import opened
+from writebehind.documents import grammar
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
 from writebehind.plurals import counted
@@ -27,6 +29,21 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 WAIT_MS = 30_000
 
 
+class _Time(click.DateTime):
+    """A time of RFC 3339, also with a blank in the place of its T; or what `click.DateTime` takes, as UTC."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it; refuse what is none."""
+        if isinstance(value, datetime):
+            return value
+        with suppress(ValueError):
+            return grammar.date(value.replace(" ", "T", 1))
+        try:
+            return super().convert(value, param, ctx).replace(tzinfo=UTC)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no time such as 2026-11-26T18:34:59Z, and no date", param, ctx)
+
+
 @click.group("dead-letters")
 def dead_letters() -> None:
     """See to documents that MongoDB refuses."""
@@ -35,8 +52,13 @@ def dead_letters() -> None:
 def _filters(command: _F) -> _F:
     """The options that choose letters, as one argument `wanted`."""
     for option in (
-        click.option("--before", type=click.DateTime(), help="Failed before this time, UTC."),
-        click.option("--after", type=click.DateTime(), help="Failed at this time or later, UTC."),
+        click.option("--before", type=_Time(), metavar="TIME", help="Failed before this time; see --after."),
+        click.option(
+            "--after",
+            type=_Time(),
+            metavar="TIME",
+            help="Failed at this time or later, as `list` prints it, or a date; in UTC where no zone is said.",
+        ),
         click.option("--code", type=int, help="MongoDB's error code, such as 11000."),
         click.option("--reason", type=click.Choice([reason.value for reason in Reason])),
         click.option("--collection", help="Of this collection."),
@@ -47,10 +69,20 @@ def _filters(command: _F) -> _F:
 
 def _wanted(options: dict[str, Any]) -> Filter:
     times = {
-        name: options.pop(name).replace(tzinfo=UTC).timestamp() if options[name] else options.pop(name)
-        for name in ("after", "before")
+        name: options.pop(name).timestamp() if options[name] else options.pop(name) for name in ("after", "before")
     }
     return Filter(**times, **{name: options.pop(name) for name in ("collection", "reason", "code")})
+
+
+def _known(pipeline: Pipeline, wanted: Filter) -> Filter:
+    """The filter, whose collection is one of the settings, or has letters: a misspelt one would find nothing.
+
+    Raises:
+        UnknownCollectionError: it is neither.
+    """
+    if wanted.collection is not None and wanted.collection not in pipeline.store.load().dead:
+        pipeline.collection(wanted.collection)
+    return wanted
 
 
 @dead_letters.command("list")
@@ -60,7 +92,7 @@ def _wanted(options: dict[str, Any]) -> Filter:
 def list_(limit: int, as_json: bool, **options: Any) -> None:
     """List dead letters, without their documents."""
     with opened(checked=True) as pipeline:
-        page = pipeline.dead_letters.page(_wanted(options), limit=limit)
+        page = pipeline.dead_letters.page(_known(pipeline, _wanted(options)), limit=limit)
         total = pipeline.dead_letters.count()
     if as_json:
         for one in page.letters:
@@ -75,9 +107,9 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
 def _lines(letter: DeadLetter) -> Iterator[str]:
     """One letter for a terminal, whole: a table would cut what a replay has to name."""
     shown = letter.as_dict()
-    failed = datetime.fromtimestamp(letter.failed_at, UTC).isoformat(" ", "seconds")
     yield f"{shown['collection']}/{shown['id']}"
-    yield f"    {letter.reason}, version {letter.version}, {failed}, {counted(letter.attempts, 'attempt')}"
+    attempts = counted(letter.attempts, "attempt")
+    yield f"    {letter.reason}, version {letter.version}, {shown['failed']}, {attempts}"
     if said := " ".join(letter.message.split()):
         yield f"    {shown['code_name'] or letter.code}: {said}" if letter.code else f"    {said}"
 
@@ -87,7 +119,10 @@ def _lines(letter: DeadLetter) -> Iterator[str]:
 @click.argument("id")
 @_VERSION
 def show(collection: str, id: str, version: int | None) -> None:  # noqa: A002 - as users know it
-    """Show one dead letter with its document, as JSON: by default the newest of that document."""
+    """Show one dead letter with its document, as JSON.
+
+    By default it is the newest of that document.
+    """
     with opened(checked=True) as pipeline:
         found = pipeline.dead_letters.show(pipeline.collection(collection).id(id), version)
     click.echo(orjson.dumps(orjson.loads(found.as_json()), option=orjson.OPT_INDENT_2))
@@ -102,11 +137,12 @@ def show(collection: str, id: str, version: int | None) -> None:  # noqa: A002 -
 def replay(
     collection_and_id: tuple[str, ...], version: int | None, every: bool, wait: bool, **options: Any
 ) -> None:
-    """Try to persist dead letters once more: COLLECTION ID, those that the options choose, or --all.
+    """Try to persist dead letters once more.
 
-    Without --wait the workers persist them within seconds. Of conflicts, where MongoDB has something else that
-    would be overwritten, only those are replayed that are named: by COLLECTION ID, or --reason conflict; then only
-    the newest of each document, and none over what was written since.
+    Which: COLLECTION ID, those that the options choose, or --all. Without --wait the workers persist them within
+    seconds. Of conflicts, where MongoDB has something else that would be overwritten, only those are replayed that
+    are named: by COLLECTION ID, or --reason conflict; then only the newest of each document, and none over what
+    was written since.
     """
     replayed: set[str] = set()
     left: Counter[str] = Counter()
@@ -139,10 +175,10 @@ def replay(
 def discard(
     collection_and_id: tuple[str, ...], version: int | None, every: bool, yes: bool, **options: Any
 ) -> None:
-    """Forget dead letters: COLLECTION ID, those that the options choose, or --all.
+    """Forget dead letters for good.
 
-    Their acknowledged changes are gone then: readers see what MongoDB has, or that there is nothing. If in doubt,
-    export them first.
+    Which: COLLECTION ID, those that the options choose, or --all. Their acknowledged changes are gone then:
+    readers see what MongoDB has, or that there is nothing. If in doubt, export them first.
     """
     with opened(checked=True) as pipeline:
         found = _chosen(pipeline, collection_and_id, _wanted(options), version=version, every=every)
@@ -163,7 +199,7 @@ def export(output: Any, **options: Any) -> None:
     """Write dead letters with their documents as NDJSON."""
     count = 0
     with opened(checked=True) as pipeline:
-        wanted = _wanted(options)
+        wanted = _known(pipeline, _wanted(options))
         total = pipeline.dead_letters.count()
         letters = pipeline.dead_letters.all(wanted)
         for one in track(letters, "exporting", total, console=Console(stderr=True), transient=True):
@@ -186,6 +222,7 @@ def _chosen(
         case ():
             if every == (wanted != Filter()):
                 raise click.UsageError("say which: COLLECTION ID, options such as --collection, or --all")
+            _known(pipeline, wanted)
             return [one for page in pipeline.dead_letters.pages(wanted, bodies=False) for one in page.letters]
     raise click.UsageError("give COLLECTION and ID")
 

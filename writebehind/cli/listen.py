@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 from contextlib import suppress
-from datetime import UTC, datetime
 
 import click
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from writebehind import connect
+from writebehind import connect, times
 from writebehind.change_stream.conflicts import MOST
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
@@ -21,9 +20,10 @@ from writebehind.errors import RedisUnavailableError
 
 @click.command()
 def listen() -> None:
-    """Listen to MongoDB's change stream, and drop from the cache what others have changed.
+    """Drop from the cache what others have changed in MongoDB.
 
-    Several may run: one leads, and another takes over when it ends. Runs until it is told to end.
+    It listens to MongoDB's change stream. Several may run: one leads, and another takes over when it ends. Runs
+    until it is told to end.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     with connect() as pipeline:
@@ -39,15 +39,21 @@ def listen() -> None:
 @click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each, with both documents.")
 def conflicts(limit: int, as_json: bool) -> None:
-    """List changes of others to documents of which a newer state was pending, the latest first."""
+    """List changes of others that met a pending write.
+
+    Of their documents a newer state was pending. The latest come first.
+    """
     with opened(checked=True) as pipeline:
         found = pipeline.conflicts.latest(limit)
     if as_json:
         for one in found:
             click.echo(orjson.dumps(one))
         return
+    if not found:
+        click.echo("none")
+        return
     table = Table(*columns("document", "they did", "what stands", "found at"))
     for one in found:
-        at = datetime.fromtimestamp(one["at"], UTC).isoformat(" ", "seconds")
-        table.add_row(f"{one['collection']}/{one['id']}", one["operation"], one["policy"], at)
+        document = f"{one['collection']}/{one['id']}"
+        table.add_row(document, one["operation"], one["policy"], times.shown(one["at"]))
     Console().print(table)

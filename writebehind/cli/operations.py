@@ -31,8 +31,9 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each check.")
 def doctor(as_json: bool) -> None:
-    """Look whether this installation is fit to keep what it acknowledges.
+    """Say what is wrong with servers and processes.
 
+    It looks whether this installation is fit to keep what it acknowledges.
     The exit status is that of the worst finding: 0 all is well, 1 a warning, 2 a failure.
     """
     with opened() as pipeline:
@@ -51,8 +52,9 @@ def doctor(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be created, and create nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each index.")
 def init(dry_run: bool, as_json: bool) -> None:
-    """Create the unique indexes of the fields that documents are looked up by, where MongoDB has none.
+    """Create the unique indexes that lookups need in MongoDB.
 
+    They are of the fields that the settings list under `lookup`; those that are there already stay.
     The exit status is 1 where MongoDB refuses one, as when two documents have the same value.
     """
     refused = False
@@ -86,9 +88,10 @@ def _shown(text: str) -> str:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def drain(timeout: float, as_json: bool) -> None:
-    """Bring everything that is pending to MongoDB now: before a deploy, or a change of the partitions.
+    """Bring everything that is pending to MongoDB now.
 
-    Workers may run meanwhile, or not. The exit status is 0 when nothing is pending any more, else 1.
+    As before a deploy, or a change of the partitions. Workers may run meanwhile, or not. The exit status is 0 when
+    nothing is pending any more, else 1.
     """
     with opened() as pipeline:
         division = pipeline.store.division.recorded()
@@ -141,12 +144,12 @@ def repartition(partitions: int, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Also with documents that are pending or dead: they go there as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def adopt(force: bool, as_json: bool) -> None:
-    """Let this Redis belong to the MongoDB database that the settings name now.
+    """Let this Redis belong to another MongoDB database.
 
-    For documents that have moved to a database of another name; a second installation takes a Redis database of
-    its own. Stop the web processes and workers, and run `writebehind drain` with the former name first: it
-    refuses while a worker is alive, and, without --force, while anything is pending or there are dead letters.
-    The cache is dropped. If it is interrupted, run it again.
+    It is the one that the settings name now. For documents that have moved to a database of another name; a second
+    installation takes a Redis database of its own. Stop the web processes and workers, and run `writebehind drain`
+    with the former name first: it refuses while a worker is alive, and, without --force, while anything is pending
+    or there are dead letters. The cache is dropped. If it is interrupted, run it again.
     """
     with opened() as pipeline, _progress("dropping what is cached") as bar:
         result = move_to(pipeline, force=force, report=lambda dropped: bar(completed=dropped))

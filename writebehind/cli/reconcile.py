@@ -23,8 +23,9 @@ from writebehind.reconcile.findings import Pass
 @click.option("--collection", "collections", multiple=True, help="Only entries of this collection; with --all.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_json: bool) -> None:
-    """Compare what is cached with MongoDB, and what is pending, dead, deleted and leased with itself.
+    """Compare what is cached with MongoDB, and repair it.
 
+    What is pending, dead, deleted and leased in Redis is compared with itself.
     The exit status is 0 when nothing was found, 1 when there was drift.
     """
     if not everything and (collections or not repair):

@@ -84,8 +84,9 @@ def up(as_json: bool, **options: Any) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON; all else goes to stderr.")
 def demo(as_json: bool, **options: Any) -> None:
-    """Send real data through the whole system and compare MongoDB with what was acknowledged.
+    """Send real data through the system, and check MongoDB.
 
+    What it has must be what was acknowledged.
     The servers are its own, in a scratch directory, whatever REDIS_URL and MONGODB_URL say. The exit status is 0
     only if every document is as acknowledged, and nothing is pending or dead.
     """
@@ -108,7 +109,9 @@ def demo(as_json: bool, **options: Any) -> None:
 @click.argument("process", type=click.Choice(sorted(PROCESSES)))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(process: str, arguments: tuple[str, ...]) -> None:
-    """Run one process of the service: its API, a worker, beat, or Flower.
+    """Run the API, a worker, beat, or Flower.
+
+    Each is one process of the service.
 
     ARGUMENTS are options of the process's own: of `celery worker`, `celery beat` and `celery flower`. What is
     imported is the service's own, whatever the current directory has.

@@ -34,7 +34,7 @@ _LATE_S = 30.0
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each look, as `/admin/status` has it.")
 def status(watch: bool, interval: float, as_json: bool) -> None:
-    """Show what is pending, whether it is persisted, and who is at work.
+    """Show what is pending, and who is at work on it.
 
     The exit status is 0 as long as Redis answers, belongs to the database of the settings, and has as many
     partitions as they say; `writebehind doctor` judges.

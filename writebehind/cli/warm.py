@@ -22,7 +22,7 @@ from writebehind.warming.warmer import Warmed
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def hot_keys(limit: int, as_json: bool) -> None:
-    """Show the documents that are read most, with their reads per second."""
+    """Show the documents that are read most, and how often."""
     with opened(checked=True) as pipeline:
         found = pipeline.hot_keys.top(limit)
     table = Table(*columns("collection", "id", "partition", "reads per second"))
@@ -37,8 +37,10 @@ def hot_keys(limit: int, as_json: bool) -> None:
             click.echo(orjson.dumps(told))
         else:
             table.add_row(*(str(part).replace("[", "\\[") for part in told.values()))
-    if not as_json:
+    if not as_json and found:
         Console().print(table)
+    elif not as_json:
+        click.echo("none")
 
 
 @click.command()
@@ -46,8 +48,9 @@ def hot_keys(limit: int, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(0), help="Most hot keys; by default `warm_keys`.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def warm(collections: tuple[str, ...], limit: int | None, as_json: bool) -> None:
-    """Load hot keys that are missing in Redis or about to expire, and what the settings keep warm.
+    """Load hot keys that Redis lacks, before they are read.
 
+    Those that are about to expire too, and what the settings keep warm.
     The exit status is 1 where it ended early: MongoDB or Redis was short of time or memory, or another one warms.
     """
     settings = named()

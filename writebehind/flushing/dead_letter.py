@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from writebehind import times
 from writebehind.documents import codec
 from writebehind.documents.entry import VERSION_DIGITS, Entry, Kind, version_of
 from writebehind.documents.ids import DocumentId
@@ -129,7 +130,8 @@ class DeadLetter:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For operators: all but the body."""
+        """For operators: all but the body; each time in seconds since the epoch, and as a text."""
+        acknowledged_at = None if self.kind is Kind.ABSENT else self.version / 1_000_000
         return {
             "collection": self.id.collection,
             "id": self.id.text,
@@ -139,8 +141,10 @@ class DeadLetter:
             "message": self.message,
             "operation": _OPERATIONS[self.kind],
             "version": self.version,
-            "acknowledged_at": None if self.kind is Kind.ABSENT else self.version / 1_000_000,
+            "acknowledged_at": acknowledged_at,
+            "acknowledged": None if acknowledged_at is None else times.shown(acknowledged_at),
             "failed_at": self.failed_at,
+            "failed": times.shown(self.failed_at),
             "attempts": self.attempts,
         }
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import bson
 import pytest
 from click.testing import CliRunner
 
+from tests.integration.conftest import environment
 from writebehind import Pipeline
 from writebehind.cli import cli
 from writebehind.documents import codec
 from writebehind.documents.entry import Kind
-from writebehind.errors import TooManyDeadLettersError
+from writebehind.errors import TooManyDeadLettersError, UnknownCollectionError
 from writebehind.flushing.dead_letters import DeadLetter, Filter, Found, Reason
 
 
@@ -60,6 +62,18 @@ def test_too_many_are_back_pressure(refused, monkeypatch):
     users.put("new", {"mail": "new"})
 
 
+def test_a_misspelt_collection(refused, monkeypatch):
+    """It is said that there is none; one that was taken out of the settings, and has letters, is one."""
+    for name, value in environment(refused.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WRITEBEHIND_ALLOW_UNLISTED", "false")
+    for command in (["list"], ["export"], ["replay"], ["discard", "--yes"]):
+        with pytest.raises(UnknownCollectionError, match="'usres' is not configured"):
+            CliRunner().invoke(cli, ["dead-letters", *command, "--collection", "usres"], catch_exceptions=False)
+    told = CliRunner().invoke(cli, ["dead-letters", "list", "--collection", "users"], catch_exceptions=False)
+    assert "3 of 3" in told.stdout
+
+
 def test_on_the_command_line(refused, monkeypatch, tmp_path):
     """List, show, export, replay, and discard, from the command line to MongoDB."""
     monkeypatch.setenv("REDIS_URL", refused.settings.redis_url)
@@ -80,6 +94,12 @@ def test_on_the_command_line(refused, monkeypatch, tmp_path):
         assert " ".join(letter["message"].split()) in told
     assert {"u0", "u1", "u2"} == {json.loads(line)["id"] for line in run("list", "--json").splitlines()}
     assert "0 of 3" in run("list", "--code", "121")
+    for failed in re.findall(r"version \d+, (\S+),", told):
+        assert {failed} <= {json.loads(line)["failed"] for line in run("list", "--json").splitlines()}
+        for same in (failed, failed.replace("T", " ").replace("Z", "+00:00"), failed[:10], failed[:19]):
+            assert "0 of 3" not in run("list", "--after", same)
+            assert "3 of 3" not in run("list", "--before", same)
+    run("list", "--after", "yesterday", status=2)
     assert {"_id": "u1", "mail": "same"} == json.loads(run("show", "users", "u1"))["document"]
     run("export", "--output", str(tmp_path / "letters"))
     lines = (tmp_path / "letters").read_text().splitlines()

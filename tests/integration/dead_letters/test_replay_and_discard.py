@@ -9,6 +9,7 @@ import bson
 import pytest
 
 from tests.integration.dead_letters.conftest import bury, document_id, put
+from writebehind import times
 from writebehind.documents import codec
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
@@ -50,7 +51,9 @@ def test_show(letters, store):
         "operation": "put",
         "version": letter.version,
         "acknowledged_at": letter.version / 1e6,
+        "acknowledged": times.shown(letter.version / 1e6),
         "failed_at": letter.failed_at,
+        "failed": times.shown(letter.failed_at),
         "attempts": 2,
     } == shown
     with pytest.raises(DocumentNotFoundError, match="users/bob is no dead letter"):

@@ -19,6 +19,7 @@ _ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 _ANY_ID: Schema = {"type": ["string", "integer", "object"], "description": "as a text, or in Extended JSON"}
 _VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
+_OR_NO_TIME = _TIME | {"type": ["string", "null"]}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ETAGS: Schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
 
@@ -120,6 +121,8 @@ def components(settings: Settings) -> dict[str, Schema]:
         },
         "Letter": shape(
             {"collection": {"type": "string"}, "id": {"type": "string"}, "reason": _REASON, "version": _VERSION},
+            acknowledged=_OR_NO_TIME,
+            failed=_OR_NO_TIME,
         ),
         "Letters": shape(
             {

@@ -1,0 +1,17 @@
+"""Times as texts: one form wherever one is shown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def shown(seconds: float) -> str | None:
+    """A time as RFC 3339 has it, in UTC: `2026-11-26T18:34:59.123Z`; `None` for what no calendar has.
+
+    Args:
+        seconds: since the epoch; what is less than a millisecond is left out.
+    """
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):  # other hands may have written it
+        return None
