@@ -166,6 +166,22 @@ def test_a_frozen_server_answers_again_when_resumed_and_can_be_stopped(started):
     assert not server.is_running()
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc says what a thread blocks")
+def test_no_thread_of_secantus_takes_the_signal_to_end_from_its_main_thread(tmp_path):
+    """One thread waits for it, and all others block it: where one was given it, 10 s were lost."""
+    with EmbeddedMongo(tmp_path) as server:
+        tasks = list(Path(f"/proc/{server.pid}/task").iterdir())
+        blocked = {one.name: int((one / "status").read_text().split("SigBlk:")[1].split()[0], 16) for one in tasks}
+        taking = {name for name, mask in blocked.items() if not mask & 1 << signal.SIGTERM - 1}
+        main = str(server.pid)
+        server._group.leader.terminate()
+        server._end_sooner()
+
+        assert 0 == server._group.leader.wait(timeout=5 * slowness())
+    assert main in blocked
+    assert (1, set()) == (len(taking), taking & {main})
+
+
 def test_two_servers_never_share_data(started, tmp_path):
     """While a server runs on a directory, no second one starts on it, whoever started the first."""
     server, _ = started

@@ -35,6 +35,18 @@ LOG_LINES_SHOWN = 10
 #: How long a server waits for its former port, seconds.
 PORT_WAIT_S = 3.0
 
+#: Runs SecantusDB, whose main thread waits without an end: were SIGTERM delivered to another thread, it would not
+#: wake up to handle it. So all threads block it but one, which wakes that one by what it handles in the same way.
+_SECANTUS = """
+import runpy, signal, threading
+def relay():
+    signal.sigwait({signal.SIGTERM})
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+threading.Thread(target=relay, name="relay", daemon=True).start()
+runpy.run_module("secantus", run_name="__main__", alter_sys=True)
+"""
+
 
 class EmbeddedError(WritebehindError):
     """An embedded server cannot be started."""
@@ -308,7 +320,7 @@ class EmbeddedMongo(EmbeddedServer):
         _require("secantus", self.title)
         nothing = self._home / "secantusd.toml"  # without one named, it looks for its own in several places
         nothing.touch()
-        command = [sys.executable, "-P", "-m", "secantus", "--config", str(nothing), "--log-level", "WARNING"]
+        command = [sys.executable, "-P", "-c", _SECANTUS, "--config", str(nothing), "--log-level", "WARNING"]
         # Without `--sync-on-commit` a crash loses what was acknowledged in its last second.
         storage = ["--storage-path", str(self._data), "--sync-on-commit"]
         return [*command, "--host", LOOPBACK, "--port", str(self.port), *storage]
