@@ -153,7 +153,11 @@ class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
 
 
-class MistypedKeyError(RedisUnavailableError):
+class SpoiledError(RedisUnavailableError):
+    """Values of other hands in Redis are in the way. It does answer, so nothing is read behind its back."""
+
+
+class MistypedKeyError(SpoiledError):
     """Other hands put something of another type into Redis: it is taken out, so try again."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
-from writebehind.errors import TooManyDeadLettersError, UnavailableError
+from writebehind.errors import SpoiledError, TooManyDeadLettersError, UnavailableError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.redis import keys
@@ -202,6 +202,55 @@ def test_garbage_in_keys(pipeline, users, keys_of):
             PUTS[type_of(name)](wire, name, text)
 
         assert_well(pipeline, users, acknowledged)
+
+
+@pytest.mark.parametrize("key", ["pending", "dead", "dead_counts", "wb:changed:{users}", "wb:changes:{users}"])
+def test_no_query_goes_round_what_is_in_the_way(pipeline, users, key):
+    """Redis answers, so a query is refused once, and never without an acknowledged write of another partition."""
+    work(pipeline)
+    of = pipeline.store.partition_of
+    other = next(one for one in map(str, count()) if of(f"users/s:{one}") != of(MEMBER))
+    users.put(other, {"name": "Ada", "n": 1})
+    wire, name = pipeline.store._wire, name_of(pipeline, key)
+    wire.call("DEL", name)
+    wire.call("RPUSH", name, "garbage")
+
+    refused = 0
+    for _ in range(3):
+        try:
+            answer = users.query("named", {"name": "Ada"})
+        except SpoiledError:
+            refused += 1
+        else:
+            assert other in [one["_id"] for one in answer]
+    assert 1 >= refused
+
+
+@pytest.mark.parametrize("read", ["read", "read_many", "look_up"])
+def test_no_reader_goes_round_what_is_in_the_way(pipeline, users, read):
+    """The same for one document, for several, and for a lookup."""
+    users.put(ID, {"name": "Ada", "n": 1})
+    wire, name = pipeline.store._wire, name_of(pipeline, "alias" if read == "look_up" else "entry")
+    wire.call("DEL", name)
+    wire.call("RPUSH", name, "garbage")
+    arguments = {"read": (ID,), "read_many": ([ID],), "look_up": ("name", "Ada")}
+
+    with pytest.raises(SpoiledError):
+        getattr(users, read)(*arguments[read])
+
+
+def test_counts_of_dead_letters_that_cannot_be(pipeline, users):
+    """No more are shown than there are, no write is refused for them, and reconciling clears them."""
+    of = partition_keys(pipeline.store.partition_of(MEMBER))
+    wire = pipeline.store._wire
+    wire.call("HSET", of.dead_counts, "users", 10**15, "nobody", 5, b"\xff", 10**18, "less", -7, "none", "x")
+
+    users.put(ID, {"name": "Ada"})
+    assert {} == pipeline.status()["dead_letters_by_collection"]
+    assert {} == pipeline.store.load().dead
+    pipeline.reconciler.make_pass()
+    noted = wire.call("HVALS", of.dead_counts)
+    assert {b"0", b"x"} >= {*noted}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from writebehind.documents.deprecated_types import BSON_ERRORS
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId, named
 from writebehind.documents.raw_bson import etag
-from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
+from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError, SpoiledError
 from writebehind.mongodb.sink import Sink
 from writebehind.mql.sorts import compile_sort
 from writebehind.querying.answers import Answer, Kept, in_order, satisfying
@@ -188,12 +188,15 @@ class Queries:
         Raises:
             MongoUnavailableError: Redis does not know, and MongoDB does not answer.
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+            SpoiledError: what other hands have put there is in the way.
         """
         filter_ = query.bound(arguments)
         result_name = f"{collection}/{name}/{_digest(query, filter_)}"
         wanted = _Wanted(collection, query, filter_, result_name, settings, most_bytes)
         try:
             return self._find(wanted)
+        except SpoiledError:
+            raise
         except RedisUnavailableError:
             if not settings.bypass:
                 raise

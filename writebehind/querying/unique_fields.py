@@ -24,6 +24,7 @@ from writebehind.errors import (
     RedisFullError,
     RedisUnavailableError,
     RequestError,
+    SpoiledError,
 )
 from writebehind.mongodb.sink import Sink
 from writebehind.mql.order import number
@@ -138,9 +139,12 @@ class Lookups:
         Raises:
             MongoUnavailableError: Redis does not know, and MongoDB does not answer.
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+            SpoiledError: what other hands have put there is in the way.
         """
         try:
             return self._find(alias, settings)
+        except SpoiledError:
+            raise
         except RedisUnavailableError:
             if not settings.bypass:
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisUnavailableError, SpoiledError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
@@ -66,9 +66,12 @@ class Reader:
         Raises:
             MongoUnavailableError: it is not cached, and MongoDB does not answer.
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
+            SpoiledError: what other hands have put there is in the way.
         """
         try:
             return self.get(document_id, settings)
+        except SpoiledError:
+            raise
         except RedisUnavailableError:
             if not settings.bypass:
                 raise
@@ -80,6 +83,8 @@ class Reader:
         """The same for several documents of one collection, in their order; and whether Redis was bypassed."""
         try:
             return self.get_many(ids, settings), False
+        except SpoiledError:
+            raise
         except RedisUnavailableError:
             if not settings.bypass:
                 raise

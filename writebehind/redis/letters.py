@@ -100,7 +100,11 @@ class Letters:
 
     def counts(self) -> dict[str, int]:
         """The number of them in each collection that has any."""
-        return added_up(self._wire.calls([("HGETALL", of.dead_counts) for of in self._layout.all()]))
+        of_all = self._layout.all()
+        answers = self._wire.calls(
+            [*(("HGETALL", of.dead_counts) for of in of_all), *(("HLEN", of.dead) for of in of_all)]
+        )
+        return added_up(answers[: len(of_all)], answers[len(of_all) :])
 
     def counts_in(self, partition: int) -> dict[str, int]:
         """The number of them in one partition, for each collection."""
@@ -325,10 +329,13 @@ def kept_name(member: str, version_digits: str) -> str:
     return f"{collection}@{version_digits}/{rest}"
 
 
-def added_up(hashes: Sequence[Sequence[bytes]]) -> dict[str, int]:
-    """The sums of several hashes of numbers, as HGETALL gives them; what adds up to nothing is left out."""
+def added_up(counts: Sequence[Sequence[bytes]], there: Sequence[int]) -> dict[str, int]:
+    """The sums of the counts of partitions, as HGETALL gives them; what adds up to nothing is left out.
+
+    Other hands may have put any number there: no collection has more in a partition than `there` are in all.
+    """
     sums: Counter[str] = Counter()
-    for flat in hashes:
+    for flat, most in zip(counts, there, strict=True):
         for name, number in pairs(flat):
-            sums[name.decode(errors="replace")] += whole(number)
+            sums[name.decode(errors="replace")] += min(max(whole(number), 0), most)
     return dict(+sums)

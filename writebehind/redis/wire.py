@@ -18,7 +18,13 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from writebehind.errors import MistypedKeyError, RedisFullError, RedisUnavailableError, without_frames
+from writebehind.errors import (
+    MistypedKeyError,
+    RedisFullError,
+    RedisUnavailableError,
+    SpoiledError,
+    without_frames,
+)
 from writebehind.redis.connections import Command, Connections
 from writebehind.redis.keys import type_of
 from writebehind.redis.scripts import Script, script
@@ -276,5 +282,5 @@ def _raise(error: ResponseError) -> NoReturn:
     """Raise an error of Redis; one that a step met, as only other hands can be the cause, as unavailable."""
     if _MET_BY_STEP.search(str(error)):
         log.critical("what other hands have put into Redis is in the way of a step: %s", error)
-        raise RedisUnavailableError("what other hands have put into Redis is in the way", inner=error) from error
+        raise SpoiledError("what other hands have put into Redis is in the way", inner=error) from error
     raise error

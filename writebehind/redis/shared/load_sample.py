@@ -154,6 +154,7 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
             ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
             *(("ZCARD", of.pending) for of in partitions),
             *(("HGETALL", of.dead_counts) for of in partitions),
+            *(("HLEN", of.dead) for of in partitions),
             *(("SMEMBERS", of.crowded) for of in partitions),
         ]
     )
@@ -165,7 +166,7 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
         misfit=_misfit(owner, database, division, size),
         recorded=owner is not None and division is not None,
         pending=tuple(counts[:size]),
-        dead=added_up(counts[size : 2 * size]),
+        dead=added_up(counts[size : 2 * size], counts[2 * size : 3 * size]),
         used_memory=int(facts.get("used_memory", 0)),
         max_memory=int(facts.get("maxmemory", 0)),
         evicts=facts.get("maxmemory_policy", "").startswith("volatile"),
@@ -175,7 +176,7 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
         replicas=int(facts.get("connected_slaves", 0)),
         waits_for_disk=_knows(command),
         drained_per_second=max(map(whole, rates)) / RATE_SLOT_SECONDS,
-        crowded=frozenset(one.decode(errors="replace") for some in counts[2 * size :] for one in some),
+        crowded=frozenset(one.decode(errors="replace") for some in counts[3 * size :] for one in some),
         mongodb_is_away=breaker is not None,
     )
 
