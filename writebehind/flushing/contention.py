@@ -19,6 +19,7 @@ import pymongo
 
 from writebehind.documents.entry import DELETED, Entry
 from writebehind.documents.ids import DocumentId
+from writebehind.documents.raw_bson import split_version
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.claims import claims_of, is_noted_of
 from writebehind.flushing.dead_letters import DeadLetters
@@ -42,10 +43,11 @@ SWEPT_HOLDERS, SWEPT_LETTERS = 20, 3
 
 @dataclass(slots=True)
 class _Way:
-    """One resolution: until when, what was written, and holders that were waited for once."""
+    """One resolution: until when, what was written, what has left MongoDB, and holders that were waited for."""
 
     until: float
     done: dict[str, Outcome]
+    left: dict[str, bytes] = field(default_factory=dict)
     waited: set[str] = field(default_factory=set)
 
 
@@ -83,11 +85,11 @@ class Contention:
         left_s = until - time.monotonic()
         if left_s <= 0:
             raise MongoUnavailableError("there is no time left to write")
-        done: dict[str, Outcome] = {}
+        way = _Way(until, {})
         with pymongo.timeout(left_s):  # whatever is asked for on the way
-            outcome = self._bring(refused, _Way(until, done), ())
-        done.pop(outcome.write.id.member, None)
-        return [*done.values(), outcome]
+            outcome = self._bring(refused, way, ())
+        way.done.pop(outcome.write.id.member, None)
+        return [replace(one, left=way.left.get(one.write.id.member, b"")) for one in (*way.done.values(), outcome)]
 
     def note(self, outcome: Outcome) -> None:
         """Note that a document waits for the one that has its value. To be called before the burial.
@@ -99,12 +101,18 @@ class Contention:
             self._store.awaited.add_waiter(outcome.holder, outcome.write.id.member, outcome.claim)
 
     def look(self, outcome: Outcome) -> None:
-        """Replay a dead letter at once, if the other one has changed meanwhile. To be called after the burial.
+        """See to a dead letter once more. To be called after the burial.
+
+        What has left MongoDB to make room for others comes back there, if it can. And the letter is replayed at
+        once, if the other document has changed meanwhile.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
             RedisUnavailableError: Redis does not answer.
         """
+        if outcome.left and self._sink.put_back(outcome.write.id.collection, outcome.left):
+            before = Entry.loaded(*split_version(outcome.left))
+            self._holders.deleted_again(replace(outcome.write, entry=before))
         if outcome.holder and self._blocker(outcome.write) is None:
             self._replay(outcome.write.id.member)
 
@@ -226,7 +234,7 @@ class Contention:
         """Write a document first that has given a value up; whether the value is free then."""
         member = document_id.member
         if member in path or len(path) >= LONGEST_CHAIN:
-            return self._make_room(holder, document_id, pending)
+            return self._make_room(holder, document_id, pending, way)
         outcome = self._write(Write(document_id, pending), way)
         outcome = self._bring(outcome, way, path)
         way.done[member] = outcome
@@ -236,7 +244,7 @@ class Contention:
             return self._holders.unset(holder, pending)
         return True
 
-    def _make_room(self, holder: Holder, document_id: DocumentId, pending: Entry) -> bool:
+    def _make_room(self, holder: Holder, document_id: DocumentId, pending: Entry, way: _Way) -> bool:
         """Take the value from what MongoDB has of a document of a circle, which is about to be written there.
 
         Where its collection requires the field, the document leaves MongoDB for a moment. If a newer version is on
@@ -248,7 +256,7 @@ class Contention:
 
         field, seen = holder.claim.field, holder.seen
         if not self._sink.unset(document_id, field, seen, below=pending.version, note=note) and note(DELETED):
-            self._sink.vacate(document_id, seen)
+            way.left[document_id.member] = self._sink.vacate(document_id, seen)
         return True
 
     def _write(self, write: Write, way: _Way) -> Outcome:

@@ -64,6 +64,7 @@ class Outcome:
         holder: the member that has the unique value because of which it was refused, '' where that is not known.
         claim: the value, as it is noted with it.
         together: whether it was refused with others, by one error that does not say because of which.
+        left: the document as MongoDB had it before it was deleted to make room for others, b'' where it was not.
     """
 
     write: Write
@@ -75,6 +76,7 @@ class Outcome:
     holder: str = ""
     claim: str = ""
     together: bool = False
+    left: bytes = b""
 
 
 class AllRefusedError(MongoUnavailableError):

@@ -172,16 +172,29 @@ class Sink(Finder):
             return False
         return True
 
-    def vacate(self, document_id: DocumentId, seen: object) -> None:
-        """Delete the document whose `_v` was `seen`.
+    def vacate(self, document_id: DocumentId, seen: object) -> bytes:
+        """Delete the document whose `_v` was `seen`; what it was, b'' where there is none.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
+        where = {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
         with self._guard(), self._deadline():
-            self._database[document_id.collection].delete_one(
-                {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
-            )
+            found = self._database[document_id.collection].find_one_and_delete(where)
+        return b"" if found is None else found.raw
+
+    def put_back(self, collection: str, raw: bytes) -> bool:
+        """Store a document as it was before it was deleted; false where there is one by now, or it is refused.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+        """
+        try:
+            with self._guard(), self._deadline(), commands():
+                self._database[collection].insert_one(RawBSONDocument(raw, RAW_OPTIONS))
+        except CommandRefusedError:
+            return False
+        return True
 
     def _bulk(self, collection: str, writes: Sequence[Write], *, halve: bool = True) -> list[Outcome]:
         try:

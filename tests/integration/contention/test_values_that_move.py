@@ -298,3 +298,34 @@ def test_a_document_that_is_sent_anew_makes_no_room(pipeline, users, stored, mon
 
     assert [None, {one: "x", other: "y"}] == steps
     assert {one: "y", other: "x"} == usernames(stored)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "deleted"])
+def test_a_circle_that_fails_in_a_collection_that_requires_the_field(
+    pipeline, other, users, stored, monkeypatch, meanwhile
+):
+    """Who has left MongoDB to make room, and is refused after all, comes back there; not if it was deleted."""
+    one, two, third = spread(pipeline, 3)
+    users.put(one, {"username": "x", "n": 1})
+    users.put(two, {"username": "y", "number": 2})
+    users.put(third, {"username": "z", "number": 3})
+    flush_all(pipeline)
+    before = {found["_id"]: found for found in stored.find()}
+    stored.database.command("collMod", stored.name, validator={"username": {"$exists": True}})
+    users.put(one, {"username": "y"})
+    users.put(two, {"username": "x", "number": 3})
+    put_back = pipeline.sink.put_back
+
+    def late(*arguments):
+        if meanwhile == "deleted":
+            users.delete(one)
+            pipeline.store._wire.call("DEL", partition_keys(pipeline.store.partition_of(f"users/s:{one}")).lease)
+            flush(other, one)
+        return put_back(*arguments)
+
+    monkeypatch.setattr(pipeline.sink, "put_back", late)
+    flush(pipeline, one)
+
+    if meanwhile == "deleted":
+        del before[one]
+    assert before == {found["_id"]: found for found in stored.find()}
