@@ -50,15 +50,21 @@ def keep_short() -> None:
     # It asks each worker at its start, also those that have just begun to start.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
     signals.after_setup_logger.connect(_shorten, weak=False)
+    signals.celeryd_after_setup.connect(_warn_of_nothing_set, weak=False)
     signals.worker_ready.connect(_say_ready, weak=False)
     signals.beat_init.connect(_say_beats, weak=False)
 
 
 def _shorten(logger: logging.Logger, **_: Any) -> None:
-    # Whenever a broker is away, about a setting that is set. Celery wants it always, from just before on.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
     for handler in logger.handlers:
         handler.addFilter(OneLine())
+
+
+def _warn_of_nothing_set(**_: Any) -> None:
+    # Celery warns whenever a broker is away, as `worker_cancel_long_running_tasks_on_connection_loss` is False.
+    # True is for pools that can end a task, which one of threads cannot. The set-up of logs, which is over by now,
+    # has had such warnings shown always.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning, module="celery.worker.consumer")
 
 
 def _say_ready(sender: Any, **_: Any) -> None:

@@ -90,7 +90,8 @@ class OutageLog:
             if now - one.last > self._quiet_s:
                 del self._outages[kind]
                 if one.count > 1:
-                    yield f"{kind}: over after {one.last - one.began:.0f} s, {one.count} {self._things} in all"
+                    lasted = f"the last {one.last - one.began:.0f} s after the first"
+                    yield f"{kind}: over, {one.count} {self._things} in all, {lasted}"
             elif one.untold and now - one.told > self._every_s:
                 more = counted(one.untold, f"more {self._thing}", f"more {self._things}")
                 yield f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"

@@ -108,6 +108,7 @@ def test_a_restart_is_told_in_few_lines(system, servers, which):
     said = {name: lines[len(before.get(name, [])) :] for name, lines in logs(system).items()}
     assert {} == {name: lines for name, lines in said.items() if len(lines) > MOST_LINES_OF_A_RESTART}
     assert "Traceback" not in str(said)
+    assert "DeprecationWarning" not in str(said)
 
 
 @pytest.mark.parametrize("which", ["redis", "broker", "mongo"])

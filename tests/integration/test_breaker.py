@@ -301,7 +301,7 @@ def test_time_in_which_nothing_was_asked_is_no_outage(one, other, caplog, monkey
 
     last = caplog.messages[-1]
     idle = 335.0 if closes == "another one" else 330.0
-    wanted = f"closed, after at least 7.5 s: this process has asked nothing in the {idle} s since"
+    wanted = f"closed: it was open for at least 7.5 s; then this process did not look for {idle} s"
     assert f"the breaker before MongoDB is {wanted}" == last
 
 

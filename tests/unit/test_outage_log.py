@@ -40,12 +40,15 @@ def test_every_failure_is_counted(outages, caplog):
         one.start()
     for one in threads:
         one.join()
-    wait_until(lambda: 2 == caplog.text.count("over after"), "both to be over")
+    wait_until(lambda: 2 == caplog.text.count(": over, "), "both to be over")
     for kind in ("redis", "mongodb"):
         assert 1 == sum(bool(re.fullmatch(rf"{kind} \d+", one)) for one in caplog.messages)
         more = re.findall(rf"{kind}: (\d+) more failures? in \d s, the last: {kind} \d+", caplog.text)
         assert sum(map(int, more)) <= 99
-        assert any(re.fullmatch(rf"{kind}: over after \d s, 100 failures in all", one) for one in caplog.messages)
+        assert any(
+            re.fullmatch(rf"{kind}: over, 100 failures in all, the last \d s after the first", one)
+            for one in caplog.messages
+        )
     assert not outages._watching
 
 
@@ -65,5 +68,7 @@ def test_a_child_process_tells_its_own(outages, caplog):
     outages.begin_anew()
     for _ in range(2):
         outages.note("redis", "of the child")
-    wait_until(lambda: "redis: over after 0 s, 2 failures in all" in caplog.messages, "it to be over")
+    wait_until(
+        lambda: "redis: over, 2 failures in all, the last 0 s after the first" in caplog.messages, "it to be over"
+    )
     assert "of the child" in caplog.messages

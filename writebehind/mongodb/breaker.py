@@ -167,11 +167,12 @@ class MongoBreaker:
         with self._telling:
             told, self._told = self._told, {}
         if told:
-            log.warning("the breaker before MongoDB is closed, after %s", self._lasted(min(told.values())))
+            log.warning("the breaker before MongoDB is closed%s", self._lasted(min(told.values())))
 
     def _lasted(self, began: float) -> str:
         """How long it was open as far as this process has seen: one that asks nothing does not see it close."""
         now, seen = time.monotonic(), self._seen_open
         if now - seen < UNSEEN_S:
-            return f"{now - began:.1f} s"
-        return f"at least {seen - began:.1f} s: this process has asked nothing in the {now - seen:.1f} s since"
+            return f", after {now - began:.1f} s"
+        unseen = f"then this process did not look for {now - seen:.1f} s"
+        return f": it was open for at least {seen - began:.1f} s; {unseen}"

@@ -101,3 +101,22 @@ def state_of(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None  # it was killed, and could not remove the file; or this is no file of ours
     return dict(state)
+
+
+def process_of(server: str, url: str) -> int | None:
+    """The id of the process of an embedded server, of the system that runs in this directory.
+
+    Args:
+        server: `redis` or `mongodb`.
+        url: where it is; `None` is returned for one elsewhere, and for one that does not run.
+    """
+    state = state_of(Path(DATA_DIR).absolute()) or {}
+    pids = state.get("pids")
+    pid = pids.get(server) if state.get(f"{server}_url") == url and isinstance(pids, dict) else None
+    if not isinstance(pid, int) or pid <= 0:
+        return None
+    try:
+        os.kill(pid, 0)
+    except (OSError, OverflowError):
+        return None
+    return pid

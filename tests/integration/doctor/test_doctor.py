@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,8 +23,10 @@ from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.local.embedded import free_port
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Finding, Level, examine, mongodb, processes, redis
+from writebehind.operations.doctor.findings import away
 from writebehind.redis import keys
 from writebehind.settings.names import QUEUES
+from writebehind.settings.running import DATA_DIR, STATE_FILE
 
 
 def test_good_health(patient):
@@ -69,6 +74,29 @@ def test_servers_that_do_not_answer(patient, monkeypatch):
         failures["redis"],
         failures["mongodb"],
     )
+
+
+def test_servers_that_run_here_and_do_not_answer(patient, monkeypatch, tmp_path):
+    """A server that `up` has started here, and that lives, is said to be frozen, with the id of its process."""
+    monkeypatch.chdir(tmp_path)
+    settings = patient.settings
+    state = {name: getattr(settings, name) for name in ("redis_url", "mongodb_url", "mongodb_database")}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid, said in (
+        (os.getpid(), f"look at process {os.getpid()};"),
+        (ended.pid, "start it, or set MONGODB_URL"),
+    ):
+        write_state(state | {"pid": os.getpid(), "pids": {"mongodb": pid}})
+        assert said in away(settings, "mongodb")
+        assert "start it, or set REDIS_URL" == away(settings, "redis")
+    write_state(state | {"pid": os.getpid(), "pids": {"mongodb": os.getpid()}, "mongodb_url": "mongodb://other/"})
+    assert "start it, or set MONGODB_URL" == away(settings, "mongodb")
+
+
+def write_state(state: dict[str, object]) -> None:
+    Path(DATA_DIR).mkdir(exist_ok=True)
+    Path(DATA_DIR, STATE_FILE).write_text(json.dumps(state))
 
 
 def test_processes(patient, monkeypatch):

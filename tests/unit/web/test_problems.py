@@ -136,7 +136,9 @@ def test_an_outage_is_a_few_lines(installation, client, refusals, caplog, monkey
 
     logged = [one.message for one in caplog.records if one.levelno == logging.WARNING]
     assert f"GET /v1/users/ada [{names[0]}]: it is down" == logged[0]
-    assert re.fullmatch(r"mongodb-unavailable: over after \d s, 100 requests refused in all", logged[-1])
+    assert re.fullmatch(
+        r"mongodb-unavailable: over, 100 requests refused in all, the last \d s after the first", logged[-1]
+    )
     for line in logged[1:-1]:
         assert re.match(r"mongodb-unavailable: \d+ more requests? refused in \d s, the last: GET /v1/users", line)
     assert len(logged) < 10

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from writebehind.pipeline import Pipeline
+from writebehind.settings.installation import Settings
+from writebehind.settings.running import process_of
 
 
 class Level(IntEnum):
@@ -52,3 +54,14 @@ def warning(check: str, found: str, advice: str) -> Finding:
 def failure(check: str, found: str, advice: str, *, fatal: bool = False) -> Finding:
     """It does not work, or loses what was acknowledged."""
     return Finding(check, Level.FAILURE, found, advice, fatal)
+
+
+def away(settings: Settings, server: str) -> str:
+    """Advice about `redis` or `mongodb` that does not answer: to start it, or where it runs already."""
+    pid = process_of(server, getattr(settings, f"{server}_url"))
+    if pid is None:
+        return f"start it, or set {server.upper()}_URL"
+    return (
+        f"it runs here, started by `writebehind up`, and is frozen or overloaded: look at process {pid}; "
+        f"`kill -CONT {pid}` lets a frozen one go on"
+    )

@@ -11,7 +11,7 @@ from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 from writebehind.documents.raw_bson import VERSION_FIELD
 from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb.deployment import CollectionInfo
-from writebehind.operations.doctor.findings import Finding, failure, ok, warning
+from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
 from writebehind.operations.indexes import LookupIndex, lookup_indexes
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
@@ -27,7 +27,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         hello = sink.hello()
     except MongoUnavailableError as error:
         is_old = isinstance(error.__cause__, PyMongoConfigurationError)
-        advice = "use a newer server, of which the driver knows" if is_old else "start it, or set MONGODB_URL"
+        advice = "use a newer server, of which the driver knows" if is_old else away(pipeline.settings, "mongodb")
         yield failure("mongodb", str(error), advice)
         return
     yield _version(pipeline)

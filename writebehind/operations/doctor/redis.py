@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
-from writebehind.operations.doctor.findings import Finding, failure, ok, warning
+from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 
@@ -27,7 +27,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     try:
         yield from _check(pipeline)
     except RedisUnavailableError as error:
-        yield failure("redis", str(error), "start it, or set REDIS_URL")
+        yield failure("redis", str(error), away(pipeline.settings, "redis"))
 
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
