@@ -128,6 +128,17 @@ def test_an_essential_process_that_fails_late_has_not_started_well(supervise, mo
         raise wait_until(lambda: _refusal(supervisor), "the end of all tries")
 
 
+def test_up_refuses_a_broker_that_celery_cannot_use(tmp_path, procfile):
+    """Every process would end with this line, again and again: no process is started."""
+    procfile.write_text("web: touch started; exec sleep 60")
+
+    ended = _up(tmp_path, "--port", "0", "--procfile", str(procfile), **NOBODY, BROKER_URL="sqs://h")
+
+    assert (2, 1, "") == (ended.returncode, len(ended.stderr.splitlines()), ended.stdout)
+    assert "BROKER_URL: Celery cannot use it" in ended.stderr
+    assert not (tmp_path / "started").exists()
+
+
 def test_up_runs_without_an_api(tmp_path, procfile):
     """It is ready when its processes run, and names no address of what does not run."""
     procfile.write_text("other: exec sleep 60\n")

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from honcho.environ import parse_procfile
 
+from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError, MongoUnavailableError, UnavailableError, WritebehindError
 from writebehind.launcher import service_folder
 from writebehind.local.embedded import (
@@ -256,6 +257,8 @@ class System:
         if not self._commands:
             return
         urls = {"redis_url": self._redis_url, "mongodb_url": self._mongodb_url}
+        if self._settings.broker_url:
+            FlushPublisher(self._settings).close()
         with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
             with suppress(UnavailableError):  # the processes say so, and wait for Redis
                 check_start(pipeline)
