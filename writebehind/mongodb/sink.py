@@ -246,7 +246,8 @@ class Sink(Finder):
             if not some_taken:
                 raise
             # As a rule there was no time for them. What is known counts, so that fewer are left the next time.
-            log.info("%d writes to %s have to wait: %s", len(second), collection, error)
+            waiting = counted(len(second), "write has", "writes have")
+            log.info("of %s %s to wait: %s", collection, waiting, error)
             return [*outcomes, *_all_refused(second, Refusal(0, str(error), Verdict.BUSY))]
 
     def _after_exception(self, collection: str, writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
