@@ -19,7 +19,6 @@ from traceback import clear_frames
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from werkzeug import exceptions
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -37,7 +36,7 @@ from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
-from writebehind.flask.framing import WHOLE, too_large
+from writebehind.flask.framing import WHOLE, check_coding, too_large
 from writebehind.mongodb.waiting import Places, wait_in
 
 log = logging.getLogger(__name__)
@@ -154,6 +153,9 @@ class Server:
                 refusal = without_frames(error)
             answer = await self._answer(transfer, scope, body, refusal)
             del body
+            if refusal is not None or scope["method"] == "CONNECT":
+                # What else comes may be a part of this request, or be meant for somebody behind a tunnel.
+                answer.headers.append((b"connection", b"close"))
             await self._hand_out(transfer, scope, answer, receive, send)
         except GivenUpError:
             log.debug("a client has made way for others")
@@ -344,18 +346,20 @@ def _announced(headers: Headers) -> int | None:
     """The length that the body is going to have, bytes; `None` if that shows at its end.
 
     Raises:
-        HTTPException: it comes in a coding that nobody decodes here.
+        HTTPException: as `check_coding`.
     """
-    length: int | None = 0
+    length = 0
+    codings = []
     for name, value in headers:
         if name == b"content-length":
             # granian lets digits through alone, but so many that they are no `int`.
             length = int(value.lstrip(b"0")[:_MOST_DIGITS] or b"0")
         elif name == b"transfer-encoding":
-            if value.strip().lower() != b"chunked":
-                raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")
-            return None
-    return length
+            codings.append(value.decode("latin-1"))
+    if not codings:
+        return length
+    check_coding(",".join(codings))  # granian has taken a length beside it away, and closes the connection
+    return None
 
 
 def _environ(scope: Scope, body: bytes) -> dict[str, Any]:

@@ -56,9 +56,9 @@ BROKEN = {
 }
 
 
-def ask(port: int, sent: bytes, *, end: bool) -> bytes:
+def ask(port: int, sent: bytes, *, end: bool, within_s: float = 20) -> bytes:
     """Send this, and nothing more; what is answered before the connection is closed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=within_s) as connection:
         connection.sendall(sent)
         if end:
             connection.shutdown(socket.SHUT_WR)
@@ -150,3 +150,33 @@ def test_a_server_that_hides_breaks_gets_no_chunks(system):
         assert whole.startswith(b"HTTP/1.1 411")
         assert broken.startswith(b"HTTP/1.1 411")
         assert sized.is_success
+
+
+#: Each is complete by what one of its headers says, and is followed by another request, or by a part of its body.
+AMBIGUOUS = {
+    "chunks twice": message(PUT, CHUNK + b"0\r\n\r\n", CHUNKED, CHUNKED),
+    "chunks twice in one header": message(PUT, CHUNK + b"0\r\n\r\n", "Transfer-Encoding: chunked, Chunked"),
+    "chunks twice, and a length": message(PUT, CHUNK + b"0\r\n\r\n", CHUNKED, "Content-Length: 8", CHUNKED),
+    "a coding, and chunks": message(PUT, CHUNK + b"0\r\n\r\n", "Transfer-Encoding: gzip", CHUNKED),
+    "chunks, and a length": message(PUT, CHUNK + b"0\r\n\r\n", CHUNKED, "Content-Length: 8"),
+    "a length, and chunks": message(PUT, CHUNK + b"0\r\n\r\n", "Content-Length: 8", CHUNKED),
+    "a tunnel": message("CONNECT localhost:80", b""),
+}
+#: granian takes the length away, so that these have one meaning.
+TAKEN = {"chunks, and a length", "a length, and chunks"}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_what_can_be_read_in_two_ways_ends_its_connection(server, name):
+    """It is refused, or taken by its chunks alone; what comes after it is not answered (RFC 9112, section 6.1)."""
+    server.http.request("DELETE", "/v1/users/one").raise_for_status()
+    server.http.put("/v1/users/two", json={}).raise_for_status()
+    sent = AMBIGUOUS[name].replace(b"Connection: close\r\n", b"")
+
+    answer = ask(server.port, sent + message("DELETE /v1/users/two", b""), end=False, within_s=5)
+
+    assert 1 == answer.count(b"HTTP/1."), answer
+    refused = answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501"))
+    assert refused or name in TAKEN, answer
+    assert (404 if refused else 200) == server.http.get("/v1/users/one").status_code
+    assert 200 == server.http.get("/v1/users/two").status_code

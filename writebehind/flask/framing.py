@@ -57,6 +57,11 @@ def _read_before(request: Request, most_bytes: int) -> bytes:
 def _read_now(environ: dict[str, Any], most_bytes: int) -> bytes:
     length = environ.get("CONTENT_LENGTH", "")
     stream = environ["wsgi.input"]
+    coding = environ.pop("HTTP_TRANSFER_ENCODING", "")
+    if coding:
+        check_coding(coding)
+    if length and coding:  # RFC 9112, section 6.3: somebody may take it for two requests
+        raise BadRequest("send a Content-Length or a Transfer-Encoding, not both")
     if length:
         if not (length.isascii() and length.isdecimal()):
             raise BadRequest("Content-Length: send the number of bytes")
@@ -66,9 +71,6 @@ def _read_now(environ: dict[str, Any], most_bytes: int) -> bytes:
         if len(data) < int(length):
             raise BadRequest("the body ended before its Content-Length")
     elif environ.get("wsgi.input_terminated"):
-        coding = environ.pop("HTTP_TRANSFER_ENCODING", "")
-        if coding.lower() not in {"", "chunked"}:
-            raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")
         if coding and type(stream).__module__ in _HIDES_BREAKS:
             raise LengthRequired("this server cannot tell whether chunks are complete: send a Content-Length")
         data = _read(stream, most_bytes + 1)
@@ -92,6 +94,20 @@ def _read(stream: Any, most_bytes: int) -> bytes:
     except Exception as error:  # servers have errors of their own for it
         raise BadRequest("the body ended before its last chunk") from error
     return bytes(data)
+
+
+def check_coding(coding: str) -> None:
+    """See that a body comes in chunks, and in nothing else: the value of all its Transfer-Encoding headers.
+
+    Raises:
+        BadRequest: it is in chunks more than once, as no client may send it (RFC 9112, section 6.1).
+        HTTPException: it comes in a coding that nobody decodes here.
+    """
+    codings = [one.strip().lower() for one in coding.split(",")]
+    if codings.count("chunked") > 1:
+        raise BadRequest("Transfer-Encoding: send chunked once")
+    if codings != ["chunked"]:
+        raise exceptions.NotImplemented("the only Transfer-Encoding is chunked")
 
 
 def too_large(most_bytes: int) -> str:
