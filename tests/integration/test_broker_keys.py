@@ -149,3 +149,15 @@ def test_what_cannot_come_again_keeps_nothing_from_it(pipeline, settings, valkey
         wait_until(lambda: stored.find_one({"_id": "ada", "_v": written.version}), "the document", 20)
         wait_until(lambda: not valkey_wire.call("EXISTS", "unacked", "unacked_index"), "nothing to come again", 10)
         assert process.poll() is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PUT if kind != "list"])
+def test_a_hint_is_published_in_place_of_what_has_another_type(settings, valkey_wire, broken, kind):
+    """Whoever publishes takes it out as well: a hint that is lost would wait for the sweep, for more than 10 s."""
+    publishing = create_app(settings)
+    publish(publishing, Hint(0, "", 0))
+    broken.put(FLUSH_QUEUE, kind)
+
+    publish(publishing, Hint(1, "", 0))
+
+    assert 1 == valkey_wire.call("LLEN", FLUSH_QUEUE)

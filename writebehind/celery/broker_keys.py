@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
 from writebehind.celery.names import QUEUES
@@ -29,8 +31,9 @@ _SHOWN: Final = 200
 
 
 def is_mistyped(error: Exception) -> bool:
-    """Whether Redis has said that a key is of another type than the command takes."""
-    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
+    """Whether Redis has said that a key is of another type than the command takes, also by an error of kombu's."""
+    said = error.__cause__ if isinstance(error, OperationalError) else error
+    return isinstance(said, ResponseError) and "WRONGTYPE" in str(said)
 
 
 def mend(channel: Any) -> bool:
@@ -57,16 +60,18 @@ def guard(channel: Any) -> None:
     """Have a channel try again what meets such a key while it notes a message, its end, or that it comes again."""
     qos = channel.qos
     for name in ("append", "ack", "reject", "restore_visible"):
-        setattr(qos, name, partial(_again, channel, getattr(qos, name)))
+        setattr(qos, name, partial(again, lambda: channel, getattr(qos, name)))
 
 
-def _again(channel: Any, call: Any, *arguments: Any, **options: Any) -> Any:
+def again(channel: Callable[[], Any], call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The answer of a call, which is made once more where it has met such a key of the channel."""
     try:
         return call(*arguments, **options)
-    except ResponseError as error:
+    except (OperationalError, ResponseError) as error:
         if not is_mistyped(error):
             raise
-        mend(channel)
+        with suppress(Exception):  # the call says what it is
+            mend(channel())
         return call(*arguments, **options)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from writebehind import forks
+from writebehind.celery.broker_keys import again
 from writebehind.celery.configuration import create_app
 from writebehind.celery.delays import headers
 from writebehind.celery.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, WARM
@@ -110,23 +111,26 @@ class FlushPublisher:
             return hints or None
 
 
-def publish(app: Any, hint: Hint, **options: Any) -> None:
-    """Enqueue one flush task.
+def publish(app: Any, hint: Hint, producer: Any = None) -> None:
+    """Enqueue one flush task, by a producer that is there or one of the application's.
 
     Raises:
         OperationalError: the broker does not take it.
     """
-    app.send_task(
-        FLUSH,
-        args=(hint.partition, hint.ticket),
-        headers=headers(hint.delay_ms),
-        queue=FLUSH_QUEUE,
-        retry=False,
-        ignore_result=True,
-        argsrepr="",
-        kwargsrepr="",
-        **options,
-    )
+    with app.producer_or_acquire(producer) as one:
+        again(
+            lambda: one.channel,
+            app.send_task,
+            FLUSH,
+            args=(hint.partition, hint.ticket),
+            headers=headers(hint.delay_ms),
+            queue=FLUSH_QUEUE,
+            retry=False,
+            ignore_result=True,
+            argsrepr="",
+            kwargsrepr="",
+            producer=one,
+        )
 
 
 def publish_warm(app: Any) -> None:
