@@ -15,10 +15,10 @@ NEW = "users/s:new"
 #: Whether it is seen, by the pipeline and the version that was acknowledged.
 LOOKS: dict[str, Callable[[Pipeline, int], object]] = {
     "a query": lambda pipeline, _: "new" in [one["_id"] for one in pipeline.collection("users").query("all")],
-    "a write that waits": lambda pipeline, version: pipeline.store.pending.unreached({NEW: version}),
-    "reconciling": lambda pipeline, _: pipeline.store.pending.unsettled([NEW]),
+    "a write that waits": lambda pipeline, version: pipeline.store.unsettled.unreached({NEW: version}),
+    "reconciling": lambda pipeline, _: pipeline.store.unsettled.among([NEW]),
     "the status": lambda pipeline, _: 1 == sum(one.pending + one.dead for one in pipeline.store.metrics.backlog()),
-    "contention": lambda pipeline, _: any(pipeline.store.pending.standing(NEW)[1:]),
+    "contention": lambda pipeline, _: any(pipeline.store.unsettled.standing(NEW)[1:]),
 }
 CHANGES: dict[str, Callable[[Pipeline], object]] = {
     "dead to pending": lambda pipeline: pipeline.dead_letters.replay(pipeline.dead_letters.all(Filter())),

@@ -177,7 +177,7 @@ class Disturbance:
     def change(self, name: str, n: int) -> None:
         """Somebody else writes to MongoDB, and it is heard of."""
         store, member = self.pipeline.store, f"users/s:{name}"
-        if name in self.written and not store.pending.unsettled([member]):
+        if name in self.written and not store.unsettled.among([member]):
             self.database.users.update_one({"_id": name}, {"$set": {"n": -n}})
             store.cache.invalidate_many([member])[0]
             self.written[name] = -n

@@ -126,7 +126,7 @@ class Applier:
         for partition in range(self._store.partitions):
             cursor = "0"
             while True:
-                cursor, members = self._store.pending.scan(partition, cursor, count=SLICE)
+                cursor, members = self._store.unsettled.scan(partition, cursor, count=SLICE)
                 self._store.pending.reissue_many([one for one in members if one.startswith(prefix)])
                 beat()
                 if cursor == "0":
@@ -170,7 +170,7 @@ class Applier:
         """Documents as Redis has them, in one round trip."""
         members = list(dict.fromkeys(members))
         found = {}
-        for member, trace in zip(members, self._store.pending.traces(members), strict=True):
+        for member, trace in zip(members, self._store.unsettled.traces(members), strict=True):
             found[member] = Known(
                 Entry.shown(trace.header) if trace.header else None,
                 trace.pending,

@@ -196,7 +196,7 @@ class Flusher:
             if summary.busy:
                 time.sleep(random.uniform(WAIT_FROM_S, WAIT_TO_S))  # noqa: S311 - no secret
             missing = {member: version for member, version in missing.items() if not summary.has(member, version)}
-            left = self._store.pending.unreached(missing)
+            left = self._store.unsettled.unreached(missing)
             refused |= {member: letter for member, letter in left.items() if letter}
             missing = {member: version for member, version in missing.items() if left.get(member) == b""}
             if interrupted or not missing or self._stopping.is_set():

@@ -77,7 +77,7 @@ class Holders:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        value, pending, dead = self._store.pending.standing(member)
+        value, pending, dead = self._store.unsettled.standing(member)
         try:
             entry = None if value is None else Entry.parse(value)
         except (ValueError, IndexError):  # of other hands: the flusher makes it a dead letter

@@ -32,7 +32,7 @@ from writebehind.reading.portions import by_size, each
 from writebehind.reading.read import Source
 from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
-from writebehind.redis.results import MOST_CHANGED, LeasedResult, Look
+from writebehind.redis.derived.results import MOST_CHANGED, LeasedResult, Look
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.queries import NamedQuery

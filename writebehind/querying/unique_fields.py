@@ -32,7 +32,7 @@ from writebehind.reading.freshness import lifetime_ms
 from writebehind.reading.read import Read, Source
 from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
-from writebehind.redis.aliases import Leads, Noted
+from writebehind.redis.derived.aliases import Leads, Noted
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings, LookupType
 

@@ -104,7 +104,7 @@ class EntryCheck:
             for member, one in zip(members, headers, strict=True)
             if one.header and one.ttl_ms >= -1 and (parsed := _parsed(member, one.header)) is not None
         ]
-        unsettled = self._store.pending.unsettled(one.id.member for one in found if one.lasting)
+        unsettled = self._store.unsettled.among(one.id.member for one in found if one.lasting)
         return [one for one in found if one.id.member not in unsettled]
 
     def suspects(self, cached: Sequence[Cached]) -> list[Suspect]:

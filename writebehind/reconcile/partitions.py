@@ -87,7 +87,7 @@ class PartitionCheck:
         of, before = partition_keys(partition), self._store.now_ms() - self._overdue_ms
         self.tokens([of.lease], self._lease_ms, found, repair=repair)
         self.tokens([of.scheduled], FOR_EVER_MS, found, repair=repair)  # it lives until its task runs, or longer
-        overdue, is_scheduled = self._store.pending.schedule(partition, before_ms=before)
+        overdue, is_scheduled = self._store.unsettled.schedule(partition, before_ms=before)
         if not overdue or is_scheduled:
             return END
         hint = self._store.pending.sweep(partition, overdue_ms=self._overdue_ms)[1] if repair else None
@@ -99,9 +99,9 @@ class PartitionCheck:
         return END
 
     def _lost_entries(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
-        after, members = self._store.pending.scan(partition, cursor, count=SLICE)
+        after, members = self._store.unsettled.scan(partition, cursor, count=SLICE)
         at_home = [one for one in members if self._store.partition_of(one) == partition]  # flushing sees to others
-        for member in self._store.pending.entryless(partition, at_home):
+        for member in self._store.unsettled.entryless(partition, at_home):
             log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
             letter = DeadLetter.lost(member).dump()
             done = repair and self._store.pending.bury(member, "", letter) is Burial.BURIED

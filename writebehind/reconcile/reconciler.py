@@ -21,7 +21,7 @@ from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.findings import Drift, History, Pass, PassReport
 from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
 from writebehind.redis import keys
-from writebehind.redis.aliases import Claim
+from writebehind.redis.derived.aliases import Claim
 from writebehind.redis.keys import Named
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
@@ -272,7 +272,7 @@ class Reconciler:
 
     def _dangling(self, names: Sequence[str]) -> set[Claim]:
         claims = self._store.aliases.claims(list(dict.fromkeys(names)))
-        unsettled = self._store.pending.unsettled({claim.member for claim in claims})
+        unsettled = self._store.unsettled.among({claim.member for claim in claims})
         return {claim for claim in claims if claim.member not in unsettled}
 
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, Entry
-from writebehind.documents.ids import named
+from writebehind.documents.entry import VERSION_DIGITS, Entry
 from writebehind.errors import ForeignDatabaseError, ForeignRedisError
 from writebehind.redis import keys
 from writebehind.redis.connections import Command
-from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
-from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, kept_name
+from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
-from writebehind.redis.strays import whole, without_strays
+from writebehind.redis.strays import without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
@@ -37,12 +36,7 @@ _ABANDON = script("abandon")
 _BURY, _SWEEP, _POSTPONE = script("bury"), script("sweep"), script("postpone")
 _BRING_FORWARD = script("bring_forward")
 _REISSUE, _OUTDO = script("reissue"), script("outdo")
-_FIND_UNSETTLED = script("find_unsettled")
-_FIND_ENTRYLESS, _MARK_PENDING, _MOVE_TIMES = (
-    script("find_entryless"),
-    script("mark_pending"),
-    script("move_times"),
-)
+_MARK_PENDING, _MOVE_TIMES = script("mark_pending"), script("move_times")
 
 
 class Burial(IntEnum):
@@ -105,23 +99,6 @@ class Hint:
 
 #: Where hints go. It must neither block nor raise: a lost hint is found by the sweep.
 HintSink = Callable[[Hint], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Traces of a document's way to MongoDB.
-
-    Attributes:
-        header: what stands before the body of the entry; b'' where there is none.
-        pending: whether it is pending.
-        sent: what MongoDB was given, as `lua/record_sending.lua` has noted it.
-        deleted_at_ms: when its deletion was settled; 0 for none that is yet to be audited.
-    """
-
-    header: bytes
-    pending: bool
-    sent: bytes | None
-    deleted_at_ms: int
 
 
 class Pending:
@@ -311,65 +288,6 @@ class Pending:
         moved, more = self._wire.run(_MOVE_TIMES, (of.stepped, of.pending, of.deleted_at), arguments)
         return int(moved), bool(more)
 
-    def unsettled(self, members: Iterable[str]) -> set[str]:
-        """Those of the members that are pending, or refused by MongoDB, in one round trip."""
-        calls = self._layout.grouped(members)
-        found = self._wire.run_many(
-            _FIND_UNSETTLED,
-            [(_unsettled_in(partition_keys(partition)), some) for partition, some in calls.items()],
-        )
-        return {
-            member
-            for some, flat in zip(calls.values(), found, strict=True)
-            for member, (due, letter) in zip(some, pairs(flat), strict=True)
-            if due is not None or letter is not None
-        }
-
-    def unreached(self, versions: Mapping[str, int]) -> dict[str, bytes]:
-        """Which of these versions of members MongoDB does not have, in one round trip.
-
-        Returns:
-            Of each member its dead letter, if it is of this version. Else b'': it is pending, or a newer version
-            is a dead letter.
-        """
-        digits = {member: f"{version:0{VERSION_DIGITS}d}" for member, version in versions.items()}
-        names = {member: (member, kept_name(member, digits[member])) for member in versions}
-        found = self._wire.run_many(
-            _FIND_UNSETTLED, [(_unsettled_in(self._layout.of(member)), names[member]) for member in versions]
-        )
-        left = {}
-        for member, (due, letter, _, kept_letter) in zip(versions, found, strict=True):
-            is_of_it = letter is not None and letter.startswith(digits[member].encode())
-            ours = kept_letter or (letter if is_of_it else None)
-            if ours or due is not None or letter is not None:
-                left[member] = ours or b""
-        return left
-
-    def standing(self, member: str) -> tuple[bytes | None, bool, bool]:
-        """A member's entry as it stands there; whether it is pending; and whether it is dead."""
-        of = self._layout.of(member)
-        (value,), ((due, letter),) = self._wire.run_many_after(
-            [("GET", of.entry(member))], _FIND_UNSETTLED, [(_unsettled_in(of), (member,))]
-        )
-        return value, due is not None, letter is not None
-
-    def traces(self, members: Sequence[str]) -> list[Trace]:
-        """The traces of documents' ways to MongoDB, in one round trip."""
-        commands: list[Command] = []
-        for member in members:
-            of = self._layout.of(member)
-            commands += [
-                ("GETRANGE", of.entry(member), 0, BODY_AT - 1),
-                ("ZSCORE", of.pending, member),
-                ("HGET", of.sent, member),
-                ("ZSCORE", of.deleted_at, member),
-            ]
-        answers = iter(self._wire.calls(commands))
-        return [
-            Trace(header, due is not None, sent, whole(deleted_at))
-            for header, due, sent, deleted_at in zip(answers, answers, answers, answers, strict=True)
-        ]
-
     def postpone(
         self,
         partition: int,
@@ -402,32 +320,8 @@ class Pending:
         counts = map(int, self._wire.run(_POSTPONE, (of.pending, of.sent, *entries), arguments))
         return list(zip(counts, counts, strict=True))
 
-    def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[str]]:
-        """About `count` pending members from a cursor on, and the cursor of the next: '0' after the last."""
-        after, flat = self._wire.call("ZSCAN", partition_keys(partition).pending, cursor, "COUNT", count)
-        return after.decode(), [member.decode() for member, _ in pairs(flat) if named(member) is not None]
-
-    def entryless(self, partition: int, members: Sequence[str]) -> list[str]:
-        """Those of the members that are pending although they have no entry."""
-        of = partition_keys(partition)
-        found = self._wire.run(_FIND_ENTRYLESS, (of.pending, *map(of.entry, members)), members)
-        return [member.decode() for member in found]
-
     def mark(self, member: str, header: bytes, *, delay_ms: int) -> bool:
         """Let a member be pending again, and due after a delay, if the header of its entry is still the same."""
         of = self._layout.of(member)
         keys_of = (of.entry(member), of.pending, of.load(member), of.dead)
         return bool(self._wire.run(_MARK_PENDING, keys_of, (member, header, delay_ms)))
-
-    def schedule(self, partition: int, *, before_ms: int) -> tuple[int, bool]:
-        """The number of members due before a time; and whether a flusher is at work, or a task on its way."""
-        of = partition_keys(partition)
-        overdue, lease, scheduled = self._wire.calls(
-            (("ZCOUNT", of.pending, "-inf", before_ms), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
-        )
-        return int(overdue), bool(lease or scheduled)
-
-
-def _unsettled_in(of: PartitionKeys) -> tuple[str, str]:
-    """The places in a partition that have what MongoDB may not have."""
-    return of.pending, of.dead

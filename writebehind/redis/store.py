@@ -15,15 +15,15 @@ from redis.exceptions import ResponseError
 from writebehind.documents.durability import Durability
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
-from writebehind.redis.aliases import Aliases
 from writebehind.redis.cache import Cache, Loads
 from writebehind.redis.deletions import Deletions
+from writebehind.redis.derived.aliases import Aliases
+from writebehind.redis.derived.results import Results
 from writebehind.redis.heat import Heat
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
-from writebehind.redis.results import Results
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
@@ -31,6 +31,7 @@ from writebehind.redis.shared.metrics import Journal, Metrics
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.shared.record import Record
+from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
@@ -116,6 +117,7 @@ class Store:
         self._max_pending = max_pending
         self.database = database
         self.partitions = partitions
+        self.unsettled = Unsettled(wire, layout)
         self.pending = Pending(
             wire,
             layout,

@@ -22,7 +22,7 @@ from writebehind.redis.store import Store
 
 def is_pending(store: Store, one: DocumentId) -> bool:
     return (
-        one.member in store.pending.unsettled([one.member])
+        one.member in store.unsettled.among([one.member])
         and not store.metrics.backlog()[store.partition_of(one.member)].dead
     )
 

@@ -57,7 +57,7 @@ class Model(RuleBasedStateMachine):
     def outside(self, name: str, city: str, rank: int) -> None:
         """Somebody else writes, and the listener tells of it; what is pending stands."""
         one = DocumentId.of("users", name)
-        pending = bool(self.pipeline.store.pending.unsettled([one.member]))
+        pending = bool(self.pipeline.store.unsettled.among([one.member]))
         if pending:
             return
         self.stored.replace_one({"_id": name}, lives_in(city, rank), upsert=True)

@@ -14,8 +14,8 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisFullError
 from writebehind.querying.cached_queries import SPARE
 from writebehind.reading.read import Source
+from writebehind.redis.derived.results import MOST_CHANGED, MOST_PENDING
 from writebehind.redis.keys import changes
-from writebehind.redis.results import MOST_CHANGED, MOST_PENDING
 from writebehind.redis.scripts import script
 
 

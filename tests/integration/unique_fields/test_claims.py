@@ -16,7 +16,7 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.raw_bson import split_version
 from writebehind.errors import RedisUnavailableError
 from writebehind.flushing.dead_letters import Filter
-from writebehind.redis.aliases import MOST_FIRST, Claim
+from writebehind.redis.derived.aliases import MOST_FIRST, Claim
 from writebehind.redis.scripts import script
 
 

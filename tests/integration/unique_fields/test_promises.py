@@ -143,7 +143,7 @@ class FoundByValue(RuleBasedStateMachine):
     def flush(self) -> None:
         self.let_leases_run_out()
         flush_all(self.pipeline)
-        unsettled = self.pipeline.store.pending.unsettled([self.users.id(name).member for name in NAMES])
+        unsettled = self.pipeline.store.unsettled.among([self.users.id(name).member for name in NAMES])
         for name, one in self.given.items():  # what MongoDB has is found, whether it was acknowledged or not
             one.acknowledged |= self.users.id(name).member not in unsettled
 
