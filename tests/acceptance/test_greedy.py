@@ -313,7 +313,8 @@ def far_from_mongodb(system: System) -> Iterator[tuple[WebServer, Proxy]]:
     lookup = {"WRITEBEHIND_COLLECTIONS__people__lookup__name": "string"}
     with Proxy(url.port or 0) as way:
         by_proxy = f"mongodb://127.0.0.1:{way.port}/?directConnection=true"
-        more = {"MONGODB_URL": by_proxy, "WRITEBEHIND_MONGODB_TIMEOUT_MS": "9000"} | lookup
+        patience = {"WRITEBEHIND_MONGODB_TIMEOUT_MS": "9000", "WRITEBEHIND_LOAD_TIMEOUT_MS": "9000"}
+        more = {"MONGODB_URL": by_proxy, **patience, **lookup}
         with web_server(system, WRITEBEHIND_WEB_THREADS=str(THREADS), **more) as served:
             served.http.put("/v1/users/innocent", json={}).raise_for_status()
             yield served, way

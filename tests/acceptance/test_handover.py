@@ -13,7 +13,7 @@ from tests.acceptance.conftest import System, start
 from tests.acceptance.variants import VARIANT
 from tests.proxy import Proxy
 from tests.waiting import wait_until
-from writebehind.local.embedded import EmbeddedMongo
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.local.up import default_procfile
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
@@ -22,6 +22,12 @@ LEASE_MS = 2_500
 #: Long enough for 5,000 documents to be written and a worker to be ended before any of them is due.
 DELAY_MS = 15_000 if "large" in VARIANT else 4_000
 PADDING = 2_000
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("handover-redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def way(mongo) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def system(mongo, way, tmp_path_factory) -> Iterator[System]:
+def system(redis, mongo, way, tmp_path_factory) -> Iterator[System]:
     """A system with two workers; the first has a way to MongoDB of its own."""
     directory = tmp_path_factory.mktemp("two-workers")
     lines = [line for line in default_procfile().read_text().splitlines() if not line.startswith("flower")]
@@ -49,6 +55,7 @@ def system(mongo, way, tmp_path_factory) -> Iterator[System]:
     procfile = directory / "Procfile"
     procfile.write_text("\n".join(lines))
     env = {
+        "REDIS_URL": redis.url,
         "MONGODB_URL": mongo.url,
         "WRITEBEHIND_LEASE_MS": str(LEASE_MS),
         "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1500",

@@ -47,4 +47,4 @@ def test_clean_deletes_what_no_system_has_used(data):
 
 
 def _clean():
-    return subprocess.run(["make", "clean"], capture_output=True, text=True, check=False)
+    return subprocess.run(["make", "--no-print-directory", "clean"], capture_output=True, text=True, check=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from writebehind import forks
 
@@ -13,7 +13,7 @@ LOCKS = 64
 #: For how long a thread waits for its turn, seconds. Then it goes on without: Redis decides in any case.
 PATIENCE_S = 2.0
 
-_thread = threading.local()
+_has_turn: ContextVar[bool] = ContextVar("has_turn", default=False)
 
 
 class Turns:
@@ -31,12 +31,12 @@ class Turns:
     def of(self, member: str) -> Iterator[None]:
         """The turn of this thread to change a document."""
         lock = self._locks[hash(member) % len(self._locks)]
-        if getattr(_thread, "has_turn", False) or not lock.acquire(timeout=PATIENCE_S):
+        if _has_turn.get() or not lock.acquire(timeout=PATIENCE_S):
             yield
             return
-        _thread.has_turn = True
+        before = _has_turn.set(True)
         try:
             yield
         finally:
-            _thread.has_turn = False
+            _has_turn.reset(before)
             lock.release()
