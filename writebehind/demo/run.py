@@ -195,7 +195,7 @@ def stored_documents(client: MongoClient[Any], database: str) -> Iterator[tuple[
 
 
 def _duration(documents: int) -> str:
-    """How long a demo of so many documents takes, for people, on two cores with little else to do."""
+    """The time that a demo of so many documents takes, for people, on two cores with little else to do."""
     seconds = FIXED_S + documents * EACH_S
     return f"{max(1, round(seconds / 60))} min" if seconds >= 50 else f"{round(seconds, -1):.0f} s"  # noqa: PLR2004
 

@@ -148,7 +148,7 @@ class EmbeddedServer(ABC):
 
     @property
     def status(self) -> int | None:
-        """How its process has ended; `None` if it runs, or was never started."""
+        """The exit status of its process; `None` if it runs, or was never started."""
         return None if self._group is None else self._group.leader.poll()
 
     def is_running(self) -> bool:

@@ -170,7 +170,7 @@ class MongoBreaker:
             log.warning("the breaker before MongoDB is closed%s", self._lasted(min(told.values())))
 
     def _lasted(self, began: float) -> str:
-        """How long it was open as far as this process has seen: one that asks nothing does not see it close."""
+        """The time that it was open, as far as this process has seen: who asks nothing does not see it close."""
         now, seen = time.monotonic(), self._seen_open
         if now - seen < UNSEEN_S:
             return f", after {now - began:.1f} s"

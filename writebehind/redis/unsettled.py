@@ -1,4 +1,4 @@
-"""What MongoDB may not have, being pending or dead: questions that change nothing."""
+"""Pending and dead documents, which MongoDB may not have: questions that change nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Trace:
 
 
 class Unsettled:
-    """What MongoDB may not have of the documents in one Redis. Safe to share between threads."""
+    """Looks at pending and dead documents in one Redis. Safe to share between threads."""
 
     def __init__(self, wire: Wire, layout: Layout) -> None:
         """Bind it to a server."""
