@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu.transport.redis import Channel
 
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
@@ -23,6 +24,8 @@ from writebehind.local.supervisor import Group, bound_to_parent, end
 from writebehind.redis.pending import Hint
 from writebehind.settings.installation import Settings
 
+#: Whether this kombu notes when bindings of queues end.
+BINDINGS_END = hasattr(Channel, "keyprefix_binding_permanent")
 #: Each key with the type that it has.
 KEYS = {
     **{
@@ -31,7 +34,8 @@ KEYS = {
         for priority in ("", "\x06\x163", "\x06\x166", "\x06\x169")
     },
     **{f"_kombu.binding.{one}": "set" for one in (*QUEUES, "celery.pidbox")},
-    **{f"_kombu.binding_permanent.{queue}": "set" for queue in QUEUES},
+    # Of kombu 5.6 and newer.
+    **({f"_kombu.binding_permanent.{queue}": "set" for queue in QUEUES} if BINDINGS_END else {}),
     "unacked": "hash",
     "unacked_index": "zset",
     "unacked_mutex": "string",

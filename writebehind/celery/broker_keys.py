@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -70,8 +69,10 @@ def again(channel: Callable[[], Any], call: Callable[..., Any], *arguments: Any,
     except (OperationalError, ResponseError) as error:
         if not is_mistyped(error):
             raise
-        with suppress(Exception):  # the call says what it is
+        try:
             mend(channel())
+        except Exception as failure:  # noqa: BLE001 - whoever calls hears of the first one
+            log.warning("a key of the broker could not be mended: %s", failure)
         return call(*arguments, **options)
 
 
@@ -82,8 +83,10 @@ def _types(channel: Any) -> Iterator[tuple[str, str]]:
             yield key, "list"
     for exchange in (*QUEUES, *_CELERYS):
         yield channel.keyprefix_queue % exchange, "set"
-        yield channel.keyprefix_binding_permanent % exchange, "set"
-    yield channel.keyprefix_binding_deadlines, "zset"
+        if hasattr(channel, "keyprefix_binding_permanent"):  # kombu 5.6 and newer, as the next one
+            yield channel.keyprefix_binding_permanent % exchange, "set"
+    if hasattr(channel, "keyprefix_binding_deadlines"):
+        yield channel.keyprefix_binding_deadlines, "zset"
     yield channel.unacked_key, "hash"
     yield channel.unacked_index_key, "zset"
     yield channel.unacked_mutex_key, "string"

@@ -118,8 +118,8 @@ def test_what_only_operators_should_read(raising, caplog, kind):
 
 @pytest.fixture
 def refusals(installation):
-    """The log of the application's refused requests, which tells what it has seen every 0.2 s."""
-    log = OutageLog(problems.log, "request refused", "requests refused", quiet_s=0.4, every_s=0.2)
+    """The log of the application's refused requests, which tells what it has seen every 0.5 s."""
+    log = OutageLog(problems.log, "request refused", "requests refused", quiet_s=2, every_s=0.5)
     installation.app.extensions[REFUSALS] = log
     return log
 
@@ -132,7 +132,7 @@ def test_an_outage_is_a_few_lines(installation, client, refusals, caplog, monkey
     names = [problem(client.get("/v1/users/ada"), 503)["request_id"] for _ in range(100)]
     monkeypatch.setattr(installation.pipeline.reader, "get_or_bypass", Mock(side_effect=ValueError("no")))
     unforeseen = [problem(client.get("/v1/users/ada"), 500)["request_id"] for _ in range(2)]
-    wait_until(lambda: "100 requests refused in all" in caplog.text, "the end of the outage", 5)
+    wait_until(lambda: "100 requests refused in all" in caplog.text, "the end of the outage", 10)
 
     logged = [one.message for one in caplog.records if one.levelno == logging.WARNING]
     assert f"GET /v1/users/ada [{names[0]}]: it is down" == logged[0]
