@@ -17,6 +17,7 @@ from writebehind.cli import cli
 from writebehind.collection import Collection
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.wire import Wire
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -91,6 +92,16 @@ def run(settings, monkeypatch) -> Callable[..., Result]:
         return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
 
     return invoke
+
+
+@contextmanager
+def full(wire: Wire) -> Iterator[None]:
+    """Within it, Redis has no memory for anything more, and nothing to evict."""
+    wire.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        yield
+    finally:
+        wire.call("CONFIG", "SET", "maxmemory", 0)
 
 
 def put(pipeline: Pipeline, count: int, n: int = 0) -> dict[str, int]:

@@ -23,7 +23,7 @@ from writebehind.documents.deprecated_types import BSON_ERRORS
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId, named
 from writebehind.documents.raw_bson import etag
-from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError, SpoiledError
+from writebehind.errors import MongoUnavailableError, RedisFullError, RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.mql.sorts import compile_sort
 from writebehind.querying.answers import Answer, Kept, in_order, satisfying
@@ -195,10 +195,8 @@ class Queries:
         wanted = _Wanted(collection, query, filter_, result_name, settings, most_bytes)
         try:
             return self._find(wanted)
-        except SpoiledError:
-            raise
-        except RedisUnavailableError:
-            if not settings.bypass:
+        except RedisUnavailableError as error:
+            if not settings.may_bypass(error):
                 raise
             return self._bypass(wanted)
 

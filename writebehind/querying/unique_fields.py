@@ -24,7 +24,6 @@ from writebehind.errors import (
     RedisFullError,
     RedisUnavailableError,
     RequestError,
-    SpoiledError,
 )
 from writebehind.mongodb.sink import Sink
 from writebehind.mql.order import number
@@ -143,10 +142,8 @@ class Lookups:
         """
         try:
             return self._find(alias, settings)
-        except SpoiledError:
-            raise
-        except RedisUnavailableError:
-            if not settings.bypass:
+        except RedisUnavailableError as error:
+            if not settings.may_bypass(error):
                 raise
             return self._bypass(alias, settings)
 

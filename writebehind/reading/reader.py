@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import RedisUnavailableError, SpoiledError
+from writebehind.errors import RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
@@ -70,10 +70,8 @@ class Reader:
         """
         try:
             return self.get(document_id, settings)
-        except SpoiledError:
-            raise
-        except RedisUnavailableError:
-            if not settings.bypass:
+        except RedisUnavailableError as error:
+            if not settings.may_bypass(error):
                 raise
             return self._loader.bypass(document_id)
 
@@ -83,10 +81,8 @@ class Reader:
         """The same for several documents of one collection, in their order; and whether Redis was bypassed."""
         try:
             return self.get_many(ids, settings), False
-        except SpoiledError:
-            raise
-        except RedisUnavailableError:
-            if not settings.bypass:
+        except RedisUnavailableError as error:
+            if not settings.may_bypass(error):
                 raise
             return self._sink.find_many(ids), True
 

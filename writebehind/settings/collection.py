@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from writebehind.documents.durability import Durability
+from writebehind.errors import RedisUnavailableError, SpoiledError
 from writebehind.hooks import HookName, HookPath
 from writebehind.settings.bounds import LONGEST_S, Count, Grace, Seconds
 from writebehind.settings.queries import NAME, NamedQuery, WarmQuery
@@ -96,6 +97,10 @@ class CollectionSettings(BaseModel):
     def grace_ms(self) -> int:
         """The time that a document stays in Redis after its TTL, ms."""
         return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
+
+    def may_bypass(self, error: RedisUnavailableError) -> bool:
+        """Whether reads may go past a Redis that fails so: not past one that answers."""
+        return self.bypass and not isinstance(error, SpoiledError)
 
     def wants(self, durability: Durability | None) -> Durability:
         """The durability that a write waits for when this one was asked for."""

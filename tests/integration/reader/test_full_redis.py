@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
+from tests.integration.conftest import full
 from tests.integration.reader.conftest import SETTINGS
 from tests.reading import ADA, commit, name_in
 from tests.waiting import wait_until
@@ -16,17 +15,6 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisFullError
 from writebehind.reading.read import Source
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.wire import Wire
-
-
-@contextmanager
-def full(wire: Wire) -> Iterator[None]:
-    """Within it, Redis has no memory for anything more, and nothing to evict."""
-    wire.call("CONFIG", "SET", "maxmemory", 1)
-    try:
-        yield
-    finally:
-        wire.call("CONFIG", "SET", "maxmemory", 0)
 
 
 def test_a_full_redis_is_read(pipeline, users, valkey_wire):

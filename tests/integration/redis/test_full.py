@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import writebehind.redis
 from tests.commits import commit_one
 from tests.conftest import KINDS_OF_REDIS
 from tests.dead_letters import letters_of
+from tests.integration.conftest import full
 from tests.integration.dead_letters.conftest import bury
 from tests.integration.redis.conftest import is_pending
 from writebehind.errors import RedisFullError
@@ -41,16 +41,6 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
 def wire(request, wires) -> Iterator[Wire]:
     """Each server that has a limit, as fakeredis has none."""
     yield from wires(request.param)
-
-
-@contextmanager
-def full(wire: Wire) -> Iterator[None]:
-    """Within it, the server has no memory for anything more, and nothing to evict."""
-    wire.call("CONFIG", "SET", "maxmemory", 1)
-    try:
-        yield
-    finally:
-        wire.call("CONFIG", "SET", "maxmemory", 0)
 
 
 def test_each_step_that_takes_in_data_is_tried_here():

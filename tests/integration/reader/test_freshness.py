@@ -27,21 +27,6 @@ STALE = CollectionSettings(ttl=60, stale_while_revalidate=10, stale_if_error=30)
 
 
 @pytest.fixture
-def sink(mongo_client, database_name) -> CountingSink:
-    return CountingSink(mongo_client, database_name, timeout_ms=5_000)
-
-
-@pytest.fixture
-def store(valkey_wire) -> Store:
-    return Store(valkey_wire, database="shop", partitions=4, max_pending=100, tombstone_ttl_ms=60_000)
-
-
-@pytest.fixture
-def users(mongo_client, database_name):
-    return mongo_client[database_name]["users"]
-
-
-@pytest.fixture
 def wanted() -> list[Refresh]:
     return []
 
