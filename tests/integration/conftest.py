@@ -16,6 +16,7 @@ from writebehind import Pipeline, Settings
 from writebehind.cli import cli
 from writebehind.collection import Collection
 from writebehind.mongodb.sink import Sink
+from writebehind.operations.drain import drain
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.wire import Wire
 
@@ -109,6 +110,16 @@ def put(pipeline: Pipeline, count: int, n: int = 0) -> dict[str, int]:
     for at in range(count):
         pipeline.collection("slow").put(f"u{at}", {"n": n + at})
     return {f"u{at}": n + at for at in range(count)}
+
+
+def drained_with(pipeline: Pipeline, count: int) -> Pipeline:
+    """The pipeline with so many documents but one, and a deletion, all settled; nobody waits for its time-out."""
+    pipeline.settings = pipeline.settings.model_copy(update={"redis_timeout_ms": 1})
+    pipeline.check()
+    put(pipeline, count)
+    pipeline.collection("slow").delete("u0")
+    drain(pipeline, timeout_s=30)
+    return pipeline
 
 
 def flush_all(pipeline: Pipeline) -> None:

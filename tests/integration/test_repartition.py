@@ -11,7 +11,7 @@ import pytest
 
 import writebehind.operations.repartition
 from tests.commits import NO_CLOCKS, commit_one
-from tests.integration.conftest import again, put
+from tests.integration.conftest import again, drained_with, put
 from writebehind import Pipeline
 from writebehind.documents.entry import Entry
 from writebehind.errors import ConfigurationError, RedisUnavailableError
@@ -30,14 +30,9 @@ def no_grace(monkeypatch):
 
 
 @pytest.fixture
-def drained(pipeline, settings) -> Pipeline:
-    """A pipeline with documents and a deletion, of which nothing is pending; nobody waits for its time-out."""
-    pipeline.settings = settings.model_copy(update={"redis_timeout_ms": 1})
-    pipeline.check()
-    put(pipeline, 100)
-    pipeline.collection("slow").delete("u0")
-    drain(pipeline, timeout_s=30)
-    return pipeline
+def drained(pipeline) -> Pipeline:
+    """A pipeline of which nothing is pending."""
+    return drained_with(pipeline, 100)
 
 
 @pytest.mark.parametrize("after", [1, 3, 7])

@@ -53,3 +53,18 @@ def usernames(stored) -> dict[str, str]:
 
 def letters(pipeline: Pipeline) -> int:
     return pipeline.dead_letters.count()
+
+
+def replays_of(pipeline, monkeypatch) -> list:
+    """What is replayed from now on; after a hundred the test fails."""
+    replays: list = []
+    replay = pipeline.dead_letters.replay
+
+    def counting(found, **options):
+        replays.extend(found)
+        if len(replays) > 100:
+            pytest.fail("a letter is replayed without end")
+        return replay(found, **options)
+
+    monkeypatch.setattr(pipeline.dead_letters, "replay", counting)
+    return replays

@@ -1,0 +1,141 @@
+"""`up` ends with one line where it cannot work."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.integration.supervisor.conftest import NOBODY, _up
+from writebehind.local.stack import Stack
+
+
+def test_up_refuses_a_broker_that_celery_cannot_use(tmp_path, procfile):
+    """Every process would end with this line, again and again: no process is started."""
+    procfile.write_text("web: touch started; exec sleep 60")
+
+    ended = _up(tmp_path, "--port", "0", "--procfile", str(procfile), **NOBODY, BROKER_URL="sqs://h")
+
+    assert (2, 1, "") == (ended.returncode, len(ended.stderr.splitlines()), ended.stdout)
+    assert "BROKER_URL: Celery cannot use it" in ended.stderr
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [("WRITEBEHIND_PARTITIONS", "32", "partitions"), ("MONGODB_DATABASE", "shop", "belongs to database")],
+)
+def test_up_refuses_what_does_not_fit_its_data(tmp_path, procfile, variable, value, said):
+    """It says so in one line, before any process is started."""
+    arguments = ("--port", "0", "--procfile", str(procfile))
+    with Stack(tmp_path / ".writebehind", cwd=tmp_path, arguments=("--procfile", str(procfile))):
+        pass
+    procfile.write_text("web: touch started; exec sleep 60")
+
+    ended = _up(tmp_path, *arguments, **{variable: value})
+
+    assert (2, 1, "") == (ended.returncode, len(ended.stderr.splitlines()), ended.stdout)
+    assert said in ended.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_up_refuses_a_data_directory_in_use(stack, tmp_path):
+    """A second `up` on the same data directory fails with one clear line."""
+    ended = _up(tmp_path, "--port", "0", "--data-dir", str(stack.data_dir))
+
+    assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert "in use by another process" in ended.stderr
+    assert f"`writebehind up` runs there as process {stack.pid}\n" in ended.stderr
+
+
+def test_up_refuses_a_taken_port(tmp_path):
+    """A port that somebody else listens on is told in one line, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ended = _up(tmp_path, "--port", str(other.getsockname()[1]))
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert "is taken: choose another with --port" in ended.stderr
+
+
+@pytest.mark.parametrize(("given", "missing"), [("REDIS_URL", "MONGODB_URL"), ("MONGODB_URL", "REDIS_URL")])
+def test_up_refuses_one_server_without_the_other(tmp_path, given, missing):
+    """Beside a Redis of others it would write into a MongoDB of its own what is theirs: it starts nothing."""
+    ended = _up(tmp_path, "--port", "0", **{given: NOBODY[given]})
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert f"{given} is set and {missing} is not: set both, or neither for embedded servers" in ended.stderr
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_up_refuses_a_wrong_setting(tmp_path):
+    """A wrong setting is told in one line, before anything is started."""
+    ended = _up(tmp_path, WRITEBEHIND_PARTITIONS="none")
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert ended.stderr.startswith("writebehind: partitions: ")
+
+
+#: What is a file where a directory is needed, and the other way round.
+FILES, DIRECTORIES = ("redis", "log"), ("lock", "redis/port", "redis/lock")
+
+
+@pytest.mark.parametrize("place", [*FILES, *DIRECTORIES])
+@pytest.mark.parametrize("quiet", [True, False])
+def test_up_refuses_a_data_directory_that_cannot_be_used(tmp_path, place, quiet):
+    """Whatever stands in the way there, as where nothing may be written: one line says so."""
+    data = tmp_path / "data"
+    if place in DIRECTORIES:
+        (data / place).mkdir(parents=True)
+    else:
+        (data / place).parent.mkdir(exist_ok=True)
+        (data / place).write_text("")
+
+    ended = _up(tmp_path, "--port", "0", "--data-dir", str(data), *(["--quiet"] if quiet else []))
+
+    assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
+    assert "cannot be" in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "no such host", "256.1.1.1"])
+def test_up_refuses_a_host_that_is_none(tmp_path, host):
+    """It is told in one line, before anything is started."""
+    ended = _up(tmp_path, WRITEBEHIND_HOST=host)
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert ended.stderr.startswith(f"writebehind: host {host}: ")
+
+
+def test_up_refuses_a_procfile_that_is_none(tmp_path):
+    """What is no text is told in one line."""
+    (tmp_path / "Procfile").write_bytes(b"web: \xff\n")
+
+    ended = _up(tmp_path, "--procfile", "Procfile")
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert ended.stderr.startswith("writebehind: Procfile: ")
+
+
+SECRET = "pwSecr1"  # noqa: S105 - this is what must not be shown
+
+
+WRONG_URLS = [
+    f'redis_url = "redis://:{SECRET}/x@h"',
+    f'redis_url = ["redis://:{SECRET}@h"]',
+    f'mongodb_url = "mongodb://u:{SECRET}/x@h"',
+    f'broker_url = "amqp://u:{SECRET}/x@h"',
+    f'broker_url = "redis://u:{SECRET}/x@h"',
+    f'redis_url = "redis://:{SECRET}@h',
+    f'[redis_url]\nurl = "redis://:{SECRET}@h"',
+    f'redis_uri = "redis://:{SECRET}@h"',
+]
+
+
+@pytest.mark.parametrize("line", WRONG_URLS)
+def test_up_refuses_a_malformed_url_in_the_settings_file(tmp_path, line):
+    """In one line, which does not repeat its password."""
+    (tmp_path / "wrong.toml").write_text(line + "\n")
+
+    ended = _up(tmp_path, WRITEBEHIND_CONFIG=str(tmp_path / "wrong.toml"))
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert SECRET not in ended.stderr + ended.stdout
