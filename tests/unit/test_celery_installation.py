@@ -138,7 +138,9 @@ def test_without_a_broker_it_gets_ours():
 )
 def test_the_same_broker_written_in_another_way(theirs, ours):
     """Only where the broker is counts, not who speaks to it."""
-    install(Celery("shop", broker=theirs, set_as_current=False), load_settings(**({"redis_url": BROKER} | ours)))
+    app = Celery("shop", broker=theirs, set_as_current=False)
+    install(app, load_settings(**({"redis_url": BROKER} | ours)))
+    assert (True, theirs) == (set(TASKS) <= app.tasks.keys(), app.conf.broker_url)
 
 
 @pytest.mark.parametrize(

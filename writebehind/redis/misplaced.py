@@ -95,8 +95,9 @@ class Misplaced:
             return None
         if letter.is_kept:
             self._adopt_letter(RawLetter(member, letter.name, raw), letter.kept_digits, kept or b"")
-        elif not entry and (digits := raw[:VERSION_DIGITS].decode(errors="replace")).isdecimal():
+        elif not entry and (version := raw[:VERSION_DIGITS]).isdigit():
             # That was the only place of its document: reconciling lets the letter say so.
+            digits = version.decode()
             self._adopt_letter(RawLetter(member, kept_name(member, digits), raw), digits, b"")
         adopted = None if letter.is_kept or not entry else self.bring_home(partition, member)
         keys_of = (there.entry(member), there.dead, there.dead_counts, there.load(member))
