@@ -22,6 +22,7 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
+from writebehind.history.outlook import Caps
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
@@ -202,7 +203,8 @@ class Pipeline:
             self.reader,
             breaker=self.breaker,
             dead_letters=self.dead_letters,
-            history=self.reconciler.history,
+            drift=self.reconciler.history,
+            caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
             settings=self.collection_settings,
         )
         # A wrong schema file should stop the start, not the first write.

@@ -8,12 +8,18 @@ from typing import Any
 
 from writebehind.change_stream.listener_state import listener_status
 from writebehind.flushing.dead_letters import DeadLetters
+from writebehind.history import backlog as backlogs
+from writebehind.history.outlook import WINDOW_S, Caps, lately, outlook
+from writebehind.history.points import Point, depth, read
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
-from writebehind.settings.names import QUEUES
+from writebehind.settings.names import FLUSH_QUEUE, QUEUES
+
+#: The last points of the history, which have those of the last seconds.
+_LOOKED_AT = int(WINDOW_S) + 1
 
 
 class Status:
@@ -26,7 +32,8 @@ class Status:
         *,
         breaker: MongoBreaker,
         dead_letters: DeadLetters,
-        history: History,
+        drift: History,
+        caps: Caps,
         settings: Callable[[str], CollectionSettings],
     ) -> None:
         """Join the parts that are asked; `settings` are those of a collection, by name."""
@@ -34,7 +41,8 @@ class Status:
         self._reader = reader
         self._breaker = breaker
         self._dead_letters = dead_letters
-        self._history = history
+        self._drift = drift
+        self._caps = caps
         self._settings = settings
 
     def figures(self, *, partitions: bool = False) -> dict[str, Any]:
@@ -43,29 +51,40 @@ class Status:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        watch, now = self._store.metrics, self._store.now_ms()
-        backlog = watch.backlog()
-        sent = watch.sent_since({one.partition: one.head[0] for one in backlog if one.head})
-        ages = {one.partition: self._age_s(one.head, now, sent.get(one.partition, now)) for one in backlog}
+        watch, now_ms = self._store.metrics, self._store.now_ms()
+        backlog = backlogs.look(self._store, self._settings, now_ms)
         reads = self._reader.hits + self._reader.misses
         breaker = self._breaker.state()
         alive = watch.consumers()
         consumers = {queue: alive.get(queue, []) for queue in QUEUES}
+        flushed = watch.flush_rate()
+        points = lately(read(self._store.history.points(_LOOKED_AT), now_ms / 1000), now_ms / 1000)
         figures: dict[str, Any] = {
-            "pending": sum(one.pending for one in backlog),
-            "oldest_pending_seconds": max(ages.values()),
-            "dead_letters": sum(one.dead for one in backlog),
+            "pending": backlog.pending,
+            "pending_bytes": self._store.unsettled.pending_bytes([one.pending for one in backlog.partitions]),
+            "oldest_pending_seconds": backlog.oldest_s,
+            **outlook(
+                points,
+                self._store.load(),
+                self._caps,
+                pending=[one.pending for one in backlog.partitions],
+                breaker=breaker.state,
+                is_worked=bool(consumers[FLUSH_QUEUE]),
+                drained=flushed,
+            ).as_dict(),
+            "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),
             "breaker": breaker.state,
             "breaker_reason": breaker.reason or None,
             "breaker_since": breaker.since,
-            "flushed_per_second": watch.flush_rate(),
+            "flushed_per_second": flushed,
             "workers": len(watch.workers()),
             "consumers": consumers,
             "unconsumed": [queue for queue, workers in consumers.items() if not workers],
+            "broker": _broker(points[-1:], now_ms / 1000),
             "partitions": self._store.partitions,
-            "periodic": {name: run.as_dict(now) for name, run in sorted(watch.runs().items())},
-            "consistency": self._history.consistency(),
+            "periodic": {name: run.as_dict(now_ms) for name, run in sorted(watch.runs().items())},
+            "consistency": self._drift.consistency(),
             "listener": listener_status(self._store),
             "totals": watch.counters(),
             "hit_ratio": self._reader.hits / reads if reads else None,
@@ -76,20 +95,16 @@ class Status:
                 {
                     "partition": one.partition,
                     "pending": one.pending,
-                    "oldest_pending_seconds": ages[one.partition],
+                    "oldest_pending_seconds": backlog.ages_s[one.partition],
                     "dead_letters": one.dead,
                 }
-                for one in backlog
+                for one in backlog.partitions
             ]
         return figures
 
-    def _age_s(self, head: tuple[str, float] | None, now_ms: int, sent_ms: float) -> float:
-        """The time that the member due first has waited, from what its collection's flush delay says of its start.
 
-        One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
-        """
-        if head is None:
-            return 0.0
-        member, due_ms = head
-        delay_ms = self._settings(member.partition("/")[0]).flush_delay_ms
-        return max(0.0, (now_ms - min(due_ms - delay_ms, sent_ms)) / 1000)
+def _broker(last: list[Point], now: float) -> dict[str, Any]:
+    """Messages that wait in each queue, as was seen last; `None` where nobody has looked lately."""
+    depths = {queue: last[0].figures.get(depth(queue)) if last else None for queue in QUEUES}
+    known = any(one is not None for one in depths.values())
+    return {"queues": depths, "seconds_ago": max(0.0, now - last[0].at) if known else None}

@@ -90,6 +90,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """The rows: name, value, and whether that is good."""
     late = figures["oldest_pending_seconds"]
     yield "pending", f"{counted(figures['pending'], 'document')}, the oldest for {_time(late)}", late < _LATE_S
+    yield "safe", *_safe(figures)
+    yield "refused", *_refused(figures)
     yield "persisted", f"{figures['flushed_per_second']:.1f} documents a second", True
     dead = figures["dead_letters_by_collection"]
     of = f": {', '.join(f'{name} {count}' for name, count in dead.items())}" if dead else ""
@@ -104,6 +106,31 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield "consistency", *_consistency(**figures["consistency"])
     yield "partitions", str(figures["partitions"]), True
     yield "version", figures["version"], True
+
+
+def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:
+    """The time until MongoDB has everything that is acknowledged by now."""
+    until_s, size = figures["seconds_until_safe"], figures["pending_bytes"]
+    if until_s is None:
+        return f"not at this rate: {figures['not_safe_because']}; about {_bytes(size)} wait", False
+    return f"in about {_time(until_s)}, {_bytes(size)} wait" if until_s else "all is in MongoDB", True
+
+
+def _refused(figures: Mapping[str, Any]) -> tuple[str, bool]:
+    """The time until new documents are refused, if all goes on as it does."""
+    until_s = figures["seconds_until_cap"]
+    if until_s is None:
+        return "nothing in sight", True
+    what = {"pending": "too much is pending", "memory": "Redis is short of memory"}[figures["cap"]]
+    return (f"in about {_time(until_s)}: {what}" if until_s else f"new documents, as {what}"), False
+
+
+def _bytes(size: int) -> str:
+    """A size as a person says it."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= 2 * unit:
+            return f"{size / unit:.0f} {name}"
+    return counted(size, "byte")
 
 
 def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:

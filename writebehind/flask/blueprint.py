@@ -18,6 +18,8 @@ from writebehind.flask.addresses import NAME, Routes, add_converter
 from writebehind.flask.admin.conflicts import conflicts
 from writebehind.flask.admin.dead_letters import dead_letters
 from writebehind.flask.admin.drift import drift
+from writebehind.flask.admin.explorer import explorer
+from writebehind.flask.admin.history import history
 from writebehind.flask.admin.hot_keys import hot_keys
 from writebehind.flask.admin.status import status
 from writebehind.flask.description.routes import description
@@ -77,7 +79,7 @@ def api(
     if admin is not None:
         operators = Routes("admin", __name__, url_prefix="/admin")
         operators.before_request(admin)
-        for part in (status, dead_letters, conflicts, drift, hot_keys):
+        for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer):
             _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
     routes.register_blueprint(description(pipeline.settings, admin=admin is not None, paths=paths or {}))

@@ -39,6 +39,10 @@ LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 
+#: The history: who records it, and lists of points, of a second each and of longer times, the last first.
+HISTORY_LEASE = "wb:history_lease:{history}"
+HISTORY, HISTORY_COARSE = "wb:history:{history}", "wb:history_coarse:{history}"
+
 #: Families of what is known of one document, value or query, and expires unless nobody else has it.
 OF_DOCUMENTS = frozenset(
     ("entry", "load", "alias", "aliasload", "aliasclaims", "claimed", "query", "queryload")  # not: kept, waiting
@@ -48,9 +52,9 @@ _STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at
 #: What keys hold, as Redis's TYPE says it: by their names, and by those of a partition's keys and families.
 _TYPES = {
     **dict.fromkeys((PARTITIONS, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"),
-    **dict.fromkeys((LISTENER, LISTENER_LEASE), "string"),
+    **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
-    **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE), "list"),
+    **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS), "zset"),
 }
 _TYPES_IN_PARTITIONS = {

@@ -20,11 +20,13 @@ from writebehind.redis.deletions import Deletions
 from writebehind.redis.derived.aliases import Aliases
 from writebehind.redis.derived.results import Results
 from writebehind.redis.heat import Heat
+from writebehind.redis.inspection import Inspection
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
 from writebehind.redis.shared.metrics import Journal, Metrics
@@ -135,8 +137,10 @@ class Store:
         self.aliases = Aliases(wire, layout)
         self.results = Results(wire, layout)
         self.heat = Heat(wire, layout)
+        self.inspection = Inspection(wire, layout)
         self.metrics = Metrics(wire, partitions)
         self.journal = Journal(wire)
+        self.history = HistoryLog(wire)
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire)
         self.position = Position(wire)

@@ -15,6 +15,9 @@ from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
+#: Pending members of a partition whose sizes stand for those of all.
+SAMPLED = 8
+
 _FIND_UNSETTLED, _FIND_ENTRYLESS = script("find_unsettled"), script("find_entryless")
 
 
@@ -101,6 +104,27 @@ class Unsettled:
             Trace(header, due is not None, sent, whole(deleted_at))
             for header, due, sent, deleted_at in zip(answers, answers, answers, answers, strict=True)
         ]
+
+    def pending_bytes(self, counts: Sequence[int]) -> int:
+        """About how many bytes the entries of what is pending take, by some of each partition, in two round trips.
+
+        Where no more than `SAMPLED` are pending in a partition it is exact.
+
+        Args:
+            counts: how many are pending in each partition.
+        """
+        waiting = [(partition_keys(number), count) for number, count in enumerate(counts) if count]
+        some = self._wire.calls([("ZRANDMEMBER", of.pending, SAMPLED) for of, _ in waiting]) if waiting else []
+        entries = [
+            of.entry(one.decode(errors="replace"))
+            for (of, _), one_of in zip(waiting, some, strict=True)
+            for one in one_of
+        ]
+        sizes = iter(self._wire.calls([("STRLEN", entry) for entry in entries]) if entries else [])
+        total = 0.0
+        for (_, count), members in zip(waiting, some, strict=True):
+            total += sum(next(sizes) for _ in members) / max(1, len(members)) * count
+        return round(total)
 
     def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[str]]:
         """About `count` pending members from a cursor on, and the cursor of the next: '0' after the last."""

@@ -23,9 +23,6 @@ from writebehind.settings.collection import CollectionSettings
 THROUGH = 2
 #: A client that was refused comes back when about this part of what waits now has been persisted.
 ROOM = 0.1
-#: Part of the keys that Redis must be able to evict to count as one that makes room by itself. Where these are
-#: small and the others large this errs, and Redis refuses the write itself.
-LEAST_EVICTABLE = 0.1
 #: Bounds of what clients are told to wait, seconds; the longest also when nothing is being persisted at all.
 SHORTEST_S, LONGEST_S = 1, 30
 
@@ -126,9 +123,7 @@ class Admission:
 
     def _short_of_memory(self, vitals: LoadSample) -> bool:
         """Whether Redis is nearly full; where it makes room by itself, of what it cannot evict."""
-        if vitals.evicts and vitals.expiring > LEAST_EVICTABLE * vitals.keys:
-            return False
-        return vitals.uses(self._max_memory)
+        return not vitals.makes_room and vitals.uses(self._max_memory)
 
 
 def _time_for_room(waiting: int, drained_per_second: float) -> float:

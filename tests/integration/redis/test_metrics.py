@@ -10,6 +10,7 @@ from writebehind.documents.entry import Entry
 from writebehind.redis import keys
 from writebehind.redis.shared.metrics import REMEMBERED_MS
 from writebehind.redis.store import CommitRequest
+from writebehind.redis.unsettled import SAMPLED
 
 
 def test_status_counts(store):
@@ -68,3 +69,16 @@ def test_runs_of_periodic_tasks(store):
     assert 0 <= runs["sweep"].pop("seconds") < 10
     assert {"seconds_ago": 0.5, "outcome": {"enqueued": 2}, "error": None} == runs["sweep"]
     assert "ValueError: no" == runs["audit"]["error"]
+
+
+def test_bytes_that_are_pending(store, wire):
+    """As many as the entries take; of a partition with many of them about as many, by some of each."""
+    sizes = {}
+    for number in range(PARTITIONS * SAMPLED * 2):
+        member = f"users/s:{number}"
+        sizes[member] = len(Entry.loaded(b"x" * 100, 0).value)
+        commit_one(store, CommitRequest(member, Entry.loaded(b"x" * 100, 0).payload, 0, cap=1_000))
+        counts = [one.pending for one in store.metrics.backlog()]
+        assert sum(sizes.values()) == store.unsettled.pending_bytes(counts)
+    assert min(counts) > SAMPLED
+    assert 0 == store.unsettled.pending_bytes([0] * PARTITIONS)

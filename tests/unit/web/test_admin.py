@@ -6,7 +6,8 @@ import pytest
 
 from tests.unit.web.conftest import problem
 from tests.waiting import wait_until
-from writebehind.redis.keys import CONFLICTS
+from writebehind.history.points import Point
+from writebehind.redis.keys import CONFLICTS, HISTORY_LEASE
 
 
 def test_conflicts(client):
@@ -26,6 +27,42 @@ def test_many_conflicts(client, installation):
     answer = client.get("/admin/conflicts?limit=1000")
     assert 100_000 < len(answer.data) < 110_000
     assert 20 == len(answer.json["conflicts"])
+
+
+def test_history(client, installation):
+    """Points of 15 s and then of one; what is not known is null, and `since` leaves out what a client has."""
+    store, now = installation.pipeline.store, round(installation.pipeline.store.now_ms() / 1000)
+    lease = store.lease(HISTORY_LEASE, 5_000)
+    assert lease.take()
+    coarse = Point(now - 100, {"pending": 7}).dump()
+    for ago, one in ((3, coarse), (2, b""), (1, b"")):
+        figures = {"pending": ago, "latency.hit.p50": 0.5, "broker.flush": 4, "breaker": "closed"}
+        store.history.add(lease, Point(now - ago, figures).dump(), one, most=9, most_coarse=9)
+
+    found = client.get("/admin/history").json
+    assert [now - 100, now - 3, now - 2, now - 1] == found["time"]
+    assert ([7, 3, 2, 1], [None] * 4) == (found["pending"], found["hit_ratio"])
+    assert [None, "closed", "closed", "closed"] == found["breaker"]
+    assert ([None, 0.5, 0.5, 0.5], [None, 4, 4, 4]) == (found["latency"]["hit"]["p50"], found["broker"]["flush"])
+    assert [now - 1] == client.get(f"/admin/history?since={now - 2}").json["time"]
+    assert [now - 2, now - 1] == client.get(f"/admin/history?since={now - 2.5}").json["time"]
+    for wrong in ("x", "-1", "1e3", "", "1.", "99999999999"):
+        problem(client.get(f"/admin/history?since={wrong}"), 400)
+
+
+def test_explorer(client):
+    """One document, in Redis and in MongoDB; ids are those of the other routes."""
+    client.put("/v1/people/ada", json={"username": "ada"})
+    found = client.get("/admin/explorer/people/ada").json
+    assert ({"_id": "ada", "username": "ada"}, "absent") == (
+        found["redis"]["entry"]["document"],
+        found["mongodb"]["state"],
+    )
+    assert [("username", "ada")] == [(one["field"], one["value"]) for one in found["redis"]["claims"]]
+    assert 1 == found["pending"]["place"]
+    problem(client.get("/admin/explorer/nothing/ada"), 404)
+    problem(client.get(f"/admin/explorer/people/{'x' * 600}"), 400)
+    problem(client.get("/admin/explorer/people/ada?x=1"), 400)
 
 
 def test_drift(client, installation):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from writebehind.change_stream.conflicts import MOST
 from writebehind.flask.admin import conflicts, drift, hot_keys
 from writebehind.flask.description.operations import OBJECT, Described, Responses, content, operation
-from writebehind.flask.description.schemas import ALL, CURSOR, FILTERS, LETTERS_LIMIT, limited, query
+from writebehind.flask.description.schemas import ALL, CURSOR, FILTERS, LETTERS_LIMIT, SINCE, limited, query
 from writebehind.flask.representations import NDJSON
 from writebehind.reconcile.findings import MOST_PASSES
 
@@ -41,6 +41,18 @@ PATHS: dict[str, Described] = {
     "/admin/hot-keys": {
         "get": _administered(
             "Which documents are read most", None, limited(hot_keys.DEFAULT_LIMIT, hot_keys.MOST)
+        ),
+    },
+    "/admin/history": {
+        "get": _administered("The figures of the last hour", "History", query("since", SINCE)),
+    },
+    "/admin/explorer/{collection}/{id}": {
+        "get": operation(
+            "A document in Redis and in MongoDB",
+            "collection id",
+            {"200": content("Explored")},
+            "400 404 503",
+            tag="operation",
         ),
     },
     _LETTERS: {

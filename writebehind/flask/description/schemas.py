@@ -136,10 +136,21 @@ def components(settings: Settings) -> dict[str, Schema]:
             because={"type": "object", "additionalProperties": _COUNT, "description": "why letters are left"},
             cursor=_MORE,
         ),
+        "History": shape({"now": _SECONDS, "time": _SERIES}, breaker={"type": "array"})
+        | {"additionalProperties": {"type": ["array", "object"]}},
+        "Explored": shape(
+            {"collection": {"type": "string"}, "id": {"type": "string"}, "partition": _COUNT},
+            redis={"type": "object"},
+            mongodb=shape({"state": {"enum": ["found", "absent", "unknown"]}}),
+            pending={"type": ["object", "null"]},
+            dead_letters={"type": "array", "items": reference("Letter")},
+        ),
         "Discarded": shape({"discarded": _COUNT, "from_now_on": {"type": "string"}}, cursor=_MORE),
     }
 
 
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+_SERIES: Schema = {"type": "array", "items": {"type": ["number", "null"]}}
 _REASON: Schema = {"enum": [reason.value for reason in Reason]}
 _MORE: Schema = {"type": "string", "description": "where more are left: send the request again with it"}
 
@@ -192,4 +203,6 @@ FILTERS = [
 ]
 CURSOR = query("cursor", {"type": "string", "description": "of the answer before"})
 LETTERS_LIMIT = limited(DEFAULT_LIMIT, MOST)
+#: Seconds since the epoch, by the clock of Redis.
+SINCE: Schema = {"type": "number", "minimum": 0, "maximum": 9_999_999_999}
 ALL = query("all", {"type": "boolean", "description": "true where there is no filter"})

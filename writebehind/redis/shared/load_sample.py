@@ -27,6 +27,9 @@ SAMPLE_EVERY_S = 1.0
 NEARLY_ALL = 0.97
 #: Part from which the rest is for what is hot: less by what may be filled before the next sample.
 FOR_HOT = 0.9
+#: Part of the keys that Redis must be able to evict to count as one that makes room by itself. Where these are
+#: small and the others large this errs, and Redis refuses the write itself.
+LEAST_EVICTABLE = 0.1
 #: The name of a database in INFO.
 _DATABASE = re.compile(r"db\d+")
 
@@ -82,6 +85,11 @@ class LoadSample:
         if not self.evicts or not self.max_memory or not self.used_memory:
             return None
         return int(self.expiring * self.max_memory * NEARLY_ALL / self.used_memory)
+
+    @property
+    def makes_room(self) -> bool:
+        """Whether Redis has enough that it can evict to count as one that makes room by itself."""
+        return self.evicts and self.expiring > LEAST_EVICTABLE * self.keys
 
     @property
     def displaces(self) -> bool:

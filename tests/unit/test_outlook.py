@@ -1,0 +1,84 @@
+"""When what is acknowledged is safe, and when writes are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from writebehind.history.outlook import Caps, Outlook, lately, outlook
+from writebehind.history.points import Point
+from writebehind.redis.shared.load_sample import LoadSample
+
+CAPS = Caps(max_pending=100, max_memory=0.5)
+SAMPLE = LoadSample(
+    misfit="",
+    recorded=True,
+    pending=(),
+    dead={},
+    used_memory=200,
+    max_memory=1_000,
+    evicts=False,
+    keys=10,
+    expiring=0,
+    appendonly=True,
+    replicas=0,
+    waits_for_disk=True,
+    drained_per_second=0.0,
+)
+
+
+def points(*, persisted: float | None = 10.0, growth: float = 0.0, memory: float = 0.0) -> list[Point]:
+    figures = [{"pending": 100 + growth * at, "used_memory": 200 + memory * at} for at in range(10)]
+    more = {} if persisted is None else {"persisted_per_second": persisted}
+    return [Point(1_000.0 + at, one | more) for at, one in enumerate(figures)]
+
+
+def look(some: list[Point], sample: LoadSample = SAMPLE, **given) -> Outlook:
+    known = {"pending": [40, 10], "breaker": "closed", "is_worked": True, "drained": 0.0} | given
+    return outlook(some, sample, CAPS, **known)
+
+
+def test_what_waits_is_safe_once_as_much_is_persisted():
+    """Whatever arrives meanwhile: it is due later."""
+    assert 5.0 == look(points()).seconds_until_safe
+    assert 5.0 == look(points(growth=50)).seconds_until_safe
+    assert 0.0 == look(points(persisted=0.0), pending=[0, 0]).seconds_until_safe
+    assert 25.0 == look([], drained=2.0).seconds_until_safe
+
+
+@pytest.mark.parametrize(
+    ("given", "because"),
+    [
+        ({"breaker": "open"}, "MongoDB does not answer: the breaker is open"),
+        ({"is_worked": False}, "no worker is at work on what is pending"),
+        ({}, "nothing was persisted in the last 30 s"),
+    ],
+)
+def test_while_nothing_is_persisted_it_is_not_known_when_all_is_safe(given, because):
+    """The reason is the one that an operator sees to first."""
+    found = look(points(persisted=0.0), **given)
+    assert (None, because) == (found.seconds_until_safe, found.not_safe_because)
+
+
+def test_the_fullest_partition_decides_when_documents_are_refused():
+    """It has 40 of 100, and gets four of the five that come each second."""
+    found = look(points(growth=5.0))
+    assert (15.0, "pending") == (found.seconds_until_cap, found.cap)
+    assert (None, "") == (look(points(growth=-5.0)).seconds_until_cap, look(points()).cap)
+    assert 0.0 == look(points(), pending=[100, 0]).seconds_until_cap
+
+
+def test_the_memory_of_redis_may_be_the_first_cap():
+    """Half of 1,000 bytes may be used: 300 more, at 100 a second; but not where Redis makes room by itself."""
+    found = look(points(growth=5.0, memory=100.0))
+    assert (3.0, "memory") == (found.seconds_until_cap, found.cap)
+    assert "pending" == look(points(growth=5.0, memory=1.0)).cap
+    assert "pending" == look(points(growth=5.0, memory=100.0), replace(SAMPLE, max_memory=0)).cap
+    assert "pending" == look(points(growth=5.0, memory=100.0), replace(SAMPLE, evicts=True, expiring=5)).cap
+    assert 0.0 == look(points(), replace(SAMPLE, used_memory=600)).seconds_until_cap
+
+
+def test_only_the_last_seconds_count():
+    """What was half a minute ago says nothing of now."""
+    assert [1_005.0, 1_009.0] == [lately(points(), 1_035.0)[0].at, lately(points(), 1_035.0)[-1].at]

@@ -1,0 +1,25 @@
+"""The route of one document: what Redis has of it, and what MongoDB has."""
+
+from __future__ import annotations
+
+import orjson
+from flask import Response
+
+from writebehind import Pipeline
+from writebehind.flask.addresses import Routes
+from writebehind.flask.parameters import only
+from writebehind.flask.representations import JSON
+from writebehind.operations.explorer import explore
+
+
+def explorer(pipeline: Pipeline) -> Routes:
+    """The route, bound to a pipeline."""
+    routes = Routes("explorer", __name__)
+
+    @routes.get("/explorer/<writebehind_collection:collection>/<id>")
+    def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
+        """One document, in Redis and in MongoDB."""
+        only()
+        return Response(orjson.dumps(explore(pipeline, collection, id)), content_type=JSON)
+
+    return routes

@@ -1,0 +1,42 @@
+"""The route of the figures of the last hour."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+from flask import Response
+from werkzeug.exceptions import BadRequest
+
+from writebehind import Pipeline
+from writebehind.flask.addresses import Routes
+from writebehind.flask.parameters import given, only
+from writebehind.flask.representations import JSON
+from writebehind.history.series import series
+
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?", re.ASCII)
+
+
+def history(pipeline: Pipeline) -> Routes:
+    """The route, bound to a pipeline."""
+    routes = Routes("history", __name__)
+
+    @routes.get("/history")
+    def figures() -> Response:
+        """The figures of the last hour, or what is later than `since`."""
+        only("since")
+        return Response(orjson.dumps(series(pipeline.store, since=_since())), content_type=JSON)
+
+    return routes
+
+
+def _since() -> float:
+    """Seconds since the epoch; 0 where none are given.
+
+    Raises:
+        BadRequest: it is no such number.
+    """
+    asked = given().get("since", "0")
+    if not _SECONDS.fullmatch(asked):
+        raise BadRequest("since must be seconds since the epoch, such as 1790000000.5")
+    return float(asked)

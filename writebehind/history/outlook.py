@@ -1,0 +1,142 @@
+"""The near future, if all goes on as it does: when what is acknowledged is safe, and when writes are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from writebehind.history.points import Point
+from writebehind.redis.shared.load_sample import LoadSample
+
+#: Rates are taken over so many seconds.
+WINDOW_S: Final = 30.0
+#: The figure of the fullest that is far off is left out, seconds: a year.
+_FAR_S: Final = 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Caps from which new documents are refused: pending in one partition, and the part of Redis's `maxmemory`."""
+
+    max_pending: int
+    max_memory: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The near future.
+
+    Attributes:
+        seconds_until_safe: when MongoDB has all that is acknowledged by now; `None` while nothing is persisted.
+        not_safe_because: why that is not known; '' where it is.
+        seconds_until_cap: when the first cap is reached; `None` where nothing grows, or that is not known.
+        cap: which one: `pending` or `memory`; '' for none.
+    """
+
+    seconds_until_safe: float | None
+    not_safe_because: str
+    seconds_until_cap: float | None
+    cap: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a status."""
+        return {
+            "seconds_until_safe": self.seconds_until_safe,
+            "not_safe_because": self.not_safe_because or None,
+            "seconds_until_cap": self.seconds_until_cap,
+            "cap": self.cap or None,
+        }
+
+
+def outlook(
+    points: Sequence[Point],
+    sample: LoadSample,
+    caps: Caps,
+    *,
+    pending: Sequence[int],
+    breaker: str,
+    is_worked: bool,
+    drained: float,
+) -> Outlook:
+    """The outlook from what is seen now.
+
+    What is acknowledged by now goes to MongoDB before what is acknowledged later, as documents are flushed in the
+    order in which they are due. So arrivals do not put off when it is safe; they bring the caps nearer.
+
+    Args:
+        points: of the last seconds, in the order of their times.
+        sample: the memory of Redis.
+        caps: see there.
+        pending: documents that wait, by partition.
+        breaker: the state of the breaker before MongoDB.
+        is_worked: whether any worker is at work on what is pending.
+        drained: documents persisted per second, where no points say so.
+    """
+    until_safe, because = _until_safe(points, sum(pending), breaker, is_worked=is_worked, drained=drained)
+    until_full, until_short = _until_full(points, pending, caps), _until_short(points, sample, caps)
+    if until_full is None and until_short is None:
+        return Outlook(until_safe, because, None, "")
+    if until_short is None or (until_full is not None and until_full <= until_short):
+        return Outlook(until_safe, because, until_full, "pending")
+    return Outlook(until_safe, because, until_short, "memory")
+
+
+def lately(points: Sequence[Point], now: float) -> list[Point]:
+    """The points of the window that ends now."""
+    return [one for one in points if one.at >= now - WINDOW_S]
+
+
+def _until_safe(
+    points: Sequence[Point], pending: int, breaker: str, *, is_worked: bool, drained: float
+) -> tuple[float | None, str]:
+    if not pending:
+        return 0.0, ""
+    if breaker == "open":
+        return None, "MongoDB does not answer: the breaker is open"
+    if not is_worked:
+        return None, "no worker is at work on what is pending"
+    rates = [rate for one in points if (rate := one.number("persisted_per_second")) is not None]
+    rate = sum(rates) / len(rates) if rates else drained
+    if rate <= 0:
+        return None, f"nothing was persisted in the last {WINDOW_S:.0f} s"
+    return round(pending / rate, 1), ""
+
+
+def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps) -> float | None:
+    """The time until the fullest partition is full, if each goes on growing by its part of the growth."""
+    growth, fullest, together = _slope(points, "pending"), max(pending), sum(pending)
+    if fullest >= caps.max_pending:
+        return 0.0
+    if growth is None or growth <= 0 or not fullest:
+        return None
+    return _near((caps.max_pending - fullest) / (growth * fullest / together))
+
+
+def _until_short(points: Sequence[Point], sample: LoadSample, caps: Caps) -> float | None:
+    """The time until Redis uses so much that no new document is taken; one that evicts makes room by itself."""
+    growth = _slope(points, "used_memory")
+    if not sample.max_memory or sample.makes_room:
+        return None
+    left = sample.max_memory * caps.max_memory - sample.used_memory
+    if left <= 0:
+        return 0.0
+    return None if growth is None or growth <= 0 else _near(left / growth)
+
+
+def _near(seconds: float) -> float | None:
+    return round(seconds, 1) if seconds < _FAR_S else None
+
+
+def _slope(points: Sequence[Point], name: str) -> float | None:
+    """The number by which a figure grows per second, by the least squares; `None` where that is not known.
+
+    A line through all points: the first and the last alone may be on either side of a batch.
+    """
+    known = [(one.at, number) for one in points if (number := one.number(name)) is not None]
+    if len(known) < 2:  # noqa: PLR2004 - of one point there is no slope
+        return None
+    mean_at = sum(at for at, _ in known) / len(known)
+    mean = sum(number for _, number in known) / len(known)
+    spread = sum((at - mean_at) ** 2 for at, _ in known)
+    return sum((at - mean_at) * (number - mean) for at, number in known) / spread if spread else None
