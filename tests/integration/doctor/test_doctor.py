@@ -199,7 +199,7 @@ def test_the_exit_status_is_that_of_the_worst(patient, monkeypatch):
     """It ends with 2 for a failure, 1 for a warning, else 0, and says the worst first, cutting nothing."""
     for name, value in environment(patient.settings).items():
         monkeypatch.setenv(name, value)
-    advice = f"a long {'advice ' * 30}"
+    advice = f"a long{' advice' * 30}"
     for level in Level:
         findings = [Finding("a", Level.OK, "[fine]"), Finding("b", level, "found", advice)]
         monkeypatch.setattr("writebehind.cli.operations.examine", lambda _, findings=findings: iter(findings))
