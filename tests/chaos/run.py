@@ -17,6 +17,7 @@ from tests.chaos.faults import System, trouble
 from tests.chaos.foreign import FOREIGN_COLLECTION, FOREIGN_DOCUMENTS, Onlooker, write_foreign
 from tests.chaos.history import History, Violation
 from tests.chaos.owners import ACCOUNTS, FIELD, Owner
+from tests.counts import adds_up
 from tests.waiting import wait_until
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
@@ -71,6 +72,7 @@ def run(system: System, seed: int, seconds: float) -> Account:
     with httpx.Client(base_url=system.stack.url, timeout=60, trust_env=False) as http:
         wait_until(lambda: has_all(http), "MongoDB to have all", PEACE_WITHIN_S)
         drained_after_s = time.monotonic() - peace
+        assert adds_up(counted := http.get("/admin/status").json()["totals"], pending=0), counted
         for one in owners:
             one.look_back(http)
         onlooker.look_back(http)

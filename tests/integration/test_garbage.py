@@ -14,6 +14,7 @@ from writebehind import Pipeline, Settings
 from writebehind.errors import SpoiledError, TooManyDeadLettersError, UnavailableError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.flusher import FlushInterruptedError
+from writebehind.history.series import series
 from writebehind.redis import keys
 from writebehind.redis.keys import PartitionKeys, changes, flushed, partition_keys, type_of
 from writebehind.redis.pending import Hint
@@ -135,6 +136,9 @@ def work(pipeline: Pipeline) -> list[str]:
         "consumers": pipeline.store.metrics.consumers,
         "runs": maintenance.decay,
         "breaker": pipeline.breaker.state,
+        "lead the history": pipeline.store.lease(keys.HISTORY_LEASE, 5_000).take,
+        "history": lambda: series(pipeline.store),
+        "history again": lambda: series(pipeline.store),
         "status": lambda: pipeline.status(partitions=True),
         "drift": lambda: [one.as_dict() for one in pipeline.reconciler.history.passes()],
         "sample": pipeline._sampler._take,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.commits import commit_one
+from tests.counts import adds_up
 from tests.flushing import flusher_of, limits
 from tests.reading import reader_of
 from writebehind import Pipeline, Settings
@@ -108,6 +109,7 @@ class Promises(RuleBasedStateMachine):
         self.documents = self.pipeline.sink._database.with_options(bson.DEFAULT_CODEC_OPTIONS)[COLLECTION]
         self.expected: dict[str, int | None] = dict.fromkeys(NAMES)
         self.acknowledged: dict[str, int] = {}
+        self.writes = 0
         self.late_flushers: list[Paused] = []
         self.late_readers: list[Paused] = []
         self.next = 0
@@ -252,6 +254,12 @@ class Promises(RuleBasedStateMachine):
                 assert found["_v"] >= version, name
 
     @invariant()
+    def each_acknowledged_write_is_counted_once(self) -> None:
+        counted = self.store.metrics.counters()
+        assert self.writes == counted["acknowledged"]
+        assert adds_up(counted, pending=sum(map(self.is_pending, NAMES))), counted
+
+    @invariant()
     def what_is_pending_is_there_for_good(self) -> None:
         for name in NAMES:
             if self.is_pending(name):
@@ -303,6 +311,7 @@ class Promises(RuleBasedStateMachine):
         if commit.status is CommitStatus.OK:
             assert commit.version > self.acknowledged.get(name, 0)
             self.acknowledged[name] = commit.version
+            self.writes += 1
             self.expected[name] = self.value_of(entry)
         return commit.status
 

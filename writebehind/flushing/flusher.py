@@ -304,7 +304,9 @@ class Flusher:
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
-            summary.operations += sum(outcome.attempts - 1 for outcome in outcomes)
+            if repeated := sum(outcome.attempts - 1 for outcome in outcomes):
+                summary.operations += repeated
+                self._store.metrics.count({"operations": repeated})
             return self._recorder.record(partition, collection, outcomes, summary)
         except UnavailableError:
             raise

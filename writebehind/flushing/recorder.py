@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from writebehind.documents.entry import Entry
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
@@ -73,7 +74,7 @@ class Recorder:
                 summary.superseded += 1
                 if not self._contest(outcome, summary):
                     # Redis has a newer version too. Settling the older one only makes the member due again later.
-                    settled.append(_settled(outcome.write, settings))
+                    settled.append(replace(_settled(outcome.write, settings), is_superseded=True))
             elif outcome.result is Result.REFUSED:
                 self._give_up(outcome, summary)
         if settings.lookup and settled:

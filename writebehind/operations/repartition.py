@@ -68,6 +68,7 @@ def repartition(
         if seen.target is None:  # nothing has been moved yet
             _record(division, moving, seen)
         raise
+    division.remember_most(before)
     _carry_over(old, after)
     dropped = drop_documents(old, report)
     _drop_partitions(old, after)

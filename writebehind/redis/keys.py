@@ -16,7 +16,9 @@ PARTITIONS = "wb:partitions"
 DATABASE = "wb:database"
 #: So many there may be.
 MOST_PARTITIONS = 4096
-#: Hash of counters since the first start: writes persisted, MongoDB operations, and so on.
+#: Into how many partitions this Redis was ever divided: what they have counted stays.
+MOST_EVER = "wb:most_partitions"
+#: Hash of counters since the first start of what has no partition: batches, conflicts, and so on.
 COUNTERS = "wb:counters"
 #: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
 WORKERS = "wb:workers"
@@ -48,10 +50,12 @@ OF_DOCUMENTS = frozenset(
     ("entry", "load", "alias", "aliasload", "aliasclaims", "claimed", "query", "queryload")  # not: kept, waiting
 )
 #: Fields of `PartitionKeys` that outlive a repartitioning, or that are empty before one.
-_STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at"))
+_STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts"))
 #: What keys hold, as Redis's TYPE says it: by their names, and by those of a partition's keys and families.
 _TYPES = {
-    **dict.fromkeys((PARTITIONS, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"),
+    **dict.fromkeys(
+        (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
+    ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE), "list"),
@@ -61,7 +65,7 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
-    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting"), "hash"),
+    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
 }
 _TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash"}
@@ -110,6 +114,7 @@ class PartitionKeys:
     warmed: str
     awaited: str
     stepped: str
+    counts: str
 
     @property
     def beside_documents(self) -> list[str]:
@@ -169,7 +174,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
-        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped"),
+        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

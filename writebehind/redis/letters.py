@@ -187,7 +187,7 @@ class Letters:
         of = self._layout.of(one.member)
         keys_of = (
             *(of.entry(one.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
-            *(of.load(one.member), of.kept(one.member), of.crowded, of.deleted),
+            *(of.load(one.member), of.kept(one.member), of.crowded, of.deleted, of.counts),
         )
         return keys_of, (one.member, one.name, one.value, int(only_newest), over, HINT_LIFE_MS, MOST_KEPT)
 
@@ -203,8 +203,9 @@ class Letters:
                 of.load(one.member),
                 of.kept(one.member),
                 of.crowded,
+                of.counts,
             )
-            calls.append((keys_of, (one.member, one.name, one.value, MOST_KEPT)))
+            calls.append((keys_of, (one.member, one.name, one.value, MOST_KEPT, 1)))
         return [bool(answer) for answer in self._wire.run_many(_DISCARD, calls)]
 
     # Reconciling ------------------------------------------------------------------------------------

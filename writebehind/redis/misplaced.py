@@ -64,14 +64,14 @@ class Misplaced:
         value = self._wire.call("GET", there.entry(member)) or b""
         keys_of = (
             *(home.entry(member), home.pending, home.clock, home.scheduled, home.dead, home.load(member)),
-            *(home.dead_counts, home.deleted, home.kept(member), home.crowded),
+            *(home.dead_counts, home.deleted, home.kept(member), home.crowded, home.counts),
         )
         is_pending, ticket = self._wire.run(
             _ADOPT, keys_of, (member, value, HINT_LIFE_MS, HINT_SLACK_MS, MOST_KEPT)
         )
         self._wire.run(
             _LET_GO,
-            (there.entry(member), there.pending, there.load(member), there.sent),
+            (there.entry(member), there.pending, there.load(member), there.sent, there.counts),
             (member, value[:BODY_AT]),
         )
         hint = Hint(self._layout.number(member), ticket.decode(), 0) if ticket else None
@@ -103,8 +103,8 @@ class Misplaced:
         keys_of = (there.entry(member), there.dead, there.dead_counts, there.load(member))
         self._wire.run(
             _DISCARD,
-            (*keys_of, there.kept(member), there.crowded),
-            (member, letter.name, raw, MOST_KEPT),
+            (*keys_of, there.kept(member), there.crowded, there.counts),
+            (member, letter.name, raw, MOST_KEPT, ""),
         )
         return adopted
 

@@ -80,12 +80,14 @@ class Settled:
         version_digits: its version.
         ttl_ms: of its entry, 0 to drop it.
         values: the names of its unique values' aliases.
+        is_superseded: whether MongoDB has a newer one instead.
     """
 
     member: str
     version_digits: str
     ttl_ms: int
     values: Sequence[str] = ()
+    is_superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,10 @@ class Pending:
         forget = self._forget([name for one in settled for name in one.values])
         arguments: list[Any] = [delay_ms]
         for one in settled:
-            arguments += (one.member, one.version_digits, one.ttl_ms, self._tombstone_ttl_ms)
+            times_ms = (one.ttl_ms, self._tombstone_ttl_ms)
+            arguments += (one.member, one.version_digits, *times_ms, "1" if one.is_superseded else "")
         keys_of = (
-            *(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock),
+            *(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock, of.counts),
             *(of.entry(one.member) for one in settled),
         )
         _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [(keys_of, arguments)])
@@ -223,7 +226,7 @@ class Pending:
         of = self._layout.of(member)
         keys_of = (
             *(of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent),
-            *(of.kept(member), of.crowded),
+            *(of.kept(member), of.crowded, of.counts),
         )
         return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 
@@ -237,7 +240,8 @@ class Pending:
             ForeignRedisError: of another MongoDB database than this process writes to.
         """
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
-        call = ((partition_keys(partition).sent,), flat)
+        of = partition_keys(partition)
+        call = ((of.sent, of.counts), flat)
         (owned,), _ = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
         try:
             if owner := Owner.parse(owned):
@@ -323,5 +327,5 @@ class Pending:
     def mark(self, member: str, header: bytes, *, delay_ms: int) -> bool:
         """Let a member be pending again, and due after a delay, if the header of its entry is still the same."""
         of = self._layout.of(member)
-        keys_of = (of.entry(member), of.pending, of.load(member), of.dead)
+        keys_of = (of.entry(member), of.pending, of.load(member), of.dead, of.counts)
         return bool(self._wire.run(_MARK_PENDING, keys_of, (member, header, delay_ms)))

@@ -284,6 +284,7 @@ class Store:
                 of.deleted,
                 of.kept(member),
                 of.crowded,
+                of.counts,
             ),
             (
                 member,

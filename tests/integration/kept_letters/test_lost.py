@@ -154,6 +154,7 @@ def test_nothing_is_replayed_of_a_document_that_is_lost(valkey_wire):
             "kept",
             "crowded",
             "deleted",
+            "written",
         ]
     )
     valkey_wire.call("HSET", "{k}:dead", name, letter)

@@ -37,7 +37,7 @@ def test_only_what_was_compared_is_dropped(valkey_wire, entry, ttl_ms, seen, dro
 @pytest.mark.parametrize("otherwise", ["", "another entry", "pending", "dead"])
 def test_only_what_was_compared_is_pending_again(valkey_wire, otherwise):
     """Without a TTL, and with no refresh on its way; what is pending or dead stays as it is."""
-    names = ("{k}:entry", "{k}:pending", "{k}:load", "{k}:dead")
+    names = ("{k}:entry", "{k}:pending", "{k}:load", "{k}:dead", "{k}:counts")
     valkey_wire.call("SET", "{k}:entry", HEADER, "PX", 50_000)
     valkey_wire.call("SET", "{k}:load", "refresh:t")
     if otherwise == "pending":

@@ -34,7 +34,7 @@ def test_counters_and_rate(store):
     store.metrics.count({"persisted": 30, "batches": 1}, persisted=30)
     store.metrics.count({"persisted": 30, "batches": 1}, persisted=30)
 
-    assert {"persisted": 60, "batches": 2} == store.metrics.counters()
+    assert {"persisted": 60, "batches": 2} == {name: n for name, n in store.metrics.counters().items() if n}
     assert 1.0 == store.metrics.flush_rate()
 
 

@@ -58,7 +58,7 @@ def test_the_number_of_partitions_is_fixed(store, wire):
 
 
 def test_nothing_is_left_behind_without_a_ttl(store):
-    """After a document came and went, only its partition's clock and the audit of deletions stay for good."""
+    """After a document came and went, only its partition's clock and counts and the audit of deletions stay."""
     [member] = members(store, 1)
     store.loads.get_or_lease(member, "t", life_ms=5_000)
     for entry in (document("a"), DELETED):
@@ -69,4 +69,4 @@ def test_nothing_is_left_behind_without_a_ttl(store):
 
     of = partition_keys(0)
     lasting = {key.decode() for key in store._wire.call("KEYS", "*") if store._wire.call("PTTL", key) == -1}
-    assert {of.clock, of.deleted, of.deleted_at} == lasting
+    assert {of.clock, of.counts, of.deleted, of.deleted_at} == lasting

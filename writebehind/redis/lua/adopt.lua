@@ -4,12 +4,13 @@
 -- leaves the other partition then.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept  10 crowded
+--       11 counts
 -- ARGV  1 member  2 the entry that stands there, '' where only the mark of being pending does
 --       3 life of `scheduled`, ms  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
 -- Returns {1, ticket of the flush task that the caller must enqueue, or ''}  it is pending here
 --         {0, ''}  there is a later write here, or the same one, or nothing to take over
--- include: now_us, last_version, issue_ticket, keep_lost_letter
+-- include: now_us, last_version, issue_ticket, keep_lost_letter, count
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, document = ARGV[1], ARGV[2]
 local header, letter = redis.call('GETRANGE', entry, 0, 15), redis.call('HGET', dead, member)
@@ -38,6 +39,6 @@ else
   end
   redis.call('SET', entry, document)  -- without TTL, see commit
 end
-redis.call('ZADD', pending, 'LT', due, member)
+count(KEYS[11], 'adopted', redis.call('ZADD', pending, 'LT', due, member))
 redis.call('DEL', load)
 return {1, issue_ticket(scheduled, due, ARGV[3], due + tonumber(ARGV[4]))}

@@ -1,7 +1,7 @@
 -- Acknowledge one write: the only step on the write path, one round trip.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept
---       10 crowded
+--       10 crowded  11 counts
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -14,7 +14,7 @@
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
--- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter
+-- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 
@@ -37,7 +37,8 @@ local due = math.floor(now / 1000) + tonumber(ARGV[5])
 local deleted = tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
 local version = issue_version(clock, now, math.max(tonumber(string.sub(header, 1, 16)) or 0, deleted))
 -- LT: the first write decides when a hot document is flushed, and a more urgent one brings it forward.
-if redis.call('ZADD', pending, 'LT', due, member) == 1 then
+local is_first = redis.call('ZADD', pending, 'LT', due, member) == 1
+if is_first then
   if redis.call('ZCARD', pending) > tonumber(ARGV[4]) then
     redis.call('ZREM', pending, member)
     return {'full', '', previous, ''}
@@ -65,4 +66,5 @@ end
 
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
+count(KEYS[11], is_first and 'first' or 'coalesced', 1)
 return {'ok', version, previous, issue_ticket(scheduled, due, ARGV[6], due + tonumber(ARGV[7]))}

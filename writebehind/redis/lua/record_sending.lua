@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Note what is about to be sent to MongoDB, so that it is known again when MongoDB reports it.
 --
--- KEYS  1 sent
+-- KEYS  1 sent  2 counts
 -- ARGV  for each entry: member, what stands before its body
 -- Returns 1
--- include: now_ms
+-- include: now_ms, count
 local now = string.format('%.0f', now_ms())
 
 for at = 1, #ARGV, 2 do
@@ -17,4 +17,5 @@ for at = 1, #ARGV, 2 do
     redis.call('HSET', KEYS[1], member, header .. ' ' .. now .. ' ' .. before)
   end
 end
+count(KEYS[2], 'operations', #ARGV / 2)
 return 1

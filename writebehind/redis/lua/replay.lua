@@ -7,6 +7,7 @@
 -- newest version, over what MongoDB has; but never over a write that nobody but Redis has.
 --
 -- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 scheduled  6 clock  7 load  8 kept  9 crowded  10 deleted
+--       11 counts
 -- ARGV  1 member  2 name of the letter: the member where its document is the entry
 --       3 the letter as the caller has seen it: 16 digits of version, then JSON
 --       4 '1' to leave a kept document alone of which a newer one is kept
@@ -16,7 +17,7 @@
 --       {'changed', '', ''}  the letter is another one by now, or gone
 --       {'lost', '', ''}     its document is not there any more: there is nothing to try
 --       {'newer', '', ''}    there is a newer write of the document, which MongoDB does not have; or a newer letter
--- include: now_us, last_version, issue_version, issue_ticket
+-- include: now_us, last_version, issue_version, issue_ticket, count
 local entry, pending, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local scheduled, clock, load, kept, crowded = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local member, name, at = ARGV[1], ARGV[2], string.sub(ARGV[3], 1, 16)
@@ -52,4 +53,5 @@ redis.call('HDEL', dead, name)
 redis.pcall('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
 local due = math.floor(now / 1000)
 redis.call('ZADD', pending, due, member)
+count(KEYS[11], 'replayed', 1)
 return {'ok', version, issue_ticket(scheduled, due, ARGV[6], due)}

@@ -1,31 +1,58 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8… entry: of each member
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9… entry: of each member
 -- ARGV  1 delay after which a member with a newer version is due again, ms
---       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms
+--       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms, and '1' where
+--       MongoDB has a newer version, '' where it has this one
 -- Returns {number settled, number left pending with a newer version}
+--
+-- What is settled is counted here, so once for each write whoever dies or sends it again: by the time since it was
+-- acknowledged, up to so many ms.
 --
 -- Claims to unique values are not taken back here, as they are in the partitions of the values: `UniqueFields.settled` does so
 -- after this step, by record_claims.lua, which says which are over, and release_claim.lua, which leaves an alias in their place.
--- include: now_ms, last_version
+-- include: now_ms, last_version, count
+-- The name under which a write is counted that took so many ms: the most that such a write takes.
+local function bound_of(age)
+  if age <= 1000 then
+    return age <= 50 and 'age:50' or age <= 100 and 'age:100' or age <= 250 and 'age:250' or age <= 500 and 'age:500'
+      or 'age:1000'
+  end
+  return age <= 2500 and 'age:2500' or age <= 5000 and 'age:5000' or age <= 10000 and 'age:10000'
+    or age <= 30000 and 'age:30000' or age <= 60000 and 'age:60000' or age <= 300000 and 'age:300000'
+    or age <= 600000 and 'age:600000' or age <= 1800000 and 'age:1800000' or age <= 3600000 and 'age:3600000'
+    or 'age:more'
+end
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local sent = KEYS[6]
 local now = now_ms()
 local last = last_version(redis.call('GET', KEYS[7]))
 local settled, newer = 0, 0
+local deletions, replayed, overtaken, superseded, together, ages = 0, 0, 0, 0, 0, {}
 
-for i = 8, #KEYS do
-  local at = 2 + (i - 8) * 4
+for i = 9, #KEYS do
+  local at = 2 + (i - 9) * 5
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  if ARGV[at + 4] == '1' then superseded = superseded + 1 end
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if string.sub(header, 1, 16) == version then
-    if redis.call('ZREM', pending, member) == 0 then
+    local was_pending = redis.call('ZREM', pending, member) == 1
+    if not was_pending then
       local letter = redis.call('HGET', dead, member)
       if letter and string.sub(letter, 1, 16) == version then  -- another flusher had given it up
         redis.call('HDEL', dead, member)
         redis.pcall('HINCRBY', counts, string.match(member, '^[^/]*'), -1)
+        replayed = replayed + 1
+        was_pending = true
       end
+    end
+    if was_pending then
+      local age = math.max(now - math.floor(version / 1000), 0)
+      local bound = bound_of(age)
+      ages[bound] = (ages[bound] or 0) + 1
+      together = together + age
+      if string.sub(header, 17) == 'X' then deletions = deletions + 1 end
     end
     redis.call('HDEL', sent, member)
     if string.sub(header, 17) == 'X' then
@@ -50,10 +77,17 @@ for i = 8, #KEYS do
       -- Due only after another delay, so that a hot document goes on being coalesced. XX: it may be settled by now.
       redis.call('ZADD', pending, 'XX', now + tonumber(ARGV[1]), member)
       newer = newer + 1
+      if ARGV[at + 4] ~= '1' then overtaken = overtaken + 1 end
     end
     if not redis.call('ZSCORE', pending, member) then  -- another flusher was faster, and forgot only what it had noted
       redis.call('HDEL', sent, member)
     end
   end
 end
+for bound, number in pairs(ages) do count(KEYS[8], bound, number) end
+count(KEYS[8], 'age_ms', together)
+count(KEYS[8], 'deleted', deletions)
+count(KEYS[8], 'replayed', replayed)
+count(KEYS[8], 'overtaken', overtaken)
+count(KEYS[8], 'superseded', superseded)
 return {settled, newer}

@@ -15,6 +15,8 @@ from writebehind.errors import RedisFullError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
+from writebehind.redis.shared import totals
+from writebehind.redis.shared.totals import Totals
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
@@ -136,9 +138,16 @@ class Metrics:
                         self._wire.call("HDEL" if name == "HINCRBY" else "DEL", key, *field)
 
     def counters(self) -> dict[str, int]:
-        """The counters since the first start."""
-        flat = self._wire.call("HGETALL", keys.COUNTERS)
-        return {name.decode(errors="replace"): whole(number) for name, number in pairs(flat)}
+        """The counters since the first start. Raises as `totals`."""
+        return dict(self.totals().by_name)
+
+    def totals(self) -> Totals:
+        """The counters since the first start, and how long writes took until MongoDB had them.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return totals.read(self._wire, self._partitions)
 
     def flush_rate(self) -> float:
         """Documents persisted per second over the last minute."""

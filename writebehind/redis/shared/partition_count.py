@@ -98,6 +98,13 @@ class PartitionCount(Record[Division]):
         clocks = self._wire.call("MGET", *(partition_keys(one).clock for one in range(MOST_PARTITIONS)))
         return max((one for one in map(whole, clocks) if one < VERSION_END), default=0)
 
+    def remember_most(self, partitions: int) -> None:
+        """Note that there were so many, if there were never more, as their counts stay. Raises as `recorded`."""
+        ever = Record(self._wire, keys.MOST_EVER, Division.parse)
+        known = ever.first(Division(partitions))
+        if known.partitions < partitions:
+            ever.change(known, Division(partitions))
+
     def forget_documents(self, names: Iterable[Named]) -> int:
         """Delete copies of what MongoDB has, and tokens, which expire anyway; how many. Raises as `recorded`."""
         calls = [((one.key,), ()) for one in names if one.family in keys.OF_DOCUMENTS]

@@ -1,0 +1,230 @@
+"""Counts of the atomic steps: each write once, whatever becomes of it, and whoever repeats or spoils something."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.counts import adds_up
+from tests.integration.redis.conftest import commit, document, is_pending, settle
+from writebehind.documents.durability import Durability
+from writebehind.documents.entry import DELETED
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.letters import RawLetter
+from writebehind.redis.pending import Settled
+from writebehind.redis.scripts import script
+from writebehind.redis.shared.totals import AGE_BOUNDS
+from writebehind.redis.store import CommitRequest, Store
+
+ADA = "users/s:ada"
+
+
+def counted(store: Store) -> dict[str, int]:
+    """All that is not 0, once it is seen to add up."""
+    found = store.metrics.counters()
+    pending = sum(one.pending for one in store.metrics.backlog())
+    assert adds_up(found, pending=pending), found
+    return {name: number for name, number in found.items() if number}
+
+
+def bury(store: Store, version: int, *, drop_entry: bool = False) -> bytes:
+    letter = b"%016d{}" % version
+    store.pending.bury(ADA, f"{version:016d}", letter, drop_entry=drop_entry)
+    return letter
+
+
+def test_a_write_is_counted_when_it_is_acknowledged_and_when_it_is_settled(store):
+    """Once, however often it is settled; a deletion is told from a document."""
+    version = commit(store, ADA).version
+    assert {"acknowledged": 1} == counted(store)
+    for _ in range(3):
+        settle(store, ADA, version)
+    assert {"acknowledged": 1, "persisted": 1} == counted(store)
+    gone = commit(store, ADA, DELETED).version
+    settle(store, ADA, gone)
+    assert {"acknowledged": 2, "persisted": 1, "deleted": 1} == counted(store)
+
+
+def test_what_a_later_write_has_replaced_is_coalesced(store):
+    """Also where MongoDB has got it meanwhile, which is counted as well."""
+    first, _, last = (commit(store, ADA).version for _ in range(3))
+    assert {"acknowledged": 3, "coalesced": 2} == counted(store)
+    settle(store, ADA, first)
+    settle(store, ADA, last)
+    assert {"acknowledged": 3, "coalesced": 2, "persisted": 1, "overtaken": 1} == counted(store)
+
+
+def test_what_came_too_late_for_mongodb_is_counted(store):
+    """It was not overtaken in Redis: MongoDB has something newer."""
+    first = commit(store, ADA).version
+    commit(store, ADA)
+    late = Settled(ADA, f"{first:016d}", 1_000, is_superseded=True)
+    store.pending.settle(store.partition_of(ADA), [late], delay_ms=0)
+    assert {"acknowledged": 2, "coalesced": 1, "superseded": 1} == counted(store)
+
+
+def test_what_is_not_acknowledged_is_not_counted(store):
+    """No condition, no room: no write."""
+    commit(store, ADA, condition="0" * 32)
+    commit(store, ADA)
+    commit(store, ADA, condition="*")
+    store._max_pending = 0
+    assert "full" == commit(store, "users/s:bob").status
+    assert {"acknowledged": 1} == counted(store)
+
+
+def test_letters_are_counted(store):
+    """Buried once; replayed, and persisted; or discarded."""
+    version = commit(store, ADA).version
+    letter = bury(store, version)
+    bury(store, version)
+    assert {"acknowledged": 1, "buried": 1} == counted(store)
+    for _ in range(2):
+        store.letters.replay_many([(RawLetter(ADA, ADA, letter), 0)], only_newest=False)
+    assert {"acknowledged": 1, "buried": 1, "replayed": 1} == counted(store)
+    bury(store, version)
+    for _ in range(2):
+        store.letters.discard_many([RawLetter(ADA, ADA, letter)])
+    assert {"acknowledged": 1, "buried": 2, "replayed": 1, "discarded": 1} == counted(store)
+
+
+def test_a_letter_that_mongodb_has_after_all_is_taken_back(store):
+    """One flusher has given up what another one has brought to MongoDB."""
+    version = commit(store, ADA).version
+    bury(store, version)
+    settle(store, ADA, version)
+    settle(store, ADA, version)
+    assert {"acknowledged": 1, "buried": 1, "replayed": 1, "persisted": 1} == counted(store)
+
+
+def test_a_write_over_a_letter_is_a_write(store):
+    """The letter is gone with what it was about."""
+    bury(store, commit(store, ADA).version)
+    settle(store, ADA, commit(store, ADA).version)
+    assert {"acknowledged": 2, "buried": 1, "persisted": 1} == counted(store)
+
+
+def test_what_is_marked_as_pending_again_is_counted(store, wire):
+    """Reconciling has found that MongoDB has lost it."""
+    version = commit(store, ADA).version
+    settle(store, ADA, version)
+    header = wire.call("GETRANGE", store.cache.key(ADA), 0, 48)
+    assert store.pending.mark(ADA, header, delay_ms=0)
+    assert not store.pending.mark(ADA, header, delay_ms=0)
+    settle(store, ADA, version)
+    assert {"acknowledged": 1, "persisted": 2, "marked": 1} == counted(store)
+
+
+@pytest.mark.parametrize("is_at_home_too", [False, True])
+def test_what_is_brought_home_is_counted_in_both_partitions(store, wire, is_at_home_too):
+    """It has left one, and stands in the other: as long as that had none of the document pending."""
+    commit(Store(wire, database="shop", partitions=1, max_pending=9, tombstone_ttl_ms=1), "users/s:1")
+    assert 0 != store.partition_of("users/s:1")
+    if is_at_home_too:
+        commit(store, "users/s:1")
+    for _ in range(2):
+        store.misplaced.bring_home(0, "users/s:1")
+    settle(store, "users/s:1", store.cache.get("users/s:1")[0].version)
+    moved = {"let_go": 1} if is_at_home_too else {"let_go": 1, "adopted": 1}
+    assert {"acknowledged": 1 + is_at_home_too, "persisted": 1} | moved == counted(store)
+
+
+def test_a_letter_that_is_brought_home_is_not_discarded(store, wire):
+    """It stands at home from then on."""
+    other = Store(wire, database="shop", partitions=1, max_pending=9, tombstone_ttl_ms=1)
+    version = commit(other, "users/s:1").version
+    other.pending.bury("users/s:1", f"{version:016d}", letter := b"%016d{}" % version, drop_entry=True)
+    name = f"users@{version:016d}/s:1"
+    store.misplaced.bring_letter_home(0, RawLetter("users/s:1", name, letter))
+    assert {"acknowledged": 1, "buried": 1} == counted(store)
+
+
+def test_operations_are_counted_when_they_are_sent(store):
+    """Each document of a batch is one."""
+    versions = {member: document("a") for member in (ADA, "users/s:bob")}
+    store.pending.record_sending(0, versions)
+    store.pending.record_sending(0, {ADA: document("b")})
+    assert {"operations": 3} == counted(store)
+
+
+def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
+    """By the bound that it does not pass; of a clock that was ahead by none, and beyond all with the others."""
+    waited_s = (0.0, 0.05, 0.06, 1.0, 59.0, 4_000.0, -9.0)
+    settled = script("settle")
+    of = partition_keys(0)
+    source = settled.source.replace("local now = now_ms()", "local now = 1000000000")
+    for number, waited in enumerate(waited_s):
+        version = f"{(1_000_000_000 - round(waited * 1000)) * 1000:016d}"
+        wire.call("SET", of.entry(f"a/s:{number}"), version + "D")
+        wire.call("ZADD", of.pending, 1, f"a/s:{number}")
+        names = (*(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock, of.counts),)
+        keys_of = (*names, of.entry(f"a/s:{number}"))
+        wire.call("EVAL", source, len(keys_of), *keys_of, 0, f"a/s:{number}", version, 9_999, 9_999, "")
+
+    totals = store.metrics.totals()
+    took = dict(zip((*AGE_BOUNDS, "more"), totals.ages, strict=True))
+    assert {0.05: 3, 0.1: 1, 1.0: 1, 60.0: 1, "more": 1} == {bound: n for bound, n in took.items() if n}
+    assert 4_060.11 == totals.age_s
+    assert 7 == totals.by_name["persisted"]
+
+
+def test_the_bounds_are_those_of_the_step():
+    """Or times would be counted where nobody looks."""
+    pairs = re.findall(r"age <= (\d+) and 'age:(\d+)'|'age:(1000)'", script("settle").source)
+    assert all(bound in {name, ""} for bound, name, _ in pairs)
+    assert [round(bound * 1000) for bound in AGE_BOUNDS] == [int(name or last) for _, name, last in pairs]
+
+
+def test_no_step_fails_for_the_counts(store, wire):
+    """Other hands have put something else in their place: what was counted is lost, and the writes are not."""
+    version = commit(store, ADA).version
+    of = partition_keys(store.partition_of(ADA))
+    wire.call("DEL", of.counts)
+    wire.call("SET", of.counts, "x")
+    last = commit(store, ADA).version
+    assert last > version
+    assert 1 == settle(store, ADA, last)
+    assert not is_pending(store, ADA)
+    with pytest.raises(Exception, match=r"other hands|type"):
+        store.metrics.counters()
+    commit(store, ADA)
+    assert {"acknowledged": 1} == counted(store)
+
+
+def test_a_count_that_is_no_number_begins_anew(store, wire):
+    """Redis could add nothing to it."""
+    of = partition_keys(store.partition_of(ADA))
+    wire.call("HSET", of.counts, "first", "x", "strange", "y")
+    assert {} == counted(store)
+    commit(store, ADA)
+    assert {"acknowledged": 1} == counted(store)
+
+
+def test_a_full_redis_counts_what_leaves_it(valkey_wire):
+    """When it is full, it is drained all the same."""
+    store = Store(valkey_wire, database="shop", partitions=1, max_pending=9, tombstone_ttl_ms=1)
+    version = commit(store, ADA).version
+    valkey_wire.call("DEL", partition_keys(0).counts)
+    valkey_wire.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        settle(store, ADA, version)
+        assert 1 == store.metrics.counters()["persisted"]
+    finally:
+        valkey_wire.call("CONFIG", "SET", "maxmemory", 0)
+
+
+def test_partitions_that_are_no_more_go_on_counting(store, wire):
+    """What was counted in them is not forgotten when Redis is divided into fewer."""
+    for number in range(12):
+        store.commit_many(
+            [CommitRequest(f"users/s:{number}", document("a").payload, 0, cap=99)], Durability.BUFFERED, wait_ms=0
+        )
+    store.division.remember_most(4)
+    fewer = Store(wire, database="shop", partitions=1, max_pending=9, tombstone_ttl_ms=1)
+    assert 12 == fewer.metrics.counters()["acknowledged"]
+    store.division.remember_most(2)
+    assert b"4" == wire.call("GET", keys.MOST_EVER)
+    store.division.remember_most(8)
+    assert b"8" == wire.call("GET", keys.MOST_EVER)
