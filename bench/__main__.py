@@ -2,9 +2,9 @@
 
 import time
 
-from bench import aio, codec, connections, http, many, queries, reconcile, tasks, trickle, warm
+from bench import aio, codec, connections, http, many, queries, reconcile, tallies, tasks, trickle, warm
 
-BENCHMARKS = (codec, aio, connections, queries, tasks, http, many, reconcile, trickle, warm)
+BENCHMARKS = (codec, tallies, aio, connections, queries, tasks, http, many, reconcile, trickle, warm)
 
 began = time.monotonic()
 print(f"{len(BENCHMARKS)} benchmarks, about 13 minutes on two cores that do nothing else")

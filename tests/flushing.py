@@ -27,4 +27,5 @@ def flusher_of(
         derived=pipeline.derived if lookups is None else Derived(lookups, pipeline.queries),
         contention=pipeline.contention,
         hooks=pipeline.hooks.of,
+        tallies=pipeline.tallies,
     )

@@ -17,22 +17,25 @@ from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.store import CommitRequest, Store
+from writebehind.tallies.tallies import Tallies
 
 ADA = DocumentId.of("users", "ada")
 
 
 def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) -> Reader:
     """A reader that counts nothing, as if Redis had room for all, and had never been divided anew."""
-    loader = Loader(store, sink, load_timeout_ms=load_timeout_ms, is_full=lambda: False)
+    tallies = Tallies()
+    loader = Loader(store, sink, load_timeout_ms=load_timeout_ms, is_full=lambda: False, tallies=tallies)
     revalidation = Revalidation(
         store,
         loader,
         load_timeout_ms=load_timeout_ms,
         settings=settings or (lambda _: CollectionSettings.model_validate({})),
         refreshes=refreshes,
+        tallies=tallies,
     )
     sampler = SimpleNamespace(look=lambda: SimpleNamespace(check=lambda: None))
-    return Reader(store, sink, loader, revalidation, sampler=sampler, seen=lambda _: None)
+    return Reader(store, sink, loader, revalidation, sampler=sampler, seen=lambda _: None, tallies=tallies)
 
 
 class CountingSink(Sink):

@@ -23,6 +23,7 @@ from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
 from writebehind.flask.extension import check
 from writebehind.local.embedded import can_listen, reachable
+from writebehind.monitoring.directory import share_counts
 
 #: How long a client may take to send the head of a request, also of the next one on a connection, ms.
 HEAD_TIMEOUT_MS = 10_000
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     if arguments:
         sys.exit(f"writebehind: the API takes no arguments, but settings: {' '.join(arguments)}")
     try:
-        settings = load_settings()
+        settings = share_counts(load_settings())
         # Here, as a worker that cannot start would be started again and again.
         FlushPublisher(settings).close()
         with connect(settings) as pipeline:

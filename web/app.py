@@ -8,7 +8,7 @@ from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
-from web import health, root
+from web import health
 from web.origins import check as check_origin
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
@@ -18,6 +18,8 @@ from writebehind.flask.problems import log_unforeseen, register_problems
 
 #: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
 REFUSAL = "web.refusal"
+#: Where the server is told which route answered, in the environment.
+ROUTE = "web.route"
 
 
 class _NoSession(SessionInterface):
@@ -32,8 +34,13 @@ class _NoSession(SessionInterface):
 
 class _Request(Request):
     def close(self) -> None:
-        """Let go of the error that there is no such route: it refers to the frames that refer to this request."""
+        """Let go of the error that there is no such route: it refers to the frames that refer to this request.
+
+        Flask is about to forget the route, of which the server is told.
+        """
         super().close()
+        if self.url_rule is not None:
+            self.environ[ROUTE] = self.url_rule.rule
         self.routing_exception = None
 
 
@@ -83,7 +90,6 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     register_problems(app)
     pipeline = Writebehind(publisher=FlushPublisher, pipeline=pipeline).init_app(app)
     # Whom the gate lets through may operate the service as well.
-    app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS | root.PATHS))
+    app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS))
     app.register_blueprint(health.health(pipeline))
-    app.register_blueprint(root.root())
     return app

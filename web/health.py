@@ -1,17 +1,18 @@
-"""Health checks: does the process live, may traffic come."""
+"""Routes for those who watch: does the process live, may traffic come, and the figures for Prometheus."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
-from writebehind.flask.description.operations import OBJECT, operation
+from writebehind.flask.description.operations import OBJECT, TEXT, operation
 from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
+from writebehind.monitoring.page import Page
 from writebehind.operations.doctor import check_start
 
 #: The routes, as OpenAPI has them.
@@ -20,6 +21,7 @@ PATHS = {
     "/readyz": {
         "get": operation("Traffic may come here", "", {"200": OBJECT, "503": OBJECT}, "", tag="operation")
     },
+    "/metrics": {"get": operation("Figures for Prometheus", "", {"200": TEXT}, "", tag="operation")},
 }
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5
@@ -51,6 +53,14 @@ def health(pipeline: Pipeline) -> Blueprint:
             log_refusal("not-ready", str(error))
             report |= {"ready": False, "redis": error.public, "mongodb": _mongodb(pipeline)}
         return _json(report, 200 if report["ready"] else 503)
+
+    page = Page(pipeline)
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        text, content_type = page.render(request.headers.get("Accept", ""))
+        return Response(text, content_type=content_type)
 
     return routes
 

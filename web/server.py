@@ -14,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from traceback import clear_frames
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -27,7 +27,8 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
-from web.app import REFUSAL, create_app
+from web.app import REFUSAL, ROUTE, create_app
+from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
 from web.large import Known, return_large_blocks
 from web.sockets import allow_connections, bound_untaken
@@ -36,8 +37,10 @@ from web.transfers import SMALL, Transfer, Transfers
 from writebehind import Settings, load_settings
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
+from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import WHOLE, check_coding, too_large
 from writebehind.mongodb.waiting import Places, wait_in
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,8 @@ def create_server() -> Server:
         ConfigurationError: a setting is wrong.
     """
     settings = load_settings()
-    server = Server(create_app(), settings)
+    app = create_app()
+    server = Server(app, settings, app.extensions[EXTENSION].tallies)
     server.crowd.watch()
     return_large_blocks()
     # What is there by now stays, and a request makes many objects and no cycles. Looking for some again and again
@@ -100,6 +104,7 @@ class Answer:
     data: bytes
     rest: Iterator[bytes] | None
     close: Callable[[], None]
+    route: str
 
     def pull(self) -> None:
         """Have the application write another piece. It takes a thread, as the application may block."""
@@ -122,8 +127,9 @@ class GivenUpError(Exception):
 class Server:
     """An ASGI application that calls a WSGI application."""
 
-    def __init__(self, application: Application, settings: Settings) -> None:
-        """Serve this application with the threads and the patience that the settings say."""
+    def __init__(self, application: Application, settings: Settings, tallies: Tallies) -> None:
+        """Serve this application with the threads and the patience that the settings say, and count in tallies."""
+        self._requests = Requests(tallies)
         self._application = application
         self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         self._patience_ms = settings.request_timeout_ms
@@ -142,6 +148,7 @@ class Server:
         if not self._bounded:
             self._bounded = True
             bound_untaken(int(scope["server"][1]), self._patience_ms)
+        self._requests.begin()
         transfer = self._transfers.begin()
         peer = peer_of(scope["client"])
         self.crowd.begin(peer, transfer)
@@ -151,15 +158,20 @@ class Server:
                 body = await self._body(transfer, scope["headers"], receive)
             except HTTPException as error:
                 refusal = without_frames(error)
+                self._requests.refused(error)
+            began = perf_counter()
             answer = await self._answer(transfer, scope, body, refusal)
             del body
+            self._requests.answered(scope["method"], answer.route, answer.status, began)
             if refusal is not None or scope["method"] == "CONNECT":
                 # What else comes may be a part of this request, or be meant for somebody behind a tunnel.
                 answer.headers.append((b"connection", b"close"))
             await self._hand_out(transfer, scope, answer, receive, send)
         except GivenUpError:
             log.debug("a client has made way for others")
+            self._requests.refused(CROWDED)
         finally:
+            self._requests.end()
             self.crowd.end(peer)
             self._transfers.end(transfer)
 
@@ -221,9 +233,11 @@ class Server:
                     return answer
             return await self._alone(transfer, scope, body, target)
         except TimeoutError:
+            self._requests.refused(LATE)
             late = "the request was not carried out in time; a write may have happened all the same"
             return await self._refusal(scope, ServiceUnavailable(late, retry_after=1))
         except ServiceUnavailable as error:
+            self._requests.refused(error)
             return await self._refusal(scope, error)
 
     async def _alone(self, transfer: Transfer, scope: Scope, body: bytes, target: bytes) -> Answer:
@@ -275,7 +289,9 @@ class Server:
         finally:
             if refusal is not None:
                 without_frames(refusal)
-        answer = Answer(*begun[0], b"", iter(written), getattr(written, "close", _nothing))
+        answer = Answer(
+            *begun[0], b"", iter(written), getattr(written, "close", _nothing), str(environ.get(ROUTE, NO_ROUTE))
+        )
         answer.pull()
         return answer
 
@@ -288,6 +304,7 @@ class Server:
             try:
                 self._transfers.hold(transfer, len(answer.data))
             except (RequestEntityTooLarge, ServiceUnavailable) as error:
+                self._requests.refused(error)
                 answer.close()
                 answer, small = await self._refusal(scope, error), True
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})

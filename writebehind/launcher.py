@@ -19,6 +19,7 @@ PROCESSES: Final = {
     "web": ("web.__main__", "main"),
     "worker": ("tasks.processes", "worker"),
     "beat": ("tasks.processes", "beat"),
+    "exporter": ("web.exporter", "main"),
     "flower": ("tasks.flower", "main"),
 }
 

@@ -50,6 +50,7 @@ from writebehind.settings.installation import Settings, sought_file
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.settings.running import find
 from writebehind.status import Status
+from writebehind.tallies.tallies import Tallies
 from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import Warmer, WarmLimits
 from writebehind.writing.admission import Admission
@@ -115,6 +116,7 @@ class Pipeline:
             if sink is not None:
                 strict.function(name, sink)
         self.settings = settings
+        self.tallies = Tallies(settings.metrics_dir)
         self._unlisted = settings.unlisted
         self.hooks = InstalledHooks(hooks, lambda name: self.collection_settings(name).hooks)
         self._wire = (
@@ -157,6 +159,7 @@ class Pipeline:
             self.sink,
             load_timeout_ms=settings.load_timeout_ms,
             is_full=lambda: self._sampler.look().keeps_for_hot,
+            tallies=self.tallies,
         )
         self.revalidation = Revalidation(
             self.store,
@@ -164,6 +167,7 @@ class Pipeline:
             load_timeout_ms=settings.load_timeout_ms,
             settings=self.collection_settings,
             refreshes=refreshes,
+            tallies=self.tallies,
         )
         self.reader = self._reader()
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
@@ -205,7 +209,6 @@ class Pipeline:
             dead_letters=self.dead_letters,
             drift=self.reconciler.history,
             caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
-            ping=self.sink.ping,
             settings=self.collection_settings,
         )
         # A wrong schema file should stop the start, not the first write.
@@ -226,7 +229,7 @@ class Pipeline:
             self.sink.use(self._client)
 
     def _connected(self) -> MongoClient[Any]:
-        return mongo_client(self.settings.mongodb_url, self.settings.mongodb_timeout_ms)
+        return mongo_client(self.settings.mongodb_url, self.settings.mongodb_timeout_ms, self.tallies)
 
     def collection(self, name: str) -> Collection:
         """The documents of one collection.
@@ -280,6 +283,7 @@ class Pipeline:
         self.reader.close()
         self._wire.close()
         self.sink.close()
+        self.tallies.close()
 
     def __enter__(self) -> Self:
         return self
@@ -297,6 +301,7 @@ class Pipeline:
             self.revalidation,
             sampler=self._sampler,
             seen=self.hot_keys.seen if self.settings.hot_samples else lambda _: None,
+            tallies=self.tallies,
         )
 
     def _queries(self) -> Queries:
@@ -327,6 +332,7 @@ class Pipeline:
             derived=self.derived,
             contention=self.contention,
             hooks=self.hooks.of,
+            tallies=self.tallies,
         )
 
     def _reconciler(self) -> Reconciler:
@@ -353,6 +359,7 @@ class Pipeline:
                 homecoming=self.homecoming,
             ),
             homecoming=self.homecoming,
+            tallies=self.tallies,
         )
 
     def _warmer(self) -> Warmer:
@@ -396,5 +403,6 @@ class Pipeline:
             self.settings.persist_timeout_ms,
             self.settings.confirm_timeout_ms,
             self.settings.max_document_bytes,
+            self.tallies,
         )
         return Collection(name, settings, parts, self.lookups, self.queries, hooks=self.hooks.of(name))

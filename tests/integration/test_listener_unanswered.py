@@ -17,6 +17,7 @@ from writebehind import Pipeline
 from writebehind.cli.status import _listener
 from writebehind.mongodb.client import mongo_client
 from writebehind.operations.doctor.processes import LISTENER_UNHEARD_S
+from writebehind.tallies.tallies import Tallies
 
 #: Longer than what the status counts as an answer that is late.
 TIMEOUT_MS = 8_000
@@ -33,7 +34,7 @@ def behind(way, settings, valkey_wire) -> Iterator[Pipeline]:
     """A pipeline whose MongoDB is behind the proxy."""
     url = f"mongodb://127.0.0.1:{way.port}/?directConnection=true"
     client: MongoClient
-    with mongo_client(url, TIMEOUT_MS) as client:
+    with mongo_client(url, TIMEOUT_MS, Tallies()) as client:
         yield Pipeline(settings.model_copy(update={"mongodb_url": url}), wire=valkey_wire, client=client)
 
 

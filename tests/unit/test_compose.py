@@ -137,10 +137,12 @@ def test_the_settings_accept_the_environment(processes, monkeypatch):
 
 
 def test_data_is_in_named_volumes(compose, services):
-    """The servers' data outlives their containers."""
+    """The servers' data outlives their containers, and so do the counts, which all processes share."""
     volumes = {services[name]["volumes"][0].partition(":")[0] for name in SERVERS}
+    counts = {one["volumes"][1] for name, one in services.items() if name not in SERVERS}
 
-    assert set(compose["volumes"]) == volumes
+    assert counts == {f"metrics:{services['web']['environment']['WRITEBEHIND_METRICS_DIR']}"}
+    assert set(compose["volumes"]) == volumes | {"metrics"}
 
 
 def test_only_loopback_is_published(services):

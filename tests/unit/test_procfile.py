@@ -18,7 +18,7 @@ def commands():
 
 def test_there_is_a_process_for_each_part(commands):
     """API, flush worker, maintenance worker, beat, listener and Flower are processes of their own."""
-    assert {"web", "worker", "maintenance", "beat", "listen", "flower"} == set(commands)
+    assert {"web", "worker", "maintenance", "beat", "listen", "exporter", "flower"} == set(commands)
 
 
 def test_every_queue_has_one_kind_of_worker(commands):

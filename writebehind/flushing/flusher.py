@@ -39,6 +39,8 @@ from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped, slices
 from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ class Flusher:
         derived: Derived,
         contention: Contention,
         hooks: Callable[[str], Hooks],
+        tallies: Tallies,
     ) -> None:
         """Join the parts; `hints` takes the flush tasks that are wanted next, `hooks` are a collection's."""
         self._contention = contention
@@ -119,6 +122,7 @@ class Flusher:
         self._hints = hints
         self._settings = collection_settings
         self._limits = limits
+        self._tallies = tallies
         self._outages = OutageLog(log, "write")
         self._batch = BatchSize(
             least=min(limits.least_batch, limits.batch_size),
@@ -229,11 +233,13 @@ class Flusher:
                 if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
                     break
         except MongoUnavailableError as error:
+            self._tallies.add(families.INTERRUPTED)
             self._count(summary)
             delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
             hint = self._store.pending.release(partition, token, least_delay_ms=delay_ms)
             raise FlushInterruptedError(str(error), hint) from error
         except MistypedKeyError as error:  # Redis answers: what is pending need not wait for the end of the lease
+            self._tallies.add(families.INTERRUPTED)
             self._count(summary)
             hint = self._store.pending.release(partition, token, least_delay_ms=backoff_ms(job.attempt))
             raise FlushInterruptedError(str(error), hint) from error
@@ -376,7 +382,11 @@ class Flusher:
     def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
         began = time.monotonic()
         try:
-            outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
+            try:
+                outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
+            finally:
+                self._tallies.observe(families.BATCH_TIMES, (collection,), time.monotonic() - began)
+                self._tallies.observe(families.BATCH_SIZES, (collection,), len(batch))
         except AllRefusedError as error:
             if len(batch) > 1:  # one alone is rather at fault itself, and says nothing of how many fit
                 self._batch.failed()

@@ -43,7 +43,7 @@ from writebehind.settings.urls import redacted
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
 #: The names in a Procfile of the processes that have an address.
-API, FLOWER = "web", "flower"
+API, FLOWER, EXPORTER = "web", "flower", "exporter"
 #: Without them nothing is served: one that fails before the system is ready ends it.
 ESSENTIAL = {API}
 
@@ -113,8 +113,8 @@ class System:
         self._data_dir = data_dir
         self._host = reachable(settings.host)
         self._port = _web_port(settings, options.port) if commands else settings.port
-        taken = not can_listen(settings.flower_port)
-        self._flower_port = free_port() if taken else settings.flower_port
+        self._flower_port = _free(settings.flower_port, "127.0.0.1")
+        self._exporter_port = _free(settings.exporter_port, settings.host)
         self._servers = _servers(settings, data_dir, options.appendfsync)
         self._commands = commands
         try:
@@ -129,8 +129,11 @@ class System:
     @property
     def url(self) -> str:
         """The address of the API."""
+        return self._url(self._port)
+
+    def _url(self, port: int) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return f"http://{host}:{port}"
 
     def start(self) -> None:
         """Start the servers, then the processes.
@@ -211,6 +214,8 @@ class System:
             about["example"] = f"{self.url}/v1/{example_path(self._settings)}"
         if FLOWER in self._commands:
             about["flower"] = f"http://127.0.0.1:{self._flower_port}"
+        if EXPORTER in self._commands:
+            about["metrics"] = f"{self._url(self._exporter_port)}/metrics"
         return about | {
             "redis_url": redacted(self._redis_url),
             "mongodb_url": redacted(self._mongodb_url),
@@ -249,6 +254,8 @@ class System:
             "MONGODB_URL": self._mongodb_url,
             "WRITEBEHIND_PORT": str(self._port),
             "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
+            "WRITEBEHIND_EXPORTER_PORT": str(self._exporter_port),
+            "WRITEBEHIND_METRICS_DIR": str(self._settings.metrics_dir or self._data_dir / "metrics"),
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
         }
 
@@ -305,6 +312,11 @@ class System:
     @property
     def _mongodb_url(self) -> str:
         return self._servers["mongodb"].url if self._servers else self._settings.mongodb_url
+
+
+def _free(port: int, host: str) -> int:
+    """This port, or any free one where it is taken."""
+    return port if can_listen(port, host) else free_port()
 
 
 def default_procfile() -> Path:

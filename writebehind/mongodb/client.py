@@ -6,12 +6,39 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from writebehind.errors import ConfigurationError
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 
-def mongo_client(url: str, timeout_ms: int) -> MongoClient[Any]:
+class CommandTimes(CommandListener):
+    """Counts the commands that a client sends, and how long each takes."""
+
+    def __init__(self, tallies: Tallies) -> None:
+        """Count in these tallies."""
+        self._tallies = tallies
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Nothing is known yet."""
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Count a command that was answered, be it with errors of single documents."""
+        self._observe(event.command_name, "ok", event.duration_micros)
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Count a command that was refused as a whole, or not answered."""
+        self._observe(event.command_name, "failed", event.duration_micros)
+
+    def _observe(self, command: str, outcome: str, microseconds: int) -> None:
+        self._tallies.observe(families.MONGODB_COMMANDS, (command, outcome), microseconds / 1e6)
+
+
+def mongo_client(url: str, timeout_ms: int, tallies: Tallies) -> MongoClient[Any]:
     """A client whose every wait is bounded: a hung server must not hang a worker or a request.
+
+    Its commands are counted in the tallies.
 
     Raises:
         ConfigurationError: the URL says what the driver cannot do.
@@ -23,6 +50,7 @@ def mongo_client(url: str, timeout_ms: int) -> MongoClient[Any]:
             connectTimeoutMS=timeout_ms,
             socketTimeoutMS=timeout_ms,
             appname="writebehind",
+            event_listeners=[CommandTimes(tallies)],
             connect=False,  # not before it is used: a process that only forks others needs no connection
         )
     except (PyMongoError, OSError, ValueError, TypeError) as error:  # whose text may repeat the URL

@@ -104,6 +104,18 @@ class Deployment:
         with self._deadline():
             return dict(database.command(name))
 
+    def server_status(self, *, timeout_s: float) -> dict[str, Any]:
+        """The answer to `serverStatus`, which needs the privilege of that name; empty where it is refused.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer within so many seconds.
+        """
+        try:
+            with pymongo.timeout(timeout_s):
+                return self.command("serverStatus", admin=True)
+        except MongoRefusesError:
+            return {}
+
     def hello(self) -> dict[str, Any]:
         """The server's description of itself, under the names of `hello`.
 

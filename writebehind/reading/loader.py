@@ -21,6 +21,8 @@ from writebehind.reading.single_flight import LIVES, Flight, Flights, Turn, take
 from writebehind.redis.cache import Filled, Refresh
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,9 @@ _NO_RIGHTS: Mapping[str, Refresh] = {}
 class Loader:
     """Loads what is missing or old. Safe to share between threads."""
 
-    def __init__(self, store: Store, sink: Sink, *, load_timeout_ms: int, is_full: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, sink: Sink, *, load_timeout_ms: int, is_full: Callable[[], bool], tallies: Tallies
+    ) -> None:
         """Join a store and a sink.
 
         Args:
@@ -40,11 +44,13 @@ class Loader:
             is_full: whether Redis has room only for what is hot. Its own policies do not know that what is new
                 will not be read again. This is the admission of Einziger, Friedman and Manes, "TinyLFU", ACM
                 Transactions on Storage 13 (4), 2017.
+            tallies: count the loads.
         """
         self._store = store
         self._sink = sink
         self._load_timeout_ms = load_timeout_ms
         self._is_full = is_full
+        self._tallies = tallies
         self._flights = Flights()
         self.load_times = LoadTimes()
 
@@ -178,6 +184,7 @@ class Loader:
                 self._store.loads.abandon([one.member for one in left], token)
                 raise
             loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
+            self._tallies.add(families.LOADED, (ids[0].collection,), len(found))
             size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
             full = not keep and self._is_full()
             for member, (entry, how) in self._fill_some(loaded, token, settings, rights, full=full).items():
@@ -247,7 +254,10 @@ class Loader:
     def _find(self, document_id: DocumentId) -> Entry:
         began = time.monotonic()
         entry = self._sink.find(document_id)
-        self.load_times.note(document_id.collection, (time.monotonic() - began) * 1000)
+        seconds = time.monotonic() - began
+        self.load_times.note(document_id.collection, seconds * 1000)
+        self._tallies.observe(families.LOADS, (document_id.collection,), seconds)
+        self._tallies.add(families.LOADED, (document_id.collection,))
         return entry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from writebehind.documents.entry import Entry
@@ -11,11 +12,13 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
-from writebehind.reading.read import Read
+from writebehind.reading.read import Read, Source
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 #: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
 #: about as much as the rest of reading a document.
@@ -38,6 +41,7 @@ class Reader:
         *,
         sampler: Sampler,
         seen: Callable[[str], None],
+        tallies: Tallies,
     ) -> None:
         """Join the parts.
 
@@ -49,6 +53,7 @@ class Reader:
             sampler: tells of a Redis that belongs to another MongoDB database, or was divided anew: nothing is
                 read from it, as entries are of others, or elsewhere.
             seen: is told each member that is read.
+            tallies: count the reads.
         """
         self._store = store
         self._sink = sink
@@ -56,6 +61,7 @@ class Reader:
         self._revalidation = revalidation
         self._sampler = sampler
         self._seen = seen
+        self._tallies = tallies
         #: Reads answered from Redis, and reads that had to wait for MongoDB, in this process.
         self.hits = 0
         self.misses = 0
@@ -73,7 +79,8 @@ class Reader:
         except RedisUnavailableError as error:
             if not settings.may_bypass(error):
                 raise
-            return self._loader.bypass(document_id)
+            began = time.perf_counter()
+            return self._noted(self._loader.bypass(document_id), document_id.collection, began)
 
     def get_many_or_bypass(
         self, ids: Sequence[DocumentId], settings: CollectionSettings
@@ -84,7 +91,9 @@ class Reader:
         except RedisUnavailableError as error:
             if not settings.may_bypass(error):
                 raise
-            return self._sink.find_many(ids), True
+            entries = self._sink.find_many(ids)
+            self._count_reads(ids, Source.BYPASS, len(entries))
+            return entries, True
 
     def get_each_or_bypass(
         self, ids: Sequence[DocumentId], settings: CollectionSettings
@@ -111,15 +120,18 @@ class Reader:
             RedisFullError: Redis has no memory to `keep` it.
             RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
         """
+        began = time.perf_counter()
         self.check()
         member = document_id.member
         self._seen(member)
         entry, ttl_ms = self._store.cache.get(member)
         if entry is not None:
             self.hits += 1
-            return self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
-        self.misses += 1
-        return self._loader.load(document_id, settings, keep=keep)
+            read = self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
+        else:
+            self.misses += 1
+            read = self._loader.load(document_id, settings, keep=keep)
+        return read if keep else self._noted(read, document_id.collection, began)
 
     def get_many(
         self, ids: Sequence[DocumentId], settings: CollectionSettings, *, counted: bool = True
@@ -141,6 +153,8 @@ class Reader:
         self.misses += len(missing)
         if missing:
             found |= self._loader.load_many(missing, settings)
+        self._count_reads(ids, Source.HIT, len(ids) - len(missing))
+        self._count_reads(ids, Source.MISS, len(missing))
         return [found[one.member] for one in ids]
 
     def get_short(
@@ -158,6 +172,7 @@ class Reader:
         if counted:
             self.count(found)
         self.hits += len(found)
+        self._count_reads(ids, Source.HIT, len(found))
         return found
 
     def count(self, members: Iterable[str]) -> None:
@@ -176,6 +191,20 @@ class Reader:
     def close(self) -> None:
         """End the thread that refreshes."""
         self._revalidation.close()
+
+    def _noted(self, read: Read, collection: str, began: float) -> Read:
+        """Count what was read of one document, and the time that it took."""
+        labels = (collection, read.source.value)
+        self._tallies.observe(families.READ_TIMES, labels, time.perf_counter() - began)
+        self._tallies.add(families.READS, labels)
+        if not read.entry.exists and read.source is Source.HIT:
+            self._tallies.add(families.NEGATIVE_HITS, (collection,))
+        return read
+
+    def _count_reads(self, ids: Sequence[DocumentId], source: Source, number: int) -> None:
+        """Count reads of several documents of one collection."""
+        if number:
+            self._tallies.add(families.READS, (ids[0].collection, source.value), number)
 
     def _cached_many(
         self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int = 0

@@ -15,8 +15,13 @@ from writebehind.reading.read import Read, Source
 from writebehind.redis.cache import Filled, Refresh, RefreshSink
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
+
+#: Reasons for a refresh, as they are counted.
+_REASONS = {Freshness.DUE: "early", Freshness.STALE: "stale", Freshness.OVER: "over"}
 
 
 class Revalidation:
@@ -30,6 +35,7 @@ class Revalidation:
         load_timeout_ms: int,
         settings: Callable[[str], CollectionSettings],
         refreshes: RefreshSink | None,
+        tallies: Tallies,
     ) -> None:
         """Join the parts.
 
@@ -39,7 +45,9 @@ class Revalidation:
             load_timeout_ms: the life of the right to fill an entry.
             settings: of a collection, by name.
             refreshes: takes the refreshes of stale entries; `None` where a thread of this process does.
+            tallies: count the refreshes.
         """
+        self._tallies = tallies
         self._store = store
         self._loader = loader
         self._load_timeout_ms = load_timeout_ms
@@ -92,7 +100,9 @@ class Revalidation:
         token, rights = self._store.loads.lease_refreshes(wanted, life_ms=self._load_timeout_ms)
         over = {}
         for member, right in rights.items():
-            sink = sinks.get(states[member])
+            state = states[member]
+            self._tallies.add(families.REFRESHES, (DocumentId.from_member(member).collection, _REASONS[state]))
+            sink = sinks.get(state)
             if sink is None:
                 over[member] = right
             else:

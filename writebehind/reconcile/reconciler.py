@@ -26,6 +26,8 @@ from writebehind.redis.keys import Named
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +100,10 @@ class Reconciler:
         entries: EntryCheck,
         partitions: PartitionCheck,
         homecoming: Homecoming,
+        tallies: Tallies,
     ) -> None:
         """Join the parts."""
+        self._tallies = tallies
         self.history = History(store)
         self._store = store
         self._limits = limits
@@ -172,7 +176,16 @@ class Reconciler:
         return _Due(int(share * self._store.partitions), int(share * size), all=share == 1)
 
     def _step(self, one: Pass, due: _Due, *, repair: bool, collections: Collection[str] = ()) -> bool:
-        """Do what is due next; whether there was anything."""
+        """Do what is due next, and count what was found; whether there was anything."""
+        before = (families.DRIFT, one.found.copy()), (families.REPAIRED, one.repaired.copy())
+        try:
+            return self._take_step(one, due, repair=repair, collections=collections)
+        finally:
+            for (family, had), has in zip(before, (one.found, one.repaired), strict=True):
+                for kind in has if repair else ():  # who only looks finds the same again and again
+                    self._tallies.add(family, (kind,), has[kind] - had.get(kind, 0))
+
+    def _take_step(self, one: Pass, due: _Due, *, repair: bool, collections: Collection[str]) -> bool:
         place = one.place
         partitions_left = place.partition < due.partitions
         keys_left = not place.scanned and (due.all or one.keys < due.keys)

@@ -90,6 +90,13 @@ class Settings(BaseSettings):
     embedded_redis_mib: Annotated[int, Field(gt=0, le=MOST // MEBIBYTE)] = Field(
         1_024, description="memory that the data in the Valkey of `writebehind up` may take, MiB"
     )
+    exporter_port: Port = Field(9477, description="port that the exporter serves metrics on")
+    metrics_dir: Path | None = Field(
+        None,
+        description="directory in which the processes of a host keep their counts, so that one of them can show "
+        "those of all; unless set, the service's processes choose one in the system's directory for temporary "
+        "files, and others count for themselves",
+    )
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
     allowed_hosts: Hosts = Field(
         [],

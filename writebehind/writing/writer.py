@@ -17,10 +17,15 @@ from writebehind.errors import (
     ConflictError,
     DeadLetterError,
     DocumentTooLargeError,
+    MemoryPressureError,
     MongoUnavailableError,
     OverloadedError,
+    PartitionFullError,
     PreconditionFailedError,
+    RedisFullError,
     RedisUnavailableError,
+    TooManyDeadLettersError,
+    UnavailableError,
     without_frames,
 )
 from writebehind.flushing.dead_letter import DeadLetter
@@ -31,6 +36,8 @@ from writebehind.reading.reader import Reader
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
 from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 from writebehind.writing.admission import Admission
 from writebehind.writing.document_check import DocumentCheck
 from writebehind.writing.turns import Turns
@@ -45,6 +52,13 @@ _NOT_KEPT = (
     "the document does not stay in Redis for as long as this change takes: MongoDB takes longer than "
     "load_timeout_ms to answer, or others change the document all the time"
 )
+#: The caps that writes meet, as they are counted.
+_CAPS: Mapping[type[UnavailableError], str] = {
+    PartitionFullError: "pending",
+    MemoryPressureError: "memory",
+    TooManyDeadLettersError: "dead-letters",
+    RedisFullError: "redis-full",
+}
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -83,6 +97,7 @@ class WriterParts:
     persist_timeout_ms: int
     confirm_timeout_ms: int
     max_document_bytes: int
+    tallies: Tallies
 
 
 class Writer:
@@ -302,15 +317,23 @@ class Writer:
         created: bool = False,
     ) -> Written:
         if commit.refusal:
+            self._count_refusal(commit.refusal)
             raise commit.refusal
         if commit.status is CommitStatus.FULL:
-            raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
+            refusal = self._parts.admission.refusal(self._collection, self._settings, document_id.member)
+            self._count_refusal(refusal)
+            raise refusal
+        self._parts.tallies.add(families.WRITES, (self._collection,))
         if commit.ticket:
             partition = self._parts.store.partition_of(document_id.member)
             self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
         # A missing entry says nothing: MongoDB may have the document.
         created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
         return Written(document_id.text, commit.version, entry.etag, commit.durability, created, commit.shared)
+
+    def _count_refusal(self, refusal: UnavailableError) -> None:
+        if cap := _CAPS.get(type(refusal)):
+            self._parts.tallies.add(families.REFUSED_WRITES, (self._collection, cap))
 
 
 def check_match(entry: Entry, if_match: Sequence[str]) -> None:

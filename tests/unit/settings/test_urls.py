@@ -12,6 +12,7 @@ from writebehind.celery.configuration import create_app
 from writebehind.errors import ConfigurationError
 from writebehind.mongodb.client import mongo_client
 from writebehind.settings.urls import redacted
+from writebehind.tallies.tallies import Tallies
 
 PASSWORD = "pwSecr1"  # noqa: S105 - of a test
 #: A secret where a character in it, or a wrong word beside it, changes what the URL means.
@@ -127,7 +128,7 @@ def test_what_only_the_driver_can_refuse_is_one_line(tmp_path):
     (tmp_path / "no.pem").write_text("no certificate")
     settings = load_settings(mongodb_url=f"mongodb://u:pwSecr1@h/?tls=true&tlsCAFile={tmp_path}/no.pem")
     with pytest.raises(ConfigurationError, match=r"^MONGODB_URL: the driver refuses it") as refusal:
-        mongo_client(settings.mongodb_url, settings.mongodb_timeout_ms)
+        mongo_client(settings.mongodb_url, settings.mongodb_timeout_ms, Tallies())
 
     assert 1 == len(str(refusal.value).splitlines())
     assert PASSWORD not in "".join(traceback.format_exception(refusal.value))

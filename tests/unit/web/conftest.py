@@ -128,6 +128,10 @@ class FakeSink:
         assert timeout_s > 0
         self._answer()
 
+    def server_status(self, *, timeout_s: float) -> dict:
+        self.ping(timeout_s=timeout_s)
+        return {"connections": {"current": 3}}
+
     def has(self, collection: str, name: Id, document: dict) -> None:
         """Let MongoDB have a document that the pipeline never wrote."""
         one = DocumentId.of(collection, name)

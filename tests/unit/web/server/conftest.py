@@ -12,6 +12,7 @@ from web.app import REFUSAL
 from web.server import PIECE, Server
 from web.transfers import SMALL
 from writebehind import load_settings
+from writebehind.tallies.tallies import Tallies
 
 MIB = 1 << 20
 
@@ -95,7 +96,7 @@ def app() -> App:
 
 @pytest.fixture
 def server(app) -> Server:
-    return Server(app, load_settings(web_threads=2, request_timeout_ms=300, max_bulk_bytes=MIB))
+    return Server(app, load_settings(web_threads=2, request_timeout_ms=300, max_bulk_bytes=MIB), Tallies())
 
 
 def run(server: Server, *clients: Client) -> None:

@@ -18,6 +18,7 @@ from web.server import Server
 from web.transfers import SMALL, Transfers
 from writebehind import load_settings
 from writebehind.documents.large import TakesMuchError, is_bounded
+from writebehind.tallies.tallies import Tallies
 
 
 def test_bodies_and_answers_share_a_bounded_memory():
@@ -140,7 +141,7 @@ def test_what_is_cancelled_from_outside_stays_so():
 def test_an_answer_without_room_is_refused(app, monkeypatch):
     """Its memory is let go of, and the client told to come again."""
     monkeypatch.setattr(server_module, "MOST_HELD", 0)
-    server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL))
+    server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL), Tallies())
     app.writes = lambda _: [b"x" * (3 * SMALL)]
     other, client = server._transfers.begin(), Client()
     server._transfers.hold(other, 3 * SMALL)
@@ -185,7 +186,7 @@ def test_what_was_read_in_vain_is_let_go_of(app, server):
 def test_an_answer_that_there_is_never_room_for_is_refused_for_good(app, monkeypatch):
     """No client is told to try again what cannot succeed."""
     monkeypatch.setattr(server_module, "MOST_HELD", 0)
-    server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL))
+    server = Server(app, load_settings(max_bulk_bytes=SMALL, max_document_bytes=SMALL), Tallies())
     app.writes = lambda _: [b"x" * (4 * SMALL + 1)]
     client = Client()
 

@@ -15,6 +15,7 @@ from writebehind import load_settings
 from writebehind.documents.large import TakesMuchError, is_bounded
 from writebehind.errors import MongoBusyError
 from writebehind.mongodb.waiting import waits
+from writebehind.tallies.tallies import Tallies
 
 
 def test_a_client_that_is_slow_holds_no_thread(app, server):
@@ -120,7 +121,7 @@ class Large:
 @pytest.mark.parametrize(("method", "known"), [("GET", True), ("POST", False)])
 def test_large_documents_are_taken_one_after_the_other(app, method, known):
     """All are answered, a document that is known to be large is read in the thread that is there for it."""
-    server = Server(app, load_settings(web_threads=2))
+    server = Server(app, load_settings(web_threads=2), Tallies())
     app.writes = large = Large()
 
     run(server, *(Client(path="/v1/users/large", method=method) for _ in range(5)))
@@ -165,7 +166,7 @@ def test_large_documents_keep_nobody_else_waiting(app, server):
 @pytest.mark.parametrize(("path", "count"), [("/v1/users/x", 6), ("/v1/users:get", 3)])
 def test_who_waits_for_mongodb_leaves_threads_to_others(app, path, count):
     """Of the threads for single documents and of those for many: the others answer, and more are refused."""
-    server = Server(app, load_settings(web_threads=8, request_timeout_ms=20_000))
+    server = Server(app, load_settings(web_threads=8, request_timeout_ms=20_000), Tallies())
     over, inside = threading.Event(), threading.Semaphore(0)
 
     def wait(environ: dict[str, Any]) -> list[bytes]:

@@ -1,0 +1,146 @@
+"""Counts of a process: exact between threads, forks and kills, bounded, and never an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from writebehind.tallies import families
+from writebehind.tallies.tallies import MOST_COLLECTIONS, OTHER, Tallies
+
+ACKNOWLEDGED = families.WRITES.name
+READ_TIMES = families.READ_TIMES.name
+
+
+@pytest.fixture(params=["memory", "file"])
+def tallies(request, tmp_path) -> Tallies:
+    return Tallies(None if request.param == "memory" else tmp_path / "counts")
+
+
+def test_counts_add_up(tallies):
+    """A counter has the sum of what was added, by its labels."""
+    tallies.add(families.WRITES, ("users",))
+    tallies.add(families.WRITES, ("users",), 4)
+    tallies.add(families.WRITES, ("pages",))
+
+    assert {(ACKNOWLEDGED, ("users",)): [5], (ACKNOWLEDGED, ("pages",)): [1]} == tallies.read()
+
+
+@pytest.mark.parametrize("value", [0, *families.LATENCIES, 31])
+def test_a_value_is_in_the_bucket_of_the_least_bound_that_is_not_below_it(tallies, value):
+    """As Prometheus has it: `le` is inclusive, and what is above all bounds is in the last bucket."""
+    tallies.observe(families.READ_TIMES, ("users", "hit"), value)
+
+    total, *buckets = tallies.read()[READ_TIMES, ("users", "hit")]
+    at = sum(bound < value for bound in families.LATENCIES)
+    assert (value, 1, 1) == (total, sum(buckets), buckets[at])
+
+
+def test_threads_lose_nothing(tallies):
+    """Many threads count at once, also series that none has counted before."""
+
+    def count() -> None:
+        for number in range(2_000):
+            tallies.add(families.WRITES, (f"c{number % 7}",))
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert sum(value for (value,) in tallies.read().values()) == 16_000
+
+
+def test_nothing_is_made_before_something_is_counted(tmp_path):
+    """A command that only looks leaves no file behind."""
+    assert Tallies(tmp_path / "counts").read() == {}
+    assert not (tmp_path / "counts").exists()
+
+
+def test_collections_of_clients_are_bounded(tallies):
+    """Names that are one too many are counted together, and those before go on by their names."""
+    for number in range(MOST_COLLECTIONS + 50):
+        tallies.add(families.WRITES, (f"c{number}",))
+    tallies.add(families.WRITES, ("c0",))
+
+    counts = tallies.read()
+    assert len(counts) == MOST_COLLECTIONS + 1
+    assert [50] == counts[ACKNOWLEDGED, (OTHER,)]
+    assert [2] == counts[ACKNOWLEDGED, ("c0",)]
+
+
+def test_what_has_no_room_is_left_out_and_said_once(tallies, caplog):
+    """More series than there is room for cost their counts, and nothing else."""
+    for number in range(20_000):
+        tallies.add(families.REFUSED, (f"reason {number}",))
+    tallies.add(families.REFUSED, ("reason 0",))
+
+    assert [2] == tallies.read()[families.REFUSED.name, ("reason 0",)]
+    assert 1 == len([one for one in caplog.messages if "no room" in one])
+
+
+def test_a_directory_that_cannot_be_used_costs_no_request(tmp_path, caplog):
+    """The process counts for itself, and says once that nobody else sees it."""
+    (tmp_path / "file").touch()
+    tallies = Tallies(tmp_path / "file" / "counts")
+
+    tallies.add(families.WRITES, ("users",))
+    tallies.add(families.WRITES, ("pages",))
+
+    assert [1] == tallies.read()[ACKNOWLEDGED, ("users",)]
+    assert 1 == len([one for one in caplog.messages if "metrics_dir" in one])
+
+
+def in_child(act) -> int:
+    """Fork, act in the child, and return the status with which it ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.parametrize("end", [lambda: os._exit(0), lambda: os.kill(os.getpid(), signal.SIGKILL)])
+def test_a_child_counts_for_itself_and_what_it_counted_stays(tmp_path, end):
+    """However a forked process ends: nothing of it is lost, and nothing of the parent's is counted twice."""
+    tallies = Tallies(tmp_path)
+    tallies.add(families.WRITES, ("users",), 10)
+    tallies.add(families.IN_PROGRESS)
+
+    def act() -> None:
+        tallies.add(families.WRITES, ("users",))
+        tallies.add(families.IN_PROGRESS, amount=5)
+        end()
+
+    for _ in range(3):
+        in_child(act)
+
+    assert {(ACKNOWLEDGED, ("users",)): [13], (families.IN_PROGRESS.name, ()): [1]} == tallies.read()
+
+
+def test_a_child_keeps_its_parents_file_held(tmp_path):
+    """The end of a child does not make its parent's file one of a process that has ended."""
+    tallies = Tallies(tmp_path)
+    tallies.add(families.IN_PROGRESS)
+
+    in_child(lambda: tallies.add(families.WRITES, ("users",)))
+
+    assert [1] == tallies.read()[families.IN_PROGRESS.name, ()]
+
+
+def test_after_the_end_counts_stay_and_what_was_live_is_gone(tmp_path):
+    """A pipeline that was closed has no requests any more."""
+    tallies = Tallies(tmp_path)
+    tallies.add(families.WRITES, ("users",))
+    tallies.add(families.IN_PROGRESS)
+
+    tallies.close()
+    tallies.add(families.WRITES, ("users",))
+
+    assert {(ACKNOWLEDGED, ("users",)): [2]} == Tallies(tmp_path).read()

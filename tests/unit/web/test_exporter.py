@@ -1,0 +1,75 @@
+"""The exporter: who may ask it, what it answers, and that nobody keeps it from others."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from web import exporter
+from web.exporter import Exporter, Server
+from writebehind.access.gate import Gate
+from writebehind.monitoring.page import Page
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def server(request, installation) -> Iterator[Server]:
+    gate = Gate(request.param, ["metrics.example"])
+    with Server(request.param, 0, Exporter(Page(installation.pipeline), gate)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str) -> SimpleNamespace:
+    address = server.server_address[:2]
+    connection = http.client.HTTPConnection(*address, timeout=5)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return SimpleNamespace(status=answer.status, headers=answer.headers, text=answer.read().decode())
+    finally:
+        connection.close()
+
+
+def test_the_page(server):
+    """It serves the same page as the API, in both formats."""
+    text, openmetrics = ask(server, "/metrics"), ask(server, "/metrics", Accept="application/openmetrics-text")
+
+    assert (200, 200) == (text.status, openmetrics.status)
+    assert "writebehind_redis_up 1.0" in text.text
+    assert openmetrics.text.endswith("# EOF\n")
+    assert "openmetrics" in openmetrics.headers["Content-Type"]
+
+
+def test_others_paths_and_methods(server):
+    """It has a health check besides, and nothing else."""
+    assert (200, "ok\n") == ((found := ask(server, "/healthz")).status, found.text)
+    assert 404 == ask(server, "/").status
+    assert 405 == ask(server, "/metrics", "POST").status
+    head = ask(server, "/metrics", "HEAD")
+    assert (200, "") == (head.status, head.text)
+
+
+@pytest.mark.parametrize(("host", "status"), [("evil.example", 421), ("metrics.example", 200), ("", 400)])
+def test_only_for_this_host(server, host, status):
+    """A page whose name leads here (DNS rebinding) reads no figures."""
+    assert status == ask(server, "/metrics", Host=host).status
+
+
+def test_slow_clients_keep_nobody_waiting(server, monkeypatch):
+    """Those that send nothing are cut off after a while, and others are served meanwhile."""
+    monkeypatch.setattr(exporter._Handler, "timeout", 0.5)
+    silent = [socket.create_connection(server.server_address[:2], timeout=5) for _ in range(20)]
+    try:
+        assert 200 == ask(server, "/healthz").status
+        assert [b""] * len(silent) == [one.recv(1) for one in silent]
+    finally:
+        for one in silent:
+            one.close()

@@ -1,0 +1,130 @@
+"""The page for Prometheus: both formats, the figures of what was done, and those of servers that are away."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from tests.unit.web.batches import bulk, put
+from writebehind.errors import RedisUnavailableError
+from writebehind.tallies.families import FAMILIES
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+#: Labels, sorted.
+USERS = (("collection", "users"),)
+HITS, MISSES = ((*USERS, ("source", source)) for source in ("hit", "miss"))
+
+
+def figures(client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of the page, by its name and labels."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    families = parse_text(answer.text)
+    return {(one.name, tuple(sorted(one.labels.items()))): one.value for each in families for one in each.samples}
+
+
+class Since:
+    """Figures of what was done since: the application is that of all tests."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self._before = figures(client)
+
+    def __call__(self, name: str, labels: tuple[tuple[str, str], ...] = ()) -> float:
+        return figures(self._client)[name, labels] - self._before.get((name, labels), 0)
+
+
+@pytest.fixture
+def since(client) -> Since:
+    return Since(client)
+
+
+def test_both_formats(client):
+    """Prometheus's text by default, OpenMetrics where it is wanted; both can be parsed, and say what they are."""
+    text, openmetrics = client.get("/metrics"), client.get("/metrics", headers={"Accept": OPENMETRICS})
+
+    assert text.content_type.startswith("text/plain; version=")
+    assert openmetrics.content_type.startswith(OPENMETRICS)
+    assert openmetrics.text.endswith("# EOF\n")
+    names = {one.name for one in parse_text(text.text)}
+    assert FAMILIES.keys() <= names
+    assert {one.name for one in parse_openmetrics(openmetrics.text)} >= FAMILIES.keys()
+
+
+def test_reads_and_writes_are_counted(client, since):
+    """Each by its collection; reads by where the answer came from, and those of what does not exist too."""
+    client.put("/v1/users/ada", json={"name": "Ada"})
+    for _ in range(3):
+        client.get("/v1/users/ada")
+    for _ in range(2):
+        client.get("/v1/users/nobody")
+
+    assert since("writebehind_writes_total", USERS) == 1
+    assert since("writebehind_reads_total", HITS) == 4
+    assert since("writebehind_reads_total", MISSES) == 1
+    assert since("writebehind_read_duration_seconds_count", HITS) == 4
+    assert since("writebehind_negative_hits_total", USERS) == 1
+    assert since("writebehind_loaded_documents_total", USERS) == 1
+    assert since("writebehind_pending_documents") == 1
+    assert since("writebehind_acknowledged_writes_total") == 1
+
+
+def test_what_a_condition_needs_is_no_read_of_a_client(client, since):
+    """A patch reads the document that it changes: the hit ratio is that of clients."""
+    client.put("/v1/users/ada", json={"name": "Ada"})
+    client.patch("/v1/users/ada", json={"age": 36}, content_type="application/merge-patch+json")
+
+    assert since("writebehind_writes_total", USERS) == 2
+    assert since("writebehind_reads_total", HITS) == 0
+
+
+def test_several_at_once_are_counted_one_by_one(client, since):
+    """A bulk request is as many writes as it has, and a multi-get as many reads."""
+    bulk(client, *(put(one, name="N") for one in "abc"))
+    client.post("/v1/users:get", json={"ids": ["a", "b", "z"]})
+
+    assert since("writebehind_writes_total", USERS) == 3
+    assert since("writebehind_reads_total", HITS) == 2
+    assert since("writebehind_reads_total", MISSES) == 1
+
+
+def test_a_write_that_is_not_taken_is_no_acknowledged_one(client, since):
+    """Whatever the reason."""
+    client.put("/v1/users/ada", json=["no document"])
+    client.put("/v1/users/ada", json={"name": "Ada"}, headers={"If-Match": '"0"'})
+
+    assert since("writebehind_writes_total", USERS) == 0
+
+
+def test_without_redis_the_page_says_so(client, installation, since, monkeypatch):
+    """What this host counted is shown all the same: who is woken at night needs it then."""
+
+    def refuse(*_: object) -> None:
+        raise RedisUnavailableError
+
+    client.put("/v1/users/ada", json={"name": "Ada"})
+    monkeypatch.setattr(installation.wire, "exchange", refuse)
+
+    found = figures(client)
+    assert found["writebehind_redis_up", ()] == 0
+    assert ("writebehind_pending_documents", ()) not in found
+    assert since("writebehind_writes_total", USERS) == 1
+
+
+def test_without_mongodb_the_page_says_so(client, sink):
+    """The backlog is shown, which is what grows then."""
+    client.put("/v1/users/ada", json={"name": "Ada"})
+    sink.down = True
+
+    found = figures(client)
+    assert (found["writebehind_mongodb_up", ()], found["writebehind_redis_up", ()]) == (0, 1)
+    assert found["writebehind_pending_documents", ()] == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_the_page_is_only_read(client, method):
+    """Another method is none of its."""
+    assert client.open("/metrics", method=method).status_code == 405

@@ -1,0 +1,129 @@
+"""Serve the figures of this host and of the installation to Prometheus: `writebehind run exporter`.
+
+A process of its own: a scrape takes time that no request of the API should wait for, and hosts that only have
+workers have an address as well.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from writebehind import connect, load_settings
+from writebehind.access.gate import Gate
+from writebehind.errors import ConfigurationError
+from writebehind.local.embedded import can_listen
+from writebehind.monitoring.directory import share_counts
+from writebehind.monitoring.page import Page
+
+#: How long a client may take to send a request or to take the page, seconds.
+PATIENCE_S = 10.0
+#: Scrapes at a time: of more the last ones wait.
+_PLAIN = "text/plain; charset=utf-8"
+
+Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class Exporter:
+    """The WSGI application: `/metrics`, and `/healthz`."""
+
+    def __init__(self, page: Page, gate: Gate) -> None:
+        """Serve a page to whom the gate lets through."""
+        self._page = page
+        self._gate = gate
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        """Answer a request."""
+        status, content_type, body = self._answer(environ)
+        headers = [
+            ("Content-Type", content_type),
+            ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+    def _answer(self, environ: dict[str, Any]) -> tuple[HTTPStatus, str, bytes]:
+        method = environ["REQUEST_METHOD"]
+        refused = self._gate.refusal(
+            method,
+            environ.get("HTTP_HOST", ""),
+            environ.get("HTTP_ORIGIN"),
+            environ.get("HTTP_SEC_FETCH_SITE"),
+            environ.get("HTTP_REFERER"),
+        )
+        if refused:
+            return refused.status, _PLAIN, f"{refused.reason}\n".encode()
+        if method not in {"GET", "HEAD"}:
+            return HTTPStatus.METHOD_NOT_ALLOWED, _PLAIN, b"only GET\n"
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                body, content_type = self._page.render(environ.get("HTTP_ACCEPT", ""))
+                return HTTPStatus.OK, content_type, body
+            case "/healthz":
+                return HTTPStatus.OK, _PLAIN, b"ok\n"
+        return HTTPStatus.NOT_FOUND, _PLAIN, b"the figures are at /metrics\n"
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = PATIENCE_S
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's
+        """Scrapes come every few seconds: none is logged."""
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread of its own."""
+
+    daemon_threads = True
+    request_queue_size = 16
+
+    def __init__(self, host: str, port: int, application: Exporter) -> None:
+        """Listen; `serve_forever` serves."""
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, port), _Handler)
+        self.set_app(application)
+
+    def server_bind(self) -> None:
+        """Bind, and ask no name server for this host's name."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        SystemExit: a setting is wrong, the port is taken, or there are arguments, of which it has none.
+    """
+    if arguments:
+        sys.exit(f"writebehind: the exporter takes no arguments, but settings: {' '.join(arguments)}")
+    try:
+        settings = share_counts(load_settings())
+        if not can_listen(settings.exporter_port, settings.host):
+            sys.exit(
+                f"writebehind: port {settings.exporter_port} of {settings.host} is taken: end who listens there, "
+                "or set WRITEBEHIND_EXPORTER_PORT"
+            )
+        with connect(settings) as pipeline:
+            gate = Gate(settings.host, settings.allowed_hosts)
+            with Server(settings.host, settings.exporter_port, Exporter(Page(pipeline), gate)) as server:
+                print(f"shows figures on {settings.host}:{settings.exporter_port}", flush=True)  # noqa: T201
+                server.serve_forever()
+    except ConfigurationError as error:
+        sys.exit(f"writebehind: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

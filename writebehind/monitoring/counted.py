@@ -1,0 +1,37 @@
+"""Counts of the processes on this host, as Prometheus's families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
+
+from writebehind.tallies.families import FAMILIES, Family, Kind
+from writebehind.tallies.files import Series
+
+
+def counted(numbers: Mapping[Series, list[float]]) -> Iterator[Metric]:
+    """Every family, also one of which nothing was counted yet."""
+    found: dict[str, list[tuple[tuple[str, ...], list[float]]]] = {}
+    for (name, labels), values in sorted(numbers.items()):
+        found.setdefault(name, []).append((labels, values))
+    for name, family in FAMILIES.items():
+        yield _metric(family, found.get(name, [] if family.labels else [((), [0.0] * family.slots)]))
+
+
+def _metric(family: Family, found: list[tuple[tuple[str, ...], list[float]]]) -> Metric:
+    metric: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+    if family.kind is Kind.HISTOGRAM:
+        metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        bounds = [*map(floatToGoString, family.bounds), "+Inf"]
+        for labels, (total, *counts) in found:
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            metric.add_metric(labels, buckets=buckets, sum_value=total)
+        return metric
+    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+    metric = kind(family.name, family.help, labels=family.labels)
+    for labels, (value,) in found:
+        metric.add_metric(labels, value)
+    return metric

@@ -1,0 +1,144 @@
+"""The families of counts that processes keep: names, meanings, labels and the bounds of their buckets.
+
+Names follow Prometheus's conventions (prometheus.io/docs/practices/naming): the unit comes last, before `_total`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+#: Bounds of latencies, seconds: from a read in Redis to the longest time that a request may take.
+LATENCIES: Final = (
+    *(0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+#: Bounds of the documents in a bulk write.
+SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+
+
+class Kind(Enum):
+    """Kind of a family."""
+
+    COUNTER = "counter"
+    """Only grows. What a process that has ended counted stays."""
+    HISTOGRAM = "histogram"
+    """The sum of the observed values, and how many were below each bound."""
+    LIVE = "gauge"
+    """Grows and shrinks. What a process that has ended had is gone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # by identity, which hashes fast
+class Family:
+    """One family.
+
+    Attributes:
+        name: without Prometheus's suffixes.
+        help: what is counted, in one sentence.
+        labels: names of the labels; values are bounded, see `Tallies`.
+        kind: see `Kind`.
+        bounds: of a histogram's buckets, ascending, without the infinite one.
+    """
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    kind: Kind = Kind.COUNTER
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def slots(self) -> int:
+        """Numbers that a series has: of a histogram the sum, then each bucket's own count."""
+        return 2 + len(self.bounds) if self.kind is Kind.HISTOGRAM else 1
+
+
+def _histogram(name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...] = LATENCIES) -> Family:
+    return Family(name, text, labels, Kind.HISTOGRAM, bounds)
+
+
+REQUESTS: Final = _histogram(
+    "writebehind_http_request_duration_seconds",
+    "Time from the whole request to its answer, without the time that the client takes.",
+    ("route", "method", "status"),
+)
+IN_PROGRESS: Final = Family(
+    "writebehind_http_requests_in_progress", "Requests that are being received or answered.", kind=Kind.LIVE
+)
+REFUSED: Final = Family(
+    "writebehind_http_requests_refused",
+    "Requests that were refused before a route was asked, or given up: by the reason.",
+    ("reason",),
+)
+READS: Final = Family(
+    "writebehind_reads", "Documents read, by the source of the answer.", ("collection", "source")
+)
+READ_TIMES: Final = _histogram(
+    "writebehind_read_duration_seconds",
+    "Time that one document's read took in this process, by the source of the answer.",
+    ("collection", "source"),
+)
+NEGATIVE_HITS: Final = Family(
+    "writebehind_negative_hits", "Reads that Redis answered with: there is no such document.", ("collection",)
+)
+LOADS: Final = _histogram(
+    "writebehind_load_duration_seconds", "Time that loading a document from MongoDB took.", ("collection",)
+)
+LOADED: Final = Family("writebehind_loaded_documents", "Documents loaded from MongoDB.", ("collection",))
+REFRESHES: Final = Family(
+    "writebehind_refreshes",
+    "Entries of which a refresh was asked for: early, before their TTL was over, or stale after it.",
+    ("collection", "reason"),
+)
+WRITES: Final = Family(
+    "writebehind_writes", "Writes that Redis has taken, acknowledged or about to be.", ("collection",)
+)
+REFUSED_WRITES: Final = Family(
+    "writebehind_refused_writes",
+    "Writes refused by back-pressure, by the cap that was met.",
+    ("collection", "cap"),
+)
+BATCH_TIMES: Final = _histogram(
+    "writebehind_batch_duration_seconds", "Time that one bulk write to MongoDB took.", ("collection",)
+)
+BATCH_SIZES: Final = _histogram(
+    "writebehind_batch_documents", "Documents in one bulk write.", ("collection",), SIZES
+)
+INTERRUPTED: Final = Family(
+    "writebehind_interrupted_flushes", "Flushes that ended because MongoDB or Redis could not take a batch."
+)
+DRIFT: Final = Family(
+    "writebehind_drift",
+    "Differences between Redis and MongoDB that reconciling has found, by kind.",
+    ("kind",),
+)
+REPAIRED: Final = Family("writebehind_drift_repaired", "Those of them that it has repaired.", ("kind",))
+MONGODB_COMMANDS: Final = _histogram(
+    "writebehind_mongodb_command_duration_seconds",
+    "Time that a command of this product took in MongoDB and on the way, by its name and outcome.",
+    ("command", "outcome"),
+)
+
+#: Every family that tallies may have, by name.
+FAMILIES: Final = {
+    one.name: one
+    for one in (
+        REQUESTS,
+        IN_PROGRESS,
+        REFUSED,
+        READS,
+        READ_TIMES,
+        NEGATIVE_HITS,
+        LOADS,
+        LOADED,
+        REFRESHES,
+        WRITES,
+        REFUSED_WRITES,
+        BATCH_TIMES,
+        BATCH_SIZES,
+        INTERRUPTED,
+        DRIFT,
+        REPAIRED,
+        MONGODB_COMMANDS,
+    )
+}
