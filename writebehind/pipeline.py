@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,9 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
+from writebehind.history.latencies import FiguresOfHost, nothing_known
 from writebehind.history.outlook import Caps
+from writebehind.history.recorder import Recorder
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
@@ -254,6 +256,22 @@ class Pipeline:
             self.applier,
             collections=self.settings.collections if self._unlisted is None else None,
             check=self.check,
+        )
+
+    def recorder(
+        self,
+        *,
+        figures_of_this_host: FiguresOfHost = nothing_known,
+        depths: Callable[[], Mapping[str, int]] = dict,
+    ) -> Recorder:
+        """The recorder of the history, for a thread of its own; see there for the arguments."""
+        return Recorder(
+            self.store,
+            mongodb=self.sink,
+            breaker=self.breaker,
+            settings=self.collection_settings,
+            figures_of_this_host=figures_of_this_host,
+            depths=depths,
         )
 
     def check(self) -> None:

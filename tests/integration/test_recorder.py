@@ -1,0 +1,204 @@
+"""The recorder of the history: what it records is what happened, and one process records."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+from math import inf
+
+import pytest
+
+from tests.integration.conftest import full
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+from writebehind import connect
+from writebehind.celery.depths import QueueDepths
+from writebehind.celery.publisher import FlushPublisher
+from writebehind.history.points import COARSE_S, COLUMNS, MOST_COARSE, MOST_FINE, Point
+from writebehind.history.recorder import server_figures
+from writebehind.history.series import series
+from writebehind.operations.drain import drain
+from writebehind.redis.pending import Hint
+
+
+@pytest.fixture
+def at(pipeline, monkeypatch):
+    """The clock of Redis in the hands of the test: it goes on by a second with each look, or by so many."""
+    clock = {"now": 1_790_000_000_000}
+    monkeypatch.setattr(pipeline.store, "now_ms", lambda: clock["now"])
+
+    def go_on(seconds: float) -> None:
+        clock["now"] += round(seconds * 1000)
+
+    return go_on
+
+
+@pytest.fixture
+def steady(monkeypatch):
+    """The recorder's own clock: each look is a second after the last one."""
+    ticks = count(1.0)
+    monkeypatch.setattr("writebehind.history.recorder.monotonic", lambda: next(ticks))
+
+
+def test_rates_are_what_happened_between_two_points(pipeline, at, steady):
+    """Of the first it is not known, and of the second it is exact."""
+    recorder = pipeline.recorder()
+    assert recorder.step()
+    for n in range(30):
+        pipeline.collection("slow").put(f"{n % 10}", {"n": n})
+    at(1)
+    assert recorder.step()
+    drain(pipeline, timeout_s=10)
+    at(1)
+    assert recorder.step()
+    recorder.close()
+
+    found = series(pipeline.store)
+    assert [None, 30.0, 0.0] == found["acknowledged_per_second"]
+    assert [None, 0.0, 10.0] == found["persisted_per_second"]
+    assert [None, 0.0, 10.0] == found["operations_per_second"]
+    assert [0, 10, 0] == found["pending"]
+    assert ["closed"] * 3 == found["breaker"]
+    assert found["pending_bytes"][1] > 10 * 49
+    assert all(one > 0 for one in found["used_memory"])
+    assert [1_790_000_000.0, 1_790_000_001.0, 1_790_000_002.0] == found["time"]
+
+
+def test_latencies_and_the_hit_ratio_are_those_in_between(pipeline, at):
+    """A host that begins anew counts from there."""
+    looks = iter(
+        [
+            {"hit": {0.001: 100, inf: 0}, "miss": {0.001: 0, inf: 50}},
+            {"hit": {0.001: 190, inf: 0}, "miss": {0.001: 10, inf: 50}},
+            {"hit": {0.001: 4, inf: 0}, "miss": {0.001: 0, inf: 4}},
+        ]
+    )
+    recorder = pipeline.recorder(figures_of_this_host=lambda: next(looks))
+    for _ in range(3):
+        recorder.step()
+        at(1)
+    recorder.close()
+    found = series(pipeline.store)
+    assert [None, 0.9, 0.5] == found["hit_ratio"]
+    assert [None, 0.0005, 0.0005] == found["latency"]["hit"]["p50"]
+    assert [None, 0.00099, 0.001] == found["latency"]["miss"]["p99"]
+    assert [None] * 3 == found["latency"]["near"]["p50"]
+
+
+def test_one_process_records_and_another_takes_over(pipeline, at):
+    """Who is closed makes room at once, and records nothing while the other one does."""
+    first, second = pipeline.recorder(), pipeline.recorder()
+    assert (True, False) == (first.step(), second.step())
+    at(1)
+    first.close()
+    assert second.step()
+    assert not first.step()
+    second.close()
+    assert 2 == len(series(pipeline.store)["time"])
+
+
+def test_longer_times_have_points_of_their_own(pipeline, at):
+    """One for each 15 s, also where the recorder has changed within them."""
+    recorder = pipeline.recorder()
+    at(COARSE_S - 1_790_000_000 % COARSE_S)
+    for second in range(2 * COARSE_S + 1):
+        if second == 5:
+            recorder.close()
+            recorder = pipeline.recorder()
+            pipeline.collection("slow").put("a", {})
+        recorder.step()
+        at(1)
+    recorder.close()
+    fine, coarse = pipeline.store.history.all()
+    assert (2 * COARSE_S + 1, 2) == (len(fine), len(coarse))
+    last, first = map(Point.parse, coarse)
+    assert COARSE_S == last.at - first.at
+    assert (1, 1) == (first.figures["pending"], last.figures["pending"])
+    assert first.number("acknowledged_per_second") is not None
+
+
+def test_the_history_of_an_hour_is_small(pipeline, at):
+    """Each list is full, with every figure known: this many bytes are in Redis, and no more."""
+    lease = pipeline.store.lease("wb:history_lease:{history}", 60_000)
+    assert lease.take()
+    figures = dict.fromkeys(COLUMNS, 123456.789) | {"breaker": "half-open"}
+    for second in range(MOST_COARSE + 10):
+        point = Point(1_790_000_000.123 + second, figures).dump()
+        pipeline.store.history.add(lease, point, point, most=MOST_FINE, most_coarse=MOST_COARSE)
+    fine, coarse = pipeline.store.history.all()
+    assert (MOST_FINE, MOST_COARSE) == (len(fine), len(coarse))
+    sizes = [
+        pipeline.store._wire.call("MEMORY", "USAGE", key, "SAMPLES", 0)
+        for key in ("wb:history:{history}", "wb:history_coarse:{history}")
+    ]
+    assert sum(sizes) < 140_000, sizes
+
+
+def test_the_clock_of_redis_may_step(pipeline, at, steady):
+    """Rates are by a steady clock, and points of a time that is to come are not shown."""
+    recorder = pipeline.recorder()
+    for step_s in (1, 3_600, -7_200, 1):
+        recorder.step()
+        pipeline.collection("slow").put("a", {})
+        at(step_s)
+    recorder.step()
+    recorder.close()
+    found = series(pipeline.store)
+    assert [1_789_996_401.0, 1_789_996_402.0] == found["time"]
+    assert [1.0, 1.0] == found["acknowledged_per_second"]
+
+
+def test_it_goes_on_when_redis_is_back(pipeline, settings, valkey, mongo_client):
+    """And records nothing meanwhile; the process stands it."""
+    with Proxy(valkey.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        with connect(settings.model_copy(update={"redis_url": url, "redis_timeout_ms": 300})) as cut_off:
+            stop = threading.Event()
+            thread = threading.Thread(target=cut_off.recorder().run, args=(stop,))
+            thread.start()
+            try:
+                wait_until(lambda: series(pipeline.store)["time"], "a point")
+                proxy.hang()
+                wait_until(lambda: pipeline.store.lease("wb:history_lease:{history}", 9).take(), "a gap", 20)
+                proxy.flow()
+                last = max(series(pipeline.store)["time"])
+                wait_until(lambda: max(series(pipeline.store)["time"]) > last, "another point", 20)
+            finally:
+                stop.set()
+                thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_full_redis_has_a_history(pipeline):
+    """It is recorded, and takes no more room than before."""
+    recorder = pipeline.recorder()
+    recorder.step()
+    with full(pipeline.store._wire):
+        assert recorder.step()
+    recorder.close()
+
+
+def test_figures_of_mongodb(pipeline, sink):
+    """Its operations and connections, as far as the server tells; what it does not tell is not known."""
+    figures = server_figures(sink)
+    assert figures.keys() <= {"operations", "connections"}
+    recorder = pipeline.recorder()
+    recorder.step()
+    wait_until(recorder._mongodb.latest, "an answer of MongoDB")
+    recorder.step()
+    recorder.close()
+    assert figures.get("connections", None) is None or series(pipeline.store)["mongodb_connections"][-1] > 0
+
+
+def test_messages_that_wait_are_counted(settings):
+    """In each queue of the broker; none in one that nobody has used."""
+    depths = QueueDepths(settings)
+    assert {"flush": 0, "refresh": 0, "maintenance": 0} == depths()
+    publisher = FlushPublisher(settings)
+    for n in range(3):
+        publisher(Hint(n, "", 0))
+    publisher.close()
+    assert {"flush": 3, "refresh": 0, "maintenance": 0} == depths()
+    depths.close()
+    assert 3 == depths()["flush"]
+    depths.close()

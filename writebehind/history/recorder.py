@@ -1,0 +1,250 @@
+"""The recorder of the history: a point each second, by one process of an installation."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic, thread_time
+from typing import Any, Final
+
+from writebehind.errors import UnavailableError
+from writebehind.history import backlog as backlogs
+from writebehind.history.latencies import Buckets, FiguresOfHost, between, hit_ratio, nothing_known, percentile
+from writebehind.history.points import (
+    BREAKER,
+    COARSE_S,
+    MOST_COARSE,
+    MOST_FINE,
+    PERCENTILES,
+    SOURCES,
+    Figure,
+    Point,
+    depth,
+    latency,
+    read,
+)
+from writebehind.history.slow_figures import SlowFigures
+from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.mongodb.deployment import Deployment
+from writebehind.outage_log import OutageLog
+from writebehind.redis import keys
+from writebehind.redis.store import Store
+from writebehind.settings.collection import CollectionSettings
+
+log = logging.getLogger(__name__)
+
+#: Between two points, seconds; and how much of a core recording may take.
+EVERY_S: Final = 1.0
+MOST_CPU: Final = 0.01
+#: For so long nobody else records, ms: so much is missing in the history after the recorder was killed.
+LEASE_MS: Final = 5_000
+#: What MongoDB counts of operations; not commands, which are mostly of those who watch it.
+_OPERATIONS: Final = ("insert", "query", "update", "delete", "getmore")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The base of rates, which are differences: counts until a moment.
+
+    Attributes:
+        at: that moment by the clock of Redis, seconds since the epoch.
+        steady: the same by a steady clock, as the other clock may step.
+        totals: of the installation.
+        evicted: keys that Redis has evicted.
+        reads: of this host.
+    """
+
+    at: float
+    steady: float
+    totals: Mapping[str, int]
+    evicted: int
+    reads: Mapping[str, Buckets]
+
+
+class Recorder:
+    """Records the figures of each second, while no other process does. For one thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        mongodb: Deployment,
+        breaker: MongoBreaker,
+        settings: Callable[[str], CollectionSettings],
+        figures_of_this_host: FiguresOfHost = nothing_known,
+        depths: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """Join the parts; nothing is asked before the first step.
+
+        Args:
+            store: where the figures come from, and go to.
+            mongodb: is asked for its own figures.
+            breaker: before it.
+            settings: those of a collection, by name.
+            figures_of_this_host: the reads that processes of this host have counted.
+            depths: messages that wait, by queue of the broker.
+        """
+        self._store = store
+        self._mongodb = SlowFigures(lambda: server_figures(mongodb))
+        self._depths = SlowFigures(depths)
+        self._breaker = breaker
+        self._settings = settings
+        self._reads = figures_of_this_host
+        self._lease = store.lease(keys.HISTORY_LEASE, LEASE_MS)
+        self._outages = OutageLog(log)
+        self._last: _Look | None = None
+        self._asked: tuple[float, Mapping[str, float]] | None = None
+        self._rate_of_mongodb: float | None = None
+        self._since: list[Point] = []
+
+    def run(self, stop: threading.Event) -> None:
+        """Record until that is set; a Redis that does not answer is waited for."""
+        while not stop.is_set():
+            began, used = monotonic(), thread_time()
+            try:
+                self.step()
+            except UnavailableError as error:
+                self._last = None
+                self._outages.note("history", f"the history is not recorded: {error}")
+            pause_s = max(EVERY_S, (thread_time() - used) / MOST_CPU)
+            stop.wait(max(0.0, pause_s - (monotonic() - began)))
+        self.close()
+
+    def step(self) -> bool:
+        """Record a point; false where another process records.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        if not self._lease.take():
+            self._last, self._since = None, []
+            return False
+        look, figures = self._look()
+        point = Point(look.at, figures | self._rates(look))
+        if self._last is None:
+            self._since = self._recorded(look.at)
+        coarse = self._coarse(point)
+        self._last = look
+        return self._store.history.add(self._lease, point.dump(), coarse, most=MOST_FINE, most_coarse=MOST_COARSE)
+
+    def close(self) -> None:
+        """Let another process record."""
+        self._mongodb.close()
+        self._depths.close()
+        try:
+            self._lease.release()
+        except UnavailableError as error:
+            log.info("the right to record the history runs out: %s", error)
+
+    def _look(self) -> tuple[_Look, dict[str, Figure]]:
+        """The present: counts, and figures that are no rates."""
+        now_ms = self._store.now_ms()
+        backlog = backlogs.look(self._store, self._settings, now_ms)
+        facts = self._store.facts()
+        look = _Look(
+            now_ms / 1000,
+            monotonic(),
+            self._store.metrics.counters(),
+            _number(facts.get("evicted_keys")),
+            self._reads(),
+        )
+        return look, {
+            "pending": backlog.pending,
+            "pending_bytes": self._store.unsettled.pending_bytes([one.pending for one in backlog.partitions]),
+            "oldest_pending_seconds": backlog.oldest_s,
+            "dead_letters": backlog.dead,
+            BREAKER: self._breaker.state().state,
+            **({"used_memory": _number(facts.get("used_memory"))} if facts else {}),
+            **({"max_memory": _number(facts.get("maxmemory"))} if facts else {}),
+            **self._of_broker(),
+            **self._of_mongodb(),
+        }
+
+    def _rates(self, look: _Look) -> dict[str, Figure]:
+        """The changes since the last look, per second; nothing is known at the first."""
+        last = self._last
+        if last is None or look.steady <= last.steady:
+            return {}
+        seconds = look.steady - last.steady
+
+        def rate(*names: str) -> float:
+            return max(0, sum(look.totals.get(one, 0) - last.totals.get(one, 0) for one in names)) / seconds
+
+        reads = between(last.reads, look.reads)
+        return {
+            "acknowledged_per_second": rate("acknowledged"),
+            "persisted_per_second": rate("persisted", "deleted", "overtaken"),
+            "operations_per_second": rate("operations"),
+            "evictions_per_second": max(0, look.evicted - last.evicted) / seconds,
+            "hit_ratio": hit_ratio(reads),
+            **{
+                latency(source, percent): percentile(reads[source], percent)
+                for source in SOURCES
+                if source in reads
+                for percent in PERCENTILES
+            },
+        }
+
+    def _of_mongodb(self) -> dict[str, Figure]:
+        """Figures of MongoDB, as it has told them last."""
+        asked, before = self._mongodb.latest(), self._asked
+        if asked is None:
+            self._asked = None
+            return {}
+        if before is None or asked[0] > before[0]:
+            self._asked, self._rate_of_mongodb = asked, _rate(before, asked)
+        return {
+            "mongodb_connections": asked[1].get("connections"),
+            "mongodb_operations_per_second": self._rate_of_mongodb,
+        }
+
+    def _of_broker(self) -> dict[str, Figure]:
+        latest = self._depths.latest()
+        return {depth(queue): int(count) for queue, count in latest[1].items()} if latest else {}
+
+    def _recorded(self, now: float) -> list[Point]:
+        """The points of the longer time under way that another recorder has left."""
+        noted = read(self._store.history.points(COARSE_S), now)
+        return [one for one in noted if one.at // COARSE_S == now // COARSE_S]
+
+    def _coarse(self, point: Point) -> bytes:
+        """The point of the longer time that is over with this one; b'' for none."""
+        before, self._since = self._since, [*self._since, point]
+        if not before or before[-1].at // COARSE_S == point.at // COARSE_S:
+            return b""
+        self._since = [point]
+        return Point.joined(before).dump()
+
+
+def server_figures(mongodb: Deployment) -> dict[str, float]:
+    """The operations that a server has carried out since its start, and its connections, as far as it tells.
+
+    Raises:
+        MongoUnavailableError: it does not answer, or refuses.
+    """
+    said: dict[str, Any] = mongodb.command("serverStatus", admin=True)
+    counted, connections = said.get("opcounters"), said.get("connections")
+    figures: dict[str, float] = {}
+    if isinstance(counted, Mapping):
+        figures["operations"] = sum(
+            one for name in _OPERATIONS if isinstance(one := counted.get(name), int | float)
+        )
+    if isinstance(connections, Mapping) and isinstance(current := connections.get("current"), int | float):
+        figures["connections"] = current
+    return figures
+
+
+def _rate(
+    before: tuple[float, Mapping[str, float]] | None, now: tuple[float, Mapping[str, float]]
+) -> float | None:
+    """Operations per second between two answers; `None` where one has none, or the server has begun anew."""
+    if before is None or "operations" not in before[1] or "operations" not in now[1]:
+        return None
+    came = now[1]["operations"] - before[1]["operations"]
+    return came / (now[0] - before[0]) if came >= 0 else None
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0
