@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from time import perf_counter
 from typing import Final
 
@@ -17,6 +19,8 @@ NO_ROUTE: Final = "(none)"
 _OTHER_METHOD: Final = "(other)"
 #: Reasons for a refusal, by its status.
 _REASONS: Final = {408: "body-late", 413: "too-large", 503: "no-memory"}
+#: A variable in a rule, with or without its converter.
+_VARIABLE: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 MALFORMED, LATE, CROWDED = "malformed", "late", "crowded"
 
 
@@ -36,12 +40,21 @@ class Requests:
         self._tallies.add(families.IN_PROGRESS, amount=-1)
 
     def answered(self, method: str, route: str, status: int, began: float) -> None:
-        """Count an answer to a whole request, which was received at `began`, by `perf_counter`."""
+        """Count an answer to a whole request, which was received at `began`, by `perf_counter`.
+
+        `route` is Flask's rule.
+        """
         known = method if method in _METHODS else _OTHER_METHOD
-        self._tallies.observe(families.REQUESTS, (route, known, str(status)), perf_counter() - began)
+        self._tallies.observe(families.REQUESTS, (_shown(route), known, str(status)), perf_counter() - began)
 
     def refused(self, reason: HTTPException | str) -> None:
         """Count a request that no route was asked for, or whose answer was not handed out."""
         if isinstance(reason, HTTPException):
             reason = _REASONS.get(reason.code or 0, MALFORMED)
         self._tallies.add(families.REFUSED, (reason,))
+
+
+@lru_cache
+def _shown(rule: str) -> str:
+    """A rule of Flask's as OpenAPI writes it: `/v1/{collection}/{id}`."""
+    return _VARIABLE.sub(r"{\1}", rule)

@@ -94,8 +94,8 @@ def start(
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
             patch.delenv(variable)
-        # Stacks that start side by side would all find the usual port of Flower free.
-        ports = {"WRITEBEHIND_FLOWER_PORT": str(free_port())}
+        # Stacks that start side by side would all find the usual ports free.
+        ports = {f"WRITEBEHIND_{name}_PORT": str(free_port()) for name in ("FLOWER", "EXPORTER")}
         return VariedStack(variant, directory, env={**CONFIG, **ports, **env}, cwd=ROOT, procfile=procfile)
 
 

@@ -105,7 +105,7 @@ def test_the_system_runs_beside_a_users_modules(python, tmp_path, monkeypatch):
         monkeypatch.delenv(variable)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(sys, "executable", str(python))
-    env = {"WRITEBEHIND_FLOWER_PORT": str(free_port())}
+    env = {f"WRITEBEHIND_{name}_PORT": str(free_port()) for name in ("FLOWER", "EXPORTER")}
 
     with (
         Stack(tmp_path / DATA_DIR, cwd=tmp_path, env=env) as stack,
