@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,8 @@ from writebehind import Settings
 from writebehind.access.gate import Gate, is_same
 from writebehind.settings.urls import redacted
 
+log = logging.getLogger(__name__)
+
 
 class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
     """Flower that serves this host only, and no page of another origin."""
@@ -30,7 +33,7 @@ class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
 
     def start(self) -> None:
         """Serve, and say so once it does."""
-        self.io_loop.add_callback(print, f"watches {redacted(self._broker)}", flush=True)
+        self.io_loop.add_callback(log.info, "watches %s", redacted(self._broker), extra={"event": "started"})
         super().start()
 
     def find_handler(self, request: HTTPServerRequest, **options: Any) -> Any:
@@ -66,7 +69,9 @@ def main(arguments: Sequence[str]) -> None:
     """
     command.Flower = partial(_build, runtime.settings)  # the command has no way to be told another
     try:
-        run("flower", *arguments)
+        # Or Tornado, which reads options more than once, would put the root's level back to its own.
+        kept = [] if any(one.startswith("--logging") for one in arguments) else ["--logging=none"]
+        run("flower", *arguments, *kept)
     except OSError as error:
         sys.exit(
             f"writebehind: Flower cannot listen: {error}: end who has its port, or set WRITEBEHIND_FLOWER_PORT"

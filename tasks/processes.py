@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from celery.bin.celery import celery
 
-from tasks.celery import app
+from tasks.celery import app, runtime
 from tasks.logs import keep_short
+from writebehind.logs.states import StateLog
 
 
 def worker(arguments: Sequence[str]) -> None:
     """Run `celery worker` with these options."""
-    command("-q", "worker", *arguments)
+    command("-q", "worker", *arguments, redis=lambda: runtime.pipeline.redis_outage)
 
 
 def beat(arguments: Sequence[str]) -> None:
@@ -21,13 +22,17 @@ def beat(arguments: Sequence[str]) -> None:
     command("-q", "beat", "--scheduler", "celery.beat:Scheduler", *arguments)
 
 
-def command(*words: str) -> None:
+def command(*words: str, redis: Callable[[], StateLog] | None = None) -> None:
     """Run a command of Celery's.
+
+    Args:
+        words: of the command.
+        redis: as `keep_short` takes it; of no account where the broker is another server.
 
     Raises:
         SystemExit: it ends with this status.
     """
-    keep_short()
+    keep_short(None if runtime.settings.broker_url else redis)
     # As `Celery.start` does, which loses the status. `-A` would import from the current directory first.
     celery.params[0].default = app
     sys.exit(celery.main(args=list(words), prog_name="writebehind run", standalone_mode=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import sys
 import threading
 import time
@@ -22,8 +23,11 @@ from writebehind import connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
 from writebehind.flask.extension import check
+from writebehind.launcher import begin_log
 from writebehind.local.embedded import can_listen, reachable
 from writebehind.monitoring.directory import share_counts
+
+log = logging.getLogger(__name__)
 
 #: How long a client may take to send the head of a request, also of the next one on a connection, ms.
 HEAD_TIMEOUT_MS = 10_000
@@ -91,6 +95,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"writebehind: port {settings.port} of {settings.host} is taken: end who listens there, "
             "or set WRITEBEHIND_PORT"
         )
+    begin_log("web")
     server = Server(
         "web.server:create_server",
         interface=Interfaces.ASGINL,
@@ -105,6 +110,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         respawn_failed_workers=True,
         websockets=False,
         log_level=LogLevels.warning,
+        log_dictconfig={"loggers": {"_granian": {}, "granian.access": {}}},  # no handlers of their own: the root's
         serves=lambda: _say_served(settings.host, settings.port),
     )
     server.serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
@@ -114,7 +120,7 @@ def _say_served(host: str, port: int) -> None:
     """Say that the API serves, as soon as it does."""
     while not _answers(reachable(host), port):
         time.sleep(_LOOK_EVERY_S)
-    print(f"serves {host}:{port}", flush=True)  # noqa: T201
+    log.info("serves %s:%d", host, port, extra={"event": "started"})
 
 
 def _answers(host: str, port: int) -> bool:

@@ -6,6 +6,7 @@ workers have an address as well.
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from writebehind.errors import ConfigurationError
 from writebehind.local.embedded import can_listen
 from writebehind.monitoring.directory import share_counts
 from writebehind.monitoring.page import Page
+
+log = logging.getLogger(__name__)
 
 #: How long a client may take to send a request or to take the page, seconds.
 PATIENCE_S = 10.0
@@ -39,7 +42,11 @@ class Exporter:
 
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         """Answer a request."""
-        status, content_type, body = self._answer(environ)
+        try:
+            status, content_type, body = self._answer(environ)
+        except Exception:
+            log.exception("the figures cannot be shown")
+            status, content_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, _PLAIN, b"the log says why\n"
         headers = [
             ("Content-Type", content_type),
             ("Content-Length", str(len(body))),
@@ -117,7 +124,9 @@ def main(arguments: Sequence[str] = ()) -> None:
         with connect(settings) as pipeline:
             gate = Gate(settings.host, settings.allowed_hosts)
             with Server(settings.host, settings.exporter_port, Exporter(Page(pipeline), gate)) as server:
-                print(f"shows figures on {settings.host}:{settings.exporter_port}", flush=True)  # noqa: T201
+                log.info(
+                    "shows figures on %s:%d", settings.host, settings.exporter_port, extra={"event": "started"}
+                )
                 server.serve_forever()
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")

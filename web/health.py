@@ -50,7 +50,7 @@ def health(pipeline: Pipeline) -> Blueprint:
         except ConfigurationError as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}
         except RedisUnavailableError as error:
-            log_refusal("not-ready", str(error))
+            log_refusal("not-ready", str(error), logged=error.logged)
             report |= {"ready": False, "redis": error.public, "mongodb": _mongodb(pipeline)}
         return _json(report, 200 if report["ready"] else 503)
 

@@ -27,6 +27,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
+from web.access_log import AccessLog
 from web.app import REFUSAL, ROUTE, create_app
 from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
@@ -39,6 +40,9 @@ from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import WHOLE, check_coding, too_large
+from writebehind.flask.problems import log_fields
+from writebehind.launcher import begin_log
+from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
 from writebehind.tallies.tallies import Tallies
 
@@ -51,6 +55,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+ServerApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MEBIBYTE = 1 << 20
@@ -77,12 +82,14 @@ _ENVIRON = {
 _NAMES = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 
-def create_server() -> Server:
+def create_server() -> ServerApplication:
     """Build the application as the settings say, for granian.
 
     Raises:
         ConfigurationError: a setting is wrong.
     """
+    begin_log("web")
+    add_source("request", log_fields)
     settings = load_settings()
     app = create_app()
     server = Server(app, settings, app.extensions[EXTENSION].tallies)
@@ -92,7 +99,7 @@ def create_server() -> Server:
     # would take most of the time that a large body takes.
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
-    return server
+    return AccessLog(server) if settings.access_log else server
 
 
 @dataclass(slots=True)
@@ -342,7 +349,7 @@ class Server:
             try:
                 await self._transfers.wait(transfer, send(message))
             except TimeoutError:
-                log.info("an answer was not taken in time: the connection is closed")
+                log.debug("an answer was not taken in time: the connection is closed")
                 return False
             transfer.moved(len(piece))
         return True

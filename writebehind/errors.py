@@ -152,6 +152,9 @@ class UnavailableError(WritebehindError):
 class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
 
+    #: Whether the log has it by now that Redis is lost, so that no line about each failure need say it again.
+    logged = False
+
 
 class SpoiledError(RedisUnavailableError):
     """Values of other hands in Redis are in the way. It does answer, so nothing is read behind its back."""

@@ -14,6 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from writebehind.errors import ConfigurationError
+from writebehind.logs.setup import configure
+from writebehind.settings.installation import ENV_PREFIX, load_settings
+from writebehind.settings.urls import redacted
+
 #: Functions that run each process: one that takes the arguments of its command.
 PROCESSES: Final = {
     "web": ("web.__main__", "main"),
@@ -42,10 +47,31 @@ def launch(process: str, arguments: Sequence[str]) -> None:
         ModuleNotFoundError: an extra is not installed.
         SystemExit: the process ends with this status.
     """
+    begin_log(process)
     enter()
     module, function = PROCESSES[process]
     run: Callable[[Sequence[str]], None] = getattr(import_module(module), function)
     run(arguments)
+
+
+def begin_log(process: str) -> str:
+    """Have this process log as the settings say, or, where these are wrong, as the environment alone says.
+
+    Args:
+        process: its name.
+
+    Returns:
+        The format.
+    """
+    form: str
+    level: str
+    try:
+        settings = load_settings()
+        form, level = settings.log_format, settings.log_level
+    except ConfigurationError:  # which whoever needs the settings reports
+        form, level = os.environ.get(f"{ENV_PREFIX}LOG_FORMAT", "text"), "info"
+    configure(process, form=form, level=level, redact=redacted)
+    return form
 
 
 def enter() -> None:

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from writebehind import forks
 from writebehind.plurals import counted
@@ -23,7 +24,7 @@ EVERY_S = 60.0
 
 @dataclass(slots=True)
 class _Outage:
-    """An outage since its first failure, which is told; times in seconds, monotonic."""
+    """An outage since its first failure; times in seconds, monotonic; `silent` while it has no line of its own."""
 
     began: float
     last: float
@@ -31,6 +32,7 @@ class _Outage:
     count: int = 1
     untold: int = 0
     latest: str = ""
+    silent: bool = False
 
 
 class OutageLog:
@@ -59,8 +61,15 @@ class OutageLog:
         self._outages: dict[str, _Outage] = {}
         self._watching = False
 
-    def note(self, kind: str, line: str) -> None:
-        """Log the first failure of a kind; count the ones that follow until its outage is over."""
+    def note(self, kind: str, line: str, *, logged: bool = False) -> None:
+        """Log the first failure of a kind; count the ones that follow until its outage is over.
+
+        Args:
+            kind: what fails, as the counts name it.
+            line: says so.
+            logged: whether another line of this process has said it: then only the counts of an outage that lasts
+                are logged, and its end.
+        """
         now = time.monotonic()
         with self._lock:
             known = self._outages.get(kind)
@@ -68,34 +77,37 @@ class OutageLog:
                 known.count, known.untold = known.count + 1, known.untold + 1
                 known.latest, known.last = line, now
                 return
-            self._outages[kind] = _Outage(began=now, last=now, told=now)
+            self._outages[kind] = _Outage(began=now, last=now, told=now, silent=logged)
             if not self._watching:
                 self._watching = True
                 watch = (weakref.ref(self), min(self._quiet_s, self._every_s) / 4)
                 threading.Thread(target=_watch, args=watch, name="outage-log", daemon=True).start()
-        self._log.warning("%s", line)
+        if not logged:
+            self._log.warning("%s", line, extra={"event": "outage_began", "kind": kind})
 
     def tell(self) -> bool:
         """Log the lines that are due; whether an outage lasts. A thread does so while one does."""
         with self._lock:
             lines = list(self._lines(time.monotonic()))
             lasts = self._watching = bool(self._outages)
-        for line in lines:
-            self._log.warning("%s", line)
+        for line, fields in lines:
+            self._log.warning("%s", line, extra=fields)
         return lasts
 
-    def _lines(self, now: float) -> Iterator[str]:
-        """The lines that are due; outages that are over are forgotten."""
+    def _lines(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The lines that are due, with their fields; outages that are over are forgotten."""
         for kind, one in list(self._outages.items()):
             if now - one.last > self._quiet_s:
                 del self._outages[kind]
-                if one.count > 1:
+                if one.count > 1 and not one.silent:
                     lasted = f"the last {one.last - one.began:.0f} s after the first"
-                    yield f"{kind}: over, {one.count} {self._things} in all, {lasted}"
+                    line = f"{kind}: over, {one.count} {self._things} in all, {lasted}"
+                    yield line, {"event": "outage_over", "kind": kind, "count": one.count}
             elif one.untold and now - one.told > self._every_s:
                 more = counted(one.untold, f"more {self._thing}", f"more {self._things}")
-                yield f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"
-                one.told, one.untold = now, 0
+                line = f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"
+                yield line, {"event": "outage_lasts", "kind": kind, "count": one.untold}
+                one.told, one.untold, one.silent = now, 0, False
 
 
 def _watch(log: weakref.ref[OutageLog], every_s: float) -> None:

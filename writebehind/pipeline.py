@@ -26,6 +26,7 @@ from writebehind.history.latencies import FiguresOfHost, nothing_known
 from writebehind.history.outlook import Caps
 from writebehind.history.recorder import Recorder
 from writebehind.hooks import Hooks, InstalledHooks
+from writebehind.logs.states import StateLog
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
 from writebehind.mongodb.breaker import MongoBreaker
@@ -222,6 +223,11 @@ class Pipeline:
         if self._unlisted is not None:
             self.hooks.of("")
         forks.begins_anew(self)
+
+    @property
+    def redis_outage(self) -> StateLog:
+        """Whether Redis is away, for the log."""
+        return self._wire.outage
 
     def begin_anew(self) -> None:
         """Reach MongoDB by a client of this process. One that was passed in is for its owner to see to."""

@@ -255,8 +255,12 @@ def test_each_process_logs_each_state_once(one, other, caplog):
     """Who sees the breaker open, half-open or closed logs it, once for an outage, however many probes fail."""
     caplog.set_level("WARNING", breaker_module.__name__)
 
+    events: list[str] = []
+
     def told() -> list[str]:
         lines = [record.getMessage().removeprefix("the breaker before MongoDB is ") for record in caplog.records]
+        lines = [line.removesuffix(breaker_module._ADVICE["open"]) for line in lines]
+        events.extend(record.event for record in caplog.records)
         caplog.clear()
         return lines
 
@@ -279,6 +283,7 @@ def test_each_process_logs_each_state_once(one, other, caplog):
     assert one.use()
     assert other.use()
     assert [] == told()
+    assert ["breaker_opened"] * 2 + ["breaker_half_opened"] + ["breaker_closed"] * 2 == events
 
 
 @pytest.mark.usefixtures("long_intervals")

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -146,7 +147,10 @@ def test_a_flush_that_neither_mongodb_nor_the_broker_takes_is_left_to_the_sweep(
     app = create_app(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
     outages = OutageLog(logging.getLogger("runtime"))
     flusher = SimpleNamespace(flush=flush)
-    register(app, SimpleNamespace(pipeline=SimpleNamespace(flusher=flusher), note=outages.note))
+    register(
+        app,
+        SimpleNamespace(pipeline=SimpleNamespace(flusher=flusher), note_broker=partial(outages.note, "broker")),
+    )
     task = app.tasks[FLUSH]
     task.push_request(id="a", retries=0, called_directly=False, is_eager=False, args=(0,), kwargs={})
 
@@ -156,19 +160,20 @@ def test_a_flush_that_neither_mongodb_nor_the_broker_takes_is_left_to_the_sweep(
 
 
 def test_heartbeats_that_redis_does_not_take_are_a_few_lines(settings, caplog):
-    """A worker in an outage of Redis says so once, counts meanwhile, and says when it is over."""
+    """A worker in an outage of Redis says once that Redis is lost, and counts heartbeats where it lasts."""
     nowhere = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     app = create_app(nowhere)
     runtime = Runtime(app, nowhere, publishing=app)
     assert runtime._outages._quiet_s > 2 * max(settings.sweep_interval, settings.reconcile_interval)
-    runtime._outages = OutageLog(logging.getLogger("runtime"), quiet_s=0.3, every_s=60)
+    runtime._outages = OutageLog(logging.getLogger("runtime"), quiet_s=0.3, every_s=0.1)
     for _ in range(20):
         runtime._tell("worker@here")
     wait_until(lambda: not runtime._outages._outages, "the outage to be over")
 
-    first, last = [one for one in caplog.messages if "heartbeat" in one]
-    assert first.startswith("heartbeat not recorded: Redis does not answer")
-    assert last.startswith("heartbeats: over, 20 failures in all, the last 0 s after")
+    lost, more, over = caplog.records
+    assert "redis_lost" == lost.event
+    assert more.getMessage().startswith("heartbeats: 19 more failures in ")
+    assert over.getMessage().startswith("heartbeats: over, 20 failures in all, the last 0 s after")
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off"])

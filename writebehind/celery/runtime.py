@@ -57,11 +57,21 @@ class Runtime:
         try:
             publish(self._publishing, hint)
         except OperationalError as error:
-            self.note("flush hints", f"flush hint for partition {hint.partition} not sent: {told(error)}")
+            self.note_broker(f"flush hint for partition {hint.partition} not sent: {told(error)}")
 
-    def note(self, kind: str, line: str) -> None:
-        """Log what failed because a server is away: the first of a kind, a count once a minute, and the end."""
-        self._outages.note(kind, line)
+    def note(self, kind: str, line: str, *, logged: bool = False) -> None:
+        """Log what failed because a server is away: the first of a kind, a count once a minute, and the end.
+
+        Args:
+            kind: what fails.
+            line: says so.
+            logged: whether the log has the reason by now.
+        """
+        self._outages.note(kind, line, logged=logged)
+
+    def note_broker(self, line: str) -> None:
+        """Log what failed because the broker is away, as `note`; what says so first speaks for all of this."""
+        self.note("the broker", line, logged=not self.settings.broker_url and self.pipeline.redis_outage.lasts)
 
     def _start(self, sender: Any = None, **_: Any) -> None:
         if sender.app != self._app:
@@ -114,7 +124,7 @@ class Runtime:
                 if connection.transport.driver_type == "redis":
                     broker_keys.mend(connection.channel())
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
-            self.note("the broker", f"the broker's keys are not looked at: {told(error)}")
+            self.note_broker(f"the broker's keys are not looked at: {told(error)}")
 
     def _tell(self, name: str) -> None:
         """Record that this worker lives, and what it consumes."""
@@ -130,7 +140,7 @@ class Runtime:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error
         except UnavailableError as error:
-            self.note("heartbeats", f"heartbeat not recorded: {error}")
+            self.note("heartbeats", f"heartbeat not recorded: {error}", logged=getattr(error, "logged", False))
 
     def _consumed(self) -> list[str]:
         """The queues that this worker consumes now; none while it has no connection."""

@@ -68,7 +68,7 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
             try:
                 raise task.retry(**again, countdown=0, exc=error) from error
             except Reject as rejected:  # the broker is away too, and fails with errors of many kinds
-                runtime.note("flushes", f"partition {partition} is left to the sweep: {told(rejected.reason)}")
+                runtime.note_broker(f"partition {partition} is left to the sweep: {told(rejected.reason)}")
                 return {"partition": partition, "interrupted": str(error)}
 
 
@@ -96,7 +96,7 @@ def _register_refresh(app: Celery, runtime: Runtime) -> None:
             if pipeline.store.loads.may_fill(member, token):
                 pipeline.revalidation.refresh(Refresh(member, token, seen))
         except UnavailableError as error:
-            log.info("%s not refreshed: %s", member, error)
+            log.debug("%s not refreshed: %s", member, error)
 
 
 def _register_maintenance(app: Celery, runtime: Runtime) -> None:

@@ -101,7 +101,7 @@ class Listener:
         """
         self._collections = collections
         self._name_of_database = database
-        self._tell: Callable[[str], None] = log.info
+        self._tell: Callable[[str], None] | None = None
         self._check = check
         self._store = store
         # None of it as the URL says: only the primary is not behind, and streams are read from what is durable.
@@ -122,18 +122,19 @@ class Listener:
         #: While MongoDB is asked, and while the next try is waited for; and when something was noted.
         self._asks = self._pauses = False
         self._noted_at = time.monotonic()
-        #: The last line about this, so that each is said once.
-        self._said = ""
+        #: The last line about this, so that each is said once; and whether it was that this one listens.
+        self._said, self._leads = "", False
 
     def stop(self) -> None:
         """Let `run` return soon."""
         self._stopping.set()
 
-    def listen(self, say: Callable[[str], None] = log.info) -> None:
+    def listen(self, say: Callable[[str], None] | None = None) -> None:
         """Lead, or wait to lead, until `stop`. Whatever fails is tried again.
 
         Args:
-            say: takes a line when it listens, and when it waits as another one does. Failures are logged.
+            say: takes a line when it listens, and when it waits as another one does; by default that is logged,
+                as failures are.
         """
         self._tell, failed_s = say, 0.0
         alive = threading.Thread(target=self._live, name="listener-alive", daemon=True)
@@ -144,7 +145,8 @@ class Listener:
                 self._lead()
                 failed_s = 0.0
             except _NotLeadingError:
-                self._say(f"waits, as another one listens to changes of {self._name_of_database}")
+                self._lose("another one leads: see why this one was too slow, or cut off from Redis")
+                self._say("leader_waits", f"waits, as another one listens to changes of {self._name_of_database}")
                 failed_s = 0.0
             except NoStreamsError:
                 self._fail(
@@ -159,7 +161,7 @@ class Listener:
             except Exception as error:
                 if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
                     log.exception("the listener failed, and tries again")
-                self._fail(reason(error))
+                self._fail(reason(error), logged=getattr(error, "logged", False))
                 pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
             self._pauses = pause_s > RETRY_S
             self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
@@ -180,7 +182,8 @@ class Listener:
             lost = lost or not token  # nobody has listened to what has changed since the cache was filled
             try:
                 with self._open(token) as stream:
-                    self._say(f"listens to changes of {self._name_of_database}")
+                    self._leads = True
+                    self._say("leader_taken", f"listens to changes of {self._name_of_database}")
                     if lost:  # first the new stream, then the cache: what changes in between is in the stream
                         self._forget("")
                         self._note(stream)
@@ -325,12 +328,13 @@ class Listener:
         self._renew(self._state.dump())
         self._noted_at = time.monotonic()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, logged: bool = False) -> None:
         """Say what is wrong, unless another one leads; and let somebody else lead who can perhaps do better.
 
         The lease may have run out meanwhile: MongoDB takes longer not to answer.
         """
-        self._warn(reason)
+        if not logged:  # else the log has it that Redis is lost
+            self._warn(reason)
         self._state.error = reason
         try:
             self._state = ListenerState.parse(self._renew())
@@ -355,7 +359,9 @@ class Listener:
         line = f"not listening to changes: {reason}"
         if (kind := _FIGURES.sub("", line)) != self._said:  # also where another one has noted it
             self._said = kind
-            log.warning("%s; it is tried again, and writebehind doctor says what to do", line)
+            event = {"event": "leader_lost" if self._leads else "listener_fails", "role": "listener"}
+            self._leads = False
+            log.warning("%s; it is tried again, and writebehind doctor says what to do", line, extra=event)
 
     def _live(self) -> None:
         """Note now and then that this process is at work while it waits, unless another one leads."""
@@ -370,13 +376,23 @@ class Listener:
                     if self._pauses or silent_s * 1000 >= LEASE_MS:
                         self._let_go()
 
-    def _say(self, line: str) -> None:
-        if line != self._said:
-            self._said = line
+    def _say(self, event: str, line: str) -> None:
+        if line == self._said:
+            return
+        self._said = line
+        if self._tell is not None:
             self._tell(line)
+        else:
+            log.info("%s", line, extra={"event": event, "role": "listener"})
+
+    def _lose(self, why: str) -> None:
+        """Log that this one leads no longer, if it did."""
+        if self._leads:
+            self._leads = False
+            log.warning("no longer listens: %s", why, extra={"event": "leader_lost", "role": "listener"})
 
     def _let_go(self) -> None:
         try:
             self._store.position.give_up(self._token)
         except RedisUnavailableError as error:
-            log.info("the lease was not given back, and runs out: %s", error)
+            log.debug("the lease was not given back, and runs out: %s", error)

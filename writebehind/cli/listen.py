@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from contextlib import suppress
 
@@ -16,6 +15,7 @@ from writebehind.change_stream.conflicts import MOST
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.errors import RedisUnavailableError
+from writebehind.launcher import begin_log
 from writebehind.monitoring.directory import share_counts
 from writebehind.settings.running import find
 
@@ -27,14 +27,14 @@ def listen() -> None:
     It listens to MongoDB's change stream. Several may run: one leads, and another takes over when it ends. Runs
     until it is told to end.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    begin_log("listen")
     with connect(share_counts(find().settings)) as pipeline:
         with suppress(RedisUnavailableError):  # it is waited for
             pipeline.check()
         listener = pipeline.listener()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
-        listener.listen(click.echo)
+        listener.listen()
 
 
 @click.command()

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from writebehind.launcher import PROCESSES, launch
+from writebehind.launcher import PROCESSES, begin_log, launch
 from writebehind.settings.urls import redacted
 
 #: Processes that have no options, and what each does.
@@ -58,15 +58,19 @@ def up(as_json: bool, **options: Any) -> None:
 
     Where REDIS_URL and MONGODB_URL are set, those servers are used; where neither is, embedded ones are started.
     """
-    from writebehind.local.up import Options, up  # noqa: PLC0415 - other commands do not need it
+    from writebehind.local.output import SUPERVISOR  # noqa: PLC0415 - other commands do not need it
+    from writebehind.local.up import Options, up  # noqa: PLC0415 - as above
+
+    console = sys.stderr if as_json else sys.stdout  # themselves, not what stands in their place from here on
+    lines = begin_log(SUPERVISOR)
 
     def announce(about: dict[str, Any]) -> None:
-        with suppress(OSError):  # nobody reads any more: no reason to end
-            click.echo(json.dumps(about) if as_json else announcement(about))
+        with suppress(OSError, ValueError):  # nobody reads any more: no reason to end
+            click.echo(_announced(about, as_json=as_json, lines=lines), sys.__stdout__)
 
     former = os.umask(0o077)  # documents are in what the servers and processes write
     try:
-        up(Options(console=sys.stderr if as_json else sys.stdout, **options), announce)
+        up(Options(console=console, **options), announce)
     finally:
         os.umask(former)
     if any(thread.name == "announce" for thread in threading.enumerate()):
@@ -127,6 +131,18 @@ def run(process: str, arguments: tuple[str, ...]) -> None:
         )
         return
     launch(process, arguments)
+
+
+def _announced(about: dict[str, Any], *, as_json: bool, lines: str) -> str:
+    """The words of `up` once it is ready, in the format of its log lines."""
+    if as_json:
+        return json.dumps(about)
+    if lines != "json":
+        return announcement(about)
+    from writebehind.local import output  # noqa: PLC0415 - as above
+
+    said = {"level": "info", "message": "writebehind is ready", "event": "ready", **about}
+    return output.as_json(output.SUPERVISOR, json.dumps(said).encode()).decode()
 
 
 def announcement(about: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
-from flask import Response, current_app, request
+from flask import Response, current_app, has_request_context, request
 from flask.sansio.scaffold import Scaffold
 from werkzeug.exceptions import HTTPException, default_exceptions
 
@@ -115,11 +115,19 @@ def this_request() -> str:
     return f"{request.method} {quote(request.path, safe='/:')} [{request_id()}]"
 
 
+def log_fields() -> dict[str, Any]:
+    """Fields of a log line: which request this thread is at work on, if any."""
+    if not has_request_context():
+        return {}
+    fields = {"request_id": request_id(), "method": request.method, "path": quote(request.path, safe="/:")}
+    return fields | {"collection": (request.view_args or {}).get("collection")}
+
+
 def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> Response:
     """The answer to a request that failed with this error."""
     problem = problem_of(error)
     if isinstance(error, UnavailableError):
-        log_refusal(problem.name, str(error))
+        log_refusal(problem.name, str(error), logged=getattr(error, "logged", False))
     elif not isinstance(error, RequestError):
         log.warning("%s: %s", this_request(), error)
     retry_after = problem.retry_after
@@ -153,14 +161,20 @@ def respond_http(error: HTTPException, *names: str) -> Response:
     return _response(Problem(status, name, status.phrase), detail, headers)
 
 
-def log_refusal(name: str, why: str) -> None:
-    """Log that this request is refused with a problem of this name: the first in an outage; others are counted."""
+def log_refusal(name: str, why: str, *, logged: bool = False) -> None:
+    """Log that this request is refused with a problem of this name: the first in an outage; others are counted.
+
+    Args:
+        name: of the problem.
+        why: for the log.
+        logged: whether the log has the reason by now.
+    """
     refusals: OutageLog | None = current_app.extensions.get(REFUSALS)
     if refusals is None:
         refusals = current_app.extensions.setdefault(
             REFUSALS, OutageLog(log, "request refused", "requests refused")
         )
-    refusals.note(name, f"{this_request()}: {why}")
+    refusals.note(name, f"{this_request()}: {why}", logged=logged)
 
 
 def log_unforeseen(error: Any) -> None:

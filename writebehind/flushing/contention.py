@@ -275,7 +275,7 @@ class Contention:
         ]
         if not refused:  # written or replayed since
             return 0
-        log.info("%s is tried again: the document that had its unique value has changed", member)
+        log.debug("%s is tried again: the document that had its unique value has changed", member)
         return len(self._letters.replay(refused))
 
 

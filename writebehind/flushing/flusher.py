@@ -29,6 +29,7 @@ from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.homecoming import Homecoming
 from writebehind.flushing.recorder import Recorder
 from writebehind.hooks import Hooks
+from writebehind.logs.fields import bound
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.mongodb.waiting import waits
@@ -153,14 +154,16 @@ class Flusher:
             ForeignRedisError: Redis belongs to another MongoDB database.
             RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
         """
-        return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
+        with bound(partition=partition, ticket=ticket):
+            return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
 
     def drain(self, partition: int, *, budget_s: float) -> FlushSummary:
         """Flush all that is pending in a partition, also what is not due yet, for at most `budget_s` seconds.
 
         Raises: as `flush`.
         """
-        return self._run(_Job(FlushSummary(partition), budget_s, early=True))
+        with bound(partition=partition):
+            return self._run(_Job(FlushSummary(partition), budget_s, early=True))
 
     def persist(self, versions: Mapping[str, int], *, timeout_ms: int) -> dict[str, bytes]:
         """Bring these members to MongoDB now, at these versions or newer ones.
@@ -175,7 +178,7 @@ class Flusher:
             with waits():
                 return self._persist(versions, time.monotonic() + timeout_ms / 1000)
         except MongoBusyError as error:
-            log.info("%s left to the tasks: %s", counted(len(versions), "write is", "writes are"), error)
+            log.debug("%s left to the tasks: %s", counted(len(versions), "write is", "writes are"), error)
             return dict.fromkeys(versions, b"")
 
     def _persist(self, versions: Mapping[str, int], deadline: float) -> dict[str, bytes]:

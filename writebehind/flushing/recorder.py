@@ -164,7 +164,8 @@ class Recorder:
             summary.buried += 1
             if drop_entry:
                 self._derived.gave_way([(letter.member, entry.version)])
-            log.error("dead letter %s version %d: %s", letter.member, letter.version, letter.message)
+            told = {"event": "dead_letter", "collection": letter.member.partition("/")[0], "member": letter.member}
+            log.error("dead letter %s version %d: %s", letter.member, letter.version, letter.message, extra=told)
         return burial is not Burial.NEWER
 
     def bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import IO, Any, TextIO
 
+import orjson
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
+from writebehind.logs.formats import json_line
 from writebehind.plurals import counted
 
 #: What the supervisor's own lines are headed.
@@ -45,14 +47,15 @@ class ConsoleOutput:
     def __init__(self, names: Iterable[str], stream: TextIO) -> None:
         """Give each name a colour."""
         self._colours = dict(zip(names, get_colours(), strict=False))
-        self._printer = Printer(_unbuffered(stream), width=max(map(len, [SUPERVISOR, *self._colours])))
+        self._stream = _unbuffered(stream)
+        self._printer = Printer(self._stream, width=max(map(len, [SUPERVISOR, *self._colours])))
         self._lines: Queue[Message] = Queue(MOST_WAITING)
         self._left_out = 0
         threading.Thread(target=self._print, name="console", daemon=True).start()
 
     def __call__(self, name: str, line: bytes) -> None:
         """Have a line printed, unless it is blank, with one time and not that of the process besides."""
-        if not (line := _timeless(line)).strip():
+        if not line.strip():
             return
         try:
             self._lines.put_nowait(self._message(name, line))
@@ -67,35 +70,80 @@ class ConsoleOutput:
 
     def _message(self, name: str, line: bytes) -> Message:
         now = dt.datetime.now()  # noqa: DTZ005 - for a person at this terminal
-        return Message("line", line, now, name, self._colours.get(name))
+        return Message("line", _timeless(line), now, name, self._colours.get(name))
+
+    def _show(self, message: Message) -> None:
+        self._printer.write(message)
 
     def _print(self) -> None:
         while True:
             message = self._lines.get()
             with suppress(OSError, ValueError):  # nobody reads any more: not this process's affair
-                self._printer.write(message)
+                self._show(message)
                 if (left_out := self._left_out) and self._lines.empty():
                     self._left_out -= left_out
                     words = f"{counted(left_out, 'line is', 'lines are')} left out, as nobody has read in time"
-                    self._printer.write(self._message(SUPERVISOR, words.encode()))
+                    self._show(self._message(SUPERVISOR, words.encode()))
             self._lines.task_done()
+
+
+class JsonOutput(ConsoleOutput):
+    """Prints each line as an object of JSON, with the name of its process."""
+
+    def _message(self, name: str, line: bytes) -> Message:
+        return Message("line", as_json(name, line), None, name, None)
+
+    def _show(self, message: Message) -> None:
+        self._stream.write(f"{message.data.decode()}\n")
 
 
 class FileOutput:
     """Appends lines to `<name>.log` in a directory, which is made private."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the directory; it is created if need be."""
+    def __init__(self, directory: Path, *, json: bool = False) -> None:
+        """Take the directory, which is created if need be, and whether each line is to be an object of JSON."""
         private_directory(directory)
-        self._directory = directory
+        self._directory, self._json = directory, json
 
     def finish(self, within_s: float) -> None:
         """All is written."""
 
     def __call__(self, name: str, line: bytes) -> None:
         """Append a line."""
+        if self._json and line.strip():
+            line = as_json(name, line)
         with suppress(OSError), private_file(self._directory / f"{name}.log", "ab") as log:
             log.write(line.rstrip(b"\n") + b"\n")
+
+
+def as_json(name: str, line: bytes) -> bytes:
+    """A line of a process as an object of JSON: its own, if it is one, with the name of the process in it."""
+    text = line.strip()
+    found = _object(text)
+    if found is not None and "process" in found and text.isascii():
+        return text
+    if found is None:
+        level = "info" if name == SUPERVISOR else "warning"  # what a process did not log is unusual
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        found = {"time": now, "level": level, "process": name, "message": text.decode(errors="backslashreplace")}
+    return json_line({"process": name} | found).encode()
+
+
+def spoken(line: bytes) -> str:
+    """The message of a process's line, where it is an object of JSON that has one; else the line."""
+    text = line.strip()
+    found = _object(text) or {}
+    return str(found.get("message", "")) or text.decode(errors="replace")
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    if not text.startswith(b"{"):
+        return None
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _timeless(line: bytes) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from honcho.process import Popen
 
 from writebehind.errors import WritebehindError
-from writebehind.local.output import SUPERVISOR, Output
+from writebehind.local.output import SUPERVISOR, Output, spoken
 from writebehind.settings.urls import redacted
 
 GRACE_S = 10.0
@@ -159,7 +159,7 @@ class Process:
         self.group.signal(signal.SIGKILL)  # what it left behind would hold its port
         self.group = None
         self.join()
-        self.last_words = redacted(self._last_line.decode(errors="replace").strip())
+        self.last_words = redacted(spoken(self._last_line))
         # Ended by a signal is somebody's will, no wrong configuration; a shell reports signals from 128 on.
         self._put_off(failed=0 < status < 128)  # noqa: PLR2004 - see above
         return int(status)

@@ -31,7 +31,7 @@ from writebehind.local.embedded import (
     reachable,
 )
 from writebehind.local.example import accepts_any_collection, example_path
-from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, private_file
+from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, JsonOutput, private_file
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
@@ -118,10 +118,12 @@ class System:
         self._servers = _servers(settings, data_dir, options.appendfsync)
         self._commands = commands
         try:
-            logs = FileOutput(data_dir / "log") if options.quiet else None
+            as_json = settings.log_format == "json"
+            logs = FileOutput(data_dir / "log", json=as_json) if options.quiet else None
         except OSError as error:
             raise EmbeddedError(f"the data directory cannot be used: {error}") from error
-        self._output = logs or ConsoleOutput(commands, options.console)
+        console = JsonOutput if as_json else ConsoleOutput
+        self._output = logs or console(commands, options.console)
         self._supervisor: Supervisor | None = None
         self._restart_at = 0.0
         self._written: tuple[dict[str, int], dict[str, str]] = {}, {}

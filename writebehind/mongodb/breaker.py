@@ -32,6 +32,12 @@ LOOK_EVERY_S = 1.0
 #: A process that has not seen it open for so long, seconds, does not know when it was closed.
 UNSEEN_S = 10.0
 _REASON_CHARACTERS = 500
+#: What a state is called as an event, and what to do, for the log.
+_EVENTS = {"open": "opened", "half-open": "half_opened"}
+_ADVICE = {
+    "open": "; writes wait in Redis up to the caps, and reads that are not cached are refused: "
+    "see that MongoDB runs and has a primary that can be reached"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,8 @@ class MongoBreaker:
             if state in self._told:
                 return
             self._told[state] = now
-        log.warning("the breaker before MongoDB is %s: %s", state, why)
+        event = {"event": f"breaker_{_EVENTS[state]}", "reason": why}
+        log.warning("the breaker before MongoDB is %s: %s%s", state, why, _ADVICE.get(state, ""), extra=event)
 
     def _tell_closed(self) -> None:
         if not self._told:
@@ -167,7 +174,8 @@ class MongoBreaker:
         with self._telling:
             told, self._told = self._told, {}
         if told:
-            log.warning("the breaker before MongoDB is closed%s", self._lasted(min(told.values())))
+            lasted = self._lasted(min(told.values()))
+            log.warning("the breaker before MongoDB is closed%s", lasted, extra={"event": "breaker_closed"})
 
     def _lasted(self, began: float) -> str:
         """The time that it was open, as far as this process has seen: who asks nothing does not see it close."""

@@ -206,7 +206,7 @@ class Sink(Finder):
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 - the driver did not send it, or cannot read the answer
-            log.info("of %s to %s nothing is known: %r", counted(len(writes), "write"), collection, error)
+            log.debug("of %s to %s nothing is known: %r", counted(len(writes), "write"), collection, error)
             unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
             return self._after_exception(collection, writes, unclear)
         if looked and refused and (refusal := self._await_majority(collection, looked)):
@@ -247,7 +247,7 @@ class Sink(Finder):
                 raise
             # As a rule there was no time for them. What is known counts, so that fewer are left the next time.
             waiting = counted(len(second), "write has", "writes have")
-            log.info("of %s %s to wait: %s", collection, waiting, error)
+            log.debug("of %s %s to wait: %s", collection, waiting, error)
             return [*outcomes, *_all_refused(second, Refusal(0, str(error), Verdict.BUSY))]
 
     def _after_exception(self, collection: str, writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:

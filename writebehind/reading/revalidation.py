@@ -119,7 +119,7 @@ class Revalidation:
         try:
             self.refresh(wanted)
         except (MongoUnavailableError, RedisUnavailableError) as error:
-            log.info("%s not refreshed: %s", wanted.member, error)
+            log.debug("%s not refreshed: %s", wanted.member, error)
 
     def _give_back(self, rights: Sequence[Refresh]) -> None:
         try:

@@ -110,6 +110,8 @@ class Reconciler:
         self._entries = entries
         self._partitions = partitions
         self._homecoming = homecoming
+        #: Whether this process has said that it reconciles.
+        self._leads = False
 
     def go_on(self) -> dict[str, Any]:
         """Do as much of a pass as is due, if nobody else does: what the periodic task calls.
@@ -124,6 +126,10 @@ class Reconciler:
         lease = self._store.lease(keys.RECONCILE_LEASE, LEASE_MS)
         if not lease.take():
             return {"busy": True}
+        if not self._leads:
+            self._leads = True
+            taken = {"event": "leader_taken", "role": "reconcile"}
+            log.info("reconciles Redis with MongoDB; others may take turns, nothing is to be done", extra=taken)
         try:
             return self._go_on(lease)
         finally:
@@ -162,8 +168,12 @@ class Reconciler:
             finished = due.all and not more
             kept = self.history.finish(one, lease) if finished else self.history.save(one, lease)
             if not kept:
+                self._leads = False
                 log.warning(
-                    "somebody else goes on with this pass; of what was found may be missing: %s", one.found
+                    "somebody else goes on with this pass, as this process was too slow or cut off from Redis: "
+                    "see whether it is short of CPU; of what was found may be missing: %s",
+                    one.found,
+                    extra={"event": "leader_lost", "role": "reconcile"},
                 )
                 return {"busy": True}
             if not more or time.monotonic() >= until:

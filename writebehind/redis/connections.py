@@ -7,6 +7,7 @@ thread-safe stack of bare ones.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -28,6 +29,9 @@ from redis.retry import Retry
 
 from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
+from writebehind.logs.states import StateLog
+
+log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
 
@@ -40,6 +44,9 @@ PAUSE_S = 1.0
 
 #: A connection over which an answer of more bytes came is not kept.
 MOST_BUFFERED = 1 << 20
+
+#: What to do, for the log.
+_ADVICE = "writes are refused, and reads go to MongoDB: see that Redis runs, can be reached and takes this login"
 
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 
@@ -102,6 +109,8 @@ class Connections:
         self._opened: WeakSet[Any] = WeakSet()
         self._pause_lock = forks.lock()
         self._paused_until = 0.0
+        #: Whether it is away, for the log.
+        self.outage = StateLog(log, "redis_lost", "redis_back")
         forks.begins_anew(self)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
@@ -125,11 +134,13 @@ class Connections:
             self.close()
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
-            raise RedisUnavailableError("Redis does not answer", inner=error) from error
+            self.outage.begin(f"Redis does not answer: {told(error)}; {_ADVICE}")
+            raise _logged(RedisUnavailableError("Redis does not answer", inner=error)) from error
         except ResponseError as error:  # to the login or the choice of the database: others are answers
             if connection is not None:
                 connection.disconnect()
-            raise RedisUnavailableError("Redis refuses the connection", inner=told(error)) from None
+            self.outage.begin(f"Redis refuses the connection: {told(error)}; {_ADVICE}")
+            raise _logged(RedisUnavailableError("Redis refuses the connection", inner=told(error))) from None
         except BaseException:  # such as Celery's soft time limit, or Ctrl-C
             if connection is not None:
                 connection.disconnect()  # answers may be left in it
@@ -139,6 +150,8 @@ class Connections:
         else:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
+        if self.outage.lasts:
+            self.outage.end("Redis answers again: what waits is flushed, nothing is to be done")
         return answers
 
     def close(self) -> None:
@@ -185,11 +198,15 @@ class Connections:
             now = time.monotonic()
             if now < self._paused_until:
                 left = self._paused_until - now
-                raise RedisUnavailableError(
-                    f"Redis did not answer in time, and is asked again in {left:.1f} s", retry_after_s=left
-                )
+                line = f"Redis did not answer in time, and is asked again in {left:.1f} s"
+                raise _logged(RedisUnavailableError(line, retry_after_s=left))
             if self._paused_until:
                 self._paused_until = now + PAUSE_S
+
+
+def _logged(error: RedisUnavailableError) -> RedisUnavailableError:
+    error.logged = True
+    return error
 
 
 def _answer(connection: Any) -> Any:

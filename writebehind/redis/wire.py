@@ -51,6 +51,8 @@ class Wire:
     def __init__(self, pool: ConnectionPool) -> None:
         """Speak over connections as the pool describes them."""
         self._connections = Connections(pool)
+        #: Whether the server is away, for the log.
+        self.outage = self._connections.outage
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its answer.

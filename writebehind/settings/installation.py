@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -116,6 +116,14 @@ class Settings(BaseSettings):
         description="how long a client may take to send a request and to take its answer, besides a second for "
         "each 64 KiB; and how long the request may take in between",
     )
+
+    log_format: Literal["text", "json"] = Field(
+        "text", description="format of the log lines of the service's processes; `json` is an object in each line"
+    )
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="least level of log lines; of Celery, granian and others from `warning` on"
+    )
+    access_log: bool = Field(False, description="whether `writebehind run web` logs each request")
 
     partitions: Annotated[int, Field(gt=0, le=MOST_PARTITIONS)] = Field(
         16, description="parts that documents are divided into; fixed once there is data"

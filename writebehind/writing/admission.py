@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Collection
@@ -14,15 +15,20 @@ from writebehind.errors import (
     PartitionFullError,
     TooManyDeadLettersError,
 )
+from writebehind.logs.states import StateLog
 from writebehind.plurals import counted
 from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.settings.collection import CollectionSettings
 
+log = logging.getLogger(__name__)
+
 #: So many times the cap may wait in a partition for a new document to be taken that is written through.
 THROUGH = 2
 #: A client that was refused comes back when about this part of what waits now has been persisted.
 ROOM = 0.1
+#: Part of a cap below which it is over, for the log: around the cap it comes and goes.
+NO_LONGER = 0.9
 #: Bounds of what clients are told to wait, seconds; the longest also when nothing is being persisted at all.
 SHORTEST_S, LONGEST_S = 1, 30
 
@@ -35,6 +41,10 @@ class Admission:
         self._sampler = sampler
         self._max_pending = max_pending
         self._max_memory = max_memory_percent / 100
+        self._seen: LoadSample | None = None
+        self._full = StateLog(log, "backpressure_on", "backpressure_off")
+        self._short = StateLog(log, "backpressure_on", "backpressure_off")
+        self._dead: dict[str, StateLog] = {}
 
     def cap(self, collection: str, settings: CollectionSettings) -> int:
         """The number of documents that may be pending in a partition for a new one to be taken; 0 lets none in.
@@ -47,8 +57,13 @@ class Admission:
         """
         vitals = self._sampler.look()
         vitals.check()
-        if vitals.dead.get(collection, 0) >= settings.max_dead_letters:
+        if vitals is not self._seen:
+            self._see(vitals)
+        if (dead := vitals.dead.get(collection, 0)) >= settings.max_dead_letters:
+            self._see_dead(collection, dead)
             return 0
+        if self._dead:
+            self._see_none_dead(collection)
         is_short = self._short_of_memory(vitals)
         if settings.write == "behind" or vitals.mongodb_is_away:
             return 0 if is_short else self._max_pending
@@ -120,6 +135,46 @@ class Admission:
             RedisUnavailableError: Redis does not answer.
         """
         return self._sampler.look().replicas > 0
+
+    def _see(self, vitals: LoadSample) -> None:
+        """Log what a new sample says of the caps, where that has changed."""
+        self._seen = vitals
+        most = max(vitals.pending, default=0)
+        if most >= self._max_pending:
+            self._full.begin(
+                f"new documents are refused: {most} wait for MongoDB in one partition, and "
+                f"{self._max_pending} may: see that MongoDB is up and that workers run, or add workers",
+                cap="pending",
+            )
+        elif self._full.lasts and most < NO_LONGER * self._max_pending:
+            self._full.end("new documents are taken again: fewer wait for MongoDB", cap="pending")
+        if self._short_of_memory(vitals):
+            self._short.begin(
+                f"new documents are refused: Redis uses {vitals.used_memory} of {vitals.max_memory} bytes: "
+                "see that pending documents drain, or raise maxmemory",
+                cap="memory",
+            )
+        elif self._short.lasts:
+            self._short.end("new documents are taken again: Redis has memory", cap="memory")
+
+    def _see_dead(self, collection: str, dead: int) -> None:
+        if (state := self._dead.get(collection)) is None:
+            state = self._dead[collection] = StateLog(log, "backpressure_on", "backpressure_off")
+        if not state.lasts:
+            state.begin(
+                f"new documents of {collection} are refused: it has {counted(dead, 'dead letter')}: "
+                "see to them with `writebehind dead-letters`",
+                cap="dead-letters",
+                collection=collection,
+            )
+
+    def _see_none_dead(self, collection: str) -> None:
+        if (state := self._dead.get(collection)) is not None and state.lasts:
+            state.end(
+                f"new documents of {collection} are taken again: it has fewer dead letters",
+                cap="dead-letters",
+                collection=collection,
+            )
 
     def _short_of_memory(self, vitals: LoadSample) -> bool:
         """Whether Redis is nearly full; where it makes room by itself, of what it cannot evict."""

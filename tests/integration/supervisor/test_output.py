@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
-from writebehind.local.output import MOST_WAITING, ConsoleOutput
+from writebehind.local.output import MOST_WAITING, ConsoleOutput, FileOutput, JsonOutput, spoken
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,56 @@ def test_lines_that_nobody_reads_are_left_out():
     assert sorted(set(numbers)) == numbers
     assert len(numbers) >= MOST_WAITING
     assert f"{count - len(lines)} lines are left out, as nobody has read in time" == last
+
+
+LOGGED = {"time": "2026-11-26T21:00:00.000Z", "level": "info", "process": "worker", "message": "so"}
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        (json.dumps(LOGGED), LOGGED),
+        ('{"message": "so", "level": "info"}', {"process": "web", "level": "info", "message": "so"}),
+        ("not so", {"process": "web", "level": "warning", "message": "not so"}),
+        ('{"message": "so"', {"process": "web", "level": "warning", "message": '{"message": "so"'}),
+        ("[1, 2]", {"process": "web", "level": "warning", "message": "[1, 2]"}),
+        ("a\u2028b\x1b\x85", {"process": "web", "level": "warning", "message": "a\u2028b\x1b\x85"}),
+    ],
+)
+def test_each_line_is_an_object_where_lines_are_json(tmp_path, written, printed):
+    """On the console and in files: a process's own object, with its name, and of other lines one is made."""
+    source, sink = os.pipe()
+    with os.fdopen(source, encoding="utf-8") as reader, os.fdopen(sink, "w", encoding="utf-8") as stream:
+        console = JsonOutput(["web"], stream)
+        console("web", b" \n")
+        console("web", f"{written}\n".encode())
+        line = reader.readline()
+    file = FileOutput(tmp_path, json=True)
+    file("web", f"{written}\n".encode())
+    [kept] = (tmp_path / "web.log").read_text().splitlines()
+
+    for one in (line, kept):
+        assert one.isascii()
+        assert printed.items() <= json.loads(one).items()
+    assert {"level", "message", "process"} <= json.loads(line).keys()
+
+
+def test_bytes_that_are_no_text_are_an_object_too(tmp_path):
+    """They stand in it as escapes."""
+    file = FileOutput(tmp_path, json=True)
+    file("web", b"\xff\xfe\n")
+    assert "\\xff\\xfe" == json.loads((tmp_path / "web.log").read_text())["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"writebehind: it is wrong\n", "writebehind: it is wrong"),
+        (b'{"message": "writebehind: it is wrong"}\n', "writebehind: it is wrong"),
+        (b'{"other": 1}\n', '{"other": 1}'),
+        (b"", ""),
+    ],
+)
+def test_the_last_words_of_a_process_are_its_message(line, words):
+    """Whatever the format, the supervisor repeats what was said."""
+    assert words == spoken(line)

@@ -15,7 +15,14 @@ from tests.waiting import wait_until
 from writebehind import errors
 from writebehind.errors import DeadLetterError, RequestError, UnavailableError, WritebehindError
 from writebehind.flask import problems
-from writebehind.flask.problems import LONGEST_REQUEST_ID, PROBLEMS, REFUSALS, problem_of, register_problems
+from writebehind.flask.problems import (
+    LONGEST_REQUEST_ID,
+    PROBLEMS,
+    REFUSALS,
+    log_fields,
+    problem_of,
+    register_problems,
+)
 from writebehind.outage_log import OutageLog
 from writebehind.redis import keys
 
@@ -326,3 +333,13 @@ def test_status(client, query, partitions):
     found = client.get("/admin/status" + query).json
     assert (1, 0, 4, 0) == (found["pending"], found["dead_letters"], found["partitions"], found["workers"])
     assert partitions == (len(found["by_partition"]) if "by_partition" in found else None)
+
+
+def test_a_line_of_a_request_has_its_fields(client):
+    """Those that its answer has: whoever logs while it is carried out, and nobody else."""
+    with client.application.test_request_context(
+        "/v1/users/a%0Ab", method="PUT", headers={"X-Request-Id": "mine"}
+    ):
+        found = log_fields()
+    assert {"request_id": "mine", "method": "PUT", "path": "/v1/users/a%0Ab", "collection": "users"} == found
+    assert {} == log_fields()

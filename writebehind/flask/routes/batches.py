@@ -137,9 +137,10 @@ def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
 
 def _log(results: Sequence[BulkResult]) -> None:
     """Log what was not available, once for all items."""
-    why = Counter((problem_of(one).name, str(one)) for one in results if isinstance(one, UnavailableError))
-    for (name, error), count in why.items():
-        log_refusal(name, f"{counted(count, 'item')}: {error}")
+    away = [one for one in results if isinstance(one, UnavailableError)]
+    why = Counter((problem_of(one).name, str(one), getattr(one, "logged", False)) for one in away)
+    for (name, error, logged), count in why.items():
+        log_refusal(name, f"{counted(count, 'item')}: {error}", logged=logged)
 
 
 def _too_many(most: int) -> str:

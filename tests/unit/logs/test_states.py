@@ -1,0 +1,58 @@
+"""Changes of state as events: each is logged once."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from writebehind.logs.states import StateLog
+
+log = logging.getLogger(__name__)
+
+
+def states(again_s: float = 10.0) -> StateLog:
+    return StateLog(log, "redis_lost", "redis_back", again_s=again_s)
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.event for record in caplog.records]
+
+
+def test_a_state_has_a_line_at_each_end(caplog):
+    """One where it begins and one where it is over, however often either is noted."""
+    state = states()
+    state.end("back")
+    for _ in range(3):
+        state.begin("lost", cap="pending")
+    for _ in range(3):
+        state.end("back")
+    assert ["redis_lost", "redis_back"] == events(caplog)
+    assert ["lost", "back, after 0.0 s"] == caplog.messages
+    assert "pending" == caplog.records[0].cap
+
+
+def test_a_state_that_flickers_is_told_once(caplog):
+    """What is not told to have begun is not told to be over; one that lasts is told later."""
+    state = states()
+    for _ in range(5):
+        state.begin("lost")
+        state.end("back")
+    assert ["redis_lost", "redis_back"] == events(caplog)
+    state.begin("lost")
+    state._told_at -= 11
+    assert 2 == len(caplog.records)
+    state.begin("lost")
+    state.end("back")
+    assert ["redis_lost", "redis_back"] * 2 == events(caplog)
+
+
+def test_a_child_process_tells_what_it_sees_itself(caplog):
+    """What the parent has seen begin, the child has not."""
+    state = states()
+    state.begin("lost")
+    state.begin_anew()
+    assert not state.lasts
+    state.end("back")
+    state.begin("lost")
+    assert ["redis_lost"] * 2 == events(caplog)
