@@ -16,7 +16,11 @@ from writebehind.change_stream.conflicts import Conflicts
 from writebehind.change_stream.listener import Listener
 from writebehind.change_stream.listener_state import listener_status
 from writebehind.collection import Collection
-from writebehind.errors import UnknownCollectionError
+from writebehind.consistency.api import Api, path_of
+from writebehind.consistency.changes import Changes
+from writebehind.consistency.observer import Observer
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import ConfigurationError, UnknownCollectionError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
@@ -279,6 +283,37 @@ class Pipeline:
             figures_of_this_host=figures_of_this_host,
             depths=depths,
         )
+
+    def observer(self, *, api: str = "") -> Observer:
+        """The observer, which says which part of what readers see is right: for a thread or process of its own.
+
+        Args:
+            api: the address of an API of this installation, such as `http://127.0.0.1:8000`, which is asked too.
+
+        Raises:
+            ConfigurationError: the settings leave no CPU time for one.
+        """
+        if not self.settings.consistency_cpu_percent:
+            raise ConfigurationError(
+                "consistency_cpu_percent is 0: nobody looks whether readers see what is right"
+            )
+        collections = self.settings.collections if self._unlisted is None else None
+        return Observer(
+            self.store,
+            self.sink,
+            Changes(self._client, self.settings.mongodb_database, collections=collections),
+            settings=self.collection_settings,
+            read=lambda one: self.reader.get(one, self.collection_settings(one.collection)),
+            part=self.settings.consistency_cpu_percent / 100,
+            api=Api(api, self._path) if api else None,
+        )
+
+    def _path(self, one: DocumentId) -> str | None:
+        """The path of a document in the API; `None` where its id leads to another one, or to none."""
+        try:
+            return path_of(one) if self.collection(one.collection).is_named_by_its_text(one) else None
+        except UnknownCollectionError:
+            return None
 
     def check(self) -> None:
         """See that Redis answers, belongs to the database of the settings, and is divided as they say.

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from writebehind.change_stream.listener_state import listener_status
+from writebehind.consistency import tally
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.outlook import WINDOW_S, Caps, lately, outlook
@@ -84,7 +85,7 @@ class Status:
             "broker": _broker(points[-1:], now_ms / 1000),
             "partitions": self._store.partitions,
             "periodic": {name: run.as_dict(now_ms) for name, run in sorted(watch.runs().items())},
-            "consistency": self._drift.consistency(),
+            "consistency": self._drift.consistency() | tally.recorded(self._store),
             "listener": listener_status(self._store),
             "totals": watch.counters(),
             "hit_ratio": self._reader.hits / reads if reads else None,

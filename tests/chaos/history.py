@@ -22,7 +22,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Broken: `lost`, `stale`, `resurrected`, `miscounted`, `backwards`, `misled` or `not linearizable`."""
+    """Broken.
+
+    `lost`, `stale`, `resurrected`, `miscounted`, `backwards`, `misled`, `inconsistent` or `not linearizable`.
+    """
 
     kind: str
     key: str

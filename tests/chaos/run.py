@@ -16,6 +16,7 @@ from tests.chaos.clients import COUNTERS, REGISTERS, Window, Writer, document
 from tests.chaos.faults import System, trouble
 from tests.chaos.foreign import FOREIGN_COLLECTION, FOREIGN_DOCUMENTS, Onlooker, write_foreign
 from tests.chaos.history import History, Violation
+from tests.chaos.observing import observed
 from tests.chaos.owners import ACCOUNTS, FIELD, Owner
 from tests.counts import adds_up
 from tests.waiting import wait_until
@@ -40,6 +41,7 @@ class Account:
     answers: dict[str, int]
     drained_after_s: float
     violations: list[Violation]
+    looks: int
 
     def count(self, *kinds: str) -> int:
         """How many violations there were of these kinds; of all where none is named."""
@@ -60,15 +62,16 @@ def run(system: System, seed: int, seconds: float) -> Account:
     onlooker = Onlooker(WRITERS + OWNERS, system.stack.url, seed, history, over)
     clients = [*writers, *owners, onlooker]
     write_foreign(system)
-    with trouble(system, random.Random(seed)) as made:
+    with observed(system) as seen:
+        with trouble(system, random.Random(seed)) as made:
+            for one in clients:
+                one.start()
+            made.make(seconds)
+        peace = time.monotonic()
+        over.wait(2)  # some more, now that everything answers
+        over.set()
         for one in clients:
-            one.start()
-        made.make(seconds)
-    peace = time.monotonic()
-    over.wait(0.5)  # some more, now that everything answers
-    over.set()
-    for one in clients:
-        one.join(PEACE_WITHIN_S)
+            one.join(PEACE_WITHIN_S)
     with httpx.Client(base_url=system.stack.url, timeout=60, trust_env=False) as http:
         wait_until(lambda: has_all(http), "MongoDB to have all", PEACE_WITHIN_S)
         drained_after_s = time.monotonic() - peace
@@ -87,7 +90,11 @@ def run(system: System, seed: int, seconds: float) -> Account:
         unique = {FIELD: one[FIELD]} if FIELD in one else {}
         assert document(key, one["v"], **unique) == {name: field for name, field in one.items() if name != "_v"}
     violations = history.violations(documents | accounts, counters, time.monotonic())
-    return Account(seed, dict(made.counts), dict(history.answers), drained_after_s, violations)
+    violations += [Violation("inconsistent", one["id"], str(one)) for one in seen["inconsistent"]]
+    looks, wrong = (seen["windows"]["1"][name] for name in ("looks", "wrong"))
+    if wrong:
+        violations.append(Violation("inconsistent", "", f"{wrong} of {looks} looks"))
+    return Account(seed, dict(made.counts), dict(history.answers), drained_after_s, violations, looks)
 
 
 def has_all(http: httpx.Client) -> bool:
@@ -128,6 +135,8 @@ def totals(accounts: list[Account]) -> dict[str, Any]:
         "miscounted": sum(one.count("miscounted") for one in accounts),
         "backwards": sum(one.count("backwards") for one in accounts),
         "misled": sum(one.count("misled") for one in accounts),
+        "inconsistent": sum(one.count("inconsistent") for one in accounts),
+        "looks": sum(one.looks for one in accounts),
         "not_linearizable": sum(one.count("not linearizable") for one in accounts),
         "longest_drain_s": max((one.drained_after_s for one in accounts), default=0.0),
     }

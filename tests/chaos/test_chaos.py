@@ -28,4 +28,5 @@ def test_faults_break_no_promise(tmp_path):
     assert [] == account.violations, f"CHAOS_SEED={SEED} repeats it"
     assert account.answers["acknowledged"] > 100
     assert account.answers["read"] > 30
+    assert account.looks > 100
     assert sum(account.faults.values()) >= 5

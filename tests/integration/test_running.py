@@ -30,6 +30,7 @@ COMMANDS = {
     "reconcile": ["--all"],
     "warm": [],
     "hot-keys": [],
+    "consistency": [],
     "conflicts": [],
     "dead-letters": ["list"],
 }
@@ -212,6 +213,13 @@ def test_watching_outlives_a_redis_that_does_not_answer(pipeline, monkeypatch):
     assert ["pending", "error", "pending"] == [next(iter(line)) for line in lines]
 
 
+#: Looks at what readers see, of which one in a thousand was wrong.
+WINDOWS = {
+    "1": {"looks": 1_000, "wrong": 1, "ratio": 0.999, "nines": 3.0, "nines_from": 2.3},
+    "10": {"looks": 900, "wrong": 0, "ratio": 1.0, "nines": None, "nines_from": 2.4},
+}
+
+
 def test_what_is_wrong_is_red(pipeline):
     """A person sees at once what is late, refused, dead, or not there at all."""
     listener = {"lag_s": 0.2, "events": 5, "alive_seconds_ago": 0.1, "heard_seconds_ago": 0.1, "error": None}
@@ -225,10 +233,11 @@ def test_what_is_wrong_is_red(pipeline):
         "workers": 0,
         "unconsumed": ["flush"],
         "listener": None,
-        "consistency": {"checked": 10, "equal": 9, "ratio": 0.9},
+        "consistency": good["consistency"] | {"checked": 10, "equal": 9, "ratio": 0.9, "windows": WINDOWS},
         "periodic": {"sweep": {"seconds_ago": 300.0, "seconds": 0.1, "outcome": {}, "error": "[broken]"}},
     }
     red = {"pending", "dead letters", "MongoDB", "workers", "queues", "listener", "consistency", "sweep"}
+    red.add("readers see")
 
     assert set() == red_of(good)
     assert red == red_of(bad)

@@ -7,7 +7,7 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, dead_letters, listen, operations, reconcile, run, status, warm
+from writebehind.cli import about, consistency, dead_letters, listen, operations, reconcile, run, status, warm
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.settings.urls import redacted
@@ -23,6 +23,7 @@ COMMANDS = (
     operations.repartition,
     operations.adopt,
     reconcile.reconcile,
+    consistency.consistency,
     warm.warm,
     warm.hot_keys,
     listen.listen,

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from writebehind.cli.columns import columns
+from writebehind.cli.consistency import summary
 from writebehind.cli.installation import opened
 from writebehind.errors import WritebehindError
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
@@ -103,7 +104,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     unconsumed = ", ".join(figures["unconsumed"])
     yield "queues", f"no worker consumes {unconsumed}" if unconsumed else "each has a worker", not unconsumed
     yield "listener", *_listener(figures["listener"])
-    yield "consistency", *_consistency(**figures["consistency"])
+    yield "readers see", *summary(figures["consistency"]["windows"])
+    yield "consistency", *_consistency(figures["consistency"])
     yield "partitions", str(figures["partitions"]), True
     yield "version", figures["version"], True
 
@@ -149,8 +151,9 @@ def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
     return f"{_time(listener['lag_s'])} behind MongoDB, {seen}", True
 
 
-def _consistency(checked: int, equal: int, ratio: float | None) -> tuple[str, bool]:
-    if ratio is None:
+def _consistency(found: Mapping[str, Any]) -> tuple[str, bool]:
+    checked, equal = found["checked"], found["equal"]
+    if found["ratio"] is None:
         return "nothing compared yet", True
     return f"{equal} of {counted(checked, 'cached document')} as in MongoDB", equal == checked
 

@@ -74,7 +74,13 @@ class _Due:
 #: A listener that is at work notes several times a second how far it is. It may be late by so much, seconds.
 LATE_S = 2.0
 #: Leases that are none of a partition.
-_LEASES = (keys.AUDIT_LEASE, keys.LISTENER_LEASE, keys.RECONCILE_LEASE, keys.WARM_LEASE)
+_LEASES = (
+    keys.AUDIT_LEASE,
+    keys.CONSISTENCY_LEASE,
+    keys.LISTENER_LEASE,
+    keys.RECONCILE_LEASE,
+    keys.WARM_LEASE,
+)
 #: Families of keys that hold the tokens of readers.
 _TOKENS = ("load", "aliasload", "queryload")
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from writebehind.documents import large
 from writebehind.documents.entry import BODY_AT, Entry
 from writebehind.redis.connections import Command
-from writebehind.redis.keys import Layout, Named, family
+from writebehind.redis.keys import Layout, entry_member, family
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Call, Wire
 
@@ -183,7 +183,7 @@ class Cache:
     def scan(self, cursor: bytes, *, count: int) -> tuple[bytes, list[str]]:
         """About `count` members that have an entry, and the cursor of the next: b'0' after the last."""
         after, found = self._wire.call("SCAN", cursor, "MATCH", family("entry"), "COUNT", count)
-        return after, [one.name for one in map(Named.parse, found) if one is not None]
+        return after, [member for member in map(entry_member, found) if member is not None]
 
 
 class Loads:

@@ -38,6 +38,10 @@ AUDIT_LEASE = "wb:audit_lease"
 WARM_LEASE = "wb:warm_lease"
 #: How far the listener to change streams has come, JSON; and the token of whoever leads.
 LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
+#: The token of whoever looks whether readers see what MongoDB has.
+CONSISTENCY_LEASE = "wb:consistency_lease"
+#: List of the latest documents of which readers did not, the last first, JSON.
+INCONSISTENT = "wb:inconsistent"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 
@@ -56,9 +60,9 @@ _TYPES = {
     **dict.fromkeys(
         (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
     ),
-    **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE), "string"),
+    **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
-    **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE), "list"),
+    **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
@@ -68,7 +72,7 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
 }
-_TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash"}
+_TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash", "consistency": "hash"}
 _IN_PARTITION, _OTHER = re.compile(r"wb:\{[0-9]+\}:([a-z_]+)"), re.compile(r"wb:([a-z]+):")
 #: A key of a partition with a name in it: the partition, the family, the name.
 _NAMED = re.compile(r"wb:\{([0-9]{1,4})\}:([a-z]+):(.+)", re.DOTALL)
@@ -77,6 +81,11 @@ _NAMED = re.compile(r"wb:\{([0-9]{1,4})\}:([a-z]+):(.+)", re.DOTALL)
 def flushed(slot: int) -> str:
     """Counter of documents persisted within one slot of time; expires."""
     return f"wb:flushed:{slot}"
+
+
+def consistency(slot: int) -> str:
+    """Counts of looks at what readers see, within one slot of time; expires."""
+    return f"wb:consistency:{slot}"
 
 
 def type_of(key: str) -> str | None:
@@ -216,6 +225,12 @@ class Named:
         """Take a key apart; `None` for one that is no such key."""
         found = _NAMED.fullmatch(key.decode(errors="replace"))
         return None if found is None else cls(found[0], int(found[1]), found[2], found[3])
+
+
+def entry_member(key: bytes) -> str | None:
+    """The member whose entry stands at a key, wherever that is; `None` for another key. Cheaper than `Named`."""
+    prefix, _, member = key.decode(errors="replace").partition("}:entry:")
+    return member if member and prefix.startswith("wb:{") else None
 
 
 def family(name: str = "*", *, collection: str = "") -> str:

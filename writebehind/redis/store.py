@@ -33,6 +33,7 @@ from writebehind.redis.shared.metrics import Journal, Metrics
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.shared.record import Record
+from writebehind.redis.shared.samples import Samples
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire
 
@@ -141,6 +142,7 @@ class Store:
         self.metrics = Metrics(wire, partitions)
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
+        self.samples = Samples(wire)
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire)
         self.position = Position(wire)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS
 from writebehind.documents.ids import named
@@ -19,6 +20,7 @@ from writebehind.sequences import pairs
 SAMPLED = 8
 
 _FIND_UNSETTLED, _FIND_ENTRYLESS = script("find_unsettled"), script("find_entryless")
+_OBSERVE = script("observe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,20 @@ class Trace:
     pending: bool
     sent: bytes | None
     deleted_at_ms: int
+
+
+class Shown(NamedTuple):
+    """A document as readers see it.
+
+    Attributes:
+        header: what stands before the body of the entry; b'' where there is none.
+        ttl_ms: -1 for an entry without TTL, -2 for none.
+        unsettled: whether it is pending, or refused by MongoDB.
+    """
+
+    header: bytes
+    ttl_ms: int
+    unsettled: bool
 
 
 class Unsettled:
@@ -125,6 +141,20 @@ class Unsettled:
         for (_, count), members in zip(waiting, some, strict=True):
             total += sum(next(sizes) for _ in members) / max(1, len(members)) * count
         return round(total)
+
+    def observe(self, members: Iterable[str]) -> dict[str, Shown]:
+        """The members as readers see them, each at one moment, in one round trip."""
+        by_partition = self._layout.grouped(members)
+        calls = []
+        for partition, some in by_partition.items():
+            of = partition_keys(partition)
+            calls.append(((of.pending, of.dead, *map(of.entry, some)), some))
+        answers = self._wire.run_many(_OBSERVE, calls)
+        return {
+            member: Shown(header, ttl_ms, bool(unsettled))
+            for some, flat in zip(by_partition.values(), answers, strict=True)
+            for member, header, ttl_ms, unsettled in zip(some, flat[::3], flat[1::3], flat[2::3], strict=True)
+        }
 
     def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[str]]:
         """About `count` pending members from a cursor on, and the cursor of the next: '0' after the last."""

@@ -166,6 +166,10 @@ class Settings(BaseSettings):
     reconcile_pass_s: Seconds = Field(
         3600, description="seconds in which a pass compares all that is cached with MongoDB"
     )
+    consistency_cpu_percent: Annotated[float, Field(ge=0, le=100)] = Field(
+        1,
+        description="percent of a core that are used to see whether readers see what MongoDB has; 0 for none",
+    )
     hot_samples: CountOrNone = Field(
         1_000, description="reads in a second that a process counts, of more the first ones; 0 for no hot keys"
     )

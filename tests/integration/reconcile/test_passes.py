@@ -62,7 +62,8 @@ def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored,
     assert hour <= (one.ended_ms - one.started_ms) / 1000 <= hour + 60
     assert (count, count - 1) == (one.checked, one.equal)
     assert {"keys": 0, "finished": False, "found": {}} == process().maintenance.reconcile()
-    assert process().status()["consistency"] == {
+    told = process().status()["consistency"]
+    assert {name: told[name] for name in ("checked", "equal", "ratio")} == {
         "checked": count,
         "equal": count - 1,
         "ratio": (count - 1) / count,

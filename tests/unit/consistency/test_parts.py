@@ -1,0 +1,110 @@
+"""What is remembered of right entries, the budget, and figures made of counts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from writebehind.consistency.budget import Budget
+from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_COLLECTIONS, OTHERS, Tally, figures
+from writebehind.consistency.verified import Verified, is_of
+
+APART, NEAR = (True, True, True), (True, False, False)
+
+
+def test_what_is_verified_is_known_until_it_changes_or_is_taken():
+    """One header of a document is known, no other one, and none after a change was reported."""
+    verified = Verified(1 << 4)
+    verified.add("users/s:a", b"1")
+    assert verified.has("users/s:a", b"1")
+    assert not verified.has("users/s:a", b"2")
+    known = verified.take("users/s:a")
+    assert is_of(known, "users/s:a", b"1")
+    assert not is_of(known, "users/s:a", b"2")
+    assert not verified.has("users/s:a", b"1")
+
+
+def test_documents_of_one_place_displace_each_other():
+    """However many there are, no document is taken for another one."""
+    verified = Verified(1 << 2)
+    for number in range(100):
+        verified.add(f"users/s:{number}", b"1")
+    known = [number for number in range(100) if verified.has(f"users/s:{number}", b"1")]
+    assert 0 < len(known) <= 4
+    verified.clear()
+    assert not any(verified.has(f"users/s:{number}", b"1") for number in range(100))
+
+
+def test_the_budget_has_work_waited_for():
+    """After some work the wait is as long as that is of the part that may be used, and shorter as time passes."""
+    budget = Budget(0.01)
+    budget.wait_s()
+    until = time.thread_time() + 0.05
+    while time.thread_time() < until:
+        pass
+    waits = budget.wait_s()
+    assert 3 < waits < 6
+    assert 0.05 <= budget.used_s < 0.06
+    time.sleep(0.5)
+    assert budget.wait_s() < waits - 0.1
+
+
+def test_mongodb_is_not_pressed():
+    """A slow MongoDB is waited for in a bounded part of the time, however little CPU that takes."""
+    budget = Budget(0.01)
+    with budget.waiting():
+        time.sleep(0.2)
+    assert budget.wait_s() > 0.5
+
+
+def test_figures_are_fractions_by_window_collection_and_source():
+    """Looks are added up in total, of each collection and of each source; what is apart decides the interval."""
+    tally = Tally()
+    tally.right("users", ENTRIES, APART, 98)
+    tally.right("users", ENTRIES, NEAR, 100)
+    tally.right("posts", CHANGES, APART)
+    for at in range(3):
+        tally.wrong("posts", CHANGES, APART, at)
+    told = figures(tally.total)
+    assert {"looks": 200, "apart": 200, "wrong": 1, "ratio": 0.995} == {
+        name: told["windows"]["1"][name] for name in ("looks", "apart", "wrong", "ratio")
+    }
+    assert 100 == told["windows"]["60"]["apart"]
+    assert told["windows"]["60"]["ratio_from"] < told["windows"]["1"]["ratio_from"] < 0.995
+    assert told["windows"]["1"]["nines"] == pytest.approx(2.30103)
+    assert (198, 0) == (told["collections"]["users"]["10"]["looks"], told["collections"]["users"]["10"]["wrong"])
+    assert (2, 1) == (told["sources"]["changes"]["10"]["looks"], told["sources"]["changes"]["10"]["wrong"])
+
+
+def test_figures_of_nothing_claim_nothing():
+    """Where nobody has looked there is no fraction, and it may be anything; what other hands count is left out."""
+    told = figures({"users entries ² looks": 5, "x": 1, "users entries 7 looks": 3, "users entries 1 sold": 3})
+    one = told["windows"]["1"]
+    assert (0, None, 0.0, 1.0, None) == (
+        one["looks"],
+        one["ratio"],
+        one["ratio_from"],
+        one["ratio_to"],
+        one["nines"],
+    )
+    assert {} == told["collections"]
+
+
+def test_all_right_is_no_claim_of_certainty():
+    """Where all was right so far the interval says how many nines there are at least."""
+    tally = Tally()
+    tally.right("users", ENTRIES, APART, 3_700)
+    one = figures(tally.total)["windows"]["1"]
+    assert (1.0, None) == (one["ratio"], one["nines"])
+    assert one["nines_from"] == pytest.approx(3.0, abs=0.01)
+
+
+def test_collections_that_are_counted_by_name_are_bounded():
+    """However many collections clients name, the figures have so many, and one for all others."""
+    tally = Tally()
+    for number in range(2 * MOST_COLLECTIONS):
+        tally.right(f"c{number}", ENTRIES, APART)
+    told = figures(tally.total)["collections"]
+    assert MOST_COLLECTIONS + 1 == len(told)
+    assert MOST_COLLECTIONS == told[OTHERS]["1"]["looks"]

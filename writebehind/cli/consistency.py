@@ -1,0 +1,122 @@
+"""`writebehind consistency`: observe for a while whether readers see what is right."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from writebehind import Pipeline, times
+from writebehind.cli.columns import columns
+from writebehind.cli.installation import opened
+from writebehind.consistency import tally
+from writebehind.plurals import counted
+
+_DURATION, _UNITS = re.compile(r"([0-9]{1,6})(s|m|h)?"), {"s": 1, "m": 60, "h": 3_600}
+
+
+class Duration(click.ParamType[float]):
+    """A time such as `60s`, `5m` or `1h`; a number alone is seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds of it."""
+        if isinstance(value, float):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        if found is None or not int(found[1]):
+            self.fail(f"{value!r} is no time such as 60s, 5m or 1h", param, ctx)
+        return float(int(found[1]) * _UNITS[found[2] or "s"])
+
+
+@click.command()
+@click.option("--for", "seconds", type=Duration(), help="Observe for so long first, such as 60s.")
+@click.option(
+    "--api", default="", help="Address of an API to ask as well, such as http://127.0.0.1:8000; with --for."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def consistency(seconds: float | None, api: str, as_json: bool) -> None:
+    """Show which part of what readers see is right.
+
+    Right is what MongoDB has, or what is pending. A look at a document is right within 1, 10 or 60 s if readers
+    see what is right after that time. One process observes at a time: with --for this one, unless another one
+    does. Nothing is repaired. The exit status is 1 where something was wrong in that time, or, without --for, in
+    the last hour.
+    """
+    with opened(checked=True) as pipeline:
+        told = _observe(pipeline, seconds, api) if seconds else tally.recorded(pipeline.store)
+    if as_json:
+        click.echo(orjson.dumps(told))
+    else:
+        _show(told)
+    sys.exit(int(any(one["wrong"] for one in told["windows"].values())))
+
+
+def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
+    """The figures of so many seconds: of this process, or of Redis where another one observes."""
+    observer, until, stop = pipeline.observer(api=api), time.monotonic() + seconds, threading.Event()
+    before = pipeline.store.samples.counts(seconds=0)
+    try:
+        while (left := until - time.monotonic()) > 0:
+            stop.wait(min(left, observer.step()))
+        wrong_now, used_s = observer.suspects.wrong_now(time.monotonic()), observer.budget.used_s
+    finally:
+        observer.close()
+    own = observer.tally.total
+    after = {} if own else pipeline.store.samples.counts(seconds=0)
+    counts = own or {name: max(0, count - before.get(name, 0)) for name, count in after.items()}
+    return {
+        "span_seconds": seconds,
+        **tally.figures(counts),
+        "inconsistent": [dict(one) for one in wrong_now] or tally.recorded(pipeline.store)["inconsistent"],
+        "observed_here": bool(own),
+        "cpu_percent": round(100 * used_s / seconds, 2),
+    }
+
+
+def summary(windows: Mapping[str, Mapping[str, Any]]) -> tuple[str, bool]:
+    """The figures of each window in one line, and whether all was right."""
+    if not any(one["looks"] for one in windows.values()):
+        return "nobody has looked in the last hour", True
+    parts = [f"{_share(one)} within {window} s" for window, one in windows.items() if one["looks"]]
+    looks = max(one["looks"] for one in windows.values())
+    return f"{', '.join(parts)}; {counted(looks, 'look')}", not any(one["wrong"] for one in windows.values())
+
+
+def _share(one: Mapping[str, Any]) -> str:
+    """The part that was right, with as many digits as it has nines."""
+    if not one["wrong"]:
+        return f"all right ({_nines(one['nines_from'])} nines at least)"
+    digits = max(0, math.ceil(one["nines"] or 0) - 1)
+    return f"{one['ratio']:.{digits}%} right ({_nines(one['nines'])} nines)"
+
+
+def _nines(nines: float | None) -> str:
+    return f"{max(0.0, nines or 0.0):.1f}"
+
+
+def _show(told: Mapping[str, Any]) -> None:
+    table = Table(*columns("collection", "within", "looks", "wrong", "right", "95 % interval", "nines"))
+    for name, windows in [*told["collections"].items(), ("total", told["windows"])]:
+        for window, one in windows.items():
+            ratio = "" if one["ratio"] is None else f"{one['ratio']:.6%}"
+            nines = f"over {_nines(one['nines_from'])}" if one["nines"] is None else _nines(one["nines"])
+            interval = f"{one['ratio_from']:.6%} to {one['ratio_to']:.6%}"
+            table.add_row(name, f"{window} s", str(one["looks"]), str(one["wrong"]), ratio, interval, nines)
+    Console().print(table)
+    for one in told["inconsistent"]:
+        since = times.shown(one["since"])
+        click.echo(f"{one['collection']}/{one['id']}: {one['fault']} for {one['seconds']:.0f} s, since {since}")
+    if "observed_here" in told:
+        who = "this process" if told["observed_here"] else "another process, which goes on"
+        click.echo(f"observed by {who}; {told['cpu_percent']:.2f} % of a core here")

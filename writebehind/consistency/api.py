@@ -1,0 +1,170 @@
+"""Looks at documents through the API: whether web processes answer with what Redis has."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from writebehind.consistency.comparing import Comparison
+from writebehind.consistency.judging import Fault, entry_of
+from writebehind.consistency.suspects import FIRST_S, described
+from writebehind.consistency.tally import API, WINDOWS
+from writebehind.documents.entry import ABSENT
+from writebehind.documents.ids import DocumentId
+from writebehind.redis.unsettled import Shown
+
+log = logging.getLogger(__name__)
+
+#: Between two requests, and after one that failed, seconds.
+EVERY_S, FAILED_S = 1.0, 10.0
+#: How long an answer may take, seconds.
+TIMEOUT_S = 5.0
+#: How often an answer is compared anew, as the document changed meanwhile.
+TRIES = 3
+_OK, _NOT_FOUND = 200, 404
+_APART = (True,) * len(WINDOWS)
+
+
+class Api:
+    """An API that answers documents, reached by one connection. For one thread."""
+
+    def __init__(self, url: str, path: Callable[[DocumentId], str | None]) -> None:
+        """Prepare to ask the API at a URL, such as `http://127.0.0.1:8000`.
+
+        Args:
+            url: the address under which `/v1` is.
+            path: of a document, without the slash before it; `None` where it has none.
+        """
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_S)
+        self._prefix = parts.path.rstrip("/")
+        self._path = path
+
+    def etag(self, one: DocumentId) -> str | None:
+        """The ETag of a document as the API answers; '' for none, and `None` where it does not say."""
+        path = self._path(one)
+        if path is None:
+            return None
+        try:
+            self._connection.request("HEAD", f"{self._prefix}/{path}", headers={"User-Agent": "writebehind"})
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return None
+        if "fwd=bypass" in (answer.headers.get("Cache-Status") or ""):  # Redis did not answer it
+            return None
+        if answer.status == _NOT_FOUND:
+            return ""
+        tag = answer.headers.get("ETag") or ""
+        return tag.strip('"') or None if answer.status == _OK else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def path_of(one: DocumentId) -> str:
+    """The path of a document below the API's address."""
+    return f"v1/{quote(one.collection, safe='')}/{quote(one.text, safe='')}"
+
+
+@dataclass(slots=True)
+class _Behind:
+    """A document that the API answered otherwise: what Redis has, since when, and windows that are decided."""
+
+    id: DocumentId
+    shown: Shown
+    began: float
+    since: float
+    decided: int = 0
+
+
+class ApiLooks:
+    """Looks at what the API answers: that is what Redis has, before or after the answer. For one thread.
+
+    What Redis has is compared with MongoDB by the other looks.
+    """
+
+    def __init__(self, api: Api, comparison: Comparison) -> None:
+        """Ask an API."""
+        self._api = api
+        self._comparison = comparison
+        self._next_at = 0.0
+        self._behind: _Behind | None = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._api.close()
+
+    def look(self, members: Sequence[str]) -> None:
+        """Look at one of the documents, or again at one that was wrong, if it is time.
+
+        Raises:
+            UnavailableError: a server does not answer.
+        """
+        now = time.monotonic()
+        if now < self._next_at or not (members or self._behind):
+            return
+        self._next_at = now + EVERY_S
+        if self._behind is not None:
+            self._look_again(self._behind)
+            return
+        try:
+            one = DocumentId.from_member(random.choice(members))  # noqa: S311 - no secret
+        except ValueError:
+            return
+        told = self._is_behind(one)
+        if told is None:
+            self._next_at = now + FAILED_S
+        elif told[0]:
+            self._behind, self._next_at = _Behind(one, told[1], now, time.time()), now + FIRST_S
+        elif told[1].header:
+            self._comparison.tally.right(one.collection, API, _APART)
+
+    def _look_again(self, behind: _Behind) -> None:
+        one, told, now = behind.id, self._is_behind(behind.id), time.monotonic()
+        tally = self._comparison.tally
+        if told is None:  # nobody could look, so the time does not count
+            behind.began, behind.since = now, time.time()
+            return
+        if not told[0] or told[1].header != behind.shown.header:
+            tally.right(one.collection, API, _APART, after=behind.decided)
+            self._behind = None
+            return
+        seconds = now - behind.began
+        while behind.decided < len(WINDOWS) and seconds >= WINDOWS[behind.decided]:
+            tally.wrong(one.collection, API, _APART, behind.decided)
+            behind.decided += 1
+            tally.name(
+                one,
+                described(Fault.BEHIND_REDIS, behind.shown, ABSENT, since=behind.since, seconds=seconds),
+            )
+        if behind.decided == len(WINDOWS):
+            self._behind = None
+
+    def _is_behind(self, one: DocumentId) -> tuple[bool, Shown] | None:
+        """Whether the API answers what Redis has neither before nor after; `None` where it does not answer."""
+        for _ in range(TRIES):
+            before = self._comparison.observe([one.member])[one.member]
+            etag = self._api.etag(one)
+            after = self._comparison.observe([one.member])[one.member]
+            if etag is None:
+                return None
+            if not before.header or not after.header or etag in {_etag(before), _etag(after)}:
+                return False, after
+            if before.header == after.header:
+                return True, after
+        return False, after
+
+
+def _etag(shown: Shown) -> str:
+    entry = entry_of(shown)
+    return entry.etag if entry is not None else ""

@@ -1,0 +1,190 @@
+"""Comparing what readers see with what MongoDB has, and with what is pending."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from writebehind.consistency.budget import Budget
+from writebehind.consistency.judging import Fault, entry_of, fault_of, is_served, is_stale
+from writebehind.consistency.suspects import Look, Suspects
+from writebehind.consistency.tally import Tally
+from writebehind.consistency.verified import Verified
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import MongoRefusesError, UnavailableError
+from writebehind.mongodb.sink import Sink
+from writebehind.redis.store import Store
+from writebehind.redis.unsettled import Shown
+from writebehind.sequences import grouped
+from writebehind.settings.collection import CollectionSettings
+
+log = logging.getLogger(__name__)
+
+#: This part of the entries that are known to be right is compared by content all the same.
+DOUBTED = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A document of which MongoDB is asked: what readers see of it, and the look at it."""
+
+    id: DocumentId
+    shown: Shown
+    look: Look
+
+
+class Comparison:
+    """Compares documents, counts what is right, and suspects what is not. For one thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        *,
+        settings: Callable[[str], CollectionSettings],
+        read: Callable[[DocumentId], object],
+        hears: Callable[[], bool],
+        budget: Budget,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            store: what readers see.
+            sink: what MongoDB has.
+            settings: of a collection, by name.
+            read: reads a document as a client of the API does.
+            hears: whether changes in MongoDB are heard.
+            budget: is told how long MongoDB works for this.
+        """
+        self._store = store
+        self._sink = sink
+        self._settings = settings
+        self._read = read
+        self.hears = hears
+        self._budget = budget
+        self.verified = Verified()
+        self.tally = Tally()
+        self.suspects = Suspects(self.tally)
+
+    def observe(self, members: Iterable[str]) -> dict[str, Shown]:
+        """The members as readers see them.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return self._store.unsettled.observe(members)
+
+    def is_known(self, member: str, shown: Shown) -> bool:
+        """Whether this is known to be right without asking MongoDB: cheap, as it is asked of all entries."""
+        if not shown.header or random.random() < DOUBTED:  # noqa: S311 - no secret
+            return False
+        return shown.unsettled or self.verified.has(member, shown.header)
+
+    def document(self, member: str, shown: Shown) -> DocumentId | None:
+        """The document that MongoDB is asked for; `None` where it is none, or readers are not served the entry."""
+        try:
+            one = DocumentId.from_member(member)
+        except ValueError:
+            return None
+        return one if shown.unsettled or is_served(shown, self._settings(one.collection)) else None
+
+    def count_right(self, one: DocumentId, shown: Shown, look: Look, *, known: bool = True) -> None:
+        """Count a look, unless nothing was there; if it is `known` that MongoDB has the same, remember it."""
+        if not shown.header:
+            return
+        self.tally.right(one.collection, look.source, look.apart)
+        if known and not shown.unsettled and self.hears():
+            self.verified.add(one.member, shown.header)
+
+    def compare_versions(self, asked: Sequence[Asked]) -> None:
+        """Compare by version; by content what has another one, or none, and a part of the others.
+
+        A version has one content, unless others change a document and leave it alone: of that its change stream
+        tells.
+
+        Raises:
+            UnavailableError: a server does not answer.
+        """
+        several = [one.id for one in asked if one.shown.header and not one.shown.unsettled]
+        try:
+            with self._budget.waiting():
+                versions = self._sink.versions(several)
+        except MongoRefusesError:
+            versions = {}
+        other = []
+        for one in asked:
+            same = is_version(one.shown, versions.get(one.id.member, 0))
+            if same and random.random() >= DOUBTED:  # noqa: S311 - no secret
+                self.count_right(one.id, one.shown, one.look)
+            else:
+                other.append(one)
+        self.compare(other)
+
+    def compare(self, asked: Sequence[Asked]) -> None:
+        """Compare by content, which is what versions stand for.
+
+        Raises:
+            UnavailableError: a server does not answer.
+        """
+        stored = self._stored([one.id for one in asked])
+        for one in asked:
+            theirs = stored.get(one.id.member)
+            if theirs is None:
+                continue
+            fault = self._fault(one.id, one.shown, theirs)
+            if fault is None:
+                self.count_right(one.id, one.shown, one.look)
+            elif not self.suspects.is_full:
+                self.suspects.add(one.id, fault, one.shown, theirs, one.look)
+
+    def look_again(self) -> None:
+        """Look at the suspects that are due.
+
+        Raises:
+            UnavailableError: a server does not answer.
+        """
+        due = self.suspects.due(time.monotonic())
+        if not due:
+            return
+        for suspect in due.values():
+            if is_stale(suspect.shown, self._settings(suspect.id.collection)):
+                with suppress(UnavailableError):
+                    self._read(suspect.id)  # as the next client would, who has it read anew
+        shown = self.observe(due)
+        stored = self._stored([one.id for one in due.values()])
+        now = time.monotonic()
+        for member, one in shown.items():
+            theirs = stored.get(member)
+            if theirs is None:
+                self.suspects.forget(member)
+            else:
+                self.suspects.decide(member, self._fault(due[member].id, one, theirs), one, theirs, now)
+
+    def _fault(self, one: DocumentId, shown: Shown, stored: Entry) -> Fault | None:
+        if not shown.unsettled and not is_served(shown, self._settings(one.collection)):
+            return None
+        return fault_of(shown, stored)
+
+    def _stored(self, ids: Sequence[DocumentId]) -> dict[str, Entry]:
+        """States in MongoDB, by member; nothing of a collection that it refuses to read."""
+        found: dict[str, Entry] = {}
+        for collection, some in grouped(ids, lambda one: one.collection).items():
+            try:
+                with self._budget.waiting():
+                    entries = self._sink.find_states(some)
+            except MongoRefusesError as error:
+                log.debug("%s cannot be compared with MongoDB: %s", collection, error)
+                continue
+            found |= {one.member: entry for one, entry in zip(some, entries, strict=True)}
+        return found
+
+
+def is_version(shown: Shown, version: int) -> bool:
+    """Whether readers see a document of this version, which is above 0."""
+    entry = entry_of(shown)
+    return entry is not None and entry.exists and 0 < entry.version == version

@@ -1,0 +1,156 @@
+"""Looks that were counted, until Redis has the counts; and figures made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from writebehind.consistency.interval import interval, nines
+from writebehind.documents.ids import DocumentId
+from writebehind.redis.store import Store
+
+#: Seconds after which readers have to see what is right: a look is right within the first in which they do.
+WINDOWS = (1, 10, 60)
+#: The time that figures are about, seconds.
+SPAN_S = 3_600
+#: Collections that are counted by name, as clients may name others; and the name of those.
+MOST_COLLECTIONS, OTHERS = 50, "*"
+#: Documents that the figures name.
+MOST_NAMED = 10
+#: Where looks come from.
+ENTRIES, CHANGES, API = "entries", "changes", "api"
+#: Of a window: all looks, those that were wrong after it, and those that are so far from others of their document.
+_LOOKS, _WRONG, _APART = "looks", "wrong", "apart"
+
+_NAMES = {str(window): window for window in WINDOWS}
+
+#: Which windows a look is apart for, in their order.
+Apart = tuple[bool, ...]
+
+
+class Tally:
+    """Counts of one observer. For one thread."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        #: Looks that were right, by all that decides where they count; each of them is counted soon, and cheaply.
+        self._right: Counter[tuple[str, str, Apart, int]] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._wrong: list[bytes] = []
+        self._collections: set[str] = set()
+        self._total: Counter[str] = Counter()
+
+    @property
+    def total(self) -> Mapping[str, int]:
+        """All counts of this observer, by name."""
+        self._sort()
+        return self._total
+
+    def right(self, collection: str, source: str, apart: Apart, count: int = 1, *, after: int = 0) -> None:
+        """Count looks that were right within the windows from the one at a position on."""
+        self._right[collection, source, apart, after] += count
+
+    def wrong(self, collection: str, source: str, apart: Apart, at: int) -> None:
+        """Count a look that is wrong after the window at a position."""
+        for what in (_LOOKS, _WRONG, *([_APART] if apart[at] else [])):
+            self._add(collection, source, at, what, 1)
+
+    def name(self, one: DocumentId, told: Mapping[str, Any]) -> None:
+        """Remember a document that is wrong."""
+        self._wrong.append(orjson.dumps({"collection": one.collection, "id": one.text, **told}))
+
+    def flush(self, store: Store) -> None:
+        """Let Redis add what was counted; what is lost with it is lost from the figures only.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        self._sort()
+        counts, self._counts = self._counts, Counter()
+        wrong, self._wrong = self._wrong, []
+        if counts or wrong:
+            store.samples.add(counts, wrong)
+
+    def _sort(self) -> None:
+        right, self._right = self._right, Counter()
+        for (collection, source, apart, after), count in right.items():
+            for at in range(after, len(WINDOWS)):
+                self._add(collection, source, at, _LOOKS, count)
+                if apart[at]:
+                    self._add(collection, source, at, _APART, count)
+
+    def _add(self, collection: str, source: str, at: int, what: str, count: int) -> None:
+        if collection not in self._collections:
+            if len(self._collections) >= MOST_COLLECTIONS:
+                collection = OTHERS
+            self._collections.add(collection)
+        name = f"{collection} {source} {WINDOWS[at]} {what}"
+        self._counts[name] += count
+        self._total[name] += count
+
+
+def figures(counts: Mapping[str, int]) -> dict[str, Any]:
+    """The fractions of looks that were right within each window: in total, by collection, and by source."""
+    total: dict[int, Counter[str]] = {window: Counter() for window in WINDOWS}
+    by: dict[str, dict[str, dict[int, Counter[str]]]] = {"collections": {}, "sources": {}}
+    for name, count in counts.items():
+        collection, source, window, what = (*name.split(" "), *([""] * 3))[:4]
+        if window not in _NAMES or what not in {_LOOKS, _WRONG, _APART}:
+            continue  # another release's, or put there by other hands
+        seconds = _NAMES[window]
+        for kind, key in (("collections", collection), ("sources", source)):
+            by[kind].setdefault(key, {one: Counter() for one in WINDOWS})[seconds][what] += count
+        total[seconds][what] += count
+    return {
+        "windows": _windows(total),
+        **{kind: {key: _windows(one) for key, one in sorted(some.items())} for kind, some in by.items()},
+    }
+
+
+def recorded(store: Store) -> dict[str, Any]:
+    """The figures of the last hour, of all observers there were; and documents that were wrong, of a day.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    return {
+        "span_seconds": SPAN_S,
+        **figures(store.samples.counts(seconds=SPAN_S)),
+        "inconsistent": _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS))),
+    }
+
+
+def _windows(counted: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:
+    return {str(window): _figure(one) for window, one in counted.items()}
+
+
+def _figure(counted: Mapping[str, int]) -> dict[str, Any]:
+    looks, wrong = counted.get(_LOOKS, 0), counted.get(_WRONG, 0)
+    fraction = wrong / looks if 0 < looks >= wrong else float(wrong > 0)
+    apart = min(counted.get(_APART, 0), looks)
+    low, high = interval(fraction * apart, apart)
+    return {
+        "looks": looks,
+        "apart": apart,
+        "wrong": wrong,
+        "ratio": 1 - fraction if looks else None,
+        "ratio_from": 1 - high,
+        "ratio_to": 1 - low,
+        "nines": nines(fraction) if looks else None,
+        "nines_from": nines(high),
+    }
+
+
+def _latest(noted: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The documents, each once for each time at which it began to be wrong."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for text in noted:
+        try:
+            told = orjson.loads(text)
+            found.setdefault((told["collection"], told["id"], told["since"]), told)
+        except (ValueError, TypeError, KeyError):  # put there by other hands
+            continue
+    return list(found.values())[:MOST_NAMED]

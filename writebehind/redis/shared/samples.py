@@ -1,0 +1,60 @@
+"""Counts of looks at what readers see, by slots of time, and the documents that were not what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from writebehind.errors import RedisFullError
+from writebehind.redis import keys
+from writebehind.redis.strays import whole
+from writebehind.redis.wire import Wire
+from writebehind.sequences import pairs
+
+#: A slot, and how long one is remembered, seconds.
+SLOT_S, REMEMBERED_S = 300, 86_400
+#: So many documents are remembered.
+MOST_REMEMBERED = 300
+
+
+class Samples:
+    """Counts of one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Keep them on a server."""
+        self._wire = wire
+
+    def add(self, counts: Mapping[str, int], wrong: Sequence[bytes] = ()) -> None:
+        """Add counts to the slot of now, and documents to the latest; not while Redis is full.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        key = keys.consistency(self._wire.now_ms() // 1000 // SLOT_S)
+        commands: list[tuple[object, ...]] = [("HINCRBY", key, name, count) for name, count in counts.items()]
+        if commands:
+            commands.append(("EXPIRE", key, REMEMBERED_S))
+        if wrong:
+            commands += [
+                ("LPUSH", keys.INCONSISTENT, *wrong),
+                ("LTRIM", keys.INCONSISTENT, 0, MOST_REMEMBERED - 1),
+                ("EXPIRE", keys.INCONSISTENT, REMEMBERED_S),
+            ]
+        with suppress(RedisFullError):
+            self._wire.calls(commands)
+
+    def counts(self, *, seconds: int) -> dict[str, int]:
+        """The counts of the last so many seconds, and of the rest of the slot in which they begin."""
+        last = self._wire.now_ms() // 1000 // SLOT_S
+        slots = range(last - seconds // SLOT_S, last + 1)
+        found: dict[str, int] = {}
+        for flat in self._wire.calls([("HGETALL", keys.consistency(slot)) for slot in slots]):
+            for name, count in pairs(flat) if isinstance(flat, list) else ():
+                known = name.decode(errors="replace")
+                found[known] = found.get(known, 0) + whole(count)
+        return found
+
+    def wrong(self, limit: int) -> list[bytes]:
+        """The latest documents, the last first."""
+        found: list[bytes] = self._wire.call("LRANGE", keys.INCONSISTENT, 0, limit - 1)
+        return found
