@@ -8,7 +8,7 @@ from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
-from web import health
+from web import health, root
 from web.origins import check as check_origin
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
@@ -90,6 +90,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     register_problems(app)
     pipeline = Writebehind(publisher=FlushPublisher, pipeline=pipeline).init_app(app)
     # Whom the gate lets through may operate the service as well.
-    app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS))
+    app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS | root.PATHS))
     app.register_blueprint(health.health(pipeline))
+    app.register_blueprint(root.root())
     return app

@@ -216,6 +216,7 @@ class Pipeline:
             dead_letters=self.dead_letters,
             drift=self.reconciler.history,
             caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
+            ping=self.sink.ping,
             settings=self.collection_settings,
         )
         # A wrong schema file should stop the start, not the first write.

@@ -8,6 +8,7 @@ from typing import Any
 
 from writebehind.change_stream.listener_state import listener_status
 from writebehind.consistency import tally
+from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.outlook import WINDOW_S, Caps, lately, outlook
@@ -19,6 +20,8 @@ from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
 
+#: How long a sign of life of MongoDB is waited for, seconds.
+PATIENCE_S = 0.5
 #: The last points of the history, which have those of the last seconds.
 _LOOKED_AT = int(WINDOW_S) + 1
 
@@ -35,15 +38,28 @@ class Status:
         dead_letters: DeadLetters,
         drift: History,
         caps: Caps,
+        ping: Callable[..., None],
         settings: Callable[[str], CollectionSettings],
     ) -> None:
-        """Join the parts that are asked; `settings` are those of a collection, by name."""
+        """Join the parts that are asked.
+
+        Args:
+            store: Redis.
+            reader: of this process.
+            breaker: before MongoDB.
+            dead_letters: what MongoDB refuses.
+            drift: what was found to differ.
+            caps: from which new documents are refused.
+            ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
+            settings: of a collection, by name.
+        """
         self._store = store
         self._reader = reader
         self._breaker = breaker
         self._dead_letters = dead_letters
         self._drift = drift
         self._caps = caps
+        self._ping = ping
         self._settings = settings
 
     def figures(self, *, partitions: bool = False) -> dict[str, Any]:
@@ -78,6 +94,7 @@ class Status:
             "breaker": breaker.state,
             "breaker_reason": breaker.reason or None,
             "breaker_since": breaker.since,
+            "mongodb_error": breaker.reason or self._mongodb_error(),
             "flushed_per_second": flushed,
             "workers": len(watch.workers()),
             "consumers": consumers,
@@ -102,6 +119,14 @@ class Status:
                 for one in backlog.partitions
             ]
         return figures
+
+    def _mongodb_error(self) -> str | None:
+        """Reason for which MongoDB does not answer: the breaker knows only after some failures."""
+        try:
+            self._ping(timeout_s=PATIENCE_S)
+        except MongoUnavailableError as error:
+            return str(error)
+        return None
 
 
 def _broker(last: list[Point], now: float) -> dict[str, Any]:

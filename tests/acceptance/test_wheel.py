@@ -71,6 +71,8 @@ def test_the_wheel_is_typed_and_says_what_it_is(wheel):
         names = set(archive.namelist())
         [metadata] = [archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA")]
     assert {"writebehind/py.typed", "writebehind/service/Procfile", "writebehind/service/web/app.py"} <= names
+    page = ROOT / "writebehind" / "flask" / "console" / "page"
+    assert {one.relative_to(ROOT).as_posix() for one in page.rglob("*") if one.is_file()} <= names
     assert "Version: 0.1.0\n" in metadata
     assert {"celery", "flask", "server", "embedded", "demo"} == set(
         re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
-from flask.typing import ResponseReturnValue
 from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing.exceptions import RoutingException
 
 from writebehind import Pipeline
 from writebehind.flask.addresses import NAME, Routes, add_converter
+from writebehind.flask.admin.changes import log_change
 from writebehind.flask.admin.conflicts import conflicts
 from writebehind.flask.admin.dead_letters import dead_letters
 from writebehind.flask.admin.drift import drift
@@ -22,17 +22,16 @@ from writebehind.flask.admin.explorer import explorer
 from writebehind.flask.admin.history import history
 from writebehind.flask.admin.hot_keys import hot_keys
 from writebehind.flask.admin.status import status
+from writebehind.flask.console.routes import console
 from writebehind.flask.description.routes import description
 from writebehind.flask.framing import collect
+from writebehind.flask.guard import Guard
 from writebehind.flask.pages import refuse_others
 from writebehind.flask.problems import answers_with_problems, name_request, register_problems, respond_http
 from writebehind.flask.routes.batches import batches
 from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
 from writebehind.flask.routes.reading import reading
-
-#: Says who may use the routes for operators, as a function of `before_request` does: what it returns is answered.
-Guard = Callable[[], ResponseReturnValue | None]
 
 
 def api(
@@ -50,7 +49,8 @@ def api(
     Args:
         pipeline: what they read from and write to.
         name: of the blueprint.
-        admin: guards the routes for operators, `/admin/…`, which there are with it only.
+        admin: guards the routes for operators, `/admin/…`, and the page that shows them, `/console`, which there
+            are with it only.
         origins: pages of these may write through it, such as `https://app.example.com`, besides those of its own
             origin. It has no CORS headers of its own.
         paths: what the application answers besides and the OpenAPI description is to have, by path.
@@ -79,9 +79,11 @@ def api(
     if admin is not None:
         operators = Routes("admin", __name__, url_prefix="/admin")
         operators.before_request(admin)
+        operators.after_request(log_change)
         for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer):
             _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
+        routes.register_blueprint(console(admin))
     routes.register_blueprint(description(pipeline.settings, admin=admin is not None, paths=paths or {}))
     return routes
 

@@ -65,6 +65,17 @@ def test_explorer(client):
     problem(client.get("/admin/explorer/people/ada?x=1"), 400)
 
 
+def test_a_mongodb_that_does_not_answer(client, sink):
+    """The status says so at once, when the breaker does not know it yet."""
+    assert client.get("/admin/status").json["mongodb_error"] is None
+    sink.down = True
+    found = client.get("/admin/status").json
+    assert ("MongoDB does not answer: it is down on purpose", "closed") == (
+        found["mongodb_error"],
+        found["breaker"],
+    )
+
+
 def test_drift(client, installation):
     """The pass under way, the last ones, and the fraction that is equal."""
     client.put("/v1/people/ada", json={"username": "ada"})

@@ -17,6 +17,7 @@ _STATUS = {
     "202": "Acknowledged, but less durable than wanted: the write stands and will follow",
     "204": "Deleted",
     "207": "One result per item, in order",
+    "303": "To the page for people",
     "304": "Not changed",
     "503": "Not ready",
 }

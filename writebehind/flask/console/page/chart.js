@@ -1,0 +1,170 @@
+/** Small charts of the last hour. */
+
+import { Component, createRef, h } from "./vendor/preact.js";
+import uPlot from "./vendor/uplot.js";
+import { UNKNOWN } from "./units.js";
+
+const HEIGHT = 116;
+const HOUR_S = 3600;
+/** All charts show the same time, and one cursor. */
+const together = uPlot.sync("hour");
+
+/** A colour of the style sheet, as the canvas takes it. */
+function colour(element, name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(--${name})`;
+  element.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+/**
+ * A chart.
+ *
+ * Props: `title`; `times`, in seconds since the epoch; `lines`, each with `label`, `ink` (a colour of the style sheet),
+ * `values` (null where nothing is known) and perhaps `fill`; `show`, which writes a value, and `scale`, which writes one of the
+ * scale, with `steps` that it may have; `now`, the latest values; `most`, an upper end of the scale; `aside`, another
+ * figure that has no line: its name and its value; `broken`, the states of the breaker before MongoDB at these times.
+ */
+export class Chart extends Component {
+  constructor(props) {
+    super(props);
+    this.place = createRef();
+    this.state = { at: null };
+    this.redraw = () => this.draw();
+  }
+
+  componentDidMount() {
+    this.scheme = matchMedia("(prefers-color-scheme: dark)");
+    this.scheme.addEventListener("change", this.redraw);
+    addEventListener("themechange", this.redraw);
+    this.sizes = new ResizeObserver(([entry]) => {
+      const width = Math.floor(entry.contentRect.width);
+      if (this.plot && width > 0 && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
+    });
+    this.sizes.observe(this.place.current);
+    this.draw();
+  }
+
+  componentWillUnmount() {
+    this.scheme.removeEventListener("change", this.redraw);
+    removeEventListener("themechange", this.redraw);
+    this.sizes.disconnect();
+    this.plot?.destroy();
+  }
+
+  componentDidUpdate(before) {
+    if (before.lines.length !== this.props.lines.length) this.draw();
+    else if (before.times !== this.props.times) this.plot?.setData(this.data());
+  }
+
+  data() {
+    const { times, lines } = this.props;
+    return [times, ...lines.map((one) => one.values)];
+  }
+
+  /** Draw it anew, in the colours of the day. */
+  draw() {
+    const place = this.place.current;
+    if (!place) return;
+    this.plot?.destroy();
+    const { lines, show, most, scale = show, steps } = this.props;
+    const ink = colour(place, "muted");
+    const grid = { stroke: colour(place, "grid"), width: 1 };
+    const font = "11px system-ui, sans-serif";
+    const axis = { stroke: ink, font, grid, ticks: { show: false } };
+    this.plot = new uPlot(
+      {
+        width: Math.max(120, Math.floor(place.clientWidth)),
+        height: HEIGHT,
+        padding: [8, 6, 0, 0],
+        legend: { show: false },
+        cursor: { sync: { key: together.key }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
+        scales: {
+          x: { time: true, range: (_plot, _least, last) => [last - HOUR_S, last] },
+          y: { range: (_plot, _least, top) => [0, most ?? (top > 0 ? top * 1.15 : 1)] },
+        },
+        axes: [
+          { ...axis, size: 22, gap: 4, space: 70, values: (_plot, ticks) => ticks.map(minute) },
+          { ...axis, size: 54, gap: 6, space: 36, values: (_plot, ticks) => ticks.map((one) => scale(one)), ...(steps && { incrs: steps }) },
+        ],
+        series: [
+          {},
+          ...lines.map((one) => ({
+            stroke: colour(place, one.ink),
+            fill: one.fill ? colour(place, `${one.ink}-fill`) : undefined,
+            width: 1.5,
+            dash: one.dash,
+            points: { show: false },
+          })),
+        ],
+        hooks: {
+          setCursor: [(plot) => this.point(plot.cursor.idx)],
+          drawClear: [(plot) => this.shade(plot, colour(place, "bad-ground"))],
+        },
+      },
+      this.data(),
+      place,
+    );
+  }
+
+  /** Mark the times at which MongoDB did not answer. */
+  shade(plot, ink) {
+    const { times, broken = [] } = this.props;
+    const { left, top, width, height } = plot.bbox;
+    plot.ctx.save();
+    plot.ctx.fillStyle = ink;
+    for (let at = 0; at < broken.length; at += 1) {
+      if (!broken[at] || broken[at] === "closed") continue;
+      const first = at;
+      while (at + 1 < broken.length && broken[at + 1] !== "closed") at += 1;
+      const from = Math.max(left, plot.valToPos(times[first], "x", true));
+      const to = Math.min(left + width, Math.max(from + 2, plot.valToPos(times[at], "x", true)));
+      plot.ctx.fillRect(from, top, Math.max(0, to - from), height);
+    }
+    plot.ctx.restore();
+  }
+
+  /** Show the values at a place of the time, or the latest. */
+  point(at) {
+    const next = at ?? null;
+    if (next !== this.state.at) this.setState({ at: next });
+  }
+
+  render({ title, times, lines, show, now, aside }, { at }) {
+    const pointed = at !== null && at < times.length;
+    const latest = lines.map((one, place) => now?.[place] ?? one.values.findLast((value) => value !== null));
+    const values = pointed ? lines.map((one) => one.values[at]) : latest;
+    const said = lines.map((one, place) => `${one.label} ${show(latest[place])}`).join(", ");
+    return h(
+      "figure",
+      { class: "chart panel" },
+      h(
+        "figcaption",
+        null,
+        h("h3", null, title, pointed ? h("span", { class: "note" }, ` ${minute(times[at], true)}`) : null),
+        h(
+          "dl",
+          { class: "legend" },
+          lines.map((one, place) =>
+            h(
+              "div",
+              { key: one.label },
+              h("dt", null, lines.length > 1 || one.dash ? h("i", { class: `swatch ink-${one.ink}` }) : null, one.label),
+              h("dd", null, values[place] == null ? UNKNOWN : show(values[place])),
+            ),
+          ),
+          aside && !pointed ? h("div", null, h("dt", null, aside[0]), h("dd", null, aside[1])) : null,
+        ),
+      ),
+      h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, the last hour. Now: ${said}` }),
+    );
+  }
+}
+
+/** A time of day. */
+function minute(seconds, exact = false) {
+  const time = new Date(seconds * 1000).toLocaleTimeString("en-GB");
+  return exact === true ? time : time.slice(0, 5);
+}

@@ -1,0 +1,91 @@
+/** The answer to the one question: how much would be lost now, and when is it safe? */
+
+import { ago, count, duration, some } from "./units.js";
+
+/** From this age on the oldest pending write is late, seconds. */
+const LATE_S = 30;
+/** A time until refusals that is worth a warning, seconds. */
+const SOON_S = 600;
+
+/**
+ * A verdict on a status.
+ *
+ * @param {object} status as `/admin/status` has it
+ * @param {number} now seconds since the epoch
+ * @returns {{level: "ok" | "warn" | "bad", title: string, text: string}}
+ */
+export function verdict(status, now) {
+  const waiting = status.pending;
+  const lost = `${some(waiting, "document")} would be lost with Redis`;
+  const cap = status.seconds_until_cap;
+  if (trouble(status)) {
+    return {
+      level: "bad",
+      title: waiting ? `MongoDB does not answer: ${lost}` : "MongoDB does not answer; nothing waits for it yet",
+      text: `The breaker is ${broken(status, now)}. Writes are acknowledged by Redis and wait there${refusals(cap)}. ${status.mongodb_error ?? status.breaker_reason ?? ""}`.trim(),
+    };
+  }
+  if (waiting && typeof cap === "number" && cap < SOON_S) {
+    return {
+      level: "bad",
+      title: `More comes than goes: ${lost}`,
+      text: `At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
+    };
+  }
+  const unconsumed = status.unconsumed ?? [];
+  if (waiting && unconsumed.includes("flush")) {
+    return {
+      level: "bad",
+      title: `Nobody persists: ${lost}`,
+      text: "No worker consumes the queue flush. Start one, and what waits is persisted by itself.",
+    };
+  }
+  if (waiting && status.oldest_pending_seconds > LATE_S) {
+    return {
+      level: "warn",
+      title: `${some(waiting, "document")} not in MongoDB for ${duration(status.oldest_pending_seconds)}`,
+      text: "The oldest waits longer than it should: look at the workers and at MongoDB's load.",
+    };
+  }
+  const letters = status.dead_letters;
+  const refused = letters ? ` ${some(letters, "dead letter waits", "dead letters wait")} for a decision, in Redis only.` : "";
+  if (waiting) {
+    const safe = status.seconds_until_safe;
+    return {
+      level: letters ? "warn" : "ok",
+      title: `${some(waiting, "document")} on the way to MongoDB${letters ? `, ${count(letters)} refused by it` : ""}`,
+      text: `${typeof safe === "number" ? `What is acknowledged by now is in MongoDB in about ${duration(safe)}.` : unsafe(status)}${refused}`,
+    };
+  }
+  return {
+    level: letters ? "warn" : "ok",
+    title: letters ? `All is in MongoDB but ${some(letters, "dead letter")}` : "Nothing would be lost: all that was acknowledged is in MongoDB",
+    text: letters ? refused.trim() : lastly(status),
+  };
+}
+
+/** Whether MongoDB does not answer: the breaker opens only after some failures. */
+export function trouble(status) {
+  return status.breaker !== "closed" || Boolean(status.mongodb_error);
+}
+
+/** The state of the breaker, and since when. */
+export function broken(status, now) {
+  if (status.breaker === "closed") return "still closed";
+  return `${status.breaker}${status.breaker_since ? ` for ${duration(Math.max(0, now - status.breaker_since))}` : ""}`;
+}
+
+/** Why it is not known when everything is safe. */
+function unsafe(status) {
+  return status.not_safe_because ? `It is not known when they are safe: ${status.not_safe_because}.` : "They are persisted in the background.";
+}
+
+/** When writes will be refused. */
+function refusals(cap) {
+  return typeof cap === "number" ? `; they are refused in ${duration(cap)} at this rate` : "";
+}
+
+function lastly(status) {
+  const sweep = status.periodic?.sweep;
+  return sweep ? `Last looked for what was left behind ${ago(sweep.seconds_ago)}.` : "No write waits.";
+}

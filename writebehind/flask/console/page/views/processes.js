@@ -1,0 +1,133 @@
+/** Who is at work: MongoDB's breaker, the listener, workers and their queues, periodic tasks. */
+
+import { h } from "../vendor/preact.js";
+import { Figure, Panel, State, Table } from "../parts.js";
+import { ago, clock, count, duration } from "../units.js";
+import { listenerLevel, listenerText, mongodb } from "./now.js";
+
+export function Processes({ status }) {
+  if (!status) return h("p", { class: "empty" }, "Loading …");
+  return [
+    h("h1", null, "Processes"),
+    h("div", { class: "columns" }, h(Breaker, { status }), h(Listener, { listener: status.listener })),
+    h(Workers, { status }),
+    h(Queues, { status }),
+    h(Periodic, { periodic: status.periodic }),
+  ];
+}
+
+function Breaker({ status }) {
+  const closed = status.breaker === "closed";
+  const [level, text] = mongodb(status, Date.now() / 1000);
+  return h(
+    Panel,
+    { title: "MongoDB", tools: h(State, { level }, text) },
+    h(
+      "p",
+      null,
+      closed
+        ? "The breaker is closed: requests go through. After three failures within 20 s it opens, and one probe asks for all."
+        : `Open since ${clock(status.breaker_since)}: no process asks MongoDB but for a probe. Writes wait in Redis.`,
+    ),
+    status.mongodb_error ? h("pre", { class: "reason" }, status.mongodb_error) : null,
+  );
+}
+
+function Listener({ listener }) {
+  return h(
+    Panel,
+    { title: "Listener", tools: h(State, { level: listenerLevel(listener) }, listenerText(listener)) },
+    listener
+      ? [
+          h(
+            "dl",
+            { class: "figures small" },
+            h(Figure, { name: "Changes", value: count(listener.events), note: `${count(listener.ours)} our own` }),
+            h(Figure, { name: "Entries dropped", value: count(listener.invalidated) }),
+            h(Figure, { name: "Conflicts", value: count(listener.conflicts) }),
+            h(Figure, { name: "Heard of MongoDB", value: ago(listener.heard_seconds_ago) }),
+          ),
+          h("p", { class: "note" }, `Leads: ${listener.leader || "nobody"}`),
+          listener.error ? h("pre", { class: "reason" }, listener.error) : null,
+        ]
+      : h("p", { class: "empty" }, "No listener has ever run: what others write to MongoDB is seen when entries expire."),
+  );
+}
+
+/** Workers by name, each with its queues. */
+function Workers({ status }) {
+  const queues = new Map();
+  for (const [queue, names] of Object.entries(status.consumers ?? {})) {
+    for (const name of names) queues.set(name, [...(queues.get(name) ?? []), queue]);
+  }
+  const items = [...queues].map(([name, some]) => ({ name, queues: some.sort() })).sort((one, other) => (one.name < other.name ? -1 : 1));
+  return h(
+    Panel,
+    { title: "Workers" },
+    h(Table, {
+      caption: "Workers",
+      items,
+      keyOf: (one) => one.name,
+      empty: "No worker is alive.",
+      columns: [
+        { name: "Worker", cell: (one) => h("span", { class: "id" }, one.name), wide: true },
+        { name: "Queues", cell: (one) => one.queues.join(", ") },
+      ],
+    }),
+  );
+}
+
+function Queues({ status }) {
+  const items = Object.entries(status.consumers ?? {}).map(([name, workers]) => ({ name, workers }));
+  return h(
+    Panel,
+    { title: "Queues" },
+    h(Table, {
+      caption: "Queues",
+      items,
+      keyOf: (one) => one.name,
+      empty: "No queue is known.",
+      columns: [
+        { name: "Queue", cell: (one) => one.name },
+        { name: "Waiting tasks", numeric: true, cell: (one) => count(status.broker?.queues?.[one.name]) },
+        { name: "Workers", numeric: true, cell: (one) => count(one.workers.length) },
+        { name: "State", cell: (one) => h(State, { level: one.workers.length ? "ok" : "bad" }, one.workers.length ? "consumed" : "nobody consumes it") },
+      ],
+    }),
+  );
+}
+
+function Periodic({ periodic }) {
+  const items = Object.entries(periodic ?? {}).map(([name, run]) => ({ name, ...run }));
+  return h(
+    Panel,
+    { title: "Periodic tasks" },
+    h(Table, {
+      caption: "Periodic tasks",
+      items,
+      keyOf: (one) => one.name,
+      empty: "None has run yet: is beat at work?",
+      columns: [
+        { name: "Task", cell: (one) => one.name },
+        { name: "Last run", numeric: true, cell: (one) => ago(one.seconds_ago) },
+        { name: "Took", numeric: true, cell: (one) => duration(one.seconds) },
+        { name: "State", cell: (one) => h(State, { level: one.error ? "bad" : "ok" }, one.error ? "failed" : "done") },
+        { name: "What it did", cell: (one) => one.error ?? outcome(one.outcome), wide: true },
+      ],
+    }),
+  );
+}
+
+/** Names with their values, those of inner objects too; nothing of what is none. */
+function flat(told) {
+  return Object.entries(told).flatMap(([name, value]) => {
+    if (!value) return [];
+    if (typeof value === "object") return flat(value);
+    return [`${name.replaceAll(/[_-]/g, " ")} ${typeof value === "number" ? count(value) : value}`];
+  });
+}
+
+/** What a task says that it did, in words. */
+function outcome(told) {
+  return flat(told ?? {}).join(", ") || "nothing to do";
+}
