@@ -1,7 +1,7 @@
-"""Serve the figures of this host and of the installation to Prometheus: `writebehind run exporter`.
+"""Show figures: to Prometheus those of this host and of the installation, to the console those of the last hour.
 
-A process of its own: a scrape takes time that no request of the API should wait for, and hosts that only have
-workers have an address as well.
+`writebehind run exporter` is a process of its own: a scrape takes time that no request of the API should wait for,
+and hosts that only have workers have an address as well.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from writebehind import connect, load_settings
+from writebehind import Pipeline, connect, load_settings
 from writebehind.access.gate import Gate
+from writebehind.celery.depths import QueueDepths
 from writebehind.errors import ConfigurationError
 from writebehind.local.embedded import can_listen
 from writebehind.monitoring.directory import share_counts
 from writebehind.monitoring.page import Page
+from writebehind.monitoring.reads import reads_by_source
+from writebehind.monitoring.watchers import Watch, Watchers
 
 log = logging.getLogger(__name__)
 
 #: How long a client may take to send a request or to take the page, seconds.
 PATIENCE_S = 10.0
-#: Scrapes at a time: of more the last ones wait.
 _PLAIN = "text/plain; charset=utf-8"
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
@@ -123,7 +125,9 @@ def main(arguments: Sequence[str] = ()) -> None:
             )
         with connect(settings) as pipeline:
             gate = Gate(settings.host, settings.allowed_hosts)
-            with Server(settings.host, settings.exporter_port, Exporter(Page(pipeline), gate)) as server:
+            watches = _watches(pipeline)
+            exporter = Exporter(Page(pipeline), gate)
+            with Server(settings.host, settings.exporter_port, exporter) as server, Watchers(watches):
                 log.info(
                     "shows figures on %s:%d", settings.host, settings.exporter_port, extra={"event": "started"}
                 )
@@ -132,6 +136,15 @@ def main(arguments: Sequence[str] = ()) -> None:
         sys.exit(f"writebehind: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _watches(pipeline: Pipeline) -> dict[str, Watch]:
+    """The watches of an exporter; of several exporters one records."""
+    recorder = pipeline.recorder(
+        figures_of_this_host=lambda: reads_by_source(pipeline.tallies),
+        depths=QueueDepths(pipeline.settings),
+    )
+    return {"history": recorder.run}
 
 
 if __name__ == "__main__":

@@ -143,6 +143,18 @@ def test_the_api_shows_the_same_page(system):
         assert wanted == sum(one.value for one in samples if one.labels["collection"] == "users")
 
 
+def test_the_exporter_records_the_last_hour(system):
+    """Writes and reads of the API are in the history, with the latencies of what was read, within seconds."""
+
+    def recorded() -> bool:
+        system.http.put("/v1/users/history", json={"n": 1}).raise_for_status()
+        system.http.get("/v1/users/history").raise_for_status()
+        history = system.http.get("/admin/history").raise_for_status().json()
+        return any(history["acknowledged_per_second"]) and any(history["latency"]["hit"].get("p99", ()))
+
+    wait_until(recorded, "the history to have what was done", 30)
+
+
 def test_counts_go_on_after_all_was_stopped(system):
     """The directory of the data has them: a deployment is no reason to begin anew."""
     before = Page(system).sum("writebehind_writes_total", **USERS)
