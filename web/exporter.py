@@ -15,7 +15,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from writebehind import Pipeline, connect, load_settings
+from writebehind import Pipeline, Settings, connect, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery.depths import QueueDepths
 from writebehind.errors import ConfigurationError
@@ -24,6 +24,7 @@ from writebehind.monitoring.directory import share_counts
 from writebehind.monitoring.page import Page
 from writebehind.monitoring.reads import reads_by_source
 from writebehind.monitoring.watchers import Watch, Watchers
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +124,11 @@ def main(arguments: Sequence[str] = ()) -> None:
                 f"writebehind: port {settings.exporter_port} of {settings.host} is taken: end who listens there, "
                 "or set WRITEBEHIND_EXPORTER_PORT"
             )
-        with connect(settings) as pipeline:
+        tallies = Tallies(settings.metrics_dir)
+        with connect(_apart(settings)) as pipeline:
             gate = Gate(settings.host, settings.allowed_hosts)
-            watches = _watches(pipeline)
-            exporter = Exporter(Page(pipeline), gate)
+            watches = _watches(pipeline, tallies)
+            exporter = Exporter(Page(pipeline, tallies), gate)
             with Server(settings.host, settings.exporter_port, exporter) as server, Watchers(watches):
                 log.info(
                     "shows figures on %s:%d", settings.host, settings.exporter_port, extra={"event": "started"}
@@ -138,13 +140,20 @@ def main(arguments: Sequence[str] = ()) -> None:
         sys.exit(130)
 
 
-def _watches(pipeline: Pipeline) -> dict[str, Watch]:
-    """The watches of an exporter; of several exporters one records."""
+def _apart(settings: Settings) -> Settings:
+    """The settings of who watches: its reads count with nobody's, and make no document hot."""
+    return settings.model_copy(update={"metrics_dir": None, "hot_samples": 0})
+
+
+def _watches(pipeline: Pipeline, tallies: Tallies) -> dict[str, Watch]:
+    """The watches of an exporter; of several exporters of an installation one does each."""
     recorder = pipeline.recorder(
-        figures_of_this_host=lambda: reads_by_source(pipeline.tallies),
-        depths=QueueDepths(pipeline.settings),
+        figures_of_this_host=lambda: reads_by_source(tallies), depths=QueueDepths(pipeline.settings)
     )
-    return {"history": recorder.run}
+    watches: dict[str, Watch] = {"history": recorder.run}
+    if pipeline.settings.consistency_cpu_percent:
+        watches["consistency"] = pipeline.observer().run
+    return watches
 
 
 if __name__ == "__main__":

@@ -155,6 +155,20 @@ def test_the_exporter_records_the_last_hour(system):
     wait_until(recorded, "the history to have what was done", 30)
 
 
+def test_the_exporter_watches_consistency(system):
+    """Documents that were written are looked at, and readers see what is right."""
+
+    def looked_at() -> bool:
+        page = Page(system)
+        return page.sum("writebehind_consistency_looks", window="60") > 0
+
+    wait_until(looked_at, "the observer to look at something", 90)
+
+    page = Page(system)
+    assert page.sum("writebehind_consistency_ratio", window="60") == 1
+    assert 0 < page.sum("writebehind_consistency_ratio_low", window="60") < 1
+
+
 def test_counts_go_on_after_all_was_stopped(system):
     """The directory of the data has them: a deployment is no reason to begin anew."""
     before = Page(system).sum("writebehind_writes_total", **USERS)

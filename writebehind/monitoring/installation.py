@@ -85,6 +85,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _processes(status)
         yield from _listener(status)
         yield from _drift(status)
+        yield from _consistency(status["consistency"])
         yield from _redis(facts)
     yield from _mongodb(pipeline)
 
@@ -231,6 +232,36 @@ def _drift(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _gauge(
         "writebehind_reconciled_equal_ratio", "Part of them that was equal to MongoDB.", consistency["ratio"]
     )
+
+
+#: Figures of consistency: name in the status, our name, help.
+_CONSISTENCY = (
+    ("ratio", "ratio", "Part of the looks in the last hour at which readers saw what is right within a window."),
+    ("ratio_from", "ratio_low", "Lower end of the 95 % interval of that."),
+    ("looks", "looks", "Looks in the last hour."),
+    (
+        "wrong",
+        "wrong_looks",
+        "Looks of these at which something was wrong for longer than a window.",
+    ),
+)
+
+
+def _consistency(found: Mapping[str, Any]) -> Iterator[Metric]:
+    """Consistency by window in seconds: of all collections, and of each."""
+    for fact, name, text in _CONSISTENCY:
+        total = GaugeMetricFamily(f"writebehind_consistency_{name}", text, labels=("window",))
+        by = GaugeMetricFamily(
+            f"writebehind_collection_consistency_{name}", f"{text} By collection.", labels=("collection", "window")
+        )
+        for window, figures in found["windows"].items():
+            if figures[fact] is not None:
+                total.add_metric((window,), figures[fact])
+        for collection, windows in found["collections"].items():
+            for window, figures in windows.items():
+                if figures[fact] is not None:
+                    by.add_metric((collection, window), figures[fact])
+        yield from (total, by)
 
 
 def _redis(facts: Mapping[str, str]) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from writebehind.monitoring.counted import counted
 from writebehind.monitoring.installation import installation
 from writebehind.pipeline import Pipeline
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +25,10 @@ class Figures(Collector):
     `writebehind_redis_up` or `writebehind_mongodb_up` says so.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        """Show what this pipeline reaches."""
+    def __init__(self, pipeline: Pipeline, tallies: Tallies | None = None) -> None:
+        """Show what this pipeline reaches, and what is counted in tallies: by default in those of the pipeline."""
         self._pipeline = pipeline
+        self._tallies = pipeline.tallies if tallies is None else tallies
 
     def describe(self) -> list[Metric]:
         """Nothing: a registry would ask the servers for it when this is registered."""
@@ -35,7 +37,7 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family."""
         try:
-            yield from counted(self._pipeline.tallies.read())
+            yield from counted(self._tallies.read())
         except OSError as error:
             log.warning("the counts of this host's processes cannot be read: %s", error)
         yield from installation(self._pipeline)
@@ -44,10 +46,10 @@ class Figures(Collector):
 class Page:
     """The figures as text, in the format that a client asks for. Safe to share between threads."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        """Show what this pipeline reaches."""
+    def __init__(self, pipeline: Pipeline, tallies: Tallies | None = None) -> None:
+        """Show the figures of a pipeline, as `Figures` does."""
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Figures(pipeline))
+        self._registry.register(Figures(pipeline, tallies))
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page, and its content type: Prometheus's text format, or OpenMetrics where `Accept` wants it."""
