@@ -116,7 +116,7 @@ class Flusher:
         self._contention = contention
         self._homecoming = Homecoming(store, hints, derived, collection_settings)
         self._recorder = Recorder(
-            store, sink, collection_settings, derived=derived, contention=contention, hooks=hooks
+            store, sink, collection_settings, derived=derived, contention=contention, hooks=hooks, tallies=tallies
         )
         self._store = store
         self._sink = sink

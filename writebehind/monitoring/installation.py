@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
@@ -21,9 +21,12 @@ from prometheus_client.utils import floatToGoString
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.pipeline import Pipeline
 from writebehind.redis.shared.totals import AGE_BOUNDS, Totals
+from writebehind.warming.hot_keys import HotKey
 
 #: How long the page waits for MongoDB, seconds: Prometheus waits 10 s for all of it.
 MONGODB_PATIENCE_S = 2.0
+#: The hottest documents whose reads are added up.
+MOST_HOT = 100
 #: A replica in INFO.
 _REPLICA = re.compile(r"slave[0-9]+", re.ASCII)
 #: States of the breaker before MongoDB.
@@ -76,6 +79,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
     try:
         status = pipeline.status(partitions=True)
         facts, totals = pipeline.store.facts(), pipeline.store.metrics.totals()
+        hot = pipeline.hot_keys.top(MOST_HOT)
     except RedisUnavailableError:
         yield from _gauge("writebehind_redis_up", "Whether Redis answers.", 0)
     else:
@@ -86,6 +90,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _listener(status)
         yield from _drift(status)
         yield from _consistency(status["consistency"])
+        yield from _heat(hot)
         yield from _redis(facts)
     yield from _mongodb(pipeline)
 
@@ -264,6 +269,18 @@ def _consistency(found: Mapping[str, Any]) -> Iterator[Metric]:
         yield from (total, by)
 
 
+def _heat(hottest: Sequence[HotKey]) -> Iterator[Metric]:
+    """Reads of the hottest documents: divided by all reads, the share of hot keys."""
+    metric = GaugeMetricFamily(
+        "writebehind_hot_reads_per_second",
+        "Reads of so many documents, those read most.",
+        labels=("keys",),
+    )
+    for keys in (1, 10, MOST_HOT):
+        metric.add_metric((str(keys),), sum(one.rate for one in hottest[:keys]))
+    yield metric
+
+
 def _redis(facts: Mapping[str, str]) -> Iterator[Metric]:
     for fact, name, text, grows in _REDIS:
         with suppress(KeyError, ValueError):
@@ -316,6 +333,8 @@ def _mongodb(pipeline: Pipeline) -> Iterator[Metric]:
     ):
         if fact in network:
             yield CounterMetricFamily(name, text, network[fact])
+    lag = pipeline.sink.replication_lag_s(timeout_s=MONGODB_PATIENCE_S) if "repl" in found else None
+    yield from _gauge("writebehind_mongodb_replication_lag_seconds", "Time that one secondary is behind.", lag)
     yield from _gauge(
         "writebehind_mongodb_uptime_seconds", "Time since MongoDB was started.", _number(found.get("uptime"))
     )
