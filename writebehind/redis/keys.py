@@ -69,7 +69,7 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
-    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts"), "hash"),
+    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
 }
 _TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash", "consistency": "hash"}
@@ -124,6 +124,7 @@ class PartitionKeys:
     awaited: str
     stepped: str
     counts: str
+    traces: str
 
     @property
     def beside_documents(self) -> list[str]:
@@ -183,7 +184,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
-        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts"),
+        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 
