@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.http import as_web_does, compare, contending
 from web.counting import Requests
-from web.server import Server, create_server
+from web.server import ServerApplication, create_server
 from writebehind.reading.reader import Reader
 from writebehind.tallies.tallies import Tallies
 
@@ -16,7 +16,7 @@ from writebehind.tallies.tallies import Tallies
 SECONDS = 3
 
 
-def create_uncounted() -> Server:
+def create_uncounted() -> ServerApplication:
     """The application as `writebehind run web` serves it, which counts nothing."""
 
     def nothing(*_: Any, **__: Any) -> None:
@@ -31,7 +31,7 @@ def create_uncounted() -> Server:
     return create_server()
 
 
-def create_counted() -> Server:
+def create_counted() -> ServerApplication:
     """The application with its counts in a file, as they are in production."""
     import os  # noqa: PLC0415 - only this process's environment is changed
 
