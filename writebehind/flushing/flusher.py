@@ -97,6 +97,7 @@ class _Job:
     attempt: int = 0
     wanted: Mapping[str, int] = field(default_factory=dict)
     early: bool = False
+    progress: Callable[[], None] = lambda: None
 
 
 class Flusher:
@@ -144,21 +145,30 @@ class Flusher:
         """Let running flushes end with their batch; what is left goes to others."""
         self._stopping.set()
 
-    def flush(self, partition: int, *, ticket: str = "", attempt: int = 0) -> FlushSummary:
+    def flush(
+        self,
+        partition: int,
+        *,
+        ticket: str = "",
+        attempt: int = 0,
+        progress: Callable[[], None] = lambda: None,
+    ) -> FlushSummary:
         """Flush what is due in a partition.
 
         Args:
             partition: its number.
             ticket: of the hint that led here, so that an overtaken one ends at once.
             attempt: how many times in a row MongoDB has failed.
+            progress: is called after each batch.
 
         Raises:
             FlushInterruptedError: MongoDB did not take a batch, or other hands were in the way in Redis.
             ForeignRedisError: Redis belongs to another MongoDB database.
             RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
         """
+        summary, budget_s = FlushSummary(partition), self._limits.budget_s
         with bound(partition=partition, ticket=ticket):
-            return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
+            return self._run(_Job(summary, budget_s, ticket=ticket, attempt=attempt, progress=progress))
 
     def drain(self, partition: int, *, budget_s: float) -> FlushSummary:
         """Flush all that is pending in a partition, also what is not due yet, for at most `budget_s` seconds.
@@ -238,6 +248,7 @@ class Flusher:
                 if not members:
                     break
                 moved = self._flush_batch(span, members, summary, lease_ends)
+                job.progress()
                 if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
                     break
                 if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):

@@ -20,9 +20,9 @@ MOST_PARTITIONS = 4096
 MOST_EVER = "wb:most_partitions"
 #: Hash of counters since the first start of what has no partition: batches, conflicts, and so on.
 COUNTERS = "wb:counters"
-#: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
+#: Sorted set of Celery worker names by the time at which they have last done something, in ms.
 WORKERS = "wb:workers"
-#: Sorted set of Celery worker names, each with a queue that it consumes, by the time of the last heartbeat, in ms.
+#: Sorted set of Celery worker names, each with a queue, by the time at which something of it was last done, in ms.
 CONSUMERS = "wb:consumers"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
