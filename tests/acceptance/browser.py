@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 #: Names under which Chromium may be installed.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -102,3 +103,42 @@ def tab(
         assert {"127.0.0.1"} >= opened.hosts(), opened.hosts()
     finally:
         context.close()
+
+
+def figure(page: Page, name: str) -> str:
+    """A large figure of the first view."""
+    return page.locator(".verdict .figure").filter(has_text=name).locator(".value").inner_text()
+
+
+#: The time until the heading begins with something, seconds.
+TOOK = """(wanted) => new Promise((told) => {
+  const began = performance.now();
+  const look = () => document.querySelector("h1").textContent.startsWith(wanted)
+    ? told((performance.now() - began) / 1000) : setTimeout(look, 20);
+  look();
+})"""
+
+
+def chart(page: Page, name: str) -> Locator:
+    """The chart whose title begins so: while somebody points at it, that has the time as well."""
+    return page.locator(".chart").filter(has=page.get_by_role("heading", name=re.compile(f"^{name}")))
+
+
+def title(page: Page) -> str:
+    return page.locator("h1").inner_text()
+
+
+def focused(page: Page) -> str:
+    """The name of what has the focus."""
+    return page.evaluate(
+        "document.activeElement.getAttribute('aria-label') ?? document.activeElement.firstChild?.textContent ?? ''"
+    )
+
+
+def press_until(page: Page, key: str, name: str) -> None:
+    """Press a key until what has this name has the focus."""
+    for _ in range(60):
+        page.keyboard.press(key)
+        if focused(page) == name:
+            return
+    pytest.fail(f"{key} does not lead to {name!r}")

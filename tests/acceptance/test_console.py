@@ -8,9 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.acceptance.browser import NARROW, WIDE, Tab, browser, in_a_browser, tab
+from tests.acceptance.browser import (
+    NARROW,
+    TOOK,
+    WIDE,
+    Tab,
+    browser,
+    chart,
+    figure,
+    focused,
+    in_a_browser,
+    press_until,
+    tab,
+    title,
+)
 from tests.acceptance.conftest import SLOW_MS, System, start
 from tests.waiting import slowness, wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
@@ -77,24 +90,6 @@ def letter(system) -> Iterator[str]:
     events.drop_index("mail_1")
     yield EVIL
     system.http.delete("/admin/dead-letters?all=true").raise_for_status()
-
-
-def figure(page: Page, name: str) -> str:
-    """A large figure of the first view."""
-    return page.locator(".verdict .figure").filter(has_text=name).locator(".value").inner_text()
-
-
-#: The time until the heading begins with something, seconds.
-TOOK = """(wanted) => new Promise((told) => {
-  const began = performance.now();
-  const look = () => document.querySelector("h1").textContent.startsWith(wanted)
-    ? told((performance.now() - began) / 1000) : setTimeout(look, 20);
-  look();
-})"""
-
-
-def title(page: Page) -> str:
-    return page.locator("h1").inner_text()
 
 
 def test_the_figures_are_those_that_were_caused(system, opened):
@@ -254,35 +249,75 @@ def test_a_token_is_sent_and_forgotten(system, chromium):
         expect(page.locator(".banner")).to_contain_text("401: say who you are")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_use_every_view(system, chromium, letter, scheme):
-    """axe-core finds no grave fault in any view, in a wide and a narrow window, nor in a question."""
-    with tab(chromium, scheme=scheme) as opened:
-        found = {}
+def test_everybody_can_use_every_view(system, chromium, letter):
+    """axe-core finds no grave fault, by day and by night; on a telephone no page moves sideways."""
+    faults, widths = {}, {}
+    with tab(chromium) as opened:
         for view in VIEWS:
             page = opened.open(system.stack.url, view)
-            expect(page.get_by_text("Loading …")).to_have_count(0)
-            found[view] = opened.faults()
+            expect(page.get_by_text("Loading")).to_have_count(0)
+            faults[view] = opened.faults()
+            page.emulate_media(color_scheme="dark")
+            faults[f"{view}, dark"] = opened.faults()
+            page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+            widths[view] = page.evaluate("document.documentElement.scrollWidth")
+            page.emulate_media(color_scheme="light")
+            page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
         page = opened.open(system.stack.url, "dead-letters")
         page.get_by_role("button", name="Replay all").click()
-        found["question"] = opened.faults()
-        page.keyboard.press("Escape")
-        page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
-        found["narrow"] = opened.faults()
+        faults["question"] = opened.faults()
 
-    assert {view: [] for view in found} == found
-
-
-def test_every_view_fits_on_a_telephone(system, chromium, letter):
-    """The page does not move sideways, whatever it shows."""
-    with tab(chromium, NARROW) as opened:
-        widths = {}
-        for view in VIEWS:
-            page = opened.open(system.stack.url, view)
-            expect(page.get_by_text("Loading …")).to_have_count(0)
-            widths[view] = page.evaluate("document.documentElement.scrollWidth")
-
+    assert {view: [] for view in faults} == faults
     assert dict.fromkeys(VIEWS, NARROW[0]) == widths
+
+
+#: A history as the API tells it; all else is not known.
+HISTORY = {
+    "acknowledged_per_second": [120.0, 118.0],
+    "persisted_per_second": [119.0, 12_345.0],
+    "hit_ratio": [0.5, 0.975],
+    "breaker": ["closed", "open"],
+    "latency": {"hit": {"p50": [0.0004, 0.00042], "p99": [0.002, None]}},
+}
+
+
+def test_charts_show_the_history_also_after_a_reload(system, opened):
+    """The first request asks for the last hour, the others for what came since; any time can be pointed at."""
+    page, asked = opened.page, []
+
+    def tell(route) -> None:
+        since = float(route.request.url.partition("since=")[2])
+        asked.append(since)
+        now = system.http.get("/admin/history").json()["now"]
+        told = HISTORY if since == 0 else {"latency": {"hit": {"p50": [], "p99": []}}}
+        times = [now - 60, now - 30] if since == 0 else []
+        route.fulfill(json={"now": now, "time": times} | {one: told.get(one, []) for one in HISTORY})
+
+    page.route("**/admin/history?*", tell)
+    for _ in range(2):
+        opened.open(system.stack.url)
+        expect(chart(page, "Writes").locator("dd")).to_have_text(["118/s", "12.3k/s"])
+        expect(chart(page, "Reads from the cache").locator("dd")).to_have_text(["97.5\u00a0%"])
+        expect(chart(page, "A read takes").locator("dd").first).to_have_text("0.42\u00a0ms")
+        wait_until(lambda: page.wait_for_timeout(50) or asked[-1] > 0, "the next request")
+    assert 2 == asked.count(0)
+
+    page.get_by_role("button", name="5 min", exact=True).click()
+    plot = chart(page, "Writes").locator(".u-over")
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.79, box["y"] + 20)
+    expect(chart(page, "Writes").locator("dd")).to_have_text(["120/s", "119/s"])
+    expect(chart(page, "Reads from the cache").locator("dd")).to_have_text(["50.0\u00a0%"])
+
+
+def test_the_last_hour_is_recorded(system, opened):
+    """Charts show what the exporter has seen: the writes of this run, and how much memory Redis uses."""
+    system.put_all("recorded", 50)
+    page = opened.open(system.stack.url)
+    expect(chart(page, "Memory of Redis").locator("dd").first).to_contain_text("MiB", timeout=30_000)
+    used = system.http.get("/admin/history").json()["used_memory"]
+    assert any(used)
+    expect(page.get_by_text("Nobody records the last hour")).to_have_count(0)
 
 
 def test_an_address_leads_to_its_view(system, opened):
@@ -308,7 +343,8 @@ FIGURES = {
     "count(999950)": "1M",
     "count(1234567)": "1.23M",
     "count(null)": UNKNOWN,
-    "rate(0.26)": "0.3/s",
+    "rate(0.263)": "0.26/s",
+    "rate(3.44)": "3.4/s",
     "rate(12345)": "12.3k/s",
     "duration(0)": "0 s",
     "duration(0.00042)": "0.42 ms",
@@ -339,19 +375,3 @@ def test_figures_are_readable(system, opened):
     shown = page.evaluate(f"import('./console/units.js').then((units) => [{calls}])")
 
     assert list(FIGURES.values()) == [one.replace("\u00a0", " ") if one else one for one in shown]
-
-
-def focused(page: Page) -> str:
-    """The name of what has the focus."""
-    return page.evaluate(
-        "document.activeElement.getAttribute('aria-label') ?? document.activeElement.firstChild?.textContent ?? ''"
-    )
-
-
-def press_until(page: Page, key: str, name: str) -> None:
-    """Press a key until what has this name has the focus."""
-    for _ in range(60):
-        page.keyboard.press(key)
-        if focused(page) == name:
-            return
-    pytest.fail(f"{key} does not lead to {name!r}")

@@ -5,7 +5,9 @@ import uPlot from "./vendor/uplot.js";
 import { UNKNOWN } from "./units.js";
 
 const HEIGHT = 116;
+/** The longest time that is shown, and the shortest that is chosen by itself, seconds. */
 const HOUR_S = 3600;
+const LEAST_S = 300;
 /** All charts show the same time, and one cursor. */
 const together = uPlot.sync("hour");
 
@@ -25,7 +27,9 @@ function colour(element, name) {
  * Props: `title`; `times`, in seconds since the epoch; `lines`, each with `label`, `ink` (a colour of the style sheet),
  * `values` (null where nothing is known) and perhaps `fill`; `show`, which writes a value, and `scale`, which writes one of the
  * scale, with `steps` that it may have; `now`, the latest values; `most`, an upper end of the scale; `aside`, another
- * figure that has no line: its name and its value; `broken`, the states of the breaker before MongoDB at these times.
+ * figure that has no line: its name and its value; `broken`, the states of the breaker before MongoDB at these
+ * times; `until`, where the time ends, and `span`, how long it is,
+ * seconds.
  */
 export class Chart extends Component {
   constructor(props) {
@@ -56,12 +60,18 @@ export class Chart extends Component {
 
   componentDidUpdate(before) {
     if (before.lines.length !== this.props.lines.length) this.draw();
-    else if (before.times !== this.props.times) this.plot?.setData(this.data());
+    else if (before.times !== this.props.times || before.span !== this.props.span) this.plot?.setData(this.data());
   }
 
   data() {
     const { times, lines } = this.props;
     return [times, ...lines.map((one) => one.values)];
+  }
+
+  /** The time that it shows: as long as is wanted, else what is known of the last hour. */
+  shown() {
+    const { until = Date.now() / 1000, span, times } = this.props;
+    return [until - (span ?? Math.min(HOUR_S, Math.max(LEAST_S, until - (times[0] ?? 0)))), until];
   }
 
   /** Draw it anew, in the colours of the day. */
@@ -78,12 +88,12 @@ export class Chart extends Component {
       {
         width: Math.max(120, Math.floor(place.clientWidth)),
         height: HEIGHT,
-        padding: [8, 6, 0, 0],
+        padding: [8, 16, 0, 0],
         legend: { show: false },
         cursor: { sync: { key: together.key }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
         scales: {
-          x: { time: true, range: (_plot, _least, last) => [last - HOUR_S, last] },
-          y: { range: (_plot, _least, top) => [0, most ?? (top > 0 ? top * 1.15 : 1)] },
+          x: { time: true, range: () => this.shown() },
+          y: { range: (_plot, _least, top) => [0, most ?? (top > 0 ? top * 1.15 : (steps?.[0] ?? 1))] },
         },
         axes: [
           { ...axis, size: 22, gap: 4, space: 70, values: (_plot, ticks) => ticks.map(minute) },
@@ -158,7 +168,7 @@ export class Chart extends Component {
           aside && !pointed ? h("div", null, h("dt", null, aside[0]), h("dd", null, aside[1])) : null,
         ),
       ),
-      h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, the last hour. Now: ${said}` }),
+      h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, over time. Now: ${said}` }),
     );
   }
 }

@@ -5,7 +5,7 @@ import { bytes, count, duration, percent, rate, share } from "./units.js";
 
 const HOUR_S = 3600;
 /** Steps of a scale of bytes. */
-const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
+const BINARY = Array.from({ length: 40 }, (_, power) => 2 ** (power + 10));
 /** Steps of a scale of things that are not divided. */
 const WHOLE = Array.from({ length: 36 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
 /** A source of which nothing was read for so long has no latency now, seconds. */
@@ -31,7 +31,7 @@ export class HistoryFeed extends Feed {
   take(answer) {
     if (answer.now < this.last) this.data = null; // the clock of Redis was set back: begin anew
     if (this.data && answer.time[0] <= this.last) return; // told twice
-    this.data = this.data ? joined(this.data, answer, answer.now - HOUR_S) : answer;
+    this.data = this.data ? { ...joined(this.data, answer, answer.now - HOUR_S), now: answer.now } : answer;
     this.last = this.data.time.at(-1) ?? 0;
   }
 }
@@ -57,7 +57,7 @@ export function charts(told, status) {
     chart(told, "Age of the oldest", duration, [line("waits", "c", of("oldest_pending_seconds"), true)], { now: [status.oldest_pending_seconds] }),
     chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share }),
     chart(told, "A read takes", duration, [line("hit, half", "b", latency("hit", "p50")), line("hit, 99 %", "b", latency("hit", "p99"), false, [3, 3]), line("miss, half", "c", latency("miss", "p50")), line("miss, 99 %", "c", latency("miss", "p99"), false, [3, 3])]),
-    chart(told, "Memory of Redis", bytes, [line("used", "a", of("used_memory"), true), line("most", "d", limits(of("max_memory")), false, [4, 4])], { steps: BINARY }),
+    chart(told, "Memory of Redis", bytes, [line("used", "a", of("used_memory"), true), ...limit(of("max_memory"))], { steps: BINARY }),
     chart(told, "Evictions of Redis", rate, [line("entries", "a", of("evictions_per_second"), true)]),
     chart(told, "Operations of MongoDB", rate, [line("all", "c", of("mongodb_operations_per_second")), line("our writes", "b", of("operations_per_second"))], { aside: connections(of("mongodb_connections")) }),
     chart(told, "Tasks that wait", count, Object.keys(told?.broker ?? { flush: 0 }).map((queue, place) => line(queue, "abcd"[place % 4], of("broker", queue))), { steps: WHOLE }),
@@ -74,7 +74,6 @@ export function readCharts(told) {
     chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share }),
     chart(told, "Half of the reads take at most", duration, half.length ? half : none),
     chart(told, "99 % of the reads take at most", duration, most.length ? most : none),
-    chart(told, "Evictions of Redis", rate, [line("entries", "a", of("evictions_per_second"), true)]),
   ];
 }
 
@@ -100,12 +99,12 @@ function line(label, ink, values, fill = false, dash = undefined) {
 }
 
 function chart(told, title, show, lines, more = {}) {
-  return { title, times: told?.time ?? [], lines, show, broken: told?.breaker ?? [], ...more };
+  return { title, times: told?.time ?? [], lines, show, broken: told?.breaker ?? [], until: told?.now, ...more };
 }
 
-/** Limits of Redis's memory: none is no line, and not one at zero. */
-function limits(values) {
-  return values.map((one) => one || null);
+/** The line of Redis's memory limit, where there is one. */
+function limit(values) {
+  return values.some(Boolean) ? [line("most", "d", values.map((one) => one || null), false, [4, 4])] : [];
 }
 
 function connections(values) {

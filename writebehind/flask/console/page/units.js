@@ -27,10 +27,10 @@ export function some(value, one, several = `${one}s`) {
   return `${count(value)}${SPACE}${value === 1 ? one : several}`;
 }
 
-/** A number per second: 0.3/s, 850/s, 12.3k/s. */
+/** A number per second: 0.26/s, 3.4/s, 850/s, 12.3k/s. */
 export function rate(value) {
   if (!known(value)) return UNKNOWN;
-  return `${value > 0 && value < 10 ? three(Math.max(0.1, Math.round(value * 10) / 10)) : count(value)}/s`;
+  return `${value > 0 && value < 9.95 ? Number(value.toPrecision(2)) : count(value)}/s`;
 }
 
 /** A time in seconds: 85 ms, 1.2 s, 3 min, 2 h 5 min, 4 d. */

@@ -12,7 +12,7 @@ const SOON_S = 600;
  *
  * @param {object} status as `/admin/status` has it
  * @param {number} now seconds since the epoch
- * @returns {{level: "ok" | "warn" | "bad", title: string, text: string}}
+ * @returns {{level: "ok" | "warn" | "bad", title: string, text: string, reason?: string}} `reason` is a server's own word
  */
 export function verdict(status, now) {
   const waiting = status.pending;
@@ -22,7 +22,8 @@ export function verdict(status, now) {
     return {
       level: "bad",
       title: waiting ? `MongoDB does not answer: ${lost}` : "MongoDB does not answer; nothing waits for it yet",
-      text: `The breaker is ${broken(status, now)}. Writes are acknowledged by Redis and wait there${refusals(cap)}. ${status.mongodb_error ?? status.breaker_reason ?? ""}`.trim(),
+      text: `${broken(status, now)} Writes are acknowledged by Redis and wait there${refusals(cap)}.`,
+      reason: (status.mongodb_error ?? status.breaker_reason ?? "").replace(/^MongoDB does not answer: /, ""),
     };
   }
   if (waiting && typeof cap === "number" && cap < SOON_S) {
@@ -69,10 +70,11 @@ export function trouble(status) {
   return status.breaker !== "closed" || Boolean(status.mongodb_error);
 }
 
-/** The state of the breaker, and since when. */
-export function broken(status, now) {
-  if (status.breaker === "closed") return "still closed";
-  return `${status.breaker}${status.breaker_since ? ` for ${duration(Math.max(0, now - status.breaker_since))}` : ""}`;
+/** The state of the breaker, and since when, as a sentence. */
+function broken(status, now) {
+  if (status.breaker === "closed") return "The breaker is still closed.";
+  const since = status.breaker_since ? ` opened ${duration(Math.max(0, now - status.breaker_since))} ago` : " is open";
+  return `The breaker${since}${status.breaker === "half-open" ? ", and one request tries whether MongoDB is back" : ""}.`;
 }
 
 /** Why it is not known when everything is safe. */

@@ -2,8 +2,8 @@
 
 import { h } from "../vendor/preact.js";
 import { Live } from "../feed.js";
-import { Figure, Panel, State, Table, Trouble } from "../parts.js";
-import { clock, count, duration, nines, percent } from "../units.js";
+import { DocumentLink, Figure, Panel, State, Table, Trouble } from "../parts.js";
+import { UNKNOWN, clock, count, duration, nines, percent } from "../units.js";
 
 export class Drift extends Live {
   constructor(props) {
@@ -11,16 +11,64 @@ export class Drift extends Live {
     this.drift = this.follow("admin/drift?limit=50", 5_000);
   }
 
-  render() {
+  render({ status }) {
     const told = this.drift.data;
     return [
       h("h1", null, "Drift"),
       h("p", { class: "lead" }, "The reconciler compares what Redis keeps with what MongoDB has, and mends what differs."),
       h(Trouble, { feed: this.drift }),
       told ? h(Equal, { told }) : h("p", { class: "empty" }, "Loading …"),
+      status?.consistency?.windows ? h(Seen, { consistency: status.consistency }) : null,
       told ? h(Passes, { passes: told.passes }) : null,
     ];
   }
+}
+
+/** A sampled fraction in nines: at least so many, where nothing was wrong. */
+export function inNines({ looks, wrong, ratio, nines_from: from }) {
+  if (!looks) return UNKNOWN;
+  return wrong ? (nines(ratio) ?? percent(ratio)) : `≥\u00a0${from.toFixed(1)}\u00a0nines`;
+}
+
+/** What readers see, as it was sampled: within 1, 10 and 60 s. */
+function Seen({ consistency: { windows, collections, inconsistent, span_seconds: span } }) {
+  const rows = [["all", windows], ...Object.entries(collections ?? {})];
+  const cell = (seconds) => (row) => h("span", { title: figures(row[1][seconds]) }, inNines(row[1][seconds]));
+  return h(
+    Panel,
+    { title: "What readers see", note: `Looks of the last ${duration(span)} that were right within 1, 10 and 60 s. Where none was wrong, so many nines at least, with 95 % certainty.` },
+    h(Table, {
+      caption: "What readers see",
+      items: rows,
+      keyOf: (row) => row[0],
+      empty: "Nobody has looked yet.",
+      columns: [
+        { name: "Collection", cell: (row) => row[0] },
+        { name: "Looks", numeric: true, cell: (row) => count(row[1]["1"].looks) },
+        { name: "Wrong after 1 s", numeric: true, cell: (row) => count(row[1]["1"].wrong) },
+        { name: "Within 1 s", numeric: true, cell: cell("1") },
+        { name: "Within 10 s", numeric: true, cell: cell("10") },
+        { name: "Within 60 s", numeric: true, cell: cell("60") },
+      ],
+    }),
+    inconsistent?.length
+      ? h(Table, {
+          caption: "Documents that were wrong",
+          items: inconsistent,
+          keyOf: (one) => `${one.collection}/${one.id}/${one.since}`,
+          empty: "",
+          columns: [
+            { name: "Document", cell: (one) => h(DocumentLink, one), wide: true },
+            { name: "Readers saw", cell: (one) => one.fault ?? UNKNOWN },
+            { name: "Since", numeric: true, cell: (one) => (typeof one.since === "number" ? clock(one.since) : String(one.since)) },
+          ],
+        })
+      : null,
+  );
+}
+
+function figures({ looks, wrong, ratio_from: from, ratio_to: to }) {
+  return `${count(looks)} looks, ${count(wrong)} wrong; 95 %: ${percent(from)} to ${percent(to)}`;
 }
 
 function Equal({ told: { consistency, current } }) {
@@ -49,7 +97,7 @@ function Passes({ passes }) {
       keyOf: (one) => `${one.started_ms}-${one.ended_ms}`,
       empty: "No pass has ended yet.",
       columns: [
-        { name: "Ended", numeric: true, cell: (one) => clock(one.ended_ms / 1000) },
+        { name: "Ended", cell: (one) => clock(one.ended_ms / 1000) },
         { name: "Took", numeric: true, cell: (one) => duration((one.ended_ms - one.started_ms) / 1000) },
         { name: "Keys", numeric: true, cell: (one) => count(one.keys) },
         { name: "Equal", numeric: true, cell: (one) => percent(one.consistency) },
@@ -63,7 +111,7 @@ function Found({ one }) {
   const kinds = Object.entries(one.found);
   if (!kinds.length) return h(State, { level: "ok" }, "nothing");
   return [
-    h(State, { level: "warn" }, `${kinds.map(([kind, number]) => `${count(number)} ${kind.replaceAll("-", " ")}`).join(", ")}${one.dry_run ? "; only looked" : `; ${count(total(one.repaired))} mended`}`),
+    h(State, { level: "warn" }, `${kinds.map(([kind, number]) => `${kind.replaceAll("-", " ")}: ${count(number)}`).join(", ")}${one.dry_run ? "; only looked" : `; ${count(total(one.repaired))} mended`}`),
     h(
       "details",
       null,

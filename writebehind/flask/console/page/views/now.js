@@ -1,35 +1,70 @@
 /** The first view: how much would be lost now, when is it safe, and how it has been in the last hour. */
 
-import { h } from "../vendor/preact.js";
+import { Component, h } from "../vendor/preact.js";
 import { Chart } from "../chart.js";
 import { Figure, State } from "../parts.js";
 import { charts } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
-import { broken, trouble, verdict } from "../verdict.js";
+import { trouble, verdict } from "../verdict.js";
+import { inNines } from "./drift.js";
 
-export function Now({ status, history }) {
+/** After so long without a point nobody records the history, seconds. */
+const SILENT_S = 45;
+/** A time until refusals that nobody has to think of, seconds. */
+const FAR_S = 86_400;
+
+/** How much of the last hour charts show, seconds; `null` for what is known of it. */
+const SPANS = [["5 min", 300], ["15 min", 900], ["1 h", null]];
+
+export class Now extends Component {
+  constructor(props) {
+    super(props);
+    this.state = { span: null };
+  }
+
+  render({ status, history }, { span }) {
+    return view(status, history, span, (one) => this.setState({ span: one }));
+  }
+}
+
+function view(status, history, span, choose) {
   const now = Date.now() / 1000;
-  const { level, title, text } = verdict(status, now);
+  const { level, title, text, reason } = verdict(status, now);
   return [
     h(
       "section",
       { class: `verdict ${level}`, "aria-labelledby": "verdict" },
       h("h1", { id: "verdict" }, title),
       h("p", null, text),
+      reason ? h("p", { class: "id" }, reason) : null,
       h(
         "dl",
         { class: "figures" },
         h(Figure, { name: "Only in Redis now", value: count(status.pending), note: pendingNote(status) }),
         h(Figure, { name: "The oldest waits", value: status.pending ? duration(status.oldest_pending_seconds) : "–" }),
         h(Figure, { name: "Safe in", value: safe(status), note: safeNote(status) }),
-        h(Figure, { name: "Writes refused in", value: cap(status), note: capNote(status) }),
+        h(Figure, { name: "Writes refused in", value: cap(status, history.data), note: capNote(status, history.data) }),
       ),
     ),
     h(Lamps, { status, now, told: history.data }),
-    h("h2", { class: "hidden" }, "The last hour"),
-    h("div", { class: "charts" }, charts(history.data, status).map((one) => h(Chart, { key: one.title, ...one }))),
-    history.error && !history.data ? h("p", { class: "empty" }, "The last hour is not known.") : null,
+    h("div", { class: "between" }, h("h2", null, "The last hour"), h(Spans, { span, choose })),
+    recorded(history.data) ? null : h("p", { class: "note" }, unrecorded(history)),
+    h("div", { class: "charts" }, charts(history.data, status).map((one) => h(Chart, { key: one.title, span, ...one }))),
   ];
+}
+
+function Spans({ span, choose }) {
+  return h(
+    "div",
+    { class: "choice", role: "group", "aria-label": "Time that charts show" },
+    SPANS.map(([name, seconds]) => h("button", { key: name, type: "button", "aria-pressed": seconds === span, onClick: () => choose(seconds) }, name)),
+  );
+}
+
+/** Why charts have nothing new. */
+function unrecorded(history) {
+  if (!history.data) return history.error ? "The last hour cannot be read." : "Loading the last hour …";
+  return "Nobody records the last hour: charts need the exporter (writebehind run exporter).";
 }
 
 function pendingNote(status) {
@@ -38,22 +73,30 @@ function pendingNote(status) {
 
 function safe(status) {
   if (!status.pending) return "safe";
-  const seconds = status.seconds_until_safe;
-  return typeof seconds === "number" ? duration(seconds) : "unknown";
+  return typeof status.seconds_until_safe === "number" && !trouble(status) ? duration(status.seconds_until_safe) : "unknown";
 }
 
 function safeNote(status) {
   if (!status.pending) return "nothing waits";
+  if (trouble(status)) return "MongoDB does not answer";
   return typeof status.seconds_until_safe === "number" ? "what is acknowledged by now" : (status.not_safe_because ?? "");
 }
 
-function cap(status) {
-  return typeof status.seconds_until_cap === "number" ? duration(status.seconds_until_cap) : "never";
+function cap(status, told) {
+  if (status.seconds_until_cap > FAR_S) return "not soon";
+  if (typeof status.seconds_until_cap === "number") return duration(status.seconds_until_cap);
+  return recorded(told) ? "never" : "unknown";
 }
 
-function capNote(status) {
-  if (typeof status.seconds_until_cap !== "number") return "as much goes as comes";
-  return status.cap === "memory" ? "at this rate, for Redis's memory" : "at this rate";
+/** Whether anybody records how figures change. */
+function recorded(told) {
+  return Boolean(told?.time.length && told.now - told.time.at(-1) < SILENT_S);
+}
+
+function capNote(status, told) {
+  if (typeof status.seconds_until_cap !== "number") return recorded(told) ? "as much goes as comes" : "nobody records the history";
+  const rate = status.seconds_until_cap > FAR_S ? `in ${duration(status.seconds_until_cap)} at this rate` : "at this rate";
+  return status.cap === "memory" ? `${rate}, for Redis's memory` : rate;
 }
 
 /** One line of states: what has to work, and whether it does. */
@@ -74,7 +117,7 @@ function Lamps({ status, now, told }) {
     ),
     lamp("Listener", listenerLevel(listener), listenerText(listener), "#processes"),
     lamp("Dead letters", letters ? "warn" : "ok", count(letters), "#dead-letters"),
-    lamp("Equal to MongoDB", equality(status.consistency), equal(status.consistency), "#drift"),
+    lamp("Readers see the truth", ...truth(status.consistency), "#drift"),
   );
 }
 
@@ -85,7 +128,8 @@ function lamp(name, level, text, href) {
 /** Level and text of MongoDB. */
 export function mongodb(status, now) {
   if (!trouble(status)) return ["ok", "answers"];
-  return ["bad", status.breaker === "closed" ? "does not answer" : `breaker ${broken(status, now)}`];
+  if (status.breaker !== "open") return ["bad", status.breaker === "closed" ? "does not answer" : `breaker ${status.breaker}`];
+  return ["bad", `breaker open${status.breaker_since ? `, ${duration(Math.max(0, now - status.breaker_since))}` : ""}`];
 }
 
 /** Level and text of Redis's memory. */
@@ -108,12 +152,10 @@ export function listenerText(listener) {
   return `${duration(listener.lag_s)} behind`;
 }
 
-function equality(consistency) {
-  if (!consistency?.checked) return "off";
-  return consistency.ratio >= 0.999 ? "ok" : "warn";
-}
-
-function equal(consistency) {
-  if (!consistency?.checked) return "not compared yet";
-  return nines(consistency.ratio) ?? `${percent(consistency.ratio)} of ${count(consistency.checked)}`;
+/** Level and text of what readers see: as it was sampled, else as the reconciler has compared it. */
+function truth(consistency) {
+  const sampled = consistency?.windows?.["10"];
+  if (sampled?.looks) return [sampled.wrong ? "warn" : "ok", `${inNines(sampled)} in 10 s`];
+  if (!consistency?.checked) return ["off", "not compared yet"];
+  return [consistency.ratio >= 0.999 ? "ok" : "warn", nines(consistency.ratio) ?? `${percent(consistency.ratio)} of ${count(consistency.checked)}`];
 }

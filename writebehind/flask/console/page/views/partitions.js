@@ -34,7 +34,7 @@ export class Partitions extends Live {
       h("h1", null, "Partitions"),
       h(
         Panel,
-        { title: "Heat map", note: most ? `The darkest has ${show(most)}.` : "All are empty.", tools: h(Choice, { measure, choose: (one) => this.setState({ measure: one }) }) },
+        { title: "Heat map", note: most ? `At most ${show(most)} in one.` : "All are empty.", tools: h(Choice, { measure, choose: (one) => this.setState({ measure: one }) }) },
         h(
           "ol",
           { class: `heat ${all.length > 128 ? "dense" : ""}` },
@@ -95,7 +95,7 @@ export class HotKeys extends Component {
       columns: [
         { name: "Document", cell: (one) => h(DocumentLink, one), wide: true },
         { name: "Reads", numeric: true, cell: (one) => rate(one.reads_per_second) },
-        { name: "Share of the most", cell: (one) => h("span", { class: "bar", style: { "--part": (one.reads_per_second / most).toFixed(3) } }) },
+        { name: "Beside the first", cell: (one) => h("span", { class: "bar", style: { "--part": (one.reads_per_second / most).toFixed(3) } }) },
       ],
     });
   }

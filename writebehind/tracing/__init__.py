@@ -1,1 +1,0 @@
-"""Spans of OpenTelemetry: which there are, what they say, and how the contexts of writes wait in Redis."""
