@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from types import SimpleNamespace
 
 import bson
@@ -17,6 +18,7 @@ from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.store import CommitRequest, Store
+from writebehind.tallies.families import READS
 from writebehind.tallies.tallies import Tallies
 
 ADA = DocumentId.of("users", "ada")
@@ -36,6 +38,15 @@ def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) ->
     )
     sampler = SimpleNamespace(look=lambda: SimpleNamespace(check=lambda: None))
     return Reader(store, sink, loader, revalidation, sampler=sampler, seen=lambda _: None, tallies=tallies)
+
+
+def reads_by_source(tallies: Tallies) -> Counter[str]:
+    """How many documents were read, by where the answer came from."""
+    found: Counter[str] = Counter()
+    for (family, labels), numbers in tallies.read().items():
+        if family == READS.name:
+            found[labels[1]] += int(numbers[0])
+    return found
 
 
 class CountingSink(Sink):

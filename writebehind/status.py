@@ -70,7 +70,6 @@ class Status:
         """
         watch, now_ms = self._store.metrics, self._store.now_ms()
         backlog = backlogs.look(self._store, self._settings, now_ms)
-        reads = self._reader.hits + self._reader.misses
         breaker = self._breaker.state()
         alive = watch.consumers()
         consumers = {queue: alive.get(queue, []) for queue in QUEUES}
@@ -105,7 +104,7 @@ class Status:
             "consistency": self._drift.consistency() | tally.recorded(self._store),
             "listener": listener_status(self._store),
             "totals": watch.counters(),
-            "hit_ratio": self._reader.hits / reads if reads else None,
+            "hit_ratio": self._reader.hit_ratio(),
             "version": version("writebehind"),
         }
         if partitions:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from pymongo import MongoClient
 
+from tests.reading import reads_by_source
 from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import ABSENT, Entry, Kind
@@ -250,7 +251,7 @@ def test_reads_of_every_kind_are_counted(settings, valkey_wire):
             users.read_many(["a", "b"])
             assert [{"_id": "a", "n": 1}, None, None] == [*users.get_each(["a", "b", "absent"])]
             expected += Counter({"users/s:a": 3, "users/s:absent": 2, "users/s:b": 2})
-        assert (19, 2) == (pipeline.reader.hits, pipeline.reader.misses)
+        assert {"hit": 19, "miss": 2} == reads_by_source(pipeline.tallies)
         wait_until(lambda: heats(pipeline.store) == expected, "the counts to be sent", 10)
 
 

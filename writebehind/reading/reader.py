@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from writebehind.documents.entry import Entry
@@ -20,9 +22,13 @@ from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 
+log = logging.getLogger(__name__)
+
 #: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
 #: about as much as the rest of reading a document.
 MOST_TIMED = 4
+#: Sources of answers that Redis gave, and of those that MongoDB was asked for.
+_HITS, _MISSES = (Source.HIT, Source.STALE), (Source.REVALIDATED, Source.MISS, Source.COLLAPSED)
 
 
 class Reader:
@@ -62,9 +68,6 @@ class Reader:
         self._sampler = sampler
         self._seen = seen
         self._tallies = tallies
-        #: Reads answered from Redis, and reads that had to wait for MongoDB, in this process.
-        self.hits = 0
-        self.misses = 0
 
     def get_or_bypass(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
         """`get`, from MongoDB where Redis does not answer.
@@ -126,10 +129,8 @@ class Reader:
         self._seen(member)
         entry, ttl_ms = self._store.cache.get(member)
         if entry is not None:
-            self.hits += 1
             read = self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
         else:
-            self.misses += 1
             read = self._loader.load(document_id, settings, keep=keep)
         return read if keep else self._noted(read, document_id.collection, began)
 
@@ -149,8 +150,6 @@ class Reader:
             self.count(one.member for one in ids)
         found = self._cached_many(ids, settings)
         missing = list({one.member: one for one in ids if one.member not in found}.values())
-        self.hits += len(ids) - len(missing)
-        self.misses += len(missing)
         if missing:
             found |= self._loader.load_many(missing, settings)
         self._count_reads(ids, Source.HIT, len(ids) - len(missing))
@@ -171,7 +170,6 @@ class Reader:
         found = self._cached_many(ids, settings, below_bytes=below_bytes)
         if counted:
             self.count(found)
-        self.hits += len(found)
         self._count_reads(ids, Source.HIT, len(found))
         return found
 
@@ -179,6 +177,24 @@ class Reader:
         """Count documents as read, of which more were looked at than read."""
         for one in members:
             self._seen(one)
+
+    def hit_ratio(self) -> float | None:
+        """The part of the reads of this host's processes that Redis has answered; `None` where none is known.
+
+        Without a directory of counts these are the reads of this process.
+        """
+        reads: Counter[str] = Counter()
+        try:
+            counts = self._tallies.read()
+        except OSError as error:
+            log.debug("the counts of this host's processes cannot be read: %s", error)
+            return None
+        for (family, labels), numbers in counts.items():
+            if family == families.READS.name:
+                _, source = labels
+                reads[source] += int(numbers[0])
+        hits, misses = (sum(reads[one] for one in some) for some in (_HITS, _MISSES))
+        return hits / (hits + misses) if hits + misses else None
 
     def check(self) -> None:
         """See that this Redis holds the documents of this process's database, where it looks for them.
