@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 
 from web.server import Server
 from writebehind import load_settings
+from writebehind.tallies.tallies import Tallies
 
 
 def create_app() -> Flask:
@@ -38,4 +39,4 @@ def create_app() -> Flask:
 
 def create_server() -> Server:
     """The same under the server of `writebehind run web`."""
-    return Server(create_app(), load_settings())
+    return Server(create_app(), load_settings(), Tallies())

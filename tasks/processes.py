@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from celery import signals
 from celery.bin.celery import celery
 
 from tasks.celery import app, runtime
 from tasks.logs import keep_short
 from writebehind.logs.states import StateLog
+from writebehind.tracing.export import export_spans
 
 
 def worker(arguments: Sequence[str]) -> None:
     """Run `celery worker` with these options."""
+    end = export_spans("worker")
+    signals.worker_process_shutdown.connect(lambda **_: end(), weak=False)  # a child of the pool, if it forks
     command("-q", "worker", *arguments, redis=lambda: runtime.pipeline.redis_outage)
 
 

@@ -15,6 +15,7 @@ from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api
 from writebehind.flask.problems import log_unforeseen, register_problems
+from writebehind.tracing.export import export_spans
 
 #: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
 REFUSAL = "web.refusal"
@@ -85,6 +86,8 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     Raises:
         ConfigurationError: a setting is wrong.
     """
+    if pipeline is None:
+        export_spans("web")
     app = _Application(load_settings() if pipeline is None else pipeline.settings)
     app.url_map.merge_slashes = False
     register_problems(app)

@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: How long a client may take to send a request or to take the page, seconds.
 PATIENCE_S = 10.0
+#: Connections at a time.
+MOST_CONNECTIONS = 64
 _PLAIN = "text/plain; charset=utf-8"
 
 Start = Callable[[str, list[tuple[str, str]]], Any]
@@ -88,7 +91,10 @@ class _Handler(WSGIRequestHandler):
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """Answers each request in a thread of its own."""
+    """Answers each request in a thread of its own; where there are too many, the oldest ones are cut off.
+
+    A scrape takes milliseconds, so that whoever is old is slow.
+    """
 
     daemon_threads = True
     request_queue_size = 16
@@ -97,8 +103,31 @@ class Server(ThreadingMixIn, WSGIServer):
         """Listen; `serve_forever` serves."""
         if ":" in host:
             self.address_family = socket.AF_INET6
+        self._open: dict[int, socket.socket] = {}
         super().__init__((host, port), _Handler)
         self.set_app(application)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin to serve a connection, and cut the oldest off where there are too many. Called by one thread."""
+        self._open[id(request)] = request
+        for one in list(self._open.values())[:-MOST_CONNECTIONS]:
+            with suppress(OSError):  # it has ended by itself
+                one.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._open.pop(id(request), None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Leave it to a line: clients go away, or are cut off."""
+        del request
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            log.debug("a client has gone away: %s", error)
+        else:
+            log.error("a request of %s was not answered", client_address[0], exc_info=error)
 
     def server_bind(self) -> None:
         """Bind, and ask no name server for this host's name."""

@@ -42,10 +42,11 @@ def health(pipeline: Pipeline) -> Blueprint:
     @routes.get("/readyz")
     def readyz() -> Response:
         """Traffic may come here."""
-        report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0}
+        report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0, "silent_workers": 0}
         try:
             check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
-            report["workers"] = len(pipeline.store.metrics.workers())
+            watch = pipeline.store.metrics
+            report |= {"workers": len(watch.workers()), "silent_workers": len(watch.silent_workers())}
             report["mongodb"] = _BREAKS if pipeline.breaker.state().reason else _mongodb(pipeline)
         except ConfigurationError as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -96,6 +97,7 @@ class Status:
             "mongodb_error": breaker.reason or self._mongodb_error(),
             "flushed_per_second": flushed,
             "workers": len(watch.workers()),
+            "silent_workers": [asdict(one) for one in watch.silent_workers()],
             "consumers": consumers,
             "unconsumed": [queue for queue, workers in consumers.items() if not workers],
             "broker": _broker(points[-1:], now_ms / 1000),

@@ -241,6 +241,14 @@ def test_what_is_wrong_is_red(pipeline):
 
     assert set() == red_of(good)
     assert red == red_of(bad)
+    silent = {"silent_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
+    assert {"workers"} == red_of(good | silent)
+    unsafe = {"seconds_until_safe": None, "not_safe_because": "nobody is at work", "pending_bytes": 5_000}
+    assert {"safe"} == red_of(good | unsafe)
+    assert {"refused"} == red_of(good | {"seconds_until_cap": 90.0, "cap": "memory"})
+    assert set() == red_of(
+        good | {"seconds_until_safe": 3.0, "broker": {"queues": {"flush": 3}, "seconds_ago": 1}}
+    )
     for wrong in (
         {"error": "no answer"},
         {"alive_seconds_ago": 60.0},
@@ -249,6 +257,19 @@ def test_what_is_wrong_is_red(pipeline):
     ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
     assert {"no status"} == red_of(RedisUnavailableError("gone"))
+
+
+def test_totals_are_shown(pipeline):
+    """What became of the writes, and what waits in the broker."""
+    pipeline.collection("users").put("ada", {})
+    pipeline.collection("users").put("ada", {})
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(
+            shown(pipeline.status() | {"broker": {"queues": {"flush": 3, "refresh": 0}, "seconds_ago": 1}})
+        )
+    assert "2 acknowledged: 1 coalesced" in captured.get()
+    assert "messages wait: flush 3" in captured.get()
 
 
 def red_of(figures: object) -> set[str]:

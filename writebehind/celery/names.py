@@ -8,6 +8,8 @@ __all__ = [
     "FLUSH_QUEUE",
     "LONG_TASKS",
     "MAINTENANCE_QUEUE",
+    "PING",
+    "PING_QUEUE",
     "QUEUES",
     "RECONCILE",
     "REFRESH",
@@ -23,7 +25,11 @@ REFRESH = "writebehind.refresh"
 RECONCILE = "writebehind.reconcile"
 DECAY = "writebehind.decay"
 WARM = "writebehind.warm"
-TASKS = (FLUSH, SWEEP, REFRESH, RECONCILE, DECAY, WARM)
+#: Of a worker to itself: see `writebehind.celery.pings`.
+PING = "writebehind.ping"
+TASKS = (FLUSH, SWEEP, REFRESH, RECONCILE, DECAY, WARM, PING)
+#: The beginning of the names of queues that one worker alone consumes.
+PING_QUEUE = "writebehind.ping"
 
 #: Tasks of the maintenance queue that may take long. Each is done once at a time, and a second one ends at once.
 #: So it is with the audit of a sweep: a worker with two threads more than these has one for the next sweep.

@@ -1,10 +1,11 @@
-"""State of a worker process: its pipeline, its heartbeat in Redis, and its way to stop."""
+"""State of a worker process: its pipeline, the proof in Redis that it works, and its way to stop."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,8 @@ from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError
 
 from writebehind.celery import broker_keys
+from writebehind.celery.names import QUEUES
+from writebehind.celery.pings import Pings, Worked
 from writebehind.celery.publisher import publish, publish_warm
 from writebehind.errors import ConfigurationError, UnavailableError, told
 from writebehind.operations.doctor import check_start
@@ -36,6 +39,8 @@ class Runtime:
         self._checked = False
         self._name = ""
         self._consumer: Any = None
+        self._pings = Pings(publishing)
+        self._worked = Worked()
         # What fails at each run of a periodic task is one outage.
         longest_s = max(settings.sweep_interval, settings.reconcile_interval)
         self._outages = OutageLog(log, quiet_s=max(QUIET_S, 3 * longest_s))
@@ -44,6 +49,7 @@ class Runtime:
         signals.beat_init.connect(self._start_beat, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.heartbeat_sent.connect(self._heartbeat, weak=False)
+        signals.task_postrun.connect(self._ended, weak=False)
         signals.worker_shutting_down.connect(self._stop, weak=False)
         signals.worker_shutdown.connect(self._close, weak=False)
 
@@ -127,7 +133,7 @@ class Runtime:
             self.note_broker(f"the broker's keys are not looked at: {told(error)}")
 
     def _tell(self, name: str) -> None:
-        """Record that this worker lives, and what it consumes."""
+        """See that this worker is in the right place, and let an idle one prove that it works."""
         self._name = name
         try:
             if self._checked:
@@ -135,19 +141,46 @@ class Runtime:
             else:  # it did not answer when this worker started
                 self._check()
             self.pipeline.clock.look()
-            self.pipeline.store.metrics.record_heartbeat(self._name, self._consumed())
+            metrics, queues = self.pipeline.store.metrics, self._consumed()
+            worked_s = metrics.worked_ago(self._name)
+            if worked_s is not None:  # what its pool has done came by its consumer
+                metrics.record_consumed(self._name, queues, ago_s=worked_s)
+            if self._consumer is not None and self._consumer.task_consumer:
+                self._pings.send_if_idle(self._consumer, self._name, queues, worked_s)
         except ConfigurationError as error:
             log.critical("writebehind: %s", error)
             raise WorkerShutdown(1) from error
         except UnavailableError as error:
-            self.note("heartbeats", f"heartbeat not recorded: {error}", logged=getattr(error, "logged", False))
+            self._note_heartbeat(error)
+        except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
+            self.note_broker(f"this worker cannot prove that it works: {told(error)}")
+
+    def worked(self, worker: str | None) -> None:
+        """Record that a worker has done something, if that was not recorded lately; `None` for no worker."""
+        if worker and self._worked.is_due():
+            self.proved(worker, ())
+
+    def proved(self, worker: str, queues: Sequence[str]) -> None:
+        """Record that a worker works, and consumes these queues."""
+        try:
+            self.pipeline.store.metrics.record_heartbeat(worker, queues)
+        except UnavailableError as error:
+            self._note_heartbeat(error)
+
+    def _note_heartbeat(self, error: UnavailableError) -> None:
+        self.note("heartbeats", f"heartbeat not recorded: {error}", logged=getattr(error, "logged", False))
+
+    def _ended(self, sender: Any = None, **_: Any) -> None:
+        """Record a task that has ended, in whichever process of the pool."""
+        if sender.app == self._app:
+            self.worked(sender.request.hostname)
 
     def _consumed(self) -> list[str]:
-        """The queues that this worker consumes now; none while it has no connection."""
+        """The queues of ours that this worker consumes now; none while it has no connection."""
         consuming: Any = getattr(self._consumer, "task_consumer", None)
         if not consuming:
             return []
-        return [queue.name for queue in consuming.queues if consuming.consuming_from(queue)]
+        return [queue for queue in QUEUES if consuming.consuming_from(queue)]
 
     def _stop(self, **_: Any) -> None:
         if not self._is_worker:

@@ -15,6 +15,8 @@ from writebehind.celery.names import (
     FLUSH,
     FLUSH_QUEUE,
     MAINTENANCE_QUEUE,
+    PING,
+    QUEUES,
     RECONCILE,
     REFRESH,
     REFRESH_QUEUE,
@@ -50,6 +52,7 @@ def register(app: Celery, runtime: Runtime) -> None:
     _register_flush(app, runtime)
     _register_refresh(app, runtime)
     _register_maintenance(app, runtime)
+    _register_ping(app, runtime)
 
 
 def _register_flush(app: Celery, runtime: Runtime) -> None:
@@ -60,7 +63,12 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
             log.error("other hands sent a flush of partition %.50r, ticket %.50r", partition, ticket)
             return {}
         try:
-            return runtime.pipeline.flusher.flush(partition, ticket=ticket, attempt=task.request.retries).as_dict()
+            return runtime.pipeline.flusher.flush(
+                partition,
+                ticket=ticket,
+                attempt=task.request.retries,
+                progress=lambda: runtime.worked(task.request.hostname),
+            ).as_dict()
         except FlushInterruptedError as error:
             if error.hint is None:  # another flusher has the partition by now
                 return {"partition": partition, "interrupted": str(error)}
@@ -128,3 +136,13 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
     def warm() -> dict[str, Any]:
         """Make one pass, if nobody else does."""
         return runtime.pipeline.maintenance.warm()
+
+
+def _register_ping(app: Celery, runtime: Runtime) -> None:
+    @app.task(name=PING, bind=True, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def ping(task: Task, worker: str, queues: list[str]) -> None:
+        """Prove that this worker works, and consumes these queues."""
+        if worker != task.request.hostname or not isinstance(queues, list):
+            log.error("other hands sent a ping of %.50r", worker)
+            return
+        runtime.proved(worker, [queue for queue in QUEUES if queue in queues])

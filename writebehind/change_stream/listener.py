@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
@@ -46,6 +46,7 @@ from writebehind.errors import (
     UnavailableError,
 )
 from writebehind.redis.store import Store
+from writebehind.tracing import spans
 
 log = logging.getLogger(__name__)
 
@@ -207,23 +208,29 @@ class Listener:
         while not self._stopping.is_set():
             events = list(self._events(stream))
             self._check()  # Redis may have been divided anew, and this process forgotten
-            changes: list[OutsideChange] = []
-            for event in events:
-                kind = event["operationType"]
-                if kind in _DOCUMENT_CHANGES:
-                    if (change := self._change(event)) is not None:
-                        changes.append(change)
-                elif kind in _GONE:
-                    self._apply(changes)
-                    changes = []
-                    self._gone(event)
-            self._apply(changes)
+            if events:
+                with spans.listener_batch(len(events)):
+                    self._apply_all(events)
             self._state.events += len(events)
             self._state.lag_s = age_s(events[0]) if events else 0.0
             self._note(stream)
             if not events and self._batch < BATCH:
                 self._batch = BATCH
                 return
+
+    def _apply_all(self, events: Sequence[Any]) -> None:
+        """Apply events in their order."""
+        changes: list[OutsideChange] = []
+        for event in events:
+            kind = event["operationType"]
+            if kind in _DOCUMENT_CHANGES:
+                if (change := self._change(event)) is not None:
+                    changes.append(change)
+            elif kind in _GONE:
+                self._apply(changes)
+                changes = []
+                self._gone(event)
+        self._apply(changes)
 
     def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
         """Those that are there by now; none after a while in which nothing came."""

@@ -21,9 +21,9 @@ def settings() -> None:
 def worker_alive() -> None:
     """Succeed if a worker of this host is at work.
 
-    It must have sent a heartbeat lately. For health checks.
+    It must have done something lately. For health checks.
     """
     host = socket.gethostname()
     with connect() as pipeline:
         if not any(name.endswith(f"@{host}") for name in pipeline.store.metrics.workers()):
-            raise WritebehindError(f"no worker on {host} has sent a heartbeat lately")
+            raise WritebehindError(f"no worker on {host} has done anything lately")

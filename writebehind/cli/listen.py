@@ -18,6 +18,7 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.launcher import begin_log
 from writebehind.monitoring.directory import share_counts
 from writebehind.settings.running import find
+from writebehind.tracing.export import export_spans
 
 
 @click.command()
@@ -28,6 +29,7 @@ def listen() -> None:
     until it is told to end.
     """
     begin_log("listen")
+    export_spans("listener")
     with connect(share_counts(find().settings)) as pipeline:
         with suppress(RedisUnavailableError):  # it is waited for
             pipeline.check()

@@ -22,6 +22,8 @@ from writebehind.plurals import counted
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
+#: Totals of what becomes of writes.
+_BECAME = ("persisted", "deleted", "coalesced", "buried", "discarded")
 
 
 @click.command()
@@ -94,20 +96,38 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield "safe", *_safe(figures)
     yield "refused", *_refused(figures)
     yield "persisted", f"{figures['flushed_per_second']:.1f} documents a second", True
+    yield "writes", _writes(figures["totals"]), True
     dead = figures["dead_letters_by_collection"]
     of = f": {', '.join(f'{name} {count}' for name, count in dead.items())}" if dead else ""
     yield "dead letters", f"{figures['dead_letters']}{of}", not figures["dead_letters"]
     reason = f": {figures['breaker_reason']}; see writebehind doctor" if figures["breaker_reason"] else ""
     yield "MongoDB", f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
     workers = figures["workers"]
-    yield "workers", str(workers) if workers else "none: nobody persists what is pending", bool(workers)
+    silent = "".join(
+        f"; {one['worker']} does nothing for {_time(one['seconds_ago'])}" for one in figures["silent_workers"]
+    )
+    at_work = str(workers) if workers else "none: nobody persists what is pending"
+    yield "workers", f"{at_work}{silent}", bool(workers) and not silent
     unconsumed = ", ".join(figures["unconsumed"])
-    yield "queues", f"no worker consumes {unconsumed}" if unconsumed else "each has a worker", not unconsumed
+    consumed = f"no worker consumes {unconsumed}" if unconsumed else "each has a worker"
+    yield "queues", f"{consumed}{_waiting(figures['broker'])}", not unconsumed
     yield "listener", *_listener(figures["listener"])
     yield "readers see", *summary(figures["consistency"]["windows"])
     yield "consistency", *_consistency(figures["consistency"])
     yield "partitions", str(figures["partitions"]), True
     yield "version", figures["version"], True
+
+
+def _writes(totals: Mapping[str, int]) -> str:
+    """The writes since the first start, by what became of them."""
+    became = ", ".join(f"{totals[name]} {name}" for name in _BECAME if totals[name])
+    return f"{totals['acknowledged']} acknowledged{': ' if became else ''}{became}"
+
+
+def _waiting(broker: Mapping[str, Any]) -> str:
+    """The messages that wait in queues, where somebody has looked."""
+    waiting = ", ".join(f"{name} {count}" for name, count in broker["queues"].items() if count)
+    return f"; messages wait: {waiting}" if waiting else ""
 
 
 def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:

@@ -32,6 +32,7 @@ from writebehind.flask.routes.batches import batches
 from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
 from writebehind.flask.routes.reading import reading
+from writebehind.flask.tracing import trace_requests
 
 
 def api(
@@ -59,6 +60,7 @@ def api(
     routes.record(add_converter)
     routes.record(_answer_what_has_no_route)
     register_problems(routes)
+    trace_requests(routes)  # first of all, so that the others are within the span
     routes.after_request(name_request)
 
     @routes.before_request

@@ -32,6 +32,11 @@ class FlushSummary:
         """Counts by name, which the metrics add up; the others are counted where they happen."""
         return {"batches": self.batches, "hooks_failed": self.hooks_failed}
 
+    def outcomes(self) -> dict[str, int]:
+        """Batches and outcomes of writes, by name, for a span."""
+        names = ("persisted", "deleted", "superseded", "buried", "batches", "operations")
+        return {name: getattr(self, name) for name in names}
+
     def as_dict(self) -> dict[str, Any]:
         """For a task's result: what an operator wants to see."""
         shown = asdict(self)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from uuid import uuid4
 
+from opentelemetry.trace import SpanContext
+
 from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
@@ -42,6 +44,7 @@ from writebehind.sequences import grouped, slices
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
+from writebehind.tracing import spans
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class _Job:
     attempt: int = 0
     wanted: Mapping[str, int] = field(default_factory=dict)
     early: bool = False
+    progress: Callable[[], None] = lambda: None
 
 
 class Flusher:
@@ -116,7 +120,7 @@ class Flusher:
         self._contention = contention
         self._homecoming = Homecoming(store, hints, derived, collection_settings)
         self._recorder = Recorder(
-            store, sink, collection_settings, derived=derived, contention=contention, hooks=hooks
+            store, sink, collection_settings, derived=derived, contention=contention, hooks=hooks, tallies=tallies
         )
         self._store = store
         self._sink = sink
@@ -141,21 +145,30 @@ class Flusher:
         """Let running flushes end with their batch; what is left goes to others."""
         self._stopping.set()
 
-    def flush(self, partition: int, *, ticket: str = "", attempt: int = 0) -> FlushSummary:
+    def flush(
+        self,
+        partition: int,
+        *,
+        ticket: str = "",
+        attempt: int = 0,
+        progress: Callable[[], None] = lambda: None,
+    ) -> FlushSummary:
         """Flush what is due in a partition.
 
         Args:
             partition: its number.
             ticket: of the hint that led here, so that an overtaken one ends at once.
             attempt: how many times in a row MongoDB has failed.
+            progress: is called after each batch.
 
         Raises:
             FlushInterruptedError: MongoDB did not take a batch, or other hands were in the way in Redis.
             ForeignRedisError: Redis belongs to another MongoDB database.
             RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
         """
+        summary, budget_s = FlushSummary(partition), self._limits.budget_s
         with bound(partition=partition, ticket=ticket):
-            return self._run(_Job(FlushSummary(partition), self._limits.budget_s, ticket=ticket, attempt=attempt))
+            return self._run(_Job(summary, budget_s, ticket=ticket, attempt=attempt, progress=progress))
 
     def drain(self, partition: int, *, budget_s: float) -> FlushSummary:
         """Flush all that is pending in a partition, also what is not due yet, for at most `budget_s` seconds.
@@ -218,9 +231,13 @@ class Flusher:
 
     def _run(self, job: _Job) -> FlushSummary:
         """Flush batches until nothing is due, all that is wanted is reached, or the time is over; then release."""
-        summary, token = job.summary, uuid4().hex
-        partition = summary.partition
+        partition, token = job.summary.partition, uuid4().hex
         deadline = time.monotonic() + job.budget_s
+        with spans.Flush(partition) as span:
+            return self._run_traced(job, token, deadline, span)
+
+    def _run_traced(self, job: _Job, token: str, deadline: float, span: spans.Flush) -> FlushSummary:
+        summary, partition = job.summary, job.summary.partition
         try:
             while not self._stopping.is_set() and time.monotonic() < deadline:
                 lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
@@ -230,26 +247,27 @@ class Flusher:
                     return summary
                 if not members:
                     break
-                moved = self._flush_batch(partition, members, summary, lease_ends)
+                moved = self._flush_batch(span, members, summary, lease_ends)
+                job.progress()
                 if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
                     break
                 if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
                     break
         except MongoUnavailableError as error:
             self._tallies.add(families.INTERRUPTED)
-            self._count(summary)
+            self._count(summary, span)
             delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
             hint = self._store.pending.release(partition, token, least_delay_ms=delay_ms)
             raise FlushInterruptedError(str(error), hint) from error
         except MistypedKeyError as error:  # Redis answers: what is pending need not wait for the end of the lease
             self._tallies.add(families.INTERRUPTED)
-            self._count(summary)
+            self._count(summary, span)
             hint = self._store.pending.release(partition, token, least_delay_ms=backoff_ms(job.attempt))
             raise FlushInterruptedError(str(error), hint) from error
         except ForeignRedisError:  # its own flushers need not wait for the end of the lease
             self._store.pending.give_back(partition, token)
             raise
-        self._count(summary)
+        self._count(summary, span)
         if hint := self._store.pending.release(partition, token):
             self._hints(hint)
         return summary
@@ -272,13 +290,14 @@ class Flusher:
         return left_ms <= self._settings(collection).flush_delay_ms * EARLY_PART
 
     def _flush_batch(
-        self, partition: int, members: Sequence[str], summary: FlushSummary, lease_ends: float
+        self, span: spans.Flush, members: Sequence[str], summary: FlushSummary, lease_ends: float
     ) -> bool:
         """Flush one batch; whether any of it is not pending here any more, or was overtaken.
 
         Raises:
             MongoUnavailableError: MongoDB did not take a batch, or refused all of it.
         """
+        partition = summary.partition
         at_home = self._homecoming.of_pending(partition, members)
         if not at_home:
             return True
@@ -288,7 +307,7 @@ class Flusher:
         moved, refused = summary.buried > buried or len(at_home) < len(members), ""
         for _, group in groupby(writes, _collection):
             batch = list(group)
-            late = self._flush_some(partition, batch, summary, lease_ends)
+            late = self._flush_some(span, batch, summary, lease_ends)
             moved |= len(late) < len(batch)
             if len(late) == len(batch) > 1:
                 refused = late[0].message
@@ -297,7 +316,7 @@ class Flusher:
         return moved
 
     def _flush_some(
-        self, partition: int, batch: Sequence[Write], summary: FlushSummary, lease_ends: float
+        self, span: spans.Flush, batch: Sequence[Write], summary: FlushSummary, lease_ends: float
     ) -> list[Outcome]:
         """Flush documents of one collection; which of them are to be tried again.
 
@@ -306,12 +325,15 @@ class Flusher:
         Raises:
             UnavailableError: MongoDB or Redis does not answer.
         """
+        partition = summary.partition
         collection = batch[0].id.collection
         try:
             summary.operations += len(batch)
-            self._store.pending.record_sending(partition, {one.id.member: one.entry for one in batch})
+            entries = {one.id.member: one.entry for one in batch}
+            links = self._store.pending.record_sending(partition, entries, traced=span.is_traced)
+            span.carries(links)
             # A flusher that was paused must not write what others may have overtaken since.
-            outcomes = self._write(collection, batch, lease_ends)
+            outcomes = self._write(collection, batch, lease_ends, links)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
             if repeated := sum(outcome.attempts - 1 for outcome in outcomes):
                 summary.operations += repeated
@@ -323,7 +345,7 @@ class Flusher:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 halves = (batch[:middle], batch[middle:])
-                return [one for half in halves for one in self._flush_some(partition, half, summary, lease_ends)]
+                return [one for half in halves for one in self._flush_some(span, half, summary, lease_ends)]
             log.exception("%s cannot be written", batch[0].id.member)
             outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
             return self._recorder.postpone(partition, collection, [outcome], summary)
@@ -382,11 +404,13 @@ class Flusher:
             self._recorder.bury_lost(members[0], summary, self._store.pending.version_digits(members[0]))
             return []  # with the entry, which no reader can read either
 
-    def _write(self, collection: str, batch: Sequence[Write], lease_ends: float) -> list[Outcome]:
+    def _write(
+        self, collection: str, batch: Sequence[Write], lease_ends: float, links: Sequence[SpanContext]
+    ) -> list[Outcome]:
         began = time.monotonic()
         try:
             try:
-                outcomes = self._sink.write(collection, batch, within_s=lease_ends - began)
+                outcomes = self._sink.write(collection, batch, within_s=lease_ends - began, links=links)
             finally:
                 self._tallies.observe(families.BATCH_TIMES, (collection,), time.monotonic() - began)
                 self._tallies.observe(families.BATCH_SIZES, (collection,), len(batch))
@@ -403,8 +427,9 @@ class Flusher:
             self._batch.took(len(batch), time.monotonic() - began)
         return outcomes
 
-    def _count(self, summary: FlushSummary) -> None:
+    def _count(self, summary: FlushSummary, span: spans.Flush) -> None:
         if summary.batches:
+            span.counts(summary.outcomes())
             written = summary.persisted + summary.deleted
             self._store.metrics.count(summary.counts(), persisted=written)
 

@@ -22,6 +22,8 @@ from writebehind.reading.freshness import lifetime_ms
 from writebehind.redis.pending import Burial, Contest, Settled
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Recorder:
         derived: Derived,
         contention: Contention,
         hooks: Callable[[str], Hooks],
+        tallies: Tallies,
     ) -> None:
         """Join the parts; `hooks` are those of a collection, by name."""
         self._store = store
@@ -49,6 +52,7 @@ class Recorder:
         self._derived = derived
         self._contention = contention
         self._hooks = hooks
+        self._tallies = tallies
         self._outages = OutageLog(log, "batch", "batches")
 
     def record(
@@ -111,6 +115,7 @@ class Recorder:
             else:
                 self._give_up(outcome, summary)
         if left:
+            self._tallies.add(families.POSTPONED, (collection,), len(left))
             such = left[0]
             few = counted(len(left), "document is", "documents are")
             line = f"of {collection} {few} tried again, such as {such.write.id.text}: {such.message}"
@@ -162,6 +167,7 @@ class Recorder:
         burial = self._store.pending.bury(letter.member, digits, dump, drop_entry=drop_entry)
         if burial is Burial.BURIED:
             summary.buried += 1
+            self._count(letter)
             if drop_entry:
                 self._derived.gave_way([(letter.member, entry.version)])
             told = {"event": "dead_letter", "collection": letter.member.partition("/")[0], "member": letter.member}
@@ -170,13 +176,17 @@ class Recorder:
 
     def bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:
         """Make a dead letter of a document whose entry is gone, or unreadable: then with its version."""
-        letter = DeadLetter.lost(member).dump()
-        if self._store.pending.bury(member, version_digits, letter, drop_entry=True) is Burial.BURIED:
+        letter = DeadLetter.lost(member)
+        if self._store.pending.bury(member, version_digits, letter.dump(), drop_entry=True) is Burial.BURIED:
             summary.buried += 1
+            self._count(letter)
             log.critical(
                 "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
                 member,
             )
+
+    def _count(self, letter: DeadLetter) -> None:
+        self._tallies.add(families.BURIED, (letter.member.partition("/")[0], letter.reason))
 
 
 def _settled(write: Write, settings: CollectionSettings) -> Settled:

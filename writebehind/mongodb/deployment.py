@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -115,6 +116,24 @@ class Deployment:
                 return self.command("serverStatus", admin=True)
         except MongoRefusesError:
             return {}
+
+    def replication_lag_s(self, *, timeout_s: float) -> float | None:
+        """The time that the last secondary is behind the primary, seconds, by `replSetGetStatus`.
+
+        `None` where that needs a privilege which the user has not, where there is no secondary, and where MongoDB
+        does not answer in time.
+        """
+        try:
+            with pymongo.timeout(timeout_s):
+                members = self.command("replSetGetStatus", admin=True).get("members", [])
+        except MongoUnavailableError:
+            return None
+        times = [
+            (one.get("stateStr"), when) for one in members if isinstance(when := one.get("optimeDate"), datetime)
+        ]
+        primary = [when for state, when in times if state == "PRIMARY"]
+        secondaries = [when for state, when in times if state == "SECONDARY"]
+        return max(0.0, (primary[0] - min(secondaries)).total_seconds()) if primary and secondaries else None
 
     def hello(self) -> dict[str, Any]:
         """The server's description of itself, under the names of `hello`.

@@ -7,6 +7,7 @@ retried, duplicated, delayed or reordered without an older document replacing a 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
@@ -14,6 +15,7 @@ from math import inf
 import pymongo
 from bson import Int64, ObjectId
 from bson.raw_bson import RawBSONDocument
+from opentelemetry.trace import SpanContext
 from pymongo import DeleteOne
 
 from writebehind.documents.elements import without
@@ -47,6 +49,7 @@ from writebehind.mongodb.outcomes import (
 )
 from writebehind.plurals import counted
 from writebehind.sequences import slices
+from writebehind.tracing import spans
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +65,14 @@ PROBE_S = 1.0
 class Sink(Finder):
     """The state in MongoDB, read and written. Safe to share between threads."""
 
-    def write(self, collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
+    def write(
+        self,
+        collection: str,
+        writes: Sequence[Write],
+        *,
+        within_s: float = inf,
+        links: Sequence[SpanContext] = (),
+    ) -> list[Outcome]:
         """Bring versions of one collection to MongoDB in one unordered bulk write.
 
         A document that MongoDB refuses is tried once more alone: it may have been in the way of another of the
@@ -72,6 +82,7 @@ class Sink(Finder):
             collection: its name.
             writes: no two to one document.
             within_s: seconds after which nothing may be sent any more: what is left of the caller's lease.
+            links: the spans that have written them, as far as they are known.
 
         Raises:
             AllRefusedError: MongoDB does not take any of these writes, for no reason that is known.
@@ -79,8 +90,14 @@ class Sink(Finder):
         """
         if within_s <= 0:
             raise MongoUnavailableError("there is no time left to write")
-        with self._guard(), pymongo.timeout(min(within_s, self._timeout_s)):
+        with (
+            spans.bulk_write(self._database.name, collection, len(writes), links) as span,
+            self._guard(),
+            pymongo.timeout(min(within_s, self._timeout_s)),
+        ):
             outcomes = self._write(collection, writes)
+            if span:
+                span.set(_told(outcomes))
             if all(outcome.result is Result.UNCLEAR for outcome in outcomes):
                 raise AllRefusedError(outcomes)
             return outcomes
@@ -341,6 +358,17 @@ class Sink(Finder):
         except (CommandRefusedError, RefusedError):
             return False
         return True
+
+
+def _told(outcomes: Sequence[Outcome]) -> dict[str, str | int]:
+    """The counts of outcomes by their kind, and MongoDB's code for the first that was refused, for a span."""
+    about: dict[str, str | int] = {
+        f"writebehind.{result.name.lower()}": count
+        for result, count in Counter(one.result for one in outcomes).items()
+    }
+    if code := next((one.code for one in outcomes if one.code), 0):
+        about["db.response.status_code"] = str(code)
+    return about
 
 
 def _beside(writes: Sequence[Write], refused: Mapping[int, Refusal]) -> tuple[Mapping[int, Refusal], list[Write]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -18,10 +18,11 @@ def counted(numbers: Mapping[Series, list[float]]) -> Iterator[Metric]:
     for (name, labels), values in sorted(numbers.items()):
         found.setdefault(name, []).append((labels, values))
     for name, family in FAMILIES.items():
-        yield _metric(family, found.get(name, [] if family.labels else [((), [0.0] * family.slots)]))
+        yield as_metric(family, found.get(name, [] if family.labels else [((), [0.0] * family.slots)]))
 
 
-def _metric(family: Family, found: list[tuple[tuple[str, ...], list[float]]]) -> Metric:
+def as_metric(family: Family, found: Iterable[tuple[tuple[str, ...], Sequence[float]]]) -> Metric:
+    """A family with its series: the values of their labels, and their numbers; see `Family.slots`."""
     metric: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
     if family.kind is Kind.HISTOGRAM:
         metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)

@@ -47,7 +47,7 @@ def refuse_if_workers(store: Store) -> None:
     """
     if workers := store.metrics.workers():
         raise NotDrainedError(
-            f"stop the workers first, and the web processes too: {', '.join(workers)} sent a heartbeat "
+            f"stop the workers first, and the web processes too: {', '.join(workers)} did something "
             f"in the last {WORKER_LIFE_MS // 1000} s"
         )
 

@@ -36,6 +36,7 @@ from writebehind.redis.derived.results import MOST_CHANGED, LeasedResult, Look
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.queries import NamedQuery
+from writebehind.tracing import spans
 
 #: Dead letters in all that are looked at besides what MongoDB has found.
 MOST_DEAD = 2_000
@@ -242,7 +243,8 @@ class Queries:
         """Ask MongoDB, and keep what it finds; where it does not answer, what was found before serves."""
         since = self._since(wanted)
         try:
-            found, answer = self._ask(wanted, since)
+            with spans.load(wanted.collection):
+                found, answer = self._ask(wanted, since)
         except MongoUnavailableError:
             served, _ = self._served(wanted, since, Source.HIT)
             if served is None:
@@ -301,7 +303,8 @@ class Queries:
     def _bypass(self, wanted: _Wanted) -> Answer:
         """The answer of MongoDB alone."""
         query = wanted.query
-        places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
+        with spans.load(wanted.collection):
+            places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
         answered = {one.member: Kept() for one in places if one is not None}
         ids = list(map(DocumentId.from_member, answered))
         documents = zip(answered, by_size(self._store, ids, self._sink.find_many), strict=False)

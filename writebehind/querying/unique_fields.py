@@ -34,6 +34,7 @@ from writebehind.reading.single_flight import LIVES, Turn, take_turns
 from writebehind.redis.derived.aliases import Leads, Noted
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings, LookupType
+from writebehind.tracing import spans
 
 #: The pattern of values of type string: anything, as they are not part of a path.
 _ANY_TEXT = r"(?s:.+)"
@@ -208,7 +209,8 @@ class Lookups:
         self, alias: Alias, settings: CollectionSettings, token: str
     ) -> tuple[DocumentId | None, Read] | None:
         """Ask MongoDB, and fill the alias; `None` where a write came in between."""
-        document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
+        with spans.load(alias.collection):
+            document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
         # What MongoDB has may be older than what was acknowledged: the entry decides.
         found, without = self._verified(alias, settings, document_id)
         leads = found[0] or document_id
@@ -249,7 +251,8 @@ class Lookups:
 
     def _bypass(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
         """The document that carries the value in MongoDB, which finds others too, such as one with an array."""
-        document_id, entry = self._sink.find_by(alias.collection, alias.field, alias.value)
+        with spans.load(alias.collection):
+            document_id, entry = self._sink.find_by(alias.collection, alias.field, alias.value)
         if document_id is not None and self._carries(alias, settings, entry):
             return document_id, Read(entry, Source.BYPASS)
         for one in self._others(alias, document_id) if document_id is not None else ():

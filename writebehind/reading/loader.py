@@ -23,6 +23,7 @@ from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
+from writebehind.tracing import spans
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,10 @@ class Loader:
             RedisFullError: Redis has no memory to `keep` it.
             RedisUnavailableError: Redis does not answer.
         """
-        with waits():
-            return self._load(document_id, settings, keep=keep)
+        with waits(), spans.load(document_id.collection) as span:
+            read = self._load(document_id, settings, keep=keep)
+            span.set({"writebehind.source": read.source})
+            return read
 
     def _load(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool) -> Read:
         until = time.monotonic() + LIVES * self._load_timeout_ms / 1000
@@ -97,8 +100,10 @@ class Loader:
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
-        with waits():
-            return self._bypass(document_id)
+        with waits(), spans.load(document_id.collection) as span:
+            read = self._bypass(document_id)
+            span.set({"writebehind.source": read.source})
+            return read
 
     def _bypass(self, document_id: DocumentId) -> Read:
         key = f"bypass {document_id.member}"
@@ -124,13 +129,15 @@ class Loader:
             MongoUnavailableError: MongoDB does not answer; the right to refresh is given back.
             RedisUnavailableError: Redis does not answer.
         """
-        try:
-            entry = self._find(DocumentId.from_member(wanted.member))
-        except MongoUnavailableError:
-            self._store.loads.give_back([wanted])
-            raise
-        ttl_ms = lifetime_ms(entry, settings, replaces=wanted.ttl_ms)
-        return self._store.loads.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
+        document_id = DocumentId.from_member(wanted.member)
+        with spans.load(document_id.collection):
+            try:
+                entry = self._find(document_id)
+            except MongoUnavailableError:
+                self._store.loads.give_back([wanted])
+                raise
+            ttl_ms = lifetime_ms(entry, settings, replaces=wanted.ttl_ms)
+            return self._store.loads.fill(wanted.member, wanted.token, entry, ttl_ms=ttl_ms, seen=wanted.seen)
 
     # Many of one collection -------------------------------------------------------------------------
 
@@ -178,16 +185,18 @@ class Loader:
         done: dict[str, tuple[Entry, Filled]] = {}
         left, size = list(ids), len(ids)
         while left:
-            try:
-                found, after = self._sink.find_portion(left[:size], most_bytes=PORTION_BYTES)
-            except (MongoUnavailableError, TakesMuchError):
-                self._store.loads.abandon([one.member for one in left], token)
-                raise
-            loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
-            self._tallies.add(families.LOADED, (ids[0].collection,), len(found))
-            size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
-            full = not keep and self._is_full()
-            for member, (entry, how) in self._fill_some(loaded, token, settings, rights, full=full).items():
+            with spans.load(left[0].collection, len(left[:size])):
+                try:
+                    found, after = self._sink.find_portion(left[:size], most_bytes=PORTION_BYTES)
+                except (MongoUnavailableError, TakesMuchError):
+                    self._store.loads.abandon([one.member for one in left], token)
+                    raise
+                loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
+                self._tallies.add(families.LOADED, (ids[0].collection,), len(found))
+                size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
+                full = not keep and self._is_full()
+                filled = self._fill_some(loaded, token, settings, rights, full=full)
+            for member, (entry, how) in filled.items():
                 done[member] = (entry if bodies else replace(entry, body=b""), how)
         return done
 

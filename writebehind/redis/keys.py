@@ -20,9 +20,9 @@ MOST_PARTITIONS = 4096
 MOST_EVER = "wb:most_partitions"
 #: Hash of counters since the first start of what has no partition: batches, conflicts, and so on.
 COUNTERS = "wb:counters"
-#: Sorted set of Celery worker names by the time of their last heartbeat, in ms.
+#: Sorted set of Celery worker names by the time at which they have last done something, in ms.
 WORKERS = "wb:workers"
-#: Sorted set of Celery worker names, each with a queue that it consumes, by the time of the last heartbeat, in ms.
+#: Sorted set of Celery worker names, each with a queue, by the time at which something of it was last done, in ms.
 CONSUMERS = "wb:consumers"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
@@ -69,7 +69,7 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
-    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts"), "hash"),
+    **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
 }
 _TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash", "consistency": "hash"}
@@ -124,6 +124,7 @@ class PartitionKeys:
     awaited: str
     stepped: str
     counts: str
+    traces: str
 
     @property
     def beside_documents(self) -> list[str]:
@@ -183,7 +184,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     prefix = f"wb:{{{partition}}}:"
     names = (
         *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
-        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts"),
+        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

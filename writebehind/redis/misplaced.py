@@ -71,7 +71,7 @@ class Misplaced:
         )
         self._wire.run(
             _LET_GO,
-            (there.entry(member), there.pending, there.load(member), there.sent, there.counts),
+            (there.entry(member), there.pending, there.load(member), there.sent, there.counts, there.traces),
             (member, value[:BODY_AT]),
         )
         hint = Hint(self._layout.number(member), ticket.decode(), 0) if ticket else None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from opentelemetry.trace import SpanContext
+
 from writebehind.documents.entry import VERSION_DIGITS, Entry
 from writebehind.errors import ForeignDatabaseError, ForeignRedisError
 from writebehind.redis import keys
@@ -18,6 +20,7 @@ from writebehind.redis.shared.owner import Owner
 from writebehind.redis.strays import without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
+from writebehind.tracing.written import contexts, distinct
 
 #: The longest that a document is postponed which MongoDB did not take, ms.
 POSTPONED_MS = 5_000
@@ -178,6 +181,7 @@ class Pending:
             arguments += (one.member, one.version_digits, *times_ms, "1" if one.is_superseded else "")
         keys_of = (
             *(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock, of.counts),
+            of.traces,
             *(of.entry(one.member) for one in settled),
         )
         _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [(keys_of, arguments)])
@@ -226,28 +230,34 @@ class Pending:
         of = self._layout.of(member)
         keys_of = (
             *(of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent),
-            *(of.kept(member), of.crowded, of.counts),
+            *(of.kept(member), of.crowded, of.counts, of.traces),
         )
         return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 
-    def record_sending(self, partition: int, entries: Mapping[str, Entry]) -> None:
+    def record_sending(
+        self, partition: int, entries: Mapping[str, Entry], *, traced: bool = False
+    ) -> list[SpanContext]:
         """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it.
 
         It is the last step before MongoDB is written to, so in the same round trip it is seen whose documents
-        these are.
+        these are; and, if that is asked for, which spans have written them.
 
         Raises:
             ForeignRedisError: of another MongoDB database than this process writes to.
         """
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
         of = partition_keys(partition)
-        call = ((of.sent, of.counts), flat)
-        (owned,), _ = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
+        call = ((of.sent, of.counts, *((of.traces,) if traced else ())), flat)
+        (owned,), (noted,) = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
         try:
             if owner := Owner.parse(owned):
                 owner.check(self._database)
         except ForeignDatabaseError as error:
             raise ForeignRedisError(inner=f"{error}, and restart this process") from None
+        if not noted:
+            return []
+        found = zip(entries.values(), noted, strict=True)
+        return distinct(one for entry, text in found for one in contexts(text, entry.version))
 
     def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
         """See to it that what is pending is written to MongoDB after a change, in one round trip."""

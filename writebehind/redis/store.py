@@ -36,6 +36,7 @@ from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire
+from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
@@ -80,13 +81,23 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """One write to commit; `cap` is for pending members of its partition, the store's own by default."""
+    """One write to commit.
+
+    Attributes:
+        member: the document.
+        payload: its entry, after the version.
+        delay_ms: until it may be flushed.
+        condition: '' for none.
+        cap: for pending members of its partition, the store's own by default.
+        context: of the span that writes it, as `writebehind.tracing` notes it; '' where it is not traced.
+    """
 
     member: str
     payload: bytes
     delay_ms: int
     condition: str = ""
     cap: int | None = None
+    context: str = ""
 
 
 class Store:
@@ -274,6 +285,8 @@ class Store:
         member, delay_ms = request.member, request.delay_ms
         cap = self._max_pending if request.cap is None else request.cap
         of = self._layout.of(member)
+        traced_keys = (of.traces,) if request.context else ()
+        traced = (request.context, CONTEXTS_LIVE_MS, MOST_CONTEXTS) if request.context else ()
         return (
             (
                 of.entry(member),
@@ -287,6 +300,7 @@ class Store:
                 of.kept(member),
                 of.crowded,
                 of.counts,
+                *traced_keys,
             ),
             (
                 member,
@@ -297,6 +311,7 @@ class Store:
                 delay_ms + HINT_LIFE_MS,
                 HINT_SLACK_MS,
                 MOST_KEPT,
+                *traced,
             ),
         )
 

@@ -104,6 +104,12 @@ BATCH_TIMES: Final = _histogram(
 BATCH_SIZES: Final = _histogram(
     "writebehind_batch_documents", "Documents in one bulk write.", ("collection",), SIZES
 )
+POSTPONED: Final = Family(
+    "writebehind_postponed_writes", "Writes that MongoDB did not take, and that are tried again.", ("collection",)
+)
+BURIED: Final = Family(
+    "writebehind_new_dead_letters", "Writes that became dead letters, by the reason.", ("collection", "reason")
+)
 INTERRUPTED: Final = Family(
     "writebehind_interrupted_flushes", "Flushes that ended because MongoDB or Redis could not take a batch."
 )
@@ -136,6 +142,8 @@ FAMILIES: Final = {
         REFUSED_WRITES,
         BATCH_TIMES,
         BATCH_SIZES,
+        POSTPONED,
+        BURIED,
         INTERRUPTED,
         DRIFT,
         REPAIRED,

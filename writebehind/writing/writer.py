@@ -38,6 +38,8 @@ from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus,
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
+from writebehind.tracing import spans
+from writebehind.tracing.span import Span
 from writebehind.writing.admission import Admission
 from writebehind.writing.document_check import DocumentCheck
 from writebehind.writing.turns import Turns
@@ -280,11 +282,30 @@ class Writer:
     ) -> list[Commit]:
         parts, wanted = self._parts, self.wants(durability)
         parts.admission.check_offered(wanted)
+        with spans.commit(self._collection, len(writes)) as span:
+            commits = self._commit_traced(writes, durability, condition, span)
+            if span:
+                span.set({"writebehind.status": ",".join(sorted({one.status for one in commits}))})
+            return commits
+
+    def _commit_traced(
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        durability: Durability | None,
+        condition: str,
+        span: Span,
+    ) -> list[Commit]:
+        parts, wanted = self._parts, self.wants(durability)
         cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
         crowded = parts.admission.crowded()  # hardly ever any
         requests = [
             CommitRequest(
-                one.member, entry.payload, delay_ms, condition, 0 if crowded and one.member in crowded else cap
+                one.member,
+                entry.payload,
+                delay_ms,
+                condition,
+                0 if crowded and one.member in crowded else cap,
+                span.context,
             )
             for one, entry in writes
         ]

@@ -109,10 +109,11 @@ def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
     flusher = flusher_of(pipeline, limits(9, 200))
     noted = pipeline.store.pending.record_sending
 
-    def stopped(partition, entries):
-        noted(partition, entries)
+    def stopped(partition, entries, **options):
+        links = noted(partition, entries, **options)
         lease = partition_keys(partition).lease
         wait_until(lambda: not pipeline.store._wire.call("EXISTS", lease), "the lease to run out")
+        return links
 
     monkeypatch.setattr(pipeline.store.pending, "record_sending", stopped)
     with pytest.raises(FlushInterruptedError):

@@ -159,8 +159,8 @@ def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
         version = f"{(1_000_000_000 - round(waited * 1000)) * 1000:016d}"
         wire.call("SET", of.entry(f"a/s:{number}"), version + "D")
         wire.call("ZADD", of.pending, 1, f"a/s:{number}")
-        names = (*(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock, of.counts),)
-        keys_of = (*names, of.entry(f"a/s:{number}"))
+        names = (*(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock),)
+        keys_of = (*names, of.counts, of.traces, of.entry(f"a/s:{number}"))
         wire.call("EVAL", source, len(keys_of), *keys_of, 0, f"a/s:{number}", version, 9_999, 9_999, "")
 
     totals = store.metrics.totals()

@@ -64,7 +64,14 @@ class FakeSink:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def write(self, _collection: str, writes: Sequence[Write], *, within_s: float = inf) -> list[Outcome]:
+    def write(
+        self,
+        _collection: str,
+        writes: Sequence[Write],
+        *,
+        within_s: float = inf,
+        links: object = (),  # noqa: ARG002 - the real one's
+    ) -> list[Outcome]:
         assert within_s > 0
         self._answer()
         self.written += writes

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.waiting import wait_until
 from web import exporter
 from web.exporter import Exporter, Server
 from writebehind.access.gate import Gate
@@ -61,6 +62,21 @@ def test_others_paths_and_methods(server):
 def test_only_for_this_host(server, host, status):
     """A page whose name leads here (DNS rebinding) reads no figures."""
     assert status == ask(server, "/metrics", Host=host).status
+
+
+def test_many_slow_clients_lose_to_those_that_come(server, monkeypatch):
+    """More than there may be: the oldest are cut off at once, long before their time is over."""
+    monkeypatch.setattr(exporter, "MOST_CONNECTIONS", 4)
+    silent = [socket.create_connection(server.server_address[:2], timeout=5) for _ in range(10)]
+    try:
+        for one in silent[:6]:
+            assert one.recv(1) == b""
+        assert 200 == ask(server, "/metrics").status
+        assert silent[6].recv(1) == b""
+    finally:
+        for one in silent:
+            one.close()
+    wait_until(lambda: server._open == {}, "all connections to be closed", 5)
 
 
 def test_slow_clients_keep_nobody_waiting(server, monkeypatch):

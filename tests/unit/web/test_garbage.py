@@ -27,7 +27,7 @@ def server(application) -> Server:
     settings = load_settings(
         web_threads=1, request_timeout_ms=1_000, max_bulk_bytes=LIMIT, max_document_bytes=LIMIT
     )
-    return Server(application.app, settings)
+    return Server(application.app, settings, application.pipeline.tallies)
 
 
 @pytest.fixture(scope="module")

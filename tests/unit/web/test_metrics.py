@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests.unit.web.batches import bulk, put
 from writebehind.errors import RedisUnavailableError
+from writebehind.monitoring.families import PAGE
 from writebehind.tallies.families import FAMILIES
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -52,6 +53,23 @@ def test_both_formats(client):
     names = {one.name for one in parse_text(text.text)}
     assert FAMILIES.keys() <= names
     assert {one.name for one in parse_openmetrics(openmetrics.text)} >= FAMILIES.keys()
+
+
+def test_every_family_is_described(client):
+    """What stands on the page is what is described: panels and alert rules are held against the description."""
+    client.put("/v1/users/ada", json={"name": "Ada"})
+    found = {one.name: one for one in parse_text(client.get("/metrics").text)}
+
+    assert found.keys() <= PAGE.keys()
+    assert {name: PAGE[name].kind.value for name in found} == {name: one.type for name, one in found.items()}
+    labels = {name: {key for each in one.samples for key in each.labels} - {"le"} for name, one in found.items()}
+    assert {name: set(PAGE[name].labels) for name, some in labels.items() if some} == {
+        name: some for name, some in labels.items() if some
+    }
+    # The rest is of what this system lacks: a listener, a replica, facts that these servers do not tell.
+    assert PAGE.keys() - found.keys() <= {
+        name for name in PAGE if "_listener_" in name or "_redis_" in name or "_mongodb_" in name
+    } | {"writebehind_reconciled_equal_ratio", "writebehind_seconds_until_safe", "writebehind_seconds_until_cap"}
 
 
 def test_reads_and_writes_are_counted(client, since):

@@ -1,4 +1,4 @@
-"""The processes: workers by their heartbeats, beat by the last sweep, and what waits."""
+"""The processes: workers by what they do, beat by the last sweep, and what waits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
+from writebehind.redis.shared.metrics import SilentWorker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: So many sweeps in a row may be missing.
@@ -42,8 +43,9 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     if workers:
         yield ok("workers", ", ".join(sorted(workers)))
     else:
-        found = "none has sent a heartbeat lately: nothing is persisted"
+        found = "none has done anything lately: nothing is persisted"
         yield failure("workers", found, "start them as in the Procfile")
+    yield from silent(pipeline.store.metrics.silent_workers())
     yield from consumers(status["consumers"])
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
@@ -78,6 +80,19 @@ def consumers(workers: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         else:
             found = f"no worker consumes it: {_WITHOUT[queue]}"
             yield failure(f"queue {queue}", found, f"start a worker with -Q {queue}, or add it to one of yours")
+
+
+def silent(workers: Sequence[SilentWorker]) -> Iterator[Finding]:
+    """No worker has fallen silent that has not ended."""
+    for one in workers:
+        of = f", which consumed {', '.join(one.queues)}," if one.queues else ""
+        found = f"it{of} has done nothing for {one.seconds_ago:.0f} s"
+        yield warning(
+            f"worker {one.worker}",
+            found,
+            "it is frozen, cut off from its broker, stuck, or was killed: look at its log and start it anew; "
+            "one that does not come back under its name is forgotten after a day",
+        )
 
 
 def listener(status: Mapping[str, Any] | None) -> Finding:

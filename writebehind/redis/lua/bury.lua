@@ -6,7 +6,7 @@
 -- the entry is gone, nobody else has what was acknowledged: the letter has a name with its version, the entry is kept
 -- beside it, and no write touches either.
 --
--- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent  7 kept  8 crowded  9 counts
+-- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent  7 kept  8 crowded  9 counts  10 traces
 -- ARGV  1 member  2 version in the entry ('' when it is gone)
 --       3 the dead letter: 16 digits of version, then JSON
 --       4 '1' to drop the entry, because MongoDB has what stands
@@ -27,6 +27,7 @@ end
 local result = 2
 if redis.call('ZSCORE', pending, member) then
   redis.call('HDEL', sent, member)
+  redis.pcall('HDEL', KEYS[10], member)
   local name = member
   if ARGV[4] == '1' or version == '' then
     local at = string.sub(letter, 1, 16)

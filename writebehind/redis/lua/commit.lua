@@ -1,7 +1,7 @@
 -- Acknowledge one write: the only step on the write path, one round trip.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept
---       10 crowded  11 counts
+--       10 crowded  11 counts  12 traces: of a write that is traced
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -10,6 +10,7 @@
 --       6 life of `scheduled`, ms
 --       7 how much later than this write is due the flush task on its way may run, ms
 --       8 how many documents are kept of a member when no new write is taken
+--       and of a write that is traced  9 its context, 48 digits  10 life of `traces`, ms  11 how many contexts are kept
 -- Returns {'ok', version, previous kind or '', ticket of the flush task that the caller must enqueue, or ''}
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
@@ -67,4 +68,12 @@ end
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
 count(KEYS[11], is_first and 'first' or 'coalesced', 1)
+if KEYS[12] then
+  pcall(function()  -- whatever is in its way, the write stands
+    local before = not is_first and redis.call('HGET', KEYS[12], member) or ''
+    redis.call('HSET', KEYS[12], member, string.sub(before .. version .. ARGV[9], -64 * ARGV[11]))
+    -- It lives for so long from its first context on, and not from its last: so nothing is left behind in it for ever.
+    if redis.call('PTTL', KEYS[12]) == -1 then redis.call('PEXPIRE', KEYS[12], ARGV[10]) end
+  end)
+end
 return {'ok', version, previous, issue_ticket(scheduled, due, ARGV[6], due + tonumber(ARGV[7]))}

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Note that somebody lives, now: also while Redis is full, when it matters most.
+-- Note that somebody has done something: also while Redis is full, when it matters most.
 --
 -- KEYS  1 workers
--- ARGV  1 name  2 how long names are kept, ms
+-- ARGV  1 name  2 how long names are kept, ms  3 how long ago it was done, ms
 -- Returns 1
 -- include: now_ms
 local now = now_ms()
-redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZADD', KEYS[1], now - tonumber(ARGV[3]), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
 return 1

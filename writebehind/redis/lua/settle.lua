@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9… entry: of each member
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9 traces  10… entry: of each member
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms, and '1' where
 --       MongoDB has a newer version, '' where it has this one
@@ -25,17 +25,35 @@ local function bound_of(age)
     or 'age:more'
 end
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local sent = KEYS[6]
+local sent, traces = KEYS[6], KEYS[9]
 local now = now_ms()
 local last = last_version(redis.call('GET', KEYS[7]))
+local is_traced = redis.call('EXISTS', traces) == 1  -- hardly ever
 local settled, newer = 0, 0
 local deletions, replayed, overtaken, superseded, together, ages = 0, 0, 0, 0, 0, {}
 
-for i = 9, #KEYS do
-  local at = 2 + (i - 9) * 5
+-- Forget what traces are told by that ends here; later writes have not come to MongoDB.
+local function forget_contexts(member, version)
+  local noted, later = redis.call('HGET', traces, member) or '', ''
+  for from = 1, #noted, 64 do
+    if string.sub(noted, from, from + 15) > version then later = later .. string.sub(noted, from, from + 63) end
+  end
+  if later == '' then
+    redis.call('HDEL', traces, member)
+  elseif later ~= noted then
+    redis.call('HSET', traces, member, later)
+  end
+end
+
+for i = 10, #KEYS do
+  local at = 2 + (i - 10) * 5
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if ARGV[at + 4] == '1' then superseded = superseded + 1 end
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
+  if is_traced and not pcall(forget_contexts, member, version) then
+    redis.call('DEL', traces)  -- other hands have put something of another type there
+    is_traced = false
+  end
   if string.sub(header, 1, 16) == version then
     local was_pending = redis.call('ZREM', pending, member) == 1
     if not was_pending then

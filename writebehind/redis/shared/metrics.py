@@ -21,8 +21,10 @@ from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
-#: A worker whose last heartbeat is older than this does not count as alive, ms.
+#: A worker that has done nothing for longer does not count as alive, ms.
 WORKER_LIFE_MS = 15_000
+#: For so long it is told of, ms: a day.
+SILENT_FOR_MS = 24 * 3_600_000
 #: For so long it is remembered when a worker was last seen, ms: a week.
 REMEMBERED_MS = 7 * 24 * 3_600_000
 #: The flush rate is measured over this many slots of this many seconds.
@@ -83,6 +85,15 @@ class Run:
             "outcome": self.outcome,
             "error": self.error or None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SilentWorker:
+    """A worker of which nothing proves that it works, the queues that it consumed, and for how long, seconds."""
+
+    worker: str
+    queues: Sequence[str]
+    seconds_ago: float
 
 
 class Metrics:
@@ -156,9 +167,48 @@ class Metrics:
         return sum(map(whole, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS)
 
     def record_heartbeat(self, name: str, queues: Sequence[str] = ()) -> None:
-        """Note a worker's heartbeat, and which queues it consumes."""
-        seen = [(keys.WORKERS, name), *((keys.CONSUMERS, f"{name} {queue}") for queue in queues)]
-        self._wire.run_many(_RECORD_HEARTBEAT, [((key,), (one, REMEMBERED_MS)) for key, one in seen])
+        """Note that a worker has done something, and which queues that proves to be consumed."""
+        self._wire.run(_RECORD_HEARTBEAT, (keys.WORKERS,), (name, REMEMBERED_MS, 0))
+        self.record_consumed(name, queues, ago_s=0)
+
+    def record_consumed(self, name: str, queues: Sequence[str], *, ago_s: float) -> None:
+        """Note which queues a worker consumes that has done something so long ago, seconds."""
+        ago_ms = round(ago_s * 1000)
+        calls = [((keys.CONSUMERS,), (f"{name} {queue}", REMEMBERED_MS, ago_ms)) for queue in queues]
+        self._wire.run_many(_RECORD_HEARTBEAT, calls)
+
+    def worked_ago(self, name: str) -> float | None:
+        """The time since it was last proven that a worker works, seconds; `None` for never."""
+        score = self._wire.call("ZSCORE", keys.WORKERS, name)
+        ago_ms = None if score is None else self._wire.now_ms() - whole(score)
+        return None if ago_ms is None or ago_ms < 0 else ago_ms / 1000
+
+    def silent_workers(self) -> list[SilentWorker]:
+        """The workers that have done nothing for long and have not ended; of the last day, the last first."""
+        now = self._wire.now_ms()
+        flat, consumed = self._wire.calls(
+            (
+                (
+                    "ZRANGE",
+                    keys.WORKERS,
+                    now - WORKER_LIFE_MS,
+                    now - SILENT_FOR_MS,
+                    "BYSCORE",
+                    "REV",
+                    "WITHSCORES",
+                ),
+                ("ZRANGE", keys.CONSUMERS, 0, -1),
+            )
+        )
+        names = [one.decode(errors="replace").rpartition(" ") for one in consumed]
+        return [
+            SilentWorker(
+                worker := name.decode(errors="replace"),
+                tuple(sorted(queue for of, _, queue in names if of == worker)),
+                (now - whole(score)) / 1000,
+            )
+            for name, score in pairs(flat)
+        ]
 
     def worker_gone(self, name: str) -> None:
         """Note that a worker has ended: its last heartbeat does not count any more."""

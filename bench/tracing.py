@@ -1,0 +1,193 @@
+"""CPU time that traces cost: of a request, and of a flush, without them, off, and sampled.
+
+One process asks the application in turn in each of these ways, so that whatever else the machine does meets all of
+them. "Without" has no call sites: they are taken out, so that what they cost while nobody traces shows too.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+from unittest.mock import patch
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from bench.load import DOCUMENT
+from web.app import create_app
+from writebehind import BulkOperation, Pipeline, Written, load_settings
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.mongodb.outcomes import Outcome, Result
+from writebehind.tracing import otlp, spans
+from writebehind.tracing.span import NO_SPAN
+
+ROUNDS, REQUESTS, DOCUMENTS = 31, 400, 2_000
+#: Requests to so many documents.
+NAMES = [f"/v1/users/u{number}" for number in range(200)]
+RATIOS = {"sampled 1 %": 0.01, "sampled 100 %": 1.0}
+
+
+class Nowhere(SpanExporter):
+    def export(self, _spans: Sequence[Any]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+class NoFlush:
+    """A flush without a call site."""
+
+    is_traced = False
+
+    def __init__(self, _partition: int) -> None: ...
+
+    def carries(self, _links: object) -> None: ...
+
+    def counts(self, _counts: object) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@dataclass
+class Way:
+    """One way to trace, and what each round took, µs of CPU for one request or document."""
+
+    name: str
+    within: Callable[[], Any]
+    taken: dict[str, list[float]] = field(default_factory=dict)
+
+
+@contextmanager
+def without() -> Iterator[Callable[[], object]]:
+    nothing = lambda *_: NO_SPAN  # noqa: E731
+    with ExitStack() as stack:
+        for name in ("request", "commit", "load", "bulk_write", "listener_batch"):
+            stack.enter_context(patch.object(spans, name, nothing))
+        stack.enter_context(patch.object(spans, "Flush", NoFlush))
+        yield bool
+
+
+@contextmanager
+def off() -> Iterator[Callable[[], object]]:
+    yield bool
+
+
+@contextmanager
+def sampled(provider: TracerProvider) -> Iterator[Callable[[], object]]:
+    with patch.object(trace, "_TRACER_PROVIDER", provider):
+        yield provider.force_flush
+
+
+def provider(ratio: float) -> TracerProvider:
+    """The provider of the service's processes, whose spans go nowhere, and not while another way is measured."""
+    variables = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": str(ratio)}
+    processor = BatchSpanProcessor(Nowhere(), 1 << 20, 3_600_000, 1 << 19)
+    with patch.dict(os.environ, variables), patch.object(otlp, "BatchSpanProcessor", lambda _: processor):
+        return otlp.provider("bench")
+
+
+def ask(app: Any, method: str) -> None:
+    """Send requests as the server does, one after the other."""
+    body = DOCUMENT if method == "PUT" else b""
+    for number in range(REQUESTS):
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": NAMES[number % len(NAMES)],
+            "QUERY_STRING": "",
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "8000",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "127.0.0.1:8000",
+            "CONTENT_TYPE": "application/json",
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.input_terminated": True,
+        }
+        written = app(environ, lambda *_: None)
+        b"".join(written)
+        written.close()
+
+
+def flush(pipeline: Pipeline) -> None:
+    """Flush documents to a MongoDB that costs nothing."""
+    for partition in range(pipeline.settings.partitions):
+        pipeline.flusher.drain(partition, budget_s=30)
+
+
+def fill(pipeline: Pipeline) -> None:
+    users = pipeline.collection("users")
+    for begin in range(0, DOCUMENTS, 100):
+        done = users.bulk([BulkOperation("put", f"d{n}", {"n": n}) for n in range(begin, begin + 100)])
+        if not all(isinstance(one, Written) for one in done):
+            raise RuntimeError(done)
+
+
+def write(_collection: str, writes: Sequence[Any], **_: Any) -> list[Outcome]:
+    return [Outcome(one, Result.PERSISTED) for one in writes]
+
+
+def measure(ways: Sequence[Way], pipelines: dict[str, tuple[Any, Pipeline]]) -> None:
+    for _ in range(ROUNDS):
+        for way in ways:
+            app, pipeline = pipelines["without" if way.name == "without" else "with"]
+            with way.within() as end:
+                for method in ("PUT", "GET"):
+                    began = time.process_time()
+                    ask(app, method)
+                    end()
+                    way.taken.setdefault(method, []).append((time.process_time() - began) / REQUESTS * 1e6)
+                flush(pipeline)
+                fill(pipeline)
+                end()
+                began = time.process_time()
+                flush(pipeline)
+                end()
+                way.taken.setdefault("flush", []).append((time.process_time() - began) / DOCUMENTS * 1e6)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(folder) as redis:
+        settings = load_settings(
+            redis_url=redis.url,
+            mongodb_url="mongodb://127.0.0.1:9/",
+            collections={"users": {"flush_delay_ms": 60_000}},
+            hot_samples=0,
+        )
+        pipelines = {}
+        for name in ("without", "with"):
+            pipeline = Pipeline(settings)
+            pipeline.sink.write = write  # type: ignore[method-assign]
+            with ExitStack() as stack:
+                if name == "without":
+                    stack.enter_context(patch("writebehind.flask.blueprint.trace_requests"))
+                pipelines[name] = create_app(pipeline), pipeline
+        ways = [Way("without", without), Way("off", off)]
+        for name, ratio in RATIOS.items():
+            made = provider(ratio)
+            ways.append(Way(name, lambda made=made: sampled(made)))
+        for app, pipeline in pipelines.values():
+            ask(app, "PUT")
+            flush(pipeline)
+        measure(ways, pipelines)
+        for what, of in (("PUT", "request"), ("GET", "request"), ("flush", "document")):
+            floor = ways[0].taken[what]
+            print(f"{what}: µs of CPU for a {of}, and of that without")
+            for way in ways:
+                ratios = [one / before for one, before in zip(way.taken[what], floor, strict=True)]
+                print(
+                    f"  {way.name:14} {statistics.median(way.taken[what]):7.1f}   {statistics.median(ratios):.3f}"
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Export of spans by a process of the service, as OpenTelemetry's own variables say: the extra `otel`."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import trace
+
+from writebehind.tracing.span import is_on
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+log = logging.getLogger(__name__)
+
+#: Either says where spans go to.
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+#: The last spans of a process that ends are given so long to leave, seconds.
+FLUSH_WITHIN_S: Final = 2.0
+#: Before the children of a process are joined.
+_EARLY: Final = 100
+
+
+def export_spans(name: str) -> Callable[[], None]:
+    """Export the spans of this process and its forks, where a variable names an endpoint, and nobody sees to them.
+
+    The sampler, the resource, headers and time limits are those of the other variables `OTEL_…`.
+
+    Args:
+        name: of the service, behind `writebehind-`, unless a variable says another one.
+
+    Returns:
+        What lets the last spans leave, within bounds: to be called at the end of a process that calls no function
+        registered with `atexit`.
+    """
+    if not is_wanted() or is_on():
+        return _nothing
+    try:
+        from writebehind.tracing.otlp import provider  # noqa: PLC0415 - an extra
+
+        made = provider(f"writebehind-{name}")
+    except ImportError as error:
+        log.warning("spans are not exported (%s): pip install 'writebehind[otel]'", error)
+        return _nothing
+    except Exception as error:  # noqa: BLE001 - no reason to take no writes
+        log.warning("spans are not exported, as a variable OTEL_… is wrong: %r", error)
+        return _nothing
+    trace.set_tracer_provider(made)
+
+    def end() -> None:
+        _end(made)
+
+    atexit.register(end)
+    # A child of `multiprocessing`, such as granian's workers, calls these at its end, and not those of `atexit`.
+    Finalize(None, end, exitpriority=_EARLY)
+    return end
+
+
+def is_wanted() -> bool:
+    """Whether the variables ask for spans."""
+    environ = os.environ
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if "otlp" not in environ.get("OTEL_TRACES_EXPORTER", "otlp").lower().replace(" ", "").split(","):
+        return False
+    return any(environ.get(one, "").strip() for one in ENDPOINTS)
+
+
+def _end(made: TracerProvider) -> None:
+    """Let the last spans leave, however long the collector takes not to answer. Doing so again changes nothing."""
+    leaving = threading.Thread(target=made.shutdown, name="last-spans", daemon=True)
+    leaving.start()
+    leaving.join(FLUSH_WITHIN_S)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,106 @@
+"""A tracer provider of OpenTelemetry's SDK that exports by OTLP. Only who has the extra `otel` can import it.
+
+It goes through forks: the SDK gives each child a queue and a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from random import getrandbits
+from threading import local
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+
+from writebehind import forks
+from writebehind.outage_log import OutageLog
+
+log = logging.getLogger(__name__)
+
+
+#: Samplers that look at nothing but a trace's id where it has no parent.
+_BY_RATIO = {"traceidratio", "parentbased_traceidratio"}
+
+
+class Draw(RandomIdGenerator):
+    """Ids of traces, drawn before a span is made of which the sampler would only say that it is dropped.
+
+    The SDK takes 4 µs to say so, a hundredth of a request. The sampler is asked about all others, and says of
+    the same id the same.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        """Know which ids a sampler with this ratio samples."""
+        self._bound = TraceIdRatioBased(ratio).bound
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Have drawn nothing: a trace of the parent process is not the child's too."""
+        self._drawn = local()
+
+    def is_dropped(self) -> bool:
+        """Draw the id of the next trace of this thread; whether it is not sampled."""
+        drawn = getrandbits(128)
+        if drawn & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+            return True
+        self._drawn.id = drawn
+        return False
+
+    def generate_trace_id(self) -> int:
+        """The id that was drawn, or another one."""
+        return self._drawn.__dict__.pop("id", 0) or super().generate_trace_id()
+
+
+class Exporter(SpanExporter):
+    """OTLP over HTTP, of which a failure is one line for the outage, and none for each attempt."""
+
+    def __init__(self) -> None:
+        """Send to where the variables say."""
+        self._exporter = OTLPSpanExporter()
+        self._outages = OutageLog(log, "batch of spans", "batches of spans")
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans; what the collector does not take is lost."""
+        result = self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            self._outages.note("spans", "the collector of traces does not take spans: they are lost")
+        return result
+
+    def shutdown(self) -> None:
+        """Try nothing again from here on."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+
+def provider(name: str) -> TracerProvider:
+    """The provider, as the variables say; `name` is that of the service, unless they say one.
+
+    Raises:
+        Exception: a variable is wrong.
+    """
+    is_named = SERVICE_NAME in OTELResourceDetector().detect().attributes
+    # Its own handler of the end would wait for a collector that does not answer: see `writebehind.tracing.export`.
+    made = TracerProvider(
+        resource=Resource.create({} if is_named else {SERVICE_NAME: name}),
+        shutdown_on_exit=False,
+        id_generator=_ids(),
+    )
+    made.add_span_processor(BatchSpanProcessor(Exporter()))
+    return made
+
+
+def _ids() -> RandomIdGenerator:
+    """The ids of traces, by the variables that the SDK makes its sampler of, read as it reads them."""
+    if os.environ.get("OTEL_TRACES_SAMPLER", "").lower() not in _BY_RATIO:
+        return RandomIdGenerator()
+    try:
+        return Draw(float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "")))
+    except ValueError:  # of which the SDK makes 1, and says so
+        return RandomIdGenerator()
