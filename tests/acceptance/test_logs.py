@@ -19,7 +19,11 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 IDS = ["a%0Ab", "a%E2%80%A8b", "a%1B%5B2Kb", "a%C2%85b", "a%00b", "%7B%22level%22:%22info%22%7D%0A"]
 #: Processes whose lines another program writes in its own format, or nobody's.
 SERVERS = {"redis", "mongodb"}
-JSON = {"WRITEBEHIND_LOG_FORMAT": "json", "WRITEBEHIND_ACCESS_LOG": "true"}
+JSON = {
+    "WRITEBEHIND_LOG_FORMAT": "json",
+    "WRITEBEHIND_ACCESS_LOG": "true",
+    "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1000",
+}
 
 
 def lines(directory: Path) -> dict[str, list[str]]:
@@ -69,6 +73,7 @@ def told(tmp_path_factory) -> dict[str, Any]:
             redis.kill()
             wait_until(lambda: system.http.get("/readyz").status_code == 503, "the API to see it")
             wait_until(lambda: have(data, "redis_lost"), "workers to see it")
+            assert 503 == system.http.put("/v1/users/away", json={}).status_code
             redis.start()
             wait_until(lambda: have(data, "redis_back"), "workers to see it")
             system.wait_until_ready()
@@ -106,8 +111,10 @@ def test_each_change_of_state_is_an_event(told):
     assert found["listen"]["leader_taken"]
     for name in ("worker", "maintenance"):
         assert {"redis_lost": 1, "redis_back": 1}.items() <= answers["restart"][name].items()
+        assert "outage_began" not in answers["restart"][name]  # which would say the same
     if "web" in found:  # else it is another server's
         assert {"redis_lost": 1, "redis_back": 1}.items() <= answers["restart"]["web"].items()
+        assert "outage_began" not in answers["restart"]["web"]
         assert (1, 1) == (found["web"]["breaker_opened"], found["web"]["breaker_closed"])
     assert 503 in answers["statuses"]
 

@@ -110,7 +110,9 @@ class FileOutput:
 
     def __call__(self, name: str, line: bytes) -> None:
         """Append a line."""
-        if self._json and line.strip():
+        if self._json:
+            if not line.strip():
+                return
             line = as_json(name, line)
         with suppress(OSError), private_file(self._directory / f"{name}.log", "ab") as log:
             log.write(line.rstrip(b"\n") + b"\n")

@@ -74,6 +74,7 @@ def test_each_line_is_an_object_where_lines_are_json(tmp_path, written, printed)
         console("web", f"{written}\n".encode())
         line = reader.readline()
     file = FileOutput(tmp_path, json=True)
+    file("web", b" \n")
     file("web", f"{written}\n".encode())
     [kept] = (tmp_path / "web.log").read_text().splitlines()
 
