@@ -320,6 +320,23 @@ def test_the_last_hour_is_recorded(system, opened):
     expect(page.get_by_text("Nobody records the last hour")).to_have_count(0)
 
 
+def test_a_silent_worker_is_named(system, opened):
+    """It is counted at the top, and shown with its queues and for how long it has been silent."""
+    silent = {"worker": "worker@frozen", "queues": ["flush", "refresh"], "seconds_ago": 17.2}
+
+    def tell(route) -> None:
+        route.fulfill(json=route.fetch().json() | {"silent_workers": [silent], "unconsumed": ["flush"]})
+
+    opened.page.route("**/admin/status?*", tell)
+    page = opened.open(system.stack.url)
+    expect(page.locator(".lamps")).to_contain_text("nobody consumes flush")
+    expect(page.locator("nav .badge")).to_have_text("2")
+    page.get_by_role("link", name="Processes").click()
+    row = page.get_by_role("row", name="worker@frozen")
+    expect(row).to_contain_text("flush, refresh")
+    expect(row).to_contain_text("silent for 17\u00a0s")
+
+
 def test_an_address_leads_to_its_view(system, opened):
     """Each view has one; the way back leads to the one before; `/` leads to the first."""
     page = opened.open(system.stack.url, "drift")

@@ -28,7 +28,7 @@ const VIEWS = {
   now: { name: "Now", view: Now },
   reads: { name: "Reads", view: Reads },
   partitions: { name: "Partitions", view: Partitions },
-  processes: { name: "Processes", view: Processes, alarm: (status) => status.unconsumed?.length ?? 0 },
+  processes: { name: "Processes", view: Processes, alarm: (status) => (status.unconsumed?.length ?? 0) + (status.silent_workers?.length ?? 0) },
   "dead-letters": { name: "Dead letters", view: Letters, alarm: (status) => status.dead_letters },
   conflicts: { name: "Conflicts", view: Conflicts },
   drift: { name: "Drift", view: Drift },

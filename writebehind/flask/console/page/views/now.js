@@ -101,7 +101,6 @@ function capNote(status, told) {
 
 /** One line of states: what has to work, and whether it does. */
 function Lamps({ status, now, told }) {
-  const unconsumed = status.unconsumed ?? [];
   const listener = status.listener;
   const letters = status.dead_letters;
   return h(
@@ -109,12 +108,7 @@ function Lamps({ status, now, told }) {
     { class: "lamps" },
     lamp("MongoDB", ...mongodb(status, now), "#processes"),
     lamp("Redis", ...memory(told), "#now"),
-    lamp(
-      "Workers",
-      unconsumed.length ? "bad" : "ok",
-      unconsumed.length ? `nobody consumes ${unconsumed.join(", ")}` : some(status.workers, "worker"),
-      "#processes",
-    ),
+    lamp("Workers", ...workers(status), "#processes"),
     lamp("Listener", listenerLevel(listener), listenerText(listener), "#processes"),
     lamp("Dead letters", letters ? "warn" : "ok", count(letters), "#dead-letters"),
     lamp("Readers see the truth", ...truth(status.consistency), "#drift"),
@@ -130,6 +124,13 @@ export function mongodb(status, now) {
   if (!trouble(status)) return ["ok", "answers"];
   if (status.breaker !== "open") return ["bad", status.breaker === "closed" ? "does not answer" : `breaker ${status.breaker}`];
   return ["bad", `breaker open${status.breaker_since ? `, ${duration(Math.max(0, now - status.breaker_since))}` : ""}`];
+}
+
+/** Level and text of workers, which are known by what they do. */
+function workers({ workers: alive, unconsumed = [], silent_workers: silent = [] }) {
+  if (unconsumed.length) return ["bad", `nobody consumes ${unconsumed.join(", ")}`];
+  if (silent.length) return ["warn", `${count(silent.length)} silent, ${count(alive)} at work`];
+  return ["ok", `${count(alive)} at work`];
 }
 
 /** Level and text of Redis's memory. */

@@ -54,16 +54,18 @@ function Listener({ listener }) {
   );
 }
 
-/** Workers by name, each with its queues. */
+/** Workers by name, each with its queues: those at work, and those that have fallen silent. */
 function Workers({ status }) {
   const queues = new Map();
   for (const [queue, names] of Object.entries(status.consumers ?? {})) {
     for (const name of names) queues.set(name, [...(queues.get(name) ?? []), queue]);
   }
-  const items = [...queues].map(([name, some]) => ({ name, queues: some.sort() })).sort((one, other) => (one.name < other.name ? -1 : 1));
+  const silent = (status.silent_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, silent: one.seconds_ago }));
+  const items = [...[...queues].map(([name, some]) => ({ name, queues: some.sort() })), ...silent];
+  items.sort((one, other) => (one.name < other.name ? -1 : 1));
   return h(
     Panel,
-    { title: "Workers" },
+    { title: "Workers", note: "A worker is known by what it does: one that did nothing for 15 s, not even a message to itself, is silent." },
     h(Table, {
       caption: "Workers",
       items,
@@ -72,6 +74,7 @@ function Workers({ status }) {
       columns: [
         { name: "Worker", cell: (one) => h("span", { class: "id" }, one.name), wide: true },
         { name: "Queues", cell: (one) => one.queues.join(", ") },
+        { name: "State", cell: (one) => h(State, { level: one.silent === undefined ? "ok" : "bad" }, one.silent === undefined ? "at work" : `silent for ${duration(one.silent)}`) },
       ],
     }),
   );
