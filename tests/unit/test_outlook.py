@@ -67,6 +67,7 @@ def test_the_fullest_partition_decides_when_documents_are_refused():
     assert (15.0, "pending") == (found.seconds_until_cap, found.cap)
     assert (None, "") == (look(points(growth=-5.0)).seconds_until_cap, look(points()).cap)
     assert 0.0 == look(points(), pending=[100, 0]).seconds_until_cap
+    assert look(points(growth=0.01)).seconds_until_cap is None  # hours ahead, which half a minute cannot tell
 
 
 def test_the_memory_of_redis_may_be_the_first_cap():

@@ -142,7 +142,7 @@ def _refused(figures: Mapping[str, Any]) -> tuple[str, bool]:
     """The time until new documents are refused, if all goes on as it does."""
     until_s = figures["seconds_until_cap"]
     if until_s is None:
-        return "nothing in sight", True
+        return "nothing within an hour", True
     what = {"pending": "too much is pending", "memory": "Redis is short of memory"}[figures["cap"]]
     return (f"in about {_time(until_s)}: {what}" if until_s else f"new documents, as {what}"), False
 

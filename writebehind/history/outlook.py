@@ -11,8 +11,8 @@ from writebehind.redis.shared.load_sample import LoadSample
 
 #: Rates are taken over so many seconds.
 WINDOW_S: Final = 30.0
-#: The figure of the fullest that is far off is left out, seconds: a year.
-_FAR_S: Final = 365 * 86_400.0
+#: What half a minute says of later than this is chance, seconds.
+HORIZON_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Outlook:
     Attributes:
         seconds_until_safe: when MongoDB has all that is acknowledged by now; `None` while nothing is persisted.
         not_safe_because: why that is not known; '' where it is.
-        seconds_until_cap: when the first cap is reached; `None` where nothing grows, or that is not known.
+        seconds_until_cap: when the first cap is reached; `None` if not within `HORIZON_S`, or unknown.
         cap: which one: `pending` or `memory`; '' for none.
     """
 
@@ -125,7 +125,7 @@ def _until_short(points: Sequence[Point], sample: LoadSample, caps: Caps) -> flo
 
 
 def _near(seconds: float) -> float | None:
-    return round(seconds, 1) if seconds < _FAR_S else None
+    return round(seconds, 1) if seconds < HORIZON_S else None
 
 
 def _slope(points: Sequence[Point], name: str) -> float | None:

@@ -8,7 +8,7 @@ from tests.commits import commit_one
 from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
-from writebehind.redis.shared.metrics import REMEMBERED_MS
+from writebehind.redis.shared.metrics import REMEMBERED_MS, WORKER_LIFE_MS
 from writebehind.redis.store import CommitRequest
 from writebehind.redis.unsettled import SAMPLED
 
@@ -82,3 +82,15 @@ def test_bytes_that_are_pending(store, wire):
         assert sum(sizes.values()) == store.unsettled.pending_bytes(counts)
     assert min(counts) > SAMPLED
     assert 0 == store.unsettled.pending_bytes([0] * PARTITIONS)
+
+
+def test_queues_are_consumed_by_workers_that_do_something(store):
+    """The telling alone proves nothing: of a worker that has done nothing for long no queue is consumed."""
+    store.metrics.record_heartbeat("flush@here", ["flush"])
+    store.metrics.record_consumed("flush@here", ["refresh"], ago_s=1)
+    store.metrics.record_consumed("idle@here", ["maintenance"], ago_s=WORKER_LIFE_MS / 1000 + 1)
+
+    assert {"flush": ["flush@here"], "refresh": ["flush@here"]} == store.metrics.consumers()
+    assert ["flush@here"] == store.metrics.workers()
+    assert 0 <= store.metrics.worked_ago("flush@here") < 5
+    assert store.metrics.worked_ago("idle@here") is None
