@@ -113,10 +113,12 @@ def keep_short(redis: Callable[[], StateLog] | None = None) -> None:
     signals.beat_init.connect(_say_beats, weak=False)
 
 
-def _set_up(loglevel: int, **_: Any) -> None:
+def _set_up(loglevel: int, logfile: str | None = None, **_: Any) -> None:
     """Leave the handlers as they are, in the place of Celery's own; `--loglevel` is the level of others' lines."""
     if loglevel != logging.WARNING:  # which is also what it is where nobody has said anything
         logging.getLogger().setLevel(loglevel)
+    if logfile:
+        log.warning("--logfile has no effect: all lines go to standard error, in the format of the settings")
     pool = get_multiprocessing_logger()
     pool.setLevel(logging.ERROR)
     pool.propagate = True

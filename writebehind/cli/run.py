@@ -141,8 +141,7 @@ def _announced(about: dict[str, Any], *, as_json: bool, lines: str) -> str:
         return announcement(about)
     from writebehind.local import output  # noqa: PLC0415 - as above
 
-    said = {"level": "info", "message": "writebehind is ready", "event": "ready", **about}
-    return output.as_json(output.SUPERVISOR, json.dumps(said).encode()).decode()
+    return output.object_line(output.SUPERVISOR, "info", "writebehind is ready", event="ready", **about)
 
 
 def announcement(about: dict[str, Any]) -> str:

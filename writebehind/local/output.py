@@ -126,9 +126,14 @@ def as_json(name: str, line: bytes) -> bytes:
         return text
     if found is None:
         level = "info" if name == SUPERVISOR else "warning"  # what a process did not log is unusual
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        found = {"time": now, "level": level, "process": name, "message": text.decode(errors="backslashreplace")}
+        return object_line(name, level, text.decode(errors="backslashreplace")).encode()
     return json_line({"process": name} | found).encode()
+
+
+def object_line(name: str, level: str, message: str, **fields: Any) -> str:
+    """A line of a process as an object of JSON."""
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json_line({"time": now, "level": level, "process": name, "message": message, **fields})
 
 
 def spoken(line: bytes) -> str:

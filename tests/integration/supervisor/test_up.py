@@ -179,3 +179,28 @@ def test_up_uses_the_servers_that_are_configured(tmp_path, procfile):
 
 def _all_new(now, before, names):
     return now if set(now) == set(before) and all(now[name] != before[name] for name in names) else None
+
+
+def test_all_that_up_prints_is_json_where_lines_are(tmp_path, procfile):
+    """What is printed, what the supervisor says and that all is ready are objects, on both streams, to the end."""
+    procfile.write_text("web: exec python stub.py\nother: echo so; exec sleep 60\n")
+    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
+    env = {**os.environ, **NOBODY, "WRITEBEHIND_LOG_FORMAT": "json"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        lines = []
+        try:
+            while not any('"ready"' in line for line in lines):
+                lines.append(process.stdout.readline())
+                assert lines[-1], "it has ended"
+        finally:
+            process.terminate()
+            lines += process.stdout.read().splitlines()
+    found = [json.loads(line) for line in lines]
+    [ready] = [one for one in found if one.get("event") == "ready"]
+    assert ready["url"].startswith("http://127.0.0.1:")
+    assert ("system", "info") == (ready["process"], ready["level"])
+    assert {"other": "so"}.items() <= {one["process"]: one["message"] for one in found}.items()
+    assert any(one["message"].startswith("stopped") for one in found if one["process"] == "system")
+    assert all({"time", "level", "process", "message"} <= one.keys() for one in found)
