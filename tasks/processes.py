@@ -17,7 +17,8 @@ from writebehind.tracing.export import export_spans
 def worker(arguments: Sequence[str]) -> None:
     """Run `celery worker` with these options."""
     end = export_spans("worker")
-    signals.worker_process_shutdown.connect(lambda **_: end(), weak=False)  # a child of the pool, if it forks
+    for over in (signals.worker_shutdown, signals.worker_process_shutdown):
+        over.connect(lambda **_: end(), weak=False)  # the second in each child, where the pool forks
     command("-q", "worker", *arguments, redis=lambda: runtime.pipeline.redis_outage)
 
 

@@ -29,7 +29,7 @@ def listen() -> None:
     until it is told to end.
     """
     begin_log("listen")
-    export_spans("listener")
+    end = export_spans("listener")
     with connect(share_counts(find().settings)) as pipeline:
         with suppress(RedisUnavailableError):  # it is waited for
             pipeline.check()
@@ -37,6 +37,7 @@ def listen() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
         listener.listen()
+    end()
 
 
 @click.command()

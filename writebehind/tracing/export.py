@@ -36,8 +36,8 @@ def export_spans(name: str) -> Callable[[], None]:
         name: of the service, behind `writebehind-`, unless a variable says another one.
 
     Returns:
-        What lets the last spans leave, within bounds: to be called at the end of a process that calls no function
-        registered with `atexit`.
+        What lets the last spans leave. It is called at the end of Python and of a child of `multiprocessing`, too;
+        but from Python 3.12 on there are no bounds at the former.
     """
     if not is_wanted() or is_on():
         return _nothing
@@ -75,8 +75,12 @@ def is_wanted() -> bool:
 def _end(made: TracerProvider) -> None:
     """Let the last spans leave, however long the collector takes not to answer. Doing so again changes nothing."""
     leaving = threading.Thread(target=made.shutdown, name="last-spans", daemon=True)
-    leaving.start()
-    leaving.join(FLUSH_WITHIN_S)
+    try:
+        leaving.start()
+    except RuntimeError:  # Python ends, and starts no more threads
+        made.shutdown()
+    else:
+        leaving.join(FLUSH_WITHIN_S)
 
 
 def _nothing() -> None:
