@@ -7,11 +7,13 @@ import logging
 import pytest
 from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
+from celery.worker.consumer.consumer import CONNECTION_ERROR, CONNECTION_RETRY
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tasks.logs import OneLine
+from tasks.logs import BrokerLines, OneLine
 from writebehind.errors import MongoUnavailableError
+from writebehind.logs.states import StateLog
 
 
 @pytest.fixture
@@ -74,3 +76,26 @@ def test_beat_tells_an_outage_in_one_line(app, cause, caplog):
 def test_a_message_of_several_lines_becomes_one():
     """Celery's messages have line breaks, and a message may have a percent sign and no arguments."""
     assert "a 100% b" == line(None, "\na\n  100% b\n\n")
+
+
+OF_BROKER = [
+    ("celery.worker.consumer.consumer", CONNECTION_RETRY),
+    ("celery.worker.consumer.consumer", CONNECTION_ERROR % ("redis://host", "refused", "trying again")),
+    ("celery.beat", "beat: Connection error: refused. Trying again in 2 seconds..."),
+    ("celery.beat", "Couldn't apply scheduled task sweep: refused"),
+    ("flower.events", "Failed to capture events: 'refused', trying again in 1 seconds."),
+]
+
+
+@pytest.mark.parametrize("is_redis", [True, False])
+def test_a_broker_that_is_away_is_one_line(caplog, is_redis):
+    """Whoever tries it, and however often; what is about anything else passes."""
+    state = StateLog(logging.getLogger("here"), "redis_lost", "redis_back")
+    lines = BrokerLines((lambda: state) if is_redis else None)
+    for name, message in [*OF_BROKER, *OF_BROKER]:
+        record = logging.LogRecord(name, logging.ERROR, __file__, 1, message, (), None)
+        assert not (OneLine().filter(record) and lines.filter(record))
+    [told] = caplog.records
+    assert ("redis_lost" if is_redis else "outage_began") == told.event
+    assert "the broker does not answer" in told.getMessage()
+    assert lines.filter(logging.LogRecord("celery.beat", logging.ERROR, __file__, 1, "something else", (), None))

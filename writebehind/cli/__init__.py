@@ -10,6 +10,7 @@ from writebehind import __version__
 from writebehind.cli import about, consistency, dead_letters, listen, operations, reconcile, run, status, warm
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.logs.setup import leave_to_command
 from writebehind.settings.urls import redacted
 
 COMMANDS = (
@@ -46,6 +47,7 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command; an error that is ours becomes one line."""
+    leave_to_command()
     try:
         cli()
     except WritebehindError as error:

@@ -17,6 +17,8 @@ from writebehind.logs.formats import JsonFormat, Redact, TextFormat
 OURS: Final = ("writebehind", "web", "tasks")
 #: The logger of requests, which are logged whatever the level is, or not at all.
 ACCESS: Final = "writebehind.access"
+#: The logger that says that Redis is lost, and back.
+REDIS: Final = "writebehind.redis.connections"
 #: The name that a supervisor gives a process, and a number behind it.
 _NAME: Final = "HONCHO_PROCESS_NAME"
 _STDERR: Final = 2
@@ -41,6 +43,7 @@ def configure(process: str, *, form: str, level: str, redact: Redact = str) -> N
     root.setLevel(max(logging.WARNING, _number(level)))
     for ours in OURS:
         logging.getLogger(ours).setLevel(_number(level))
+    logging.getLogger(REDIS).setLevel(logging.NOTSET)
     logging.getLogger(ACCESS).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
@@ -49,6 +52,11 @@ def configure(process: str, *, form: str, level: str, redact: Redact = str) -> N
     if form == "json":
         sys.stdout = Printed("stdout", logging.INFO)
         sys.stderr = Printed("stderr", logging.ERROR)
+
+
+def leave_to_command() -> None:
+    """Have a command, which ends where Redis is away, say so in a line of its own alone; `configure` undoes it."""
+    logging.getLogger(REDIS).setLevel(logging.ERROR)
 
 
 class Lines(logging.Handler):

@@ -134,7 +134,7 @@ class Connections:
             self.close()
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
-            self.outage.begin(f"Redis does not answer: {told(error)}; {_ADVICE}")
+            self.outage.begin(f"Redis does not answer: {told(error).rstrip('.')}; {_ADVICE}")
             raise _logged(RedisUnavailableError("Redis does not answer", inner=error)) from error
         except ResponseError as error:  # to the login or the choice of the database: others are answers
             if connection is not None:

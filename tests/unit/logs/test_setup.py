@@ -45,12 +45,10 @@ def records(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 OTHERS = {
     "print": ("print('so', 'it is')", {"logger": "stdout", "message": "so it is", "level": "info"}),
     "stderr": ("print('so', file=sys.stderr)", {"logger": "stderr", "message": "so", "level": "error"}),
-    "exit": ("sys.exit('writebehind: it is wrong')", {"level": "error", "message": "writebehind: it is wrong"}),
     "warning": ("warnings.warn('it is old')", {"logger": "py.warnings", "level": "warning"}),
     "others": ("logging.getLogger('kombu').error('lost')", {"logger": "kombu", "message": "lost"}),
     "root": ("logging.error('lost')", {"logger": "root", "message": "lost"}),
     "click": ("import click; click.echo('writebehind: no', err=True)", {"message": "writebehind: no"}),
-    "exception": ("1 / 0", {"level": "critical"}),
     "thread": ("t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()", {"level": "critical"}),
     "destructor": ("type('A', (), {'__del__': lambda s: 1 / 0})()", {"level": "error"}),
     "logged": ("try: 1 / 0\nexcept ZeroDivisionError: log.exception('so')", {"message": "so", "level": "error"}),
@@ -58,17 +56,24 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("how", OTHERS)
-def test_whatever_is_written_is_json(how):
+#: How a process ends: the same, and its last line.
+ENDS = {
+    "exit": ("sys.exit('writebehind: it is wrong')", {"level": "error", "message": "writebehind: it is wrong"}),
+    "exception": ("1 / 0", {"level": "critical"}),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_is_written_is_json(end):
     """Each line of each stream is one object, whoever wrote it, and an error is a field."""
-    code, wanted = OTHERS[how]
-    done = run(code)
-    [found] = records(done)
-    assert wanted.items() <= found.items()
-    assert "web" == found["process"]
-    if "1 / 0" in code:
-        assert "ZeroDivisionError" == found["exception"]["type"]
-    assert (how in {"exit", "exception"}) == (done.returncode != 0)
+    said = [*OTHERS.values(), ENDS[end]]
+    done = run("\n".join(code for code, _ in said))
+    assert 1 == done.returncode
+    for found, (code, wanted) in zip(records(done), said, strict=True):
+        assert wanted.items() <= found.items()
+        assert "web" == found["process"]
+        assert ("1 / 0" in code) == ("exception" in found)
+        assert found.get("exception", {}).get("type", "ZeroDivisionError") == "ZeroDivisionError"
 
 
 def test_text_is_for_a_person():
@@ -80,7 +85,7 @@ def test_text_is_for_a_person():
     assert all(line.startswith("    ") for line in trace)
 
 
-@pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "critical"])
+@pytest.mark.parametrize("level", ["debug", "info", "error"])
 def test_the_level_is_a_setting(level):
     """Our own lines from that level on, those of others from warnings on, or later where that is later."""
     code = "for name in ('writebehind.a', 'web.a', 'tasks.a', 'kombu'):\n"
@@ -193,3 +198,20 @@ def test_nobody_else_sets_up_a_log():
     before = (list(logging.getLogger().handlers), sys.excepthook, warnings.showwarning)
     load_settings(log_format="json")
     assert before == (list(logging.getLogger().handlers), sys.excepthook, warnings.showwarning)
+
+
+@pytest.mark.parametrize("command", ["status", "worker-alive"])
+def test_a_command_says_once_that_redis_is_away(command, tmp_path):
+    """In its own words: no line of a log beside them."""
+    away = {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "writebehind", *command.split()],
+        env=env | away,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 1 == done.returncode
+    assert 1 == done.stderr.count("Redis does not answer"), done.stderr
