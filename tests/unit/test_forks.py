@@ -42,6 +42,10 @@ NEVER_SHARED = {
     "writebehind/demo/run.py": "and so is what ends them",
     "writebehind/mongodb/waiting.py": "places of the threads that granian calls the application in",
     "web/threads.py": "granian calls for the application in the process that serves",
+    "web/access_log.py": "and so is the log of what it serves",
+    "writebehind/monitoring/watchers.py": "the exporter forks nothing",
+    "writebehind/history/slow_figures.py": "and what it asks in the background",
+    "writebehind/logs/setup.py": "the line that a thread has begun; a child has one thread",
     "writebehind/forks.py": "sees to the others",
 }
 
