@@ -21,9 +21,10 @@ def test_no_more_points_are_kept_than_may_be(store, wire):
     add(store.history, lease, *(Point(at, {"pending": at}) for at in range(1, 6)))
     for at in (10, 25, 40):
         add(store.history, lease, Point(at), coarse=Point(at).dump())
+    add(store.history, lease, Point(41))
 
     fine, coarse = store.history.all()
-    assert [40, 25, 10] == [orjson.loads(one)[0] for one in fine]
+    assert [41, 40, 25] == [orjson.loads(one)[0] for one in fine]
     assert [40, 25] == [orjson.loads(one)[0] for one in coarse]
     assert store.history.points(2) == fine[:2]
 

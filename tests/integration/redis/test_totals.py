@@ -155,13 +155,25 @@ def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
     settled = script("settle")
     of = partition_keys(0)
     source = settled.source.replace("local now = now_ms()", "local now = 1000000000")
+    keys_of = [
+        of.pending,
+        of.deleted,
+        of.deleted_at,
+        of.dead,
+        of.dead_counts,
+        of.sent,
+        of.clock,
+        of.counts,
+        of.traces,
+    ]
+    arguments = []
     for number, waited in enumerate(waited_s):
         version = f"{(1_000_000_000 - round(waited * 1000)) * 1000:016d}"
         wire.call("SET", of.entry(f"a/s:{number}"), version + "D")
         wire.call("ZADD", of.pending, 1, f"a/s:{number}")
-        names = (*(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock),)
-        keys_of = (*names, of.counts, of.traces, of.entry(f"a/s:{number}"))
-        wire.call("EVAL", source, len(keys_of), *keys_of, 0, f"a/s:{number}", version, 9_999, 9_999, "")
+        keys_of.append(of.entry(f"a/s:{number}"))
+        arguments += (f"a/s:{number}", version, 9_999, 9_999, "")
+    wire.call("EVAL", source, len(keys_of), *keys_of, 0, *arguments)
 
     totals = store.metrics.totals()
     took = dict(zip((*AGE_BOUNDS, "more"), totals.ages, strict=True))
