@@ -2,12 +2,40 @@
 
 import time
 
-from bench import aio, codec, connections, http, many, queries, reconcile, tallies, tasks, tracing, trickle, warm
+from bench import (
+    aio,
+    codec,
+    connections,
+    consistency,
+    http,
+    many,
+    queries,
+    reconcile,
+    tallies,
+    tasks,
+    tracing,
+    trickle,
+    warm,
+)
 
-BENCHMARKS = (codec, tallies, aio, connections, queries, tasks, http, many, reconcile, tracing, trickle, warm)
+BENCHMARKS = (
+    codec,
+    tallies,
+    aio,
+    connections,
+    queries,
+    tasks,
+    http,
+    many,
+    reconcile,
+    consistency,
+    tracing,
+    trickle,
+    warm,
+)
 
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 14 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 25 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",

@@ -32,7 +32,7 @@ from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 DOCUMENTS, AT_ONCE, BYTES = 100_000, 1_000, 400
 TTL_MS = 86_400_000
 #: Stale documents of each kind, one after the other.
-TRIES = 8
+TRIES = 5
 #: Of an observer that has nothing to find, seconds.
 QUIET_S = 60.0
 VERSION = 1_700_000_000_000_000

@@ -20,11 +20,13 @@ from writebehind.errors import MongoRefusesError, UnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.store import Store
 from writebehind.redis.unsettled import Shown
-from writebehind.sequences import grouped
+from writebehind.sequences import grouped, slices
 from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 
+#: Documents that MongoDB is asked for at a time: some servers take longer for each, the more there are.
+AT_ONCE = 100
 #: This part of the entries that are known to be right is compared by content all the same.
 DOUBTED = 0.02
 
@@ -111,11 +113,10 @@ class Comparison:
             UnavailableError: a server does not answer.
         """
         several = [one.id for one in asked if one.shown.header and not one.shown.unsettled]
-        try:
-            with self._budget.waiting():
-                versions = self._sink.versions(several)
-        except MongoRefusesError:
-            versions = {}
+        versions: dict[str, int] = {}
+        with suppress(MongoRefusesError), self._budget.waiting():
+            for some in slices(several, AT_ONCE):
+                versions |= self._sink.versions(some)
         other = []
         for one in asked:
             same = is_version(one.shown, versions.get(one.id.member, 0))
@@ -176,7 +177,7 @@ class Comparison:
         for collection, some in grouped(ids, lambda one: one.collection).items():
             try:
                 with self._budget.waiting():
-                    entries = self._sink.find_states(some)
+                    entries = [one for part in slices(some, AT_ONCE) for one in self._sink.find_states(part)]
             except MongoRefusesError as error:
                 log.debug("%s cannot be compared with MongoDB: %s", collection, error)
                 continue

@@ -5,6 +5,8 @@ from __future__ import annotations
 import orjson
 
 from tests.integration.conftest import flush_all
+from tests.integration.consistency.conftest import found, settle, step_until
+from writebehind.monitoring.page import Page
 
 
 def test_the_command_observes_for_a_while_and_says_what_was_seen(pipeline, users, stored, run, monkeypatch):
@@ -49,3 +51,29 @@ def run_error(run) -> Exception | None:
     except Exception as error:  # noqa: BLE001 - what `main` would print
         return error
     return None
+
+
+def test_prometheus_sees_the_same_as_the_status(pipeline, users, stored):
+    """Of each window and collection the page has looks, wrong ones, the part that was right, and its least."""
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    page = Page(pipeline)
+    assert b"writebehind_consistency_ratio{" not in page.render("")[0]
+    observer = pipeline.observer()
+    settle(observer)
+    stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
+    step_until(observer, lambda: found(pipeline), "it to be found")
+    observer.close()
+
+    text, one = page.render("")[0].decode(), pipeline.status()["consistency"]["windows"]["1"]
+    shown = {line.split(" ")[0]: float(line.split(" ")[1]) for line in text.splitlines() if line[0] != "#"}
+    for name, key in (
+        ("looks", "looks"),
+        ("wrong_looks", "wrong"),
+        ("ratio", "ratio"),
+        ("ratio_low", "ratio_from"),
+    ):
+        assert one[key] == shown[f'writebehind_consistency_{name}{{window="1"}}']
+        of_users = f'writebehind_collection_consistency_{name}{{collection="users",window="1"}}'
+        assert one[key] == shown[of_users]
+    assert one["wrong"] > 0
