@@ -10,7 +10,7 @@ from contextlib import contextmanager
 #: So much time may be saved up for a moment that has more to do, seconds.
 MOST_SAVED_S = 1.0
 #: MongoDB may be waited for in this many times the part: it works meanwhile, and a slow one is not pressed.
-WAITS = 10
+WAITS = 25
 
 
 class Budget:

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Documents that MongoDB is asked for at a time: some servers take longer for each, the more there are.
 AT_ONCE = 100
-#: This part of the entries that are known to be right is compared by content all the same.
-DOUBTED = 0.02
+#: This part of the entries that are known to be right is compared by content all the same; and of many entries.
+DOUBTED, DOUBTED_OF_MANY = 0.02, 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,15 @@ class Asked:
 
 
 class Comparison:
-    """Compares documents, counts what is right, and suspects what is not. For one thread."""
+    """Compares documents, counts what is right, and suspects what is not. For one thread.
+
+    Attributes:
+        hears: whether changes in MongoDB are heard.
+        doubt: the part of what is known to be right that is compared all the same.
+        verified: what is known to be right.
+        tally: counts.
+        suspects: what seems wrong.
+    """
 
     def __init__(
         self,
@@ -69,6 +77,7 @@ class Comparison:
         self._read = read
         self.hears = hears
         self._budget = budget
+        self.doubt = DOUBTED
         self.verified = Verified()
         self.tally = Tally()
         self.suspects = Suspects(self.tally)
@@ -83,7 +92,7 @@ class Comparison:
 
     def is_known(self, member: str, shown: Shown) -> bool:
         """Whether this is known to be right without asking MongoDB: cheap, as it is asked of all entries."""
-        if not shown.header or random.random() < DOUBTED:  # noqa: S311 - no secret
+        if not shown.header or random.random() < self.doubt:  # noqa: S311 - no secret
             return False
         return shown.unsettled or self.verified.has(member, shown.header)
 
@@ -120,7 +129,7 @@ class Comparison:
         other = []
         for one in asked:
             same = is_version(one.shown, versions.get(one.id.member, 0))
-            if same and random.random() >= DOUBTED:  # noqa: S311 - no secret
+            if same and random.random() >= self.doubt:  # noqa: S311 - no secret
                 self.count_right(one.id, one.shown, one.look)
             else:
                 other.append(one)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from writebehind.consistency.changes import Change, Changes
-from writebehind.consistency.comparing import Asked, Comparison, is_version
+from writebehind.consistency.comparing import DOUBTED, DOUBTED_OF_MANY, Asked, Comparison, is_version
 from writebehind.consistency.judging import entry_of
 from writebehind.consistency.suspects import Look
 from writebehind.consistency.tally import CHANGES, ENTRIES, WINDOWS, Apart
@@ -133,6 +133,7 @@ class Walk:
 
     def _begin(self, now: float) -> None:
         self._size, self._clears = self._store.size(), self._comparison.verified.cleared
+        self._comparison.doubt = DOUBTED if self._size <= FEW else DOUBTED_OF_MANY
         self._apart = tuple(now - at >= window for at, window in zip(self._began, WINDOWS, strict=True))
         self._began = [now if apart else at for at, apart in zip(self._began, self._apart, strict=True)]
 

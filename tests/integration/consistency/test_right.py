@@ -11,17 +11,19 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from tests.integration.consistency.conftest import counted, found, observing
+from tests.integration.test_step_down import Primary
 from tests.listening import running, wait_to_listen
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.errors import RequestError, UnavailableError
+from writebehind.flushing.flusher import FlushInterruptedError
 
 NAMES = [f"u{number}" for number in range(60)]
 
 
 def write(pipeline: Pipeline, dice: random.Random) -> None:
-    users, name = pipeline.collection("users"), dice.choice(NAMES)
+    users, name = pipeline.collection(dice.choice(["users", "users", "slow"])), dice.choice(NAMES)
     match dice.randrange(5):
         case 0:
             users.delete(name)
@@ -38,19 +40,20 @@ def flush(pipeline: Pipeline, dice: random.Random) -> None:
 
 
 @contextmanager
-def load(pipeline: Pipeline) -> Iterator[None]:
-    """Clients that put, change, delete and read the same few documents, and flushers."""
+def load(pipeline: Pipeline, flushed: Pipeline | None = None) -> Iterator[None]:
+    """Clients that put, change, delete and read the same few documents; flushers, perhaps of another process."""
     over = threading.Event()
 
-    def repeat(act) -> None:
+    def repeat(act, of: Pipeline) -> None:
         dice = random.Random()
         while not over.wait(0.003):
             try:
-                act(pipeline, dice)
-            except (RequestError, UnavailableError):
+                act(of, dice)
+            except (RequestError, UnavailableError, FlushInterruptedError):
                 over.wait(0.05)
 
-    threads = [threading.Thread(target=repeat, args=(act,)) for act in (write, write, write, flush, flush)]
+    acts = [*[(write, pipeline)] * 3, *[(flush, flushed or pipeline)] * 2]
+    threads = [threading.Thread(target=repeat, args=act) for act in acts]
     for one in threads:
         one.start()
     try:
@@ -89,12 +92,30 @@ def test_outages_are_no_faults(pipeline, other, settings, valkey, mongo, which):
             observing(reached.observer()),
             load(pipeline),
         ):
-            for fault in (way.cut, way.hang, way.cut, way.hang):
+            for fault in (way.cut, way.hang, way.hang):
                 before = counted(pipeline)[0]
-                wait_until(lambda before=before: counted(pipeline)[0] > before + 200, "looks", 60)
+                wait_until(lambda before=before: counted(pipeline)[0] > before + 100, "looks", 60)
                 fault()
-                threading.Event().wait(0.7)
+                threading.Event().wait(0.5)
                 way.flow()
+    assert (0, {}) == (counted(pipeline)[1], found(pipeline))
+
+
+def test_step_downs_are_no_faults(pipeline, other, settings, mongo):
+    """A primary that steps down while it is written to, before or after it has the writes, makes nothing wrong."""
+    with Primary(mongo.port) as primary:
+        url = f"mongodb://127.0.0.1:{primary.port}/?directConnection=true&serverMonitoringMode=poll"
+        with (
+            Pipeline(settings.model_copy(update={"mongodb_url": url})) as flushed,
+            running(other.listener()),
+            observing(other.observer()),
+            load(pipeline, flushed),
+        ):
+            for where in ("after", "write concern"):
+                primary.steps_down("NotWritablePrimary", {}, where=where, times=2)
+                wait_until(lambda: not primary.left, "it to step down", 60)
+                before = counted(pipeline)[0]
+                wait_until(lambda before=before: counted(pipeline)[0] > before + 100, "looks", 60)
     assert (0, {}) == (counted(pipeline)[1], found(pipeline))
 
 
