@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest clean
+.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,11 @@ format: install ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Debian's package, without installing it: no service is started, and nobody has to be root.
+prometheus: ## fetch Prometheus and promtool for the tests of deploy/ into .prometheus, on Debian and Ubuntu
+	@rm -rf .prometheus && mkdir .prometheus && cd .prometheus && apt-get download --quiet --quiet prometheus \
+	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version
+
 variants: install ## run the acceptance tests where servers fork, Redis speaks TLS, documents are large, and all of it
 	@for variant in preload prefork tls large preload,prefork,tls,large; do \
 	  echo "VARIANT=$$variant"; \
@@ -115,4 +120,4 @@ oldest: install ## run the unit and integration tests on the lowest versions tha
 clean: ## remove the virtual environment and the embedded servers' data
 	@if [ -e .writebehind/lock ] && ! $(PYTHON) -c 'import fcntl; fcntl.flock(open(".writebehind/lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2> /dev/null; \
 	  then echo "a system runs in .writebehind: stop it (Ctrl-C where \`make run\` runs)"; exit 1; fi
-	rm -rf $(VENV) $(OLDEST) .writebehind .coverage site
+	rm -rf $(VENV) $(OLDEST) .writebehind .coverage .prometheus site
