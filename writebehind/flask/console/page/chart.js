@@ -96,7 +96,7 @@ export class Chart extends Component {
           y: { range: (_plot, _least, top) => [0, most ?? (top > 0 ? top * 1.15 : (steps?.[0] ?? 1))] },
         },
         axes: [
-          { ...axis, size: 22, gap: 4, space: 70, values: (_plot, ticks) => ticks.map(minute) },
+          { ...axis, size: 22, gap: 4, space: 48, values: (_plot, ticks) => ticks.map(minute) },
           { ...axis, size: 54, gap: 6, space: 36, values: (_plot, ticks) => ticks.map((one) => scale(one)), ...(steps && { incrs: steps }) },
         ],
         series: [

@@ -76,7 +76,7 @@ function Found({ one }) {
               "dl",
               { class: "figures small" },
               h(Figure, { name: "Version", value: version(entry.version), note: entry.acknowledged ?? "" }),
-              h(Figure, { name: "Expires in", value: entry.ttl_seconds === null ? "never" : duration(entry.ttl_seconds), note: entry.ttl_seconds === null ? "while it is pending" : "" }),
+              h(Figure, { name: "Expires in", value: entry.ttl_seconds === null ? "never" : duration(entry.ttl_seconds), note: entry.ttl_seconds === null ? (one.pending ? "while it is pending" : "MongoDB does not have it") : "" }),
               h(Figure, { name: "Size", value: bytes(entry.bytes) }),
             )
           : h("p", { class: "empty" }, "The next reader loads it from MongoDB."),
