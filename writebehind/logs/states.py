@@ -54,4 +54,4 @@ class StateLog:
             self.lasts = self._told = False
         if told:
             fields |= {"event": self._over, "after_s": round(lasted, 1)}
-            self._log.warning("%s, after %.1f s", line, lasted, extra=fields)
+            self._log.warning("%s, after %.1f s; nothing is to be done", line, lasted, extra=fields)

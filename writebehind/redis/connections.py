@@ -151,7 +151,7 @@ class Connections:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
         if self.outage.lasts:
-            self.outage.end("Redis answers again: what waits is flushed, nothing is to be done")
+            self.outage.end("Redis answers again")
         return answers
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ def test_a_state_has_a_line_at_each_end(caplog):
     for _ in range(3):
         state.end("back")
     assert ["redis_lost", "redis_back"] == events(caplog)
-    assert ["lost", "back, after 0.0 s"] == caplog.messages
+    assert ["lost", "back, after 0.0 s; nothing is to be done"] == caplog.messages
     assert "pending" == caplog.records[0].cap
 
 
