@@ -20,6 +20,7 @@ from tests.waiting import wait_until
 from writebehind import load_settings
 from writebehind.celery import names
 from writebehind.celery.configuration import create_app
+from writebehind.celery.pings import queue_of
 from writebehind.redis.keys import partition_keys
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def test_a_write_is_read_at_once_and_persisted_soon(system):
 
 
 def test_every_queue_is_consumed(system):
-    """Every queue that is named has a worker, and every task is routed to one of these queues."""
+    """Every queue that is named has a worker, and every task is routed to one of these; a worker has its own."""
     queues = {value for name, value in vars(names).items() if name.endswith("_QUEUE")}
     with celery(system) as app:
         answers = wait_until(
@@ -72,7 +73,9 @@ def test_every_queue_is_consumed(system):
         routed = {route["queue"] for route in app.conf.task_routes.values()}
         registered = wait_until(app.control.inspect(timeout=5, limit=WORKERS).registered, "the workers' tasks", 30)
 
-    consumed = {queue["name"] for worker in answers.values() for queue in worker}
+    of_each = {worker: {queue["name"] for queue in some} for worker, some in answers.items()}
+    assert [] == [worker for worker, some in of_each.items() if queue_of(worker).name not in some]
+    consumed = set().union(*of_each.values()) - {queue_of(worker).name for worker in of_each}
     assert {"flush", "refresh", "maintenance"} == queues == consumed == routed
     for tasks in registered.values():
         assert {names.FLUSH, names.SWEEP} <= {task.split()[0] for task in tasks}

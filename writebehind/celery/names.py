@@ -9,7 +9,7 @@ __all__ = [
     "LONG_TASKS",
     "MAINTENANCE_QUEUE",
     "PING",
-    "PING_QUEUE",
+    "PING_QUEUES",
     "QUEUES",
     "RECONCILE",
     "REFRESH",
@@ -29,7 +29,7 @@ WARM = "writebehind.warm"
 PING = "writebehind.ping"
 TASKS = (FLUSH, SWEEP, REFRESH, RECONCILE, DECAY, WARM, PING)
 #: The beginning of the names of queues that one worker alone consumes.
-PING_QUEUE = "writebehind.ping"
+PING_QUEUES = "writebehind.ping"
 
 #: Tasks of the maintenance queue that may take long. Each is done once at a time, and a second one ends at once.
 #: So it is with the audit of a sweep: a worker with two threads more than these has one for the next sweep.

@@ -14,7 +14,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Queue
 
-from writebehind.celery.names import PING, PING_QUEUE
+from writebehind.celery.names import PING, PING_QUEUES
 
 #: An idle worker sends itself a ping so often, seconds; and so seldom, at most, where none comes back.
 EVERY_S, MOST_S = 4.0, 32.0
@@ -27,7 +27,7 @@ RECORD_EVERY_S: Final = 2.0
 
 def queue_of(worker: str) -> Queue:
     """The queue that a worker alone consumes: reached by its name, without an exchange that others would see."""
-    name = f"{PING_QUEUE}.{worker}"
+    name = f"{PING_QUEUES}.{worker}"
     return Queue(name, routing_key=name, auto_delete=True, expires=QUEUE_LIFE_S)  # type: ignore[no-untyped-call]
 
 
