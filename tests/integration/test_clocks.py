@@ -79,7 +79,7 @@ def test_a_flush_waits_for_its_delay_whatever_the_clocks_say(app, another_clock,
     class Pipeline:
         """Its flusher notes when it was asked, and lets the first flush be tried again later."""
 
-        def flush(self, partition, *, ticket, attempt):
+        def flush(self, partition, *, ticket, attempt, **_):
             ran[ticket] = time.monotonic() - began, attempt
             if ticket == "now":
                 raise FlushInterruptedError("it is down", Hint(0, "again", 600))

@@ -39,23 +39,6 @@ _SHOWN = {
 MASK = "***"
 
 _DATABASE = re.compile(r"[0-9]{1,9}", re.ASCII)
-_HOST = re.compile(r"([A-Za-z0-9_-]{1,63}(\.|$))+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]", re.ASCII)
-_SCHEMES = ("redis://", "rediss://", "unix://")
-_MONGODB, _MONGODB_SRV = "mongodb://", "mongodb+srv://"
-#: Options of `mongodb+srv://` alone.
-_SRV_OPTIONS = {"srvservicename", "srvmaxhosts", "srvallowedhostssuffix"}
-
-#: Options whose values are no secrets: the others' are not shown.
-_SHOWN = {
-    *("db", "virtual_host", "client_name", "ssl_cert_reqs", "ssl_check_hostname"),
-    *("appname", "authmechanism", "authsource", "directconnection", "journal", "loadbalanced", "readconcernlevel"),
-    *("readpreference", "replicaset", "retryreads", "retrywrites", "tls", "ssl", "w"),
-}
-
-#: The text in the place of a secret.
-MASK = "***"
-
-_DATABASE = re.compile(r"[0-9]{1,9}", re.ASCII)
 _HOST = re.compile(
     r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]", re.ASCII
 )
