@@ -138,8 +138,11 @@ def test_a_dead_letter_is_replayed_by_a_click(system, opened, letter):
     wait_until(lambda: system.database["events"].find_one({"_id": letter}), "the document in MongoDB")
     expect(page.get_by_text("MongoDB has taken everything.").or_(page.get_by_text("None fits."))).to_be_visible()
     expect(page.locator("nav .badge")).to_have_count(0)
-    logged = system.stack.data_dir / "log" / "web.log"
-    wait_until(lambda: "administrative call: POST /admin/dead-letters/events/" in logged.read_text(), "the log")
+    if "preload" not in system.stack.variant:  # which is another server, with a log of its own
+        logged = system.stack.data_dir / "log" / "web.log"
+        wait_until(
+            lambda: "administrative call: POST /admin/dead-letters/events/" in logged.read_text(), "the log"
+        )
 
 
 def test_a_dead_letter_is_discarded_by_the_keyboard_alone(system, opened, letter):
