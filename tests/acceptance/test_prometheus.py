@@ -1,0 +1,187 @@
+"""A real Prometheus scrapes the running system by the configuration of deploy/, and each panel shows something."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.acceptance.conftest import SETTINGS, System, start
+from tests.prometheus import DEPLOY, PROMETHEUS, SELECTOR, SERIES, needs_prometheus, promtool
+from tests.waiting import wait_until
+from writebehind.local.embedded import free_port
+from writebehind.local.supervisor import Group, bound_to_parent, end
+from writebehind.settings.running import STATE_FILE
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), needs_prometheus]
+
+#: Series that this system does not have, and why: a query of them alone may return nothing.
+MISSING = {
+    "writebehind_seconds_until_cap": "nothing grows for long",
+    "writebehind_refused_writes_total": "no cap is met",
+    "writebehind_postponed_writes_total": "MongoDB takes what it gets, or refuses it for good",
+    "writebehind_drift_total": "Redis and MongoDB agree",
+    "writebehind_drift_repaired_total": "the same",
+    "writebehind_redis_replication_lag_seconds": "there is no replica",
+    "writebehind_redis_replication_lag_bytes": "the same",
+    "writebehind_mongodb_replication_lag_seconds": "there is no secondary",
+    "writebehind_mongodb_queued_operations": "the embedded server does not tell",
+}
+#: What happens by itself, as often as is good for a test.
+OFTEN = {
+    "WRITEBEHIND_SWEEP_INTERVAL": "1",
+    "WRITEBEHIND_WARM_INTERVAL": "1",
+    "WRITEBEHIND_RECONCILE_INTERVAL": "1",
+    "WRITEBEHIND_RECONCILE_PASS_S": "2",
+    "WRITEBEHIND_CONSISTENCY_CPU_PERCENT": "25",
+}
+
+
+class Prometheus:
+    """A running server, and a client of it."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """The data of an answer."""
+        answer = self._http.get(f"/api/v1/{path}", params=parameters)
+        assert answer.status_code == 200, (parameters, answer.text)
+        return answer.json()["data"]
+
+    def has_data(self, expr: str) -> bool:
+        """Whether a query has returned a number at any moment lately."""
+        for variable, value in (("$__rate_interval", "8s"), ("$job", "writebehind")):
+            expr = expr.replace(variable, value)
+        now = time.time()
+        found = self.get("query_range", query=expr, start=now - 60, end=now, step=1)["result"]
+        return any(not math.isnan(float(value)) for one in found for _, value in one["values"])
+
+    def is_ready(self) -> bool:
+        return self._http.get("/-/ready").status_code == 200
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory) -> Iterator[System]:
+    with start(tmp_path_factory.mktemp("watched"), **SETTINGS, **OFTEN) as stack, System(stack) as system:
+        system.wait_for_workers()
+        yield system
+
+
+def exporter(system: System) -> str:
+    """The address of the page."""
+    return json.loads((system.stack.data_dir / STATE_FILE).read_text("utf-8"))["metrics"]
+
+
+@pytest.fixture(scope="module")
+def prometheus(system, tmp_path_factory) -> Iterator[Prometheus]:
+    """Runs by the configuration of deploy/, but scrapes this system, and each second."""
+    directory: Path = tmp_path_factory.mktemp("prometheus")
+    found = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text("utf-8"))
+    found["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    found["rule_files"] = [str(DEPLOY / "prometheus/rules.yml")]
+    found["scrape_configs"][0]["static_configs"][0]["targets"] = [exporter(system).split("/")[2]]
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(found), "utf-8")
+    port = free_port()
+    command = [
+        str(PROMETHEUS),
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    server = Group(subprocess.Popen(bound_to_parent(command), start_new_session=True))
+    client = Prometheus(f"http://127.0.0.1:{port}")
+    try:
+        wait_until(client.is_ready, "Prometheus", 30)
+        yield client
+    finally:
+        client.close()
+        end([server])
+
+
+def make_load(system: System, number: int) -> None:
+    """Some of everything: hits, misses, stale reads, documents that MongoDB refuses, bodies that are too large."""
+    http = system.http
+    system.put_all(f"load{number}-", 20)
+    for one in range(20):
+        http.get(f"/v1/users/load{number}-{one % 5}").raise_for_status()
+        http.get(f"/v1/users/nobody{number}-{one}")
+        http.get(f"/v1/users/nobody{number}-{one}")
+    http.post("/v1/pages/home:increment", json={"views": 1}).raise_for_status()
+    http.put("/v1/stale/one", json={"n": number}).raise_for_status()
+    http.get("/v1/stale/one").raise_for_status()
+    http.get("/v1/stale/older").raise_for_status()
+    http.put(f"/v1/events/poison{number % 5}", json={"n": "text"}).raise_for_status()
+    http.post("/v1/users:bulk", content=b" " * (17 << 20))
+
+
+def test_each_panel_shows_something(system, prometheus):
+    """Each query of the dashboard returns numbers while the system is used, but those of what it does not have."""
+    validator = {"$jsonSchema": {"properties": {"n": {"bsonType": "int"}}}}
+    system.database.create_collection("events", validator=validator)
+    system.http.put("/v1/stale/older", json={"n": 1}).raise_for_status()
+    dashboard = json.loads((DEPLOY / "grafana/writebehind.json").read_text("utf-8"))
+    missing = {
+        target["expr"]: one["title"]
+        for one in dashboard["panels"]
+        for target in one.get("targets", ())
+        if not {name for name, _ in SELECTOR.findall(target["expr"])} & MISSING.keys()
+    }
+    assert len(missing) > 100
+    rounds = iter(range(1_000))
+
+    def shown() -> bool:
+        make_load(system, next(rounds))
+        for expr in [expr for expr in missing if prometheus.has_data(expr)]:
+            del missing[expr]
+        return not missing
+
+    try:
+        wait_until(shown, "all panels to show something", 60)
+    except pytest.fail.Exception:
+        assert missing == {}
+        raise
+
+
+def test_rules_are_evaluated(prometheus):
+    """Each rule is well, and what refuses documents is about to be told."""
+
+    def well() -> bool:
+        groups = prometheus.get("rules")["groups"]
+        rules = [one for group in groups for one in group["rules"]]
+        return len(rules) > 25 and all(one["health"] == "ok" for one in rules)
+
+    wait_until(well, "all rules to be evaluated", 20)
+    rules = [one for group in prometheus.get("rules")["groups"] for one in group["rules"]]
+    begun = {one["name"] for one in rules if one["type"] == "alerting" and one["state"] != "inactive"}
+    assert "WritebehindDeadLetters" in begun
+    assert begun <= {"WritebehindDeadLetters", "WritebehindDrift", "WritebehindConsistencyBelowOne"}
+
+
+def test_the_pages_are_well_formed(system, prometheus):
+    """Prometheus's own tool has nothing to say about names and helps, of the exporter's page and of the API's."""
+    pages = [httpx.get(url, trust_env=False).text for url in (exporter(system), f"{system.stack.url}/metrics")]
+
+    for page in pages:
+        assert promtool("check", "metrics", text=page) == ""
+
+
+def test_the_page_has_what_is_described(system):
+    """Every series is there that is described, but those of what this system does not have."""
+    page = httpx.get(exporter(system), trust_env=False).text
+    found = {line.partition(" ")[0].partition("{")[0] for line in page.splitlines() if not line.startswith("#")}
+
+    assert found - SERIES.keys() == set()
+    assert SERIES.keys() - found <= MISSING.keys()
