@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -17,19 +18,22 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from unittest.mock import patch
 
+from flask.globals import request_ctx
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from bench.load import DOCUMENT
+from bench.tallies import cheapest
 from web.app import create_app
 from writebehind import BulkOperation, Pipeline, Written, load_settings
+from writebehind.flask import tracing
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.tracing import otlp, spans
 from writebehind.tracing.span import NO_SPAN
 
-ROUNDS, REQUESTS, DOCUMENTS = 31, 400, 2_000
+TURNS, REQUESTS, FLUSHED_EACH, DOCUMENTS = 30, 250, 4, 1_000
 #: Requests to so many documents.
 NAMES = [f"/v1/users/u{number}" for number in range(200)]
 RATIOS = {"sampled 1 %": 0.01, "sampled 100 %": 1.0}
@@ -67,9 +71,15 @@ class Way:
 
 
 @contextmanager
-def without() -> Iterator[Callable[[], object]]:
+def without(app: Any) -> Iterator[Callable[[], object]]:
     nothing = lambda *_: NO_SPAN  # noqa: E731
     with ExitStack() as stack:
+        for hooks, hook in (
+            (app.before_request_funcs, tracing._begin),
+            (app.teardown_request_funcs, tracing._end),
+        ):
+            kept = {name: [one for one in some if one is not hook] for name, some in hooks.items()}
+            stack.enter_context(patch.dict(hooks, kept))
         for name in ("request", "commit", "load", "bulk_write", "listener_batch"):
             stack.enter_context(patch.object(spans, name, nothing))
         stack.enter_context(patch.object(spans, "Flush", NoFlush))
@@ -136,23 +146,48 @@ def write(_collection: str, writes: Sequence[Any], **_: Any) -> list[Outcome]:
     return [Outcome(one, Result.PERSISTED) for one in writes]
 
 
-def measure(ways: Sequence[Way], pipelines: dict[str, tuple[Any, Pipeline]]) -> None:
-    for _ in range(ROUNDS):
-        for way in ways:
-            app, pipeline = pipelines["without" if way.name == "without" else "with"]
+def measure(ways: Sequence[Way], app: Any, pipeline: Pipeline) -> None:
+    """Turns in another order each time: what else the machine does is in the way of none more than of others."""
+    order = list(ways)
+    for number in range(TURNS):
+        random.shuffle(order)
+        for way in order:
             with way.within() as end:
+                ask(app, "GET")  # the first ones after another way take longer
                 for method in ("PUT", "GET"):
                     began = time.process_time()
                     ask(app, method)
-                    end()
                     way.taken.setdefault(method, []).append((time.process_time() - began) / REQUESTS * 1e6)
-                flush(pipeline)
-                fill(pipeline)
                 end()
-                began = time.process_time()
-                flush(pipeline)
-                end()
-                way.taken.setdefault("flush", []).append((time.process_time() - began) / DOCUMENTS * 1e6)
+                if number % FLUSHED_EACH == 0:
+                    flush(pipeline)
+                    fill(pipeline)
+                    end()
+                    began = time.process_time()
+                    flush(pipeline)
+                    way.taken.setdefault("flush", []).append((time.process_time() - began) / DOCUMENTS * 1e6)
+
+
+def sites(app: Any, ways: Sequence[Way]) -> None:
+    """Print what the call sites of a request alone take, in the cheapest of some batches, µs of CPU."""
+    print("call sites alone, µs of CPU: the hooks of a request, and a commit in it")
+    for way in ways:
+        with way.within() as end, app.test_request_context("/v1/users/ada"):
+            app.preprocess_request()
+
+            def hooks() -> None:
+                tracing._begin()
+                tracing._end(None)
+                request_ctx._after_request_functions.clear()
+
+            def commit() -> None:
+                with spans.commit("users", 1):
+                    pass
+
+            taken = cheapest(hooks)
+            with spans.request("PUT", "http", {}, str):
+                print(f"  {way.name:14} {taken:6.2f} {cheapest(commit):6.2f}")
+            end()
 
 
 def main() -> None:
@@ -163,30 +198,27 @@ def main() -> None:
             collections={"users": {"flush_delay_ms": 60_000}},
             hot_samples=0,
         )
-        pipelines = {}
-        for name in ("without", "with"):
-            pipeline = Pipeline(settings)
-            pipeline.sink.write = write  # type: ignore[method-assign]
-            with ExitStack() as stack:
-                if name == "without":
-                    stack.enter_context(patch("writebehind.flask.blueprint.trace_requests"))
-                pipelines[name] = create_app(pipeline), pipeline
-        ways = [Way("without", without), Way("off", off)]
+        pipeline = Pipeline(settings)
+        pipeline.sink.write = write  # type: ignore[method-assign]
+        app = create_app(pipeline)
+        ways = [Way("without", lambda: without(app)), Way("off", off)]
         for name, ratio in RATIOS.items():
             made = provider(ratio)
             ways.append(Way(name, lambda made=made: sampled(made)))
-        for app, pipeline in pipelines.values():
-            ask(app, "PUT")
-            flush(pipeline)
-        measure(ways, pipelines)
+        ask(app, "PUT")
+        flush(pipeline)
+        measure(ways, app, pipeline)
         for what, of in (("PUT", "request"), ("GET", "request"), ("flush", "document")):
-            floor = ways[0].taken[what]
-            print(f"{what}: µs of CPU for a {of}, and of that without")
+            print(f"{what}: µs of CPU for a {of} in the lower quartile of turns, and of that without")
+            floor = quartile(ways[0].taken[what])
             for way in ways:
-                ratios = [one / before for one, before in zip(way.taken[what], floor, strict=True)]
-                print(
-                    f"  {way.name:14} {statistics.median(way.taken[what]):7.1f}   {statistics.median(ratios):.3f}"
-                )
+                taken = quartile(way.taken[what])
+                print(f"  {way.name:14} {taken:7.1f}   {taken / floor:.3f}")
+        sites(app, ways[1:])
+
+
+def quartile(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=4)[0]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from writebehind.tracing.span import NO_SPAN, Span, is_on
 #: Where a request has its span, in its environment, until it is over.
 _SPAN: Final = "writebehind.span"
 _PARENT: Final = (("HTTP_TRACEPARENT", "traceparent"), ("HTTP_TRACESTATE", "tracestate"))
+_NO_PARENT: Final[dict[str, str]] = {}
 _SERVER_ERRORS: Final = 500
 _VARIABLE: Final = re.compile(r"<(?:[^:>]*:)?([^>]*)>")
 
@@ -30,7 +31,9 @@ def _begin() -> None:
         return
     now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
     environ, rule = now.environ, now.url_rule
-    parent = {name: environ[variable] for variable, name in _PARENT if variable in environ}
+    parent = _NO_PARENT
+    if "HTTP_TRACEPARENT" in environ:
+        parent = {name: environ[variable] for variable, name in _PARENT if variable in environ}
     span = spans.request(now.method, now.scheme, parent, lambda: _template(rule.rule if rule else ""))
     if span is not NO_SPAN:
         environ[_SPAN] = span.__enter__()

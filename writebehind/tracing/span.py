@@ -154,6 +154,14 @@ def _draw(provider: TracerProvider) -> Callable[[], bool] | None:
     return getattr(getattr(provider, "id_generator", None), "is_dropped", None)
 
 
+def may_begin() -> bool:
+    """Whether a span may begin here: there is a provider, and what it is a part of is sampled, if anything."""
+    if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - as above
+        return False
+    current = get_current_span()
+    return current is INVALID_SPAN or current.get_span_context().trace_flags.sampled
+
+
 def start(
     name: str,
     kind: SpanKind,

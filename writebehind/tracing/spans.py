@@ -15,7 +15,7 @@ from typing import Final, Self
 from opentelemetry.trace import INVALID_SPAN, SpanContext, SpanKind, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from writebehind.tracing.span import NO_SPAN, NotSampled, Span, Value, is_dropped, is_on, start
+from writebehind.tracing.span import NO_SPAN, NotSampled, Span, Value, is_dropped, is_on, may_begin, start
 
 _TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 _REDIS: Final = {"db.system.name": "redis", "db.operation.name": "commit"}
@@ -58,14 +58,14 @@ def request(method: str, scheme: str, parent: Mapping[str, str], route: Callable
 
 def commit(collection: str, count: int) -> Span:
     """The span of one round trip in which Redis acknowledges so many writes."""
-    if not is_on():
+    if not may_begin():
         return NO_SPAN
     return start(f"commit {collection}", SpanKind.CLIENT, _of_many(_REDIS, collection, count))
 
 
 def load(collection: str, count: int = 1) -> Span:
     """The span of a read that Redis had no answer to, until there is one, be it loaded by another reader."""
-    if not is_on():
+    if not may_begin():
         return NO_SPAN
     about = {"db.system.name": "mongodb", "db.operation.name": "find"}
     return start(f"load {collection}", SpanKind.CLIENT, _of_many(about, collection, count))
@@ -81,7 +81,7 @@ def bulk_write(database: str, collection: str, count: int, links: Sequence[SpanC
 
 def listener_batch(count: int) -> Span:
     """The span of so many changes of others, until the cache has them."""
-    if not is_on():
+    if not may_begin():
         return NO_SPAN
     return start("apply changes", SpanKind.CONSUMER, {**_LISTEN, _MESSAGES: count})
 
