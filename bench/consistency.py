@@ -69,13 +69,11 @@ def main() -> None:
         observer = pipeline.observer()
         first = run(observer, servers, lambda: observer.walk.count > 0)
         print(f"first walk over {DOCUMENTS:,} documents: {first.seconds:.0f} s, {first}", flush=True)
-        walks = observer.walk.count
+        before = _looks(observer)
         quiet = run(observer, servers, _after(QUIET_S))
-        print(
-            f"then a walk takes {quiet.seconds / max(observer.walk.count - walks, 0.01):.0f} s, {quiet}",
-            flush=True,
-        )
-        looks = sum(count for name, count in observer.tally.total.items() if name.endswith(" 1 looks"))
+        looks = _looks(observer)
+        walk_s = DOCUMENTS * quiet.seconds / (looks - before)
+        print(f"then a walk takes {walk_s:.0f} s, {quiet}", flush=True)
         if observer.suspects.found:
             raise SystemExit("something is wrong that nobody has planted")
         for name, plant in (
@@ -112,6 +110,10 @@ def run(observer: Observer, servers: dict[str, int], is_over: Callable[[], bool]
     stop.set()
     thread.join()
     return Cost(seconds, used[0], after)
+
+
+def _looks(observer: Observer) -> int:
+    return sum(count for name, count in observer.tally.total.items() if name.endswith(" 1 looks"))
 
 
 def _after(seconds: float) -> Callable[[], bool]:

@@ -167,7 +167,7 @@ class Settings(BaseSettings):
         3600, description="seconds in which a pass compares all that is cached with MongoDB"
     )
     consistency_cpu_percent: Annotated[float, Field(ge=0, le=100)] = Field(
-        1,
+        0.9,
         description="percent of a core that are used to see whether readers see what MongoDB has; 0 for none",
     )
     hot_samples: CountOrNone = Field(
