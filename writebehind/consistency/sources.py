@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 
@@ -29,7 +30,10 @@ LEAST_RATE, STEP, SMALL_STEP = 200.0, 1_000, 200
 MANY = 100
 #: Of so many keys all is compared by content; of more most is by version in the first walk, which is sooner done.
 FEW = 10_000
+#: Of what is pending in a partition so much is compared with MongoDB at a time.
+COMPARED = 5
 _APART: Apart = (True,) * len(WINDOWS)
+_NOT_APART: Apart = (False,) * len(WINDOWS)
 
 
 class Changed:
@@ -157,7 +161,7 @@ class Walk:
 
 
 class PendingWalk:
-    """A walk over what is pending, which should have its entry. For one thread."""
+    """A walk over what is pending: it has its entry, and no older one than MongoDB has. For one thread."""
 
     def __init__(self, store: Store, comparison: Comparison) -> None:
         """Walk over a store."""
@@ -175,10 +179,18 @@ class PendingWalk:
         self._cursor, members = unsettled.scan(partition, self._cursor, count=SMALL_STEP)
         if self._cursor == "0":
             self._partition = (partition + 1) % self._store.partitions
-        suspects = self._comparison.suspects
-        lost = [one for one in unsettled.entryless(partition, members) if one not in suspects] if members else []
-        shown, look = self._comparison.observe(lost), Look(time.monotonic(), ENTRIES, _APART)
-        self._comparison.compare([Asked(DocumentId.from_member(one), shown[one], look) for one in lost])
+        if not members:
+            return
+        some = random.sample(members, min(len(members), COMPARED))
+        lost = self._store.unsettled.entryless(partition, members)
+        shown = self._comparison.observe({*some, *lost} - set(self._comparison.suspects.members))
+        now = time.monotonic()
+        self._comparison.compare(
+            [
+                Asked(DocumentId.from_member(one), seen, Look(now, ENTRIES, _NOT_APART))
+                for one, seen in shown.items()
+            ]
+        )
 
 
 def has_seen(shown: Shown, change: Change, known: Known) -> bool:

@@ -84,6 +84,11 @@ class Suspects:
         """Whether no more are taken."""
         return len(self._of) >= MOST
 
+    @property
+    def members(self) -> list[str]:
+        """Their members."""
+        return list(self._of)
+
     def add(self, one: DocumentId, fault: Fault, shown: Shown, stored: Entry, look: Look) -> None:
         """Suspect a document of which a look was wrong."""
         suspect = Suspect(one, fault, shown, stored, look.at, time.time(), [look], look.at + FIRST_S)
