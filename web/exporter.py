@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 #: How long a client may take to send a request or to take the page, seconds.
 PATIENCE_S = 10.0
-#: Connections at a time.
+#: Connections from which the oldest are cut off; threads are twice as many at most.
 MOST_CONNECTIONS = 64
 _PLAIN = "text/plain; charset=utf-8"
 
@@ -109,6 +109,9 @@ class Server(ThreadingMixIn, WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Begin to serve a connection, and cut the oldest off where there are too many. Called by one thread."""
+        if len(self._open) >= 2 * MOST_CONNECTIONS:  # those that were cut off wait for the page
+            self.close_request(request)
+            return
         self._open[id(request)] = request
         for one in list(self._open.values())[:-MOST_CONNECTIONS]:
             with suppress(OSError):  # it has ended by itself

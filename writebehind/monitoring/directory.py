@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from writebehind.settings.installation import Settings
+from writebehind.settings.urls import redacted
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "WRITEBEHIND_METRICS_DIR"
 
@@ -16,20 +21,33 @@ def share_counts(settings: Settings) -> Settings:
     """Have this process, and those that it starts, count where all of one installation on this host do.
 
     Returns:
-        The settings, with the directory. It is of this user alone, as others could make its files shorter under
-        a process that writes to them.
+        The settings, with the directory; without one where there can be none, so that this process counts for
+        itself. A warning says so.
     """
     if settings.metrics_dir is None:
-        of = f"{settings.redis_url}\n{settings.mongodb_database}".encode()
-        name = f"writebehind-{os.getuid()}-{hashlib.sha256(of).hexdigest()[:16]}"
-        directory = Path(tempfile.gettempdir()) / name
         try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            found = directory.lstat()
-        except OSError:
-            return settings
-        if not directory.is_dir() or directory.is_symlink() or found.st_uid != os.getuid():
+            directory = _directory(settings)
+        except OSError as error:
+            log.warning("no page shows what this process counts, set %s: %s", VARIABLE, error)
             return settings
         settings = settings.model_copy(update={"metrics_dir": directory})
     os.environ[VARIABLE] = str(settings.metrics_dir)
     return settings
+
+
+def _directory(settings: Settings) -> Path:
+    """A directory of this user alone, as others could make its files shorter under a process that writes to them.
+
+    Its name tells the servers apart, and nothing of their passwords.
+
+    Raises:
+        OSError: there can be none, or somebody else has made it.
+    """
+    of = f"{redacted(settings.redis_url)}\n{settings.mongodb_database}".encode()
+    name = f"writebehind-{os.getuid()}-{hashlib.sha256(of).hexdigest()[:16]}"
+    directory = Path(tempfile.gettempdir()) / name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{directory} belongs to somebody else")
+    return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -10,12 +11,16 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from writebehind import forks
 from writebehind.monitoring.counted import counted
 from writebehind.monitoring.installation import installation
 from writebehind.pipeline import Pipeline
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
+
+#: How old a page may be, seconds.
+FRESH_S = 1.0
 
 
 class Figures(Collector):
@@ -44,14 +49,25 @@ class Figures(Collector):
 
 
 class Page:
-    """The figures as text, in the format that a client asks for. Safe to share between threads."""
+    """The figures as text, in the format that a client asks for. Safe to share between threads.
+
+    One thread makes it; those who ask meanwhile, and within a second after, get the same one.
+    """
 
     def __init__(self, pipeline: Pipeline, tallies: Tallies | None = None) -> None:
         """Show the figures of a pipeline, as `Figures` does."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(Figures(pipeline, tallies))
+        self._lock = forks.lock()
+        self._made: dict[str, tuple[float, bytes]] = {}
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page, and its content type: Prometheus's text format, or OpenMetrics where `Accept` wants it."""
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        asked = time.monotonic()
+        with self._lock:
+            made_at, page = self._made.get(content_type, (float("-inf"), b""))
+            if made_at < asked - FRESH_S:
+                page = encode(self._registry)
+                self._made[content_type] = time.monotonic(), page
+        return page, content_type

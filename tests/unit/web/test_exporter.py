@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +76,33 @@ def test_many_slow_clients_lose_to_those_that_come(server, monkeypatch):
         assert silent[6].recv(1) == b""
     finally:
         for one in silent:
+            one.close()
+    wait_until(lambda: server._open == {}, "all connections to be closed", 5)
+
+
+def test_a_page_that_takes_long_takes_few_threads(server, monkeypatch):
+    """It is made once for all who wait, and of more than are cut off the last ones are refused."""
+    monkeypatch.setattr(exporter, "MOST_CONNECTIONS", 4)
+    may_end, made = threading.Event(), []
+
+    def render(*_: object) -> tuple[bytes, str]:
+        made.append(1)
+        assert may_end.wait(20)
+        return b"late", "text/plain"
+
+    monkeypatch.setattr(Page, "render", render)
+    clients: list[socket.socket] = []
+    try:
+        for _ in range(40):
+            clients.append(socket.create_connection(server.server_address[:2], timeout=10))
+            with suppress(OSError):  # it was cut off
+                clients[-1].sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            assert len(server._open) <= 8
+        wait_until(lambda: len(made) >= 4, "some to wait for the page", 10)
+        assert len(made) <= 8
+    finally:
+        may_end.set()
+        for one in clients:
             one.close()
     wait_until(lambda: server._open == {}, "all connections to be closed", 5)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.unit.web.batches import bulk, put
 from writebehind.errors import RedisUnavailableError
+from writebehind.monitoring import page
 from writebehind.monitoring.families import PAGE
 from writebehind.tallies.families import FAMILIES
 
@@ -25,6 +29,12 @@ def figures(client) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     assert answer.status_code == 200
     families = parse_text(answer.text)
     return {(one.name, tuple(sorted(one.labels.items()))): one.value for each in families for one in each.samples}
+
+
+@pytest.fixture(autouse=True)
+def always_new(monkeypatch) -> None:
+    """Each look shows what has just been done."""
+    monkeypatch.setattr(page, "FRESH_S", 0)
 
 
 class Since:
@@ -115,6 +125,19 @@ def test_a_write_that_is_not_taken_is_no_acknowledged_one(client, since):
     client.put("/v1/users/ada", json={"name": "Ada"}, headers={"If-Match": '"0"'})
 
     assert since("writebehind_writes_total", USERS) == 0
+
+
+def test_those_who_ask_at_once_get_the_same_page(client, installation, monkeypatch):
+    """It is made once, also where it takes long: a hanging server is asked once, and not by each scrape."""
+    monkeypatch.setattr(page, "FRESH_S", 10)
+    shown = page.Page(installation.pipeline)
+    made: list[str] = []
+    monkeypatch.setattr(shown._registry, "collect", lambda: made.append("page") or time.sleep(0.2) or iter(()))
+
+    with ThreadPoolExecutor(8) as threads:
+        pages = {*threads.map(lambda _: shown.render("")[0], range(8))}
+
+    assert (len(made), len(pages)) == (1, 1)
 
 
 def test_without_redis_the_page_says_so(client, installation, since, monkeypatch):
