@@ -16,7 +16,7 @@ from writebehind.redis.keys import partition_keys
 def grace(monkeypatch) -> None:
     """Nothing is on its way but what a test puts there."""
     monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 0.0)
-    monkeypatch.setattr("writebehind.pipeline.GRACE_LEASES", -1)
+    monkeypatch.setattr("writebehind.parts.GRACE_LEASES", -1)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_an_older_version_in_mongodb_while_somebody_listens(theirs, stored, monk
     users = theirs.collection("users")
     put_back(theirs, users, stored)
     told = {"seconds_ago": 0.2, "lag_s": 0.1, "error": None}
-    monkeypatch.setattr("writebehind.pipeline.listener_status", lambda _: told)
+    monkeypatch.setattr("writebehind.parts.listener_status", lambda _: told)
     assert {"lost-in-mongodb": 1} == theirs.reconciler.make_pass().repaired
     flush_all(theirs)
     assert (2, []) == (stored.find_one()["n"], theirs.conflicts.latest())

@@ -179,7 +179,7 @@ class Installation:
             },
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("writebehind.pipeline.Sink", lambda *_, **__: self.sink)
+            patch.setattr("writebehind.parts.Sink", lambda *_, **__: self.sink)
             self.pipeline = Pipeline(settings, wire=self.wire, client=self.client)
         self.app: Flask = create_app(self.pipeline)
 

@@ -1,0 +1,274 @@
+"""The parts of one installation, as its settings describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import MongoClient
+
+from writebehind import forks, strict
+from writebehind.change_stream.applier import Applier
+from writebehind.change_stream.conflicts import Conflicts
+from writebehind.change_stream.listener_state import listener_status
+from writebehind.flushing.contention import Contention
+from writebehind.flushing.dead_letters import DeadLetters
+from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
+from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
+from writebehind.flushing.homecoming import Homecoming
+from writebehind.hooks import Hooks, InstalledHooks
+from writebehind.logs.states import StateLog
+from writebehind.maintenance.clock import ClockWatch
+from writebehind.maintenance.periodic import Maintenance
+from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.mongodb.client import mongo_client
+from writebehind.mongodb.sink import Sink
+from writebehind.querying.cached_queries import Queries
+from writebehind.querying.derived import Derived
+from writebehind.querying.unique_fields import Lookups
+from writebehind.reading.loader import Loader
+from writebehind.reading.reader import Reader
+from writebehind.reading.revalidation import Revalidation
+from writebehind.reconcile.entries import EntryCheck
+from writebehind.reconcile.partitions import PartitionCheck
+from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
+from writebehind.redis.cache import RefreshSink
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.shared.breaker import SharedBreaker
+from writebehind.redis.shared.load_sample import Sampler
+from writebehind.redis.store import Store
+from writebehind.redis.wire import Wire
+from writebehind.settings.collection import CollectionSettings
+from writebehind.settings.installation import Settings
+from writebehind.tallies.tallies import Tallies
+from writebehind.warming.hot_keys import HotKeys
+from writebehind.warming.warmer import Warmer, WarmLimits
+from writebehind.writing.admission import Admission
+
+
+def no_hints(hint: Hint) -> None:
+    """Leave it to the sweep."""
+
+
+class Parts:
+    """The parts of one installation, joined. Safe to share between threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        hints: HintSink | None = None,
+        refreshes: RefreshSink | None = None,
+        hooks: Mapping[str, Hooks] | None = None,
+        wire: Wire | None = None,
+        client: MongoClient[Any] | None = None,
+    ) -> None:
+        """Join the parts; `wire` and `client` replace the connections that the settings describe.
+
+        Raises:
+            ConfigurationError: a setting is wrong.
+            InvalidArgumentError: an argument is of another type.
+        """
+        strict.instance("settings", settings, Settings)
+        for name, sink in (("hints", hints), ("refreshes", refreshes)):
+            if sink is not None:
+                strict.function(name, sink)
+        self.settings = settings
+        self.tallies = Tallies(settings.metrics_dir)
+        self._unlisted = settings.unlisted
+        self.hooks = InstalledHooks(hooks, lambda name: self.collection_settings(name).hooks)
+        self._wire = (
+            wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
+        )
+        self._own_client = client is None
+        self._client = client if client is not None else self._connected()
+        self._hints = no_hints if hints is None else hints
+        self.store = Store(
+            self._wire,
+            database=settings.mongodb_database,
+            partitions=settings.partitions,
+            max_pending=settings.max_pending_per_partition,
+            tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
+            longest_delay_ms=settings.longest_flush_delay_ms,
+            lease_ms=settings.lease_ms,
+        )
+        self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
+        self.sink = Sink(
+            self._client,
+            settings.mongodb_database,
+            timeout_ms=settings.mongodb_timeout_ms,
+            breaker=self.breaker,
+        )
+        self.clock = ClockWatch(self.store)
+        self._sampler = Sampler(self.store.load_recorded, self.clock.look)
+        self._admission = Admission(
+            self._sampler,
+            max_pending=settings.max_pending_per_partition,
+            max_memory_percent=settings.max_memory_percent,
+        )
+        self.hot_keys = HotKeys(
+            self.store,
+            samples=settings.hot_samples,
+            most=settings.hot_keys,
+            half_life_s=settings.hot_half_life,
+        )
+        self.loader = Loader(
+            self.store,
+            self.sink,
+            load_timeout_ms=settings.load_timeout_ms,
+            is_full=lambda: self._sampler.look().keeps_for_hot,
+            tallies=self.tallies,
+        )
+        self.revalidation = Revalidation(
+            self.store,
+            self.loader,
+            load_timeout_ms=settings.load_timeout_ms,
+            settings=self.collection_settings,
+            refreshes=refreshes,
+            tallies=self.tallies,
+        )
+        self.reader = self._reader()
+        self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
+        self.queries = self._queries()
+        self.derived = Derived(self.lookups, self.queries)
+        self.dead_letters = DeadLetters(self.store, self._hints, self.sink, self.derived, self.collection_settings)
+        self.conflicts = Conflicts(self.store, self.derived)
+        self.contention = Contention(
+            self.store, self.sink, self.dead_letters, lambda name: self.collection_settings(name).lookup
+        )
+        self.applier = Applier(
+            self.store,
+            self.sink,
+            self.derived,
+            self.conflicts,
+            settings=self.collection_settings,
+            contention=self.contention,
+        )
+        self.homecoming = Homecoming(self.store, self._hints, self.derived, self.collection_settings)
+        self.flusher = self._flusher()
+        self.reconciler = self._reconciler()
+        self.warmer = self._warmer()
+        self.maintenance = Maintenance(
+            settings,
+            self.store,
+            self._hints,
+            clock=self.clock,
+            sampler=self._sampler,
+            contention=self.contention,
+            reconciler=self.reconciler,
+            warmer=self.warmer,
+            hot_keys=self.hot_keys,
+            audit=DeletionAudit(self.store, self.sink, lease_ms=settings.lease_ms),
+        )
+        forks.begins_anew(self)
+
+    @property
+    def redis_outage(self) -> StateLog:
+        """Whether Redis is away, for the log."""
+        return self._wire.outage
+
+    def begin_anew(self) -> None:
+        """Reach MongoDB by a client of this process. One that was passed in is for its owner to see to."""
+        if self._own_client:
+            self._parents_client = self._client  # or it would warn that nobody has closed it
+            self._client = self._connected()
+            self.sink.use(self._client)
+
+    def _connected(self) -> MongoClient[Any]:
+        return mongo_client(self.settings.mongodb_url, self.settings.mongodb_timeout_ms, self.tallies)
+
+    def collection_settings(self, name: str) -> CollectionSettings:
+        """The settings of a collection; the defaults where it has been taken out of the settings since."""
+        found = self.settings.collections.get(name) or self._unlisted
+        return found or CollectionSettings.model_validate(self.settings.defaults)
+
+    def _reader(self) -> Reader:
+        return Reader(
+            self.store,
+            self.sink,
+            self.loader,
+            self.revalidation,
+            sampler=self._sampler,
+            seen=self.hot_keys.seen if self.settings.hot_samples else lambda _: None,
+            tallies=self.tallies,
+        )
+
+    def _queries(self) -> Queries:
+        return Queries(
+            self.store,
+            self.sink,
+            self.reader,
+            load_timeout_ms=self.settings.load_timeout_ms,
+            interval_ms=int(self.settings.query_interval * 1000),
+            dead=lambda collection: self._sampler.look().dead.get(collection, 0),
+            settings=self.collection_settings,
+        )
+
+    def _flusher(self) -> Flusher:
+        stored = [*self.settings.collections.values(), *([self._unlisted] if self._unlisted else [])]
+        return Flusher(
+            self.store,
+            self.sink,
+            self._hints,
+            self.collection_settings,
+            FlushLimits(
+                self.settings.batch_size,
+                self.settings.lease_ms,
+                least_batch=self.settings.min_batch_size,
+                batch_target_s=self.settings.batch_target_ms / 1000,
+                soon_ms=int(max((one.flush_delay_ms for one in stored), default=0) * EARLY_PART),
+            ),
+            derived=self.derived,
+            contention=self.contention,
+            hooks=self.hooks.of,
+            tallies=self.tallies,
+        )
+
+    def _reconciler(self) -> Reconciler:
+        settings = self.settings
+        return Reconciler(
+            self.store,
+            ReconcileLimits(settings.reconcile_pass_s, settings.reconcile_interval, settings.load_timeout_ms),
+            entries=EntryCheck(
+                self.store,
+                self.sink,
+                self._hints,
+                self.derived,
+                self.conflicts,
+                settings=self.collection_settings,
+                listened=lambda: is_current(listener_status(self.store)),
+            ),
+            partitions=PartitionCheck(
+                self.store,
+                self.sink,
+                self._hints,
+                overdue_ms=settings.overdue_ms,
+                lease_ms=settings.lease_ms,
+                grace_ms=GRACE_LEASES * settings.lease_ms,
+                homecoming=self.homecoming,
+            ),
+            homecoming=self.homecoming,
+            tallies=self.tallies,
+        )
+
+    def _warmer(self) -> Warmer:
+        settings = self.settings
+        return Warmer(
+            self.store,
+            self.sink,
+            self.loader,
+            self.hot_keys,
+            WarmLimits(
+                settings.warm_interval,
+                settings.warm_keys,
+                settings.warm_rate,
+                settings.batch_target_ms / 1000,
+                settings.max_memory_percent / 100,
+                settings.load_timeout_ms,
+            ),
+            sampler=self._sampler,
+            breaker=self.breaker,
+            listed=settings.collections,
+            settings=self.collection_settings,
+        )
