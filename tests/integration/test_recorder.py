@@ -82,7 +82,7 @@ def test_latencies_and_the_hit_ratio_are_those_in_between(pipeline, at):
     assert [None, 0.9, 0.5] == found["hit_ratio"]
     assert [None, 0.0005, 0.0005] == found["latency"]["hit"]["p50"]
     assert [None, 0.00099, 0.001] == found["latency"]["miss"]["p99"]
-    assert [None] * 3 == found["latency"]["near"]["p50"]
+    assert [None] * 3 == found["latency"]["revalidated"]["p50"]
 
 
 def test_one_process_records_and_another_takes_over(pipeline, at):

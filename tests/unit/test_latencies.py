@@ -1,4 +1,4 @@
-"""Percentiles and the hit ratio, from counts of reads."""
+"""Percentiles, from counts of reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from writebehind.history.latencies import between, hit_ratio, percentile
+from writebehind.history.latencies import between, percentile
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,5 @@ def test_percentiles(buckets, percent, expected):
 def test_reads_between_two_looks():
     """A source that begins, or a host that has begun anew, counts from there."""
     before = {"hit": {1.0: 5, inf: 1}, "miss": {1.0: 9}}
-    now = {"hit": {1.0: 8, inf: 1}, "miss": {1.0: 2}, "near": {1.0: 4}}
-    assert {"hit": {1.0: 3, inf: 0}, "miss": {1.0: 2}, "near": {1.0: 4}} == between(before, now)
-
-
-def test_the_hit_ratio():
-    """What Redis or the process had, fresh or stale, of all that did not go round the cache."""
-    reads = {one: {1.0: n} for one, n in {"hit": 3, "near": 2, "stale": 1, "miss": 1, "collapsed": 1}.items()}
-    assert 0.75 == hit_ratio(reads | {"bypass": {1.0: 90}})
-    assert hit_ratio({"bypass": {1.0: 90}}) is None
+    now = {"hit": {1.0: 8, inf: 1}, "miss": {1.0: 2}, "stale": {1.0: 4}}
+    assert {"hit": {1.0: 3, inf: 0}, "miss": {1.0: 2}, "stale": {1.0: 4}} == between(before, now)

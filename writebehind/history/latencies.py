@@ -7,11 +7,8 @@ from math import inf
 
 #: Reads of a source by the upper bound of the time that they took, seconds; `math.inf` for the longest.
 Buckets = Mapping[float, int]
-#: The reads of a host since it counts, by source, as `points.SOURCES` has them; those that it counts.
+#: The reads of a host since it counts, by source, a `reading.read.Source`; those that it counts.
 FiguresOfHost = Callable[[], Mapping[str, Buckets]]
-
-#: Sources by whether the cache has answered; a read that went round it is neither.
-_HITS, _MISSES = ("hit", "near", "stale"), ("miss", "collapsed")
 
 
 def nothing_known() -> Mapping[str, Buckets]:
@@ -43,9 +40,3 @@ def percentile(buckets: Buckets, percent: float) -> float | None:
             return lower if bound == inf else lower + (bound - lower) * (wanted - passed) / count
         passed, lower = passed + count, bound if bound < inf else lower
     return lower
-
-
-def hit_ratio(reads: Mapping[str, Buckets]) -> float | None:
-    """The fraction of the reads that the cache has answered; `None` where there were none."""
-    hits, misses = (sum(sum(reads.get(one, {}).values()) for one in some) for some in (_HITS, _MISSES))
-    return hits / (hits + misses) if hits + misses else None

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from writebehind.reading.read import Source
 from writebehind.settings.names import QUEUES
 
 #: So many points of a second are kept: 3 minutes.
@@ -17,7 +18,7 @@ MOST_FINE: Final = 180
 COARSE_S: Final = 15
 MOST_COARSE: Final = (3_600 - MOST_FINE) // COARSE_S
 #: Sources of reads whose latency is told apart.
-SOURCES: Final = ("hit", "near", "stale", "miss", "collapsed", "bypass")
+SOURCES: Final = tuple(one.value for one in Source)
 #: Of these latencies, percent.
 PERCENTILES: Final = (50, 99)
 

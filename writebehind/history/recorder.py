@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from writebehind.errors import UnavailableError
 from writebehind.history import backlog as backlogs
-from writebehind.history.latencies import Buckets, FiguresOfHost, between, hit_ratio, nothing_known, percentile
+from writebehind.history.latencies import Buckets, FiguresOfHost, between, nothing_known, percentile
 from writebehind.history.points import (
     BREAKER,
     COARSE_S,
@@ -29,6 +29,7 @@ from writebehind.history.slow_figures import SlowFigures
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.deployment import Deployment
 from writebehind.outage_log import OutageLog
+from writebehind.reading.read import hit_ratio
 from writebehind.redis import keys
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
@@ -178,7 +179,7 @@ class Recorder:
             "persisted_per_second": rate("persisted", "deleted", "overtaken"),
             "operations_per_second": rate("operations"),
             "evictions_per_second": max(0, look.evicted - last.evicted) / seconds,
-            "hit_ratio": hit_ratio(reads),
+            "hit_ratio": hit_ratio({source: sum(buckets.values()) for source, buckets in reads.items()}),
             **{
                 latency(source, percent): percentile(reads[source], percent)
                 for source in SOURCES

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from writebehind.documents.entry import Entry
 
@@ -21,6 +23,18 @@ class Source(StrEnum):
     """Loaded by another reader while this one waited."""
     BYPASS = "bypass"
     """Read from MongoDB, because Redis does not answer: it may miss what is pending."""
+
+
+#: Sources of answers that Redis gave, and of those for which MongoDB was asked as Redis had none that is
+#: good. What went round Redis is neither. The alert rules, the dashboard and the console count by the same two.
+HITS: Final = (Source.HIT, Source.STALE)
+MISSES: Final = (Source.REVALIDATED, Source.MISS, Source.COLLAPSED)
+
+
+def hit_ratio(reads: Mapping[str, int]) -> float | None:
+    """The part of the reads that Redis has answered, of reads by source; `None` where there were none."""
+    hits, misses = (sum(reads.get(one, 0) for one in some) for some in (HITS, MISSES))
+    return hits / (hits + misses) if hits + misses else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
-from writebehind.reading.read import Read, Source
+from writebehind.reading.read import Read, Source, hit_ratio
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 #: Of more documents that are read at once, so many are looked at whether they should be read anew. A PTTL costs
 #: about as much as the rest of reading a document.
 MOST_TIMED = 4
-#: Sources of answers that Redis gave, and of those that MongoDB was asked for.
-_HITS, _MISSES = (Source.HIT, Source.STALE), (Source.REVALIDATED, Source.MISS, Source.COLLAPSED)
 
 
 class Reader:
@@ -193,8 +191,7 @@ class Reader:
             if family == families.READS.name:
                 _, source = labels
                 reads[source] += int(numbers[0])
-        hits, misses = (sum(reads[one] for one in some) for some in (_HITS, _MISSES))
-        return hits / (hits + misses) if hits + misses else None
+        return hit_ratio(reads)
 
     def check(self) -> None:
         """See that this Redis holds the documents of this process's database, where it looks for them.

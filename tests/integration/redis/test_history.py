@@ -81,10 +81,10 @@ def test_figures_are_only_added_at_the_end():
     assert (
         "acknowledged_per_second persisted_per_second operations_per_second evictions_per_second hit_ratio "
         "mongodb_operations_per_second pending pending_bytes oldest_pending_seconds dead_letters used_memory "
-        "max_memory mongodb_connections breaker latency.hit.p50 latency.hit.p99 latency.near.p50 latency.near.p99 "
-        "latency.stale.p50 latency.stale.p99 latency.miss.p50 latency.miss.p99 latency.collapsed.p50 "
-        "latency.collapsed.p99 latency.bypass.p50 latency.bypass.p99 broker.flush broker.refresh "
-        "broker.maintenance"
+        "max_memory mongodb_connections breaker latency.hit.p50 latency.hit.p99 latency.stale.p50 "
+        "latency.stale.p99 latency.revalidated.p50 latency.revalidated.p99 latency.miss.p50 latency.miss.p99 "
+        "latency.collapsed.p50 latency.collapsed.p99 latency.bypass.p50 latency.bypass.p99 "
+        "broker.flush broker.refresh broker.maintenance"
     ) == " ".join(COLUMNS)
 
 

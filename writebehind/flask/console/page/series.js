@@ -10,11 +10,11 @@ const BINARY = Array.from({ length: 40 }, (_, power) => 2 ** (power + 10));
 const WHOLE = Array.from({ length: 36 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
 /** A source of which nothing was read for so long has no latency now, seconds. */
 const LATELY_S = 300;
-/** Where a read may come from, and what that means. */
+/** Where a read may come from, as `Source` of the package has it, and what that means. */
 const SOURCES = {
   hit: "Redis",
-  near: "the process itself",
   stale: "Redis, refreshed behind",
+  revalidated: "MongoDB, as Redis had it stale",
   miss: "MongoDB",
   collapsed: "somebody else's load",
   bypass: "MongoDB, past Redis",
