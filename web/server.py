@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import io
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, perf_counter
 from traceback import clear_frames
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from werkzeug.exceptions import (
     BadRequest,
@@ -31,6 +28,7 @@ from web.access_log import AccessLog
 from web.app import REFUSAL, ROUTE, create_app
 from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
+from web.environ import Headers, Scope, announced, environ_of
 from web.large import Known, return_large_blocks
 from web.sockets import allow_connections, bound_untaken
 from web.threads import Threads
@@ -39,7 +37,7 @@ from writebehind import Settings, load_settings
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
-from writebehind.flask.framing import WHOLE, check_coding, too_large
+from writebehind.flask.framing import too_large
 from writebehind.flask.problems import log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.fields import add_source
@@ -48,13 +46,8 @@ from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
-#: Digits of a length that is read: one with more is above every limit all the same.
-_MOST_DIGITS = 18
-
-Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 ServerApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -67,19 +60,6 @@ COLLECT_AFTER = 50_000
 PIECE = 64 << 10
 #: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
 _OF_MANY = (":bulk", ":get", ":export", ":replay")
-
-_ENVIRON = {
-    WHOLE: True,
-    "SCRIPT_NAME": "",
-    "SERVER_SOFTWARE": "granian",
-    "wsgi.version": (1, 0),
-    "wsgi.errors": sys.stderr,
-    "wsgi.input_terminated": True,
-    "wsgi.multiprocess": True,
-    "wsgi.multithread": True,
-    "wsgi.run_once": False,
-}
-_NAMES = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 
 def create_server() -> ServerApplication:
@@ -188,7 +168,7 @@ class Server:
         Raises:
             HTTPException: it is too large, does not come as a whole and in time, or there is no room for it.
         """
-        length = _announced(headers)
+        length = announced(headers)
         if length == 0:
             return b""
         if length is not None and length > self._most_bytes:
@@ -282,7 +262,7 @@ class Server:
 
     def _call_alone(self, scope: Scope, body: bytes, refusal: HTTPException | None = None) -> Answer:
         """Call the application, in a thread that may read any document."""
-        environ = _environ(scope, body)
+        environ = environ_of(scope, body)
         if refusal is not None:
             environ[REFUSAL] = refusal
         begun: list[tuple[int, Headers]] = []
@@ -364,54 +344,6 @@ async def _disconnected(receive: Receive) -> None:
     """Wait until the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _announced(headers: Headers) -> int | None:
-    """The length that the body is going to have, bytes; `None` if that shows at its end.
-
-    Raises:
-        HTTPException: as `check_coding`.
-    """
-    length = 0
-    codings = []
-    for name, value in headers:
-        if name == b"content-length":
-            # granian lets digits through alone, but so many that they are no `int`.
-            length = int(value.lstrip(b"0")[:_MOST_DIGITS] or b"0")
-        elif name == b"transfer-encoding":
-            codings.append(value.decode("latin-1"))
-    if not codings:
-        return length
-    check_coding(",".join(codings))  # granian has taken a length beside it away, and closes the connection
-    return None
-
-
-def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
-    """The WSGI environment of a request (PEP 3333)."""
-    path: bytes = scope["raw_path"]
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    server, client, version = scope["server"], scope["client"], scope["http_version"]
-    environ = _ENVIRON | {
-        "REQUEST_METHOD": scope["method"],
-        "PATH_INFO": path.decode("latin-1"),
-        "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "SERVER_NAME": server[0],
-        "SERVER_PORT": str(server[1]),
-        "REMOTE_ADDR": client[0],
-        "REMOTE_PORT": str(client[1]),
-        "SERVER_PROTOCOL": "HTTP/1.0" if version == "1" else f"HTTP/{version}",
-        "wsgi.url_scheme": scope["scheme"],
-        "wsgi.input": io.BytesIO(body),
-    }
-    for name, value in scope["headers"]:
-        if b"_" in name:
-            continue  # here `If_Match` would pass for If-Match, behind the back of whatever has checked that
-        variable = _NAMES.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-        text = value.decode("latin-1")
-        environ[variable] = f"{environ[variable]},{text}" if variable in environ else text
-    environ["CONTENT_LENGTH"] = str(len(body))
-    return environ
 
 
 def _nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.web.server.conftest import CHUNKED, GONE, MIB, Client, length, part, run
-from web import server as server_module
+from web.environ import announced
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_body_that_is_too_large_is_not_read(app, server):
 )
 def test_a_length_of_any_number_of_digits_is_read(digits, length):
     """What is more than any limit has no need to be exact."""
-    assert length == server_module._announced([(b"content-length", digits)])
+    assert length == announced([(b"content-length", digits)])
 
 
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip", b"identity"])
