@@ -149,6 +149,7 @@ def announcement(about: dict[str, Any]) -> str:
     embedded = {name: f"  ({title}, embedded)" for name, title in about["embedded"].items()}
     rows = {
         "API": about.get("url"),
+        "Console": about.get("console"),
         "API docs": about.get("docs"),
         "Status": about.get("status"),
         "Flower": about.get("flower"),

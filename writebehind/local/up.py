@@ -211,6 +211,7 @@ class System:
         about: dict[str, Any] = {}
         if API in self._commands:
             about["url"] = self.url
+            about["console"] = f"{self.url}/console"
             about["docs"] = f"{self.url}/docs"
             about["status"] = f"{self.url}/admin/status"
             about["example"] = f"{self.url}/v1/{example_path(self._settings)}"
