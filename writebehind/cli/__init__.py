@@ -30,6 +30,7 @@ COMMANDS = (
     listen.listen,
     listen.conflicts,
     dead_letters.dead_letters,
+    about.metrics,
     about.settings,
     about.worker_alive,
 )

@@ -1,4 +1,4 @@
-"""Facts about an installation: `writebehind settings`, `writebehind worker-alive`."""
+"""Facts about an installation: `writebehind settings`, `writebehind metrics`, `writebehind worker-alive`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import click
 
 from writebehind import connect
 from writebehind.errors import WritebehindError
+from writebehind.monitoring.reference import metrics_reference
 from writebehind.settings.reference import settings_reference
+
+
+@click.command()
+def metrics() -> None:
+    """Print what `/metrics` shows, as Markdown."""
+    click.echo(metrics_reference(), nl=False)
 
 
 @click.command()
