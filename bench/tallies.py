@@ -93,7 +93,7 @@ def _print_page(directory: Path, collections: int) -> None:
                 tallies.add(families.READS, (name, source))
             for family in (families.LOADS, families.BATCH_TIMES, families.BATCH_SIZES):
                 tallies.observe(family, (name,), 1)
-            tallies.add(families.ACKNOWLEDGED, (name,))
+            tallies.add(families.WRITES, (name,))
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Counted(made[0]))
     page = generate_latest(registry)

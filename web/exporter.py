@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] = ()) -> None:
                 f"writebehind: port {settings.exporter_port} of {settings.host} is taken: end who listens there, "
                 "or set WRITEBEHIND_EXPORTER_PORT"
             )
-        tallies = Tallies(settings.metrics_dir)
+        tallies = Tallies(settings.metrics_dir, settings.collections)
         with connect(_apart(settings)) as pipeline:
             gate = Gate(settings.host, settings.allowed_hosts)
             watches = _watches(pipeline, tallies)

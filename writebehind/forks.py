@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from contextlib import AbstractContextManager
 from typing import Protocol
 from weakref import WeakSet
 
@@ -25,6 +26,7 @@ class PerProcess(Protocol):
 process = os.getpid()
 
 _beginning = threading.Lock()
+_opening = threading.RLock()
 _locks: WeakSet[threading.Lock] = WeakSet()
 _objects: WeakSet[PerProcess] = WeakSet()
 
@@ -34,6 +36,11 @@ def lock() -> threading.Lock:
     made = threading.Lock()
     _locks.add(made)
     return made
+
+
+def none_meanwhile() -> AbstractContextManager[bool]:
+    """A context in which no other thread forks this process: no child has what was half opened."""
+    return _opening
 
 
 def begins_anew(one: PerProcess) -> None:
@@ -67,3 +74,5 @@ def begin_anew() -> None:
 
 
 os.register_at_fork(after_in_child=begin_anew)
+# Held over the fork, by its own thread: nothing is half opened in the child.
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)

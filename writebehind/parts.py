@@ -75,7 +75,7 @@ class Parts:
             if sink is not None:
                 strict.function(name, sink)
         self.settings = settings
-        self.tallies = Tallies(settings.metrics_dir)
+        self.tallies = Tallies(settings.metrics_dir, settings.collections)
         self._unlisted = settings.unlisted
         self.hooks = InstalledHooks(hooks, lambda name: self.collection_settings(name).hooks)
         self._wire = (

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
+from zlib import crc32
+
+#: Collections that are not in the settings and are told apart: their names come from clients. It holds for what
+#: one process counts, for the sum of those that have ended, and for the whole page.
+MOST_UNLISTED: Final = 100
+#: The value of the label `collection` in the place of those that are not told apart.
+OTHER: Final = "(other)"
 
 #: Bounds of latencies, seconds: from a read in Redis to the longest time that a request may take.
 LATENCIES: Final = (
@@ -36,7 +44,7 @@ class Family:
     Attributes:
         name: without Prometheus's suffixes.
         help: what is counted, in one sentence.
-        labels: names of the labels; values are bounded, see `Tallies`.
+        labels: names of the labels; values are bounded; `collection` comes first, see `MOST_UNLISTED`.
         kind: see `Kind`.
         bounds: of a histogram's buckets, ascending, without the infinite one.
     """
@@ -51,6 +59,23 @@ class Family:
     def slots(self) -> int:
         """Numbers that a series has: of a histogram the sum, then each bucket's own count."""
         return 2 + len(self.bounds) if self.kind is Kind.HISTOGRAM else 1
+
+    @property
+    def shape(self) -> str:
+        """The parts on which releases must agree to add up their series; see `is_live` and `is_by_collection`."""
+        bounds = crc32(repr([*map(float, self.bounds)]).encode())
+        return f"{self.kind.value} {','.join(self.labels)} {bounds:08x}"
+
+
+def is_live(shape: str) -> bool:
+    """Whether families of this shape, also unknown ones, have only what live processes have."""
+    return shape.startswith(f"{Kind.LIVE.value} ")
+
+
+@lru_cache
+def is_by_collection(shape: str) -> bool:
+    """Whether the first label of families of this shape, also of unknown ones, names a collection."""
+    return shape.partition(" ")[2].startswith(("collection,", "collection "))
 
 
 def _histogram(name: str, text: str, labels: tuple[str, ...], bounds: tuple[float, ...] = LATENCIES) -> Family:

@@ -1,7 +1,6 @@
 """Files of tallies: one for each process, mapped into its memory, so that a killed process loses no count.
 
-A file is held by a lock as long as its process lives. Those of processes that have ended are added up in one,
-which names them: a crash in between counts nothing twice.
+A file is held by a lock as long as its process lives.
 
 Layout: 8 bytes of magic, then 8 of how many bytes are used, then series. A series is 4 bytes with the length of
 its name, 4 with how many numbers it has, the name (JSON, padded to 8 bytes), and the numbers as doubles.
@@ -13,33 +12,47 @@ import fcntl
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import orjson
-
-from writebehind.tallies.families import FAMILIES, Kind
 
 #: A series: the family's name, and the values of its labels.
 Series = tuple[str, tuple[str, ...]]
 
 #: Bytes of a process's tallies: some thousand series.
 SIZE: Final = 1 << 20
-#: So many files of ended processes are left before they are added up.
-MOST_ENDED: Final = 16
+#: The end of the names of files that count.
+SUFFIX: Final = ".tally"
+#: The same of files that are being made, and count from when they are renamed: one that a process holds.
+MAKING: Final = ".making"
+#: The same of a sum.
+NEW: Final = ".new"
 
-_MAGIC: Final = b"WBTALLY1"
+_MAGIC: Final = b"WBTALLY2"
+#: What a crash of the machine leaves of a file that had only its room.
+_BLANK: Final = bytes(len(_MAGIC))
 _HEAD: Final = struct.Struct("=8sQ")
 _SERIES: Final = struct.Struct("=II")
-_SUFFIX: Final = ".tally"
-#: The family in the place of which a file names those that were added up in it.
+
+
+class Key(NamedTuple):
+    """The name of a series in a file. The numbers of two files are added up where it is the same in both."""
+
+    name: str
+    """Name of the family."""
+    labels: tuple[str, ...]
+    shape: str
+    """See `Family.shape`: releases may differ in it."""
+
+
+#: The family in the place of which a file names, as labels, those that were added up in it.
 _ADDED_UP: Final = ""
-#: How often a directory is looked at again because files were added up meanwhile.
-_TRIES: Final = 10
 
 
 class NoRoomError(Exception):
@@ -55,20 +68,20 @@ class TallyMemory:
         Raises:
             OSError: there can be no file, or no room for it.
         """
-        self._file = -1 if directory is None else _made(directory)
-        # All of it has room on the disk: what is written later can fail no more, which would end the process.
-        self._mapped = mmap.mmap(self._file, SIZE)
         self._used = _HEAD.size
-        self._mapped[: _HEAD.size] = _HEAD.pack(_MAGIC, self._used)
+        if directory is None:
+            self._held, self._mapped = -1, mmap.mmap(-1, SIZE)
+        else:
+            self._held, self._mapped = _made(directory)
         self.numbers: memoryview[float] = memoryview(self._mapped).cast("d")
 
-    def place(self, series: Series, slots: int) -> int:
+    def place(self, key: Key, slots: int) -> int:
         """Make room for a series; the index of its first number.
 
         Raises:
             NoRoomError: there is none.
         """
-        name = _name(series)
+        name = _name(key)
         first = self._used + _SERIES.size + len(name)
         end = first + 8 * slots
         if end > SIZE:
@@ -78,152 +91,148 @@ class TallyMemory:
         self._mapped[: _HEAD.size] = _HEAD.pack(_MAGIC, end)  # only now do readers see it
         return first // 8
 
-    def read(self) -> dict[Series, list[float]]:
+    def read(self) -> dict[Key, list[float]]:
         """The numbers of each series."""
         return dict(_parsed(self._mapped[: self._used]))
 
     def leave(self) -> None:
         """Be a file of a process that has ended."""
-        if self._file >= 0:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        if self._held >= 0:
+            fcntl.flock(self._held, fcntl.LOCK_UN)
             self.leave_to_parent()
 
     def leave_to_parent(self) -> None:
         """Close this process's hold on a file of its parent, which goes on to hold it."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A file's numbers by series, and the files that were added up in it."""
+class TallyFile:
+    """The content of a file.
 
-    numbers: dict[Series, list[float]]
+    Attributes:
+        numbers: by series.
+        added_up: names of the files that were added up in it.
+        lives: whether a process holds it.
+    """
+
+    numbers: Mapping[Key, list[float]]
     added_up: frozenset[str]
     lives: bool
 
 
-def read_directory(directory: Path) -> dict[Series, list[float]]:
-    """The numbers of all processes that count in a directory, added up by series.
+def is_held(file: int) -> bool:
+    """Whether a process that lives holds an open file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
-    Files of ended processes are added up where there are many of them.
+
+def read_file(path: Path) -> TallyFile | None:
+    """Content of a file; `None` if it is none of tallies, or another release's.
 
     Raises:
-        OSError: the directory cannot be read.
+        OSError: it cannot be read, or is not there any more.
     """
-    found = _read_all(directory)
-    if sum(not one.lives for one in found.values()) > MOST_ENDED:
-        _add_up(directory)
-    return _sums(found.values())
-
-
-def _made(directory: Path) -> int:
-    """A new file, held by this process."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / uuid4().hex
-    made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(made, fcntl.LOCK_EX)
-        os.posix_fallocate(made, 0, SIZE)
-        path.rename(path.with_suffix(_SUFFIX))  # nobody sees it before it is held
+        lives = is_held(file)  # before its content: what has ended changes no more
+        head = os.pread(file, _HEAD.size, 0)
+        if len(head) < _HEAD.size:
+            return None
+        magic, used = _HEAD.unpack(head)
+        if magic not in {_MAGIC, _BLANK}:
+            return None
+        content = os.pread(file, min(used, os.fstat(file).st_size), 0)
+    finally:
+        os.close(file)
+    numbers = dict(_parsed(content))
+    added_up = {name for key in numbers if key.name == _ADDED_UP for name in key.labels}
+    return TallyFile({key: of for key, of in numbers.items() if key.name != _ADDED_UP}, frozenset(added_up), lives)
+
+
+def write_sum(directory: Path, sums: Mapping[Key, list[float]], added_up: Iterable[str]) -> None:
+    """Make a file of sums, which names those that it is of.
+
+    Raises:
+        OSError: it cannot be written. Nothing is left of it.
+    """
+    series = [(Key(_ADDED_UP, tuple(added_up), ""), []), *sums.items()]
+    parts = []
+    for key, numbers in series:
+        name = _name(key)
+        parts.append(_SERIES.pack(len(name), len(numbers)) + name + struct.pack(f"={len(numbers)}d", *numbers))
+    body = b"".join(parts)
+    path = directory / _file_name(made_ns=0)  # the first in their order
+    new = path.with_suffix(NEW)
+    try:
+        new.write_bytes(_HEAD.pack(_MAGIC, _HEAD.size + len(body)) + body)
+        new.rename(path.with_suffix(SUFFIX))
     except OSError:
-        os.close(made)
-        path.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
-    return made
 
 
-def _read_all(directory: Path) -> dict[str, _Found]:
-    """Every file that counts, by name."""
-    for _ in range(_TRIES):
-        with suppress(FileNotFoundError):  # of a file that was added up meanwhile: the sum is there by now
-            found = {path.name: _read(path) for path in sorted(directory.glob(f"*{_SUFFIX}"))}
-            added_up = {name for one in found.values() for name in one.added_up}
-            return {name: one for name, one in found.items() if name not in added_up}
-    raise FileNotFoundError(f"files in {directory} come and go")
+def _made(directory: Path) -> tuple[int, mmap.mmap]:
+    """A new file: the descriptor by which this process holds it, and its memory.
 
-
-def _read(path: Path) -> _Found:
-    with path.open("rb") as file:
+    They are of two open files. A mapping keeps its own, and a child may keep its parent's mapping, which must not
+    hold its parent's file.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / _file_name(time.time_ns())
+    new = path.with_suffix(MAKING)
+    held = os.open(new, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        file = os.open(new, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            lives = False
-        except BlockingIOError:
-            lives = True
-        content = file.read()
-    numbers: dict[Series, list[float]] = {}
-    added_up: frozenset[str] = frozenset()
-    for (family, labels), values in _parsed(content):
-        if family == _ADDED_UP:
-            added_up = frozenset(labels)
-        else:
-            numbers[family, labels] = values
-    return _Found(numbers, added_up, lives)
+            # All of it has room on the disk: what is written later can fail no more, which would end the process.
+            os.posix_fallocate(file, 0, SIZE)
+            mapped = mmap.mmap(file, SIZE)
+        finally:
+            os.close(file)
+        mapped[: _HEAD.size] = _HEAD.pack(_MAGIC, _HEAD.size)
+        new.rename(path.with_suffix(SUFFIX))  # nobody sees it before it is held
+    except OSError:
+        os.close(held)
+        new.unlink(missing_ok=True)
+        raise
+    return held, mapped
 
 
-def _parsed(content: bytes) -> Iterator[tuple[Series, list[float]]]:
-    """The series of a file; none of what is no such file, or of another version's."""
-    if len(content) < _HEAD.size:
-        return
-    magic, used = _HEAD.unpack_from(content)
+def _file_name(made_ns: int) -> str:
+    """A name without its suffix, in the order in which files are made."""
+    return f"{made_ns:016x}-{uuid4().hex}"
+
+
+def _parsed(content: bytes) -> Iterator[tuple[Key, list[float]]]:
+    """The series of a file, up to where it is none."""
+    all_numbers: memoryview[float] = memoryview(content)[: len(content) & ~7].cast("d")
     at = _HEAD.size
-    while magic == _MAGIC and at + _SERIES.size <= min(used, len(content)):
+    while at + _SERIES.size <= len(content):
         length, slots = _SERIES.unpack_from(content, at)
         first = at + _SERIES.size + length
         at = first + 8 * slots
         if at > len(content):
             return
         try:
-            family, labels = orjson.loads(content[first - length : first])
+            key = _key(content[first - length : first])
         except ValueError:
             return
-        yield (family, tuple(labels)), [*struct.unpack_from(f"={slots}d", content, first)]
+        yield key, all_numbers[first // 8 : at // 8].tolist()  # type: ignore[misc] # typeshed: always integers
 
 
-def _sums(found: Iterable[_Found]) -> dict[Series, list[float]]:
-    sums: dict[Series, list[float]] = {}
-    for one in found:
-        for series, numbers in one.numbers.items():
-            family = FAMILIES.get(series[0])
-            if family is None or family.slots != len(numbers) or len(family.labels) != len(series[1]):
-                continue  # of another version
-            if family.kind is Kind.LIVE and not one.lives:
-                continue
-            before = sums.get(series)
-            sums[series] = numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]
-    return sums
-
-
-def _add_up(directory: Path) -> None:
-    """Put one file in the place of those of ended processes; not while somebody else does."""
-    with (directory / "adding-up.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        every = {path.name: _read(path) for path in directory.glob(f"*{_SUFFIX}")}
-        for name in {name for one in every.values() for name in one.added_up} & every.keys():
-            del every[name]  # whoever added it up was ended before this
-            (directory / name).unlink()
-        ended = {name: one for name, one in every.items() if not one.lives}
-        _write(directory / f"{uuid4().hex}{_SUFFIX}", _sums(ended.values()), ended)
-        for name in ended:
-            (directory / name).unlink()
-
-
-def _write(path: Path, sums: Mapping[Series, list[float]], added_up: Iterable[str]) -> None:
-    series: list[tuple[Series, list[float]]] = [((_ADDED_UP, tuple(added_up)), []), *sums.items()]
-    parts = []
-    for one, numbers in series:
-        name = _name(one)
-        parts.append(_SERIES.pack(len(name), len(numbers)) + name + struct.pack(f"={len(numbers)}d", *numbers))
-    body = b"".join(parts)
-    new = path.with_suffix(".new")
-    new.write_bytes(_HEAD.pack(_MAGIC, _HEAD.size + len(body)) + body)
-    new.rename(path)
-
-
-def _name(series: Series) -> bytes:
-    name = orjson.dumps(series)
+def _name(key: Key) -> bytes:
+    name = orjson.dumps(tuple(key))
     return name + b" " * (-len(name) % 8)
+
+
+@lru_cache(1 << 14)  # the same ones are read again and again
+def _key(name: bytes) -> Key:
+    family, labels, shape = orjson.loads(name)
+    return Key(family, tuple(labels), shape)

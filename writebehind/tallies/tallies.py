@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections.abc import Collection
 from pathlib import Path
-from typing import Final
 
 from writebehind import forks
-from writebehind.tallies.families import Family
-from writebehind.tallies.files import NoRoomError, Series, TallyMemory, read_directory
+from writebehind.tallies.directory import Directory
+from writebehind.tallies.families import MOST_UNLISTED, OTHER, Family
+from writebehind.tallies.files import Key, NoRoomError, Series, TallyMemory
 
 log = logging.getLogger(__name__)
-
-#: Different values of the label `collection` that a process tells apart: names of unlisted ones come from clients.
-MOST_COLLECTIONS: Final = 200
-#: The value of a label in the place of those that are not told apart.
-OTHER: Final = "(other)"
 
 
 class Tallies:
@@ -26,12 +22,18 @@ class Tallies:
     (`bench/tallies.py`). It never raises: one that finds no room is left out, and that is said once.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, listed: Collection[str] = ()) -> None:
         """Count in a file of a directory, or, without one, in memory that ends with the process.
 
         Nothing is made before something is counted.
+
+        Args:
+            directory: shared by the processes of a host.
+            listed: collections that are told apart, however many others there are; see `MOST_UNLISTED`.
         """
-        self._directory = directory
+        self._path = directory
+        self._directory = None if directory is None else Directory(directory, listed)
+        self._listed = frozenset(listed)
         self._lock = forks.lock()
         self._memory: TallyMemory | None = None
         self._begin()
@@ -65,11 +67,11 @@ class Tallies:
         Raises:
             OSError: the directory cannot be read.
         """
-        if self._directory is not None and self._directory.is_dir():
-            return read_directory(self._directory)
+        if self._path is not None and self._directory is not None and self._path.is_dir():
+            return self._directory.read()
         with self._lock:
-            memory = self._memory
-            return {} if memory is None else memory.read()
+            counts = {} if self._memory is None else self._memory.read()
+        return {key[:2]: numbers for key, numbers in counts.items()}
 
     def close(self) -> None:
         """End: what this process has counted stays, and what it has live is gone."""
@@ -82,7 +84,7 @@ class Tallies:
         self._numbers: memoryview[float] = memoryview(b"").cast("d")
         #: Index of each series' first number; never 0.
         self._at: dict[tuple[Family, tuple[str, ...]], int] = {}
-        self._collections: set[str] = set()
+        self._unlisted: set[str] = set()
         self._has_room = True
 
     def _place(self, family: Family, labels: tuple[str, ...]) -> int:
@@ -96,10 +98,10 @@ class Tallies:
 
     def _told_apart(self, family: Family, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The labels, with a collection that is one too many in the place of its name."""
-        if not family.labels or family.labels[0] != "collection" or labels[0] in self._collections:
+        if family.labels[:1] != ("collection",) or labels[0] in self._listed or labels[0] in self._unlisted:
             return labels
-        if len(self._collections) < MOST_COLLECTIONS:
-            self._collections.add(labels[0])
+        if len(self._unlisted) < MOST_UNLISTED:
+            self._unlisted.add(labels[0])
             return labels
         return (OTHER, *labels[1:])
 
@@ -107,10 +109,8 @@ class Tallies:
         if not self._has_room:
             return 0
         try:
-            if self._memory is None:
-                self._memory = self._made()
-                self._numbers = self._memory.numbers
-            at = self._memory.place((family.name, labels), family.slots)
+            memory = self._made() if self._memory is None else self._memory
+            at = memory.place(Key(family.name, labels, family.shape), family.slots)
         except NoRoomError:
             self._has_room = False
             log.warning("tallies have no room for more series: %s%s is not counted", family.name, labels)
@@ -120,7 +120,12 @@ class Tallies:
 
     def _made(self) -> TallyMemory:
         try:
-            return TallyMemory(self._directory)
+            with forks.none_meanwhile():  # or a child would not know what of its parent's it must close
+                self._memory = TallyMemory(self._path)
         except OSError as error:  # such as a full disk: requests are served all the same
-            log.warning("metrics_dir: no page shows what this process counts: %s: %s", self._directory, error)
-            return TallyMemory(None)
+            log.warning("metrics_dir: no page shows what this process counts: %s: %s", self._path, error)
+            self._memory = TallyMemory(None)
+        self._numbers = self._memory.numbers
+        if self._directory is not None:
+            self._directory.add_up()  # or files would become ever more where nobody reads them
+        return self._memory

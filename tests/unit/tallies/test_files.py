@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from writebehind.tallies import families, files
-from writebehind.tallies.files import MOST_ENDED, TallyMemory, read_directory
+from writebehind.tallies.directory import MOST_ENDED, Directory
+from writebehind.tallies.families import MOST_UNLISTED
+from writebehind.tallies.files import Key, Series, TallyMemory, read_file
 from writebehind.tallies.tallies import Tallies
 
 ONE = (families.WRITES.name, ("users",))
 
 
 def end_some(directory: Path, number: int) -> None:
-    """Let so many processes have counted one write each, and have ended."""
-    for _ in range(number):
-        tallies = Tallies(directory)
-        tallies.add(families.WRITES, ("users",))
-        tallies.close()
+    """Let so many processes have counted one write each at the same time, and have ended."""
+    processes = [Tallies(directory) for _ in range(number)]
+    for one in processes:
+        one.add(families.WRITES, ("users",))
+    for one in processes:
+        one.close()
+
+
+def read_directory(directory: Path) -> dict[Series, list[float]]:
+    return Directory(directory).read()
 
 
 def names(directory: Path) -> set[str]:
@@ -92,7 +104,7 @@ def test_readers_and_processes_that_come_and_go_agree(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"x", b"WBTALLY1", b"WBTALLY9" + bytes(100), b"WBTALLY1" + b"\xff" * 64], ids=repr
+    "content", [b"", b"x", b"WBTALLY2", b"WBTALLY9" + bytes(100), b"WBTALLY2" + b"\xff" * 64, bytes(99)], ids=repr
 )
 def test_what_is_no_file_of_tallies_counts_nothing(tmp_path, content):
     """Other hands' files, or another release's, keep nobody from the others."""
@@ -102,15 +114,201 @@ def test_what_is_no_file_of_tallies_counts_nothing(tmp_path, content):
     assert {ONE: [1]} == read_directory(tmp_path)
 
 
+UNKNOWN = families.Family("writebehind_of_the_next_release", "", ("collection",))
+OTHER_BOUNDS = replace(families.READ_TIMES, bounds=(1,))
+OTHER_LABELS = replace(families.READS, labels=("collection", "reason"))
+
+
+def count_of_next_release(directory: Path) -> None:
+    """Let a process of another release have counted, and have ended."""
+    tallies = Tallies(directory)
+    tallies.add(UNKNOWN, ("users",))
+    tallies.observe(OTHER_BOUNDS, ("users", "hit"), 0.5)
+    tallies.add(OTHER_LABELS, ("users", "hit"))
+    tallies.close()
+
+
 def test_families_of_another_release_are_left_out(tmp_path):
-    """A histogram with other bounds, and a family that is unknown, are no sums with ours."""
-    memory = TallyMemory(tmp_path)
-    memory.place(("writebehind_other", ()), 1)
-    memory.place((families.READ_TIMES.name, ("users", "hit")), 3)
-    memory.place((families.READS.name, ("users",)), 1)
-    memory.leave()
+    """A histogram with other bounds, one with other labels, and an unknown one are no sums with ours."""
+    count_of_next_release(tmp_path)
 
     assert {} == read_directory(tmp_path)
+
+
+def test_families_of_another_release_are_kept(tmp_path, monkeypatch):
+    """Who knows them finds them, though files were added up by somebody who does not."""
+    for _ in range(MOST_ENDED):
+        count_of_next_release(tmp_path)
+    end_some(tmp_path, 1)
+    assert {ONE: [1]} == read_directory(tmp_path)
+    assert 1 == len(names(tmp_path))
+
+    for one in (UNKNOWN, OTHER_BOUNDS, OTHER_LABELS):
+        monkeypatch.setitem(families.FAMILIES, one.name, one)
+    assert {
+        ONE: [1],
+        (UNKNOWN.name, ("users",)): [MOST_ENDED],
+        (OTHER_BOUNDS.name, ("users", "hit")): [MOST_ENDED / 2, MOST_ENDED, 0],
+        (OTHER_LABELS.name, ("users", "hit")): [MOST_ENDED],
+    } == read_directory(tmp_path)
+
+
+def test_files_of_another_format_are_left_alone(tmp_path):
+    """Who knows them adds them up."""
+    (tmp_path / "other.tally").write_bytes(b"WBTALLY9" + bytes(100))
+    end_some(tmp_path, MOST_ENDED + 1)
+    read_directory(tmp_path)
+
+    assert 2 == len(names(tmp_path))
+    assert "other.tally" in names(tmp_path)
+
+
+def test_files_do_not_become_more_where_nobody_reads(tmp_path):
+    """A process that makes its file adds up those of ended ones."""
+    for _ in range(4 * MOST_ENDED):
+        end_some(tmp_path, 1)
+
+    assert MOST_ENDED + 1 >= len(names(tmp_path))
+    assert {ONE: [4 * MOST_ENDED]} == read_directory(tmp_path)
+
+
+def test_what_was_not_made_to_its_end_is_removed(tmp_path):
+    """But for what may still become a file, and for files of others."""
+    minutes_ago = time.time() - 600
+    for name in ("a.making", "b.new", "of-others"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (minutes_ago, minutes_ago))
+    (tmp_path / "c.making").touch()
+    end_some(tmp_path, MOST_ENDED + 1)
+    read_directory(tmp_path)
+
+    left = {path.name for path in tmp_path.iterdir()} - names(tmp_path)
+    assert {"adding-up.lock", "c.making", "of-others"} == left
+
+
+@pytest.mark.parametrize("fails", ["write_bytes", "rename", "unlink", "open"])
+def test_reads_answer_where_nothing_can_be_added_up(tmp_path, monkeypatch, caplog, fails):
+    """A full disk, or a directory of another user: it is said once, and nothing is left or counts twice."""
+    end_some(tmp_path, MOST_ENDED + 1)
+    true = getattr(Path, fails)
+
+    def fail(path: Path, *args, **kwargs) -> None:
+        if fails == "write_bytes":
+            true(path, b"x")
+        if fails != "unlink" or path.suffix == ".tally":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        true(path, *args, **kwargs)
+
+    read = Directory(tmp_path).read
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, fails, fail)
+        for _ in range(3):
+            assert {ONE: [MOST_ENDED + 1]} == read()
+        Tallies(tmp_path).add(families.WRITES, ("users",))
+
+    assert [] == [*tmp_path.glob("*.new")]
+    assert 2 == len([one for one in caplog.messages if "added up" in one])  # of two objects
+    makes_none = fails == "rename"
+    assert {ONE: [MOST_ENDED + 1 if makes_none else MOST_ENDED + 2]} == read()
+
+
+def test_names_of_clients_are_bounded_over_all_lives(tmp_path):
+    """The sum, and the page, have as many collections as one process may, and what is on the page stays there."""
+    seen: dict[Series, list[float]] = {}
+    lives = 2 * MOST_ENDED
+    for life in range(lives):
+        tallies = Tallies(tmp_path)
+        for number in range(10):
+            tallies.add(families.WRITES, (f"junk-{life}-{number}",))
+        tallies.close()
+        counts = read_directory(tmp_path)
+
+        assert MOST_UNLISTED + 1 >= len(counts)
+        assert all(numbers <= counts[series] for series, numbers in seen.items())
+        assert 10 * (life + 1) == sum(number for (number,) in counts.values())
+        seen = counts
+    end_some(tmp_path, MOST_ENDED + 1)
+    read_directory(tmp_path)
+    assert 1 == len(names(tmp_path))
+    assert MOST_UNLISTED + 1 == len(read_file(next(tmp_path.glob("*.tally"))).numbers)
+
+
+def test_a_reader_sees_what_an_ended_file_becomes(tmp_path):
+    """What a reader remembers of ended files is theirs as long as they are there, and unchanged."""
+    directory = Directory(tmp_path)
+    for number in range(1, 3 * MOST_ENDED):
+        end_some(tmp_path, 1)
+        assert {ONE: [number]} == directory.read()
+        assert {ONE: [number]} == directory.read()
+    for path in tmp_path.glob("*.tally"):
+        path.unlink()
+    assert {} == directory.read()
+
+
+def counts_as_live(directory: Path) -> bool:
+    return (families.IN_PROGRESS.name, ()) in read_directory(directory)
+
+
+@pytest.fixture
+def child_of():
+    """Fork, act in the child, and keep it alive to the end of the test."""
+    children = []
+
+    def fork(act) -> None:
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            try:
+                ours.close()
+                act()
+                theirs.sendall(b"x")
+                theirs.recv(1)
+            finally:
+                os._exit(0)
+        theirs.close()
+        children.append((child, ours))
+        assert ours.recv(1)
+
+    yield fork
+    for child, ours in children:
+        ours.close()
+        os.waitpid(child, 0)
+
+
+def test_a_child_that_keeps_its_parents_memory_does_not_hold_the_file(tmp_path, child_of):
+    """A thread of the parent that was just counting leaves its references in the child for ever."""
+    memory = TallyMemory(tmp_path)
+    memory.place(Key(families.IN_PROGRESS.name, (), families.IN_PROGRESS.shape), 1)
+    child_of(memory.leave_to_parent)
+    assert counts_as_live(tmp_path)
+
+    memory.leave_to_parent()  # as its death does
+
+    assert not counts_as_live(tmp_path)
+
+
+def test_a_fork_waits_for_a_file_that_is_being_made(tmp_path, monkeypatch, child_of):
+    """A child that does not know of it would hold its parent's file."""
+    opened, forked, allocate = threading.Event(), threading.Event(), os.posix_fallocate
+
+    def wait(*args) -> None:
+        opened.set()
+        forked.wait(0.3)
+        allocate(*args)
+
+    monkeypatch.setattr(files.os, "posix_fallocate", wait)
+    tallies = Tallies(tmp_path)
+    thread = threading.Thread(target=tallies.add, args=(families.IN_PROGRESS,))
+    thread.start()
+    assert opened.wait(5)
+    child_of(lambda: None)
+    forked.set()
+    thread.join()
+    assert counts_as_live(tmp_path)
+
+    tallies.begin_anew()  # lets go, as its death does
+
+    assert not counts_as_live(tmp_path)
 
 
 def test_a_full_disk_is_seen_when_the_file_is_made(tmp_path, monkeypatch):

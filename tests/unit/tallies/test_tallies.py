@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from writebehind.tallies import families
-from writebehind.tallies.tallies import MOST_COLLECTIONS, OTHER, Tallies
+from writebehind.tallies.families import MOST_UNLISTED, OTHER
+from writebehind.tallies.tallies import Tallies
 
 ACKNOWLEDGED = families.WRITES.name
 READ_TIMES = families.READ_TIMES.name
@@ -63,14 +64,28 @@ def test_nothing_is_made_before_something_is_counted(tmp_path):
 
 def test_collections_of_clients_are_bounded(tallies):
     """Names that are one too many are counted together, and those before go on by their names."""
-    for number in range(MOST_COLLECTIONS + 50):
+    for number in range(MOST_UNLISTED + 50):
         tallies.add(families.WRITES, (f"c{number}",))
     tallies.add(families.WRITES, ("c0",))
 
     counts = tallies.read()
-    assert len(counts) == MOST_COLLECTIONS + 1
+    assert len(counts) == MOST_UNLISTED + 1
     assert [50] == counts[ACKNOWLEDGED, (OTHER,)]
     assert [2] == counts[ACKNOWLEDGED, ("c0",)]
+
+
+def test_configured_collections_are_always_told_apart(tmp_path):
+    """However many other names clients have chosen before, also in other processes."""
+    for life in range(3):
+        tallies = Tallies(tmp_path, ["orders"])
+        for number in range(MOST_UNLISTED):
+            tallies.add(families.READS, (f"junk-{life}-{number}", "miss"))
+        tallies.add(families.READS, ("orders", "hit"))
+
+    counts = tallies.read()
+    assert [3] == counts[families.READS.name, ("orders", "hit")]
+    assert [2 * MOST_UNLISTED] == counts[families.READS.name, (OTHER, "miss")]
+    assert MOST_UNLISTED + 2 == len(counts)
 
 
 def test_what_has_no_room_is_left_out_and_said_once(tallies, caplog):

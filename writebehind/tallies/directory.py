@@ -1,0 +1,164 @@
+"""The directory in which the processes of a host count: read as one, and kept small.
+
+Files of processes that have ended are added up in one, which names them: a crash in between counts nothing twice.
+Series of another release are kept as they are, for whoever knows them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from operator import add
+from pathlib import Path
+from typing import Final
+
+from writebehind import forks
+from writebehind.tallies.families import FAMILIES, MOST_UNLISTED, OTHER, is_by_collection, is_live
+from writebehind.tallies.files import MAKING, NEW, SUFFIX, Key, Series, TallyFile, is_held, read_file, write_sum
+
+log = logging.getLogger(__name__)
+
+#: So many files of ended processes are left before they are added up.
+MOST_ENDED: Final = 16
+
+#: How often the directory is looked at again because files were added up meanwhile.
+_TRIES: Final = 10
+#: Seconds after which a file that is being made, and that nobody holds, is one that will never be.
+_MAKING_S: Final = 60
+
+
+class Directory:
+    """The files of a directory. Safe to share between threads."""
+
+    def __init__(self, path: Path, listed: Collection[str] = ()) -> None:
+        """Read this directory, and tell these collections apart however many others there are."""
+        self._path = path
+        self._listed = frozenset((*listed, OTHER))
+        #: What files of ended processes have, by name: when each was changed last, and its content.
+        self._ended: dict[str, tuple[int, TallyFile]] = {}
+        self._says_so = True
+
+    def read(self) -> dict[Series, list[float]]:
+        """The numbers of all processes, added up by series.
+
+        Files of ended processes are added up where there are many of them; one that cannot be is only logged.
+
+        Raises:
+            OSError: the directory cannot be read.
+        """
+        files = self._read()
+        if sum(not one.lives for one in files.values()) > MOST_ENDED:
+            self._add_up()
+        shapes = {name: family.shape for name, family in FAMILIES.items()}
+        sums = _sums(files.values(), self._told_apart(files.values()))
+        return {key[:2]: numbers for key, numbers in sums.items() if shapes.get(key.name) == key.shape}
+
+    def add_up(self) -> None:
+        """Add up the files of ended processes where there are many of them; an error is only logged."""
+        with suppress(OSError):  # of a directory that cannot be read, which `read` says
+            if sum(map(_has_ended, self._names())) > MOST_ENDED:
+                self._add_up()
+
+    def _names(self) -> list[Path]:
+        """The files that count, in the order in which they were made; sums first."""
+        return [path for path in sorted(self._path.iterdir()) if path.suffix == SUFFIX]
+
+    def _read(self) -> dict[str, TallyFile]:
+        """Every file that counts, by name."""
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # of a file that was added up meanwhile: the sum is there by now
+                found = self._read_once()
+                added_up = {name for one in found.values() for name in one.added_up}
+                return {name: one for name, one in found.items() if name not in added_up}
+        raise FileNotFoundError(f"files in {self._path} come and go")
+
+    def _read_once(self) -> dict[str, TallyFile]:
+        known, ended = self._ended, {}
+        found: dict[str, TallyFile] = {}
+        for path in self._names():
+            changed = path.stat().st_mtime_ns
+            before = known.get(path.name)
+            file = before[1] if before is not None and before[0] == changed else read_file(path)
+            if file is not None:
+                found[path.name] = file
+                if not file.lives:
+                    ended[path.name] = changed, file
+        self._ended = ended
+        return found
+
+    def _told_apart(self, files: Iterable[TallyFile]) -> Collection[str]:
+        """The collections that have series of their own: those that are listed, and the first of the others.
+
+        Sums stand first and have none but these, so that adding up changes nothing in it.
+        """
+        others: dict[str, None] = {}
+        for one in files:
+            for _, labels, shape in one.numbers:
+                if is_by_collection(shape) and labels[0] not in self._listed:
+                    others[labels[0]] = None
+        return self._listed | set(list(others)[:MOST_UNLISTED])
+
+    def _add_up(self) -> None:
+        try:
+            # A child that had the lock too would keep it when this process lets it go.
+            with forks.none_meanwhile(), (self._path / "adding-up.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._put_sum_in_place()
+                self._remove_leftovers()
+        except BlockingIOError:
+            pass  # somebody else does
+        except OSError as error:  # such as a full disk, or another user's directory
+            said = "metrics_dir: files of ended processes in %s cannot be added up: %s"
+            log.log(logging.WARNING if self._says_so else logging.DEBUG, said, self._path, error)
+            self._says_so = False
+        else:
+            self._says_so = True
+
+    def _put_sum_in_place(self) -> None:
+        every = {path.name: one for path in self._names() if (one := read_file(path)) is not None}
+        for name in {name for one in every.values() for name in one.added_up} & every.keys():
+            del every[name]  # whoever added it up was ended before this
+            (self._path / name).unlink()
+        ended = {name: one for name, one in every.items() if not one.lives}
+        if len(ended) < 2:  # noqa: PLR2004 - one is a sum already
+            return
+        write_sum(self._path, _sums(ended.values(), self._told_apart(every.values())), ended)
+        for name in ended:
+            (self._path / name).unlink()
+
+    def _remove_leftovers(self) -> None:
+        """Remove files that were not made to their end."""
+        for path in self._path.glob(f"*{NEW}"):  # only who has the lock makes them
+            path.unlink()
+        for path in self._path.glob(f"*{MAKING}"):
+            if _has_ended(path) and time.time() - path.stat().st_mtime > _MAKING_S:
+                path.unlink()
+
+
+def _has_ended(path: Path) -> bool:
+    """Whether no living process holds a file that is there."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not is_held(file)
+    finally:
+        os.close(file)
+
+
+def _sums(files: Iterable[TallyFile], told_apart: Collection[str]) -> Mapping[Key, list[float]]:
+    sums: dict[Key, list[float]] = {}
+    for one in files:
+        for key, numbers in one.numbers.items():
+            of = key
+            if is_by_collection(key.shape) and key.labels[0] not in told_apart:
+                of = key._replace(labels=(OTHER, *key.labels[1:]))
+            if one.lives or not is_live(key.shape):
+                before = sums.get(of)
+                sums[of] = numbers if before is None else [*map(add, before, numbers)]
+    return sums
