@@ -25,6 +25,7 @@ from writebehind.hooks import Hooks
 from writebehind.parts import Parts
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.pending import HintSink
+from writebehind.redis.shared.totals import Totals
 from writebehind.redis.wire import Wire
 from writebehind.settings.installation import Settings, sought_file
 from writebehind.settings.names import COLLECTION_NAME
@@ -181,14 +182,17 @@ class Pipeline(Parts):
         """
         self.store.check()
 
-    def status(self, *, partitions: bool = False) -> dict[str, Any]:
+    def status(self, *, partitions: bool = False, totals: Totals | None = None) -> dict[str, Any]:
         """The figures of `/admin/status`; each partition's too if asked for.
+
+        The `hit_ratio`, and of `consistency` what an observer has seen, may be up to 10 s old. `totals` are read
+        unless they were just now.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         self.clock.look()
-        return self._status.figures(partitions=strict.flag("partitions", partitions))
+        return self._status.figures(partitions=strict.flag("partitions", partitions), totals=totals)
 
     def close(self) -> None:
         """Close the connections: what needs MongoDB is refused from here on with `PipelineClosedError`."""

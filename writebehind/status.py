@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from writebehind.change_stream.listener_state import listener_status
 from writebehind.consistency import tally
@@ -17,14 +19,37 @@ from writebehind.history.points import Point, depth, read
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
+from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
 
 #: How long a sign of life of MongoDB is waited for, seconds.
 PATIENCE_S = 0.5
+#: What takes long to work out and changes slowly is worked out again after so long, seconds.
+KEPT_S = 10.0
 #: The last points of the history, which have those of the last seconds.
 _LOOKED_AT = int(WINDOW_S) + 1
+
+#: Asked of files, and the same for as long as a process lives.
+_version = cache(version)
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """What was worked out last, for `KEPT_S`: many may ask, each second. Safe to share between threads."""
+
+    def __init__(self, work_out: Callable[[], T]) -> None:
+        """Work nothing out before it is asked for."""
+        self._work_out = work_out
+        self._latest: tuple[float, T] | None = None
+
+    def look(self) -> T:
+        """The latest; raises as working it out does."""
+        latest, now = self._latest, time.monotonic()
+        if latest is None or now - latest[0] >= KEPT_S:
+            self._latest = latest = now, self._work_out()
+        return latest[1]
 
 
 class Status:
@@ -55,7 +80,8 @@ class Status:
             settings: of a collection, by name.
         """
         self._store = store
-        self._reader = reader
+        self._observed = Kept(lambda: tally.recorded(store))
+        self._hit_ratio = Kept(reader.hit_ratio)
         self._breaker = breaker
         self._dead_letters = dead_letters
         self._drift = drift
@@ -63,8 +89,8 @@ class Status:
         self._ping = ping
         self._settings = settings
 
-    def figures(self, *, partitions: bool = False) -> dict[str, Any]:
-        """All of them; each partition's too if asked for.
+    def figures(self, *, partitions: bool = False, totals: Totals | None = None) -> dict[str, Any]:
+        """All of them; each partition's too if asked for. `totals` are read unless they were just now.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -72,9 +98,9 @@ class Status:
         watch, now_ms = self._store.metrics, self._store.now_ms()
         backlog = backlogs.look(self._store, self._settings, now_ms)
         breaker = self._breaker.state()
-        alive = watch.consumers()
-        consumers = {queue: alive.get(queue, []) for queue in QUEUES}
-        flushed = watch.flush_rate()
+        activity = watch.activity(now_ms)
+        consumers = {queue: activity.consumers.get(queue, []) for queue in QUEUES}
+        totals = watch.totals() if totals is None else totals
         points = lately(read(self._store.history.points(_LOOKED_AT), now_ms / 1000), now_ms / 1000)
         figures: dict[str, Any] = {
             "pending": backlog.pending,
@@ -87,7 +113,7 @@ class Status:
                 pending=[one.pending for one in backlog.partitions],
                 breaker=breaker.state,
                 is_worked=bool(consumers[FLUSH_QUEUE]),
-                drained=flushed,
+                drained=activity.flushed_per_second,
             ).as_dict(),
             "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),
@@ -95,19 +121,19 @@ class Status:
             "breaker_reason": breaker.reason or None,
             "breaker_since": breaker.since,
             "mongodb_error": breaker.reason or self._mongodb_error(),
-            "flushed_per_second": flushed,
-            "workers": len(watch.workers()),
-            "silent_workers": [asdict(one) for one in watch.silent_workers()],
+            "flushed_per_second": activity.flushed_per_second,
+            "workers": len(activity.workers),
+            "silent_workers": [asdict(one) for one in activity.silent],
             "consumers": consumers,
             "unconsumed": [queue for queue, workers in consumers.items() if not workers],
             "broker": _broker(points[-1:], now_ms / 1000),
             "partitions": self._store.partitions,
-            "periodic": {name: run.as_dict(now_ms) for name, run in sorted(watch.runs().items())},
-            "consistency": self._drift.consistency() | tally.recorded(self._store),
-            "listener": listener_status(self._store),
-            "totals": watch.counters(),
-            "hit_ratio": self._reader.hit_ratio(),
-            "version": version("writebehind"),
+            "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
+            "consistency": self._drift.consistency(now_ms) | self._observed.look(),
+            "listener": listener_status(self._store, now_ms),
+            "totals": dict(totals.by_name),
+            "hit_ratio": self._hit_ratio.look(),
+            "version": _version("writebehind"),
         }
         if partitions:
             figures["by_partition"] = [

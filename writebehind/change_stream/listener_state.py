@@ -83,11 +83,11 @@ def _since(then_ms: int, now_ms: int) -> float:
     return max(0.0, (now_ms - then_ms) / 1000)
 
 
-def listener_status(store: Store) -> dict[str, Any] | None:
-    """The listener's figures in the status; `None` where none has ever run.
+def listener_status(store: Store, now_ms: int | None = None) -> dict[str, Any] | None:
+    """The listener's figures in the status; `None` where none has ever run. The time is asked for if not given.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
     noted = store.position.noted()
-    return ListenerState.parse(noted).as_dict(store.now_ms()) if noted else None
+    return ListenerState.parse(noted).as_dict(store.now_ms() if now_ms is None else now_ms) if noted else None

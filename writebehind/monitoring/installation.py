@@ -33,8 +33,8 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
     """Every family that can be had now."""
     yield _by(families.BUILD, {version("writebehind"): 1})
     try:
-        status = pipeline.status(partitions=True)
-        facts, totals = pipeline.store.facts(), pipeline.store.metrics.totals()
+        totals, facts = pipeline.store.metrics.totals(), pipeline.store.facts()
+        status = pipeline.status(partitions=True, totals=totals)
         hot, makes_room = pipeline.hot_keys.top(MOST_HOT), pipeline.store.load().makes_room
     except RedisUnavailableError:
         yield from _one(families.REDIS_UP, 0)

@@ -146,9 +146,13 @@ class History:
         """Keep them in a store."""
         self._store = store
 
-    def current(self) -> Pass:
-        """The pass under way, or a new one where there is none, or one that cannot be gone on with."""
-        noted, now_ms = self._store.journal.pass_under_way(), self._store.now_ms()
+    def current(self, now_ms: int | None = None) -> Pass:
+        """The pass under way, or a new one where there is none, or one that cannot be gone on with.
+
+        The clock of Redis is asked where the time is not given.
+        """
+        noted = self._store.journal.pass_under_way()
+        now_ms = self._store.now_ms() if now_ms is None else now_ms
         one = _read(noted) if noted else Pass()
         if 0 < one.started_ms <= now_ms:
             return one
@@ -173,15 +177,15 @@ class History:
             token=lease.token if lease else "",
         )
 
-    def passes(self, limit: int = MOST_PASSES) -> list[Pass]:
+    def passes(self, limit: int = MOST_PASSES, now_ms: int | None = None) -> list[Pass]:
         """Passes of the last week, the last first: up to `limit` that found drift, and as many that did not."""
-        oldest = self._store.now_ms() - REMEMBERED_MS
+        oldest = (self._store.now_ms() if now_ms is None else now_ms) - REMEMBERED_MS
         found = (one for one in map(_read, self._store.journal.passes(limit)) if one.ended_ms >= oldest)
         return sorted(found, key=lambda one: one.ended_ms, reverse=True)
 
-    def consistency(self) -> dict[str, Any]:
+    def consistency(self, now_ms: int | None = None) -> dict[str, Any]:
         """The fraction of cached documents that were equal to MongoDB, of the last pass and the one under way."""
-        some = [*self.passes(1)[:1], self.current()]
+        some = [*self.passes(1, now_ms)[:1], self.current(now_ms)]
         checked, equal = sum(one.checked for one in some), sum(one.equal for one in some)
         return {"checked": checked, "equal": equal, "ratio": equal / checked if checked else None}
 

@@ -33,6 +33,7 @@ def soon(monkeypatch) -> None:
     monkeypatch.setattr("writebehind.consistency.sources.GRACE_S", 0.05)
     monkeypatch.setattr("writebehind.consistency.observer.POLL_S", 0.05)
     monkeypatch.setattr("writebehind.consistency.sources.LEAST_RATE", 2_000.0)
+    monkeypatch.setattr("writebehind.status.KEPT_S", 0)
 
 
 @contextmanager

@@ -96,6 +96,25 @@ class SilentWorker:
     seconds_ago: float
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What is done, and who does it.
+
+    Attributes:
+        workers: those that are alive.
+        consumers: those of them that consume each queue, sorted; only queues that have some.
+        silent: workers that have done nothing for long and have not ended; of the last day, the last first.
+        flushed_per_second: documents that were persisted, over the last minute.
+        runs: the last run of each periodic task that has run, by name.
+    """
+
+    workers: list[str]
+    consumers: dict[str, list[str]]
+    silent: list[SilentWorker]
+    flushed_per_second: float
+    runs: dict[str, Run]
+
+
 class Metrics:
     """Figures in Redis that nothing of the protocol depends on. Safe to share between threads."""
 
@@ -160,11 +179,46 @@ class Metrics:
         """
         return totals.read(self._wire, self._partitions)
 
+    def activity(self, now_ms: int | None = None) -> Activity:
+        """What is done, in one round trip; with another one for the clock of Redis, where it is not given.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        now = self._wire.now_ms() if now_ms is None else now_ms
+        # What lies ahead is from before a clock stepped back, and says nothing.
+        lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
+        long_ago = (now - WORKER_LIFE_MS, now - SILENT_FOR_MS)
+        slot = now // 1000 // RATE_SLOT_SECONDS
+        alive, consume, silent, consumed, counts, runs = self._wire.calls(
+            (
+                ("ZRANGEBYSCORE", keys.WORKERS, *lately),
+                ("ZRANGEBYSCORE", keys.CONSUMERS, *lately),
+                ("ZRANGE", keys.WORKERS, *long_ago, "BYSCORE", "REV", "WITHSCORES"),
+                ("ZRANGE", keys.CONSUMERS, 0, -1),
+                ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
+                ("HGETALL", keys.RUNS),
+            )
+        )
+        every, told = _by_queue(consumed), ((name, Run.parse(noted)) for name, noted in pairs(runs))
+        return Activity(
+            [name.decode(errors="replace") for name in alive],
+            _by_queue(consume),
+            [
+                SilentWorker(
+                    worker := name.decode(errors="replace"),
+                    tuple(sorted(queue for queue, workers in every.items() if worker in workers)),
+                    (now - whole(score)) / 1000,
+                )
+                for name, score in pairs(silent)
+            ],
+            sum(map(whole, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS),
+            {task.decode(errors="replace"): run for task, run in told if run is not None},
+        )
+
     def flush_rate(self) -> float:
         """Documents persisted per second over the last minute."""
-        slot = self._wire.now_ms() // 1000 // RATE_SLOT_SECONDS
-        counts = self._wire.call("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS)))
-        return sum(map(whole, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS)
+        return self.activity().flushed_per_second
 
     def record_heartbeat(self, name: str, queues: Sequence[str] = ()) -> None:
         """Note that a worker has done something, and which queues that proves to be consumed."""
@@ -185,30 +239,7 @@ class Metrics:
 
     def silent_workers(self) -> list[SilentWorker]:
         """The workers that have done nothing for long and have not ended; of the last day, the last first."""
-        now = self._wire.now_ms()
-        flat, consumed = self._wire.calls(
-            (
-                (
-                    "ZRANGE",
-                    keys.WORKERS,
-                    now - WORKER_LIFE_MS,
-                    now - SILENT_FOR_MS,
-                    "BYSCORE",
-                    "REV",
-                    "WITHSCORES",
-                ),
-                ("ZRANGE", keys.CONSUMERS, 0, -1),
-            )
-        )
-        names = [one.decode(errors="replace").rpartition(" ") for one in consumed]
-        return [
-            SilentWorker(
-                worker := name.decode(errors="replace"),
-                tuple(sorted(queue for of, _, queue in names if of == worker)),
-                (now - whole(score)) / 1000,
-            )
-            for name, score in pairs(flat)
-        ]
+        return self.activity().silent
 
     def worker_gone(self, name: str) -> None:
         """Note that a worker has ended: its last heartbeat does not count any more."""
@@ -218,21 +249,11 @@ class Metrics:
 
     def workers(self) -> list[str]:
         """The workers that are alive."""
-        return self._alive(keys.WORKERS)
+        return self.activity().workers
 
     def consumers(self) -> dict[str, list[str]]:
         """The workers that are alive and consume each queue, sorted; only queues that have some."""
-        found: dict[str, list[str]] = {}
-        for one in sorted(self._alive(keys.CONSUMERS)):
-            worker, _, queue = one.rpartition(" ")
-            found.setdefault(queue, []).append(worker)
-        return found
-
-    def _alive(self, key: str) -> list[str]:
-        now = self._wire.now_ms()
-        # What lies ahead is from before a clock stepped back, and says nothing.
-        lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
-        return [name.decode(errors="replace") for name in self._wire.call("ZRANGEBYSCORE", key, *lately)]
+        return self.activity().consumers
 
     @contextmanager
     def record_run(self, task: str) -> Iterator[Callable[..., None]]:
@@ -254,14 +275,21 @@ class Metrics:
 
     def runs(self) -> dict[str, Run]:
         """The last run of each periodic task that has run, by name."""
-        flat = self._wire.call("HGETALL", keys.RUNS)
-        runs = ((task.decode(errors="replace"), Run.parse(noted)) for task, noted in pairs(flat))
-        return {task: run for task, run in runs if run is not None}
+        return self.activity().runs
 
     def since_run(self, task: str) -> float | None:
         """The time since a periodic task last ran, seconds; `None` if it never has."""
         run = self.runs().get(task)
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
+
+
+def _by_queue(noted: Sequence[bytes]) -> dict[str, list[str]]:
+    """Workers by queue, sorted, from what stands in Redis: a worker and a queue that it consumes."""
+    found: dict[str, list[str]] = {}
+    for one in sorted(name.decode(errors="replace") for name in noted):
+        worker, _, queue = one.rpartition(" ")
+        found.setdefault(queue, []).append(worker)
+    return found
 
 
 class Journal:

@@ -1,0 +1,60 @@
+"""What a status costs: every open console asks for one each second."""
+
+from __future__ import annotations
+
+import pytest
+
+from writebehind.monitoring.page import Page
+from writebehind.redis.shared import totals
+from writebehind.status import KEPT_S
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How often each function was called that the test asks about."""
+    counted = {}
+
+    def count(owner, name):
+        original, counted[name] = getattr(owner, name), 0
+
+        def call(*arguments, **named):
+            counted[name] += 1
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, call)
+        return counted
+
+    return count
+
+
+def test_what_changes_slowly_is_worked_out_once_in_a_while(pipeline, calls, monkeypatch):
+    """Intervals of what was observed, and the counts of all processes: again only after ten seconds."""
+    now = [100.0]
+    monkeypatch.setattr("writebehind.status.time.monotonic", lambda: now[0])
+    counted = calls(pipeline.store.samples, "counts")
+    calls(pipeline.tallies, "read")
+    first = pipeline.status()
+    pipeline.collection("slow").read("nobody")
+    now[0] += KEPT_S - 0.1
+    assert (None, None) == (first["hit_ratio"], pipeline.status()["hit_ratio"])
+    assert {"counts": 1, "read": 1} == counted
+    now[0] += 0.2
+    assert 0.0 == pipeline.status()["hit_ratio"]
+    assert {"counts": 2, "read": 2} == counted
+
+
+def test_a_status_takes_few_round_trips(pipeline, calls):
+    """A dozen and a half, whatever waits."""
+    pipeline.collection("slow").put("ada", {"n": 1})
+    pipeline.status()
+    counted = calls(pipeline._wire, "exchange")
+    pipeline.status(partitions=True)
+    assert counted["exchange"] <= 18
+
+
+def test_totals_of_the_page_are_added_up_once(pipeline, calls):
+    """Of each partition there ever was they are read in a round trip of their own."""
+    page = Page(pipeline)
+    counted = calls(totals, "read")
+    page.render("")
+    assert 1 == counted["read"]
