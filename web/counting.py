@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from time import perf_counter
 from typing import Final
 
 from werkzeug.exceptions import HTTPException
 
+from writebehind.flask.addresses import template
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 
@@ -19,8 +18,6 @@ NO_ROUTE: Final = "(none)"
 _OTHER_METHOD: Final = "(other)"
 #: Reasons for a refusal, by its status.
 _REASONS: Final = {408: "body-late", 413: "too-large", 503: "no-memory"}
-#: A variable in a rule, with or without its converter.
-_VARIABLE: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 MALFORMED, LATE, CROWDED = "malformed", "late", "crowded"
 
 
@@ -45,16 +42,10 @@ class Requests:
         `route` is Flask's rule.
         """
         known = method if method in _METHODS else _OTHER_METHOD
-        self._tallies.observe(families.REQUESTS, (_shown(route), known, str(status)), perf_counter() - began)
+        self._tallies.observe(families.REQUESTS, (template(route), known, str(status)), perf_counter() - began)
 
     def refused(self, reason: HTTPException | str) -> None:
         """Count a request that no route was asked for, or whose answer was not handed out."""
         if isinstance(reason, HTTPException):
             reason = _REASONS.get(reason.code or 0, MALFORMED)
         self._tallies.add(families.REFUSED, (reason,))
-
-
-@lru_cache
-def _shown(rule: str) -> str:
-    """A rule of Flask's as OpenAPI writes it: `/v1/{collection}/{id}`."""
-    return _VARIABLE.sub(r"{\1}", rule)

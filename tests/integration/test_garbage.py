@@ -76,6 +76,7 @@ def settings(settings) -> Settings:
 @pytest.fixture
 def pipeline(pipeline, monkeypatch) -> Iterator[Pipeline]:
     monkeypatch.setattr("writebehind.reconcile.reconciler.GRACE_S", 0.0)
+    monkeypatch.setattr("writebehind.status.KEPT_S", 0)
     yield pipeline
     pipeline.hot_keys.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -18,12 +20,20 @@ DOCUMENT = f"{COLLECTION}/<id>"
 _SAFE = "/:@!$&'()*+,;="
 #: Clients take these out of a path, also when they are escaped.
 _DOTS = {".", ".."}
+#: A variable in a rule, with or without its converter, whose arguments may have colons too.
+_VARIABLE = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 
 
 class CollectionConverter(BaseConverter):
     """A collection's name, which ends where an action such as `:bulk` begins."""
 
     regex = "[^/:]+"
+
+
+@lru_cache(100)
+def template(rule: str) -> str:
+    """A rule as OpenAPI writes it, for spans and counts: `/v1/{collection}/{id}`."""
+    return _VARIABLE.sub(r"{\1}", rule)
 
 
 def add_converter(state: BlueprintSetupState) -> None:

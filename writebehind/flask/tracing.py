@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final
 
 from flask import Blueprint, Request, Response, after_this_request, request
 
 from writebehind.documents.large import TakesMuchError
+from writebehind.flask.addresses import template
 from writebehind.tracing import spans
 from writebehind.tracing.span import NO_SPAN, Span, is_on
 
@@ -17,7 +17,6 @@ _SPAN: Final = "writebehind.span"
 _PARENT: Final = (("HTTP_TRACEPARENT", "traceparent"), ("HTTP_TRACESTATE", "tracestate"))
 _NO_PARENT: Final[dict[str, str]] = {}
 _SERVER_ERRORS: Final = 500
-_VARIABLE: Final = re.compile(r"<(?:[^:>]*:)?([^>]*)>")
 
 
 def trace_requests(routes: Blueprint) -> None:
@@ -34,7 +33,7 @@ def _begin() -> None:
     parent = _NO_PARENT
     if "HTTP_TRACEPARENT" in environ:
         parent = {name: environ[variable] for variable, name in _PARENT if variable in environ}
-    span = spans.request(now.method, now.scheme, parent, lambda: _template(rule.rule if rule else ""))
+    span = spans.request(now.method, now.scheme, parent, lambda: template(rule.rule if rule else ""))
     if span is not NO_SPAN:
         environ[_SPAN] = span.__enter__()
         if span:
@@ -57,9 +56,3 @@ def _end(error: BaseException | None) -> None:
         if isinstance(error, TakesMuchError):  # in a thread that may read it
             span.set({"writebehind.begins_anew": True})
         span.__exit__(None if error is None else type(error), error, None)
-
-
-@lru_cache(100)
-def _template(rule: str) -> str:
-    """A rule as the conventions have it: `/v1/{collection}/{id}`."""
-    return _VARIABLE.sub(r"{\1}", rule)

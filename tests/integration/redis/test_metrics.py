@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from tests.commits import commit_one
@@ -94,3 +96,16 @@ def test_queues_are_consumed_by_workers_that_do_something(store):
     assert ["flush@here"] == store.metrics.workers()
     assert 0 <= store.metrics.worked_ago("flush@here") < 5
     assert store.metrics.worked_ago("idle@here") is None
+
+
+def test_the_flush_rate_leaves_nothing_for_ever(store, wire, monkeypatch):
+    """Nor where the connection is cut after any of its commands."""
+    calls, slot = wire.calls, ""
+    monkeypatch.setattr(wire, "now_ms", lambda: 1_790_000_000_000)
+    for sent in (1, 2):
+        monkeypatch.setattr(wire, "calls", lambda commands, most=sent: calls(commands[:most]))
+        with suppress(ValueError):  # fewer answers than commands
+            store.metrics.count({}, persisted=3)
+        slot = keys.flushed(1_790_000_000 // 10)
+        assert 0 < calls([("TTL", slot)])[0] <= 120
+    assert [b"3"] == calls([("GET", slot)])

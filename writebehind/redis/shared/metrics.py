@@ -158,7 +158,9 @@ class Metrics:
         ]
         if persisted:
             slot = keys.flushed(self._wire.now_ms() // 1000 // RATE_SLOT_SECONDS)
-            commands += (("INCRBY", slot, persisted), ("EXPIRE", slot, RATE_SLOTS * RATE_SLOT_SECONDS * 2))
+            # With its TTL from the start: a connection that is cut in between leaves nothing for ever.
+            made = ("SET", slot, 0, "EX", RATE_SLOTS * RATE_SLOT_SECONDS * 2, "NX")
+            commands += (made, ("INCRBY", slot, persisted))
         if commands:
             with suppress(RedisFullError):
                 answers = self._wire.calls(commands)

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from writebehind.errors import RedisFullError
 from writebehind.redis import keys
+from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
@@ -15,6 +16,8 @@ from writebehind.sequences import pairs
 SLOT_S, REMEMBERED_S = 300, 86_400
 #: So many documents are remembered.
 MOST_REMEMBERED = 300
+
+_ADD_SAMPLES = script("add_samples")
 
 
 class Samples:
@@ -30,18 +33,10 @@ class Samples:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        key = keys.consistency(self._wire.now_ms() // 1000 // SLOT_S)
-        commands: list[tuple[object, ...]] = [("HINCRBY", key, name, count) for name, count in counts.items()]
-        if commands:
-            commands.append(("EXPIRE", key, REMEMBERED_S))
-        if wrong:
-            commands += [
-                ("LPUSH", keys.INCONSISTENT, *wrong),
-                ("LTRIM", keys.INCONSISTENT, 0, MOST_REMEMBERED - 1),
-                ("EXPIRE", keys.INCONSISTENT, REMEMBERED_S),
-            ]
+        places = (keys.consistency(self._wire.now_ms() // 1000 // SLOT_S), keys.INCONSISTENT)
+        named = [part for one in counts.items() for part in one]
         with suppress(RedisFullError):
-            self._wire.calls(commands)
+            self._wire.run(_ADD_SAMPLES, places, (REMEMBERED_S, MOST_REMEMBERED, len(counts), *named, *wrong))
 
     def counts(self, *, seconds: int) -> dict[str, int]:
         """The counts of the last so many seconds, and of the rest of the slot in which they begin."""
