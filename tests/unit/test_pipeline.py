@@ -9,6 +9,7 @@ import pytest
 from writebehind import cli, connect, load_settings
 from writebehind.collection import Collection
 from writebehind.errors import UnknownCollectionError
+from writebehind.tallies import families
 
 
 def test_names_from_outside_do_not_fill_the_memory(monkeypatch):
@@ -24,6 +25,15 @@ def test_names_from_outside_do_not_fill_the_memory(monkeypatch):
         assert {f"outside{n}" for n in range(90, 100)} == {name for name in kept if name.startswith("outside")}
         assert users is pipeline.collection("users")
         assert pipeline.collection("outside99") is pipeline.collection("outside99")
+
+
+def test_names_from_outside_take_no_collections_place_in_the_counts():
+    """However many collections clients have named, what is counted of those of the settings has their names."""
+    with connect(load_settings(allow_unlisted=True, collections={"users": {}})) as pipeline:
+        for number in range(families.MOST_UNLISTED):
+            pipeline.tallies.add(families.WRITES, (f"outside{number}",))
+        pipeline.tallies.add(families.WRITES, ("users",))
+        assert [1] == pipeline.tallies.read().get((families.WRITES.name, ("users",)))
 
 
 @pytest.mark.parametrize(("there", "said"), [(True, "the settings file is"), (False, "there is no settings file")])

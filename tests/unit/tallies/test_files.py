@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import threading
@@ -15,7 +16,7 @@ import pytest
 from writebehind.tallies import families, files
 from writebehind.tallies.directory import MOST_ENDED, Directory
 from writebehind.tallies.families import MOST_UNLISTED
-from writebehind.tallies.files import Key, Series, TallyMemory, read_file
+from writebehind.tallies.files import Key, Series, TallyFile, TallyMemory, read_file
 from writebehind.tallies.tallies import Tallies
 
 ONE = (families.WRITES.name, ("users",))
@@ -215,18 +216,23 @@ def test_reads_answer_where_nothing_can_be_added_up(tmp_path, monkeypatch, caplo
 def test_names_of_clients_are_bounded_over_all_lives(tmp_path):
     """The sum, and the page, have as many collections as one process may, and what is on the page stays there."""
     seen: dict[Series, list[float]] = {}
-    lives = 2 * MOST_ENDED
-    for life in range(lives):
+    alive = []
+    for life in range(3 * MOST_ENDED):
         tallies = Tallies(tmp_path)
         for number in range(10):
             tallies.add(families.WRITES, (f"junk-{life}-{number}",))
-        tallies.close()
+        if life % 4:
+            tallies.close()
+        else:
+            alive.append(tallies)
         counts = read_directory(tmp_path)
 
         assert MOST_UNLISTED + 1 >= len(counts)
         assert all(numbers <= counts[series] for series, numbers in seen.items())
         assert 10 * (life + 1) == sum(number for (number,) in counts.values())
         seen = counts
+    for one in alive:
+        one.close()
     end_some(tmp_path, MOST_ENDED + 1)
     read_directory(tmp_path)
     assert 1 == len(names(tmp_path))
@@ -234,15 +240,20 @@ def test_names_of_clients_are_bounded_over_all_lives(tmp_path):
 
 
 def test_a_reader_sees_what_an_ended_file_becomes(tmp_path):
-    """What a reader remembers of ended files is theirs as long as they are there, and unchanged."""
+    """A reader remembers only ended files, and only while they are there."""
     directory = Directory(tmp_path)
+    alive = Tallies(tmp_path)
     for number in range(1, 3 * MOST_ENDED):
         end_some(tmp_path, 1)
-        assert {ONE: [number]} == directory.read()
-        assert {ONE: [number]} == directory.read()
-    for path in tmp_path.glob("*.tally"):
-        path.unlink()
-    assert {} == directory.read()
+        alive.add(families.WRITES, ("users",))
+        assert {ONE: [2 * number]} == directory.read()
+        assert {ONE: [2 * number]} == directory.read()
+    gc.collect()
+    assert MOST_ENDED + 1 >= sum(isinstance(one, TallyFile) for one in gc.get_objects())
+    alive.add(families.IN_PROGRESS)
+    assert [1] == directory.read()[families.IN_PROGRESS.name, ()]
+    alive.close()
+    assert {ONE: [2 * number]} == directory.read()
 
 
 def counts_as_live(directory: Path) -> bool:
