@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """What was worked out last, for `KEPT_S`: many may ask, each second. Safe to share between threads."""
+    """A result that is kept for `KEPT_S`: many may ask, each second. Safe to share between threads."""
 
     def __init__(self, work_out: Callable[[], T]) -> None:
         """Work nothing out before it is asked for."""

@@ -98,7 +98,7 @@ class SilentWorker:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What is done, and who does it.
+    """Work that is done, and who does it.
 
     Attributes:
         workers: those that are alive.
@@ -182,7 +182,7 @@ class Metrics:
         return totals.read(self._wire, self._partitions)
 
     def activity(self, now_ms: int | None = None) -> Activity:
-        """What is done, in one round trip; with another one for the clock of Redis, where it is not given.
+        """Work that is done, in one round trip; with another one for the clock of Redis, where it is not given.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
