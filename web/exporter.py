@@ -179,8 +179,9 @@ def _apart(settings: Settings) -> Settings:
 
 def _watches(pipeline: Pipeline, tallies: Tallies) -> dict[str, Watch]:
     """The watches of an exporter; of several exporters of an installation one does each."""
+    depths = QueueDepths(pipeline.settings)
     recorder = pipeline.recorder(
-        figures_of_this_host=lambda: reads_by_source(tallies), depths=QueueDepths(pipeline.settings)
+        figures_of_this_host=lambda: reads_by_source(tallies), depths=depths, close_depths=depths.close
     )
     watches: dict[str, Watch] = {"history": recorder.run}
     if pipeline.settings.consistency_cpu_percent:

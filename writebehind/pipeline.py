@@ -129,6 +129,7 @@ class Pipeline(Parts):
         *,
         figures_of_this_host: FiguresOfHost = nothing_known,
         depths: Callable[[], Mapping[str, int]] = dict,
+        close_depths: Callable[[], object] = lambda: None,
     ) -> Recorder:
         """The recorder of the history, for a thread of its own; see there for the arguments."""
         return Recorder(
@@ -138,6 +139,7 @@ class Pipeline(Parts):
             settings=self.collection_settings,
             figures_of_this_host=figures_of_this_host,
             depths=depths,
+            close_depths=close_depths,
         )
 
     def observer(self, *, api: str = "") -> Observer:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from itertools import count
 from math import inf
+from threading import current_thread
 
 import pytest
+from kombu.exceptions import ChannelError
+from kombu.transport.memory import Channel
 
 from tests.integration.conftest import full
 from tests.proxy import Proxy
@@ -202,3 +205,50 @@ def test_messages_that_wait_are_counted(settings):
     depths.close()
     assert 3 == depths()["flush"]
     depths.close()
+
+
+def test_a_queue_that_nobody_has_declared_hides_no_other(settings, monkeypatch):
+    """RabbitMQ closes the channel on which it was asked for: the next one is asked for on another."""
+    depths = QueueDepths(settings.model_copy(update={"broker_url": "memory://"}))
+    declare = Channel.queue_declare
+
+    def refused(channel, *arguments, **named):
+        assert not channel.closed
+        try:
+            return declare(channel, *arguments, **named)
+        except ChannelError:
+            channel.close()
+            raise
+
+    monkeypatch.setattr(Channel, "queue_declare", refused)
+    assert {} == depths()
+    with depths._app.connection_for_write() as connection, connection.channel() as channel:
+        declare(channel, "maintenance")
+        assert {"maintenance": 0} == depths()
+    depths.close()
+
+
+def test_nobody_is_asked_while_another_process_records(pipeline, monkeypatch):
+    """Neither MongoDB nor the broker, whose connection is closed by who has asked; again when it records again."""
+    monkeypatch.setattr("writebehind.history.slow_figures.EVERY_S", 0.01)
+    monkeypatch.setattr("writebehind.history.slow_figures.FRESH_S", 0.3)
+    asked, ended = [], []
+    recorder = pipeline.recorder(
+        depths=lambda: asked.append(current_thread()) or {"flush": len(asked)},
+        close_depths=lambda: ended.append(current_thread()),
+    )
+    assert recorder.step()
+    wait_until(lambda: asked, "a question")
+    recorder._lease.release()
+    other = pipeline.recorder()
+    assert other.step()
+    assert not recorder.step()
+    wait_until(lambda: ended, "the end of the questions")
+    assert {asked[0]} == {*ended}
+    count = len(asked)
+    other.close()
+    assert count == len(asked)
+    assert recorder.step()
+    wait_until(lambda: len(asked) > count, "another question")
+    recorder.close()
+    wait_until(lambda: len(ended) == 2, "the end")

@@ -9,6 +9,9 @@ from writebehind.celery.configuration import create_app
 from writebehind.celery.names import QUEUES
 from writebehind.settings.installation import Settings
 
+#: Of AMQP: there is no such queue.
+_NOT_FOUND = "404"
+
 
 class QueueDepths:
     """Asks the broker of the settings, by one connection that is kept. For one thread."""
@@ -25,17 +28,19 @@ class QueueDepths:
     def __call__(self) -> Mapping[str, int]:
         """The number of messages that wait in each queue; those that a worker holds are not among them.
 
+        A queue is missing that the broker does not have yet.
+
         Raises:
             Exception: what the transport fails with; the next call connects anew.
         """
         if self._connection is None:
             self._connection = self._app.connection_for_read()
         try:
-            channel = self._connection.default_channel
-            return {queue: _size(channel, queue) for queue in QUEUES}
+            found = {queue: _size(self._connection, queue) for queue in QUEUES}
         except Exception:
             self.close()
             raise
+        return {queue: size for queue, size in found.items() if size is not None}
 
     def close(self) -> None:
         """Close the connection."""
@@ -44,7 +49,15 @@ class QueueDepths:
             connection.release()
 
 
-def _size(channel: Any, queue: str) -> int:
+def _size(connection: Any, queue: str) -> int | None:
+    channel = connection.default_channel
     if hasattr(channel, "conn_or_acquire"):  # on Redis a queue without messages does not exist
         return int(channel._size(queue))  # noqa: SLF001 - kombu has no other way
-    return int(channel.queue_declare(queue, passive=True).message_count)
+    # RabbitMQ closes the channel on which a queue is asked for that nobody has declared.
+    with connection.channel() as own:
+        try:
+            return int(own.queue_declare(queue, passive=True).message_count)
+        except connection.channel_errors as error:
+            if str(getattr(error, "reply_code", "")) != _NOT_FOUND:
+                raise
+            return None

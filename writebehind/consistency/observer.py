@@ -144,7 +144,7 @@ class Observer:
             return True
         if not self._lease.take():
             if self._leads:  # stopped for long, and succeeded
-                self.suspects.clear()
+                self._forget()
             self._leads = False
             return False
         self._leads = True
@@ -154,6 +154,12 @@ class Observer:
             self._check_at = now + CHECK_S
         self.tally.flush(self._store)
         return True
+
+    def _forget(self) -> None:
+        """Know nothing any more: another one looks, and changes are not heard meanwhile."""
+        self.suspects.clear()
+        self._changes.close(again_s=0)
+        self._comparison.verified.clear()
 
     def _work(self) -> None:
         self._comparison.look_again()

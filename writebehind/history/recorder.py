@@ -76,6 +76,7 @@ class Recorder:
         settings: Callable[[str], CollectionSettings],
         figures_of_this_host: FiguresOfHost = nothing_known,
         depths: Callable[[], Mapping[str, int]] = dict,
+        close_depths: Callable[[], object] = lambda: None,
     ) -> None:
         """Join the parts; nothing is asked before the first step.
 
@@ -85,11 +86,12 @@ class Recorder:
             breaker: before it.
             settings: those of a collection, by name.
             figures_of_this_host: the reads that processes of this host have counted.
-            depths: messages that wait, by queue of the broker.
+            depths: messages that wait, by queue of the broker; asked in a thread of its own.
+            close_depths: called by that thread when it asks no more, as another process records.
         """
         self._store = store
         self._mongodb = SlowFigures(lambda: server_figures(mongodb))
-        self._depths = SlowFigures(depths)
+        self._depths = SlowFigures(depths, at_end=close_depths)
         self._breaker = breaker
         self._settings = settings
         self._reads = figures_of_this_host

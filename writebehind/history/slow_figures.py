@@ -14,12 +14,26 @@ EVERY_S, FRESH_S = 2.0, 6.0
 
 
 class SlowFigures:
-    """The latest answer of somebody who may take long. Safe to share between threads."""
+    """The latest answer of somebody who may take long. Safe to share between threads.
 
-    def __init__(self, ask: Callable[[], Mapping[str, float]], *, every_s: float = EVERY_S) -> None:
-        """Ask again and again, from the first look on; who is asked raises where nothing is known."""
+    Nobody is asked while nobody looks.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Mapping[str, float]],
+        *,
+        at_end: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Ask again and again, from the first look on.
+
+        Args:
+            ask: asks; it raises where nothing is known.
+            at_end: called by the thread that asks, when it asks no more for now: it may close a connection.
+        """
         self._ask = ask
-        self._every_s = every_s
+        self._at_end = at_end
+        self._looked_at = 0.0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -27,6 +41,7 @@ class SlowFigures:
 
     def latest(self) -> tuple[float, Mapping[str, float]] | None:
         """The latest answer with the time of it, `time.monotonic()`; `None` where none has come lately."""
+        self._looked_at = time.monotonic()
         with self._lock:
             if self._thread is None and not self._stopped.is_set():
                 self._thread = threading.Thread(target=self._run, name="slow-figures", daemon=True)
@@ -39,10 +54,24 @@ class SlowFigures:
         self._stopped.set()
 
     def _run(self) -> None:
+        asks = False
         while not self._stopped.is_set():
-            try:
-                answer = self._ask()
-                self._latest = time.monotonic(), answer
-            except Exception as error:  # noqa: BLE001 - whatever is wrong, the figures are not known, and nothing else
-                log.debug("figures are not known: %s", error)
-            self._stopped.wait(self._every_s)
+            if time.monotonic() - self._looked_at < FRESH_S:
+                asks = True
+                self._try(self._ask_once)
+            elif asks:
+                asks = False
+                self._try(self._at_end)
+            self._stopped.wait(EVERY_S)
+        if asks:
+            self._try(self._at_end)
+
+    def _ask_once(self) -> None:
+        answer = self._ask()
+        self._latest = time.monotonic(), answer
+
+    def _try(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the figures are not known, and nothing else
+            log.debug("figures are not known: %s", error)

@@ -11,7 +11,7 @@ from tests.integration.conftest import flush_all
 from tests.integration.consistency.conftest import counted, figures, found, settle, step_until
 from writebehind.documents.entry import ABSENT, Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.keys import CONSISTENCY_LEASE, partition_keys
 
 
 def key(pipeline, name: str, collection: str = "users") -> str:
@@ -154,6 +154,22 @@ def test_one_observes_at_a_time(pipeline, other, observer, persisted):
     settle(second)
     assert second.tally.total
     second.close()
+
+
+def test_who_has_lost_the_lead_hears_and_knows_nothing(pipeline, observer, persisted, stored):
+    """Changes of the time in which another one leads are no news to it, so what it knew may be wrong by then."""
+    ada = persisted("ada")["ada"]
+    settle(observer)
+    verified, lease = observer._comparison.verified, pipeline.store.lease(CONSISTENCY_LEASE, 10_000)
+    assert verified.has("users/s:ada", ada[: len(Entry.loaded(b"", 0).value)])
+    observer._lease.release()
+    assert lease.take()
+    step_until(observer, lambda: not observer._leads, "the lead to be lost")
+    assert not observer.hears
+    assert not any(verified._places)
+    stored.update_one({"_id": "ada"}, {"$set": {"n": -1}})
+    lease.release()
+    step_until(observer, lambda: "ada" in found(pipeline), "the change to be found")
 
 
 def test_nothing_is_repaired(pipeline, observer, persisted, stored):
