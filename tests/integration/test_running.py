@@ -34,7 +34,7 @@ COMMANDS = {
     "conflicts": [],
     "dead-letters": ["list"],
 }
-PROCESSES = {"up", "run", "demo", "settings", "listen", "worker-alive"}
+PROCESSES = {"up", "run", "demo", "settings", "metrics", "listen", "worker-alive"}
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def test_what_is_wrong_is_red(pipeline):
         "consistency": good["consistency"] | {"checked": 10, "equal": 9, "ratio": 0.9, "windows": WINDOWS},
         "periodic": {"sweep": {"seconds_ago": 300.0, "seconds": 0.1, "outcome": {}, "error": "[broken]"}},
     }
-    red = {"pending", "dead letters", "MongoDB", "workers", "queues", "listener", "consistency", "sweep"}
-    red.add("readers see")
+    red = {"pending", "dead letters", "MongoDB", "workers", "queues", "listener", "reconciled", "sweep"}
+    red |= {"readers see", "safe"}
 
     assert set() == red_of(good)
     assert red == red_of(bad)

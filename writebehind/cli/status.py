@@ -23,7 +23,7 @@ from writebehind.plurals import counted
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
 #: Totals of what becomes of writes.
-_BECAME = ("persisted", "deleted", "coalesced", "buried", "discarded")
+_BECAME = ("persisted", "deleted", "coalesced", "buried", "replayed", "discarded")
 
 
 @click.command()
@@ -113,7 +113,7 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield "queues", f"{consumed}{_waiting(figures['broker'])}", not unconsumed
     yield "listener", *_listener(figures["listener"])
     yield "readers see", *summary(figures["consistency"]["windows"])
-    yield "consistency", *_consistency(figures["consistency"])
+    yield "reconciled", *_consistency(figures["consistency"])
     yield "partitions", str(figures["partitions"]), True
     yield "version", figures["version"], True
 
@@ -135,7 +135,10 @@ def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:
     until_s, size = figures["seconds_until_safe"], figures["pending_bytes"]
     if until_s is None:
         return f"not at this rate: {figures['not_safe_because']}; about {_bytes(size)} wait", False
-    return f"in about {_time(until_s)}, {_bytes(size)} wait" if until_s else "all is in MongoDB", True
+    if until_s:
+        return f"in about {_time(until_s)}, {_bytes(size)} wait", True
+    dead = figures["dead_letters"]
+    return (f"all is in MongoDB but {counted(dead, 'dead letter')}" if dead else "all is in MongoDB"), not dead
 
 
 def _refused(figures: Mapping[str, Any]) -> tuple[str, bool]:

@@ -124,7 +124,8 @@ class Reader:
         began = time.perf_counter()
         self.check()
         member = document_id.member
-        self._seen(member)
+        if not keep:  # a write that needs the document is no read of a client
+            self._seen(member)
         entry, ttl_ms = self._store.cache.get(member)
         if entry is not None:
             read = self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]

@@ -143,5 +143,5 @@ def backlog(status: Mapping[str, Any]) -> Finding:
     if status["breaker"] != "closed":
         return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
     if status["dead_letters"]:
-        return warning("backlog", found, "see to them: writebehind dead-letters list")
+        return warning("backlog", found, "see to the dead letters: writebehind dead-letters list")
     return ok("backlog", found)

@@ -85,7 +85,7 @@ function safeNote(status) {
 function cap(status, told) {
   if (status.seconds_until_cap > FAR_S) return "not soon";
   if (typeof status.seconds_until_cap === "number") return duration(status.seconds_until_cap);
-  return recorded(told) ? "never" : "unknown";
+  return recorded(told) ? "not soon" : "unknown";
 }
 
 /** Whether anybody records how figures change. */
@@ -94,7 +94,7 @@ function recorded(told) {
 }
 
 function capNote(status, told) {
-  if (typeof status.seconds_until_cap !== "number") return recorded(told) ? "as much goes as comes" : "nobody records the history";
+  if (typeof status.seconds_until_cap !== "number") return recorded(told) ? "nothing within an hour" : "nobody records the history";
   const rate = status.seconds_until_cap > FAR_S ? `in ${duration(status.seconds_until_cap)} at this rate` : "at this rate";
   return status.cap === "memory" ? `${rate}, for Redis's memory` : rate;
 }
