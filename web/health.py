@@ -45,8 +45,8 @@ def health(pipeline: Pipeline) -> Blueprint:
         report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0, "silent_workers": 0}
         try:
             check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
-            activity = pipeline.store.metrics.activity()
-            report |= {"workers": len(activity.workers), "silent_workers": len(activity.silent)}
+            crew = pipeline.store.workers.look()
+            report |= {"workers": len(crew.alive), "silent_workers": len(crew.silent)}
             report["mongodb"] = _BREAKS if pipeline.breaker.state().reason else _mongodb(pipeline)
         except ConfigurationError as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}

@@ -99,7 +99,8 @@ class Status:
         backlog = backlogs.look(self._store, self._settings, now_ms)
         breaker = self._breaker.state()
         activity = watch.activity(now_ms)
-        consumers = {queue: activity.consumers.get(queue, []) for queue in QUEUES}
+        crew = activity.crew
+        consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
         totals = watch.totals() if totals is None else totals
         points = lately(read(self._store.history.points(_LOOKED_AT), now_ms / 1000), now_ms / 1000)
         figures: dict[str, Any] = {
@@ -122,10 +123,11 @@ class Status:
             "breaker_since": breaker.since,
             "mongodb_error": breaker.reason or self._mongodb_error(),
             "flushed_per_second": activity.flushed_per_second,
-            "workers": len(activity.workers),
-            "silent_workers": [asdict(one) for one in activity.silent],
+            "workers": len(crew.alive),
+            "busy_workers": [asdict(one) for one in crew.busy],
+            "silent_workers": [asdict(one) for one in crew.silent],
             "consumers": consumers,
-            "unconsumed": [queue for queue, workers in consumers.items() if not workers],
+            "unconsumed": [queue for queue, names in consumers.items() if not names],
             "broker": _broker(points[-1:], now_ms / 1000),
             "partitions": self._store.partitions,
             "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},

@@ -326,11 +326,15 @@ def test_the_last_hour_is_recorded(system, opened):
 
 
 def test_a_silent_worker_is_named(system, opened):
-    """It is counted at the top, and shown with its queues and for how long it has been silent."""
+    """It is counted at the top, and shown with its queues and for how long it is silent; so is a busy one."""
+    busy = {"worker": "worker@busy", "queues": ["flush"], "seconds": 45.2}
     silent = {"worker": "worker@frozen", "queues": ["flush", "refresh"], "seconds_ago": 17.2}
 
     def tell(route) -> None:
-        route.fulfill(json=route.fetch().json() | {"silent_workers": [silent], "unconsumed": ["flush"]})
+        route.fulfill(
+            json=route.fetch().json()
+            | {"silent_workers": [silent], "busy_workers": [busy], "unconsumed": ["flush"]}
+        )
 
     opened.page.route("**/admin/status?*", tell)
     page = opened.open(system.stack.url)
@@ -340,6 +344,7 @@ def test_a_silent_worker_is_named(system, opened):
     row = page.get_by_role("row", name="worker@frozen")
     expect(row).to_contain_text("flush, refresh")
     expect(row).to_contain_text("silent for 17\u00a0s")
+    expect(page.get_by_role("row", name="worker@busy")).to_contain_text("busy for 45\u00a0s")
 
 
 def test_an_address_leads_to_its_view(system, opened):

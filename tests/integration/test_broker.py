@@ -23,6 +23,7 @@ from writebehind.celery.names import FLUSH
 from writebehind.celery.publisher import FlushPublisher, publish
 from writebehind.celery.runtime import Runtime
 from writebehind.celery.tasks import register
+from writebehind.celery.work import Work
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.local.embedded import valkey_binary
 from writebehind.outage_log import OutageLog
@@ -166,8 +167,9 @@ def test_heartbeats_that_redis_does_not_take_are_a_few_lines(settings, caplog):
     runtime = Runtime(app, nowhere, publishing=app)
     assert runtime._outages._quiet_s > 2 * max(settings.sweep_interval, settings.reconcile_interval)
     runtime._outages = OutageLog(logging.getLogger("runtime"), quiet_s=0.3, every_s=0.1)
+    work = Work(None, runtime.pipeline.store.workers, runtime._check_again, runtime._note_heartbeat)
     for _ in range(20):
-        runtime._tell("worker@here")
+        work.once()
     wait_until(lambda: not runtime._outages._outages, "the outage to be over")
 
     lost, more, over = caplog.records

@@ -100,7 +100,7 @@ def test_it_refuses(drained):
     drained.store.pending.bury("slow/s:late", drained.store.cache.get("slow/s:late")[0].version_digits, b"{}")
     with pytest.raises(NotDrainedError, match="1 dead letter is left: replay"):
         repartition(drained, 8)
-    letter.metrics.record_heartbeat("worker@here")
+    letter.workers.record_proof("worker@here")
     with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
         repartition(drained, 8)
     assert b"4" == drained.store._wire.call("GET", PARTITIONS)

@@ -243,6 +243,8 @@ def test_what_is_wrong_is_red(pipeline):
     assert red == red_of(bad)
     silent = {"silent_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
     assert {"workers"} == red_of(good | silent)
+    busy = {"busy_workers": [{"worker": "w@h", "queues": ["flush"], "seconds": 40.0}]}
+    assert set() == red_of(good | busy)
     unsafe = {"seconds_until_safe": None, "not_safe_because": "nobody is at work", "pending_bytes": 5_000}
     assert {"safe"} == red_of(good | unsafe)
     assert {"refused"} == red_of(good | {"seconds_until_cap": 90.0, "cap": "memory"})

@@ -1,13 +1,12 @@
 """Proof that a worker works: tasks that it has done, and where it has none, messages of its own to itself.
 
 A heartbeat of Celery's proves nothing: it comes by a timer, whether or not the broker answers and tasks are done.
-A worker counts as alive when a task of its pool has ended lately, or a flush has got on. An idle one sends itself
-a ping, which takes the way of every task: to the broker, by its consumer, into its pool.
+A worker counts as alive when its pool has begun or ended a task lately, or is full: see `writebehind.celery.work`.
+An idle one sends itself a ping, which takes the way of every task: to the broker, by its consumer, into its pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -21,8 +20,6 @@ EVERY_S, MOST_S = 4.0, 32.0
 #: A ping is worth nothing after so long; and its queue is forgotten when nobody has used it for so long, seconds.
 EXPIRES_S: Final = 60
 QUEUE_LIFE_S: Final = 3_600
-#: Between two records that a process has done something, seconds.
-RECORD_EVERY_S: Final = 2.0
 
 
 def queue_of(worker: str) -> Queue:
@@ -40,13 +37,12 @@ class Pings:
         self._sent = 0.0
         self._unanswered = 0
 
-    def send_if_idle(self, consumer: Any, worker: str, queues: Sequence[str], worked_s: float | None) -> bool:
+    def send_if_idle(self, consumer: Any, worker: str, worked_s: float | None) -> bool:
         """Send one if nothing proves lately that the worker works; whether one was sent.
 
         Args:
             consumer: Celery's, which consumes them from here on.
             worker: its name.
-            queues: those of ours that it consumes, of which the ping tells.
             worked_s: how long ago it was last proven; `None` for never.
 
         Raises:
@@ -65,23 +61,5 @@ class Pings:
             consumer.task_consumer.consume()
         self._sent = monotonic()
         self._unanswered += 1
-        self._publishing.send_task(
-            PING, args=(worker, list(queues)), queue=queue, expires=EXPIRES_S, retry=False, ignore_result=True
-        )
-        return True
-
-
-class Worked:
-    """Says when it is recorded that a process has done something, as seldom as is of use. For several threads."""
-
-    def __init__(self) -> None:
-        """Begin with nothing done."""
-        self._recorded = -RECORD_EVERY_S
-
-    def is_due(self) -> bool:
-        """Whether it is to be recorded now, as it was not lately; then it counts as recorded."""
-        now = monotonic()
-        if now - self._recorded < RECORD_EVERY_S:
-            return False
-        self._recorded = now
+        self._publishing.send_task(PING, queue=queue, expires=EXPIRES_S, retry=False, ignore_result=True)
         return True

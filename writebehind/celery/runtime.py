@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import WorkerShutdown
+from celery.worker import state
 from kombu.exceptions import OperationalError
 
 from writebehind.celery import broker_keys
-from writebehind.celery.names import QUEUES
-from writebehind.celery.pings import Pings, Worked
+from writebehind.celery.pings import Pings
 from writebehind.celery.publisher import publish, publish_warm
+from writebehind.celery.work import Work
 from writebehind.errors import ConfigurationError, UnavailableError, told
 from writebehind.operations.doctor import check_start
 from writebehind.outage_log import QUIET_S, OutageLog
@@ -40,7 +39,7 @@ class Runtime:
         self._name = ""
         self._consumer: Any = None
         self._pings = Pings(publishing)
-        self._worked = Worked()
+        self._work: Work | None = None
         # What fails at each run of a periodic task is one outage.
         longest_s = max(settings.sweep_interval, settings.reconcile_interval)
         self._outages = OutageLog(log, quiet_s=max(QUIET_S, 3 * longest_s))
@@ -49,7 +48,6 @@ class Runtime:
         signals.beat_init.connect(self._start_beat, weak=False)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.heartbeat_sent.connect(self._heartbeat, weak=False)
-        signals.task_postrun.connect(self._ended, weak=False)
         signals.worker_shutting_down.connect(self._stop, weak=False)
         signals.worker_shutdown.connect(self._close, weak=False)
 
@@ -108,7 +106,9 @@ class Runtime:
         if sender.app != self._app:
             return
         self._consumer = sender
-        self._tell(sender.hostname)
+        self._work = Work(sender, self.pipeline.store.workers, self._check_again, self._note_heartbeat)
+        self._work.start()
+        self._prove(sender.hostname)
         try:
             publish_warm(self._publishing)
         except OperationalError as error:
@@ -116,7 +116,7 @@ class Runtime:
 
     def _heartbeat(self, sender: Any = None, **_: Any) -> None:
         if sender.eventer.app == self._app:
-            self._tell(sender.eventer.hostname)
+            self._prove(sender.eventer.hostname)
             self._mend_broker()
 
     def _mend_broker(self) -> None:
@@ -132,61 +132,43 @@ class Runtime:
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
             self.note_broker(f"the broker's keys are not looked at: {told(error)}")
 
-    def _tell(self, name: str) -> None:
-        """See that this worker is in the right place, and let an idle one prove that it works."""
+    def _prove(self, name: str) -> None:
+        """Let an idle worker prove that it works. Redis is not asked: what is to be consumed would wait."""
         self._name = name
         try:
-            if self._checked:
-                self.pipeline.check()  # again, as Redis may have been emptied, and be another's by now
-            else:  # it did not answer when this worker started
-                self._check()
-            self.pipeline.clock.look()
-            metrics, queues = self.pipeline.store.metrics, self._consumed()
-            worked_s = metrics.worked_ago(self._name)
-            if worked_s is not None:  # what its pool has done came by its consumer
-                metrics.record_consumed(self._name, queues, ago_s=worked_s)
-            if self._consumer is not None and self._consumer.task_consumer:
-                self._pings.send_if_idle(self._consumer, self._name, queues, worked_s)
-        except ConfigurationError as error:
-            log.critical("writebehind: %s", error)
-            raise WorkerShutdown(1) from error
-        except UnavailableError as error:
-            self._note_heartbeat(error)
+            if self._work is not None and self._consumer.task_consumer and not self._work.is_full():
+                self._pings.send_if_idle(self._consumer, self._name, self._work.proven_ago())
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
             self.note_broker(f"this worker cannot prove that it works: {told(error)}")
 
-    def worked(self, worker: str | None) -> None:
-        """Record that a worker has done something, if that was not recorded lately; `None` for no worker."""
-        if worker and self._worked.is_due():
-            self.proved(worker, ())
+    def _check_again(self) -> None:
+        """See that this worker is in the right place: Redis may have been emptied, and be another's by now.
 
-    def proved(self, worker: str, queues: Sequence[str]) -> None:
-        """Record that a worker works, and consumes these queues."""
+        Raises:
+            UnavailableError: Redis does not answer.
+        """
         try:
-            self.pipeline.store.metrics.record_heartbeat(worker, queues)
-        except UnavailableError as error:
-            self._note_heartbeat(error)
+            if self._checked:
+                self.pipeline.check()
+            else:  # it did not answer when this worker started
+                self._check()
+        except ConfigurationError as error:
+            if not state.should_stop:
+                log.critical("writebehind: %s", error)
+            state.should_stop = 1  # the status that the worker ends with
+            raise
+        self.pipeline.clock.look()
 
-    def _note_heartbeat(self, error: UnavailableError) -> None:
+    def _note_heartbeat(self, error: Exception) -> None:
         self.note("heartbeats", f"heartbeat not recorded: {error}", logged=getattr(error, "logged", False))
-
-    def _ended(self, sender: Any = None, **_: Any) -> None:
-        """Record a task that has ended, in whichever process of the pool."""
-        if sender.app == self._app:
-            self.worked(sender.request.hostname)
-
-    def _consumed(self) -> list[str]:
-        """The queues of ours that this worker consumes now; none while it has no connection."""
-        consuming: Any = getattr(self._consumer, "task_consumer", None)
-        if not consuming:
-            return []
-        return [queue for queue in QUEUES if consuming.consuming_from(queue)]
 
     def _stop(self, **_: Any) -> None:
         if not self._is_worker:
             return
         self.pipeline.flusher.stop()
         self.pipeline.warmer.stop()
+        if self._work is not None:
+            self._work.is_ending = True
         # Not here: this is a signal handler, and what it interrupted may hold a lock that is needed for this.
         threading.Thread(target=self._hand_over, name="hand-over").start()
 
@@ -194,9 +176,11 @@ class Runtime:
         if sender.app != self._app:
             return
         self._hand_over()  # once more for what came in since
+        if self._work is not None:
+            self._work.stop()
         try:
             if self._name:
-                self.pipeline.store.metrics.worker_gone(self._name)
+                self.pipeline.store.workers.gone(self._name)
         except UnavailableError as error:
             log.warning("the end of this worker is not recorded: %s", error)
         self.pipeline.close()

@@ -16,7 +16,6 @@ from writebehind.celery.names import (
     FLUSH_QUEUE,
     MAINTENANCE_QUEUE,
     PING,
-    QUEUES,
     RECONCILE,
     REFRESH,
     REFRESH_QUEUE,
@@ -52,7 +51,7 @@ def register(app: Celery, runtime: Runtime) -> None:
     _register_flush(app, runtime)
     _register_refresh(app, runtime)
     _register_maintenance(app, runtime)
-    _register_ping(app, runtime)
+    _register_ping(app)
 
 
 def _register_flush(app: Celery, runtime: Runtime) -> None:
@@ -67,7 +66,6 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
                 partition,
                 ticket=ticket,
                 attempt=task.request.retries,
-                progress=lambda: runtime.worked(task.request.hostname),
             ).as_dict()
         except FlushInterruptedError as error:
             if error.hint is None:  # another flusher has the partition by now
@@ -138,11 +136,7 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
         return runtime.pipeline.maintenance.warm()
 
 
-def _register_ping(app: Celery, runtime: Runtime) -> None:
-    @app.task(name=PING, bind=True, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def ping(task: Task, worker: str, queues: list[str]) -> None:
-        """Prove that this worker works, and consumes these queues."""
-        if worker != task.request.hostname or not isinstance(queues, list):
-            log.error("other hands sent a ping of %.50r", worker)
-            return
-        runtime.proved(worker, [queue for queue in QUEUES if queue in queues])
+def _register_ping(app: Celery) -> None:
+    @app.task(name=PING, **_OPTIONS)  # type: ignore[untyped-decorator]
+    def ping(*_: Any) -> None:
+        """Do nothing: that the pool has begun it proves that this worker works."""

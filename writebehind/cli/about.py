@@ -28,9 +28,9 @@ def settings() -> None:
 def worker_alive() -> None:
     """Succeed if a worker of this host is at work.
 
-    It must have done something lately. For health checks.
+    It must have done something lately, or have a full pool. For health checks.
     """
     host = socket.gethostname()
     with connect() as pipeline:
-        if not any(name.endswith(f"@{host}") for name in pipeline.store.metrics.workers()):
+        if not any(name.endswith(f"@{host}") for name in pipeline.store.workers.alive()):
             raise WritebehindError(f"no worker on {host} has done anything lately")

@@ -103,11 +103,12 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     reason = f": {figures['breaker_reason']}; see writebehind doctor" if figures["breaker_reason"] else ""
     yield "MongoDB", f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
     workers = figures["workers"]
+    busy = "".join(f"; {one['worker']} is busy for {_time(one['seconds'])}" for one in figures["busy_workers"])
     silent = "".join(
         f"; {one['worker']} does nothing for {_time(one['seconds_ago'])}" for one in figures["silent_workers"]
     )
     at_work = str(workers) if workers else "none: nobody persists what is pending"
-    yield "workers", f"{at_work}{silent}", bool(workers) and not silent
+    yield "workers", f"{at_work}{busy}{silent}", bool(workers) and not silent
     unconsumed = ", ".join(figures["unconsumed"])
     consumed = f"no worker consumes {unconsumed}" if unconsumed else "each has a worker"
     yield "queues", f"{consumed}{_waiting(figures['broker'])}", not unconsumed

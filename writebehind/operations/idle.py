@@ -11,7 +11,7 @@ from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.keys import Named, family
 from writebehind.redis.shared.load_sample import SAMPLE_EVERY_S
-from writebehind.redis.shared.metrics import WORKER_LIFE_MS
+from writebehind.redis.shared.workers import WORKER_LIFE_MS
 from writebehind.redis.store import Store
 
 #: Keys that are looked at, deleted or carried over in one go.
@@ -39,16 +39,17 @@ class Left:
 
 
 def refuse_if_workers(store: Store) -> None:
-    """See that no worker is alive.
+    """See that no worker is at work, and that none holds a task.
 
     Raises:
-        NotDrainedError: one is.
+        NotDrainedError: one is, or does.
         RedisUnavailableError: Redis does not answer.
     """
-    if workers := store.metrics.workers():
+    crew = store.workers.look()
+    if workers := sorted({*crew.alive, *crew.holding}):
         raise NotDrainedError(
-            f"stop the workers first, and the web processes too: {', '.join(workers)} did something "
-            f"in the last {WORKER_LIFE_MS // 1000} s"
+            f"stop the workers first, and the web processes too: {', '.join(workers)} did something, or held a "
+            f"task, in the last {WORKER_LIFE_MS // 1000} s"
         )
 
 

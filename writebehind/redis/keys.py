@@ -20,10 +20,13 @@ MOST_PARTITIONS = 4096
 MOST_EVER = "wb:most_partitions"
 #: Hash of counters since the first start of what has no partition: batches, conflicts, and so on.
 COUNTERS = "wb:counters"
-#: Sorted set of Celery worker names by the time at which they have last done something, in ms.
+#: Sorted set of Celery worker names by the time at which it was last proven that they work, in ms.
 WORKERS = "wb:workers"
 #: Sorted set of Celery worker names, each with a queue, by the time at which something of it was last done, in ms.
 CONSUMERS = "wb:consumers"
+#: Sorted sets of Celery worker names: by when they last told that they hold a task; and, of those whose pool is
+#: full, by since when, in ms.
+HOLDING, FULL = "wb:holding", "wb:full"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
@@ -63,7 +66,7 @@ _TYPES = {
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
-    **dict.fromkeys((WORKERS, CONSUMERS), "zset"),
+    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load"), "string"),

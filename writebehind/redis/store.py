@@ -34,6 +34,7 @@ from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
+from writebehind.redis.shared.workers import Workers
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
@@ -151,6 +152,7 @@ class Store:
         self.heat = Heat(wire, layout)
         self.inspection = Inspection(wire, layout)
         self.metrics = Metrics(wire, partitions)
+        self.workers = Workers(wire)
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)

@@ -31,7 +31,7 @@ from writebehind.settings.running import DATA_DIR, STATE_FILE
 
 def test_good_health(patient):
     """An installation in good health has nothing to be done, once its processes run."""
-    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    patient.store.workers.record_proof("worker@here", QUEUES)
     patient.maintenance.sweep()
     patient.store._wire.call(
         "SET", keys.LISTENER, ListenerState(leader="here", at_ms=patient.store.now_ms()).dump()
@@ -115,7 +115,7 @@ def test_processes(patient, monkeypatch):
 
 def test_a_system_that_has_just_begun(patient):
     """Its first sweep is waited for: until then nothing is wrong with it."""
-    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    patient.store.workers.record_proof("worker@here", QUEUES)
     first = threading.Timer(0.5, patient.maintenance.sweep)
     first.start()
     try:
@@ -132,7 +132,7 @@ def test_beat_is_down(patient, monkeypatch):
         wire=patient.store._wire,
         client=patient._client,
     )
-    patient.store.metrics.record_heartbeat("worker@here", QUEUES)
+    patient.store.workers.record_proof("worker@here", QUEUES)
     one = found(patient, "beat")
     assert (Level.FAILURE, "no sweep has run yet") == (one.level, one.found)
     assert Level.WARNING is processes.beat(None, 300).level

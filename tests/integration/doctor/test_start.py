@@ -140,10 +140,10 @@ def test_a_redis_that_comes_later(settings, tmp_path):
 def test_a_worker_that_ends(patient, tmp_path):
     """A worker that has ended does not count as alive any more, so that Redis may be divided anew at once."""
     with running(WORKER, variables(patient.settings), tmp_path / "log") as worker:
-        wait_until(patient.store.metrics.workers, "the worker's heartbeat", 30)
+        wait_until(patient.store.workers.alive, "the worker's heartbeat", 30)
         worker.terminate()
         wait_until(lambda: worker.poll() is not None, "its end", 30)
-    assert [] == patient.store.metrics.workers()
+    assert [] == patient.store.workers.alive()
 
 
 def test_a_queue_that_nobody_consumes(patient, tmp_path):

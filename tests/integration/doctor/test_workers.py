@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from contextlib import ExitStack
+from itertools import pairwise
+from urllib.parse import urlsplit
 
 import pytest
 from celery import Celery
@@ -14,16 +17,20 @@ from tests.integration.doctor.test_start import running, variables
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.celery import install
 from writebehind.celery.names import PING
 from writebehind.celery.pings import EVERY_S, MOST_S, Pings, queue_of
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Level, processes
+from writebehind.operations.idle import NotDrainedError, refuse_if_workers
 from writebehind.redis import keys
-from writebehind.redis.shared.metrics import SILENT_FOR_MS, WORKER_LIFE_MS
+from writebehind.redis.shared.workers import SILENT_FOR_MS, WORKER_LIFE_MS
 
 #: What is asked for: so soon after it has stopped working a worker is shown as one that does not, seconds.
 SHOWN_WITHIN_S = 20
 STUCK_APP = """
-import time
+import os, time
 from celery import Celery
 from writebehind.celery import install
 
@@ -34,66 +41,113 @@ install(app)
 @app.task(name="stuck.block")
 def block():
     time.sleep(600)
+
+
+def tick():
+    with open(os.environ["TICKS"], "a") as file:
+        file.write(f"{time.time()} ")
+
+
+@app.task(name="stuck.brief")
+def brief():
+    tick()
+    time.sleep(0.1)
+    tick()
 """
 
 
-def command(name: str, *queues: str, app: str = "") -> list[str]:
+def command(name: str, *queues: str, app: str = "", pool: str = "threads", size: int = 1) -> list[str]:
     start = ["-m", "celery", "-A", app] if app else ["-m", "writebehind", "run"]
-    options = ["-Q", ",".join(queues), "-n", f"{name}@test", "--pool", "threads", "-c", "1"]
+    options = ["-Q", ",".join(queues), "-n", f"{name}@test", "--pool", pool, "-c", str(size)]
     return [sys.executable, *start, "worker", *options, "--without-gossip", "--without-mingle"]
 
 
 def silent(pipeline: Pipeline) -> dict[str, list[str]]:
     """The silent workers with their queues, as the status has them and the doctor warns of them."""
-    shown = {one["worker"]: list(one["queues"]) for one in pipeline.status()["silent_workers"]}
+    with pipeline.store.metrics.record_run(SWEEP):  # else the doctor waits for it
+        shown = {one["worker"]: list(one["queues"]) for one in pipeline.status()["silent_workers"]}
     warned = {one.check for one in processes.check(pipeline) if one.level is Level.WARNING}
     assert {f"worker {name}" for name in shown} == {one for one in warned if one.startswith("worker ")}
     return shown
 
 
+def busy(pipeline: Pipeline) -> dict[str, list[str]]:
+    """The busy workers with their queues, as the status has them and the doctor tells of them."""
+    shown = {one["worker"]: list(one["queues"]) for one in pipeline.status()["busy_workers"]}
+    told = {one.check for one in processes.check(pipeline) if one.level is Level.OK}
+    assert {f"worker {name}" for name in shown} == {one for one in told if one.startswith("worker ")}
+    return shown
+
+
 def at_work(pipeline: Pipeline) -> set[str]:
-    return set(pipeline.store.metrics.workers())
+    return set(pipeline.store.workers.alive())
 
 
 def test_workers_that_do_nothing_are_named(patient, tmp_path):
-    """One is frozen, one has lost its broker but not Redis, one's pool is stuck; an idle one goes on working.
+    """One is frozen, one has lost its broker but not Redis, though it holds a task; an idle one goes on working.
 
-    All of them work again as soon as they can.
+    Those whose pool is full of long tasks are busy, whatever the pool, until they are frozen. All others work
+    again as soon as they can.
     """
     (tmp_path / "stuckapp.py").write_text(STUCK_APP)
     env = variables(patient.settings)
-    logs = {name: tmp_path / f"{name}.log" for name in ("well", "frozen", "away", "stuck")}
+    logs = {name: tmp_path / f"{name}.log" for name in ("well", "frozen", "away", "full", "solo", "forked")}
     with ExitStack() as stack:
         broker = stack.enter_context(Proxy(patient.store._wire._connections._pool.connection_kwargs["port"]))
         away = env | {"BROKER_URL": f"redis://127.0.0.1:{broker.port}/0"}
-        stuck = env | {"PYTHONPATH": str(tmp_path)}
+        own = {"PYTHONPATH": str(tmp_path)}
         stack.enter_context(running(command("well", "flush"), env, logs["well"]))
         frozen = stack.enter_context(running(command("frozen", "refresh"), env, logs["frozen"]))
-        stack.enter_context(running(command("away", "flush"), away, logs["away"]))
-        stack.enter_context(running(command("stuck", "maintenance", "mine", app="stuckapp"), stuck, logs["stuck"]))
+        begin = command("away", "flush", "away", app="stuckapp", size=2)
+        cut = stack.enter_context(running(begin, away | own, logs["away"]))
+        held = [
+            stack.enter_context(
+                running(command(name, *queues, name, app="stuckapp", pool=pool), env | own, logs[name])
+            )
+            for name, pool, queues in (
+                ("forked", "prefork", ["maintenance"]),
+                ("full", "threads", ["maintenance"]),
+                ("solo", "solo", []),
+            )
+        ]
+        forked = held[0]
         names = {f"{name}@test" for name in logs}
         wait_until(lambda: at_work(patient) == names, "all workers", 60)
         wait_until(lambda: patient.status()["consumers"]["maintenance"], "their queues", 10)
         assert {} == silent(patient)
 
+        client = Celery("client", broker=patient.settings.redis_url, set_as_current=False)
+        holding = ["away@test", "forked@test", "full@test", "solo@test"]
+        for name in holding:
+            client.send_task("stuck.block", queue=name.removesuffix("@test"))
+        wait_until(lambda: patient.store.workers.look().holding == holding, "the tasks to begin", 10)
         broker.hang()
         frozen.send_signal(signal.SIGSTOP)
-        client = Celery("client", broker=patient.settings.redis_url, set_as_current=False)
-        client.send_task("stuck.block", queue="mine")
         began = time.monotonic()
-        wait_until(lambda: at_work(patient) == {"well@test"}, "the others to be missed", SHOWN_WITHIN_S)
+        well = {"well@test", "full@test", "solo@test", "forked@test"}
+        wait_until(lambda: at_work(patient) == well, "the others to be missed", SHOWN_WITHIN_S)
         assert time.monotonic() - began > 5  # the proof of before is not forgotten at once
-        expected = {"frozen@test": ["refresh"], "away@test": ["flush"], "stuck@test": ["maintenance"]}
-        assert expected == silent(patient)
+        assert all(15 <= one.seconds_ago < SHOWN_WITHIN_S + 5 for one in patient.store.workers.look().silent)
+        assert {"frozen@test": ["refresh"], "away@test": ["flush"]} == silent(patient)
+        lasting = {"full@test": ["maintenance"], "forked@test": ["maintenance"], "solo@test": []}
+        wait_until(lambda: len(patient.store.workers.look().busy) == 3, "their proof to be old", SHOWN_WITHIN_S)
+        assert lasting == busy(patient)
+        assert holding == patient.store.workers.look().holding
+        with pytest.raises(NotDrainedError, match="away@test, forked@test, full@test, solo@test, well@test"):
+            refuse_if_workers(patient.store)
         status = patient.status()
-        assert (["refresh", "maintenance"], ["well@test"]) == (status["unconsumed"], status["consumers"]["flush"])
-        assert all(15 <= one["seconds_ago"] < SHOWN_WITHIN_S + 5 for one in status["silent_workers"])
+        assert (["refresh"], ["well@test"]) == (status["unconsumed"], status["consumers"]["flush"])
+        assert all(15 <= one["seconds"] < 60 for one in status["busy_workers"])
 
         broker.flow()
         frozen.send_signal(signal.SIGCONT)
-        back = {"well@test", "frozen@test", "away@test"}
+        forked.send_signal(signal.SIGSTOP)
+        back = {"well@test", "full@test", "solo@test", "frozen@test", "away@test"}
         wait_until(lambda: at_work(patient) == back, "those that can to work again", MOST_S + 20)
-        assert ["stuck@test"] == [*silent(patient)]
+        assert ["forked@test"] == [*silent(patient)]
+        assert ["away@test", "full@test", "solo@test"] == patient.store.workers.look().holding
+        for one in (cut, *held):  # they would wait for their tasks
+            os.killpg(one.pid, signal.SIGKILL)
 
 
 def test_a_worker_that_is_long_gone_is_not_told_of(patient):
@@ -104,11 +158,11 @@ def test_a_worker_that_is_long_gone_is_not_told_of(patient):
     for name, age in ages.items():
         wire.call("ZADD", keys.WORKERS, now - age, name)
     wire.call("ZADD", keys.CONSUMERS, now - 60_000, "killed refresh", now - 60_000, "killed flush")
-    found = patient.store.metrics.silent_workers()
+    found = patient.store.workers.look().silent
     assert [("edge", ()), ("killed", ("flush", "refresh"))] == [(one.worker, one.queues) for one in found]
     assert 60 <= found[1].seconds_ago < 70
-    patient.store.metrics.worker_gone("killed")
-    assert ["edge"] == [one.worker for one in patient.store.metrics.silent_workers()]
+    patient.store.workers.gone("killed")
+    assert ["edge"] == [one.worker for one in patient.store.workers.look().silent]
 
 
 class Sent:
@@ -119,8 +173,8 @@ class Sent:
         self.queues: list[str] = []
         self.task_consumer = self
 
-    def send_task(self, name, args, queue, **_options) -> None:
-        self.tasks.append((name, *args, queue.name))
+    def send_task(self, name, queue, **_options) -> None:
+        self.tasks.append((name, queue.name))
 
     def consuming_from(self, queue: str) -> bool:
         return queue in self.queues
@@ -149,13 +203,13 @@ def test_an_idle_worker_pings_itself_and_a_busy_one_does_not(clock):
     """By a queue of its own, which it consumes from then on."""
     sent = Sent()
     pings = Pings(sent)
-    assert pings.send_if_idle(sent, "w@h", ["flush"], None)
-    assert [(PING, "w@h", ["flush"], queue_of("w@h").name)] == sent.tasks
+    assert pings.send_if_idle(sent, "w@h", None)
+    assert [(PING, queue_of("w@h").name)] == sent.tasks
     assert [queue_of("w@h").name] == sent.queues
     for _ in range(20):
         clock(2)
-        assert not pings.send_if_idle(sent, "w@h", ["flush"], 1.0)
-    assert pings.send_if_idle(sent, "w@h", ["flush"], EVERY_S)
+        assert not pings.send_if_idle(sent, "w@h", 1.0)
+    assert pings.send_if_idle(sent, "w@h", EVERY_S)
     assert 1 == len(sent.queues)
 
 
@@ -165,11 +219,51 @@ def test_pings_that_nobody_answers_become_seldom(clock):
     pings, seconds = Pings(sent), 0
     for second in range(0, 3_600, 2):
         clock(2)
-        pings.send_if_idle(sent, "w@h", [], second + 15.0)
+        pings.send_if_idle(sent, "w@h", second + 15.0)
     assert 100 < len(sent.tasks) < 3_600 / MOST_S + 5
     clock(EVERY_S)
     seconds = len(sent.tasks)
-    assert not pings.send_if_idle(sent, "w@h", [], 1.0)
+    assert not pings.send_if_idle(sent, "w@h", 1.0)
     clock(EVERY_S)
-    assert pings.send_if_idle(sent, "w@h", [], EVERY_S + 1)
+    assert pings.send_if_idle(sent, "w@h", EVERY_S + 1)
     assert seconds + 1 == len(sent.tasks)
+
+
+def test_a_call_in_place_makes_no_worker(patient):
+    """A web process that calls a task by `apply`, or eagerly as tests do, is none, and writes nothing."""
+    app = Celery("shop", set_as_current=False)
+    install(app, patient.settings)
+
+    @app.task(name="shop.called")
+    def called() -> int:
+        return 1
+
+    assert 1 == called.apply().get(disable_sync_subtasks=False)
+    app.conf.task_always_eager = True
+    assert 1 == called.delay().get(disable_sync_subtasks=False)
+    assert [] == patient.store.workers.alive() == patient.store.workers.look().holding
+
+
+def test_tasks_do_not_wait_for_redis(patient, tmp_path):
+    """Redis hangs and the broker does not: tasks of an application go on at their pace, in any pool."""
+    (tmp_path / "stuckapp.py").write_text(STUCK_APP)
+    with EmbeddedRedis(tmp_path) as other, ExitStack() as stack:
+        redis = stack.enter_context(Proxy(urlsplit(patient.settings.redis_url).port))
+        url = f"redis://127.0.0.1:{redis.port}/0"
+        env = variables(patient.settings.model_copy(update={"redis_url": url})) | {"BROKER_URL": other.url}
+        for pool in ("threads", "prefork"):
+            name, env_of = f"apart-{pool}", env | {"PYTHONPATH": str(tmp_path), "TICKS": str(tmp_path / pool)}
+            began = command(name, pool, app="stuckapp", pool=pool)
+            stack.enter_context(running(began, env_of, tmp_path / f"{pool}.log"))
+        wait_until(lambda: len(at_work(patient)) == 2, "the workers", 60)
+        redis.hang()
+        client = Celery("client", broker=other.url, set_as_current=False)
+        for pool in ("threads", "prefork"):
+            for _ in range(4):
+                client.send_task("stuck.brief", queue=pool)
+        for pool in ("threads", "prefork"):
+            ticks = tmp_path / pool
+            wait_until(lambda ticks=ticks: len(ticks.read_text().split()) == 8, "all tasks", 20)
+            times = [float(one) for one in ticks.read_text().split()]
+            pauses = [later - sooner for sooner, later in pairwise(times)]
+            assert max(pauses) < 1, pool

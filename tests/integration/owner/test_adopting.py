@@ -70,7 +70,7 @@ def test_it_refuses(drained, renamed):
     drained.store.pending.bury("slow/s:late", drained.store.cache.get("slow/s:late")[0].version_digits, b"{}")
     with pytest.raises(NotDrainedError, match="1 dead letter is left: replay"):
         adopt(renamed)
-    drained.store.metrics.record_heartbeat("worker@here")
+    drained.store.workers.record_proof("worker@here")
     for force in (False, True):
         with pytest.raises(NotDrainedError, match=r"stop the workers first.*worker@here"):
             adopt(renamed, force=force)

@@ -10,7 +10,7 @@ from tests.commits import commit_one
 from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
-from writebehind.redis.shared.metrics import REMEMBERED_MS, WORKER_LIFE_MS
+from writebehind.redis.shared.workers import REMEMBERED_MS, WORKER_LIFE_MS
 from writebehind.redis.store import CommitRequest
 from writebehind.redis.unsettled import SAMPLED
 
@@ -42,10 +42,10 @@ def test_counters_and_rate(store):
 
 def test_workers_are_alive_for_a_while(store):
     """A worker is known by its heartbeats."""
-    store.metrics.record_heartbeat("flush@here")
-    store.metrics.record_heartbeat("flush@here")
+    store.workers.record_proof("flush@here")
+    store.workers.record_proof("flush@here")
 
-    assert ["flush@here"] == store.metrics.workers()
+    assert ["flush@here"] == store.workers.alive()
 
 
 def test_names_of_workers_that_are_long_gone_are_forgotten(store, wire):
@@ -53,7 +53,7 @@ def test_names_of_workers_that_are_long_gone_are_forgotten(store, wire):
     long_ago, lately = store.now_ms() - REMEMBERED_MS - 1, store.now_ms() - REMEMBERED_MS + 60_000
     wire.call("ZADD", keys.WORKERS, long_ago, "gone", lately, "away")
 
-    store.metrics.record_heartbeat("flush@here")
+    store.workers.record_proof("flush@here")
 
     assert [b"away", b"flush@here"] == wire.call("ZRANGE", keys.WORKERS, 0, -1)
 
@@ -88,14 +88,36 @@ def test_bytes_that_are_pending(store, wire):
 
 def test_queues_are_consumed_by_workers_that_do_something(store):
     """The telling alone proves nothing: of a worker that has done nothing for long no queue is consumed."""
-    store.metrics.record_heartbeat("flush@here", ["flush"])
-    store.metrics.record_consumed("flush@here", ["refresh"], ago_s=1)
-    store.metrics.record_consumed("idle@here", ["maintenance"], ago_s=WORKER_LIFE_MS / 1000 + 1)
+    store.workers.record_proof("flush@here", ["flush"])
+    store.workers.record_consumed("flush@here", ["refresh"], ago_s=1)
+    store.workers.record_consumed("idle@here", ["maintenance"], ago_s=WORKER_LIFE_MS / 1000 + 1)
 
-    assert {"flush": ["flush@here"], "refresh": ["flush@here"]} == store.metrics.consumers()
-    assert ["flush@here"] == store.metrics.workers()
-    assert 0 <= store.metrics.worked_ago("flush@here") < 5
-    assert store.metrics.worked_ago("idle@here") is None
+    assert {"flush": ["flush@here"], "refresh": ["flush@here"]} == store.workers.consumers()
+    assert ["flush@here"] == store.workers.alive()
+
+
+def test_a_worker_holds_a_task_for_as_long_as_it_says_so(store, wire):
+    """One whose pool is full is at work, and busy once it has proven nothing for long."""
+    for name in ("full@here", "some@here", "dead@here"):
+        store.workers.record_proof(name, ["flush"])
+        store.workers.record_held(name, full_s=None if name == "some@here" else 40)
+    assert (3, []) == (len(store.workers.alive()), store.workers.look().busy)
+
+    now = store.now_ms()
+    for name in ("full@here", "some@here", "dead@here"):
+        wire.call("ZADD", keys.WORKERS, now - 20_000, name)
+    wire.call("ZADD", keys.HOLDING, now - WORKER_LIFE_MS - 1, "dead@here")
+    assert (["full@here"], ["full@here", "some@here"]) == (store.workers.alive(), store.workers.look().holding)
+    (busy,) = store.workers.look().busy
+    assert ("full@here", ("flush",)) == (busy.worker, busy.queues)
+    assert 40 <= busy.seconds < 45
+    assert {"some@here", "dead@here"} == {one.worker for one in store.workers.look().silent}
+
+    store.workers.record_held("full@here", full_s=None)
+    assert ([], ["full@here", "some@here"]) == (store.workers.alive(), store.workers.look().holding)
+    store.workers.record_free("full@here")
+    store.workers.gone("some@here")
+    assert [] == store.workers.look().holding
 
 
 def test_the_flush_rate_leaves_nothing_for_ever(store, wire, monkeypatch):

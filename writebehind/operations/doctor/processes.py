@@ -11,7 +11,7 @@ from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
-from writebehind.redis.shared.metrics import SilentWorker
+from writebehind.redis.shared.workers import BusyWorker, SilentWorker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: So many sweeps in a row may be missing.
@@ -35,17 +35,18 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about processes that can be seen in Redis."""
     try:
         age_s = _await_sweep(pipeline)
-        workers = pipeline.store.metrics.workers()
+        crew = pipeline.store.workers.look()
         status = pipeline.status()
     except RedisUnavailableError as error:
         yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")
         return
-    if workers:
-        yield ok("workers", ", ".join(sorted(workers)))
+    if crew.alive:
+        yield ok("workers", ", ".join(crew.alive))
     else:
         found = "none has done anything lately: nothing is persisted"
         yield failure("workers", found, "start them as in the Procfile")
-    yield from silent(pipeline.store.metrics.silent_workers())
+    yield from busy(crew.busy)
+    yield from silent(crew.silent)
     yield from consumers(status["consumers"])
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
@@ -61,7 +62,7 @@ def _await_sweep(pipeline: Pipeline) -> float | None:
     until = time.monotonic() + min(interval_s + STARTING_S, MOST_PATIENCE_S)
     while True:
         age_s = metrics.since_run(SWEEP)
-        if not _is_late(age_s, interval_s) or not metrics.consumers().get(MAINTENANCE_QUEUE):
+        if not _is_late(age_s, interval_s) or not pipeline.store.workers.consumers().get(MAINTENANCE_QUEUE):
             return age_s
         if time.monotonic() > until:
             return age_s
@@ -80,6 +81,12 @@ def consumers(workers: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         else:
             found = f"no worker consumes it: {_WITHOUT[queue]}"
             yield failure(f"queue {queue}", found, f"start a worker with -Q {queue}, or add it to one of yours")
+
+
+def busy(workers: Sequence[BusyWorker]) -> Iterator[Finding]:
+    """A worker whose pool is full is at work, and can prove no more."""
+    for one in workers:
+        yield ok(f"worker {one.worker}", f"busy for {one.seconds:.0f} s: its pool is full and takes no other task")
 
 
 def silent(workers: Sequence[SilentWorker]) -> Iterator[Finding]:

@@ -1,9 +1,9 @@
-"""Figures of an installation: backlog, counters, rates, workers, and the runs of periodic tasks."""
+"""Figures of an installation: backlog, counters, rates, and the runs of periodic tasks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,26 +15,17 @@ from writebehind.errors import RedisFullError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
-from writebehind.redis.shared import totals
+from writebehind.redis.shared import totals, workers
 from writebehind.redis.shared.totals import Totals
+from writebehind.redis.shared.workers import Crew
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
-#: A worker that has done nothing for longer does not count as alive, ms.
-WORKER_LIFE_MS = 15_000
-#: For so long it is told of, ms: a day.
-SILENT_FOR_MS = 24 * 3_600_000
-#: For so long it is remembered when a worker was last seen, ms: a week.
-REMEMBERED_MS = 7 * 24 * 3_600_000
 #: The flush rate is measured over this many slots of this many seconds.
 RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
 
-_RECORD_HEARTBEAT, _RECORD_RUN, _RECORD_PASS = (
-    script("record_heartbeat"),
-    script("record_run"),
-    script("record_pass"),
-)
+_RECORD_RUN, _RECORD_PASS = script("record_run"), script("record_pass")
 _COUNT_UNSETTLED = script("count_unsettled")
 
 
@@ -88,29 +79,16 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class SilentWorker:
-    """A worker of which nothing proves that it works, the queues that it consumed, and for how long, seconds."""
-
-    worker: str
-    queues: Sequence[str]
-    seconds_ago: float
-
-
-@dataclass(frozen=True, slots=True)
 class Activity:
     """Work that is done, and who does it.
 
     Attributes:
-        workers: those that are alive.
-        consumers: those of them that consume each queue, sorted; only queues that have some.
-        silent: workers that have done nothing for long and have not ended; of the last day, the last first.
+        crew: the workers.
         flushed_per_second: documents that were persisted, over the last minute.
         runs: the last run of each periodic task that has run, by name.
     """
 
-    workers: list[str]
-    consumers: dict[str, list[str]]
-    silent: list[SilentWorker]
+    crew: Crew
     flushed_per_second: float
     runs: dict[str, Run]
 
@@ -188,32 +166,17 @@ class Metrics:
             RedisUnavailableError: Redis does not answer.
         """
         now = self._wire.now_ms() if now_ms is None else now_ms
-        # What lies ahead is from before a clock stepped back, and says nothing.
-        lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
-        long_ago = (now - WORKER_LIFE_MS, now - SILENT_FOR_MS)
         slot = now // 1000 // RATE_SLOT_SECONDS
-        alive, consume, silent, consumed, counts, runs = self._wire.calls(
+        *crew, counts, runs = self._wire.calls(
             (
-                ("ZRANGEBYSCORE", keys.WORKERS, *lately),
-                ("ZRANGEBYSCORE", keys.CONSUMERS, *lately),
-                ("ZRANGE", keys.WORKERS, *long_ago, "BYSCORE", "REV", "WITHSCORES"),
-                ("ZRANGE", keys.CONSUMERS, 0, -1),
+                *workers.commands(now),
                 ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
                 ("HGETALL", keys.RUNS),
             )
         )
-        every, told = _by_queue(consumed), ((name, Run.parse(noted)) for name, noted in pairs(runs))
+        told = ((name, Run.parse(noted)) for name, noted in pairs(runs))
         return Activity(
-            [name.decode(errors="replace") for name in alive],
-            _by_queue(consume),
-            [
-                SilentWorker(
-                    worker := name.decode(errors="replace"),
-                    tuple(sorted(queue for queue, workers in every.items() if worker in workers)),
-                    (now - whole(score)) / 1000,
-                )
-                for name, score in pairs(silent)
-            ],
+            workers.read(crew, now),
             sum(map(whole, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS),
             {task.decode(errors="replace"): run for task, run in told if run is not None},
         )
@@ -221,41 +184,6 @@ class Metrics:
     def flush_rate(self) -> float:
         """Documents persisted per second over the last minute."""
         return self.activity().flushed_per_second
-
-    def record_heartbeat(self, name: str, queues: Sequence[str] = ()) -> None:
-        """Note that a worker has done something, and which queues that proves to be consumed."""
-        self._wire.run(_RECORD_HEARTBEAT, (keys.WORKERS,), (name, REMEMBERED_MS, 0))
-        self.record_consumed(name, queues, ago_s=0)
-
-    def record_consumed(self, name: str, queues: Sequence[str], *, ago_s: float) -> None:
-        """Note which queues a worker consumes that has done something so long ago, seconds."""
-        ago_ms = round(ago_s * 1000)
-        calls = [((keys.CONSUMERS,), (f"{name} {queue}", REMEMBERED_MS, ago_ms)) for queue in queues]
-        self._wire.run_many(_RECORD_HEARTBEAT, calls)
-
-    def worked_ago(self, name: str) -> float | None:
-        """The time since it was last proven that a worker works, seconds; `None` for never."""
-        score = self._wire.call("ZSCORE", keys.WORKERS, name)
-        ago_ms = None if score is None else self._wire.now_ms() - whole(score)
-        return None if ago_ms is None or ago_ms < 0 else ago_ms / 1000
-
-    def silent_workers(self) -> list[SilentWorker]:
-        """The workers that have done nothing for long and have not ended; of the last day, the last first."""
-        return self.activity().silent
-
-    def worker_gone(self, name: str) -> None:
-        """Note that a worker has ended: its last heartbeat does not count any more."""
-        consumed = [f"{name} {queue}" for queue, workers in self.consumers().items() if name in workers]
-        gone = [("ZREM", keys.CONSUMERS, *consumed)] if consumed else []
-        self._wire.calls([("ZREM", keys.WORKERS, name), *gone])
-
-    def workers(self) -> list[str]:
-        """The workers that are alive."""
-        return self.activity().workers
-
-    def consumers(self) -> dict[str, list[str]]:
-        """The workers that are alive and consume each queue, sorted; only queues that have some."""
-        return self.activity().consumers
 
     @contextmanager
     def record_run(self, task: str) -> Iterator[Callable[..., None]]:
@@ -283,15 +211,6 @@ class Metrics:
         """The time since a periodic task last ran, seconds; `None` if it never has."""
         run = self.runs().get(task)
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
-
-
-def _by_queue(noted: Sequence[bytes]) -> dict[str, list[str]]:
-    """Workers by queue, sorted, from what stands in Redis: a worker and a queue that it consumes."""
-    found: dict[str, list[str]] = {}
-    for one in sorted(name.decode(errors="replace") for name in noted):
-        worker, _, queue = one.rpartition(" ")
-        found.setdefault(queue, []).append(worker)
-    return found
 
 
 class Journal:

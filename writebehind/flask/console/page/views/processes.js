@@ -54,18 +54,27 @@ function Listener({ listener }) {
   );
 }
 
-/** Workers by name, each with its queues: those at work, and those that have fallen silent. */
+/** What a worker does. */
+function doing({ silent, busy }) {
+  if (silent !== undefined) return `silent for ${duration(silent)}`;
+  return busy === undefined ? "at work" : `busy for ${duration(busy)}`;
+}
+
+/** Workers by name, each with its queues: those at work, busy ones, and those that have fallen silent. */
 function Workers({ status }) {
   const queues = new Map();
   for (const [queue, names] of Object.entries(status.consumers ?? {})) {
     for (const name of names) queues.set(name, [...(queues.get(name) ?? []), queue]);
   }
   const silent = (status.silent_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, silent: one.seconds_ago }));
-  const items = [...[...queues].map(([name, some]) => ({ name, queues: some.sort() })), ...silent];
+  const busy = new Map((status.busy_workers ?? []).map((one) => [one.worker, one]));
+  for (const { worker, queues: some } of busy.values()) queues.set(worker, queues.get(worker) ?? [...some]);
+  const alive = [...queues].map(([name, some]) => ({ name, queues: some.sort(), busy: busy.get(name)?.seconds }));
+  const items = [...alive, ...silent];
   items.sort((one, other) => (one.name < other.name ? -1 : 1));
   return h(
     Panel,
-    { title: "Workers", note: "A worker is known by what it does: one that did nothing for 15 s, not even a message to itself, is silent." },
+    { title: "Workers", note: "A worker is known by what it does: one that did nothing for 15 s, not even a message to itself, is silent; or busy, where its pool is full." },
     h(Table, {
       caption: "Workers",
       items,
@@ -74,7 +83,7 @@ function Workers({ status }) {
       columns: [
         { name: "Worker", cell: (one) => h("span", { class: "id" }, one.name), wide: true },
         { name: "Queues", cell: (one) => one.queues.join(", ") },
-        { name: "State", cell: (one) => h(State, { level: one.silent === undefined ? "ok" : "bad" }, one.silent === undefined ? "at work" : `silent for ${duration(one.silent)}`) },
+        { name: "State", cell: (one) => h(State, { level: one.silent === undefined ? "ok" : "bad" }, doing(one)) },
       ],
     }),
   );

@@ -1,0 +1,168 @@
+"""Workers, by what they do: what proves that one works, what it holds, and which queues it consumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from writebehind.redis import keys
+from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
+from writebehind.redis.wire import Wire
+from writebehind.sequences import pairs
+
+#: What was told of a worker counts for so long, ms.
+WORKER_LIFE_MS = 15_000
+#: For so long a worker is told of that has fallen silent, ms: a day.
+SILENT_FOR_MS = 24 * 3_600_000
+#: For so long it is remembered when a worker was last seen, ms: a week.
+REMEMBERED_MS = 7 * 24 * 3_600_000
+
+_RECORD = script("record_heartbeat")
+
+
+@dataclass(frozen=True, slots=True)
+class SilentWorker:
+    """A worker of which nothing proves that it works, the queues that it consumed, and for how long, seconds."""
+
+    worker: str
+    queues: Sequence[str]
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class BusyWorker:
+    """A worker whose pool has no place left, its queues, and since when, seconds ago: it cannot prove more."""
+
+    worker: str
+    queues: Sequence[str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The workers of an installation.
+
+    Attributes:
+        alive: those at work, sorted: they have proven it lately, or their pool is full.
+        holding: those that hold a task, sorted, at work or not.
+        consumers: those at work that consume each queue, sorted; only queues that have some.
+        busy: those that have proven nothing lately as their pool is full, the last that became so first.
+        silent: those that have proven nothing for long, are not busy, and have not ended; of the last day, the
+            last first.
+    """
+
+    alive: list[str]
+    holding: list[str]
+    consumers: dict[str, list[str]]
+    busy: list[BusyWorker]
+    silent: list[SilentWorker]
+
+
+class Workers:
+    """What workers tell of themselves. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Look at a server."""
+        self._wire = wire
+
+    def record_proof(self, name: str, queues: Sequence[str] = ()) -> None:
+        """Note that a worker has done something, and which queues that proves to be consumed."""
+        self._wire.run(_RECORD, (keys.WORKERS,), (name, REMEMBERED_MS, 0))
+        self.record_consumed(name, queues)
+
+    def record_consumed(self, name: str, queues: Sequence[str], *, ago_s: float = 0.0) -> None:
+        """Note which queues a worker consumes of which something told so long ago, seconds."""
+        calls = [((keys.CONSUMERS,), (f"{name} {queue}", REMEMBERED_MS, round(ago_s * 1000))) for queue in queues]
+        self._wire.run_many(_RECORD, calls)
+
+    def record_held(self, name: str, *, full_s: float | None) -> None:
+        """Note that a worker holds a task now.
+
+        Args:
+            name: the worker's.
+            full_s: for how long its pool has had no place left, seconds; `None` where it has one.
+        """
+        calls = [((keys.HOLDING,), (name, REMEMBERED_MS, 0))]
+        if full_s is None:
+            self._wire.call("ZREM", keys.FULL, name)
+        else:
+            calls.insert(0, ((keys.FULL,), (name, REMEMBERED_MS, round(full_s * 1000))))
+        self._wire.run_many(_RECORD, calls)
+
+    def record_free(self, name: str) -> None:
+        """Note that a worker holds no task any more."""
+        self._wire.calls([("ZREM", key, name) for key in (keys.HOLDING, keys.FULL)])
+
+    def gone(self, name: str) -> None:
+        """Note that a worker has ended: what it told does not count any more."""
+        consumed = [f"{name} {queue}" for queue, workers in self.consumers().items() if name in workers]
+        calls = [("ZREM", keys.CONSUMERS, *consumed)] if consumed else []
+        self._wire.calls([*calls, *(("ZREM", key, name) for key in (keys.WORKERS, keys.HOLDING, keys.FULL))])
+
+    def look(self) -> Crew:
+        """All workers, at one moment.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        now = self._wire.now_ms()
+        return read(self._wire.calls(commands(now)), now)
+
+    def alive(self) -> list[str]:
+        """The workers that are at work: they have proven it lately, or their pool is full. Raises as `look`."""
+        return self.look().alive
+
+    def consumers(self) -> dict[str, list[str]]:
+        """The workers that are at work and consume each queue. Raises as `look`."""
+        return self.look().consumers
+
+
+def commands(now: int) -> list[tuple[Any, ...]]:
+    """Commands whose answers `read` takes."""
+    # What lies ahead is from before a clock stepped back, and says nothing.
+    lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
+    return [
+        ("ZRANGEBYSCORE", keys.WORKERS, *lately),
+        ("ZRANGEBYSCORE", keys.HOLDING, *lately),
+        ("ZRANGEBYSCORE", keys.CONSUMERS, *lately),
+        ("ZRANGE", keys.FULL, 0, -1, "WITHSCORES"),
+        ("ZRANGE", keys.WORKERS, now - WORKER_LIFE_MS, now - SILENT_FOR_MS, "BYSCORE", "REV", "WITHSCORES"),
+        ("ZRANGE", keys.CONSUMERS, 0, -1),
+    ]
+
+
+def read(answers: Sequence[Any], now: int) -> Crew:
+    """The workers, by the answers to `commands`, at the time of these, ms."""
+    proven, holding, consumed = (sorted(map(_text, names)) for names in answers[:3])
+    since = {_text(name): max(0.0, (now - whole(score)) / 1000) for name, score in pairs(answers[3])}
+    full = {name: seconds for name, seconds in since.items() if name in holding}
+    queues: dict[str, list[str]] = {}
+    for worker, queue in map(_parted, sorted(map(_text, answers[5]))):
+        queues.setdefault(worker, []).append(queue)
+    consumers: dict[str, list[str]] = {}
+    for worker, queue in map(_parted, consumed):
+        consumers.setdefault(queue, []).append(worker)
+    busy = sorted((seconds, name) for name, seconds in full.items() if name not in proven)
+    long_ago = ((_text(name), (now - whole(score)) / 1000) for name, score in pairs(answers[4]))
+    return Crew(
+        alive=sorted({*proven, *full}),
+        holding=holding,
+        consumers=consumers,
+        busy=[BusyWorker(name, tuple(queues.get(name, ())), seconds) for seconds, name in busy],
+        silent=[
+            SilentWorker(name, tuple(queues.get(name, ())), seconds)
+            for name, seconds in long_ago
+            if name not in full
+        ],
+    )
+
+
+def _parted(told: str) -> tuple[str, str]:
+    worker, _, queue = told.rpartition(" ")
+    return worker, queue
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
