@@ -51,7 +51,7 @@ def tick():
 @app.task(name="stuck.brief")
 def brief():
     tick()
-    time.sleep(0.1)
+    time.sleep(0.5)
     tick()
 """
 
@@ -259,11 +259,11 @@ def test_tasks_do_not_wait_for_redis(patient, tmp_path):
         redis.hang()
         client = Celery("client", broker=other.url, set_as_current=False)
         for pool in ("threads", "prefork"):
-            for _ in range(4):
+            for _ in range(6):  # for longer than what a worker has told lately counts
                 client.send_task("stuck.brief", queue=pool)
         for pool in ("threads", "prefork"):
             ticks = tmp_path / pool
-            wait_until(lambda ticks=ticks: len(ticks.read_text().split()) == 8, "all tasks", 20)
+            wait_until(lambda ticks=ticks: len(ticks.read_text().split()) == 12, "all tasks", 30)
             times = [float(one) for one in ticks.read_text().split()]
-            pauses = [later - sooner for sooner, later in pairwise(times)]
-            assert max(pauses) < 1, pool
+            pauses = [later - sooner for sooner, later in pairwise(times)][1::2]
+            assert max(pauses) < 1.5, (pool, pauses)
