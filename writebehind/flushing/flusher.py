@@ -97,7 +97,6 @@ class _Job:
     attempt: int = 0
     wanted: Mapping[str, int] = field(default_factory=dict)
     early: bool = False
-    progress: Callable[[], None] = lambda: None
 
 
 class Flusher:
@@ -151,7 +150,6 @@ class Flusher:
         *,
         ticket: str = "",
         attempt: int = 0,
-        progress: Callable[[], None] = lambda: None,
     ) -> FlushSummary:
         """Flush what is due in a partition.
 
@@ -159,7 +157,6 @@ class Flusher:
             partition: its number.
             ticket: of the hint that led here, so that an overtaken one ends at once.
             attempt: how many times in a row MongoDB has failed.
-            progress: is called after each batch.
 
         Raises:
             FlushInterruptedError: MongoDB did not take a batch, or other hands were in the way in Redis.
@@ -168,7 +165,7 @@ class Flusher:
         """
         summary, budget_s = FlushSummary(partition), self._limits.budget_s
         with bound(partition=partition, ticket=ticket):
-            return self._run(_Job(summary, budget_s, ticket=ticket, attempt=attempt, progress=progress))
+            return self._run(_Job(summary, budget_s, ticket=ticket, attempt=attempt))
 
     def drain(self, partition: int, *, budget_s: float) -> FlushSummary:
         """Flush all that is pending in a partition, also what is not due yet, for at most `budget_s` seconds.
@@ -248,7 +245,6 @@ class Flusher:
                 if not members:
                     break
                 moved = self._flush_batch(span, members, summary, lease_ends)
-                job.progress()
                 if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
                     break
                 if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
