@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 from typing import Final
 
@@ -11,6 +12,8 @@ from writebehind.flask.addresses import template
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 
+#: How often the number of requests in progress is told at most, seconds.
+TELL_EVERY_S: Final = 0.2
 #: Methods that are counted by name; clients may send any.
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 #: The route of what is for none: never a path, of which clients may send any.
@@ -22,19 +25,25 @@ MALFORMED, LATE, CROWDED = "malformed", "late", "crowded"
 
 
 class Requests:
-    """Counts the requests of a process."""
+    """Counts the requests of a process, all by one event loop."""
 
     def __init__(self, tallies: Tallies) -> None:
         """Count in these tallies."""
         self._tallies = tallies
+        self._in_progress = self._told = 0
+        self._is_to_tell = False
 
     def begin(self) -> None:
         """Count a request that is being received."""
-        self._tallies.add(families.IN_PROGRESS)
+        self._in_progress += 1
+        if not self._is_to_tell:
+            self._tell_soon()
 
     def end(self) -> None:
         """Count it no more."""
-        self._tallies.add(families.IN_PROGRESS, amount=-1)
+        self._in_progress -= 1
+        if not self._is_to_tell:
+            self._tell_soon()
 
     def answered(self, method: str, route: str, status: int, began: float) -> None:
         """Count an answer to a whole request, which was received at `began`, by `perf_counter`.
@@ -43,6 +52,16 @@ class Requests:
         """
         known = method if method in _METHODS else _OTHER_METHOD
         self._tallies.observe(families.REQUESTS, (template(route), known, str(status)), perf_counter() - began)
+
+    def _tell_soon(self) -> None:
+        """Tell how many are in progress once for all that begin and end meanwhile: each would pay for it."""
+        self._is_to_tell = True
+        asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
+
+    def _tell(self) -> None:
+        self._is_to_tell = False
+        self._tallies.add(families.IN_PROGRESS, amount=self._in_progress - self._told)
+        self._told = self._in_progress
 
     def refused(self, reason: HTTPException | str) -> None:
         """Count a request that no route was asked for, or whose answer was not handed out."""

@@ -209,8 +209,8 @@ class Reader:
     def _noted(self, read: Read, collection: str, began: float) -> Read:
         """Count what was read of one document, and the time that it took."""
         labels = (collection, read.source.value)
-        self._tallies.observe(families.READ_TIMES, labels, time.perf_counter() - began)
-        self._tallies.add(families.READS, labels)
+        took_s = time.perf_counter() - began
+        self._tallies.observe(families.READ_TIMES, labels, took_s, counter=families.READS)
         if not read.entry.exists and read.source is Source.HIT:
             self._tallies.add(families.NEGATIVE_HITS, (collection,))
         return read

@@ -52,14 +52,19 @@ class Tallies:
             with self._lock:
                 self._numbers[at] += amount
 
-    def observe(self, family: Family, labels: tuple[str, ...], value: float) -> None:
-        """Add a value to a histogram."""
+    def observe(
+        self, family: Family, labels: tuple[str, ...], value: float, *, counter: Family | None = None
+    ) -> None:
+        """Add a value to a histogram; and 1 to a `counter` with the same labels, by the same lock."""
         at = self._at.get((family, labels)) or self._place(family, labels)
+        beside = 0 if counter is None else self._at.get((counter, labels)) or self._place(counter, labels)
         if at:
             bucket = at + 1 + bisect_left(family.bounds, value)
             with self._lock:
                 self._numbers[at] += value
                 self._numbers[bucket] += 1
+                if beside:
+                    self._numbers[beside] += 1
 
     def read(self) -> dict[Series, list[float]]:
         """The numbers of this process and, where it counts in a directory, of all others that do, by series.
