@@ -160,7 +160,7 @@ def test_the_exporter_watches_consistency(system):
 
     def looked_at() -> bool:
         page = Page(system)
-        return page.sum("writebehind_consistency_looks", window="60") > 0
+        return page.sum("writebehind_consistency_ratio_low", window="60") > 0
 
     wait_until(looked_at, "the observer to look at something", 90)
 

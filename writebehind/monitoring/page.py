@@ -19,9 +19,6 @@ from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
-#: How old a page may be, seconds.
-FRESH_S = 1.0
-
 
 class Figures(Collector):
     """All figures of a pipeline. Among your own: `prometheus_client.REGISTRY.register(Figures(pipeline))`.
@@ -51,7 +48,7 @@ class Figures(Collector):
 class Page:
     """The figures as text, in the format that a client asks for. Safe to share between threads.
 
-    One thread makes it; those who ask meanwhile, and within a second after, get the same one.
+    One thread makes it at a time, for all who have asked before it began.
     """
 
     def __init__(self, pipeline: Pipeline, tallies: Tallies | None = None) -> None:
@@ -66,8 +63,9 @@ class Page:
         encode, content_type = choose_encoder(accept)
         asked = time.monotonic()
         with self._lock:
-            made_at, page = self._made.get(content_type, (float("-inf"), b""))
-            if made_at < asked - FRESH_S:
+            begun, page = self._made.get(content_type, (float("-inf"), b""))
+            if begun < asked:
+                begun = time.monotonic()
                 page = encode(self._registry)
-                self._made[content_type] = time.monotonic(), page
+                self._made[content_type] = begun, page
         return page, content_type
