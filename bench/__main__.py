@@ -16,11 +16,13 @@ from bench import (
     tracing,
     trickle,
     warm,
+    watching,
 )
 
 BENCHMARKS = (
     codec,
     tallies,
+    watching,
     aio,
     connections,
     queries,
