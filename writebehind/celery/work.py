@@ -24,7 +24,7 @@ _ENDS_WITHIN_S: Final = 5.0
 
 
 class Work:
-    """What the pool of one worker does. One thread looks, others ask."""
+    """Work of one worker's pool. One thread looks, others ask."""
 
     def __init__(
         self, consumer: Any, workers: Workers, check: Callable[[], None], note: Callable[[Exception], None]

@@ -33,6 +33,7 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
         3,
     ),
     "fill_derived": ([TOKEN], ("{k}:alias", "{k}:load"), ("t", "users/s:a", 9_000), None),
+    "add_samples": ([], ("{k}:consistency", "{k}:inconsistent"), (9, 9, 1, "users looks", 1, "one"), None),
     "add_heat": ([], ("{k}:hot", "{k}:heat", "{k}:warmed"), (9, "users/s:a", 1), None),
 }
 

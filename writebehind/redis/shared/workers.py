@@ -61,7 +61,7 @@ class Crew:
 
 
 class Workers:
-    """What workers tell of themselves. Safe to share between threads."""
+    """Workers, as they tell of themselves. Safe to share between threads."""
 
     def __init__(self, wire: Wire) -> None:
         """Look at a server."""
