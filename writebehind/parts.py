@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pymongo import MongoClient
@@ -11,11 +12,14 @@ from writebehind import forks, strict
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.conflicts import Conflicts
 from writebehind.change_stream.listener_state import listener_status
+from writebehind.collection import Collection
+from writebehind.errors import UnknownCollectionError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
+from writebehind.history.outlook import Caps
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.logs.states import StateLog
 from writebehind.maintenance.clock import ClockWatch
@@ -40,11 +44,17 @@ from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
-from writebehind.settings.installation import Settings
+from writebehind.settings.installation import Settings, sought_file
+from writebehind.settings.names import COLLECTION_NAME
+from writebehind.status import Status
 from writebehind.tallies.tallies import Tallies
 from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import Warmer, WarmLimits
 from writebehind.writing.admission import Admission
+from writebehind.writing.writer import WriterParts
+
+#: Collections that are not in the settings of which this process keeps more than the name, those used last.
+MOST_UNLISTED = 1_000
 
 
 def no_hints(hint: Hint) -> None:
@@ -161,6 +171,24 @@ class Parts:
             hot_keys=self.hot_keys,
             audit=DeletionAudit(self.store, self.sink, lease_ms=settings.lease_ms),
         )
+        self._status = Status(
+            self.store,
+            self.reader,
+            breaker=self.breaker,
+            dead_letters=self.dead_letters,
+            drift=self.reconciler.history,
+            caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
+            ping=self.sink.ping,
+            settings=self.collection_settings,
+        )
+        # A wrong schema file should stop the start, not the first write.
+        self._listed = {name: self._bind(name) for name in settings.collections}
+        # The names of others come from clients.
+        self._bind_unlisted = lru_cache(MOST_UNLISTED)(self._bind)
+        for name in self.hooks.given:  # none that nothing would call
+            self.collection(name)
+        if self._unlisted is not None:
+            self.hooks.of("")
         forks.begins_anew(self)
 
     @property
@@ -177,6 +205,15 @@ class Parts:
 
     def _connected(self) -> MongoClient[Any]:
         return mongo_client(self.settings.mongodb_url, self.settings.mongodb_timeout_ms, self.tallies)
+
+    def collection(self, name: str) -> Collection:
+        """The documents of one collection.
+
+        Raises:
+            InvalidArgumentError: its name is no text.
+            UnknownCollectionError: it is not configured.
+        """
+        return self._listed.get(strict.text("name", name)) or self._bind_unlisted(name)
 
     def collection_settings(self, name: str) -> CollectionSettings:
         """The settings of a collection; the defaults where it has been taken out of the settings since."""
@@ -272,3 +309,27 @@ class Parts:
             listed=settings.collections,
             settings=self.collection_settings,
         )
+
+    def _bind(self, name: str) -> Collection:
+        if not COLLECTION_NAME.fullmatch(name):
+            raise UnknownCollectionError(f"no collection can be called {name[:120]!r}")
+        settings = self.settings.collections.get(name) or self._unlisted
+        if settings is None:
+            unknown = UnknownCollectionError(
+                f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"
+            )
+            unknown.add_note(sought_file())  # no part of the message, which clients of the API get
+            raise unknown
+        parts = WriterParts(
+            self.store,
+            self.reader,
+            self.derived,
+            self.flusher,
+            self._admission,
+            self._hints,
+            self.settings.persist_timeout_ms,
+            self.settings.confirm_timeout_ms,
+            self.settings.max_document_bytes,
+            self.tallies,
+        )
+        return Collection(name, settings, parts, self.lookups, self.queries, hooks=self.hooks.of(name))

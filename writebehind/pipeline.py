@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
-from pymongo import MongoClient
-
 from writebehind import strict
 from writebehind.change_stream.listener import Listener
-from writebehind.collection import Collection
 from writebehind.consistency.api import Api, path_of
 from writebehind.consistency.changes import Changes
 from writebehind.consistency.observer import Observer
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import ConfigurationError, UnknownCollectionError
 from writebehind.history.latencies import FiguresOfHost, nothing_known
-from writebehind.history.outlook import Caps
 from writebehind.history.recorder import Recorder
 from writebehind.hooks import Hooks
 from writebehind.parts import Parts
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.pending import HintSink
 from writebehind.redis.shared.totals import Totals
-from writebehind.redis.wire import Wire
-from writebehind.settings.installation import Settings, sought_file
-from writebehind.settings.names import COLLECTION_NAME
+from writebehind.settings.installation import Settings
 from writebehind.settings.running import find
-from writebehind.status import Status
-from writebehind.writing.writer import WriterParts
 
 log = logging.getLogger(__name__)
-
-#: Collections that are not in the settings of which this process keeps more than the name, those used last.
-MOST_UNLISTED = 1_000
 
 
 def connect(
@@ -67,51 +55,6 @@ def connect(
 
 class Pipeline(Parts):
     """One installation: its collections, and who watches over it. Safe to share between threads."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        hints: HintSink | None = None,
-        refreshes: RefreshSink | None = None,
-        hooks: Mapping[str, Hooks] | None = None,
-        wire: Wire | None = None,
-        client: MongoClient[Any] | None = None,
-    ) -> None:
-        """Join the parts; `wire` and `client` replace the connections that the settings describe.
-
-        Raises:
-            ConfigurationError: a setting is wrong.
-            InvalidArgumentError: an argument is of another type.
-        """
-        super().__init__(settings, hints=hints, refreshes=refreshes, hooks=hooks, wire=wire, client=client)
-        self._status = Status(
-            self.store,
-            self.reader,
-            breaker=self.breaker,
-            dead_letters=self.dead_letters,
-            drift=self.reconciler.history,
-            caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
-            ping=self.sink.ping,
-            settings=self.collection_settings,
-        )
-        # A wrong schema file should stop the start, not the first write.
-        self._listed = {name: self._bind(name) for name in settings.collections}
-        # The names of others come from clients.
-        self._bind_unlisted = lru_cache(MOST_UNLISTED)(self._bind)
-        for name in self.hooks.given:  # none that nothing would call
-            self.collection(name)
-        if self._unlisted is not None:
-            self.hooks.of("")
-
-    def collection(self, name: str) -> Collection:
-        """The documents of one collection.
-
-        Raises:
-            InvalidArgumentError: its name is no text.
-            UnknownCollectionError: it is not configured.
-        """
-        return self._listed.get(strict.text("name", name)) or self._bind_unlisted(name)
 
     def listener(self) -> Listener:
         """The listener, which brings changes of others to the cache: run it in a thread or process of its own."""
@@ -212,27 +155,3 @@ class Pipeline(Parts):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _bind(self, name: str) -> Collection:
-        if not COLLECTION_NAME.fullmatch(name):
-            raise UnknownCollectionError(f"no collection can be called {name[:120]!r}")
-        settings = self.settings.collections.get(name) or self._unlisted
-        if settings is None:
-            unknown = UnknownCollectionError(
-                f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"
-            )
-            unknown.add_note(sought_file())  # no part of the message, which clients of the API get
-            raise unknown
-        parts = WriterParts(
-            self.store,
-            self.reader,
-            self.derived,
-            self.flusher,
-            self._admission,
-            self._hints,
-            self.settings.persist_timeout_ms,
-            self.settings.confirm_timeout_ms,
-            self.settings.max_document_bytes,
-            self.tallies,
-        )
-        return Collection(name, settings, parts, self.lookups, self.queries, hooks=self.hooks.of(name))

@@ -14,7 +14,7 @@ from writebehind.tallies import families
 
 def test_names_from_outside_do_not_fill_the_memory(monkeypatch):
     """However many collections clients name, a process keeps a bounded number, and those of its settings."""
-    monkeypatch.setattr("writebehind.pipeline.MOST_UNLISTED", 10)
+    monkeypatch.setattr("writebehind.parts.MOST_UNLISTED", 10)
     settings = load_settings(allow_unlisted=True, collections={"users": {}})
     with connect(settings) as pipeline:
         users = pipeline.collection("users")
