@@ -6,8 +6,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
+from subprocess import Popen
 from urllib.parse import urlsplit
 
 import pytest
@@ -83,71 +86,88 @@ def at_work(pipeline: Pipeline) -> set[str]:
     return set(pipeline.store.workers.alive())
 
 
-def test_workers_that_do_nothing_are_named(patient, tmp_path):
+@dataclass(frozen=True)
+class Crew:
+    """Workers, by name, and the way of one of them, `away`, to its broker."""
+
+    workers: dict[str, Popen]
+    broker: Proxy
+
+
+@pytest.fixture
+def crew(patient, tmp_path) -> Iterator[Crew]:
+    """Six of them, all at work."""
+    (tmp_path / "stuckapp.py").write_text(STUCK_APP)
+    env = variables(patient.settings)
+    own = env | {"PYTHONPATH": str(tmp_path)}
+    port = patient.store._wire._connections._pool.connection_kwargs["port"]
+    with Proxy(port) as broker, ExitStack() as stack:
+        away = own | {"BROKER_URL": f"redis://127.0.0.1:{broker.port}/0"}
+        starts = {
+            "well": (command("well", "flush"), env),
+            "frozen": (command("frozen", "refresh"), env),
+            "away": (command("away", "flush", "away", app="stuckapp", size=2), away),
+            "forked": (command("forked", "maintenance", "forked", app="stuckapp", pool="prefork"), own),
+            "full": (command("full", "maintenance", "full", app="stuckapp"), own),
+            "solo": (command("solo", "solo", app="stuckapp", pool="solo"), own),
+        }
+        workers = {
+            name: stack.enter_context(running(*start, tmp_path / f"{name}.log")) for name, start in starts.items()
+        }
+        wait_until(lambda: at_work(patient) == {f"{name}@test" for name in workers}, "all workers", 60)
+        wait_until(lambda: patient.status()["consumers"]["maintenance"], "their queues", 10)
+        yield Crew(workers, broker)
+        for name in ("away", "forked", "full", "solo"):  # they would wait for their tasks
+            os.killpg(workers[name].pid, signal.SIGKILL)
+
+
+def hold(pipeline: Pipeline, names: list[str]) -> None:
+    """Give each of these a task that does not end."""
+    client = Celery("client", broker=pipeline.settings.redis_url, set_as_current=False)
+    for name in names:
+        client.send_task("stuck.block", queue=name.removesuffix("@test"))
+    wait_until(lambda: pipeline.store.workers.look().holding == names, "the tasks to begin", 10)
+
+
+def see_them_missed(pipeline: Pipeline) -> None:
+    """Wait until nobody counts on `frozen` and `away` any more, and those that are held are busy."""
+    began = time.monotonic()
+    well = {"well@test", "full@test", "solo@test", "forked@test"}
+    wait_until(lambda: at_work(pipeline) == well, "the others to be missed", SHOWN_WITHIN_S)
+    assert time.monotonic() - began > 5  # the proof of before is not forgotten at once
+    assert all(15 <= one.seconds_ago < SHOWN_WITHIN_S + 5 for one in pipeline.store.workers.look().silent)
+    assert {"frozen@test": ["refresh"], "away@test": ["flush"]} == silent(pipeline)
+    lasting = {"full@test": ["maintenance"], "forked@test": ["maintenance"], "solo@test": []}
+    wait_until(lambda: len(pipeline.store.workers.look().busy) == 3, "their proof to be old", SHOWN_WITHIN_S)
+    assert lasting == busy(pipeline)
+
+
+def test_workers_that_do_nothing_are_named(patient, crew):
     """One is frozen, one has lost its broker but not Redis, though it holds a task; an idle one goes on working.
 
     Those whose pool is full of long tasks are busy, whatever the pool, until they are frozen. All others work
     again as soon as they can.
     """
-    (tmp_path / "stuckapp.py").write_text(STUCK_APP)
-    env = variables(patient.settings)
-    logs = {name: tmp_path / f"{name}.log" for name in ("well", "frozen", "away", "full", "solo", "forked")}
-    with ExitStack() as stack:
-        broker = stack.enter_context(Proxy(patient.store._wire._connections._pool.connection_kwargs["port"]))
-        away = env | {"BROKER_URL": f"redis://127.0.0.1:{broker.port}/0"}
-        own = {"PYTHONPATH": str(tmp_path)}
-        stack.enter_context(running(command("well", "flush"), env, logs["well"]))
-        frozen = stack.enter_context(running(command("frozen", "refresh"), env, logs["frozen"]))
-        begin = command("away", "flush", "away", app="stuckapp", size=2)
-        cut = stack.enter_context(running(begin, away | own, logs["away"]))
-        held = [
-            stack.enter_context(
-                running(command(name, *queues, name, app="stuckapp", pool=pool), env | own, logs[name])
-            )
-            for name, pool, queues in (
-                ("forked", "prefork", ["maintenance"]),
-                ("full", "threads", ["maintenance"]),
-                ("solo", "solo", []),
-            )
-        ]
-        forked = held[0]
-        names = {f"{name}@test" for name in logs}
-        wait_until(lambda: at_work(patient) == names, "all workers", 60)
-        wait_until(lambda: patient.status()["consumers"]["maintenance"], "their queues", 10)
-        assert {} == silent(patient)
+    assert {} == silent(patient)
+    holding = ["away@test", "forked@test", "full@test", "solo@test"]
+    hold(patient, holding)
+    crew.broker.hang()
+    crew.workers["frozen"].send_signal(signal.SIGSTOP)
+    see_them_missed(patient)
+    assert holding == patient.store.workers.look().holding
+    with pytest.raises(NotDrainedError, match="away@test, forked@test, full@test, solo@test, well@test"):
+        refuse_if_workers(patient.store)
+    status = patient.status()
+    assert (["refresh"], ["well@test"]) == (status["unconsumed"], status["consumers"]["flush"])
+    assert all(15 <= one["seconds"] < 60 for one in status["busy_workers"])
 
-        client = Celery("client", broker=patient.settings.redis_url, set_as_current=False)
-        holding = ["away@test", "forked@test", "full@test", "solo@test"]
-        for name in holding:
-            client.send_task("stuck.block", queue=name.removesuffix("@test"))
-        wait_until(lambda: patient.store.workers.look().holding == holding, "the tasks to begin", 10)
-        broker.hang()
-        frozen.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        well = {"well@test", "full@test", "solo@test", "forked@test"}
-        wait_until(lambda: at_work(patient) == well, "the others to be missed", SHOWN_WITHIN_S)
-        assert time.monotonic() - began > 5  # the proof of before is not forgotten at once
-        assert all(15 <= one.seconds_ago < SHOWN_WITHIN_S + 5 for one in patient.store.workers.look().silent)
-        assert {"frozen@test": ["refresh"], "away@test": ["flush"]} == silent(patient)
-        lasting = {"full@test": ["maintenance"], "forked@test": ["maintenance"], "solo@test": []}
-        wait_until(lambda: len(patient.store.workers.look().busy) == 3, "their proof to be old", SHOWN_WITHIN_S)
-        assert lasting == busy(patient)
-        assert holding == patient.store.workers.look().holding
-        with pytest.raises(NotDrainedError, match="away@test, forked@test, full@test, solo@test, well@test"):
-            refuse_if_workers(patient.store)
-        status = patient.status()
-        assert (["refresh"], ["well@test"]) == (status["unconsumed"], status["consumers"]["flush"])
-        assert all(15 <= one["seconds"] < 60 for one in status["busy_workers"])
-
-        broker.flow()
-        frozen.send_signal(signal.SIGCONT)
-        forked.send_signal(signal.SIGSTOP)
-        back = {"well@test", "full@test", "solo@test", "frozen@test", "away@test"}
-        wait_until(lambda: at_work(patient) == back, "those that can to work again", MOST_S + 20)
-        assert ["forked@test"] == [*silent(patient)]
-        assert ["away@test", "full@test", "solo@test"] == patient.store.workers.look().holding
-        for one in (cut, *held):  # they would wait for their tasks
-            os.killpg(one.pid, signal.SIGKILL)
+    crew.broker.flow()
+    crew.workers["frozen"].send_signal(signal.SIGCONT)
+    crew.workers["forked"].send_signal(signal.SIGSTOP)
+    back = {"well@test", "full@test", "solo@test", "frozen@test", "away@test"}
+    wait_until(lambda: at_work(patient) == back, "those that can to work again", MOST_S + 20)
+    assert ["forked@test"] == [*silent(patient)]
+    assert ["away@test", "full@test", "solo@test"] == patient.store.workers.look().holding
 
 
 def test_a_worker_that_is_long_gone_is_not_told_of(patient):

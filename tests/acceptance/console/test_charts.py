@@ -1,0 +1,59 @@
+"""The last hour: it is recorded, and its charts show it."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.browser import chart, in_a_browser
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+
+#: A history as the API tells it; all else is not known.
+HISTORY = {
+    "acknowledged_per_second": [120.0, 118.0],
+    "persisted_per_second": [119.0, 12_345.0],
+    "hit_ratio": [0.5, 0.975],
+    "breaker": ["closed", "open"],
+    "latency": {"hit": {"p50": [0.0004, 0.00042], "p99": [0.002, None]}},
+}
+
+
+def test_charts_show_the_history_also_after_a_reload(system, opened):
+    """The first request asks for the last hour, the others for what came since; any time can be pointed at."""
+    page, asked = opened.page, []
+
+    def tell(route) -> None:
+        since = float(route.request.url.partition("since=")[2])
+        asked.append(since)
+        now = system.http.get("/admin/history").json()["now"]
+        told = HISTORY if since == 0 else {"latency": {"hit": {"p50": [], "p99": []}}}
+        times = [now - 60, now - 30] if since == 0 else []
+        route.fulfill(json={"now": now, "time": times} | {one: told.get(one, []) for one in HISTORY})
+
+    page.route("**/admin/history?*", tell)
+    for _ in range(2):
+        opened.open(system.stack.url)
+        expect(chart(page, "Writes").locator("dd")).to_have_text(["118/s", "12.3k/s"])
+        expect(chart(page, "Reads from the cache").locator("dd")).to_have_text(["97.5\u00a0%"])
+        expect(chart(page, "A read takes").locator("dd").first).to_have_text("0.42\u00a0ms")
+        wait_until(lambda: page.wait_for_timeout(50) or asked[-1] > 0, "the next request")
+    assert 2 == asked.count(0)
+
+    page.get_by_role("button", name="5 min", exact=True).click()
+    plot = chart(page, "Writes").locator(".u-over")
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.79, box["y"] + 20)
+    expect(chart(page, "Writes").locator("dd")).to_have_text(["120/s", "119/s"])
+    expect(chart(page, "Reads from the cache").locator("dd")).to_have_text(["50.0\u00a0%"])
+
+
+def test_the_last_hour_is_recorded(system, opened):
+    """Charts show what the exporter has seen: the writes of this run, and how much memory Redis uses."""
+    system.put_all("recorded", 50)
+    page = opened.open(system.stack.url)
+    expect(chart(page, "Memory of Redis").locator("dd").first).to_contain_text("MiB", timeout=30_000)
+    used = system.http.get("/admin/history").json()["used_memory"]
+    assert any(used)
+    expect(page.get_by_text("Nobody records the last hour")).to_have_count(0)

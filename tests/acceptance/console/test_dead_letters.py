@@ -1,0 +1,65 @@
+"""Dead letters are replayed and discarded by a click, and by the keyboard alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.browser import focused, in_a_browser, press_until
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+
+
+def test_a_dead_letter_is_replayed_by_a_click(system, opened, letter):
+    """It is found by a search, shown with its body and reason, and is in MongoDB once it was confirmed."""
+    page = opened.open(system.stack.url, "dead-letters")
+    expect(page.locator("nav .badge")).to_have_text("1")
+    page.get_by_label("Search").fill("no such id")
+    expect(page.locator(".empty")).to_have_text("None fits.")
+    page.get_by_label("Search").fill("onerror")
+    expect(page.get_by_role("link", name=f"events/{letter}")).to_be_visible()
+    assert "E11000" in page.locator("tbody").inner_text()
+    page.get_by_role("button", name=f"Show events/{letter}").click()
+    shown = json.loads(page.locator(".json").inner_text())
+    assert {"_id": letter, "mail": "taken@x", "n": 1} | system.fill == shown
+
+    page.get_by_role("button", name=f"Replay events/{letter}").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert 1 == system.status()["dead_letters"]
+    page.get_by_role("button", name=f"Replay events/{letter}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+
+    expect(page.get_by_text("1 dead letter tried again.")).to_be_visible()
+    wait_until(lambda: system.database["events"].find_one({"_id": letter}), "the document in MongoDB")
+    expect(page.get_by_text("MongoDB has taken everything.").or_(page.get_by_text("None fits."))).to_be_visible()
+    expect(page.locator("nav .badge")).to_have_count(0)
+    if "preload" not in system.stack.variant:  # which is another server, with a log of its own
+        logged = system.stack.data_dir / "log" / "web.log"
+        wait_until(
+            lambda: "administrative call: POST /admin/dead-letters/events/" in logged.read_text(), "the log"
+        )
+
+
+def test_a_dead_letter_is_discarded_by_the_keyboard_alone(system, opened, letter):
+    """With the keys of a page that has no mouse: the way to the button, the question, and back to where it was."""
+    page = opened.open(system.stack.url)
+    press_until(page, "Tab", "Dead letters")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("tbody tr")
+    press_until(page, "Tab", f"Discard events/{letter}")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert "Cancel" == focused(page)  # what cannot be undone is not one key away
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert f"Discard events/{letter}" == focused(page)
+    assert 1 == system.status()["dead_letters"]
+    page.keyboard.press("Enter")
+    press_until(page, "Tab", "Discard")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("1 dead letter discarded.")).to_be_visible()
+    assert 0 == system.status()["dead_letters"]

@@ -1,0 +1,77 @@
+"""The figures of the console: they are those that were caused, and readable."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.browser import figure, in_a_browser
+from tests.acceptance.conftest import SLOW_MS
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+
+
+def test_the_figures_are_those_that_were_caused(system, opened):
+    """Documents that wait are counted at the top and in their partitions; once they are persisted all is safe."""
+    system.wait_until_drained()
+    page = opened.open(system.stack.url)
+    expect(page.locator("h1")).to_contain_text("Nothing would be lost")
+    assert ("0", "safe") == (figure(page, "Only in Redis now"), figure(page, "Safe in"))
+
+    system.put_all("seen", 37, "slow")
+    expect(page.locator("h1")).to_have_text("37 documents on the way to MongoDB", timeout=SLOW_MS)
+    assert "37" == figure(page, "Only in Redis now")
+    assert "37 waiting" in page.title()
+    page.get_by_role("link", name="Partitions").click()
+    expected = [
+        str(one["pending"]) for one in system.http.get("/admin/status?partitions=true").json()["by_partition"]
+    ]
+    expect(page.locator(".heat .value")).to_have_text(expected, timeout=SLOW_MS)
+    assert 37 == sum(map(int, expected))
+
+    system.wait_until_drained()
+    page.get_by_role("link", name="Now").click()
+    expect(page.locator("h1")).to_contain_text("Nothing would be lost")
+
+
+UNKNOWN = "\u2013"
+
+
+FIGURES = {
+    "count(9876)": "9,876",
+    "count(12345)": "12.3k",
+    "count(999950)": "1M",
+    "count(1234567)": "1.23M",
+    "count(null)": UNKNOWN,
+    "rate(0.263)": "0.26/s",
+    "rate(3.44)": "3.4/s",
+    "rate(12345)": "12.3k/s",
+    "duration(0)": "0 s",
+    "duration(0.00042)": "0.42 ms",
+    "duration(0.0123)": "12 ms",
+    "duration(1.23)": "1.2 s",
+    "duration(59.6)": "60 s",
+    "duration(200)": "3 min",
+    "duration(7500)": "2 h 5 min",
+    "duration(400000)": "5 d",
+    "duration(undefined)": UNKNOWN,
+    "bytes(512)": "512 B",
+    "bytes(1536)": "1.5 KiB",
+    "bytes(1073741824)": "1 GiB",
+    "percent(0.934)": "93.4 %",
+    "percent(0.99987)": "99.987 %",
+    "percent(1)": "100 %",
+    "percent(0)": "0 %",
+    "nines(0.999)": "3.0 nines",
+    "nines(0.99999)": "5.0 nines",
+    "nines(1)": None,
+}
+
+
+def test_figures_are_readable(system, opened):
+    """They have units and few digits, and never say more than is so."""
+    page = opened.open(system.stack.url)
+    calls = ", ".join(f"units.{one}" for one in FIGURES)
+    shown = page.evaluate(f"import('./console/units.js').then((units) => [{calls}])")
+
+    assert list(FIGURES.values()) == [one.replace("\u00a0", " ") if one else one for one in shown]

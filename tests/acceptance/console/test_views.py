@@ -1,0 +1,119 @@
+"""The views: each has an address, everybody can use them, and each shows what the API tells."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.browser import NARROW, WIDE, in_a_browser, tab, title
+from tests.acceptance.conftest import SLOW_MS
+from tests.acceptance.console.conftest import EVIL
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+
+VIEWS = ("now", "reads", "partitions", "processes", "dead-letters", "conflicts", "drift", "explore/users/ada")
+
+
+def test_an_address_leads_to_its_view(system, opened):
+    """Each view has one; the way back leads to the one before; `/` leads to the first."""
+    page = opened.open(system.stack.url, "drift")
+    assert "Drift" == title(page)
+    page.get_by_role("link", name="Processes").click()
+    expect(page.locator("h1")).to_have_text("Processes")
+    assert page.url.endswith("#processes")
+    names = [one for some in system.status()["consumers"].values() for one in some]
+    expect(page.get_by_role("table", name="Workers").locator(".id")).to_have_text(sorted(set(names)))
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Drift")
+    page.goto(f"{system.stack.url}/")
+    assert page.url.startswith(f"{system.stack.url}/console")
+    assert WIDE[0] == page.viewport_size["width"]
+
+
+def test_everybody_can_use_every_view(system, chromium, letter):
+    """axe-core finds no grave fault, by day and by night; on a telephone no page moves sideways."""
+    faults, widths = {}, {}
+    with tab(chromium) as opened:
+        for view in VIEWS:
+            page = opened.open(system.stack.url, view)
+            expect(page.get_by_text("Loading")).to_have_count(0)
+            faults[view] = opened.faults()
+            page.emulate_media(color_scheme="dark")
+            faults[f"{view}, dark"] = opened.faults()
+            page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+            widths[view] = page.evaluate("document.documentElement.scrollWidth")
+            page.emulate_media(color_scheme="light")
+            page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+        page = opened.open(system.stack.url, "dead-letters")
+        page.get_by_role("button", name="Replay all").click()
+        faults["question"] = opened.faults()
+
+    assert {view: [] for view in faults} == faults
+    assert dict.fromkeys(VIEWS, NARROW[0]) == widths
+
+
+def test_a_token_is_sent_and_forgotten(system, chromium):
+    """It is asked for where the API wants one, sent with each request from then on, and gone after a reload."""
+    with tab(chromium, outage=True) as opened:
+        page = opened.page
+
+        def guard(route) -> None:
+            if route.request.headers.get("authorization") == "Bearer sesame":
+                route.continue_()
+            else:
+                route.fulfill(status=401, json={"title": "Unauthorized", "detail": "say who you are"})
+
+        page.route("**/admin/**", guard)
+        page.goto(f"{system.stack.url}/console")
+        expect(page.locator(".banner")).to_contain_text("401: say who you are")
+        page.get_by_role("button", name="Give a token").click()
+        page.get_by_label("Token").fill("sesame")
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_be_visible()
+        expect(page.locator(".banner")).to_have_count(0)
+        kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+        assert "sesame" not in kept + page.url
+        page.reload()
+        expect(page.locator(".banner")).to_contain_text("401: say who you are")
+
+
+def test_a_document_is_followed_on_its_way(system, opened):
+    """The explorer says that it waits, what both sides have, and that MongoDB has it in the end."""
+    path = f"/v1/slow/{EVIL}"
+    system.http.put(path, json={"n": 1, **system.fill}, params={"durability": "persisted"}).raise_for_status()
+    system.http.put(path, json={"n": 2, **system.fill}).raise_for_status()
+    page = opened.open(system.stack.url, "explore")
+    page.get_by_label("Collection").fill("slow")
+    page.get_by_label("Id").fill(EVIL)
+    page.get_by_role("button", name="Look").click()
+
+    expect(page.locator("#way")).to_contain_text("It waits for MongoDB")
+    redis, mongodb = (page.get_by_role("region", name=f"The document in {one}") for one in ("Redis", "MongoDB"))
+    assert (2, 1) == (json.loads(redis.inner_text())["n"], json.loads(mongodb.inner_text())["n"])
+    assert EVIL in page.locator(".verdict").inner_text()
+    expect(page.locator("#way")).to_have_text("MongoDB has the version that readers see", timeout=3 * SLOW_MS)
+    expect(mongodb).to_contain_text('"n": 2')
+
+
+def test_a_silent_worker_is_named(system, opened):
+    """It is counted at the top, and shown with its queues and for how long it is silent; so is a busy one."""
+    busy = {"worker": "worker@busy", "queues": ["flush"], "seconds": 45.2}
+    silent = {"worker": "worker@frozen", "queues": ["flush", "refresh"], "seconds_ago": 17.2}
+
+    def tell(route) -> None:
+        route.fulfill(
+            json=route.fetch().json()
+            | {"silent_workers": [silent], "busy_workers": [busy], "unconsumed": ["flush"]}
+        )
+
+    opened.page.route("**/admin/status?*", tell)
+    page = opened.open(system.stack.url)
+    expect(page.locator(".lamps")).to_contain_text("nobody consumes flush")
+    expect(page.locator("nav .badge")).to_have_text("2")
+    page.get_by_role("link", name="Processes").click()
+    row = page.get_by_role("row", name="worker@frozen")
+    expect(row).to_contain_text("flush, refresh")
+    expect(row).to_contain_text("silent for 17\u00a0s")
+    expect(page.get_by_role("row", name="worker@busy")).to_contain_text("busy for 45\u00a0s")
