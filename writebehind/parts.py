@@ -38,6 +38,7 @@ from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.connections import connection_pool
+from writebehind.redis.letters import HINT_LIFE_MS
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.load_sample import Sampler
@@ -102,6 +103,7 @@ class Parts:
             tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
             longest_delay_ms=settings.longest_flush_delay_ms,
             lease_ms=settings.lease_ms,
+            hint_life_ms=0 if hints is None else HINT_LIFE_MS,
         )
         self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 from pymongo.errors import OperationFailure
 
 from tests.acceptance.conftest import System
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
@@ -57,6 +61,24 @@ def test_five_of_a_hundred_are_refused(system: System):
     assert {"replayed": 5, "left": 0} == answer
     wait_until(lambda: 100 == events.count_documents({"_id": {"$regex": "^r"}}), "all in MongoDB")
     assert 0 == system.http.get("/admin/dead-letters").json()["total"]
+
+
+def test_replayed_by_the_command_line(system: System):
+    """A letter that the command line replays is in MongoDB long before a sweep would find it."""
+    events, path = system.database["events"], "/v1/events/by-command"
+    system.database.command("collMod", "events", validator={"n": {"$gt": 1}})
+    assert 422 == system.http.put(path, json={"n": 1}, params={"durability": "persisted"}).status_code
+    system.database.command("collMod", "events", validator={})
+    env = {"REDIS_URL": system.stack.redis_url, "MONGODB_URL": system.stack.mongodb_url}
+    env["MONGODB_DATABASE"] = system.stack.mongodb_database
+    replay = [sys.executable, "-m", "writebehind", "dead-letters", "replay", "--collection", "events"]
+
+    told = subprocess.run(replay, env=os.environ | env, capture_output=True, check=True, text=True)
+
+    began = time.monotonic()
+    assert "1 replayed\n" == told.stdout, told.stderr
+    wait_until(lambda: events.find_one({"_id": "by-command", "n": 1}), "MongoDB")
+    assert time.monotonic() - began < 3 * slowness()  # an unsent hint keeps the sweep away for 10 s
 
 
 def test_what_yielded_stays(system: System):

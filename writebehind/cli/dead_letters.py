@@ -139,8 +139,8 @@ def replay(
 ) -> None:
     """Try to persist dead letters once more.
 
-    Which: COLLECTION ID, those that the options choose, or --all. Without --wait the workers persist them within
-    seconds. Of conflicts, where MongoDB has something else that would be overwritten, only those are replayed that
+    Which: COLLECTION ID, those that the options choose, or --all. Without --wait workers are asked to persist
+    them. Of conflicts, where MongoDB has something else that would be overwritten, only those are replayed that
     are named: by COLLECTION ID, or --reason conflict; then only the newest of each document, and none over what
     was written since.
     """
@@ -149,7 +149,7 @@ def replay(
     refused = 0
     wanted, named = _wanted(options), bool(collection_and_id)
     conflicts = named or wanted.reason == Reason.CONFLICT
-    with opened(checked=True) as pipeline:
+    with opened(checked=True, asking=True) as pipeline:
         found = _chosen(pipeline, collection_and_id, wanted, version=version, every=every)
         for some in _slices(found, "replaying"):
             tried = [one for one in some if one.letter.member not in replayed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import click
 
 from writebehind.errors import ConfigurationError
 from writebehind.pipeline import Pipeline, connect
+from writebehind.redis.pending import HintSink
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import DATA_DIR, check_both_named, find
+
+log = logging.getLogger(__name__)
 
 
 def named(*, tell: bool = True, **overrides: Any) -> Settings:
@@ -43,12 +47,13 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
     return found.settings
 
 
-def opened(*, checked: bool = False, **overrides: Any) -> Pipeline:
+def opened(*, checked: bool = False, asking: bool = False, **overrides: Any) -> Pipeline:
     """A pipeline of these settings.
 
     Args:
         checked: whether to see that Redis belongs to the database of the settings, and has as many partitions as
             they say: else a command would act on documents of others, or find nothing where it looks.
+        asking: whether to ask workers for the flushes that are wanted, as `asking_workers`.
         overrides: settings that the command decides, as for `load_settings`.
 
     Raises:
@@ -56,8 +61,32 @@ def opened(*, checked: bool = False, **overrides: Any) -> Pipeline:
         RedisUnavailableError: Redis does not answer; with `checked`.
     """
     with ExitStack() as undo:
-        pipeline = undo.enter_context(connect(named(**overrides)))
+        pipeline = undo.enter_context((asking_workers if asking else connect)(named(**overrides)))
         if checked:
             pipeline.store.check_recorded()
         undo.pop_all()
     return pipeline
+
+
+def asking_workers(settings: Settings) -> Pipeline:
+    """A pipeline that asks workers for the flushes that are wanted, until the command ends.
+
+    Raises:
+        ConfigurationError: as `connect`.
+    """
+    return connect(settings, hints=_publisher(settings))
+
+
+def _publisher(settings: Settings) -> HintSink | None:
+    """The way to ask for flushes; `None` where they have to be left to the sweep."""
+    try:
+        from writebehind.celery.publisher import FlushPublisher  # noqa: PLC0415 - an extra, and slow to import
+    except ModuleNotFoundError:
+        return None
+    try:
+        publisher = FlushPublisher(settings)
+    except ConfigurationError as error:
+        log.warning("flushes are left to the sweep: %s", error)
+        return None
+    click.get_current_context().call_on_close(publisher.close)
+    return publisher

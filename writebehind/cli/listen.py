@@ -10,10 +10,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from writebehind import connect, times
+from writebehind import times
 from writebehind.change_stream.conflicts import MOST
 from writebehind.cli.columns import columns
-from writebehind.cli.installation import opened
+from writebehind.cli.installation import asking_workers, opened
 from writebehind.errors import RedisUnavailableError
 from writebehind.launcher import begin_log
 from writebehind.monitoring.directory import share_counts
@@ -30,7 +30,7 @@ def listen() -> None:
     """
     begin_log("listen")
     end = export_spans("listener")
-    with connect(share_counts(find().settings)) as pipeline:
+    with asking_workers(share_counts(find().settings)) as pipeline:
         with suppress(RedisUnavailableError):  # it is waited for
             pipeline.check()
         listener = pipeline.listener()

@@ -14,8 +14,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.text import Text
 
-from writebehind import connect
-from writebehind.cli.installation import named, opened
+from writebehind.cli.installation import asking_workers, named, opened
 from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
@@ -97,7 +96,7 @@ def drain(timeout: float, as_json: bool) -> None:
         division = pipeline.store.division.recorded()
     # All that Redis holds, also where the settings have another number of partitions already.
     settings = named(tell=False, partitions=division.partitions) if division else pipeline.settings
-    with connect(settings) as pipeline, _progress("draining") as bar:
+    with asking_workers(settings) as pipeline, _progress("draining") as bar:
         most = 0
 
         def report(now: Progress) -> None:

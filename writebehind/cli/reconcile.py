@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from writebehind import Pipeline, connect
+from writebehind import Pipeline
 from writebehind.cli.columns import columns
-from writebehind.cli.installation import named
+from writebehind.cli.installation import asking_workers, named
 from writebehind.plurals import counted
 from writebehind.reconcile.findings import Pass
 
@@ -33,7 +33,7 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
     settings = named()
     if unknown := sorted(set(collections) - set(settings.collections)):
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
-    with connect(settings) as pipeline:
+    with asking_workers(settings) as pipeline:
         pipeline.check()
         if not everything:
             done = pipeline.maintenance.reconcile()

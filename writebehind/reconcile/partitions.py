@@ -93,7 +93,7 @@ class PartitionCheck:
         hint = self._store.pending.sweep(partition, overdue_ms=self._overdue_ms)[1] if repair else None
         if hint is not None:
             self._hints(hint)
-        elif repair:
+        elif repair and self._store.pending.is_hinted:
             return END  # somebody else has seen to it meanwhile
         found.note(Drift.UNSCHEDULED, f"partition {partition}", repaired=hint is not None, count=overdue)
         return END

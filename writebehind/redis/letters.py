@@ -91,10 +91,11 @@ class Replay:
 class Letters:
     """The dead letters of one Redis. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, layout: Layout) -> None:
-        """Bind them to a server."""
+    def __init__(self, wire: Wire, layout: Layout, *, hint_life_ms: int) -> None:
+        """Bind them to a server; see `Store` for the arguments."""
         self._wire = wire
         self._layout = layout
+        self._hint_life_ms = hint_life_ms
 
     # Reading ----------------------------------------------------------------------------------------
 
@@ -189,7 +190,8 @@ class Letters:
             *(of.entry(one.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
             *(of.load(one.member), of.kept(one.member), of.crowded, of.deleted, of.counts),
         )
-        return keys_of, (one.member, one.name, one.value, int(only_newest), over, HINT_LIFE_MS, MOST_KEPT)
+        letter = (one.member, one.name, one.value)
+        return keys_of, (*letter, int(only_newest), over, self._hint_life_ms, MOST_KEPT)
 
     def discard_many(self, letters: Sequence[RawLetter]) -> list[bool]:
         """Forget letters with their documents; of each whether it was still the same."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS
 from writebehind.redis.keys import Layout, partition_keys
-from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, RawLetter, kept_name
+from writebehind.redis.letters import MOST_KEPT, RawLetter, kept_name
 from writebehind.redis.pending import HINT_SLACK_MS, Hint
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
@@ -45,10 +45,11 @@ class Adopted:
 class Misplaced:
     """Documents and letters in the wrong partition of one Redis. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, layout: Layout) -> None:
-        """Bind it to a server."""
+    def __init__(self, wire: Wire, layout: Layout, *, hint_life_ms: int) -> None:
+        """Bind it to a server; see `Store` for the arguments."""
         self._wire = wire
         self._layout = layout
+        self._hint_life_ms = hint_life_ms
 
     def is_at_home(self, partition: int, member: str) -> bool:
         """Whether a document belongs to a partition."""
@@ -67,7 +68,7 @@ class Misplaced:
             *(home.dead_counts, home.deleted, home.kept(member), home.crowded, home.counts),
         )
         is_pending, ticket = self._wire.run(
-            _ADOPT, keys_of, (member, value, HINT_LIFE_MS, HINT_SLACK_MS, MOST_KEPT)
+            _ADOPT, keys_of, (member, value, self._hint_life_ms, HINT_SLACK_MS, MOST_KEPT)
         )
         self._wire.run(
             _LET_GO,

@@ -14,7 +14,7 @@ from writebehind.errors import ForeignDatabaseError, ForeignRedisError
 from writebehind.redis import keys
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, partition_keys
-from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT
+from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.strays import without_strays
@@ -118,14 +118,21 @@ class Pending:
         tombstone_ttl_ms: int,
         longest_delay_ms: int,
         lease_ms: int,
+        hint_life_ms: int,
     ) -> None:
         """Bind them to a server; see `Store` for the arguments."""
+        self._hint_life_ms = hint_life_ms
         self.longest_wait_ms = longest_delay_ms + POSTPONED_MS + HINT_SLACK_MS
         self._wire = wire
         self._layout = layout
         self._database = database
         self._tombstone_ttl_ms = tombstone_ttl_ms
         self._lease_ms = lease_ms
+
+    @property
+    def is_hinted(self) -> bool:
+        """Whether hints are sent; without, none is returned, and no ticket stands in the way of who sends some."""
+        return self._hint_life_ms > 0
 
     def claim(
         self,
@@ -202,12 +209,12 @@ class Pending:
         return int(self._wire.run(_BRING_FORWARD, keys_of, tuple(members)))
 
     def release(self, partition: int, token: str, *, least_delay_ms: int = 0) -> Hint | None:
-        """Give the lease back; the hint that the caller must enqueue because members are still pending."""
+        """Give the lease back; the hint that the caller must enqueue, as members are still pending."""
         of = partition_keys(partition)
         answer = self._wire.run(
             _RELEASE,
             (of.lease, of.scheduled, of.pending),
-            (token, least_delay_ms, HINT_LIFE_MS, self.longest_wait_ms),
+            (token, least_delay_ms, self._hint_life_ms, self.longest_wait_ms),
         )
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 
@@ -277,7 +284,9 @@ class Pending:
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """The number of pending members, and a hint when they are overdue and no flush task is on its way."""
         of = partition_keys(partition)
-        limits = (overdue_ms, HINT_LIFE_MS, self.longest_wait_ms, self._lease_ms)
+        if not self.is_hinted:
+            return int(self._wire.call("ZCARD", of.pending)), None
+        limits = (overdue_ms, self._hint_life_ms, self.longest_wait_ms, self._lease_ms)
         count, ticket = self._wire.run(_SWEEP, (of.lease, of.scheduled, of.pending), limits)
         return int(count), Hint(partition, ticket.decode(), 0) if ticket else None
 

@@ -114,6 +114,7 @@ class Store:
         tombstone_ttl_ms: int,
         longest_delay_ms: int = 60_000,
         lease_ms: int = 30_000,
+        hint_life_ms: int = HINT_LIFE_MS,
     ) -> None:
         """Bind the steps to a server.
 
@@ -126,10 +127,13 @@ class Store:
             longest_delay_ms: the longest flush delay of any collection. A member that is due later by more than
                 that was left behind by a clock that has stepped back.
             lease_ms: how long a flusher owns a partition.
+            hint_life_ms: how long a flush task may queue before another is enqueued in its place; 0 in a process
+                that sends none. A ticket of it would keep others from sending theirs.
         """
         self._wire = wire
         self._layout = layout = Layout(partitions)
         self._max_pending = max_pending
+        self._hint_life_ms = hint_life_ms
         self.database = database
         self.partitions = partitions
         self.unsettled = Unsettled(wire, layout)
@@ -140,13 +144,14 @@ class Store:
             tombstone_ttl_ms=tombstone_ttl_ms,
             longest_delay_ms=longest_delay_ms,
             lease_ms=lease_ms,
+            hint_life_ms=hint_life_ms,
         )
         self.cache = Cache(wire, layout)
         self.loads = Loads(wire, layout, tombstone_ttl_ms=tombstone_ttl_ms)
-        self.letters = Letters(wire, layout)
+        self.letters = Letters(wire, layout, hint_life_ms=hint_life_ms)
         self.awaited = Awaited(wire, layout)
         self.deletions = Deletions(wire, layout)
-        self.misplaced = Misplaced(wire, layout)
+        self.misplaced = Misplaced(wire, layout, hint_life_ms=hint_life_ms)
         self.aliases = Aliases(wire, layout)
         self.results = Results(wire, layout)
         self.heat = Heat(wire, layout)
@@ -310,7 +315,7 @@ class Store:
                 request.condition,
                 cap,
                 delay_ms,
-                delay_ms + HINT_LIFE_MS,
+                self._hint_life_ms and delay_ms + self._hint_life_ms,
                 HINT_SLACK_MS,
                 MOST_KEPT,
                 *traced,

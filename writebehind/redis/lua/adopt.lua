@@ -6,7 +6,7 @@
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept  10 crowded
 --       11 counts
 -- ARGV  1 member  2 the entry that stands there, '' where only the mark of being pending does
---       3 life of `scheduled`, ms  4 how much later the flush task on its way may run, ms
+--       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
 -- Returns {1, ticket of the flush task that the caller must enqueue, or ''}  it is pending here
 --         {0, ''}  there is a later write here, or the same one, or nothing to take over

@@ -7,7 +7,7 @@
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
 --       4 cap: how many members may be pending in this partition
 --       5 delay until this write may be flushed, ms
---       6 life of `scheduled`, ms
+--       6 life of `scheduled`, ms; 0 where the caller sends no flush task
 --       7 how much later than this write is due the flush task on its way may run, ms
 --       8 how many documents are kept of a member when no new write is taken
 --       and of a write that is traced  9 its context, 48 digits  10 life of `traces`, ms  11 how many contexts are kept

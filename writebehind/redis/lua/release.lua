@@ -3,9 +3,10 @@
 -- No wake-up is lost between "nothing was due" and "I let go", because both happen here.
 --
 -- KEYS  1 lease  2 scheduled  3 pending
--- ARGV  1 token of this flusher  2 least delay until the next flush, ms (backoff)  3 extra life of `scheduled`, ms
+-- ARGV  1 token of this flusher  2 least delay until the next flush, ms (backoff)  3 extra life of `scheduled`, ms;
+--         0 where the caller sends no flush task
 --       4 the longest that a member may have to wait, ms: one that is due later is due, see claim
--- Returns {}               nothing is pending, or another flusher owns the partition
+-- Returns {}               nothing is pending, or another flusher owns the partition, or the caller sends no task
 --       {delay, ticket}  the caller must enqueue a flush task with this ticket, to run after the delay in ms
 -- include: now_ms, now_us, issue_ticket
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
@@ -17,7 +18,7 @@ end
 redis.call('DEL', lease)
 
 local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
-if #head == 0 then
+if #head == 0 or tonumber(ARGV[3]) == 0 then  -- whoever writes next, or the sweep, sends one
   redis.call('DEL', scheduled)
   return {}
 end

@@ -12,7 +12,8 @@
 --       3 the letter as the caller has seen it: 16 digits of version, then JSON
 --       4 '1' to leave a kept document alone of which a newer one is kept
 --       5 version that MongoDB had when the letter was written: a kept document gets a newer one
---       6 life of `scheduled`, ms  7 how many documents are kept of a member when no new write is taken
+--       6 life of `scheduled`, ms; 0 where the caller sends no flush task
+--       7 how many documents are kept of a member when no new write is taken
 -- Returns {'ok', version, ticket of the flush task that the caller must enqueue, or ''}
 --       {'changed', '', ''}  the letter is another one by now, or gone
 --       {'lost', '', ''}     its document is not there any more: there is nothing to try
