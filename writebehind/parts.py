@@ -15,6 +15,7 @@ from writebehind.change_stream.listener_state import listener_status
 from writebehind.collection import Collection
 from writebehind.errors import UnknownCollectionError
 from writebehind.flushing.contention import Contention
+from writebehind.flushing.damaged import DamagedWrites
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
@@ -275,6 +276,7 @@ class Parts:
                 self._hints,
                 self.derived,
                 self.conflicts,
+                damaged=DamagedWrites(self.store, self.sink, self.derived, self.tallies),
                 settings=self.collection_settings,
                 listened=lambda: is_current(listener_status(self.store)),
             ),

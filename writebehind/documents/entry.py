@@ -85,6 +85,11 @@ class Entry:
         return self.header == other.header
 
     @property
+    def is_intact(self) -> bool:
+        """Whether the body is the one that the ETag is of: else other hands, or a fault, have changed either."""
+        return not self.exists or etag(self.body) == self.etag
+
+    @property
     def document(self) -> dict[str, Any] | None:
         """The document as native values, decoded now; `None` if there is none.
 
@@ -114,6 +119,14 @@ class Entry:
     def value(self) -> bytes:
         """The whole value as it stands in Redis."""
         return self.version_digits.encode() + self.payload
+
+
+def is_intact(value: bytes) -> bool:
+    """Whether a value is an entry whose body is the one that its ETag is of."""
+    try:
+        return Entry.parse(value).is_intact
+    except (ValueError, IndexError):
+        return False
 
 
 def version_of(value: bytes) -> int:

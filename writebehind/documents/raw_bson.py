@@ -6,6 +6,7 @@ field; a body, here, is the document without it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
@@ -120,6 +121,14 @@ def first_element(raw: bytes) -> bytes:
 def etag(body: bytes) -> str:
     """Return the ETag of a body: 32 hexadecimal digits, the same for the same bytes."""
     return blake2b(body, digest_size=16).hexdigest()
+
+
+def etag_of(parts: Iterable[bytes]) -> str:
+    """Return the ETag of the body that has these parts."""
+    found = blake2b(digest_size=16)
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
 def _version(kind: int, value: bytes) -> int:

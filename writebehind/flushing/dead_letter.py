@@ -28,6 +28,8 @@ class Reason(StrEnum):
     """MongoDB will not take it: a unique index, a validator, its size."""
     CONFLICT = "conflict"
     """MongoDB has a newer version, of which Redis knows nothing: it has lost a write, as in a failover."""
+    DAMAGED = "damaged"
+    """It was pending, and its body is not the one that was acknowledged: it was changed in Redis since."""
     LOST = "lost"
     """It was pending, but its entry is gone: somebody deleted or evicted it in Redis."""
 
@@ -77,6 +79,12 @@ class DeadLetter:
         """The letter of a write in whose place something else stands in MongoDB, of version `over`."""
         reason, now_s = Reason.CONFLICT, time.time()
         return cls(member, reason, 0, message, entry.version, entry.kind, attempts, now_s, over=over)
+
+    @classmethod
+    def damaged(cls, member: str, entry: Entry) -> DeadLetter:
+        """The letter of a write that was pending, and whose body does not fit its ETag."""
+        message = "its body was changed in Redis: it does not fit its ETag, so it is not what was acknowledged"
+        return cls(member, Reason.DAMAGED, 0, message, entry.version, entry.kind, 0, time.time())
 
     @classmethod
     def lost(cls, member: str) -> DeadLetter:

@@ -240,8 +240,8 @@ class DeadLetters:
         tried = []
         for one in letters:
             letter = one.letter
-            if letter.reason is Reason.LOST:
-                done.left["lost"] += 1
+            if letter.reason in {Reason.LOST, Reason.DAMAGED}:
+                done.left[letter.reason.value] += 1
             elif letter.reason is Reason.CONFLICT and not conflicts:
                 done.left["conflict"] += 1
             elif stored.get(letter.member, 0) > max(letter.version, letter.over):

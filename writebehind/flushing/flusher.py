@@ -298,9 +298,9 @@ class Flusher:
         if not at_home:
             return True
         summary.batches += 1
-        buried = summary.buried
+        done = summary.buried + summary.persisted
         writes = sorted(self._read(partition, at_home, summary), key=_collection)
-        moved, refused = summary.buried > buried or len(at_home) < len(members), ""
+        moved, refused = summary.buried + summary.persisted > done or len(at_home) < len(members), ""
         for _, group in groupby(writes, _collection):
             batch = list(group)
             late = self._flush_some(span, batch, summary, lease_ends)
@@ -381,9 +381,13 @@ class Flusher:
             for member, entry in self._entries(partition, some, summary):
                 if entry is None:
                     self._recorder.bury_lost(member, summary)
-                else:
+                    continue
+                write = Write(DocumentId.from_member(member), entry)
+                if entry.is_intact:
                     held += len(entry.body)
-                    yield Write(DocumentId.from_member(member), entry)
+                    yield write
+                else:
+                    self._recorder.take_out_damaged(write, summary)
             if held > BATCH_BYTES:
                 return
 

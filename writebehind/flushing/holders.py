@@ -82,6 +82,8 @@ class Holders:
             entry = None if value is None else Entry.parse(value)
         except (ValueError, IndexError):  # of other hands: the flusher makes it a dead letter
             entry = None
+        if entry is not None and not entry.is_intact:  # the same
+            entry = None
         return Known(entry, pending, dead)
 
     def give_way(self, write: Write, holder: Holder, known: Known) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from writebehind.documents.entry import Entry
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
 from writebehind.flushing.contention import Contention
+from writebehind.flushing.damaged import Damage, DamagedWrites
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.hooks import Hooks, Persisted
@@ -53,6 +54,7 @@ class Recorder:
         self._contention = contention
         self._hooks = hooks
         self._tallies = tallies
+        self._damaged = DamagedWrites(store, sink, derived, tallies)
         self._outages = OutageLog(log, "batch", "batches")
 
     def record(
@@ -173,6 +175,14 @@ class Recorder:
             told = {"event": "dead_letter", "collection": letter.member.partition("/")[0], "member": letter.member}
             log.error("dead letter %s version %d: %s", letter.member, letter.version, letter.message, extra=told)
         return burial is not Burial.NEWER
+
+    def take_out_damaged(self, write: Write, summary: FlushSummary) -> None:
+        """See to a write whose body is not what was acknowledged. Raises as `DamagedWrites.take_out`."""
+        outcome = self._damaged.take_out(write.id, write.entry)
+        if outcome is Damage.PERSISTED:
+            summary.persisted += 1
+            summary.reached[write.id.member] = write.entry.version
+        summary.buried += outcome is Damage.BURIED
 
     def bury_lost(self, member: str, summary: FlushSummary, version_digits: bytes = b"") -> None:
         """Make a dead letter of a document whose entry is gone, or unreadable: then with its version."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from writebehind.change_stream.conflicts import Conflict, Conflicts
 from writebehind.documents.entry import Entry, Kind
-from writebehind.documents.ids import DocumentId
+from writebehind.documents.ids import DocumentId, named
 from writebehind.errors import MongoRefusesError
+from writebehind.flushing.damaged import Damage, DamagedWrites
 from writebehind.mongodb.finder import MOST_IDS
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
@@ -30,7 +31,7 @@ UNTIL_BURIED_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """An entry that is neither pending nor dead, without its body.
+    """An entry without its body, which is neither pending nor dead unless it is damaged.
 
     Attributes:
         id: the document.
@@ -38,6 +39,8 @@ class Cached:
         header: what stands before the body.
         size: of the entry, bytes.
         lasting: whether it has no TTL, although it is not pending: its mark is lost.
+        damaged: whether its body does not fit its ETag, or nobody can read it.
+        unsettled: whether it is pending or dead.
     """
 
     id: DocumentId
@@ -45,6 +48,8 @@ class Cached:
     header: bytes
     size: int
     lasting: bool
+    damaged: bool = False
+    unsettled: bool = False
 
     @property
     def state(self) -> str:
@@ -62,6 +67,8 @@ class Suspect:
     @property
     def kind(self) -> Drift:
         """The kind of drift."""
+        if self.cached.damaged:
+            return Drift.DAMAGED_ENTRY
         ours, theirs = self.cached.entry, self.stored
         if self.cached.lasting and ours.kind is not Kind.ABSENT:
             return Drift.LOST_IN_MONGODB
@@ -84,6 +91,7 @@ class EntryCheck:
         derived: Derived,
         conflicts: Conflicts,
         *,
+        damaged: DamagedWrites,
         settings: Callable[[str], CollectionSettings],
         listened: Callable[[], bool],
     ) -> None:
@@ -93,24 +101,39 @@ class EntryCheck:
         self._hints = hints
         self._derived = derived
         self._conflicts = conflicts
+        self._damaged = damaged
         self._settings = settings
         self._listened = listened
 
     def look(self, members: Sequence[str]) -> list[Cached]:
-        """Those of the members that have an entry and are neither pending nor dead."""
-        headers = self._store.cache.headers(members)
-        found = [
-            Cached(parsed[0], parsed[1], one.header, one.size, lasting=one.ttl_ms == -1)
-            for member, one in zip(members, headers, strict=True)
-            if one.header and one.ttl_ms >= -1 and (parsed := _parsed(member, one.header)) is not None
+        """Those of the members that have an entry, and that are neither pending nor dead, or damaged."""
+        members = [member for member in members if named(member.encode()) is not None]
+        headers = {
+            member: one
+            for member, one in zip(members, self._store.cache.headers(members), strict=True)
+            if one.header and one.ttl_ms >= -1
+        }
+        damaged = self._store.bodies.damaged(list(headers))
+        unsettled = self._store.unsettled.among(member for member, one in headers.items() if one.ttl_ms == -1)
+        return [
+            Cached(
+                DocumentId.from_member(member),
+                Entry.shown(one.header),
+                one.header,
+                one.size,
+                lasting=one.ttl_ms == -1 and member not in unsettled,
+                damaged=member in damaged,
+                unsettled=member in unsettled,
+            )
+            for member, one in headers.items()
+            if member in damaged or member not in unsettled
         ]
-        unsettled = self._store.unsettled.among(one.id.member for one in found if one.lasting)
-        return [one for one in found if one.id.member not in unsettled]
 
     def suspects(self, cached: Sequence[Cached]) -> list[Suspect]:
-        """Those that MongoDB differs from now, or that nobody brings to MongoDB."""
-        found = [Suspect(one, replace(one.entry, body=b"")) for one in cached if one.lasting]
-        by_collection = grouped((one for one in cached if not one.lasting), lambda one: one.id.collection)
+        """Those that MongoDB differs from now, that nobody brings to MongoDB, or that are damaged."""
+        found = [Suspect(one, replace(one.entry, body=b"")) for one in cached if one.lasting or one.damaged]
+        others = (one for one in cached if not (one.lasting or one.damaged))
+        by_collection = grouped(others, lambda one: one.id.collection)
         for portion in (part for some in by_collection.values() for part in _portions(some)):
             try:
                 stored = self._sink.find_states([one.id for one in portion])
@@ -147,6 +170,8 @@ class EntryCheck:
     def repair(self, suspect: Suspect) -> bool:
         """Put it right, unless it has changed since."""
         match suspect.kind:
+            case Drift.DAMAGED_ENTRY if suspect.cached.unsettled or suspect.cached.lasting:
+                return self._take_out(suspect.cached)
             case Drift.RESURRECTED:
                 versions = {suspect.cached.id: suspect.cached.entry.version}
                 try:
@@ -164,6 +189,15 @@ class EntryCheck:
             suspect.cached.id.collection, [suspect.cached.id.member]
         )  # as nobody else has told
         return done
+
+    def _take_out(self, cached: Cached) -> bool:
+        """See to a damaged write that MongoDB may not have. A dead letter stays: nobody knows what it was."""
+        one, entry = cached.id, cached.entry
+        if cached.unsettled:
+            if entry.header.encode() != cached.header:  # nobody can read it: flushing makes it a dead letter
+                return False
+            return self._damaged.take_out(one, entry) is not Damage.GONE
+        return self._mark_pending(cached)  # and flushing sees to it
 
     def _mark_pending(self, cached: Cached, *, delay_ms: int = 0) -> bool:
         """Let it be pending, and have it flushed after a delay."""
@@ -195,14 +229,6 @@ class EntryCheck:
         if policy == "ours":
             return True
         return self._conflicts.give_way(conflict, f"MongoDB has the older version {theirs.version}")
-
-
-def _parsed(member: str, header: object) -> tuple[DocumentId, Entry] | None:
-    """The document and entry of a key and its value; `None` where somebody else has put them there."""
-    try:
-        return DocumentId.from_member(member), Entry.parse(header)  # type: ignore[arg-type]  # or an error
-    except (ValueError, TypeError, IndexError):
-        return None
 
 
 def _portions(cached: Sequence[Cached]) -> Iterator[list[Cached]]:

@@ -34,6 +34,8 @@ class Drift(StrEnum):
     """A document is pending but its entry is gone: a write was lost. It becomes a dead letter that says so."""
     STALE_ENTRY = "stale-entry"
     """Redis has something else than MongoDB. The entry is dropped."""
+    DAMAGED_ENTRY = "damaged-entry"
+    """A body does not fit its ETag, or nobody can read it. It is dropped; a pending write is a dead letter."""
     LOST_IN_MONGODB = "lost-in-mongodb"
     """Redis has a newer version than MongoDB, or a write that is not marked as pending. It is pending again."""
     RESURRECTED = "resurrected"

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from writebehind.documents.durability import Durability
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
+from writebehind.redis.bodies import Bodies
 from writebehind.redis.cache import Cache, Loads
 from writebehind.redis.deletions import Deletions
 from writebehind.redis.derived.aliases import Aliases
@@ -147,6 +148,7 @@ class Store:
             hint_life_ms=hint_life_ms,
         )
         self.cache = Cache(wire, layout)
+        self.bodies = Bodies(wire, layout)
         self.loads = Loads(wire, layout, tombstone_ttl_ms=tombstone_ttl_ms)
         self.letters = Letters(wire, layout, hint_life_ms=hint_life_ms)
         self.awaited = Awaited(wire, layout)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from bson import Int64
 
+from tests.damage import damage
 from tests.integration.conftest import flush_all
 from tests.integration.reconcile.conftest import fill, member, of
 from tests.waiting import wait_until
@@ -40,6 +41,7 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     stored.update_one({"_id": "u3"}, {"$set": {"n": 0, "_v": Int64(5)}})  # it has lost our write
     stored.insert_one({"_id": "u11", "_v": Int64(5)})  # a late flusher
     # Redis
+    damage(pipeline, "u9")
     users.put("u4", {"n": 5})
     wire.call("DEL", of(pipeline, "u4").entry(member("u4")))
     letter = DeadLetter(member("u5"), Reason.REFUSED, 121, "no", 5, Kind.DOCUMENT, 1, time.time())
@@ -62,6 +64,7 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     partition = pipeline.store.partition_of(member("u5"))
     return {
         Drift.STALE_ENTRY: [member(name) for name in ("u0", "u1", "u2", "nobody")],
+        Drift.DAMAGED_ENTRY: [member("u9")],
         Drift.LOST_IN_MONGODB: [member("u3")],
         Drift.RESURRECTED: [member("u11")],
         Drift.LOST_ENTRY: [member("u4")],
@@ -251,7 +254,8 @@ def test_keys_of_others(pipeline, users):
     wire.call("SET", b"wb:{0}:entry:users/s:\xff", "0000000000000001X", "PX", 100_000)
     wire.call("RPUSH", partition_keys(0).load("garbage"), "x")
     found = pipeline.reconciler.make_pass()
-    assert (4, 4) == (found.checked, found.equal)
+    assert (5, 4) == (found.checked, found.equal)
+    assert {Drift.DAMAGED_ENTRY: [in_partition]} == found.samples  # nobody could read it
 
 
 def test_samples_are_bounded():

@@ -7,9 +7,9 @@ import { Button, DocumentLink, Json, Panel, Table, Trouble, said } from "../part
 import { clock, count, some } from "../units.js";
 
 const PAGE = 100;
-const REASONS = { refused: "refused", conflict: "conflict", lost: "lost" };
+const REASONS = { refused: "refused", conflict: "conflict", damaged: "damaged", lost: "lost" };
 /** Why letters are left, as the API names it. */
-const LEFT = { conflict: "a conflict", newer: "MongoDB has a newer one", lost: "the document is lost", changed: "changed meanwhile" };
+const LEFT = { conflict: "a conflict", newer: "MongoDB has a newer one", lost: "the document is lost", damaged: "the document was changed in Redis", changed: "changed meanwhile" };
 
 export class Letters extends Live {
   constructor(props) {
@@ -147,7 +147,7 @@ export class Letters extends Live {
                   "div",
                   { class: "answers" },
                   h(Button, { "aria-expanded": open === nameOf(one), "aria-label": `Show ${one.collection}/${one.id}`, onClick: () => this.show(one) }, open === nameOf(one) ? "Hide" : "Show"),
-                  one.reason === "lost" ? null : h(Button, { "aria-label": `Replay ${one.collection}/${one.id}`, onClick: () => this.replay(one) }, "Replay"),
+                  one.reason === "lost" || one.reason === "damaged" ? null : h(Button, { "aria-label": `Replay ${one.collection}/${one.id}`, onClick: () => this.replay(one) }, "Replay"),
                   h(Button, { kind: "danger", "aria-label": `Discard ${one.collection}/${one.id}`, onClick: () => this.discard(one) }, "Discard"),
                 ),
             },
