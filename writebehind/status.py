@@ -112,6 +112,7 @@ class Status:
                 self._store.load(),
                 self._caps,
                 pending=[one.pending for one in backlog.partitions],
+                dead=backlog.dead,
                 breaker=breaker.state,
                 is_worked=bool(consumers[FLUSH_QUEUE]),
                 drained=activity.flushed_per_second,

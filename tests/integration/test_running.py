@@ -227,6 +227,9 @@ def test_what_is_wrong_is_red(pipeline):
     bad = good | {
         "oldest_pending_seconds": 4000.0,
         "dead_letters": 2,
+        "safe": False,
+        "seconds_until_safe": None,
+        "not_safe_because": "2 dead letters",
         "dead_letters_by_collection": {"users": 2},
         "breaker": "open",
         "breaker_reason": "no answer",
@@ -245,12 +248,14 @@ def test_what_is_wrong_is_red(pipeline):
     assert {"workers"} == red_of(good | silent)
     busy = {"busy_workers": [{"worker": "w@h", "queues": ["flush"], "seconds": 40.0}]}
     assert set() == red_of(good | busy)
-    unsafe = {"seconds_until_safe": None, "not_safe_because": "nobody is at work", "pending_bytes": 5_000}
+    unsafe = {"safe": False, "seconds_until_safe": None, "seconds_until_drained": None, "pending": 9}
+    unsafe |= {"not_safe_because": "nobody is at work", "pending_bytes": 5_000}
     assert {"safe"} == red_of(good | unsafe)
     assert {"refused"} == red_of(good | {"seconds_until_cap": 90.0, "cap": "memory"})
-    assert set() == red_of(
-        good | {"seconds_until_safe": 3.0, "broker": {"queues": {"flush": 3}, "seconds_ago": 1}}
-    )
+    never = unsafe | {"seconds_until_drained": 2.0, "not_safe_because": "2 dead letters"}
+    assert {"safe"} == red_of(good | never)
+    soon = {"safe": False, "seconds_until_safe": 3.0, "seconds_until_drained": 3.0}
+    assert set() == red_of(good | soon | {"broker": {"queues": {"flush": 3}, "seconds_ago": 1}})
     for wrong in (
         {"error": "no answer"},
         {"alive_seconds_ago": 60.0},

@@ -27,6 +27,9 @@ SAMPLE = LoadSample(
     drained_per_second=0.0,
 )
 
+#: Nothing that MongoDB does not have.
+EMPTY = {"pending": [0, 0], "dead": 0}
+
 
 def points(*, persisted: float | None = 10.0, growth: float = 0.0, memory: float = 0.0) -> list[Point]:
     figures = [{"pending": 100 + growth * at, "used_memory": 200 + memory * at} for at in range(10)]
@@ -35,7 +38,7 @@ def points(*, persisted: float | None = 10.0, growth: float = 0.0, memory: float
 
 
 def look(some: list[Point], sample: LoadSample = SAMPLE, **given) -> Outlook:
-    known = {"pending": [40, 10], "breaker": "closed", "is_worked": True, "drained": 0.0} | given
+    known = {"pending": [40, 10], "dead": 0, "breaker": "closed", "is_worked": True, "drained": 0.0} | given
     return outlook(some, sample, CAPS, **known)
 
 
@@ -59,6 +62,18 @@ def test_while_nothing_is_persisted_it_is_not_known_when_all_is_safe(given, beca
     """The reason is the one that an operator sees to first."""
     found = look(points(persisted=0.0), **given)
     assert (None, because) == (found.seconds_until_safe, found.not_safe_because)
+
+
+def test_dead_letters_are_not_safe_by_waiting():
+    """Where any stands, there is no time at which all is safe, but one at which MongoDB has all the others."""
+    found = look(points(), dead=2)
+    assert (None, 5.0) == (found.seconds_until_safe, found.seconds_until_drained)
+    assert "2 dead letters, which a person has to replay or discard" == found.not_safe_because
+    assert (None, 0.0) == ((one := look([], dead=1, pending=[0])).seconds_until_safe, one.seconds_until_drained)
+    both = look(points(), dead=1, breaker="open")
+    assert (None, None) == (both.seconds_until_safe, both.seconds_until_drained)
+    assert both.not_safe_because.startswith("MongoDB does not answer: the breaker is open; 1 dead letter, which")
+    assert (True, False, False) == tuple(look([], **one).safe for one in (EMPTY, EMPTY | {"dead": 1}, {}))
 
 
 def test_the_fullest_partition_decides_when_documents_are_refused():

@@ -134,12 +134,16 @@ def _waiting(broker: Mapping[str, Any]) -> str:
 def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:
     """The time until MongoDB has everything that is acknowledged by now."""
     until_s, size = figures["seconds_until_safe"], figures["pending_bytes"]
-    if until_s is None:
-        return f"not at this rate: {figures['not_safe_because']}; about {_bytes(size)} wait", False
-    if until_s:
-        return f"in about {_time(until_s)}, {_bytes(size)} wait", True
-    dead = figures["dead_letters"]
-    return (f"all is in MongoDB but {counted(dead, 'dead letter')}" if dead else "all is in MongoDB"), not dead
+    waits = f"about {_bytes(size)} wait"
+    if figures["safe"]:
+        return "all is in MongoDB", True
+    if until_s is not None:
+        return f"in about {_time(until_s)}; {waits}", True
+    drained_s = figures["seconds_until_drained"]
+    if drained_s is None:
+        return f"not at this rate: {figures['not_safe_because']}; {waits}", False
+    drained = f"; the rest in about {_time(drained_s)}, {waits}" if drained_s else ""
+    return f"never by waiting: {figures['not_safe_because']}{drained}", False
 
 
 def _refused(figures: Mapping[str, Any]) -> tuple[str, bool]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from writebehind.history.points import Point
+from writebehind.plurals import counted
 from writebehind.redis.shared.load_sample import LoadSample
 
 #: Rates are taken over so many seconds.
@@ -28,13 +30,18 @@ class Outlook:
     """The near future.
 
     Attributes:
-        seconds_until_safe: when MongoDB has all that is acknowledged by now; `None` while nothing is persisted.
-        not_safe_because: why that is not known; '' where it is.
+        safe: whether MongoDB has all that was acknowledged.
+        seconds_until_safe: when it has all that is acknowledged by now; `None` while nothing is persisted, or
+            where dead letters stand, which no waiting brings there.
+        seconds_until_drained: the same of what is pending, whatever dead letters there are.
+        not_safe_because: why there is no `seconds_until_safe`; '' where there is.
         seconds_until_cap: when the first cap is reached; `None` if not within `HORIZON_S`, or unknown.
         cap: which one: `pending` or `memory`; '' for none.
     """
 
+    safe: bool
     seconds_until_safe: float | None
+    seconds_until_drained: float | None
     not_safe_because: str
     seconds_until_cap: float | None
     cap: str
@@ -42,7 +49,9 @@ class Outlook:
     def as_dict(self) -> dict[str, Any]:
         """For a status."""
         return {
+            "safe": self.safe,
             "seconds_until_safe": self.seconds_until_safe,
+            "seconds_until_drained": self.seconds_until_drained,
             "not_safe_because": self.not_safe_because or None,
             "seconds_until_cap": self.seconds_until_cap,
             "cap": self.cap or None,
@@ -55,6 +64,7 @@ def outlook(
     caps: Caps,
     *,
     pending: Sequence[int],
+    dead: int,
     breaker: str,
     is_worked: bool,
     drained: float,
@@ -69,17 +79,22 @@ def outlook(
         sample: the memory of Redis.
         caps: see there.
         pending: documents that wait, by partition.
+        dead: dead letters.
         breaker: the state of the breaker before MongoDB.
         is_worked: whether any worker is at work on what is pending.
         drained: documents persisted per second, where no points say so.
     """
-    until_safe, because = _until_safe(points, sum(pending), breaker, is_worked=is_worked, drained=drained)
+    until_drained, because = _until_drained(points, sum(pending), breaker, is_worked=is_worked, drained=drained)
+    until_safe = None if dead else until_drained
+    letters = f"{counted(dead, 'dead letter')}, which a person has to replay or discard" if dead else ""
+    because = "; ".join(filter(None, (because, letters)))
+    seen = partial(Outlook, not (dead or any(pending)), until_safe, until_drained, because)
     until_full, until_short = _until_full(points, pending, caps), _until_short(points, sample, caps)
     if until_full is None and until_short is None:
-        return Outlook(until_safe, because, None, "")
+        return seen(None, "")
     if until_short is None or (until_full is not None and until_full <= until_short):
-        return Outlook(until_safe, because, until_full, "pending")
-    return Outlook(until_safe, because, until_short, "memory")
+        return seen(until_full, "pending")
+    return seen(until_short, "memory")
 
 
 def lately(points: Sequence[Point], now: float) -> list[Point]:
@@ -87,7 +102,7 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
     return [one for one in points if one.at >= now - WINDOW_S]
 
 
-def _until_safe(
+def _until_drained(
     points: Sequence[Point], pending: int, breaker: str, *, is_worked: bool, drained: float
 ) -> tuple[float | None, str]:
     if not pending:

@@ -69,6 +69,7 @@ def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
     yield from _one(families.OLDEST, status["oldest_pending_seconds"])
     yield from _one(families.PENDING_BYTES, status["pending_bytes"])
     yield from _one(families.UNTIL_SAFE, status["seconds_until_safe"])
+    yield from _one(families.UNTIL_DRAINED, status["seconds_until_drained"])
     yield from _one(families.UNTIL_CAP, status["seconds_until_cap"])
     yield _by(families.PARTITION_PENDING, {str(one["partition"]): one["pending"] for one in of})
     yield from _one(families.PARTITION_CAP, cap)

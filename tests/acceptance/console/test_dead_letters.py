@@ -7,7 +7,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.acceptance.browser import focused, in_a_browser, press_until
+from tests.acceptance.browser import figure, focused, in_a_browser, press_until
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
@@ -46,6 +46,8 @@ def test_a_dead_letter_is_replayed_by_a_click(system, opened, letter):
 def test_a_dead_letter_is_discarded_by_the_keyboard_alone(system, opened, letter):
     """With the keys of a page that has no mouse: the way to the button, the question, and back to where it was."""
     page = opened.open(system.stack.url)
+    expect(page.locator("h1")).to_have_text("All is in MongoDB but 1 dead letter")
+    assert ("1", "not by itself") == (figure(page, "Only in Redis now"), figure(page, "Safe in"))
     press_until(page, "Tab", "Dead letters")
     page.keyboard.press("Enter")
     page.wait_for_selector("tbody tr")

@@ -73,7 +73,10 @@ def test_every_family_is_described(client):
     # The rest is of what this system lacks: a listener, a replica, facts that these servers do not tell.
     assert PAGE.keys() - found.keys() <= {
         name for name in PAGE if "_listener_" in name or "_redis_" in name or "_mongodb_" in name
-    } | {"writebehind_reconciled_equal_ratio", "writebehind_seconds_until_safe", "writebehind_seconds_until_cap"}
+    } | {
+        "writebehind_reconciled_equal_ratio",
+        *(f"writebehind_seconds_until_{what}" for what in ("safe", "drained", "cap")),
+    }
 
 
 def test_reads_and_writes_are_counted(client, since):

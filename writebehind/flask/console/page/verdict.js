@@ -16,12 +16,13 @@ const SOON_S = 600;
  */
 export function verdict(status, now) {
   const waiting = status.pending;
-  const lost = `${some(waiting, "document")} would be lost with Redis`;
+  const letters = status.dead_letters;
+  const lost = `${some(waiting + letters, "document")} would be lost with Redis`;
   const cap = status.seconds_until_cap;
   if (trouble(status)) {
     return {
       level: "bad",
-      title: waiting ? `MongoDB does not answer: ${lost}` : "MongoDB does not answer; nothing waits for it yet",
+      title: waiting || letters ? `MongoDB does not answer: ${lost}` : "MongoDB does not answer; nothing waits for it yet",
       text: `${broken(status, now)} Writes are acknowledged by Redis and wait there${refusals(cap)}.`,
       reason: (status.mongodb_error ?? status.breaker_reason ?? "").replace(/^MongoDB does not answer: /, ""),
     };
@@ -48,14 +49,13 @@ export function verdict(status, now) {
       text: "The oldest waits longer than it should: look at the workers and at MongoDB's load.",
     };
   }
-  const letters = status.dead_letters;
   const refused = letters ? ` ${some(letters, "dead letter waits", "dead letters wait")} for a decision, in Redis only.` : "";
   if (waiting) {
-    const safe = status.seconds_until_safe;
+    const drained = status.seconds_until_drained;
     return {
       level: letters ? "warn" : "ok",
       title: `${some(waiting, "document")} on the way to MongoDB${letters ? `, ${count(letters)} refused by it` : ""}`,
-      text: `${typeof safe === "number" ? `What is acknowledged by now is in MongoDB in about ${duration(safe)}.` : unsafe(status)}${refused}`,
+      text: `${typeof drained === "number" ? `What is pending by now is in MongoDB in about ${duration(drained)}.` : unsafe(status)}${refused}`,
     };
   }
   return {

@@ -40,7 +40,7 @@ function view(status, history, span, choose) {
       h(
         "dl",
         { class: "figures" },
-        h(Figure, { name: "Only in Redis now", value: count(status.pending), note: pendingNote(status) }),
+        h(Figure, { name: "Only in Redis now", value: count(status.pending + status.dead_letters), note: pendingNote(status) }),
         h(Figure, { name: "The oldest waits", value: status.pending ? duration(status.oldest_pending_seconds) : "–" }),
         h(Figure, { name: "Safe in", value: safe(status), note: safeNote(status) }),
         h(Figure, { name: "Writes refused in", value: cap(status, history.data), note: capNote(status, history.data) }),
@@ -68,17 +68,22 @@ function unrecorded(history) {
 }
 
 function pendingNote(status) {
+  const letters = status.dead_letters;
+  if (letters) return `${count(status.pending)} pending, ${some(letters, "dead letter")}`;
   return typeof status.pending_bytes === "number" && status.pending ? bytes(status.pending_bytes) : status.pending === 1 ? "document" : "documents";
 }
 
 function safe(status) {
-  if (!status.pending) return "safe";
+  if (status.safe) return "safe";
+  if (status.dead_letters) return "not by itself";
   return typeof status.seconds_until_safe === "number" && !trouble(status) ? duration(status.seconds_until_safe) : "unknown";
 }
 
 function safeNote(status) {
-  if (!status.pending) return "nothing waits";
+  if (status.safe) return "nothing waits";
   if (trouble(status)) return "MongoDB does not answer";
+  if (status.dead_letters && status.seconds_until_drained) return `dead letters wait for you; the rest goes in ${duration(status.seconds_until_drained)}`;
+  if (status.dead_letters && !status.pending) return "dead letters wait for you";
   return typeof status.seconds_until_safe === "number" ? "what is acknowledged by now" : (status.not_safe_because ?? "");
 }
 
