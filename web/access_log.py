@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
+from writebehind.flask.problems import NOTED
 from writebehind.logs.setup import ACCESS
 from writebehind.plurals import counted
 
@@ -49,7 +50,9 @@ class AccessLog:
         given = next((value for name, value in headers if name == _ID), None)
         if given is None:
             given = uuid4().hex.encode()
-            scope = scope | {"headers": [*headers, (_ID, given)]}
+            headers = [*headers, (_ID, given)]
+        noted: dict[str, Any] = {}
+        scope = scope | {"headers": headers, NOTED: noted}
         status, size = None, 0
 
         async def counting(message: dict[str, Any]) -> None:
@@ -73,6 +76,7 @@ class AccessLog:
                     "request_id": given.decode("latin-1"),
                     "client": str(scope["client"][0]),
                 }
+                | noted
             )
 
     def finish(self) -> None:

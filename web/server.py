@@ -38,7 +38,7 @@ from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import too_large
-from writebehind.flask.problems import log_fields
+from writebehind.flask.problems import NOTED, log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
@@ -263,6 +263,8 @@ class Server:
     def _call_alone(self, scope: Scope, body: bytes, refusal: HTTPException | None = None) -> Answer:
         """Call the application, in a thread that may read any document."""
         environ = environ_of(scope, body)
+        if NOTED in scope:
+            environ[NOTED] = scope[NOTED]
         if refusal is not None:
             environ[REFUSAL] = refusal
         begun: list[tuple[int, Headers]] = []

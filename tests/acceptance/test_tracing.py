@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections import defaultdict
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from pymongo import MongoClient
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT
 from tests.acceptance.test_forks import running
@@ -129,6 +131,50 @@ def test_a_request_leads_to_its_bulk_write(env, collector, tmp_path, web, pool):
     assert {trace} == {one.trace_id for spans in collector.spans.values() for one in spans}
     for name in commands:
         assert "Traceback" not in (tmp_path / name).read_text()
+
+
+def test_a_request_id_leads_to_everything_about_the_request(env, collector, mongo, tmp_path):
+    """From its answer to its line, its span, and the dead letter that its write has become, by fields alone."""
+    env |= {"WRITEBEHIND_LOG_FORMAT": "json", "WRITEBEHIND_ACCESS_LOG": "true", "WRITEBEHIND_WEB_WORKERS": "1"}
+    sampled = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    with MongoClient(mongo.url) as client:
+        client[env["MONGODB_DATABASE"]].users.create_index("name", unique=True)
+    with ExitStack() as processes:
+        for name, command in {"web": "writebehind run web", "worker": f"{WORKER} threads"}.items():
+            processes.enter_context(running(command, env, tmp_path / name))
+        url = f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}"
+        http = processes.enter_context(httpx.Client(base_url=url, timeout=30, trust_env=False, limits=LIMITS))
+        wait_until(lambda: _status(http).get("workers"), "the web process and the worker", 60)
+        http.put("/v1/users/ada?durability=persisted", json={"name": "x"}).raise_for_status()
+        answer = http.put("/v1/users/bob", json={"name": "x"}, headers=sampled).raise_for_status()
+        plain = http.put("/v1/users/eve", json={"name": "x"}).raise_for_status()
+        deleted = http.delete("/v1/users/ada", headers=sampled)
+        wait_until(lambda: _status(http)["dead_letters"] == 2, "the dead letters", 30)
+        [*letters] = [http.get(f"/admin/dead-letters/users/{name}").json() for name in ("bob", "eve")]
+
+    said = {
+        name: [json.loads(one) for one in (tmp_path / name).read_text().splitlines()] for name in ("web", "worker")
+    }
+    lines = {one["request_id"]: one for one in said["web"] if one.get("event") == "request"}
+    line, other = lines[answer.headers["X-Request-Id"]], lines[plain.headers["X-Request-Id"]]
+    assert [(answer.json()["version"], TRACE), (plain.json()["version"], None)] == [
+        (one["version"], one["trace_id"]) for one in letters
+    ]
+    assert [(line["version"], TRACE), (other["version"], None)] == [
+        (one["version"], one["trace_id"]) for one in letters
+    ]
+    assert "trace_id" not in other
+    gone = lines[deleted.headers["X-Request-Id"]]
+    assert ("DELETE", TRACE, True) == (gone["method"], gone["trace_id"], gone["version"] > line["version"])
+    [request] = collector.named("web", "PUT /v1/{collection}/{id}")
+    attributes = {one.key: one.value.string_value for one in request.attributes}
+    assert line["request_id"] == attributes["writebehind.request_id"]
+    assert (line["trace_id"], line["span_id"]) == (request.trace_id.hex(), request.span_id.hex())
+    buried = {one["version"]: one for one in said["worker"] if one.get("event") == "dead_letter"}
+    assert {line["version"], other["version"]} == buried.keys()
+    mine = buried[line["version"]]
+    assert ("users", "users/s:bob", TRACE) == (mine["collection"], mine["member"], mine["write_trace_id"])
+    assert mine["span_id"] in {one.span_id.hex() for one in collector.named("worker", "flush")}
 
 
 def test_a_collector_that_is_away_costs_a_line(env, collector, tmp_path):

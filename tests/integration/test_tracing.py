@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 
 import pytest
+from bson import Int64
 from flask.testing import FlaskClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
@@ -17,14 +19,21 @@ from tests.listening import running, wait_to_listen, wait_to_see
 from tests.tracing import Seen, ids, links, parent, tracing
 from tests.waiting import wait_until
 from web.app import create_app
-from writebehind import BulkOperation, Pipeline
+from writebehind import BulkOperation, Pipeline, Settings
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.mongodb.sink import Sink
 from writebehind.redis.keys import partition_keys
+from writebehind.settings.collection import CollectionSettings
 
 #: Text that no span may repeat: in an id, a field and an error.
 ADA = "mail-of-ada-example"
+
+
+@pytest.fixture
+def settings(settings) -> Settings:
+    people = CollectionSettings(lookup={"name": "string"}, flush_delay_ms=0)
+    return settings.model_copy(update={"collections": {**settings.collections, "people": people}})
 
 
 @pytest.fixture
@@ -72,7 +81,7 @@ def test_a_put_leads_to_the_bulk_write_that_persisted_it(pipeline, http, seen):
 
 def test_spans_say_what_the_conventions_ask_for(pipeline, http, seen):
     """Names of attributes are those of OpenTelemetry."""
-    http.put("/v1/users/ada", json={"n": 1})
+    http.put("/v1/users/ada", json={"n": 1}, headers={"X-Request-Id": "mine"})
     flush_all(pipeline)
 
     database = pipeline.settings.mongodb_database
@@ -83,6 +92,7 @@ def test_spans_say_what_the_conventions_ask_for(pipeline, http, seen):
         "http.route": "/v1/{collection}/{id}",
         "url.scheme": "http",
         "http.response.status_code": 200,
+        "writebehind.request_id": "mine",
     } == request.attributes
     assert {
         "db.system.name": "redis",
@@ -325,6 +335,37 @@ def test_no_span_repeats_a_document(pipeline, http, stored, seen):
     }
     assert len(seen.all()) > 8
     assert ADA not in "".join(one.to_json() for one in seen.all())
+
+
+def test_a_sampled_request_has_a_name_that_its_span_has_too(http, seen):
+    """So each is found by the other; no request is named for its trace that is not sampled."""
+    named = http.put("/v1/users/ada", json={"n": 1}).headers["X-Request-Id"]
+    assert named == seen.one("PUT /v1/{collection}/{id}").attributes["writebehind.request_id"]
+    with tracing(ParentBased(TraceIdRatioBased(0))):
+        assert "X-Request-Id" not in http.put("/v1/users/ada", json={"n": 1}).headers
+
+
+@pytest.mark.parametrize("kind", ["refused", "contested", "conflict"])
+def test_a_dead_letter_says_in_which_trace_it_was_written(pipeline, http, stored, seen, caplog, kind):
+    """That of the last write of the document, in the letter, and in the line about it; without traces none."""
+    caplog.set_level(logging.ERROR, "writebehind.flushing.recorder")
+    collection = "people" if kind == "contested" else "users"
+    theirs = stored.database[collection]
+    theirs.create_index("name", unique=True)
+    theirs.insert_one({"_id": "theirs", "name": "x"})
+    document = {"name": "y" if kind == "conflict" else "x"}
+    http.put(f"/v1/{collection}/ada", json={"name": "z"})
+    answer = http.put(f"/v1/{collection}/ada", json=document)
+    if kind == "conflict":
+        theirs.insert_one({"_id": "ada", "_v": Int64(answer.json["version"] + 1)})
+    flush_all(pipeline)
+
+    *_, last = seen.named(f"commit {collection}")
+    trace_id = f"{last.context.trace_id:032x}"
+    letter = http.get(f"/admin/dead-letters/{collection}/ada").json
+    assert (answer.json["version"], trace_id) == (letter["version"], letter["trace_id"])
+    [record] = [one for one in caplog.records if getattr(one, "event", "") == "dead_letter"]
+    assert (collection, letter["version"], trace_id) == (record.collection, record.version, record.write_trace_id)
 
 
 def test_a_provider_that_is_set_later_is_seen(pipeline, users):

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 from tests.tracing import tracing
 from writebehind.tracing import export, otlp, spans
-from writebehind.tracing.span import NO_SPAN, is_on
+from writebehind.tracing.span import NO_SPAN, NotSampled, is_on, log_fields
 from writebehind.tracing.written import contexts
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +79,19 @@ def test_the_provider_is_where_it_is_looked_for():
         "trace.set_tracer_provider(trace.NoOpTracerProvider()); print(before, is_on())"
     )
     assert "False True\n" == said(code)
+
+
+def test_a_log_line_names_the_span_that_it_is_in():
+    """As its collector knows it; nothing where there is none, or one that nobody will find."""
+    assert {} == log_fields()
+    with tracing() as seen, spans.request("GET", "http", {}, lambda: "/"), spans.commit("users", 1):
+        fields = log_fields()
+    context = seen.one("commit users").context
+    assert {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"} == fields
+    with tracing(ParentBased(ALWAYS_OFF)), spans.request("GET", "http", {}, lambda: "/"):
+        assert {} == log_fields()
+    with NotSampled():
+        assert {} == log_fields()
 
 
 def test_a_flush_that_finds_nothing_has_no_span():

@@ -110,6 +110,8 @@ def _lines(letter: DeadLetter) -> Iterator[str]:
     yield f"{shown['collection']}/{shown['id']}"
     attempts = counted(letter.attempts, "attempt")
     yield f"    {letter.reason}, version {letter.version}, {shown['failed']}, {attempts}"
+    if letter.trace_id:
+        yield f"    written in trace {letter.trace_id}"
     if said := " ".join(letter.message.split()):
         yield f"    {shown['code_name'] or letter.code}: {said}" if letter.code else f"    {said}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -26,6 +27,8 @@ TYPE_PREFIX = "urn:problem-type:writebehind:"
 REQUEST_ID = "X-Request-Id"
 #: Where the name of a request stands in its environment, and that its error has been logged under it.
 _REQUEST_ID, _LOGGED = "writebehind.request_id", "writebehind.logged"
+#: Where the server wants fields for its line of the access log about a request: a dict in its environment.
+NOTED = "writebehind.noted"
 #: The name under which an application has the log of its refused requests.
 REFUSALS = "writebehind.refusals"
 #: A client's own request id is repeated up to this length.
@@ -75,6 +78,12 @@ _HTTP = {
 _INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
 
 
+class WriteResponse(Response):
+    """The answer to the write of a document, of this version."""
+
+    version = 0
+
+
 def problem_of(error: WritebehindError) -> Problem:
     """The problem that clients see for an error."""
     return next((problem for kind, problem in PROBLEMS.items() if isinstance(error, kind)), _INTERNAL)
@@ -108,6 +117,13 @@ def request_id() -> str:
         known = given if given and given.isascii() and given.isprintable() else uuid4().hex
         request.environ[_REQUEST_ID] = known
     return known
+
+
+def note(fields: Mapping[str, Any]) -> None:
+    """Have fields in the line of the access log about this request, if there is going to be one."""
+    noted: dict[str, Any] | None = request.environ.get(NOTED)
+    if noted is not None:
+        noted.update(fields)
 
 
 def this_request() -> str:
@@ -219,6 +235,8 @@ def name_request(response: Response) -> Response:
     environ = request.environ
     if "HTTP_X_REQUEST_ID" in environ or _REQUEST_ID in environ:
         response.headers[REQUEST_ID] = request_id()
+        if isinstance(response, WriteResponse):
+            note({"version": response.version})
     return response
 
 

@@ -9,6 +9,7 @@ from flask import Blueprint, Request, Response, after_this_request, request
 
 from writebehind.documents.large import TakesMuchError
 from writebehind.flask.addresses import template
+from writebehind.flask.problems import note, request_id
 from writebehind.tracing import spans
 from writebehind.tracing.span import NO_SPAN, Span, is_on
 
@@ -42,7 +43,8 @@ def _begin() -> None:
 
 def _tell(span: Span, response: Response) -> Response:
     status = response.status_code
-    span.set({"http.response.status_code": status})
+    span.set({"http.response.status_code": status, "writebehind.request_id": request_id()})
+    note(span.names())
     if status >= _SERVER_ERRORS:
         span.fail(str(status))
     return response

@@ -48,6 +48,7 @@ class DeadLetter:
         failed_at: seconds since the epoch.
         body: BSON, where it was read; b'' elsewhere.
         over: the version that MongoDB had in its place; 0 for none, or where it is not known.
+        trace_id: of the trace that the write is a part of; '' where it was not traced.
     """
 
     member: str
@@ -60,6 +61,7 @@ class DeadLetter:
     failed_at: float
     body: bytes = b""
     over: int = 0
+    trace_id: str = ""
 
     @property
     def id(self) -> DocumentId:
@@ -68,17 +70,19 @@ class DeadLetter:
 
     @classmethod
     def refused(
-        cls, member: str, entry: Entry, message: str, *, code: int, attempts: int, over: int
+        cls, member: str, entry: Entry, message: str, *, code: int, attempts: int, over: int, trace_id: str = ""
     ) -> DeadLetter:
         """The letter of a write that MongoDB does not take, in `attempts`; `over` is the version that it has."""
-        reason, now_s = Reason.REFUSED, time.time()
-        return cls(member, reason, code, message, entry.version, entry.kind, attempts, now_s, over=over)
+        about = (member, Reason.REFUSED, code, message, entry.version, entry.kind, attempts, time.time())
+        return cls(*about, over=over, trace_id=trace_id)
 
     @classmethod
-    def conflict(cls, member: str, entry: Entry, message: str, *, over: int, attempts: int = 0) -> DeadLetter:
+    def conflict(
+        cls, member: str, entry: Entry, message: str, *, over: int, attempts: int = 0, trace_id: str = ""
+    ) -> DeadLetter:
         """The letter of a write in whose place something else stands in MongoDB, of version `over`."""
-        reason, now_s = Reason.CONFLICT, time.time()
-        return cls(member, reason, 0, message, entry.version, entry.kind, attempts, now_s, over=over)
+        about = (member, Reason.CONFLICT, 0, message, entry.version, entry.kind, attempts, time.time())
+        return cls(*about, over=over, trace_id=trace_id)
 
     @classmethod
     def damaged(cls, member: str, entry: Entry) -> DeadLetter:
@@ -102,6 +106,8 @@ class DeadLetter:
         """The letter as it stands in Redis: 16 digits of version, then JSON."""
         noted = asdict(self)
         del noted["version"], noted["body"]
+        if not self.trace_id:  # as nearly always, and unknown to older processes
+            del noted["trace_id"]
         return digits(self.version).encode() + orjson.dumps(noted)
 
     @classmethod
@@ -118,7 +124,10 @@ class DeadLetter:
             letter = cls.parse(value)
         except (ValueError, TypeError, KeyError):
             return None
-        texts, numbers = (letter.member, letter.message), (letter.code, letter.attempts, letter.over)
+        texts, numbers = (
+            (letter.member, letter.message, letter.trace_id),
+            (letter.code, letter.attempts, letter.over),
+        )
         is_ours = (
             all(isinstance(one, str) for one in texts)
             and all(isinstance(one, int) for one in numbers)
@@ -154,6 +163,7 @@ class DeadLetter:
             "failed_at": self.failed_at,
             "failed": times.shown(self.failed_at),
             "attempts": self.attempts,
+            "trace_id": self.trace_id or None,
         }
 
 

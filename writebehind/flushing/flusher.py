@@ -45,6 +45,7 @@ from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 from writebehind.tracing import spans
+from writebehind.tracing.written import distinct, named
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +327,9 @@ class Flusher:
         try:
             summary.operations += len(batch)
             entries = {one.id.member: one.entry for one in batch}
-            links = self._store.pending.record_sending(partition, entries, traced=span.is_traced)
+            traces = self._store.pending.record_sending(partition, entries, traced=span.is_traced)
+            links = distinct(one for some in traces.values() for one in some)
+            batch = [_traced(one, traces) for one in batch] if traces else batch
             span.carries(links)
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, lease_ends, links)
@@ -438,6 +441,12 @@ def backoff_ms(attempt: int) -> int:
     """The pause after this many failures in a row, ms; never 0, so that a failure is never a busy loop."""
     ceiling = min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** min(attempt, 16))
     return random.randint(BACKOFF_BASE_MS // 2, ceiling)  # noqa: S311 - no secret
+
+
+def _traced(write: Write, traces: Mapping[str, Sequence[SpanContext]]) -> Write:
+    """A write with the trace of the last span that has written it, if any."""
+    found = traces.get(write.id.member)
+    return replace(write, trace_id=named(found[-1])["trace_id"]) if found else write
 
 
 def _collection(write: Write) -> str:

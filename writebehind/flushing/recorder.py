@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from writebehind.documents.entry import Entry
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
@@ -141,7 +142,10 @@ class Recorder:
         contest = self._store.pending.outdo(member, entry.version_digits, outcome.present)
         if contest is Contest.LOST:
             letter = DeadLetter.conflict(
-                member, entry, outcome.message, over=outcome.present, attempts=outcome.attempts
+                *(member, entry, outcome.message),
+                over=outcome.present,
+                attempts=outcome.attempts,
+                trace_id=outcome.write.trace_id,
             )
             return self._bury(letter, entry, summary, drop_entry=True)
         if contest is Contest.REISSUED:  # and due: the next batch has it
@@ -160,6 +164,7 @@ class Recorder:
             code=outcome.code,
             attempts=outcome.attempts,
             over=outcome.present,
+            trace_id=write.trace_id,
         )
         self._bury(letter, write.entry, summary, drop_entry=False)
 
@@ -172,8 +177,8 @@ class Recorder:
             self._count(letter)
             if drop_entry:
                 self._derived.gave_way([(letter.member, entry.version)])
-            told = {"event": "dead_letter", "collection": letter.member.partition("/")[0], "member": letter.member}
-            log.error("dead letter %s version %d: %s", letter.member, letter.version, letter.message, extra=told)
+            words = (letter.member, letter.version, letter.message)
+            log.error("dead letter %s version %d: %s", *words, extra=_told(letter))
         return burial is not Burial.NEWER
 
     def take_out_damaged(self, write: Write, summary: FlushSummary) -> None:
@@ -193,10 +198,22 @@ class Recorder:
             log.critical(
                 "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
                 member,
+                extra=_told(letter),
             )
 
     def _count(self, letter: DeadLetter) -> None:
         self._tallies.add(families.BURIED, (letter.member.partition("/")[0], letter.reason))
+
+
+def _told(letter: DeadLetter) -> dict[str, Any]:
+    """The fields of the line about a letter, by which it is found with the request that wrote the document."""
+    return {
+        "event": "dead_letter",
+        "collection": letter.id.collection,
+        "member": letter.member,
+        "version": letter.version,
+        "write_trace_id": letter.trace_id,
+    }
 
 
 def _settled(write: Write, settings: CollectionSettings) -> Settled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -45,10 +45,11 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One version to bring to MongoDB."""
+    """One version to bring to MongoDB; `trace_id` is that of the trace that has written it, '' where none has."""
 
     id: DocumentId
     entry: Entry
+    trace_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

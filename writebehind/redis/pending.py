@@ -20,7 +20,7 @@ from writebehind.redis.shared.owner import Owner
 from writebehind.redis.strays import without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
-from writebehind.tracing.written import contexts, distinct
+from writebehind.tracing.written import contexts
 
 #: The longest that a document is postponed which MongoDB did not take, ms.
 POSTPONED_MS = 5_000
@@ -243,11 +243,12 @@ class Pending:
 
     def record_sending(
         self, partition: int, entries: Mapping[str, Entry], *, traced: bool = False
-    ) -> list[SpanContext]:
+    ) -> dict[str, list[SpanContext]]:
         """Note what is about to be sent to MongoDB, by member: so it is known again when MongoDB reports it.
 
         It is the last step before MongoDB is written to, so in the same round trip it is seen whose documents
-        these are; and, if that is asked for, which spans have written them.
+        these are; and, if that is asked for, which spans have written them: of each that has any, the last one
+        at the end.
 
         Raises:
             ForeignRedisError: of another MongoDB database than this process writes to.
@@ -262,9 +263,9 @@ class Pending:
         except ForeignDatabaseError as error:
             raise ForeignRedisError(inner=f"{error}, and restart this process") from None
         if not noted:
-            return []
-        found = zip(entries.values(), noted, strict=True)
-        return distinct(one for entry, text in found for one in contexts(text, entry.version))
+            return {}
+        found = zip(entries.items(), noted, strict=True)
+        return {member: some for (member, entry), text in found if (some := contexts(text, entry.version))}
 
     def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
         """See to it that what is pending is written to MongoDB after a change, in one round trip."""

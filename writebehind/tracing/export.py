@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
-from writebehind.tracing.span import is_on
+from writebehind.logs.fields import add_source
+from writebehind.tracing.span import is_on, log_fields
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -52,6 +53,7 @@ def export_spans(name: str) -> Callable[[], None]:
         log.warning("spans are not exported, as a variable OTEL_… is wrong: %r", error)
         return _nothing
     trace.set_tracer_provider(made)
+    add_source("span", log_fields)
 
     def end() -> None:
         _end(made)

@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 )
 
 from writebehind.outage_log import OutageLog
-from writebehind.tracing.written import noted
+from writebehind.tracing.written import named, noted
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,10 @@ class Span:
 
     def __bool__(self) -> bool:
         return False
+
+    def names(self) -> dict[str, str]:
+        """Its ids as a log line has them."""
+        return {}
 
     def set(self, attributes: Mapping[str, Value]) -> None:
         """Say more of it."""
@@ -119,6 +123,9 @@ class _Started(Span):
         except Exception as failure:  # noqa: BLE001 - see above
             _tell(failure)
 
+    def names(self) -> dict[str, str]:
+        return named(self._span.get_span_context())
+
     def __bool__(self) -> bool:
         return self._span.is_recording()
 
@@ -137,6 +144,12 @@ class _Started(Span):
 def is_on() -> bool:
     """Whether this process has a tracer provider: its application's, or that of `writebehind.tracing.export`."""
     return trace._TRACER_PROVIDER is not None  # noqa: SLF001 - else a call, and a look at the environment, each time
+
+
+def log_fields() -> dict[str, str]:
+    """Fields of a log line: the span that this thread is in, if it is sampled."""
+    context = get_current_span().get_span_context()
+    return named(context) if context.trace_flags.sampled else {}
 
 
 def is_dropped() -> bool:

@@ -26,6 +26,11 @@ def noted(context: SpanContext) -> str:
     return f"{context.trace_id:032x}{context.span_id:016x}" if context.trace_flags.sampled else ""
 
 
+def named(context: SpanContext) -> dict[str, str]:
+    """A context's ids as a log line has them, by the names that OpenTelemetry gives them there."""
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
 def contexts(text: bytes, version: int) -> list[SpanContext]:
     """The contexts of writes up to a version; of what other hands have spoiled, those that are left."""
     found = [

@@ -55,6 +55,7 @@ def test_show(letters, store):
         "failed_at": letter.failed_at,
         "failed": times.shown(letter.failed_at),
         "attempts": 2,
+        "trace_id": None,
     } == shown
     with pytest.raises(DocumentNotFoundError, match="users/bob is no dead letter"):
         letters.show(document_id("bob"))

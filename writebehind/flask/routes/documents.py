@@ -12,6 +12,7 @@ from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, leads_to, 
 from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
 from writebehind.flask.parameters import durability
+from writebehind.flask.problems import WriteResponse
 from writebehind.flask.representations import JSON
 from writebehind.settings.collection import CollectionSettings
 
@@ -70,7 +71,9 @@ def documents(pipeline: Pipeline) -> Routes:
         written = target.delete(id, if_match=if_match(), durability=asked)
         if _missed(written, asked, target.settings):
             return _written(written, asked, target.settings)
-        return Response(status=204)
+        response = WriteResponse(status=204)
+        response.version = written.version
+        return response
 
     @routes.post(f"{DOCUMENT}:increment")
     def increment(collection: str, id: str) -> Response:  # noqa: A002
@@ -108,7 +111,9 @@ def _written(
         said["shared"] = dict(written.shared)
     head = orjson.dumps(said)
     headers = {"ETag": f'"{written.etag}"'} if written.etag else {}
-    return Response(head[:-1] + more + b"}", status, headers, content_type=JSON)
+    response = WriteResponse(head[:-1] + more + b"}", status, headers, content_type=JSON)
+    response.version = written.version
+    return response
 
 
 def _missed(written: Written, asked: Durability | None, settings: CollectionSettings) -> bool:

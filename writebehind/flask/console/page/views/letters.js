@@ -164,7 +164,7 @@ function Opened({ letter, body, error }) {
   return h(
     "div",
     { class: "opened" },
-    h("p", { class: "note" }, `Version ${letter.version}, ${some(letter.attempts, "attempt")}${letter.code ? `, code ${letter.code}` : ""}`),
+    h("p", { class: "note" }, `Version ${letter.version}, ${some(letter.attempts, "attempt")}${letter.code ? `, code ${letter.code}` : ""}${letter.trace_id ? `, written in trace ${letter.trace_id}` : ""}`),
     error ? h("p", { class: "trouble" }, said(error)) : null,
     body ? (body.document ? h(Json, { value: body.document, label: `The document ${letter.collection}/${letter.id}` }) : h("p", { class: "empty" }, body.bson ? "It cannot be shown as JSON; the export has it." : "There is no document: a deletion, or it is lost.")) : null,
     !body && !error ? h("p", { class: "empty" }, "Loading …") : null,
