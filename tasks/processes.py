@@ -24,7 +24,7 @@ def worker(arguments: Sequence[str]) -> None:
 
 def beat(arguments: Sequence[str]) -> None:
     """Run `celery beat` with these options; its schedule is the one of the settings, and kept in no file."""
-    command("-q", "beat", "--scheduler", "celery.beat:Scheduler", *arguments)
+    command("-q", "beat", "--scheduler", "tasks.beating:Scheduler", *arguments)
 
 
 def command(*words: str, redis: Callable[[], StateLog] | None = None) -> None:

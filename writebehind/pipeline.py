@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from writebehind import strict
+from writebehind.alive import AliveFile
 from writebehind.change_stream.listener import Listener
 from writebehind.consistency.api import Api, path_of
 from writebehind.consistency.changes import Changes
@@ -65,6 +66,7 @@ class Pipeline(Parts):
             self.applier,
             collections=self.settings.collections if self._unlisted is None else None,
             check=self.check,
+            alive=AliveFile(self.settings.alive_file),
         )
 
     def recorder(

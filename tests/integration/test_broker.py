@@ -18,6 +18,7 @@ from tests.integration.conftest import put
 from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
+from writebehind.alive import AliveFile
 from writebehind.celery.configuration import create_app
 from writebehind.celery.names import FLUSH
 from writebehind.celery.publisher import FlushPublisher, publish
@@ -167,7 +168,9 @@ def test_heartbeats_that_redis_does_not_take_are_a_few_lines(settings, caplog):
     runtime = Runtime(app, nowhere, publishing=app)
     assert runtime._outages._quiet_s > 2 * max(settings.sweep_interval, settings.reconcile_interval)
     runtime._outages = OutageLog(logging.getLogger("runtime"), quiet_s=0.3, every_s=0.1)
-    work = Work(None, runtime.pipeline.store.workers, runtime._check_again, runtime._note_heartbeat)
+    work = Work(
+        None, runtime.pipeline.store.workers, runtime._check_again, runtime._note_heartbeat, AliveFile(None)
+    )
     for _ in range(20):
         work.once()
     wait_until(lambda: not runtime._outages._outages, "the outage to be over")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from threading import Thread
 
@@ -30,12 +31,13 @@ def way(mongo) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def behind(way, settings, valkey_wire) -> Iterator[Pipeline]:
+def behind(way, settings, valkey_wire, tmp_path) -> Iterator[Pipeline]:
     """A pipeline whose MongoDB is behind the proxy."""
     url = f"mongodb://127.0.0.1:{way.port}/?directConnection=true"
     client: MongoClient
     with mongo_client(url, TIMEOUT_MS, Tallies()) as client:
-        yield Pipeline(settings.model_copy(update={"mongodb_url": url}), wire=valkey_wire, client=client)
+        own = {"mongodb_url": url, "alive_file": tmp_path / "alive"}
+        yield Pipeline(settings.model_copy(update=own), wire=valkey_wire, client=client)
 
 
 def heard_s(pipeline: Pipeline) -> float:
@@ -53,6 +55,7 @@ def test_mongodb_that_hangs(behind, way):
             seen = status(behind)
             assert (None, True) == (seen["error"], seen["alive_seconds_ago"] < LISTENER_UNHEARD_S)
             assert "MongoDB has not answered it for 3." in _listener(seen)[0]
+            assert time.time() - behind.settings.alive_file.stat().st_mtime < LISTENER_UNHEARD_S
             assert "the listener runs and MongoDB does not answer it" in found(behind, "listener").found
         finally:
             way.flow()

@@ -12,6 +12,7 @@ from celery import Celery, signals
 from celery.worker import state
 from kombu.exceptions import OperationalError
 
+from writebehind.alive import AliveFile
 from writebehind.celery import broker_keys
 from writebehind.celery.pings import Pings
 from writebehind.celery.publisher import publish, publish_warm
@@ -40,6 +41,7 @@ class Runtime:
         self._consumer: Any = None
         self._pings = Pings(publishing)
         self._work: Work | None = None
+        self._alive = AliveFile(settings.alive_file)
         # What fails at each run of a periodic task is one outage.
         longest_s = max(settings.sweep_interval, settings.reconcile_interval)
         self._outages = OutageLog(log, quiet_s=max(QUIET_S, 3 * longest_s))
@@ -106,7 +108,9 @@ class Runtime:
         if sender.app != self._app:
             return
         self._consumer = sender
-        self._work = Work(sender, self.pipeline.store.workers, self._check_again, self._note_heartbeat)
+        self._work = Work(
+            sender, self.pipeline.store.workers, self._check_again, self._note_heartbeat, self._alive
+        )
         self._work.start()
         self._prove(sender.hostname)
         try:
@@ -139,6 +143,8 @@ class Runtime:
             if self._work is not None and self._consumer.task_consumer and not self._work.is_full():
                 self._pings.send_if_idle(self._consumer, self._name, self._work.proven_ago())
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
+            if self._work is not None:
+                self._work.excuse()
             self.note_broker(f"this worker cannot prove that it works: {told(error)}")
 
     def _check_again(self) -> None:

@@ -14,11 +14,16 @@ from typing import Any, Final
 
 from celery.worker import state
 
+from writebehind.alive import AliveFile
 from writebehind.celery.names import PING, QUEUES
-from writebehind.redis.shared.workers import Workers
+from writebehind.celery.pings import MOST_S
+from writebehind.redis.shared.workers import WORKER_LIFE_MS, Workers
 
 #: Between two looks at what the pool does, seconds.
 LOOK_EVERY_S: Final = 1.0
+#: Proof counts for so long; and that the broker was away, for longer than until it is asked again, seconds.
+PROVEN_FOR_S: Final = WORKER_LIFE_MS / 1000
+EXCUSED_FOR_S: Final = 1.5 * MOST_S
 #: For so long the end of the thread is waited for, seconds.
 _ENDS_WITHIN_S: Final = 5.0
 
@@ -27,7 +32,12 @@ class Work:
     """Work of one worker's pool. One thread looks, others ask."""
 
     def __init__(
-        self, consumer: Any, workers: Workers, check: Callable[[], None], note: Callable[[Exception], None]
+        self,
+        consumer: Any,
+        workers: Workers,
+        check: Callable[[], None],
+        note: Callable[[Exception], None],
+        alive: AliveFile,
     ) -> None:
         """Look at the pool of a consumer.
 
@@ -36,7 +46,9 @@ class Work:
             workers: is told of what is seen.
             check: is called before it is told; it raises what forbids that.
             note: logs why nothing could be told.
+            alive: is touched while the pool works, or cannot prove it for a reason that stays for a new process.
         """
+        self._alive = alive
         self._consumer = consumer
         self._workers = workers
         self._check = check
@@ -46,6 +58,7 @@ class Work:
         self._is_told_held = False
         self._is_proof_told = True
         self._proven_at: float | None = None
+        self._excused_at: float | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writebehind-work", daemon=True)
         #: Whether the worker only waits for the tasks that it holds, and takes no other.
@@ -68,6 +81,21 @@ class Work:
         """Whether the pool has no place left for a task."""
         return len(self._held) >= _size(self._consumer.pool)
 
+    def excuse(self) -> None:
+        """Note that the broker does not take what would prove that the pool works."""
+        self._excused_at = monotonic()
+
+    def _is_fine(self) -> bool:
+        """Whether a new process in the place of this one would be no better."""
+        proven_s = self.proven_ago()
+        return (
+            (proven_s is not None and proven_s < PROVEN_FOR_S)
+            or self.is_ending
+            or not getattr(self._consumer, "task_consumer", None)  # it waits for the broker
+            or (self._excused_at is not None and monotonic() - self._excused_at < EXCUSED_FOR_S)
+            or self.is_full()
+        )
+
     def _run(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
             self.once()
@@ -75,6 +103,8 @@ class Work:
     def once(self) -> None:
         """See what the pool does, and tell of it if Redis takes it."""
         self._look()
+        if self._is_fine():
+            self._alive.touch()
         try:
             self._check()
             self._tell()

@@ -26,6 +26,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from writebehind import forks
+from writebehind.alive import AliveFile
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.events import age_s, read_change
 from writebehind.change_stream.listener_state import ListenerState
@@ -89,6 +90,7 @@ class Listener:
         *,
         collections: Collection[str] | None,
         check: Callable[[], None],
+        alive: AliveFile,
     ) -> None:
         """Join the parts; nothing is asked before `run`.
 
@@ -99,7 +101,9 @@ class Listener:
             applier: what brings changes to the cache.
             collections: those that are of interest; `None` for all.
             check: raises `ConfigurationError` where Redis is not as this process's settings say.
+            alive: is touched while it listens, or waits to.
         """
+        self._alive = alive
         self._collections = collections
         self._name_of_database = database
         self._tell: Callable[[str], None] | None = None
@@ -141,6 +145,7 @@ class Listener:
         alive = threading.Thread(target=self._live, name="listener-alive", daemon=True)
         alive.start()
         while not self._stopping.is_set():
+            self._alive.touch()
             pause_s = RETRY_S
             try:
                 self._lead()
@@ -330,6 +335,7 @@ class Listener:
         token = stream.resume_token
         if token is not None:
             self._state.token = bson.encode(token).hex()
+        self._alive.touch()
         self._state.error = ""
         self._state.at_ms = self._state.alive_ms = self._state.heard_ms = self._store.now_ms()
         self._renew(self._state.dump())
@@ -374,6 +380,8 @@ class Listener:
         """Note now and then that this process is at work while it waits, unless another one leads."""
         while not self._stopping.wait(ALIVE_EVERY_S):
             silent_s = time.monotonic() - self._noted_at
+            if self._asks or self._pauses:
+                self._alive.touch()
             if (self._asks or self._pauses) and silent_s >= ALIVE_EVERY_S:
                 with suppress(RedisUnavailableError, _NotLeadingError):
                     state = ListenerState.parse(self._renew())

@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         "those of all; unless set, the service's processes choose one in the system's directory for temporary "
         "files, and others count for themselves",
     )
+    alive_file: Path | None = Field(
+        None,
+        description="file that a worker, beat or the listener touches every few seconds while it works, for "
+        "probes that look at its age; each process needs one of its own",
+    )
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
     allowed_hosts: Hosts = Field(
         [],
