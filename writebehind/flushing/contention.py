@@ -263,6 +263,7 @@ class Contention:
         member = write.id.member
         self._store.pending.record_sending(self._store.partition_of(member), {member: write.entry})
         [outcome] = self._sink.write(write.id.collection, [write], within_s=way.until - time.monotonic())
+        self._store.metrics.count({"operations": 1})
         is_there = outcome.result is Result.PERSISTED and write.entry.exists
         deleted = self._holders.deleted_again(write) if is_there else 0
         return replace(outcome, result=Result.SUPERSEDED, present=deleted) if deleted else outcome

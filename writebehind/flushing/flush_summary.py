@@ -8,9 +8,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class FlushSummary:
-    """Counts of one flush, in documents; `operations` counts MongoDB write operations, repeated ones too.
+    """Counts of one flush, in documents.
 
-    `hooks_failed` counts calls of `after_persist` that raised something.
+    `operations` counts write operations that were sent to MongoDB, repeated ones too, `in_vain` those after which
+    nothing was settled, `batches` the batches of which any was sent, and `tried` all. `hooks_failed` counts calls
+    of `after_persist` that raised something.
     """
 
     partition: int
@@ -20,6 +22,8 @@ class FlushSummary:
     buried: int = 0
     batches: int = 0
     operations: int = 0
+    in_vain: int = 0
+    tried: int = 0
     hooks_failed: int = 0
     busy: bool = False
     reached: dict[str, int] = field(default_factory=dict, repr=False)
@@ -30,7 +34,7 @@ class FlushSummary:
 
     def counts(self) -> dict[str, int]:
         """Counts by name, which the metrics add up; the others are counted where they happen."""
-        return {"batches": self.batches, "hooks_failed": self.hooks_failed}
+        return {"batches": self.batches, "operations": self.in_vain, "hooks_failed": self.hooks_failed}
 
     def outcomes(self) -> dict[str, int]:
         """Batches and outcomes of writes, by name, for a span."""
@@ -40,5 +44,6 @@ class FlushSummary:
     def as_dict(self) -> dict[str, Any]:
         """For a task's result: what an operator wants to see."""
         shown = asdict(self)
-        del shown["reached"]
+        for name in ("reached", "in_vain", "tried"):
+            del shown[name]
         return shown

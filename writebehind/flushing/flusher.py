@@ -32,6 +32,7 @@ from writebehind.flushing.homecoming import Homecoming
 from writebehind.flushing.recorder import Recorder
 from writebehind.hooks import Hooks
 from writebehind.logs.fields import bound
+from writebehind.mongodb.client import writes_sent
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.mongodb.waiting import waits
@@ -219,9 +220,9 @@ class Flusher:
             missing = {member: version for member, version in missing.items() if left.get(member) == b""}
             if interrupted or not missing or self._stopping.is_set():
                 break
-            waits_on = summary.busy or summary.batches > 0
+            waits_on = summary.busy or summary.tried > 0
             # Settling an older version may have put them off; who is at work may bring them along.
-            if not summary.batches and self._store.pending.bring_forward(partition, missing):
+            if not summary.tried and self._store.pending.bring_forward(partition, missing):
                 waits_on = True
             if not waits_on:
                 break  # nothing is due: what is missing is tried again later, or a newer version is a dead letter
@@ -298,10 +299,20 @@ class Flusher:
         at_home = self._homecoming.of_pending(partition, members)
         if not at_home:
             return True
-        summary.batches += 1
+        summary.tried += 1
+        sent = summary.operations
+        try:
+            return self._flush_at_home(span, at_home, summary, lease_ends) or len(at_home) < len(members)
+        finally:
+            summary.batches += summary.operations > sent
+
+    def _flush_at_home(
+        self, span: spans.Flush, members: Sequence[str], summary: FlushSummary, lease_ends: float
+    ) -> bool:
+        """Flush members of the partition; as `_flush_batch`."""
         done = summary.buried + summary.persisted
-        writes = sorted(self._read(partition, at_home, summary), key=_collection)
-        moved, refused = summary.buried + summary.persisted > done or len(at_home) < len(members), ""
+        writes = sorted(self._read(summary.partition, members, summary), key=_collection)
+        moved, refused = summary.buried + summary.persisted > done, ""
         for _, group in groupby(writes, _collection):
             batch = list(group)
             late = self._flush_some(span, batch, summary, lease_ends)
@@ -325,19 +336,16 @@ class Flusher:
         partition = summary.partition
         collection = batch[0].id.collection
         try:
-            summary.operations += len(batch)
             entries = {one.id.member: one.entry for one in batch}
             traces = self._store.pending.record_sending(partition, entries, traced=span.is_traced)
             links = distinct(one for some in traces.values() for one in some)
             batch = [_traced(one, traces) for one in batch] if traces else batch
             span.carries(links)
             # A flusher that was paused must not write what others may have overtaken since.
-            outcomes = self._write(collection, batch, lease_ends, links)
+            outcomes = self._write(collection, batch, summary, lease_ends, links)
+            sent = sum(outcome.attempts for outcome in outcomes)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
-            if repeated := sum(outcome.attempts - 1 for outcome in outcomes):
-                summary.operations += repeated
-                self._store.metrics.count({"operations": repeated})
-            return self._recorder.record(partition, collection, outcomes, summary)
+            return self._recorder.record(partition, collection, outcomes, summary, sent=sent)
         except UnavailableError:
             raise
         except Exception as error:  # of the driver, about a server's answer, or a fault of our own
@@ -408,22 +416,34 @@ class Flusher:
             return []  # with the entry, which no reader can read either
 
     def _write(
-        self, collection: str, batch: Sequence[Write], lease_ends: float, links: Sequence[SpanContext]
+        self,
+        collection: str,
+        batch: Sequence[Write],
+        summary: FlushSummary,
+        lease_ends: float,
+        links: Sequence[SpanContext],
     ) -> list[Outcome]:
-        began = time.monotonic()
+        began, before = time.monotonic(), writes_sent()
+        sent = 0
         try:
-            try:
-                outcomes = self._sink.write(collection, batch, within_s=lease_ends - began, links=links)
-            finally:
-                self._tallies.observe(families.BATCH_TIMES, (collection,), time.monotonic() - began)
-                self._tallies.observe(families.BATCH_SIZES, (collection,), len(batch))
+            outcomes = self._sink.write(collection, batch, within_s=lease_ends - began, links=links)
+            sent = sum(outcome.attempts for outcome in outcomes)
         except AllRefusedError as error:
+            sent = sum(outcome.attempts for outcome in error.outcomes)
             if len(batch) > 1:  # one alone is rather at fault itself, and says nothing of how many fit
                 self._batch.failed()
             return error.outcomes
         except MongoUnavailableError:
             self._batch.failed()
+            if writes_sent() > before:  # not where the breaker is open, or no server is found
+                sent = len(batch)
             raise
+        finally:
+            if sent:
+                summary.operations += sent
+                summary.in_vain += sent  # until it is settled
+                self._tallies.observe(families.BATCH_TIMES, (collection,), time.monotonic() - began)
+                self._tallies.observe(families.BATCH_SIZES, (collection,), len(batch))
         if len(outcomes) > 1 and all(map(is_late, outcomes)):  # throttled, and all the faster refused
             self._batch.failed()
         else:
@@ -431,7 +451,7 @@ class Flusher:
         return outcomes
 
     def _count(self, summary: FlushSummary, span: spans.Flush) -> None:
-        if summary.batches:
+        if summary.tried:
             span.counts(summary.outcomes())
             written = summary.persisted + summary.deleted
             self._store.metrics.count(summary.counts(), persisted=written)

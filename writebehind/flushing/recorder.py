@@ -59,9 +59,22 @@ class Recorder:
         self._outages = OutageLog(log, "batch", "batches")
 
     def record(
-        self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
+        self,
+        partition: int,
+        collection: str,
+        outcomes: Sequence[Outcome],
+        summary: FlushSummary,
+        *,
+        sent: int = 0,
     ) -> list[Outcome]:
         """Note what became of a batch of one collection; which of it is to be tried again.
+
+        Args:
+            partition: where its documents are pending.
+            collection: theirs.
+            outcomes: what MongoDB has answered of each.
+            summary: counts what became of them.
+            sent: operations that were sent for them, which are counted.
 
         Raises:
             MongoUnavailableError: MongoDB does not answer; what is not recorded is pending.
@@ -86,7 +99,9 @@ class Recorder:
                 self._give_up(outcome, summary)
         if settings.lookup and settled:
             self._contention.changed([one.member for one in settled])  # while they are pending
-        self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms)
+        useful = min(sent, len(settled))
+        self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms, operations=useful)
+        summary.in_vain -= useful
         persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
         self._derived.persisted([(write.id, write.entry) for write in persisted], settings)
         if (hooks := self._hooks(collection)).after_persist is not None:  # nothing of it is pending any more

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import Any, Final
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -11,6 +12,21 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from writebehind.errors import ConfigurationError
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
+
+#: Commands by which writes are sent.
+_WRITES: Final = frozenset(("update", "delete", "insert", "bulkWrite"))
+
+
+class _Sent(threading.local):
+    writes = 0
+
+
+_sent = _Sent()
+
+
+def writes_sent() -> int:
+    """The number of commands that write which this thread has sent: who finds no server sends none."""
+    return _sent.writes
 
 
 class CommandTimes(CommandListener):
@@ -21,7 +37,9 @@ class CommandTimes(CommandListener):
         self._tallies = tallies
 
     def started(self, event: CommandStartedEvent) -> None:
-        """Nothing is known yet."""
+        """Count one that writes, for `writes_sent`: the driver tells this when it has a connection for it."""
+        if event.command_name in _WRITES:
+            _sent.writes += 1
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Count a command that was answered, be it with errors of single documents."""

@@ -172,8 +172,10 @@ class Pending:
         values = self._wire.call("MGET", *map(of.entry, members))
         return [None if value is None else Entry.parse(value) for value in values]
 
-    def settle(self, partition: int, settled: Sequence[Settled], *, delay_ms: int) -> int:
+    def settle(self, partition: int, settled: Sequence[Settled], *, delay_ms: int, operations: int = 0) -> int:
         """Record versions that MongoDB has; how many of them were still the latest.
+
+        `operations` that were sent for them are counted with them.
 
         Before that, in the same round trip, the aliases of their values are forgotten, and what is being asked for
         them: both may say from before that nobody has a value, where its claim was not made.
@@ -182,7 +184,7 @@ class Pending:
             return 0
         of = partition_keys(partition)
         forget = self._forget([name for one in settled for name in one.values])
-        arguments: list[Any] = [delay_ms]
+        arguments: list[Any] = [delay_ms, operations]
         for one in settled:
             times_ms = (one.ttl_ms, self._tombstone_ttl_ms)
             arguments += (one.member, one.version_digits, *times_ms, "1" if one.is_superseded else "")
@@ -255,7 +257,7 @@ class Pending:
         """
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
         of = partition_keys(partition)
-        call = ((of.sent, of.counts, *((of.traces,) if traced else ())), flat)
+        call = ((of.sent, *((of.traces,) if traced else ())), flat)
         (owned,), (noted,) = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
         try:
             if owner := Owner.parse(owned):

@@ -96,6 +96,49 @@ def test_nothing_is_settled_while_mongodb_hangs(pipeline, settings, mongo, way_t
     assert written == {one["_id"]: one["_v"] for one in users.find()}
 
 
+def sent(pipeline) -> tuple[int, int]:
+    """Operations and batches, as they are counted."""
+    totals = pipeline.status()["totals"]
+    return totals["operations"], totals.get("batches", 0)
+
+
+def test_what_is_never_sent_is_not_counted(pipeline, settings):
+    """Neither where no server is found, nor where the breaker is open: MongoDB got no operation, and no batch."""
+    commit(pipeline, names(pipeline, 1)[0])
+    nowhere = settings.model_copy(
+        update={"mongodb_url": "mongodb://127.0.0.1:1", "mongodb_timeout_ms": 100, "metrics_dir": None}
+    )
+    with Pipeline(nowhere, wire=pipeline.store._wire) as cut_off:
+        for attempt in range(5):
+            with pytest.raises(FlushInterruptedError):
+                cut_off.flusher.flush(PARTITION, attempt=attempt)
+
+        assert "open" == cut_off.status()["breaker"]
+        assert (0, 0) == sent(pipeline)
+
+
+def test_what_is_sent_in_vain_is_counted(pipeline, users, flusher, settings, mongo, way_to):
+    """A refused document counts with its second try, and so does a batch after which MongoDB hangs."""
+    users.create_index("mail", unique=True)
+    users.insert_one({"_id": "x", "mail": "a@x"})
+    twin, other, late = names(pipeline, 3)
+    commit(pipeline, twin, mail="a@x")
+    commit(pipeline, other, mail="b@x")
+    assert 3 == flusher.flush(PARTITION).operations
+    assert (3, 1) == sent(pipeline)
+
+    with way_to("mongodb", mongo.port) as way:
+        slow = settings.model_copy(update={"mongodb_url": way.url, "mongodb_timeout_ms": 300})
+        with Pipeline(slow, wire=pipeline.store._wire) as cut_off:
+            cut_off.sink.ping(timeout_s=10)
+            way.proxy.hang()
+            commit(pipeline, late)
+            with pytest.raises(FlushInterruptedError):
+                cut_off.flusher.flush(PARTITION)
+
+    assert (4, 2) == sent(pipeline)
+
+
 def test_mongodb_is_asked_again_when_that_makes_sense(pipeline, flusher, monkeypatch):
     """After the time that the breaker says, where that is longer than the wait after a failure."""
     [ada] = names(pipeline, 1)

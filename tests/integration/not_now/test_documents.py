@@ -64,10 +64,10 @@ def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step)
     owner = pipeline.flusher if step.startswith("_") else pipeline.flusher._recorder
     original = getattr(owner, step)
 
-    def fail(*arguments: object) -> object:
+    def fail(*arguments: object, **named: object) -> object:
         if f"'{poison}'" in repr(arguments):
             raise LookupError("a fault of our own")
-        return original(*arguments)
+        return original(*arguments, **named)
 
     monkeypatch.setattr(owner, step, fail)
     for _ in range(4):

@@ -141,12 +141,14 @@ def test_a_letter_that_is_brought_home_is_not_discarded(store, wire):
     assert {"acknowledged": 1, "buried": 1} == counted(store)
 
 
-def test_operations_are_counted_when_they_are_sent(store):
-    """Each document of a batch is one."""
-    versions = {member: document("a") for member in (ADA, "users/s:bob")}
-    store.pending.record_sending(0, versions)
-    store.pending.record_sending(0, {ADA: document("b")})
-    assert {"operations": 3} == counted(store)
+def test_operations_are_counted_with_what_is_settled(store):
+    """They were sent then: what is about to be sent may never be."""
+    version = commit(store, ADA).version
+    store.pending.record_sending(store.partition_of(ADA), {ADA: document("a")})
+    assert "operations" not in counted(store)
+    settled = Settled(ADA, f"{version:016d}", 60_000)
+    store.pending.settle(store.partition_of(ADA), [settled], delay_ms=0, operations=1)
+    assert 1 == counted(store)["operations"]
 
 
 def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
@@ -173,7 +175,7 @@ def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
         wire.call("ZADD", of.pending, 1, f"a/s:{number}")
         keys_of.append(of.entry(f"a/s:{number}"))
         arguments += (f"a/s:{number}", version, 9_999, 9_999, "")
-    wire.call("EVAL", source, len(keys_of), *keys_of, 0, *arguments)
+    wire.call("EVAL", source, len(keys_of), *keys_of, 0, 0, *arguments)
 
     totals = store.metrics.totals()
     took = dict(zip((*AGE_BOUNDS, "more"), totals.ages, strict=True))

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Note what is about to be sent to MongoDB, so that it is known again when MongoDB reports it.
 --
--- KEYS  1 sent  2 counts  3 traces: where flushes are traced
+-- KEYS  1 sent  2 traces: where flushes are traced
 -- ARGV  for each entry: member, what stands before its body
 -- Returns of each member what `traces` has of it, where it has any; else nothing
--- include: now_ms, count
+-- include: now_ms
 local now = string.format('%.0f', now_ms())
-local is_traced, noted = KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1, {}
+local is_traced, noted = KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1, {}
 
 for at = 1, #ARGV, 2 do
   local member, header = ARGV[at], ARGV[at + 1]
@@ -17,7 +17,6 @@ for at = 1, #ARGV, 2 do
     local before = last and string.match(last, '^%S+') or ''
     redis.call('HSET', KEYS[1], member, header .. ' ' .. now .. ' ' .. before)
   end
-  if is_traced then noted[#noted + 1] = redis.call('HGET', KEYS[3], member) or '' end
+  if is_traced then noted[#noted + 1] = redis.call('HGET', KEYS[2], member) or '' end
 end
-count(KEYS[2], 'operations', #ARGV / 2)
 return noted

@@ -3,6 +3,7 @@
 --
 -- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9 traces  10… entry: of each member
 -- ARGV  1 delay after which a member with a newer version is due again, ms
+--       2 how many operations were sent to MongoDB for these
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms, and '1' where
 --       MongoDB has a newer version, '' where it has this one
 -- Returns {number settled, number left pending with a newer version}
@@ -46,7 +47,7 @@ local function forget_contexts(member, version)
 end
 
 for i = 10, #KEYS do
-  local at = 2 + (i - 10) * 5
+  local at = 3 + (i - 10) * 5
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if ARGV[at + 4] == '1' then superseded = superseded + 1 end
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
@@ -104,6 +105,7 @@ for i = 10, #KEYS do
 end
 for bound, number in pairs(ages) do count(KEYS[8], bound, number) end
 count(KEYS[8], 'age_ms', together)
+count(KEYS[8], 'operations', tonumber(ARGV[2]))
 count(KEYS[8], 'deleted', deletions)
 count(KEYS[8], 'replayed', replayed)
 count(KEYS[8], 'overtaken', overtaken)
