@@ -82,17 +82,17 @@ class Comparison:
         self.tally = Tally()
         self.suspects = Suspects(self.tally)
 
-    def observe(self, members: Iterable[str]) -> dict[str, Shown]:
-        """The members as readers see them.
+    def observe(self, members: Iterable[str], *, body_bytes: int = 0) -> dict[str, Shown]:
+        """The members as readers see them; bodies of less than `body_bytes` are compared with their ETags.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._store.unsettled.observe(members)
+        return self._store.unsettled.observe(members, body_bytes=body_bytes)
 
     def is_known(self, member: str, shown: Shown) -> bool:
         """Whether this is known to be right without asking MongoDB: cheap, as it is asked of all entries."""
-        if not shown.header or random.random() < self.doubt:  # noqa: S311 - no secret
+        if not shown.header or shown.intact is False or random.random() < self.doubt:  # noqa: S311 - no secret
             return False
         return shown.unsettled or self.verified.has(member, shown.header)
 
@@ -128,7 +128,7 @@ class Comparison:
                 versions |= self._sink.versions(some)
         other = []
         for one in asked:
-            same = is_version(one.shown, versions.get(one.id.member, 0))
+            same = is_version(one.shown, versions.get(one.id.member, 0)) and one.shown.intact is not False
             if same and random.random() >= self.doubt:  # noqa: S311 - no secret
                 self.count_right(one.id, one.shown, one.look)
             else:
@@ -166,6 +166,9 @@ class Comparison:
                 with suppress(UnavailableError):
                     self._read(suspect.id)  # as the next client would, who has it read anew
         shown = self.observe(due)
+        suspected = [member for member, one in due.items() if one.fault is Fault.DAMAGED]
+        for member in self._store.bodies.damaged(suspected) if suspected else ():
+            shown[member] = shown[member]._replace(intact=False)
         stored = self._stored([one.id for one in due.values()])
         now = time.monotonic()
         for member, one in shown.items():

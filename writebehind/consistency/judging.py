@@ -24,6 +24,8 @@ class Fault(StrEnum):
     """No document, and MongoDB has one."""
     GONE = "gone"
     """A document that MongoDB does not have."""
+    DAMAGED = "damaged"
+    """A body that its ETag is not of: it was changed in Redis, or nobody can read the entry."""
     LOST = "lost"
     """The state of MongoDB, though a write is pending: its entry is gone."""
     BEHIND_REDIS = "behind-redis"
@@ -53,6 +55,7 @@ def is_stale(shown: Shown, settings: CollectionSettings) -> bool:
 def fault_of(shown: Shown, stored: Entry) -> Fault | None:
     """The fault of what readers see, where MongoDB has `stored`; `None` where there is none.
 
+    A body that was changed beneath its header is wrong whatever the header says.
     What is pending or a dead letter was acknowledged last, and is right whatever MongoDB has, unless that is a
     later version which Redis may have issued. A deletion is right before an older version as well: a flusher that
     was late has brought it back, and the audit will delete it.
@@ -60,6 +63,8 @@ def fault_of(shown: Shown, stored: Entry) -> Fault | None:
     entry = entry_of(shown)
     if entry is None:
         return Fault.LOST if shown.unsettled else None
+    if shown.intact is False:
+        return Fault.DAMAGED
     if shown.unsettled:
         is_later = entry.version < stored.version <= time.time() * 1e6
         return Fault.OLDER if is_later else None

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 
+from writebehind.consistency.bodies import BodyDraw
 from writebehind.consistency.changes import Change, Changes
 from writebehind.consistency.comparing import DOUBTED, DOUBTED_OF_MANY, Asked, Comparison, is_version
 from writebehind.consistency.judging import entry_of
@@ -107,6 +108,7 @@ class Walk:
         """Walk over a store."""
         self._store = store
         self._comparison = comparison
+        self._bodies = BodyDraw(store)
         self._cursor, self._size, self._step = b"0", 0, SMALL_STEP
         #: When the last walk began that is apart from the ones before, for each window.
         self._began = [float("-inf")] * len(WINDOWS)
@@ -138,6 +140,7 @@ class Walk:
     def _begin(self, now: float) -> None:
         self._size, self._clears = self._store.size(), self._comparison.verified.cleared
         self._comparison.doubt = DOUBTED if self._size <= FEW else DOUBTED_OF_MANY
+        self._bodies.begin(self._size, self._step)
         self._apart = tuple(now - at >= window for at, window in zip(self._began, WINDOWS, strict=True))
         self._began = [now if apart else at for at, apart in zip(self._began, self._apart, strict=True)]
 
@@ -146,7 +149,10 @@ class Walk:
         comparison = self._comparison
         right: Counter[str] = Counter()
         asked = []
-        for member, shown in comparison.observe(dict.fromkeys(members)).items():
+        seen = comparison.observe(dict.fromkeys(members), body_bytes=self._bodies.short())
+        for member in self._bodies.damaged(seen):
+            seen[member] = seen[member]._replace(intact=False)
+        for member, shown in seen.items():
             if member in comparison.suspects:
                 comparison.suspects.look_again(member, Look(now, ENTRIES, self._apart))
             elif comparison.is_known(member, shown):

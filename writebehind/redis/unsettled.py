@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from writebehind.documents.entry import BODY_AT, VERSION_DIGITS
+from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, is_intact
 from writebehind.documents.ids import named
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
@@ -47,11 +47,13 @@ class Shown(NamedTuple):
         header: what stands before the body of the entry; b'' where there is none.
         ttl_ms: -1 for an entry without TTL, -2 for none.
         unsettled: whether it is pending, or refused by MongoDB.
+        intact: whether the body is the one that the ETag is of; `None` where it was not looked at.
     """
 
     header: bytes
     ttl_ms: int
     unsettled: bool
+    intact: bool | None = None
 
 
 class Unsettled:
@@ -142,18 +144,25 @@ class Unsettled:
             total += sum(next(sizes) for _ in members) / max(1, len(members)) * count
         return round(total)
 
-    def observe(self, members: Iterable[str]) -> dict[str, Shown]:
-        """The members as readers see them, each at one moment, in one round trip."""
+    def observe(self, members: Iterable[str], *, body_bytes: int = 0) -> dict[str, Shown]:
+        """The members as readers see them, each at one moment, in one round trip.
+
+        Bodies of less than `body_bytes` are read as well, and compared with their ETags.
+        """
+        last = BODY_AT + body_bytes - 1
         by_partition = self._layout.grouped(members)
         calls = []
         for partition, some in by_partition.items():
             of = partition_keys(partition)
-            calls.append(((of.pending, of.dead, *map(of.entry, some)), some))
+            calls.append(((of.pending, of.dead, *map(of.entry, some)), (last, *some)))
         answers = self._wire.run_many(_OBSERVE, calls)
         return {
-            member: Shown(header, ttl_ms, bool(unsettled))
+            member: Shown(
+                *(value[:BODY_AT], ttl_ms, bool(unsettled)),
+                intact=is_intact(value) if body_bytes and 0 < len(value) <= last else None,
+            )
             for some, flat in zip(by_partition.values(), answers, strict=True)
-            for member, header, ttl_ms, unsettled in zip(some, flat[::3], flat[1::3], flat[2::3], strict=True)
+            for member, value, ttl_ms, unsettled in zip(some, flat[::3], flat[1::3], flat[2::3], strict=True)
         }
 
     def scan(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ import time
 import bson
 import pytest
 
+from tests.damage import DAMAGES, damage
 from tests.integration.conftest import flush_all
 from tests.integration.consistency.conftest import counted, figures, found, settle, step_until
 from writebehind.documents.entry import ABSENT, Entry
@@ -62,6 +63,29 @@ def test_what_is_changed_in_redis_by_hand_is_found(pipeline, observer, persisted
     assert expected == found(pipeline)
     looks, wrong = counted(pipeline)
     assert len(expected) <= wrong < looks
+
+
+def test_a_body_that_was_changed_in_redis_is_found(pipeline, observer, persisted, users):
+    """Under its own ETag and version, small, large or pending: it is damaged, and right once it is repaired."""
+    persisted("small", "right")
+    for name in ("large", "huge"):
+        users.put(name, {"text": "x" * (100_000 if name == "large" else 1_000_000)})
+    flush_all(pipeline)
+    pipeline.collection("slow").put("pending", {"n": 1})
+    settle(observer)
+    for name in ("small", "large", "huge"):
+        damage(pipeline, name, DAMAGES["one bit"])
+    damage(pipeline, "pending", of="slow")
+
+    names = {"small", "large", "huge", "pending"}
+    step_until(observer, lambda: set(found(pipeline)) >= names, "all of them", 60)
+    assert dict.fromkeys(names, "damaged") == found(pipeline)
+    assert counted(pipeline)[1] >= len(names)
+    pipeline.reconciler.make_pass()
+    step_until(observer, lambda: not len(observer.suspects), "them to be right")
+    before = counted(pipeline)[1]
+    settle(observer)
+    assert before == counted(pipeline)[1]
 
 
 def test_changes_in_mongodb_that_no_listener_brings_are_found(pipeline, observer, persisted, stored, users):

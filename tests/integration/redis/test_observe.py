@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from writebehind.documents.entry import Entry
 from writebehind.redis.keys import partition_keys
 
 HEADER = b"0000000000000005D" + b"a" * 32
@@ -29,3 +30,28 @@ def test_each_document_is_seen_as_it_stands_at_one_moment(store, wire):
     assert [-1, -1, -2, -1, -2] == [seen[one].ttl_ms for one in (pending, dead, lost, lasting, absent)]
     assert 0 < seen[clean].ttl_ms <= 60_000
     assert {} == store.unsettled.observe([])
+
+
+def test_bodies_are_compared_with_their_etags(store, wire):
+    """Those that are short enough, and no part of another one; deletions and what nobody can read are told too."""
+    right = Entry.loaded(b"body", 5).value
+    values = {
+        "right": (right, True),
+        "damaged": (right[:-1] + b"x", False),
+        "deleted": (b"0000000000000005X", True),
+        "garbage": (b"garbage", False),
+        "no version": (b"x" * 16 + right[16:], False),
+        "of the size": (right + b"x", None),
+        "long": (Entry.loaded(b"body" * 99, 5).value, None),
+    }
+    members = {name: f"users/s:{name}" for name in values}
+    for name, (value, _) in values.items():
+        wire.call("SET", store.cache.key(members[name]), value)
+
+    seen = store.unsettled.observe([*members.values(), "users/s:none"], body_bytes=5)
+
+    assert {name: intact for name, (_, intact) in values.items()} == {
+        name: seen[member].intact for name, member in members.items()
+    }
+    assert None is seen["users/s:none"].intact
+    assert {None} == {one.intact for one in store.unsettled.observe(members.values()).values()}

@@ -75,3 +75,11 @@ def test_an_entry_that_is_too_old_is_not_what_readers_see(left_s, served, stale)
     assert (served, stale) == (is_served(one, settings), is_stale(one, settings))
     assert is_served(shown(NEW, unsettled=True), settings)
     assert is_served(one, CollectionSettings(ttl=60))
+
+
+@pytest.mark.parametrize("unsettled", [False, True])
+def test_a_body_that_its_etag_is_not_of_is_wrong(unsettled):
+    """Whatever the header says, and MongoDB has; one that was not looked at is judged by the header."""
+    one = shown(NEW, unsettled=unsettled)
+    assert [Fault.DAMAGED, None, None] == [fault_of(one._replace(intact=it), NEW) for it in (False, True, None)]
+    assert Fault.DAMAGED is fault_of(one._replace(intact=False), OLD)
