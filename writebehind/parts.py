@@ -276,7 +276,7 @@ class Parts:
                 self._hints,
                 self.derived,
                 self.conflicts,
-                damaged=DamagedWrites(self.store, self.sink, self.derived, self.tallies),
+                damaged=DamagedWrites(self.store, self.sink, self.derived),
                 settings=self.collection_settings,
                 listened=lambda: is_current(listener_status(self.store)),
             ),

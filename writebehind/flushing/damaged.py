@@ -13,8 +13,6 @@ from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Burial, Settled
 from writebehind.redis.store import Store
-from writebehind.tallies import families
-from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +31,11 @@ class Damage(Enum):
 class DamagedWrites:
     """Takes damaged writes out of what is pending, so that MongoDB gets none. Safe to share between threads."""
 
-    def __init__(self, store: Store, sink: Sink, derived: Derived, tallies: Tallies) -> None:
+    def __init__(self, store: Store, sink: Sink, derived: Derived) -> None:
         """Join the parts."""
         self._store = store
         self._sink = sink
         self._derived = derived
-        self._tallies = tallies
 
     def take_out(self, one: DocumentId, entry: Entry) -> Damage:
         """Settle it where MongoDB has the very write; else make it a dead letter that nothing replays.
@@ -64,7 +61,6 @@ class DamagedWrites:
             return outcome
         self._derived.gave_way([(one.member, entry.version)])
         if outcome is Damage.BURIED:
-            self._tallies.add(families.BURIED, (one.collection, letter.reason))
             told = {"event": "dead_letter", "collection": one.collection, "member": one.member}
             log.critical(
                 "%s version %d is pending, and somebody changed its body in Redis: it is a dead letter, and "

@@ -55,7 +55,7 @@ class Recorder:
         self._contention = contention
         self._hooks = hooks
         self._tallies = tallies
-        self._damaged = DamagedWrites(store, sink, derived, tallies)
+        self._damaged = DamagedWrites(store, sink, derived)
         self._outages = OutageLog(log, "batch", "batches")
 
     def record(
@@ -189,7 +189,6 @@ class Recorder:
         burial = self._store.pending.bury(letter.member, digits, dump, drop_entry=drop_entry)
         if burial is Burial.BURIED:
             summary.buried += 1
-            self._count(letter)
             if drop_entry:
                 self._derived.gave_way([(letter.member, entry.version)])
             words = (letter.member, letter.version, letter.message)
@@ -209,15 +208,11 @@ class Recorder:
         letter = DeadLetter.lost(member)
         if self._store.pending.bury(member, version_digits, letter.dump(), drop_entry=True) is Burial.BURIED:
             summary.buried += 1
-            self._count(letter)
             log.critical(
                 "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
                 member,
                 extra=_told(letter),
             )
-
-    def _count(self, letter: DeadLetter) -> None:
-        self._tallies.add(families.BURIED, (letter.member.partition("/")[0], letter.reason))
 
 
 def _told(letter: DeadLetter) -> dict[str, Any]:

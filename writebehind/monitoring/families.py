@@ -71,6 +71,9 @@ TOTALS: Final[Mapping[str, Family]] = {
     "warmed": _counter("warmed_documents", "Documents that warming has brought to Redis."),
     "warmed_read": _counter("warmed_reads", "Reads of documents that warming has brought to Redis."),
 }
+NEW_LETTERS: Final = _counter(
+    "new_dead_letters", "Writes that became dead letters, by the reason.", "collection", "reason"
+)
 PERSIST_LAG: Final = Family(
     "writebehind_persist_lag_seconds",
     "Time from a write's acknowledgement until MongoDB has it.",

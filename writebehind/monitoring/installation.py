@@ -81,6 +81,7 @@ def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
 def _ways(totals: Totals) -> Iterator[Metric]:
     for name, family in families.TOTALS.items():
         yield from _one(family, totals.by_name.get(name, 0))
+    yield as_metric(families.NEW_LETTERS, [(labels, [count]) for labels, count in totals.letters.items()])
     yield as_metric(families.PERSIST_LAG, [((), [totals.age_s, *totals.ages])])
 
 

@@ -132,9 +132,6 @@ BATCH_SIZES: Final = _histogram(
 POSTPONED: Final = Family(
     "writebehind_postponed_writes", "Writes that MongoDB did not take, and that are tried again.", ("collection",)
 )
-BURIED: Final = Family(
-    "writebehind_new_dead_letters", "Writes that became dead letters, by the reason.", ("collection", "reason")
-)
 INTERRUPTED: Final = Family(
     "writebehind_interrupted_flushes", "Flushes that ended because MongoDB or Redis could not take a batch."
 )
@@ -168,7 +165,6 @@ FAMILIES: Final = {
         BATCH_TIMES,
         BATCH_SIZES,
         POSTPONED,
-        BURIED,
         INTERRUPTED,
         DRIFT,
         REPAIRED,

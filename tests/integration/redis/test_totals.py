@@ -99,6 +99,25 @@ def test_a_letter_that_mongodb_has_after_all_is_taken_back(store):
     assert {"acknowledged": 1, "buried": 1, "replayed": 1, "persisted": 1} == counted(store)
 
 
+def test_letters_are_counted_by_collection_and_reason(store, wire):
+    """In the step that makes them, whichever process it is of; and of collections from clients so many."""
+    for number in range(2):
+        member = f"users/s:{number}"
+        version = commit(store, member).version
+        letter = b'%016d{"member":"x","reason":"refused","message":"\\"reason\\":\\"lost\\""}' % version
+        store.pending.bury(member, f"{version:016d}", letter)
+    store.pending.bury(member, f"{version:016d}", letter)  # which is dead already
+    assert {("users", "refused"): 2} == store.metrics.totals().letters
+
+    partition = partition_keys(store.partition_of("many/s:a"))
+    wire.call("HSET", partition.counts, *(part for n in range(201) for part in (f"letters:c{n}:lost", 1)))
+    version = commit(store, "many/s:a").version
+    store.pending.bury("many/s:a", f"{version:016d}", b'%016d{"reason":"lost"}' % version)
+    letters = store.metrics.totals().letters
+    assert (1, 1) == (letters["(other)", "lost"], letters["c200", "lost"])
+    assert ("many", "lost") not in letters
+
+
 def test_a_write_over_a_letter_is_a_write(store):
     """The letter is gone with what it was about."""
     bury(store, commit(store, ADA).version)

@@ -42,6 +42,13 @@ if redis.call('ZSCORE', pending, member) then
   redis.call('ZREM', pending, member)  -- the last of what can fail, as it holds something of another type
   result = 1
   count(KEYS[9], 'buried', 1)
+  -- Names of collections may come from clients: only so many are told apart.
+  local named = 'letters:' .. collection .. ':' .. (string.match(letter, '"reason":"(%l+)"') or 'unknown')
+  local known = redis.pcall('HLEN', KEYS[9])
+  if known == tonumber(known) and known > 200 and redis.call('HEXISTS', KEYS[9], named) == 0 then
+    named = string.gsub(named, ':.*:', ':(other):')
+  end
+  count(KEYS[9], named, 1)
 end
 -- What has no TTL and is not ours to bury is refused already: its document is nowhere else.
 if ARGV[4] == '1' and (result == 1 or redis.call('PTTL', entry) ~= -1) then

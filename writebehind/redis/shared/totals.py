@@ -25,6 +25,8 @@ COUNTED: Final = (
 )
 _FIRST: Final = "first"
 _KNOWN: Final = frozenset((*COUNTED, _FIRST, _AGE_MS, *_AGES))
+#: Before the collection and the reason under which `bury` counts a letter.
+_LETTERS: Final = "letters:"
 _NUMBER: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -38,11 +40,13 @@ class Totals:
         ages: how many of the writes that are persisted or deleted took up to each of `AGE_BOUNDS`, and longer than
             the bound before; the last ones longer than all.
         age_s: how long they took together, seconds.
+        letters: how many writes became dead letters, by collection and reason.
     """
 
     by_name: Mapping[str, int]
     ages: tuple[int, ...]
     age_s: float
+    letters: Mapping[tuple[str, str], int]
 
 
 def read(wire: Wire, partitions: int) -> Totals:
@@ -65,13 +69,20 @@ def read(wire: Wire, partitions: int) -> Totals:
     }
     others = {name.decode(errors="replace"): whole(number) for name, number in pairs(of_none)}
     by_name = {name: exact.get(name, 0) + others.get(name, 0) for name in (*exact, *others)}
-    return Totals(by_name, ages, counted[_AGE_MS] / 1000)
+    letters = {
+        (collection, reason): number
+        for name, number in counted.items()
+        for _, collection, reason in [name.split(":", 2) if name.startswith(_LETTERS) else ("", "", "")]
+        if reason
+    }
+    return Totals(by_name, ages, counted[_AGE_MS] / 1000, letters)
 
 
 def _read(wire: Wire, key: str, flat: Sequence[bytes]) -> dict[str, int]:
     """The counts of a partition. What other hands have made no number is taken out: nothing can be added to it."""
     found = {name.decode(errors="replace"): number for name, number in pairs(flat)}
-    wrong = [name for name, number in found.items() if name in _KNOWN and not _NUMBER.fullmatch(number)]
+    known = {name: number for name, number in found.items() if name in _KNOWN or name.startswith(_LETTERS)}
+    wrong = [name for name, number in known.items() if not _NUMBER.fullmatch(number)]
     if wrong:
         wire.call("HDEL", key, *wrong)
-    return {name: int(number) for name, number in found.items() if name in _KNOWN and name not in wrong}
+    return {name: int(number) for name, number in known.items() if name not in wrong}
