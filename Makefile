@@ -31,11 +31,12 @@ run: install ## start the whole system on this machine (Ctrl-C stops it)
 demo: install ## send a real data set through the system and compare MongoDB with what was acknowledged
 	$(BIN)/writebehind demo
 
-# Some hundred processes are started: where none may write __pycache__, each would compile the package anew.
-# The slow tests come first, so that short ones fill up the end.
+# Some hundred processes are started: where none may write __pycache__, each would compile the package anew, and each
+# process of pytest the tests. Which tests stay together and which begin first: tests/scheduling.py.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: install ## run every test; the servers they need are started and stopped by them
 	@$(BIN)/python -m compileall -q writebehind web tasks
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 5 --dist loadscope --no-loadscope-reorder
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage

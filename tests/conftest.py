@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
+from tests.scheduling import Scheduling, rank
 from tests.servers import RedisProgram
 from tests.tls import Authority
 from writebehind import Pipeline, Settings, forks, load_settings
@@ -48,6 +50,28 @@ KINDS_OF_REDIS = ["fakeredis", "valkey", *(["redis"] if REDIS_SERVER else [])]
 OTHER_MONGODB = os.environ.get("TEST_MONGODB_URL", "")
 
 _databases = count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None]:
+    """Collect thousands of tests without looking for garbage among them, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Have the slow tests first where several processes share them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling | None:
+    """Keep together in a process what shares a running system."""
+    return Scheduling(config, log) if config.option.dist == "loadscope" else None
 
 
 @dataclass(frozen=True)
