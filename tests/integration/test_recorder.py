@@ -21,6 +21,8 @@ from writebehind.history.points import COARSE_S, COLUMNS, MOST_COARSE, MOST_FINE
 from writebehind.history.recorder import server_figures
 from writebehind.history.series import series
 from writebehind.operations.drain import drain
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
 
 
@@ -65,6 +67,41 @@ def test_rates_are_what_happened_between_two_points(pipeline, at, steady):
     assert found["pending_bytes"][1] > 10 * 49
     assert all(one > 0 for one in found["used_memory"])
     assert [1_790_000_000.0, 1_790_000_001.0, 1_790_000_002.0] == found["time"]
+
+
+def events(caplog) -> list[tuple[str, object]]:
+    told = [
+        (one.event, getattr(one, "worker", "") or one.count) for one in caplog.records if hasattr(one, "event")
+    ]
+    caplog.clear()
+    return told
+
+
+def test_what_no_process_sees_of_itself_is_logged(pipeline, steady, caplog):
+    """A worker that falls silent and comes back, once each; and dead letters that anybody replays or discards."""
+    recorder, workers, wire = pipeline.recorder(), pipeline.store.workers, pipeline.store._wire
+    now = pipeline.store.now_ms()
+
+    def look() -> list[tuple[str, object]]:
+        recorder._crew_seen = float("-inf")
+        recorder.step()
+        return events(caplog)
+
+    workers.record_proof("w@a", ["flush"])
+    workers.record_proof("long@a", ["flush"])
+    wire.call("ZADD", keys.WORKERS, now - 600_000, "long@a")
+    assert [] == look()  # another recorder has said so of the one
+    wire.call("ZADD", keys.WORKERS, now - 16_000, "w@a")
+    assert [("worker_silent", "w@a")] == look()
+    assert [] == look()
+    workers.record_proof("w@a", ["flush"])
+    workers.gone("long@a")
+    assert [("worker_back", "w@a")] == look()
+
+    wire.call("HSET", partition_keys(0).counts, "replayed", 3, "discarded", 1)
+    assert [("letters_replayed", 3), ("letters_discarded", 1)] == look()
+    assert [] == look()
+    recorder.close()
 
 
 def test_latencies_and_the_hit_ratio_are_those_in_between(pipeline, at):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from pathlib import Path
 
 import orjson
@@ -264,6 +265,18 @@ def test_what_is_wrong_is_red(pipeline):
     ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
     assert {"no status"} == red_of(RedisUnavailableError("gone"))
+
+
+def test_a_worker_is_alive_by_the_queues_that_it_consumes(running, pipeline):
+    """Another one of the same host is no reason: a queue is asked for by its name."""
+    name = f"worker@{socket.gethostname()}"
+    assert 1 == call("worker-alive").exit_code
+    pipeline.store.workers.record_proof(name, ["maintenance"])
+    pipeline.store.workers.record_proof("worker@elsewhere", ["flush"])
+
+    assert 0 == call("worker-alive").exit_code
+    assert 0 == call("worker-alive", "--queue", "maintenance").exit_code
+    assert 1 == call("worker-alive", "--queue", "maintenance", "--queue", "flush").exit_code
 
 
 def test_totals_are_shown(pipeline):

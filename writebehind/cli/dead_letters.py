@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import logging
+import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +25,8 @@ from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
 from writebehind.plurals import counted
 from writebehind.sequences import slices
+
+log = logging.getLogger(__name__)
 
 _VERSION = click.option("--version", type=click.IntRange(0), help="Of COLLECTION ID, the letter of this version.")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -161,6 +167,7 @@ def replay(
             if wait:
                 refused += len(pipeline.flusher.persist(done, timeout_ms=WAIT_MS))
     why = ", ".join(f"{count} {reason}" for reason, count in (+left).items())
+    _log("replayed", len(replayed), left=left.total())
     click.echo(f"{len(replayed)} replayed" + (f"; {left.total()} left: {why}" if why else ""))
     if refused:
         why = "not in MongoDB: refused again, or it did not answer in time"
@@ -191,6 +198,7 @@ def discard(
                 )
             click.confirm(f"Discard {counted(len(found), 'dead letter')} for good?", abort=True)
         discarded = sum(pipeline.dead_letters.discard(some) for some in _slices(found, "discarding"))
+    _log("discarded", discarded, left=len(found) - discarded)
     click.echo(f"{discarded} discarded")
 
 
@@ -208,6 +216,27 @@ def export(output: Any, **options: Any) -> None:
             output.write(one.as_json() + b"\n")
             count += 1
     click.echo(f"{count} exported", err=True)
+
+
+def _user() -> str:
+    """The name of who runs this, or the number of one who has none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _log(done: str, count: int, *, left: int) -> None:
+    """Log what was changed, by whom and by which choice; the API logs its administrative calls as well."""
+    chosen = " ".join(
+        f"{name}={value}"
+        for name, value in click.get_current_context().params.items()
+        if value not in {None, False, ()} and name not in {"wait", "yes"}
+    )
+    by = f"{_user()}@{socket.gethostname()}"
+    what = counted(count, "dead letter", "dead letters")
+    told = {"event": f"letters_{done}", "count": count, "left": left, "by": by, "chosen": chosen}
+    log.warning("%s %s by %s: %s", what, done, by, chosen, extra=told)
 
 
 def _chosen(

@@ -6,11 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from time import monotonic, thread_time
 from typing import Any, Final
 
 from writebehind.errors import UnavailableError
 from writebehind.history import backlog as backlogs
+from writebehind.history.events import EventLog
 from writebehind.history.latencies import Buckets, FiguresOfHost, between, nothing_known, percentile
 from writebehind.history.points import (
     BREAKER,
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 #: Between two points, seconds; and how much of a core recording may take.
 EVERY_S: Final = 1.0
 MOST_CPU: Final = 0.01
+#: Between two looks at the workers, seconds.
+CREW_EVERY_S: Final = 3.0
 #: For so long nobody else records, ms: so much is missing in the history after the recorder was killed.
 LEASE_MS: Final = 5_000
 #: What MongoDB counts of operations; not commands, which are mostly of those who watch it.
@@ -101,6 +105,8 @@ class Recorder:
         self._asked: tuple[float, Mapping[str, float]] | None = None
         self._rate_of_mongodb: float | None = None
         self._since: list[Point] = []
+        self._events = EventLog()
+        self._crew_seen = -inf
 
     def run(self, stop: threading.Event) -> None:
         """Record until that is set; a Redis that does not answer is waited for."""
@@ -123,8 +129,10 @@ class Recorder:
         """
         if not self._lease.take():
             self._last, self._since = None, []
+            self._events.begin_anew()
             return False
         look, figures = self._look()
+        self._log_events(look)
         point = Point(look.at, figures | self._rates(look))
         if self._last is None:
             self._since = self._recorded(look.at)
@@ -164,6 +172,12 @@ class Recorder:
             **self._of_broker(),
             **self._of_mongodb(),
         }
+
+    def _log_events(self, look: _Look) -> None:
+        self._events.look_at_letters(look.totals)
+        if look.steady - self._crew_seen >= CREW_EVERY_S:
+            self._crew_seen = look.steady
+            self._events.look_at_workers(self._store.workers.look())
 
     def _rates(self, look: _Look) -> dict[str, Figure]:
         """The changes since the last look, per second; nothing is known at the first."""

@@ -82,6 +82,8 @@ PERSIST_LAG: Final = Family(
 )
 
 WORKERS: Final = _gauge("workers", "Workers that are at work.")
+BUSY: Final = _gauge("busy_workers", "Workers of these that take no task, as their pool is full of long ones.")
+SILENT: Final = _gauge("silent_workers", "Workers that have done nothing for long, and have not ended.")
 CONSUMERS: Final = _gauge("queue_consumers", "Workers that consume a queue.", "queue")
 BROKER: Final = _gauge("broker_queue_messages", "Messages that wait in a queue of the broker.", "queue")
 TASK_AGE: Final = _gauge("task_last_run_age_seconds", "Time since a periodic task last ran.", "task")

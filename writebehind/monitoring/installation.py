@@ -87,6 +87,8 @@ def _ways(totals: Totals) -> Iterator[Metric]:
 
 def _processes(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _one(families.WORKERS, status["workers"])
+    yield from _one(families.BUSY, len(status["busy_workers"]))
+    yield from _one(families.SILENT, len(status["silent_workers"]))
     yield _by(families.CONSUMERS, {queue: len(workers) for queue, workers in status["consumers"].items()})
     depths = status["broker"]["queues"]
     yield _by(families.BROKER, {queue: depth for queue, depth in depths.items() if depth is not None})

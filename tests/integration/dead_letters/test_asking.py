@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -50,6 +53,20 @@ def test_a_replay_by_the_command_line_asks_workers(run, dead, valkey_wire):
 
     assert 1 == valkey_wire.call("LLEN", "flush")
     assert [dead.store.partition_of("users/s:ada")] == tickets(dead)
+
+
+def test_who_replays_and_discards_is_logged(run, dead, caplog, monkeypatch):
+    """With what was meant and how many there were; by number where a user has no name."""
+    run("dead-letters", "replay", "users", "ada")
+    flush_all(dead)
+    monkeypatch.setattr("getpass.getuser", Mock(side_effect=KeyError))
+    run("dead-letters", "discard", "--code", "11000", "--yes")
+
+    told = [one for one in caplog.records if getattr(one, "event", "").startswith("letters_")]
+    assert [("letters_replayed", 1), ("letters_discarded", 1)] == [(one.event, one.count) for one in told]
+    assert ["collection_and_id=('users', 'ada')", "code=11000"] == [one.chosen for one in told]
+    assert all(one.by.endswith(f"@{socket.gethostname()}") for one in told)
+    assert told[1].by.startswith(f"{os.getuid()}@")
 
 
 def test_reconciling_by_the_command_line_asks_workers(run, pipeline, valkey_wire):

@@ -13,6 +13,8 @@ from tests.unit.web.batches import bulk, put
 from writebehind.errors import RedisUnavailableError
 from writebehind.monitoring import page
 from writebehind.monitoring.families import PAGE
+from writebehind.redis import keys
+from writebehind.redis.shared.workers import Workers
 from writebehind.tallies.families import FAMILIES
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -165,3 +167,15 @@ def test_without_mongodb_the_page_says_so(client, sink):
 def test_the_page_is_only_read(client, method):
     """Another method is none of its."""
     assert client.open("/metrics", method=method).status_code == 405
+
+
+def test_workers_are_told_by_what_they_do(installation, since):
+    """One is at work, one is full of a long task, and one is silent."""
+    workers, wire = Workers(installation.wire), installation.wire
+    workers.record_proof("idle@a", ["flush"])
+    workers.record_held("full@a", full_s=60.0)
+    workers.record_proof("gone@a", ["flush"])
+    wire.call("ZADD", keys.WORKERS, wire.now_ms() - 60_000, "gone@a")
+
+    figures = ("writebehind_workers", "writebehind_busy_workers", "writebehind_silent_workers")
+    assert [2, 1, 1] == [since(name) for name in figures]

@@ -1,0 +1,58 @@
+"""Events that no process sees of itself: a worker that is frozen, or dead letters that a command has changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from writebehind.plurals import counted
+from writebehind.redis.shared.workers import Crew, SilentWorker
+
+log = logging.getLogger(__name__)
+
+#: A worker that is silent for longer when this process begins to look was named by another one, seconds.
+NAMED_S: Final = 60.0
+#: Events of what is done with dead letters, by the total that counts it.
+_OF_LETTERS: Final = {"replayed": "letters_replayed", "discarded": "letters_discarded"}
+
+
+class EventLog:
+    """Logs each event once, by what one look has that the one before had not. For one thread."""
+
+    def __init__(self) -> None:
+        """Know nothing before the first look."""
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Have another process log what comes next."""
+        self._silent: dict[str, SilentWorker] | None = None
+        self._totals: Mapping[str, int] | None = None
+
+    def look_at_workers(self, crew: Crew) -> None:
+        """Log which workers have fallen silent since, and which are back."""
+        silent = {one.worker: one for one in crew.silent}
+        before = self._silent
+        if before is None:
+            before = {name: one for name, one in silent.items() if one.seconds_ago > NAMED_S}
+        for name, one in silent.items():
+            if name not in before:
+                log.warning(
+                    "worker %s has done nothing for %.0f s: it is frozen, or has lost its broker or its machine; "
+                    "others persist what waits: see its log, and writebehind doctor",
+                    *(name, one.seconds_ago),
+                    extra={"event": "worker_silent", "worker": name, "queues": ",".join(one.queues)},
+                )
+        for name, one in before.items():
+            if name in crew.alive:
+                told = {"event": "worker_back", "worker": name, "queues": ",".join(one.queues)}
+                log.warning("worker %s is at work again", name, extra=told)
+        self._silent = silent
+
+    def look_at_letters(self, totals: Mapping[str, int]) -> None:
+        """Log how many dead letters were replayed and discarded since, by whomever."""
+        before, self._totals = self._totals, totals
+        for name, event in _OF_LETTERS.items():
+            if before is not None and (count := totals.get(name, 0) - before.get(name, 0)) > 0:
+                what = counted(count, "dead letter was", "dead letters were")
+                log.warning("%s %s", what, name, extra={"event": event, "count": count})
