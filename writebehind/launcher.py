@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from writebehind.errors import ConfigurationError
+from writebehind.loading import loading
 from writebehind.logs.setup import configure
 from writebehind.settings.installation import ENV_PREFIX, load_settings
 from writebehind.settings.urls import redacted
@@ -50,7 +51,8 @@ def launch(process: str, arguments: Sequence[str]) -> None:
     begin_log(process)
     enter()
     module, function = PROCESSES[process]
-    run: Callable[[Sequence[str]], None] = getattr(import_module(module), function)
+    with loading():
+        run: Callable[[Sequence[str]], None] = getattr(import_module(module), function)
     run(arguments)
 
 
