@@ -18,20 +18,21 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from unittest.mock import patch
 
-from flask.globals import request_ctx
+from flask.globals import request, request_ctx
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from bench.load import DOCUMENT
 from bench.tallies import cheapest
+from bench.watched import take_out_tracing
 from web.app import create_app
 from writebehind import BulkOperation, Pipeline, Written, load_settings
 from writebehind.flask import tracing
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.tracing import otlp, spans
-from writebehind.tracing.span import NO_SPAN
+from writebehind.tracing.span import may_begin
 
 TURNS, REQUESTS, FLUSHED_EACH, DOCUMENTS = 30, 250, 4, 1_000
 #: Requests to so many documents.
@@ -72,16 +73,8 @@ class Way:
 
 @contextmanager
 def without(app: Any) -> Iterator[Callable[[], object]]:
-    nothing = lambda *_: NO_SPAN  # noqa: E731
     with ExitStack() as stack:
-        for hooks, hook in (
-            (app.before_request_funcs, tracing._begin),
-            (app.teardown_request_funcs, tracing._end),
-        ):
-            kept = {name: [one for one in some if one is not hook] for name, some in hooks.items()}
-            stack.enter_context(patch.dict(hooks, kept))
-        for name in ("request", "commit", "load", "bulk_write", "listener_batch"):
-            stack.enter_context(patch.object(spans, name, nothing))
+        take_out_tracing(stack, app)
         stack.enter_context(patch.object(spans, "Flush", NoFlush))
         yield bool
 
@@ -176,13 +169,14 @@ def sites(app: Any, ways: Sequence[Way]) -> None:
             app.preprocess_request()
 
             def hooks() -> None:
-                tracing._begin()
-                tracing._end(None)
+                tracing.begin(request._get_current_object())
+                tracing.end(None)
                 request_ctx._after_request_functions.clear()
 
             def commit() -> None:
-                with spans.commit("users", 1):
-                    pass
+                if may_begin():  # as `Writer` does
+                    with spans.commit("users", 1):
+                        pass
 
             taken = cheapest(hooks)
             with spans.request("PUT", "http", {}, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Request
@@ -71,6 +72,10 @@ class _Application(Flask):
         return self.url_map.bind(
             "", environ.get("SCRIPT_NAME"), path_info=request.path, default_method=request.method
         )
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function as it is: none of this API is asynchronous, which Flask would look at each time."""
+        return func
 
     def log_exception(self, exc_info: Any) -> None:
         """Log an error that nobody foresaw under the name that its answer has."""

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from writebehind.flask.addresses import template
 from writebehind.tallies import families
+from writebehind.tallies.meters import Meters, OneThreadsMeter
 from writebehind.tallies.tallies import Tallies
 
 #: How often the number of requests in progress is told at most, seconds.
@@ -30,20 +31,19 @@ class Requests:
     def __init__(self, tallies: Tallies) -> None:
         """Count in these tallies."""
         self._tallies = tallies
+        self._times: Meters[tuple[str, str, int]] = Meters(self._time)
         self._in_progress = self._told = 0
-        self._is_to_tell = False
+        self._tells = False
 
     def begin(self) -> None:
         """Count a request that is being received."""
         self._in_progress += 1
-        if not self._is_to_tell:
+        if not self._tells:
             self._tell_soon()
 
     def end(self) -> None:
         """Count it no more."""
         self._in_progress -= 1
-        if not self._is_to_tell:
-            self._tell_soon()
 
     def answered(self, method: str, route: str, status: int, began: float) -> None:
         """Count an answer to a whole request, which was received at `began`, by `perf_counter`.
@@ -51,20 +51,28 @@ class Requests:
         `route` is Flask's rule.
         """
         known = method if method in _METHODS else _OTHER_METHOD
-        self._tallies.observe(families.REQUESTS, (template(route), known, str(status)), perf_counter() - began)
-
-    def _tell_soon(self) -> None:
-        """Tell how many are in progress once for all that begin and end meanwhile: each would pay for it."""
-        self._is_to_tell = True
-        asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
-
-    def _tell(self) -> None:
-        self._is_to_tell = False
-        self._tallies.add(families.IN_PROGRESS, amount=self._in_progress - self._told)
-        self._told = self._in_progress
+        self._times[known, route, status].observe(perf_counter() - began)
 
     def refused(self, reason: HTTPException | str) -> None:
         """Count a request that no route was asked for, or whose answer was not handed out."""
         if isinstance(reason, HTTPException):
             reason = _REASONS.get(reason.code or 0, MALFORMED)
         self._tallies.add(families.REFUSED, (reason,))
+
+    def _time(self, of: tuple[str, str, int]) -> OneThreadsMeter:
+        method, route, status = of
+        return OneThreadsMeter(self._tallies, families.REQUESTS, (template(route), method, str(status)))
+
+    def _tell_soon(self) -> None:
+        """Tell how many are in progress once for all that begin and end meanwhile: each would pay for it."""
+        self._tells = True
+        asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
+
+    def _tell(self) -> None:
+        """Tell it, and again as long as there are any."""
+        if self._in_progress != self._told:
+            self._tallies.add(families.IN_PROGRESS, amount=self._in_progress - self._told)
+            self._told = self._in_progress
+        self._tells = False
+        if self._told:
+            self._tell_soon()

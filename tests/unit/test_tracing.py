@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 from tests.tracing import tracing
 from writebehind.tracing import export, otlp, spans
-from writebehind.tracing.span import NO_SPAN, NotSampled, is_on, log_fields
+from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, is_on, log_fields
 from writebehind.tracing.written import contexts
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_a_log_line_names_the_span_that_it_is_in():
     assert {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"} == fields
     with tracing(ParentBased(ALWAYS_OFF)), spans.request("GET", "http", {}, lambda: "/"):
         assert {} == log_fields()
-    with NotSampled():
+    with NOT_SAMPLED:
         assert {} == log_fields()
 
 

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Request, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing.exceptions import RoutingException
 
 from writebehind import Pipeline
+from writebehind.flask import tracing
 from writebehind.flask.addresses import NAME, Routes, add_converter
 from writebehind.flask.admin.changes import log_change
 from writebehind.flask.admin.conflicts import conflicts
@@ -32,7 +33,6 @@ from writebehind.flask.routes.batches import batches
 from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
 from writebehind.flask.routes.reading import reading
-from writebehind.flask.tracing import trace_requests
 
 
 def api(
@@ -60,13 +60,15 @@ def api(
     routes.record(add_converter)
     routes.record(_answer_what_has_no_route)
     register_problems(routes)
-    trace_requests(routes)  # first of all, so that the others are within the span
     routes.after_request(name_request)
+    routes.teardown_request(tracing.end)
 
     @routes.before_request
     def admit() -> Response | None:
-        """Refuse what no route should be asked for, and answer OPTIONS."""
-        environ = request.environ
+        """Trace the request, refuse what no route should be asked for, and answer OPTIONS."""
+        now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
+        tracing.begin(now)  # first of all, so that what follows is within the span
+        environ = now.environ
         method = environ["REQUEST_METHOD"]
         if method != method.upper():  # Werkzeug takes it for the one in capitals, RFC 9110 for another one
             raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")

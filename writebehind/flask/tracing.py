@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from flask import Blueprint, Request, Response, after_this_request, request
+from flask import Request, Response, after_this_request, request
+from opentelemetry import trace
 
 from writebehind.documents.large import TakesMuchError
 from writebehind.flask.addresses import template
 from writebehind.flask.problems import note, request_id
 from writebehind.tracing import spans
-from writebehind.tracing.span import NO_SPAN, Span, is_on
+from writebehind.tracing.span import NO_SPAN, Span
 
 #: Where a request has its span, in its environment, until it is over.
 _SPAN: Final = "writebehind.span"
@@ -20,16 +21,10 @@ _NO_PARENT: Final[dict[str, str]] = {}
 _SERVER_ERRORS: Final = 500
 
 
-def trace_requests(routes: Blueprint) -> None:
-    """Let each request to these routes be a span, where there is a tracer provider, unless it is one already."""
-    routes.before_request(_begin)
-    routes.teardown_request(_end)
-
-
-def _begin() -> None:
-    if not is_on():
+def begin(now: Request) -> None:
+    """Let a request be a span, where there is a tracer provider, unless it is one already; see `end`."""
+    if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - see `is_on`, which would be one call more
         return
-    now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
     environ, rule = now.environ, now.url_rule
     parent = _NO_PARENT
     if "HTTP_TRACEPARENT" in environ:
@@ -41,6 +36,18 @@ def _begin() -> None:
             after_this_request(partial(_tell, span))
 
 
+def end(error: BaseException | None) -> None:
+    """End the span of the request that is over, if it has one."""
+    if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - see `is_on`, which would be one call more
+        return
+    now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - costs less
+    span: Span | None = now.environ.pop(_SPAN, None)
+    if span is not None:
+        if isinstance(error, TakesMuchError):  # in a thread that may read it
+            span.set({"writebehind.begins_anew": True})
+        span.__exit__(None if error is None else type(error), error, None)
+
+
 def _tell(span: Span, response: Response) -> Response:
     status = response.status_code
     span.set({"http.response.status_code": status, "writebehind.request_id": request_id()})
@@ -48,13 +55,3 @@ def _tell(span: Span, response: Response) -> Response:
     if status >= _SERVER_ERRORS:
         span.fail(str(status))
     return response
-
-
-def _end(error: BaseException | None) -> None:
-    if not is_on():
-        return
-    span: Span | None = request.environ.pop(_SPAN, None)
-    if span is not None:
-        if isinstance(error, TakesMuchError):  # in a thread that may read it
-            span.set({"writebehind.begins_anew": True})
-        span.__exit__(None if error is None else type(error), error, None)

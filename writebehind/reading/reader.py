@@ -20,6 +20,7 @@ from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
+from writebehind.tallies.meters import Meter, Meters
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Reader:
         self._sampler = sampler
         self._seen = seen
         self._tallies = tallies
+        self._times: Meters[tuple[str, Source]] = Meters(self._time)
 
     def get_or_bypass(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
         """`get`, from MongoDB where Redis does not answer.
@@ -208,12 +210,16 @@ class Reader:
 
     def _noted(self, read: Read, collection: str, began: float) -> Read:
         """Count what was read of one document, and the time that it took."""
-        labels = (collection, read.source.value)
-        took_s = time.perf_counter() - began
-        self._tallies.observe(families.READ_TIMES, labels, took_s, counter=families.READS)
-        if not read.entry.exists and read.source is Source.HIT:
+        source = read.source
+        self._times[collection, source].observe(time.perf_counter() - began)
+        if source is Source.HIT and not read.entry.exists:
             self._tallies.add(families.NEGATIVE_HITS, (collection,))
         return read
+
+    def _time(self, of: tuple[str, Source]) -> Meter:
+        collection, source = of
+        labels = (collection, source.value)
+        return Meter(self._tallies, families.READ_TIMES, labels, counter=families.READS)
 
     def _count_reads(self, ids: Sequence[DocumentId], source: Source, number: int) -> None:
         """Count reads of several documents of one collection."""

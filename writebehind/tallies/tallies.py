@@ -19,7 +19,12 @@ class Tallies:
     """Counts of a process. Safe to share between threads.
 
     A count takes 0.5 µs of CPU, where prometheus_client takes 2 to 3 in files for several processes
-    (`bench/tallies.py`). It never raises: one that finds no room is left out, and that is said once.
+    (`bench/tallies.py`); what each request counts has a `Meter`, which takes less. It never raises: one that finds
+    no room is left out, and that is said once.
+
+    Attributes:
+        numbers: the memory that this process counts in. It is another object in each process.
+        lock: is held by who changes a number there.
     """
 
     def __init__(self, directory: Path | None = None, listed: Collection[str] = ()) -> None:
@@ -34,7 +39,7 @@ class Tallies:
         self._path = directory
         self._directory = None if directory is None else Directory(directory, listed)
         self._listed = frozenset(listed)
-        self._lock = forks.lock()
+        self.lock = forks.lock()
         self._memory: TallyMemory | None = None
         self._begin()
         forks.begins_anew(self)
@@ -47,24 +52,30 @@ class Tallies:
 
     def add(self, family: Family, labels: tuple[str, ...] = (), amount: float = 1) -> None:
         """Add to a counter, or to what is live."""
-        at = self._at.get((family, labels)) or self._place(family, labels)
+        at = self._at.get((family, labels)) or self.place(family, labels)
         if at:
-            with self._lock:
-                self._numbers[at] += amount
+            with self.lock:
+                self.numbers[at] += amount
 
-    def observe(
-        self, family: Family, labels: tuple[str, ...], value: float, *, counter: Family | None = None
-    ) -> None:
-        """Add a value to a histogram; and 1 to a `counter` with the same labels, by the same lock."""
-        at = self._at.get((family, labels)) or self._place(family, labels)
-        beside = 0 if counter is None else self._at.get((counter, labels)) or self._place(counter, labels)
+    def observe(self, family: Family, labels: tuple[str, ...], value: float) -> None:
+        """Add a value to a histogram."""
+        at = self._at.get((family, labels)) or self.place(family, labels)
         if at:
             bucket = at + 1 + bisect_left(family.bounds, value)
-            with self._lock:
-                self._numbers[at] += value
-                self._numbers[bucket] += 1
-                if beside:
-                    self._numbers[beside] += 1
+            with self.lock:
+                self.numbers[at] += value
+                self.numbers[bucket] += 1
+
+    def place(self, family: Family, labels: tuple[str, ...]) -> int:
+        """Make room for a series, unless it is there; the index of its first number, 0 where there is no room."""
+        with self.lock:
+            known = self._told_apart(family, labels)
+            return self._at.get((family, known)) or self._new(family, known)
+
+    def is_told_apart(self, family: Family, labels: tuple[str, ...]) -> bool:
+        """Whether these labels have a series of their own."""
+        with self.lock:
+            return self._told_apart(family, labels) == labels
 
     def read(self) -> dict[Series, list[float]]:
         """The numbers of this process and, where it counts in a directory, of all others that do, by series.
@@ -74,32 +85,23 @@ class Tallies:
         """
         if self._path is not None and self._directory is not None and self._path.is_dir():
             return self._directory.read()
-        with self._lock:
+        with self.lock:
             counts = {} if self._memory is None else self._memory.read()
         return {key[:2]: numbers for key, numbers in counts.items()}
 
     def close(self) -> None:
         """End: what this process has counted stays, and what it has live is gone."""
-        with self._lock:
+        with self.lock:
             if self._memory is not None:
                 self._memory.leave()
 
     def _begin(self) -> None:
         self._memory = None
-        self._numbers: memoryview[float] = memoryview(b"").cast("d")
+        self.numbers: memoryview[float] = memoryview(b"").cast("d")
         #: Index of each series' first number; never 0.
         self._at: dict[tuple[Family, tuple[str, ...]], int] = {}
         self._unlisted: set[str] = set()
         self._has_room = True
-
-    def _place(self, family: Family, labels: tuple[str, ...]) -> int:
-        """Make room for a series; 0 where there is none."""
-        with self._lock:
-            known = self._told_apart(family, labels)
-            at = self._at.get((family, known)) or self._new(family, known)
-            if at and known == labels:  # names of others come from clients: they are not remembered
-                self._at[family, labels] = at
-            return at
 
     def _told_apart(self, family: Family, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The labels, with a collection that is one too many in the place of its name."""
@@ -130,7 +132,7 @@ class Tallies:
         except OSError as error:  # such as a full disk: requests are served all the same
             log.warning("metrics_dir: no page shows what this process counts: %s: %s", self._path, error)
             self._memory = TallyMemory(None)
-        self._numbers = self._memory.numbers
+        self.numbers = self._memory.numbers
         if self._directory is not None:
             self._directory.add_up()  # or files would become ever more where nobody reads them
         return self._memory

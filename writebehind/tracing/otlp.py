@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from random import getrandbits
+from random import getrandbits, random, randrange
 from threading import local
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -37,7 +37,9 @@ class Draw(RandomIdGenerator):
 
     def __init__(self, ratio: float) -> None:
         """Know which ids a sampler with this ratio samples."""
+        #: Ids are sampled whose last 64 bits are below it.
         self._bound = TraceIdRatioBased(ratio).bound
+        self._ratio = self._bound / (TraceIdRatioBased.TRACE_ID_LIMIT + 1)
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -47,10 +49,9 @@ class Draw(RandomIdGenerator):
 
     def is_dropped(self) -> bool:
         """Draw the id of the next trace of this thread; whether it is not sampled."""
-        drawn = getrandbits(128)
-        if drawn & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+        if random() >= self._ratio:  # noqa: S311 - no secret
             return True
-        self._drawn.id = drawn
+        self._drawn.id = getrandbits(64) << 64 | randrange(self._bound)  # noqa: S311 - as above
         return False
 
     def generate_trace_id(self) -> int:

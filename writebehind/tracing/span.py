@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Token
+from contextvars import ContextVar, Token
 from functools import cache, lru_cache
 from importlib.metadata import version
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
@@ -74,24 +74,39 @@ class Span:
 
 
 NO_SPAN: Final = Span()
+#: Where the API keeps the current context. Its own functions go through two more, each time.
+_current: Final = getattr(getattr(context_api, "_RUNTIME_CONTEXT", None), "_current_context", None)
+if isinstance(_current, ContextVar):
+    get_current: Callable[[], Context] = _current.get
+    _attach: Callable[[Context], object] = _current.set
+else:  # another version, or what OTEL_PYTHON_CONTEXT names
+    get_current, _attach = context_api.get_current, context_api.attach
 #: Stands for all that are not sampled. Its ids are valid, so that it is no root.
 _DROPPED: Final = NonRecordingSpan(SpanContext(1, 1, is_remote=False))
-_NOT_SAMPLED: Final = set_span_in_context(_DROPPED, Context())
 
 
 class NotSampled(Span):
     """A span that is not sampled: within it none begins, and nobody has asked for one to be made."""
 
-    __slots__ = ("_attached",)
+    __slots__ = ("_around", "within")
+
+    def __init__(self, around: Context) -> None:
+        """Be within this context, which is current; what is within this has another."""
+        self._around = around
+        self.within = set_span_in_context(_DROPPED, around)
 
     def __enter__(self) -> Self:
-        self._attached = context_api.attach(_NOT_SAMPLED if not get_current() else set_span_in_context(_DROPPED))
+        _attach(self.within)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        context_api.detach(self._attached)
+        _attach(self._around)
+
+
+#: The same where there is no context, as nearly always.
+NOT_SAMPLED: Final = NotSampled(Context())
 
 
 class _Started(Span):
@@ -152,24 +167,20 @@ def log_fields() -> dict[str, str]:
     return named(context) if context.trace_flags.sampled else {}
 
 
-def is_dropped() -> bool:
-    """Draw whether the next trace of this thread is not sampled, where the provider knows a way that costs little.
-
-    Else the sampler says so when the trace's first span is started.
-    """
-    draw = _draw(trace._TRACER_PROVIDER)  # noqa: SLF001 - as above
-    return draw is not None and draw()
-
-
 @lru_cache(8)
-def _draw(provider: TracerProvider) -> Callable[[], bool] | None:
-    """The draw of `writebehind.tracing.otlp`, if the provider has it."""
+def draw_of(provider: TracerProvider | None) -> Callable[[], bool] | None:
+    """The draw whether the next trace of a thread is dropped: that of `writebehind.tracing.otlp`.
+
+    `None` where a provider has none: then its sampler says so, when the trace's first span is started.
+    """
     return getattr(getattr(provider, "id_generator", None), "is_dropped", None)
 
 
 def may_begin() -> bool:
     """Whether a span may begin here: there is a provider, and what it is a part of is sampled, if anything."""
     if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - as above
+        return False
+    if get_current() is NOT_SAMPLED.within:
         return False
     current = get_current_span()
     return current is INVALID_SPAN or current.get_span_context().trace_flags.sampled

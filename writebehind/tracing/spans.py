@@ -12,10 +12,22 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, SpanContext, SpanKind, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from writebehind.tracing.span import NO_SPAN, NotSampled, Span, Value, is_dropped, is_on, may_begin, start
+from writebehind.tracing.span import (
+    NO_SPAN,
+    NOT_SAMPLED,
+    NotSampled,
+    Span,
+    Value,
+    draw_of,
+    get_current,
+    is_on,
+    may_begin,
+    start,
+)
 
 _TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 _REDIS: Final = {"db.system.name": "redis", "db.operation.name": "commit"}
@@ -42,11 +54,14 @@ def request(method: str, scheme: str, parent: Mapping[str, str], route: Callable
         parent: its headers `traceparent` and `tracestate`, as far as it has them. What is malformed is ignored.
         route: says the template of its path.
     """
-    if not is_on() or get_current_span() is not INVALID_SPAN:
+    around = get_current()
+    if around and get_current_span() is not INVALID_SPAN:
         return NO_SPAN
     remote = _TRACE_CONTEXT.extract(parent) if parent else None
-    if not remote and is_dropped():  # as nearly all are, where few are sampled
-        return NotSampled()
+    if not remote:
+        draw = draw_of(trace._TRACER_PROVIDER)  # noqa: SLF001 - see `is_on`
+        if draw is not None and draw():  # as nearly all are, where few are sampled
+            return NotSampled(around) if around else NOT_SAMPLED
     template = route()
     return start(
         f"{method} {template}",

@@ -37,9 +37,10 @@ from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
+from writebehind.tallies.meters import Meter
 from writebehind.tallies.tallies import Tallies
 from writebehind.tracing import spans
-from writebehind.tracing.span import Span
+from writebehind.tracing.span import may_begin
 from writebehind.writing.admission import Admission
 from writebehind.writing.document_check import DocumentCheck
 from writebehind.writing.turns import Turns
@@ -116,6 +117,7 @@ class Writer:
         self._parts = parts
         self._check = DocumentCheck(collection, settings, hooks, max_bytes=parts.max_document_bytes)
         self._turns = Turns()
+        self._taken = Meter(parts.tallies, families.WRITES, (collection,))
 
     def id(self, given: object) -> DocumentId:
         """The document that a caller names, by native id or by its text.
@@ -282,8 +284,10 @@ class Writer:
     ) -> list[Commit]:
         parts, wanted = self._parts, self.wants(durability)
         parts.admission.check_offered(wanted)
+        if not may_begin():
+            return self._commit_traced(writes, durability, condition, "")
         with spans.commit(self._collection, len(writes)) as span:
-            commits = self._commit_traced(writes, durability, condition, span)
+            commits = self._commit_traced(writes, durability, condition, span.context)
             if span:
                 span.set({"writebehind.status": ",".join(sorted({one.status for one in commits}))})
             return commits
@@ -293,7 +297,7 @@ class Writer:
         writes: Sequence[tuple[DocumentId, Entry]],
         durability: Durability | None,
         condition: str,
-        span: Span,
+        context: str,
     ) -> list[Commit]:
         parts, wanted = self._parts, self.wants(durability)
         cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
@@ -305,7 +309,7 @@ class Writer:
                 delay_ms,
                 condition,
                 0 if crowded and one.member in crowded else cap,
-                span.context,
+                context,
             )
             for one, entry in writes
         ]
@@ -344,7 +348,7 @@ class Writer:
             refusal = self._parts.admission.refusal(self._collection, self._settings, document_id.member)
             self._count_refusal(refusal)
             raise refusal
-        self._parts.tallies.add(families.WRITES, (self._collection,))
+        self._taken.add()
         if commit.ticket:
             partition = self._parts.store.partition_of(document_id.member)
             self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
 from writebehind.tallies import families
 from writebehind.tallies.families import MOST_UNLISTED, OTHER
+from writebehind.tallies.files import read_file
+from writebehind.tallies.meters import Meter, Meters, OneThreadsMeter
 from writebehind.tallies.tallies import Tallies
 
 ACKNOWLEDGED = families.WRITES.name
@@ -159,3 +162,102 @@ def test_after_the_end_counts_stay_and_what_was_live_is_gone(tmp_path):
     tallies.add(families.WRITES, ("users",))
 
     assert {(ACKNOWLEDGED, ("users",)): [2]} == Tallies(tmp_path).read()
+
+
+@pytest.mark.parametrize("kind", [Meter, OneThreadsMeter])
+def test_a_meter_counts_as_tallies_do(tallies, kind):
+    """Both count in the same series: the sum, and each value in its bucket."""
+    meter = kind(tallies, families.READ_TIMES, ("users", "hit"))
+    for value in (0, *families.LATENCIES, 31):
+        meter.observe(value)
+        tallies.observe(families.READ_TIMES, ("users", "miss"), value)
+
+    counts = tallies.read()
+    assert counts[READ_TIMES, ("users", "miss")] == counts[READ_TIMES, ("users", "hit")]
+
+
+def test_a_meter_counts_each_value_once_more_beside(tallies):
+    """The counter that is named has the number of values; nothing is made before the first."""
+    meter = Meter(tallies, families.READ_TIMES, ("users", "hit"), counter=families.READS)
+    assert {} == tallies.read()
+
+    meter.observe(0.001)
+    meter.observe(0.002)
+
+    assert [2] == tallies.read()[families.READS.name, ("users", "hit")]
+
+
+def test_threads_lose_nothing_by_a_meter(tallies):
+    """Many threads count in one series at once, however often they take turns."""
+    taken, times = (
+        Meter(tallies, families.WRITES, ("users",)),
+        Meter(tallies, families.READ_TIMES, ("users", "hit")),
+    )
+
+    def count() -> None:
+        for _ in range(2_000):
+            taken.add()
+            times.observe(1)
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    counts = tallies.read()
+    total, *buckets = counts[READ_TIMES, ("users", "hit")]
+    assert ([16_000], 16_000, 16_000) == (counts[ACKNOWLEDGED, ("users",)], total, sum(buckets))
+
+
+@pytest.mark.parametrize("kind", [Meter, OneThreadsMeter])
+def test_a_meter_counts_in_the_file_of_its_process(tmp_path, kind):
+    """A child that has its parent's meter counts for itself, and nothing in its parent's file."""
+    tallies = Tallies(tmp_path)
+    meter = kind(tallies, families.READ_TIMES, ("users", "hit"))
+    meter.observe(1)
+
+    def act() -> None:
+        meter.observe(2)
+        own = [path for path in tmp_path.glob("*.tally") if read_file(path).numbers]
+        assert 2 == len(own)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert signal.SIGKILL == in_child(act)
+    meter.observe(4)
+
+    total, *buckets = tallies.read()[READ_TIMES, ("users", "hit")]
+    assert (7, 3) == (total, sum(buckets))
+
+
+def test_a_meter_without_room_is_left_out(tallies):
+    """It destroys nothing, and those that have room go on."""
+    first = Meter(tallies, families.REFUSED, ("first",))
+    first.add()
+    for number in range(20_000):
+        tallies.add(families.REFUSED, (f"reason {number}",))
+    Meter(tallies, families.REFUSED, ("last",)).add()
+    Meter(tallies, families.READ_TIMES, ("last", "hit"), counter=families.READS).observe(1)
+    OneThreadsMeter(tallies, families.READ_TIMES, ("last", "hit")).observe(1)
+    first.add()
+
+    counts = tallies.read()
+    assert [2] == counts[families.REFUSED.name, ("first",)]
+    assert not [one for one in counts if "last" in one[1]]
+
+
+def test_meters_are_kept_unless_their_names_are_one_too_many(tallies):
+    """Clients choose names of collections: no more of them are remembered than are told apart."""
+    meters: Meters[str] = Meters(lambda name: Meter(tallies, families.WRITES, (name,)))
+    for number in range(MOST_UNLISTED + 50):
+        meters[f"c{number}"].add()
+    meters["c0"].add()
+
+    counts = tallies.read()
+    assert MOST_UNLISTED == len(meters)
+    assert ([50], [2]) == (counts[ACKNOWLEDGED, (OTHER,)], counts[ACKNOWLEDGED, ("c0",)])
