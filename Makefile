@@ -36,7 +36,7 @@ demo: install ## send a real data set through the system and compare MongoDB wit
 test: export PYTHONDONTWRITEBYTECODE :=
 test: install ## run every test; the servers they need are started and stopped by them
 	@$(BIN)/python -m compileall -q writebehind web tasks
-	$(BIN)/python -m pytest --numprocesses 5 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 6 --dist loadscope --no-loadscope-reorder
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage
@@ -80,8 +80,9 @@ model: install ## check the protocol, and ways to break it, in a model checker
 chaos: install ## kill, freeze and cut off everything under load, with 20 seeds, and look for what was lost
 	$(BIN)/python -m tests.chaos
 
-memory: install ## what processes take that warm, reconcile and read documents of 16 MB
-	MEMORY=1 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_memory.py
+memory: install ## what processes take that warm, reconcile and read documents of 16 MB, and answer greedy requests
+	MEMORY=1 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_memory.py tests/acceptance/test_greedy.py \
+	  -k "test_memory or greedy_requests"
 
 histories: install ## 1,000 random histories of documents that share a unique value
 	HISTORIES=1000 $(BIN)/python -m pytest -n0 tests/integration/contention/test_histories.py

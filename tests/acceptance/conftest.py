@@ -88,15 +88,24 @@ class System:
 
 
 def start(
-    directory: Path, *, procfile: Path | None = None, variant: frozenset[str] = VARIANT, **env: str
+    directory: Path,
+    *,
+    procfile: Path | None = None,
+    without: frozenset[str] = frozenset(),
+    variant: frozenset[str] = VARIANT,
+    **env: str,
 ) -> VariedStack:
-    """Describe a stack that knows no settings but the repository's and these."""
+    """Describe a stack that knows no settings but the repository's and these.
+
+    It is started `without` some processes where no test looks at them: each takes about a second of CPU.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if name in SERVERS or name.startswith("WRITEBEHIND_")]:
             patch.delenv(variable)
         # Stacks that start side by side would all find the usual ports free.
         ports = {f"WRITEBEHIND_{name}_PORT": str(free_port()) for name in ("FLOWER", "EXPORTER")}
-        return VariedStack(variant, directory, env={**CONFIG, **ports, **env}, cwd=ROOT, procfile=procfile)
+        described = {**CONFIG, **ports, **env}
+        return VariedStack(variant, directory, env=described, cwd=ROOT, procfile=procfile, without=without)
 
 
 def in_threads(calls: int, call: Callable[[int], None]) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, in_threads
-from tests.acceptance.variants import GUNICORN, LARGE, WEB_PROCESSES, WORKER_PROCESSES
+from tests.acceptance.variants import GUNICORN, LARGE, VARIANT, WEB_PROCESSES, WORKER_PROCESSES
 from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, load_settings
@@ -26,6 +26,12 @@ from writebehind.local.supervisor import Group, bound_to_parent, end
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 DOCUMENTS, READERS, READS = 200, 16, 200
+#: Ways to Redis, and how long a child lives. Each is tried once; `make variants` tries each with each.
+WAYS = ["plain", "tls"] if VARIANT else ["tls"]
+CHILDREN = {"for good": None, "for two tasks": 2}
+PAIRS = [
+    (way, one) for way in ("plain", "tls") for one in CHILDREN if VARIANT or (way == "tls") == (one == "for good")
+]
 WORKER = (
     "celery -q -A tests.acceptance.warmed:app worker -Q flush,refresh,maintenance --loglevel info "
     f"--pool prefork --concurrency {WORKER_PROCESSES} --without-gossip --without-mingle"
@@ -38,7 +44,7 @@ def redis(tmp_path_factory) -> Iterator[EmbeddedRedis]:
         yield server
 
 
-@pytest.fixture(params=["plain", "tls"])
+@pytest.fixture
 def env(request, redis, mongo: EmbeddedMongo, authority, database_name) -> Iterator[dict[str, str]]:
     """What tells processes where the servers are."""
     with TlsFront(authority.server_context(), redis.port) as front:
@@ -85,6 +91,7 @@ def running(command: str, env: dict[str, str], log: Path) -> Iterator[psutil.Pro
         end([Group(process)], grace_s=20)
 
 
+@pytest.mark.parametrize("env", WAYS, indirect=True)
 def test_gunicorn_preloads_the_api(env, pipeline, tmp_path):
     """Each of many answers is that of the document which was asked for, from Redis, and none is an error."""
     users = pipeline.collection("users")
@@ -116,11 +123,11 @@ def children(said: str) -> set[int]:
     return {int(number) for number in re.findall(r"ForkPoolWorker-(\d+)", said)}
 
 
-@pytest.mark.parametrize("most", [None, 2], ids=["for good", "for two tasks"])
-def test_celery_forks_a_worker(env, pipeline, tmp_path, most):
+@pytest.mark.parametrize(("env", "life"), PAIRS, indirect=["env"])
+def test_celery_forks_a_worker(env, pipeline, tmp_path, life):
     """The children of a worker that has connections flush at once and none fails, however often it forks anew."""
     users, log = pipeline.collection("users"), tmp_path / "log"
-    written = {}
+    written, most = {}, CHILDREN[life]
     command = f"{WORKER} --max-tasks-per-child {most}" if most else WORKER
     with running(command, env, log) as worker:
         wait_until(lambda: b" ready." in log.read_bytes(), "the worker", 60)

@@ -47,7 +47,8 @@ def system(tmp_path_factory) -> Iterator[System]:
     lines = default_procfile().read_text("utf-8").splitlines()
     (worker,) = (line for line in lines if line.startswith("worker:"))
     procfile.write_text("\n".join([*lines, worker.replace("worker:", "worker2:", 1)]) + "\n")
-    with start(directory, procfile=procfile, **SETTINGS) as stack, System(stack) as system:
+    stack = start(directory, procfile=procfile, without=frozenset({"flower"}), **SETTINGS)
+    with stack, System(stack) as system:
         wait_until(lambda: system.status()["workers"] == 3, "all workers", 60)
         yield system
 

@@ -74,7 +74,8 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory) -> Iterator[System]:
-    with start(tmp_path_factory.mktemp("watched"), **SETTINGS, **OFTEN) as stack, System(stack) as system:
+    stack = start(tmp_path_factory.mktemp("watched"), without=frozenset({"flower"}), **SETTINGS, **OFTEN)
+    with stack, System(stack) as system:
         system.wait_for_workers()
         yield system
 

@@ -37,7 +37,8 @@ READERS, READS = 16, 200
 def system(tmp_path_factory) -> Iterator[System]:
     """The system in all variants together."""
     directory = tmp_path_factory.mktemp("variants")
-    with start(directory, variant=frozenset(PARTS), **SETTINGS) as stack, System(stack) as system:
+    lean = frozenset({"flower", "exporter"})
+    with start(directory, variant=frozenset(PARTS), without=lean, **SETTINGS) as stack, System(stack) as system:
         system.wait_for_workers()
         yield system
 

@@ -35,12 +35,14 @@ GUNICORN = (
 _THREADS = re.compile(r"--pool threads --concurrency \d+")
 
 
-def varied(procfile: str, variant: frozenset[str], redis_url: str = "") -> str:
-    """The lines of a Procfile in another way."""
+def varied(
+    procfile: str, variant: frozenset[str], redis_url: str = "", without: frozenset[str] = frozenset()
+) -> str:
+    """The lines of a Procfile in another way, without some processes."""
     lines = []
     for line in procfile.splitlines():
         name, colon, command = line.partition(": ")
-        if line.startswith("#") or not colon:
+        if line.startswith("#") or not colon or name in without:
             continue
         if "preload" in variant:
             command = command.replace("writebehind run web", GUNICORN)
@@ -75,12 +77,13 @@ class VariedStack(Stack):
         env: Mapping[str, str],
         cwd: Path,
         procfile: Path | None = None,
+        without: frozenset[str] = frozenset(),
         arguments: tuple[str, ...] = (),
     ) -> None:
         unknown = variant.difference(PARTS)
         if unknown:
             raise ValueError(f"no variant: {', '.join(sorted(unknown))}")
-        self.variant = variant
+        self.variant, self._without = variant, without
         self._given = (procfile or default_procfile()).read_text()
         self._procfile = data_dir / "Procfile.varied"
         self._redis = urlsplit(env["REDIS_URL"]).port if "REDIS_URL" in env else None
@@ -93,7 +96,7 @@ class VariedStack(Stack):
             authority = Authority(self.data_dir)
             front = self._front.enter_context(TlsFront(authority.server_context(), self._redis_port))
             url = authority.redis_url(front.port)
-        self._procfile.write_text(varied(self._given, self.variant, url))
+        self._procfile.write_text(varied(self._given, self.variant, url, self._without))
         return super().start()
 
     def stop(self) -> int:

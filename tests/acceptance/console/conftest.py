@@ -38,7 +38,8 @@ def system(servers, tmp_path_factory) -> Iterator[System]:
     urls = {"REDIS_URL": servers.redis.url, "MONGODB_URL": servers.mongo.url}
     slow = {"WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS)}
     slow |= {f"WRITEBEHIND_COLLECTIONS__{one}__id_pattern": ".+" for one in ("slow", "events")}
-    with start(tmp_path_factory.mktemp("console"), **urls, **slow) as stack, System(stack) as system:
+    stack = start(tmp_path_factory.mktemp("console"), without=frozenset({"flower"}), **urls, **slow)
+    with stack, System(stack) as system:
         system.wait_for_workers()
         yield system
 
