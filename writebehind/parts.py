@@ -27,6 +27,7 @@ from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.client import mongo_client
+from writebehind.mongodb.fresh_reads import FreshReads
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.derived import Derived
@@ -112,6 +113,8 @@ class Parts:
             settings.mongodb_database,
             timeout_ms=settings.mongodb_timeout_ms,
             breaker=self.breaker,
+            shard_key=lambda name: self.collection_settings(name).key,
+            reads=FreshReads(settings.mongodb_read_preference, settings.mongodb_read_concern),
         )
         self.clock = ClockWatch(self.store)
         self._sampler = Sampler(self.store.load_recorded, self.clock.look)

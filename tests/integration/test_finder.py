@@ -103,7 +103,7 @@ def test_the_ids_of_others_are_none_of_ours(sink, users, monkeypatch):
     """MongoDB sends others by a collation. They fill no portion, or the same would be asked for without end."""
     users.insert_many([{"_id": "Ada", "text": "x" * 100}, {"_id": "Bob", "text": "x" * 100}])
     find = SyncCollection.find
-    monkeypatch.setattr(SyncCollection, "find", lambda target, _, *rest: find(target, {}, *rest))
+    monkeypatch.setattr(SyncCollection, "find", lambda target, _, *rest, **more: find(target, {}, *rest, **more))
     monkeypatch.setattr("writebehind.mongodb.finder.MOST_BYTES", 1)
     ids = [DocumentId.of(COLLECTION, name) for name in ("ada", "bob")]
 
@@ -143,7 +143,7 @@ def test_no_more_is_taken_than_a_portion(sink, users, monkeypatch):
         def __exit__(self, *_) -> None:
             self.cursor.close()
 
-    monkeypatch.setattr(SyncCollection, "find", lambda *asked: Taken(find(*asked)))
+    monkeypatch.setattr(SyncCollection, "find", lambda *asked, **more: Taken(find(*asked, **more)))
     ids = [DocumentId.of(COLLECTION, name) for name in "abcd"]
 
     found, left = sink.find_portion(ids, most_bytes=2 * size)

@@ -13,7 +13,9 @@ from bson import DatetimeMS, Timestamp
 from tests.listening import Stream, listening_to, running, status, wait_to_listen, wait_to_see
 from tests.sizes import FOREIGN_LIMIT
 from tests.waiting import wait_until
+from writebehind.alive import AliveFile
 from writebehind.change_stream.applier import Applied, Applier
+from writebehind.change_stream.events import read_change
 from writebehind.change_stream.listener import BATCH_BYTES, Listener
 from writebehind.change_stream.verdicts import OutsideChange
 
@@ -30,6 +32,14 @@ def event(name: str, **more: object) -> dict[str, Any]:
         "clusterTime": Timestamp(1, 1),
         "wallTime": datetime.now(UTC),
     } | more
+
+
+def test_the_id_in_an_event_of_a_sharded_collection():
+    """A router names the fields of the shard key before the id, and the id is the document's all the same."""
+    key = {"tenant": "acme", "_id": "acme:1"}
+    change = read_change(event("acme:1", documentKey=key, fullDocument=None, wallTime=DatetimeMS(0)))
+    assert change is not None
+    assert "users/s:acme:1" == change.id.member
 
 
 def test_a_listener_that_is_far_behind(pipeline, users, stored):
@@ -177,7 +187,12 @@ def test_a_change_that_cannot_be_applied(pipeline, users, stored):
         contention=pipeline.contention,
     )
     database = pipeline.settings.mongodb_database
-    listener = Listener(pipeline.store, pipeline._client, database, spoilt, collections=None, check=pipeline.check)
+    listener = Listener(
+        *(pipeline.store, pipeline._client, database, spoilt),
+        collections=None,
+        check=pipeline.check,
+        alive=AliveFile(None),
+    )
     with running(listener):
         wait_to_listen(pipeline)
         for name in names:

@@ -191,14 +191,14 @@ def test_a_second_is_time_enough(sink, monkeypatch):
 
 def test_a_write_that_is_sent_alone_does_the_same(users):
     """It creates, replaces what is older and nothing else, and deletes what is older, as in a bulk."""
-    send_alone(users, write("ada", 1, n=1))
+    send_alone(users, write("ada", 1, n=1), None)
     assert [{"_id": "ada", "n": 1, "_v": 1}] == [*users.find()]
-    send_alone(users, write("ada", 3, n=3))
+    send_alone(users, write("ada", 3, n=3), None)
     with pytest.raises(DuplicateKeyError):
-        send_alone(users, write("ada", 2, n=2))
-    send_alone(users, deletion("ada", 2))
+        send_alone(users, write("ada", 2, n=2), None)
+    send_alone(users, deletion("ada", 2), None)
     assert [{"_id": "ada", "n": 3, "_v": 3}] == [*users.find()]
-    send_alone(users, deletion("ada", 4))
+    send_alone(users, deletion("ada", 4), None)
     assert [] == [*users.find()]
 
 

@@ -20,6 +20,7 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import DocumentTooLargeError
+from writebehind.mongodb.fresh_reads import FreshReads
 from writebehind.mongodb.outcomes import Result, Write
 from writebehind.mongodb.sink import Sink
 
@@ -84,6 +85,32 @@ def test_what_the_protocol_relies_on_is_not_up_to_the_url(mongo, database_name, 
             assert "primary" == command.get("$readPreference", {"mode": "primary"})["mode"]
         for command in commands.all("update", "delete"):
             assert {"w": "majority", "j": True} == command["writeConcern"]
+
+
+def test_each_command_is_bounded_by_the_server_too(mongo, database_name, monkeypatch):
+    """A server that gets a command late, or works on it for long, gives it up when nobody waits any more."""
+    one = DocumentId.of("users", "ada")
+    with weak_client(mongo.url) as (client, commands):
+        reads = FreshReads("nearest", "majority")
+        sink = Sink(client, database_name, timeout_ms=5_000, reads=reads)
+        sink.write("users", [write("ada", 2, n=1), write("bob", 2, n=2)])
+        RefusingServer(monkeypatch).refuses = only("bob", {"code": 121})
+        sink.write("users", [write("ada", 3), write("bob", 3)])
+        for read in (sink.find(one), sink.find_many([one]), sink.find_states([one]), sink.versions([one])):
+            assert read
+        sink.find_by("users", "n", 1)
+        sink.find_holders("users", "n", 1)
+        sink.find_places("users", {}, {"n": 1}, 5)
+        sink.unset(one, "n", 3, below=9)
+        sink.vacate(one, 3)
+        sink.put_back("users", bson.encode({"_id": "ada"}))
+        sink.takes_writes("users")
+        sink.delete_older("users", {one: 9})
+
+        kinds = {"find", "update", "delete", "findAndModify", "insert"}
+        sent = list(commands.all(*kinds))
+        assert kinds == {next(iter(one)) for one in sent}
+        assert [] == [one for one in sent if not 0 < one.get("maxTimeMS", 0) <= 5_000]
 
 
 def test_the_listener_follows_the_primary(mongo, settings, valkey_wire):

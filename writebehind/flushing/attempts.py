@@ -28,7 +28,7 @@ FEW = 10
 
 def is_late(outcome: Outcome) -> bool:
     """Whether a write is to be tried again."""
-    return outcome.result in ATTEMPTS
+    return outcome.result in ATTEMPTS or outcome.result is Result.MISPLACED
 
 
 def others_are_taken(batch: Sequence[Outcome], takes_writes: Callable[[], bool]) -> bool:
@@ -69,7 +69,13 @@ def postpone(store: Store, partition: int, outcomes: Sequence[Outcome], *, other
         replace(
             one,
             attempts=tried,
-            result=Result.REFUSED if blamed >= ATTEMPTS[one.result] or tried >= MOST_ATTEMPTS else one.result,
+            result=Result.REFUSED if _is_given_up(one.result, tried, blamed) else one.result,
         )
         for one, (tried, blamed) in zip(outcomes, counts, strict=True)
     ]
+
+
+def _is_given_up(result: Result, tried: int, blamed: int) -> bool:
+    """Whether a document has been tried often enough: never where the settings are at fault."""
+    most = ATTEMPTS.get(result)
+    return most is not None and (blamed >= most or tried >= MOST_ATTEMPTS)

@@ -5,7 +5,7 @@ Every operation is bounded in time, reads from the primary, and writes durably, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -167,6 +167,20 @@ class Deployment:
         plain: Database[dict[str, Any]] = self._database.with_options(codec_options=CodecOptions())
         with self._deadline():
             return {name: dict(index) for name, index in plain[collection].index_information().items()}
+
+    def shard_keys(self, collections: Sequence[str]) -> dict[str, list[str]]:
+        """The fields of the shard key of each of these collections that is sharded, in their order.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer, or does not let its user read `config.collections`.
+        """
+        names = {f"{self._name}.{one}": one for one in collections}
+        config: Database[dict[str, Any]] = self._database.client.get_database(
+            "config", CodecOptions(), ReadPreference.PRIMARY, read_concern=ReadConcern("local")
+        )
+        with self._deadline():
+            found = list(config["collections"].find({"_id": {"$in": list(names)}}, {"key": 1, "dropped": 1}))
+        return {names[one["_id"]]: list(one["key"]) for one in found if "key" in one and not one.get("dropped")}
 
     def create_unique_index(self, collection: str, field: str) -> None:
         """Create a unique index on a field, for the documents that have it.

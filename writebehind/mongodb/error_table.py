@@ -37,6 +37,8 @@ class Verdict(Enum):
     """This operation met others, or took too long. It is worth trying again at once."""
     DOCUMENT = auto()
     """It is about the content of a document, or the name of its collection, and trying it again is of no use."""
+    SETTINGS = auto()
+    """A router does not find the shard of a document by what the settings say of its collection."""
     UNCLEAR = auto()
     """It may be about this document, about rights, or pass by itself: only trying again for some time tells."""
 
@@ -76,6 +78,8 @@ CODES: dict[int, tuple[str, Verdict]] = {
     24: ("LockTimeout", Verdict.BUSY),
     43: ("CursorNotFound", Verdict.BUSY),
     46: ("LockBusy", Verdict.BUSY),
+    63: ("StaleShardVersion", Verdict.BUSY),
+    70: ("ShardNotFound", Verdict.BUSY),
     50: ("MaxTimeMSExpired", Verdict.BUSY),
     112: ("WriteConflict", Verdict.BUSY),
     117: ("ConflictingOperationInProgress", Verdict.BUSY),
@@ -86,7 +90,11 @@ CODES: dict[int, tuple[str, Verdict]] = {
     202: ("NetworkInterfaceExceededTimeLimit", Verdict.BUSY),
     215: ("DatabaseDropPending", Verdict.BUSY),
     237: ("CursorKilled", Verdict.BUSY),
+    227: ("CannotImplicitlyCreateCollection", Verdict.BUSY),
+    239: ("SnapshotTooOld", Verdict.BUSY),
+    246: ("SnapshotUnavailable", Verdict.BUSY),
     249: ("StaleDbVersion", Verdict.BUSY),
+    250: ("StaleChunkHistory", Verdict.BUSY),
     251: ("NoSuchTransaction", Verdict.BUSY),
     262: ("ExceededTimeLimit", Verdict.BUSY),
     264: ("TooManyFilesOpen", Verdict.BUSY),
@@ -114,6 +122,9 @@ CODES: dict[int, tuple[str, Verdict]] = {
     91331: ("RetriableRemoteCommandFailure", Verdict.BUSY),
     10045600: ("InterruptedDueToFCVChange", Verdict.BUSY),
     16500: ("RequestRateTooLarge", Verdict.BUSY),  # Azure Cosmos DB's
+    # the collection is sharded otherwise than the settings say; 31025 has no name
+    61: ("ShardKeyNotFound", Verdict.SETTINGS),
+    31025: ("ShardKeyUpdateWithoutShardKey", Verdict.SETTINGS),
     # a document's content; category ValidationError
     2: ("BadValue", Verdict.DOCUMENT),
     9: ("FailedToParse", Verdict.DOCUMENT),
@@ -123,7 +134,6 @@ CODES: dict[int, tuple[str, Verdict]] = {
     52: ("DollarPrefixedFieldName", Verdict.DOCUMENT),
     53: ("InvalidIdField", Verdict.DOCUMENT),
     57: ("DottedFieldName", Verdict.DOCUMENT),
-    61: ("ShardKeyNotFound", Verdict.DOCUMENT),
     66: ("ImmutableField", Verdict.DOCUMENT),
     73: ("InvalidNamespace", Verdict.DOCUMENT),
     116: ("DocTooLargeForCapped", Verdict.DOCUMENT),
@@ -165,6 +175,8 @@ _MOST_WORDS = 300
 #: FerretDB's SQLite and PostgreSQL.
 _ANY = {0, 1}
 _DUPLICATE = re.compile(r"UNIQUE constraint failed|duplicate key value violates unique constraint")
+#: How routers may pass on that a value is there, under a code of their own such as 16460.
+_PASSED_ON = re.compile(r"(?:\A|:: caused by :: )(?:11000 )?E11000 duplicate key error\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +197,8 @@ class Refusal:
     def of_document(cls, error: Mapping[str, Any]) -> Self:
         """Read what a server says of one document of a bulk write."""
         code, message = error.get("code", 0), str(error.get("errmsg", ""))
-        error = {**error, "code": int(code) if isinstance(code, (int, float)) else 0, "errmsg": message}
+        code = _code(int(code) if isinstance(code, (int, float)) else 0, message)
+        error = {**error, "code": code, "errmsg": message}
         return cls(error["code"], message, of_document(error), is_same_id(error))
 
     @classmethod
@@ -197,7 +210,14 @@ class Refusal:
         code, message = getattr(error, "code", None) or 0, str(details.get("errmsg") or words(error))
         if code in _ANY and _DUPLICATE.search(message):
             return cls(DUPLICATE_KEY, message, Verdict.DOCUMENT)
+        if (known := _code(code, message)) != code:
+            return cls.of_document({**details, "code": known, "errmsg": message})
         return cls(code, message, of_command(error), is_same_id({**details, "code": code, "errmsg": message}))
+
+
+def _code(code: int, message: str) -> int:
+    """The code of an error; that of a duplicate key where a router says so in words only."""
+    return DUPLICATE_KEY if code not in CODES and _PASSED_ON.search(message) else code
 
 
 def is_same_id(error: Mapping[str, Any]) -> bool:

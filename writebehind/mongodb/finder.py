@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
 
+from bson import ObjectId
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
 
 from writebehind.documents import large
 from writebehind.documents.entry import ABSENT, Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_FIELD, first_element, split_version, version_of
+from writebehind.documents.shard_key import ShardKey, address, addresses
 from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb import error_table
+from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.deployment import Deployment
+from writebehind.mongodb.fresh_reads import OF_PRIMARY, FreshReads
 from writebehind.mongodb.outcomes import NOTHING
 from writebehind.mql.filters import has_key
 from writebehind.sequences import grouped, slices
@@ -30,6 +35,30 @@ MOST_BYTES = 16 << 20
 class Finder(Deployment):
     """The documents in MongoDB. Safe to share between threads."""
 
+    def __init__(
+        self,
+        client: MongoClient[Any],
+        database: str,
+        *,
+        timeout_ms: int,
+        breaker: MongoBreaker | None = None,
+        shard_key: Callable[[str], ShardKey | None] = lambda _: None,
+        reads: FreshReads = OF_PRIMARY,
+    ) -> None:
+        """Read from one database.
+
+        Args:
+            client: as of the deployment, and so are `database`, `timeout_ms` and `breaker`.
+            database: its name.
+            timeout_ms: bounds every operation.
+            breaker: in front of it.
+            shard_key: by which key a collection is sharded, if not by `_id`.
+            reads: where documents are read that readers are given. What decides about writes is the primary's.
+        """
+        self._reads = reads
+        super().__init__(client, database, timeout_ms=timeout_ms, breaker=breaker)
+        self._shard_key = shard_key
+
     def find(self, document_id: DocumentId) -> Entry:
         """The document as MongoDB has it, or `ABSENT`.
 
@@ -37,8 +66,13 @@ class Finder(Deployment):
             MongoUnavailableError: MongoDB does not answer.
             TakesMuchError: this thread may not read so large a document.
         """
-        with self._guard(), self._deadline():
-            found = self._database[document_id.collection].find_one({"_id": document_id.value})
+        where = self._where(document_id)
+        with (
+            self._guard(),
+            self._deadline(),
+            self._reads.of(self._database[document_id.collection], where) as (target, session),
+        ):
+            found = target.find_one(where, session=session)
         _see(found)
         # By the collation of its collection MongoDB may take another id for the same.
         if found is None or DocumentId.stored(document_id.collection, _id_of(found)) != document_id:
@@ -52,8 +86,13 @@ class Finder(Deployment):
             MongoUnavailableError: MongoDB does not answer.
             TakesMuchError: this thread may not read so large a document.
         """
-        with self._guard(), self._deadline():
-            found = self._database[collection].find_one({field: value})
+        where = {field: value}
+        with (
+            self._guard(),
+            self._deadline(),
+            self._reads.of(self._database[collection], where) as (target, session),
+        ):
+            found = target.find_one(where, session=session)
         _see(found)
         if found is None:
             return None, ABSENT
@@ -117,8 +156,13 @@ class Finder(Deployment):
         found: dict[DocumentId | None, Entry] = {}
         wanted: set[DocumentId | None] = set(ids)
         collection, size, largest = ids[0].collection, 0, 0
-        query = {"_id": {"$in": [one.value for one in ids]}}
-        with self._guard(), self._deadline(), self._database[collection].find(query) as cursor:
+        query = addresses(ids, self._shard_key(collection))
+        with (
+            self._guard(),
+            self._deadline(),
+            self._reads.of(self._database[collection], query) as (target, session),
+            target.find(query, session=session) as cursor,
+        ):
             for document in cursor:
                 largest = max(largest, len(document.raw))
                 if largest > large.most():
@@ -148,8 +192,12 @@ class Finder(Deployment):
         fields = {"_id": 1, **{name.partition(".")[0]: 1 for name in sort}}
         ids: list[DocumentId | None] = []
         last: bytes | memoryview = b""
-        with self._guard(), self._deadline(error_table.of_query):
-            cursor = self._database[collection].find(filter_, fields, limit=limit)
+        with (
+            self._guard(),
+            self._deadline(error_table.of_query),
+            self._reads.of(self._database[collection], {"_id": ObjectId()}) as (target, session),
+        ):
+            cursor = target.find(filter_, fields, limit=limit, session=session)
             try:
                 for one in cursor.sort(list(sort.items())) if sort else cursor:
                     ids.append(DocumentId.stored(collection, _id_of(one)))
@@ -172,13 +220,17 @@ class Finder(Deployment):
 
     def _versions(self, collection: str, ids: Sequence[DocumentId]) -> dict[str, object]:
         """MongoDB's `_v` of each document of a collection that exists, by member."""
-        target = self._database[collection]
+        target, key = self._database[collection], self._shard_key(collection)
         versions: dict[DocumentId | None, object] = {}
         for some in slices(ids, MOST_IDS):
             with self._deadline():
-                for document in target.find({"_id": {"$in": [one.value for one in some]}}, {VERSION_FIELD: 1}):
+                for document in target.find(addresses(some, key), {VERSION_FIELD: 1}):
                     versions[DocumentId.stored(collection, document["_id"])] = document.get(VERSION_FIELD, NOTHING)
         return {one.member: versions[one] for one in ids if one in versions}
+
+    def _where(self, document_id: DocumentId) -> dict[str, Any]:
+        """A filter that matches a document, with its shard key."""
+        return address(document_id, self._shard_key(document_id.collection))
 
 
 def _see(found: RawBSONDocument | None) -> None:

@@ -18,12 +18,15 @@ from pymongo.errors import BulkWriteError, InvalidName, OperationFailure
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_END, VERSION_FIELD, append_version
+from writebehind.documents.shard_key import ShardKey, address
 from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb import error_table
 from writebehind.mongodb.error_table import Refusal, Verdict
 
 #: Stands for the `_v` of a document that has none.
 NOTHING: Final = object()
+#: Of a write that a router does not take, as it does not know to which shard it belongs.
+WRONG_SHARD_KEY: Final = "shard_key is not set as the collection is sharded, see writebehind doctor"
 #: Of a write that was taken, and is not what MongoDB has.
 OVERTAKEN: Final = Refusal(0, "others change the document at each attempt", Verdict.BUSY)
 
@@ -41,6 +44,8 @@ class Result(Enum):
     """Somebody else changed the document at the same moment, or MongoDB is busy: try again."""
     UNCLEAR = auto()
     """MongoDB did not take it, and it is not known whether it will: try again, for a bounded time."""
+    MISPLACED = auto()
+    """The settings have another shard key than the collection: try again until somebody has mended them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +130,26 @@ def commands() -> Iterator[None]:
         raise CommandRefusedError(refusal) from error
 
 
-def operation(write: Write) -> ReplaceOne[Any] | DeleteOne:
+def operation(write: Write, key: ShardKey | None) -> ReplaceOne[Any] | DeleteOne:
     """A write as MongoDB gets it: applied only where it has no version as new or newer."""
-    return _operation(write, _below(write), upsert=True)
+    return _operation(write, key, _below(write), upsert=True)
 
 
-def send_alone(collection: Collection[Any], write: Write) -> None:
+def send_alone(collection: Collection[Any], write: Write, key: ShardKey | None) -> None:
     """Send a write as MongoDB gets it, by itself and in no bulk."""
-    where, document = _guarded(write, _below(write))
+    where, document = _guarded(write, key, _below(write))
     if document is None:
         collection.delete_one(where)
     else:
         collection.replace_one(where, document, upsert=True)
 
 
-def operation_over(write: Write, seen: object) -> ReplaceOne[Any] | DeleteOne:
+def operation_over(write: Write, key: ShardKey | None, seen: object) -> ReplaceOne[Any] | DeleteOne:
     """A write over the document whose `_v` is exactly what was `seen`, or over one without for `NOTHING`.
 
     For a `_v` of other hands that counts as no version, and yet is not less than one where MongoDB compares them.
     """
-    return _operation(write, exactly(seen), upsert=False)
+    return _operation(write, key, exactly(seen), upsert=False)
 
 
 def exactly(seen: object) -> dict[str, Any]:
@@ -157,14 +162,18 @@ def _below(write: Write) -> dict[str, Any]:
     return {"$not": {"$gte": Int64(write.entry.version), "$lt": Int64(VERSION_END)}}
 
 
-def _operation(write: Write, guard: dict[str, Any], *, upsert: bool) -> ReplaceOne[Any] | DeleteOne:
-    where, document = _guarded(write, guard)
+def _operation(
+    write: Write, key: ShardKey | None, guard: dict[str, Any], *, upsert: bool
+) -> ReplaceOne[Any] | DeleteOne:
+    where, document = _guarded(write, key, guard)
     return DeleteOne(where) if document is None else ReplaceOne(where, document, upsert=upsert)
 
 
-def _guarded(write: Write, guard: dict[str, Any]) -> tuple[dict[str, Any], RawBSONDocument | None]:
+def _guarded(
+    write: Write, key: ShardKey | None, guard: dict[str, Any]
+) -> tuple[dict[str, Any], RawBSONDocument | None]:
     """The filter of a write, and the document that it puts there: `None` for none."""
-    where = {"_id": write.id.value, VERSION_FIELD: guard}
+    where = {**address(write.id, key), VERSION_FIELD: guard}
     if write.entry.kind is Kind.DELETED:
         return where, None
     return where, RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
@@ -192,6 +201,9 @@ def judge(write: Write, refusal: Refusal | None, present: int | None, *, looked:
     # A document that is there makes its own repetition fail, on whatever unique index.
     if refusal.may_have_happened and present == write.entry.version:
         return Outcome(write, Result.PERSISTED)
+    if refusal.verdict is Verdict.SETTINGS:
+        message = f"{WRONG_SHARD_KEY}: {refusal.message}"
+        return Outcome(write, Result.MISPLACED, refusal.code, message, together=True)
     result = {Verdict.DOCUMENT: Result.REFUSED, Verdict.UNCLEAR: Result.UNCLEAR}.get(
         refusal.verdict, Result.DISTURBED
     )

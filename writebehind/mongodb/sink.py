@@ -16,7 +16,7 @@ import pymongo
 from bson import Int64, ObjectId
 from bson.raw_bson import RawBSONDocument
 from opentelemetry.trace import SpanContext
-from pymongo import DeleteOne
+from pymongo import DeleteOne, UpdateOne
 
 from writebehind.documents.elements import without
 from writebehind.documents.entry import Entry, Kind
@@ -28,6 +28,7 @@ from writebehind.documents.raw_bson import (
     split_version,
     version_of,
 )
+from writebehind.documents.shard_key import address
 from writebehind.errors import MongoRefusesError, MongoUnavailableError, UnavailableError
 from writebehind.mongodb import error_table
 from writebehind.mongodb.error_table import Refusal, Verdict
@@ -57,7 +58,7 @@ log = logging.getLogger(__name__)
 _NEVER = {VERSION_FIELD: "writebehind: no such version"}
 _NOTHING = {"$set": _NEVER}
 #: Outcomes of writes that are to be tried again.
-_NOT_NOW = {Result.DISTURBED, Result.UNCLEAR}
+_NOT_NOW = {Result.DISTURBED, Result.UNCLEAR, Result.MISPLACED}
 #: How long MongoDB may take to show that it is there after a connection has broken, seconds.
 PROBE_S = 1.0
 
@@ -118,9 +119,10 @@ class Sink(Finder):
             MongoRefusesError: MongoDB refuses to delete some of them. The others are deleted.
             MongoUnavailableError: MongoDB does not answer.
         """
+        key = self._shard_key(collection)
         operations = [
             # Not `$not: {$gte: …}`: a document without a version was put there by somebody else since.
-            DeleteOne({"_id": one.value, VERSION_FIELD: {"$lt": Int64(version), "$gte": Int64(0)}})
+            DeleteOne({**address(one, key), VERSION_FIELD: {"$lt": Int64(version), "$gte": Int64(0)}})
             for one, version in versions.items()
         ]
         with self._guard():  # which is told of an answer
@@ -129,7 +131,7 @@ class Sink(Finder):
                     return self._database[collection].bulk_write(operations, ordered=False).deleted_count
             except RefusedError as error:
                 refusal = next(iter(error.refusals.values()))
-                if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY}:
+                if refusal.verdict in {Verdict.OUTAGE, Verdict.BUSY, Verdict.SETTINGS}:
                     raise MongoUnavailableError("MongoDB cannot delete now", inner=refusal.message) from error
                 raise MongoRefusesError("MongoDB refuses", inner=refusal.message) from error
 
@@ -170,7 +172,7 @@ class Sink(Finder):
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
-        where = {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
+        where = {**self._where(document_id), VERSION_FIELD: exactly(seen)}
         try:
             with self._guard(), self._deadline(), commands():
                 target = self._database[document_id.collection]
@@ -184,7 +186,7 @@ class Sink(Finder):
                     if note(Entry.loaded(left, version)):
                         target.replace_one(where, RawBSONDocument(append_version(left, version), RAW_OPTIONS))
         except CommandRefusedError as error:
-            if error.refusal.verdict is Verdict.BUSY:
+            if error.refusal.verdict in {Verdict.BUSY, Verdict.SETTINGS}:
                 raise MongoUnavailableError("MongoDB does not take it now", inner=error) from error
             return False
         return True
@@ -195,7 +197,7 @@ class Sink(Finder):
         Raises:
             MongoUnavailableError: MongoDB does not answer.
         """
-        where = {"_id": document_id.value, VERSION_FIELD: exactly(seen)}
+        where = {**self._where(document_id), VERSION_FIELD: exactly(seen)}
         with self._guard(), self._deadline():
             found = self._database[document_id.collection].find_one_and_delete(where)
         return b"" if found is None else found.raw
@@ -252,6 +254,7 @@ class Sink(Finder):
         """
         about_documents = refusal.verdict is Verdict.DOCUMENT
         is_busy = refusal.code == error_table.OUT_OF_TIME or not halve  # there is no time to look for it
+        is_busy |= refusal.verdict is Verdict.SETTINGS  # and nothing to look for
         if not about_documents and (is_busy or not self._takes_writes(collection)):
             return _all_refused(writes, refusal)
         first, second = _halves(writes)
@@ -291,7 +294,7 @@ class Sink(Finder):
         """
         try:
             with self._deadline(), commands():
-                send_alone(self._database[write.id.collection], write)
+                send_alone(self._database[write.id.collection], write, self._shard_key(write.id.collection))
         except CommandRefusedError as error:
             refusal = error.refusal
         except UnavailableError:
@@ -309,7 +312,8 @@ class Sink(Finder):
         try:
             with self._deadline(), commands():
                 target = self._database[write.id.collection]
-                done = target.bulk_write([operation_over(write, seen)], ordered=False)
+                over = operation_over(write, self._shard_key(write.id.collection), seen)
+                done = target.bulk_write([over], ordered=False)
             refusal = None if done.matched_count + done.deleted_count else OVERTAKEN
         except RefusedError as error:
             refusal = error.refusals[0]
@@ -321,8 +325,8 @@ class Sink(Finder):
         """Send one bulk write; what was refused, by position, and what is to be looked for all the same."""
         try:
             with self._deadline(), commands():
-                target = self._database[collection]
-                done = target.bulk_write([operation(write) for write in writes], ordered=False)
+                target, key = self._database[collection], self._shard_key(collection)
+                done = target.bulk_write([operation(write, key) for write in writes], ordered=False)
                 return {}, _not_seen(writes, done.deleted_count, done.matched_count + done.upserted_count)
         except RefusedError as error:
             passing = [one for one in error.refusals.values() if one.verdict is Verdict.OUTAGE]
@@ -341,20 +345,30 @@ class Sink(Finder):
 
     def _await_majority(self, collection: str, writes: Sequence[Write]) -> Refusal | None:
         """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""
-        target = self._database[collection]
+        target, key = self._database[collection], self._shard_key(collection)
         try:
             for some in slices(writes, MOST_IDS):
                 with self._deadline(), commands():
-                    target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
-        except CommandRefusedError as error:
-            verdict = error.refusal.verdict
-            return replace(error.refusal, verdict=Verdict.BUSY if verdict is Verdict.BUSY else Verdict.UNCLEAR)
+                    if key is None:
+                        target.update_many({"_id": {"$in": [one.id.value for one in some]}, **_NEVER}, _NOTHING)
+                    else:  # each on its shard: a router sends one of several documents to all
+                        nothing = [UpdateOne({**address(one.id, key), **_NEVER}, _NOTHING) for one in some]
+                        target.bulk_write(nothing, ordered=False)
+        except (CommandRefusedError, RefusedError) as error:
+            refusal = error.refusal if isinstance(error, CommandRefusedError) else error.refusals.popitem()[1]
+            kept = {Verdict.BUSY, Verdict.SETTINGS}
+            return refusal if refusal.verdict in kept else replace(refusal, verdict=Verdict.UNCLEAR)
         return None
 
     def _takes_writes(self, collection: str) -> bool:
         try:
             with self._deadline(), commands():
-                self._database[collection].update_many({"_id": ObjectId(), **_NEVER}, _NOTHING)
+                target, key = self._database[collection], self._shard_key(collection)
+                if key is None:
+                    target.update_many({"_id": ObjectId(), **_NEVER}, _NOTHING)
+                else:
+                    nobody = {"_id": ObjectId(), **{part.field: ObjectId() for part in key.parts}}
+                    target.update_one({**nobody, **_NEVER}, _NOTHING)
         except (CommandRefusedError, RefusedError):
             return False
         return True

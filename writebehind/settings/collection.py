@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from writebehind.documents.durability import Durability
+from writebehind.documents.raw_bson import VERSION_FIELD
+from writebehind.documents.shard_key import KeyPart, KeyType, ShardKey
 from writebehind.errors import RedisUnavailableError, SpoiledError
 from writebehind.hooks import HookName, HookPath
 from writebehind.settings.bounds import LONGEST_S, Count, Grace, Seconds
@@ -20,6 +22,29 @@ WriteMode = Literal["behind", "through", "around"]
 LookupType = Literal["string", "int", "objectid", "uuid"]
 #: A field of a document, or of one within it.
 FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
+
+
+class ShardKeyField(BaseModel):
+    """Settings of one field of a shard key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pattern: str = Field(
+        "(.*)",
+        description="what every id matches as a whole, with one group: the value of the field. The default is the "
+        "whole id. For `_id` itself it says nothing",
+    )
+    type: KeyType = Field("string", description="type of the value: `string`, `int`, `objectid` or `uuid`")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"shard_key: the pattern is not a regular expression: {error}") from error
+        if groups != 1:
+            raise ValueError("shard_key: the pattern needs one group, which is the value: (?:…) is for others")
+        return self
 
 
 class CollectionSettings(BaseModel):
@@ -45,6 +70,12 @@ class CollectionSettings(BaseModel):
         {},
         description="unique fields that documents can be looked up by, with the type of their values: "
         '`{ username = "string", number = "int" }`; `objectid` and `uuid` are the others',
+    )
+    shard_key: dict[str, ShardKeyField] = Field(
+        {},
+        description="the fields of the collection's shard key, where that is not `_id` alone, each with what of "
+        "an id is its value: `{ tenant = { pattern = '([^:]+):.*' }, _id = {} }`; see "
+        "[below](#a-field-of-a-shard-key)",
     )
     warm: list[WarmQuery] = Field(
         [],
@@ -94,6 +125,12 @@ class CollectionSettings(BaseModel):
     )
 
     @cached_property
+    def key(self) -> ShardKey | None:
+        """The shard key; `None` where documents are found by their `_id` alone."""
+        parts = [KeyPart(name, one.pattern, one.type) for name, one in self.shard_key.items() if name != "_id"]
+        return ShardKey(tuple(self.shard_key), tuple(parts)) if parts else None
+
+    @cached_property
     def grace_ms(self) -> int:
         """The time that a document stays in Redis after its TTL, ms."""
         return int(max(self.stale_while_revalidate, self.stale_if_error) * 1000)
@@ -117,6 +154,9 @@ class CollectionSettings(BaseModel):
         for field in self.lookup:
             if not FIELD_PATH.fullmatch(field) or field == "_id":
                 raise ValueError(f"lookup: {field!r} is not a field, or a path such as address.city")
+        for field in self.shard_key:
+            if not FIELD_PATH.fullmatch(field) or field == VERSION_FIELD:
+                raise ValueError(f"shard_key: {field!r} is not a field, or a path such as address.country")
         for name in self.queries:
             if not NAME.fullmatch(name):
                 raise ValueError(f"queries: {name!r} is not a usable name")

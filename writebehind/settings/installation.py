@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from writebehind.access.hosts import Hosts
 from writebehind.errors import ConfigurationError
+from writebehind.mongodb.fresh_reads import Concern, Preference
 from writebehind.redis.keys import MOST_PARTITIONS
 from writebehind.settings.bounds import (
     MEBIBYTE,
@@ -148,6 +149,17 @@ class Settings(BaseSettings):
     mongodb_timeout_ms: Milliseconds = Field(
         5_000, description="limit for one MongoDB operation; below `lease_ms`"
     )
+    mongodb_read_preference: Preference = Field(
+        "primary",
+        description="members that fills, lookups and queries are read from: `primary`, `secondary`, "
+        "`secondaryPreferred` or `nearest`. All but the first ask the primary how far it is, and wait until the "
+        "member has come as far",
+    )
+    mongodb_read_concern: Concern = Field(
+        "local",
+        description="read concern of fills, lookups and queries: `local`, `majority`, which waits in the "
+        "same way, or `linearizable`, from the primary only",
+    )
     redis_timeout_ms: Milliseconds = Field(2_000, description="limit for one Redis round trip")
     load_timeout_ms: Milliseconds = Field(
         6_000, description="how long one reader may take to fill a missing entry; not below `mongodb_timeout_ms`"
@@ -248,6 +260,12 @@ class Settings(BaseSettings):
             check_broker("BROKER_URL", self.broker_url)
         if fault := fault_of_database(self.mongodb_database):
             raise ValueError(f"MONGODB_DATABASE {fault}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_reads(self) -> Self:
+        if self.mongodb_read_concern == "linearizable" and self.mongodb_read_preference != "primary":
+            raise ValueError("mongodb_read_concern linearizable is for mongodb_read_preference primary only")
         return self
 
     @property

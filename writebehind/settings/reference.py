@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic.fields import FieldInfo
 
-from writebehind.settings.collection import CollectionSettings
+from writebehind.settings.collection import CollectionSettings, ShardKeyField
 from writebehind.settings.installation import ENV_PREFIX, Settings
 from writebehind.settings.queries import NamedQuery, WarmQuery
 
@@ -48,6 +48,9 @@ def settings_reference() -> str:
         _table({_variable(name, field): field for name, field in Settings.model_fields.items()}),
         "## A collection\n",
         _table(CollectionSettings.model_fields),
+        "## A field of a shard key\n",
+        "`[collections.<name>.shard_key.<field>]`, see [how](how-to/use-a-sharded-collection.md).\n",
+        _table(ShardKeyField.model_fields),
         "## A cached query\n",
         "`[collections.<name>.queries.<query>]`, see [queries.md](queries.md).\n",
         _table(NamedQuery.model_fields),

@@ -30,6 +30,7 @@ class DocumentCheck:
         self._settings = settings
         self._hooks = hooks
         self._max_bytes = max_bytes
+        self._key = settings.key
         self._schema = Schema(settings.schema_file) if settings.schema_file else None
 
     def id(self, given: object) -> DocumentId:
@@ -38,7 +39,10 @@ class DocumentCheck:
         Raises:
             InvalidIdError: it does not fit the collection's id type.
         """
-        return DocumentId.of(self._collection, read_id(given, self._settings.id, self._settings.id_pattern))
+        found = DocumentId.of(self._collection, read_id(given, self._settings.id, self._settings.id_pattern))
+        if self._key is not None:
+            self._key.check(found)
+        return found
 
     def entry(self, document_id: DocumentId, document: object) -> Entry:
         """Check a document and encode it. What the hooks see is a copy, and `validate` sees what is stored.
@@ -69,7 +73,8 @@ class DocumentCheck:
                 raise InvalidDocumentError(f"{name!r}: MongoDB replaces Timestamp(0, 0) by its own time")
         if "_id" in document and not self._is_id(document["_id"], document_id):
             raise InvalidDocumentError("the document's _id differs from the id that it is written under")
-        return codec.encode({"_id": document_id.value} | document | {"_id": document_id.value})
+        whole = {"_id": document_id.value} | document | {"_id": document_id.value}
+        return codec.encode(whole if self._key is None else self._key.fill(whole, document_id))
 
     def _is_id(self, given: object, document_id: DocumentId) -> bool:
         try:

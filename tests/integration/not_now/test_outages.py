@@ -13,7 +13,7 @@ from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.mongodb.breaker import BreakerState
 
 #: Not in the table: what an outage, throttling or missing rights look like where they are said of one document.
-UNCLEAR = (1, 8, 13, 70, 82, 96, 8000, 424242)
+UNCLEAR = (1, 8, 13, 71, 82, 96, 8000, 424242)
 
 
 @pytest.mark.parametrize("as_command", [False, True])

@@ -100,7 +100,7 @@ def test_documents(code, verdict):
     assert verdict is error_table.of_document({"code": code})
 
 
-@pytest.mark.parametrize("code", [0, 1, 8, 13, 70, 82, 96, 8000, 424242])
+@pytest.mark.parametrize("code", [0, 1, 8, 13, 71, 82, 96, 8000, 424242])
 def test_what_is_unheard_of_is_not_about_the_document(code):
     """A code that the table does not list may pass by itself: it is no reason to give a document up."""
     assert Verdict.UNCLEAR is error_table.of_document({"code": code})
@@ -120,6 +120,38 @@ def test_an_id_that_is_there(shape):
     command = OperationFailure(error.get("errmsg", ""), 11000, error)
     assert shape["says_id"] is Refusal.of_command(command).same_id
     assert not Refusal.of_document({**error, "code": 121}).same_id
+
+
+OLD_ROUTER = (
+    "error inserting 1 documents to shard rs0:db1:27018 at version 2|1||53bc4ba51d95f80dd550b55b :: caused by :: "
+    "E11000 duplicate key error index: d.c.$_id_  dup key: { : 1 }"
+)
+
+
+def test_a_duplicate_key_under_a_code_of_the_router():
+    """A router that has a code of its own for a value that is there says so in its words."""
+    for found in (
+        Refusal.of_document({"code": 16460, "errmsg": OLD_ROUTER}),
+        Refusal.of_command(OperationFailure("no", 16460, {"errmsg": OLD_ROUTER})),
+    ):
+        assert (11000, Verdict.DOCUMENT, True) == (found.code, found.verdict, found.same_id)
+    quoted = {"code": 121, "errmsg": f"no: {OLD_ROUTER}"}
+    assert 121 == Refusal.of_document(quoted).code
+    quoted = {"code": 424242, "errmsg": "name is 'E11000 duplicate key error'"}
+    assert 424242 == Refusal.of_document(quoted).code
+
+
+@pytest.mark.parametrize("code", [61, 31025])
+def test_a_shard_key_that_is_not_set_is_about_the_settings(code):
+    """A router that does not find the shard says nothing of the document."""
+    assert Verdict.SETTINGS is error_table.of_document({"code": code})
+    assert Verdict.SETTINGS is error_table.of_command(OperationFailure("no", code))
+
+
+@pytest.mark.parametrize("code", [63, 70, 150, 227, 239, 246, 249, 250, 272, 13388])
+def test_chunks_that_move_are_busy(code):
+    """While a router learns where documents are, another try may succeed."""
+    assert Verdict.BUSY is error_table.of_document({"code": code})
 
 
 def test_names():

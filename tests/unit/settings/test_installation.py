@@ -417,3 +417,26 @@ def test_a_query_in_the_file(toml):
         query.sort["joined"],
         query.limit,
     )
+
+
+@pytest.mark.parametrize(
+    ("shard_key", "what"),
+    [
+        ({"tenant": {"pattern": "[^:]+:.*"}}, "needs one group"),
+        ({"tenant": {"pattern": "(a)(b)"}}, "needs one group"),
+        ({"tenant": {"pattern": "("}}, "not a regular expression"),
+        ({"$tenant": {}}, "not a field"),
+        ({"_v": {}}, "not a field"),
+        ({"tenant": {"type": "auto"}}, "type"),
+    ],
+)
+def test_wrong_shard_keys(shard_key, what):
+    """A shard key has fields, each with a pattern of one group and a type of values."""
+    with pytest.raises(ConfigurationError, match=rf"collections\.users\.shard_key.*{what}|shard_key: .*{what}"):
+        load_settings(collections={"users": {"shard_key": shard_key}})
+
+
+@pytest.mark.parametrize("shard_key", [{}, {"_id": {}}])
+def test_a_shard_key_that_is_the_id(shard_key):
+    """A collection that is sharded by its `_id` is one like any other."""
+    assert load_settings(collections={"users": {"shard_key": shard_key}}).collections["users"].key is None

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 
 from writebehind.documents.raw_bson import VERSION_FIELD
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.mongodb.deployment import CollectionInfo
 from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
 from writebehind.operations.indexes import LookupIndex, lookup_indexes
@@ -35,7 +35,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     if has_streams(hello):
         yield _change_stream(pipeline)
     yield _write_concern(pipeline)
-    for part in (_lookups, _collections):
+    for part in (_lookups, _collections, _shard_keys if hello.get("msg") == "isdbgrid" else _none):
         try:
             yield from part(pipeline)
         except MongoUnavailableError as error:
@@ -126,6 +126,46 @@ def lookups(indexes: Sequence[LookupIndex]) -> Iterator[Finding]:
     elif indexes and all(one.present for one in indexes):
         have = counted(len(indexes), "field for lookups has its", "fields for lookups have their")
         yield ok("mongodb indexes", f"{have} unique index")
+
+
+def _none(_: Pipeline) -> Iterator[Finding]:
+    yield from ()
+
+
+def _shard_keys(pipeline: Pipeline) -> Iterator[Finding]:
+    settings = pipeline.settings
+    there = pipeline.sink.collections() if settings.allow_unlisted else {}
+    ours = sorted({*settings.collections, *filter(COLLECTION_NAME.fullmatch, there)})
+    try:
+        found = pipeline.sink.shard_keys(ours)
+    except MongoRefusesError as error:
+        yield warning(
+            "mongodb shard keys",
+            f"config.collections may not be read, so nobody knows whether shard_key fits: {error}",
+            "give its user the role clusterMonitor, or find on config.collections",
+        )
+        return
+    wrong = [
+        finding
+        for name in ours
+        if (finding := shard_key(name, list(pipeline.collection_settings(name).shard_key), found.get(name)))
+    ]
+    yield from wrong
+    if found and not wrong:
+        have = counted(len(found), "sharded collection has its", "sharded collections have their")
+        yield ok("mongodb shard keys", f"{have} shard_key")
+
+
+def shard_key(name: str, ours: Sequence[str], servers: Sequence[str] | None) -> Finding | None:
+    """The settings have the fields by which a collection is sharded; nothing is said of one that is not."""
+    if servers is None or set(ours or ["_id"]) == set(servers):
+        return None
+    have = f"its shard_key has {', '.join(ours)}" if ours else "it has no shard_key"
+    return failure(
+        "mongodb shard keys",
+        f"{name} is sharded by {', '.join(servers)}, and {have}: its writes wait in Redis",
+        f"set collections.{name}.shard_key to these fields, each with what of an id is its value",
+    )
 
 
 def _collections(pipeline: Pipeline) -> Iterator[Finding]:
