@@ -26,7 +26,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 run: install ## start the whole system on this machine (Ctrl-C stops it)
-	$(BIN)/writebehind up
+	@exec $(BIN)/writebehind up
 
 demo: install ## send a real data set through the system and compare MongoDB with what was acknowledged
 	$(BIN)/writebehind demo

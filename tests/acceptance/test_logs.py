@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from tests.acceptance.conftest import System, start
+from tests.acceptance.conftest import ROOT, System, start
 from tests.acceptance.variants import VARIANT
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
@@ -20,6 +22,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 IDS = ["a%0Ab", "a%E2%80%A8b", "a%1B%5B2Kb", "a%C2%85b", "a%00b", "%7B%22level%22:%22info%22%7D%0A"]
 #: Processes whose lines another program writes in its own format, or nobody's.
 SERVERS = {"redis", "mongodb"}
+EVENTS = (ROOT / "docs" / "logs.md").read_text().partition("## Events")[2]
 JSON = {
     "WRITEBEHIND_LOG_FORMAT": "json",
     "WRITEBEHIND_ACCESS_LOG": "true",
@@ -70,6 +73,11 @@ def told(tmp_path_factory) -> dict[str, Any]:
             answers["missing"] = system.http.get("/v1/users/nobody")
             system.wait_until_drained()
 
+            web = psutil.Process(stack.pids()["web"])
+            for one in (web.children(recursive=True)[-1], psutil.Process(stack.pids()["beat"])):
+                one.kill()  # which granian and the supervisor tell
+            wait_until(lambda: system.http.get("/readyz").status_code == 200, "the API to go on")
+            wait_until(lambda: events(data)["beat"]["started"] == 2, "beat to be back")
             before = events(data)
             redis.kill()
             wait_until(lambda: system.http.get("/readyz").status_code == 503, "the API to see it")
@@ -103,16 +111,18 @@ def test_each_line_is_an_object(told):
         for line in some:
             one = json.loads(line)
             assert name in {one["process"], "up"}, line
-            assert {"time", "level", "message"} <= one.keys()
-            assert one["process"] == "system" or "pid" in one, line
+            assert {"time", "level", "logger", "process", "pid", "message"} <= one.keys(), line
             assert "Traceback" not in one["message"]
 
 
 def test_each_change_of_state_is_an_event(told):
     """Processes have started, one listens, Redis was lost and is back, and so was MongoDB."""
     found, answers = events(told["directory"]), told["answers"]
-    for name in ("worker", "maintenance", "beat", "flower", "exporter"):
+    for name in ("worker", "maintenance", "flower", "exporter"):
         assert 1 == found[name]["started"]
+    assert 2 == found["beat"]["started"]  # one was killed
+    documented = set(re.findall("`([a-z_-]+)`", "".join(re.findall(r"(?m)^\| (`[^|]+) \|", EVENTS))))
+    assert set().union(*found.values()) <= documented
     assert found["listen"]["leader_taken"]
     for name in ("worker", "maintenance"):
         assert {"redis_lost": 1, "redis_back": 1}.items() <= answers["restart"][name].items()

@@ -46,5 +46,17 @@ def test_clean_deletes_what_no_system_has_used(data):
     assert not Path(".venv").exists()
 
 
+def test_run_prints_what_the_system_prints(data):
+    """Its first line is an object too where lines are JSON: make does not say what it runs."""
+    program = Path(".venv/bin/writebehind")
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "{\\"message\\": \\"$1\\"}"\n')
+    program.chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        Path(name).touch()
+    done = subprocess.run(["make", "--no-print-directory", "run"], capture_output=True, text=True, check=True)
+    assert ('{"message": "up"}\n', "") == (done.stdout, done.stderr)
+
+
 def _clean():
     return subprocess.run(["make", "--no-print-directory", "clean"], capture_output=True, text=True, check=False)

@@ -8,11 +8,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from queue import Full, Queue
-from typing import IO, Any, TextIO
+from typing import IO, Any, Protocol, TextIO
 
 import orjson
 from honcho.colour import get_colours
@@ -24,6 +24,9 @@ from writebehind.plurals import counted
 #: What the supervisor's own lines are headed.
 SUPERVISOR = "system"
 
+#: The logger of these lines, and the fields of each line.
+_LOGGER = "writebehind.local"
+_FIELDS = {"time", "level", "logger", "process", "pid", "message"}
 #: Lines that wait for a reader of the console.
 MOST_WAITING = 10_000
 
@@ -33,8 +36,12 @@ _TIME = re.compile(
     rb"(?P<bracket>\[?)\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?[+-]\d\d:?\d\d|Z)?(?P<end>: |\] | )"
 )
 
-#: Takes a process's name and a line that it wrote.
-Output = Callable[[str, bytes], None]
+
+class Output(Protocol):
+    """Takes a process's name and a line that it wrote; its id, and how grave the line is, where that is known."""
+
+    def __call__(self, name: str, line: bytes, pid: int = 0, level: str = "") -> None:
+        """Put the line out."""
 
 
 class ConsoleOutput:
@@ -53,12 +60,12 @@ class ConsoleOutput:
         self._left_out = 0
         threading.Thread(target=self._print, name="console", daemon=True).start()
 
-    def __call__(self, name: str, line: bytes) -> None:
+    def __call__(self, name: str, line: bytes, pid: int = 0, level: str = "") -> None:
         """Have a line printed, unless it is blank, with one time and not that of the process besides."""
         if not line.strip():
             return
         try:
-            self._lines.put_nowait(self._message(name, line))
+            self._lines.put_nowait(self._message(name, line, pid, level))
         except Full:
             self._left_out += 1
 
@@ -68,7 +75,8 @@ class ConsoleOutput:
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def _message(self, name: str, line: bytes) -> Message:
+    def _message(self, name: str, line: bytes, pid: int = 0, level: str = "") -> Message:
+        del pid, level  # a person sees them in the line
         now = dt.datetime.now()  # noqa: DTZ005 - for a person at this terminal
         return Message("line", _timeless(line), now, name, self._colours.get(name))
 
@@ -90,8 +98,8 @@ class ConsoleOutput:
 class JsonOutput(ConsoleOutput):
     """Prints each line as an object of JSON, with the name of its process."""
 
-    def _message(self, name: str, line: bytes) -> Message:
-        return Message("line", as_json(name, line), None, name, None)
+    def _message(self, name: str, line: bytes, pid: int = 0, level: str = "") -> Message:
+        return Message("line", as_json(name, line, pid, level), None, name, None)
 
     def _show(self, message: Message) -> None:
         self._stream.write(f"{message.data.decode()}\n")
@@ -108,32 +116,39 @@ class FileOutput:
     def finish(self, within_s: float) -> None:
         """All is written."""
 
-    def __call__(self, name: str, line: bytes) -> None:
+    def __call__(self, name: str, line: bytes, pid: int = 0, level: str = "") -> None:
         """Append a line."""
         if self._json:
             if not line.strip():
                 return
-            line = as_json(name, line)
+            line = as_json(name, line, pid, level)
         with suppress(OSError), private_file(self._directory / f"{name}.log", "ab") as log:
             log.write(line.rstrip(b"\n") + b"\n")
 
 
-def as_json(name: str, line: bytes) -> bytes:
-    """A line of a process as an object of JSON: its own, if it is one, with the name of the process in it."""
+def as_json(name: str, line: bytes, pid: int = 0, level: str = "") -> bytes:
+    """A line of a process as an object of JSON: its own, if it is one, with all fields that each line has."""
     text = line.strip()
     found = _object(text)
-    if found is not None and "process" in found and text.isascii():
+    if found is not None and found.keys() >= _FIELDS and text.isascii():
         return text
     if found is None:
-        level = "info" if name == SUPERVISOR else "warning"  # what a process did not log is unusual
-        return object_line(name, level, text.decode(errors="backslashreplace")).encode()
-    return json_line({"process": name} | found).encode()
+        # What a process did not log is unusual.
+        level = level or ("info" if name == SUPERVISOR else "warning")
+        found = {"message": text.decode(errors="backslashreplace")}
+    return json_line(_made(name, level or "info", pid or os.getpid()) | found).encode()
 
 
 def object_line(name: str, level: str, message: str, **fields: Any) -> str:
-    """A line of a process as an object of JSON."""
+    """A line of this process as an object of JSON."""
+    return json_line(_made(name, level, os.getpid()) | {"message": message} | fields)
+
+
+def _made(name: str, level: str, pid: int) -> dict[str, Any]:
+    """The fields that each line has."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json_line({"time": now, "level": level, "process": name, "message": message, **fields})
+    logger = _LOGGER if name == SUPERVISOR else "stdout"
+    return {"time": now, "level": level, "logger": logger, "process": name, "pid": pid, "message": ""}
 
 
 def spoken(line: bytes) -> str:

@@ -149,7 +149,8 @@ class Process:
             self._put_off(failed=True)
             raise
         self.group = Group(leader)
-        self._reader = threading.Thread(target=self._read, args=(leader.stdout,), name=self.name, daemon=True)
+        arguments = (leader.stdout, leader.pid)
+        self._reader = threading.Thread(target=self._read, args=arguments, name=self.name, daemon=True)
         self._reader.start()
 
     def note_end(self) -> int | None:
@@ -184,11 +185,11 @@ class Process:
         longest = LONGEST_FAILING_DELAY_S if failed else LONGEST_DELAY_S
         self.due = now + min(longest, FIRST_DELAY_S * 2 ** min(self._quick_ends - 1, 16))
 
-    def _read(self, lines: Any) -> None:
+    def _read(self, lines: Any, pid: int) -> None:
         with lines:
             for line in iter(lambda: lines.readline(LONGEST_LINE), b""):
                 self._last_line = line if line.strip() else self._last_line
-                self._output(self.name, line)
+                self._output(self.name, line, pid)
 
 
 class Supervisor:
@@ -252,8 +253,8 @@ class Supervisor:
             process.join()
 
     def say(self, line: str) -> None:
-        """Put out a line of the supervisor's own."""
-        self._output(SUPERVISOR, line.encode())
+        """Put out a line of the supervisor's own: that something is not as it should be."""
+        self._output(SUPERVISOR, line.encode(), level="warning")
 
     def _note(self, process: Process, what: str) -> None:
         if process.fails and process.name in self._essential:

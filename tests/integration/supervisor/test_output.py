@@ -81,7 +81,23 @@ def test_each_line_is_an_object_where_lines_are_json(tmp_path, written, printed)
     for one in (line, kept):
         assert one.isascii()
         assert printed.items() <= json.loads(one).items()
-    assert {"level", "message", "process"} <= json.loads(line).keys()
+    assert {"time", "level", "logger", "process", "pid", "message"} <= json.loads(line).keys()
+
+
+def test_a_line_that_is_made_an_object_says_who_wrote_it(tmp_path):
+    """The supervisor's own has its logger and id; another process's has that one's, and how grave it is."""
+    file = FileOutput(tmp_path, json=True)
+    file("system", b"web ended with 1", level="warning")
+    file("web", b"panic", 4711)
+    file("web", b'{"message": "so"}', 4711)
+    file("web", b'{"message": "so", "pid": 5}', 4711)
+    [own] = (tmp_path / "system.log").read_text().splitlines()
+    others = [json.loads(one) for one in (tmp_path / "web.log").read_text().splitlines()]
+
+    assert {"logger": "writebehind.local", "pid": os.getpid(), "level": "warning"}.items() <= json.loads(
+        own
+    ).items()
+    assert [("stdout", 4711)] * 2 + [("stdout", 5)] == [(one["logger"], one["pid"]) for one in others]
 
 
 def test_bytes_that_are_no_text_are_an_object_too(tmp_path):

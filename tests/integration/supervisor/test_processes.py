@@ -148,7 +148,7 @@ def test_a_process_that_is_killed_often_is_not_given_up(supervise, monkeypatch):
 def test_restarts_become_slower(monkeypatch, status, longest):
     """A process that keeps ending is started less and less often; least often if it fails."""
     monkeypatch.setattr(supervision.time, "monotonic", lambda: 0.0)
-    process = supervision.Process("one", f"exit {status}", os.environ, lambda name, line: None)
+    process = supervision.Process("one", f"exit {status}", os.environ, lambda *_, **__: None)
     delays = []
     for _ in range(10):
         process.start()
