@@ -7,7 +7,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 import click
@@ -19,9 +20,20 @@ from writebehind import Pipeline, times
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.consistency import tally
+from writebehind.consistency.observer import Observer
 from writebehind.plurals import counted
 
+#: Why there are no figures of the last hour.
+NOBODY = "nobody observed in the last hour: the exporter does, and `--for` does"
 _DURATION, _UNITS = re.compile(r"([0-9]{1,6})(s|m|h)?"), {"s": 1, "m": 60, "h": 3_600}
+
+
+class Outcome(IntEnum):
+    """Outcome of the command, as the exit status says it; 2 is a wrong usage."""
+
+    RIGHT = 0
+    WRONG = 1
+    UNSEEN = 3
 
 
 class Duration(click.ParamType[float]):
@@ -51,37 +63,84 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
     Right is what MongoDB has, or what is pending. A look at a document is right within 1, 10 or 60 s if readers
     see what is right after that time. One process observes at a time: with --for this one, unless another one
     does. Nothing is repaired. The exit status is 1 where something was wrong in that time, or, without --for, in
-    the last hour.
+    the last hour; and 3 where nothing was looked at.
     """
     with opened(checked=True) as pipeline:
         told = _observe(pipeline, seconds, api) if seconds else tally.recorded(pipeline.store)
+    outcome = _outcome(told)
+    told |= {
+        "outcome": outcome.name.lower(),
+        "why": told.get("why", NOBODY) if outcome is Outcome.UNSEEN else None,
+    }
     if as_json:
         click.echo(orjson.dumps(told))
     else:
         _show(told)
-    sys.exit(int(any(one["wrong"] for one in told["windows"].values())))
+    if outcome is Outcome.UNSEEN:
+        click.echo(f"writebehind: nothing was looked at: {told['why']}", err=True)
+    sys.exit(outcome)
+
+
+def _outcome(told: Mapping[str, Any]) -> Outcome:
+    windows = told["windows"].values()
+    if not any(one["looks"] for one in windows):
+        return Outcome.UNSEEN
+    return Outcome.WRONG if any(one["wrong"] for one in windows) else Outcome.RIGHT
 
 
 def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
     """The figures of so many seconds: of this process, or of Redis where another one observes."""
     observer, until, stop = pipeline.observer(api=api), time.monotonic() + seconds, threading.Event()
-    before = pipeline.store.samples.counts(seconds=0)
+    samples, began = pipeline.store.samples, time.time()
+    slot = samples.slot()
+    before = samples.counts_from(slot)
     try:
         while (left := until - time.monotonic()) > 0:
             stop.wait(min(left, observer.step()))
         wrong_now, used_s = observer.suspects.wrong_now(time.monotonic()), observer.budget.used_s
     finally:
         observer.close()
-    own = observer.tally.total
-    after = {} if own else pipeline.store.samples.counts(seconds=0)
-    counts = own or {name: max(0, count - before.get(name, 0)) for name, count in after.items()}
+    if observer.has_led:
+        counts = observer.tally.total
+        inconsistent = _merged(wrong_now, observer.tally.named())
+    else:  # another process does
+        after = samples.counts_from(slot)
+        counts = {
+            name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)
+        }
+        inconsistent = tally.named_since(pipeline.store, began)
     return {
         "span_seconds": seconds,
         **tally.figures(counts),
-        "inconsistent": [dict(one) for one in wrong_now] or tally.recorded(pipeline.store)["inconsistent"],
-        "observed_here": bool(own),
+        "inconsistent": inconsistent,
+        "observed_here": observer.has_led,
         "cpu_percent": round(100 * used_s / seconds, 2),
+        "why": _why_unseen(observer),
     }
+
+
+def _merged(*lists: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The documents of several lists, each as the first one has it."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for one in (one for some in lists for one in some):
+        found.setdefault((one["collection"], one["id"], one["since"]), dict(one))
+    return list(found.values())
+
+
+def _why_unseen(observer: Observer) -> str:
+    """The reason why an observer has counted nothing, if it has not."""
+    if not observer.has_led:
+        return f"another process observes, and counted nothing meanwhile{_because(observer)}"
+    if count := len(observer.suspects):
+        few = counted(count, "document seems", "documents seem")
+        return f"{few} wrong, which takes longer to be known: observe for longer"
+    if observer.failure:
+        return observer.failure
+    return "Redis had no entry that readers are served, or there was no time for one"
+
+
+def _because(observer: Observer) -> str:
+    return f", or a server does not answer: {observer.failure}" if observer.failure else ""
 
 
 def summary(windows: Mapping[str, Mapping[str, Any]]) -> tuple[str, bool]:
@@ -112,6 +171,8 @@ def _show(told: Mapping[str, Any]) -> None:
             ratio = "" if one["ratio"] is None else f"{one['ratio']:.6%}"
             nines = f"over {_nines(one['nines_from'])}" if one["nines"] is None else _nines(one["nines"])
             interval = f"{one['ratio_from']:.6%} to {one['ratio_to']:.6%}"
+            if not one["looks"]:
+                nines = interval = ""
             table.add_row(name, f"{window} s", str(one["looks"]), str(one["wrong"]), ratio, interval, nines)
     Console().print(table)
     for one in told["inconsistent"]:

@@ -41,8 +41,8 @@ def interval(wrong: float, samples: float) -> tuple[float, float]:
 
 
 def nines(wrong: float) -> float | None:
-    """The nines of a fraction of which so much is wrong: 3 for 0.001; `None` where nothing is."""
-    return None if wrong <= 0 else -log10(wrong)
+    """The nines of a fraction of which so much is wrong: 3 for 0.001, 0 for all of it; `None` where nothing is."""
+    return None if wrong <= 0 else max(0.0, -log10(wrong))  # which is -0.0 for 1
 
 
 def _wilson(fraction: float, samples: float) -> tuple[float, float]:

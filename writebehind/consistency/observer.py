@@ -45,6 +45,8 @@ class Observer:
         tally: counts of this observer.
         suspects: documents that are wrong, or seem so.
         walk: over all entries.
+        has_led: whether it ever observed, as nobody else did.
+        failure: why it could not look when it last failed; '' if it never did.
     """
 
     def __init__(
@@ -87,7 +89,8 @@ class Observer:
         self._pending = PendingWalk(store, comparison)
         self._api = None if api is None else ApiLooks(api, comparison)
         self.walk = Walk(store, comparison)
-        self._leads = False
+        self._leads = self.has_led = False
+        self.failure = ""
         self._flush_at = self._poll_at = self._walk_at = self._check_at = 0.0
 
     @property
@@ -124,9 +127,11 @@ class Observer:
             self._work()
         except (WritebehindError, PyMongoError) as error:
             log.debug("not observed: %s", error)
+            self.failure = str(error)
             return self._failed()
         except Exception:
             log.exception("the observer failed, and goes on")
+            self.failure = "a fault of the observer: see the log"
             return self._failed()
         now = time.monotonic()
         due = [self._flush_at, self._poll_at, self._walk_at, self.suspects.next_at() or now + POLL_S]
@@ -147,7 +152,7 @@ class Observer:
                 self._forget()
             self._leads = False
             return False
-        self._leads = True
+        self._leads = self.has_led = True
         self._flush_at = now + FLUSH_S
         if now >= self._check_at:
             self._store.check_recorded()

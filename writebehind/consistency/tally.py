@@ -40,6 +40,7 @@ class Tally:
         self._right: Counter[tuple[str, str, Apart, int]] = Counter()
         self._counts: Counter[str] = Counter()
         self._wrong: list[bytes] = []
+        self._named: dict[tuple[object, ...], dict[str, Any]] = {}
         self._collections: set[str] = set()
         self._total: Counter[str] = Counter()
 
@@ -60,7 +61,16 @@ class Tally:
 
     def name(self, one: DocumentId, told: Mapping[str, Any]) -> None:
         """Remember a document that is wrong."""
-        self._wrong.append(orjson.dumps({"collection": one.collection, "id": one.text, **told}))
+        noted = {"collection": one.collection, "id": one.text, **told}
+        self._wrong.append(orjson.dumps(noted))
+        self._named.pop(_which(noted), None)  # it comes last then
+        self._named[_which(noted)] = noted
+        if len(self._named) > MOST_NAMED:
+            del self._named[next(iter(self._named))]
+
+    def named(self) -> list[dict[str, Any]]:
+        """The latest documents that this observer saw to be wrong, the last first, each as it was noted last."""
+        return list(reversed(self._named.values()))
 
     def flush(self, store: Store) -> None:
         """Let Redis add what was counted; what is lost with it is lost from the figures only.
@@ -110,6 +120,15 @@ def figures(counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
+def named_since(store: Store, at: float) -> list[dict[str, Any]]:
+    """The latest documents that were wrong at a time, seconds since the epoch, or later.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    return _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS)), since=at)
+
+
 def recorded(store: Store) -> dict[str, Any]:
     """The figures of the last hour, of all observers there were; and documents that were wrong, of a day.
 
@@ -144,13 +163,19 @@ def _figure(counted: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _latest(noted: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The documents, each once for each time at which it began to be wrong."""
+def _which(told: Mapping[str, Any]) -> tuple[object, ...]:
+    """Its document, and when that began to be wrong."""
+    return told["collection"], told["id"], told["since"]
+
+
+def _latest(noted: Sequence[bytes], *, since: float = float("-inf")) -> list[dict[str, Any]]:
+    """The documents, each once for each time at which it began to be wrong, that were so since a time."""
     found: dict[tuple[object, ...], dict[str, Any]] = {}
     for text in noted:
         try:
             told = orjson.loads(text)
-            found.setdefault((told["collection"], told["id"], told["since"]), told)
+            if told["since"] + told["seconds"] >= since:
+                found.setdefault(_which(told), told)
         except (ValueError, TypeError, KeyError):  # put there by other hands
             continue
     return list(found.values())[:MOST_NAMED]

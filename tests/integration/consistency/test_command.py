@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from tests.integration.conftest import flush_all
-from tests.integration.consistency.conftest import found, settle, step_until
+from tests.integration.consistency.conftest import found, observing, settle, step_until
 from writebehind.monitoring.page import Page
+from writebehind.redis import keys
 
 
 def test_the_command_observes_for_a_while_and_says_what_was_seen(pipeline, users, stored, run, monkeypatch):
@@ -31,6 +33,81 @@ def test_the_command_observes_for_a_while_and_says_what_was_seen(pipeline, users
     assert [("users", "ada")] == [(one["collection"], one["id"]) for one in status["inconsistent"]]
     assert {"checked", "equal", "ratio"} <= status.keys()
     assert "right" in run("status").stdout.partition("readers see")[2].splitlines()[0]
+
+
+def test_the_command_speaks_of_its_own_time(pipeline, users, stored, run, monkeypatch):
+    """What was wrong before it was started, and is right by now, is neither counted nor named."""
+    monkeypatch.setenv("WRITEBEHIND_CONSISTENCY_CPU_PERCENT", "100")
+    for name in ("ada", "bob"):
+        users.put(name, {"n": 1})
+    flush_all(pipeline)
+    observer = pipeline.observer()
+    settle(observer)
+    stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
+    step_until(observer, lambda: found(pipeline), "it to be found")
+    observer.close()
+    pipeline.reconciler.make_pass()
+    assert 2 == users.get("ada")["n"]
+
+    told = run("consistency", "--for", "1s", "--json")
+    figures = orjson.loads(told.stdout)
+    assert (0, [], "right", None) == (told.exit_code, figures["inconsistent"], figures["outcome"], figures["why"])
+    assert "ada" not in run("consistency", "--for", "1s").stdout
+
+    stored.update_one({"_id": "bob"}, {"$set": {"n": 2}})
+    told = run("consistency", "--for", "3s", "--json")
+    figures = orjson.loads(told.stdout)
+    assert (1, ["bob"], "wrong") == (
+        told.exit_code,
+        [one["id"] for one in figures["inconsistent"]],
+        figures["outcome"],
+    )
+    assert "ada" in run("consistency", "--json").stdout  # of the last hour
+
+
+def test_what_another_process_saw_meanwhile(pipeline, users, stored, run, monkeypatch):
+    """Where another one observes, the command tells what that one counted in the time, in whatever slot."""
+    monkeypatch.setenv("WRITEBEHIND_CONSISTENCY_CPU_PERCENT", "100")
+    monkeypatch.setattr("writebehind.redis.shared.samples.SLOT_S", 1)
+    for name in ("ada", "bob"):
+        users.put(name, {"n": 1})
+    flush_all(pipeline)
+    observer = pipeline.observer()
+    settle(observer)
+    stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
+    step_until(observer, lambda: found(pipeline), "it to be found")
+    pipeline.reconciler.make_pass()
+    step_until(observer, lambda: not len(observer.suspects), "it to be right")
+    with observing(observer):
+        told = run("consistency", "--for", "4s", "--json")
+    figures = orjson.loads(told.stdout)
+    assert not figures["observed_here"]
+    assert (0, []) == (told.exit_code, figures["inconsistent"])
+    # Of four slots at least two are over: a walk takes a hundredth of a second here.
+    assert figures["windows"]["1"]["looks"] > 2 * 2
+
+
+@pytest.mark.parametrize("mode", ["empty", "undecided", "another", "hour"])
+def test_where_nothing_was_seen_the_command_says_why(pipeline, users, stored, run, monkeypatch, mode):
+    """No look is no success: a line on stderr, exit status 3, and the reason in the JSON; no figure is -0."""
+    monkeypatch.setenv("WRITEBEHIND_CONSISTENCY_CPU_PERCENT", "100")
+    why = {"empty": "no entry", "undecided": "1 document seems", "another": "another process", "hour": "nobody"}
+    if mode == "undecided":
+        users.put("ada", {"n": 1})
+        flush_all(pipeline)
+        stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
+    if mode == "another":
+        assert pipeline.store.lease(keys.CONSISTENCY_LEASE, 60_000).take()
+    arguments = ("consistency",) if mode == "hour" else ("consistency", "--for", "1s")
+
+    told, plain = run(*arguments, "--json"), run(*arguments)
+
+    figures = orjson.loads(told.stdout)
+    assert (3, 3, "unseen") == (told.exit_code, plain.exit_code, figures["outcome"])
+    assert why[mode] in figures["why"]
+    assert f"nothing was looked at: {figures['why']}" in plain.stderr
+    assert "-0" not in told.stdout.replace("1e-0", "")
+    assert (0, 0.0, None) == tuple(figures["windows"]["1"][one] for one in ("looks", "nines_from", "ratio"))
 
 
 def test_wrong_times_are_refused(run):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from writebehind.consistency.interval import ALPHA, MANY, interval, nines
+from writebehind.consistency.tally import figures
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,14 @@ def test_nines_are_counted_by_what_is_wrong(wrong):
     """One in a thousand is three nines; nothing wrong has none to count."""
     assert -log10(wrong) == nines(wrong)
     assert nines(0) is None
+
+
+def test_where_all_is_wrong_there_are_no_nines():
+    """That is 0, and no negative zero, which would be printed as one; a little more than all is the same."""
+    for wrong in (1.0, 1 + 1e-16, 1.000001):
+        assert "0.0" == str(nines(wrong))
+    assert "0.0" == str(figures({})["windows"]["1"]["nines_from"])
+    all_wrong = figures({"users entries 1 looks": 5, "users entries 1 wrong": 5, "users entries 1 apart": 5})
+    assert "-" not in str(all_wrong["windows"]["1"])
+    all_right = figures({"users entries 1 looks": 5, "users entries 1 apart": 5})["windows"]["1"]
+    assert (1.0, 1.0, None) == (all_right["ratio"], all_right["ratio_to"], all_right["nines"])

@@ -33,15 +33,25 @@ class Samples:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        places = (keys.consistency(self._wire.now_ms() // 1000 // SLOT_S), keys.INCONSISTENT)
+        places = (keys.consistency(self.slot()), keys.INCONSISTENT)
         named = [part for one in counts.items() for part in one]
         with suppress(RedisFullError):
             self._wire.run(_ADD_SAMPLES, places, (REMEMBERED_S, MOST_REMEMBERED, len(counts), *named, *wrong))
 
+    def slot(self) -> int:
+        """The number of the slot of now."""
+        return self._wire.now_ms() // 1000 // SLOT_S
+
     def counts(self, *, seconds: int) -> dict[str, int]:
         """The counts of the last so many seconds, and of the rest of the slot in which they begin."""
-        last = self._wire.now_ms() // 1000 // SLOT_S
-        slots = range(last - seconds // SLOT_S, last + 1)
+        last = self.slot()
+        return self._counts(range(last - seconds // SLOT_S, last + 1))
+
+    def counts_from(self, slot: int) -> dict[str, int]:
+        """The counts of a slot and all later ones: they only grow, until the slot is forgotten."""
+        return self._counts(range(slot, self.slot() + 1))
+
+    def _counts(self, slots: range) -> dict[str, int]:
         found: dict[str, int] = {}
         for flat in self._wire.calls([("HGETALL", keys.consistency(slot)) for slot in slots]):
             for name, count in pairs(flat) if isinstance(flat, list) else ():
