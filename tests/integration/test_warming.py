@@ -86,17 +86,67 @@ def expire_soon(pipeline: Pipeline, member: str, left_ms: int) -> None:
 
 
 def test_hot_keys_that_are_missing(pipeline, users, database, loads):
-    """They are loaded in one batch, and the next pass finds nothing to do; what nobody reads stays away."""
+    """They are loaded in one batch, and the next pass finds nothing to do; what nobody reads stays away.
+
+    What MongoDB does not have is held as absent, once, and forgotten.
+    """
     database.users.insert_many([{"_id": f"u{n}", "n": n} for n in range(10)])
     make_hot(pipeline, {"users/s:u1": 5, "users/s:u2": 3, "users/s:gone": 1})
 
     first, second = pipeline.warmer.warm(), pipeline.warmer.warm()
 
-    assert (3, 3, 3, "") == (first.looked_at, first.loaded, first.warmed, first.stopped)
-    assert (3, 0, 0, "") == (second.looked_at, second.loaded, second.warmed, second.stopped)
+    assert (3, 3, 2, 1, "") == (first.looked_at, first.loaded, first.warmed, first.absent, first.stopped)
+    assert (2, 0, 0, 0, "") == (second.looked_at, second.loaded, second.warmed, second.absent, second.stopped)
     assert {"u1", "u2", "gone"} == set(loads)
     assert [Source.HIT] * 3 == [users.read(one).source for one in ("u1", "u2", "gone")]
     assert users.read("u3").source is Source.MISS
+
+
+def test_what_does_not_exist_is_never_hot(pipeline, users, database, loads):
+    """Reads of absent ids, however many and often, give warming nothing to do, by any way of reading."""
+    database.users.insert_one({"_id": "real", "n": 1})
+    absent = [f"x{n}" for n in range(40)]
+    for _ in range(3):
+        assert None is users.get("x0")
+        users.read_many(["real", *absent])
+        assert 41 == len([*users.get_each(["real", *absent])])
+    users.get("real")
+    pipeline.hot_keys.send()
+    keys = [pipeline.store.cache.key(f"users/s:{one}") for one in ("real", *absent)]
+    pipeline.store._wire.call("DEL", *keys)  # as they expire
+    loads.clear()
+
+    assert ["real"] == [one.id.text for one in pipeline.hot_keys.top(100)]
+    assert (1, 1, 1) == ((done := pipeline.warmer.warm()).looked_at, done.loaded, done.warmed)
+    assert ["real"] == loads
+
+
+@pytest.mark.parametrize("how", ["by others", "pending", "settled", "settled and expired"])
+def test_a_hot_document_that_is_deleted_is_forgotten(pipeline, users, database, loads, how):
+    """Warming asks MongoDB for it once at most, and not again when its absence has expired."""
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    make_hot(pipeline, {"users/s:ada": 50})
+    key = pipeline.store.cache.key("users/s:ada")
+    if how == "by others":
+        database.users.delete_one({"_id": "ada"})
+        pipeline.store._wire.call("DEL", key)
+    else:
+        users.delete("ada")
+    if "settled" in how:
+        flush_all(pipeline)
+    if "expired" in how:
+        pipeline.store._wire.call("DEL", key)
+    loads.clear()
+
+    first = pipeline.warmer.warm()
+    assert (1, 0) == (first.absent, first.warmed)
+    assert (["ada"] if how in {"by others", "settled and expired"} else []) == loads
+    if how != "pending":
+        pipeline.store._wire.call("DEL", key)
+    loads.clear()
+    assert 0 == pipeline.warmer.warm().looked_at
+    assert [] == loads
 
 
 def test_hot_keys_that_are_about_to_expire(pipeline, users, database, loads):
@@ -338,6 +388,7 @@ def test_the_command(pipeline, config, database, run, monkeypatch):
     """`writebehind warm` says what it did, for people and for scripts."""
     monkeypatch.setenv("WRITEBEHIND_COLLECTIONS", orjson.dumps({"users": {}, "shop": {}}).decode())
     database.users.insert_many([{"_id": f"u{n}"} for n in range(3)])
+    database.shop.insert_one({"_id": "a"})
     make_hot(pipeline, {"users/s:u0": 3, "users/s:u1": 2, "users/s:u2": 1, "shop/s:a": 9})
 
     told = orjson.loads(run("warm", "--collection", "users", "--limit", "3", "--json").stdout)

@@ -126,14 +126,16 @@ class Reader:
         began = time.perf_counter()
         self.check()
         member = document_id.member
-        if not keep:  # a write that needs the document is no read of a client
-            self._seen(member)
         entry, ttl_ms = self._store.cache.get(member)
         if entry is not None:
             read = self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
         else:
             read = self._loader.load(document_id, settings, keep=keep)
-        return read if keep else self._noted(read, document_id.collection, began)
+        if keep:  # a write that needs the document is no read of a client
+            return read
+        if read.entry.exists:
+            self._seen(member)
+        return self._noted(read, document_id.collection, began)
 
     def get_many(
         self, ids: Sequence[DocumentId], settings: CollectionSettings, *, counted: bool = True
@@ -147,12 +149,12 @@ class Reader:
             RedisUnavailableError: as `get`.
         """
         self.check()
-        if counted:
-            self.count(one.member for one in ids)
         found = self._cached_many(ids, settings)
         missing = list({one.member: one for one in ids if one.member not in found}.values())
         if missing:
             found |= self._loader.load_many(missing, settings)
+        if counted:
+            self.count(one.member for one in ids if found[one.member].exists)
         self._count_reads(ids, Source.HIT, len(ids) - len(missing))
         self._count_reads(ids, Source.MISS, len(missing))
         return [found[one.member] for one in ids]
@@ -170,12 +172,15 @@ class Reader:
         self.check()
         found = self._cached_many(ids, settings, below_bytes=below_bytes)
         if counted:
-            self.count(found)
+            self.count(member for member, entry in found.items() if entry.exists)
         self._count_reads(ids, Source.HIT, len(found))
         return found
 
     def count(self, members: Iterable[str]) -> None:
-        """Count documents as read, of which more were looked at than read."""
+        """Count documents as read, of which more were looked at than read.
+
+        Those that exist: else who asks for many absent ids would have warming ask for them again and again.
+        """
         for one in members:
             self._seen(one)
 

@@ -79,6 +79,11 @@ class Heat:
             for flat, since in zip(answers, answers, strict=True)
         ]
 
+    def forget(self, members: Sequence[str]) -> None:
+        """Count members as never read, in one round trip."""
+        by_partition = self._layout.grouped(members).items()
+        self._wire.calls([("ZREM", partition_keys(partition).hot, *some) for partition, some in by_partition])
+
     def warmed(self, members: Sequence[str], *, most: int, remembered_s: int) -> None:
         """Note members that were warmed: `most` of each partition, for so long."""
         now_ms = self._wire.now_ms()

@@ -80,7 +80,8 @@ class Warmed:
     Attributes:
         looked_at: documents that should be warm.
         loaded: those of them that were not, or not for long, and nobody else was loading.
-        warmed: those that are now; the others were written meanwhile.
+        warmed: those that are now; the others were written meanwhile, or are absent.
+        absent: those that MongoDB does not have, and that are forgotten until somebody reads them again.
         seconds: how long it took.
         stopped: why it ended early, '' if it did not.
     """
@@ -88,6 +89,7 @@ class Warmed:
     looked_at: int = 0
     loaded: int = 0
     warmed: int = 0
+    absent: int = 0
     seconds: float = 0.0
     stopped: str = ""
 
@@ -228,13 +230,17 @@ class Warmer:
         """
         missing: list[DocumentId] = []
         old: dict[DocumentId, int] = {}
+        gone: list[str] = []
         for one, (entry, ttl_ms) in zip(ids, self._headers(ids), strict=True):
             settings = self._settings(one.collection)
             if entry is None:
                 missing.append(one)
+            elif not entry.exists:
+                gone.append(one.member)
             elif state_of(entry, ttl_ms, settings, self._early_ms(settings)) is not Freshness.FRESH:
                 old[one] = ttl_ms
         done.looked_at += len(ids)
+        self._forget(gone, done)
         token, life_ms = uuid4().hex, self._limits.load_timeout_ms
         leases = self._store.loads.get_or_lease_many([one.member for one in missing], token, life_ms=life_ms)
         ours = [one for one, lease in zip(missing, leases, strict=True) if lease.may_load]
@@ -267,10 +273,17 @@ class Warmer:
                 left = [one.member for others in waiting.values() for one in others]
                 self._store.loads.abandon(left, token)
                 raise
-            warmed = [member for member, (_, how) in loaded.items() if how is Filled.FILLED]
+            warmed = [member for member, (entry, how) in loaded.items() if how is Filled.FILLED and entry.exists]
+            self._forget([member for member, (entry, _) in loaded.items() if not entry.exists], done)
             done.loaded += len(loaded)
             done.warmed += len(warmed)
             self._remember(warmed)
+
+    def _forget(self, absent: Sequence[str], done: Warmed) -> None:
+        """Let documents not be hot that do not exist: their absence would be loaded for ever."""
+        if absent:
+            self._store.heat.forget(absent)
+            done.absent += len(absent)
 
     def _make_room(self, wanted: int) -> None:
         """Drop so many entries that are not hot, or what is found of them: Redis would evict others as well."""

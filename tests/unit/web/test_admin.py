@@ -110,6 +110,7 @@ def test_hot_keys_of_very_many_partitions(client, installation, monkeypatch):
     """An answer does not grow with the partitions: of each, fewer documents are shown than were asked for."""
     monkeypatch.setattr("writebehind.flask.admin.hot_keys.MOST_SHOWN", 0)
     for n in range(120):
+        client.put(f"/v1/users/u{n}", json={"n": n})
         client.get(f"/v1/users/u{n}")
     installation.pipeline.hot_keys.send()
 
