@@ -90,8 +90,10 @@ class ShardKey:
 
 def address(document_id: DocumentId, key: ShardKey | None) -> dict[str, Any]:
     """A filter that matches one document, on the shard that has it."""
-    values = None if key is None else key.values(document_id)
-    return {"_id": document_id.value, **(values or {})}
+    where = {"_id": document_id.value}
+    if key is not None:
+        where |= key.values(document_id) or {}
+    return where
 
 
 def addresses(ids: Sequence[DocumentId], key: ShardKey | None) -> dict[str, Any]:

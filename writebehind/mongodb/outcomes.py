@@ -173,7 +173,8 @@ def _guarded(
     write: Write, key: ShardKey | None, guard: dict[str, Any]
 ) -> tuple[dict[str, Any], RawBSONDocument | None]:
     """The filter of a write, and the document that it puts there: `None` for none."""
-    where = {**address(write.id, key), VERSION_FIELD: guard}
+    where = address(write.id, key)
+    where[VERSION_FIELD] = guard
     if write.entry.kind is Kind.DELETED:
         return where, None
     return where, RawBSONDocument(append_version(write.entry.body, write.entry.version), RAW_OPTIONS)
