@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus clean
+.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ format: install ## format the code and mend what can be mended
 prometheus: ## fetch Prometheus and promtool for the tests of deploy/ into .prometheus, on Debian and Ubuntu
 	@rm -rf .prometheus && mkdir .prometheus && cd .prometheus && apt-get download --quiet --quiet prometheus \
 	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version
+
+# Helm is in no registry of packages as a program: Go builds it in a minute or two, where Go is.
+helm: ## build Helm for the tests of the chart into .helm
+	@mkdir -p .helm && GOBIN=$(CURDIR)/.helm/bin go install helm.sh/helm/v3/cmd/helm@v3.19.5 && .helm/bin/helm version --short
 
 variants: install ## run the acceptance tests where servers fork, Redis speaks TLS, documents are large, and all of it
 	@for variant in preload prefork tls large preload,prefork,tls,large; do \
