@@ -67,9 +67,15 @@ prometheus: ## fetch Prometheus and promtool for the tests of deploy/ into .prom
 	@rm -rf .prometheus && mkdir .prometheus && cd .prometheus && apt-get download --quiet --quiet prometheus \
 	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version
 
-# Helm is in no registry of packages as a program: Go builds it in a minute or two, where Go is.
-helm: ## build Helm for the tests of the chart into .helm
-	@mkdir -p .helm && GOBIN=$(CURDIR)/.helm/bin go install helm.sh/helm/v3/cmd/helm@v3.19.5 && .helm/bin/helm version --short
+# Helm is in no registry of packages as a program: Go builds it in a minute or two, once for each user.
+HELM_VERSION := v3.19.5
+HELM_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/writebehind/helm-$(HELM_VERSION)
+
+helm: ## build Helm for the tests of the chart, where Go is; it is kept in the user's cache, and .helm leads to it
+	@if [ ! -x "$(HELM_CACHE)/helm" ]; then rm -rf "$(HELM_CACHE).new" \
+	  && GOBIN="$(HELM_CACHE).new" go install -ldflags=-s helm.sh/helm/v3/cmd/helm@$(HELM_VERSION) \
+	  && rm -rf "$(HELM_CACHE)" && mv "$(HELM_CACHE).new" "$(HELM_CACHE)"; fi
+	@mkdir -p .helm && ln -sfn "$(HELM_CACHE)" .helm/bin && .helm/bin/helm version --short
 
 variants: install ## run the acceptance tests where servers fork, Redis speaks TLS, documents are large, and all of it
 	@for variant in preload prefork tls large preload,prefork,tls,large; do \
@@ -126,4 +132,4 @@ oldest: install ## run the unit and integration tests on the lowest versions tha
 clean: ## remove the virtual environment and the embedded servers' data
 	@if [ -e .writebehind/lock ] && ! $(PYTHON) -c 'import fcntl; fcntl.flock(open(".writebehind/lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2> /dev/null; \
 	  then echo "a system runs in .writebehind: stop it (Ctrl-C where \`make run\` runs)"; exit 1; fi
-	rm -rf $(VENV) $(OLDEST) .writebehind .coverage .prometheus site
+	rm -rf $(VENV) $(OLDEST) .writebehind .coverage .prometheus .helm site

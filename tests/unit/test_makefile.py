@@ -1,8 +1,9 @@
-"""`make clean` deletes what it says, and nothing beneath a system that runs."""
+"""`make clean` deletes what it says, and nothing beneath a system that runs; Helm is built once."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,6 +45,28 @@ def test_clean_deletes_what_no_system_has_used(data):
 
     assert 0 == _clean().returncode
     assert not Path(".venv").exists()
+
+
+def test_helm_is_built_once_for_each_user(data):
+    """Where the cache has it, nothing is built. What a build has left unfinished is not taken for it."""
+    [version] = re.findall(r"^HELM_VERSION := (\S+)$", Path("Makefile").read_text("utf-8"), re.MULTILINE)
+    half = data.parent / f"cache/writebehind/helm-{version}.new/helm"
+    kept = data.parent / f"cache/writebehind/helm-{version}/helm"
+    tools = data.parent / "tools"
+    for program, text in ((half, "exit 9"), (kept, 'echo "$@"'), (tools / "go", "exit 9")):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    environment = os.environ | {
+        "XDG_CACHE_HOME": str(data.parent / "cache"),
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }
+    command = ["make", "--no-print-directory", "helm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert (kept, "version --short\n") == (Path(".helm/bin/helm").resolve(), done.stdout)
+
+    kept.unlink()
+    assert subprocess.run(command, capture_output=True, check=False, env=environment).returncode != 0
 
 
 def test_run_prints_what_the_system_prints(data):
