@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -112,17 +112,18 @@ class DeadLetter:
 
     @classmethod
     def parse(cls, value: bytes) -> DeadLetter:
-        """Read what `dump` wrote."""
-        fields = orjson.loads(value[VERSION_DIGITS:])
-        fields |= {"reason": Reason(fields["reason"]), "kind": Kind(fields["kind"])}
-        return cls(**fields, version=version_of(value))
+        """Read what `dump` wrote, here or in a newer release, which may have noted more."""
+        noted = orjson.loads(value[VERSION_DIGITS:])
+        told = {name: noted[name] for name in _NOTED & noted.keys()}
+        told |= {"reason": Reason(noted["reason"]), "kind": Kind(noted["kind"])}
+        return cls(**told, version=version_of(value))
 
     @classmethod
     def read(cls, value: bytes) -> DeadLetter | None:
         """The same; `None` for what other hands have put there."""
         try:
             letter = cls.parse(value)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
         texts, numbers = (
             (letter.member, letter.message, letter.trace_id),
@@ -165,6 +166,10 @@ class DeadLetter:
             "attempts": self.attempts,
             "trace_id": self.trace_id or None,
         }
+
+
+#: Fields of a letter that are in its JSON.
+_NOTED = {one.name for one in fields(DeadLetter)} - {"version", "body"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,15 +79,20 @@ class Point:
 
     @classmethod
     def parse(cls, noted: bytes) -> Point | None:
-        """Read what `dump` wrote; `None` for what other hands have put there."""
+        """Read what `dump` wrote, here or in a newer release, which adds columns at the end.
+
+        Returns:
+            `None` for what other hands have put there.
+        """
         try:
             values = orjson.loads(noted)
         except ValueError:
             return None
         match values:
-            case [int() | float() as at, *figures] if not isinstance(at, bool) and all(map(_is_figure, figures)):
-                known = zip(COLUMNS, figures, strict=False)
-                return cls(at, {name: figure for name, figure in known if figure is not None})
+            case [int() | float() as at, *figures] if not isinstance(at, bool):
+                known = dict(zip(COLUMNS, figures, strict=False))
+                if all(map(_is_figure, known.values())):
+                    return cls(at, {name: figure for name, figure in known.items() if figure is not None})
         return None
 
     def dump(self) -> bytes:

@@ -22,6 +22,6 @@ def log_change(response: Response) -> Response:
             this_request(),
             f" ?{query}" if query else "",
             response.status_code,
-            extra={"event": "administrative-call", "request_id": request_id()},
+            extra={"event": "administrative_call", "request_id": request_id()},
         )
     return response
