@@ -72,6 +72,8 @@ def test_the_fixtures(tmp_path):
         "-p",
         "no:xdist",
         "-p",
+        "no:cloudcoil",
+        "-p",
         "no:cacheprovider",
         "-q",
         "--rootdir",

@@ -297,6 +297,8 @@ def _tested(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swa
         "no:cacheprovider",
         "-p",
         "no:schemathesis",
+        "-p",
+        "no:cloudcoil",
         f"--timeout={TEST_LIMIT_S}",
         "-k",
         ONE_KIND_OF_REDIS,

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,19 @@ CHART = DEPLOY / "helm/writebehind"
 HELM = shutil.which("helm") or shutil.which("helm", path=ROOT / ".helm/bin")
 needs_helm = pytest.mark.skipif(not HELM, reason="Helm is not installed: `make helm` builds it where Go is")
 KUBERNETES = "1.34"
-#: Kinds of operators, which Kubernetes has no schemas of.
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
+#: Kinds of operators, which Kubernetes has no schemas of: models are made from the operators' own definitions.
+FOREIGN: dict[str, tuple[str, str]] = {
+    "ServiceMonitor": ("monitoring.coreos.com/v1", "cloudcoil.models.prometheus_operator.v1"),
+    "PrometheusRule": ("monitoring.coreos.com/v1", "cloudcoil.models.prometheus_operator.v1"),
+    "ScaledObject": ("keda.sh/v1alpha1", "cloudcoil.models.keda.v1alpha1"),
+}
+#: Settings that the chart has from the secret, `config` or other values, or that containers do without.
+NOT_IN_SETTINGS = {
+    *("redis_url", "mongodb_url", "broker_url", "defaults", "collections", "embedded_redis_mib"),
+    *("host", "port", "exporter_port", "flower_port", "metrics_dir", "alive_file"),
+}
+#: Values within which Kubernetes's names stand, or the user's.
+USERS = {"resources", "sidecarResources", "labels", "annotations"}
 #: Variables that are no settings, or are so without the prefix.
 OTHERS = {"REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL", CONFIG_FILE_VARIABLE}
 CASES = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
@@ -67,6 +79,30 @@ def environment(container: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: one.get("value", "") for one in container["env"]}
 
 
+def paths(values: dict[str, Any], above: str = "") -> set[str]:
+    """The names of all values, with dots, of which those in maps that are the user's have none below them."""
+    found = set()
+    for name, value in values.items():
+        path = f"{above}{name}"
+        found.add(path)
+        if isinstance(value, dict) and path not in {"workers", "settings"} and name not in USERS:
+            found |= paths(value, f"{path}.")
+    return found
+
+
+def schema_paths(schema: dict[str, Any], root: dict[str, Any], above: str = "") -> set[str]:
+    """The same of a schema."""
+    if "$ref" in schema:
+        return schema_paths(root["definitions"][schema["$ref"].rpartition("/")[2]], root, above)
+    found = set()
+    for name, below in schema.get("properties", {}).items():
+        path = f"{above}{name}"
+        found.add(path)
+        if path != "settings" and name not in USERS:
+            found |= schema_paths(below, root, f"{path}.")
+    return found
+
+
 @needs_helm
 @pytest.mark.parametrize("case", CASES)
 def test_helm_finds_no_fault(case):
@@ -81,6 +117,50 @@ def test_kubernetes_takes_what_is_rendered(manifests):
     for one in manifests:
         if one["kind"] not in FOREIGN:
             kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+@needs_helm
+def test_operators_take_what_is_rendered():
+    """Their resources are as their definitions want them, and no field is one that they do not know."""
+    manifests = [one for one in rendered("everything") if one["kind"] in FOREIGN]
+    assert FOREIGN.keys() == {one["kind"] for one in manifests}
+    for one in manifests:
+        version, module = FOREIGN[one["kind"]]
+        known = getattr(import_module(module), one["kind"]).model_validate(one)
+        assert one == known.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        assert version == one["apiVersion"]
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("web.replica=3", "'replica' not allowed"),
+        ("settings.logformat=json", "'logformat'"),
+        ("settings.redis_url=redis://:secret@redis", "'redis_url'"),  # it belongs into the secret
+        ("workers.worker.queues={flush,refresch}", "one of 'flush'"),
+        ("workers.web.replicas=1", "'web'"),  # would be a second Deployment of that name
+        ("web.replicas=many", "want integer"),
+        ("image.digest=0123", "pattern"),
+        ("monitoring.job=other", "pattern"),  # no alert would be about it
+    ],
+)
+def test_wrong_values_are_refused(value, named):
+    """Helm names a value that there is not, or that can be none, before anything is installed."""
+    done = helm("lint", CHART, "-f", CHART / "ci/usual.yaml", "--set", value)
+    assert done.returncode != 0
+    assert named in done.stdout + done.stderr
+
+
+def test_values_are_those_that_can_be_set():
+    """The schema has every value of the file and no other, and every setting and queue of the product."""
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+
+    assert paths(values) == schema_paths(schema, schema) - {"global"}
+    settings = schema["properties"]["settings"]["propertyNames"]["enum"]
+    assert Settings.model_fields.keys() - NOT_IN_SETTINGS == set(settings)
+    assert list(names.QUEUES) == schema["definitions"]["worker"]["properties"]["queues"]["items"]["enum"]
 
 
 @needs_helm
