@@ -18,13 +18,13 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from web.server import create_server
-from web.sockets import allow_connections
+from web.sockets import allow_connections, end_if_taken
 from writebehind import connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
 from writebehind.flask.extension import check
 from writebehind.launcher import begin_log
-from writebehind.local.embedded import can_listen, reachable
+from writebehind.local.embedded import reachable
 from writebehind.monitoring.directory import share_counts
 
 log = logging.getLogger(__name__)
@@ -90,11 +90,8 @@ def main(arguments: Sequence[str] = ()) -> None:
             check(pipeline)
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")
-    if not can_listen(settings.port, settings.host):  # granian would share it with another server, in silence
-        sys.exit(
-            f"writebehind: port {settings.port} of {settings.host} is taken: end who listens there, "
-            "or set WRITEBEHIND_PORT"
-        )
+    # granian would share it with another server, in silence.
+    end_if_taken(settings.port, settings.host, "WRITEBEHIND_PORT")
     begin_log("web")
     server = Server(
         "web.server:create_server",

@@ -16,11 +16,11 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from web.sockets import end_if_taken
 from writebehind import Pipeline, Settings, connect, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery.depths import QueueDepths
 from writebehind.errors import ConfigurationError
-from writebehind.local.embedded import can_listen
 from writebehind.monitoring.directory import share_counts
 from writebehind.monitoring.page import Page
 from writebehind.monitoring.reads import reads_by_source
@@ -151,11 +151,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         sys.exit(f"writebehind: the exporter takes no arguments, but settings: {' '.join(arguments)}")
     try:
         settings = share_counts(load_settings())
-        if not can_listen(settings.exporter_port, settings.host):
-            sys.exit(
-                f"writebehind: port {settings.exporter_port} of {settings.host} is taken: end who listens there, "
-                "or set WRITEBEHIND_EXPORTER_PORT"
-            )
+        end_if_taken(settings.exporter_port, settings.host, "WRITEBEHIND_EXPORTER_PORT")
         tallies = Tallies(settings.metrics_dir, settings.collections)
         with connect(_apart(settings)) as pipeline:
             gate = Gate(settings.host, settings.allowed_hosts)

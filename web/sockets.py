@@ -6,9 +6,12 @@ import os
 import resource
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from writebehind.local.embedded import can_listen
 
 #: Files that a process needs besides its connections: its own sockets to Redis and MongoDB, and what it reads.
 RESERVED_FILES = 256
@@ -27,6 +30,20 @@ def allow_connections(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return max(1, min(wanted, soft - RESERVED_FILES))
     return wanted
+
+
+def end_if_taken(port: int, host: str, setting: str) -> None:
+    """End this process where it cannot listen; `setting` is the variable that names the port.
+
+    Raises:
+        SystemExit: the port is taken, or the host is none of this machine.
+    """
+    try:
+        is_free = can_listen(port, host)
+    except (OSError, ValueError) as error:  # ValueError: no name of a host can be so
+        sys.exit(f"writebehind: host {host}: {error}: set WRITEBEHIND_HOST to an address of this machine")
+    if not is_free:
+        sys.exit(f"writebehind: port {port} of {host} is taken: end who listens there, or set {setting}")
 
 
 def bound_untaken(port: int, milliseconds: int) -> None:

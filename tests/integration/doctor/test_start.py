@@ -42,6 +42,7 @@ def test_a_start_that_would_lose_data(patient):
 
 RUN = [sys.executable, "-m", "writebehind", "run"]
 WEB = [*RUN, "web"]
+EXPORTER = [*RUN, "exporter"]
 FLOWER = [*RUN, "flower", "--address=127.0.0.1", "--port={port}"]
 WORKER = [*RUN, "worker", "--pool", "solo", "-Q", "flush"]
 BEAT = [*RUN, "beat"]
@@ -170,8 +171,12 @@ def test_a_queue_that_nobody_consumes(patient, tmp_path):
 @pytest.mark.usefixtures("valkey_wire")
 @pytest.mark.parametrize(
     ("command", "said"),
-    [(WEB, "port {port} of 127.0.0.1 is taken"), (FLOWER, "Flower cannot listen: [Errno ")],
-    ids=["web", "flower"],
+    [
+        (WEB, "port {port} of 127.0.0.1 is taken: end who listens there, or set WRITEBEHIND_PORT"),
+        (EXPORTER, "port {port} of 127.0.0.1 is taken: end who listens there, or set WRITEBEHIND_EXPORTER_PORT"),
+        (FLOWER, "Flower cannot listen: [Errno "),
+    ],
+    ids=["web", "exporter", "flower"],
 )
 def test_a_port_that_is_taken(settings, command, said):
     """A web process says so and ends: it would share the port, and each server would get half of the requests."""
@@ -181,7 +186,7 @@ def test_a_port_that_is_taken(settings, command, said):
         port = taken.getsockname()[1]
         done = subprocess.run(
             [one.format(port=port) for one in command],
-            env=variables(settings) | {"WRITEBEHIND_PORT": str(port)},
+            env=variables(settings) | {"WRITEBEHIND_PORT": str(port), "WRITEBEHIND_EXPORTER_PORT": str(port)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -191,4 +196,22 @@ def test_a_port_that_is_taken(settings, command, said):
     assert 1 == done.returncode
     assert said.format(port=port) in done.stderr
     assert not {"serves", "watches"} & set(done.stdout.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("valkey_wire")
+@pytest.mark.parametrize("command", [WEB, EXPORTER], ids=["web", "exporter"])
+def test_a_host_that_is_none(settings, command):
+    """It is a wrong setting, which is named, and no error of the program."""
+    done = subprocess.run(
+        command,
+        env=variables(settings) | {"WRITEBEHIND_HOST": "no host"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert 1 == done.returncode
+    assert "writebehind: host no host: " in done.stderr
     assert "Traceback" not in done.stderr
