@@ -18,14 +18,16 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
+from tests import topologies
 from tests.scheduling import Scheduling, rank
 from tests.servers import RedisProgram
 from tests.tls import Authority
+from tests.topologies import EveryWire
 from writebehind import Pipeline, Settings, forks, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.outage_log import OutageLog
-from writebehind.redis.connections import connection_pool
 from writebehind.redis.pending import Hint
+from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 
 # How long an example takes says more about the machine than about the code.
@@ -48,6 +50,9 @@ KINDS_OF_REDIS = ["fakeredis", "valkey", *(["redis"] if REDIS_SERVER else [])]
 
 #: The server that documents are persisted to, in place of one that is started: see docs/testing.md.
 OTHER_MONGODB = os.environ.get("TEST_MONGODB_URL", "")
+
+#: The kind of Redis that tests run on where they say nothing else: see `tests.topologies` and docs/testing.md.
+TOPOLOGY = os.environ.get("TEST_TOPOLOGY", "single")
 
 _databases = count(1)
 
@@ -96,8 +101,18 @@ def no_outage_of_another_test() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("valkey")) as server:
+def one_valkey(tmp_path_factory) -> Iterator[EmbeddedRedis]:
+    """A single server, whatever the tests run on."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("one_valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(request, tmp_path_factory) -> Iterator[EmbeddedRedis | topologies.Cluster]:
+    if TOPOLOGY == "single":
+        yield request.getfixturevalue("one_valkey")
+        return
+    with topologies.chosen(TOPOLOGY)(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 
@@ -138,7 +153,7 @@ def database_name() -> str:
 @pytest.fixture
 def valkey_wire(valkey) -> Iterator[Wire]:
     """A real Redis-compatible server, empty."""
-    wire = Wire(connection_pool(valkey.url, 5_000))
+    wire = EveryWire(open_servers(valkey.url, 5_000))
     wire.call("FLUSHALL")
     yield wire
     wire.close()
@@ -154,7 +169,7 @@ def wires(request) -> Callable[[str], Iterator[Wire]]:
             wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
         else:
             server = request.getfixturevalue("valkey" if kind == "valkey" else "redis_server")
-            wire = Wire(connection_pool(server.url, 5_000))
+            wire = EveryWire(open_servers(server.url, 5_000))
             wire.call("FLUSHALL")
         yield wire
         wire.close()

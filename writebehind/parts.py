@@ -39,12 +39,12 @@ from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
-from writebehind.redis.connections import connection_pool
 from writebehind.redis.letters import HINT_LIFE_MS
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
+from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.installation import Settings, sought_file
@@ -92,7 +92,7 @@ class Parts:
         self._unlisted = settings.unlisted
         self.hooks = InstalledHooks(hooks, lambda name: self.collection_settings(name).hooks)
         self._wire = (
-            wire if wire is not None else Wire(connection_pool(settings.redis_url, settings.redis_timeout_ms))
+            wire if wire is not None else Wire(open_servers(settings.redis_url, settings.redis_timeout_ms))
         )
         self._own_client = client is None
         self._client = client if client is not None else self._connected()

@@ -202,7 +202,7 @@ def test_redis_becomes_full_during_a_bulk(settings, mongo_client, tmp_path, hint
         users = pipeline.collection("users")
         users.put("first", {"name": "first"})
         hints.clear()
-        wire.call("CONFIG", "SET", "maxmemory", int(pipeline.store.facts()["used_memory"]) + (2 << 20))
+        wire.call("CONFIG", "SET", "maxmemory", int(pipeline.store.facts()[""]["used_memory"]) + (2 << 20))
         operations = [BulkOperation("put", f"u{n}", {"name": f"n{n}", "text": "x" * 40_000}) for n in range(90)]
 
         done = users.bulk(operations, durability=durability)

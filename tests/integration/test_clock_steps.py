@@ -225,7 +225,7 @@ class Steady:
         self.s, self.redis_ms, self.frozen_s = 1_000.0, 1_795_667_550_000, (0.0, 0.0)
         # In that module alone: all that waits for something, such as a server to end, needs the real one.
         monkeypatch.setattr("writebehind.maintenance.clock.time", SimpleNamespace(monotonic=lambda: self.s))
-        monkeypatch.setattr(pipeline.store, "now_ms", self._answer)
+        monkeypatch.setattr(pipeline.store, "clocks_ms", lambda: {"": self._answer()})
 
     def pass_by(self, seconds: float) -> None:
         self.s += seconds

@@ -152,7 +152,7 @@ def test_an_answer_that_is_on_its_way_when_a_process_forks(wire):
         answer = thread.submit(wait_for_it)
         wait_until(lambda: b"cmd=blpop" in connections(), "the question")
         assert in_child(lambda: echoes(wire, "child", 10))
-        assert in_child(lambda: len(list(wire._connections._opened))) == 0
+        assert in_child(lambda: len(list(wire._servers.place("")._opened))) == 0
         wire.call("RPUSH", name, "it")
         assert [name.encode(), b"it"] == answer.result()
 
@@ -202,12 +202,12 @@ def _counted(n: int) -> tuple[int, int]:
 def test_a_child_ends_nothing_of_its_parent(pipeline):
     """What a child closes is its own: the parent goes on, with the same connections."""
     used(pipeline)
-    before = {id(one) for one in pipeline.store._wire._connections._opened}
+    before = {id(one) for one in pipeline.store._wire._servers.place("")._opened}
 
     in_child(pipeline.close)
 
     assert {"_id": "ada", "n": 1} == pipeline.collection("users").get("ada")
-    assert before == {id(one) for one in pipeline.store._wire._connections._opened}
+    assert before == {id(one) for one in pipeline.store._wire._servers.place("")._opened}
 
 
 def test_no_lock_is_held_in_a_child(pipeline, settings):

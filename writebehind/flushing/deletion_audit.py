@@ -61,8 +61,8 @@ class DeletionAudit:
     def _audit(self, lease: Lease) -> dict[str, int]:
         audited = deleted = 0
         until = time.monotonic() + MOST_S
-        before_ms = self._store.now_ms() - GRACE_LEASES * self._lease_ms
         for partition in range(self._store.partitions):
+            before_ms = self._store.now_ms(partition) - GRACE_LEASES * self._lease_ms
             while found := self._store.deletions.before(partition, before_ms, limit=SLICE):
                 for collection, versions in by_collection(found).items():
                     try:

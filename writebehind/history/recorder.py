@@ -153,12 +153,12 @@ class Recorder:
         """The present: counts, and figures that are no rates."""
         now_ms = self._store.now_ms()
         backlog = backlogs.look(self._store, self._settings, now_ms)
-        facts = self._store.facts()
+        facts = self._store.facts().values()
         look = _Look(
             now_ms / 1000,
             monotonic(),
             self._store.metrics.counters(),
-            _number(facts.get("evicted_keys")),
+            sum(_number(one.get("evicted_keys")) for one in facts),
             self._reads(),
         )
         return look, {
@@ -167,8 +167,8 @@ class Recorder:
             "oldest_pending_seconds": backlog.oldest_s,
             "dead_letters": backlog.dead,
             BREAKER: self._breaker.state().state,
-            **({"used_memory": _number(facts.get("used_memory"))} if facts else {}),
-            **({"max_memory": _number(facts.get("maxmemory"))} if facts else {}),
+            **({"used_memory": sum(_number(one.get("used_memory")) for one in facts)} if all(facts) else {}),
+            **({"max_memory": sum(_number(one.get("maxmemory")) for one in facts)} if all(facts) else {}),
             **self._of_broker(),
             **self._of_mongodb(),
         }

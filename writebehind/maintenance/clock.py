@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from writebehind import forks
 from writebehind.plurals import counted
 from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +48,21 @@ class _Step:
 class ClockWatch:
     """Compares the clock of Redis with this process's steady clock. Safe to share between threads.
 
-    Any process that lives long may look now and then. Whoever sees a step first moves the times in Redis.
+    Any process that lives long may look now and then. Whoever sees a step first moves the times in Redis. Where it
+    is several servers, each has its clock; a partition that goes to another server, as in a failover, sees a step
+    if the clocks of the two differ.
     """
 
     def __init__(self, store: Store) -> None:
         """Bind it to a store; nothing is asked before the first look."""
         self._store = store
         self._lock = forks.lock()
-        self._last: _Look | None = None
-        self._step: _Step | None = None
+        #: The last look at the clock of each partition.
+        self._last: dict[int, _Look] = {}
+        self._steps: list[_Step] = []
 
     def look(self) -> int:
-        """See whether the clock has stepped since the last look, and if so move the times; by how much, ms.
+        """See whether a clock has stepped since the last look, and if so move the times; by how much, ms.
 
         Raises:
             RedisUnavailableError: Redis does not answer. The next look moves the times that are left.
@@ -67,34 +71,35 @@ class ClockWatch:
             return 0  # another thread is at it
         try:
             self._move()
-            last, self._last = self._last, self._ask()
-            self._step = None if last is None else self._compare(last, self._last)
-            step_ms = self._step.by_ms if self._step is not None else 0
+            last, self._last = self._last, self._last | self._ask()
+            partitions_of = grouped(self._last, lambda one: (last.get(one), self._last[one]))
+            self._steps = [
+                step
+                for (before, now), partitions in partitions_of.items()
+                if before is not None and before is not now and (step := _compare(before, now, partitions))
+            ]
+            step_ms = max((one.by_ms for one in self._steps), key=abs, default=0)
             self._move()
             return step_ms
         finally:
             self._lock.release()
 
-    def _ask(self) -> _Look:
+    def _ask(self) -> dict[int, _Look]:
+        """The time by the clock of each partition whose server answers."""
         asked = time.monotonic()
-        now_ms = self._store.now_ms()
-        return _Look(now_ms, asked, time.monotonic())
-
-    def _compare(self, last: _Look, this: _Look) -> _Step | None:
-        """The step between two looks, if there is one whenever each was answered on its way here."""
-        passed_ms = (this.asked + this.answered - last.asked - last.answered) * 500
-        unsure_ms = (this.answered - this.asked + last.answered - last.asked) * 500
-        step_ms = round(this.now_ms - last.now_ms - passed_ms)
-        if abs(step_ms) < STEP_MS + unsure_ms:
-            return None
-        from_ms = this.now_ms - round(passed_ms + unsure_ms) - 2  # what Redis tells is cut to ms, now and then
-        return _Step(from_ms, this.now_ms, step_ms, [*range(self._store.partitions)])
+        clocks = self._store.clocks_ms()
+        answered = time.monotonic()
+        looks = {server: _Look(now_ms, asked, answered) for server, now_ms in clocks.items()}
+        of_all = ((one, looks.get(self._store.server_of(one))) for one in range(self._store.partitions))
+        return {one: look for one, look in of_all if look is not None}
 
     def _move(self) -> None:
         """Move the times of partitions that are left, some at a time: each may have many."""
-        step = self._step
-        if step is None:
-            return
+        while self._steps:
+            self._move_one(self._steps[0])
+            self._steps.pop(0)
+
+    def _move_one(self, step: _Step) -> None:
         while step.left:
             moved, more = self._store.pending.move_times(
                 step.left[-1],
@@ -107,10 +112,20 @@ class ClockWatch:
             step.moved += moved
             if not more:
                 step.left.pop()
-        self._step = None
         if step.moved:
             log.warning(
                 "the clock of Redis has stepped by %.1f s: %s moved along",
                 step.by_ms / 1000,
                 counted(step.moved, "time"),
             )
+
+
+def _compare(last: _Look, this: _Look, partitions: list[int]) -> _Step | None:
+    """The step of their clock between two looks, if there is one whenever each was answered on its way here."""
+    passed_ms = (this.asked + this.answered - last.asked - last.answered) * 500
+    unsure_ms = (this.answered - this.asked + last.answered - last.asked) * 500
+    step_ms = round(this.now_ms - last.now_ms - passed_ms)
+    if abs(step_ms) < STEP_MS + unsure_ms:
+        return None
+    from_ms = this.now_ms - round(passed_ms + unsure_ms) - 2  # what Redis tells is cut to ms, now and then
+    return _Step(from_ms, this.now_ms, step_ms, partitions)

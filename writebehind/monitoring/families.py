@@ -126,27 +126,27 @@ CONSISTENCY: Final[Mapping[str, tuple[Family, Family]]] = {
 
 #: Facts of Redis's INFO, by their names there.
 REDIS: Final[Mapping[str, Family]] = {
-    "used_memory": _gauge("redis_memory_used_bytes", "Memory that Redis uses."),
-    "maxmemory": _gauge("redis_memory_max_bytes", "Memory that Redis may use; 0 for no limit."),
-    "mem_fragmentation_ratio": _gauge("redis_memory_fragmentation_ratio", "Resident by used memory."),
-    "evicted_keys": _counter("redis_evicted_keys", "Keys that Redis has evicted."),
-    "expired_keys": _counter("redis_expired_keys", "Keys whose TTL was over."),
-    "total_commands_processed": _counter("redis_commands", "Commands that Redis has carried out."),
-    "total_net_input_bytes": _counter("redis_received_bytes", "Bytes that Redis has received."),
-    "total_net_output_bytes": _counter("redis_sent_bytes", "Bytes that Redis has sent."),
-    "connected_clients": _gauge("redis_connections", "Connections to Redis."),
-    "connected_slaves": _gauge("redis_replicas", "Replicas that are connected."),
-    "uptime_in_seconds": _gauge("redis_uptime_seconds", "Time since Redis was started."),
-    "aof_enabled": _gauge("redis_append_only_enabled", "1 where Redis writes an append-only file."),
+    "used_memory": _gauge("redis_memory_used_bytes", "Memory that Redis uses.", "server"),
+    "maxmemory": _gauge("redis_memory_max_bytes", "Memory that Redis may use; 0 for no limit.", "server"),
+    "mem_fragmentation_ratio": _gauge("redis_memory_fragmentation_ratio", "Resident by used memory.", "server"),
+    "evicted_keys": _counter("redis_evicted_keys", "Keys that Redis has evicted.", "server"),
+    "expired_keys": _counter("redis_expired_keys", "Keys whose TTL was over.", "server"),
+    "total_commands_processed": _counter("redis_commands", "Commands that Redis has carried out.", "server"),
+    "total_net_input_bytes": _counter("redis_received_bytes", "Bytes that Redis has received.", "server"),
+    "total_net_output_bytes": _counter("redis_sent_bytes", "Bytes that Redis has sent.", "server"),
+    "connected_clients": _gauge("redis_connections", "Connections to Redis.", "server"),
+    "connected_slaves": _gauge("redis_replicas", "Replicas that are connected.", "server"),
+    "uptime_in_seconds": _gauge("redis_uptime_seconds", "Time since Redis was started.", "server"),
+    "aof_enabled": _gauge("redis_append_only_enabled", "1 where Redis writes an append-only file.", "server"),
 }
 REDIS_FILE_FAILED: Final = _gauge(
-    "redis_append_only_failed", "1 where Redis could not write to its append-only file the last time."
+    "redis_append_only_failed", "1 where Redis could not write to its append-only file the last time.", "server"
 )
 REDIS_MAKES_ROOM: Final = _gauge(
-    "redis_makes_room", "1 where a full Redis takes writes, as it can evict enough that MongoDB has."
+    "redis_makes_room", "1 where a full Redis takes writes, as it can evict enough that MongoDB has.", "server"
 )
-REDIS_LAG_BYTES: Final = _gauge("redis_replication_lag_bytes", "Bytes that one replica lacks.")
-REDIS_LAG: Final = _gauge("redis_replication_lag_seconds", "Time since the last replica was heard of.")
+REDIS_LAG_BYTES: Final = _gauge("redis_replication_lag_bytes", "Bytes that one replica lacks.", "server")
+REDIS_LAG: Final = _gauge("redis_replication_lag_seconds", "Time since the last replica was heard of.", "server")
 
 MONGODB_OPERATIONS: Final = _counter(
     "mongodb_operations", "Operations that MongoDB has carried out, for anybody.", "operation"

@@ -35,7 +35,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
     try:
         totals, facts = pipeline.store.metrics.totals(), pipeline.store.facts()
         status = pipeline.status(partitions=True, totals=totals)
-        hot, makes_room = pipeline.hot_keys.top(MOST_HOT), pipeline.store.load().makes_room
+        hot, sample = pipeline.hot_keys.top(MOST_HOT), pipeline.store.load()
     except RedisUnavailableError:
         yield from _one(families.REDIS_UP, 0)
     else:
@@ -48,7 +48,8 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _consistency(status["consistency"])
         yield from _heat(hot)
         yield from _redis(facts)
-        yield from _one(families.REDIS_MAKES_ROOM, makes_room)
+        servers = sample.servers or {"": sample}
+        yield _by(families.REDIS_MAKES_ROOM, {name: one.makes_room for name, one in servers.items()})
     yield from _mongodb(pipeline)
 
 
@@ -139,18 +140,28 @@ def _heat(hottest: Sequence[HotKey]) -> Iterator[Metric]:
     yield _by(families.HOT_READS, {str(keys): sum(one.rate for one in hottest[:keys]) for keys in some})
 
 
-def _redis(facts: Mapping[str, str]) -> Iterator[Metric]:
+def _redis(facts_of: Mapping[str, Mapping[str, str]]) -> Iterator[Metric]:
+    """The figures of each server, by its name, which is empty where there is one."""
+    found: dict[Family, dict[str, float]] = {}
+    for server, facts in facts_of.items():
+        for family, value in _of_server(facts):
+            found.setdefault(family, {})[server] = value
+    for family, values in found.items():
+        yield _by(family, values)
+
+
+def _of_server(facts: Mapping[str, str]) -> Iterator[tuple[Family, float]]:
     for fact, family in families.REDIS.items():
         with suppress(KeyError, ValueError):
-            yield from _one(family, float(facts[fact]))
+            yield family, float(facts[fact])
     with suppress(KeyError):
-        yield from _one(families.REDIS_FILE_FAILED, facts["aof_last_write_status"] != "ok")
+        yield families.REDIS_FILE_FAILED, facts["aof_last_write_status"] != "ok"
     replicas = [_parts(value) for name, value in facts.items() if _REPLICA.fullmatch(name)]
     if replicas:
         with suppress(KeyError, ValueError):
             behind = int(facts["master_repl_offset"]) - min(int(one["offset"]) for one in replicas)
-            yield from _one(families.REDIS_LAG_BYTES, behind)
-            yield from _one(families.REDIS_LAG, max(float(one["lag"]) for one in replicas))
+            yield families.REDIS_LAG_BYTES, behind
+            yield families.REDIS_LAG, max(float(one["lag"]) for one in replicas)
 
 
 def _parts(text: str) -> dict[str, str]:

@@ -84,7 +84,7 @@ class PartitionCheck:
     # Each looks at a slice from a cursor on, and returns the cursor of the next: '0' after the last.
 
     def _scheduling(self, partition: int, _: str, found: Pass, repair: bool) -> str:
-        of, before = partition_keys(partition), self._store.now_ms() - self._overdue_ms
+        of, before = partition_keys(partition), self._store.now_ms(partition) - self._overdue_ms
         self.tokens([of.lease], self._lease_ms, found, repair=repair)
         self.tokens([of.scheduled], FOR_EVER_MS, found, repair=repair)  # it lives until its task runs, or longer
         overdue, is_scheduled = self._store.unsettled.schedule(partition, before_ms=before)
@@ -158,7 +158,7 @@ class PartitionCheck:
         return self._store.letters.mark_lost(one.raw, lost)
 
     def _resurrected(self, partition: int, cursor: str, found: Pass, repair: bool) -> str:
-        now_ms, deletions = self._store.now_ms(), self._store.deletions
+        now_ms, deletions = self._store.now_ms(partition), self._store.deletions
         scanned = deletions.scan(partition, cursor, now_ms=now_ms, grace_ms=self._grace_ms, count=SLICE)
         if repair:
             deletions.date(partition, scanned.undated, now_ms)

@@ -182,7 +182,7 @@ class Cache:
 
     def scan(self, cursor: bytes, *, count: int) -> tuple[bytes, list[str]]:
         """About `count` members that have an entry, and the cursor of the next: b'0' after the last."""
-        after, found = self._wire.call("SCAN", cursor, "MATCH", family("entry"), "COUNT", count)
+        after, found = self._wire.scan(cursor, match=family("entry"), count=count)
         return after, [member for member in map(entry_member, found) if member is not None]
 
 

@@ -34,6 +34,8 @@ from writebehind.logs.states import StateLog
 log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
+#: A connection over which commands were sent, when, by the steady clock, and how many.
+Sent = tuple[Any, float, int]
 
 #: A connection that was used so lately is not looked at again before it is used, seconds.
 CERTAIN_S = 0.1
@@ -52,7 +54,12 @@ _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
-    """Describe how to connect. Nothing is opened yet, and nothing is ever retried behind the caller's back.
+    """Describe how to connect to one server, as `connection_options`. Nothing is opened yet."""
+    return ConnectionPool(**connection_options(url, timeout_ms))
+
+
+def connection_options(url: str, timeout_ms: int) -> dict[str, Any]:
+    """Arguments of a connection, as redis-py takes them. Nothing is ever retried behind the caller's back.
 
     What the URL says of time limits, retries, the protocol's version and decoding is not heeded.
 
@@ -75,7 +82,7 @@ def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
         "protocol": 2,
         "decode_responses": False,
     }
-    return ConnectionPool(**(parse_url(url) | ours))  # type: ignore[no-untyped-call]
+    return dict(parse_url(url)) | ours  # type: ignore[no-untyped-call]
 
 
 def limit_waits(sock: socket.socket, timeout_ms: int) -> None:
@@ -100,8 +107,13 @@ def limit_waits(sock: socket.socket, timeout_ms: int) -> None:
 class Connections:
     """Connections to one Redis server, of which each exchange uses one. Safe to share between threads."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        """Take the pool for its connection class and arguments only: its checkout costs more than a GET."""
+    def __init__(self, pool: ConnectionPool, name: str = "") -> None:
+        """Take the pool for its connection class and arguments only: its checkout costs more than a GET.
+
+        `name` is that of the server, where there are several.
+        """
+        self.name = name
+        self._title = f"Redis server {name}" if name else "Redis"
         self._pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
@@ -119,6 +131,10 @@ class Connections:
         Raises:
             RedisUnavailableError: Redis does not answer. Some of the commands may have been carried out.
         """
+        return self.answers(self.send(commands))
+
+    def send(self, commands: Sequence[Command]) -> Sent:
+        """Send commands, so that others may be sent elsewhere before `answers` waits. Raises as `exchange`."""
         if self._paused_until:
             self._pause()
         began = time.monotonic()
@@ -128,22 +144,18 @@ class Connections:
             # One buffer, so that it is one system call; packed by hiredis itself, at a third of redis-py's cost.
             packed = b"".join([pack_command(tuple(command)) for command in commands])
             connection.send_packed_command([packed], check_health=False)
-            answers = [_answer(connection) for _ in commands]
-        except _NO_ANSWER as error:
-            # The others of the stack probably lead to the same dead server.
-            self.close()
-            if (now := time.monotonic()) - began > WAIT_S:
-                self._paused_until = now + PAUSE_S
-            self.outage.begin(f"Redis does not answer: {told(error).rstrip('.')}; {_ADVICE}")
-            raise _logged(RedisUnavailableError("Redis does not answer", inner=error)) from error
-        except ResponseError as error:  # to the login or the choice of the database: others are answers
-            if connection is not None:
-                connection.disconnect()
-            self.outage.begin(f"Redis refuses the connection: {told(error)}; {_ADVICE}")
-            raise _logged(RedisUnavailableError("Redis refuses the connection", inner=told(error))) from None
-        except BaseException:  # such as Celery's soft time limit, or Ctrl-C
-            if connection is not None:
-                connection.disconnect()  # answers may be left in it
+        except BaseException as error:
+            self._failed(connection, began, error)
+            raise
+        return connection, began, len(commands)
+
+    def answers(self, sent: Sent) -> list[Any]:
+        """The answers to what was sent, which is to be called once for each `send`. Raises as `exchange`."""
+        connection, began, count = sent
+        try:
+            answers = [_answer(connection) for _ in range(count)]
+        except BaseException as error:
+            self._failed(connection, began, error)
             raise
         if any(map(_is_large, answers)):
             connection.disconnect()  # what it has read into keeps the room for as long as the connection lives
@@ -151,8 +163,29 @@ class Connections:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
         if self.outage.lasts:
-            self.outage.end("Redis answers again")
+            self.outage.end(f"{self._title} answers again")
         return answers
+
+    def _failed(self, connection: Any, began: float, error: BaseException) -> None:
+        """See to the connections after an error.
+
+        Raises:
+            RedisUnavailableError: it says that Redis does not answer.
+        """
+        if isinstance(error, _NO_ANSWER):
+            # The others of the stack probably lead to the same dead server.
+            self.close()
+            if (now := time.monotonic()) - began > WAIT_S:
+                self._paused_until = now + PAUSE_S
+            self.outage.begin(f"{self._title} does not answer: {told(error).rstrip('.')}; {_ADVICE}")
+            raise _logged(RedisUnavailableError(f"{self._title} does not answer", inner=error)) from error
+        if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
+            connection.disconnect()  # answers may be left in it
+        if isinstance(error, ResponseError):  # to the login or the choice of the database: others are answers
+            self.outage.begin(f"{self._title} refuses the connection: {told(error)}; {_ADVICE}")
+            raise _logged(
+                RedisUnavailableError(f"{self._title} refuses the connection", inner=told(error))
+            ) from None
 
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""
@@ -198,7 +231,7 @@ class Connections:
             now = time.monotonic()
             if now < self._paused_until:
                 left = self._paused_until - now
-                line = f"Redis did not answer in time, and is asked again in {left:.1f} s"
+                line = f"{self._title} did not answer in time, and is asked again in {left:.1f} s"
                 raise _logged(RedisUnavailableError(line, retry_after_s=left))
             if self._paused_until:
                 self._paused_until = now + PAUSE_S

@@ -72,7 +72,7 @@ class Inspection:
             RedisUnavailableError: Redis does not answer.
         """
         of = self._layout.of(member)
-        entry, now_ms = of.entry(member), self._wire.now_ms()
+        entry, now_ms = of.entry(member), self._wire.now_ms(of.pending)
         value, size, ttl_ms, due, place, pending, sent, claims, deleted, crowded, *held = self._wire.calls(
             (
                 ("GETRANGE", entry, 0, BODY_AT + most_bytes - 1),

@@ -10,6 +10,9 @@ from zlib import crc32
 
 from writebehind.sequences import grouped
 
+# What one step touches is in one slot of a Redis Cluster: keys with the same text in braces, or one key whose name
+# the others have there.
+
 #: The number of partitions that this Redis is divided into: see `writebehind.redis.shared.partition_count`.
 PARTITIONS = "wb:partitions"
 #: The MongoDB database whose documents this Redis holds: see `writebehind.redis.shared.owner`.
@@ -32,15 +35,15 @@ RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
 CONFLICTS = "wb:conflicts"
 #: The pass of reconciling under way, JSON, and the token of whoever makes it.
-RECONCILE, RECONCILE_LEASE = "wb:reconcile", "wb:reconcile_lease"
+RECONCILE, RECONCILE_LEASE = "wb:reconcile", "wb:lease:{wb:reconcile}"
 #: Lists of the last passes, the last first, JSON: those that found drift, and those that did not.
-DRIFT, DRIFT_FREE = "wb:drift", "wb:drift_free"
+DRIFT, DRIFT_FREE = "wb:drift:{wb:reconcile}", "wb:drift_free:{wb:reconcile}"
 #: The token of whoever audits deletions.
 AUDIT_LEASE = "wb:audit_lease"
 #: The token of whoever warms.
 WARM_LEASE = "wb:warm_lease"
 #: How far the listener to change streams has come, JSON; and the token of whoever leads.
-LISTENER, LISTENER_LEASE = "wb:listener", "wb:listener_lease"
+LISTENER, LISTENER_LEASE = "wb:listener", "wb:lease:{wb:listener}"
 #: The token of whoever looks whether readers see what MongoDB has.
 CONSISTENCY_LEASE = "wb:consistency_lease"
 #: List of the latest documents of which readers did not, the last first, JSON.
@@ -88,7 +91,7 @@ def flushed(slot: int) -> str:
 
 def consistency(slot: int) -> str:
     """Counts of looks at what readers see, within one slot of time; expires."""
-    return f"wb:consistency:{slot}"
+    return f"wb:consistency:{{{INCONSISTENT}}}:{slot}"
 
 
 def type_of(key: str) -> str | None:

@@ -22,7 +22,7 @@ from writebehind.redis.derived.aliases import Aliases
 from writebehind.redis.derived.results import Results
 from writebehind.redis.heat import Heat
 from writebehind.redis.inspection import Inspection
-from writebehind.redis.keys import Layout
+from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
@@ -37,7 +37,7 @@ from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
 from writebehind.redis.shared.workers import Workers
 from writebehind.redis.unsettled import Unsettled
-from writebehind.redis.wire import Wire
+from writebehind.redis.wire import Wire, time_ms
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
@@ -206,34 +206,48 @@ class Store:
         """The lease at a key of `keys`, which nobody has taken yet."""
         return Lease(self._wire, key, life_ms)
 
-    def now_ms(self) -> int:
-        """The clock that all times in Redis are made of, ms."""
-        return self._wire.now_ms()
+    def now_ms(self, partition: int | None = None) -> int:
+        """The clock that all times of a partition are made of, or those of the whole installation, ms."""
+        return self._wire.now_ms() if partition is None else self._wire.now_ms(partition_keys(partition).pending)
 
     def size(self) -> int:
         """The number of keys."""
-        return int(self._wire.call("DBSIZE"))
+        return sum(one for (one,) in self._wire.on_each([("DBSIZE",)]).values() if isinstance(one, int))
 
     def scan(self, cursor: bytes, *, count: int, match: str = "*") -> tuple[bytes, list[bytes]]:
         """About `count` keys from a cursor on, and the cursor of the next: b'0' after the last."""
-        after, found = self._wire.call("SCAN", cursor, "MATCH", match, "COUNT", count)
-        return after, found
+        return self._wire.scan(cursor, match=match, count=count)
 
-    def facts(self) -> Mapping[str, str]:
-        """Redis's description of itself, by INFO; nothing where the user may not ask."""
-        try:
-            return parse_info(self._wire.call("INFO"))
-        except ResponseError:
-            return {}
+    def facts(self) -> dict[str, Mapping[str, str]]:
+        """The description that each server that answers gives of itself, by INFO; empty where that is refused."""
+        answers = self._wire.on_each([("INFO",)]).items()
+        return {
+            name: parse_info(info) if isinstance(info, bytes) else {}
+            for name, (info,) in answers
+            if not isinstance(info, RedisUnavailableError)
+        }
 
-    def configured(self, name: str) -> str:
-        """A setting of Redis; '' for one that it does not have.
+    def configured(self, name: str) -> dict[str, str | None]:
+        """A setting of each server that answers; '' for one that it does not have, `None` if it is refused."""
+        answers = self._wire.on_each([("CONFIG", "GET", name)]).items()
+        return {
+            server: None if isinstance(found, ResponseError) else found[1].decode() if found else ""
+            for server, (found,) in answers
+            if not isinstance(found, RedisUnavailableError)
+        }
+
+    def clocks_ms(self) -> dict[str, int]:
+        """The clock of each server that answers, by its name, ms."""
+        answers = self._wire.on_each([("TIME",)]).items()
+        return {name: time_ms(found) for name, (found,) in answers if isinstance(found, list)}
+
+    def server_of(self, partition: int) -> str:
+        """The name of the server that a partition is on.
 
         Raises:
-            ResponseError: CONFIG is refused.
+            RedisUnavailableError: that is not known.
         """
-        answer = self._wire.call("CONFIG", "GET", name)
-        return answer[1].decode() if answer else ""
+        return self._wire.server_of(partition_keys(partition).pending)
 
     def load(self) -> LoadSample:
         """The figures that decide whether more writes can be taken, in two round trips.
@@ -287,8 +301,10 @@ class Store:
         calls = [self._commit_call(request) for request in requests]
         confirmation = (*_CONFIRMATIONS[durability], wait_ms) if durability in _CONFIRMATIONS else None
         answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation)
-        reached = durability if _confirms(confirmed) else Durability.BUFFERED
-        return [_commit_answer(answer, reached) for answer in answers]
+        return [
+            _commit_answer(answer, durability if _confirms(one) else Durability.BUFFERED)
+            for answer, one in zip(answers, confirmed, strict=True)
+        ]
 
     def _commit_call(self, request: CommitRequest) -> tuple[Sequence[str], Sequence[Any]]:
         member, delay_ms = request.member, request.delay_ms

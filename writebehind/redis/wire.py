@@ -26,8 +26,9 @@ from writebehind.errors import (
     without_frames,
 )
 from writebehind.redis.connections import Command, Connections
-from writebehind.redis.keys import type_of
+from writebehind.redis.keys import COUNTERS, type_of
 from writebehind.redis.scripts import Script, script
+from writebehind.redis.topology.routing import OneServer, Servers, exchange_at
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,50 @@ _NOT_NOW_CLASSES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainEr
 
 
 class Wire:
-    """Commands to one Redis server. Safe to share between threads."""
+    """Commands to one Redis server, or to several as if they were one. Safe to share between threads."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        """Speak over connections as the pool describes them."""
-        self._connections = Connections(pool)
-        #: Whether the server is away, for the log.
-        self.outage = self._connections.outage
+    def __init__(self, servers: ConnectionPool | Servers) -> None:
+        """Speak to these servers, or over connections to one as the pool describes them."""
+        if isinstance(servers, ConnectionPool):
+            servers = OneServer(Connections(servers))
+        self._servers = servers
+        #: Whether Redis is away as a whole, for the log.
+        self.outage = servers.outage
+
+    def on_each(self, commands: Sequence[Command]) -> dict[str, list[Any]]:
+        """Send commands to each server that has keys, in one round trip; their answers by its name.
+
+        Those of a server that does not answer while others do are `RedisUnavailableError`s.
+
+        Raises:
+            RedisUnavailableError: none answers.
+        """
+        servers, size = self._servers.servers(), len(commands)
+        places = {one: range(at * size, (at + 1) * size) for at, one in enumerate(servers)}
+        answers, _ = exchange_at(places, [*commands] * len(servers), None)
+        return {one.name: [answers[at] for at in of_one] for one, of_one in places.items()}
+
+    def server_of(self, key: str) -> str:
+        """The name of the server that has a key. Raises as `on_each`."""
+        return self._servers.place(key).name
+
+    def scan(self, cursor: bytes, *, match: str, count: int) -> tuple[bytes, list[bytes]]:
+        """About `count` keys from a cursor on, and the cursor of the next: b'0' after the last of the last server.
+
+        Raises: as `call`.
+        """
+        servers = self._servers.servers()
+        within, _, turn = cursor.partition(b"@")
+        at = min(int(turn) if turn.isdigit() else 0, len(servers) - 1)
+        (answer,) = servers[at].exchange((("SCAN", within, "MATCH", match, "COUNT", count),))
+        _check_served((answer,))
+        if isinstance(answer, ResponseError):
+            raise answer
+        after, found = answer
+        at += after == b"0"
+        if at == len(servers):
+            return b"0", found
+        return (after + b"@%d" % at if at else after), found
 
     def call(self, *command: Any) -> Any:
         """Send one command and return its answer.
@@ -65,10 +103,11 @@ class Wire:
             raise answer
         return answer
 
-    def now_ms(self) -> int:
-        """The server's clock, which all times in Redis are made of, ms."""
-        seconds, microseconds = self.call("TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
+    def now_ms(self, key: str = COUNTERS) -> int:
+        """The clock of the server that has a key, which all times beside it are made of, ms. Raises as `call`."""
+        (answer,) = self._servers.place(key).exchange((("TIME",),))
+        _check_served((answer,))
+        return time_ms(answer)
 
     def calls(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands in one round trip; a command that fails has its `ResponseError` as answer.
@@ -82,17 +121,23 @@ class Wire:
         self._see_served(commands, answers)
         return answers
 
+    def calls_answered(self, commands: Sequence[Command]) -> list[Any]:
+        """`calls`, with `None` as answer of a server that does not answer while others do. Raises as `calls`."""
+        answers = [None if isinstance(one, RedisUnavailableError) else one for one in self.exchange(commands)]
+        self._see_served(commands, answers)
+        return answers
+
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """`calls`, in which a command that Redis cannot serve now has its `ResponseError` as answer too.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._connections.exchange(commands) if commands else []
+        return self._servers.exchange(commands) if commands else []
 
     def close(self) -> None:
         """Close the idle connections. The wire stays usable."""
-        self._connections.close()
+        self._servers.close()
 
     def run(self, step: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run one atomic step and return its answer.
@@ -144,39 +189,42 @@ class Wire:
         sent = [*(_sent(step, call) for call in calls), *commands]
         answers = self.calls(sent)
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            self.call("SCRIPT", "LOAD", step.source)
+            self._load(step, calls)
             answers = self.calls(sent)  # the commands too: their answers would be older
         for answer in answers:
             if isinstance(answer, ResponseError):
                 _raise(answer)
         return answers[: len(calls)], answers[len(calls) :]
 
-    def run_each(self, step: Script, calls: Sequence[Call], then: Command | None = None) -> tuple[list[Any], Any]:
+    def run_each(
+        self, step: Script, calls: Sequence[Call], then: Command | None = None
+    ) -> tuple[list[Any], list[Any]]:
         """`run_many`, in which each step stands for itself; `then` a command on the same connection, such as WAIT.
 
         Steps with the same first key are carried out in their order, or not at all.
 
         Returns:
-            The answers of the steps, a `RedisUnavailableError` of one that was not carried out; and that of the
-            command: a `ResponseError` when it was refused, `None` when it did not come after all steps.
+            The answers of the steps, a `RedisUnavailableError` of one that was not carried out, or whose server
+            did not answer while others did; and for each that of the command after it, a `ResponseError` when it
+            was refused, `None` where there is none.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         if not calls:
-            return [], None
+            return [], []
         steps = [_sent(step, call) for call in calls]
-        *answers, confirmed = self.exchange([*steps, then]) if then else [*self.exchange(steps), None]
+        answers, confirmed = (
+            self._servers.confirmed(steps, then) if then else (self.exchange(steps), [None] * len(steps))
+        )
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # as for `run_many`
             _give_up_overtaken(calls, answers)
             unknown = [at for at in unknown if isinstance(answers[at], NoScriptError)]
-            self.call("SCRIPT", "LOAD", step.source)
-            again, confirmed = self.run_each(step, [calls[at] for at in unknown], then)
-            if len(unknown) < len(calls):
-                confirmed = None
-            for at, answer in zip(unknown, again, strict=True):
-                answers[at] = answer
+            some = [calls[at] for at in unknown]
+            self._load(step, some)
+            for at, *found in zip(unknown, *self.run_each(step, some, then), strict=True):
+                answers[at], confirmed[at] = found
         for at, answer in enumerate(answers):
             if isinstance(answer, ResponseError):
                 answers[at] = self._refusal(steps[at], answer)
@@ -201,14 +249,20 @@ class Wire:
         answers = answers[len(first) :]
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # the server is new or was restarted: none of these ran, so sending them again is safe
-            self.call("SCRIPT", "LOAD", step.source)
-            again = self._run_many(step, [calls[at] for at in unknown])
+            some = [calls[at] for at in unknown]
+            self._load(step, some)
+            again = self._run_many(step, some)
             for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, ResponseError):
                 _raise(answer)
         return answers
+
+    def _load(self, step: Script, calls: Sequence[Call]) -> None:
+        """Tell the servers of calls what a step is. Raises as `calls`."""
+        for server in {self._servers.place(keys[0]) for keys, _ in calls}:
+            _check_served(server.exchange((("SCRIPT", "LOAD", step.source),)))
 
     def _see_served(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
         """See that no answer says that a command cannot be served. Raises as `calls`."""
@@ -239,10 +293,18 @@ class Wire:
         raise MistypedKeyError(retry_after_s=1)
 
 
+def time_ms(answer: Sequence[bytes]) -> int:
+    """The answer to TIME, ms."""
+    seconds, microseconds = answer
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
 def _check_served(answers: Sequence[Any]) -> list[int]:
     """See that no answer says "not now"; those that say that a key is of another type. Raises as `Wire.calls`."""
     mistyped = []
     for at, answer in enumerate(answers):
+        if isinstance(answer, RedisUnavailableError):
+            raise answer
         if not isinstance(answer, ResponseError):
             continue
         if isinstance(answer, OutOfMemoryError):

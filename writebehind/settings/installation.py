@@ -66,7 +66,8 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0",
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         repr=False,
-        description="the Redis or Valkey server that holds pending and cached documents",
+        description="the Redis or Valkey server that holds pending and cached documents; or a cluster, "
+        "`redis+cluster://host,host`, or what Sentinels watch, `redis+sentinel://host,host/service/0`",
     )
     mongodb_url: str = Field(
         "mongodb://127.0.0.1:27017/",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
+
+from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, SENTINEL_OPTIONS
 
 #: What else a URL of Redis may say. Its other options would change what the pipeline relies on: time limits,
 #: retries, the protocol, how answers are decoded.
@@ -66,8 +69,12 @@ def check_redis(name: str, url: str) -> None:
     Raises:
         ValueError: it is not; the message says what to do, and repeats no secret.
     """
-    parts = _split(name, url, _REDIS_SCHEMES, "redis://user:password@host:6379/0")
+    if url.startswith(SCHEMES):
+        _check_many(name, url)
+        return
+    parts = _split(name, url, (*_REDIS_SCHEMES, *SCHEMES), "redis://user:password@host:6379/0")
     options = _options(name, parts)
+    _check_options(name, parts.scheme == "rediss", options)
     database = [options["db"]] if "db" in options else []
     if parts.scheme == "unix":
         if not parts.path or parts.hostname:
@@ -78,8 +85,36 @@ def check_redis(name: str, url: str) -> None:
         raise ValueError(f"{name} names its database twice: as its path, and as the option db")
     if database and not _DATABASE.fullmatch(database[0]):
         raise ValueError(f"{name}: its database must be a number: write it as redis://host:6379/0")
+
+
+def _check_many(name: str, url: str) -> None:
+    """`check_redis` for a URL that names several hosts."""
+    scheme, _, rest = url.partition("://")
+    kind = scheme.partition("+")[2]
+    example = "redis+cluster://host,host" if kind == CLUSTER else "redis+sentinel://host,host/service/0"
+    place, slash, path = rest.partition("/")
+    secret, at, hosts = place.rpartition("@")
+    if "@" in secret:
+        raise ValueError(f"{name} is malformed: write it as {example}, {_ENCODE}")
+    for host in hosts.split(","):
+        if not host:
+            raise ValueError(f"{name} names no host: write it as {example}")
+        parts = _split(name, f"{scheme}://{secret}{at}{host}{slash}{path}", SCHEMES, example)
+    options = _options(name, parts)
+    logins = {one: value for one, value in options.items() if one in SENTINEL_OPTIONS and kind == SENTINEL}
+    _check_options(name, parts.scheme.startswith("rediss"), {k: v for k, v in options.items() if k not in logins})
+    service, _, database = parts.path.strip("/").partition("/")
+    if kind == CLUSTER and (service not in {"", "0"} or database or options.get("db", "0") != "0"):
+        raise ValueError(f"{name}: a Redis Cluster has no databases: write it as {example}")
+    if kind == SENTINEL and not service:
+        raise ValueError(f"{name} must name the service that the Sentinels watch: write it as {example}")
+    if kind == SENTINEL and database and ("db" in options or not _DATABASE.fullmatch(database)):
+        raise ValueError(f"{name}: its database must be a number, named once: write it as {example}")
+
+
+def _check_options(name: str, tls: bool, options: Mapping[str, str]) -> None:
     for option, value in options.items():
-        if option in _REDIS_TLS_OPTIONS and parts.scheme == "rediss":
+        if option in _REDIS_TLS_OPTIONS and tls:
             _check_tls(name, option, value)
         elif option in _REDIS_TLS_OPTIONS:
             raise ValueError(f"{name}: its option {option} needs rediss://")
@@ -117,8 +152,10 @@ def check_mongodb(name: str, url: str) -> None:
 def check_broker(name: str, url: str) -> None:
     """See that this may be the URL of a broker, or several, joined by `;`. As `check_redis`."""
     for one in url.split(";"):
-        if one.startswith(_REDIS_SCHEMES):
+        if one.startswith((*_REDIS_SCHEMES, *SCHEMES)):
             check_redis(name, one)
+            if one.partition("://")[0].endswith(CLUSTER):
+                raise ValueError(f"{name}: Celery cannot use a Redis Cluster as broker: name another Redis")
         else:
             _split(name, one, (), "amqp://user:password@host:5672/")
 

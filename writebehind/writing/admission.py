@@ -46,10 +46,11 @@ class Admission:
         self._short = StateLog(log, "backpressure_on", "backpressure_off")
         self._dead: dict[str, StateLog] = {}
 
-    def cap(self, collection: str, settings: CollectionSettings) -> int:
+    def cap(self, collection: str, settings: CollectionSettings, partition: int | None = None) -> int:
         """The number of documents that may be pending in a partition for a new one to be taken; 0 lets none in.
 
-        A write to a document that is pending already is always taken: it needs no room.
+        A write to a document that is pending already is always taken: it needs no room. Where Redis is several
+        servers, the `partition` says whose memory counts; without one it is that of the fullest.
 
         Raises:
             RedisUnavailableError: Redis does not answer, belongs to another MongoDB database, or is divided in
@@ -64,11 +65,15 @@ class Admission:
             return 0
         if self._dead:
             self._see_none_dead(collection)
-        is_short = self._short_of_memory(vitals)
+        is_short = self._short_of_memory(vitals if partition is None else vitals.of(partition))
         if settings.write == "behind" or vitals.mongodb_is_away:
             return 0 if is_short else self._max_pending
         # Such a document does not wait as a rule: what others have left there does not stop it.
         return self._max_pending * (1 if is_short else THROUGH)
+
+    def has_several(self) -> bool:
+        """Whether Redis is several servers, so that `cap` differs by partition. Raises as `crowded`."""
+        return bool(self._sampler.look().servers)
 
     def crowded(self) -> Collection[str]:
         """Members of which so many documents stand in dead letters that no new write is taken.

@@ -302,13 +302,14 @@ class Writer:
         parts, wanted = self._parts, self.wants(durability)
         cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
         crowded = parts.admission.crowded()  # hardly ever any
+        several = parts.admission.has_several()
         requests = [
             CommitRequest(
                 one.member,
                 entry.payload,
                 delay_ms,
                 condition,
-                0 if crowded and one.member in crowded else cap,
+                0 if crowded and one.member in crowded else self._cap_of(one.member) if several else cap,
                 context,
             )
             for one, entry in writes
@@ -328,6 +329,10 @@ class Writer:
                     for (one, _), commit in zip(writes, commits, strict=True)
                 ]
         return commits
+
+    def _cap_of(self, member: str) -> int:
+        """The cap of its partition, where Redis is several servers."""
+        return self._parts.admission.cap(self._collection, self._settings, self._parts.store.partition_of(member))
 
     def _delay_ms(self, durability: Durability | None) -> int:
         return 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms

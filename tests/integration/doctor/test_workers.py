@@ -100,7 +100,7 @@ def crew(patient, tmp_path) -> Iterator[Crew]:
     (tmp_path / "stuckapp.py").write_text(STUCK_APP)
     env = variables(patient.settings)
     own = env | {"PYTHONPATH": str(tmp_path)}
-    port = patient.store._wire._connections._pool.connection_kwargs["port"]
+    port = patient.store._wire._servers.place("")._pool.connection_kwargs["port"]
     with Proxy(port) as broker, ExitStack() as stack:
         away = own | {"BROKER_URL": f"redis://127.0.0.1:{broker.port}/0"}
         starts = {

@@ -36,7 +36,7 @@ def pipeline(config, valkey_wire, mongo_client, hints, grace) -> Pipeline:
 def later(valkey_wire, monkeypatch) -> Callable[[float], None]:
     """Let so many seconds pass, by the clock that all times in Redis are made of."""
     now_ms, passed = valkey_wire.now_ms, []
-    monkeypatch.setattr(valkey_wire, "now_ms", lambda: now_ms() + int(sum(passed) * 1000))
+    monkeypatch.setattr(valkey_wire, "now_ms", lambda *of: now_ms(*of) + int(sum(passed) * 1000))
     return passed.append
 
 

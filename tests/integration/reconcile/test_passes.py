@@ -156,7 +156,7 @@ def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypa
 
 def test_two_beats_do_no_harm(pipeline):
     """Whoever comes second does nothing."""
-    pipeline.store._wire.call("SET", "wb:reconcile_lease", "somebody", "PX", 5_000)
+    pipeline.store._wire.call("SET", keys.RECONCILE_LEASE, "somebody", "PX", 5_000)
     assert {"busy": True} == pipeline.maintenance.reconcile()
 
 

@@ -50,6 +50,21 @@ MALFORMED_REDIS = [
     "pwSecr1@h",
     "unix://:pwSecr1@",
     "unix://:pwSecr1@host/run/redis.sock",
+    "redis+cluster://:pwSecr1@",
+    "redis+cluster://:pwSecr1@h,",
+    "redis+cluster://:pwSecr1@h,i:port",
+    "redis+cluster://:pwSecr1@h,:pwSecr1@i",
+    "redis+cluster://:pwSecr1@h,i/1",
+    "redis+cluster://:pwSecr1@h?db=1",
+    "redis+cluster://:pwSecr1@h?ssl_cert_reqs=none",
+    "redis+cluster://:pwSecr1@h?sentinel_password=pwSecr1",
+    "rediss+cluster://:pwSecr1@h?ssl_ca_certs=/pwSecr1",
+    "redis+sentinel://:pwSecr1@h,i",
+    "redis+sentinel://:pwSecr1@h,i/",
+    "redis+sentinel://:pwSecr1@h,i/main/x",
+    "redis+sentinel://:pwSecr1@h/main/0?db=0",
+    "redis+sentinel://:pwSecr1@h/main/0/1",
+    "redis+sentinels://:pwSecr1@h/main",
 ]
 MALFORMED_MONGODB = [
     "mongodb://u:pwSecr1/x@h/",
@@ -78,7 +93,7 @@ MALFORMED_MONGODB = [
     "pwSecr1@h",
 ]
 MALFORMED_BROKERS = [
-    *(one for one in MALFORMED_REDIS if not one.startswith("redi://")),
+    *(one for one in MALFORMED_REDIS if not one.startswith(("redi://", "redis+sentinels://"))),
     "amqp://u:pwSecr1/x@h",
     "amqp://u:pwSecr1@h:port",
     "redis://h;redis://:pwSecr1/x@h",

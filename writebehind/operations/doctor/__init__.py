@@ -42,7 +42,7 @@ def check_start(pipeline: Pipeline) -> list[Finding]:
         ConfigurationError: something would lose data, or Redis is divided differently.
         RedisUnavailableError: Redis does not answer, or takes no writes.
     """
-    found = [one for one in redis.fitness(pipeline.store.facts()) if one.level is not Level.OK]
+    found = [one for one in redis.fitness_of_all(pipeline.store.facts()) if one.level is not Level.OK]
     for one in found:
         if one.fatal:
             raise ConfigurationError(f"{one.found}: {one.advice}")

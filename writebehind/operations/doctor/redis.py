@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-
-from redis.exceptions import ResponseError
+from dataclasses import replace
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
@@ -32,20 +31,37 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
     ahead_s = _ahead_s(pipeline)
-    facts = pipeline.store.facts()
-    yield from fitness(facts)
-    if facts:
-        yield memory(facts)
-    if facts.get("aof_enabled") == "1":
-        yield _fsync(pipeline)
+    facts_of, policies = pipeline.store.facts(), pipeline.store.configured("appendfsync")
+    for server, facts in facts_of.items():
+        yield from (_named(one, server) for one in _check_one(facts, policies.get(server), server))
     yield from durability(pipeline)
-    yield clock(ahead_s)
+    for server, ahead in ahead_s.items():
+        yield _named(clock(ahead), server)
     yield _owner(pipeline)
     yield _partitions(pipeline)
 
 
-def fitness(facts: Facts) -> Iterator[Finding]:
-    """Whether a Redis that says this of itself keeps what it has acknowledged."""
+def _check_one(facts: Facts, policy: str | None, server: str) -> Iterator[Finding]:
+    yield from fitness(facts, server)
+    if facts:
+        yield memory(facts)
+    if facts.get("aof_enabled") == "1":
+        yield _fsync(policy)
+
+
+def fitness_of_all(facts_of: Mapping[str, Facts]) -> Iterator[Finding]:
+    """`fitness` of each server, by its name."""
+    for server, facts in facts_of.items():
+        yield from (_named(one, server) for one in fitness(facts, server))
+
+
+def _named(finding: Finding, server: str) -> Finding:
+    """A finding about one of several servers."""
+    return replace(finding, found=f"{server}: {finding.found}") if server else finding
+
+
+def fitness(facts: Facts, server: str = "") -> Iterator[Finding]:
+    """Whether a Redis that says this of itself keeps what it acknowledges; `server` is its name among several."""
     if not facts:
         yield warning("redis", "INFO is refused, so nothing is known of it", "ACL SETUSER <its user> +info")
         return
@@ -53,8 +69,14 @@ def fitness(facts: Facts) -> Iterator[Finding]:
     yield eviction(facts)
     yield persistence(facts)
     yield role(facts)
-    if facts.get("cluster_enabled") == "1":
-        yield failure("redis cluster", "this is a node of a Redis Cluster", "name a server of its own", fatal=True)
+    if facts.get("cluster_enabled") == "1" and not server:
+        advice = "name the cluster in REDIS_URL, as redis+cluster://host,host"
+        yield failure(
+            "redis cluster",
+            "this is a node of a Redis Cluster, and named as a server of its own",
+            advice,
+            fatal=True,
+        )
 
 
 def version(facts: Facts) -> Finding:
@@ -143,11 +165,9 @@ def memory(facts: Facts) -> Finding:
     return ok("redis memory", found)
 
 
-def _fsync(pipeline: Pipeline) -> Finding:
-    try:
-        policy = pipeline.store.configured("appendfsync") or "unknown"
-    except ResponseError as error:
-        return ok("redis fsync", f"unknown, as CONFIG GET is refused: {error}")
+def _fsync(policy: str | None) -> Finding:
+    if policy is None:
+        return ok("redis fsync", "unknown, as CONFIG GET is refused")
     if policy == "always":
         return ok("redis fsync", "appendfsync is always: no acknowledged write is lost in a crash")
     if policy == "everysec":
@@ -155,7 +175,7 @@ def _fsync(pipeline: Pipeline) -> Finding:
         return ok("redis fsync", f"{found}; durability=fsynced waits for the disk")
     return warning(
         "redis fsync",
-        f"appendfsync is {policy}: a crash of its machine may lose many seconds",
+        f"appendfsync is {policy or 'unknown'}: a crash of its machine may lose many seconds",
         "CONFIG SET appendfsync everysec, or always; and the same in its configuration file",
     )
 
@@ -189,10 +209,11 @@ def durability(pipeline: Pipeline) -> Iterator[Finding]:
         yield ok("redis durability", f"it can promise {', '.join(sorted(offered))}")
 
 
-def _ahead_s(pipeline: Pipeline) -> float:
+def _ahead_s(pipeline: Pipeline) -> dict[str, float]:
     before = time.time()
-    now = pipeline.store.now_ms() / 1000
-    return now - (before + time.time()) / 2
+    clocks = pipeline.store.clocks_ms()
+    middle = (before + time.time()) / 2
+    return {server: now_ms / 1000 - middle for server, now_ms in clocks.items()}
 
 
 def clock(ahead_s: float) -> Finding:

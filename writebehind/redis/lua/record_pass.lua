@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Add a reconciling pass to the history, the last first; and let the next one begin anew, if it was the one under way.
 --
--- KEYS  1 drift or drift_free  2 reconcile_lease  3 reconcile
+-- KEYS  1 drift or drift_free  2 lease  3 reconcile
 -- ARGV  1 the pass  2 most passes in the history  3 life of the history, ms
 --       4 token of whoever made the pass under way, '' for another pass
 -- Returns 1, or 0 when somebody else has the lease by now: then the pass is not remembered

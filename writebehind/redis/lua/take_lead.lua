@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Become or stay the one listener, and note how far it has come.
 --
--- KEYS  1 listener_lease  2 listener
+-- KEYS  1 lease  2 listener
 -- ARGV  1 token of this listener  2 life of the lease, ms  3 what to note, '' for nothing
 -- Returns {1, what was noted last or ''}
 --       {0, ''}   another listener leads

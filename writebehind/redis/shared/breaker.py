@@ -89,8 +89,7 @@ class SharedBreaker:
 
     def now_s(self) -> float:
         """The clock that the times are of, seconds."""
-        seconds, microseconds = self._wire.call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+        return self._wire.now_ms(BREAKER) / 1000
 
 
 def _ms(field: bytes | None) -> int | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from writebehind import forks
-from writebehind.errors import ConfigurationError, ForeignRedisError
+from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import added_up
@@ -19,7 +19,7 @@ from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.strays import whole
-from writebehind.redis.wire import Wire
+from writebehind.redis.wire import Wire, time_ms
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0
@@ -54,6 +54,9 @@ class LoadSample:
         drained_per_second: documents persisted, in the best ten seconds of the last minute.
         crowded: members of which so many documents are kept beside dead letters that no new write is taken.
         mongodb_is_away: whether the breaker before MongoDB is open.
+        servers: the same of each server by its name, where there are several; what it says of memory and of
+            promises is then true of each of them, which is what the fullest and the weakest say.
+        server_of: the names of the servers that the partitions are on, where there are several.
     """
 
     misfit: str
@@ -71,6 +74,12 @@ class LoadSample:
     drained_per_second: float
     crowded: frozenset[str] = frozenset()
     mongodb_is_away: bool = False
+    servers: Mapping[str, LoadSample] = field(default_factory=dict)
+    server_of: tuple[str, ...] = ()
+
+    def of(self, partition: int) -> LoadSample:
+        """The same of the server that a partition is on, as far as it answers."""
+        return self.servers.get(self.server_of[partition], self) if self.servers else self
 
     def uses(self, part: float) -> bool:
         """Whether Redis uses this part of the memory that it may use."""
@@ -84,7 +93,8 @@ class LoadSample:
         """
         if not self.evicts or not self.max_memory or not self.used_memory:
             return None
-        return int(self.expiring * self.max_memory * NEARLY_ALL / self.used_memory)
+        room = int(self.expiring * self.max_memory * NEARLY_ALL / self.used_memory)
+        return room * max(1, len(self.servers))
 
     @property
     def makes_room(self) -> bool:
@@ -150,43 +160,76 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
-    slot = wire.now_ms() // 1000 // RATE_SLOT_SECONDS
+    about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF")])
+    clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
+    slot = max(clocks, default=0) // 1000 // RATE_SLOT_SECONDS
     partitions = layout.all()
-    owned, divided, breaker, info, command, rates, *counts = wire.calls(
+    size = len(partitions)
+    owned, divided, breaker, *counts = wire.calls_answered(
         [
             ("GET", keys.DATABASE),
             ("GET", keys.PARTITIONS),
             ("HGET", keys.BREAKER, "state"),
-            ("INFO",),
-            ("COMMAND", "INFO", "WAITAOF"),
-            ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
             *(("ZCARD", of.pending) for of in partitions),
             *(("HGETALL", of.dead_counts) for of in partitions),
             *(("HLEN", of.dead) for of in partitions),
             *(("SMEMBERS", of.crowded) for of in partitions),
+            *(("GET", keys.flushed(slot - back)) for back in range(RATE_SLOTS)),
         ]
     )
-    size = len(partitions)
+    pending, dead_counts, dead, crowded = (counts[at * size : (at + 1) * size] for at in range(4))
     owner, division = Owner.parse(owned), Division.parse(divided)
-    facts = {} if isinstance(info, ResponseError) else parse_info(info)
-    keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
-    return LoadSample(
+    whole_of_all = LoadSample(
         misfit=_misfit(owner, database, division, size),
         recorded=owner is not None and division is not None,
-        pending=tuple(counts[:size]),
-        dead=added_up(counts[size : 2 * size], counts[2 * size : 3 * size]),
-        used_memory=int(facts.get("used_memory", 0)),
-        max_memory=int(facts.get("maxmemory", 0)),
-        evicts=facts.get("maxmemory_policy", "").startswith("volatile"),
-        keys=sum(one.get("keys", 0) for one in keys_of),
-        expiring=sum(one.get("expires", 0) for one in keys_of),
-        appendonly=facts.get("aof_enabled") == "1",
-        replicas=int(facts.get("connected_slaves", 0)),
-        waits_for_disk=_knows(command),
-        drained_per_second=max(map(whole, rates)) / RATE_SLOT_SECONDS,
-        crowded=frozenset(one.decode(errors="replace") for some in counts[3 * size :] for one in some),
+        pending=tuple(one or 0 for one in pending),
+        dead=added_up([one or () for one in dead_counts], [one or 0 for one in dead]),
+        **_figures(b"", None),
+        drained_per_second=max(map(whole, counts[4 * size :])) / RATE_SLOT_SECONDS,
+        crowded=frozenset(one.decode(errors="replace") for some in crowded for one in some or ()),
         mongodb_is_away=breaker is not None,
     )
+    servers = {
+        name: replace(whole_of_all, **_figures(info, command))
+        for name, (_, info, command) in about.items()
+        if not isinstance(info, RedisUnavailableError)
+    }
+    if len(about) == 1:
+        return next(iter(servers.values()))
+    return replace(
+        whole_of_all,
+        **_together([*servers.values()]),
+        servers=servers,
+        server_of=tuple(wire.server_of(of.pending) for of in partitions),
+    )
+
+
+def _figures(info: bytes | ResponseError, command: Any) -> dict[str, Any]:
+    """The figures of one server, by its answers to INFO and COMMAND INFO."""
+    facts = parse_info(info) if isinstance(info, bytes) else {}
+    keys_of = [dict(_numbers(one)) for name, one in facts.items() if _DATABASE.fullmatch(name)]
+    return {
+        "used_memory": int(facts.get("used_memory", 0)),
+        "max_memory": int(facts.get("maxmemory", 0)),
+        "evicts": facts.get("maxmemory_policy", "").startswith("volatile"),
+        "keys": sum(one.get("keys", 0) for one in keys_of),
+        "expiring": sum(one.get("expires", 0) for one in keys_of),
+        "appendonly": facts.get("aof_enabled") == "1",
+        "replicas": int(facts.get("connected_slaves", 0)),
+        "waits_for_disk": _knows(command),
+    }
+
+
+def _together(servers: Sequence[LoadSample]) -> dict[str, Any]:
+    """The figures that are true of each: the fullest server's memory, and what every one promises."""
+    fullest = max(servers, key=lambda one: one.used_memory / one.max_memory if one.max_memory else 0.0)
+    return {
+        **{name: getattr(fullest, name) for name in ("used_memory", "max_memory", "keys", "expiring")},
+        "evicts": all(one.evicts for one in servers),
+        "appendonly": all(one.appendonly for one in servers),
+        "replicas": min(one.replicas for one in servers),
+        "waits_for_disk": all(one.waits_for_disk for one in servers),
+    }
 
 
 def _misfit(owner: Owner | None, database: str, division: Division | None, partitions: int) -> str:

@@ -167,13 +167,14 @@ class Metrics:
         """
         now = self._wire.now_ms() if now_ms is None else now_ms
         slot = now // 1000 // RATE_SLOT_SECONDS
-        *crew, counts, runs = self._wire.calls(
+        runs, *answers = self._wire.calls(
             (
-                *workers.commands(now),
-                ("MGET", *(keys.flushed(slot - back) for back in range(RATE_SLOTS))),
                 ("HGETALL", keys.RUNS),
+                *(("GET", keys.flushed(slot - back)) for back in range(RATE_SLOTS)),
+                *workers.commands(now),
             )
         )
+        counts, crew = answers[:RATE_SLOTS], answers[RATE_SLOTS:]
         told = ((name, Run.parse(noted)) for name, noted in pairs(runs))
         return Activity(
             workers.read(crew, now),

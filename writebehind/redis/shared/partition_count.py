@@ -95,7 +95,7 @@ class PartitionCount(Record[Division]):
 
     def latest_version(self) -> int:
         """The last version that any partition has issued. Raises as `recorded`."""
-        clocks = self._wire.call("MGET", *(partition_keys(one).clock for one in range(MOST_PARTITIONS)))
+        clocks = self._wire.calls([("GET", partition_keys(one).clock) for one in range(MOST_PARTITIONS)])
         return max((one for one in map(whole, clocks) if one < VERSION_END), default=0)
 
     def remember_most(self, partitions: int) -> None:

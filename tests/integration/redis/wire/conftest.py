@@ -8,10 +8,17 @@ import pytest
 
 from tests.integration.conftest import Way
 from tests.proxy import Proxy
+from writebehind.local.embedded import EmbeddedRedis
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.wire import Wire
 
 TIMEOUT_MS = 300
+
+
+@pytest.fixture(scope="module")
+def valkey(one_valkey) -> EmbeddedRedis:
+    """A single server in any case: each server of several is spoken to over connections like these."""
+    return one_valkey
 
 
 @pytest.fixture

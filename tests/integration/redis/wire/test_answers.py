@@ -108,7 +108,7 @@ def test_answers_of_each_size(way):
     for one in some:
         assert one == wire.call("ECHO", one)
     assert some[:-1] * 3 == wire.calls([("ECHO", one) for one in some[:-1] * 3])
-    assert 1 == len(wire._connections._idle)
+    assert 1 == len(wire._servers.place("")._idle)
     wire.close()
 
 
@@ -128,7 +128,7 @@ def test_a_call_that_a_signal_interrupts(wire):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
-    assert [] == list(wire._connections._idle)
+    assert [] == list(wire._servers.place("")._idle)
     assert [f"{n}".encode() for n in range(50)] == [wire.call("ECHO", n) for n in range(50)]
 
 

@@ -20,7 +20,7 @@ def test_a_connection_that_was_cut_is_not_used(wire, proxy):
     """A call after a pause in which its connection was cut succeeds on another one."""
     wire.call("PING")
     proxy.cut()
-    idle_since = wire._connections._idle[0][1]
+    idle_since = wire._servers.place("")._idle[0][1]
     wait_until(lambda: time.monotonic() > idle_since + 2 * CERTAIN_S, "a pause")
 
     assert wire.call("ECHO", "a") == b"a"
@@ -30,10 +30,10 @@ def test_a_connection_is_kept_after_a_pause(wire):
     """A pause makes no connection suspect: what TLS sends of its own accord was read with the first answer."""
     wire.call("PING")
     for _ in range(3):
-        (connection, idle_since) = wire._connections._idle[0]
+        (connection, idle_since) = wire._servers.place("")._idle[0]
         wait_until(lambda since=idle_since: time.monotonic() > since + 2 * CERTAIN_S, "a pause")
         wire.call("PING")
-        assert connection is wire._connections._idle[0][0]
+        assert connection is wire._servers.place("")._idle[0][0]
 
 
 def test_a_unix_socket(valkey, tmp_path):

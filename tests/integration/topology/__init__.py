@@ -1,0 +1,1 @@
+"""Redis as more than one server."""

@@ -1,0 +1,142 @@
+"""A Redis Cluster: writes, reads and flushes as on one server, while slots move and primaries die."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.forking import in_child
+from tests.integration.topology.conftest import PARTITIONS
+from tests.waiting import wait_until
+from writebehind import BulkOperation
+from writebehind.errors import RedisUnavailableError
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.topology.cluster import _slot
+
+NAMES = [f"u{n}" for n in range(60)]
+
+
+def by_partition(pipeline) -> dict[int, str]:
+    """A document of each partition."""
+    return {pipeline.store.partition_of(f"slow/s:{name}"): name for name in NAMES}
+
+
+def node_with(cluster, name: str):
+    """The node that listens at `host:port`."""
+    return next(one for one in cluster.nodes if one.port == int(name.rpartition(":")[2]))
+
+
+def move(cluster, wire, partition: int, *, meanwhile=lambda: None, other: bool = False) -> None:
+    """Move the slot of a partition to another primary, key by key; `meanwhile` when about half are there."""
+    slot = _slot(str(partition))
+    source = node_with(cluster, wire.server_of(partition_keys(partition).pending))
+    target = next(one for one in cluster.nodes if one is not source and b"master" in role(one))
+    target.tell("SETSLOT", slot, "IMPORTING", source.tell("MYID"))
+    source.tell("SETSLOT", slot, "MIGRATING", target.tell("MYID"))
+    keys = source.tell("GETKEYSINSLOT", slot, 10_000)
+    half = len(keys) // 2
+    for at, key in enumerate(sorted(keys)):
+        if at == half:
+            meanwhile()
+        source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5_000)
+    for one in (target, source):
+        one.tell("SETSLOT", slot, "NODE", target.tell("MYID"))
+
+
+def role(node) -> bytes:
+    """The role of a node, as it says itself."""
+    return node.ask("ROLE")[0]
+
+
+def test_documents_are_written_read_and_flushed(on_cluster, wire):
+    """A document in each partition reaches Redis and MongoDB, on whichever node it is."""
+    users = on_cluster.collection("users")
+    documents = by_partition(on_cluster)
+    for name in documents.values():
+        users.put(name, {"name": name})
+
+    assert set(range(PARTITIONS)) == set(documents)
+    assert 3 == len({wire.server_of(partition_keys(one).pending) for one in documents})
+    assert {name: {"_id": name, "name": name} for name in documents.values()} == {
+        name: users.get(name) for name in documents.values()
+    }
+    for one in range(PARTITIONS):
+        on_cluster.flusher.flush(one)
+    assert 0 == on_cluster.status()["pending"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_slot_that_has_moved_is_followed(on_cluster, cluster, wire, count):
+    """A write goes where the slot is now, and the next ones go there at once."""
+    slow = on_cluster.collection("slow")
+    partition, name = next(iter(by_partition(on_cluster).items()))
+    slow.put(name, {"n": 0})
+    for n in range(count):
+        move(cluster, wire, partition)
+        slow.put(name, {"n": n + 1})
+
+    assert {"_id": name, "n": count} == slow.get(name)
+
+
+def test_a_slot_on_its_way_is_waited_for(on_cluster, cluster, wire):
+    """While half of a partition's keys are on either node, reads are served, and a write waits until it can be."""
+    slow = on_cluster.collection("slow")
+    partition, name = next(iter(by_partition(on_cluster).items()))
+    others = [f"x{n}" for n in range(400) if on_cluster.store.partition_of(f"slow/s:x{n}") == partition]
+    for one in (name, *others):
+        slow.put(one, {"n": 0})
+    seen = []
+
+    def look() -> None:
+        seen.extend(slow.get(one)["n"] for one in (name, *others))
+        began = time.monotonic()
+        with pytest.raises(RedisUnavailableError):
+            slow.put(name, {"n": 1})
+        seen.append(time.monotonic() - began < 3)
+
+    move(cluster, wire, partition, meanwhile=look)
+    slow.put(name, {"n": 2})
+
+    assert [0] * (1 + len(others)) + [True] == seen
+    assert 2 == slow.get(name)["n"]
+    assert 1 + len(others) == on_cluster.status()["pending"]
+
+
+def test_a_dead_primary_makes_only_its_partitions_unavailable(on_cluster, cluster, wire):
+    """Of a bulk, the items of a frozen node are 503, and the others are written; its replica then takes over."""
+    slow, documents = on_cluster.collection("slow"), by_partition(on_cluster)
+    for name in documents.values():
+        slow.put(name, {"n": 0})
+    places = {one: wire.server_of(partition_keys(one).pending) for one in documents}
+    dead = node_with(cluster, places[0])
+    dead.kill()
+    try:
+        results = slow.bulk([BulkOperation("put", name, {"n": 1}) for name in documents.values()])
+        failed = {one for one, found in zip(documents, results, strict=True) if isinstance(found, Exception)}
+        assert {one for one in documents if places[one] == places[0]} == failed
+
+        def written() -> bool:
+            try:
+                slow.put(documents[0], {"n": 2})
+            except RedisUnavailableError:
+                return False
+            return True
+
+        wait_until(written, "the replica to take over", 20)
+        assert {2 if one == 0 else 1 if one not in failed else 0 for one in documents} >= {1, 2}
+        assert {name: 2 if one == 0 else 0 if one in failed else 1 for one, name in documents.items()} == {
+            name: slow.get(name)["n"] for name in documents.values()
+        }
+    finally:
+        dead.start()
+        wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+def test_a_fork_has_connections_of_its_own(on_cluster):
+    """A child process asks for the map and the documents itself."""
+    slow = on_cluster.collection("slow")
+    slow.put("u1", {"n": 1})
+
+    assert 1 == in_child(lambda: slow.get("u1")["n"])
+    assert 1 == slow.get("u1")["n"]

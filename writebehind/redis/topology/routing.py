@@ -1,0 +1,189 @@
+"""Commands to several servers: each goes where its first key is, and all of one round trip at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from writebehind.errors import RedisUnavailableError, without_frames
+from writebehind.logs.states import StateLog
+from writebehind.redis.connections import Command, Connections
+
+
+class Servers(Protocol):
+    """One server or several, as a wire speaks to them."""
+
+    @property
+    def outage(self) -> StateLog:
+        """Whether Redis is away as a whole, for the log."""
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send one or more commands, each of which has a key or is for a single server, in one round trip.
+
+        Returns:
+            An answer for each; a `ResponseError` of one that is refused, and a `RedisUnavailableError` of one
+            whose server does not answer while others do.
+
+        Raises:
+            RedisUnavailableError: none of them answers. Some of the commands may have been carried out.
+        """
+
+    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+        """`exchange`, and `then` after them on each connection, such as WAIT: its answer for each command."""
+
+    def place(self, key: str) -> Connections:
+        """The server that has a key."""
+
+    def servers(self) -> Sequence[Connections]:
+        """Every server that has keys, for what is asked of each. Raises as `exchange`."""
+
+    def known(self) -> Sequence[Connections]:
+        """The servers that were spoken to so far."""
+
+    def close(self) -> None:
+        """Close the idle connections. They are opened anew when they are needed."""
+
+
+class OneServer:
+    """The server that has everything."""
+
+    def __init__(self, connections: Connections) -> None:
+        """Speak over these connections."""
+        self._all = (connections,)
+        self.outage = connections.outage
+        self.exchange = connections.exchange
+        self.close = connections.close
+
+    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+        """As `Servers` says."""
+        *answers, confirmed = self.exchange([*commands, then])
+        return answers, [confirmed] * len(answers)
+
+    def place(self, _key: str) -> Connections:
+        """As `Servers` says."""
+        return self._all[0]
+
+    def servers(self) -> Sequence[Connections]:
+        """As `Servers` says."""
+        return self._all
+
+    known = servers
+
+
+class Several(ABC):
+    """Several servers, of which each has some of the keys. Safe to share between threads."""
+
+    outage: StateLog
+
+    @abstractmethod
+    def place(self, key: str) -> Connections:
+        """As `Servers` says."""
+
+    @abstractmethod
+    def servers(self) -> Sequence[Connections]:
+        """As `Servers` says."""
+
+    @abstractmethod
+    def known(self) -> Sequence[Connections]:
+        """As `Servers` says."""
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """As `Servers` says."""
+        if len(commands) == 1:
+            return self.place(key_of(commands[0])).exchange(commands)
+        return self._exchange(commands, None)[0]
+
+    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+        """As `Servers` says."""
+        return self._exchange(commands, then)
+
+    def _exchange(self, commands: Sequence[Command], then: Command | None) -> tuple[list[Any], list[Any]]:
+        by_place: dict[Connections, list[int]] = {}
+        for at, command in enumerate(commands):
+            by_place.setdefault(self.place(key_of(command)), []).append(at)
+        return exchange_at(by_place, commands, then)
+
+    def close(self) -> None:
+        """As `Servers` says."""
+        for one in self.known():
+            one.close()
+
+
+def exchange_at(
+    by_place: Mapping[Connections, Sequence[int]], commands: Sequence[Command], then: Command | None
+) -> tuple[list[Any], list[Any]]:
+    """Send commands to the places that are given, all before the first answer is waited for.
+
+    Args:
+        by_place: the places in `commands` of what each server is sent.
+        commands: all of them.
+        then: what each server is sent after its own, if anything.
+
+    Returns:
+        The answers, and for each the answer to `then`, as `Servers.confirmed`.
+
+    Raises:
+        RedisUnavailableError: none of the servers answers.
+    """
+    answers: list[Any] = [None] * len(commands)
+    confirmed: list[Any] = [None] * len(commands)
+    under_way, failures = [], []
+    try:
+        for server, places in by_place.items():
+            of_one = [*(commands[at] for at in places), *((then,) if then else ())]
+            try:
+                under_way.append((server, places, server.send(of_one)))
+            except RedisUnavailableError as error:
+                failures.append(error)
+                _fill(answers, places, [without_frames(error)] * len(places))
+        while under_way:
+            server, places, sent = under_way.pop(0)
+            try:
+                found = server.answers(sent)
+            except RedisUnavailableError as error:
+                failures.append(error)
+                _fill(answers, places, [without_frames(error)] * len(places))
+            else:
+                _fill(answers, places, found[: len(places)])
+                _fill(confirmed, places, found[len(places) :] * len(places))
+    finally:
+        for _, _, sent in under_way:  # after an interruption: their answers are left in the connections
+            sent[0].disconnect()
+    if len(failures) == len(by_place):
+        raise failures[0]
+    return answers, confirmed
+
+
+def key_of(command: Command) -> str:
+    """The key that says where a command goes: the first one.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if command[0] == "EVALSHA" and command[2]:
+        return str(command[3])
+    if command[0] not in _KEYLESS and len(command) > 1:
+        return str(command[1])
+    raise ValueError(f"{command[0]} has no key: it is for one server, or for each")
+
+
+def tag(key: str) -> str:
+    """The part of a key by which it is placed: what is in its first braces, else all of it, as Redis Cluster does.
+
+    Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
+    """
+    start = key.find("{") + 1
+    end = key.find("}", start) if start else -1
+    return key[start:end] if end > start else key
+
+
+def _fill(into: list[Any], places: Sequence[int], values: Sequence[Any]) -> None:
+    for at, value in zip(places, values, strict=False):
+        into[at] = value
+
+
+#: Commands that have no key.
+_KEYLESS = frozenset(
+    ("EVALSHA", "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF")
+)
