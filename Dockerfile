@@ -1,5 +1,5 @@
 # One image for all processes: the command says which.
-FROM python:3.13-slim AS build
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS build
 WORKDIR /build
 RUN python -m venv /builder && python -m venv --without-pip /venv
 COPY requirements-prod.lock .
@@ -15,7 +15,7 @@ COPY tasks tasks
 RUN /builder/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
  && /builder/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps /dist/*.whl
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 RUN useradd --system --uid 10001 --no-create-home writebehind && install -d -o 10001 /run/writebehind
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -1,28 +1,41 @@
-"""docker-compose.yml runs what the Procfile runs, safely, and the image has what was tested."""
+"""docker-compose.yml runs what the Procfile runs, safely, and the image has what was tested.
+
+Docker is not run: the file is held against Compose's schema, the product's settings and itself.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import subprocess
 import tomllib
+from importlib import resources
 from importlib.metadata import requires
 from itertools import pairwise
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from redis import Redis
 
+from tests.waiting import wait_until
 from writebehind import load_settings
+from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
+from writebehind.local.embedded import valkey_binary
 from writebehind.local.up import read_procfile
 from writebehind.settings.installation import ENV_PREFIX
 
 ROOT = Path(__file__).parents[2]
-SERVERS = {"redis", "mongo"}
-#: Beat has nothing that could be asked; when it ends it is started again.
-WITHOUT_HEALTH_CHECK = {"beat", "listen"}
+PROFILES = {"single", "sentinel", "cluster", "rabbitmq"}
+#: Makes the nodes a cluster, and ends.
+ONCE = "cluster"
+URLS = {"REDIS_URL", "BROKER_URL", "MONGODB_URL", "MONGODB_DATABASE"}
 BUILDS_THE_IMAGE = "web"
 #: What listens on loopback by itself listens on all addresses in its container, which publishes it on loopback.
 ADDRESSES = {"--address=127.0.0.1": "--address=0.0.0.0"}
@@ -40,7 +53,24 @@ def services(compose) -> dict:
 
 @pytest.fixture(scope="module")
 def processes(services) -> dict:
-    return {name: service for name, service in services.items() if name not in SERVERS}
+    return {name: service for name, service in services.items() if service["image"] == "writebehind"}
+
+
+@pytest.fixture(scope="module")
+def servers(services) -> dict:
+    return {name: service for name, service in services.items() if service["image"] != "writebehind"}
+
+
+def variables(profile: str) -> dict[str, str]:
+    """What `--env-file` gives Compose for a profile; that of `single` is read without being named."""
+    file = ROOT / ".env" if profile == "single" else ROOT / f"deploy/compose/{profile}.env"
+    lines = [one for one in file.read_text("utf-8").splitlines() if not one.startswith("#")]
+    return dict(one.split("=", 1) for one in lines)
+
+
+def interpolated(text: str, given: dict[str, str]) -> str:
+    """A value as Compose reads it: with variables, or what stands for those that are missing or empty."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: given.get(found[1]) or found[2], text)
 
 
 def options(service) -> dict[str, str]:
@@ -80,6 +110,7 @@ def test_redis_keeps_what_is_pending(services):
     assert redis["--appendonly"] == "yes"
     assert redis["--appendfsync"] in {"everysec", "always"}
     assert redis["--maxmemory-policy"].startswith("volatile-") or redis["--maxmemory-policy"] == "noeviction"
+    assert options(services["broker"])["--maxmemory-policy"] == "noeviction"
 
 
 def test_redis_is_unhealthy_while_it_answers_with_errors(services):
@@ -100,16 +131,125 @@ def test_mongodb_is_the_replica_set_that_is_connected_to(services, processes):
 
 
 def test_services_come_back(services):
-    """Every service is started again when it ends, and has a health check where there is something to ask."""
-    assert {"unless-stopped"} == {service["restart"] for service in services.values()}
-    assert WITHOUT_HEALTH_CHECK == {name for name, service in services.items() if "healthcheck" not in service}
+    """Every service is started again when it ends, and is asked whether it works; one ends when it is done."""
+    restarts = {name: service["restart"] for name, service in services.items()}
+
+    assert dict.fromkeys(services, "unless-stopped") | {ONCE: "on-failure"} == restarts
+    assert {ONCE} == {name for name, service in services.items() if "test" not in service["healthcheck"]}
 
 
-def test_processes_wait_for_healthy_servers(processes):
-    """No process starts before the servers are healthy."""
-    for name, service in processes.items():
-        conditions = {server: wait["condition"] for server, wait in service["depends_on"].items()}
-        assert dict.fromkeys(SERVERS, "service_healthy") == conditions, name
+def test_processes_that_no_port_is_asked_of_are_watched_by_a_file(processes):
+    """The probe looks at the file that the process touches, in a directory of its own, and gives it its time."""
+    watched = {name for name, one in processes.items() if "WRITEBEHIND_ALIVE_FILE" in one["environment"]}
+
+    assert watched == {"worker", "maintenance", "beat", "listen"}
+    for name in watched:
+        file = processes[name]["environment"]["WRITEBEHIND_ALIVE_FILE"]
+        probe = processes[name]["healthcheck"]["test"][-1].replace("$$", "$")
+        assert f"stat -c %Y {file})" in probe, name
+        assert f"-lt {OLD_AFTER_S}" in probe, name
+        assert str(Path(file).parent) in processes[name]["tmpfs"], name
+
+
+def test_the_file_is_one_of_compose(compose):
+    """Compose's own schema takes it."""
+    place = resources.files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json"
+    validator = jsonschema_rs.validator_for(json.loads(place.read_text("utf-8")))
+
+    assert [] == [f"{one.instance_path}: {one.message}" for one in validator.iter_errors(compose)]
+
+
+def test_every_service_has_limits_and_no_rights(services):
+    """Nothing can be written but volumes and /tmp; logs, memory, CPU and processes are bounded."""
+    for name, service in services.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert {"cpus", "memory", "pids"} == limits.keys(), name
+        assert (["ALL"], True, ["/tmp"]) == (service["cap_drop"], service["read_only"], service["tmpfs"]), name  # noqa: S108
+        assert ["no-new-privileges:true"] == service["security_opt"], name
+        assert {"max-size", "max-file"} == service["logging"]["options"].keys(), name
+        assert "cap_add" not in service, name
+        assert "privileged" not in service, name
+
+
+def test_servers_are_pinned_and_not_root(servers):
+    """Each server's image, and that which ours is built on, has a digest; none starts as root."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    images = {service["image"] for service in servers.values()} | set(
+        re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    )
+
+    assert [] == [one for one in images if not re.fullmatch(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}", one)]
+    assert {"valkey", "mongodb", "rabbitmq"} == {service["user"] for service in servers.values()}
+
+
+def test_redis_has_room_besides_its_data(servers):
+    """A container takes twice what its data may, as the append-only file is rewritten beside it."""
+    for name in ("redis", "broker"):
+        data_mb = {"mb": 1, "gb": 1024}[options(servers[name])["--maxmemory"][-2:]]
+        data_mb *= int(options(servers[name])["--maxmemory"][:-2])
+        memory = servers[name]["deploy"]["resources"]["limits"]["memory"]
+        assert int(memory[:-1]) * {"M": 1, "G": 1024}[memory[-1]] >= 2 * data_mb, name
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_profile_has_what_its_urls_name(servers, processes, profile):
+    """Hosts of each URL are servers that the profile starts, on their ports; all of it is waited for."""
+    given = variables(profile)
+    started = {name for name, one in servers.items() if profile in one.get("profiles", [profile])}
+    urls = [interpolated(processes["web"]["environment"][name], given) for name in ("REDIS_URL", "BROKER_URL")]
+    named = {host.partition(":")[0] for url in urls for host in re.findall(r"[\w-]+:\d+", url)}
+
+    assert given["COMPOSE_PROFILES"] == profile
+    assert named <= started
+    assert {"sentinel": "redis+sentinel", "cluster": "redis+cluster"}.get(profile, "redis") == urls[0].split(
+        "://"
+    )[0]
+    waited = {name for name in processes["web"]["depends_on"] if name in started}
+    behind = {name for one in waited for name in servers[one].get("depends_on", {})}
+    assert started == waited | behind
+    if profile == "cluster":
+        assert [f"node-{number}" for number in range(1, 7)] == servers[ONCE]["command"][3:]
+        assert "broker" in named
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_profile_gives_nothing_but_what_is_read(compose, profile):
+    """Each variable of its file stands in the Compose file, which no other profile's is needed for."""
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+
+    assert [] == [name for name in variables(profile).keys() - {"COMPOSE_PROFILES"} if f"${{{name}:-" not in text]
+    assert PROFILES == {name for service in compose["services"].values() for name in service.get("profiles", [])}
+
+
+@pytest.mark.parametrize(("role", "name"), [("server", "redis-1"), ("server", "redis-2"), ("node", "node-1")])
+def test_valkey_keeps_what_it_is_started_with(tmp_path, role, name):
+    """A real server takes what the script writes, and what it notes there itself, such as who leads, stays."""
+    script = (ROOT / "deploy/compose/valkey.sh").read_text("utf-8").replace("/data", str(tmp_path))
+    (tmp_path / "valkey.sh").write_text(script.replace("redis-1 6379", "127.0.0.1 1"), "utf-8")
+    command = f'exec {valkey_binary()} "$@" --port 0 --unixsocket {tmp_path}/socket'
+    for tool, line in (("hostname", f"echo {name}"), ("valkey-server", command)):
+        (tmp_path / tool).write_text(f"#!/bin/sh\n{line}\n", "utf-8")
+        (tmp_path / tool).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    start = ["sh", tmp_path / "valkey.sh", role]
+    for samples in ("5", "7"):
+        with (
+            subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL) as server,
+            Redis(unix_socket_path=str(tmp_path / "socket"), decode_responses=True) as client,
+        ):
+            try:
+                wait_until(client.ping, "Valkey to answer")
+                found = client.config_get("appendonly", "replicaof", "cluster-enabled", "maxmemory-samples")
+                client.config_set("maxmemory-samples", 7)
+                client.config_rewrite()
+            finally:
+                server.kill()
+        assert found == {
+            "appendonly": "yes",
+            "replicaof": "127.0.0.1 1" if name == "redis-2" else "",
+            "cluster-enabled": "yes" if role == "node" else "no",
+            "maxmemory-samples": samples,
+        }
 
 
 def test_nothing_is_stopped_in_the_middle_of_a_batch(processes):
@@ -120,36 +260,42 @@ def test_nothing_is_stopped_in_the_middle_of_a_batch(processes):
         assert int(service["stop_grace_period"].removesuffix("s")) > longest, name
 
 
-def test_the_settings_accept_the_environment(processes, monkeypatch):
+@pytest.mark.parametrize("profile", ["single", "rabbitmq"])
+def test_the_settings_accept_the_environment(processes, monkeypatch, profile):
     """Every variable is a setting, and the file that names the collections is mounted where it is looked for."""
+    given = variables(profile)
     for name, service in processes.items():
-        environment = service["environment"]
+        environment = {variable: interpolated(value, given) for variable, value in service["environment"].items()}
         source, target, mode = service["volumes"][0].split(":")
         assert (environment["WRITEBEHIND_CONFIG"], "ro") == (target, mode), name
+        assert "./schemas:/srv/schemas:ro" == service["volumes"][1], name
         monkeypatch.chdir(ROOT)
         for variable, value in (environment | {"WRITEBEHIND_CONFIG": source}).items():
-            assert variable.startswith(ENV_PREFIX) or variable in {"REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE"}
+            assert variable.startswith(ENV_PREFIX) or variable in URLS
             monkeypatch.setenv(variable, value)
         settings = load_settings()
         assert (environment["REDIS_URL"], "0.0.0.0") == (settings.redis_url, settings.host), name  # noqa: S104
+        assert environment["BROKER_URL"] == settings.broker_url
+        assert "localhost" in settings.allowed_hosts
         assert settings.collections, name
 
 
-def test_data_is_in_named_volumes(compose, services):
+def test_data_is_in_named_volumes(compose, servers, processes):
     """The servers' data outlives their containers, and so do the counts, which all processes share."""
-    volumes = {services[name]["volumes"][0].partition(":")[0] for name in SERVERS}
-    counts = {one["volumes"][1] for name, one in services.items() if name not in SERVERS}
+    named = [one.partition(":")[0] for server in servers.values() for one in server["volumes"] if one[0] != "."]
+    counts = {one["volumes"][2] for one in processes.values()}
 
-    assert counts == {f"metrics:{services['web']['environment']['WRITEBEHIND_METRICS_DIR']}"}
-    assert set(compose["volumes"]) == volumes | {"metrics"}
+    assert counts == {f"metrics:{processes['web']['environment']['WRITEBEHIND_METRICS_DIR']}"}
+    assert set(compose["volumes"]) == {*named, "metrics"}
+    assert len(named) == len(set(named))
 
 
 def test_only_loopback_is_published(services):
-    """Without access control nothing is open to the network."""
-    ports = [port for service in services.values() for port in service.get("ports", [])]
+    """Without access control nothing is open to the network, unless it is told to be; and no server is."""
+    ports = {name: interpolated(port, {}) for name, one in services.items() for port in one.get("ports", [])}
 
-    assert ports
-    assert all(port.startswith("127.0.0.1:") for port in ports), ports
+    assert {"web", "exporter", "flower"} == ports.keys()
+    assert all(port.startswith("127.0.0.1:") for port in ports.values()), ports
 
 
 def test_one_service_builds_the_image_of_all(processes):
