@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus helm clean
+.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,15 @@ format: install ## format the code and mend what can be mended
 prometheus: ## fetch Prometheus and promtool for the tests of deploy/ into .prometheus, on Debian and Ubuntu
 	@rm -rf .prometheus && mkdir .prometheus && cd .prometheus && apt-get download --quiet --quiet prometheus \
 	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version
+
+ERLANG := base asn1 crypto public-key mnesia runtime-tools ssl eldap inets os-mon parsetools syntax-tools tools xmerl
+
+# As Prometheus. Erlang's script names the place where Debian installs it.
+rabbitmq: ## fetch RabbitMQ and Erlang for the tests with this broker into .rabbitmq, on Debian and Ubuntu
+	@rm -rf .rabbitmq && mkdir .rabbitmq && cd .rabbitmq \
+	  && apt-get download --quiet --quiet rabbitmq-server $(ERLANG:%=erlang-%) \
+	  && for one in *.deb; do dpkg-deb --extract $$one . || exit; done && rm -- *.deb \
+	  && sed -i 's|ROOTDIR=/usr/lib/erlang$$|ROOTDIR="$(CURDIR)/.rabbitmq/usr/lib/erlang"|' usr/lib/erlang/bin/erl
 
 # Helm is in no registry of packages as a program: Go builds it in a minute or two, once for each user.
 HELM_VERSION := v3.19.5

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from celery import Celery
 
 from writebehind.celery import Runtime, install
 from writebehind.celery.configuration import create_app
 from writebehind.settings.installation import Settings
+
+#: Between two signs of life of RabbitMQ's connections, seconds.
+HEARTBEAT_S: Final = 10
 
 
 def create_celery(settings: Settings) -> tuple[Celery, Runtime]:
@@ -19,10 +24,23 @@ def create_celery(settings: Settings) -> tuple[Celery, Runtime]:
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        worker_prefetch_multiplier=4,
+        **_of_transport(settings),
         worker_eta_task_limit=10_000,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=True,
         worker_redirect_stdouts=False,
     )
     return app, install(app, settings)
+
+
+def _of_transport(settings: Settings) -> dict[str, Any]:
+    """The settings that differ between brokers: how many messages a worker holds for each place of its pool."""
+    if not settings.is_broker_rabbitmq:
+        return {"worker_prefetch_multiplier": 4}
+    return {
+        # Quorum queues let no worker ask for more while some wait: there are enough for each partition's hint.
+        "worker_prefetch_multiplier": 4 + settings.partitions,
+        "worker_consumer": "tasks.consuming:Consumer",
+        # A server that hangs is noticed, and left.
+        "broker_heartbeat": HEARTBEAT_S,
+    }

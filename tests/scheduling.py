@@ -30,6 +30,7 @@ _CONSOLE = "tests/acceptance/console"
 _FIRST = [
     *_HALVES,
     "tests/acceptance/test_outages.py",
+    "tests/acceptance/test_rabbitmq.py",
     _CONSOLE,
     "tests/acceptance/test_forks.py",
     "tests/acceptance/test_demo.py",

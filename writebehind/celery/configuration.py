@@ -30,6 +30,8 @@ VISIBILITY_TIMEOUT_S: Final = 120
 #: A message of a periodic task is worth nothing so long after the next one, seconds: much more than the clocks of
 #: machines differ, and so little that not many are left to do after an outage.
 MOST_LATE_S: Final = 1_800
+#: RabbitMQ says that it has taken a message so soon, seconds, or it hangs.
+CONFIRMED_WITHIN_S: Final = 2
 
 #: The queue of each task.
 ROUTES: Final = {
@@ -49,15 +51,11 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=settings.broker,
         broker_use_ssl=tls(settings.broker),
-        broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            **transport_options(settings),
-            # Who publishes does not try again for seconds: what is not sent is left to the sweep.
-            "max_retries": 0,
-        },
+        # Who publishes does not try again for seconds: what is not sent is left to the sweep.
+        broker_transport_options={**_own_options(settings), **transport_options(settings), "max_retries": 0},
         task_ignore_result=True,
         task_default_delivery_mode="transient",
-        task_queues=queues(),
+        task_queues=queues(settings),
         task_default_queue=MAINTENANCE_QUEUE,
         task_create_missing_queues=False,
         task_routes=ROUTES,
@@ -68,8 +66,18 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
+def _own_options(settings: Settings) -> dict[str, Any]:
+    """Options for the transport of an application that is ours alone."""
+    if settings.is_broker_rabbitmq:
+        # A hint that a server has not taken is told of: else one that goes down swallows it without a word.
+        return {"confirm_publish": True}
+    return {"visibility_timeout": VISIBILITY_TIMEOUT_S}
+
+
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Options for the broker's transport that harm no other task of an application, and spare it long waits."""
+    if settings.is_broker_rabbitmq:
+        return {"write_timeout": settings.redis_timeout_ms / 1000}
     return {
         # Messages of a worker that was killed come back after seconds, not minutes.
         "unacked_restore_interval": 1,
@@ -88,12 +96,16 @@ def tls(url: str) -> dict[str, Any] | None:
     return {"ssl_cert_reqs": "required"} | {name: one for name, one in options.items() if name.startswith("ssl_")}
 
 
-def queues() -> list[Queue]:
+def queues(settings: Settings) -> list[Queue]:
     """The queues. Without names of their own all would share the default queue's exchange and key."""
-    return [
-        Queue(name, Exchange(name, delivery_mode="transient"), routing_key=name)  # type: ignore[no-untyped-call]
-        for name in QUEUES
-    ]
+    of_type: dict[str, str] = {"x-queue-type": settings.broker_queue_type}
+    arguments = of_type if settings.is_broker_rabbitmq else None
+    return [_queue(name, arguments) for name in QUEUES]
+
+
+def _queue(name: str, arguments: dict[str, str] | None) -> Queue:
+    exchange = Exchange(name, delivery_mode="transient")  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]
 
 
 def schedule(app: Celery, settings: Settings) -> dict[str, Any]:

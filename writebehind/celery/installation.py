@@ -56,7 +56,7 @@ def install(app: Celery, settings: Settings | None = None) -> Runtime:
     found = find() if settings is None else Found(settings, "settings")
     settings = found.settings
     publishing = create_app(settings)
-    _check_names(app)
+    _check_names(app, settings)
     _check_messages(app)
     _check_broker(app, found, publishing)
     _check_transport_options(app)
@@ -65,7 +65,7 @@ def install(app: Celery, settings: Settings | None = None) -> Runtime:
         app.conf.update(broker_url=settings.broker, broker_use_ssl=tls(settings.broker))
     options = app.conf.broker_transport_options
     app.conf.broker_transport_options = transport_options(settings) | options
-    for queue in queues():
+    for queue in queues(settings):
         # Not `add`, which would give it the application's arguments: who publishes declares it without.
         app.amqp.queues[queue.name] = queue
     app.conf.task_routes = (ROUTES, *_routes(app.conf.task_routes))
@@ -75,7 +75,7 @@ def install(app: Celery, settings: Settings | None = None) -> Runtime:
     return runtime
 
 
-def _check_names(app: Celery) -> None:
+def _check_names(app: Celery, settings: Settings) -> None:
     """Tasks, queues and periodic tasks of the application have other names than ours."""
     for promise in tuple(app._pending):  # noqa: SLF001 - `app.tasks` would end what may be added to the application
         maybe_evaluate(promise)
@@ -84,7 +84,7 @@ def _check_names(app: Celery) -> None:
             raise ConfigurationError(f"the application has a task {name} already: rename it, and install once")
         if name in app.conf.beat_schedule:
             raise ConfigurationError(f"beat_schedule has an entry {name} already: rename it")
-    for queue in queues():
+    for queue in queues(settings):
         taken = app.amqp.queues.get(queue.name)
         if taken and (queue.exchange.name, queue.routing_key) != (taken.exchange.name, taken.routing_key):
             raise ConfigurationError(

@@ -13,6 +13,7 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Queue
 
+from writebehind.celery.configuration import CONFIRMED_WITHIN_S
 from writebehind.celery.names import PING, PING_QUEUES
 
 #: An idle worker sends itself a ping so often, seconds; and so seldom, at most, where none comes back.
@@ -61,5 +62,12 @@ class Pings:
             consumer.task_consumer.consume()
         self._sent = monotonic()
         self._unanswered += 1
-        self._publishing.send_task(PING, queue=queue, expires=EXPIRES_S, retry=False, ignore_result=True)
+        self._publishing.send_task(
+            PING,
+            queue=queue,
+            expires=EXPIRES_S,
+            retry=False,
+            ignore_result=True,
+            confirm_timeout=CONFIRMED_WITHIN_S,
+        )
         return True

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 
 from writebehind import forks
 from writebehind.celery.broker_keys import again
-from writebehind.celery.configuration import create_app
+from writebehind.celery.configuration import CONFIRMED_WITHIN_S, create_app
 from writebehind.celery.delays import headers
 from writebehind.celery.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, WARM
 from writebehind.errors import told
@@ -100,6 +100,7 @@ class FlushPublisher:
             ignore_result=True,
             argsrepr="",
             kwargsrepr="",
+            confirm_timeout=CONFIRMED_WITHIN_S,
             producer=producer,
         )
 
@@ -129,6 +130,7 @@ def publish(app: Any, hint: Hint, producer: Any = None) -> None:
             ignore_result=True,
             argsrepr="",
             kwargsrepr="",
+            confirm_timeout=CONFIRMED_WITHIN_S,
             producer=one,
         )
 
@@ -139,4 +141,6 @@ def publish_warm(app: Any) -> None:
     Raises:
         OperationalError: the broker does not take it.
     """
-    app.send_task(WARM, queue=MAINTENANCE_QUEUE, retry=False, ignore_result=True)
+    app.send_task(
+        WARM, queue=MAINTENANCE_QUEUE, retry=False, ignore_result=True, confirm_timeout=CONFIRMED_WITHIN_S
+    )

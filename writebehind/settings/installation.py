@@ -40,7 +40,14 @@ from writebehind.settings.bounds import (
 )
 from writebehind.settings.collection import CollectionSettings, is_file
 from writebehind.settings.names import COLLECTION_NAME, fault_of_database
-from writebehind.settings.urls import celery_brokers, celery_redis, check_broker, check_mongodb, check_redis
+from writebehind.settings.urls import (
+    AMQP_SCHEMES,
+    celery_brokers,
+    celery_redis,
+    check_broker,
+    check_mongodb,
+    check_redis,
+)
 
 ENV_PREFIX = "WRITEBEHIND_"
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
@@ -85,6 +92,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("BROKER_URL", "broker_url"),
         repr=False,
         description="Celery's broker; the Redis server above unless set",
+    )
+    broker_queue_type: Literal["quorum", "classic"] = Field(
+        "quorum",
+        description="type of the queues on RabbitMQ; `classic` for an application whose own tasks need it, or "
+        "queues that are there already",
     )
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
@@ -273,6 +285,11 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The URL of Celery's broker, as Celery takes it."""
         return celery_brokers(self.broker_url) if self.broker_url else celery_redis(self.redis_url)
+
+    @property
+    def is_broker_rabbitmq(self) -> bool:
+        """Whether the broker speaks AMQP."""
+        return self.broker_url.startswith(AMQP_SCHEMES)
 
     @property
     def has_lookups(self) -> bool:

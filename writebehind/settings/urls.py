@@ -27,6 +27,8 @@ _REDIS_TLS_CHOICES = {
 }
 _REDIS_TLS_OPTIONS = {"ssl_ca_path", "ssl_password", "ssl_ciphers", *_REDIS_TLS_FILES, *_REDIS_TLS_CHOICES}
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+#: The ways to write that a broker speaks AMQP 0-9-1, as RabbitMQ does.
+AMQP_SCHEMES = ("amqp://", "amqps://", "pyamqp://")
 _MONGODB, _MONGODB_SRV = "mongodb://", "mongodb+srv://"
 #: Options of `mongodb+srv://` alone.
 _SRV_OPTIONS = {"srvservicename", "srvmaxhosts", "srvallowedhostssuffix"}

@@ -1,0 +1,164 @@
+"""The whole system with RabbitMQ as Celery's broker, which is killed under load."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from amqp import Connection
+from amqp.exceptions import AMQPError
+
+from tests.acceptance.conftest import System, start
+from tests.rabbitmq import RabbitMQ, needs_rabbitmq
+from tests.servers import freeze, resume
+from tests.waiting import slowness, wait_until
+from writebehind import load_settings
+from writebehind.celery.checks import broker as check_broker
+from writebehind.celery.depths import QueueDepths
+from writebehind.local.embedded import free_port
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), needs_rabbitmq]
+
+QUEUES = ("flush", "maintenance", "refresh")
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(tmp_path_factory) -> Iterator[RabbitMQ]:
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def system(rabbitmq, tmp_path_factory) -> Iterator[System]:
+    """The system, with a collection whose documents are flushed late and sweeps that come seldom."""
+    settings = {
+        "BROKER_URL": rabbitmq.url,
+        "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": "3000",
+        "WRITEBEHIND_COLLECTIONS__users__flush_delay_ms": "100",
+    }
+    without = frozenset({"flower", "exporter"})
+    with start(tmp_path_factory.mktemp("system"), without=without, **settings) as stack, System(stack) as system:
+        system.wait_for_workers()
+        yield system
+
+
+def in_mongodb(system: System, one: str) -> int | None:
+    """The version that it has of a document."""
+    found = system.database.users.find_one({"_id": one})
+    return found and found["_v"]
+
+
+def refusal(rabbitmq: RabbitMQ, **options: object) -> str:
+    """What the server says to a declaration of a queue."""
+    with Connection(f"127.0.0.1:{rabbitmq.port}") as connection:
+        try:
+            connection.channel().queue_declare(durable=True, auto_delete=False, **options)
+        except AMQPError as error:
+            return str(error)
+    return ""
+
+
+def test_a_write_is_persisted_by_a_hint(system):
+    """MongoDB has a write within two seconds, before a sweep would have found it, each of ten times."""
+    for n in range(10):
+        version = system.http.put(f"/v1/users/ada{n}", json={"n": n}).raise_for_status().json()["version"]
+        wait_until(lambda n=n, v=version: in_mongodb(system, f"ada{n}") == v, "the document in MongoDB", 2)
+
+
+def test_queues_are_quorum_queues(system, rabbitmq):
+    """Each of the three queues outlives the loss of a node; none is there for delays in whole seconds."""
+    for queue in QUEUES:
+        assert "current is 'quorum'" in refusal(rabbitmq, queue=queue, arguments={"x-queue-type": "classic"})
+    assert "no queue 'celery_delayed_0'" in refusal(rabbitmq, queue="celery_delayed_0", passive=True)
+
+
+def test_hints_that_wait_let_others_pass(system):
+    """While a hint of each partition waits for its time, another write is persisted at once."""
+    system.put_all("late", 500, "slow")
+    version = system.http.put("/v1/users/soon", json={"n": 1}).raise_for_status().json()["version"]
+    wait_until(lambda: in_mongodb(system, "soon") == version, "the document in MongoDB", 2)
+    assert not system.stored("late", "slow")
+    system.wait_until_drained()
+    assert 500 == len(system.stored("late", "slow"))
+
+
+def test_a_killed_broker_loses_nothing(system, rabbitmq):
+    """All that is acknowledged while it is killed twice, and away, is in MongoDB; then hints are fast again."""
+    written, stop = {}, threading.Event()
+
+    def write(writer: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            written.update(system.put_all(f"kill{writer}-{turn}-", 5))
+            stop.wait(0.02)  # what MongoDB has to be given afterwards does not count here
+
+    with ThreadPoolExecutor(2) as threads:
+        writers = [threads.submit(write, writer) for writer in range(2)]
+        for _ in range(2):
+            before = len(written)
+            rabbitmq.kill()
+            wait_until(lambda before=before: len(written) > before + 100, "writes without a broker")
+            rabbitmq.start()
+            before = len(written)
+            wait_until(lambda before=before: len(written) > before + 100, "writes with a broker")
+        stop.set()
+        for one in writers:
+            one.result()
+    system.wait_until_drained(60)
+
+    assert written == system.stored_versions("kill")
+    system.wait_for_workers()
+    wait_until(lambda: persists_soon(system), "hints that are carried out", 60)
+
+
+def persists_soon(system: System) -> bool:
+    """Whether a write is in MongoDB within a second, by its hint: a sweep every 5 s is seldom as fast."""
+    version = system.http.put("/v1/users/again", json={"n": 1}).raise_for_status().json()["version"]
+    time.sleep(1)
+    return in_mongodb(system, "again") == version
+
+
+def test_a_frozen_broker_holds_no_write_up(system, rabbitmq):
+    """Each write is acknowledged within a second, and in MongoDB once it goes on; then hints are fast again."""
+    freeze(rabbitmq)
+    try:
+        written = {}
+        for n in range(20):
+            began = time.monotonic()
+            written |= system.put_all(f"frozen{n}-", 10)
+            assert time.monotonic() - began < slowness()
+    finally:
+        resume(rabbitmq)
+    system.wait_until_drained(60)
+    assert written == system.stored_versions("frozen")
+    wait_until(lambda: persists_soon(system), "hints that are carried out", 60)
+
+
+def test_messages_that_wait_are_counted(rabbitmq, system):
+    """In each queue; workers have taken what there is."""
+    depths = QueueDepths(load_settings(broker_url=rabbitmq.url))
+    wait_until(lambda: depths() == dict.fromkeys(QUEUES, 0), "empty queues")
+    depths.close()
+
+
+def test_the_doctor_asks_it(system, rabbitmq, tmp_path):
+    """The broker answers; queues of another type, a wrong password and a server that is not there are failures."""
+
+    def found(**settings: str) -> str:
+        pipeline = SimpleNamespace(settings=load_settings(**settings))
+        (one,) = check_broker(pipeline)
+        return f"{one.level.name}: {one.found}: {one.advice}"
+
+    assert "OK" in found(broker_url=rabbitmq.url)
+    other = found(broker_url=rabbitmq.url, broker_queue_type="classic")
+    assert "quorum" in other
+    assert "WRITEBEHIND_BROKER_QUEUE_TYPE" in other
+    refused = found(broker_url=rabbitmq.url.replace("guest:guest", "guest:wrong"))
+    assert "refuses its user, password" in refused
+    assert "wrong" not in refused
+    assert "start it" in found(broker_url=f"amqp://127.0.0.1:{free_port()}//")

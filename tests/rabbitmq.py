@@ -1,0 +1,77 @@
+"""RabbitMQ of Debian's packages `rabbitmq-server` and `erlang-*`, fetched by `make rabbitmq`, or installed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+from amqp import Connection
+
+from writebehind.local.embedded import LOOPBACK, EmbeddedServer, free_port
+
+_PLACES = (Path(__file__).parents[1] / ".rabbitmq", Path("/"))
+_PROGRAM = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"
+#: The script that starts it, and the folder in which it is unpacked.
+SCRIPT, PLACE = next(
+    (
+        (one, place)
+        for place in _PLACES
+        for one in place.glob(_PROGRAM)
+        if any(place.glob("usr/lib/erlang/bin/erl"))
+    ),
+    (None, None),
+)
+
+needs_rabbitmq = pytest.mark.skipif(
+    SCRIPT is None, reason="RabbitMQ is not installed: `make rabbitmq` fetches it on Debian"
+)
+
+
+class RabbitMQ(EmbeddedServer):
+    """One node, with a name, a home and a port mapper of its own."""
+
+    name = "rabbitmq"
+    title = "RabbitMQ"
+
+    def __init__(self, data_dir: Path, port: int = 0) -> None:
+        super().__init__(data_dir, port, timeout_s=60)
+        self._mapper, self._peers = free_port(), free_port()
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@{LOOPBACK}:{self.port}//"
+
+    def _command(self) -> list[str]:
+        erlang = PLACE / "usr/lib/erlang"
+        variables = {
+            "PATH": f"{erlang}/bin:{os.environ['PATH']}",
+            "HOME": self._home,
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_EPMD_PORT": self._mapper,
+            "RABBITMQ_ALLOW_INPUT": 1,  # else the script stays between this process and the server
+            "RABBITMQ_NODENAME": "rabbit@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
+            "RABBITMQ_NODE_PORT": self.port,
+            "RABBITMQ_DIST_PORT": self._peers,
+            "RABBITMQ_MNESIA_BASE": self._data,
+            "RABBITMQ_LOG_BASE": self._data,
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_CONFIG_FILE": self._home / "none",
+            "RABBITMQ_CONF_ENV_FILE": self._home / "none",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self._home / "none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",  # no core is kept awake
+        }
+        settings = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())
+        # Were it started by the server it would be a daemon, and outlive it.
+        mapper = f"setpriv --pdeathsig TERM env {settings} {next(iter(erlang.glob('erts-*/bin/epmd')))} &"
+        return ["/bin/sh", "-c", f"{mapper} exec env {settings} {SCRIPT} -noinput"]
+
+    def _answering_pid(self) -> int | None:
+        try:
+            with Connection(f"{LOOPBACK}:{self.port}", connect_timeout=1, read_timeout=1) as connection:
+                connection.channel().queue_declare("", exclusive=True)
+        except OSError:
+            return None
+        return self.pid
