@@ -260,7 +260,7 @@ def test_nothing_is_stopped_in_the_middle_of_a_batch(processes):
         assert int(service["stop_grace_period"].removesuffix("s")) > longest, name
 
 
-@pytest.mark.parametrize("profile", ["single", "rabbitmq"])
+@pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_the_settings_accept_the_environment(processes, monkeypatch, profile):
     """Every variable is a setting, and the file that names the collections is mounted where it is looked for."""
     given = variables(profile)
