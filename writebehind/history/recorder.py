@@ -94,7 +94,7 @@ class Recorder:
             close_depths: called by that thread when it asks no more, as another process records.
         """
         self._store = store
-        self._mongodb = SlowFigures(lambda: server_figures(mongodb))
+        self._mongodb = SlowFigures(lambda: self._ask(mongodb))
         self._depths = SlowFigures(depths, at_end=close_depths)
         self._breaker = breaker
         self._settings = settings
@@ -216,6 +216,11 @@ class Recorder:
             "mongodb_connections": asked[1].get("connections"),
             "mongodb_operations_per_second": self._rate_of_mongodb,
         }
+
+    def _ask(self, mongodb: Deployment) -> dict[str, float]:
+        """Ask MongoDB, also while the breaker is open: by this it learns of an outage, though nobody else asks."""
+        with self._breaker.waits():
+            return server_figures(mongodb)
 
     def _of_broker(self) -> dict[str, Figure]:
         latest = self._depths.latest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from writebehind import forks
@@ -19,6 +19,7 @@ from writebehind.errors import (
     PipelineClosedError,
     RedisUnavailableError,
 )
+from writebehind.mongodb.lookout import Life, Lookout
 from writebehind.redis.shared.breaker import SharedBreaker
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,17 @@ class MongoBreaker:
         self._told: dict[str, float] = {}
         self._seen_open = 0.0
         self._telling = forks.lock()
+        self._life: Life | None = None
+        self._lookout: Lookout | None = None
+
+    def look_at(self, life: Life) -> None:
+        """Open as well when MongoDB gives no sign of this life, while somebody waits for it."""
+        self._life = life
+        self._lookout = Lookout(life, gone=self._gone, find_out=self._find_out)
+
+    def waits(self) -> AbstractContextManager[None]:
+        """Around a use of MongoDB that nothing guards, so that this notices when MongoDB gives no sign of life."""
+        return self._lookout.waits() if self._lookout else nullcontext()
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -75,7 +87,8 @@ class MongoBreaker:
         """
         probing = self._enter()
         try:
-            yield
+            with self.waits():
+                yield
         except MongoUnavailableError as error:
             if error.outage:
                 error.retry_after_s = self._failed(str(error), probing=probing)
@@ -113,6 +126,10 @@ class MongoBreaker:
             return False
         if verdict.is_open:
             left_s, self._reason = verdict.left_ms / 1000, verdict.reason
+            if verdict.silent:
+                left_s = min(left_s, FIRST_INTERVAL_MS / 1000)  # its end is noticed sooner
+                if self._lookout:
+                    self._lookout.await_recovery()
             # Whoever finds out may have done so long before the time is over.
             self._open_until, self._looked = now + min(left_s, LOOK_EVERY_S), 0.0
             self._tell("open", self._reason)
@@ -131,7 +148,41 @@ class MongoBreaker:
             retry_after_s=left_s,
         )
 
-    def _failed(self, reason: str, *, probing: bool) -> float | None:
+    def _gone(self, reason: str) -> None:
+        """Open, as there is no sign of life."""
+        self._failed(f"MongoDB gives no sign of life: {reason}", probing=False, silent=True)
+        if self._lookout:
+            self._lookout.await_recovery()
+
+    def _find_out(self) -> float | None:
+        """See whether MongoDB gives a sign of life again; the time until the next call, seconds.
+
+        `None` where it does, or where finding out is for others.
+        """
+        try:
+            verdict = self._shared.ask(probe_ms=self._probe_ms, longest_ms=LONGEST_INTERVAL_MS, for_a_sign=True)
+        except RedisUnavailableError:  # then each process finds out for itself
+            return None
+        if verdict.is_open:
+            self._seen_open = time.monotonic()
+            # Whoever finds out may have done so long before the time is over.
+            return min(verdict.left_ms / 1000, LOOK_EVERY_S) if verdict.silent else None
+        if not verdict.probing:
+            self._doubtful, self._open_until = False, 0.0
+            self._tell_closed()
+            return None
+        try:
+            if self._life:
+                self._life.ping(timeout_s=self._probe_ms / 1000)
+        except PipelineClosedError:
+            return None
+        except MongoUnavailableError as error:
+            if error.outage or isinstance(error, MongoBusyError):
+                return self._failed(str(error), probing=True, silent=True)
+        self._close()
+        return None
+
+    def _failed(self, reason: str, *, probing: bool, silent: bool = False) -> float | None:
         """The time for which to leave MongoDB alone, seconds; `None` while the breaker is closed."""
         self._doubtful, self._reason = True, reason[:_REASON_CHARACTERS]
         left_ms = FIRST_INTERVAL_MS
@@ -143,6 +194,7 @@ class MongoBreaker:
                 window_ms=WINDOW_MS,
                 first_ms=FIRST_INTERVAL_MS,
                 longest_ms=LONGEST_INTERVAL_MS,
+                silent=silent,
             )
         self._open_until = time.monotonic() + left_ms / 1000
         if left_ms:

@@ -5,7 +5,7 @@ Every operation is bounded in time, reads from the primary, and writes durably, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
+from pymongo.server_description import ServerDescription
 from pymongo.write_concern import WriteConcern
 
 from writebehind.documents.raw_bson import RAW_OPTIONS
@@ -68,6 +69,8 @@ class Deployment:
         self._ask: Callable[[], AbstractContextManager[None]] = breaker.guard if breaker else nullcontext
         self._name = database
         self.use(client)
+        if breaker:
+            breaker.look_at(self)
 
     def use(self, client: MongoClient[Any]) -> None:
         """Ask another client from here on."""
@@ -94,6 +97,26 @@ class Deployment:
         """
         with pymongo.timeout(timeout_s), self._deadline():
             self._database.command("ping")
+
+    def unreachable(self) -> str:
+        """The reason for which no server can be reached, as the driver's monitors saw last, without asking.
+
+        '' where one can be, or the driver has not looked yet.
+        """
+        errors = [one.error for one in self._servers()]
+        first = errors[0] if errors and all(errors) else None
+        return "" if first is None else error_table.words(first)
+
+    def round_trip_s(self) -> float:
+        """The least time that the farthest server has lately taken for a sign of life, seconds; 0 where unknown.
+
+        Not the mean: one answer that came when a frozen server went on would count as a long way for minutes.
+        """
+        return max((one.min_round_trip_time for one in self._servers()), default=0.0)
+
+    def _servers(self) -> Collection[ServerDescription]:
+        """The servers as the driver's monitors saw them last."""
+        return self._database.client.topology_description.server_descriptions().values()
 
     def command(self, name: str, *, admin: bool = False) -> dict[str, Any]:
         """The answer to a command without arguments, such as `hello`.

@@ -233,7 +233,7 @@ def is_same_id(error: Mapping[str, Any]) -> bool:
     return index is not None and "_id_" in {index["plain"], index["quoted"]}
 
 
-def words(error: PyMongoError) -> str:
+def words(error: Exception) -> str:
     """The words of an error, for people: on one line, without time limits, answers and servers that it repeats.
 
     The driver tells every server of a deployment that it cannot reach, and the answer that it got; both differ

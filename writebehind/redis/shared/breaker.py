@@ -21,12 +21,14 @@ class Verdict:
     Attributes:
         is_open: nobody may, for `left_ms`, because of a `reason`.
         probing: the caller may, and says afterwards how it went.
+        silent: while it is open, whether MongoDB gives no sign of life: then only who asks for one finds out.
     """
 
     is_open: bool = False
     probing: bool = False
     left_ms: int = 0
     reason: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,32 @@ class SharedBreaker:
         """Keep it on a server."""
         self._wire = wire
 
-    def ask(self, *, probe_ms: int, longest_ms: int) -> Verdict:
+    def ask(self, *, probe_ms: int, longest_ms: int, for_a_sign: bool = False) -> Verdict:
         """May MongoDB be asked?
 
         Args:
             probe_ms: how long the one who finds out may take.
             longest_ms: between two probes.
+            for_a_sign: whether the caller would only ask for a sign of life.
         """
-        verdict, *more = self._wire.run(_ASK_BREAKER, (BREAKER,), (probe_ms, longest_ms))
+        verdict, *more = self._wire.run(_ASK_BREAKER, (BREAKER,), (probe_ms, longest_ms, int(for_a_sign)))
         if verdict == b"open":
-            return Verdict(is_open=True, left_ms=int(more[0]), reason=more[1].decode(errors="replace"))
+            left_ms, reason, silent = more
+            return Verdict(
+                is_open=True, left_ms=int(left_ms), reason=reason.decode(errors="replace"), silent=silent == b"1"
+            )
         return Verdict(probing=verdict == b"probe")
 
     def record_failure(
-        self, reason: str, *, probing: bool, failures: int, window_ms: int, first_ms: int, longest_ms: int
+        self,
+        reason: str,
+        *,
+        probing: bool,
+        failures: int,
+        window_ms: int,
+        first_ms: int,
+        longest_ms: int,
+        silent: bool = False,
     ) -> int:
         """Note that MongoDB did not serve; how long to leave it alone, ms.
 
@@ -70,9 +84,10 @@ class SharedBreaker:
             window_ms: see there.
             first_ms: between two probes, at first; it doubles with each that fails.
             longest_ms: the same, at most.
+            silent: whether MongoDB gives no sign of life. That alone opens it, and the interval does not grow.
         """
         limits = (failures, window_ms, first_ms, longest_ms)
-        return int(self._wire.run(_RECORD_FAILURE, (BREAKER,), (reason, int(probing), *limits)))
+        return int(self._wire.run(_RECORD_FAILURE, (BREAKER,), (reason, int(probing), *limits, int(silent))))
 
     def close(self) -> None:
         """Note that MongoDB serves."""
