@@ -31,6 +31,7 @@ _FIRST = [
     *_HALVES,
     "tests/acceptance/test_outages.py",
     "tests/acceptance/test_rabbitmq.py",
+    "tests/acceptance/test_versions.py",
     _CONSOLE,
     "tests/acceptance/test_forks.py",
     "tests/acceptance/test_demo.py",

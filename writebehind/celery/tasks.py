@@ -1,4 +1,7 @@
-"""The tasks: a message in, one call of the core, retry or acknowledge."""
+"""The tasks: a message in, one call of the core, retry or acknowledge.
+
+Each passes over arguments that it does not know: in an upgrade, messages of a newer release reach this one.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def register(app: Celery, runtime: Runtime) -> None:
 
 def _register_flush(app: Celery, runtime: Runtime) -> None:
     @app.task(name=FLUSH, queue=FLUSH_QUEUE, bind=True, max_retries=None, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def flush(task: Task, partition: int, ticket: str = "") -> dict[str, Any]:
+    def flush(task: Task, partition: int, ticket: str = "", *_: Any, **__: Any) -> dict[str, Any]:
         """Flush one partition. Retried without limit while MongoDB takes no writes; nothing is ever dropped."""
         if not _is_of_ours(partition, ticket):
             log.error("other hands sent a flush of partition %.50r, ticket %.50r", partition, ticket)
@@ -91,7 +94,7 @@ def _is_text(value: object) -> bool:
 
 def _register_refresh(app: Celery, runtime: Runtime) -> None:
     @app.task(name=REFRESH, queue=REFRESH_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def refresh(member: str, token: str, seen: str) -> None:
+    def refresh(member: str, token: str, seen: str, *_: Any, **__: Any) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
         pipeline = runtime.pipeline
         if not all(map(_is_text, (member, token, seen))):
@@ -107,7 +110,7 @@ def _register_refresh(app: Celery, runtime: Runtime) -> None:
 
 def _register_maintenance(app: Celery, runtime: Runtime) -> None:
     @app.task(name=SWEEP, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def sweep() -> dict[str, int]:
+    def sweep(*_: Any, **__: Any) -> dict[str, int]:
         """Find what was left behind: partitions that nobody flushes, deletions that a late flusher undid."""
         swept = runtime.pipeline.maintenance.sweep()
         try:
@@ -117,7 +120,7 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
             return swept
 
     @app.task(name=RECONCILE, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def reconcile() -> dict[str, Any]:
+    def reconcile(*_: Any, **__: Any) -> dict[str, Any]:
         """Compare a slice of the cache with MongoDB. Not retried: the next one goes on where this ended."""
         try:
             return runtime.pipeline.maintenance.reconcile()
@@ -126,17 +129,17 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
             return {"error": str(error)}
 
     @app.task(name=DECAY, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def decay() -> dict[str, int]:
+    def decay(*_: Any, **__: Any) -> dict[str, int]:
         """Let hot keys cool down by what is due."""
         return runtime.pipeline.maintenance.decay()
 
     @app.task(name=WARM, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def warm() -> dict[str, Any]:
+    def warm(*_: Any, **__: Any) -> dict[str, Any]:
         """Make one pass, if nobody else does."""
         return runtime.pipeline.maintenance.warm()
 
 
 def _register_ping(app: Celery) -> None:
     @app.task(name=PING, **_OPTIONS)  # type: ignore[untyped-decorator]
-    def ping(*_: Any) -> None:
+    def ping(*_: Any, **__: Any) -> None:
         """Do nothing: that the pool has begun it proves that this worker works."""
