@@ -10,6 +10,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.deletion_audit import DeletionAudit
 from writebehind.maintenance.clock import ClockWatch
+from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.reconcile.reconciler import RECONCILE, Reconciler
 from writebehind.redis.pending import HintSink
 from writebehind.redis.shared.load_sample import Sampler
@@ -55,6 +56,8 @@ class Maintenance:
         self._warmer = warmer
         self._hot_keys = hot_keys
         self._audit = audit
+        # The sweeps of an outage that lasts are one.
+        self._outages = OutageLog(log, "sweep", quiet_s=max(QUIET_S, 3 * settings.sweep_interval))
 
     def sweep(self) -> dict[str, int]:
         """Enqueue a flush of every partition that has overdue documents and no flush task on its way.
@@ -139,4 +142,4 @@ class Maintenance:
             for partition in range(self._settings.partitions if self._settings.has_lookups else 0):
                 self._contention.sweep(partition)
         except MongoUnavailableError as error:  # the next sweep looks
-            log.warning("dead letters of unique values were not looked at: %s", error)
+            self._outages.note("unique values", f"dead letters of unique values were not looked at: {error}")
