@@ -104,7 +104,7 @@ def test_what_no_process_sees_of_itself_is_logged(pipeline, steady, caplog):
     recorder.close()
 
 
-def test_latencies_and_the_hit_ratio_are_those_in_between(pipeline, at):
+def test_latencies_and_the_hit_ratio_are_those_in_between(pipeline, at, steady):
     """A host that begins anew counts from there."""
     looks = iter(
         [
@@ -120,6 +120,7 @@ def test_latencies_and_the_hit_ratio_are_those_in_between(pipeline, at):
     recorder.close()
     found = series(pipeline.store)
     assert [None, 0.9, 0.5] == found["hit_ratio"]
+    assert [None, 100.0, 8.0] == found["reads_per_second"]
     assert [None, 0.0005, 0.0005] == found["latency"]["hit"]["p50"]
     assert [None, 0.00099, 0.001] == found["latency"]["miss"]["p99"]
     assert [None] * 3 == found["latency"]["revalidated"]["p50"]

@@ -41,6 +41,8 @@ _PEAKS: Final = (
     "mongodb_connections",
 )
 BREAKER: Final = "breaker"
+#: Those that the hit ratio is of, so that it can be told of a longer time.
+READS: Final = "reads_per_second"
 
 
 def latency(source: str, percent: int) -> str:
@@ -60,6 +62,7 @@ COLUMNS: Final = (
     BREAKER,
     *(latency(source, percent) for source in SOURCES for percent in PERCENTILES),
     *map(depth, QUEUES),
+    READS,
 )
 
 Figure = float | int | str | None
@@ -114,7 +117,7 @@ class Point:
                 broken = [one for one in states if one != "closed"]
                 figures |= {name: [*states, *broken][-1]} if states else {}
             elif numbers := [number for one in points if (number := one.number(name)) is not None]:
-                figures[name] = fmean(numbers) if name in _MEANS else max(numbers)
+                figures[name] = fmean(numbers) if name in {*_MEANS, READS} else max(numbers)
         return cls(points[-1].at, figures)
 
 

@@ -20,6 +20,7 @@ from writebehind.history.points import (
     MOST_COARSE,
     MOST_FINE,
     PERCENTILES,
+    READS,
     SOURCES,
     Figure,
     Point,
@@ -31,7 +32,7 @@ from writebehind.history.slow_figures import SlowFigures
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.deployment import Deployment
 from writebehind.outage_log import OutageLog
-from writebehind.reading.read import hit_ratio
+from writebehind.reading.read import hit_ratio, of_ratio
 from writebehind.redis import keys
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
@@ -190,12 +191,14 @@ class Recorder:
             return max(0, sum(look.totals.get(one, 0) - last.totals.get(one, 0) for one in names)) / seconds
 
         reads = between(last.reads, look.reads)
+        counts = {source: sum(buckets.values()) for source, buckets in reads.items()}
         return {
             "acknowledged_per_second": rate("acknowledged"),
             "persisted_per_second": rate("persisted", "deleted", "overtaken"),
             "operations_per_second": rate("operations"),
             "evictions_per_second": max(0, look.evicted - last.evicted) / seconds,
-            "hit_ratio": hit_ratio({source: sum(buckets.values()) for source, buckets in reads.items()}),
+            "hit_ratio": hit_ratio(counts),
+            READS: of_ratio(counts) / seconds,
             **{
                 latency(source, percent): percentile(reads[source], percent)
                 for source in SOURCES

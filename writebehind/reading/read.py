@@ -33,8 +33,13 @@ MISSES: Final = (Source.REVALIDATED, Source.MISS, Source.COLLAPSED)
 
 def hit_ratio(reads: Mapping[str, int]) -> float | None:
     """The part of the reads that Redis has answered, of reads by source; `None` where there were none."""
-    hits, misses = (sum(reads.get(one, 0) for one in some) for some in (HITS, MISSES))
-    return hits / (hits + misses) if hits + misses else None
+    total = of_ratio(reads)
+    return sum(reads.get(one, 0) for one in HITS) / total if total else None
+
+
+def of_ratio(reads: Mapping[str, int]) -> int:
+    """The number of reads that the ratio is of, of reads by source."""
+    return sum(reads.get(one, 0) for one in (*HITS, *MISSES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -15,6 +17,7 @@ HISTORY = {
     "acknowledged_per_second": [120.0, 118.0],
     "persisted_per_second": [119.0, 12_345.0],
     "hit_ratio": [0.5, 0.975],
+    "reads_per_second": [60.0, 40.0],
     "breaker": ["closed", "open"],
     "latency": {"hit": {"p50": [0.0004, 0.00042], "p99": [0.002, None]}},
 }
@@ -47,6 +50,41 @@ def test_charts_show_the_history_also_after_a_reload(system, opened):
     page.mouse.move(box["x"] + box["width"] * 0.79, box["y"] + 20)
     expect(chart(page, "Writes").locator("dd")).to_have_text(["120/s", "119/s"])
     expect(chart(page, "Reads from the cache").locator("dd")).to_have_text(["50.0\u00a0%"])
+
+
+def test_the_hit_ratio_is_that_of_the_last_minute(system, opened):
+    """Each second counts by its reads, however few the last one had; what is older does not count."""
+    told = {
+        "hit_ratio": [0.0, 0.5, None, 1.0],
+        "reads_per_second": [1_000.0, 300.0, 0.0, 100.0],
+    }
+
+    def tell(route) -> None:
+        now = system.http.get("/admin/history").json()["now"]
+        route.fulfill(json={"now": now, "time": [now - 90, now - 20, now - 10, now - 1]} | told)
+
+    opened.page.route("**/admin/history?since=0", tell)
+    opened.page.route(re.compile("history.since=[1-9]"), lambda route: route.abort())
+    page = opened.open(system.stack.url)
+    expect(chart(page, "Reads from the cache").locator("dt")).to_have_text("hit ratio, last minute")
+    expect(chart(page, "Reads from the cache").locator("dd")).to_have_text("62.5\u00a0%")
+
+
+def test_a_figure_that_is_old_says_so(system, opened):
+    """Of a MongoDB that tells nothing any more the last figure stays, greyed, with its age; others do not."""
+    told = {"operations_per_second": [6.0, 8.0], "mongodb_operations_per_second": [32.0, None]}
+
+    def tell(route) -> None:
+        now = system.http.get("/admin/history").json()["now"]
+        route.fulfill(json={"now": now, "time": [now - 20, now - 1]} | told)
+
+    opened.page.route("**/admin/history?since=0", tell)
+    opened.page.route(re.compile("history.since=[1-9]"), lambda route: route.abort())
+    page = opened.open(system.stack.url)
+    old = chart(page, "Operations of MongoDB").locator(".old")
+    expect(old.locator("dt")).to_have_text("all, 20\u00a0s ago")
+    expect(old.locator("dd")).to_have_text("32/s")
+    expect(chart(page, "Operations of MongoDB").locator("dd")).to_have_text(["32/s", "8/s"])
 
 
 def test_the_last_hour_is_recorded(system, opened):

@@ -2,12 +2,14 @@
 
 import { Component, createRef, h } from "./vendor/preact.js";
 import uPlot from "./vendor/uplot.js";
-import { UNKNOWN } from "./units.js";
+import { UNKNOWN, ago } from "./units.js";
 
 const HEIGHT = 116;
 /** The longest time that is shown, and the shortest that is chosen by itself, seconds. */
 const HOUR_S = 3600;
 const LEAST_S = 300;
+/** From this age on the latest value is old, seconds. */
+const OLD_S = 5;
 /** All charts show the same time, and one cursor. */
 const together = uPlot.sync("hour");
 
@@ -26,7 +28,7 @@ function colour(element, name) {
  *
  * Props: `title`; `times`, in seconds since the epoch; `lines`, each with `label`, `ink` (a colour of the style sheet),
  * `values` (null where nothing is known) and perhaps `fill`; `show`, which writes a value, and `scale`, which writes one of the
- * scale, with `steps` that it may have; `now`, the latest values; `most`, an upper end of the scale; `aside`, another
+ * scale, with `steps` that it may have; `now`, the latest values, and `about`, of what time they are; `most`, an upper end of the scale; `aside`, another
  * figure that has no line: its name and its value; `broken`, the states of the breaker before MongoDB at these
  * times; `until`, where the time ends, and `span`, how long it is,
  * seconds.
@@ -142,9 +144,11 @@ export class Chart extends Component {
     if (next !== this.state.at) this.setState({ at: next });
   }
 
-  render({ title, times, lines, show, now, aside }, { at }) {
+  render({ title, times, lines, show, now, about, aside, until }, { at }) {
     const pointed = at !== null && at < times.length;
-    const latest = lines.map((one, place) => now?.[place] ?? one.values.findLast((value) => value !== null));
+    const places = lines.map((one) => one.values.findLastIndex((value) => value !== null));
+    const latest = lines.map((one, place) => (now ? now[place] : one.values[places[place]]));
+    const ages = places.map((place) => (pointed || now || place < 0 ? 0 : until - times[place]));
     const values = pointed ? lines.map((one) => one.values[at]) : latest;
     const said = lines.map((one, place) => `${one.label} ${show(latest[place])}`).join(", ");
     return h(
@@ -160,8 +164,15 @@ export class Chart extends Component {
           lines.map((one, place) =>
             h(
               "div",
-              { key: one.label },
-              h("dt", null, lines.length > 1 || one.dash ? h("i", { class: `swatch ink-${one.ink}` }) : null, one.label),
+              { key: one.label, class: ages[place] > OLD_S ? "old" : "" },
+              h(
+                "dt",
+                null,
+                lines.length > 1 || one.dash ? h("i", { class: `swatch ink-${one.ink}` }) : null,
+                one.label,
+                about && !pointed ? `, ${about}` : null,
+                ages[place] > OLD_S ? `, ${ago(ages[place])}` : null,
+              ),
               h("dd", null, values[place] == null ? UNKNOWN : show(values[place])),
             ),
           ),

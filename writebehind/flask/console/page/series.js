@@ -10,6 +10,8 @@ const BINARY = Array.from({ length: 40 }, (_, power) => 2 ** (power + 10));
 const WHOLE = Array.from({ length: 36 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
 /** A source of which nothing was read for so long has no latency now, seconds. */
 const LATELY_S = 300;
+/** The hit ratio is shown of so long, seconds: that of one second is of a few reads. */
+const RATIO_S = 60;
 /** Where a read may come from, as `Source` of the package has it, and what that means. */
 const SOURCES = {
   hit: "Redis",
@@ -55,7 +57,7 @@ export function charts(told, status) {
     chart(told, "Writes", rate, [line("acknowledged", "a", of("acknowledged_per_second")), line("persisted", "b", of("persisted_per_second"))]),
     chart(told, "Only in Redis", count, [line("documents", "a", of("pending"), true)], { now: [status.pending], steps: WHOLE }),
     chart(told, "Age of the oldest", duration, [line("waits", "c", of("oldest_pending_seconds"), true)], { now: [status.oldest_pending_seconds] }),
-    chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share }),
+    chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share, now: [lastRatio(told)], about: "last minute" }),
     chart(told, "A read takes", duration, [line("hit, half", "b", latency("hit", "p50")), line("hit, 99 %", "b", latency("hit", "p99"), false, [3, 3]), line("miss, half", "c", latency("miss", "p50")), line("miss, 99 %", "c", latency("miss", "p99"), false, [3, 3])]),
     chart(told, "Memory of Redis", bytes, [line("used", "a", of("used_memory"), true), ...limit(of("max_memory"))], { steps: BINARY }),
     chart(told, "Evictions of Redis", rate, [line("entries", "a", of("evictions_per_second"), true)]),
@@ -71,10 +73,22 @@ export function readCharts(told) {
   const none = [line("reads", "b", of("nothing"))];
   const [half, most] = [latencies("p50"), latencies("p99")];
   return [
-    chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share }),
+    chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share, now: [lastRatio(told)], about: "last minute" }),
     chart(told, "Half of the reads take at most", duration, half.length ? half : none),
     chart(told, "99 % of the reads take at most", duration, most.length ? most : none),
   ];
+}
+
+/** The hit ratio of the last minute: those of its seconds, each by its number of reads; `null` where there were none. */
+function lastRatio(told) {
+  let [hits, reads] = [0, 0];
+  (told?.time ?? []).forEach((at, place) => {
+    const [ratio, number] = [told.hit_ratio?.[place], told.reads_per_second?.[place]];
+    if (at <= told.now - RATIO_S || ratio == null || !number) return;
+    hits += ratio * number;
+    reads += number;
+  });
+  return reads ? hits / reads : null;
 }
 
 /** Latencies by source, as they were last, where anything was read from it lately. */

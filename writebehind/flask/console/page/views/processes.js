@@ -26,7 +26,7 @@ function Breaker({ status }) {
       "p",
       null,
       closed
-        ? "The breaker is closed: requests go through. After three failures within 20 s it opens, and one probe asks for all."
+        ? "The breaker is closed: requests go through. It opens when MongoDB gives no sign of life for a second or two, or three requests fail within 20 s; one probe asks for all."
         : `Open since ${clock(status.breaker_since)}: no process asks MongoDB but for a probe. Writes wait in Redis.`,
     ),
     status.mongodb_error ? h("pre", { class: "reason" }, status.mongodb_error) : null,
