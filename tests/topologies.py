@@ -17,6 +17,8 @@ from writebehind.redis.wire import Wire
 #: A node that does not answer for so long is taken for dead, ms.
 NODE_TIMEOUT_MS = 1_000
 SLOTS = 16_384
+#: The name by which Sentinels know the servers that they watch.
+SERVICE = "main"
 
 
 class ClusterNode(EmbeddedRedis):
@@ -41,11 +43,7 @@ class ClusterNode(EmbeddedRedis):
 
     def ask(self, *command: object) -> Any:
         """Send it a command, and return the raw answer."""
-        wire = Wire(ConnectionPool(host=LOOPBACK, port=self.port, protocol=2))
-        try:
-            return wire.call(*command)
-        finally:
-            wire.close()
+        return ask(self.port, *command)
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -103,6 +101,96 @@ class Cluster:
         )
 
 
+class Watched(EmbeddedRedis):
+    """A server that Sentinels watch: a primary, or a replica of one."""
+
+    def __init__(self, data_dir: Path, primary: Watched | None = None) -> None:
+        super().__init__(data_dir)
+        self._primary = primary
+
+    def _command(self) -> list[str]:
+        of = ["--replicaof", f"{LOOPBACK} {self._primary.port}"] if self._primary else []
+        return [*super()._command(), *of]
+
+    def ask(self, *command: object) -> Any:
+        """Send it a command, and return the raw answer."""
+        return ask(self.port, *command)
+
+
+class SentinelProcess(EmbeddedRedis):
+    """One Sentinel."""
+
+    def __init__(self, data_dir: Path, primary: Watched) -> None:
+        super().__init__(data_dir)
+        self._primary = primary
+
+    def _command(self) -> list[str]:
+        config = self._home / "sentinel.conf"
+        if not config.exists():
+            config.write_text(
+                f"port {self.port}\nbind {LOOPBACK}\ndir {self._data}\n"
+                f"sentinel monitor {SERVICE} {LOOPBACK} {self._primary.port} 2\n"
+                f"sentinel down-after-milliseconds {SERVICE} {NODE_TIMEOUT_MS}\n"
+                f"sentinel failover-timeout {SERVICE} 5000\n"
+            )
+        return [str(self._program()), str(config), "--sentinel"]
+
+    def ask(self, *command: object) -> Any:
+        """Send it a command, and return the raw answer."""
+        return ask(self.port, *command)
+
+
+class Sentinels:
+    """A primary with a replica, and three Sentinels that watch them."""
+
+    def __init__(self, directory: Path) -> None:
+        primary = Watched(directory / "primary")
+        self.servers = [primary, Watched(directory / "replica", primary)]
+        self.sentinels = [SentinelProcess(directory / f"sentinel{at}", primary) for at in range(3)]
+        self._stack = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """The address for clients."""
+        return "redis+sentinel://" + ",".join(f"{LOOPBACK}:{one.port}" for one in self.sentinels) + f"/{SERVICE}/0"
+
+    @property
+    def primary(self) -> Watched:
+        """The server that the Sentinels name."""
+        _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return next(one for one in self.servers if one.port == int(port))
+
+    def is_whole(self) -> bool:
+        """Whether the replica follows, and each Sentinel knows of it and of the others."""
+        return all(self._knows(one) for one in self.sentinels) and self.primary.ask("WAIT", 1, 100) == 1
+
+    def _knows(self, sentinel: SentinelProcess) -> bool:
+        others = sentinel.ask("SENTINEL", "SENTINELS", SERVICE)
+        replicas = sentinel.ask("SENTINEL", "REPLICAS", SERVICE)
+        healthy = [one for one in replicas if one[one.index(b"flags") + 1] == b"slave"]
+        return len(others) == len(self.sentinels) - 1 and len(healthy) == len(self.servers) - 1
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for one in (*self.servers, *self.sentinels):
+                stack.enter_context(one)
+            wait_until(self.is_whole, "the Sentinels to know all", 30)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def ask(port: int, *command: object) -> Any:
+    """Send a server a command, and return the raw answer."""
+    wire = Wire(ConnectionPool(host=LOOPBACK, port=port, protocol=2))
+    try:
+        return wire.call(*command)
+    finally:
+        wire.close()
+
+
 class EveryWire(Wire):
     """A wire on which a test may also ask what has no key: of all servers at once."""
 
@@ -120,6 +208,6 @@ _MERGED: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
-def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster]:
+def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster | Sentinels]:
     """What makes a topology in a directory, by its name."""
-    return {"single": EmbeddedRedis, "cluster": Cluster}[name]
+    return {"single": EmbeddedRedis, "cluster": Cluster, "sentinel": Sentinels}[name]

@@ -59,6 +59,7 @@ def test_a_key_is_placed_as_a_cluster_places_it(key):
         (("GET", "a"), "a"),
         (("MGET", "a", "b"), "a"),
         (("EVALSHA", "sha", 2, "a", "b", "c"), "a"),
+        (("EVAL", "return 1", 2, "a", "b", "c"), "a"),
         (("ZADD", "a", 1, "b"), "a"),
     ],
 )
@@ -67,7 +68,9 @@ def test_the_first_key_decides(command, key):
     assert key == key_of(command)
 
 
-@pytest.mark.parametrize("command", [("TIME",), ("INFO",), ("SCRIPT", "LOAD", "x"), ("EVALSHA", "sha", 0, "x")])
+@pytest.mark.parametrize(
+    "command", [("TIME",), ("INFO",), ("SCRIPT", "LOAD", "x"), ("EVALSHA", "sha", 0, "x"), ("EVAL", "", 0)]
+)
 def test_a_command_without_key_is_for_a_server(command):
     """What has no key is never sent to whichever server comes first."""
     with pytest.raises(ValueError, match="has no key"):

@@ -211,6 +211,7 @@ class Connections:
             except IndexError:
                 connection = self._pool.connection_class(**self._pool.connection_kwargs)
                 self._opened.add(connection)
+                connection.connect()  # as only this asks Sentinels
                 return connection
             # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
             # sent than to answer "perhaps" to the client. No server restarts within a moment.

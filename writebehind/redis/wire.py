@@ -337,7 +337,7 @@ def _sent(step: Script, call: Call) -> Command:
 
 def _keys_of(command: Command) -> Sequence[str]:
     """The keys of a command, or of a step."""
-    if command[0] == "EVALSHA":
+    if command[0] in {"EVALSHA", "EVAL"}:
         return [str(one) for one in command[3 : 3 + int(command[2])]]
     return [one for one in command[1:] if isinstance(one, str) and type_of(one) is not None]
 

@@ -150,7 +150,7 @@ def exchange_at(
     finally:
         for _, _, sent in under_way:  # after an interruption: their answers are left in the connections
             sent[0].disconnect()
-    if len(failures) == len(by_place):
+    if failures and len(failures) == len(by_place):
         raise failures[0]
     return answers, confirmed
 
@@ -161,7 +161,7 @@ def key_of(command: Command) -> str:
     Raises:
         ValueError: it has none.
     """
-    if command[0] == "EVALSHA" and command[2]:
+    if command[0] in _STEPS and command[2]:
         return str(command[3])
     if command[0] not in _KEYLESS and len(command) > 1:
         return str(command[1])
@@ -183,7 +183,7 @@ def _fill(into: list[Any], places: Sequence[int], values: Sequence[Any]) -> None
         into[at] = value
 
 
+#: Commands whose keys come after their number.
+_STEPS = frozenset(("EVALSHA", "EVAL"))
 #: Commands that have no key.
-_KEYLESS = frozenset(
-    ("EVALSHA", "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF")
-)
+_KEYLESS = frozenset((*_STEPS, "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF"))

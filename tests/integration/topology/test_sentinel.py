@@ -1,0 +1,64 @@
+"""Servers that Sentinels watch: the primary that they name is found, also after it has died or hung."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.servers import freeze, resume
+from tests.topologies import EveryWire, Sentinels, Watched
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.documents.durability import Durability
+from writebehind.errors import RedisUnavailableError
+from writebehind.redis.topology.opening import open_servers
+
+TIMEOUT_MS = 1_000
+
+
+@pytest.fixture
+def watched(tmp_path) -> Iterator[Sentinels]:
+    with Sentinels(tmp_path) as sentinels:
+        yield sentinels
+
+
+@pytest.fixture
+def on_watched(settings, watched, mongo_client, hints) -> Iterator[Pipeline]:
+    """A pipeline on the watched servers. Nobody flushes but the test."""
+    wire = EveryWire(open_servers(watched.url, TIMEOUT_MS))
+    changed = settings.model_copy(update={"redis_url": watched.url})
+    yield Pipeline(changed, hints=hints, wire=wire, client=mongo_client)
+    wire.close()
+
+
+@pytest.mark.parametrize(
+    ("stop", "start"), [(Watched.kill, Watched.start), (freeze, resume)], ids=["killed", "hung"]
+)
+def test_a_failover(
+    on_watched: Pipeline, watched: Sentinels, stop: Callable[[Watched], None], start: Callable[[Watched], object]
+):
+    """The replica has what was replicated, takes writes, and its versions go on; all is flushed."""
+    users = on_watched.collection("users")
+    first = users.put("u1", {"n": 1}, durability=Durability.REPLICATED)
+    old = watched.primary
+    stop(old)
+    try:
+
+        def written() -> int:
+            try:
+                return users.put("u2", {"n": 2}).version
+            except RedisUnavailableError:
+                return 0
+
+        version = wait_until(written, "the replica to take over", 20)
+        assert {"_id": "u1", "n": 1} == users.get("u1")
+        assert users.put("u1", {"n": 3}).version > first.version
+        assert (Durability.REPLICATED, True) == (first.durability, version > first.version)
+    finally:
+        start(old)
+    wait_until(watched.is_whole, "the former primary to follow", 30)
+    for one in range(on_watched.store.partitions):
+        on_watched.flusher.flush(one)
+    assert (0, 0) == (on_watched.status()["pending"], on_watched.status()["dead_letters"])
+    assert {"_id": "u1", "n": 3} == {k: v for k, v in users.get("u1").items() if k != "_v"}
