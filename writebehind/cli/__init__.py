@@ -10,6 +10,7 @@ from writebehind import __version__
 from writebehind.cli import about, consistency, dead_letters, listen, operations, reconcile, run, status, warm
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
+from writebehind.logs.formats import printable_line
 from writebehind.logs.setup import leave_to_command
 from writebehind.settings.urls import redacted
 
@@ -52,7 +53,8 @@ def main() -> None:
     try:
         cli()
     except WritebehindError as error:
-        click.echo(f"writebehind: {redacted('; '.join([str(error), *getattr(error, '__notes__', ())]))}", err=True)
+        line = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        click.echo(f"writebehind: {printable_line(redacted(line))}", err=True)
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     except ModuleNotFoundError as error:
         if (line := advice(error)) is None:

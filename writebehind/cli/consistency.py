@@ -21,6 +21,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.consistency import tally
 from writebehind.consistency.observer import Observer
+from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
 
 #: Why there are no figures of the last hour.
@@ -177,7 +178,8 @@ def _show(told: Mapping[str, Any]) -> None:
     Console().print(table)
     for one in told["inconsistent"]:
         since = times.shown(one["since"])
-        click.echo(f"{one['collection']}/{one['id']}: {one['fault']} for {one['seconds']:.0f} s, since {since}")
+        document = printable_line(f"{one['collection']}/{one['id']}")
+        click.echo(f"{document}: {one['fault']} for {one['seconds']:.0f} s, since {since}")
     if "observed_here" in told:
         who = "this process" if told["observed_here"] else "another process, which goes on"
         click.echo(f"observed by {who}; {told['cpu_percent']:.2f} % of a core here")

@@ -23,6 +23,7 @@ from writebehind.cli.installation import opened
 from writebehind.documents import grammar
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
+from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
 from writebehind.sequences import slices
 
@@ -105,7 +106,7 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
             click.echo(orjson.dumps(one.letter.as_dict()))
         return
     for one in page.letters:
-        click.echo("\n".join(_lines(one.letter)))
+        click.echo("\n".join(map(printable_line, _lines(one.letter))))
     more = ", and there may be more that are meant" if page.cursor else ""
     click.echo(f"{len(page.letters)} of {counted(total, 'dead letter')}{more}")
 

@@ -16,6 +16,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.installation import asking_workers, opened
 from writebehind.errors import RedisUnavailableError
 from writebehind.launcher import begin_log
+from writebehind.logs.formats import printable_line
 from writebehind.monitoring.directory import share_counts
 from writebehind.settings.running import find
 from writebehind.tracing.export import export_spans
@@ -59,6 +60,6 @@ def conflicts(limit: int, as_json: bool) -> None:
         return
     table = Table(*columns("document", "they did", "what stands", "found at"))
     for one in found:
-        document = f"{one['collection']}/{one['id']}"
+        document = printable_line(f"{one['collection']}/{one['id']}").replace("[", "\\[")
         table.add_row(document, one["operation"], one["policy"], times.shown(one["at"]))
     Console().print(table)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from writebehind.cli.installation import asking_workers, named, opened
+from writebehind.logs.formats import printable_line
 from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
@@ -71,7 +72,7 @@ def init(dry_run: bool, as_json: bool) -> None:
 def _print(one: Finding) -> None:
     """A finding in plain lines, whole: columns of a table would cut the advice."""
     level = f"{one.level.name.lower():<8}"
-    said = Text.assemble((level, _STYLES[one.level]), f" {one.check}: {redacted(one.found)}")
+    said = Text.assemble((level, _STYLES[one.level]), f" {one.check}: {printable_line(redacted(one.found))}")
     if one.advice:
         said.append(f"\n{'':<8}   do: {redacted(one.advice)}", "bold")
     Console().print(said, soft_wrap=True)

@@ -13,6 +13,7 @@ from rich.table import Table
 from writebehind import Pipeline
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import asking_workers, named
+from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
 from writebehind.reconcile.findings import Pass
 
@@ -62,7 +63,7 @@ def _show(found: Pass) -> None:
     if found.found:
         table = Table(*columns("drift", "found", "repaired", "such as"))
         for kind, count in sorted(found.found.items()):
-            samples = ", ".join(found.samples[kind][:3]).replace("[", "\\[")
+            samples = printable_line(", ".join(found.samples[kind][:3])).replace("[", "\\[")
             table.add_row(kind, str(count), str(found.repaired.get(kind, 0)), samples)
         Console().print(table)
     equal = f", {found.equal} of them equal to MongoDB" if found.checked else ""

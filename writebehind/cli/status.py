@@ -17,6 +17,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.consistency import summary
 from writebehind.cli.installation import opened
 from writebehind.errors import WritebehindError
+from writebehind.logs.formats import printable_line
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
 
@@ -65,7 +66,7 @@ def shown(figures: dict[str, Any] | WritebehindError) -> RenderableType:
         return Text(f"no status: {figures}", "bold red")
     table = Table.grid(*columns("", ""), padding=(0, 2))
     for name, value, good in _rows(figures):
-        table.add_row(Text(name, "bold"), Text(value, "" if good else "bold red"))
+        table.add_row(Text(name, "bold"), Text(printable_line(value), "" if good else "bold red"))
     return Group(table, *_tasks(figures["periodic"]))
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from writebehind import Pipeline, connect
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import named, opened
+from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed
@@ -36,7 +37,7 @@ def hot_keys(limit: int, as_json: bool) -> None:
         if as_json:
             click.echo(orjson.dumps(told))
         else:
-            table.add_row(*(str(part).replace("[", "\\[") for part in told.values()))
+            table.add_row(*(printable_line(str(part)).replace("[", "\\[") for part in told.values()))
     if not as_json and found:
         Console().print(table)
     elif not as_json:
