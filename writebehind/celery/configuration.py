@@ -22,6 +22,7 @@ from writebehind.celery.names import (
     WARM,
 )
 from writebehind.errors import ConfigurationError
+from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, many_servers
 from writebehind.settings.installation import Settings
 from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
 
@@ -47,6 +48,15 @@ def create_app(settings: Settings) -> Celery:
     Raises:
         ConfigurationError: Celery has no transport for its broker.
     """
+    if settings.broker.startswith(tuple(one for one in SCHEMES if CLUSTER in one)):
+        raise ConfigurationError(
+            "BROKER_URL: Celery cannot use a Redis Cluster as broker: set it to another Redis, to Sentinels, "
+            "or to RabbitMQ (amqp://user:password@host:5672/)"
+        )
+    if settings.broker.startswith(SCHEMES):
+        raise ConfigurationError(
+            "BROKER_URL: Celery cannot use it: kombu reaches no Sentinels over TLS; name another"
+        )
     app = Celery("writebehind", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker,
@@ -74,11 +84,19 @@ def _own_options(settings: Settings) -> dict[str, Any]:
     return {"visibility_timeout": VISIBILITY_TIMEOUT_S}
 
 
+def _sentinels(settings: Settings) -> dict[str, Any]:
+    """Options that kombu has no place for in a URL of Sentinels."""
+    servers = many_servers((settings.broker_url or settings.redis_url).split(";", maxsplit=1)[0])
+    if servers is None or servers.kind != SENTINEL:
+        return {}
+    return {"master_name": servers.service, "sentinel_kwargs": dict(servers.sentinel)}
+
+
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Options for the broker's transport that harm no other task of an application, and spare it long waits."""
     if settings.is_broker_rabbitmq:
         return {"write_timeout": settings.redis_timeout_ms / 1000}
-    return {
+    return _sentinels(settings) | {
         # Messages of a worker that was killed come back after seconds, not minutes.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,

@@ -53,8 +53,8 @@ def main() -> None:
     try:
         cli()
     except WritebehindError as error:
-        line = "; ".join([str(error), *getattr(error, "__notes__", ())])
-        click.echo(f"writebehind: {printable_line(redacted(line))}", err=True)
+        told = "; ".join([str(error), *getattr(error, "__notes__", ())])
+        click.echo(f"writebehind: {printable_line(redacted(told))}", err=True)
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
     except ModuleNotFoundError as error:
         if (line := advice(error)) is None:

@@ -15,7 +15,14 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, SENTINEL_OPTIONS
+from writebehind.redis.topology.addresses import (
+    CLUSTER,
+    SCHEMES,
+    SENTINEL,
+    SENTINEL_OPTIONS,
+    ManyServers,
+    many_servers,
+)
 
 #: What else a URL of Redis may say. Its other options would change what the pipeline relies on: time limits,
 #: retries, the protocol, how answers are decoded.
@@ -164,11 +171,17 @@ def check_broker(name: str, url: str) -> None:
 
 def celery_brokers(url: str) -> str:
     """URLs of brokers, joined by `;`, as Celery takes them."""
-    return ";".join(celery_redis(one) if one.startswith(_REDIS_SCHEMES) else one for one in url.split(";"))
+    return ";".join(
+        celery_redis(one) if one.startswith((*_REDIS_SCHEMES, *SCHEMES)) else one for one in url.split(";")
+    )
 
 
 def celery_redis(url: str) -> str:
     """The URL of a Redis server as Celery takes it: without `unix://`, and with nothing in its options but TLS."""
+    servers = many_servers(url)
+    if servers is not None:
+        is_plain = servers.kind == SENTINEL and servers.url.startswith("redis://")
+        return _celery_sentinels(servers) if is_plain else url  # which Celery refuses
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     user = options.get("username") or unquote(parts.username or "")
@@ -180,6 +193,13 @@ def celery_redis(url: str) -> str:
     tls = "&".join(f"{name}={quote(one)}" for name, one in options.items() if name in _REDIS_TLS_OPTIONS)
     place = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{secret}{place}/{database}{'?' * bool(tls)}{tls}"
+
+
+def _celery_sentinels(servers: ManyServers) -> str:
+    """URLs of Sentinels as kombu takes them: each with the login and the database of what they watch."""
+    place, _, database = celery_redis(servers.url).partition("://")[2].partition("/")
+    secret, at, _ = place.rpartition("@")
+    return ";".join(f"sentinel://{secret}{at}{host}:{port}/{database}" for host, port in servers.hosts)
 
 
 def _redacted(rest: str) -> str:

@@ -7,7 +7,15 @@ import pytest
 from tests.integration.dead_letters.conftest import bury
 from writebehind import Pipeline
 
-NAMES = ["a\nERROR forged event=x", "\x1b[31mred", "\x00nul", "\x9b31m", "\u202edrow", "[red]x[/red]", "\u2028line"]
+NAMES = [
+    "a\nERROR forged event=x",
+    "\x1b[31mred",
+    "\x00nul",
+    "\x9b31m",
+    "\u202edrow",
+    "[red]x[/red]",
+    "\u2028line",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
