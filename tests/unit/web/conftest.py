@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
+from pathlib import Path
 
 import fakeredis
 import pytest
@@ -157,7 +158,10 @@ class Installation:
         self.client: MongoClient = MongoClient(connect=False)
         server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
         self.wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+        counts = Path(schema_file).with_name("metrics")  # or processes of other tests would count there too
+        counts.mkdir()
         settings = load_settings(
+            metrics_dir=counts,
             partitions=4,
             max_bulk_items=100,
             max_answer_bytes=100_000,
