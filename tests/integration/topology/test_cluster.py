@@ -11,6 +11,7 @@ from tests.integration.topology.conftest import PARTITIONS
 from tests.waiting import wait_until
 from writebehind import BulkOperation
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.cluster import _slot
 
@@ -128,6 +129,28 @@ def test_a_dead_primary_makes_only_its_partitions_unavailable(on_cluster, cluste
         assert {name: 2 if one == 0 else 0 if one in failed else 1 for one, name in documents.items()} == {
             name: slow.get(name)["n"] for name in documents.values()
         }
+    finally:
+        dead.start()
+        wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+@pytest.mark.parametrize("record", [keys.DATABASE, keys.PARTITIONS, keys.BREAKER])
+def test_partitions_are_written_while_the_server_of_the_records_is_away(
+    on_cluster, cluster, wire, monkeypatch, record
+):
+    """What is told of the whole installation is on one server: the others take writes without it."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
+    slow, documents = on_cluster.collection("slow"), by_partition(on_cluster)
+    for name in documents.values():
+        slow.put(name, {"n": 0})
+    home = wire.server_of(record)
+    others = [name for one, name in documents.items() if wire.server_of(partition_keys(one).pending) != home]
+    dead = node_with(cluster, home)
+    dead.kill()
+    try:
+        assert others
+        for name in others:
+            slow.put(name, {"n": 1})
     finally:
         dead.start()
         wait_until(cluster.is_whole, "the cluster to be whole", 30)

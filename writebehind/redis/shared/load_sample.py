@@ -179,9 +179,14 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
     )
     pending, dead_counts, dead, crowded = (counts[at * size : (at + 1) * size] for at in range(4))
     owner, division = Owner.parse(owned), Division.parse(divided)
+    away = {name for name, (_, info, _) in about.items() if isinstance(info, RedisUnavailableError)}
     whole_of_all = LoadSample(
         misfit=_misfit(owner, database, division, size),
-        recorded=owner is not None and division is not None,
+        # A record that is on a server that is away was seen when this process started: the others go on.
+        recorded=all(
+            found is not None or (bool(away) and wire.server_of(key) in away)
+            for key, found in ((keys.DATABASE, owner), (keys.PARTITIONS, division))
+        ),
         pending=tuple(one or 0 for one in pending),
         dead=added_up([one or () for one in dead_counts], [one or 0 for one in dead]),
         **_figures(b"", None),
@@ -192,7 +197,7 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
     servers = {
         name: replace(whole_of_all, **_figures(info, command))
         for name, (_, info, command) in about.items()
-        if not isinstance(info, RedisUnavailableError)
+        if name not in away
     }
     if len(about) == 1:
         return next(iter(servers.values()))
