@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -19,12 +19,14 @@ from writebehind.errors import (
     InvalidArgumentError,
     InvalidIdError,
     RequestError,
+    UnavailableError,
     UnknownQueryError,
 )
 from writebehind.hooks import Hooks
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
+from writebehind.reading.failures import Failures
 from writebehind.reading.read import Read
 from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
@@ -67,6 +69,7 @@ class Collection:
         self.name = name
         self.settings = settings
         self._reader = parts.reader
+        self._failures = Failures(parts.tallies, name)
         self._lookups = lookups
         self._queries = queries
         self._writer = Writer(name, settings, parts, hooks)
@@ -121,17 +124,23 @@ class Collection:
 
     def read(self, given: object) -> Read:
         """The document's entry, and where it came from. Raises as `get`."""
-        return self._reader.get_or_bypass(self._writer.id(given), self.settings)
+        document_id = self._writer.id(given)
+        try:
+            return self._reader.get_or_bypass(document_id, self.settings)
+        except UnavailableError as error:
+            self._failures.note(error)
+            raise
 
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
         ids = [self._writer.id(one) for one in strict.each("ids", given)]
-        return self._reader.get_many_or_bypass(ids, self.settings)
+        with self._failures:
+            return self._reader.get_many_or_bypass(ids, self.settings)
 
     def read_each(self, given: Iterable[object]) -> Iterator[tuple[Entry, bool]]:
         """`read_many` one after the other, so that few are held: of each whether Redis was bypassed."""
         ids = [self._writer.id(one) for one in strict.each("ids", given)]
-        return self._reader.get_each_or_bypass(ids, self.settings)
+        return self._each(ids)
 
     def look_up(self, field: str, text: str) -> tuple[DocumentId | None, Read]:
         """The document that has a value in a field listed under `lookup`, as it was last acknowledged.
@@ -148,7 +157,8 @@ class Collection:
             UnavailableError: as `get`.
         """
         alias = self._lookups.alias(self.name, self.settings, strict.text("field", field), text)
-        return self._lookups.find(alias, self.settings)
+        with self._failures:
+            return self._lookups.find(alias, self.settings)
 
     def query(self, name: str, arguments: Mapping[str, object] | None = None) -> list[Document]:
         """The documents that satisfy a query of the collection's settings, as they were last acknowledged.
@@ -174,7 +184,12 @@ class Collection:
             offered = ", ".join(self.settings.queries) or "none"
             raise UnknownQueryError(f"{self.name} has no query {name[:120]!r}; queries: {offered}")
         given = query.arguments(strict.named("arguments", arguments))
-        return self._queries.find(self.name, name, query, given, self.settings, most_bytes=most_bytes)
+        with self._failures:
+            return self._queries.find(self.name, name, query, given, self.settings, most_bytes=most_bytes)
+
+    def _each(self, ids: Sequence[DocumentId]) -> Iterator[tuple[Entry, bool]]:
+        with self._failures:
+            yield from self._reader.get_each_or_bypass(ids, self.settings)
 
     # Writing ----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -129,14 +130,39 @@ class DurabilityNotOfferedError(RequestError):
     """The Redis server cannot promise the durability that was asked for. Nothing was written."""
 
 
+class Reason(StrEnum):
+    """Reason why a server was of no use, as failures are counted by it."""
+
+    REDIS_AWAY = "redis-away"
+    REDIS_SPOILED = "redis-spoiled"
+    REDIS_FULL = "redis-full"
+    WRONG_INSTALLATION = "wrong-installation"
+    MONGODB_AWAY = "mongodb-away"
+    """It cannot be reached, or says that it cannot serve now."""
+    MONGODB_LATE = "mongodb-late"
+    """It was asked, and the time was over before it answered."""
+    MONGODB_REFUSES = "mongodb-refuses"
+    MONGODB_BUSY = "mongodb-busy"
+    """As many wait for it as may at a time, so it was not asked."""
+    BREAKER_OPEN = "breaker-open"
+    """It has failed lately, so it was not asked."""
+    CLOSED = "closed"
+    """The pipeline is, so it was not asked."""
+    CAP = "cap"
+    """Too much waits for MongoDB: no read fails by this."""
+
+
 class UnavailableError(WritebehindError):
     """A server that this request needs does not answer.
 
     Attributes:
+        reason: by which failures are counted.
         public: the message without what only operators should read: for clients of the service.
         inner: the rest: the words of the driver or the server, which may name hosts and ports.
         retry_after_s: seconds after which trying again makes sense, where that is known.
     """
+
+    reason: Reason = Reason.REDIS_AWAY
 
     def __init__(
         self, message: str | None = None, *, retry_after_s: float | None = None, inner: object = ""
@@ -159,6 +185,8 @@ class RedisUnavailableError(UnavailableError):
 class SpoiledError(RedisUnavailableError):
     """Values of other hands in Redis are in the way. It does answer, so nothing is read behind its back."""
 
+    reason = Reason.REDIS_SPOILED
+
 
 class MistypedKeyError(SpoiledError):
     """Other hands put something of another type into Redis: it is taken out, so try again."""
@@ -167,13 +195,19 @@ class MistypedKeyError(SpoiledError):
 class RedisFullError(RedisUnavailableError):
     """Redis has no memory left for this write: raise its maxmemory, or wait until documents expire."""
 
+    reason = Reason.REDIS_FULL
+
 
 class ForeignRedisError(RedisUnavailableError):
     """This process does not fit its Redis, so it neither reads nor writes there."""
 
+    reason = Reason.WRONG_INSTALLATION
+
 
 class MongoUnavailableError(UnavailableError):
     """MongoDB does not answer, or cannot take writes now."""
+
+    reason = Reason.MONGODB_AWAY
 
     def __init__(
         self,
@@ -182,26 +216,37 @@ class MongoUnavailableError(UnavailableError):
         retry_after_s: float | None = None,
         inner: object = "",
         outage: bool = False,
+        reason: Reason | None = None,
     ) -> None:
         """Take `message`; `outage` says that it concerns MongoDB as a whole and not only this operation."""
         super().__init__(message, retry_after_s=retry_after_s, inner=inner)
         self.outage = outage
+        if reason is not None:
+            self.reason = reason
 
 
 class MongoRefusesError(MongoUnavailableError):
     """MongoDB refuses this operation, as for lack of rights on a collection, and serves others."""
 
+    reason = Reason.MONGODB_REFUSES
+
 
 class MongoBusyError(MongoUnavailableError):
     """MongoDB takes long, and as many requests wait for it as may at a time: send this one again later."""
+
+    reason = Reason.MONGODB_BUSY
 
 
 class PipelineClosedError(MongoUnavailableError):
     """The pipeline is closed."""
 
+    reason = Reason.CLOSED
+
 
 class OverloadedError(UnavailableError):
     """The write was refused, so that what waits for MongoDB stays bounded. Nothing was written."""
+
+    reason = Reason.CAP
 
 
 class PartitionFullError(OverloadedError):

@@ -23,6 +23,8 @@ DOCUMENT = "/v1/{collection}/{id}"
 USERS = {"collection": "users"}
 #: Of each round.
 PUTS, HOT_READS, COLD_READS, INCREMENTS = 60, 200, 30, 40
+#: While MongoDB is away.
+FAILED_READS = 20
 
 
 class Page:
@@ -101,6 +103,7 @@ def test_the_figures_equal_what_was_done(system):
         wait_until(lambda: Page(system).sum("writebehind_breaker_state", state="open") == 1, "the breaker", 30)
         assert Page(system).sum("writebehind_mongodb_up") == 0
         assert Page(system).sum("writebehind_pending_documents") >= PUTS
+        refused = [system.http.get(f"/v1/users/lost{number}") for number in range(FAILED_READS)]
     finally:
         os.kill(mongo, signal.SIGCONT)
     for number in range(5):
@@ -123,6 +126,10 @@ def test_the_figures_equal_what_was_done(system):
     assert done(requests, route=DOCUMENT, method="PUT") == 3 * PUTS + 5
     assert done(requests, route=DOCUMENT, method="GET", status="200") == 2 * HOT_READS + PUTS
     assert done(requests, route=DOCUMENT, method="GET", status="404") == 2 * COLD_READS
+    assert {one.status_code for one in refused} == {503}
+    left_alone = sum("as it has failed lately" in one.json()["detail"] for one in refused)
+    assert done("writebehind_failed_reads_total", **USERS) == done(requests, status="503") == FAILED_READS
+    assert done("writebehind_failed_reads_total", **USERS, reason="breaker-open") == left_alone > 0
     assert done("writebehind_buried_writes_total") == 5
     assert after.sum("writebehind_dead_letters", collection="events") == 5
     assert done("writebehind_persisted_writes_total") == 3 * PUTS + 2 * INCREMENTS - done(

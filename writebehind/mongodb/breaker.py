@@ -17,6 +17,7 @@ from writebehind.errors import (
     MongoBusyError,
     MongoUnavailableError,
     PipelineClosedError,
+    Reason,
     RedisUnavailableError,
 )
 from writebehind.mongodb.lookout import Life, Lookout
@@ -146,6 +147,7 @@ class MongoBreaker:
             f"MongoDB is asked again in {left_s:.1f} s, as it has failed lately",
             inner=self._reason,
             retry_after_s=left_s,
+            reason=Reason.BREAKER_OPEN,
         )
 
     def _gone(self, reason: str) -> None:

@@ -27,6 +27,7 @@ from writebehind.errors import (
     MongoRefusesError,
     MongoUnavailableError,
     PipelineClosedError,
+    Reason,
 )
 from writebehind.mongodb import error_table
 from writebehind.mongodb.breaker import MongoBreaker
@@ -269,5 +270,8 @@ class Deployment:
             if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
                 raise MongoRefusesError("MongoDB refuses", inner=error_table.words(error)) from error
             raise MongoUnavailableError(
-                "MongoDB does not answer", inner=error_table.words(error), outage=about is Verdict.OUTAGE
+                "MongoDB does not answer",
+                inner=error_table.words(error),
+                outage=about is Verdict.OUTAGE,
+                reason=Reason.MONGODB_LATE if error_table.is_late(error) else None,
             ) from error

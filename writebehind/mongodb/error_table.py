@@ -280,6 +280,11 @@ def is_of_client(error: BaseException) -> bool:
     return isinstance(error, (InvalidOperation, WaitQueueTimeoutError))
 
 
+def is_late(error: PyMongoError) -> bool:
+    """Whether a server was asked, and the time was over before it answered."""
+    return error.timeout and not isinstance(error, ServerSelectionTimeoutError)
+
+
 def is_closed(error: BaseException) -> bool:
     """Whether the client is closed."""
     return isinstance(error, InvalidOperation) and "after close" in str(error)

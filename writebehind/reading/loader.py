@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from uuid import uuid4
 
@@ -82,7 +83,7 @@ class Loader:
                 return self._lead(document_id, settings, until, flight, key, keep=keep)
             except MongoUnavailableError as error:
                 # The others would only wait for the same time-out, one after the other.
-                flight.failure = error.public, error.inner
+                flight.failure = copy(error)
                 raise
             finally:
                 self._flights.land(key, flight)
@@ -90,7 +91,7 @@ class Loader:
         if flight.entry is not None:
             return Read(flight.entry, Source.COLLAPSED)
         if flight.failure is not None:
-            raise MongoUnavailableError(flight.failure[0], inner=flight.failure[1])
+            raise copy(flight.failure)
         # A write came in between, or the time is over: what this reader may see is for Redis to say.
         return self._lead(document_id, settings, until, Flight(), key, keep=keep)
 
@@ -112,14 +113,14 @@ class Loader:
             try:
                 flight.entry = self._sink.find(document_id)
             except MongoUnavailableError as error:
-                flight.failure = error.public, error.inner
+                flight.failure = copy(error)
                 raise
             finally:
                 self._flights.land(key, flight)
         else:
             flight.done.wait(self._load_timeout_ms / 1000)
         if flight.failure is not None:
-            raise MongoUnavailableError(flight.failure[0], inner=flight.failure[1])
+            raise copy(flight.failure)
         return Read(flight.entry or self._sink.find(document_id), Source.BYPASS)
 
     def refresh(self, wanted: Refresh, settings: CollectionSettings) -> Filled:

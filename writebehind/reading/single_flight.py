@@ -82,12 +82,12 @@ def take_turns(
 class Flight:
     """One load that several threads of this process wait for.
 
-    `failure` says why MongoDB did not answer: to clients, and what else operators should know.
+    `failure` says why MongoDB did not answer; each who waits raises one of their own.
     """
 
     done: threading.Event = field(default_factory=threading.Event)
     entry: Entry | None = None
-    failure: tuple[str, str] | None = None
+    failure: MongoUnavailableError | None = None
 
 
 class Flights:

@@ -118,6 +118,11 @@ REFRESHES: Final = Family(
 WRITES: Final = Family(
     "writebehind_writes", "Writes that Redis has taken, acknowledged or about to be.", ("collection",)
 )
+FAILED_READS: Final = Family(
+    "writebehind_failed_reads",
+    "Reads that were not answered, by the reason. One of several documents, or by a field or a query, is one.",
+    ("collection", "reason"),
+)
 REFUSED_WRITES: Final = Family(
     "writebehind_refused_writes",
     "Writes refused by back-pressure, by the cap that was met.",
@@ -160,6 +165,7 @@ FAMILIES: Final = {
         LOADS,
         LOADED,
         REFRESHES,
+        FAILED_READS,
         WRITES,
         REFUSED_WRITES,
         BATCH_TIMES,

@@ -126,6 +126,38 @@ def test_a_write_that_is_not_taken_is_no_acknowledged_one(client, since):
     assert since("writebehind_writes_total", USERS) == 0
 
 
+def failed(collection: str, reason: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return "writebehind_failed_reads_total", (("collection", collection), ("reason", reason))
+
+
+def test_reads_that_fail_are_counted_by_the_reason(client, installation, sink, since, monkeypatch):
+    """Each request is one, whatever it reads by; what is not there, or wrong, has been answered."""
+
+    def refuse(*_: object) -> None:
+        raise RedisUnavailableError
+
+    assert client.get("/v1/people/nobody").status_code == 404
+    assert client.get("/v1/people?shoe=1").status_code == 400
+    sink.down = True
+    for answer in (
+        client.get("/v1/people/ada"),
+        client.head("/v1/people/ada"),
+        client.post("/v1/people:get", json={"ids": ["ada", "eve"]}),
+        client.get("/v1/people?username=ada"),
+        client.get("/v1/asked/queries/all"),
+        client.patch("/v1/people/ada", json={"n": 1}, content_type="application/merge-patch+json"),
+    ):
+        assert answer.status_code == 503
+    monkeypatch.setattr(installation.wire, "exchange", refuse)
+    assert client.get("/v1/strict/ada").status_code == 503
+
+    found = figures(client)
+    assert since(*failed("people", "mongodb-away")) == 4
+    assert since(*failed("asked", "mongodb-away")) == 1
+    assert since(*failed("strict", "redis-away")) == 1
+    assert sum(value for (name, _), value in found.items() if name == "writebehind_failed_reads_total") == 6
+
+
 def test_those_who_ask_at_once_get_the_same_page(client, installation, monkeypatch):
     """It is made once, also where it takes long: a hanging server is asked once, and not by each scrape."""
     shown = page.Page(installation.pipeline)
