@@ -111,6 +111,7 @@ class System:
         """Choose ports and servers; nothing is started yet."""
         self._settings = settings
         self._data_dir = data_dir
+        self._metrics_dir = settings.metrics_dir or data_dir / "metrics"
         self._host = reachable(settings.host)
         self._port = _web_port(settings, options.port) if commands else settings.port
         self._flower_port = _free(settings.flower_port, "127.0.0.1")
@@ -225,6 +226,7 @@ class System:
             "mongodb_database": self._settings.mongodb_database,
             "embedded": {name: server.title for name, server in self._servers.items()},
             "data_dir": str(self._data_dir),
+            "metrics_dir": str(self._metrics_dir),
             "pid": os.getpid(),
             "pids": self._pids(),
             "failing": self._supervisor.failing if self._supervisor else {},
@@ -258,7 +260,7 @@ class System:
             "WRITEBEHIND_PORT": str(self._port),
             "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
             "WRITEBEHIND_EXPORTER_PORT": str(self._exporter_port),
-            "WRITEBEHIND_METRICS_DIR": str(self._settings.metrics_dir or self._data_dir / "metrics"),
+            "WRITEBEHIND_METRICS_DIR": str(self._metrics_dir),
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
         }
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from writebehind.settings.installation import Settings
+from writebehind.settings.running import DATA_DIR, state_of
 from writebehind.settings.urls import redacted
 
 log = logging.getLogger(__name__)
@@ -35,19 +36,36 @@ def share_counts(settings: Settings) -> Settings:
     return settings
 
 
+def directory_of(settings: Settings) -> Path:
+    """The directory in which the service's processes of these settings count here, whether it is there or not.
+
+    Raises:
+        OSError: there is no directory for temporary files.
+    """
+    if settings.metrics_dir is not None:
+        return settings.metrics_dir
+    running = state_of(Path(DATA_DIR).absolute()) or {}
+    if running.get("redis_url") == redacted(settings.redis_url) and "metrics_dir" in running:
+        return Path(str(running["metrics_dir"]))
+    return _chosen(settings)
+
+
 def _directory(settings: Settings) -> Path:
     """A directory of this user alone, as others could make its files shorter under a process that writes to them.
-
-    Its name tells the servers apart, and nothing of their passwords.
 
     Raises:
         OSError: there can be none, or somebody else has made it.
     """
-    of = f"{redacted(settings.redis_url)}\n{settings.mongodb_database}".encode()
-    name = f"writebehind-{os.getuid()}-{hashlib.sha256(of).hexdigest()[:16]}"
-    directory = Path(tempfile.gettempdir()) / name
+    directory = _chosen(settings)
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(f"{directory} belongs to somebody else")
     return directory
+
+
+def _chosen(settings: Settings) -> Path:
+    """Its name tells the servers apart, and nothing of their passwords. Raises as `directory_of` does."""
+    of = f"{redacted(settings.redis_url)}\n{settings.mongodb_database}".encode()
+    name = f"writebehind-{os.getuid()}-{hashlib.sha256(of).hexdigest()[:16]}"
+    return Path(tempfile.gettempdir()) / name

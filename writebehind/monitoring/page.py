@@ -12,12 +12,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from writebehind import forks
+from writebehind.logs.states import StateLog
 from writebehind.monitoring.counted import counted
 from writebehind.monitoring.installation import installation
 from writebehind.pipeline import Pipeline
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
+
+_UNREADABLE = "the counts of this host's processes cannot be read, and are on no page"
 
 
 class Figures(Collector):
@@ -31,6 +34,7 @@ class Figures(Collector):
         """Show what this pipeline reaches, and what is counted in tallies: by default in those of the pipeline."""
         self._pipeline = pipeline
         self._tallies = pipeline.tallies if tallies is None else tallies
+        self._unreadable = StateLog(log, "counts_unreadable", "counts_readable")
 
     def describe(self) -> list[Metric]:
         """Nothing: a registry would ask the servers for it when this is registered."""
@@ -39,9 +43,12 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family."""
         try:
-            yield from counted(self._tallies.read())
+            numbers = self._tallies.read()
         except OSError as error:
-            log.warning("the counts of this host's processes cannot be read: %s", error)
+            self._unreadable.begin(f"{_UNREADABLE}: {error}; writebehind doctor says what to do")
+        else:
+            self._unreadable.end("the counts of this host's processes can be read again")
+            yield from counted(numbers)
         yield from installation(self._pipeline)
 
 

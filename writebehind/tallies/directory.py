@@ -6,9 +6,11 @@ Series of another release are kept as they are, for whoever knows them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -32,15 +34,50 @@ _MAKING_S: Final = 60
 
 
 class Directory:
-    """The files of a directory. Safe to share between threads."""
+    """The files of a directory. Safe to share between threads.
+
+    Attributes:
+        path: where it is.
+    """
 
     def __init__(self, path: Path, listed: Collection[str] = ()) -> None:
         """Read this directory, and tell these collections apart however many others there are."""
-        self._path = path
+        self.path = path
         self._listed = frozenset((*listed, OTHER))
+        #: As it was found first, or made; `None` where it was not there yet.
+        self._was = path.stat() if path.is_dir() else None
         #: What files of ended processes have, by name: when each was changed last, and its content.
         self._ended: dict[str, tuple[int, TallyFile]] = {}
         self._says_so = True
+
+    @property
+    def was_there(self) -> bool:
+        """Whether it has been there, so that it was taken away where it is not."""
+        return self._was is not None
+
+    def make(self) -> None:
+        """Make it, unless it is there: where it was taken away, with the rights that it had.
+
+        Raises:
+            OSError: it cannot be made, or is another user's now, who could make files shorter under this process.
+        """
+        was = self._was
+        if was is not None and not self.path.is_dir():
+            self.path.mkdir(stat.S_IMODE(was.st_mode), parents=True, exist_ok=True)
+            self.path.chmod(stat.S_IMODE(was.st_mode))
+        self.path.mkdir(parents=True, exist_ok=True)
+        found = self.path.stat()
+        if was is not None and was.st_uid != found.st_uid:
+            raise PermissionError(errno.EPERM, "it belongs to another user now", str(self.path))
+        self._was = was or found
+
+    def living(self) -> int:
+        """So many processes that live count in it.
+
+        Raises:
+            OSError: it cannot be read, or is not there.
+        """
+        return sum(not _has_ended(path) for path in self._names())
 
     def read(self) -> dict[Series, list[float]]:
         """The numbers of all processes, added up by series.
@@ -51,6 +88,7 @@ class Directory:
             OSError: the directory cannot be read.
         """
         files = self._read()
+        self._was = self._was or self.path.stat()
         if sum(not one.lives for one in files.values()) > MOST_ENDED:
             self._add_up()
         shapes = {name: family.shape for name, family in FAMILIES.items()}
@@ -65,7 +103,7 @@ class Directory:
 
     def _names(self) -> list[Path]:
         """The files that count, in the order in which they were made; sums first."""
-        return [path for path in sorted(self._path.iterdir()) if path.suffix == SUFFIX]
+        return [path for path in sorted(self.path.iterdir()) if path.suffix == SUFFIX]
 
     def _read(self) -> dict[str, TallyFile]:
         """Every file that counts, by name."""
@@ -74,7 +112,7 @@ class Directory:
                 found = self._read_once()
                 added_up = {name for one in found.values() for name in one.added_up}
                 return {name: one for name, one in found.items() if name not in added_up}
-        raise FileNotFoundError(f"files in {self._path} come and go")
+        raise FileNotFoundError(f"files in {self.path} come and go")
 
     def _read_once(self) -> dict[str, TallyFile]:
         known, ended = self._ended, {}
@@ -105,7 +143,7 @@ class Directory:
     def _add_up(self) -> None:
         try:
             # A child that had the lock too would keep it when this process lets it go.
-            with forks.none_meanwhile(), (self._path / "adding-up.lock").open("w") as lock:
+            with forks.none_meanwhile(), (self.path / "adding-up.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._put_sum_in_place()
                 self._remove_leftovers()
@@ -113,7 +151,7 @@ class Directory:
             pass  # somebody else does
         except OSError as error:  # such as a full disk, or another user's directory
             said = "metrics_dir: files of ended processes in %s cannot be added up: %s"
-            log.log(logging.WARNING if self._says_so else logging.DEBUG, said, self._path, error)
+            log.log(logging.WARNING if self._says_so else logging.DEBUG, said, self.path, error)
             self._says_so = False
         else:
             self._says_so = True
@@ -122,19 +160,19 @@ class Directory:
         every = {path.name: one for path in self._names() if (one := read_file(path)) is not None}
         for name in {name for one in every.values() for name in one.added_up} & every.keys():
             del every[name]  # whoever added it up was ended before this
-            (self._path / name).unlink()
+            (self.path / name).unlink()
         ended = {name: one for name, one in every.items() if not one.lives}
         if len(ended) < 2:  # noqa: PLR2004 - one is a sum already
             return
-        write_sum(self._path, _sums(ended.values(), self._told_apart(every.values())), ended)
+        write_sum(self.path, _sums(ended.values(), self._told_apart(every.values())), ended)
         for name in ended:
-            (self._path / name).unlink()
+            (self.path / name).unlink()
 
     def _remove_leftovers(self) -> None:
         """Remove files that were not made to their end."""
-        for path in self._path.glob(f"*{NEW}"):  # only who has the lock makes them
+        for path in self.path.glob(f"*{NEW}"):  # only who has the lock makes them
             path.unlink()
-        for path in self._path.glob(f"*{MAKING}"):
+        for path in self.path.glob(f"*{MAKING}"):
             if _has_ended(path) and time.time() - path.stat().st_mtime > _MAKING_S:
                 path.unlink()
 

@@ -60,19 +60,35 @@ class NoRoomError(Exception):
 
 
 class TallyMemory:
-    """Memory for series, of a file that outlives the process, or of the process's own."""
+    """Memory for series, of a file that outlives the process, or of the process's own.
 
-    def __init__(self, directory: Path | None) -> None:
+    Attributes:
+        numbers: all of it.
+        name: of its file, without the ending.
+        has_file: whether it is a file's.
+    """
+
+    def __init__(self, directory: Path | None, before: TallyMemory | None = None) -> None:
         """Make a file in a directory, which is made too, or take memory of this process's own.
+
+        Args:
+            directory: where the file is to be.
+            before: memory whose content it takes over, each number at its index, and whose file's name: if that
+                file comes back, it stands in the place of this one, and never beside it.
 
         Raises:
             OSError: there can be no file, or no room for it.
         """
-        self._used = _HEAD.size
+        self.name: str = _file_name(time.time_ns()) if before is None else before.name
+        content = _HEAD.pack(_MAGIC, _HEAD.size) if before is None else before.content()
+        self._used = len(content)
+        self.has_file = directory is not None
         if directory is None:
             self._held, self._mapped = -1, mmap.mmap(-1, SIZE)
+            self._mapped[: self._used] = content
         else:
-            self._held, self._mapped = _made(directory)
+            self._path = (directory / self.name).with_suffix(SUFFIX)
+            self._held, self._mapped = _made(self._path, content)
         self.numbers: memoryview[float] = memoryview(self._mapped).cast("d")
 
     def place(self, key: Key, slots: int) -> int:
@@ -93,7 +109,29 @@ class TallyMemory:
 
     def read(self) -> dict[Key, list[float]]:
         """The numbers of each series."""
-        return dict(_parsed(self._mapped[: self._used]))
+        return dict(_parsed(self.content()))
+
+    def content(self) -> bytes:
+        """All that is used of it."""
+        return self._mapped[: self._used]
+
+    def added_since(self, content: bytes) -> Iterator[tuple[int, float]]:
+        """The amounts that were added to numbers since it had this content, by their indices."""
+        now = self.content()
+        if now != content:
+            for at in range(0, len(content), 8):
+                was, one = content[at : at + 8], now[at : at + 8]
+                if was != one:
+                    yield at // 8, struct.unpack("=d", one)[0] - struct.unpack("=d", was)[0]
+
+    def is_in_place(self) -> bool:
+        """Whether it is a file's that is still where it was made, so that others find it."""
+        if self._held < 0:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._held), self._path.stat())
+        except OSError:
+            return False
 
     def leave(self) -> None:
         """Be a file of a process that has ended."""
@@ -177,14 +215,13 @@ def write_sum(directory: Path, sums: Mapping[Key, list[float]], added_up: Iterab
         raise
 
 
-def _made(directory: Path) -> tuple[int, mmap.mmap]:
-    """A new file: the descriptor by which this process holds it, and its memory.
+def _made(path: Path, content: bytes) -> tuple[int, mmap.mmap]:
+    """A new file, in the place of what is there: the descriptor by which this process holds it, and its memory.
 
     They are of two open files. A mapping keeps its own, and a child may keep its parent's mapping, which must not
     hold its parent's file.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / _file_name(time.time_ns())
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(MAKING)
     held = os.open(new, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -196,8 +233,8 @@ def _made(directory: Path) -> tuple[int, mmap.mmap]:
             mapped = mmap.mmap(file, SIZE)
         finally:
             os.close(file)
-        mapped[: _HEAD.size] = _HEAD.pack(_MAGIC, _HEAD.size)
-        new.rename(path.with_suffix(SUFFIX))  # nobody sees it before it is held
+        mapped[: len(content)] = content
+        new.rename(path)  # nobody sees it before it is held
     except OSError:
         os.close(held)
         new.unlink(missing_ok=True)

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
+import weakref
 from bisect import bisect_left
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from writebehind import forks
+from writebehind.logs.states import StateLog
 from writebehind.tallies.directory import Directory
 from writebehind.tallies.families import MOST_UNLISTED, OTHER, Family
 from writebehind.tallies.files import Key, NoRoomError, Series, TallyMemory
 
 log = logging.getLogger(__name__)
+
+#: A process looks so often whether its file is still there, seconds.
+LOOK_EVERY_S: Final = 5.0
+_ADVICE: Final = (
+    "see that its directory can be made, that this process may write there, and that the disk has room: then all "
+    "that it has counted appears there"
+)
+_MOVED: Final = (
+    "metrics_dir: the file of what this process counts was taken away from %s: a new one has all of it; what "
+    "ended processes had counted is gone if their files were taken too"
+)
 
 
 class Tallies:
@@ -36,18 +53,21 @@ class Tallies:
             directory: shared by the processes of a host.
             listed: collections that are told apart, however many others there are; see `MOST_UNLISTED`.
         """
-        self._path = directory
         self._directory = None if directory is None else Directory(directory, listed)
         self._listed = frozenset(listed)
         self.lock = forks.lock()
+        self._unseen = StateLog(log, "counts_unseen", "counts_seen")
         self._memory: TallyMemory | None = None
+        #: Memory that was counted in until the last look, and its content when it was taken over.
+        self._former: tuple[TallyMemory, bytes] | None = None
         self._begin()
         forks.begins_anew(self)
 
     def begin_anew(self) -> None:
         """Count in a file of this process: what the parent has counted is the parent's."""
-        if self._memory is not None:
-            self._memory.leave_to_parent()
+        for one in (self._memory, self._former and self._former[0]):
+            if one is not None:
+                one.leave_to_parent()
         self._begin()
 
     def add(self, family: Family, labels: tuple[str, ...] = (), amount: float = 1) -> None:
@@ -81,10 +101,11 @@ class Tallies:
         """The numbers of this process and, where it counts in a directory, of all others that do, by series.
 
         Raises:
-            OSError: the directory cannot be read.
+            OSError: the directory cannot be read, or was taken away.
         """
-        if self._path is not None and self._directory is not None and self._path.is_dir():
-            return self._directory.read()
+        directory = self._directory
+        if directory is not None and (directory.was_there or directory.path.is_dir()):
+            return directory.read()
         with self.lock:
             counts = {} if self._memory is None else self._memory.read()
         return {key[:2]: numbers for key, numbers in counts.items()}
@@ -92,11 +113,38 @@ class Tallies:
     def close(self) -> None:
         """End: what this process has counted stays, and what it has live is gone."""
         with self.lock:
+            self._ended = True
+            self._add_late()
             if self._memory is not None:
                 self._memory.leave()
 
+    def look(self) -> bool:
+        """See that others find what is counted here: where the file was taken away, a new one gets all of it.
+
+        A thread does so while this process counts. Where no file can be made, it is tried again at each look.
+
+        Returns:
+            Whether to look again.
+        """
+        with self.lock:
+            directory, memory = self._directory, self._memory
+            if self._ended or memory is None or directory is None:
+                return False
+            self._add_late()
+            if memory.is_in_place():
+                return True
+            why = self._renew(directory)
+        if why is not None:
+            self._say_unseen(why)
+        elif memory.has_file and not self._unseen.lasts:
+            log.warning(_MOVED, directory.path, extra={"event": "counts_moved"})
+        else:
+            self._unseen.end(f"metrics_dir: what this process counts, and has counted, is in {directory.path}")
+        return True
+
     def _begin(self) -> None:
-        self._memory = None
+        self._memory = self._former = None
+        self._ended = False
         self.numbers: memoryview[float] = memoryview(b"").cast("d")
         #: Index of each series' first number; never 0.
         self._at: dict[tuple[Family, tuple[str, ...]], int] = {}
@@ -116,7 +164,7 @@ class Tallies:
         if not self._has_room:
             return 0
         try:
-            memory = self._made() if self._memory is None else self._memory
+            memory = self._begin_memory() if self._memory is None else self._memory
             at = memory.place(Key(family.name, labels, family.shape), family.slots)
         except NoRoomError:
             self._has_room = False
@@ -125,14 +173,54 @@ class Tallies:
         self._at[family, labels] = at
         return at
 
-    def _made(self) -> TallyMemory:
+    def _begin_memory(self) -> TallyMemory:
+        directory = self._directory
+        why = None if directory is None else self._renew(directory)
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = TallyMemory(None)
+            self.numbers = memory.numbers
+        if why is not None:  # such as a full disk: requests are served all the same
+            self._say_unseen(why)
+        if directory is not None:
+            directory.add_up()  # or files would become ever more where nobody reads them
+            with suppress(RuntimeError):  # this process ends
+                threading.Thread(target=_watch, args=(weakref.ref(self),), name="tallies", daemon=True).start()
+        return memory
+
+    def _renew(self, directory: Directory) -> OSError | None:
+        """Count in a new file, which begins with all that was counted; the reason if it cannot be made."""
+        before = self._memory
         try:
             with forks.none_meanwhile():  # or a child would not know what of its parent's it must close
-                self._memory = TallyMemory(self._path)
-        except OSError as error:  # such as a full disk: requests are served all the same
-            log.warning("metrics_dir: no page shows what this process counts: %s: %s", self._path, error)
-            self._memory = TallyMemory(None)
-        self.numbers = self._memory.numbers
-        if self._directory is not None:
-            self._directory.add_up()  # or files would become ever more where nobody reads them
-        return self._memory
+                directory.make()
+                memory = TallyMemory(directory.path, before)
+                if before is not None:
+                    self._former = before, memory.content()
+                self._memory = memory
+        except OSError as error:
+            return error
+        self.numbers = memory.numbers
+        return None
+
+    def _add_late(self) -> None:
+        """Add what threads have added to the former memory that had found it before it was replaced."""
+        if self._former is not None:
+            former, content = self._former
+            for at, amount in former.added_since(content):
+                self.numbers[at] += amount
+            former.leave()
+            self._former = None
+
+    def _say_unseen(self, why: OSError) -> None:
+        self._unseen.begin(f"metrics_dir: no page shows what this process counts: {why}; {_ADVICE}")
+
+
+def _watch(tallies: weakref.ref[Tallies]) -> None:
+    """Look after a process's file, until it ends, or its tallies are gone with their owner."""
+    goes_on = True
+    while goes_on:
+        # All processes look at the same moments: else the sum of all would shrink and grow again meanwhile.
+        time.sleep(LOOK_EVERY_S - time.time() % LOOK_EVERY_S)
+        goes_on = (one := tallies()) is not None and one.look()
+        del one

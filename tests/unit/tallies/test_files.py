@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import socket
 import threading
 import time
 from dataclasses import replace
@@ -258,32 +257,6 @@ def test_a_reader_sees_what_an_ended_file_becomes(tmp_path):
 
 def counts_as_live(directory: Path) -> bool:
     return (families.IN_PROGRESS.name, ()) in read_directory(directory)
-
-
-@pytest.fixture
-def child_of():
-    """Fork, act in the child, and keep it alive to the end of the test."""
-    children = []
-
-    def fork(act) -> None:
-        ours, theirs = socket.socketpair()
-        child = os.fork()
-        if child == 0:
-            try:
-                ours.close()
-                act()
-                theirs.sendall(b"x")
-                theirs.recv(1)
-            finally:
-                os._exit(0)
-        theirs.close()
-        children.append((child, ours))
-        assert ours.recv(1)
-
-    yield fork
-    for child, ours in children:
-        ours.close()
-        os.waitpid(child, 0)
 
 
 def test_a_child_that_keeps_its_parents_memory_does_not_hold_the_file(tmp_path, child_of):

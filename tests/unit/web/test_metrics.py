@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +16,8 @@ from writebehind.monitoring import page
 from writebehind.monitoring.families import PAGE
 from writebehind.redis import keys
 from writebehind.redis.shared.workers import Workers
-from writebehind.tallies.families import FAMILIES
+from writebehind.tallies.families import FAMILIES, WRITES
+from writebehind.tallies.tallies import Tallies
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -211,3 +213,22 @@ def test_workers_are_told_by_what_they_do(installation, since):
 
     figures = ("writebehind_workers", "writebehind_busy_workers", "writebehind_silent_workers")
     assert [2, 1, 1] == [since(name) for name in figures]
+
+
+def test_counts_that_cannot_be_read_are_on_no_page(installation, tmp_path, caplog):
+    """Rather than noughts, which are new beginnings to Prometheus; it is said once, and once when it is over."""
+    counts = tmp_path / "counts"
+    tallies = Tallies(counts)
+    tallies.add(WRITES, ("users",))
+    shown = page.Page(installation.pipeline, tallies)
+    assert WRITES.name in shown.render("")[0].decode()
+
+    shutil.rmtree(counts)
+    for _ in range(3):
+        text = shown.render("")[0].decode()
+        assert (WRITES.name in text, "writebehind_redis_up 1.0" in text) == (False, True)
+    tallies.look()
+    assert 'writebehind_writes_total{collection="users"} 1.0' in shown.render("")[0].decode()
+
+    events = [one.event for one in caplog.records if hasattr(one, "event")]
+    assert ["counts_unreadable", "counts_moved", "counts_readable"] == events

@@ -1,0 +1,101 @@
+"""The directory of counts: what keeps processes of this host from counting there is found, and told apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from writebehind.monitoring import directory as chosen
+from writebehind.monitoring.directory import directory_of
+from writebehind.operations.doctor import Level, counts
+from writebehind.operations.doctor.counts import shutil as disks
+from writebehind.settings.running import DATA_DIR, STATE_FILE
+from writebehind.tallies import families
+from writebehind.tallies.tallies import Tallies
+
+
+def test_a_directory_in_which_processes_count(tmp_path):
+    """It is in order, and so is one that is not there yet, or in which nobody counts any more."""
+    path = tmp_path / "some" / "counts"
+    assert (Level.OK, f"no process of this host has counted in {path}") == told(path)
+    tallies = Tallies(path)
+    tallies.add(families.WRITES, ("users",))
+    assert (Level.OK, f"1 process in {path}") == told(path)
+    tallies.close()
+    assert (Level.OK, f"nobody counts in {path} now") == told(path)
+
+
+def told(path) -> tuple[Level, str]:
+    found = counts.counts(path)
+    return found.level, found.found
+
+
+def test_what_stands_in_its_place(tmp_path):
+    """A file there, or where a directory above it was, keeps all processes from counting."""
+    path = tmp_path / "counts"
+    path.touch()
+    found = counts.counts(path)
+    assert (Level.WARNING, True) == (found.level, "Not a directory" in found.found)
+    assert "WRITEBEHIND_METRICS_DIR" in found.advice
+    assert Level.WARNING is counts.counts(path / "below").level
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    """Who begins has no room, though those that run go on."""
+    monkeypatch.setattr(disks, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    found = counts.counts(tmp_path)
+    assert (Level.WARNING, True) == (found.level, "is full" in found.found)
+
+
+def test_rights(tmp_path, monkeypatch):
+    """A directory that its own user may not write to, or that cannot be made, is warned of."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "cannot be written" in counts.counts(tmp_path).found
+    assert f"cannot be made in {tmp_path}" in counts.counts(tmp_path / "counts").found
+
+
+def test_the_directory_is_the_one_of_the_processes(settings, tmp_path, monkeypatch):
+    """The one that is set, that of the system that runs here on these servers, or what processes choose."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chosen.tempfile, "gettempdir", lambda: str(tmp_path))
+    unset = settings.model_copy(update={"metrics_dir": None})
+    assert tmp_path == directory_of(unset).parent
+    (tmp_path / DATA_DIR).mkdir()
+    state = {
+        "redis_url": unset.redis_url,
+        "mongodb_url": unset.mongodb_url,
+        "mongodb_database": unset.mongodb_database,
+        "pid": os.getpid(),
+        "metrics_dir": "/of/up",
+    }
+    (tmp_path / DATA_DIR / STATE_FILE).write_text(json.dumps(state))
+    assert "/of/up" == str(directory_of(unset))
+    (tmp_path / DATA_DIR / STATE_FILE).write_text(json.dumps(state | {"redis_url": "redis://other"}))
+    assert tmp_path == directory_of(unset).parent
+    assert tmp_path / "set" == directory_of(settings.model_copy(update={"metrics_dir": tmp_path / "set"}))
+
+
+def test_the_doctor_looks_at_it(patient, tmp_path):
+    """It is one of all findings, also where no temporary directory can be had."""
+    patient.settings = patient.settings.model_copy(update={"metrics_dir": tmp_path})
+    assert [f"nobody counts in {tmp_path} now"] == [one.found for one in counts.check(patient)]
+
+
+def test_no_temporary_directory(patient, monkeypatch):
+    """Then no process has one that was not told of another."""
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    patient.settings = patient.settings.model_copy(update={"metrics_dir": None})
+    monkeypatch.setattr(chosen.tempfile, "gettempdir", none)
+    assert [Level.WARNING] == [one.level for one in counts.check(patient)]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch) -> None:
+    """No system runs in the directory of the tests."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
