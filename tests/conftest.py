@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from tests.tls import Authority
 from tests.topologies import EveryWire
 from writebehind import Pipeline, Settings, forks, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.logs.setup import OURS
 from writebehind.outage_log import OutageLog
 from writebehind.redis.pending import Hint
 from writebehind.redis.topology.opening import open_servers
@@ -98,6 +100,27 @@ def no_outage_of_another_test() -> Iterator[None]:
     for one in list(forks._objects):
         if isinstance(one, OutageLog):
             one.begin_anew()
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logs_are_left_alone() -> Iterator[None]:
+    """Let no test, and nothing that it runs, keep lines of other tests back."""
+    before = _levels()
+    yield
+    after = {name: level for name, level in _levels().items() if level != before.get(name, logging.NOTSET)}
+    for name in after:
+        logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+    assert {} == after, "levels of loggers that this test has left behind"
+
+
+def _levels() -> dict[str, int]:
+    """The levels of our loggers, by name."""
+    known = logging.root.manager.loggerDict
+    return {
+        name: one.level
+        for name, one in known.items()
+        if isinstance(one, logging.Logger) and name.partition(".")[0] in OURS
+    }
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from writebehind.cli import about, consistency, dead_letters, listen, operations
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.logs.formats import printable_line
-from writebehind.logs.setup import leave_to_command
+from writebehind.logs.setup import left_to_command
 from writebehind.settings.urls import redacted
 
 COMMANDS = (
@@ -49,9 +49,9 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command; an error that is ours becomes one line."""
-    leave_to_command()
     try:
-        cli()
+        with left_to_command():
+            cli()
     except WritebehindError as error:
         told = "; ".join([str(error), *getattr(error, "__notes__", ())])
         click.echo(f"writebehind: {printable_line(redacted(told))}", err=True)

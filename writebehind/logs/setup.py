@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
@@ -54,9 +55,16 @@ def configure(process: str, *, form: str, level: str, redact: Redact = str) -> N
         sys.stderr = Printed("stderr", logging.ERROR)
 
 
-def leave_to_command() -> None:
-    """Have a command, which ends where Redis is away, say so in a line of its own alone; `configure` undoes it."""
-    logging.getLogger(REDIS).setLevel(logging.ERROR)
+@contextmanager
+def left_to_command() -> Iterator[None]:
+    """A command ends where Redis is away, and says so in a line of its own alone; `configure` undoes it."""
+    logger = logging.getLogger(REDIS)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class Lines(logging.Handler):
