@@ -160,7 +160,7 @@ def test_what_to_do_about_another_broker(settings, monkeypatch, origin, said):
 
 
 def task_of_that_name(app: Celery) -> None:
-    @app.task(name="writebehind.sweep")
+    @app.task(name="writebehind.sweep", shared=False)  # with other applications of this process
     def sweep() -> None:
         """Somebody's own."""
 
