@@ -18,6 +18,7 @@ import httpx
 from tests.chaos.history import History
 from tests.chaos.linearizable import NOTHING, Operation
 from tests.sizes import LIMIT, THRESHOLDS, sized
+from tests.waiting import wait_until
 
 REGISTERS, COUNTERS = "registers", "counters"
 #: Problems that say that a write was certainly not carried out.
@@ -30,6 +31,10 @@ NOT_DONE = {
     "precondition-failed",
     "conflict",
 }
+#: Problems that a read may meet on a slow machine without any fault, and for how long, seconds: one of 16 MiB takes
+#: long enough to fail, and a breaker that has opened is tried again after five.
+NOT_NOW = {"mongodb-unavailable", "redis-unavailable", "service-unavailable"}
+ANSWERED_WITHIN_S = 20.0
 PAUSE_S = 0.01
 #: The largest of usual documents as BSON, bytes, and the least that is filled up. The smallest of all is sent as
 #: 10 bytes; a few are as large as clients may write them.
@@ -108,6 +113,20 @@ class Client(ABC):
     @abstractmethod
     def _act(self) -> None:
         """Do one thing."""
+
+    def _in_peace(self, http: httpx.Client, path: str, **sent: object) -> httpx.Response:
+        """The answer to a read after all faults. What says that it comes later has to come soon."""
+
+        def answer() -> httpx.Response | None:
+            given = http.get(path, **sent)
+            if given.status_code != 503:
+                return given
+            problem = given.json()["type"].rpartition(":")[2]
+            self._history.refused_in_peace(problem)
+            says_when = problem in NOT_NOW and "Retry-After" in given.headers
+            return None if says_when else given
+
+        return wait_until(answer, f"{path} to be answered", ANSWERED_WITHIN_S)
 
     def _run(self) -> None:
         try:

@@ -51,4 +51,4 @@ class Onlooker(Client):
     def look_back(self, http: httpx.Client) -> None:
         """After all faults, read each once more: they all are as they were."""
         for key in FOREIGN_DOCUMENTS:
-            self._compare(key, http.get(f"/v1/{FOREIGN_COLLECTION}/{key}"))
+            self._compare(key, self._in_peace(http, f"/v1/{FOREIGN_COLLECTION}/{key}"))

@@ -60,8 +60,13 @@ class History:
         with self._lock:
             self.answers["refused"] += 1
 
+    def refused_in_peace(self, problem: str) -> None:
+        """A read after all faults that was not answered yet, and why."""
+        with self._lock:
+            self.answers[f"{problem} in peace"] += 1
+
     def misled(self, value: str, what: str) -> None:
-        """A unique value that led elsewhere than to what was acknowledged."""
+        """A read that found something else than what was acknowledged, or others have written."""
         with self._lock:
             self._misled.append(Violation("misled", value, what))
 

@@ -183,7 +183,7 @@ class Owner(Client):
         """After all faults, look all values up once more that are known to lead to a document: each answers."""
         for key in self._now:
             if self._name(key) and not self._perhaps[key]:
-                answer = http.get(f"/v1/{ACCOUNTS}", params={FIELD: self._name(key)})
+                answer = self._in_peace(http, f"/v1/{ACCOUNTS}", params={FIELD: self._name(key)})
                 self._compare(key, self._name(key), answer.json() if answer.status_code == 200 else None)
 
 
