@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import fields
+from types import SimpleNamespace
 
 import bson
 import pytest
@@ -112,7 +113,7 @@ def test_a_write_that_slips_in(drained, monkeypatch):
     def slip_in(_: float) -> None:
         drained.store._wire.call("ZADD", partition_keys(0).pending, 0, "slow/s:late")
 
-    monkeypatch.setattr("writebehind.operations.idle.time.sleep", slip_in)
+    monkeypatch.setattr("writebehind.operations.idle.time", SimpleNamespace(sleep=slip_in))
     with pytest.raises(NotDrainedError, match="pending"):
         repartition(drained, 8)
     assert b"4" == drained.store._wire.call("GET", PARTITIONS)
@@ -234,7 +235,7 @@ def test_two_at_once(drained, monkeypatch):
     def meanwhile(_: float) -> None:
         drained.store._wire.call("SET", PARTITIONS, "moving:4:5")
 
-    monkeypatch.setattr("writebehind.operations.idle.time.sleep", meanwhile)
+    monkeypatch.setattr("writebehind.operations.idle.time", SimpleNamespace(sleep=meanwhile))
     with pytest.raises(ConfigurationError, match="somebody else is changing"):
         repartition(drained, 8)
     assert b"moving:4:5" == drained.store._wire.call("GET", PARTITIONS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from writebehind.monitoring.page import Page
@@ -30,7 +32,7 @@ def calls(monkeypatch):
 def test_what_changes_slowly_is_worked_out_once_in_a_while(pipeline, calls, monkeypatch):
     """Intervals of what was observed, and the counts of all processes: again only after ten seconds."""
     now = [100.0]
-    monkeypatch.setattr("writebehind.status.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("writebehind.status.time", SimpleNamespace(monotonic=lambda: now[0]))
     counted = calls(pipeline.store.samples, "counts")
     calls(pipeline.tallies, "read")
     first = pipeline.status()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -349,7 +350,7 @@ def test_a_slow_mongodb_gets_pauses(pipeline, database, monkeypatch):
         return False
 
     monkeypatch.setattr(pipeline.sink, "find_portion", slow)
-    monkeypatch.setattr("writebehind.warming.warmer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("writebehind.warming.warmer.time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(pipeline.warmer._stopping, "wait", wait)
     assert "" == pipeline.warmer.warm().stopped
     assert [200, 200, 50] == sizes

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -147,7 +148,7 @@ def test_a_process_that_is_killed_often_is_not_given_up(supervise, monkeypatch):
 @pytest.mark.parametrize(("status", "longest"), [(0, 5.0), (1, 30.0)])
 def test_restarts_become_slower(monkeypatch, status, longest):
     """A process that keeps ending is started less and less often; least often if it fails."""
-    monkeypatch.setattr(supervision.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(supervision, "time", SimpleNamespace(monotonic=lambda: 0.0))
     process = supervision.Process("one", f"exit {status}", os.environ, lambda *_, **__: None)
     delays = []
     for _ in range(10):
