@@ -24,9 +24,10 @@ SERVICE = "main"
 class ClusterNode(EmbeddedRedis):
     """One node of a cluster."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, fails_over: bool = True) -> None:
         super().__init__(data_dir)
         self._bus = free_port()
+        self._fails_over = fails_over
 
     def _command(self) -> list[str]:
         options = {
@@ -34,6 +35,9 @@ class ClusterNode(EmbeddedRedis):
             "cluster-node-timeout": str(NODE_TIMEOUT_MS),
             "cluster-config-file": "nodes.conf",
             "cluster-port": str(self._bus),
+            # Else no node answers while one of them is away.
+            "cluster-require-full-coverage": "no",
+            "cluster-replica-no-failover": "no" if self._fails_over else "yes",
         }
         return [*super()._command(), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
@@ -52,10 +56,11 @@ class ClusterNode(EmbeddedRedis):
 
 
 class Cluster:
-    """Primaries with as many replicas each, as a Redis Cluster."""
+    """Primaries with as many replicas each, as a Redis Cluster; which stay replicas, unless it `fails_over`."""
 
-    def __init__(self, directory: Path, primaries: int = 3, replicas: int = 1) -> None:
-        self.nodes = [ClusterNode(directory / f"node{at}") for at in range(primaries * (1 + replicas))]
+    def __init__(self, directory: Path, primaries: int = 3, replicas: int = 1, *, fails_over: bool = True) -> None:
+        count = primaries * (1 + replicas)
+        self.nodes = [ClusterNode(directory / f"node{at}", fails_over=fails_over) for at in range(count)]
         self._primaries = primaries
         self._stack = ExitStack()
 
@@ -92,10 +97,11 @@ class Cluster:
         return len(node.tell("NODES").splitlines()) == count
 
     def is_whole(self) -> bool:
-        """Whether each node knows all others, and slots for all of them are served."""
+        """Whether each node knows all others, takes none for dead, and slots for all of them are served."""
         ports = {one.port for one in self.nodes}
         return all(
             b"cluster_state:ok" in one.tell("INFO")
+            and b",fail" not in one.tell("NODES")
             and ports == {node[1] for of_slots in one.tell("SLOTS") for node in of_slots[2:]}
             for one in self.nodes
         )

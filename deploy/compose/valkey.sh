@@ -43,6 +43,7 @@ $durable
 cluster-enabled yes
 cluster-config-file nodes.conf
 cluster-node-timeout 3000
+cluster-require-full-coverage no
 cluster-announce-hostname $name
 cluster-preferred-endpoint-type hostname
 END

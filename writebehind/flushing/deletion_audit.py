@@ -11,6 +11,7 @@ from writebehind.errors import MongoRefusesError
 from writebehind.mongodb.sink import Sink
 from writebehind.outage_log import OutageLog
 from writebehind.redis import keys
+from writebehind.redis.reach import each_reached
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
@@ -45,9 +46,10 @@ class DeletionAudit:
         on without.
 
         Raises:
-            UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
+            UnavailableError: Redis or MongoDB does not answer; the rest is audited next time. Of several servers
+                of Redis those are audited that answer.
         """
-        lease = self._store.lease(keys.AUDIT_LEASE, self._lease_ms)
+        lease = self._store.lease(keys.AUDIT_LEASE, self._lease_ms, needed=False)
         if not lease.take():
             return {"audited": 0, "deleted_again": 0}
         try:
@@ -59,23 +61,33 @@ class DeletionAudit:
             lease.release()
 
     def _audit(self, lease: Lease) -> dict[str, int]:
-        audited = deleted = 0
+        done = {"audited": 0, "deleted_again": 0}
         until = time.monotonic() + MOST_S
-        for partition in range(self._store.partitions):
-            before_ms = self._store.now_ms(partition) - GRACE_LEASES * self._lease_ms
-            while found := self._store.deletions.before(partition, before_ms, limit=SLICE):
-                for collection, versions in by_collection(found).items():
-                    try:
-                        deleted += delete_again(self._store, self._sink, collection, versions)
-                    except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
-                        self._outages.note(collection, f"deletions in {collection} are not audited: {error}")
-                forgotten = self._store.deletions.forget(partition, found)
-                audited += len(found)
-                if time.monotonic() >= until or not lease.renew():
-                    return {"audited": audited, "deleted_again": deleted}
-                if not forgotten:  # each was deleted again meanwhile: the same would come once more
-                    break
-        return {"audited": audited, "deleted_again": deleted}
+        goes_on = True
+
+        def audit(partition: int) -> None:
+            nonlocal goes_on
+            goes_on = goes_on and self._audit_in(partition, lease, until, done)
+
+        each_reached(range(self._store.partitions), audit)
+        return done
+
+    def _audit_in(self, partition: int, lease: Lease, until: float, done: dict[str, int]) -> bool:
+        """Audit a partition; whether the lease and the time allow for others."""
+        before_ms = self._store.now_ms(partition) - GRACE_LEASES * self._lease_ms
+        while found := self._store.deletions.before(partition, before_ms, limit=SLICE):
+            for collection, versions in by_collection(found).items():
+                try:
+                    done["deleted_again"] += delete_again(self._store, self._sink, collection, versions)
+                except MongoRefusesError as error:  # so would it refuse what a paused flusher brings back
+                    self._outages.note(collection, f"deletions in {collection} are not audited: {error}")
+            forgotten = self._store.deletions.forget(partition, found)
+            done["audited"] += len(found)
+            if time.monotonic() >= until or not lease.renew():
+                return False
+            if not forgotten:  # each was deleted again meanwhile: the same would come once more
+                break
+        return True
 
 
 def by_collection(deletions: Mapping[str, int]) -> dict[str, dict[DocumentId, int]]:

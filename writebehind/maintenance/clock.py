@@ -11,7 +11,9 @@ import time
 from dataclasses import dataclass
 
 from writebehind import forks
+from writebehind.errors import RedisUnavailableError
 from writebehind.plurals import counted
+from writebehind.redis.reach import is_away
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 
@@ -73,12 +75,13 @@ class ClockWatch:
             self._move()
             last, self._last = self._last, self._last | self._ask()
             partitions_of = grouped(self._last, lambda one: (last.get(one), self._last[one]))
-            self._steps = [
+            steps = [
                 step
                 for (before, now), partitions in partitions_of.items()
                 if before is not None and before is not now and (step := _compare(before, now, partitions))
             ]
-            step_ms = max((one.by_ms for one in self._steps), key=abs, default=0)
+            self._steps += steps
+            step_ms = max((one.by_ms for one in steps), key=abs, default=0)
             self._move()
             return step_ms
         finally:
@@ -95,9 +98,15 @@ class ClockWatch:
 
     def _move(self) -> None:
         """Move the times of partitions that are left, some at a time: each may have many."""
-        while self._steps:
-            self._move_one(self._steps[0])
-            self._steps.pop(0)
+        left = []
+        for step in self._steps:
+            try:
+                self._move_one(step)
+            except RedisUnavailableError as error:
+                if not (is_away(error) and self._store.has_several):
+                    raise
+                left.append(step)
+        self._steps = left
 
     def _move_one(self, step: _Step) -> None:
         while step.left:

@@ -13,6 +13,7 @@ from writebehind.maintenance.clock import ClockWatch
 from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.reconcile.reconciler import RECONCILE, Reconciler
 from writebehind.redis.pending import HintSink
+from writebehind.redis.reach import each_reached
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.settings.installation import Settings
@@ -62,22 +63,28 @@ class Maintenance:
     def sweep(self) -> dict[str, int]:
         """Enqueue a flush of every partition that has overdue documents and no flush task on its way.
 
+        Of several servers of Redis those are looked at that answer; `away` says of how many partitions others are.
+
         Raises:
             RedisUnavailableError: Redis does not answer, or belongs to another MongoDB database.
         """
-        pending = enqueued = 0
         self._sampler.look().check()
         self._clock.look()
+        found = {"pending": 0, "enqueued": 0}
+
+        def sweep(partition: int) -> None:
+            count, hint = self._store.pending.sweep(partition, overdue_ms=self._settings.overdue_ms)
+            found["pending"] += count
+            if hint is not None:
+                found["enqueued"] += 1
+                self._hints(hint)
+
         with self._store.metrics.record_run(SWEEP) as outcome:
-            for partition in range(self._settings.partitions):
-                count, hint = self._store.pending.sweep(partition, overdue_ms=self._settings.overdue_ms)
-                pending += count
-                if hint is not None:
-                    enqueued += 1
-                    self._hints(hint)
-            outcome(pending=pending, enqueued=enqueued)
+            if away := each_reached(range(self._settings.partitions), sweep):
+                found["away"] = len(away)
+            outcome(**found)
         self._sweep_letters()
-        return {"pending": pending, "enqueued": enqueued}
+        return found
 
     def audit_deletions(self) -> dict[str, int]:
         """Delete again what a paused flusher brought back after its deletion.
@@ -132,14 +139,18 @@ class Maintenance:
             RedisUnavailableError: Redis does not answer; the sweep will find what is left.
         """
         self._sampler.look().check()
-        for partition in range(self._settings.partitions):
+
+        def hand_over(partition: int) -> None:
             if hint := self._store.pending.release(partition, uuid4().hex):
                 self._hints(hint)
+
+        each_reached(range(self._settings.partitions), hand_over)
 
     def _sweep_letters(self) -> None:
         """Try dead letters again whose unique value is free by now, if any collection has such values."""
         try:
-            for partition in range(self._settings.partitions if self._settings.has_lookups else 0):
-                self._contention.sweep(partition)
+            each_reached(
+                range(self._settings.partitions if self._settings.has_lookups else 0), self._contention.sweep
+            )
         except MongoUnavailableError as error:  # the next sweep looks
             self._outages.note("unique values", f"dead letters of unique values were not looked at: {error}")

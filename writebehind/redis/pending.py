@@ -10,13 +10,15 @@ from typing import Any
 from opentelemetry.trace import SpanContext
 
 from writebehind.documents.entry import VERSION_DIGITS, Entry
-from writebehind.errors import ForeignDatabaseError, ForeignRedisError
+from writebehind.errors import ForeignDatabaseError, ForeignRedisError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import MOST_KEPT
+from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
+from writebehind.redis.shared.record import Record
 from writebehind.redis.strays import without_strays
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
@@ -115,17 +117,19 @@ class Pending:
         layout: Layout,
         *,
         database: str,
+        owner: Record[Owner],
         tombstone_ttl_ms: int,
         longest_delay_ms: int,
         lease_ms: int,
         hint_life_ms: int,
     ) -> None:
-        """Bind them to a server; see `Store` for the arguments."""
+        """Bind them to a server; see `Store` for the arguments. `owner` is where it is recorded whose it is."""
         self._hint_life_ms = hint_life_ms
         self.longest_wait_ms = longest_delay_ms + POSTPONED_MS + HINT_SLACK_MS
         self._wire = wire
         self._layout = layout
         self._database = database
+        self._owner = owner
         self._tombstone_ttl_ms = tombstone_ttl_ms
         self._lease_ms = lease_ms
 
@@ -250,7 +254,7 @@ class Pending:
 
         It is the last step before MongoDB is written to, so in the same round trip it is seen whose documents
         these are; and, if that is asked for, which spans have written them: of each that has any, the last one
-        at the end.
+        at the end. While the server is away that says whose they are, what was seen last holds.
 
         Raises:
             ForeignRedisError: of another MongoDB database than this process writes to.
@@ -258,9 +262,16 @@ class Pending:
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
         of = partition_keys(partition)
         call = ((of.sent, *((of.traces,) if traced else ())), flat)
-        (owned,), (noted,) = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
         try:
-            if owner := Owner.parse(owned):
+            (owned,), (noted,) = self._wire.run_many_after([("GET", keys.DATABASE)], _RECORD_SENDING, [call])
+            owner = self._owner.read(owned)
+        except RedisUnavailableError as error:
+            owner = self._owner.known() if is_away(error) else None
+            if owner is None:
+                raise
+            (noted,) = self._wire.run_many(_RECORD_SENDING, [call])
+        try:
+            if owner:
                 owner.check(self._database)
         except ForeignDatabaseError as error:
             raise ForeignRedisError(inner=f"{error}, and restart this process") from None

@@ -137,11 +137,14 @@ class Store:
         self._hint_life_ms = hint_life_ms
         self.database = database
         self.partitions = partitions
+        self.owner = Record(wire, keys.DATABASE, Owner.parse)
+        self.division = PartitionCount(wire)
         self.unsettled = Unsettled(wire, layout)
         self.pending = Pending(
             wire,
             layout,
             database=database,
+            owner=self.owner,
             tombstone_ttl_ms=tombstone_ttl_ms,
             longest_delay_ms=longest_delay_ms,
             lease_ms=lease_ms,
@@ -163,9 +166,12 @@ class Store:
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)
-        self.owner = Record(wire, keys.DATABASE, Owner.parse)
-        self.division = PartitionCount(wire)
         self.position = Position(wire)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether Redis is several servers, of which one may be away. Raises as `server_of`."""
+        return self._wire.has_several
 
     def partition_of(self, member: str) -> int:
         """The partition that a member belongs to."""
@@ -202,9 +208,9 @@ class Store:
         """The same Redis, as one that is divided into another number: to look at, and not to write documents."""
         return Store(self._wire, database=self.database, partitions=partitions, max_pending=0, tombstone_ttl_ms=1)
 
-    def lease(self, key: str, life_ms: int) -> Lease:
-        """The lease at a key of `keys`, which nobody has taken yet."""
-        return Lease(self._wire, key, life_ms)
+    def lease(self, key: str, life_ms: int, *, needed: bool = True) -> Lease:
+        """The lease at a key of `keys`, which nobody has taken yet; `needed` as it says."""
+        return Lease(self._wire, key, life_ms, needed=needed)
 
     def now_ms(self, partition: int | None = None) -> int:
         """The clock that all times of a partition are made of, or those of the whole installation, ms."""
@@ -255,7 +261,7 @@ class Store:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return take(self._wire, self._layout, self.database)
+        return take(self._wire, self._layout, self.database, self.owner, self.division)
 
     def load_recorded(self) -> LoadSample:
         """`load`, for a process that is about to use this Redis: records whose it is where nobody has.

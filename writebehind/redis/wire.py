@@ -57,6 +57,11 @@ class Wire:
         #: Whether Redis is away as a whole, for the log.
         self.outage = servers.outage
 
+    @property
+    def has_several(self) -> bool:
+        """Whether Redis is several servers, of which one may be away. Raises as `on_each`."""
+        return len(self._servers.servers()) > 1
+
     def on_each(self, commands: Sequence[Command]) -> dict[str, list[Any]]:
         """Send commands to each server that has keys, in one round trip; their answers by its name.
 

@@ -153,7 +153,7 @@ class Warmer:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        lease = self._store.lease(keys.WARM_LEASE, LEASE_MS)
+        lease = self._store.lease(keys.WARM_LEASE, LEASE_MS, needed=False)
         if not lease.take():
             return None
         began, done = time.monotonic(), Warmed()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import uuid4
 
+from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
+from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
@@ -16,16 +19,20 @@ class Lease:
 
     A holder that was stopped for longer than the lease may find that somebody else has had it meanwhile. So it
     renews at each step, notes what it has done only with that, and stops when that fails.
+
+    One that only saves work is not needed: while its server is away and others are not, each has it.
     """
 
-    def __init__(self, wire: Wire, key: str, life_ms: int) -> None:
+    def __init__(self, wire: Wire, key: str, life_ms: int, *, needed: bool = True) -> None:
         """Prepare to take it.
 
         Args:
             wire: the server.
             key: where its token stands.
             life_ms: how long it lasts without being renewed.
+            needed: whether it is safe only by this that one process does it at a time, or goes on with it.
         """
+        self._is_needed = needed
         self._wire = wire
         self._key = key
         self._life_ms = life_ms
@@ -37,7 +44,7 @@ class Lease:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return bool(self._wire.run(_TAKE_LEASE, (self._key,), (self.token, self._life_ms, 1)))
+        return self._run((self._key,), (self.token, self._life_ms, 1))
 
     def renew(self, key: str = "", noted: bytes = b"") -> bool:
         """Keep it, and note something under a key; false when it is lost, and then nothing is noted.
@@ -46,7 +53,7 @@ class Lease:
             RedisUnavailableError: Redis does not answer.
         """
         places = (self._key, key) if key else (self._key,)
-        return bool(self._wire.run(_TAKE_LEASE, places, (self.token, self._life_ms, "", noted)))
+        return self._run(places, (self.token, self._life_ms, "", noted))
 
     def release(self) -> None:
         """Give it back, if it is held.
@@ -54,7 +61,22 @@ class Lease:
         Raises:
             RedisUnavailableError: Redis does not answer; it runs out.
         """
-        self._wire.run(_ABANDON, (self._key,), (self.token,))
+        try:
+            self._wire.run(_ABANDON, (self._key,), (self.token,))
+        except RedisUnavailableError as error:
+            if not self._is_dispensable(error):
+                raise
+
+    def _run(self, places: Sequence[str], arguments: Sequence[object]) -> bool:
+        try:
+            return bool(self._wire.run(_TAKE_LEASE, places, arguments))
+        except RedisUnavailableError as error:
+            if not self._is_dispensable(error):
+                raise
+            return True
+
+    def _is_dispensable(self, error: RedisUnavailableError) -> bool:
+        return not self._is_needed and is_away(error) and self._wire.has_several
 
 
 class Position:

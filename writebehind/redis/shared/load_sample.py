@@ -18,6 +18,7 @@ from writebehind.redis.letters import added_up
 from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
+from writebehind.redis.shared.record import Record
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire, time_ms
 
@@ -154,8 +155,12 @@ class Sampler:
             self._lock.release()
 
 
-def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
+def take(
+    wire: Wire, layout: Layout, database: str, owners: Record[Owner], divisions: Record[Division]
+) -> LoadSample:
     """Take a sample, in two round trips, for a process that looks for documents of a database in a layout.
+
+    Of a record whose server is away counts what this process has seen there last.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
@@ -178,15 +183,13 @@ def take(wire: Wire, layout: Layout, database: str) -> LoadSample:
         ]
     )
     pending, dead_counts, dead, crowded = (counts[at * size : (at + 1) * size] for at in range(4))
-    owner, division = Owner.parse(owned), Division.parse(divided)
     away = {name for name, (_, info, _) in about.items() if isinstance(info, RedisUnavailableError)}
+    is_lost = [bool(away) and wire.server_of(key) in away for key in (keys.DATABASE, keys.PARTITIONS)]
+    owner = owners.known() if is_lost[0] else owners.read(owned)
+    division = divisions.known() if is_lost[1] else divisions.read(divided)
     whole_of_all = LoadSample(
         misfit=_misfit(owner, database, division, size),
-        # A record that is on a server that is away was seen when this process started: the others go on.
-        recorded=all(
-            found is not None or (bool(away) and wire.server_of(key) in away)
-            for key, found in ((keys.DATABASE, owner), (keys.PARTITIONS, division))
-        ),
+        recorded=owner is not None and division is not None,
         pending=tuple(one or 0 for one in pending),
         dead=added_up([one or () for one in dead_counts], [one or 0 for one in dead]),
         **_figures(b"", None),

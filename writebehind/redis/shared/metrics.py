@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 from redis.exceptions import ResponseError
 
-from writebehind.errors import RedisFullError
+from writebehind.errors import RedisFullError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
 from writebehind.redis.shared import totals, workers
 from writebehind.redis.shared.totals import Totals
@@ -130,7 +131,17 @@ class Metrics:
         }
 
     def count(self, counters: Mapping[str, int], *, persisted: int = 0) -> None:
-        """Add to the counters, and to the flush rate; not while Redis is full, as nothing depends on them."""
+        """Add to the counters, and to the flush rate, as nothing depends on them.
+
+        Not while Redis is full, or the server that has them is away while others are not.
+        """
+        try:
+            self._count(counters, persisted)
+        except RedisUnavailableError as error:
+            if not (is_away(error) and self._wire.has_several):
+                raise
+
+    def _count(self, counters: Mapping[str, int], persisted: int) -> None:
         commands: list[tuple[Any, ...]] = [
             ("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number
         ]
@@ -190,6 +201,8 @@ class Metrics:
     def record_run(self, task: str) -> Iterator[Callable[..., None]]:
         """Record a run of a periodic task: how long it took, what it says that it did, or why it failed.
 
+        Nothing is recorded while the server that has the record is away and others are not.
+
         Yields:
             What takes the figures of the outcome, by name.
         """
@@ -201,8 +214,15 @@ class Metrics:
             raise
         finally:
             run.seconds = round(time.monotonic() - began, 3)
-            told = {"seconds": run.seconds, "outcome": run.outcome, "error": run.error}
+            self._record_run(task, run)
+
+    def _record_run(self, task: str, run: Run) -> None:
+        told = {"seconds": run.seconds, "outcome": run.outcome, "error": run.error}
+        try:
             self._wire.run(_RECORD_RUN, (keys.RUNS,), (task, orjson.dumps(told)))
+        except RedisUnavailableError as error:
+            if not (is_away(error) and self._wire.has_several):
+                raise
 
     def runs(self) -> dict[str, Run]:
         """The last run of each periodic task that has run, by name."""

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from writebehind.errors import RedisUnavailableError
+from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
@@ -33,6 +35,8 @@ class Record(Generic[R]):
         self._wire = wire
         self._key = key
         self._parse = parse
+        #: The last one that was seen, which holds while its server is away and others are not.
+        self._known: R | None = None
 
     def recorded(self) -> R | None:
         """The record; `None` in a Redis that nobody has used yet.
@@ -40,15 +44,31 @@ class Record(Generic[R]):
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._parse(self._wire.call("GET", self._key))
+        return self.read(self._wire.call("GET", self._key))
+
+    def read(self, record: bytes | None) -> R | None:
+        """The record, by what was found at its key."""
+        found = self._parse(record)
+        self._known = found or self._known
+        return found
+
+    def known(self) -> R | None:
+        """The last one that this process has seen, where its server is away and others may not be."""
+        return self._known if self._wire.has_several else None
 
     def first(self, value: R) -> R:
         """Record a value where there is none yet, also in a full Redis; what is recorded then.
 
-        Raises: as `recorded`.
+        While its server is away, what this process has seen there last. Raises as `recorded`.
         """
-        record = self._wire.run(_RECORD_FIRST, (self._key,), (value.record,))
-        found = self._parse(record)
+        try:
+            record = self._wire.run(_RECORD_FIRST, (self._key,), (value.record,))
+        except RedisUnavailableError as error:
+            known = self.known() if is_away(error) else None
+            if known is None:
+                raise
+            return known
+        found = self.read(record)
         if found is None:
             log.critical("other hands put %r in the place of %s", record, self._key)
             self._wire.run(_CHANGE_RECORD, (self._key,), (record, value.record))
