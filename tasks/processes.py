@@ -16,9 +16,10 @@ from writebehind.tracing.export import export_spans
 
 def worker(arguments: Sequence[str]) -> None:
     """Run `celery worker` with these options."""
-    end = export_spans("worker")
+    export = export_spans("worker")
+    signals.worker_init.connect(lambda **_: export.count_in(runtime.pipeline.tallies), weak=False)
     for over in (signals.worker_shutdown, signals.worker_process_shutdown):
-        over.connect(lambda **_: end(), weak=False)  # the second in each child, where the pool forks
+        over.connect(lambda **_: export.end(), weak=False)  # the second in each child, where the pool forks
     command("-q", "worker", *arguments, redis=lambda: runtime.pipeline.redis_outage)
 
 

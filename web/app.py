@@ -16,7 +16,7 @@ from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api
 from writebehind.flask.problems import log_unforeseen, register_problems
-from writebehind.tracing.export import export_spans
+from writebehind.tracing.export import SpanExport, export_spans
 
 #: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
 REFUSAL = "web.refusal"
@@ -91,12 +91,12 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     Raises:
         ConfigurationError: a setting is wrong.
     """
-    if pipeline is None:
-        export_spans("web")
+    export = export_spans("web") if pipeline is None else SpanExport()
     app = _Application(load_settings() if pipeline is None else pipeline.settings)
     app.url_map.merge_slashes = False
     register_problems(app)
     pipeline = Writebehind(publisher=FlushPublisher, pipeline=pipeline).init_app(app)
+    export.count_in(pipeline.tallies)
     # Whom the gate lets through may operate the service as well.
     app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS | root.PATHS))
     app.register_blueprint(health.health(pipeline))

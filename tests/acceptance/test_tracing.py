@@ -23,6 +23,8 @@ from tests.acceptance.test_forks import running
 from tests.acceptance.variants import GUNICORN
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
+from writebehind.tallies.families import LOST_SPANS, REQUESTS
+from writebehind.tallies.tallies import Tallies
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -178,15 +180,16 @@ def test_a_request_id_leads_to_everything_about_the_request(env, collector, mong
 
 
 def test_a_collector_that_is_away_costs_a_line(env, collector, tmp_path):
-    """Requests are answered, the process ends in time, and what is lost is said once."""
+    """Requests are answered, the process ends in time, what is lost is said once, and each span is counted."""
     env |= {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_TRACES_SAMPLER_ARG": "1",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
     }
-    log = tmp_path / "web"
-    with running("writebehind run web", env | {"WRITEBEHIND_WEB_WORKERS": "1"}, log):
+    log, counts = tmp_path / "web", tmp_path / "counts"
+    env |= {"WRITEBEHIND_WEB_WORKERS": "1", "WRITEBEHIND_METRICS_DIR": str(counts)}
+    with running("writebehind run web", env, log):
         url = f"http://127.0.0.1:{env['WRITEBEHIND_PORT']}"
         with httpx.Client(base_url=url, timeout=30, trust_env=False, limits=LIMITS) as http:
             wait_until(lambda: _status(http), "the web process", 60)
@@ -199,6 +202,14 @@ def test_a_collector_that_is_away_costs_a_line(env, collector, tmp_path):
     assert 1 == len(lines)
     assert "Traceback" not in log.read_text()
     assert not collector.spans
+    counted = Tallies(counts).read()
+    lost = sum(count for (name, _), [count, *_] in counted.items() if name == LOST_SPANS.name)
+    requests = sum(
+        sum(buckets)
+        for (name, labels), [_, *buckets] in counted.items()
+        if name == REQUESTS.name and labels[0] != "/healthz"  # which nobody traces
+    )
+    assert requests + 21 == lost  # each put has a commit too
 
 
 def _status(http: httpx.Client) -> dict[str, Any]:

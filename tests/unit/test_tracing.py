@@ -27,7 +27,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 SAYS = """
 from opentelemetry import trace
 from writebehind.tracing.export import export_spans
-end = export_spans("web")
+export_spans("web")
 provider = trace.get_tracer_provider()
 resource = getattr(provider, "resource", None)
 sampler = getattr(provider, "sampler", None)
@@ -200,7 +200,7 @@ def drawn(monkeypatch):
     def make(ratio: str):
         monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
         exporter = InMemorySpanExporter()
-        made = otlp.provider("test")
+        made, _ = otlp.provider("test")
         made.shutdown()
         made._active_span_processor = SynchronousMultiSpanProcessor()
         made.add_span_processor(SimpleSpanProcessor(exporter))

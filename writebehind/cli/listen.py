@@ -30,15 +30,16 @@ def listen() -> None:
     until it is told to end.
     """
     begin_log("listen")
-    end = export_spans("listener")
+    export = export_spans("listener")
     with asking_workers(share_counts(find().settings)) as pipeline:
+        export.count_in(pipeline.tallies)
         with suppress(RedisUnavailableError):  # it is waited for
             pipeline.check()
         listener = pipeline.listener()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: listener.stop())
         listener.listen()
-    end()
+    export.end()
 
 
 @click.command()

@@ -151,6 +151,11 @@ MONGODB_COMMANDS: Final = _histogram(
     "Time that a command of this product took in MongoDB and on the way, by its name and outcome.",
     ("command", "outcome"),
 )
+LOST_SPANS: Final = Family(
+    "writebehind_lost_spans",
+    "Sampled spans that no collector has got: not taken, more than may wait, or left when their process ended.",
+    ("reason",),
+)
 
 #: Every family that tallies may have, by name.
 FAMILIES: Final = {
@@ -175,5 +180,6 @@ FAMILIES: Final = {
         DRIFT,
         REPAIRED,
         MONGODB_COMMANDS,
+        LOST_SPANS,
     )
 }

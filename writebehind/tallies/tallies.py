@@ -110,6 +110,13 @@ class Tallies:
             counts = {} if self._memory is None else self._memory.read()
         return {key[:2]: numbers for key, numbers in counts.items()}
 
+    def beside(self) -> Tallies:
+        """Tallies with a file of their own, which go on after these have ended; without a directory these.
+
+        Nothing is made before something is counted.
+        """
+        return self if self._directory is None else Tallies(self._directory.path, self._listed)
+
     def close(self) -> None:
         """End: what this process has counted stays, and what it has live is gone."""
         with self.lock:

@@ -6,17 +6,19 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Callable
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
 from writebehind.logs.fields import add_source
+from writebehind.tracing.lost import Leaving
 from writebehind.tracing.span import is_on, log_fields
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+    from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -28,40 +30,65 @@ FLUSH_WITHIN_S: Final = 2.0
 _EARLY: Final = 100
 
 
-def export_spans(name: str) -> Callable[[], None]:
+class SpanExport:
+    """Export of the spans of this process and its forks, or that there is none."""
+
+    def __init__(self, provider: TracerProvider | None = None, leaving: Leaving | None = None) -> None:
+        """Export by a provider."""
+        self._provider = provider
+        self._leaving = leaving
+
+    def count_in(self, tallies: Tallies) -> None:
+        """Count in these tallies what is lost."""
+        if self._leaving:
+            self._leaving.count_in(tallies)
+
+    def end(self) -> None:
+        """Let the last spans leave, however long the collector takes not to answer. Again, it changes nothing.
+
+        It is called at the end of Python and of a child of `multiprocessing`, too; but from Python 3.12 on there
+        are no bounds at the former.
+        """
+        if self._provider is None or self._leaving is None:
+            return
+        leaving = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        try:
+            leaving.start()
+        except RuntimeError:  # Python ends, and starts no more threads
+            self._provider.shutdown()
+        else:
+            leaving.join(FLUSH_WITHIN_S)
+        self._leaving.end()
+
+
+def export_spans(name: str) -> SpanExport:
     """Export the spans of this process and its forks, where a variable names an endpoint, and nobody sees to them.
 
     The sampler, the resource, headers and time limits are those of the other variables `OTEL_…`.
 
     Args:
         name: of the service, behind `writebehind-`, unless a variable says another one.
-
-    Returns:
-        What lets the last spans leave. It is called at the end of Python and of a child of `multiprocessing`, too;
-        but from Python 3.12 on there are no bounds at the former.
     """
     if not is_wanted() or is_on():
-        return _nothing
+        return SpanExport()
     try:
         from writebehind.tracing.otlp import provider  # noqa: PLC0415 - an extra
 
-        made = provider(f"writebehind-{name}")
+        made, leaving = provider(f"writebehind-{name}")
     except ImportError as error:
         log.warning("spans are not exported (%s): pip install 'writebehind[otel]'", error)
-        return _nothing
+        return SpanExport()
     except Exception as error:  # noqa: BLE001 - no reason to take no writes
         log.warning("spans are not exported, as a variable OTEL_… is wrong: %r", error)
-        return _nothing
+        return SpanExport()
     trace.set_tracer_provider(made)
     add_source("span", log_fields)
 
-    def end() -> None:
-        _end(made)
-
-    atexit.register(end)
+    export = SpanExport(made, leaving)
+    atexit.register(export.end)
     # A child of `multiprocessing`, such as granian's workers, calls these at its end, and not those of `atexit`.
-    Finalize(None, end, exitpriority=_EARLY)
-    return end
+    Finalize(None, export.end, exitpriority=_EARLY)
+    return export
 
 
 def is_wanted() -> bool:
@@ -72,18 +99,3 @@ def is_wanted() -> bool:
     if "otlp" not in environ.get("OTEL_TRACES_EXPORTER", "otlp").lower().replace(" ", "").split(","):
         return False
     return any(environ.get(one, "").strip() for one in ENDPOINTS)
-
-
-def _end(made: TracerProvider) -> None:
-    """Let the last spans leave, however long the collector takes not to answer. Doing so again changes nothing."""
-    leaving = threading.Thread(target=made.shutdown, name="last-spans", daemon=True)
-    try:
-        leaving.start()
-    except RuntimeError:  # Python ends, and starts no more threads
-        made.shutdown()
-    else:
-        leaving.join(FLUSH_WITHIN_S)
-
-
-def _nothing() -> None:
-    pass

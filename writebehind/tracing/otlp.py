@@ -20,10 +20,13 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from writebehind import forks
 from writebehind.outage_log import OutageLog
+from writebehind.tracing.lost import Leaving
 
 log = logging.getLogger(__name__)
 
 
+#: Spans that may wait, where no variable says: the SDK's own default.
+_MOST_WAITING = 2_048
 #: Samplers that look at nothing but a trace's id where it has no parent.
 _BY_RATIO = {"traceidratio", "parentbased_traceidratio"}
 
@@ -62,15 +65,21 @@ class Draw(RandomIdGenerator):
 class Exporter(SpanExporter):
     """OTLP over HTTP, of which a failure is one line for the outage, and none for each attempt."""
 
-    def __init__(self) -> None:
-        """Send to where the variables say."""
+    def __init__(self, leaving: Leaving) -> None:
+        """Send to where the variables say, and say there what became of spans."""
+        self._leaving = leaving
         self._exporter = OTLPSpanExporter()
         self._outages = OutageLog(log, "batch of spans", "batches of spans")
         logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans; what the collector does not take is lost."""
-        result = self._exporter.export(spans)
+        self._leaving.go(len(spans))
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            self._leaving.arrived(len(spans), taken=result is SpanExportResult.SUCCESS)
         if result is not SpanExportResult.SUCCESS:
             self._outages.note("spans", "the collector of traces does not take spans: they are lost")
         return result
@@ -80,8 +89,25 @@ class Exporter(SpanExporter):
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
-def provider(name: str) -> TracerProvider:
-    """The provider, as the variables say; `name` is that of the service, unless they say one.
+class Queue(BatchSpanProcessor):
+    """The SDK's own, into which no more go than it holds: it would tell nobody what it has dropped."""
+
+    def __init__(self, leaving: Leaving, most: int) -> None:
+        """Let spans wait, at most so many."""
+        self._leaving = leaving
+        super().__init__(Exporter(leaving), max_queue_size=most)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Let a span wait, if it was sampled."""
+        if span.context and span.context.trace_flags.sampled and self._leaving.wait():
+            super().on_end(span)
+
+
+def provider(name: str) -> tuple[TracerProvider, Leaving]:
+    """The provider, as the variables say, and what becomes of its spans.
+
+    Args:
+        name: of the service, unless the variables say one.
 
     Raises:
         Exception: a variable is wrong.
@@ -93,8 +119,19 @@ def provider(name: str) -> TracerProvider:
         shutdown_on_exit=False,
         id_generator=_ids(),
     )
-    made.add_span_processor(BatchSpanProcessor(Exporter()))
-    return made
+    most = _most_waiting()
+    leaving = Leaving(most)
+    made.add_span_processor(Queue(leaving, most))
+    return made, leaving
+
+
+def _most_waiting() -> int:
+    """Spans that may wait, by the SDK's variable."""
+    try:
+        return int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", _MOST_WAITING))
+    except ValueError as error:  # of which the SDK would make its default
+        log.warning("OTEL_BSP_MAX_QUEUE_SIZE is not taken: %s", error)
+        return _MOST_WAITING
 
 
 def _ids() -> RandomIdGenerator:
