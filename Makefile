@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +34,14 @@ demo: install ## send a real data set through the system and compare MongoDB wit
 # Some hundred processes are started: where none may write __pycache__, each would compile the package anew, and each
 # process of pytest the tests. Which tests stay together and which begin first: tests/scheduling.py.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: install ## run every test; the servers they need are started and stopped by them
+test: install ## run the tests; the servers they need are started and stopped by them
 	@$(BIN)/python -m compileall -q writebehind web tasks
-	$(BIN)/python -m pytest --numprocesses 6 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 6 --dist loadscope --no-loadscope-reorder -m "not long"
+
+long: export PYTHONDONTWRITEBYTECODE :=
+long: install ## run the tests that `make test` leaves out, as they take minutes and guard what others guard too
+	@$(BIN)/python -m compileall -q writebehind web tasks
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m long
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage

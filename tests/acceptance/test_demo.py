@@ -10,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from tests.tiers import long
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -49,6 +50,7 @@ def test_mongodb_has_exactly_what_was_acknowledged():
     assert "this takes about 20 s; " in ended.stderr
 
 
+@long
 def test_a_document_changed_behind_its_back_fails_the_demo():
     """One changed document is one mismatch, which is named, and the exit status is 1."""
     command = [sys.executable, "-c", TAMPER, "demo", "--documents", "60", "--json"]
@@ -63,6 +65,7 @@ def test_a_document_changed_behind_its_back_fails_the_demo():
     assert "Atlantis" in mismatch["found"]
 
 
+@long
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     """An interrupted demo says so in one line, ends with 130, and every process that it started is gone."""
     state = tmp_path / "demo" / "up.json"

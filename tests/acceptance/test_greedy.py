@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from bson import Regex
 from tests.acceptance.conftest import System
 from tests.acceptance.servers import WebServer, web_server
 from tests.proxy import Proxy
+from tests.tiers import cases
 from tests.waiting import slowness, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
@@ -139,7 +139,7 @@ GREEDY = {
     "a cursor that leads nowhere": ("GET", f"/admin/dead-letters?cursor={NOWHERE}", ""),
 }
 
-#: Of these, those that take seconds of CPU, and whose like is tried too: only `make memory` tries them as well.
+#: Of these, those that take seconds of CPU, and whose like is tried too.
 DEAR = {
     "a large bulk",
     "patches of a large document",
@@ -149,7 +149,6 @@ DEAR = {
     "names of others that JSON cannot have in parts",
     "large documents of others that are not cached",
 }
-TRIED = {name: one for name, one in GREEDY.items() if os.environ.get("MEMORY") or name not in DEAR}
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +236,7 @@ CROWDS = {
     "a line of many": (f'{LINES}Content-Length: 9000\r\n\r\n{{"op":"put","id":"x","doc":{{}}}}\n', ""),
     "what waits to be asked for": (f"{PUT}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n", ""),
 }
+SHORT = {"half a head, byte by byte", "chunks, one by one"}
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def small(system: System) -> Iterator[WebServer]:
         yield served
 
 
-@pytest.mark.parametrize(("sent", "more"), CROWDS.values(), ids=CROWDS)
+@pytest.mark.parametrize(("sent", "more"), cases(CROWDS, SHORT))
 def test_more_slow_clients_than_there_may_be_connections(small, sent, more):
     """A new client is served soon all the same, and not when the time of those before is over."""
     enough = threading.Event()
@@ -272,7 +272,7 @@ def test_more_slow_clients_than_there_may_be_connections(small, sent, more):
     assert took[-1] < SOON_S * max(slow, slowness()), took
 
 
-@pytest.mark.parametrize(("method", "path", "body"), TRIED.values(), ids=TRIED)
+@pytest.mark.parametrize(("method", "path", "body"), cases(GREEDY, GREEDY.keys() - DEAR))
 def test_greedy_requests_stop_nobody(server, method, path, body):
     """Health, reads and writes are answered soon while as many of them run as there are threads."""
     enough = False

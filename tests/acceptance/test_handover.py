@@ -12,11 +12,12 @@ import pytest
 from tests.acceptance.conftest import System, start
 from tests.acceptance.variants import VARIANT
 from tests.proxy import Proxy
+from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.local.up import default_procfile
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), long]
 
 LEASE_MS = 2_500
 #: Long enough for 5,000 documents to be written and a worker to be ended before any of them is due.

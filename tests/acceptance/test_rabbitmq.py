@@ -15,6 +15,7 @@ from amqp.exceptions import AMQPError
 from tests.acceptance.conftest import System, start
 from tests.rabbitmq import RabbitMQ, needs_rabbitmq
 from tests.servers import freeze, resume
+from tests.tiers import long
 from tests.waiting import slowness, wait_until
 from writebehind import load_settings
 from writebehind.celery.checks import broker as check_broker
@@ -76,6 +77,7 @@ def test_queues_are_quorum_queues(system, rabbitmq):
     assert "no queue 'celery_delayed_0'" in refusal(rabbitmq, queue="celery_delayed_0", passive=True)
 
 
+@long
 def test_hints_that_wait_let_others_pass(system):
     """While a hint of each partition waits for its time, another write is persisted at once."""
     system.put_all("late", 500, "slow")
@@ -123,6 +125,7 @@ def persists_soon(system: System) -> bool:
     return in_mongodb(system, "again") == version
 
 
+@long
 def test_a_frozen_broker_holds_no_write_up(system, rabbitmq):
     """Each write is acknowledged within a second, and in MongoDB once it goes on; then hints are fast again."""
     freeze(rabbitmq)

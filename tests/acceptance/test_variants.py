@@ -19,6 +19,7 @@ from tests.acceptance.test_pipeline import (
 )
 from tests.acceptance.test_reading import test_stale_while_revalidate
 from tests.acceptance.variants import LARGE, PARTS, WEB_PROCESSES, WORKER_PROCESSES
+from tests.tiers import long
 
 __all__ = [
     "test_a_killed_web_process_is_replaced",
@@ -28,7 +29,7 @@ __all__ = [
     "test_stale_while_revalidate",
 ]
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), long]
 
 READERS, READS = 16, 200
 

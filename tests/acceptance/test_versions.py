@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import ROOT, System, in_threads, start
+from tests.tiers import long
 from writebehind.local.up import default_procfile
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120), long]
 
 WEB, WORKERS = {"web"}, {"worker", "maintenance", "beat"}
 

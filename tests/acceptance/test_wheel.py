@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import ROOT, SERVERS
+from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
 from writebehind.local.stack import Stack
@@ -96,6 +97,7 @@ def test_it_is_installed_beside_others(wheel, tmp_path):
     assert {tmp_path / "tasks" / "__init__.py"} == {*(tmp_path / "tasks").iterdir()}
 
 
+@long
 def test_the_system_runs_beside_a_users_modules(python, tmp_path, monkeypatch):
     """`writebehind up` becomes ready where the directory has modules called as what the processes import.
 
