@@ -1,4 +1,4 @@
-"""Redis as more than one server, started for the tests: a cluster, and servers that Sentinels watch."""
+"""Redis as more than one server, started for the tests: a cluster, servers that Sentinels watch, or with names."""
 
 from __future__ import annotations
 
@@ -188,6 +188,33 @@ class Sentinels:
         self._stack.close()
 
 
+class NamedServers:
+    """Independent servers with names."""
+
+    def __init__(self, directory: Path, names: Sequence[str] = ("a", "b", "c")) -> None:
+        self.servers = {name: EmbeddedRedis(directory / name) for name in names}
+        self._stack = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """The address for clients."""
+        return self.url_of(*self.servers)
+
+    def url_of(self, *names: str) -> str:
+        """The address of some of them."""
+        return ";".join(f"{name}={self.servers[name].url}" for name in names)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for one in self.servers.values():
+                stack.enter_context(one)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
 def ask(port: int, *command: object) -> Any:
     """Send a server a command, and return the raw answer."""
     wire = Wire(ConnectionPool(host=LOOPBACK, port=port, protocol=2))
@@ -214,6 +241,6 @@ _MERGED: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
-def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster | Sentinels]:
+def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster | Sentinels | NamedServers]:
     """What makes a topology in a directory, by its name."""
-    return {"single": EmbeddedRedis, "cluster": Cluster, "sentinel": Sentinels}[name]
+    return {"single": EmbeddedRedis, "cluster": Cluster, "sentinel": Sentinels, "servers": NamedServers}[name]

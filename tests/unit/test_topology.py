@@ -12,8 +12,12 @@ from redis.crc import key_slot
 from writebehind import load_settings
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.topology.addresses import ManyServers, many_servers
+from writebehind.redis.scripts import digest, steps
+from writebehind.redis.topology.addresses import ManyServers, many_servers, named_servers
 from writebehind.redis.topology.cluster import _slot
+from writebehind.redis.topology.guard import guarded
+from writebehind.redis.topology.record import Assignment, ServerRecord, fair, misfit, places
+from writebehind.redis.topology.rendezvous import owner
 from writebehind.redis.topology.routing import key_of, tag
 from writebehind.settings.urls import redacted
 
@@ -88,3 +92,74 @@ def test_what_one_step_touches_is_in_one_slot():
         list(keys.changes("users")),
     )
     assert [1] * len(together) == [len({_slot(tag(one)) for one in some}) for some in together]
+
+
+def test_a_list_of_servers_is_taken_apart():
+    """Names, URLs and their order are what the list says, and the settings take it."""
+    url = "b=redis://u:p%3B@h:1/2;a-2=redis+sentinel://h,i/main/0;C_=unix:///run/redis.sock"
+    servers = named_servers(load_settings(redis_url=url).redis_url)
+    assert [
+        ("b", "redis://u:p%3B@h:1/2"),
+        ("a-2", "redis+sentinel://h,i/main/0"),
+        ("C_", "unix:///run/redis.sock"),
+    ] == list(servers.items())
+    assert named_servers("redis://h?client_name=a") is None
+
+
+NAMES = st.lists(st.text(alphabet=ascii_letters, min_size=1, max_size=5), min_size=1, max_size=6, unique=True)
+
+
+@given(NAMES, st.text(alphabet=ascii_letters, min_size=6, max_size=6))
+def test_a_server_that_comes_takes_only_what_it_then_has(names, new):
+    """No partition moves between the others, whichever order they are named in."""
+    for place in map(str, range(64)):
+        assert owner(place, [*reversed(names), new]) in {owner(place, names), new}
+
+
+def test_the_assignment_stays_what_it_is():
+    """Installations have it recorded: another hash would move everything."""
+    assert "ccbbbbaacaccbaba" == "".join(owner(str(place), "abc") for place in range(16))
+
+
+def test_what_belongs_to_no_partition_is_on_the_first_server():
+    """Its place is said by the order, and not by a hash."""
+    assert ["c", "a"] == [fair("home", names) for names in (["c", "a", "b"], ["a", "b", "c"])]
+
+
+def test_of_two_servers_that_claim_a_partition_the_last_is_right():
+    """One that was brought back from a copy of before a move says still that it has the partition."""
+    records = {
+        "a": ServerRecord("a", ("a", "b"), b"1", {"0": 0, "1": 0, "home": 0}),
+        "b": ServerRecord("b", ("a", "b"), b"2", {"1": 1}, {"2": "a"}),
+    }
+    assignment = Assignment.of(["a", "b"], records)
+    assert ["a", "b", "a", "a"] == [assignment.server_of(place) for place in ("0", "1", "2", "home")]
+    assert "" == misfit(["b", "a"], records)
+
+
+def test_each_step_is_sent_with_the_guard():
+    """Under another name than without, after the line with its flags; loading it brings that text."""
+    for step in steps():
+        name = guarded(("EVALSHA", step.sha1, 1, "wb:{3}:pending"))[1]
+        source = guarded(("SCRIPT", "LOAD", step.source))[2]
+        assert name != step.sha1
+        assert name == digest(source)
+        assert source.startswith("#!lua flags=allow-oom\n") == step.source.startswith("#!lua flags=allow-oom\n")
+
+
+@pytest.mark.parametrize("command", [("GET", "wb:{3}:clock"), ("TIME",), ("HGETALL", keys.SERVER)])
+def test_a_read_is_sent_as_it_is(command):
+    """What changes nothing need not be refused."""
+    assert command == guarded(command)
+
+
+def test_a_command_that_changes_something_becomes_a_step():
+    """So that its server may refuse it."""
+    name, source, *others = guarded(("DEL", "wb:{3}:clock", "wb:{3}:sent"))
+    assert ("EVAL", [1, "wb:{3}:clock", "DEL", "wb:{3}:clock", "wb:{3}:sent"]) == (name, others)
+    assert "is not here" in source
+
+
+def test_places_of_an_installation():
+    """Each partition is one, and all the rest is one more."""
+    assert ["home", "0", "1", "2"] == places(3)

@@ -22,7 +22,7 @@ from writebehind.celery.names import (
     WARM,
 )
 from writebehind.errors import ConfigurationError
-from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, many_servers
+from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, first_server, many_servers
 from writebehind.settings.installation import Settings
 from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
 
@@ -86,7 +86,7 @@ def _own_options(settings: Settings) -> dict[str, Any]:
 
 def _sentinels(settings: Settings) -> dict[str, Any]:
     """Options that kombu has no place for in a URL of Sentinels."""
-    servers = many_servers((settings.broker_url or settings.redis_url).split(";", maxsplit=1)[0])
+    servers = many_servers(settings.broker_url.split(";", maxsplit=1)[0] or first_server(settings.redis_url))
     if servers is None or servers.kind != SENTINEL:
         return {}
     return {"master_name": servers.service, "sentinel_kwargs": dict(servers.sentinel)}

@@ -17,6 +17,8 @@ from writebehind.sequences import grouped
 PARTITIONS = "wb:partitions"
 #: The MongoDB database whose documents this Redis holds: see `writebehind.redis.shared.owner`.
 DATABASE = "wb:database"
+#: What this server is among several that have names: see `writebehind.redis.topology.record`.
+SERVER = "wb:server"
 #: So many there may be.
 MOST_PARTITIONS = 4096
 #: Into how many partitions this Redis was ever divided: what they have counted stays.
@@ -67,12 +69,12 @@ _TYPES = {
         (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
     ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE), "string"),
-    **dict.fromkeys((COUNTERS, RUNS, BREAKER), "hash"),
+    **dict.fromkeys((COUNTERS, RUNS, BREAKER, SERVER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
-    **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load"), "string"),
+    **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),

@@ -33,6 +33,12 @@ def script(name: str) -> Script:
     return Script(name, source, digest(source))
 
 
+def steps() -> list[Script]:
+    """All atomic steps."""
+    names = sorted(one.name for one in _FOLDER.iterdir() if one.name.endswith(".lua"))
+    return [script(one.removesuffix(".lua")) for one in names]
+
+
 def included(source: str) -> list[str]:
     """The names of the functions that a script includes."""
     return [name for names in _INCLUDE.findall(source) for name in names.split(", ")]

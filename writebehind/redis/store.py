@@ -36,6 +36,7 @@ from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
 from writebehind.redis.shared.workers import Workers
+from writebehind.redis.topology.assigned import Assigned
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire, time_ms
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
@@ -139,6 +140,7 @@ class Store:
         self.partitions = partitions
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire)
+        self.assigned = Assigned(wire)
         self.unsettled = Unsettled(wire, layout)
         self.pending = Pending(
             wire,
@@ -182,14 +184,16 @@ class Store:
 
         Raises:
             ConfigurationError: this Redis belongs to another database, a `ForeignDatabaseError`; or it is divided
-                differently; or that is being changed.
+                differently; or that is being changed; or it is other servers than the URL says.
             RedisUnavailableError: Redis does not answer.
         """
+        self.assigned.record(self.partitions)
         self.owner.first(Owner(self.database)).check(self.database)
         self.division.first(Division(self.partitions)).check(self.partitions)
 
     def check_recorded(self) -> None:
         """`check`, for who only looks: it records nothing. Raises as `check`."""
+        self.assigned.check()
         self.check_owner()
         if division := self.division.recorded():
             division.check(self.partitions)
@@ -272,6 +276,7 @@ class Store:
         sample = self.load()
         if sample.recorded:
             return sample
+        self.assigned.record(self.partitions)
         self.owner.first(Owner(self.database))
         self.division.first(Division(self.partitions))
         return self.load()

@@ -75,6 +75,19 @@ class Wire:
         answers, _ = exchange_at(places, [*commands] * len(servers), None)
         return {one.name: [answers[at] for at in of_one] for one, of_one in places.items()}
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that the URL gives to servers of their own; empty where it gives none."""
+        return self._servers.names
+
+    def at(self, server: str, *command: Any) -> Any:
+        """`call` on a server, by the name that `on_each` has for it."""
+        (answer,) = next(one for one in self._servers.servers() if one.name == server).exchange((command,))
+        _check_served((answer,))
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
     def server_of(self, key: str) -> str:
         """The name of the server that has a key. Raises as `on_each`."""
         return self._servers.place(key).name

@@ -74,7 +74,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         repr=False,
         description="the Redis or Valkey server that holds pending and cached documents; or a cluster, "
-        "`redis+cluster://host,host`, or what Sentinels watch, `redis+sentinel://host,host/service/0`",
+        "`redis+cluster://host,host`, or what Sentinels watch, `redis+sentinel://host,host/service/0`, or "
+        "servers that share the partitions, `a=redis://host/0;b=redis://host/0`",
     )
     mongodb_url: str = Field(
         "mongodb://127.0.0.1:27017/",
@@ -91,7 +92,7 @@ class Settings(BaseSettings):
         "",
         validation_alias=AliasChoices("BROKER_URL", "broker_url"),
         repr=False,
-        description="Celery's broker; the Redis server above unless set",
+        description="Celery's broker; the Redis server above unless set, of several with names the first",
     )
     broker_queue_type: Literal["quorum", "classic"] = Field(
         "quorum",

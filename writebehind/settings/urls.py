@@ -21,7 +21,10 @@ from writebehind.redis.topology.addresses import (
     SENTINEL,
     SENTINEL_OPTIONS,
     ManyServers,
+    first_server,
+    is_list,
     many_servers,
+    named_servers,
 )
 
 #: What else a URL of Redis may say. Its other options would change what the pipeline relies on: time limits,
@@ -58,6 +61,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*", re.ASCII)
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 #: A longer scheme is found by its end, so that a text costs no more than its length.
 _URL_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}://)(\S*)")
+#: Where the next server begins in a list of servers with names.
+_NEXT_IN_LIST = re.compile(r"(;[A-Za-z0-9_-]{1,32}=[A-Za-z][A-Za-z0-9+.-]{0,31}://)")
 _ENCODE = "with each of : / ? # [ ] @ % in its user and password percent-encoded, such as %2F for /"
 
 
@@ -65,7 +70,7 @@ def redacted(text: str) -> str:
     """A URL, or a text with URLs in it, fit to be shown: without passwords, and without values of options."""
     if "://" not in text:
         return text
-    return _URL_IN_TEXT.sub(lambda found: found[1] + _redacted(found[2]), text)
+    return _URL_IN_TEXT.sub(lambda found: found[1] + _redacted_list(found[2]), text)
 
 
 def check_redis(name: str, url: str) -> None:
@@ -78,6 +83,9 @@ def check_redis(name: str, url: str) -> None:
     Raises:
         ValueError: it is not; the message says what to do, and repeats no secret.
     """
+    if is_list(url):
+        _check_list(name, url)
+        return
     if url.startswith(SCHEMES):
         _check_many(name, url)
         return
@@ -94,6 +102,21 @@ def check_redis(name: str, url: str) -> None:
         raise ValueError(f"{name} names its database twice: as its path, and as the option db")
     if database and not _DATABASE.fullmatch(database[0]):
         raise ValueError(f"{name}: its database must be a number: write it as redis://host:6379/0")
+
+
+def _check_list(name: str, url: str) -> None:
+    """`check_redis` for a list of servers with names."""
+    example = "a=redis://host:6379/0;b=redis://host:6380/0"
+    try:
+        servers = named_servers(url) or {}
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}: write it as {example}, with ; in a password as %3B") from None
+    for server, one in servers.items():
+        if one.partition("://")[0].endswith(CLUSTER):
+            raise ValueError(f"{name}: a Redis Cluster spreads its keys itself, so it is no server of a list")
+        check_redis(f"{name}: server {server}", one)
+    if len({one.partition("://")[2].rpartition("@")[2] for one in servers.values()}) < len(servers):
+        raise ValueError(f"{name} names one server twice: each takes one name, as in {example}")
 
 
 def _check_many(name: str, url: str) -> None:
@@ -177,7 +200,11 @@ def celery_brokers(url: str) -> str:
 
 
 def celery_redis(url: str) -> str:
-    """The URL of a Redis server as Celery takes it: without `unix://`, and with nothing in its options but TLS."""
+    """The URL of a Redis server as Celery takes it: without `unix://`, and with nothing in its options but TLS.
+
+    Of a list of servers it is the first.
+    """
+    url = first_server(url)
     servers = many_servers(url)
     if servers is not None:
         is_plain = servers.kind == SENTINEL and servers.url.startswith("redis://")
@@ -200,6 +227,22 @@ def _celery_sentinels(servers: ManyServers) -> str:
     place, _, database = celery_redis(servers.url).partition("://")[2].partition("/")
     secret, at, _ = place.rpartition("@")
     return ";".join(f"sentinel://{secret}{at}{host}:{port}/{database}" for host, port in servers.hosts)
+
+
+def _redacted_list(rest: str) -> str:
+    """The parts of a URL after `://`, or of a list of servers with names, without secrets."""
+    first, *others = _NEXT_IN_LIST.split(rest)
+    if not others:
+        return _redacted(first)
+    return "".join(one if at % 2 else _redacted_one(one) for at, one in enumerate((first, *others)))
+
+
+def _redacted_one(rest: str) -> str:
+    """A part of a list. What has no host after it would be taken for a port, and may be a password."""
+    host, colon, port = rest.partition(":")
+    if "@" not in rest and colon and not re.match(r"\d{1,5}([/?;]|$)|[0-9A-Fa-f:]*\]", port):
+        return f"{host}:{MASK}"
+    return _redacted(rest)
 
 
 def _redacted(rest: str) -> str:

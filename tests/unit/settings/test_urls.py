@@ -65,6 +65,16 @@ MALFORMED_REDIS = [
     "redis+sentinel://:pwSecr1@h/main/0?db=0",
     "redis+sentinel://:pwSecr1@h/main/0/1",
     "redis+sentinels://:pwSecr1@h/main",
+    "a=redis://:pwSecr1@h;b=redis://:pwSecr1/x@i",
+    "a=redis://:pwSecr1@h;redis://:pwSecr1@i",
+    "a=redis://:pwSecr1@h;a=redis://:pwSecr1@i",
+    "a=redis://:pwSecr1@h;b=redis://:pwSecr2@h",
+    "a=redis://:pwSecr1@h;b=",
+    "a=redis://:pwSecr1@h;",
+    "a b=redis://:pwSecr1@h",
+    "a=redis+cluster://:pwSecr1@h;b=redis://h",
+    "a=redis://:pw;Secr1@h;b=redis://i",
+    "pwSecr1=h",
 ]
 MALFORMED_MONGODB = [
     "mongodb://u:pwSecr1/x@h/",
@@ -160,6 +170,7 @@ def test_what_only_the_driver_can_refuse_is_one_line(tmp_path):
         ("redis://h/3?password=p%2Fw", "redis://:p%2Fw@h/3"),
         ("redis://h?db=4&username=u&password=p&client_name=c", "redis://u:p@h/4"),
         ("rediss://:p@h/1?ssl_cert_reqs=none", "rediss://:p@h/1?ssl_cert_reqs=none"),
+        ("a=redis://:p%2Fw@h:1/3;b=redis://i", "redis://:p%2Fw@h:1/3"),
         ("unix:///run/redis.sock?db=2", "redis+socket:///run/redis.sock?virtual_host=2"),
         ("unix://:p%2F@/run/redis.sock", "redis+socket://:p%2F@/run/redis.sock?virtual_host=0"),
     ],
@@ -205,6 +216,13 @@ def test_urls_of_mongodb_that_are_taken(url):
         ("mongodb://h/?authMechanismProperties=A:pwSecr1", "mongodb://h/?authMechanismProperties=***"),
         ("no answer from redis://:pwSecr1@h:1, or http://h", "no answer from redis://:***@h:1, or http://h"),
         ("amqp://a:pwSecr1@h;amqp://b:pwSecr1@i", "amqp://a:***@i"),
+        ("a=redis://u:pwSecr1@h:1/0;b=redis://i/1", "a=redis://u:***@h:1/0;b=redis://i/1"),
+        (
+            "a=redis://h;b-2=rediss://:pwSecr1@i?ssl_password=pwSecr1",
+            "a=redis://h;b-2=rediss://:***@i?ssl_password=***",
+        ),
+        ("a=redis://u:pwSecr1;b=redis://:pwSecr1/x@h", "a=redis://u:***;b=redis://:***@h"),
+        ("a=redis://:pw;Secr1@h;b=redis://h", "a=redis://:***@h;b=redis://h"),
         ("no URL at all", "no URL at all"),
     ],
 )

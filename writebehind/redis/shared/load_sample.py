@@ -20,6 +20,8 @@ from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.shared.record import Record
 from writebehind.redis.strays import whole
+from writebehind.redis.topology.assigned import is_recorded, misfit_of
+from writebehind.redis.topology.record import ServerRecord
 from writebehind.redis.wire import Wire, time_ms
 
 #: How old a sample may be, seconds.
@@ -165,7 +167,7 @@ def take(
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
-    about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF")])
+    about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)])
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
     slot = max(clocks, default=0) // 1000 // RATE_SLOT_SECONDS
     partitions = layout.all()
@@ -183,13 +185,15 @@ def take(
         ]
     )
     pending, dead_counts, dead, crowded = (counts[at * size : (at + 1) * size] for at in range(4))
-    away = {name for name, (_, info, _) in about.items() if isinstance(info, RedisUnavailableError)}
+    away = {name for name, (_, info, *_) in about.items() if isinstance(info, RedisUnavailableError)}
     is_lost = [bool(away) and wire.server_of(key) in away for key in (keys.DATABASE, keys.PARTITIONS)]
     owner = owners.known() if is_lost[0] else owners.read(owned)
     division = divisions.known() if is_lost[1] else divisions.read(divided)
+    records = {name: ServerRecord.parse(one) for name, (*_, one) in about.items() if name not in away}
+    wrong = misfit_of(wire.names, records)
     whole_of_all = LoadSample(
-        misfit=_misfit(owner, database, division, size),
-        recorded=owner is not None and division is not None,
+        misfit=f"{wrong}, and restart this process" if wrong else _misfit(owner, database, division, size),
+        recorded=owner is not None and division is not None and is_recorded(wire.names, records, size),
         pending=tuple(one or 0 for one in pending),
         dead=added_up([one or () for one in dead_counts], [one or 0 for one in dead]),
         **_figures(b"", None),
@@ -199,7 +203,7 @@ def take(
     )
     servers = {
         name: replace(whole_of_all, **_figures(info, command))
-        for name, (_, info, command) in about.items()
+        for name, (_, info, command, _) in about.items()
         if name not in away
     }
     if len(about) == 1:

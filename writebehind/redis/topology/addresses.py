@@ -1,7 +1,8 @@
-"""Addresses of Redis that name more than one host: nodes of a cluster, or Sentinels that watch servers."""
+"""Addresses of Redis that name more than one host: nodes of a cluster, Sentinels, or servers with names."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,8 @@ SCHEMES = tuple(f"{scheme}+{kind}://" for kind in (CLUSTER, SENTINEL) for scheme
 SENTINEL_OPTIONS = frozenset(("sentinel_username", "sentinel_password"))
 #: Ports where none is named.
 _PORTS = {CLUSTER: 6379, SENTINEL: 26379}
+#: A server with a name, in a list of them.
+_NAMED = re.compile(r"([A-Za-z0-9_-]{1,32})=([a-z+]+://.*)", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +58,29 @@ def many_servers(url: str) -> ManyServers | None:
         service,
         sentinel,
     )
+
+
+def is_list(url: str) -> bool:
+    """Whether a URL is meant as a list of servers with names, well-formed or not: `a=redis://host;b=...`."""
+    return "=" in url.partition("://")[0]
+
+
+def named_servers(url: str) -> dict[str, str] | None:
+    """The URLs of a list of servers by their names, in its order; `None` for another URL.
+
+    Raises:
+        ValueError: a part of it is no URL with a name, or a name is there twice.
+    """
+    if not is_list(url):
+        return None
+    found = [_NAMED.fullmatch(one) for one in url.split(";")]
+    servers = {one[1]: one[2] for one in found if one is not None}
+    if len(servers) < len(found):
+        raise ValueError("each part must be name=URL, with a name of its own")
+    return servers
+
+
+def first_server(url: str) -> str:
+    """The URL of the first server of a list; another URL as it is. Raises as `named_servers`."""
+    servers = named_servers(url)
+    return url if servers is None else next(iter(servers.values()))

@@ -17,7 +17,7 @@ from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections
-from writebehind.redis.topology.routing import Several, exchange_at, key_of, tag
+from writebehind.redis.topology.routing import Several, exchange_at, key_of, not_overtaken, tag
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Cluster(Several):
                 break
             if any(isinstance(answers[at], TryAgainError) for at in again):
                 time.sleep(TRY_AGAIN_S)  # half of what a step needs has gone to another node, and the rest will
-            again = _not_overtaken(commands, answers, again)
+            again = not_overtaken(commands, answers, again)
             asked = self._note(commands, answers, again)
             some = [commands[at] for at in again]
             found, also = self._sent(some, then, [asked.get(at) for at in again])
@@ -226,25 +226,6 @@ class Cluster(Several):
 @lru_cache(65_536)
 def _slot(of: str) -> int:
     return int(key_slot(of.encode()))
-
-
-def _not_overtaken(commands: Sequence[Command], answers: list[Any], again: Sequence[int]) -> list[int]:
-    """Places that may be sent again: nothing of which a later command with the same key was carried out.
-
-    In the place of others is an error that says so.
-    """
-    later: set[str] = set()
-    left = []
-    waiting = set(again)
-    for at in reversed(range(len(commands))):
-        key = key_of(commands[at])
-        if at not in waiting:
-            later.add(key)
-        elif key in later:
-            answers[at] = RedisUnavailableError("a later command of the same key has overtaken this one")
-        else:
-            left.append(at)
-    return left[::-1]
 
 
 def _fill_unavailable(answers: list[Any], places: Sequence[int]) -> None:

@@ -9,8 +9,9 @@ from redis.connection import SSLConnection
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from writebehind.redis.connections import Connections, connection_options, connection_pool
-from writebehind.redis.topology.addresses import CLUSTER, ManyServers, many_servers
+from writebehind.redis.topology.addresses import CLUSTER, ManyServers, many_servers, named_servers
 from writebehind.redis.topology.cluster import Cluster
+from writebehind.redis.topology.named import Named
 from writebehind.redis.topology.routing import OneServer, Servers
 
 #: A node of a cluster, or a Sentinel, that is asked where the servers are has this long to answer, seconds: there
@@ -20,10 +21,21 @@ ASKED_S = 0.5
 
 def open_servers(url: str, timeout_ms: int) -> Servers:
     """The servers of a well-formed URL; nothing is opened before it is needed."""
-    if (many := many_servers(url)) is None:
-        return OneServer(Connections(connection_pool(url, timeout_ms)))
-    options = connection_options(many.url, timeout_ms)
-    return _cluster(many, options, timeout_ms) if many.kind == CLUSTER else _watched(many, options)
+    if listed := named_servers(url):
+        pools = {name: _pool(one, timeout_ms) for name, one in listed.items()}
+        return Named(pools, timeout_s=timeout_ms / 1000)
+    many = many_servers(url)
+    if many is not None and many.kind == CLUSTER:
+        return _cluster(many, connection_options(many.url, timeout_ms), timeout_ms)
+    return OneServer(Connections(_pool(url, timeout_ms)))
+
+
+def _pool(url: str, timeout_ms: int) -> ConnectionPool:
+    """A description of connections to one server, or to the one that Sentinels name."""
+    many = many_servers(url)
+    if many is None:
+        return connection_pool(url, timeout_ms)
+    return _watched(many, connection_options(many.url, timeout_ms))
 
 
 def _cluster(many: ManyServers, options: dict[str, Any], timeout_ms: int) -> Cluster:
@@ -38,7 +50,7 @@ def _cluster(many: ManyServers, options: dict[str, Any], timeout_ms: int) -> Clu
     )
 
 
-def _watched(many: ManyServers, options: dict[str, Any]) -> OneServer:
+def _watched(many: ManyServers, options: dict[str, Any]) -> ConnectionPool:
     """The primary that Sentinels name: each new connection asks them, and idle ones end with a failure."""
     timeout_ms = int(options["socket_timeout"] * 1000)
     tls = options.pop("connection_class", None) is SSLConnection
@@ -47,8 +59,7 @@ def _watched(many: ManyServers, options: dict[str, Any]) -> OneServer:
         asked |= {"ssl": True} | {name: one for name, one in options.items() if _is_tls(name)}
     manager = Sentinel(many.hosts, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
     own = {name: one for name, one in options.items() if name not in {"host", "port"}}
-    pool = SentinelConnectionPool(many.service, manager, ssl=tls, **own)  # type: ignore[no-untyped-call]
-    return OneServer(Connections(pool))
+    return SentinelConnectionPool(many.service, manager, ssl=tls, **own)  # type: ignore[no-untyped-call]
 
 
 def _patience(timeout_ms: int) -> dict[str, Any]:

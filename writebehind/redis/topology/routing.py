@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from writebehind.errors import RedisUnavailableError, without_frames
 from writebehind.logs.states import StateLog
@@ -13,6 +13,10 @@ from writebehind.redis.connections import Command, Connections
 
 class Servers(Protocol):
     """One server or several, as a wire speaks to them."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names that the URL gives to servers of their own, in its order; empty where it gives none."""
 
     @property
     def outage(self) -> StateLog:
@@ -48,6 +52,8 @@ class Servers(Protocol):
 class OneServer:
     """The server that has everything."""
 
+    names = ()
+
     def __init__(self, connections: Connections) -> None:
         """Speak over these connections."""
         self._all = (connections,)
@@ -75,6 +81,7 @@ class Several(ABC):
     """Several servers, of which each has some of the keys. Safe to share between threads."""
 
     outage: StateLog
+    names: Sequence[str] = ()
 
     @abstractmethod
     def place(self, key: str) -> Connections:
@@ -110,8 +117,11 @@ class Several(ABC):
             one.close()
 
 
+C = TypeVar("C", bound=Connections)
+
+
 def exchange_at(
-    by_place: Mapping[Connections, Sequence[int]], commands: Sequence[Command], then: Command | None
+    by_place: Mapping[C, Sequence[int]], commands: Sequence[Command], then: Command | None
 ) -> tuple[list[Any], list[Any]]:
     """Send commands to the places that are given, all before the first answer is waited for.
 
@@ -153,6 +163,25 @@ def exchange_at(
     if failures and len(failures) == len(by_place):
         raise failures[0]
     return answers, confirmed
+
+
+def not_overtaken(commands: Sequence[Command], answers: list[Any], again: Sequence[int]) -> list[int]:
+    """Places that may be sent again: nothing of which a later command with the same key was carried out.
+
+    In the place of others is an error that says so.
+    """
+    later: set[str] = set()
+    left = []
+    waiting = set(again)
+    for at in reversed(range(len(commands))):
+        key = key_of(commands[at])
+        if at not in waiting:
+            later.add(key)
+        elif key in later:
+            answers[at] = RedisUnavailableError("a later command of the same key has overtaken this one")
+        else:
+            left.append(at)
+    return left[::-1]
 
 
 def key_of(command: Command) -> str:

@@ -1,0 +1,271 @@
+"""Independent servers with names: writes, reads and flushes as on one server, each of which refuses by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.forking import in_child
+from tests.integration.topology.test_cluster import by_partition
+from tests.topologies import EveryWire, NamedServers, ask
+from tests.waiting import wait_until
+from writebehind import BulkOperation, Pipeline
+from writebehind.documents.durability import Durability
+from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.store import CommitRequest
+from writebehind.redis.topology.guard import HOME
+from writebehind.redis.topology.opening import open_servers
+from writebehind.redis.topology.record import fair
+
+PARTITIONS = 16
+TIMEOUT_MS = 1_000
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    """Three servers with names."""
+    with NamedServers(tmp_path_factory.mktemp("servers"), NAMES) as servers:
+        yield servers
+
+
+@pytest.fixture
+def opened(settings, servers, mongo_client, hints):
+    """Makes pipelines on a URL of these servers, all of which are empty at first."""
+    for one in servers.servers.values():
+        ask(one.port, "FLUSHALL")
+    wires = []
+
+    def open_on(url: str, **changed) -> Pipeline:
+        wires.append(EveryWire(open_servers(url, TIMEOUT_MS)))
+        changed = settings.model_copy(update={"redis_url": url, "partitions": PARTITIONS, **changed})
+        return Pipeline(changed, hints=hints, wire=wires[-1], client=mongo_client)
+
+    yield open_on
+    for one in wires:
+        one.close()
+
+
+@pytest.fixture
+def on_servers(opened, servers):
+    """A pipeline on the three. Nobody flushes but the test."""
+    pipeline = opened(servers.url)
+    pipeline.store.check()
+    return pipeline
+
+
+def place(pipeline, partition: int) -> str:
+    """The name of the server that a partition is on."""
+    return pipeline.store.server_of(partition)
+
+
+def test_documents_are_written_read_and_flushed(on_servers):
+    """A document in each partition reaches Redis and MongoDB, on the server that rendezvous hashing names."""
+    users, documents = on_servers.collection("users"), by_partition(on_servers)
+    for name in documents.values():
+        users.put(name, {"name": name})
+
+    assert {one: fair(str(one), NAMES) for one in range(PARTITIONS)} == {
+        one: place(on_servers, one) for one in documents
+    }
+    assert {name: {"_id": name, "name": name} for name in documents.values()} == {
+        name: users.get(name) for name in documents.values()
+    }
+    for one in range(PARTITIONS):
+        on_servers.flusher.flush(one)
+    assert 0 == on_servers.status()["pending"]
+
+
+def test_a_server_has_its_own_partitions_and_no_others(on_servers, servers):
+    """Each key stands where its partition belongs; what belongs to none, on the first server."""
+    users, documents = on_servers.collection("users"), by_partition(on_servers)
+    for name in documents.values():
+        users.put(name, {"name": name})
+
+    for name, one in servers.servers.items():
+        found = {key.decode() for key in ask(one.port, "KEYS", "*")} - {keys.SERVER}
+        tags = {key[4 : key.index("}")] if key.startswith("wb:{") else HOME for key in found}
+        expected = {str(at) for at in documents if fair(str(at), NAMES) == name} | (
+            {HOME} if name == "a" else set()
+        )
+        assert expected == tags
+
+
+def test_a_dead_server_makes_only_its_partitions_unavailable(on_servers, servers):
+    """Of a bulk, the items of a server that is away are refused, and the others are written."""
+    slow, documents = on_servers.collection("slow"), by_partition(on_servers)
+    for name in documents.values():
+        slow.put(name, {"n": 0})
+    dead = servers.servers["b"]
+    dead.kill()
+    try:
+        results = slow.bulk([BulkOperation("put", name, {"n": 1}) for name in documents.values()])
+        failed = {one for one, found in zip(documents, results, strict=True) if isinstance(found, Exception)}
+        assert {one for one in documents if place(on_servers, one) == "b"} == failed
+    finally:
+        dead.start()
+
+    def served() -> bool:
+        try:
+            return all(slow.get(name)["n"] == (0 if one in failed else 1) for one, name in documents.items())
+        except RedisUnavailableError:
+            return False
+
+    wait_until(served, "the server to be back", 10)
+
+
+def test_partitions_are_written_while_the_server_of_the_records_is_away(on_servers, servers, monkeypatch):
+    """What is told of the whole installation is on the first server: the others take writes without it."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
+    slow, documents = on_servers.collection("slow"), by_partition(on_servers)
+    for name in documents.values():
+        slow.put(name, {"n": 0})
+    others = [name for one, name in documents.items() if place(on_servers, one) != "a"]
+    dead = servers.servers["a"]
+    dead.kill()
+    try:
+        assert others
+        for name in others:
+            slow.put(name, {"n": 1})
+        assert {1} == {slow.get(name)["n"] for name in others}
+    finally:
+        dead.start()
+
+
+def test_a_process_that_lacks_a_server_does_not_start(on_servers, opened, servers):
+    """It says which one is missing, and what to do without it."""
+    with pytest.raises(
+        ConfigurationError, match="REDIS_URL: it lacks c of the servers a, b, c: add what is missing"
+    ):
+        opened(servers.url_of("a", "b")).store.check()
+
+
+def test_a_process_with_swapped_urls_does_not_start(on_servers, opened, servers):
+    """A server knows its name."""
+    swapped = servers.url_of("a", "b", "c").replace("b=", "x=").replace("c=", "b=").replace("x=", "c=")
+    with pytest.raises(
+        ConfigurationError, match=r"server . calls itself .: give each server the name that it had"
+    ):
+        opened(swapped).store.check()
+
+
+def test_a_process_that_names_one_of_them_alone_does_not_start(on_servers, opened, servers):
+    """A server knows that there are others."""
+    with pytest.raises(ConfigurationError, match="this is server b of a, b, c: name all of them"):
+        opened(servers.servers["b"].url).store.check()
+
+
+def test_a_running_process_with_swapped_urls_writes_nothing_astray(on_servers, opened, servers):
+    """A server refuses by itself what is not on it, so a write is where everybody looks for it, or nowhere."""
+    swapped = opened(servers.url_of("a", "b", "c").replace("b=", "x=").replace("c=", "b=").replace("x=", "c="))
+    members = [f"slow/s:{name}" for name in by_partition(on_servers).values()]
+    written = swapped.store.commit_many(
+        [CommitRequest(member, b"D", 60_000) for member in members], Durability.BUFFERED, wait_ms=0
+    )
+
+    assert {"ok"} == {one.status for one in written}
+    assert len(members) == on_servers.status()["pending"]
+    with pytest.raises(ForeignRedisError):
+        swapped.collection("slow").put("u1", {"n": 1})
+
+
+def test_a_server_more_has_nothing_until_it_is_given_something(opened, servers):
+    """A process that knows a further server starts, and goes by what is recorded."""
+    two = opened(servers.url_of("a", "b"))
+    two.store.check()
+    three = opened(servers.url)
+    three.store.check()
+    documents = by_partition(two)
+    for name in documents.values():
+        three.collection("slow").put(name, {"n": 1})
+
+    assert dict.fromkeys(documents.values(), 1) == {
+        name: two.collection("slow").get(name)["n"] for name in documents.values()
+    }
+    assert {one: place(two, one) for one in documents} == {one: place(three, one) for one in documents}
+    assert [] == ask(servers.servers["c"].port, "KEYS", "*")
+
+
+def test_a_server_that_gets_a_name_keeps_what_it_has(opened, servers):
+    """One that was used without a name goes on being used so until something is moved, and has all of it."""
+    alone = opened(servers.servers["b"].url)
+    alone.store.check()
+    documents = by_partition(alone)
+    for name in documents.values():
+        alone.collection("slow").put(name, {"n": 1})
+    named = opened(servers.url)
+    named.store.check()
+
+    assert dict.fromkeys(documents.values(), 1) == {
+        name: named.collection("slow").get(name)["n"] for name in documents.values()
+    }
+    assert {"b"} == {place(named, one) for one in documents}
+    alone.store.check()
+
+
+def test_two_installations_are_not_joined(opened, servers):
+    """Servers of which two were used by themselves are refused."""
+    for name in ("a", "b"):
+        opened(servers.servers[name].url).store.check()
+    with pytest.raises(ConfigurationError, match="a and b each hold an installation of their own"):
+        opened(servers.url).store.check()
+
+
+def test_a_server_that_has_lost_all_is_recorded_anew(on_servers, servers, opened):
+    """As one Redis would be: its partitions are empty, and the others are as they were."""
+    documents = by_partition(on_servers)
+    slow = on_servers.collection("slow")
+    for name in documents.values():
+        slow.put(name, {"n": 1})
+    ask(servers.servers["b"].port, "FLUSHALL")
+    again = opened(servers.url)
+    again.store.check()
+
+    gone = [name for one, name in documents.items() if place(again, one) == "b"]
+    assert gone
+    for name in gone:
+        slow.put(name, {"n": 1})
+    assert {1} == {again.collection("slow").get(name)["n"] for name in documents.values()}
+
+
+def test_a_read_follows_a_partition_that_has_moved(on_servers, servers, opened):
+    """What is not here any more is not read here, even if it is still there."""
+    slow, documents = on_servers.collection("slow"), by_partition(on_servers)
+    for name in documents.values():
+        slow.put(name, {"n": 1})
+    partition = next(one for one in documents if place(on_servers, one) == "a")
+    name, key = documents[partition], partition_keys(partition).entry(f"slow/s:{documents[partition]}")
+    old, new = servers.servers["a"].port, servers.servers["b"].port
+    for one in ask(old, "KEYS", f"wb:{{{partition}}}:*"):
+        ask(new, "RESTORE", one, 0, ask(old, "DUMP", one))
+    ask(new, "HSET", keys.SERVER, partition, 1, "epoch", "new")
+    ask(old, "HDEL", keys.SERVER, partition)
+    ask(old, "HSET", keys.SERVER, "epoch", "new")
+    other = opened(servers.url).collection("slow")
+    other.put(name, {"n": 2})
+
+    assert ask(old, "EXISTS", key)
+    assert 2 == slow.get(name)["n"]
+    slow.put(name, {"n": 3})
+    assert 3 == other.get(name)["n"]
+
+
+def test_a_fork_has_connections_of_its_own(on_servers):
+    """A child process asks the servers itself."""
+    slow = on_servers.collection("slow")
+    slow.put("u1", {"n": 1})
+
+    assert 1 == in_child(lambda: slow.get("u1")["n"])
+    assert 1 == slow.get("u1")["n"]
+
+
+def test_a_record_that_other_hands_changed_is_made_anew(on_servers, servers, opened):
+    """What is no record is taken out."""
+    port = servers.servers["b"].port
+    ask(port, "DEL", keys.SERVER)
+    ask(port, "SET", keys.SERVER, "x")
+    opened(servers.url).store.check()
+
+    assert b"hash" == ask(port, "TYPE", keys.SERVER)
+    on_servers.store.check()

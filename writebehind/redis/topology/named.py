@@ -1,0 +1,168 @@
+"""Independent servers with names, of which each has some of the partitions: application-level sharding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis import ConnectionPool
+from redis.exceptions import TryAgainError
+
+from writebehind import forks
+from writebehind.errors import RedisUnavailableError
+from writebehind.redis.connections import Command, Connections, Sent
+from writebehind.redis.keys import SERVER
+from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
+from writebehind.redis.topology.record import Assignment, ServerRecord
+from writebehind.redis.topology.routing import Several, exchange_at, key_of, not_overtaken
+
+#: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
+LOOK_AGAIN_S = 0.01
+
+
+class NamedServer(Connections):
+    """Connections to one of the servers, which refuses what is not on it."""
+
+    def send(self, commands: Sequence[Command]) -> Sent:
+        """As `Connections` says."""
+        return super().send([guarded(one) for one in commands])
+
+
+class Named(Several):
+    """Servers with names. Safe to share between threads.
+
+    Where a partition is, each server's own record says. What a process knows of that may be old: then a step is
+    refused, and a read is seen to be doubtful, and both are done again where the partition is.
+    """
+
+    def __init__(self, pools: Mapping[str, ConnectionPool], *, timeout_s: float) -> None:
+        """Know the servers by their names; nothing is opened before it is needed.
+
+        Args:
+            pools: describe the connections to each.
+            timeout_s: for how long a partition that is being moved is waited for.
+        """
+        self.names = tuple(pools)
+        self._all = {name: NamedServer(pool, name) for name, pool in pools.items()}
+        self._timeout_s = timeout_s
+        self._lock = forks.lock()
+        #: The first has the broker's messages, where that is not told otherwise.
+        self.outage = self._all[self.names[0]].outage
+        self._map = _Map(self._all, dict.fromkeys(self.names))
+
+    def place(self, key: str) -> Connections:
+        """As `Servers` says."""
+        return self._map.server_of(place_of(key))
+
+    def servers(self) -> Sequence[Connections]:
+        """As `Servers` says."""
+        return list(self._all.values())
+
+    known = servers
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """As `Servers` says."""
+        return self._follow(commands, None)[0]
+
+    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+        """As `Servers` says."""
+        return self._follow(commands, then)
+
+    def _follow(self, commands: Sequence[Command], then: Command | None) -> tuple[list[Any], list[Any]]:
+        """Exchange, and do again what a server has not done, or no longer has."""
+        known = self._map
+        answers, confirmed, doubtful = self._sent(known, commands, then)
+        until = 0.0
+        while again := [at for at, one in enumerate(answers) if at in doubtful or isinstance(one, TryAgainError)]:
+            now = time.monotonic()
+            until = until or now + self._timeout_s
+            if now > until:
+                for at in again:
+                    answers[at] = RedisUnavailableError("a partition is being moved, which takes long")
+                break
+            before, known = known, self._learn(known)
+            again = [at for at in again if at not in doubtful or known.differs(before, commands[at])]
+            again = not_overtaken(commands, answers, again)
+            if any(not known.differs(before, commands[at]) for at in again):
+                time.sleep(LOOK_AGAIN_S)
+            some = [commands[at] for at in again]
+            found, also, still = self._sent(known, some, then)
+            for place, answer, one in zip(again, found, also, strict=True):
+                answers[place], confirmed[place] = answer, one
+            doubtful = {again[at] for at in still}
+        return answers, confirmed
+
+    def _sent(
+        self, known: _Map, commands: Sequence[Command], then: Command | None
+    ) -> tuple[list[Any], list[Any], set[int]]:
+        """Send each to where it should be; the answers, those to `then`, and which reads are doubtful."""
+        by_place: dict[NamedServer, list[int]] = {}
+        read: dict[NamedServer, list[int]] = {}
+        for at, command in enumerate(commands):
+            server = known.server_of(place_of(key_of(command)))
+            by_place.setdefault(server, []).append(at)
+            if reads(command):
+                read.setdefault(server, []).append(at)
+        sent: list[Command] = [*commands, *[CHECK] * len(read)]
+        checks = dict(zip(read, range(len(commands), len(sent)), strict=True))
+        if len(by_place) == 1 and then is None:
+            answers, confirmed = next(iter(by_place)).exchange(sent), [None] * len(sent)
+        else:
+            for server, at in checks.items():
+                by_place[server].append(at)
+            answers, confirmed = exchange_at(by_place, sent, then)
+        doubtful: set[int] = set()
+        for server, at in checks.items():
+            if not isinstance(answers[at], Exception) and answers[at] != known.epochs[server.name]:
+                doubtful.update(read[server])
+        count = len(commands)
+        return answers[:count], confirmed[:count], doubtful
+
+    def _learn(self, known: _Map) -> _Map:
+        """A map by what the records say now, or the one that somebody else has made since."""
+        with self._lock:
+            if self._map is known:
+                answers, _ = exchange_at(
+                    {one: [at] for at, one in enumerate(self._all.values())},
+                    [("HGETALL", SERVER)] * len(self._all),
+                    None,
+                )
+                records = {
+                    name: known.records[name] if isinstance(one, Exception) else ServerRecord.parse(one)
+                    for name, one in zip(self._all, answers, strict=True)
+                }
+                self._map = _Map(self._all, records)
+            return self._map
+
+
+class _Map:
+    """The places of everything, as far as a process knows."""
+
+    def __init__(self, servers: Mapping[str, NamedServer], records: Mapping[str, ServerRecord | None]) -> None:
+        self._servers = servers
+        self.records = records
+        self._assignment = Assignment.of(list(servers), records)
+        self._places: dict[str, NamedServer] = {}
+        self.epochs = {name: one.epoch if one else None for name, one in records.items()}
+
+    def server_of(self, place: str) -> NamedServer:
+        """The server that a place is on.
+
+        Raises:
+            RedisUnavailableError: it is one that this process does not know.
+        """
+        found = self._places.get(place)
+        if found is None:
+            name = self._assignment.server_of(place)
+            if (found := self._servers.get(name)) is None:
+                raise RedisUnavailableError(
+                    "Redis has a server that this process was not told of", inner=f"REDIS_URL lacks {name}"
+                )
+            self._places[place] = found
+        return found
+
+    def differs(self, other: _Map, command: Command) -> bool:
+        """Whether a command would go to another server by the other map."""
+        place = place_of(key_of(command))
+        return self.server_of(place) is not other.server_of(place)

@@ -1,0 +1,136 @@
+"""Records of servers with names: the name of each, the others, and what is on it. Each server has its own.
+
+A record is a hash: `name`; `servers`, the names of all that are used; `epoch`, which changes with it; and for each
+partition that is here, and for `home`, how often it has moved: so that of two servers that claim to have it, the
+last is right. `left:<partition>` names the server that one has gone to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from writebehind.redis.topology.guard import HOME
+from writebehind.redis.topology.rendezvous import owner
+
+_LEFT = "left:"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """The record of one server.
+
+    Attributes:
+        name: its own.
+        servers: the names of all that are used; the first of them has what belongs to no partition.
+        epoch: another one after each change.
+        here: how often each partition that is here has moved; `home` among them.
+        left: where others have gone to.
+    """
+
+    name: str
+    servers: tuple[str, ...]
+    epoch: bytes
+    here: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, answer: Any) -> Self | None:
+        """Read the answer to HGETALL; `None` for nothing, or what other hands have written."""
+        if not isinstance(answer, list):
+            return None
+        flat = [one.decode(errors="replace") for one in answer]
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        if not fields.get("name") or not fields.get("servers"):
+            return None
+        return cls(
+            fields["name"],
+            tuple(fields["servers"].split(",")),
+            fields.get("epoch", "").encode(),
+            {one: int(value) for one, value in fields.items() if _is_place(one) and value.isdecimal()},
+            {one.removeprefix(_LEFT): value for one, value in fields.items() if one.startswith(_LEFT)},
+        )
+
+
+Records = Mapping[str, ServerRecord | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The places of partitions, as the records of the servers say together.
+
+    Attributes:
+        servers: the names of all servers that are used.
+        claims: the server that each place is on, of those that are recorded.
+    """
+
+    servers: Sequence[str]
+    claims: Mapping[str, str]
+
+    @classmethod
+    def of(cls, names: Sequence[str], records: Records) -> Self:
+        """Put the records together; `names` are those of a URL, where nothing is recorded yet."""
+        found = [(name, one) for name, one in records.items() if one is not None]
+        servers = list(dict.fromkeys(server for _, one in found for server in one.servers)) or list(names)
+        claims: dict[str, tuple[int, str]] = {}
+        for name, one in found:
+            for place, moves in one.here.items():
+                claims[place] = max(claims.get(place, (-1, "")), (moves, name))
+        gone = {place: to for _, one in found for place, to in one.left.items() if place not in claims}
+        return cls(servers, {place: name for place, (_, name) in claims.items()} | gone)
+
+    def server_of(self, place: str) -> str:
+        """The name of the server that a place is on, or belongs to while nobody has it."""
+        return self.claims.get(place) or fair(place, self.servers)
+
+
+def fair(place: str, servers: Sequence[str]) -> str:
+    """The server that a place belongs to, of those that are used."""
+    return servers[0] if place == HOME else owner(place, servers)
+
+
+def places(partitions: int) -> list[str]:
+    """All places of an installation with so many partitions."""
+    return [HOME, *map(str, range(partitions))]
+
+
+def unclaimed(assignment: Assignment, partitions: int) -> dict[str, list[str]]:
+    """Places that nobody has, by the servers that they belong to."""
+    found: dict[str, list[str]] = {}
+    for place in places(partitions):
+        if place not in assignment.claims:
+            found.setdefault(fair(place, assignment.servers), []).append(place)
+    return found
+
+
+def misfit(names: Sequence[str], records: Records) -> str:
+    """The reason why a process with a list of such names must not use these servers; '' where it may."""
+    for name, one in records.items():
+        if one is not None and one.name != name:
+            return f"REDIS_URL: server {name} calls itself {one.name}: give each server the name that it had"
+    known = {server for one in records.values() if one is not None for server in one.servers}
+    if missing := sorted(known.difference(names)):
+        return (
+            f"REDIS_URL: it lacks {_listed(missing)} of the servers {_listed(sorted(known))}: "
+            "add what is missing; to do without a server, move what it has by `writebehind rebalance` first"
+        )
+    return ""
+
+
+def misfit_alone(record: ServerRecord | None) -> str:
+    """`misfit` of a process whose URL names this server alone, and without a name."""
+    if record is None or record.servers == (record.name,):
+        return ""
+    return (
+        f"REDIS_URL: this is server {record.name} of {_listed(record.servers)}: name all of them, as in "
+        + ";".join(f"{one}=redis://host" for one in record.servers)
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _is_place(one: str) -> bool:
+    return one == HOME or one.isdecimal()
