@@ -69,7 +69,7 @@ def create_server() -> Switched:
 
 def take_out_counting(stack: ExitStack) -> None:
     """Let nothing be counted."""
-    for name in ("begin", "end", "answered", "refused"):
+    for name in ("answered", "refused"):
         stack.enter_context(patch.object(Requests, name, _nothing))
     stack.enter_context(patch.object(Reader, "_noted", lambda _, read, *__: read))
     stack.enter_context(patch.object(Reader, "_count_reads", _nothing))

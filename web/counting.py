@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
@@ -13,7 +14,7 @@ from writebehind.tallies import families
 from writebehind.tallies.meters import Meters, OneThreadsMeter
 from writebehind.tallies.tallies import Tallies
 
-#: How often the number of requests in progress is told at most, seconds.
+#: How often the number of requests in progress is told, seconds.
 TELL_EVERY_S: Final = 0.2
 #: Methods that are counted by name; clients may send any.
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
@@ -32,26 +33,24 @@ class Requests:
         """Count in these tallies."""
         self._tallies = tallies
         self._times: Meters[tuple[str, str, int]] = Meters(self._time)
-        self._in_progress = self._told = 0
-        self._tells = False
+        self._told = 0
 
-    def begin(self) -> None:
-        """Count a request that is being received."""
-        self._in_progress += 1
-        if not self._tells:
-            self._tell_soon()
-
-    def end(self) -> None:
-        """Count it no more."""
-        self._in_progress -= 1
+    def tell(self, in_progress: Callable[[], int]) -> None:
+        """Tell how many requests are in progress, now and again and again: to count each would cost it more."""
+        number = in_progress()
+        if number != self._told:
+            self._tallies.add(families.IN_PROGRESS, amount=number - self._told)
+            self._told = number
+        asyncio.get_running_loop().call_later(TELL_EVERY_S, self.tell, in_progress)
 
     def answered(self, method: str, route: str, status: int, began: float) -> None:
         """Count an answer to a whole request, which was received at `began`, by `perf_counter`.
 
         `route` is Flask's rule.
         """
-        known = method if method in _METHODS else _OTHER_METHOD
-        self._times[known, route, status].observe(perf_counter() - began)
+        if method not in _METHODS:
+            method = _OTHER_METHOD
+        self._times[method, route, status].observe(perf_counter() - began)
 
     def refused(self, reason: HTTPException | str) -> None:
         """Count a request that no route was asked for, or whose answer was not handed out."""
@@ -62,17 +61,3 @@ class Requests:
     def _time(self, of: tuple[str, str, int]) -> OneThreadsMeter:
         method, route, status = of
         return OneThreadsMeter(self._tallies, families.REQUESTS, (template(route), method, str(status)))
-
-    def _tell_soon(self) -> None:
-        """Tell how many are in progress once for all that begin and end meanwhile: each would pay for it."""
-        self._tells = True
-        asyncio.get_running_loop().call_later(TELL_EVERY_S, self._tell)
-
-    def _tell(self) -> None:
-        """Tell it, and again as long as there are any."""
-        if self._in_progress != self._told:
-            self._tallies.add(families.IN_PROGRESS, amount=self._in_progress - self._told)
-            self._told = self._in_progress
-        self._tells = False
-        if self._told:
-            self._tell_soon()

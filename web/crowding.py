@@ -81,6 +81,10 @@ class Crowd:
         if self._known:
             self._ended_at[peer] = monotonic()
 
+    def in_progress(self) -> int:
+        """The number of requests that are on their way."""
+        return len(self._transfers)
+
     def make_room(self) -> int:
         """Close the connections that have stood still for longest, if there are too many; how many were closed."""
         files = os.listdir(_FILES)  # noqa: PTH208 - a path for each would cost more

@@ -128,14 +128,14 @@ class Server:
         self._large = Threads(1, "web-large")
         self._known_large = Known()
         self.crowd = Crowd(settings.port, allow_connections(settings.max_connections))
-        self._bounded = False
+        self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if not self._bounded:
-            self._bounded = True
+        if not self._begun:
+            self._begun = True
             bound_untaken(int(scope["server"][1]), self._patience_ms)
-        self._requests.begin()
+            self._requests.tell(self.crowd.in_progress)
         transfer = self._transfers.begin()
         peer = peer_of(scope["client"])
         self.crowd.begin(peer, transfer)
@@ -158,7 +158,6 @@ class Server:
             log.debug("a client has made way for others")
             self._requests.refused(CROWDED)
         finally:
-            self._requests.end()
             self.crowd.end(peer)
             self._transfers.end(transfer)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 from tests.tracing import tracing
 from writebehind.tracing import export, otlp, spans
-from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, is_on, log_fields
+from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, get_current, is_on, log_fields
 from writebehind.tracing.written import contexts
 
 ROOT = Path(__file__).parents[2]
@@ -90,8 +91,9 @@ def test_a_log_line_names_the_span_that_it_is_in():
     assert {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"} == fields
     with tracing(ParentBased(ALWAYS_OFF)), spans.request("GET", "http", {}, lambda: "/"):
         assert {} == log_fields()
-    with NOT_SAMPLED:
-        assert {} == log_fields()
+    token = context_api.attach(NOT_SAMPLED)
+    assert {} == log_fields()
+    context_api.detach(token)
 
 
 def test_a_flush_that_finds_nothing_has_no_span():
@@ -205,7 +207,9 @@ def drawn(monkeypatch):
         made._active_span_processor = SynchronousMultiSpanProcessor()
         made.add_span_processor(SimpleSpanProcessor(exporter))
         monkeypatch.setattr(trace, "_TRACER_PROVIDER", made)
+        token = context_api.attach(context_api.Context())
         yield exporter
+        context_api.detach(token)  # or this thread would stay one that serves requests
 
     return make
 
@@ -216,11 +220,27 @@ def test_a_draw_is_what_the_sampler_says(drawn):
         for _ in range(2_000):
             with spans.request("GET", "http", {}, lambda: "/") as request, spans.load("users") as load:
                 assert bool(request) == bool(load)
-            assert trace.get_current_span() is trace.INVALID_SPAN
+            assert not trace.get_current_span().get_span_context().trace_flags.sampled
     found = exporter.get_finished_spans()
     assert 400 < len(found) / 2 < 600
     assert len(found) / 2 == len({one.context.trace_id for one in found})
     assert all(one.context.trace_flags.sampled for one in found)
+
+
+def test_a_thread_that_serves_requests_begins_no_trace_between_them(drawn):
+    """Others do, such as one that reads documents anew, and so does its next request that is sampled."""
+    with drawn("0.25") as exporter:
+        for _ in range(200):
+            with spans.request("GET", "http", {}, lambda: "/"):
+                pass
+        assert get_current() is NOT_SAMPLED
+        assert NO_SPAN is spans.load("users") is spans.commit("users", 1)
+        assert 10 < len(exporter.get_finished_spans()) < 100
+        assert all(one.parent is None for one in exporter.get_finished_spans())
+
+        with ThreadPoolExecutor(1) as other:
+            other.submit(lambda: [spans.load("users").__exit__(None, None, None) for _ in range(200)]).result()
+        assert "load users" in {one.name for one in exporter.get_finished_spans()}
 
 
 def test_the_sampler_is_asked_only_about_what_it_samples(drawn, monkeypatch):

@@ -12,7 +12,7 @@ from writebehind.documents.large import TakesMuchError
 from writebehind.flask.addresses import template
 from writebehind.flask.problems import note, request_id
 from writebehind.tracing import spans
-from writebehind.tracing.span import NO_SPAN, Span
+from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, Span, get_current
 
 #: Where a request has its span, in its environment, until it is over.
 _SPAN: Final = "writebehind.span"
@@ -38,7 +38,7 @@ def begin(now: Request) -> None:
 
 def end(error: BaseException | None) -> None:
     """End the span of the request that is over, if it has one."""
-    if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - see `is_on`, which would be one call more
+    if trace._TRACER_PROVIDER is None or get_current() is NOT_SAMPLED:  # noqa: SLF001 - as above
         return
     now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - costs less
     span: Span | None = now.environ.pop(_SPAN, None)

@@ -135,6 +135,8 @@ class Reader:
             return read
         if read.entry.exists:
             self._seen(member)
+        elif read.source is Source.HIT:
+            self._tallies.add(families.NEGATIVE_HITS, (document_id.collection,))
         return self._noted(read, document_id.collection, began)
 
     def get_many(
@@ -215,10 +217,7 @@ class Reader:
 
     def _noted(self, read: Read, collection: str, began: float) -> Read:
         """Count what was read of one document, and the time that it took."""
-        source = read.source
-        self._times[collection, source].observe(time.perf_counter() - began)
-        if source is Source.HIT and not read.entry.exists:
-            self._tallies.add(families.NEGATIVE_HITS, (collection,))
+        self._times[collection, read.source].observe(time.perf_counter() - began)
         return read
 
     def _time(self, of: tuple[str, Source]) -> Meter:

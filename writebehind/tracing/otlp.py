@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from random import getrandbits, random, randrange
+from random import getrandbits, randrange
 from threading import local
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -42,7 +42,8 @@ class Draw(RandomIdGenerator):
         """Know which ids a sampler with this ratio samples."""
         #: Ids are sampled whose last 64 bits are below it.
         self._bound = TraceIdRatioBased(ratio).bound
-        self._ratio = self._bound / (TraceIdRatioBased.TRACE_ID_LIMIT + 1)
+        #: The part of traces that is sampled; see `writebehind.tracing.span.Draw`.
+        self.ratio = self._bound / (TraceIdRatioBased.TRACE_ID_LIMIT + 1)
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -50,12 +51,9 @@ class Draw(RandomIdGenerator):
         """Have drawn nothing: a trace of the parent process is not the child's too."""
         self._drawn = local()
 
-    def is_dropped(self) -> bool:
-        """Draw the id of the next trace of this thread; whether it is not sampled."""
-        if random() >= self._ratio:  # noqa: S311 - no secret
-            return True
-        self._drawn.id = getrandbits(64) << 64 | randrange(self._bound)  # noqa: S311 - as above
-        return False
+    def sample(self) -> None:
+        """Draw the id of the next trace of this thread among those that are sampled."""
+        self._drawn.id = getrandbits(64) << 64 | randrange(self._bound)  # noqa: S311 - no secret
 
     def generate_trace_id(self) -> int:
         """The id that was drawn, or another one."""

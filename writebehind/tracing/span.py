@@ -8,7 +8,7 @@ from contextvars import ContextVar, Token
 from functools import cache, lru_cache
 from importlib.metadata import version
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
@@ -81,32 +81,11 @@ if isinstance(_current, ContextVar):
     _attach: Callable[[Context], object] = _current.set
 else:  # another version, or what OTEL_PYTHON_CONTEXT names
     get_current, _attach = context_api.get_current, context_api.attach
-#: Stands for all that are not sampled. Its ids are valid, so that it is no root.
+#: Stands for what is not sampled. Its ids are valid, so that it is no root.
 _DROPPED: Final = NonRecordingSpan(SpanContext(1, 1, is_remote=False))
-
-
-class NotSampled(Span):
-    """A span that is not sampled: within it none begins, and nobody has asked for one to be made."""
-
-    __slots__ = ("_around", "within")
-
-    def __init__(self, around: Context) -> None:
-        """Be within this context, which is current; what is within this has another."""
-        self._around = around
-        self.within = set_span_in_context(_DROPPED, around)
-
-    def __enter__(self) -> Self:
-        _attach(self.within)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _attach(self._around)
-
-
-#: The same where there is no context, as nearly always.
-NOT_SAMPLED: Final = NotSampled(Context())
+#: The context of threads that serve requests which are drawn, outside of those that are sampled: nothing but a
+#: request begins a trace there. It stays when a request is over, as to enter and leave it would cost each.
+NOT_SAMPLED: Final = set_span_in_context(_DROPPED, Context())
 
 
 class _Started(Span):
@@ -167,20 +146,39 @@ def log_fields() -> dict[str, str]:
     return named(context) if context.trace_flags.sampled else {}
 
 
-@lru_cache(8)
-def draw_of(provider: TracerProvider | None) -> Callable[[], bool] | None:
-    """The draw whether the next trace of a thread is dropped: that of `writebehind.tracing.otlp`.
+class Draw(Protocol):
+    """A draw which requests are sampled: that of `writebehind.tracing.otlp`.
 
-    `None` where a provider has none: then its sampler says so, when the trace's first span is started.
+    Attributes:
+        ratio: the part of them that is.
     """
-    return getattr(getattr(provider, "id_generator", None), "is_dropped", None)
+
+    ratio: float
+
+    def sample(self) -> None:
+        """Let the next trace of this thread be sampled."""
+
+
+@lru_cache(8)
+def draw_of(provider: TracerProvider | None) -> Draw | None:
+    """The draw of a provider. `None` where it has none: then its sampler is asked about each request."""
+    ids = getattr(provider, "id_generator", None)
+    return ids if hasattr(ids, "sample") else None
+
+
+def not_sampled(around: Context) -> Span:
+    """The span of a request that is dropped, within which no other begins; `around` is the current context."""
+    if around:
+        return _Started(_DROPPED)
+    _attach(NOT_SAMPLED)
+    return NO_SPAN
 
 
 def may_begin() -> bool:
     """Whether a span may begin here: there is a provider, and what it is a part of is sampled, if anything."""
     if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - as above
         return False
-    if get_current() is NOT_SAMPLED.within:
+    if get_current() is NOT_SAMPLED:
         return False
     current = get_current_span()
     return current is INVALID_SPAN or current.get_span_context().trace_flags.sampled
@@ -192,7 +190,7 @@ def start(
     attributes: Mapping[str, Value],
     *,
     links: Sequence[SpanContext] = (),
-    remote: Context | None = None,
+    parent: Context | None = None,
     began_ns: int | None = None,
 ) -> Span:
     """Start a span, if there is a provider, and if the one that it is a part of is sampled.
@@ -205,14 +203,13 @@ def start(
         kind: its part in what happens.
         attributes: what the sampler may look at.
         links: the contexts of what it carries on.
-        remote: the context of a caller elsewhere that it is a part of.
+        parent: the context that it begins in; by default the current one, unless what that is in is not sampled.
         began_ns: when it began, ns since 1970; by default now.
     """
     provider: TracerProvider | None = trace._TRACER_PROVIDER  # noqa: SLF001 - as above
     if provider is None:
         return NO_SPAN
-    parent = remote
-    if remote is None:
+    if parent is None:
         current = get_current_span()
         if not current.get_span_context().trace_flags.sampled:
             if links:

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from random import random
 from types import TracebackType
 from typing import Final, Self
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, SpanContext, SpanKind, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from writebehind.tracing.span import (
     NO_SPAN,
     NOT_SAMPLED,
-    NotSampled,
     Span,
     Value,
     draw_of,
     get_current,
     is_on,
     may_begin,
+    not_sampled,
     start,
 )
 
@@ -55,19 +57,22 @@ def request(method: str, scheme: str, parent: Mapping[str, str], route: Callable
         route: says the template of its path.
     """
     around = get_current()
-    if around and get_current_span() is not INVALID_SPAN:
+    if around is not NOT_SAMPLED and around and get_current_span() is not INVALID_SPAN:
         return NO_SPAN
-    remote = _TRACE_CONTEXT.extract(parent) if parent else None
-    if not remote:
+    begins_in = _TRACE_CONTEXT.extract(parent) if parent else None
+    if not begins_in:
         draw = draw_of(trace._TRACER_PROVIDER)  # noqa: SLF001 - see `is_on`
-        if draw is not None and draw():  # as nearly all are, where few are sampled
-            return NotSampled(around) if around else NOT_SAMPLED
+        if draw is not None:
+            if random() >= draw.ratio:  # noqa: S311 - no secret; as nearly all are, where few are sampled
+                return NO_SPAN if around is NOT_SAMPLED else not_sampled(around)
+            draw.sample()
+        begins_in = Context() if around is NOT_SAMPLED else around
     template = route()
     return start(
         f"{method} {template}",
         SpanKind.SERVER,
         {"http.request.method": method, "http.route": template, "url.scheme": scheme},
-        remote=remote,
+        parent=begins_in,
     )
 
 

@@ -22,25 +22,18 @@ async def until(tallies: Tallies, expected: float) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_requests_in_progress_are_told_until_there_are_none(monkeypatch):
-    """As many as there are, soon after they have begun or ended; nothing is looked at once there are none."""
+def test_requests_in_progress_are_told_again_and_again(monkeypatch):
+    """As many as there are, soon after they have begun or ended, also after a while without any."""
     monkeypatch.setattr(counting, "TELL_EVERY_S", 0.02)
     tallies = Tallies()
-    requests = Requests(tallies)
+    number = 0
 
     async def run() -> None:
-        for _ in range(2):
-            requests.begin()
-            requests.begin()
-            await until(tallies, 2)
-            requests.end()
-            await until(tallies, 1)
-            requests.end()
-            await until(tallies, 0)
-        deadline = time.monotonic() + 5
-        while asyncio.get_running_loop()._scheduled:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0)
+        nonlocal number
+        Requests(tallies).tell(lambda: number)
+        for number in (2, 1, 0, 3, 0):
+            await until(tallies, number)
+            await asyncio.sleep(2 * counting.TELL_EVERY_S)
 
     asyncio.run(run())
 
