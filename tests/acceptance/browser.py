@@ -99,7 +99,7 @@ def tab(
     )
     try:
         yield opened
-        assert [] == opened.complaints
+        assert [] == opened.complaints, opened.complaints
         assert {"127.0.0.1"} >= opened.hosts(), opened.hosts()
     finally:
         context.close()

@@ -59,7 +59,7 @@ def test_a_document_changed_behind_its_back_fails_the_demo():
 
     assert 1 == ended.returncode, ended.stderr
     result = json.loads(ended.stdout)
-    assert 1 == result["mismatches"]
+    assert 1 == result["mismatches"], result["first_mismatches"]
     (mismatch,) = result["first_mismatches"]
     assert "cities" == mismatch["collection"]
     assert "Atlantis" in mismatch["found"]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from writebehind import cli
+from writebehind.logs.setup import REDIS
 from writebehind.settings.installation import load_settings
 
 CONFIGURE = """
@@ -191,6 +193,16 @@ assert state() == before, (state(), before)
         [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_command_gives_the_level_back(monkeypatch):
+    """Within a process that goes on, the loss of Redis is told after it as it was before."""
+    log, seen = logging.getLogger(REDIS), []
+    monkeypatch.setattr(cli, "cli", lambda: seen.append(log.level))
+    before = log.level
+    cli.main()
+    assert [logging.ERROR] == seen
+    assert before == log.level
 
 
 def test_nobody_else_sets_up_a_log():
