@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from celery import Celery
 
+from tasks.passed import passed
 from writebehind.celery import Runtime, install
 from writebehind.celery.configuration import create_app
 from writebehind.settings.installation import Settings
@@ -18,18 +19,20 @@ def create_celery(settings: Settings) -> tuple[Celery, Runtime]:
     """Build the application with its tasks, and what a worker process of it holds.
 
     Raises:
-        ConfigurationError: Celery has no transport for its broker.
+        ConfigurationError: Celery has no transport for its broker, or cannot be set as `settings.celery` says.
     """
     app = create_app(settings)
-    app.conf.update(
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
+    ours = {
+        "broker_transport_options": app.conf.broker_transport_options,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
         **_of_transport(settings),
-        worker_eta_task_limit=10_000,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_hijack_root_logger=True,
-        worker_redirect_stdouts=False,
-    )
+        "worker_eta_task_limit": 10_000,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,
+    }
+    app.conf.update(passed(settings.celery, ours))
     return app, install(app, settings)
 
 

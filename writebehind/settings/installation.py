@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         description="type of the queues on RabbitMQ; `classic` for an application whose own tasks need it, or "
         "queues that are there already",
     )
+    celery: dict[str, Any] = Field(
+        {},
+        description="settings of Celery's workers and connections, by their names in Celery's documentation, "
+        'such as `{"worker_prefetch_multiplier": 2}`; none that flush tasks depend on',
+    )
 
     host: str = Field("127.0.0.1", description="address that the API listens on")
     port: Port = Field(8000, description="port that the API listens on")
