@@ -103,7 +103,6 @@ class AccessLog:
             )
             if (left_out := self._left_out) and self._waiting.empty():
                 self._left_out -= left_out
-                log.warning(
-                    "%s left out, as nobody has read in time", counted(left_out, "request is", "requests are")
-                )
+                such = counted(left_out, "request is", "requests are")
+                log.warning("%s left out, as nobody has read in time", such, extra={"event": "requests_left_out"})
             self._waiting.task_done()

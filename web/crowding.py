@@ -19,6 +19,7 @@ from time import monotonic, sleep
 from typing import Final, NamedTuple
 
 from web.transfers import Transfer
+from writebehind.logs.events import FAULT
 from writebehind.outage_log import OutageLog
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Crowd:
             try:
                 self.make_room()
             except Exception:
-                log.exception("no room could be made for new connections")
+                log.exception("no room could be made for new connections", extra=FAULT)
 
     def _connections(self, files: Iterable[str]) -> list[Connection]:
         """The connections among these open files."""

@@ -21,6 +21,7 @@ from writebehind import Pipeline, Settings, connect, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery.depths import QueueDepths
 from writebehind.errors import ConfigurationError
+from writebehind.logs.events import FAULT
 from writebehind.monitoring.directory import share_counts
 from writebehind.monitoring.page import Page
 from writebehind.monitoring.reads import reads_by_source
@@ -51,7 +52,7 @@ class Exporter:
         try:
             status, content_type, body = self._answer(environ)
         except Exception:
-            log.exception("the figures cannot be shown")
+            log.exception("the figures cannot be shown", extra=FAULT)
             status, content_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, _PLAIN, b"the log says why\n"
         headers = [
             ("Content-Type", content_type),

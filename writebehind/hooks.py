@@ -125,7 +125,9 @@ class Hooks:
         except Exception:
             such = persisted[0].id
             log.exception(
-                "after_persist failed for %d of %s, such as %s", len(persisted), such.collection, such.text
+                "after_persist failed for %d of %s, such as %s",
+                *(len(persisted), such.collection, such.text),
+                extra={"event": "hook_failed"},
             )
             return False
         return True
@@ -188,5 +190,5 @@ def _refusal(name: str, error: Exception) -> WritebehindError:
         return InvalidDocumentError(f"{place}: {first['msg']}{more}")
     if isinstance(error, ValueError | AssertionError) and str(error):
         return InvalidDocumentError(str(error))
-    log.error("%s failed, and the write was refused", name, exc_info=error)
+    log.error("%s failed, and the write was refused", name, exc_info=error, extra={"event": "hook_failed"})
     return InvalidDocumentError(f"{name} does not accept this document: {type(error).__name__}")

@@ -61,7 +61,17 @@ class OutageLog:
         self._outages: dict[str, _Outage] = {}
         self._watching = False
 
-    def note(self, kind: str, line: str, *, logged: bool = False) -> None:
+    def note(
+        self,
+        kind: str,
+        line: str,
+        *,
+        logged: bool = False,
+        level: int = logging.WARNING,
+        event: str = "",
+        error: BaseException | None = None,
+        **fields: Any,
+    ) -> None:
         """Log the first failure of a kind; count the ones that follow until its outage is over.
 
         Args:
@@ -69,6 +79,10 @@ class OutageLog:
             line: says so.
             logged: whether another line of this process has said it: then only the counts of an outage that lasts
                 are logged, and its end.
+            level: of the first line.
+            event: what the first line is, if it is something of its own.
+            error: one that nobody foresaw: the first line has its trace.
+            fields: of the first line.
         """
         now = time.monotonic()
         with self._lock:
@@ -83,7 +97,9 @@ class OutageLog:
                 watch = (weakref.ref(self), min(self._quiet_s, self._every_s) / 4)
                 threading.Thread(target=_watch, args=watch, name="outage-log", daemon=True).start()
         if not logged:
-            self._log.warning("%s", line, extra={"event": "outage_began", "kind": kind})
+            self._log.log(
+                level, "%s", line, exc_info=error, extra={"event": event or "outage_began", "kind": kind, **fields}
+            )
 
     def tell(self) -> bool:
         """Log the lines that are due; whether an outage lasts. A thread does so while one does."""

@@ -72,3 +72,20 @@ def test_a_child_process_tells_its_own(outages, caplog):
         lambda: "redis: over, 2 failures in all, the last 0 s after the first" in caplog.messages, "it to be over"
     )
     assert "of the child" in caplog.messages
+
+
+def test_a_first_line_of_its_own(outages, caplog):
+    """It may be an event of its own, graver than a warning, with fields and a trace; others are counted."""
+    for number in range(3):
+        try:
+            int(f"fault {number}")
+        except ValueError as error:
+            outages.note(
+                "faults", "it failed", level=logging.ERROR, event="fault", error=error, member="users/ada"
+            )
+    wait_until(lambda: not outages._outages, "it to be over")
+    first, *others = caplog.records
+    assert ("fault", "ERROR", "users/ada", "faults") == (first.event, first.levelname, first.member, first.kind)
+    assert "fault 0" in str(first.exc_info[1])
+    assert {"outage_lasts", "outage_over"} >= {one.event for one in others}
+    assert 3 == others[-1].count

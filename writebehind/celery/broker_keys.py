@@ -16,6 +16,8 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
 from writebehind.celery.names import QUEUES
+from writebehind.logs.events import OTHER_HANDS
+from writebehind.logs.states import StateLog
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ _MOST_OVERDUE_S: Final = 5
 _MOST_AT_ONCE: Final = 100
 #: So many characters are told of what is taken out.
 _SHOWN: Final = 200
+_mistyped: Final = StateLog(log, "queues_mistyped", "queues_mended")
 
 
 def is_mistyped(error: Exception) -> bool:
@@ -108,7 +111,12 @@ def _take_out_mistyped(client: Any, types: dict[str, str]) -> None:
     there = _types_there(client, [*types])
     for (key, kind), found in zip(types.items(), there, strict=True):
         if found not in {"none", kind} and _take_out(client, key, kind):
-            log.critical("other hands put a %s into %r of the broker: it is taken out", found, key)
+            log.critical(
+                "other hands put a %s into %r of the broker: it is taken out",
+                found,
+                key,
+                extra=OTHER_HANDS,
+            )
 
 
 def _take_out(client: Any, key: str, kind: str) -> bool:
@@ -131,7 +139,11 @@ def _take_out_lock(client: Any, channel: Any) -> None:
     left_ms = client.pttl(key)
     if left_ms == -1 or left_ms > most_ms:
         client.delete(key)
-        log.critical("other hands put a lock that does not run out into %r of the broker: it is taken out", key)
+        log.critical(
+            "other hands put a lock that does not run out into %r of the broker: it is taken out",
+            key,
+            extra=OTHER_HANDS,
+        )
 
 
 def _take_out_unreadable(client: Any, channel: Any) -> None:
@@ -150,7 +162,11 @@ def _take_out_unreadable(client: Any, channel: Any) -> None:
             pipe.zrem(channel.unacked_index_key, *unreadable)
             pipe.execute()
         told = ", ".join(map(repr, unreadable))[:_SHOWN]
-        log.critical("other hands put what is no message into the broker, to come again: it is dropped: %s", told)
+        log.critical(
+            "other hands put what is no message into the broker, to come again: it is dropped: %s",
+            told,
+            extra=OTHER_HANDS,
+        )
 
 
 def _is_read(value: bytes) -> bool:
@@ -169,5 +185,8 @@ def _see_others(client: Any, channel: Any) -> bool:
     there = zip(keys, _types_there(client, keys), strict=True)
     wrong = [f"{key!r} ({found})" for key, found in there if found not in {"none", "list"}]
     if wrong:
-        log.critical("queues of the application are of another type than a list: %s", ", ".join(wrong)[:_SHOWN])
+        line = f"queues of the application are of another type than a list: {', '.join(wrong)[:_SHOWN]}"
+        _mistyped.begin(f"{line}; take them out, as no message gets through")
+    else:
+        _mistyped.end("queues of the application are lists")
     return not wrong

@@ -14,6 +14,7 @@ from writebehind.celery.configuration import CONFIRMED_WITHIN_S, create_app
 from writebehind.celery.delays import headers
 from writebehind.celery.names import FLUSH, FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH, REFRESH_QUEUE, WARM
 from writebehind.errors import told
+from writebehind.logs.events import FAULT
 from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.redis.cache import Refresh
@@ -73,7 +74,7 @@ class FlushPublisher:
                 with self._app.connection_for_write() as connection:
                     over = self._publish_over(connection)
             except Exception:  # what the transport fails with must not end the publishing of all later hints
-                log.exception("flush hints not sent, the sweep will find them")
+                log.exception("flush hints not sent, the sweep will find them", extra=FAULT)
 
     def _publish_over(self, connection: Any) -> bool:
         """Publish over a connection; whether that was all, or the connection is of no use any more."""

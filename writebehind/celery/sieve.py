@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.celery.broker_keys import guard, is_mistyped, mend
 from writebehind.celery.names import QUEUES
+from writebehind.logs.events import OTHER_HANDS
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def drop(consumer: Any, message: Any, error: Exception) -> None:
 
 
 def _tell(error: Exception) -> None:
-    log.error("a message of other hands is dropped: %s", repr(error)[:_SHOWN])
+    log.error("a message of other hands is dropped: %s", repr(error)[:_SHOWN], extra=OTHER_HANDS)
 
 
 def _see_task(consumer: Any, message: Any) -> None:

@@ -28,6 +28,7 @@ from writebehind.celery.names import (
 from writebehind.celery.runtime import Runtime
 from writebehind.errors import MongoUnavailableError, UnavailableError, told
 from writebehind.flushing.flusher import FlushInterruptedError
+from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.cache import Refresh
 from writebehind.redis.keys import MOST_PARTITIONS
 
@@ -62,7 +63,8 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
     def flush(task: Task, partition: int, ticket: str = "", *_: Any, **__: Any) -> dict[str, Any]:
         """Flush one partition. Retried without limit while MongoDB takes no writes; nothing is ever dropped."""
         if not _is_of_ours(partition, ticket):
-            log.error("other hands sent a flush of partition %.50r, ticket %.50r", partition, ticket)
+            said = "other hands sent a flush of partition %.50r, ticket %.50r"
+            log.error(said, partition, ticket, extra=OTHER_HANDS)
             return {}
         try:
             return runtime.pipeline.flusher.flush(
@@ -98,7 +100,7 @@ def _register_refresh(app: Celery, runtime: Runtime) -> None:
         """Read one document anew. Not retried: the next reader asks again."""
         pipeline = runtime.pipeline
         if not all(map(_is_text, (member, token, seen))):
-            log.error("other hands sent a refresh of %.50r", member)
+            log.error("other hands sent a refresh of %.50r", member, extra=OTHER_HANDS)
             return
         try:
             # Else it is too late: somebody else has the right, or nobody.

@@ -46,6 +46,7 @@ from writebehind.errors import (
     RedisUnavailableError,
     UnavailableError,
 )
+from writebehind.outage_log import OutageLog
 from writebehind.redis.store import Store
 from writebehind.tracing import spans
 
@@ -104,6 +105,7 @@ class Listener:
             alive: is touched while it listens, or waits to.
         """
         self._alive = alive
+        self._faults = OutageLog(log, "change")
         self._collections = collections
         self._name_of_database = database
         self._tell: Callable[[str], None] | None = None
@@ -164,9 +166,9 @@ class Listener:
                 self._let_go()
                 self._stopping.wait(random.uniform(0.5, 1) * FAILED_TO_S)  # noqa: S311 - no secret
                 continue
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is logged with its trace
                 if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
-                    log.exception("the listener failed, and tries again")
+                    self._note_fault("the listener failed, and tries again", error)
                 self._fail(reason(error), logged=getattr(error, "logged", False))
                 pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
             self._pauses = pause_s > RETRY_S
@@ -204,7 +206,8 @@ class Listener:
             except HistoryLostError as error:
                 if not token:
                     raise MongoUnavailableError(str(error)) from error
-                log.warning("changes were missed, so the cache is emptied: %s", error)
+                said = "changes were missed, so the cache is emptied; nothing is to be done: %s"
+                log.warning(said, error, extra={"event": "changes_missed"})
                 token, lost = "", True
                 self._state.reopened += 1
 
@@ -260,8 +263,8 @@ class Listener:
             return None
         try:
             return read_change(event)
-        except Exception:
-            log.exception("a change in %s cannot be understood, and is skipped", collection)
+        except Exception as error:  # noqa: BLE001 - it is logged with its trace
+            self._note_fault(f"a change in {collection} cannot be understood, and is skipped", error)
             self._state.skipped += 1
             return None
 
@@ -272,12 +275,13 @@ class Listener:
             applied = self._applier.apply(changes)
         except (UnavailableError, PyMongoError):
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - it is logged with its trace
             if len(changes) > 1:  # one of them spoils it for the others
                 for one in changes:
                     self._apply([one])
                 return
-            log.exception("a change of %s cannot be applied: what is cached is dropped", changes[0].id.member)
+            line = f"a change of {changes[0].id.member} cannot be applied: what is cached is dropped"
+            self._note_fault(line, error)
             self._state.skipped += 1
             applied = self._applier.distrust([changes[0].id])
         self._state.ours += applied.ours
@@ -390,6 +394,10 @@ class Listener:
                     # Somebody else may lead who can perhaps do better.
                     if self._pauses or silent_s * 1000 >= LEASE_MS:
                         self._let_go()
+
+    def _note_fault(self, line: str, error: Exception) -> None:
+        told = f"{line}: {error!r}"
+        self._faults.note("a fault in listening", told, level=logging.ERROR, event="fault", error=error)
 
     def _say(self, event: str, line: str) -> None:
         if line == self._said:

@@ -22,6 +22,7 @@ from writebehind.consistency.comparing import Comparison
 from writebehind.consistency.sources import Changed, PendingWalk, Walk
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError, WritebehindError
+from writebehind.logs.events import FAULT
 from writebehind.mongodb.sink import Sink
 from writebehind.redis import keys
 from writebehind.redis.store import Store
@@ -130,7 +131,7 @@ class Observer:
             self.failure = str(error)
             return self._failed()
         except Exception:
-            log.exception("the observer failed, and goes on")
+            log.exception("the observer failed, and goes on", extra=FAULT)
             self.failure = "a fault of the observer: see the log"
             return self._failed()
         now = time.monotonic()

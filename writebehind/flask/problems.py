@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
 from writebehind.flask.addresses import path_to_description, path_to_letter
+from writebehind.logs.events import FAULT
 from writebehind.outage_log import OutageLog
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
     if isinstance(error, UnavailableError):
         log_refusal(problem.name, str(error), logged=getattr(error, "logged", False))
     elif not isinstance(error, RequestError):
-        log.warning("%s: %s", this_request(), error)
+        log_refusal(problem.name, str(error))
     retry_after = problem.retry_after
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
         retry_after = max(1, math.ceil(error.retry_after_s))
@@ -163,7 +164,8 @@ def respond_http(error: HTTPException, *names: str) -> Response:
     status = HTTPStatus(error.code or 500)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         if _LOGGED not in request.environ:
-            log.error("%s failed: %r", this_request(), getattr(error, "original_exception", None) or error)
+            why = getattr(error, "original_exception", None) or error
+            log.error("%s failed: %r", this_request(), why, extra=FAULT)
         return _response(_INTERNAL, "The error has been logged under the request id.", {})
     name, detail = _HTTP.get(status, (status.phrase.lower().replace(" ", "-"), ""))
     # Allow, and whatever else belongs to the status.
@@ -200,7 +202,7 @@ def log_unforeseen(error: Any) -> None:
         error: as `logging` takes it for `exc_info`.
     """
     request.environ[_LOGGED] = True
-    log.error("%s failed", this_request(), exc_info=error)
+    log.error("%s failed", this_request(), exc_info=error, extra=FAULT)
 
 
 def _public(error: WritebehindError) -> str:

@@ -9,12 +9,16 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letter import DeadLetter
+from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
+from writebehind.outage_log import OutageLog
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Burial, Settled
 from writebehind.redis.store import Store
 
 log = logging.getLogger(__name__)
+
+_FIND_OUT = "find out who else writes into this Redis"
 
 
 class Damage(Enum):
@@ -35,7 +39,9 @@ class DamagedWrites:
         """Join the parts."""
         self._store = store
         self._sink = sink
+        self._collections = RefusedCollections()
         self._derived = derived
+        self._changed = OutageLog(log, "document")
 
     def take_out(self, one: DocumentId, entry: Entry) -> Damage:
         """Settle it where MongoDB has the very write; else make it a dead letter that nothing replays.
@@ -48,34 +54,37 @@ class DamagedWrites:
             MongoUnavailableError: MongoDB does not answer: it is still pending.
             RedisUnavailableError: Redis does not answer; the same.
         """
-        if self._is_persisted(one, entry):
+        letter = None if self._is_persisted(one, entry) else DeadLetter.damaged(one.member, entry)
+        if letter is None:
             settled = Settled(one.member, entry.version_digits, 0, [])
             done = self._store.pending.settle(self._store.partition_of(one.member), [settled], delay_ms=0)
             outcome = Damage.PERSISTED if done else Damage.GONE
         else:
-            letter = DeadLetter.damaged(one.member, entry)
             self._derived.persisting(one.collection, [one.member])  # told while it is pending
             burial = self._store.pending.bury(one.member, entry.version_digits, letter.dump(), drop_entry=True)
             outcome = Damage.BURIED if burial is Burial.BURIED else Damage.GONE
         if outcome is Damage.GONE:
             return outcome
         self._derived.gave_way([(one.member, entry.version)])
-        if outcome is Damage.BURIED:
-            told = {"event": "dead_letter", "collection": one.collection, "member": one.member}
+        if letter is not None:
             log.critical(
                 "%s version %d is pending, and somebody changed its body in Redis: it is a dead letter, and "
                 "MongoDB does not get it",
                 *(one.member, entry.version),
-                extra=told,
+                extra=letter.log_fields,
             )
         else:
-            log.error("%s: its body was changed in Redis, and MongoDB has it as it was written", one.member)
+            line = f"{one.member}: its body was changed in Redis, and MongoDB has it as it was written"
+            self._changed.note(
+                "changed in Redis", f"{line}; {_FIND_OUT}", level=logging.ERROR, event="body_changed"
+            )
         return outcome
 
     def _is_persisted(self, one: DocumentId, entry: Entry) -> bool:
         try:
             [stored] = self._sink.find_states([one])
         except MongoRefusesError as error:
-            log.warning("%s cannot be compared with MongoDB: %s", one.member, error)
+            self._collections.refused(one.collection, "compared with what was changed in Redis", error)
             return False
+        self._collections.served(one.collection, "compared with what was changed in Redis")
         return stored.same_content(entry)

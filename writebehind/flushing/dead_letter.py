@@ -68,6 +68,17 @@ class DeadLetter:
         """The document."""
         return DocumentId.from_member(self.member)
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """The fields of a line about it, by which it is found with the request that wrote the document."""
+        return {
+            "event": "dead_letter",
+            "collection": self.id.collection,
+            "member": self.member,
+            "version": self.version,
+            "write_trace_id": self.trace_id,
+        }
+
     @classmethod
     def refused(
         cls, member: str, entry: Entry, message: str, *, code: int, attempts: int, over: int, trace_id: str = ""

@@ -348,12 +348,13 @@ class Flusher:
             return self._recorder.record(partition, collection, outcomes, summary, sent=sent)
         except UnavailableError:
             raise
-        except Exception as error:  # of the driver, about a server's answer, or a fault of our own
+        except Exception as error:  # noqa: BLE001 - of the driver, about a server's answer, or a fault of our own
             if len(batch) > 1:
                 middle = len(batch) // 2
                 halves = (batch[:middle], batch[middle:])
                 return [one for half in halves for one in self._flush_some(span, half, summary, lease_ends)]
-            log.exception("%s cannot be written", batch[0].id.member)
+            line = f"{batch[0].id.member} cannot be written: {error!r}"
+            self._outages.note("a fault in writing", line, level=logging.ERROR, event="fault", error=error)
             outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
             return self._recorder.postpone(partition, collection, [outcome], summary)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
+from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.redis.letters import RawLetter
@@ -35,6 +36,7 @@ class Homecoming:
         self._hints = hints
         self._derived = derived
         self._settings = settings
+        self._brought = OutageLog(log, "lot")
 
     def of_pending(self, partition: int, members: Sequence[str]) -> list[str]:
         """Those of a partition's members that belong there; the others are pending at home from now on."""
@@ -85,7 +87,6 @@ class Homecoming:
                 self._hints(one.hint)
 
     def _tell(self, partition: int, names: Sequence[str]) -> None:
-        log.warning(
-            "brought home from partition %d: %s of another one, such as %s",
-            *(partition, counted(len(names), "document"), names[0][:200]),
-        )
+        of = counted(len(names), "document")
+        line = f"brought home from partition {partition}: {of} of another one, such as {names[0][:200]}"
+        self._brought.note("documents of other partitions", line, event="brought_home")

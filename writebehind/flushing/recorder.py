@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from writebehind.documents.entry import Entry
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
@@ -164,10 +163,9 @@ class Recorder:
             )
             return self._bury(letter, entry, summary, drop_entry=True)
         if contest is Contest.REISSUED:  # and due: the next batch has it
-            log.warning(
-                "%s: MongoDB has version %d, which this Redis has not issued; version %d is written over it",
-                *(member, outcome.present, entry.version),
-            )
+            line = f"{member}: MongoDB has version {outcome.present}, which this Redis has not issued"
+            said = f"{line}; version {entry.version} is written over it: see whether another Redis writes there"
+            self._outages.note("versions of another Redis", said, event="version_unknown")
             return True
         return False
 
@@ -192,7 +190,7 @@ class Recorder:
             if drop_entry:
                 self._derived.gave_way([(letter.member, entry.version)])
             words = (letter.member, letter.version, letter.message)
-            log.error("dead letter %s version %d: %s", *words, extra=_told(letter))
+            log.error("dead letter %s version %d: %s", *words, extra=letter.log_fields)
         return burial is not Burial.NEWER
 
     def take_out_damaged(self, write: Write, summary: FlushSummary) -> None:
@@ -211,19 +209,8 @@ class Recorder:
             log.critical(
                 "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
                 member,
-                extra=_told(letter),
+                extra=letter.log_fields,
             )
-
-
-def _told(letter: DeadLetter) -> dict[str, Any]:
-    """The fields of the line about a letter, by which it is found with the request that wrote the document."""
-    return {
-        "event": "dead_letter",
-        "collection": letter.id.collection,
-        "member": letter.member,
-        "version": letter.version,
-        "write_trace_id": letter.trace_id,
-    }
 
 
 def _settled(write: Write, settings: CollectionSettings) -> Settled:

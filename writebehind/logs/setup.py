@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final
 
+from writebehind.logs.events import FAULT
 from writebehind.logs.formats import JsonFormat, Redact, TextFormat
 
 #: The loggers whose level the settings say; others are told from warnings on.
@@ -141,16 +142,20 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     if issubclass(kind, KeyboardInterrupt):
         log.warning("interrupted")
         return
-    log.critical("this process ends by an error that nobody foresaw", exc_info=(kind, error, trace))
+    log.critical(
+        "this process ends by an error that nobody foresaw",
+        exc_info=(kind, error, trace),
+        extra=FAULT,
+    )
 
 
 def _uncaught_in_thread(caught: threading.ExceptHookArgs) -> None:
     if caught.exc_value is not None and not issubclass(caught.exc_type, SystemExit):
         name = caught.thread.name if caught.thread else "?"
         told = (caught.exc_type, caught.exc_value, caught.exc_traceback)
-        log.critical("the thread %s ends by an error that nobody foresaw", name, exc_info=told)
+        log.critical("the thread %s ends by an error that nobody foresaw", name, exc_info=told, extra=FAULT)
 
 
 def _unraisable(caught: Any) -> None:
     told = (caught.exc_type, caught.exc_value, caught.exc_traceback) if caught.exc_value is not None else None
-    log.error("%s %r", caught.err_msg or "an error is ignored in", caught.object, exc_info=told)
+    log.error("%s %r", caught.err_msg or "an error is ignored in", caught.object, exc_info=told, extra=FAULT)

@@ -126,6 +126,7 @@ class ClockWatch:
                 "the clock of Redis has stepped by %.1f s: %s moved along",
                 step.by_ms / 1000,
                 counted(step.moved, "time"),
+                extra={"event": "clock_stepped"},
             )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from writebehind.logs.events import FAULT
+
 log = logging.getLogger(__name__)
 
 #: Pause after one has failed by a fault of ours, seconds.
@@ -47,5 +49,5 @@ class Watchers:
             try:
                 watch(self._stop)
             except Exception:
-                log.exception("%s has failed, and begins again in %.0f s", name, PAUSE_S)
+                log.exception("%s has failed, and begins again in %.0f s", name, PAUSE_S, extra=FAULT)
                 self._stop.wait(PAUSE_S)

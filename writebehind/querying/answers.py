@@ -15,10 +15,13 @@ from writebehind.errors import UnreadableDocumentError
 from writebehind.mql.filters import compile_filter
 from writebehind.mql.projections import compile_projection
 from writebehind.mql.sorts import Place, compile_sort
+from writebehind.outage_log import OutageLog
 from writebehind.reading.read import Source
 from writebehind.settings.queries import NamedQuery
 
 log = logging.getLogger(__name__)
+
+_unreadable = OutageLog(log, "document")
 
 #: Bytes of documents that are held until it is known which of them are answered. The others are read once more.
 HELD_BYTES = 16 << 20
@@ -105,7 +108,8 @@ class Answer:
 
 
 def _left_out(member: str, error: Exception) -> None:
-    log.warning("%s is left out of an answer: %s", member, error)
+    line = f"{member} is left out of an answer, as its body is no valid BSON: {error}; it is to be written anew"
+    _unreadable.note("unreadable documents", line, event="document_unreadable")
 
 
 def satisfying(

@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 from writebehind import forks
 from writebehind.documents.entry import Entry
+from writebehind.outage_log import OutageLog
 from writebehind.redis.cache import Refresh
 from writebehind.settings.collection import CollectionSettings
 
@@ -141,6 +142,7 @@ class Refresher:
             give_back: takes rights that are not used, so that another reader may ask for them. Does not raise.
             life_ms: of a right.
         """
+        self._faults = OutageLog(log, "refresh", "refreshes")
         self._refresh = refresh
         self._give_back = give_back
         self._begins_within_s = BEGINS_WITHIN * life_ms / 1000
@@ -194,5 +196,6 @@ class Refresher:
                     self._refresh(wanted)
                 else:  # it would be refused: load what is behind it in time, instead of everything too late
                     self._give_back([wanted])
-            except Exception:  # one document must not end the refreshing of all others
-                log.exception("%s not refreshed", wanted.member)
+            except Exception as error:  # noqa: BLE001 - one document must not end the refreshing of all others
+                line = f"{wanted.member} not refreshed: {error!r}"
+                self._faults.note("refreshes", line, level=logging.ERROR, event="fault", error=error)

@@ -13,7 +13,9 @@ from writebehind.documents.ids import DocumentId, named
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.damaged import Damage, DamagedWrites
 from writebehind.mongodb.finder import MOST_IDS
+from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
+from writebehind.outage_log import OutageLog
 from writebehind.querying.derived import Derived
 from writebehind.reconcile.findings import Drift
 from writebehind.redis.pending import HintSink
@@ -98,12 +100,14 @@ class EntryCheck:
         """Join the parts; `listened` says whether the cache is known to follow what others write to MongoDB."""
         self._store = store
         self._sink = sink
+        self._collections = RefusedCollections()
         self._hints = hints
         self._derived = derived
         self._conflicts = conflicts
         self._damaged = damaged
         self._settings = settings
         self._listened = listened
+        self._older = OutageLog(log, "document")
 
     def look(self, members: Sequence[str]) -> list[Cached]:
         """Those of the members that have an entry, and that are neither pending nor dead, or damaged."""
@@ -138,8 +142,9 @@ class EntryCheck:
             try:
                 stored = self._sink.find_states([one.id for one in portion])
             except MongoRefusesError as error:  # which is nothing that others' documents should wait for
-                log.warning("%s cannot be compared with MongoDB: %s", portion[0].id.collection, error)
+                self._collections.refused(portion[0].id.collection, "reconciled", error)
                 continue
+            self._collections.served(portion[0].id.collection, "reconciled")
             found += [
                 Suspect(one, theirs)
                 for one, theirs in zip(portion, stored, strict=True)
@@ -175,10 +180,12 @@ class EntryCheck:
             case Drift.RESURRECTED:
                 versions = {suspect.cached.id: suspect.cached.entry.version}
                 try:
-                    return bool(self._sink.delete_older(suspect.cached.id.collection, versions))
+                    deleted = self._sink.delete_older(suspect.cached.id.collection, versions)
                 except MongoRefusesError as error:
-                    log.warning("%s stays in MongoDB: %s", suspect.cached.id.member, error)
+                    self._collections.refused(suspect.cached.id.collection, "rid of what was deleted", error)
                     return False
+                self._collections.served(suspect.cached.id.collection, "rid of what was deleted")
+                return bool(deleted)
             case Drift.LOST_IN_MONGODB:
                 # A write whose mark is lost was never in MongoDB. Else somebody may have put an old state back.
                 if suspect.cached.lasting or self._listened():
@@ -222,10 +229,9 @@ class EntryCheck:
             return False
         conflict = Conflict(cached.id, "replace", policy, ours, theirs, time.time())
         self._conflicts.note(conflict)
-        log.warning(
-            "%s: MongoDB has version %d and Redis %d; on_conflict is %s",
-            *(member, theirs.version, ours.version, policy),
-        )
+        line = f"{member}: MongoDB has version {theirs.version} and Redis {ours.version}; on_conflict is {policy}"
+        advice = "writebehind conflicts lists them with both states"
+        self._older.note("older states in MongoDB", f"{line}; {advice}", event="older_in_mongodb")
         if policy == "ours":
             return True
         return self._conflicts.give_way(conflict, f"MongoDB has the older version {theirs.version}")

@@ -13,6 +13,7 @@ from writebehind.flushing.dead_letter import DeadLetter, Found, Reason
 from writebehind.flushing.dead_letters import read_or_mended
 from writebehind.flushing.deletion_audit import by_collection, delete_again
 from writebehind.flushing.homecoming import Homecoming
+from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
 from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
@@ -47,6 +48,7 @@ class PartitionCheck:
         """Join the parts; deletions are looked at when MongoDB has had them for `grace_ms`."""
         self._store = store
         self._sink = sink
+        self._collections = RefusedCollections()
         self._hints = hints
         self._overdue_ms = overdue_ms
         self._lease_ms = lease_ms
@@ -102,9 +104,11 @@ class PartitionCheck:
         after, members = self._store.unsettled.scan(partition, cursor, count=SLICE)
         at_home = [one for one in members if self._store.partition_of(one) == partition]  # flushing sees to others
         for member in self._store.unsettled.entryless(partition, at_home):
-            log.critical("%s is pending but its entry is gone: somebody deleted or evicted it in Redis", member)
-            letter = DeadLetter.lost(member).dump()
-            done = repair and self._store.pending.bury(member, "", letter) is Burial.BURIED
+            letter = DeadLetter.lost(member)
+            done = repair and self._store.pending.bury(member, "", letter.dump()) is Burial.BURIED
+            if done:
+                said = "%s is pending but its entry is gone: somebody deleted or evicted it in Redis"
+                log.critical(said, member, extra=letter.log_fields)
             found.note(Drift.LOST_ENTRY, member, repaired=done)
         return after
 
@@ -166,7 +170,9 @@ class PartitionCheck:
             try:
                 self._resurrected_of(collection, versions, found, repair)
             except MongoRefusesError as error:
-                log.warning("deletions in %s cannot be compared with MongoDB: %s", collection, error)
+                self._collections.refused(collection, "rid of what was deleted", error)
+            else:
+                self._collections.served(collection, "rid of what was deleted")
         return scanned.after
 
     def _resurrected_of(

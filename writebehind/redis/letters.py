@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from writebehind.documents.entry import VERSION_DIGITS
 from writebehind.documents.ids import named
+from writebehind.logs.events import OTHER_HANDS
 from writebehind.plurals import counted
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
@@ -121,7 +122,8 @@ class Letters:
 
     def mend(self, raw: RawLetter, letter: bytes) -> bool:
         """Put a letter in the place of one that nobody can read, b'' for none; whether it was still the same."""
-        log.critical("other hands have made the dead letter %s unreadable: %r", raw.name[:200], raw.value[:60])
+        said = "other hands have made the dead letter %s unreadable: %r"
+        log.critical(said, raw.name[:200], raw.value[:60], extra=OTHER_HANDS)
         return bool(
             self._wire.run(_MEND_LETTER, (self._layout.of(raw.member).dead,), (raw.name, raw.value, letter))
         )
@@ -131,7 +133,7 @@ class Letters:
         if names:
             shown = ", ".join(repr(name[:60]) for name in names)[:200]
             what = counted(len(names), "dead letter that is none", "dead letters that are none")
-            log.critical("other hands put %s into Redis, such as %s", what, shown)
+            log.critical("other hands put %s into Redis, such as %s", what, shown, extra=OTHER_HANDS)
             self._wire.call("HDEL", partition_keys(partition).dead, *names)
 
     def names(self, partition: int, cursor: str, *, count: int) -> tuple[str, list[RawLetter]]:

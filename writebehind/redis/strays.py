@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from writebehind.documents.ids import named
+from writebehind.logs.events import OTHER_HANDS
 from writebehind.plurals import counted
 from writebehind.redis.wire import Wire
 
@@ -41,7 +42,9 @@ def without_strays(
     if strays:
         names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
         log.critical(
-            "other hands put %s of no document into %s, such as %s", counted(len(strays), "name"), held[0], names
+            "other hands put %s of no document into %s, such as %s",
+            *(counted(len(strays), "name"), held[0], names),
+            extra=OTHER_HANDS,
         )
         wire.calls([(take, key, *strays) for key in held])
     return [one for one in members if one not in strays]

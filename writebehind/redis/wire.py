@@ -25,6 +25,7 @@ from writebehind.errors import (
     SpoiledError,
     without_frames,
 )
+from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections
 from writebehind.redis.keys import COUNTERS, type_of
 from writebehind.redis.scripts import Script, script
@@ -307,7 +308,8 @@ class Wire:
         dropped = self.run_many(script("drop_mistyped"), [((key,), (kind,)) for key, kind in typed.items()])
         names = ", ".join(key for key, was_dropped in zip(typed, dropped, strict=True) if was_dropped)
         if names:
-            log.critical("other hands put something of another type into %s: it is taken out", names[:_MOST_SHOWN])
+            said = "other hands put something of another type into %s: it is taken out"
+            log.critical(said, names[:_MOST_SHOWN], extra=OTHER_HANDS)
         raise MistypedKeyError(retry_after_s=1)
 
 

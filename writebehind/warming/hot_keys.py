@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from writebehind import forks
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
+from writebehind.logs.events import FAULT
 from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.store import Store
 
@@ -152,7 +153,7 @@ class HotKeys:
             except RedisUnavailableError as error:
                 log.debug("reads not counted: %s", error)
             except Exception:  # a batch must not end the counting of all later ones
-                log.exception("reads not counted")
+                log.exception("reads not counted", extra=FAULT)
 
 
 def hottest(by_partition: Sequence[Sequence[HotKey]], limit: int) -> list[HotKey]:

@@ -19,6 +19,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.finder import MOST_IDS
+from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.freshness import EARLIEST, Freshness, state_of
 from writebehind.reading.loader import Loader
@@ -121,6 +122,7 @@ class Warmer:
         """Join the parts; `settings` are those of a collection, by name, and `listed` the names that have any."""
         self._store = store
         self._sink = sink
+        self._collections = RefusedCollections()
         self._loader = loader
         self._hot_keys = hot_keys
         self._limits = limits
@@ -211,8 +213,9 @@ class Warmer:
                 except MongoUnavailableError as error:
                     if error.outage:
                         raise
-                    log.warning("a query in the settings warms nothing of %s: %s: %s", name, query.filter, error)
+                    self._collections.refused(name, f"warmed by the query {query.filter} of the settings", error)
                     continue
+                self._collections.served(name, f"warmed by the query {query.filter} of the settings")
                 wanted.update(dict.fromkeys(one for one in places if one is not None))
         return wanted
 
@@ -267,12 +270,13 @@ class Warmer:
                 settings = self._settings(collection)
                 loaded = self._loader.fill_many(some, token, settings, rights, keep=True, bodies=False)
             except MongoRefusesError as error:  # which keeps no other collection from being warm
-                log.warning("%s cannot be warmed: %s", collection, error)
+                self._collections.refused(collection, "warmed", error)
                 continue
             except MongoUnavailableError:
                 left = [one.member for others in waiting.values() for one in others]
                 self._store.loads.abandon(left, token)
                 raise
+            self._collections.served(collection, "warmed")
             warmed = [member for member, (entry, how) in loaded.items() if how is Filled.FILLED and entry.exists]
             self._forget([member for member, (entry, _) in loaded.items() if not entry.exists], done)
             done.loaded += len(loaded)

@@ -21,7 +21,13 @@ def logged() -> Iterator[str]:
                     yield from (one for key, value in pairs if _is_event(key) for one in names(value))
                 if isinstance(node, ast.Call):
                     called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                    wanted = node.args[1:] if called == "StateLog" else node.args[:1] if called == "_say" else []
+                    wanted = (
+                        node.args[1:]
+                        if called in {"StateLog", "StateLogs"}
+                        else node.args[:1]
+                        if called == "_say"
+                        else []
+                    )
                     wanted += [one.value for one in node.keywords if one.arg == "event"]
                     yield from (
                         one for value in wanted for one in names(value) if re.fullmatch(r"[a-z_.*\\-]+", one)
@@ -37,6 +43,8 @@ def names(value: ast.expr) -> list[str]:
     match value:
         case ast.Constant(value=str() as name):
             return [re.escape(name)]
+        case ast.BoolOp():
+            return [name for one in value.values for name in names(one)]
         case ast.IfExp():
             return names(value.body) + names(value.orelse)
         case ast.JoinedStr():

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from writebehind.logs.states import StateLog
+from writebehind.logs import states as module
+from writebehind.logs.states import StateLog, StateLogs
 
 log = logging.getLogger(__name__)
 
@@ -56,3 +57,21 @@ def test_a_child_process_tells_what_it_sees_itself(caplog):
     state.end("back")
     state.begin("lost")
     assert ["redis_lost"] * 2 == events(caplog)
+
+
+def test_states_of_several_things_are_told_apart(caplog):
+    """Each has its own two lines; what is one too many is told once for all."""
+    several = StateLogs(log, "collection_refused", "collection_served")
+    several.end("users", "users again")
+    for _ in range(3):
+        several.begin("users", "users refused", collection="users")
+        several.begin("shop", "shop refused", collection="shop")
+    several.end("users", "users again", collection="users")
+    assert ["collection_refused"] * 2 + ["collection_served"] == events(caplog)
+    assert ["users", "shop", "users"] == [one.collection for one in caplog.records]
+
+    caplog.clear()
+    for number in range(2 * module.MOST_APART):
+        several.begin(f"c{number}", "refused")
+        several.end("another", "again")
+    assert module.MOST_APART - 1 == len(caplog.records)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
@@ -70,7 +71,7 @@ class Record(Generic[R]):
             return known
         found = self.read(record)
         if found is None:
-            log.critical("other hands put %r in the place of %s", record, self._key)
+            log.critical("other hands put %r in the place of %s", record, self._key, extra=OTHER_HANDS)
             self._wire.run(_CHANGE_RECORD, (self._key,), (record, value.record))
             found = self.recorded() or value
         return found
