@@ -115,7 +115,7 @@ class Status:
                 dead=backlog.dead,
                 breaker=breaker.state,
                 is_worked=bool(consumers[FLUSH_QUEUE]),
-                drained=activity.flushed_per_second,
+                drained=activity.drain_rate,
             ).as_dict(),
             "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from writebehind.history.points import Point
 from writebehind.monitoring.page import Page
+from writebehind.redis.keys import HISTORY, partition_keys
 from writebehind.redis.shared import totals
 from writebehind.status import KEPT_S
 
@@ -60,3 +62,25 @@ def test_totals_of_the_page_are_added_up_once(pipeline, calls):
     counted = calls(totals, "read")
     page.render("")
     assert 1 == counted["read"]
+
+
+def test_what_other_hands_have_spoiled_leaves_the_page_right(pipeline, valkey_wire, caplog):
+    """It is taken out, Redis is not away for it, and all other figures stand."""
+    pipeline.collection("slow").put("ada", {"n": 1})
+    for number in range(pipeline.settings.partitions):
+        valkey_wire.call("SET", partition_keys(number).counts, "x")
+    valkey_wire.call("SET", HISTORY, "x")
+    text = Page(pipeline).render("")[0].decode()
+
+    assert "\nwritebehind_redis_up 1.0\n" in text
+    assert "\nwritebehind_pending_documents 1.0\n" in text
+    assert "\nwritebehind_acknowledged_writes_total 0.0\n" in text
+    assert "\nwritebehind_acknowledged_writes_total 1.0\n" not in text
+
+
+def test_figures_of_points_that_nobody_has_recorded_are_passed_over():
+    """Below 0, or beyond all that there is: the point tells nothing."""
+    sound = Point(5.0, {"pending": 3, "persisted_per_second": 1.5}).dump()
+    assert {"pending": 3, "persisted_per_second": 1.5} == Point.parse(sound).figures
+    for wrong in (b"-3", b"1e18", b"1e300", b"true", b"[1]"):
+        assert Point.parse(sound.replace(b",3,", b"," + wrong + b",")) is None

@@ -32,7 +32,7 @@ EMPTY = {"pending": [0, 0], "dead": 0}
 
 
 def points(*, persisted: float | None = 10.0, growth: float = 0.0, memory: float = 0.0) -> list[Point]:
-    figures = [{"pending": 100 + growth * at, "used_memory": 200 + memory * at} for at in range(10)]
+    figures = [{"pending": 100 + growth * at, "used_memory": 200 + memory * at} for at in range(11)]
     more = {} if persisted is None else {"persisted_per_second": persisted}
     return [Point(1_000.0 + at, one | more) for at, one in enumerate(figures)]
 
@@ -95,6 +95,22 @@ def test_the_memory_of_redis_may_be_the_first_cap():
     assert 0.0 == look(points(), replace(SAMPLE, used_memory=600)).seconds_until_cap
 
 
+def test_what_is_too_short_foretells_nothing():
+    """A system that has just begun, or whose history has: a cap that is met is no matter of the future."""
+    young = points(growth=50.0, memory=50.0, persisted=1.0)[:4]
+    found = look(young, drained=None)
+    assert (None, None, None, "") == (
+        found.seconds_until_safe,
+        found.seconds_until_drained,
+        found.seconds_until_cap,
+        found.cap,
+    )
+    assert "less than 10 s are known of what is persisted" == found.not_safe_because
+    assert 25.0 == look(young, drained=2.0).seconds_until_safe
+    assert (0.0, True) == ((met := look(young, pending=[100, 0])).seconds_until_cap, met.cap == "pending")
+    assert (0.0, True) == ((none := look(young, pending=[0, 0])).seconds_until_safe, none.safe)
+
+
 def test_only_the_last_seconds_count():
     """What was half a minute ago says nothing of now."""
-    assert [1_005.0, 1_009.0] == [lately(points(), 1_035.0)[0].at, lately(points(), 1_035.0)[-1].at]
+    assert [1_005.0, 1_010.0] == [lately(points(), 1_035.0)[0].at, lately(points(), 1_035.0)[-1].at]

@@ -11,8 +11,9 @@ from writebehind.history.points import Point
 from writebehind.plurals import counted
 from writebehind.redis.shared.load_sample import LoadSample
 
-#: Rates are taken over so many seconds.
+#: Rates are taken over so many seconds, and of points that lie so far apart at least.
 WINDOW_S: Final = 30.0
+LEAST_S: Final = 10.0
 #: What half a minute says of later than this is chance, seconds.
 HORIZON_S: Final = 3_600.0
 
@@ -67,7 +68,7 @@ def outlook(
     dead: int,
     breaker: str,
     is_worked: bool,
-    drained: float,
+    drained: float | None,
 ) -> Outlook:
     """The outlook from what is seen now.
 
@@ -82,7 +83,7 @@ def outlook(
         dead: dead letters.
         breaker: the state of the breaker before MongoDB.
         is_worked: whether any worker is at work on what is pending.
-        drained: documents persisted per second, where no points say so.
+        drained: documents persisted per second, where no points say so; `None` where that is not known.
     """
     until_drained, because = _until_drained(points, sum(pending), breaker, is_worked=is_worked, drained=drained)
     until_safe = None if dead else until_drained
@@ -103,7 +104,7 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
 
 
 def _until_drained(
-    points: Sequence[Point], pending: int, breaker: str, *, is_worked: bool, drained: float
+    points: Sequence[Point], pending: int, breaker: str, *, is_worked: bool, drained: float | None
 ) -> tuple[float | None, str]:
     if not pending:
         return 0.0, ""
@@ -111,8 +112,10 @@ def _until_drained(
         return None, "MongoDB does not answer: the breaker is open"
     if not is_worked:
         return None, "no worker is at work on what is pending"
-    rates = [rate for one in points if (rate := one.number("persisted_per_second")) is not None]
-    rate = sum(rates) / len(rates) if rates else drained
+    rates = _known(points, "persisted_per_second")
+    rate = sum(one for _, one in rates) / len(rates) if _lasts(rates) else drained
+    if rate is None:
+        return None, f"less than {LEAST_S:.0f} s are known of what is persisted"
     if rate <= 0:
         return None, f"nothing was persisted in the last {WINDOW_S:.0f} s"
     return round(pending / rate, 1), ""
@@ -148,10 +151,20 @@ def _slope(points: Sequence[Point], name: str) -> float | None:
 
     A line through all points: the first and the last alone may be on either side of a batch.
     """
-    known = [(one.at, number) for one in points if (number := one.number(name)) is not None]
-    if len(known) < 2:  # noqa: PLR2004 - of one point there is no slope
+    known = _known(points, name)
+    if not _lasts(known):
         return None
     mean_at = sum(at for at, _ in known) / len(known)
     mean = sum(number for _, number in known) / len(known)
     spread = sum((at - mean_at) ** 2 for at, _ in known)
-    return sum((at - mean_at) * (number - mean) for at, number in known) / spread if spread else None
+    return sum((at - mean_at) * (number - mean) for at, number in known) / spread
+
+
+def _known(points: Sequence[Point], name: str) -> list[tuple[float, float]]:
+    """A figure by the time of each point that has it."""
+    return [(one.at, number) for one in points if (number := one.number(name)) is not None]
+
+
+def _lasts(known: Sequence[tuple[float, float]]) -> bool:
+    """Whether figures are of a time that is long enough to say what comes."""
+    return bool(known) and known[-1][0] - known[0][0] >= LEAST_S

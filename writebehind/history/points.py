@@ -66,6 +66,8 @@ COLUMNS: Final = (
 )
 
 Figure = float | int | str | None
+#: No figure is so large, be it of bytes.
+_BEYOND_ALL: Final = 10.0**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,10 @@ def read(noted: Sequence[bytes], now: float) -> list[Point]:
 
 
 def _is_figure(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float | str) and not isinstance(value, bool))
+    """Whether it is one, or none is known: no figure is below 0, or beyond all that there is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 0 <= value < _BEYOND_ALL
+    return value is None or isinstance(value, str)
 
 
 def _rounded(figure: Figure) -> Figure:

@@ -10,14 +10,16 @@ from typing import Any
 
 from prometheus_client.core import Metric
 
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import MistypedKeyError, MongoUnavailableError, RedisUnavailableError
 from writebehind.monitoring import families
 from writebehind.monitoring.counted import as_metric
 from writebehind.pipeline import Pipeline
+from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.shared.totals import Totals
 from writebehind.tallies.families import Family
 from writebehind.warming.hot_keys import HotKey
 
+Facts = Mapping[str, Mapping[str, str]]
 #: How long the page waits for MongoDB, seconds: Prometheus waits 10 s for all of it.
 MONGODB_PATIENCE_S = 2.0
 #: The hottest documents whose reads are added up.
@@ -33,9 +35,10 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
     """Every family that can be had now."""
     yield _by(families.BUILD, {version("writebehind"): 1})
     try:
-        totals, facts = pipeline.store.metrics.totals(), pipeline.store.facts()
-        status = pipeline.status(partitions=True, totals=totals)
-        hot, sample = pipeline.hot_keys.top(MOST_HOT), pipeline.store.load()
+        try:
+            totals, facts, status, hot, sample = _look(pipeline)
+        except MistypedKeyError:  # by which it is taken out: Redis answers
+            totals, facts, status, hot, sample = _look(pipeline)
     except RedisUnavailableError:
         yield from _one(families.REDIS_UP, 0)
     else:
@@ -51,6 +54,13 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         servers = sample.servers or {"": sample}
         yield _by(families.REDIS_MAKES_ROOM, {name: one.makes_room for name, one in servers.items()})
     yield from _mongodb(pipeline)
+
+
+def _look(pipeline: Pipeline) -> tuple[Totals, Facts, Mapping[str, Any], Sequence[HotKey], LoadSample]:
+    """The figures that Redis has. Raises `RedisUnavailableError` where it does not answer."""
+    totals, facts = pipeline.store.metrics.totals(), pipeline.store.facts()
+    status = pipeline.status(partitions=True, totals=totals)
+    return totals, facts, status, pipeline.hot_keys.top(MOST_HOT), pipeline.store.load()
 
 
 def _one(family: Family, value: float | None) -> Iterator[Metric]:

@@ -18,6 +18,8 @@ _SHOWN_BYTES, _SHOWN_CHARACTERS = 60, 200
 _WHOLE = re.compile(rb"-?[0-9]{1,19}")
 #: Neither MongoDB nor Redis has such whole numbers.
 _TOO_LARGE = 1 << 63
+#: No installation counts so much of anything: a million a second, for thirty years.
+MOST_COUNT = 10**15
 
 
 def whole(field: bytes | None) -> int:
@@ -27,6 +29,12 @@ def whole(field: bytes | None) -> int:
     except (ValueError, OverflowError):
         return 0
     return number if abs(number) < _TOO_LARGE else 0
+
+
+def count(field: bytes | None) -> int:
+    """A count as it stands in Redis; 0 where there is none, or one that no installation has counted."""
+    number = whole(field)
+    return number if 0 <= number <= MOST_COUNT else 0
 
 
 def without_strays(

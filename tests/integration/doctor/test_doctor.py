@@ -25,6 +25,7 @@ from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Finding, Level, examine, mongodb, processes, redis
 from writebehind.operations.doctor.findings import away
 from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
 from writebehind.settings.names import QUEUES
 from writebehind.settings.running import DATA_DIR, STATE_FILE
 
@@ -56,6 +57,23 @@ def test_good_health(patient):
     assert {"mongodb version", "mongodb topology", "mongodb write concern", "workers", "beat", "backlog"} <= {
         one.check for one in core
     }
+
+
+def test_totals_that_other_hands_have_changed(patient):
+    """What is acknowledged, and what has become of it, add up unless somebody has changed or taken out a count."""
+    users, store = patient.collection("users"), patient.store
+    for name in ("ada", "bob", "ada"):
+        users.put(name, {"n": 1})
+    assert Level.OK is (one := found(patient, "totals")).level, one
+    counts = partition_keys(store.partition_of("users/s:ada")).counts
+    first = int(store._wire.call("HGET", counts, "first"))
+    store._wire.call("HINCRBY", counts, "first", 12_345)
+    one = found(patient, "totals")
+    assert (Level.WARNING, True) == (one.level, one.found.endswith("differ by 12345 writes")), one
+    for spoil in (("HSET", counts, "first", 10**17), ("DEL", counts), ("SET", counts, "x")):
+        store._wire.call(*spoil)
+        one = found(patient, "totals")
+        assert (Level.WARNING, True) == (one.level, f"differ by {first} write" in one.found), one
 
 
 def test_servers_that_do_not_answer(patient, monkeypatch):

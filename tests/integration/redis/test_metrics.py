@@ -10,6 +10,7 @@ from tests.commits import commit_one
 from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
+from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS
 from writebehind.redis.shared.workers import REMEMBERED_MS, WORKER_LIFE_MS
 from writebehind.redis.store import CommitRequest
 from writebehind.redis.unsettled import SAMPLED
@@ -131,3 +132,20 @@ def test_the_flush_rate_leaves_nothing_for_ever(store, wire, monkeypatch):
         slot = keys.flushed(1_790_000_000 // 10)
         assert 0 < calls([("TTL", slot)])[0] <= 120
     assert [b"3"] == calls([("GET", slot)])
+
+
+def test_a_rate_is_foretold_by_once_it_lasts(store, wire):
+    """By the time since the first document of the last minute was persisted: ten seconds are the least."""
+    slot, into_s = divmod(wire.now_ms() / 1000, RATE_SLOT_SECONDS)
+    wire.call("SET", keys.flushed(int(slot)), 300)
+    assert store.metrics.activity(int(wire.now_ms())).drain_rate is None
+    now_ms = int((slot * RATE_SLOT_SECONDS + into_s) * 1000)
+    wire.call("SET", keys.flushed(int(slot) - 1), 300)
+    activity = store.metrics.activity(now_ms)
+    assert 600 / (10 + into_s) == pytest.approx(activity.drain_rate, rel=0.01)
+    assert 10.0 == activity.flushed_per_second
+
+
+def test_a_rate_of_nothing_is_none_persisted(store):
+    """Nothing is persisted per second, which is known."""
+    assert 0.0 == store.metrics.activity().drain_rate

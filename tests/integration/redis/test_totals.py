@@ -15,6 +15,7 @@ from writebehind.redis.keys import partition_keys
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Settled
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS
 from writebehind.redis.shared.totals import AGE_BOUNDS
 from writebehind.redis.store import CommitRequest, Store
 
@@ -220,19 +221,48 @@ def test_no_step_fails_for_the_counts(store, wire):
     assert last > version
     assert 1 == settle(store, ADA, last)
     assert not is_pending(store, ADA)
-    with pytest.raises(Exception, match=r"other hands|type"):
-        store.metrics.counters()
+    assert 0 == store.metrics.counters()["acknowledged"]
     commit(store, ADA)
     assert {"acknowledged": 1} == counted(store)
 
 
-def test_a_count_that_is_no_number_begins_anew(store, wire):
-    """Redis could add nothing to it."""
+@pytest.mark.parametrize("absurd", ["x", "", "-5", "1.5", "1e17", str(10**17), str(2**63 - 1), "9" * 30])
+def test_a_count_that_nobody_has_counted_begins_anew(store, wire, caplog, absurd):
+    """Redis could add nothing to it, or nobody could tell what it has added; the log says so once."""
     of = partition_keys(store.partition_of(ADA))
-    wire.call("HSET", of.counts, "first", "x", "strange", "y")
-    assert {} == counted(store)
+    wire.call("HSET", of.counts, "first", absurd, "letters:users:lost", absurd, "strange", "y")
+    wire.call("HSET", keys.COUNTERS, "conflicts", absurd, "batches", 3)
+    for _ in "12":
+        assert {"batches": 3} == counted(store)
+    assert {} == store.metrics.totals().letters
     commit(store, ADA)
-    assert {"acknowledged": 1} == counted(store)
+    store.metrics.count({"conflicts": 1})
+    assert {"acknowledged": 1, "batches": 3, "conflicts": 1} == counted(store)
+    told = [one.message.partition(" = ")[0] for one in caplog.records if "other hands" in one.message]
+    assert {
+        f"other hands have put 2 counts into {of.counts} that are none, and begin anew: first",
+        f"other hands have put 1 count into {keys.COUNTERS} that are none, and begin anew: conflicts",
+    } == set(told)
+    assert 2 == len(told)
+
+
+def test_a_time_that_no_write_has_waited_begins_anew(store, wire):
+    """Of so few writes; others keep theirs."""
+    settle(store, ADA, commit(store, ADA).version)
+    of = partition_keys(store.partition_of(ADA))
+    wire.call("HSET", of.counts, "age_ms", 10**17)
+    found = store.metrics.totals()
+    assert (1, 0) == (sum(found.ages), found.age_s)
+    assert not wire.call("HEXISTS", of.counts, "age_ms")
+
+
+def test_rates_of_what_nobody_has_counted(store, wire):
+    """They count as nothing, and the others as they are."""
+    store.metrics.count({}, persisted=60)
+    slot = int(wire.now_ms() // 1000 // RATE_SLOT_SECONDS)
+    for back, absurd in ((1, "-60000"), (2, 10**17), (3, "x")):
+        wire.call("SET", keys.flushed(slot - back), absurd)
+    assert 1.0 == store.metrics.flush_rate()
 
 
 def test_a_full_redis_counts_what_leaves_it(valkey_wire):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 from writebehind.errors import ConfigurationError
-from writebehind.operations.doctor import counts, mongodb, processes, redis
+from writebehind.operations.doctor import counts, mongodb, processes, redis, totals
 from writebehind.operations.doctor.findings import Check, Finding, Level, failure, ok, warning
 from writebehind.pipeline import Pipeline
 
@@ -18,7 +18,7 @@ ENTRY_POINTS = "writebehind.operations.doctor"
 
 def examine(pipeline: Pipeline) -> Iterator[Finding]:
     """Run every check, also those of other packages. A server that does not answer is a finding."""
-    for check in (redis.check, mongodb.check, processes.check, counts.check):
+    for check in (redis.check, mongodb.check, processes.check, totals.check, counts.check):
         yield from check(pipeline)
     for point in entry_points(group=ENTRY_POINTS):
         try:

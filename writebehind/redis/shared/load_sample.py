@@ -19,7 +19,7 @@ from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.shared.record import Record
-from writebehind.redis.strays import whole
+from writebehind.redis.strays import count
 from writebehind.redis.topology.assigned import is_recorded, misfit_of
 from writebehind.redis.topology.record import ServerRecord
 from writebehind.redis.wire import Wire, time_ms
@@ -197,7 +197,7 @@ def take(
         pending=tuple(one or 0 for one in pending),
         dead=added_up([one or () for one in dead_counts], [one or 0 for one in dead]),
         **_figures(b"", None),
-        drained_per_second=max(map(whole, counts[4 * size :])) / RATE_SLOT_SECONDS,
+        drained_per_second=max(map(count, counts[4 * size :])) / RATE_SLOT_SECONDS,
         crowded=frozenset(one.decode(errors="replace") for some in crowded for one in some or ()),
         mongodb_is_away=breaker is not None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +19,16 @@ from writebehind.redis.scripts import script
 from writebehind.redis.shared import totals, workers
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew
-from writebehind.redis.strays import whole
+from writebehind.redis.strays import count, whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
 #: The flush rate is measured over this many slots of this many seconds.
 RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
+#: Of less than so many seconds no rate is told that something is to be foretold by.
+LEAST_S = 10.0
+#: No run of a task has taken longer.
+_MOST_SECONDS = 1e9
 
 _RECORD_RUN, _RECORD_PASS = script("record_run"), script("record_pass")
 _COUNT_UNSETTLED = script("count_unsettled")
@@ -65,8 +69,8 @@ class Run:
         except ValueError:
             return None
         match told:
-            case {"seconds": int() | float() as seconds, "outcome": dict() as outcome, "error": str() as error}:
-                return cls(whole(at), seconds, outcome, error)
+            case {"seconds": int() | float() as took, "outcome": dict() as outcome, "error": str() as error}:
+                return cls(whole(at), took, outcome, error) if 0 <= took <= _MOST_SECONDS else None
         return None
 
     def as_dict(self, now_ms: int) -> dict[str, Any]:
@@ -86,11 +90,13 @@ class Activity:
     Attributes:
         crew: the workers.
         flushed_per_second: documents that were persisted, over the last minute.
+        drain_rate: the same per second since the first of them; `None` where that is too short to tell.
         runs: the last run of each periodic task that has run, by name.
     """
 
     crew: Crew
     flushed_per_second: float
+    drain_rate: float | None
     runs: dict[str, Run]
 
 
@@ -189,7 +195,8 @@ class Metrics:
         told = ((name, Run.parse(noted)) for name, noted in pairs(runs))
         return Activity(
             workers.read(crew, now),
-            sum(map(whole, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS),
+            sum(map(count, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS),
+            _drain_rate(list(map(count, counts)), now),
             {task.decode(errors="replace"): run for task, run in told if run is not None},
         )
 
@@ -232,6 +239,13 @@ class Metrics:
         """The time since a periodic task last ran, seconds; `None` if it never has."""
         run = self.runs().get(task)
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
+
+
+def _drain_rate(counts: Sequence[int], now_ms: int) -> float | None:
+    """Documents per second since the first of those that the slots have, of which the latest comes first."""
+    slots = max((at + 1 for at, one in enumerate(counts) if one), default=len(counts))
+    seconds = (slots - 1) * RATE_SLOT_SECONDS + now_ms / 1000 % RATE_SLOT_SECONDS
+    return sum(counts) / seconds if seconds >= LEAST_S else None
 
 
 class Journal:
