@@ -31,8 +31,8 @@ NOT_DONE = {
     "precondition-failed",
     "conflict",
 }
-#: Problems that a read may meet on a slow machine without any fault, and for how long, seconds: one of 16 MiB may
-#: take too long, and a breaker that has opened is tried again after five.
+#: Problems that a read may meet on a slow machine without any fault: there a look-out may take MongoDB for gone.
+#: And for how long, seconds: a breaker that has opened is tried again after five.
 NOT_NOW = {"mongodb-unavailable", "redis-unavailable", "service-unavailable"}
 ANSWERED_WITHIN_S = 20.0
 PAUSE_S = 0.01
