@@ -29,6 +29,7 @@ from writebehind import forks
 from writebehind.alive import AliveFile
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.events import age_s, read_change
+from writebehind.change_stream.holding import Holding
 from writebehind.change_stream.listener_state import ListenerState
 from writebehind.change_stream.stream_errors import (
     HistoryLostError,
@@ -47,6 +48,7 @@ from writebehind.errors import (
     UnavailableError,
 )
 from writebehind.outage_log import OutageLog
+from writebehind.redis.reach import is_away
 from writebehind.redis.store import Store
 from writebehind.tracing import spans
 
@@ -118,6 +120,7 @@ class Listener:
         self._applier = applier
         self._state = ListenerState()
         self._batch = BATCH
+        self._holding = Holding(store, self._apply)
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -188,6 +191,7 @@ class Listener:
         lost = False
         while not self._stopping.is_set():
             lost = lost or not token  # nobody has listened to what has changed since the cache was filled
+            self._holding.forget()  # they come once more: the token is from before them
             try:
                 with self._open(token) as stream:
                     self._leads = True
@@ -216,13 +220,14 @@ class Listener:
         while not self._stopping.is_set():
             events = list(self._events(stream))
             self._check()  # Redis may have been divided anew, and this process forgotten
+            self._holding.apply_held()
             if events:
                 with spans.listener_batch(len(events)):
                     self._apply_all(events)
             self._state.events += len(events)
             self._state.lag_s = age_s(events[0]) if events else 0.0
             self._note(stream)
-            if not events and self._batch < BATCH:
+            if not events and self._batch < BATCH and not self._holding:
                 self._batch = BATCH
                 return
 
@@ -235,10 +240,10 @@ class Listener:
                 if (change := self._change(event)) is not None:
                     changes.append(change)
             elif kind in _GONE:
-                self._apply(changes)
+                self._holding.apply(changes)
                 changes = []
                 self._gone(event)
-        self._apply(changes)
+        self._holding.apply(changes)
 
     def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
         """Those that are there by now; none after a while in which nothing came."""
@@ -268,9 +273,7 @@ class Listener:
             self._state.skipped += 1
             return None
 
-    def _apply(self, changes: list[OutsideChange]) -> None:
-        if not changes:
-            return
+    def _apply(self, changes: Sequence[OutsideChange]) -> None:
         try:
             applied = self._applier.apply(changes)
         except (UnavailableError, PyMongoError):
@@ -299,8 +302,8 @@ class Listener:
             self._forget("")
 
     def _forget(self, collection: str) -> None:
-        self._applier.outdo_pending(collection, self._renew)
-        self._state.invalidated += self._applier.forget(collection, self._renew)
+        self._applier.outdo_pending(collection, self._stay)
+        self._state.invalidated += self._applier.forget(collection, self._stay)
 
     @contextmanager
     def _open(self, token: str) -> Iterator[DatabaseChangeStream[Any]]:
@@ -335,14 +338,22 @@ class Listener:
             raise _NotLeadingError
         return known
 
+    def _stay(self, noted: bytes = b"") -> None:
+        """Lead on, and note something. While the server for that is away, nobody else can begin to."""
+        try:
+            self._renew(noted)
+        except RedisUnavailableError as error:
+            if not (is_away(error) and self._store.has_several):
+                raise
+
     def _note(self, stream: DatabaseChangeStream[Any]) -> None:
         token = stream.resume_token
-        if token is not None:
+        if token is not None and not self._holding:
             self._state.token = bson.encode(token).hex()
         self._alive.touch()
         self._state.error = ""
         self._state.at_ms = self._state.alive_ms = self._state.heard_ms = self._store.now_ms()
-        self._renew(self._state.dump())
+        self._stay(self._state.dump())
         self._noted_at = time.monotonic()
 
     def _fail(self, reason: str, *, logged: bool = False) -> None:

@@ -28,7 +28,7 @@ FEW = 10
 
 def is_late(outcome: Outcome) -> bool:
     """Whether a write is to be tried again."""
-    return outcome.result in ATTEMPTS or outcome.result is Result.MISPLACED
+    return outcome.result in ATTEMPTS or outcome.result in {Result.MISPLACED, Result.UNREACHED}
 
 
 def others_are_taken(batch: Sequence[Outcome], takes_writes: Callable[[], bool]) -> bool:
@@ -76,6 +76,6 @@ def postpone(store: Store, partition: int, outcomes: Sequence[Outcome], *, other
 
 
 def _is_given_up(result: Result, tried: int, blamed: int) -> bool:
-    """Whether a document has been tried often enough: never where the settings are at fault."""
+    """Whether a document has been tried often enough: never where the settings, or Redis, are at fault."""
     most = ATTEMPTS.get(result)
     return most is not None and (blamed >= most or tried >= MOST_ATTEMPTS)

@@ -22,6 +22,7 @@ from writebehind.errors import (
     MistypedKeyError,
     MongoBusyError,
     MongoUnavailableError,
+    RedisUnavailableError,
     UnavailableError,
 )
 from writebehind.flushing.attempts import is_late
@@ -40,6 +41,7 @@ from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.reach import each_reached, is_away, unreached
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped, slices
 from writebehind.settings.collection import CollectionSettings
@@ -184,7 +186,7 @@ class Flusher:
             Those that it does not have: each with the dead letter that this version is, b'' where it is not one.
 
         Raises:
-            RedisUnavailableError: Redis does not answer.
+            RedisUnavailableError: Redis does not answer, or no server that has any of them.
         """
         try:
             with waits():
@@ -195,9 +197,14 @@ class Flusher:
 
     def _persist(self, versions: Mapping[str, int], deadline: float) -> dict[str, bytes]:
         left: dict[str, bytes] = {}
-        for partition, members in grouped(versions, self._store.partition_of).items():
-            wanted = {member: versions[member] for member in members}
-            left |= self._persist_partition(partition, wanted, deadline)
+        by_partition = grouped(versions, self._store.partition_of)
+
+        def persist(partition: int) -> None:
+            wanted = {member: versions[member] for member in by_partition[partition]}
+            left.update(self._persist_partition(partition, wanted, deadline))
+
+        for partition in each_reached(by_partition, persist):
+            left.update(dict.fromkeys(by_partition[partition], b""))
         return left
 
     def _persist_partition(self, partition: int, wanted: dict[str, int], deadline: float) -> dict[str, bytes]:
@@ -317,7 +324,7 @@ class Flusher:
             batch = list(group)
             late = self._flush_some(span, batch, summary, lease_ends)
             moved |= len(late) < len(batch)
-            if len(late) == len(batch) > 1:
+            if len(late) == len(batch) > 1 and late[0].result is not Result.UNREACHED:
                 refused = late[0].message
         if refused:  # only now: the others' collections need not wait
             raise MongoUnavailableError("MongoDB takes nothing of a batch", inner=refused)
@@ -378,13 +385,22 @@ class Flusher:
                 resolved = contention.resolve(outcome, until=lease_ends)
             except MongoUnavailableError as error:  # the others are recorded all the same
                 resolved = [replace(outcome, result=Result.DISTURBED, message=str(error))]
+            except RedisUnavailableError as error:  # perhaps a server that has another document
+                if not is_away(error):
+                    raise
+                resolved = [replace(outcome, result=Result.UNREACHED, message=str(error))]
             for one in resolved:
                 number = self._store.partition_of(one.write.id.member)
                 if number == partition:
                     became[one.write.id.member] = one
                 else:
-                    self._recorder.record(number, collection, [one], summary)
+                    self._record_elsewhere(number, one, summary)
         return list(became.values())
+
+    def _record_elsewhere(self, partition: int, outcome: Outcome, summary: FlushSummary) -> None:
+        """Record what became of a document of another partition; its own flush does, while its server is away."""
+        collection = outcome.write.id.collection
+        unreached([outcome], lambda some: self._recorder.record(partition, collection, some, summary))
 
     def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
         """The latest versions of members, as far as memory allows: the others wait for the next batch."""

@@ -13,6 +13,7 @@ from writebehind.querying.derived import Derived
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.misplaced import Adopted
 from writebehind.redis.pending import HintSink
+from writebehind.redis.reach import unreached
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 
@@ -39,13 +40,17 @@ class Homecoming:
         self._brought = OutageLog(log, "lot")
 
     def of_pending(self, partition: int, members: Sequence[str]) -> list[str]:
-        """Those of a partition's members that belong there; the others are pending at home from now on."""
+        """Those of a partition's members that belong there; the others are pending at home from now on.
+
+        While the server is away that has their home, they are put off.
+        """
         misplaced = self._store.misplaced
         left = [one for one in members if not misplaced.is_at_home(partition, one)]
         if not left:
             return list(members)
         self._tell(partition, left)
-        self._see_to([misplaced.bring_home(partition, one) for one in left])
+        away = unreached(left, lambda some: self._see_to([misplaced.bring_home(partition, one) for one in some]))
+        misplaced.put_off(partition, [one for one, _ in away])
         return [one for one in members if misplaced.is_at_home(partition, one)]
 
     def of_letters(self, partition: int, letters: Sequence[RawLetter]) -> list[RawLetter]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from writebehind.documents.entry import Entry
+from writebehind.errors import RedisUnavailableError
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.damaged import Damage, DamagedWrites
@@ -21,6 +22,7 @@ from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import aliases_in
 from writebehind.reading.freshness import lifetime_ms
 from writebehind.redis.pending import Burial, Contest, Settled
+from writebehind.redis.reach import is_away, unreached
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
@@ -80,14 +82,37 @@ class Recorder:
             RedisUnavailableError: Redis does not answer; the same.
         """
         settings = self._settings(collection)
-        self._derived.persisting(collection, [outcome.write.id.member for outcome in outcomes])
+        try:
+            self._derived.persisting(collection, [outcome.write.id.member for outcome in outcomes])
+        except RedisUnavailableError as error:
+            if not is_away(error):
+                raise
+            away = {outcome.write.id.member: error for outcome in outcomes}
+            return self.postpone(partition, collection, _without(outcomes, away), summary)
+        settled, away = self._settled(outcomes, settings, summary)
+        outcomes = _without(outcomes, away)
+        useful = min(sent, len(settled))
+        self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms, operations=useful)
+        summary.in_vain -= useful
+        persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
+        for write in persisted:
+            summary.persisted += write.entry.exists
+            summary.deleted += not write.entry.exists
+            summary.reached[write.id.member] = write.entry.version
+        self._let_go(lambda: self._derived.persisted([(one.id, one.entry) for one in persisted], settings))
+        if (hooks := self._hooks(collection)).after_persist is not None:  # nothing of it is pending any more
+            told = [Persisted(write.id, write.entry.version, write.entry.body) for write in persisted]
+            summary.hooks_failed += not hooks.tell(told)
+        return self.postpone(partition, collection, outcomes, summary)
+
+    def _settled(
+        self, outcomes: Sequence[Outcome], settings: CollectionSettings, summary: FlushSummary
+    ) -> tuple[list[Settled], dict[str, RedisUnavailableError]]:
+        """Writes to be settled; and, by member, those that cannot be yet, as a server of theirs is away."""
         settled = []
+        away: dict[str, RedisUnavailableError] = {}
         for outcome in outcomes:
-            entry, member = outcome.write.entry, outcome.write.id.member
             if outcome.result is Result.PERSISTED:
-                summary.persisted += entry.exists
-                summary.deleted += not entry.exists
-                summary.reached[member] = entry.version
                 settled.append(_settled(outcome.write, settings))
             elif outcome.result is Result.SUPERSEDED:
                 summary.superseded += 1
@@ -95,18 +120,20 @@ class Recorder:
                     # Redis has a newer version too. Settling the older one only makes the member due again later.
                     settled.append(replace(_settled(outcome.write, settings), is_superseded=True))
             elif outcome.result is Result.REFUSED:
-                self._give_up(outcome, summary)
+                left = unreached([outcome], lambda some: self._give_up(some[0], summary))
+                away |= {one.write.id.member: error for one, error in left}
         if settings.lookup and settled:
-            self._contention.changed([one.member for one in settled])  # while they are pending
-        useful = min(sent, len(settled))
-        self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms, operations=useful)
-        summary.in_vain -= useful
-        persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
-        self._derived.persisted([(write.id, write.entry) for write in persisted], settings)
-        if (hooks := self._hooks(collection)).after_persist is not None:  # nothing of it is pending any more
-            told = [Persisted(write.id, write.entry.version, write.entry.body) for write in persisted]
-            summary.hooks_failed += not hooks.tell(told)
-        return self.postpone(partition, collection, outcomes, summary)
+            members = [one.member for one in settled]
+            away |= dict(unreached(members, self._contention.changed))  # while they are pending
+            away |= self._store.pending.forget_values(settled)
+        return [one for one in settled if one.member not in away], away
+
+    def _let_go(self, release: Callable[[], None]) -> None:
+        """Take claims back that are over. Where a server is away that has them, reconciling finds them later."""
+        for _, error in unreached([None], lambda _: release()):
+            if not self._store.has_several:
+                raise error
+            self._outages.note("claims", f"claims to unique values are left to reconciling: {error}")
 
     def postpone(
         self, partition: int, collection: str, outcomes: Sequence[Outcome], summary: FlushSummary
@@ -118,10 +145,12 @@ class Recorder:
         late = [outcome for outcome in outcomes if is_late(outcome)]
         if not late:
             return late
-        alone = [outcome for outcome in late if not outcome.together]
-        together = [outcome for outcome in late if outcome.together]
+        away = [outcome for outcome in late if outcome.result is Result.UNREACHED]
+        alone = [outcome for outcome in late if not outcome.together and outcome not in away]
+        together = [outcome for outcome in late if outcome.together and outcome not in away]
         others = bool(alone) and others_are_taken(outcomes, lambda: self._sink.takes_writes(collection))
-        tried = postpone(self._store, partition, alone, others=others) if alone else []
+        tried = postpone(self._store, partition, away, others=False) if away else []
+        tried += postpone(self._store, partition, alone, others=others) if alone else []
         # Which says of none that it is at fault. Each half has a delay of its own, so that they are sent apart.
         for half in (together[::2], together[1::2]):
             tried += postpone(self._store, partition, half, others=False) if half else []
@@ -188,7 +217,7 @@ class Recorder:
         if burial is Burial.BURIED:
             summary.buried += 1
             if drop_entry:
-                self._derived.gave_way([(letter.member, entry.version)])
+                self._let_go(lambda: self._derived.gave_way([(letter.member, entry.version)]))
             words = (letter.member, letter.version, letter.message)
             log.error("dead letter %s version %d: %s", *words, extra=letter.log_fields)
         return burial is not Burial.NEWER
@@ -211,6 +240,16 @@ class Recorder:
                 member,
                 extra=letter.log_fields,
             )
+
+
+def _without(outcomes: Sequence[Outcome], away: Mapping[str, RedisUnavailableError]) -> list[Outcome]:
+    """The outcomes, but for members of which a server is away: what became of them cannot be recorded yet."""
+    return [
+        replace(one, result=Result.UNREACHED, message=str(away[one.write.id.member]))
+        if one.write.id.member in away
+        else one
+        for one in outcomes
+    ]
 
 
 def _settled(write: Write, settings: CollectionSettings) -> Settled:

@@ -46,6 +46,8 @@ class Result(Enum):
     """MongoDB did not take it, and it is not known whether it will: try again, for a bounded time."""
     MISPLACED = auto()
     """The settings have another shard key than the collection: try again until somebody has mended them."""
+    UNREACHED = auto()
+    """It is not recorded, as a server of Redis is away that has something of it: try again until it is back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from writebehind.reading.read import Read, Source
 from writebehind.reading.reader import Reader
 from writebehind.reading.single_flight import LIVES, Turn, take_turns
 from writebehind.redis.derived.aliases import Leads, Noted
+from writebehind.redis.reach import is_away, unreached
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings, LookupType
 from writebehind.tracing import spans
@@ -286,13 +287,14 @@ class Lookups:
             Redis knows: as long as both have it, MongoDB will take one of them only.
 
         Raises:
-            RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet.
+            RedisUnavailableError: Redis does not answer. The writes stand, but nobody has been told so yet. Of
+                several servers these are needed that have the documents and the values that they have now.
         """
         given = [(one, entry, aliases_in(one, entry, settings)) for one, entry in writes]
         leads, noted = self._store.aliases.claim(
             [(one.member, entry.version, [alias.name for alias in aliases]) for one, entry, aliases in given]
         )
-        self._release(writes, noted, settings)
+        unreached([None], lambda _: self._release(writes, noted, settings))  # reconciling finds what is left
         shared: dict[str, dict[str, str]] = {}
         looks = MOST_LOOKS
         claimed = ((one, alias) for one, _, aliases in given for alias in aliases)
@@ -306,10 +308,14 @@ class Lookups:
         return shared
 
     def _has(self, alias: Alias, settings: CollectionSettings, member: str) -> bool:
-        """Whether Redis knows that a document has a value; one that is large or unreadable has none."""
+        """Whether Redis knows that a document has a value; one that is large, unreadable or away has none."""
         try:
             entry, _ = self._store.cache.get(member)
         except TakesMuchError:  # the write that this is about has happened
+            return False
+        except RedisUnavailableError as error:
+            if not is_away(error):
+                raise
             return False
         return entry is not None and self._carries(alias, settings, entry)
 

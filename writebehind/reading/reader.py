@@ -16,8 +16,10 @@ from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
 from writebehind.reading.read import Read, Source, hit_ratio
 from writebehind.reading.revalidation import Revalidation
+from writebehind.redis.reach import is_away
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
+from writebehind.sequences import grouped
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.meters import Meter, Meters
@@ -89,14 +91,8 @@ class Reader:
         self, ids: Sequence[DocumentId], settings: CollectionSettings
     ) -> tuple[list[Entry], bool]:
         """The same for several documents of one collection, in their order; and whether Redis was bypassed."""
-        try:
-            return self.get_many(ids, settings), False
-        except RedisUnavailableError as error:
-            if not settings.may_bypass(error):
-                raise
-            entries = self._sink.find_many(ids)
-            self._count_reads(ids, Source.BYPASS, len(entries))
-            return entries, True
+        entries, bypassed = self._many_or_bypass(ids, settings)
+        return entries, bool(bypassed)
 
     def get_each_or_bypass(
         self, ids: Sequence[DocumentId], settings: CollectionSettings
@@ -108,8 +104,8 @@ class Reader:
             return {member: (entry, False) for member, entry in found.items()}
 
         def read(some: Sequence[DocumentId]) -> list[tuple[Entry, bool]]:
-            entries, bypassed = self.get_many_or_bypass(some, settings)
-            return [(entry, bypassed) for entry in entries]
+            entries, bypassed = self._many_or_bypass(some, settings)
+            return [(entry, one.member in bypassed) for one, entry in zip(some, entries, strict=True)]
 
         return each(self._store, ids, short, read)
 
@@ -214,6 +210,36 @@ class Reader:
     def close(self) -> None:
         """End the thread that refreshes."""
         self._revalidation.close()
+
+    def _many_or_bypass(
+        self, ids: Sequence[DocumentId], settings: CollectionSettings
+    ) -> tuple[list[Entry], set[str]]:
+        """Several documents; and the members for which Redis was bypassed, as their servers are away."""
+        try:
+            return self.get_many(ids, settings), set()
+        except RedisUnavailableError as error:
+            if not settings.may_bypass(error):
+                raise
+            found = self._of_others(ids, settings) if is_away(error) else {}
+            left = [one for one in ids if one.member not in found]
+            entries = self._sink.find_many(left) if left else []
+            self._count_reads(left, Source.BYPASS, len(entries))
+            found |= {one.member: entry for one, entry in zip(left, entries, strict=True)}
+            return [found[one.member] for one in ids], {one.member for one in left}
+
+    def _of_others(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
+        """Those of several documents whose servers answer, where not all of them are on one."""
+        found: dict[str, Entry] = {}
+        by_server = grouped(ids, lambda one: self._store.server_of_member(one.member))
+        for some in by_server.values() if len(by_server) > 1 else ():
+            try:
+                entries = self.get_many(some, settings)
+            except RedisUnavailableError as error:
+                if not is_away(error):
+                    raise
+            else:
+                found |= {one.member: entry for one, entry in zip(some, entries, strict=True)}
+        return found
 
     def _noted(self, read: Read, collection: str, began: float) -> Read:
         """Count what was read of one document, and the time that it took."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from writebehind.documents.ids import named
+from writebehind.errors import RedisUnavailableError
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, partition_keys
-from writebehind.redis.scripts import script
+from writebehind.redis.reach import is_away
+from writebehind.redis.scripts import Script, script
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs, slices
@@ -51,7 +53,7 @@ class Heat:
             for some in slices(members, SLICE):
                 flat = [part for member in some for part in (member, reads[member])]
                 calls.append(((of.hot, of.heat, of.warmed), (most, *flat)))
-        return sum(self._wire.run_many(_ADD_HEAT, calls))
+        return self._sum(_ADD_HEAT, calls)
 
     def decay(self, *, half_life_ms: int, most: int, room: int, least: float) -> int:
         """Let documents cool down, in one round trip; how many are kept.
@@ -63,17 +65,21 @@ class Heat:
             least: heat below which a member is forgotten.
         """
         arguments = (half_life_ms, most, room, least)
-        return sum(self._wire.run_many(_DECAY_HEAT, [((of.hot, of.heat), arguments) for of in self._layout.all()]))
+        return self._sum(_DECAY_HEAT, [((of.hot, of.heat), arguments) for of in self._layout.all()])
 
     def hottest(self, limit: int) -> list[Hottest]:
         """The hottest members of each partition, in one round trip."""
         commands: list[Command] = []
         for of in self._layout.all():
             commands += [("ZRANGE", of.hot, 0, limit - 1, "REV", "WITHSCORES"), ("HGET", of.heat, "since")]
-        answers = iter(self._wire.calls(commands))
+        answers = iter(self._wire.calls_answered(commands))
         return [
             Hottest(
-                [(member.decode(), float(heat)) for member, heat in pairs(flat) if named(member) is not None],
+                [
+                    (member.decode(), float(heat))
+                    for member, heat in pairs(flat or ())
+                    if named(member) is not None
+                ],
                 whole(since) or None,
             )
             for flat, since in zip(answers, answers, strict=True)
@@ -86,10 +92,12 @@ class Heat:
 
     def warmed(self, members: Sequence[str], *, most: int, remembered_s: int) -> None:
         """Note members that were warmed: `most` of each partition, for so long."""
-        now_ms = self._wire.now_ms()
+        clocks: dict[str, int] = {}
         commands: list[Command] = []
         for partition, some in self._layout.grouped(members).items():
             warmed = partition_keys(partition).warmed
+            server = self._wire.server_of(warmed)
+            now_ms = clocks[server] = clocks.get(server) or self._wire.now_ms(warmed)
             commands += [
                 ("ZADD", warmed, *(part for member in some for part in (now_ms, member))),
                 ("ZREMRANGEBYSCORE", warmed, "-inf", now_ms - remembered_s * 1000),
@@ -97,3 +105,11 @@ class Heat:
                 ("EXPIRE", warmed, remembered_s),
             ]
         self._wire.calls(commands)
+
+    def _sum(self, step: Script, calls: Sequence[Call]) -> int:
+        """The sum of the answers, of the servers that answer."""
+        answers, _ = self._wire.run_each(step, calls)
+        for one in answers:
+            if isinstance(one, RedisUnavailableError) and not is_away(one):
+                raise one
+        return sum(one for one in answers if isinstance(one, int))

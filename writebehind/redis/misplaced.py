@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import MOST_KEPT, RawLetter, kept_name
-from writebehind.redis.pending import HINT_SLACK_MS, Hint
+from writebehind.redis.pending import HINT_SLACK_MS, POSTPONED_MS, Hint
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
@@ -77,6 +77,13 @@ class Misplaced:
         )
         hint = Hint(self._layout.number(member), ticket.decode(), 0) if ticket else None
         return Adopted(member, value, bool(is_pending), hint)
+
+    def put_off(self, partition: int, members: Sequence[str]) -> None:
+        """Let members that stand in a partition be due there later: their home cannot be reached now."""
+        if members:
+            of = partition_keys(partition)
+            at_ms = self._wire.now_ms(of.pending) + POSTPONED_MS
+            self._wire.call("ZADD", of.pending, "XX", *(part for one in members for part in (at_ms, one)))
 
     def bring_letter_home(self, partition: int, letter: RawLetter) -> Adopted | None:
         """Take a dead letter over at home; the document that is tried again there, if its entry was its document.

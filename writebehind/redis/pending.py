@@ -200,6 +200,27 @@ class Pending:
         _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [(keys_of, arguments)])
         return int(done)
 
+    def forget_values(self, settled: Sequence[Settled]) -> dict[str, RedisUnavailableError]:
+        """Forget the aliases of values where a server may be away that has some; the members of which that failed.
+
+        To be called before `settle`, which finds out too late on several servers. On one it does nothing.
+        """
+        names = list(dict.fromkeys(name for one in settled for name in one.values))
+        if not names or not self._wire.has_several:
+            return {}
+        by_partition = self._layout.grouped(names)
+        try:
+            answers = self._wire.exchange(self._forget(names))
+        except RedisUnavailableError as error:
+            answers = [error] * len(by_partition)
+        away = {
+            name: answer
+            for some, answer in zip(by_partition.values(), answers, strict=True)
+            for name in some
+            if isinstance(answer, RedisUnavailableError)
+        }
+        return {one.member: away[name] for one in settled for name in one.values if name in away}
+
     def _forget(self, names: Sequence[str]) -> list[Command]:
         """The commands that drop aliases with the tokens of whoever may fill them: one for each partition."""
         commands: list[Command] = []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from writebehind.errors import RedisUnavailableError
+
+T = TypeVar("T")
 
 
 def is_away(error: RedisUnavailableError) -> bool:
@@ -12,23 +15,40 @@ def is_away(error: RedisUnavailableError) -> bool:
     return type(error) is RedisUnavailableError
 
 
-def each_reached(partitions: Iterable[int], do: Callable[[int], object]) -> list[int]:
-    """Do something in each partition whose server answers; those whose server does not.
+def each_reached(places: Iterable[T], do: Callable[[T], object]) -> list[T]:
+    """Do something in each partition, or with each server, that answers; those that do not.
 
     Raises:
         RedisUnavailableError: none answers; or what `do` raises for another reason.
     """
-    away: list[int] = []
+    away: list[T] = []
     reached, failure = False, None
-    for partition in partitions:
+    for one in places:
         try:
-            do(partition)
+            do(one)
             reached = True
         except RedisUnavailableError as error:
             if not is_away(error):
                 raise
-            away.append(partition)
+            away.append(one)
             failure = failure or error
     if failure and not reached:
         raise failure
     return away
+
+
+def unreached(items: Sequence[T], do: Callable[[Sequence[T]], object]) -> list[tuple[T, RedisUnavailableError]]:
+    """Do something with items, again with fewer where that needs a server which is away; those of which it fails.
+
+    It may be done several times with an item.
+    """
+    try:
+        do(items)
+    except RedisUnavailableError as error:
+        if not is_away(error):
+            raise
+        if len(items) == 1:
+            return [(items[0], error)]
+        middle = len(items) // 2
+        return [one for half in (items[:middle], items[middle:]) for one in unreached(half, do)]
+    return []

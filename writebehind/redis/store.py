@@ -26,6 +26,7 @@ from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
+from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
@@ -217,8 +218,18 @@ class Store:
         return Lease(self._wire, key, life_ms, needed=needed)
 
     def now_ms(self, partition: int | None = None) -> int:
-        """The clock that all times of a partition are made of, or those of the whole installation, ms."""
-        return self._wire.now_ms() if partition is None else self._wire.now_ms(partition_keys(partition).pending)
+        """The clock that all times of a partition are made of, or those of the whole installation, ms.
+
+        While the server with that of the installation is away, another one's is as good.
+        """
+        if partition is not None:
+            return self._wire.now_ms(partition_keys(partition).pending)
+        try:
+            return self._wire.now_ms()
+        except RedisUnavailableError as error:
+            if not (is_away(error) and self._wire.has_several):
+                raise
+            return max(self.clocks_ms().values())
 
     def size(self) -> int:
         """The number of keys."""
@@ -258,6 +269,13 @@ class Store:
             RedisUnavailableError: that is not known.
         """
         return self._wire.server_of(partition_keys(partition).pending)
+
+    def server_of_member(self, member: str) -> str:
+        """The name of the server that a member's partition is on; '' where that is not known."""
+        try:
+            return self.server_of(self.partition_of(member))
+        except RedisUnavailableError:
+            return ""
 
     def load(self) -> LoadSample:
         """The figures that decide whether more writes can be taken, in two round trips.

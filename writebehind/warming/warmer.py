@@ -16,7 +16,7 @@ from uuid import uuid4
 from writebehind import forks
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoRefusesError, MongoUnavailableError
+from writebehind.errors import MongoRefusesError, MongoUnavailableError, RedisUnavailableError
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.finder import MOST_IDS
 from writebehind.mongodb.refused_collections import RefusedCollections
@@ -25,6 +25,7 @@ from writebehind.reading.freshness import EARLIEST, Freshness, state_of
 from writebehind.reading.loader import Loader
 from writebehind.redis import keys
 from writebehind.redis.cache import Filled, Refresh
+from writebehind.redis.reach import each_reached, is_away
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
@@ -189,7 +190,7 @@ class Warmer:
             report(done.looked_at, len(wanted))
             some, waiting = waiting[:size], waiting[size:]
             started, before = time.monotonic(), done.loaded
-            self._warm(some, done, free=None if room is None else room - vitals.expiring)
+            self._warm_each(some, done, free=None if room is None else room - vitals.expiring)
             took = time.monotonic() - started
             slow = took > self._limits.batch_target_s
             size = max(LEAST_BATCH, size // 2) if slow else min(MOST_IDS, size * 2)
@@ -220,11 +221,29 @@ class Warmer:
         return wanted
 
     def _check_pressure(self) -> None:
-        if reason := self._breaker.state().reason:
+        if reason := self._broken():
             raise _PressureError(f"MongoDB is left alone: {reason}")
         vitals = self._sampler.look()
         if not vitals.evicts and vitals.uses(self._limits.max_memory):
             raise _PressureError(f"Redis uses {vitals.used_memory} of {vitals.max_memory} bytes")
+
+    def _broken(self) -> str:
+        """The reason for which MongoDB is left alone; '' for none, or where its server does not say."""
+        try:
+            return self._breaker.state().reason
+        except RedisUnavailableError as error:
+            if not (is_away(error) and self._store.has_several):
+                raise
+            return ""
+
+    def _warm_each(self, ids: Sequence[DocumentId], done: Warmed, *, free: int | None) -> None:
+        """One batch, as `_warm`; of several servers of Redis those are warmed that answer."""
+        by_server, before = grouped(ids, lambda one: self._store.server_of_member(one.member)), done.loaded
+
+        def warm(some: Sequence[DocumentId]) -> None:
+            self._warm(some, done, free=None if free is None else free - (done.loaded - before))
+
+        each_reached(by_server.values(), warm)
 
     def _warm(self, ids: Sequence[DocumentId], done: Warmed, *, free: int | None) -> None:
         """One batch: what is missing is loaded, and what is about to expire is refreshed.

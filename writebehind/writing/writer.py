@@ -34,6 +34,7 @@ from writebehind.hooks import Hooks
 from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
 from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.reach import unreached
 from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
@@ -323,12 +324,32 @@ class Writer:
                 for (one, entry), commit in zip(writes, commits, strict=True)
                 if commit.status is CommitStatus.OK
             ]
-            if shared := parts.derived.committed(done, self._settings):
-                commits = [
-                    replace(commit, shared=shared.get(one.member, {}))
-                    for (one, _), commit in zip(writes, commits, strict=True)
-                ]
+            commits = self._claimed(writes, commits, done)
         return commits
+
+    def _claimed(
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        commits: Sequence[Commit],
+        done: Sequence[tuple[DocumentId, Entry]],
+    ) -> list[Commit]:
+        """The commits, once the values of what was `done` are claimed; one whose server is away is not told."""
+        shared: dict[str, Mapping[str, str]] = {}
+
+        def claim(some: Sequence[tuple[DocumentId, Entry]]) -> None:
+            if found := self._parts.derived.committed(some, self._settings):
+                shared.update(found)
+
+        away = unreached(done, claim)
+        refusals = {one.member: error for (one, _), error in away}
+        return [
+            replace(commit, status=CommitStatus.REFUSED, refusal=refusals[one.member])
+            if one.member in refusals and commit.status is CommitStatus.OK
+            else replace(commit, shared=shared[one.member])
+            if one.member in shared
+            else commit
+            for (one, _), commit in zip(writes, commits, strict=True)
+        ]
 
     def _cap_of(self, member: str) -> int:
         """The cap of its partition, where Redis is several servers."""
@@ -347,6 +368,8 @@ class Writer:
         created: bool = False,
     ) -> Written:
         if commit.refusal:
+            if commit.ticket:  # the write stands, and nobody has been told so
+                self._wanted(document_id, commit, durability)
             self._count_refusal(commit.refusal)
             raise commit.refusal
         if commit.status is CommitStatus.FULL:
@@ -355,11 +378,15 @@ class Writer:
             raise refusal
         self._taken.add()
         if commit.ticket:
-            partition = self._parts.store.partition_of(document_id.member)
-            self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
+            self._wanted(document_id, commit, durability)
         # A missing entry says nothing: MongoDB may have the document.
         created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
         return Written(document_id.text, commit.version, entry.etag, commit.durability, created, commit.shared)
+
+    def _wanted(self, document_id: DocumentId, commit: Commit, durability: Durability | None) -> None:
+        """Have the flush task sent that a commit has issued a ticket for."""
+        partition = self._parts.store.partition_of(document_id.member)
+        self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
 
     def _count_refusal(self, refusal: UnavailableError) -> None:
         if cap := _CAPS.get(type(refusal)):
