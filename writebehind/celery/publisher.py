@@ -25,13 +25,16 @@ log = logging.getLogger(__name__)
 
 #: Hints that may wait for the broker; what is more is left to the sweep.
 MOST_WAITING = 10_000
+#: Between two tries while the broker is away, seconds. The first is made at once: a connection may have been old.
+RETRY_EVERY_S = 1.0
 
 
 class FlushPublisher:
     """Publishes flush tasks from a thread of its own: a write is acknowledged whether or not the broker answers.
 
     Publishing costs about 1 ms of CPU, so there is one message per partition and window, never one per write.
-    A hint that is lost with this process, or that the broker does not take, is found by the sweep.
+    While the broker is away the last hint of each partition waits for it, as its ticket keeps others from asking.
+    A hint that is lost with this process is found by the sweep.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,29 +71,51 @@ class FlushPublisher:
         self._app.close()
 
     def _publish(self) -> None:
-        over = False
+        over, failures = False, 0
         while not over:
+            if failures > 1:
+                self._pause()
+            failures += 1
             try:
                 with self._app.connection_for_write() as connection:
-                    over = self._publish_over(connection)
+                    over, is_sent = self._publish_over(connection)
+                failures = 0 if is_sent else failures
             except Exception:  # what the transport fails with must not end the publishing of all later hints
                 log.exception("flush hints not sent, the sweep will find them", extra=FAULT)
 
-    def _publish_over(self, connection: Any) -> bool:
-        """Publish over a connection; whether that was all, or the connection is of no use any more."""
+    def _pause(self) -> None:
+        """Wait before the next try, or for the end."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closing, RETRY_EVERY_S)
+
+    def _keep(self, hints: list[Hint | Refresh]) -> None:
+        """Let hints wait that the broker did not take, the last of each partition. A refresh would be too late."""
+        with self._wake:
+            if not self._closing:
+                last = {one.partition: one for one in [*hints, *self._waiting] if isinstance(one, Hint)}
+                refreshes = [one for one in self._waiting if isinstance(one, Refresh)]
+                self._waiting = [*last.values(), *refreshes]
+
+    def _publish_over(self, connection: Any) -> tuple[bool, bool]:
+        """Publish over a connection; whether that was all, and whether it took any before it was of no use."""
+        is_sent = False
         producer = self._app.amqp.Producer(connection)
         while (hints := self._take()) is not None:
+            sent = 0
             try:
                 for hint in hints:
                     if isinstance(hint, Refresh):
                         self._publish_refresh(hint, producer)
                     else:
                         publish(self._app, hint, producer=producer)
+                    sent += 1
             except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-                line = f"{counted(len(hints), 'flush hint')} not sent, the sweep will find them: {told(error)}"
+                line = f"{counted(len(hints) - sent, 'flush hint')} not sent, and tried again: {told(error)}"
                 self._outages.note("broker", line)
-                return False
-        return True
+                self._keep(hints[sent:])
+                return False, is_sent or sent > 0
+            is_sent = True
+        return True, is_sent
 
     def _publish_refresh(self, wanted: Refresh, producer: Any) -> None:
         self._app.send_task(
