@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from writebehind.documents.durability import Durability
 from writebehind.redis.store import Commit, CommitRequest, Store
 
 #: The clock of a partition, as only other hands can have made it: MongoDB compares no version from 2^52 on.
@@ -11,5 +10,5 @@ NO_CLOCKS = [(1 << 52) - 1, 1 << 52, 5 * 10**15, (1 << 53) - 2, "nan", "-inf", "
 
 def commit_one(store: Store, request: CommitRequest) -> Commit:
     """Acknowledge it; what became of it."""
-    [commit] = store.commit_many([request], Durability.BUFFERED, wait_ms=0)
+    [commit] = store.commit_many([request])
     return commit

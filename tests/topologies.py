@@ -110,8 +110,8 @@ class Cluster:
 class Watched(EmbeddedRedis):
     """A server that Sentinels watch: a primary, or a replica of one."""
 
-    def __init__(self, data_dir: Path, primary: Watched | None = None) -> None:
-        super().__init__(data_dir)
+    def __init__(self, data_dir: Path, primary: Watched | None = None, *, appendfsync: str = "everysec") -> None:
+        super().__init__(data_dir, appendfsync=appendfsync)
         self._primary = primary
 
     def _command(self) -> list[str]:

@@ -122,6 +122,8 @@ class Parts:
             self._sampler,
             max_pending=settings.max_pending_per_partition,
             max_memory_percent=settings.max_memory_percent,
+            confirm_replicas=settings.confirm_replicas,
+            confirm_timeout_ms=settings.confirm_timeout_ms,
         )
         self.hot_keys = HotKeys(
             self.store,
@@ -335,7 +337,6 @@ class Parts:
             self._admission,
             self._hints,
             self.settings.persist_timeout_ms,
-            self.settings.confirm_timeout_ms,
             self.settings.max_document_bytes,
             self.tallies,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import RedisProgram, freeze, resume
+from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
+from writebehind.documents.durability import Confirmed
 from writebehind.errors import DurabilityNotOfferedError
 from writebehind.local.embedded import EmbeddedRedis, valkey_binary
 from writebehind.redis.connections import connection_pool
@@ -42,6 +45,16 @@ def replica(valkey, tmp_path) -> Iterator[EmbeddedRedis]:
         wait_until(lambda: b"master_link_status:up" in wire.call("INFO", "replication"), "the replica", 30)
         yield server
         wire.close()
+
+
+@pytest.fixture
+def followed(tmp_path) -> Iterator[tuple[Watched, list[Watched]]]:
+    """A primary with two replicas, all of which have their files on disk before they answer."""
+    primary = Watched(tmp_path / "primary", appendfsync="always")
+    replicas = [Watched(tmp_path / f"replica{at}", primary, appendfsync="always") for at in range(2)]
+    with primary, replicas[0], replicas[1]:
+        wait_until(lambda: primary.ask("WAIT", 2, 100) == 2, "the replicas", 30)
+        yield primary, replicas
 
 
 @pytest.fixture
@@ -120,6 +133,64 @@ def test_replicated_without_a_replica(pipeline_on, valkey):
 
     assert Durability.BUFFERED is written.durability
     assert "WAIT" not in {command[0] for command in calls}
+
+
+def test_all_replicas_but_one(pipeline_on, followed):
+    """One of several replicas may be away: the write is replicated, and the answer says how many have it."""
+    primary, (first, second) = followed
+    users = pipeline_on(primary).collection("users")
+    freeze(first)
+    try:
+        with_one = users.put("ada", {"n": 1}, durability=Durability.REPLICATED)
+        freeze(second)
+        with_none = users.put("ada", {"n": 2}, durability=Durability.REPLICATED)
+    finally:
+        resume(first)
+        resume(second)
+
+    assert (Durability.REPLICATED, Confirmed(disk=False, replicas=1)) == (with_one.durability, with_one.confirmed)
+    assert (Durability.BUFFERED, Confirmed(disk=False, replicas=0)) == (with_none.durability, with_none.confirmed)
+
+
+def test_a_number_of_replicas(pipeline_on, followed):
+    """Where the settings name a number, fewer are not enough; nobody waits for more than are connected."""
+    primary, (first, _) = followed
+    both = pipeline_on(primary, confirm_replicas=2).collection("users")
+    assert Confirmed(disk=False, replicas=2) == both.put("ada", {}, durability=Durability.REPLICATED).confirmed
+    freeze(first)
+    try:
+        late = [
+            both.put("ada", {"n": 1}, durability=Durability.REPLICATED),
+            *both.bulk([BulkOperation("put", "bob", {})], durability=Durability.REPLICATED),
+        ]
+    finally:
+        resume(first)
+    assert [(Durability.BUFFERED, 1)] * 2 == [(one.durability, one.confirmed.replicas) for one in late]
+
+    three = pipeline_on(primary, confirm_replicas=3, confirm_timeout_ms=4_999).collection("users")
+    for level in (Durability.REPLICATED, Durability.FSYNCED):
+        began = time.monotonic()
+        fewer = three.put("ada", {"n": 2}, durability=level)
+        assert (Durability.BUFFERED, True) == (fewer.durability, fewer.confirmed.replicas <= 2)
+        assert time.monotonic() - began < 4
+
+
+def test_fsynced_with_replicas(pipeline_on, followed):
+    """The disks of replicas have it too, and say so at once where they can; one without a file never does."""
+    primary, replicas = followed
+    users = pipeline_on(primary, confirm_replicas=2).collection("users")
+    quickest = 1.0
+    for n in range(8):
+        began = time.monotonic()
+        written = users.put("ada", {"n": n}, durability=Durability.FSYNCED)
+        quickest = min(quickest, time.monotonic() - began)
+        assert (Durability.FSYNCED, Confirmed(disk=True, replicas=2)) == (written.durability, written.confirmed)
+    assert quickest < 0.3
+
+    replicas[0].ask("CONFIG", "SET", "appendonly", "no")
+    late = users.put("ada", {"n": 9}, durability=Durability.FSYNCED)
+
+    assert (Durability.BUFFERED, Confirmed(disk=True, replicas=1)) == (late.durability, late.confirmed)
 
 
 def test_a_collection_has_its_own_level(pipeline_on, valkey, settings):

@@ -12,11 +12,12 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from writebehind.documents.durability import Durability
+from writebehind.documents.durability import Confirmed, Durability
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.bodies import Bodies
 from writebehind.redis.cache import Cache, Loads
+from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.deletions import Deletions
 from writebehind.redis.derived.aliases import Aliases
 from writebehind.redis.derived.results import Results
@@ -45,8 +46,6 @@ from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
 _COMMIT, _DROP_TOKEN = script("commit"), script("drop_token")
-#: Commands that wait until the writes before them on the same connection are on the disk, or on one replica.
-_CONFIRMATIONS = {Durability.FSYNCED: ("WAITAOF", 1, 0), Durability.REPLICATED: ("WAIT", 1)}
 
 
 class CommitStatus(StrEnum):
@@ -70,6 +69,7 @@ class Commit:
         previous: kind letter of the entry before, '' when there was none.
         ticket: of the flush task that the caller must enqueue, '' when one is on its way.
         durability: how far it has come.
+        confirmed: what Redis has confirmed of it, where that was waited for.
         shared: other documents that have one of its unique values as last acknowledged, their ids by field.
         refusal: why Redis did not carry it out, of one that is `REFUSED`.
     """
@@ -79,6 +79,7 @@ class Commit:
     previous: str
     ticket: str
     durability: Durability = Durability.BUFFERED
+    confirmed: Confirmed | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     refusal: RedisUnavailableError | None = None
 
@@ -311,27 +312,24 @@ class Store:
     # The write path ---------------------------------------------------------------------------------
 
     def commit_many(
-        self,
-        requests: Sequence[CommitRequest],
-        durability: Durability,
-        *,
-        wait_ms: int,
+        self, requests: Sequence[CommitRequest], confirmation: Confirmation | None = None
     ) -> list[Commit]:
         """Acknowledge several writes, in one round trip; each is atomic by itself.
 
         Args:
             requests: the writes.
-            durability: what Redis shall see to before it answers: `FSYNCED` or `REPLICATED`.
-            wait_ms: for at most so long. Then the commits say `BUFFERED`.
+            confirmation: what Redis shall see to before it answers. Where it does not in time, commits say
+                `BUFFERED`.
 
         Raises:
             RedisUnavailableError: Redis does not answer; the writes may or may not have happened.
         """
         calls = [self._commit_call(request) for request in requests]
-        confirmation = (*_CONFIRMATIONS[durability], wait_ms) if durability in _CONFIRMATIONS else None
-        answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation)
+        answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation.commands if confirmation else None)
+        if confirmation is None:
+            return [_commit_answer(answer) for answer in answers]
         return [
-            _commit_answer(answer, durability if _confirms(one) else Durability.BUFFERED)
+            _commit_answer(answer, *(confirmation.judge(*one) if one else ()))
             for answer, one in zip(answers, confirmed, strict=True)
         ]
 
@@ -370,14 +368,14 @@ class Store:
         )
 
 
-def _commit_answer(answer: list[bytes] | RedisUnavailableError, reached: Durability) -> Commit:
+def _commit_answer(
+    answer: list[bytes] | RedisUnavailableError,
+    reached: Durability = Durability.BUFFERED,
+    confirmed: Confirmed | None = None,
+) -> Commit:
     if isinstance(answer, RedisUnavailableError):
         return Commit(CommitStatus.REFUSED, 0, "", "", refusal=answer)
     status, version, previous, ticket = answer
-    return Commit(CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached)
-
-
-def _confirms(answer: Any) -> bool:
-    """Whether WAITAOF's answer, which counts this server first, or WAIT's says that one has it."""
-    count = answer[0] if isinstance(answer, list) and answer else answer
-    return isinstance(count, int) and count >= 1
+    return Commit(
+        CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached, confirmed
+    )

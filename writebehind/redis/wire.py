@@ -29,7 +29,7 @@ from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections
 from writebehind.redis.keys import COUNTERS, type_of
 from writebehind.redis.scripts import Script, script
-from writebehind.redis.topology.routing import OneServer, Servers, exchange_at
+from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, exchange_at
 
 log = logging.getLogger(__name__)
 
@@ -216,16 +216,16 @@ class Wire:
         return answers[: len(calls)], answers[len(calls) :]
 
     def run_each(
-        self, step: Script, calls: Sequence[Call], then: Command | None = None
-    ) -> tuple[list[Any], list[Any]]:
-        """`run_many`, in which each step stands for itself; `then` a command on the same connection, such as WAIT.
+        self, step: Script, calls: Sequence[Call], then: Then | None = None
+    ) -> tuple[list[Any], list[Answered | None]]:
+        """`run_many`, in which each step stands for itself; `then` commands on the same connection, such as WAIT.
 
         Steps with the same first key are carried out in their order, or not at all.
 
         Returns:
             The answers of the steps, a `RedisUnavailableError` of one that was not carried out, or whose server
-            did not answer while others did; and for each that of the command after it, a `ResponseError` when it
-            was refused, `None` where there is none.
+            did not answer while others did; and for each its server's name and the answer to the last command
+            after it, a `ResponseError` when it was refused; `None` where there is none.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -233,9 +233,11 @@ class Wire:
         if not calls:
             return [], []
         steps = [_sent(step, call) for call in calls]
-        answers, confirmed = (
-            self._servers.confirmed(steps, then) if then else (self.exchange(steps), [None] * len(steps))
-        )
+        confirmed: list[Answered | None] = [None] * len(steps)
+        if then:
+            answers, confirmed = self._servers.confirmed(steps, then)
+        else:
+            answers = self.exchange(steps)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # as for `run_many`
             _give_up_overtaken(calls, answers)

@@ -191,6 +191,11 @@ class Settings(BaseSettings):
         description="how long a write with durability `fsynced` or `replicated` waits before it answers 202; "
         "below `redis_timeout_ms`",
     )
+    confirm_replicas: CountOrNone = Field(
+        0,
+        description="replicas of a Redis server that such a write waits for; 0 for all but one of those that are "
+        "connected, and at least one: for `fsynced`, where none is connected, the server's own disk alone",
+    )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")

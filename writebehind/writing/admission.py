@@ -1,4 +1,7 @@
-"""Back-pressure: what waits for MongoDB stays bounded, because a write too many is refused, not dropped."""
+"""Admission of writes, and what Redis is to confirm of them.
+
+What waits for MongoDB stays bounded, because a write too many is refused, not dropped.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from writebehind.errors import (
 )
 from writebehind.logs.states import StateLog
 from writebehind.plurals import counted
+from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.settings.collection import CollectionSettings
@@ -36,11 +40,20 @@ SHORTEST_S, LONGEST_S = 1, 30
 class Admission:
     """Says how many pending documents a write may find, and why it was refused. Safe to share between threads."""
 
-    def __init__(self, sampler: Sampler, *, max_pending: int, max_memory_percent: float) -> None:
-        """Take the caps: pending documents in a partition, and percent of Redis's maxmemory in use."""
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        max_pending: int,
+        max_memory_percent: float,
+        confirm_replicas: int = 0,
+        confirm_timeout_ms: int = 0,
+    ) -> None:
+        """Take the limits, as the settings describe them."""
         self._sampler = sampler
         self._max_pending = max_pending
         self._max_memory = max_memory_percent / 100
+        self._confirm_replicas, self._confirm_timeout_ms = confirm_replicas, confirm_timeout_ms
         self._seen: LoadSample | None = None
         self._full = StateLog(log, "backpressure_on", "backpressure_off")
         self._short = StateLog(log, "backpressure_on", "backpressure_off")
@@ -133,13 +146,20 @@ class Admission:
                 "set `appendonly yes`, or use another durability"
             )
 
-    def can_replicate(self) -> bool:
-        """Whether waiting for a replica makes sense: whether there is one.
+    def confirmation(self, durability: Durability) -> Confirmation | None:
+        """Confirmation that a write waits for which is to be that durable; `None` for none.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._sampler.look().replicas > 0
+        if durability not in {Durability.FSYNCED, Durability.REPLICATED}:
+            return None
+        vitals = self._sampler.look()
+        if durability is Durability.REPLICATED and not any(
+            one.replicas for one in vitals.servers.values() or (vitals,)
+        ):
+            return None  # nobody is there to wait for; the answer will say so
+        return Confirmation(durability, self._confirm_replicas, vitals, self._confirm_timeout_ms)
 
     def _see(self, vitals: LoadSample) -> None:
         """Log what a new sample says of the caps, where that has changed."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from writebehind.documents.durability import Durability
+from writebehind.documents.durability import Confirmed, Durability
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.large import LARGE_BYTES, bounded
@@ -78,6 +78,8 @@ class Written:
         created: whether the document is known not to have existed before.
         shared: other documents that have one of its unique values as last acknowledged, their ids by field, as far
             as Redis knows. MongoDB takes only one of them, until another one has given the value up.
+        confirmed: what Redis has confirmed, of a write with durability `fsynced` or `replicated`; `None` where it
+            was not asked.
     """
 
     id: str
@@ -86,6 +88,7 @@ class Written:
     durability: Durability
     created: bool
     shared: Mapping[str, str] = field(default_factory=dict)
+    confirmed: Confirmed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,6 @@ class WriterParts:
     admission: Admission
     hints: HintSink
     persist_timeout_ms: int
-    confirm_timeout_ms: int
     max_document_bytes: int
     tallies: Tallies
 
@@ -300,7 +302,7 @@ class Writer:
         condition: str,
         context: str,
     ) -> list[Commit]:
-        parts, wanted = self._parts, self.wants(durability)
+        parts = self._parts
         cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
         crowded = parts.admission.crowded()  # hardly ever any
         several = parts.admission.has_several()
@@ -315,9 +317,7 @@ class Writer:
             )
             for one, entry in writes
         ]
-        if wanted is Durability.REPLICATED and not parts.admission.can_replicate():
-            wanted = Durability.BUFFERED  # nobody is there to wait for; the answer will say so
-        commits = parts.store.commit_many(requests, wanted, wait_ms=parts.confirm_timeout_ms)
+        commits = parts.store.commit_many(requests, parts.admission.confirmation(self.wants(durability)))
         if self._settings.lookup:  # before anybody is told that the write is acknowledged
             done = [
                 (one, replace(entry, version=commit.version))
@@ -381,7 +381,15 @@ class Writer:
             self._wanted(document_id, commit, durability)
         # A missing entry says nothing: MongoDB may have the document.
         created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
-        return Written(document_id.text, commit.version, entry.etag, commit.durability, created, commit.shared)
+        return Written(
+            document_id.text,
+            commit.version,
+            entry.etag,
+            commit.durability,
+            created,
+            commit.shared,
+            commit.confirmed,
+        )
 
     def _wanted(self, document_id: DocumentId, commit: Commit, durability: Durability | None) -> None:
         """Have the flush task sent that a commit has issued a ticket for."""

@@ -6,7 +6,6 @@ import pytest
 
 from tests.commits import NO_CLOCKS
 from tests.integration.redis.conftest import TTL_MS, claim, commit, document, is_pending, members, settle, ttl_ms
-from writebehind.documents.durability import Durability
 from writebehind.documents.entry import ABSENT, DELETED
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import CommitRequest, CommitStatus
@@ -161,7 +160,7 @@ def test_many_commits_in_one_go(store):
         CommitRequest(second, DELETED.payload, 0),
     ]
 
-    statuses = [one.status for one in store.commit_many(requests, Durability.BUFFERED, wait_ms=0)]
+    statuses = [one.status for one in store.commit_many(requests)]
 
     assert [CommitStatus.OK, CommitStatus.FAILED, CommitStatus.OK] == statuses
 

@@ -8,7 +8,6 @@ import pytest
 
 from tests.counts import adds_up
 from tests.integration.redis.conftest import commit, document, is_pending, settle
-from writebehind.documents.durability import Durability
 from writebehind.documents.entry import DELETED
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
@@ -281,9 +280,7 @@ def test_a_full_redis_counts_what_leaves_it(valkey_wire):
 def test_partitions_that_are_no_more_go_on_counting(store, wire):
     """What was counted in them is not forgotten when Redis is divided into fewer."""
     for number in range(12):
-        store.commit_many(
-            [CommitRequest(f"users/s:{number}", document("a").payload, 0, cap=99)], Durability.BUFFERED, wait_ms=0
-        )
+        store.commit_many([CommitRequest(f"users/s:{number}", document("a").payload, 0, cap=99)])
     store.division.remember_most(4)
     fewer = Store(wire, database="shop", partitions=1, max_pending=9, tombstone_ttl_ms=1)
     assert 12 == fewer.metrics.counters()["acknowledged"]

@@ -8,8 +8,9 @@ import pytest
 
 from tests.forking import in_child
 from tests.integration.topology.conftest import PARTITIONS
+from tests.servers import freeze, resume
 from tests.waiting import wait_until
-from writebehind import BulkOperation
+from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
@@ -65,6 +66,33 @@ def test_documents_are_written_read_and_flushed(on_cluster, wire):
     for one in range(PARTITIONS):
         on_cluster.flusher.flush(one)
     assert 0 == on_cluster.status()["pending"]
+
+
+@pytest.mark.parametrize("level", [Durability.REPLICATED, Durability.FSYNCED])
+def test_each_server_has_replicas_of_its_own(on_cluster, cluster, wire, level):
+    """Writes that go to several servers at once are confirmed by each one's replica; who lacks it says so."""
+    for one in cluster.nodes:
+        one.ask("CONFIG", "SET", "appendfsync", "always")
+    settings = on_cluster.settings.model_copy(update={"confirm_timeout_ms": 700})
+    slow = Pipeline(settings, wire=wire, client=on_cluster._client).collection("slow")
+    names = [*by_partition(on_cluster).values()]
+    puts = [BulkOperation("put", name, {}) for name in names]
+    written = slow.bulk(puts, durability=level)
+    assert {(level, level is Durability.FSYNCED, 1)} == {
+        (one.durability, one.confirmed.disk, one.confirmed.replicas) for one in written
+    }
+
+    of_server = {name: wire.server_of(partition_keys(of).pending) for of, name in by_partition(on_cluster).items()}
+    lonely = node_with(cluster, of_server[names[0]])
+    replica = next(one for one in cluster.nodes if role(one) == b"slave" and one.ask("ROLE")[2] == lonely.port)
+    freeze(replica)
+    try:
+        written = slow.bulk(puts, durability=level)
+    finally:
+        resume(replica)
+    assert {
+        name: Durability.BUFFERED if of == of_server[names[0]] else level for name, of in of_server.items()
+    } == {one.id: one.durability for one in written}
 
 
 @pytest.mark.parametrize("count", [1, 3])

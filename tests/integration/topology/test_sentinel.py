@@ -54,7 +54,11 @@ def test_a_failover(
         version = wait_until(written, "the replica to take over", 20)
         assert {"_id": "u1", "n": 1} == users.get("u1")
         assert users.put("u1", {"n": 3}).version > first.version
-        assert (Durability.REPLICATED, True) == (first.durability, version > first.version)
+        assert (Durability.REPLICATED, 1, True) == (
+            first.durability,
+            first.confirmed.replicas,
+            version > first.version,
+        )
     finally:
         start(old)
     wait_until(watched.is_whole, "the former primary to follow", 30)

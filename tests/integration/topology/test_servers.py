@@ -9,7 +9,6 @@ from tests.integration.topology.test_cluster import by_partition
 from tests.topologies import EveryWire, NamedServers, ask
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Pipeline
-from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
@@ -160,9 +159,7 @@ def test_a_running_process_with_swapped_urls_writes_nothing_astray(on_servers, o
     """A server refuses by itself what is not on it, so a write is where everybody looks for it, or nowhere."""
     swapped = opened(servers.url_of("a", "b", "c").replace("b=", "x=").replace("c=", "b=").replace("x=", "c="))
     members = [f"slow/s:{name}" for name in by_partition(on_servers).values()]
-    written = swapped.store.commit_many(
-        [CommitRequest(member, b"D", 60_000) for member in members], Durability.BUFFERED, wait_ms=0
-    )
+    written = swapped.store.commit_many([CommitRequest(member, b"D", 60_000) for member in members])
 
     assert {"ok"} == {one.status for one in written}
     assert len(members) == on_servers.status()["pending"]

@@ -54,6 +54,12 @@ def components(settings: Settings) -> dict[str, Schema]:
         "additionalProperties": {"type": "string"},
         "description": "by unique field, the id of another document that has the same value as last acknowledged",
     }
+    confirmed: Schema = shape(
+        {
+            "disk": {"type": "boolean", "description": "whether Redis's own disk is known to have it"},
+            "replicas": {"type": "integer", "description": "how many replicas have it; for `fsynced`, on disk"},
+        }
+    ) | {"description": "of a write with durability `fsynced` or `replicated`"}
     problem = {
         "type": {"type": "string", "format": "uri"},
         "title": {"type": "string"},
@@ -74,9 +80,9 @@ def components(settings: Settings) -> dict[str, Schema]:
             "description": "MongoDB Extended JSON v2; `_v` and names that begin with `$` are reserved.",
             "examples": [ANY_DOCUMENT],
         },
-        "Written": shape(written, shared=shared)
+        "Written": shape(written, shared=shared, confirmed=confirmed)
         | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
-        "Incremented": shape(written | {"values": {"type": "object"}}, shared=shared),
+        "Incremented": shape(written | {"values": {"type": "object"}}, shared=shared, confirmed=confirmed),
         "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}}, **letter)
         | {"description": "RFC 9457"},
         "Operation": shape(
@@ -97,6 +103,7 @@ def components(settings: Settings) -> dict[str, Schema]:
             durability=_DURABILITY,
             etag={"type": "string"},
             shared=shared,
+            confirmed=confirmed,
             error=shape(problem, **letter),
         ),
         "Ids": shape({"ids": ids | {"maxItems": settings.max_bulk_items}})

@@ -128,6 +128,8 @@ def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
         }
         if result.shared:
             done["shared"] = dict(result.shared)
+        if result.confirmed:
+            done["confirmed"] = result.confirmed
         return done | {"etag": result.etag} if result.etag else done
     # As it was sent: orjson would stumble over integers that it cannot hold.
     given = json.dumps(named_id(data[slice(*span)]))

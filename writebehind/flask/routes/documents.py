@@ -109,6 +109,8 @@ def _written(
     }
     if written.shared:
         said["shared"] = dict(written.shared)
+    if written.confirmed:
+        said["confirmed"] = written.confirmed
     head = orjson.dumps(said)
     headers = {"ETag": f'"{written.etag}"'} if written.etag else {}
     response = WriteResponse(head[:-1] + more + b"}", status, headers, content_type=JSON)

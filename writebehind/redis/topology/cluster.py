@@ -17,7 +17,7 @@ from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections
-from writebehind.redis.topology.routing import Several, exchange_at, key_of, not_overtaken, tag
+from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, key_of, not_overtaken, tag
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Cluster(Several):
         """As `Servers` says."""
         return self._follow(commands, None)[0]
 
-    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+    def confirmed(self, commands: Sequence[Command], then: Then) -> tuple[list[Any], list[Answered | None]]:
         """As `Servers` says."""
         return self._follow(commands, then)
 
@@ -103,7 +103,7 @@ class Cluster(Several):
         if self._map is not None:
             self._map.close()
 
-    def _follow(self, commands: Sequence[Command], then: Command | None) -> tuple[list[Any], list[Any]]:
+    def _follow(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
         """Exchange, and send again what a node did not carry out, as its slot is elsewhere or on its way."""
         answers, confirmed = self._sent(commands, then)
         until = 0.0
@@ -137,8 +137,8 @@ class Cluster(Several):
         return asked
 
     def _sent(
-        self, commands: Sequence[Command], then: Command | None, asked: Sequence[Place | None] = ()
-    ) -> tuple[list[Any], list[Any]]:
+        self, commands: Sequence[Command], then: Then | None, asked: Sequence[Place | None] = ()
+    ) -> tuple[list[Any], list[Answered | None]]:
         """Send each to its node, or where it is `asked`, which ASKING before it says."""
         if not any(asked):
             return self._seen(*self._exchange(commands, then))
@@ -158,14 +158,16 @@ class Cluster(Several):
         answers, confirmed = self._seen(*exchange_at(by_place, sent, then))
         return [answers[at] for at in ours], [confirmed[at] for at in ours]
 
-    def _exchange(self, commands: Sequence[Command], then: Command | None) -> tuple[list[Any], list[Any]]:
+    def _exchange(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
         try:
             return super()._exchange(commands, then)
         except RedisUnavailableError:
             self._stale = True
             raise
 
-    def _seen(self, answers: list[Any], confirmed: list[Any]) -> tuple[list[Any], list[Any]]:
+    def _seen(
+        self, answers: list[Any], confirmed: list[Answered | None]
+    ) -> tuple[list[Any], list[Answered | None]]:
         """The same, when what they say of the map is noted."""
         if any(isinstance(one, (RedisUnavailableError, ClusterDownError)) for one in answers):
             self._stale = True

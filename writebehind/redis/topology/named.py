@@ -15,7 +15,7 @@ from writebehind.redis.connections import Command, Connections, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
 from writebehind.redis.topology.record import Assignment, ServerRecord
-from writebehind.redis.topology.routing import Several, exchange_at, key_of, not_overtaken
+from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, key_of, not_overtaken
 
 #: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
 LOOK_AGAIN_S = 0.01
@@ -65,11 +65,11 @@ class Named(Several):
         """As `Servers` says."""
         return self._follow(commands, None)[0]
 
-    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+    def confirmed(self, commands: Sequence[Command], then: Then) -> tuple[list[Any], list[Answered | None]]:
         """As `Servers` says."""
         return self._follow(commands, then)
 
-    def _follow(self, commands: Sequence[Command], then: Command | None) -> tuple[list[Any], list[Any]]:
+    def _follow(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
         """Exchange, and do again what a server has not done, or no longer has."""
         known = self._map
         answers, confirmed, doubtful = self._sent(known, commands, then)
@@ -94,8 +94,8 @@ class Named(Several):
         return answers, confirmed
 
     def _sent(
-        self, known: _Map, commands: Sequence[Command], then: Command | None
-    ) -> tuple[list[Any], list[Any], set[int]]:
+        self, known: _Map, commands: Sequence[Command], then: Then | None
+    ) -> tuple[list[Any], list[Answered | None], set[int]]:
         """Send each to where it should be; the answers, those to `then`, and which reads are doubtful."""
         by_place: dict[NamedServer, list[int]] = {}
         read: dict[NamedServer, list[int]] = {}
@@ -106,8 +106,9 @@ class Named(Several):
                 read.setdefault(server, []).append(at)
         sent: list[Command] = [*commands, *[CHECK] * len(read)]
         checks = dict(zip(read, range(len(commands), len(sent)), strict=True))
+        confirmed: list[Answered | None] = [None] * len(sent)
         if len(by_place) == 1 and then is None:
-            answers, confirmed = next(iter(by_place)).exchange(sent), [None] * len(sent)
+            answers = next(iter(by_place)).exchange(sent)
         else:
             for server, at in checks.items():
                 by_place[server].append(at)

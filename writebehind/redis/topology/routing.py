@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from writebehind.errors import RedisUnavailableError, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections
+
+#: What a server is sent after its commands, by its name.
+Then = Callable[[str], Sequence[Command]]
+#: The name of a server, and its answer to the last of these.
+Answered = tuple[str, Any]
 
 
 class Servers(Protocol):
@@ -33,8 +38,8 @@ class Servers(Protocol):
             RedisUnavailableError: none of them answers. Some of the commands may have been carried out.
         """
 
-    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
-        """`exchange`, and `then` after them on each connection, such as WAIT: its answer for each command."""
+    def confirmed(self, commands: Sequence[Command], then: Then) -> tuple[list[Any], list[Answered | None]]:
+        """`exchange`, and `then` after them on each connection, such as WAIT: the answer to its last for each."""
 
     def place(self, key: str) -> Connections:
         """The server that has a key."""
@@ -61,10 +66,11 @@ class OneServer:
         self.exchange = connections.exchange
         self.close = connections.close
 
-    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+    def confirmed(self, commands: Sequence[Command], then: Then) -> tuple[list[Any], list[Answered | None]]:
         """As `Servers` says."""
-        *answers, confirmed = self.exchange([*commands, then])
-        return answers, [confirmed] * len(answers)
+        name = self._all[0].name
+        answers = self.exchange([*commands, *then(name)])
+        return answers[: len(commands)], [(name, answers[-1])] * len(commands)
 
     def place(self, _key: str) -> Connections:
         """As `Servers` says."""
@@ -101,11 +107,11 @@ class Several(ABC):
             return self.place(key_of(commands[0])).exchange(commands)
         return self._exchange(commands, None)[0]
 
-    def confirmed(self, commands: Sequence[Command], then: Command) -> tuple[list[Any], list[Any]]:
+    def confirmed(self, commands: Sequence[Command], then: Then) -> tuple[list[Any], list[Answered | None]]:
         """As `Servers` says."""
         return self._exchange(commands, then)
 
-    def _exchange(self, commands: Sequence[Command], then: Command | None) -> tuple[list[Any], list[Any]]:
+    def _exchange(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
         by_place: dict[Connections, list[int]] = {}
         for at, command in enumerate(commands):
             by_place.setdefault(self.place(key_of(command)), []).append(at)
@@ -121,8 +127,8 @@ C = TypeVar("C", bound=Connections)
 
 
 def exchange_at(
-    by_place: Mapping[C, Sequence[int]], commands: Sequence[Command], then: Command | None
-) -> tuple[list[Any], list[Any]]:
+    by_place: Mapping[C, Sequence[int]], commands: Sequence[Command], then: Then | None
+) -> tuple[list[Any], list[Answered | None]]:
     """Send commands to the places that are given, all before the first answer is waited for.
 
     Args:
@@ -131,17 +137,17 @@ def exchange_at(
         then: what each server is sent after its own, if anything.
 
     Returns:
-        The answers, and for each the answer to `then`, as `Servers.confirmed`.
+        The answers, and for each the answer to the last of `then`, as `Servers.confirmed`.
 
     Raises:
         RedisUnavailableError: none of the servers answers.
     """
     answers: list[Any] = [None] * len(commands)
-    confirmed: list[Any] = [None] * len(commands)
+    confirmed: list[Answered | None] = [None] * len(commands)
     under_way, failures = [], []
     try:
         for server, places in by_place.items():
-            of_one = [*(commands[at] for at in places), *((then,) if then else ())]
+            of_one = [*(commands[at] for at in places), *(then(server.name) if then else ())]
             try:
                 under_way.append((server, places, server.send(of_one)))
             except RedisUnavailableError as error:
@@ -156,7 +162,8 @@ def exchange_at(
                 _fill(answers, places, [without_frames(error)] * len(places))
             else:
                 _fill(answers, places, found[: len(places)])
-                _fill(confirmed, places, found[len(places) :] * len(places))
+                if then:
+                    _fill(confirmed, places, [(server.name, found[-1])] * len(places))
     finally:
         for _, _, sent in under_way:  # after an interruption: their answers are left in the connections
             sent[0].disconnect()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.web.conftest import problem
 from tests.unit.web.documents.conftest import MERGE, WRONG, cache_status
 from writebehind.documents import codec
+from writebehind.documents.durability import Confirmed, Durability
+from writebehind.redis.store import Store
 
 ALL_WRITES = [
     ("PUT", "/v1/users/ada", {"json": {"n": 1}}),
@@ -121,3 +125,23 @@ def test_mongodb_is_needed_and_down(client, installation, method, path, body):
     problem(response, 503, "mongodb-unavailable")
     assert 0 < int(response.headers["Retry-After"])
     assert [] == installation.stored()
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ALL_WRITES)
+@pytest.mark.parametrize(("reached", "replicas"), [("replicated", 2), ("buffered", 1)])
+def test_what_was_confirmed(client, old, monkeypatch, method, path, body, reached, replicas):
+    """An answer says how many replicas have the write, whether they are enough or not."""
+    client.get("/v1/users/ada")
+    commit_many = Store.commit_many
+    of_all = {"durability": Durability(reached), "confirmed": Confirmed(disk=False, replicas=replicas)}
+    monkeypatch.setattr(
+        Store, "commit_many", lambda *given: [replace(one, **of_all) for one in commit_many(*given)]
+    )
+
+    response = client.open(path, method=method, query_string={"durability": "replicated"}, **body)
+    item = {"op": "put", "id": "bob", "doc": {}}
+    [many] = client.post("/v1/users:bulk", json=[item], query_string={"durability": "replicated"}).json["results"]
+
+    assert (response.status_code == 202) == (reached == "buffered")
+    for one in [many] if response.status_code == 204 else [response.json, many]:
+        assert (reached, {"disk": False, "replicas": replicas}) == (one["durability"], one["confirmed"])
