@@ -182,6 +182,10 @@ class RedisUnavailableError(UnavailableError):
     logged = False
 
 
+class RedisNotReadyError(RedisUnavailableError):
+    """Redis answers that it cannot serve now. What was sent was not carried out."""
+
+
 class SpoiledError(RedisUnavailableError):
     """Values of other hands in Redis are in the way. It does answer, so nothing is read behind its back."""
 
@@ -190,6 +194,10 @@ class SpoiledError(RedisUnavailableError):
 
 class MistypedKeyError(SpoiledError):
     """Other hands put something of another type into Redis: it is taken out, so try again."""
+
+
+class RedisForbidsError(SpoiledError):
+    """Redis does not permit its user what this process needs. What was sent was not carried out."""
 
 
 class RedisFullError(RedisUnavailableError):

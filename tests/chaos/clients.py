@@ -33,7 +33,7 @@ NOT_DONE = {
 }
 #: Problems that a read may meet on a slow machine without any fault: there a look-out may take MongoDB for gone.
 #: And for how long, seconds: a breaker that has opened is tried again after five.
-NOT_NOW = {"mongodb-unavailable", "redis-unavailable", "service-unavailable"}
+NOT_NOW = {"mongodb-unavailable", "redis-unavailable", "redis-not-ready", "service-unavailable"}
 ANSWERED_WITHIN_S = 20.0
 PAUSE_S = 0.01
 #: The largest of usual documents as BSON, bytes, and the least that is filled up. The smallest of all is sent as

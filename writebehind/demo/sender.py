@@ -90,10 +90,10 @@ class Sender:
             raise DemoError(f"{method} {path}: the answer is lost: {error!r}") from error
 
     def _may_repeat(self, answer: httpx.Response, repeatable: bool) -> bool:
-        """A 503 says that nothing was written, but for one: Redis may have written before its answer got lost."""
+        """A 503 says that nothing was written, but for two: Redis may have written before it failed."""
         if answer.status_code != UNAVAILABLE:
             return False
-        return repeatable or not str(answer.json().get("type")).endswith(":redis-unavailable")
+        return repeatable or not str(answer.json().get("type")).endswith((":redis-unavailable", ":redis-mended"))
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 
 T = TypeVar("T")
 
 
 def is_away(error: RedisUnavailableError) -> bool:
-    """Whether an error says that a server does not answer, rather than what it has answered."""
-    return type(error) is RedisUnavailableError
+    """Whether an error says that a server does not answer, or cannot serve now, rather than anything else."""
+    return type(error) in {RedisUnavailableError, RedisNotReadyError}
 
 
 def each_reached(places: Iterable[T], do: Callable[[T], object]) -> list[T]:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from redis import ConnectionPool
 from redis.exceptions import (
-    ClusterDownError,
-    MasterDownError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     ResponseError,
-    TryAgainError,
 )
 
 from writebehind.errors import (
     MistypedKeyError,
-    RedisFullError,
     RedisUnavailableError,
-    SpoiledError,
     without_frames,
 )
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections
 from writebehind.redis.keys import COUNTERS, type_of
+from writebehind.redis.refusals import check_served, raise_refused
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, exchange_at
 
@@ -38,13 +31,6 @@ Call = tuple[Sequence[str], Sequence[Any]]
 
 #: So many characters of names are told.
 _MOST_SHOWN = 500
-
-#: Server errors that say "not now" rather than "not like this".
-_NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
-#: What it says of a key that holds something else than the command is about, and of an error of a step.
-_MISTYPED, _MET_BY_STEP = "WRONGTYPE", re.compile("user_script|Error running script")
-#: The same where redis-py has a class for it, and takes the code off the message.
-_NOT_NOW_CLASSES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
 
 
 class Wire:
@@ -84,7 +70,7 @@ class Wire:
     def at(self, server: str, *command: Any) -> Any:
         """`call` on a server, by the name that `on_each` has for it."""
         (answer,) = next(one for one in self._servers.servers() if one.name == server).exchange((command,))
-        _check_served((answer,))
+        check_served((answer,))
         if isinstance(answer, ResponseError):
             raise answer
         return answer
@@ -102,7 +88,7 @@ class Wire:
         within, _, turn = cursor.partition(b"@")
         at = min(int(turn) if turn.isdigit() else 0, len(servers) - 1)
         (answer,) = servers[at].exchange((("SCAN", within, "MATCH", match, "COUNT", count),))
-        _check_served((answer,))
+        check_served((answer,))
         if isinstance(answer, ResponseError):
             raise answer
         after, found = answer
@@ -125,7 +111,7 @@ class Wire:
     def now_ms(self, key: str = COUNTERS) -> int:
         """The clock of the server that has a key, which all times beside it are made of, ms. Raises as `call`."""
         (answer,) = self._servers.place(key).exchange((("TIME",),))
-        _check_served((answer,))
+        check_served((answer,))
         return time_ms(answer)
 
     def calls(self, commands: Sequence[Command]) -> list[Any]:
@@ -168,7 +154,7 @@ class Wire:
         if isinstance(answer, ResponseError):
             if isinstance(answer, NoScriptError):
                 return self.run_many(step, ((keys, arguments),))[0]
-            _raise(answer)
+            raise_refused(answer)
         return answer
 
     def run_many(self, step: Script, calls: Sequence[Call]) -> list[Any]:
@@ -212,7 +198,7 @@ class Wire:
             answers = self.calls(sent)  # the commands too: their answers would be older
         for answer in answers:
             if isinstance(answer, ResponseError):
-                _raise(answer)
+                raise_refused(answer)
         return answers[: len(calls)], answers[len(calls) :]
 
     def run_each(
@@ -264,7 +250,7 @@ class Wire:
         answers = self.calls([*first, *(_sent(step, call) for call in calls)])
         for answer in answers[: len(first)]:
             if isinstance(answer, ResponseError):
-                _raise(answer)
+                raise_refused(answer)
         if before is not None:
             before += answers[: len(first)]
         answers = answers[len(first) :]
@@ -277,24 +263,24 @@ class Wire:
                 answers[at] = answer
         for answer in answers:
             if isinstance(answer, ResponseError):
-                _raise(answer)
+                raise_refused(answer)
         return answers
 
     def _load(self, step: Script, calls: Sequence[Call]) -> None:
         """Tell the servers of calls what a step is. Raises as `calls`."""
         for server in {self._servers.place(keys[0]) for keys, _ in calls}:
-            _check_served(server.exchange((("SCRIPT", "LOAD", step.source),)))
+            check_served(server.exchange((("SCRIPT", "LOAD", step.source),)))
 
     def _see_served(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
         """See that no answer says that a command cannot be served. Raises as `calls`."""
-        if mistyped := _check_served(answers):
+        if mistyped := check_served(answers):
             self._take_out([commands[at] for at in mistyped])
 
     def _refusal(self, command: Command, answer: ResponseError) -> RedisUnavailableError:
         """An answer that says that a step was not carried out, as `calls` would raise it."""
         try:
             self._see_served([command], [answer])
-            _raise(answer)
+            raise_refused(answer)
         except RedisUnavailableError as error:
             return without_frames(error)
 
@@ -321,23 +307,6 @@ def time_ms(answer: Sequence[bytes]) -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-def _check_served(answers: Sequence[Any]) -> list[int]:
-    """See that no answer says "not now"; those that say that a key is of another type. Raises as `Wire.calls`."""
-    mistyped = []
-    for at, answer in enumerate(answers):
-        if isinstance(answer, RedisUnavailableError):
-            raise answer
-        if not isinstance(answer, ResponseError):
-            continue
-        if isinstance(answer, OutOfMemoryError):
-            raise RedisFullError from answer
-        if isinstance(answer, _NOT_NOW_CLASSES) or str(answer).startswith(_NOT_NOW):
-            raise RedisUnavailableError("Redis cannot serve now", inner=answer) from answer
-        if _MISTYPED in str(answer):
-            mistyped.append(at)
-    return mistyped
-
-
 def _give_up_overtaken(calls: Sequence[Call], answers: list[Any]) -> None:
     """Let no step run after a later one of its first key: the script may have been loaded in between."""
     carried_out: set[str] = set()
@@ -362,11 +331,3 @@ def _keys_of(command: Command) -> Sequence[str]:
     if command[0] in {"EVALSHA", "EVAL"}:
         return [str(one) for one in command[3 : 3 + int(command[2])]]
     return [one for one in command[1:] if isinstance(one, str) and type_of(one) is not None]
-
-
-def _raise(error: ResponseError) -> NoReturn:
-    """Raise an error of Redis; one that a step met, as only other hands can be the cause, as unavailable."""
-    if _MET_BY_STEP.search(str(error)):
-        log.critical("what other hands have put into Redis is in the way of a step: %s", error)
-        raise SpoiledError("what other hands have put into Redis is in the way", inner=error) from error
-    raise error

@@ -13,7 +13,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from tests.unit.web.conftest import problem
 from tests.waiting import wait_until
 from writebehind import errors
-from writebehind.errors import DeadLetterError, RequestError, UnavailableError, WritebehindError
+from writebehind.errors import DeadLetterError, RequestError, SpoiledError, UnavailableError, WritebehindError
 from writebehind.flask import problems
 from writebehind.flask.problems import (
     LONGEST_REQUEST_ID,
@@ -63,8 +63,9 @@ def test_every_error_has_a_problem(raising, kind):
     response = raising(kind("what to do"))
     status = problem_of(kind()).status
     assert "what to do" == problem(response, status)["detail"]
-    assert (400 <= status < 500 or status == 501) if issubclass(kind, RequestError) else status == 503
+    assert (400 <= status < 500 or status == 501) if issubclass(kind, RequestError) else status in {500, 503}
     assert (status == 503) == ("Retry-After" in response.headers)
+    assert (status == 500) == (kind is SpoiledError)  # nobody but an operator can mend it
 
 
 def test_types_are_stable():
@@ -91,6 +92,10 @@ def test_types_are_stable():
         "redis-full": 503,
         "dead-letters": 503,
         "redis-unavailable": 503,
+        "redis-not-ready": 503,
+        "redis-forbids": 503,
+        "redis-mended": 503,
+        "redis-spoiled": 500,
         "wrong-installation": 503,
         "mongodb-unavailable": 503,
     } == {one.name: one.status for one in PROBLEMS.values()}
