@@ -26,6 +26,7 @@ from writebehind.errors import (
     RedisUnavailableError,
     TooManyDeadLettersError,
     UnavailableError,
+    UnreadableDocumentError,
     without_frames,
 )
 from writebehind.flushing.dead_letter import DeadLetter
@@ -201,6 +202,7 @@ class Writer:
 
         Raises:
             ConflictError: others changed the document again and again meanwhile.
+            UnreadableDocumentError: its body was changed in Redis, and MongoDB has not got it yet.
             MongoUnavailableError: the document cannot be kept in Redis for the comparison.
             UnavailableError: as `commit_all`.
         """
@@ -209,7 +211,7 @@ class Writer:
             deadline = time.monotonic() + CONFLICT_DEADLINE_S  # from here on only other processes come before it
             missed = 0
             for tries in count(1):
-                current = self._current(document_id)
+                current = self._intact(document_id)
                 entry = step(current)
                 commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
                 if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
@@ -276,6 +278,26 @@ class Writer:
     def _current(self, document_id: DocumentId) -> Entry:
         """The entry that a condition is held against: in Redis afterwards, whatever it displaces."""
         return self._parts.reader.get(document_id, self._settings, keep=True).entry
+
+    def _intact(self, document_id: DocumentId) -> Entry:
+        """The same with a body that its ETag is of: the change of any other would be a write of what nobody wrote.
+
+        One that MongoDB has is read from there anew. One that it has not is for a flush to take out.
+
+        Raises:
+            UnreadableDocumentError: it has not, or the body is changed again and again.
+        """
+        current = self._current(document_id)
+        if current.is_intact:
+            return current
+        self._parts.store.cache.drop(document_id.member, current.header.encode())
+        current = self._current(document_id)
+        if not current.is_intact:
+            raise UnreadableDocumentError(
+                "others changed the document's body in Redis before MongoDB had it: it becomes a dead letter, and "
+                "then the change applies to what MongoDB has; or replace the document as a whole"
+            )
+        return current
 
     def _commit(
         self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str

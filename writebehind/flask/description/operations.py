@@ -44,7 +44,8 @@ def operation(
     described: Described = {
         status: {"description": _STATUS[status]} | (content or {}) for status, content in responses.items()
     }
-    for status in problems.split():
+    statuses = problems.split()
+    for status in [*statuses, "500"] if "503" in statuses else statuses:  # Redis is away, or spoiled
         described[status] = {"description": _problems(int(status))} | content("Problem", CONTENT_TYPE)
     described["default"] = {"description": "A problem with the request as such"} | content("Problem", CONTENT_TYPE)
     operation = {"summary": summary, "tags": [tag], "parameters": named.split(), "responses": described}
