@@ -200,6 +200,10 @@ class NamedServers:
         """The address for clients."""
         return self.url_of(*self.servers)
 
+    def ask(self, name: str, *command: object) -> Any:
+        """Send one of them a command, and return the raw answer."""
+        return ask(self.servers[name].port, *command)
+
     def url_of(self, *names: str) -> str:
         """The address of some of them."""
         return ";".join(f"{name}={self.servers[name].url}" for name in names)

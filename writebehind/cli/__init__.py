@@ -24,6 +24,7 @@ COMMANDS = (
     operations.drain,
     operations.repartition,
     operations.adopt,
+    operations.rebalance,
     reconcile.reconcile,
     consistency.consistency,
     warm.warm,

@@ -1,4 +1,4 @@
-"""Commands of operators: `writebehind doctor`, `init`, `drain`, `repartition` and `adopt`."""
+"""Commands of operators: `writebehind doctor`, `init`, `drain`, `repartition`, `adopt` and `rebalance`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from writebehind.operations.doctor import Finding, Level, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
 from writebehind.operations.indexes import create_lookup_indexes
+from writebehind.operations.rebalance import Progress as Rebalancing
+from writebehind.operations.rebalance import rebalance as share_anew
 from writebehind.operations.repartition import repartition as divide_anew
 from writebehind.plurals import counted
+from writebehind.redis.topology.guard import HOME
 from writebehind.settings.urls import redacted
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
@@ -166,6 +169,36 @@ def adopt(force: bool, as_json: bool) -> None:
             f"{result.after!r}",
             err=True,
         )
+
+
+@click.command()
+@click.option(
+    "--without", multiple=True, help="A server that shall have nothing any more. May be given several times."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would move, and move nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def rebalance(without: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Let the servers that REDIS_URL names share the partitions.
+
+    For a server more, or, with --without, one less. Only what must move does, one partition after the other, while
+    everything is read and written. Set REDIS_URL with all servers in all processes first, and take a server out of
+    it afterwards. If it is interrupted, run it again.
+    """
+    with opened() as pipeline, _progress("looking") as bar:
+
+        def report(now: Rebalancing) -> None:
+            bar(completed=now.moved, total=now.total, description=f"{now.place}: {counted(now.copied, 'key')}")
+
+        result = share_anew(pipeline, without=without, dry_run=dry_run, report=report)
+    if as_json:
+        click.echo(orjson.dumps(asdict(result)))
+        return
+    for one in result.moved:
+        what = "what belongs to no partition" if one.place == HOME else f"partition {one.place}"
+        click.echo(f"{what} {'would move' if dry_run else 'has moved'} from {one.source} to {one.target}")
+    if not dry_run:
+        waited = f", and no write waited longer than {result.longest_s:.2f} s for it" if result.moved else ""
+        click.echo(f"{', '.join(result.servers)} have all partitions{waited}")
 
 
 @contextmanager

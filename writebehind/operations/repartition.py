@@ -69,6 +69,7 @@ def repartition(
             _record(division, moving, seen)
         raise
     division.remember_most(before)
+    pipeline.store.assigned.record(max(before, after))
     _carry_over(old, after)
     dropped = drop_documents(old, report)
     _drop_partitions(old, after)

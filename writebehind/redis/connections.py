@@ -187,6 +187,17 @@ class Connections:
                 RedisUnavailableError(f"{self._title} refuses the connection", inner=told(error))
             ) from None
 
+    def opened(self) -> Any:
+        """A connection that is the caller's own, who closes it. Raises as `exchange`."""
+        began = time.monotonic()
+        try:
+            connection = self._pool.connection_class(**self._pool.connection_kwargs)
+            connection.connect()
+        except BaseException as error:
+            self._failed(None, began, error)
+            raise
+        return connection
+
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""
         while self._idle:

@@ -42,6 +42,8 @@ RECONCILE, RECONCILE_LEASE = "wb:reconcile", "wb:lease:{wb:reconcile}"
 DRIFT, DRIFT_FREE = "wb:drift:{wb:reconcile}", "wb:drift_free:{wb:reconcile}"
 #: The token of whoever audits deletions.
 AUDIT_LEASE = "wb:audit_lease"
+#: The token of whoever moves partitions between servers.
+REBALANCE_LEASE = "wb:rebalance_lease"
 #: The token of whoever warms.
 WARM_LEASE = "wb:warm_lease"
 #: How far the listener to change streams has come, JSON; and the token of whoever leads.
@@ -68,7 +70,7 @@ _TYPES = {
     **dict.fromkeys(
         (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
     ),
-    **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE), "string"),
+    **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, BREAKER, SERVER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL), "zset"),

@@ -39,6 +39,7 @@ from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
 from writebehind.redis.shared.workers import Workers
 from writebehind.redis.topology.assigned import Assigned
+from writebehind.redis.topology.rebalancing import Rebalancing
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire, time_ms
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
@@ -143,6 +144,7 @@ class Store:
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire)
         self.assigned = Assigned(wire)
+        self.rebalancing = Rebalancing(wire, self.assigned)
         self.unsettled = Unsettled(wire, layout)
         self.pending = Pending(
             wire,

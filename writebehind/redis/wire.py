@@ -75,6 +75,14 @@ class Wire:
             raise answer
         return answer
 
+    def unguarded(self, server: str) -> Connections:
+        """Connections to a server with a name that do not ask whether what is done belongs there."""
+        return self._servers.unguarded(server)
+
+    def look_again(self) -> None:
+        """Find out where everything is, after that was changed. Raises as `on_each`."""
+        self._servers.look_again()
+
     def server_of(self, key: str) -> str:
         """The name of the server that has a key. Raises as `on_each`."""
         return self._servers.place(key).name

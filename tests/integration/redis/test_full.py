@@ -34,6 +34,12 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
     ),
     "fill_derived": ([TOKEN], ("{k}:alias", "{k}:load"), ("t", "users/s:a", 9_000), None),
     "add_samples": ([], ("{k}:consistency", "{k}:inconsistent"), (9, 9, 1, "users looks", 1, "one"), None),
+    "receive_keys": (
+        [("HSET", "{k}:load", "expected:1", "t")],
+        ("{k}:load", "{k}:copy"),
+        ("1", "t", 0, b'\x00\x01x\n\x00"\x80\x86_\xbd\xe8H\xd0'),  # the string x, as Redis 7.0 dumps it
+        None,
+    ),
     "add_heat": ([], ("{k}:hot", "{k}:heat", "{k}:warmed"), (9, "users/s:a", 1), None),
 }
 

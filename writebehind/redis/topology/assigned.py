@@ -63,14 +63,18 @@ class Assigned:
         assignment = Assignment.of(self._wire.names, found)
         if not any(found.values()):
             assignment = Assignment(self._first(found), {})
-        if not set(found).issuperset(assignment.servers):
-            return  # what is on those that are away is not known
+        if set(found).issuperset(assignment.servers):  # else what is on those that are away is not known
+            self._complete(assignment, found, partitions)
+        self._wire.look_again()
+        self.check()
+
+    def _complete(self, assignment: Assignment, found: Mapping[str, ServerRecord | None], partitions: int) -> None:
+        """Record what nobody has recorded yet."""
         missing = unclaimed(assignment, partitions)
         for name in sorted(assignment.servers):
             if found[name] is None or name in missing:
                 arguments = (name, ",".join(assignment.servers), *missing.get(name, ()))
                 self._wire.at(name, "EVAL", _RECORD_SERVER.source, 1, keys.SERVER, *arguments)
-        self.check()
 
     def _first(self, answering: Mapping[str, object]) -> Sequence[str]:
         """The servers to use, while nothing is recorded."""

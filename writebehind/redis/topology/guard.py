@@ -58,6 +58,11 @@ def place_of(key: str) -> str:
     return place if place.isdecimal() else HOME
 
 
+def frozen_key(place: str) -> str:
+    """The key that is there while nothing may change in a place."""
+    return f"wb:{{{place}}}:frozen"
+
+
 def guarded(command: Command) -> Command:
     """A command as it is sent."""
     name = command[0]

@@ -14,6 +14,7 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.redis.connections import Command, Connections, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
+from writebehind.redis.topology.moving import arrive
 from writebehind.redis.topology.record import Assignment, ServerRecord
 from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, key_of, not_overtaken
 
@@ -44,22 +45,28 @@ class Named(Several):
             timeout_s: for how long a partition that is being moved is waited for.
         """
         self.names = tuple(pools)
+        self._pools = pools
         self._all = {name: NamedServer(pool, name) for name, pool in pools.items()}
         self._timeout_s = timeout_s
         self._lock = forks.lock()
         #: The first has the broker's messages, where that is not told otherwise.
         self.outage = self._all[self.names[0]].outage
-        self._map = _Map(self._all, dict.fromkeys(self.names))
+        #: Nothing is sent before the records were read: what they say may not follow from the names.
+        self._map: _Map | None = None
 
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
-        return self._map.server_of(place_of(key))
+        return self._known().server_of(place_of(key))
 
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""
         return list(self._all.values())
 
     known = servers
+
+    def unguarded(self, name: str) -> Connections:
+        """Connections to a server that do not ask whether what is done belongs there."""
+        return Connections(self._pools[name], name)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """As `Servers` says."""
@@ -71,7 +78,7 @@ class Named(Several):
 
     def _follow(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
         """Exchange, and do again what a server has not done, or no longer has."""
-        known = self._map
+        known = self._known()
         answers, confirmed, doubtful = self._sent(known, commands, then)
         until = 0.0
         while again := [at for at, one in enumerate(answers) if at in doubtful or isinstance(one, TryAgainError)]:
@@ -120,21 +127,41 @@ class Named(Several):
         count = len(commands)
         return answers[:count], confirmed[:count], doubtful
 
-    def _learn(self, known: _Map) -> _Map:
+    def look_again(self) -> None:
+        """As `Servers` says."""
+        self._learn(self._map)
+
+    def _known(self) -> _Map:
+        """The map as it was read last. Raises as `exchange`, where it was not read yet."""
+        return self._map or self._learn(None)
+
+    def _learn(self, known: _Map | None) -> _Map:
         """A map by what the records say now, or the one that somebody else has made since."""
         with self._lock:
-            if self._map is known:
+            if self._map is known or self._map is None:
+                before = known.records if known else {}
                 answers, _ = exchange_at(
                     {one: [at] for at, one in enumerate(self._all.values())},
                     [("HGETALL", SERVER)] * len(self._all),
                     None,
                 )
                 records = {
-                    name: known.records[name] if isinstance(one, Exception) else ServerRecord.parse(one)
+                    name: before.get(name) if isinstance(one, Exception) else ServerRecord.parse(one)
                     for name, one in zip(self._all, answers, strict=True)
                 }
                 self._map = _Map(self._all, records)
+                if not any(isinstance(one, Exception) for one in answers):
+                    self._let_arrive(self._map.gone)
             return self._map
+
+    def _let_arrive(self, gone: Mapping[str, tuple[str, int]]) -> None:
+        """Let places be where they have gone to: who moved them may have died just before it did so."""
+        for place, (name, moves) in gone.items():
+            if name in self._all:
+                try:
+                    arrive(self._all[name], place, moves)
+                except RedisUnavailableError:
+                    continue
 
 
 class _Map:
@@ -145,6 +172,7 @@ class _Map:
         self.records = records
         self._assignment = Assignment.of(list(servers), records)
         self._places: dict[str, NamedServer] = {}
+        self.gone = self._assignment.gone
         self.epochs = {name: one.epoch if one else None for name, one in records.items()}
 
     def server_of(self, place: str) -> NamedServer:

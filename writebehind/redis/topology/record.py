@@ -11,10 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from writebehind.errors import WritebehindError
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.rendezvous import owner
 
 _LEFT = "left:"
+
+
+class MoveError(WritebehindError):
+    """A partition could not be moved. It is where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +31,14 @@ class ServerRecord:
         servers: the names of all that are used; the first of them has what belongs to no partition.
         epoch: another one after each change.
         here: how often each partition that is here has moved; `home` among them.
-        left: where others have gone to.
+        left: where others have gone to, and how often they have moved then.
     """
 
     name: str
     servers: tuple[str, ...]
     epoch: bytes
     here: Mapping[str, int] = field(default_factory=dict)
-    left: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, answer: Any) -> Self | None:
@@ -49,7 +54,7 @@ class ServerRecord:
             tuple(fields["servers"].split(",")),
             fields.get("epoch", "").encode(),
             {one: int(value) for one, value in fields.items() if _is_place(one) and value.isdecimal()},
-            {one.removeprefix(_LEFT): value for one, value in fields.items() if one.startswith(_LEFT)},
+            {one.removeprefix(_LEFT): _gone(value) for one, value in fields.items() if one.startswith(_LEFT)},
         )
 
 
@@ -63,10 +68,13 @@ class Assignment:
     Attributes:
         servers: the names of all servers that are used.
         claims: the server that each place is on, of those that are recorded.
+        gone: places that nobody has yet, as they have just left where they were: the server that has all of each,
+            and how often it has moved then.
     """
 
     servers: Sequence[str]
     claims: Mapping[str, str]
+    gone: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: Sequence[str], records: Records) -> Self:
@@ -78,10 +86,12 @@ class Assignment:
             for place, moves in one.here.items():
                 claims[place] = max(claims.get(place, (-1, "")), (moves, name))
         gone = {place: to for _, one in found for place, to in one.left.items() if place not in claims}
-        return cls(servers, {place: name for place, (_, name) in claims.items()} | gone)
+        return cls(servers, {place: name for place, (_, name) in claims.items()}, gone)
 
     def server_of(self, place: str) -> str:
         """The name of the server that a place is on, or belongs to while nobody has it."""
+        if place in self.gone:
+            return self.gone[place][0]
         return self.claims.get(place) or fair(place, self.servers)
 
 
@@ -99,7 +109,7 @@ def unclaimed(assignment: Assignment, partitions: int) -> dict[str, list[str]]:
     """Places that nobody has, by the servers that they belong to."""
     found: dict[str, list[str]] = {}
     for place in places(partitions):
-        if place not in assignment.claims:
+        if place not in assignment.claims and place not in assignment.gone:
             found.setdefault(fair(place, assignment.servers), []).append(place)
     return found
 
@@ -130,6 +140,11 @@ def misfit_alone(record: ServerRecord | None) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
+
+
+def _gone(value: str) -> tuple[str, int]:
+    name, _, moves = value.partition("/")
+    return name, int(moves) if moves.isdecimal() else 0
 
 
 def _is_place(one: str) -> bool:

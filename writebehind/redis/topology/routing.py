@@ -50,6 +50,12 @@ class Servers(Protocol):
     def known(self) -> Sequence[Connections]:
         """The servers that were spoken to so far."""
 
+    def unguarded(self, name: str) -> Connections:
+        """Connections to a server with a name that do not ask whether what is done belongs there."""
+
+    def look_again(self) -> None:
+        """Find out where everything is, after that was changed. Raises as `exchange`."""
+
     def close(self) -> None:
         """Close the idle connections. They are opened anew when they are needed."""
 
@@ -82,6 +88,13 @@ class OneServer:
 
     known = servers
 
+    def unguarded(self, name: str) -> Connections:
+        """As `Servers` says; but these have no names."""
+        raise KeyError(name)
+
+    def look_again(self) -> None:
+        """As `Servers` says."""
+
 
 class Several(ABC):
     """Several servers, of which each has some of the keys. Safe to share between threads."""
@@ -99,6 +112,13 @@ class Several(ABC):
 
     @abstractmethod
     def known(self) -> Sequence[Connections]:
+        """As `Servers` says."""
+
+    def unguarded(self, name: str) -> Connections:
+        """As `Servers` says; but these have no names."""
+        raise KeyError(name)
+
+    def look_again(self) -> None:  # noqa: B027 - not all of them have to
         """As `Servers` says."""
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:

@@ -1,0 +1,318 @@
+"""Servers with names that get more or fewer, while documents are read and written."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import orjson
+import pytest
+
+from tests.integration.topology.test_cluster import by_partition
+from tests.integration.topology.test_servers import PARTITIONS, opened, servers
+from tests.topologies import ask
+from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.operations.drain import drain
+from writebehind.operations.rebalance import goal_of, rebalance
+from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.topology import moving
+from writebehind.redis.topology.guard import HOME
+from writebehind.redis.topology.record import MoveError, fair
+
+__all__ = ["opened", "servers"]  # fixtures
+
+
+@pytest.fixture
+def two(opened, servers):
+    """A pipeline on the servers a and b, of three that it knows."""
+    opened(servers.url_of("a", "b")).store.check()
+    return opened(servers.url)
+
+
+def place(pipeline, partition: int) -> str:
+    """The name of the server that a partition is on now."""
+    pipeline.store._wire.look_again()
+    return pipeline.store.server_of(partition)
+
+
+def keys_of(servers, name: str) -> set[str]:
+    """The keys of a server, without its own record."""
+    return {key.decode() for key in ask(servers.servers[name].port, "KEYS", "*")} - {keys.SERVER}
+
+
+def write(pipeline, n: int) -> dict[int, str]:
+    """A document in each partition."""
+    documents = by_partition(pipeline)
+    for name in documents.values():
+        pipeline.collection("slow").put(name, {"n": n})
+    return documents
+
+
+def read(pipeline, documents) -> set[int]:
+    """What the documents say."""
+    return {pipeline.collection("slow").get(name)["n"] for name in documents.values()}
+
+
+def test_a_server_that_comes_gets_its_share(two, opened, servers):
+    """Only what belongs to it then moves, with all that it holds; nothing is left where it was."""
+    documents = write(two, 1)
+    before = {one: place(two, one) for one in documents}
+    result = rebalance(two)
+
+    assert {str(one): "c" for one in documents if fair(str(one), ("a", "b", "c")) == "c"} == {
+        one.place: one.target for one in result.moved
+    }
+    other = opened(servers.url)
+    assert {one: fair(str(one), ("a", "b", "c")) for one in documents} == {
+        one: place(other, one) for one in documents
+    }
+    assert all(place(other, one) in {before[one], "c"} for one in documents)
+    assert {1} == read(two, documents) == read(other, documents)
+    assert len(documents) == two.status()["pending"]
+    moved = {f"wb:{{{one.place}}}:" for one in result.moved}
+    left = keys_of(servers, "a") | keys_of(servers, "b")
+    assert not [key for key in left if key.startswith(tuple(moved))]
+    assert len(documents) == drain(two, timeout_s=20).persisted
+    assert 0 == two.status()["pending"]
+
+
+def test_a_server_that_goes_has_nothing_left(two, opened, servers):
+    """Its partitions, and what belongs to none, are spread over the others, and a process may do without it."""
+    documents = write(two, 1)
+    result = rebalance(two, without=["a"])
+
+    assert ["b", "c"] == list(result.servers)
+    assert HOME in {one.place for one in result.moved}
+    assert set() == keys_of(servers, "a")
+    without = opened(servers.url_of("b", "c"))
+    without.store.check()
+    assert {1} == read(without, documents)
+    assert len(documents) == without.status()["pending"]
+    with pytest.raises(ConfigurationError, match="it lacks c of the servers b, c"):
+        opened(servers.url_of("a", "b")).store.check()
+
+
+def test_versions_go_on_above_all_that_were_issued(two):
+    """Also where the clock of the new server is behind."""
+    documents = write(two, 1)
+    ahead = two.store.now_ms() * 1000 + 10**12
+    for one in documents:
+        two.store._wire.call("SET", partition_keys(one).clock, ahead)
+    rebalance(two)
+    write(two, 2)
+
+    assert {ahead + 1} == {int(two.store._wire.call("GET", partition_keys(one).clock)) for one in documents}
+    assert {2} == read(two, documents)
+
+
+def test_what_expires_keeps_its_life(two):
+    """A copy has the TTL of what was copied."""
+    documents = write(two, 1)
+    for one in documents:
+        two.store._wire.call("SET", partition_keys(one).load("slow/s:x"), "token", "PX", 50_000)
+    rebalance(two)
+
+    lives = [two.store._wire.call("PTTL", partition_keys(one).load("slow/s:x")) for one in documents]
+    assert all(40_000 < life <= 50_000 for life in lives)
+
+
+def test_what_changes_meanwhile_is_copied(two, opened, servers, monkeypatch):
+    """Writes between the copy and the freeze are there, and so are deletions of keys."""
+    documents, other = write(two, 1), opened(servers.url)
+    catch_up = moving.Move._catch_up
+
+    def meanwhile(self, changed):
+        catch_up(self, changed)
+        if self._place != HOME:
+            name = documents[int(self._place)]
+            other.collection("slow").put(name, {"n": 2})
+            other.store._wire.call("SET", partition_keys(int(self._place)).load("slow/s:y"), "token")
+
+    monkeypatch.setattr(moving.Move, "_catch_up", meanwhile)
+    moved = {int(one.place) for one in rebalance(two).moved}
+
+    assert moved
+    assert {name: 2 if one in moved else 1 for one, name in documents.items()} == {
+        name: two.collection("slow").get(name)["n"] for name in documents.values()
+    }
+    assert {b"token"} == {two.store._wire.call("GET", partition_keys(one).load("slow/s:y")) for one in moved}
+
+
+@contextmanager
+def dying(monkeypatch, name: str, *, after: bool):
+    """Have a rebalancing die before or after a step of its first move."""
+    step = getattr(moving.Move, name, None) or getattr(moving, name)
+    owner = moving.Move if hasattr(moving.Move, name) else moving
+
+    def die(*arguments, **named):
+        if after:
+            step(*arguments, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, die)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("step", "after"),
+    [("_catch_up", False), ("_catch_up", True), ("arrive", False), ("arrive", True), ("drop_left", True)],
+)
+def test_what_was_interrupted_is_finished_by_starting_again(two, opened, servers, monkeypatch, step, after):
+    """Wherever it dies, all is read and written, and the next one moves the rest."""
+    documents = write(two, 1)
+    with dying(monkeypatch, step, after=after), pytest.raises(KeyboardInterrupt):
+        rebalance(two)
+    other = opened(servers.url)
+    assert {1} == read(other, documents) == read(two, documents)
+    write(other, 2)
+    assert {2} == read(two, documents)
+
+    rebalance(two)
+    assert {one: fair(str(one), ("a", "b", "c")) for one in documents} == {
+        one: place(two, one) for one in documents
+    }
+    assert {2} == read(two, documents) == read(other, documents)
+    for name in ("a", "b", "c"):
+        tags = {key[4 : key.index("}")] for key in keys_of(servers, name) if key.startswith("wb:{")}
+        assert tags <= {str(one) for one in documents if place(two, one) == name}
+    assert [] == list(rebalance(two).moved)
+
+
+def test_a_frozen_partition_waits_and_goes_on(two, servers):
+    """A write waits while its partition is frozen, and reads are served; it goes on where it was."""
+    documents = write(two, 1)
+    one = next(one for one in documents if place(two, one) == "a")
+    ask(servers.servers["a"].port, "SET", f"wb:{{{one}}}:frozen", "token", "PX", 300)
+
+    assert 1 == two.collection("slow").get(documents[one])["n"]
+    two.collection("slow").put(documents[one], {"n": 2})
+    assert 2 == two.collection("slow").get(documents[one])["n"]
+    assert 0 == ask(servers.servers["a"].port, "EXISTS", f"wb:{{{one}}}:frozen")
+
+
+def test_a_move_that_freezes_too_long_gives_way(two, monkeypatch):
+    """What cannot be copied in time goes on where it was, and the move says so."""
+    documents = write(two, 1)
+    monkeypatch.setattr(moving, "FREEZE_MS", 1)
+    monkeypatch.setattr(moving, "_TOLD_WITHIN_S", 0.05)
+    finish = moving.Move._copy
+
+    def slow(self, some):
+        threading.Event().wait(0.01)
+        finish(self, some)
+
+    monkeypatch.setattr(moving.Move, "_copy", slow)
+    with pytest.raises(MoveError, match="changes too fast to be moved"):
+        rebalance(two)
+    write(two, 2)
+    assert {2} == read(two, documents)
+
+
+def test_a_mover_that_was_stopped_for_long_changes_nothing(two, servers):
+    """Its copies are refused, once somebody else has begun to copy the same, or has ended."""
+    documents = write(two, 1)
+    one = next(one for one in rebalance(two, dry_run=True).moved if one.place != HOME)
+    wire = two.store._wire
+
+    def move() -> moving.Move:
+        source, target = wire.unguarded(one.source), wire.unguarded(one.target)
+        return moving.Move(one.place, source, target, moves=1, report=lambda _: None)
+
+    two.store.rebalancing.use(["a", "b", "c"])
+    stale = move()
+    moving._run(stale._target, moving._EXPECT, (keys.SERVER,), (one.place, stale._token))
+    move().run()
+    write(two, 2)
+    with pytest.raises(MoveError, match="somebody else moves"):
+        stale._receive([(partition_keys(int(one.place)).clock.encode(), 0, b"")])
+    moving.drop_left(stale._target, one.place)
+    assert {2} == read(two, documents)
+
+
+def test_two_do_not_rebalance_at_once(two, monkeypatch):
+    """The second one waits for what a killed one has left, and then says so, and moves nothing."""
+    monkeypatch.setattr("writebehind.operations.rebalance.LEASE_MS", 500)
+    write(two, 1)
+    other, ended = two.store.lease(keys.REBALANCE_LEASE, 500), threading.Event()
+
+    def hold() -> None:
+        while not ended.wait(0.02):
+            other.take()
+
+    other.take()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        with pytest.raises(ConfigurationError, match="somebody else is rebalancing"):
+            rebalance(two)
+    finally:
+        ended.set()
+        holder.join()
+    assert rebalance(two).moved
+
+
+def test_one_server_without_a_name_becomes_three(opened, servers, monkeypatch):
+    """It gets a name, and the others their shares; who knows it by no name writes nothing from then on."""
+    monkeypatch.setattr("writebehind.operations.rebalance.wait_for_forgotten", lambda _: None)
+    alone = opened(servers.servers["b"].url)
+    alone.store.check()
+    documents = write(alone, 1)
+    three = opened(servers.url)
+    three.store.check()
+    rebalance(three)
+
+    assert {1} == read(three, documents)
+    assert {one: fair(str(one), ("a", "b", "c")) for one in documents} == {
+        one: place(three, one) for one in documents
+    }
+    with pytest.raises(ConfigurationError, match="this is server b of"):
+        alone.store.check()
+
+
+def test_a_stranger_is_not_taken_in(two, opened, servers):
+    """A server that another installation uses by itself."""
+    write(two, 1)
+    opened(servers.servers["c"].url).store.check()
+    with pytest.raises(ConfigurationError, match="server c holds an installation of its own"):
+        rebalance(two)
+
+
+@pytest.mark.parametrize(
+    ("names", "without", "said"),
+    [
+        ((), (), "only servers with names"),
+        (("a",), ("x",), "no server x"),
+        (("a",), ("a",), "a server must be left"),
+    ],
+)
+def test_a_goal_that_makes_no_sense_is_refused(names, without, said):
+    """One line says what is wrong."""
+    with pytest.raises(ConfigurationError, match=said):
+        goal_of(names, without)
+
+
+def test_a_server_that_is_away_is_missed(two, servers):
+    """Nothing is moved while one of them cannot be asked."""
+    write(two, 1)
+    servers.servers["b"].kill()
+    try:
+        with pytest.raises(RedisUnavailableError, match="server b does not answer"):
+            rebalance(two, dry_run=True)
+    finally:
+        servers.servers["b"].start()
+
+
+def test_the_command_says_what_has_moved(two, servers, run, settings, monkeypatch):
+    """A dry run moves nothing; the command says what it did, in words or in JSON."""
+    write(two, 1)
+    monkeypatch.setenv("REDIS_URL", servers.url)
+    monkeypatch.setenv("WRITEBEHIND_PARTITIONS", str(PARTITIONS))
+    planned = orjson.loads(run("rebalance", "--dry-run", "--json").stdout)
+    assert planned["moved"]
+    assert set() == keys_of(servers, "c")
+    said = run("rebalance").stdout
+    assert all(f"partition {one['place']} has moved from {one['source']} to c" in said for one in planned["moved"])
+    assert "a, b, c have all partitions, and no write waited longer than" in said
+    assert [] == orjson.loads(run("rebalance", "--json").stdout)["moved"]
