@@ -22,7 +22,8 @@ case $1 in
 $durable
 replica-announce-ip $name
 min-replicas-to-write 1
-min-replicas-max-lag 10
+min-replicas-max-lag 3
+replica-serve-stale-data no
 $([ "$name" = redis-1 ] || echo "replicaof redis-1 6379")
 END
     exec valkey-server "$file" ;;

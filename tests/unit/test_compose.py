@@ -238,7 +238,7 @@ def test_valkey_keeps_what_it_is_started_with(tmp_path, role, name):
             Redis(unix_socket_path=str(tmp_path / "socket"), decode_responses=True) as client,
         ):
             try:
-                wait_until(client.ping, "Valkey to answer")
+                wait_until(lambda: client.config_get("appendonly"), "Valkey to answer, also without its primary")
                 found = client.config_get("appendonly", "replicaof", "cluster-enabled", "maxmemory-samples")
                 client.config_set("maxmemory-samples", 7)
                 client.config_rewrite()

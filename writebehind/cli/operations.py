@@ -17,7 +17,7 @@ from rich.text import Text
 from writebehind.cli.installation import asking_workers, named, opened
 from writebehind.logs.formats import printable_line
 from writebehind.operations.adopt import adopt as move_to
-from writebehind.operations.doctor import Finding, Level, examine
+from writebehind.operations.doctor import Finding, Level, configuration, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
 from writebehind.operations.indexes import create_lookup_indexes
@@ -33,13 +33,17 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each check.")
-def doctor(as_json: bool) -> None:
+@click.option("--config", is_flag=True, help="Print what Redis and Sentinels should be configured with instead.")
+def doctor(as_json: bool, config: bool) -> None:
     """Say what is wrong with servers and processes.
 
     It looks whether this installation is fit to keep what it acknowledges.
     The exit status is that of the worst finding: 0 all is well, 1 a warning, 2 a failure.
     """
     with opened() as pipeline:
+        if config:
+            click.echo("\n".join(configuration(pipeline)))
+            return
         found = list(examine(pipeline))
     if as_json:
         for one in found:

@@ -7,10 +7,11 @@ from importlib.metadata import entry_points
 
 from writebehind.errors import ConfigurationError
 from writebehind.operations.doctor import counts, mongodb, processes, redis, totals
+from writebehind.operations.doctor.failover import configuration
 from writebehind.operations.doctor.findings import Check, Finding, Level, failure, ok, warning
 from writebehind.pipeline import Pipeline
 
-__all__ = ["Check", "Finding", "Level", "check_start", "examine", "failure", "ok", "warning"]
+__all__ = ["Check", "Finding", "Level", "check_start", "configuration", "examine", "failure", "ok", "warning"]
 
 #: Other packages add checks under this entry point: functions that take a pipeline and yield findings.
 ENTRY_POINTS = "writebehind.operations.doctor"

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.operations.doctor import failover
 from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
+from writebehind.redis.confirmation import replicas_needed
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -35,6 +37,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     for server, facts in facts_of.items():
         yield from (_named(one, server) for one in _check_one(facts, policies.get(server), server))
     yield from durability(pipeline)
+    yield from failover.check(pipeline)
     for server, ahead in ahead_s.items():
         yield _named(clock(ahead), server)
     yield _owner(pipeline)
@@ -186,7 +189,8 @@ def durability(pipeline: Pipeline) -> Iterator[Finding]:
     offered = [Durability.BUFFERED, Durability.PERSISTED]
     if vitals.appendonly and vitals.waits_for_disk:
         offered.append(Durability.FSYNCED)
-    if vitals.replicas:
+    fixed = pipeline.settings.confirm_replicas
+    if vitals.replicas >= replicas_needed(Durability.REPLICATED, vitals.replicas, fixed):
         offered.append(Durability.REPLICATED)
     wanted = {name: one.wants(None) for name, one in pipeline.settings.collections.items()}
     fsynced, replicated = (
@@ -202,8 +206,9 @@ def durability(pipeline: Pipeline) -> Iterator[Finding]:
     if replicated:
         yield warning(
             "redis durability",
-            f"writes to {replicated} are answered as buffered: durability replicated needs a replica",
-            "see that a replica is connected, or use another durability",
+            f"writes to {replicated} are answered as buffered: durability replicated needs "
+            f"{counted(max(1, fixed), 'replica')}",
+            "see that as many replicas are connected, or use another durability",
         )
     if not fsynced and not replicated:
         yield ok("redis durability", f"it can promise {', '.join(sorted(offered))}")

@@ -1,0 +1,128 @@
+"""What the doctor says of replicas, and of Sentinels: what a failover keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from tests.integration.conftest import environment
+from tests.integration.doctor.conftest import found
+from tests.topologies import SERVICE, Sentinels, ask
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.cli import cli
+from writebehind.errors import RedisUnavailableError
+from writebehind.operations.doctor import Finding, Level, failover
+from writebehind.redis.topology.opening import open_servers
+from writebehind.redis.wire import Wire
+
+FIT = {"min-replicas-to-write": "1", "min-replicas-max-lag": "1", "replica-serve-stale-data": "no"}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory) -> Iterator[Sentinels]:
+    with Sentinels(tmp_path_factory.mktemp("watched")) as sentinels:
+        yield sentinels
+
+
+@pytest.fixture
+def fit(watched, settings, mongo_client) -> Iterator[Pipeline]:
+    """A pipeline on servers that are as they should be."""
+    for server in watched.servers:
+        for name, value in (*FIT.items(), ("appendonly", "yes")):
+            server.ask("CONFIG", "SET", name, value)
+    wait_until(watched.is_whole, "all to be there", 30)
+    wire = Wire(open_servers(watched.url, 2_000))
+    yield Pipeline(settings.model_copy(update={"redis_url": watched.url}), wire=wire, client=mongo_client)
+    wire.close()
+
+
+def judged(pipeline: Pipeline) -> list[Finding]:
+    return [*failover.check(pipeline)]
+
+
+def test_all_is_fit(fit):
+    """Servers as the doctor would have them are in order, each with what it is."""
+    assert [("redis sentinels", Level.OK), ("redis failover", Level.OK), ("redis replica", Level.OK)] == [
+        (one.check, one.level) for one in judged(fit)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("min-replicas-to-write", "0", "CONFIG SET min-replicas-to-write 1 min-replicas-max-lag 1"),
+        ("min-replicas-max-lag", "10", "CONFIG SET min-replicas-max-lag 1"),
+        ("replica-serve-stale-data", "yes", "CONFIG SET replica-serve-stale-data no"),
+    ],
+)
+def test_a_primary_that_is_cut_off(fit, watched, name, value, said):
+    """A primary that would go on alone, or longer than until the failover, is a warning that says what to set."""
+    watched.primary.ask("CONFIG", "SET", name, value)
+    one = found(fit, "redis failover")
+    assert (Level.WARNING, True, True) == (one.level, said in one.advice, name in one.found)
+
+
+def test_a_replica_without_a_file(fit, watched):
+    """A replica that keeps nothing on disk confirms nothing, and its name is told."""
+    replica = next(one for one in watched.servers if one is not watched.primary)
+    replica.ask("CONFIG", "SET", "appendonly", "no")
+    one = found(fit, "redis replica")
+    assert (Level.WARNING, True) == (one.level, f"127.0.0.1:{replica.port}" in one.found)
+
+
+def test_a_replica_that_is_not_there(fit, monkeypatch):
+    """A replica that cannot be asked from here is a warning, and no end of the examination."""
+    monkeypatch.setattr(failover, "replicas_of", lambda _: [("127.0.0.1", 9)])
+    one = found(fit, "redis replica")
+    assert (Level.WARNING, True) == (one.level, "127.0.0.1:9 does not answer" in one.found)
+
+
+def test_a_sentinel_that_is_away(fit, watched):
+    """A Sentinel that does not answer is named; the others are still asked."""
+    away = watched.sentinels[1]
+    away.kill()
+    try:
+        assert [(Level.WARNING, True)] == [
+            (one.level, str(away.port) in one.found) for one in judged(fit) if one.check == "redis sentinels"
+        ]
+    finally:
+        away.start()
+
+
+@pytest.mark.parametrize(
+    ("said", "level"),
+    [
+        ({"quorum": "4"}, Level.FAILURE),
+        ({"num-other-sentinels": "1"}, Level.WARNING),
+        ({"down-after-milliseconds": "30000"}, Level.WARNING),
+        ({}, Level.OK),
+    ],
+)
+def test_sentinels(said, level):
+    """Sentinels that can never agree are a failure; too few, or slow ones, a warning."""
+    one = {"quorum": "2", "num-other-sentinels": "2", "down-after-milliseconds": "3000"} | said
+    assert [level] == [finding.level for finding in failover.sentinels({"a": one})]
+    assert [] == [*failover.sentinels({})]
+    assert [Level.WARNING] == [one.level for one in failover.sentinels({"a": RedisUnavailableError("away")})]
+
+
+def test_the_configuration_is_printed(fit, watched, monkeypatch):
+    """`doctor --config` prints what servers take as it is, after which nothing is left to warn of."""
+    for server in watched.servers:
+        server.ask("CONFIG", "SET", "min-replicas-to-write", "0", "min-replicas-max-lag", "10")
+    for name, value in environment(fit.settings).items():
+        monkeypatch.setenv(name, value)
+
+    done = CliRunner().invoke(cli, ["doctor", "--config"], catch_exceptions=False)
+
+    lines = [line.split() for line in done.stdout.splitlines() if line and not line.startswith("#")]
+    for line in lines:
+        if line[0] != "sentinel":
+            for server in watched.servers:
+                assert b"OK" == server.ask("CONFIG", "SET", *line)
+    assert {Level.OK} == {one.level for one in judged(fit)}
+    assert ["sentinel", "monitor", SERVICE, "127.0.0.1", str(watched.primary.port), "2"] in lines
+    assert b"OK" == ask(watched.sentinels[0].port, "SENTINEL", "SET", SERVICE, "quorum", 2)
