@@ -21,7 +21,15 @@ SLOTS = 16_384
 SERVICE = "main"
 
 
-class ClusterNode(EmbeddedRedis):
+class Asked(EmbeddedRedis):
+    """A server that a test asks something by itself."""
+
+    def ask(self, *command: object) -> Any:
+        """Send it a command, and return the raw answer."""
+        return ask(self.port, *command)
+
+
+class ClusterNode(Asked):
     """One node of a cluster."""
 
     def __init__(self, data_dir: Path, *, fails_over: bool = True) -> None:
@@ -44,10 +52,6 @@ class ClusterNode(EmbeddedRedis):
     def tell(self, *command: object) -> Any:
         """Send it a command about the cluster, and return the raw answer."""
         return self.ask("CLUSTER", *command)
-
-    def ask(self, *command: object) -> Any:
-        """Send it a command, and return the raw answer."""
-        return ask(self.port, *command)
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -107,7 +111,7 @@ class Cluster:
         )
 
 
-class Watched(EmbeddedRedis):
+class Watched(Asked):
     """A server that Sentinels watch: a primary, or a replica of one."""
 
     def __init__(self, data_dir: Path, primary: Watched | None = None, *, appendfsync: str = "everysec") -> None:
@@ -118,12 +122,8 @@ class Watched(EmbeddedRedis):
         of = ["--replicaof", f"{LOOPBACK} {self._primary.port}"] if self._primary else []
         return [*super()._command(), *of]
 
-    def ask(self, *command: object) -> Any:
-        """Send it a command, and return the raw answer."""
-        return ask(self.port, *command)
 
-
-class SentinelProcess(EmbeddedRedis):
+class SentinelProcess(Asked):
     """One Sentinel."""
 
     def __init__(self, data_dir: Path, primary: Watched) -> None:
@@ -140,10 +140,6 @@ class SentinelProcess(EmbeddedRedis):
                 f"sentinel failover-timeout {SERVICE} 5000\n"
             )
         return [str(self._program()), str(config), "--sentinel"]
-
-    def ask(self, *command: object) -> Any:
-        """Send it a command, and return the raw answer."""
-        return ask(self.port, *command)
 
 
 class Sentinels:

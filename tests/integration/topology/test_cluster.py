@@ -12,6 +12,8 @@ from tests.servers import freeze, resume
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import RedisUnavailableError
+from writebehind.operations.doctor import redis
+from writebehind.operations.doctor.findings import Level
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.cluster import _slot
@@ -182,6 +184,18 @@ def test_partitions_are_written_while_the_server_of_the_records_is_away(
     finally:
         dead.start()
         wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+def test_doctor_says_whether_the_others_go_on_while_a_node_is_away(on_cluster, cluster):
+    """By default of Redis they do not."""
+    found = []
+    for setting in ("no", "yes"):
+        cluster.nodes[1].ask("CONFIG", "SET", "cluster-require-full-coverage", setting)
+        found += [one for one in redis.check(on_cluster) if one.check == "redis cluster"]
+    cluster.nodes[1].ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+
+    assert [Level.OK, Level.WARNING] == [one.level for one in found]
+    assert f":{cluster.nodes[1].port}: " in found[1].found
 
 
 def test_a_fork_has_connections_of_its_own(on_cluster):

@@ -36,6 +36,8 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     facts_of, policies = pipeline.store.facts(), pipeline.store.configured("appendfsync")
     for server, facts in facts_of.items():
         yield from (_named(one, server) for one in _check_one(facts, policies.get(server), server))
+    if any(facts.get("cluster_enabled") == "1" for facts in facts_of.values()):
+        yield coverage(pipeline.store.configured("cluster-require-full-coverage"))
     yield from durability(pipeline)
     yield from failover.check(pipeline)
     for server, ahead in ahead_s.items():
@@ -80,6 +82,17 @@ def fitness(facts: Facts, server: str = "") -> Iterator[Finding]:
             advice,
             fatal=True,
         )
+
+
+def coverage(configured: Mapping[str, str | None]) -> Finding:
+    """Nodes that go on while another one is away: by the setting of each."""
+    if asking := [server for server, setting in configured.items() if setting == "yes"]:
+        return warning(
+            "redis cluster",
+            f"{asking[0]}: while a node is away and nothing has taken its place, no other answers either",
+            "CONFIG SET cluster-require-full-coverage no on each node; and the same in its configuration file",
+        )
+    return ok("redis cluster", "while a node is away, the others answer")
 
 
 def version(facts: Facts) -> Finding:
