@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants lint format model chaos histories memory mutants bench lock oldest prometheus rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants lint format model chaos histories memory mutants bench capacity lock oldest prometheus rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ mutants: install ## put mistakes into the code, one at a time, and see whether a
 
 bench: install ## measure speed as ratios against floors and peers, in one run
 	$(BIN)/python -m bench
+
+capacity: install ## hold plans of `writebehind plan` against systems that run, some minutes
+	$(BIN)/python -m bench.capacity
 
 lock: install ## write the files of locked versions anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

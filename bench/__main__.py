@@ -4,9 +4,11 @@ import time
 
 from bench import (
     aio,
+    chain,
     codec,
     connections,
     consistency,
+    constants,
     http,
     many,
     queries,
@@ -21,6 +23,8 @@ from bench import (
 
 BENCHMARKS = (
     codec,
+    chain,
+    constants,
     tallies,
     watching,
     aio,
@@ -37,7 +41,7 @@ BENCHMARKS = (
 )
 
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 25 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 27 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",

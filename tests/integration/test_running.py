@@ -35,7 +35,7 @@ COMMANDS = {
     "conflicts": [],
     "dead-letters": ["list"],
 }
-PROCESSES = {"up", "run", "demo", "settings", "metrics", "listen", "worker-alive"}
+PROCESSES = {"up", "run", "demo", "settings", "metrics", "plan", "listen", "worker-alive"}
 
 
 @pytest.fixture

@@ -7,7 +7,18 @@ import sys
 import click
 
 from writebehind import __version__
-from writebehind.cli import about, consistency, dead_letters, listen, operations, reconcile, run, status, warm
+from writebehind.cli import (
+    about,
+    consistency,
+    dead_letters,
+    listen,
+    operations,
+    plan,
+    reconcile,
+    run,
+    status,
+    warm,
+)
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
 from writebehind.logs.formats import printable_line
@@ -32,6 +43,7 @@ COMMANDS = (
     listen.listen,
     listen.conflicts,
     dead_letters.dead_letters,
+    plan.plan,
     about.metrics,
     about.settings,
     about.worker_alive,

@@ -80,15 +80,19 @@ def flushing(groups: Sequence[Group], writes: float, created: float, partitions:
     if not writes + created:
         return Flushing(0, 0, 0, 0, 0, 0)
     rates = [(group.documents, group.part * writes) for group in groups if group.part * writes > 0]
-    operations, took = writes + created, 0.0
+    operations, scattered, took = writes + created, writes + created, 0.0
     for _ in range(_ROUNDS):
         # Until the oldest one that is left; until the first one after the claim, at the latest.
-        gap = min(partitions / operations, pace.delay_s / 2 + took + partitions / (writes + created))
+        gap = min(
+            partitions / max(scattered, _NEVER_TWICE), pace.delay_s / 2 + took + partitions / (writes + created)
+        )
         took = pace.seconds(operations * _period(pace, gap, 0) / partitions)
         period = _period(pace, gap, took)
         left = period - pace.delay_s / 2
-        before, operations = operations, created
-        operations += sum(count / _cycle(rate, period, left, took) for count, rate in rates)
+        each = [(count / _cycle(rate, period, left, took), rate) for count, rate in rates]
+        before, operations = operations, created + sum(often for often, _ in each)
+        # Others are pending again once they were flushed, all at that moment: none of them is left by the next.
+        scattered = created + sum(often * math.exp(-rate * pace.delay_s / 8) for often, rate in each)
         if math.isclose(operations, before, rel_tol=1e-6):
             break
     documents = max(1.0, operations * period / partitions)
