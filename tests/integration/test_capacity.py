@@ -14,7 +14,7 @@ import pytest
 
 from bench.capacity import Requests
 from bench.memory import COLLECTION, ID, allocator_of, filled, settle
-from tests.conftest import KINDS_OF_REDIS
+from tests.conftest import KINDS_OF_REDIS, REDIS_SERVER
 from tests.servers import RedisProgram
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedRedis
@@ -31,8 +31,7 @@ FAR = 0.15
 @pytest.fixture(params=[kind for kind in KINDS_OF_REDIS if kind != "fakeredis"])
 def server(request, tmp_path):
     """A server of its own, as the memory of all of it is looked at."""
-    program = request.getfixturevalue("redis_server")._path if request.param == "redis" else None
-    with RedisProgram(tmp_path, program) if program else EmbeddedRedis(tmp_path) as started:
+    with RedisProgram(tmp_path, REDIS_SERVER) if request.param == "redis" else EmbeddedRedis(tmp_path) as started:
         yield started
 
 

@@ -121,7 +121,8 @@ def _redis(of: Sizing) -> Iterator[Figure]:
         servers,
         "given"
         if load.servers
-        else f"a server runs commands on one core, and may be busy for {load.busy:g} % of the time",
+        else f"a server runs commands on one core, and may be busy for {load.busy:g} % of the time"
+        + ("; the broker is another one" if servers > 1 else ", also as the broker"),
     )
     yield _figure(
         "redis_cores_per_server",
