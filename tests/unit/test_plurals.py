@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -29,6 +30,20 @@ _ALWAYS_MANY = re.compile(
 def test_counts(count, words, expected):
     """One is one, and none or several are many."""
     assert expected == counted(count, *words)
+
+
+def test_no_text_says_processs():
+    """A noun whose plural is more than an s is given with it, wherever things are counted."""
+    files = Path(writebehind.__file__).parent.rglob("*.py")
+    calls = [
+        (file.name, one.args[1].value)
+        for file in files
+        for one in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(one, ast.Call) and getattr(one.func, "id", "") == "counted" and len(one.args) == 2
+        if isinstance(one.args[1], ast.Constant)
+    ]
+    assert calls
+    assert [] == [one for one in calls if re.search(r"(?:s|x|ch|sh|[^aeiou]y)$", str(one[1]))]
 
 
 def test_no_text_says_one_documents():

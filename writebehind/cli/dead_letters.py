@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import shlex
 import socket
 import sys
 from collections import Counter
@@ -169,7 +170,8 @@ def replay(
                 refused += len(pipeline.flusher.persist(done, timeout_ms=WAIT_MS))
     why = ", ".join(f"{count} {reason}" for reason, count in (+left).items())
     _log("replayed", len(replayed), left=left.total())
-    click.echo(f"{len(replayed)} replayed" + (f"; {left.total()} left: {why}" if why else ""))
+    asked = "" if wait or not replayed else "; workers try that now, and --wait says what comes of it"
+    click.echo(f"{len(replayed)} replayed" + (f"; {left.total()} left: {why}" if why else "") + asked)
     if refused:
         why = "not in MongoDB: refused again, or it did not answer in time"
         click.echo(f"of them {counted(refused, 'is', 'are')} {why}", err=True)
@@ -229,15 +231,24 @@ def _user() -> str:
 
 def _log(done: str, count: int, *, left: int) -> None:
     """Log what was changed, by whom and by which choice; the API logs its administrative calls as well."""
+    context = click.get_current_context()
     chosen = " ".join(
-        f"{name}={value}"
-        for name, value in click.get_current_context().params.items()
-        if value not in {None, False, ()} and name not in {"wait", "yes"}
+        _as_typed(one, context.params[name])
+        for one in context.command.params
+        if (name := one.name) and context.params[name] not in {None, False, ()} and name not in {"wait", "yes"}
     )
     by = f"{_user()}@{socket.gethostname()}"
     what = counted(count, "dead letter", "dead letters")
     told = {"event": f"letters_{done}", "count": count, "left": left, "by": by, "chosen": chosen}
     log.warning("%s %s by %s: %s", what, done, by, chosen, extra=told)
+
+
+def _as_typed(one: click.Parameter, value: Any) -> str:
+    """A parameter with its value, as a command line has it: `users ada`, `--all`, `--code 11000`."""
+    words = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+    if isinstance(one, click.Option):
+        words = [one.opts[0]] if value is True else [one.opts[0], *words]
+    return shlex.join(words)
 
 
 def _chosen(

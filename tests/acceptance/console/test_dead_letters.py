@@ -43,6 +43,26 @@ def test_a_dead_letter_is_replayed_by_a_click(system, opened, letter):
         )
 
 
+def test_a_dead_letter_that_is_refused_again_is_said_to_be(system, opened, letter):
+    """Whoever has clicked hears that MongoDB has refused it once more, and never that all was taken."""
+    system.database["events"].create_index("mail", unique=True)
+    page = opened.open(system.stack.url, "dead-letters")
+    page.get_by_role("button", name=f"Replay events/{letter}").click()
+    said = page.evaluate_handle(
+        """() => {
+          const said = new Set();
+          new MutationObserver(() => said.add(document.querySelector(".empty")?.textContent ?? "")).observe(
+            document.body, { childList: true, subtree: true, characterData: true });
+          return said;
+        }"""
+    )
+    page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+
+    expect(page.locator(".notice")).to_have_text("MongoDB has refused 1 document again.", timeout=20_000)
+    expect(page.locator("tbody tr")).to_contain_text("Refused again")
+    assert "MongoDB has taken everything." not in said.evaluate("said => [...said]")
+
+
 def test_a_dead_letter_is_discarded_by_the_keyboard_alone(system, opened, letter):
     """With the keys of a page that has no mouse: the way to the button, the question, and back to where it was."""
     page = opened.open(system.stack.url)

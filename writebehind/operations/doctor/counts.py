@@ -45,4 +45,7 @@ def counts(path: Path) -> Finding:
     if shutil.disk_usage(path).free < SIZE:
         found = f"the disk of {path} is full: a process that begins has no room for its counts"
         return warning("counts", found, _ADVICE.format("make room"))
-    return ok("counts", f"{counted(living, 'process')} in {path}" if living else f"nobody counts in {path} now")
+    return ok(
+        "counts",
+        f"{counted(living, 'process', 'processes')} in {path}" if living else f"nobody counts in {path} now",
+    )

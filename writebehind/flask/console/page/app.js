@@ -107,11 +107,11 @@ export class App extends Live {
     });
   };
 
-  tell(level, text) {
+  tell = (level, text) => {
     clearTimeout(this.forgets);
     this.setState({ notice: { level, text } });
     this.forgets = setTimeout(() => this.setState({ notice: null }), NOTICE_MS);
-  }
+  };
 
   useToken = (given) => {
     this.setState({ asksToken: false });
@@ -156,7 +156,7 @@ export class App extends Live {
         "main",
         { id: "figures", tabIndex: -1, class: old ? "old" : "" },
         status || name !== "now"
-          ? createElement(view, { key: name, status, history: this.history, rest, act: this.act })
+          ? createElement(view, { key: name, status, history: this.history, rest, act: this.act, tell: this.tell })
           : h("p", { class: "empty" }, this.status.error ? "No figures yet." : "Loading …"),
       ),
       h(Footer, { status }),

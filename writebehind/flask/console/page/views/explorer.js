@@ -106,7 +106,7 @@ function Way({ one }) {
   const letters = one.dead_letters ?? [];
   let [level, title] = ["ok", "Nothing of it waits"];
   if (letters.length) [level, title] = ["bad", `MongoDB refuses it: ${some(letters.length, "dead letter")}`];
-  else if (pending) [level, title] = ["busy", `It waits for MongoDB, since ${duration(pending.seconds)}`];
+  else if (pending) [level, title] = ["busy", `It has waited for MongoDB for ${duration(pending.seconds)}`];
   else if (redis.entry && mongodb.state === "found" && redis.entry.version === mongodb.version) title = "MongoDB has the version that readers see";
   else if (mongodb.state === "unknown") [level, title] = ["warn", "Nothing of it waits; MongoDB does not answer"];
   return h(

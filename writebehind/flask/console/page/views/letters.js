@@ -7,6 +7,10 @@ import { Button, DocumentLink, Json, Panel, Table, Trouble, said } from "../part
 import { clock, count, some } from "../units.js";
 
 const PAGE = 100;
+/** So often the list is asked for, and so often while workers try what was replayed, for so long, ms. */
+const OFTEN_MS = 3_000;
+const SOON_MS = 1_000;
+const TRYING_MS = 15_000;
 const REASONS = { refused: "refused", conflict: "conflict", damaged: "damaged", lost: "lost" };
 /** Why letters are left, as the API names it. */
 const LEFT = { conflict: "a conflict", newer: "MongoDB has a newer one", lost: "the document is lost", damaged: "the document was changed in Redis", changed: "changed meanwhile" };
@@ -15,8 +19,28 @@ export class Letters extends Live {
   constructor(props) {
     super(props);
     const [collection, id] = props.rest;
-    this.state = { collection: collection ?? "", reason: "", search: id ?? "", limit: PAGE, open: null, body: null, bodyError: null };
-    this.list = this.follow(() => `admin/dead-letters?${this.filter({ limit: this.state.limit })}`, 3_000);
+    this.state = { collection: collection ?? "", reason: "", search: id ?? "", limit: PAGE, open: null, body: null, bodyError: null, tried: null };
+    this.list = this.follow(() => `admin/dead-letters?${this.filter({ limit: this.state.limit })}`, OFTEN_MS);
+  }
+
+  /** Say it once when MongoDB has refused again what was replayed: the answer to the click came before that. */
+  componentDidUpdate() {
+    const again = new Set(this.list.data?.dead_letters.filter((one) => this.refusedAgain(one)).map(documentOf));
+    const more = again.size > (this.state.tried?.told ?? 0);
+    if (!more) return;
+    this.state.tried.told = again.size;
+    this.props.tell("bad", `MongoDB has refused ${some(again.size, "document")} again.`);
+  }
+
+  componentWillUnmount() {
+    super.componentWillUnmount();
+    clearTimeout(this.calms);
+  }
+
+  /** Whether a letter has come after its document was replayed here: none was as late by then. */
+  refusedAgain(letter) {
+    const before = this.state.tried?.before.get(documentOf(letter));
+    return before !== undefined && letter.failed_at > before;
   }
 
   /** The filter as the API takes it. */
@@ -56,7 +80,7 @@ export class Letters extends Live {
             : "The write is tried once more as it is. If MongoDB refuses it again, it is a dead letter again.",
         action: "Replay",
       },
-      async () => this.done(replayed(await ask(address(letter, ":replay"), "POST"))),
+      async () => this.replayed([letter], replayed(await ask(address(letter, ":replay"), "POST"))),
     );
   }
 
@@ -76,7 +100,7 @@ export class Letters extends Live {
     const all = this.filter() || "all=true";
     this.props.act(
       { title: `Replay ${this.wanted()}?`, text: "Each is tried once more. Conflicts are left out unless you filter by that reason.", action: "Replay all" },
-      async () => this.done(replayed(await ask(`admin/dead-letters:replay?${all}`, "POST"))),
+      async () => this.replayed(this.list.data?.dead_letters ?? [], replayed(await ask(`admin/dead-letters:replay?${all}`, "POST"))),
     );
   }
 
@@ -92,6 +116,25 @@ export class Letters extends Live {
   wanted() {
     const { collection, reason } = this.state;
     return ["all dead letters", reason && `with reason ${reason}`, collection && `of ${collection}`].filter(Boolean).join(" ");
+  }
+
+  /** Look more often for what becomes of these letters, and note how late each of them was. */
+  replayed(letters, text) {
+    const before = new Map();
+    for (const one of letters) before.set(documentOf(one), Math.max(one.failed_at, before.get(documentOf(one)) ?? 0));
+    clearTimeout(this.calms);
+    this.list.every = SOON_MS;
+    this.calms = setTimeout(() => (this.list.every = OFTEN_MS), TRYING_MS);
+    this.setState({ tried: { before, told: 0 } });
+    return this.done(text);
+  }
+
+  /** What stands where no letter does. */
+  empty(status) {
+    const { search, collection, reason, tried } = this.state;
+    if (search.trim() || collection || reason) return "None fits.";
+    if (status?.dead_letters || (tried && status?.pending)) return "None now: workers try what was replayed.";
+    return status?.pending ? "MongoDB refuses nothing." : "MongoDB has taken everything.";
   }
 
   done(text) {
@@ -132,9 +175,9 @@ export class Letters extends Live {
           items: fits,
           keyOf: nameOf,
           detail: (one) => (open === nameOf(one) ? h(Opened, { letter: one, body, error: bodyError }) : null),
-          empty: words || collection || reason ? "None fits." : "MongoDB has taken everything.",
+          empty: this.empty(status),
           columns: [
-            { name: "Document", cell: (one) => [h(DocumentLink, one), h("p", { class: "note" }, one.message)], wide: true },
+            { name: "Document", cell: (one) => [h(DocumentLink, one), h("p", { class: "note" }, one.message), this.refusedAgain(one) ? h("p", { class: "trouble" }, "Refused again") : null], wide: true },
             { name: "Reason", cell: (one) => (one.code_name ? `${one.reason}: ${one.code_name}` : one.reason) },
             { name: "Write", cell: (one) => one.operation ?? "–" },
             { name: "Acknowledged", numeric: true, cell: (one) => clock(one.acknowledged_at) },
@@ -188,6 +231,10 @@ function Choice({ label, value, values, onChoice }) {
 
 function nameOf(letter) {
   return `${letter.collection}/${letter.id}/${letter.version}`;
+}
+
+function documentOf(letter) {
+  return `${letter.collection}/${letter.id}`;
 }
 
 function address(letter, action = "") {
