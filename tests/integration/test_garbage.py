@@ -35,9 +35,12 @@ TEXTS = [
     b"nan",
     b'{"at_ms": [], "token": 5}',
 ]
-#: All that there are, from the module of keys itself; but a record that only servers with names have, and read.
+OF_NAMED_SERVERS = {keys.SERVER, keys.REBALANCE_LEASE}
+#: All that there are, from the module of keys itself; but what only servers with names have, and read.
 OF_ALL = [
-    *(key for key in vars(keys).values() if isinstance(key, str) and key.startswith("wb:") and key != keys.SERVER),
+    *sorted(
+        {key for key in vars(keys).values() if isinstance(key, str) and key.startswith("wb:")} - OF_NAMED_SERVERS
+    ),
     *(*changes("users"), "flushed"),
 ]
 OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name != "prefix"]

@@ -28,6 +28,7 @@ COMMANDS = {
     "drain": [],
     "repartition": ["4"],
     "adopt": [],
+    "rebalance": [],
     "reconcile": ["--all"],
     "warm": [],
     "hot-keys": [],

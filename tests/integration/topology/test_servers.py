@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.forking import in_child
@@ -165,6 +167,17 @@ def test_a_running_process_with_swapped_urls_writes_nothing_astray(on_servers, o
     assert len(members) == on_servers.status()["pending"]
     with pytest.raises(ForeignRedisError):
         swapped.collection("slow").put("u1", {"n": 1})
+
+
+def test_a_partition_that_nobody_has_is_refused_at_once(on_servers, opened, servers):
+    """A process with another number of partitions can leave nothing where nobody looks."""
+    other = opened(servers.url, partitions=4_000)
+    began = time.monotonic()
+    (written,) = other.store.commit_many([CommitRequest("slow/s:u1", b"D", 60_000)])
+
+    assert "refused" == written.status
+    assert "no Redis server has this partition" in str(written.refusal)
+    assert time.monotonic() - began < TIMEOUT_MS / 1000
 
 
 def test_a_server_more_has_nothing_until_it_is_given_something(opened, servers):

@@ -90,7 +90,7 @@ class Named(Several):
                 break
             before, known = known, self._learn(known)
             again = [at for at in again if at not in doubtful or known.differs(before, commands[at])]
-            again = not_overtaken(commands, answers, again)
+            again = not_overtaken(commands, answers, _without_lost(known, commands, answers, again))
             if any(not known.differs(before, commands[at]) for at in again):
                 time.sleep(LOOK_AGAIN_S)
             some = [commands[at] for at in again]
@@ -195,3 +195,20 @@ class _Map:
         """Whether a command would go to another server by the other map."""
         place = place_of(key_of(command))
         return self.server_of(place) is not other.server_of(place)
+
+    def is_lost(self, command: Command) -> bool:
+        """Whether no server has what a command is about, and none is about to get it."""
+        place = place_of(key_of(command))
+        return place not in self._assignment.claims and place not in self.gone and self._is_whole
+
+    @property
+    def _is_whole(self) -> bool:
+        return all(self.records.get(name) for name in self._assignment.servers)
+
+
+def _without_lost(known: _Map, commands: Sequence[Command], answers: list[Any], again: Sequence[int]) -> list[int]:
+    """Places of commands that may be sent again; in the place of the others is an error that says why not."""
+    for at in again:
+        if known.is_lost(commands[at]) and isinstance(answers[at], TryAgainError):
+            answers[at] = RedisUnavailableError("no Redis server has this partition", inner=key_of(commands[at]))
+    return [at for at in again if isinstance(answers[at], TryAgainError) or not known.is_lost(commands[at])]
