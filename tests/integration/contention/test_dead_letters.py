@@ -85,7 +85,7 @@ def test_a_flusher_that_dies_while_it_gives_up(pipeline, users, stored, monkeypa
     users.put(first, {"username": "x"})
     flush_all(pipeline)
     users.put(second, {"username": "x"})
-    owner = pipeline.flusher._recorder if step == "_refuse" else pipeline.contention
+    owner = pipeline.flusher._batches._recorder if step == "_refuse" else pipeline.contention
     done = getattr(owner, step)
 
     def dies(*arguments, **options):

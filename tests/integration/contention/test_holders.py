@@ -130,7 +130,7 @@ def test_a_holder_that_changes_while_it_is_looked_at(pipeline, users, stored, mo
     users.put(first, {"username": "x"})
     flush_all(pipeline)
     users.put(second, {"username": "x"})
-    contention, recorder = pipeline.contention, pipeline.flusher._recorder
+    contention, recorder = pipeline.contention, pipeline.flusher._batches._recorder
     yields, refuse = contention._yields, recorder._refuse
 
     def changes(*arguments):

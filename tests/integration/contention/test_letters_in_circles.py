@@ -71,14 +71,14 @@ def test_two_flushers_that_bury_each_others_documents(pipeline, users, stored, m
     users.put(one, {"username": "x", "number": 1})
     users.put(other, {"username": "x", "number": 1})
     replays = replays_of(pipeline, monkeypatch)
-    refuse = pipeline.flusher._recorder._refuse
+    refuse = pipeline.flusher._batches._recorder._refuse
 
     def late(outcome, summary):
         if outcome.write.id.text == one and letters(pipeline) == 0:
             flush(pipeline, other)
         refuse(outcome, summary)
 
-    monkeypatch.setattr(pipeline.flusher._recorder, "_refuse", late)
+    monkeypatch.setattr(pipeline.flusher._batches._recorder, "_refuse", late)
     flush(pipeline, one)
     flush_all(pipeline)
 

@@ -10,7 +10,7 @@ from tests.integration.flusher.conftest import PARTITION, commit, delete, names
 from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
-from writebehind.flushing.flusher import READ_SLICE
+from writebehind.flushing.batches import READ_SLICE
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import CommitRequest
 

@@ -151,7 +151,7 @@ def test_a_write_that_comes_there_meanwhile_is_brought_home_too(
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.store._wire, "run", write_before_it_is_let_go)
-        pipeline.flusher._homecoming.of_pending(elsewhere, [ADA])
+        pipeline.flusher._batches._homecoming.of_pending(elsewhere, [ADA])
     assert pipeline.store._wire.call("ZSCORE", partition_keys(elsewhere).pending, ADA) is not None
 
     settle_all(pipeline)

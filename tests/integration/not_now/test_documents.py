@@ -61,7 +61,8 @@ def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step)
     poison, *others = names(pipeline, 8)
     for name in [*others[:3], poison, *others[3:]]:
         commit(pipeline, name)
-    owner = pipeline.flusher if step.startswith("_") else pipeline.flusher._recorder
+    batches = pipeline.flusher._batches
+    owner = batches if step.startswith("_") else batches._recorder
     original = getattr(owner, step)
 
     def fail(*arguments: object, **named: object) -> object:
@@ -210,16 +211,16 @@ def test_one_document_alone_makes_no_batch_smaller(pipeline, users, monkeypatch,
     names = [f"u{n}" for n in range(50) if pipeline.store.partition_of(f"users/s:u{n}") == partition]
     for name in names[:together]:
         users.put(name, {})
-    size = pipeline.flusher._batch.size
+    size = pipeline.flusher._batches.size.size
 
     def refuse(_: str, writes: list[Write], **__: float) -> list[Outcome]:
         raise AllRefusedError([Outcome(one, Result.UNCLEAR, 1, "no") for one in writes])
 
-    monkeypatch.setattr(pipeline.flusher._sink, "write", refuse)
+    monkeypatch.setattr(pipeline.flusher._batches._sink, "write", refuse)
     with suppress(FlushInterruptedError):
         pipeline.flusher.flush(partition)
 
-    assert (size // 2 if halved else size) == pipeline.flusher._batch.size
+    assert (size // 2 if halved else size) == pipeline.flusher._batches.size.size
 
 
 def test_attempts_are_counted_while_a_document_leaves_for_a_moment(wire):

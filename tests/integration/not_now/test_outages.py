@@ -82,11 +82,11 @@ def test_throttling_makes_batches_smaller(pipeline, stored, server, code):
     for name in ids:
         commit(pipeline, name)
     server.refuses = lambda _: {"code": code, "errmsg": "Request rate is large"}
-    before = pipeline.flusher._batch.size
+    before = pipeline.flusher._batches.size.size
     for _ in range(2):
         with pytest.raises(FlushInterruptedError):
             attempt(pipeline)
-    assert pipeline.flusher._batch.size < before
+    assert pipeline.flusher._batches.size.size < before
     assert {} == letters(pipeline)
     assert BreakerState() == pipeline.breaker.state()
     server.refuses = lambda _: None
