@@ -20,6 +20,7 @@ from writebehind.planning.sizing import (
     Sizing,
 )
 from writebehind.planning.spread import fullest_server
+from writebehind.plurals import counted
 from writebehind.redis.keys import MOST_PARTITIONS
 
 #: The most writes in a second for which a plan was held against a system that ran.
@@ -101,8 +102,9 @@ def _mongodb(of: Sizing) -> Iterator[Figure]:
         "bulk_writes_per_second",
         "MongoDB: bulk writes/s",
         flushed.batches,
-        f"each of {of.partitions} partitions is flushed about twice in a flush delay, up to {load.batch_size} "
-        "documents at a time; as many again for each further collection, of fewer documents",
+        f"each of {counted(of.partitions, 'partition')} is flushed about twice in a flush delay, up to "
+        f"{counted(load.batch_size, 'document')} at a time; as many again for each further collection, of "
+        "fewer documents",
     )
     yield _figure(
         "documents_per_bulk_write",
@@ -212,8 +214,8 @@ def _outage(of: Sizing) -> Iterator[Figure]:
     first = min((name for name in times if times[name] is not None), key=lambda name: times[name] or 0, default="")
     told = {
         "": f"never: all documents fit, below {of.cap:,} in a partition and {REFUSED_FROM:.0%} of maxmemory",
-        "partitions": f"the fullest of {of.partitions} partitions has {of.cap:,}: writes to documents that are "
-        "not pending yet are 503 from then on",
+        "partitions": f"the fullest of {counted(of.partitions, 'partition')} has {of.cap:,}: writes to documents "
+        "that are not pending yet are 503 from then on",
         "memory": f"{REFUSED_FROM:.0%} of maxmemory is in use: writes to documents that are not pending yet are "
         "503 from then on",
     }
@@ -231,7 +233,8 @@ def _outage(of: Sizing) -> Iterator[Figure]:
         "minutes_to_drain",
         "outage: minutes until MongoDB has all again",
         None if drain_s is None else drain_s / MINUTE_S,
-        f"least of MongoDB {of.mongodb_writes:,.0f}/s, {of.workers} workers, {of.partitions} partitions: {rate}"
+        f"least of MongoDB {of.mongodb_writes:,.0f}/s, {counted(of.workers, 'worker')}, "
+        f"{counted(of.partitions, 'partition')}: {rate}"
         if drain_s is not None
         else f"never: {rate}",
         digits=1,
@@ -272,8 +275,8 @@ def _warnings(of: Sizing) -> Iterator[str]:
         )
     if of.servers > 1 and of.partitions < FOR_EACH_SERVER * of.servers:
         yield (
-            f"{of.partitions} partitions are few for {of.servers} servers: the fullest has {_share(of)} of its "
-            "share"
+            f"{counted(of.partitions, 'partition is', 'partitions are')} few for {of.servers} servers: the "
+            f"fullest has {_share(of)} of its share"
         )
     yield from _warnings_of_outage(of)
 
