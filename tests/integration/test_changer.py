@@ -111,15 +111,15 @@ def test_others_that_are_always_faster(pipeline, users, clock):
 
 
 @pytest.fixture
-def one_lock(monkeypatch) -> None:
-    """Let any two documents of a collection have one lock."""
-    monkeypatch.setattr(turns, "LOCKS", 1)
+def one_line(monkeypatch) -> None:
+    """Let any two documents of a collection have one line."""
+    monkeypatch.setattr(turns, "LINES", 1)
 
 
-@pytest.mark.usefixtures("one_lock")
+@pytest.mark.usefixtures("one_line")
 @pytest.mark.parametrize("is_hook", [False, True], ids=["function", "hook"])
 def test_a_change_within_a_change(pipeline, is_hook):
-    """What a function or a hook changes besides is changed at once, in whatever lock its document is."""
+    """What a function or a hook changes besides is changed at once, in whatever line its document is."""
     own = Pipeline(pipeline.settings, wire=pipeline.store._wire, client=pipeline._client, hooks={"users": Hooks(
         before_commit=lambda document, one: counting(document) if is_hook and one.text == "ada" else document
     )})  # fmt: skip
@@ -164,7 +164,7 @@ def test_two_changes_that_change_what_the_other_one_changes(pipeline, users):
     assert [{"ours": 1, "theirs": 1}] * 2 == [counted(users, "ada"), counted(users, "bob")]
 
 
-@pytest.mark.usefixtures("one_lock")
+@pytest.mark.usefixtures("one_line")
 def test_a_change_that_waits_for_another_thread(pipeline, monkeypatch):
     """That one goes on without its turn, when it has waited in vain."""
     monkeypatch.setattr(turns, "PATIENCE_S", 0.05)
