@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
-from writebehind.operations.doctor import failover
+from writebehind.operations.doctor import failover, servers
 from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
@@ -32,6 +32,10 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
+    shared = list(servers.check(pipeline))
+    yield from shared
+    if any(one.fatal for one in shared):  # else nothing is known of what is on the others
+        return
     ahead_s = _ahead_s(pipeline)
     facts_of, policies = pipeline.store.facts(), pipeline.store.configured("appendfsync")
     for server, facts in facts_of.items():

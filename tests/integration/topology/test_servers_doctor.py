@@ -1,0 +1,59 @@
+"""What `doctor` says of servers with names."""
+
+from __future__ import annotations
+
+from tests.integration.topology.test_servers import on_servers, opened, servers
+from tests.topologies import ask
+from writebehind.operations.doctor import Level, redis
+from writebehind.redis import keys
+
+__all__ = ["on_servers", "opened", "servers"]  # fixtures
+
+
+def found(pipeline) -> list[tuple[Level, str]]:
+    """What is found about the servers as such."""
+    return [(one.level, one.found) for one in redis.check(pipeline) if one.check == "redis servers"]
+
+
+def test_what_each_server_has_is_said(on_servers):
+    """How many partitions, and which one has the rest; other findings name the server that they are about."""
+    told = list(redis.check(on_servers))
+    assert [
+        (Level.OK, "a has 5 partitions, b has 6 partitions, c has 5 partitions; a has what belongs to none")
+    ] == found(on_servers)
+    assert {"a", "b", "c"} == {one.found[0] for one in told if one.check == "redis persistence"}
+    assert Level.FAILURE not in {one.level for one in told}
+
+
+def test_a_server_that_is_away_is_named(on_servers, servers):
+    """The others are looked at all the same."""
+    servers.servers["c"].kill()
+    try:
+        assert [(Level.FAILURE, "c does not answer")] == found(on_servers)
+    finally:
+        servers.servers["c"].start()
+
+
+def test_a_server_without_partitions_is_named(opened, servers):
+    """It waits for a rebalancing."""
+    opened(servers.url_of("a", "b")).store.check()
+    _, (level, told) = found(opened(servers.url))
+    assert (Level.WARNING, "c has no partition yet") == (level, told)
+
+
+def test_a_move_that_was_interrupted_is_told(on_servers, servers):
+    """A partition is on another server than it belongs to."""
+    port = servers.servers["a"].port
+    one = next(one for one in ask(port, "HKEYS", keys.SERVER) if one.isdigit())
+    ask(port, "HDEL", keys.SERVER, one)
+    ask(servers.servers["b"].port, "HSET", keys.SERVER, one, 1)
+    _, (level, told) = found(on_servers)
+    assert (Level.WARNING, True) == (level, told.startswith("1 partition is not where they belong"))
+
+
+def test_another_list_is_a_failure(on_servers, opened, servers):
+    """Too few servers, or one of them alone."""
+    ((level, told),) = found(opened(servers.url_of("a", "b")))
+    assert (Level.FAILURE, "it lacks c of the servers a, b, c") == (level, told)
+    ((level, told),) = found(opened(servers.servers["a"].url))
+    assert (Level.FAILURE, "this is server a of a, b, c") == (level, told)

@@ -1,0 +1,66 @@
+"""Redis servers with names: whether each answers, and has what belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from writebehind.errors import ConfigurationError
+from writebehind.operations.doctor.findings import Finding, failure, ok, warning
+from writebehind.pipeline import Pipeline
+from writebehind.plurals import counted
+from writebehind.redis.topology.guard import HOME
+from writebehind.redis.topology.record import Assignment, fair
+
+_CHECK = "redis servers"
+
+
+def check(pipeline: Pipeline) -> Iterator[Finding]:
+    """Findings about the servers that REDIS_URL names; none where it gives no names.
+
+    Raises:
+        RedisUnavailableError: none of them answers.
+    """
+    store = pipeline.store
+    names = store.rebalancing.names
+    try:
+        store.assigned.check()
+    except ConfigurationError as error:
+        found, _, advice = str(error).removeprefix("REDIS_URL: ").partition(": ")
+        yield failure(_CHECK, found, advice, fatal=True)
+        return
+    if not names:
+        return
+    records = store.assigned.records()
+    if silent := [name for name in names if name not in records]:
+        advice = "see that it runs and can be reached: its partitions are unavailable, and no others"
+        yield failure(_CHECK, f"{', '.join(silent)} does not answer", advice)
+        return
+    if not any(records.values()):
+        yield ok(_CHECK, "not recorded yet: nobody has written")
+        return
+    assignment = Assignment.of(names, records)
+    yield _shares(assignment, pipeline.settings.partitions)
+    yield from _unfinished(assignment, names)
+
+
+def _shares(assignment: Assignment, partitions: int) -> Finding:
+    places = [assignment.server_of(str(one)) for one in range(partitions)]
+    shares = [f"{name} has {counted(places.count(name), 'partition')}" for name in assignment.servers]
+    return ok(_CHECK, f"{', '.join(shares)}; {assignment.server_of(HOME)} has what belongs to none")
+
+
+def _unfinished(assignment: Assignment, names: Sequence[str]) -> Iterator[Finding]:
+    if unused := [name for name in names if name not in assignment.servers]:
+        yield warning(
+            _CHECK,
+            f"{', '.join(unused)} has no partition yet",
+            "run writebehind rebalance once all processes have it in REDIS_URL; or take it out of there",
+        )
+    misplaced = [one for one, name in assignment.claims.items() if name != fair(one, assignment.servers)]
+    if assignment.gone or (misplaced and not unused):
+        count = len(assignment.gone) + len(misplaced)
+        yield warning(
+            _CHECK,
+            f"{counted(count, 'partition is', 'partitions are')} not where they belong, as a move was interrupted",
+            "run writebehind rebalance, with --without as before",
+        )
