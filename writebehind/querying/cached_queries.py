@@ -307,6 +307,7 @@ class Queries:
             places, _ = self._sink.find_places(wanted.collection, wanted.filter, query.sort, query.limit)
         answered = {one.member: Kept() for one in places if one is not None}
         ids = list(map(DocumentId.from_member, answered))
+        self._reader.count_reads(ids, Source.BYPASS, len(ids))
         documents = zip(answered, by_size(self._store, ids, self._sink.find_many), strict=False)
         return Answer.of(answered, documents, wanted.filter, query, wanted.most_bytes)
 

@@ -142,12 +142,16 @@ class Lookups:
             RedisUnavailableError: Redis does not answer, and the collection's settings do not allow to bypass it.
             SpoiledError: what other hands have put there is in the way.
         """
+        began = time.perf_counter()
         try:
-            return self._find(alias, settings)
+            document_id, read = self._find(alias, settings)
         except RedisUnavailableError as error:
             if not settings.may_bypass(error):
                 raise
-            return self._bypass(alias, settings)
+            document_id, read = self._bypass(alias, settings)
+        # One lookup is one read, however many documents it has looked at.
+        self._reader.note(read, alias.collection, began, None if read.source is Source.BYPASS else document_id)
+        return document_id, read
 
     def _find(self, alias: Alias, settings: CollectionSettings) -> tuple[DocumentId | None, Read]:
         self._reader.check()
@@ -200,7 +204,7 @@ class Lookups:
         nowhere = leads.member == _NOWHERE
         for member in leads.members:
             document_id = DocumentId.from_member(member)
-            read = self._reader.get(document_id, settings)
+            read = self._reader.look(document_id, settings)
             if self._carries(alias, settings, read.entry):
                 return document_id, read
             nowhere |= member == leads.member and read.entry.version == leads.without
@@ -241,7 +245,7 @@ class Lookups:
         candidates = [document_id]
         versions = []
         for one in candidates:
-            read = self._reader.get(one, settings)
+            read = self._reader.look(one, settings)
             if self._carries(alias, settings, read.entry):
                 stale = read.source is Source.STALE
                 return (one, read if stale else replace(read, source=Source.MISS)), None

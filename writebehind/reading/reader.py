@@ -85,7 +85,9 @@ class Reader:
             if not settings.may_bypass(error):
                 raise
             began = time.perf_counter()
-            return self._noted(self._loader.bypass(document_id), document_id.collection, began)
+            read = self._loader.bypass(document_id)
+            self.note(read, document_id.collection, began)
+            return read
 
     def get_many_or_bypass(
         self, ids: Sequence[DocumentId], settings: CollectionSettings
@@ -109,31 +111,49 @@ class Reader:
 
         return each(self._store, ids, short, read)
 
-    def get(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
-        """Read the latest acknowledged state of one document.
+    def get(self, document_id: DocumentId, settings: CollectionSettings) -> Read:
+        """Read the latest acknowledged state of one document, for a client.
+
+        Raises:
+            MongoUnavailableError: it is not cached, and MongoDB does not answer.
+            RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
+        """
+        began = time.perf_counter()
+        read = self.look(document_id, settings)
+        self.note(read, document_id.collection, began, document_id)
+        return read
+
+    def look(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
+        """`get` for who answers a client something else: it is counted as no read.
 
         With `keep` it is in Redis afterwards, whatever it displaces there: for a write on a condition.
 
         Raises:
-            MongoUnavailableError: it is not cached, and MongoDB does not answer.
             RedisFullError: Redis has no memory to `keep` it.
-            RedisUnavailableError: Redis does not answer, or is divided in another way than this process knows.
+            UnavailableError: as `get`.
         """
-        began = time.perf_counter()
         self.check()
         member = document_id.member
         entry, ttl_ms = self._store.cache.get(member)
-        if entry is not None:
-            read = self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
-        else:
-            read = self._loader.load(document_id, settings, keep=keep)
-        if keep:  # a write that needs the document is no read of a client
-            return read
+        if entry is None:
+            return self._loader.load(document_id, settings, keep=keep)
+        return self._revalidation.serve(document_id.collection, {member: (entry, ttl_ms)}, settings)[member]
+
+    def note(self, read: Read, collection: str, began: float, seen: DocumentId | None = None) -> None:
+        """Count the answer that a client gets of one document, and the time that it took.
+
+        Args:
+            read: the answer.
+            collection: of the document.
+            began: when the client's read did, by `perf_counter`.
+            seen: the document, which becomes hot by this if it exists.
+        """
         if read.entry.exists:
-            self._seen(member)
+            if seen is not None:
+                self._seen(seen.member)
         elif read.source is Source.HIT:
-            self._tallies.add(families.NEGATIVE_HITS, (document_id.collection,))
-        return self._noted(read, document_id.collection, began)
+            self._tallies.add(families.NEGATIVE_HITS, (collection,))
+        self._times[collection, read.source].observe(time.perf_counter() - began)
 
     def get_many(
         self, ids: Sequence[DocumentId], settings: CollectionSettings, *, counted: bool = True
@@ -153,8 +173,8 @@ class Reader:
             found |= self._loader.load_many(missing, settings)
         if counted:
             self.count(one.member for one in ids if found[one.member].exists)
-        self._count_reads(ids, Source.HIT, len(ids) - len(missing))
-        self._count_reads(ids, Source.MISS, len(missing))
+        self.count_reads(ids, Source.HIT, len(ids) - len(missing))
+        self.count_reads(ids, Source.MISS, len(missing))
         return [found[one.member] for one in ids]
 
     def get_short(
@@ -171,7 +191,7 @@ class Reader:
         found = self._cached_many(ids, settings, below_bytes=below_bytes)
         if counted:
             self.count(member for member, entry in found.items() if entry.exists)
-        self._count_reads(ids, Source.HIT, len(found))
+        self.count_reads(ids, Source.HIT, len(found))
         return found
 
     def count(self, members: Iterable[str]) -> None:
@@ -181,6 +201,11 @@ class Reader:
         """
         for one in members:
             self._seen(one)
+
+    def count_reads(self, ids: Sequence[DocumentId], source: Source, number: int) -> None:
+        """Count reads of several documents of one collection, by the source of their answers."""
+        if number:
+            self._tallies.add(families.READS, (ids[0].collection, source.value), number)
 
     def hit_ratio(self) -> float | None:
         """The part of the reads of this host's processes that Redis has answered; `None` where none is known.
@@ -223,7 +248,7 @@ class Reader:
             found = self._of_others(ids, settings) if is_away(error) else {}
             left = [one for one in ids if one.member not in found]
             entries = self._sink.find_many(left) if left else []
-            self._count_reads(left, Source.BYPASS, len(entries))
+            self.count_reads(left, Source.BYPASS, len(entries))
             found |= {one.member: entry for one, entry in zip(left, entries, strict=True)}
             return [found[one.member] for one in ids], {one.member for one in left}
 
@@ -241,20 +266,10 @@ class Reader:
                 found |= {one.member: entry for one, entry in zip(some, entries, strict=True)}
         return found
 
-    def _noted(self, read: Read, collection: str, began: float) -> Read:
-        """Count what was read of one document, and the time that it took."""
-        self._times[collection, read.source].observe(time.perf_counter() - began)
-        return read
-
     def _time(self, of: tuple[str, Source]) -> Meter:
         collection, source = of
         labels = (collection, source.value)
         return Meter(self._tallies, families.READ_TIMES, labels, counter=families.READS)
-
-    def _count_reads(self, ids: Sequence[DocumentId], source: Source, number: int) -> None:
-        """Count reads of several documents of one collection."""
-        if number:
-            self._tallies.add(families.READS, (ids[0].collection, source.value), number)
 
     def _cached_many(
         self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int = 0

@@ -96,7 +96,9 @@ REFUSED: Final = Family(
     ("reason",),
 )
 READS: Final = Family(
-    "writebehind_reads", "Documents read, by the source of the answer.", ("collection", "source")
+    "writebehind_reads",
+    "Documents read, by the source of the answer. A lookup by a field is one; a query, as many as it looks at.",
+    ("collection", "source"),
 )
 READ_TIMES: Final = _histogram(
     "writebehind_read_duration_seconds",
@@ -104,7 +106,9 @@ READ_TIMES: Final = _histogram(
     ("collection", "source"),
 )
 NEGATIVE_HITS: Final = Family(
-    "writebehind_negative_hits", "Reads that Redis answered with: there is no such document.", ("collection",)
+    "writebehind_negative_hits",
+    "Reads of one document, also by a field, that Redis answered with: there is none.",
+    ("collection",),
 )
 LOADS: Final = _histogram(
     "writebehind_load_duration_seconds", "Time that loading a document from MongoDB took.", ("collection",)

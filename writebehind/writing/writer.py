@@ -277,7 +277,7 @@ class Writer:
 
     def _current(self, document_id: DocumentId) -> Entry:
         """The entry that a condition is held against: in Redis afterwards, whatever it displaces."""
-        return self._parts.reader.get(document_id, self._settings, keep=True).entry
+        return self._parts.reader.look(document_id, self._settings, keep=True).entry
 
     def _intact(self, document_id: DocumentId) -> Entry:
         """The same with a body that its ETag is of: the change of any other would be a write of what nobody wrote.

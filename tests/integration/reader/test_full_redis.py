@@ -84,7 +84,7 @@ def test_a_load_that_is_not_kept_is_not_shared_with_a_writer(reader, store, sink
     with ThreadPoolExecutor(2) as threads:
         reading = threads.submit(reader.get, ADA, SETTINGS)
         assert sink.reading.wait(10)
-        keeping = threads.submit(reader.get, ADA, SETTINGS, keep=True)
+        keeping = threads.submit(reader.look, ADA, SETTINGS, keep=True)
         wait_until(lambda: len(reader._loader._flights._flights) == 2, "both to be on their way", 5)
         sink.may_answer.set()
         assert (False, True) == (reading.result(10).stored, keeping.result(10).stored)
@@ -94,5 +94,5 @@ def test_a_load_that_is_not_kept_is_not_shared_with_a_writer(reader, store, sink
 def test_what_cannot_be_kept_for_a_condition(pipeline, valkey_wire):
     """Where Redis has no memory at all, that is said: the write would find nothing again and again."""
     with full(valkey_wire), pytest.raises(RedisFullError):
-        pipeline.reader.get(ADA, SETTINGS, keep=True)
+        pipeline.reader.look(ADA, SETTINGS, keep=True)
     assert [] == valkey_wire.call("KEYS", "wb:*load:*")
