@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants lint format model chaos histories memory mutants bench capacity lock oldest prometheus rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos histories memory mutants bench capacity lock oldest prometheus rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,16 @@ variants: install ## run the acceptance tests where servers fork, Redis speaks T
 	  echo "VARIANT=$$variant"; \
 	  VARIANT=$$variant $(BIN)/python -m pytest --numprocesses 2 --dist loadscope tests/acceptance \
 	    --ignore-glob "*/test_variants.py" --ignore-glob "*/test_demo.py" --ignore-glob "*/test_description.py" || exit; \
+	done
+
+# Tests of one server only are marked so, with the reason: they are left out here. TOPOLOGIES=cluster is for one of them.
+TOPOLOGIES := cluster sentinel servers $(if $(shell command -v redis-server),redis)
+
+topologies: install ## run the integration tests on a cluster, behind Sentinels, on several servers, and on Redis where it is installed
+	@for topology in $(TOPOLOGIES); do \
+	  echo "TEST_TOPOLOGY=$$topology"; \
+	  TEST_TOPOLOGY=$$topology $(BIN)/python -m pytest --numprocesses 3 --dist loadscope tests/integration \
+	    --ignore tests/integration/topology || exit; \
 	done
 
 model: install ## check the protocol, and ways to break it, in a model checker

@@ -71,7 +71,10 @@ def pytest_collection() -> Generator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    """Have the slow tests first where several processes share them."""
+    """Have the slow tests first where several processes share them; leave out those of another kind of Redis."""
+    for item in items if TOPOLOGY not in {"single", "redis"} else ():
+        if marker := item.get_closest_marker("one_server"):
+            item.add_marker(pytest.mark.skip(f"of one server only: {marker.args[0]}"))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
 
@@ -225,9 +228,28 @@ def no_settings_from_outside(monkeypatch, tmp_path_factory) -> None:
 
 
 @pytest.fixture
-def settings(valkey, mongo, database_name) -> Settings:
+def broker(valkey, request) -> EmbeddedRedis | topologies.Sentinels:
+    """Celery's broker: the same Redis, or one of its own where Celery cannot use that."""
+    return valkey if TOPOLOGY in {"single", "redis", "sentinel"} else request.getfixturevalue("one_valkey")
+
+
+@pytest.fixture
+def broker_wire(broker, valkey, valkey_wire) -> Iterator[Wire]:
+    """The broker, empty."""
+    if broker is valkey:
+        yield valkey_wire
+        return
+    wire = EveryWire(open_servers(broker.url, 5_000))
+    wire.call("FLUSHALL")
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def settings(valkey, broker, mongo, database_name) -> Settings:
     return load_settings(
         redis_url=valkey.url,
+        **({} if broker is valkey else {"broker_url": broker.url}),
         mongodb_url=mongo.url,
         mongodb_database=database_name,
         partitions=4,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from redis import ConnectionPool
+from redis.exceptions import ResponseError
 
+from tests.servers import RedisProgram
 from tests.waiting import wait_until
 from writebehind.local.embedded import LOOPBACK, EmbeddedRedis, free_port
 from writebehind.redis.connections import Command
@@ -229,12 +232,27 @@ class EveryWire(Wire):
     """A wire on which a test may also ask what has no key: of all servers at once."""
 
     def calls(self, commands: Sequence[Command]) -> list[Any]:
-        if len(commands) == 1 and commands[0][0] in _MERGED:
-            found = [answer for (answer,) in self.on_each(commands).values()]
-            return [_MERGED[commands[0][0]](found)]
+        if len(commands) == 1:
+            (name, *rest) = command = commands[0]
+            if name in _MERGED:
+                return [_MERGED[name]([answer for (answer,) in self.on_each([command]).values()])]
+            if name in _EACH:
+                return [sum(super().calls([(name, one) for one in rest]))]
+            if name == "RENAME":
+                return [self._rename(*rest)]
         return super().calls(commands)
 
+    def _rename(self, key: str, new: str) -> Any:
+        """Move a key, which may go to another server."""
+        value, ttl_ms = super().calls([("DUMP", key), ("PTTL", key)])
+        if value is None:
+            return ResponseError("no such key")
+        answers = super().calls([("RESTORE", new, max(0, ttl_ms), value, "REPLACE"), ("DEL", key)])
+        return answers[0]
 
+
+#: Commands with keys that may be on different servers, whose answers add up.
+_EACH = frozenset(("DEL", "EXISTS", "UNLINK"))
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "KEYS": lambda found: [key for some in found for key in some if key != SERVER.encode()],
     "DBSIZE": sum,
@@ -243,5 +261,12 @@ _MERGED: dict[str, Callable[[list[Any]], Any]] = {
 
 
 def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster | Sentinels | NamedServers]:
-    """What makes a topology in a directory, by its name."""
-    return {"single": EmbeddedRedis, "cluster": Cluster, "sentinel": Sentinels, "servers": NamedServers}[name]
+    """What makes a topology in a directory, by its name; `redis` is one server of the program installed."""
+    made: dict[str, Callable[[Path], EmbeddedRedis | Cluster | Sentinels | NamedServers]] = {
+        "single": EmbeddedRedis,
+        "redis": lambda directory: RedisProgram(directory, shutil.which("redis-server") or "redis-server"),
+        "cluster": Cluster,
+        "sentinel": Sentinels,
+        "servers": NamedServers,
+    }
+    return made[name]

@@ -25,6 +25,7 @@ def environment(settings: Settings) -> dict[str, str]:
     """The variables with which a command finds the servers of a test."""
     return {
         "REDIS_URL": settings.redis_url,
+        **({"BROKER_URL": settings.broker_url} if settings.broker_url else {}),
         "MONGODB_URL": settings.mongodb_url,
         "MONGODB_DATABASE": settings.mongodb_database,
         "WRITEBEHIND_PARTITIONS": str(settings.partitions),

@@ -65,9 +65,9 @@ def fails_in_time(call: Callable[[], None]) -> None:
 
 
 @pytest.fixture
-def secure(valkey, authority) -> Iterator[int]:
+def secure(one_valkey, authority) -> Iterator[int]:
     """The port of Redis with TLS."""
-    with TlsFront(authority.server_context(), valkey.port) as front:
+    with TlsFront(authority.server_context(), one_valkey.port) as front:
         yield front.port
 
 
@@ -110,9 +110,9 @@ def test_a_broker_on_a_unix_socket(tmp_path):
             server.terminate()
 
 
-def test_a_broker_that_hangs(valkey, way_to):
+def test_a_broker_that_hangs(one_valkey, way_to):
     """Publishing fails in time, with TLS and without, on an open connection and a new one; then it works."""
-    with way_to("redis", valkey.port) as way, app_of(way.url) as app:
+    with way_to("redis", one_valkey.port) as way, app_of(way.url) as app:
         with app.connection_for_write() as connection:
             producer = app.amqp.Producer(connection)
             publish(app, Hint(0, "ticket", 0), producer=producer)
@@ -183,11 +183,11 @@ def test_heartbeats_that_redis_does_not_take_are_a_few_lines(settings, caplog):
     assert over.getMessage().startswith("heartbeats: over, 20 failures in all, the last 0 s after")
 
 
-def test_a_hint_waits_for_a_broker_that_is_away(valkey, way_to):
+def test_a_hint_waits_for_a_broker_that_is_away(one_valkey, way_to):
     """Its ticket keeps others from asking: it goes out when the broker is back, though nobody asks again."""
-    wire = Wire(connection_pool(valkey.url, 5_000))
+    wire = Wire(connection_pool(one_valkey.url, 5_000))
     wire.call("FLUSHALL")
-    with way_to("redis", valkey.port) as way:
+    with way_to("redis", one_valkey.port) as way:
         hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
         impatient(hints._app)
         hints._outages = outages = OutageLog(logging.getLogger("hints"), quiet_s=0.2)
@@ -207,11 +207,11 @@ def test_a_hint_waits_for_a_broker_that_is_away(valkey, way_to):
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off"])
-def test_hints_are_given_while_a_broker_is_away(valkey, way_to, how, caplog):
+def test_hints_are_given_while_a_broker_is_away(one_valkey, way_to, how, caplog):
     """Hints are taken at once, with TLS and without, and go out again when the broker answers."""
-    wire = Wire(connection_pool(valkey.url, 5_000))
+    wire = Wire(connection_pool(one_valkey.url, 5_000))
     wire.call("FLUSHALL")
-    with way_to("redis", valkey.port) as way:
+    with way_to("redis", one_valkey.port) as way:
         hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
         impatient(hints._app)
         hints._outages = outages = OutageLog(logging.getLogger("hints"), quiet_s=0.2)

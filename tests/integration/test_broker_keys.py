@@ -67,8 +67,8 @@ class Broken:
 
 
 @pytest.fixture
-def broken(valkey_wire, tmp_path) -> Broken:
-    return Broken(valkey_wire, tmp_path / "log")
+def broken(broker_wire, tmp_path) -> Broken:
+    return Broken(broker_wire, tmp_path / "log")
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def worker(request, settings, broken) -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def test_no_key_of_the_broker_stops_a_worker(pipeline, settings, valkey_wire, stored, worker, broken):
+def test_no_key_of_the_broker_stops_a_worker(pipeline, settings, broker_wire, stored, worker, broken):
     """Whatever stands in its place: it is taken out and told of, no worker ends, and writes reach MongoDB."""
     publishing = create_app(settings)
 
@@ -123,14 +123,14 @@ def test_no_key_of_the_broker_stops_a_worker(pipeline, settings, valkey_wire, st
     told = broken.log.read_text()
     assert f"into '{FLUSH_QUEUE}' of the broker: it is taken out" in told
     assert "Unrecoverable" not in told
-    wait_until(lambda: not valkey_wire.call("HLEN", "unacked"), "nothing to come again", 10)
+    wait_until(lambda: not broker_wire.call("HLEN", "unacked"), "nothing to come again", 10)
 
 
-def test_what_cannot_come_again_keeps_nothing_from_it(pipeline, settings, valkey_wire, stored, broken):
+def test_what_cannot_come_again_keeps_nothing_from_it(pipeline, settings, broker_wire, stored, broken):
     """A lock without an end, and what is no message, keep back no message of a worker that ended."""
     written = pipeline.collection("users").put("ada", {})
     publish(create_app(settings), Hint(pipeline.store.partition_of("users/s:ada"), "", 0))
-    message = json.loads(valkey_wire.call("RPOP", FLUSH_QUEUE))
+    message = json.loads(broker_wire.call("RPOP", FLUSH_QUEUE))
     garbage = [
         b"",
         b"x",
@@ -145,18 +145,18 @@ def test_what_cannot_come_again_keeps_nothing_from_it(pipeline, settings, valkey
         b"[" * 9999,
     ]
     unacked = {"its": json.dumps([message, "", FLUSH_QUEUE]), **{f"zz{at}": one for at, one in enumerate(garbage)}}
-    valkey_wire.call("HSET", "unacked", *(one for item in unacked.items() for one in item))
-    valkey_wire.call("ZADD", "unacked_index", *(one for tag in unacked for one in (1 if tag == "its" else 2, tag)))
-    valkey_wire.call("SET", "unacked_mutex", "x")
+    broker_wire.call("HSET", "unacked", *(one for item in unacked.items() for one in item))
+    broker_wire.call("ZADD", "unacked_index", *(one for tag in unacked for one in (1 if tag == "its" else 2, tag)))
+    broker_wire.call("SET", "unacked_mutex", "x")
 
     with worker_of(settings, broken.log, "threads") as process:
         wait_until(lambda: stored.find_one({"_id": "ada", "_v": written.version}), "the document", 20)
-        wait_until(lambda: not valkey_wire.call("EXISTS", "unacked", "unacked_index"), "nothing to come again", 10)
+        wait_until(lambda: not broker_wire.call("EXISTS", "unacked", "unacked_index"), "nothing to come again", 10)
         assert process.poll() is None
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PUT if kind != "list"])
-def test_a_hint_is_published_in_place_of_what_has_another_type(settings, valkey_wire, broken, kind):
+def test_a_hint_is_published_in_place_of_what_has_another_type(settings, broker_wire, broken, kind):
     """Whoever publishes takes it out as well: a hint that is lost would wait for the sweep, for more than 10 s."""
     publishing = create_app(settings)
     publish(publishing, Hint(0, "", 0))
@@ -164,4 +164,4 @@ def test_a_hint_is_published_in_place_of_what_has_another_type(settings, valkey_
 
     publish(publishing, Hint(1, "", 0))
 
-    assert 1 == valkey_wire.call("LLEN", FLUSH_QUEUE)
+    assert 1 == broker_wire.call("LLEN", FLUSH_QUEUE)

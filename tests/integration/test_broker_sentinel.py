@@ -17,16 +17,19 @@ from writebehind.redis.pending import Hint
 
 
 @pytest.mark.parametrize("setting", ["redis_url", "broker_url"])
-def test_hints_reach_the_server_that_a_sentinel_names(valkey, tmp_path, setting):
+def test_hints_reach_the_server_that_a_sentinel_names(one_valkey, tmp_path, setting):
     """In the database of the URL; a Sentinel that is not there is passed over."""
     port, config = free_port(), tmp_path / "sentinel.conf"
-    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {valkey.port} 1\n")
+    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {one_valkey.port} 1\n")
     with subprocess.Popen([str(valkey_binary()), str(config), "--sentinel"], stdout=subprocess.DEVNULL) as server:
         try:
             with redis.Redis(port=port) as client:
                 wait_until(lambda: client.sentinel_master("shop"), "the Sentinel")
             url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/shop/3"
-            with create_app(load_settings(**{setting: url})) as app, redis.Redis(port=valkey.port, db=3) as client:
+            with (
+                create_app(load_settings(**{setting: url})) as app,
+                redis.Redis(port=one_valkey.port, db=3) as client,
+            ):
                 client.delete("flush")
                 publish(app, Hint(0, "ticket", 0))
                 assert 1 == client.llen("flush")

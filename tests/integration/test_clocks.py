@@ -30,7 +30,7 @@ STEPS = [timedelta(minutes=10), timedelta(minutes=-10)]
 
 
 @pytest.fixture
-def app(settings, valkey_wire):
+def app(settings, broker_wire):
     return create_app(settings)
 
 

@@ -17,6 +17,8 @@ from writebehind.local.embedded import EmbeddedRedis, valkey_binary
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.wire import Wire
 
+pytestmark = pytest.mark.one_server("it has the replicas that a test gives it")
+
 WAIT_MS = 400
 
 

@@ -72,8 +72,8 @@ pipeline.close()
 
 
 @pytest.fixture
-def wire(valkey, way_to) -> Iterator[Wire]:
-    with way_to("redis", valkey.port) as way:
+def wire(one_valkey, way_to) -> Iterator[Wire]:
+    with way_to("redis", one_valkey.port) as way:
         wire = Wire(connection_pool(way.url, 10_000))
         yield wire
         wire.close()
@@ -157,9 +157,10 @@ def test_an_answer_that_is_on_its_way_when_a_process_forks(wire):
         assert [name.encode(), b"it"] == answer.result()
 
 
+@pytest.mark.one_server("what it runs asks for keys of one")
 def test_a_fork_of_which_python_is_not_told(settings, valkey_wire):
     """Children that C code has forked have connections, MongoDB clients and random numbers of their own too."""
-    names = ("redis_url", "mongodb_url", "mongodb_database", "partitions", "hot_samples")
+    names = ("redis_url", "broker_url", "mongodb_url", "mongodb_database", "partitions", "hot_samples")
     given = settings.model_dump(mode="json", include=set(names)) | {
         "collections": {"users": {}, "through": {"write": "through"}},
         "persist_timeout_ms": 60_000,

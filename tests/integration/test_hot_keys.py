@@ -188,6 +188,7 @@ def test_what_is_cold_displaces_nothing(store):
     assert [True] * 3 == kept(when_full=True)
 
 
+@pytest.mark.one_server("each server is full by itself")
 def test_a_full_redis_is_told_from_others(valkey_wire):
     """One that evicts and uses nearly all of its memory."""
     store = Store(valkey_wire, database="shop", partitions=2, max_pending=10, tombstone_ttl_ms=1_000)
@@ -212,6 +213,7 @@ def limit(wire: Wire, policy: str, memory: int) -> None:
     wire.call("CONFIG", "SET", "maxmemory", memory)
 
 
+@pytest.mark.one_server("each server is full by itself")
 def test_what_is_cold_does_not_fill_redis_up(settings, valkey_wire):
     """A reader stores what is not hot only where there is room for more than is filled until it looks again."""
     with opened(settings, valkey_wire) as pipeline:

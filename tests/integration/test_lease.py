@@ -8,7 +8,7 @@ from tests.waiting import wait_until
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.wire import Wire
 
-KEY, NOTE = "wb:lease", "wb:note"
+KEY, NOTE = "wb:lease:{wb:note}", "wb:note"
 
 
 @pytest.fixture

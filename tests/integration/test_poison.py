@@ -58,10 +58,10 @@ BODIES: list[Any] = [
 
 
 @pytest.fixture
-def message(settings, valkey_wire) -> dict[str, Any]:
+def message(settings, broker_wire) -> dict[str, Any]:
     """A flush task as it stands in the broker."""
     publish(create_app(settings), Hint(0, "", 0))
-    return json.loads(valkey_wire.call("RPOP", FLUSH_QUEUE))
+    return json.loads(broker_wire.call("RPOP", FLUSH_QUEUE))
 
 
 def encoded(body: object) -> str:
@@ -123,14 +123,14 @@ def spoiled(message: dict[str, Any]) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_no_worker_ends_for_a_message(pipeline, settings, valkey_wire, stored, message, tmp_path, pool):
+def test_no_worker_ends_for_a_message(pipeline, settings, broker_wire, stored, message, tmp_path, pool):
     """A worker drops each with one line, or takes it for a hint, and flushes what comes after it."""
     for one in poisoned(message):
         queue = REFRESH_QUEUE if one["headers"]["task"] == REFRESH else FLUSH_QUEUE
-        valkey_wire.call("LPUSH", queue, json.dumps(one))
+        broker_wire.call("LPUSH", queue, json.dumps(one))
     dropped = list(spoiled(message))
     for queue in QUEUES:
-        valkey_wire.call("LPUSH", queue, *dropped)
+        broker_wire.call("LPUSH", queue, *dropped)
     written = pipeline.collection("users").put("ada", {"n": 1})
     command = [sys.executable, "-m", "writebehind", "run", "worker", "-Q", ",".join(QUEUES)]
     options = ["--pool", pool, "--concurrency", "2", "--loglevel", "warning"]
@@ -146,7 +146,7 @@ def test_no_worker_ends_for_a_message(pipeline, settings, valkey_wire, stored, m
         publish(create_app(settings), Hint(pipeline.store.partition_of("users/s:ada"), "", 0))
 
         def is_over() -> bool:
-            return worker.poll() is not None or not any(valkey_wire.call("LLEN", one) for one in QUEUES)
+            return worker.poll() is not None or not any(broker_wire.call("LLEN", one) for one in QUEUES)
 
         wait_until(is_over, "all to be fetched", 30)
         assert worker.poll() is None
@@ -154,6 +154,6 @@ def test_no_worker_ends_for_a_message(pipeline, settings, valkey_wire, stored, m
         told = (tmp_path / "log").read_text()
         assert not [line for line in told.splitlines() if "Traceback" in line or "Unrecoverable" in line]
         assert len(QUEUES) * len(dropped) <= told.count("a message of other hands is dropped")
-        wait_until(lambda: not valkey_wire.call("HLEN", "unacked"), "nothing to come again", 30)
+        wait_until(lambda: not broker_wire.call("HLEN", "unacked"), "nothing to come again", 30)
     finally:
         end([Group(worker)])

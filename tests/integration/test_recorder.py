@@ -189,6 +189,7 @@ def test_the_clock_of_redis_may_step(pipeline, at, steady):
     assert [1.0, 1.0] == found["acknowledged_per_second"]
 
 
+@pytest.mark.one_server("a proxy stands before one port")
 def test_it_goes_on_when_redis_is_back(pipeline, settings, valkey, mongo_client):
     """And records nothing meanwhile; the process stands it."""
     with Proxy(valkey.port) as proxy:
@@ -231,7 +232,7 @@ def test_figures_of_mongodb(pipeline, sink):
     assert figures.get("connections", None) is None or series(pipeline.store)["mongodb_connections"][-1] > 0
 
 
-def test_messages_that_wait_are_counted(settings):
+def test_messages_that_wait_are_counted(settings, broker_wire):
     """In each queue of the broker; none in one that nobody has used."""
     depths = QueueDepths(settings)
     assert {"flush": 0, "refresh": 0, "maintenance": 0} == depths()

@@ -15,6 +15,8 @@ from tests.waiting import slowness, wait_until
 from web.app import create_app
 from writebehind import Pipeline, connect
 
+pytestmark = pytest.mark.one_server("a proxy stands before one port")
+
 TIMEOUT_MS = 500
 #: What no caller waits longer than where a machine has time, seconds: a call on an open connection, on a new one.
 SOON_S = 6 * TIMEOUT_MS / 1000

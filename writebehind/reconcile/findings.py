@@ -18,9 +18,10 @@ from writebehind.redis.store import Store
 REMEMBERED_MS = 7 * 24 * 3_600_000
 #: So many passes that found drift are, one each ten minutes; and so many that found none, which tell little.
 MOST_PASSES, MOST_CLEAN = 1_000, 200
-#: A number of a pass, and a cursor of Redis.
+#: A number of a pass, a cursor in a key, and one of a scan, which says at which of several servers it is.
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 Cursor = Annotated[str, Field(pattern="^[0-9]{1,19}$")]
+ScanCursor = Annotated[str, Field(pattern="^[0-9]{1,19}(@[0-9]{1,4})?$")]
 #: Examples of each kind in one pass.
 MOST_SAMPLES = 10
 
@@ -82,7 +83,7 @@ class Place(_Noted):
         seen_ms: when the last of them was looked at.
     """
 
-    cursor: Cursor = "0"
+    cursor: ScanCursor = "0"
     scanned: bool = False
     partition: Number = 0
     part: Number = 0

@@ -237,7 +237,15 @@ class Warmer:
             return ""
 
     def _warm_each(self, ids: Sequence[DocumentId], done: Warmed, *, free: int | None) -> None:
-        """One batch, as `_warm`; of several servers of Redis those are warmed that answer."""
+        """One batch, as `_warm`; while a server of several is away, those are warmed that answer."""
+        try:
+            self._warm(ids, done, free=free)
+        except RedisUnavailableError as error:
+            if not (is_away(error) and self._store.has_several):
+                raise
+            self._warm_others(ids, done, free=free)
+
+    def _warm_others(self, ids: Sequence[DocumentId], done: Warmed, *, free: int | None) -> None:
         by_server, before = grouped(ids, lambda one: self._store.server_of_member(one.member)), done.loaded
 
         def warm(some: Sequence[DocumentId]) -> None:

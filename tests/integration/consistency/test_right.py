@@ -77,6 +77,7 @@ def test_writes_deletions_and_flushes_are_no_faults(pipeline, other):
 
 
 @pytest.mark.parametrize("which", ["redis", "mongodb"])
+@pytest.mark.one_server("a proxy stands before one port")
 def test_outages_are_no_faults(pipeline, other, settings, valkey, mongo, which):
     """A server that is cut off and left hanging again and again keeps the observer from looking, and no more."""
     with Proxy(valkey.port if which == "redis" else mongo.port) as way:

@@ -32,7 +32,7 @@ def patient(server, settings, mongo_client) -> Iterator[Pipeline]:
         ("appendfsync", "always"),
     ):
         wire.call("CONFIG", "SET", name, value)
-    changed = settings.model_copy(update={"redis_url": server.url})
+    changed = settings.model_copy(update={"redis_url": server.url, "broker_url": ""})
     yield Pipeline(changed, wire=wire, client=mongo_client)
     wire.close()
 

@@ -70,10 +70,10 @@ def test_the_version_of_redis(facts, level):
 
 
 @pytest.fixture
-def replica(patient, valkey) -> Iterator[Pipeline]:
+def replica(patient, one_valkey) -> Iterator[Pipeline]:
     wire = patient.store._wire
     patient.check()
-    wire.call("REPLICAOF", "127.0.0.1", valkey.port)
+    wire.call("REPLICAOF", "127.0.0.1", one_valkey.port)
     yield patient
     wire.call("REPLICAOF", "NO", "ONE")
     wire.call("CONFIG", "SET", "replica-read-only", "yes")
