@@ -62,6 +62,7 @@ def test_a_key_is_placed_as_a_cluster_places_it(key):
     [
         (("GET", "a"), "a"),
         (("MGET", "a", "b"), "a"),
+        (("DEL", b"wb:{3}:entry:\xff", "b"), "wb:{3}:entry:\ufffd"),
         (("EVALSHA", "sha", 2, "a", "b", "c"), "a"),
         (("EVAL", "return 1", 2, "a", "b", "c"), "a"),
         (("ZADD", "a", 1, "b"), "a"),

@@ -23,7 +23,7 @@ _COMMAND = _GUARD + "return redis.pcall(unpack(ARGV))\n"
 #: Commands that change nothing, and those that have no key.
 _AS_THEY_ARE = frozenset(
     (
-        *("GET", "MGET", "GETRANGE", "STRLEN", "EXISTS", "TYPE", "TTL", "PTTL"),
+        *("GET", "MGET", "GETRANGE", "STRLEN", "EXISTS", "TYPE", "TTL", "PTTL", "DUMP"),
         *("HGET", "HMGET", "HGETALL", "HKEYS", "HLEN", "HEXISTS", "HSCAN", "HRANDFIELD"),
         *("SMEMBERS", "SCARD", "SISMEMBER", "SMISMEMBER", "SRANDMEMBER", "SSCAN", "LRANGE", "LLEN"),
         *("ZCARD", "ZCOUNT", "ZSCORE", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZRANDMEMBER", "ZSCAN"),

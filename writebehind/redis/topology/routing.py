@@ -218,10 +218,14 @@ def key_of(command: Command) -> str:
         ValueError: it has none.
     """
     if command[0] in _STEPS and command[2]:
-        return str(command[3])
+        return _text(command[3])
     if command[0] not in _KEYLESS and len(command) > 1:
-        return str(command[1])
+        return _text(command[1])
     raise ValueError(f"{command[0]} has no key: it is for one server, or for each")
+
+
+def _text(key: str | bytes) -> str:
+    return key if isinstance(key, str) else key.decode(errors="replace")
 
 
 def tag(key: str) -> str:
