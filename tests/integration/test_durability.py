@@ -69,9 +69,9 @@ def without_waitaof(tmp_path) -> Iterator[EmbeddedRedis]:
         yield server
 
 
-def test_fsynced(pipeline_on, valkey):
+def test_fsynced(pipeline_on, one_valkey):
     """A server with an append-only file says when a write is on its disk: one, a deletion, and many at once."""
-    users = pipeline_on(valkey).collection("users")
+    users = pipeline_on(one_valkey).collection("users")
 
     written = users.put("ada", {"n": 1}, durability=Durability.FSYNCED)
     deleted = users.delete("ada", durability=Durability.FSYNCED)
@@ -195,10 +195,10 @@ def test_fsynced_with_replicas(pipeline_on, followed):
     assert (Durability.BUFFERED, Confirmed(disk=True, replicas=1)) == (late.durability, late.confirmed)
 
 
-def test_a_collection_has_its_own_level(pipeline_on, valkey, settings):
+def test_a_collection_has_its_own_level(pipeline_on, one_valkey, settings):
     """What a collection's settings say holds where a request asks for nothing else."""
     level = settings.collections["users"].model_copy(update={"durability": Durability.FSYNCED})
-    users = pipeline_on(valkey, collections={"users": level}).collection("users")
+    users = pipeline_on(one_valkey, collections={"users": level}).collection("users")
 
     assert Durability.FSYNCED is users.put("ada", {}).durability
     assert Durability.BUFFERED is users.put("ada", {}, durability=Durability.BUFFERED).durability
