@@ -121,6 +121,7 @@ def test_only_so_much_waits(pipeline, users, stored, monkeypatch):
     assert 20 <= max(waiting) <= 120
 
 
+@pytest.mark.no_named_servers("they take fewer keys in one command than this test gives")
 def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypatch):
     """Of a partition with 50,000 pending documents and 10,000 dead letters no step takes in more than a slice."""
     pipeline = Pipeline(settings.model_copy(update={"partitions": 1}), wire=valkey_wire, client=mongo_client)
