@@ -58,9 +58,9 @@ def begin_anew() -> None:
     with _beginning:
         if process == os.getpid():
             return
-        for held in list(_locks):
-            if held.locked():
-                held.release()
+        for one_lock in list(_locks):
+            # Not `release` if `locked`: a thread that has just got it says so only with the interpreter.
+            one_lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as Python's own modules do
         random.seed()  # Python does so too where it is told: or all children would wait equally long
         errors = []
         for one in list(_objects):

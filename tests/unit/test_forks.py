@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from writebehind import forks
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("writebehind", "web", "tasks")
@@ -115,3 +121,28 @@ class B:
 """
     expected = ["the module: Lock", "A: Lock", "A: MongoClient", "A: Queue"]
     assert expected == list(of_module(ast.parse(code)))
+
+
+def test_a_lock_that_a_thread_was_just_given():
+    """Nobody holds a lock in a child, also where a thread has got it and has not had the interpreter since."""
+    lock = forks.lock()
+    lock.acquire()
+    waits = threading.Thread(target=lock.acquire)
+    before = sys.getswitchinterval()
+    waits.start()
+    time.sleep(0.05)  # it waits in the lock, without the interpreter
+    sys.setswitchinterval(10)
+    try:
+        lock.release()
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:  # the thread gets the lock, and not the interpreter
+            pass
+        child = os.fork()  # and nothing before it that lets others have the interpreter
+        if not child:
+            os._exit(0 if lock.acquire(timeout=1) else 1)
+    finally:
+        sys.setswitchinterval(before)
+    waits.join()
+
+    assert os.waitpid(child, 0)[1] == 0, "it is held for ever"
+    assert lock.locked(), "the parent's is as it was"

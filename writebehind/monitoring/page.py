@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -20,6 +20,7 @@ from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
+_OPEN_METRICS = "application/openmetrics-text"
 _UNREADABLE = "the counts of this host's processes cannot be read, and are on no page"
 
 
@@ -67,7 +68,7 @@ class Page:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page, and its content type: Prometheus's text format, or OpenMetrics where `Accept` wants it."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = _format(accept)
         asked = time.monotonic()
         with self._lock:
             begun, page = self._made.get(content_type, (float("-inf"), b""))
@@ -76,3 +77,13 @@ class Page:
                 page = encode(self._registry)
                 self._made[content_type] = begun, page
         return page, content_type
+
+
+def _format(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """The format for a client: OpenMetrics 1.0.0 where it wants any, else Prometheus's text.
+
+    prometheus_client takes the version out of `Accept` into the type, and fails where it is no number: what a
+    client makes up would be kept as another page each time.
+    """
+    wants = any(one.partition(";")[0].strip().lower() == _OPEN_METRICS for one in accept.split(","))
+    return choose_encoder(_OPEN_METRICS if wants else "")

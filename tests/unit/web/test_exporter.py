@@ -50,6 +50,31 @@ def test_the_page(server):
     assert "openmetrics" in openmetrics.headers["Content-Type"]
 
 
+@pytest.mark.parametrize(
+    "accept",
+    [
+        'application/openmetrics-text;version="99"',
+        "application/openmetrics-text;version=1..",
+        "application/openmetrics-text;version=1.0.7",
+        "application/openmetrics-text;escaping=nonsense",
+        "text/plain;version=x",
+        ";;;q=x,,,/",
+    ],
+)
+def test_formats_that_clients_make_up(server, accept):
+    """A client chooses among two pages, whatever it calls them: none is kept for it, and none fails."""
+    types = {
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    }
+
+    answer = ask(server, "/metrics", Accept=accept)
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] in types
+    assert ("openmetrics" in accept) == answer.text.endswith("# EOF\n")
+
+
 def test_others_paths_and_methods(server):
     """It has a health check besides, and nothing else."""
     assert (200, "ok\n") == ((found := ask(server, "/healthz")).status, found.text)
