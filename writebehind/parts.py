@@ -44,6 +44,7 @@ from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
+from writebehind.redis.terms import Terms
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
@@ -107,6 +108,7 @@ class Parts:
             lease_ms=settings.lease_ms,
             hint_life_ms=0 if hints is None else HINT_LIFE_MS,
         )
+        self._wire.greet(Terms(settings.partitions, settings.mongodb_database).greet)
         self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
             self._client,

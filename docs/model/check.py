@@ -58,6 +58,14 @@ PROTOCOL = (
         "a foreign version, two writes, a reader, and any one fault",
         "-DFOREIGN -DFAULTS=1 -DREADS=1 -DMORE_WRITES=0",
     ),
+    Run(
+        "a failover that loses writes, and two writes, and any one fault",
+        "-DFAILOVER -DFAULTS=1 -DWRITES=1 -DMORE_WRITES=1",
+    ),
+    Run("a failover that loses writes, and three writes", "-DFAILOVER -DMORE_WRITES=1"),
+    Run(
+        "a failover that loses writes, two writes, and a reader", "-DFAILOVER -DREADS=1 -DWRITES=1 -DMORE_WRITES=1"
+    ),
     Run("nothing goes wrong: no wake-up is lost", ""),
     Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
     Run("unique values: two writes", "", model=UNIQUE_MODEL),
@@ -83,6 +91,7 @@ BROKEN = (
     Run("what is superseded is always given up", "-DOUTDO_NEVER -DFOREIGN -DMORE_WRITES=0", NEVER_GIVEN_UP),
     Run("what is superseded is never given up", "-DOUTDO_ALWAYS -DLOST -DFAULTS=1 -DMORE_WRITES=0", CONVERGES),
     Run("a commit clears kept letters", "-DCOMMIT_CLEARS_KEPT -DLOST -DFAULTS=1 -DMORE_WRITES=0", LETTERS_STAY),
+    Run("no leap after a failover", "-DFAILOVER -DLEAP=0 -DMORE_WRITES=1", CONVERGES),
     Run("unique: buried at once", "-DNO_ORDER", BURIED_RIGHTLY, UNIQUE_MODEL),
     Run("unique: nobody makes room", "-DNO_VACATION", ORDERED, UNIQUE_MODEL),
     Run("unique: letters are not replayed", "-DNO_REPLAY", ORDERED, UNIQUE_MODEL),

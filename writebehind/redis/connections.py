@@ -14,7 +14,7 @@ import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -34,6 +34,9 @@ from writebehind.logs.states import StateLog
 log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
+#: Sees to a server over a new connection, before that is used: takes what sends commands over it, and returns
+#: whether it may be kept.
+Greeting = Callable[[Callable[[Sequence[Command]], list[Any]]], bool]
 #: A connection over which commands were sent, when, by the steady clock, and how many.
 Sent = tuple[Any, float, int]
 
@@ -117,6 +120,9 @@ class Connections:
         self._pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
+        #: What greets the server over each new connection; and those that are used once, as it says.
+        self.greeting: Greeting | None = None
+        self._passing: WeakSet[Any] = WeakSet()
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
         self._pause_lock = forks.lock()
@@ -157,7 +163,7 @@ class Connections:
         except BaseException as error:
             self._failed(connection, began, error)
             raise
-        if any(map(_is_large, answers)):
+        if any(map(_is_large, answers)) or (self._passing and connection in self._passing):
             connection.disconnect()  # what it has read into keeps the room for as long as the connection lives
         else:
             self._idle.append((connection, time.monotonic()))
@@ -223,6 +229,7 @@ class Connections:
                 connection = self._pool.connection_class(**self._pool.connection_kwargs)
                 self._opened.add(connection)
                 connection.connect()  # as only this asks Sentinels
+                self._greet(connection)
                 return connection
             # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
             # sent than to answer "perhaps" to the client. No server restarts within a moment.
@@ -232,6 +239,22 @@ class Connections:
             except _NO_ANSWER:
                 pass
             connection.disconnect()
+
+    def _greet(self, connection: Any) -> None:
+        if self.greeting is None:
+            return
+        try:
+            may_be_kept = self.greeting(lambda commands: self.over(connection, commands))
+        except BaseException:
+            connection.disconnect()
+            raise
+        if not may_be_kept:
+            self._passing.add(connection)
+
+    def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        """Send commands over a connection, and return their answers as `exchange` does."""
+        connection.send_packed_command([pack_command(tuple(one)) for one in commands], check_health=False)
+        return [_answer(connection) for _ in commands]
 
     def _pause(self) -> None:
         """Let one caller through when the pause is over: if Redis still hangs, one thread waits and not all.

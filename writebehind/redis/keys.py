@@ -76,7 +76,7 @@ _TYPES = {
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
-    **dict.fromkeys(("clock", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),
+    **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
@@ -120,6 +120,7 @@ class PartitionKeys:
     prefix: str
     pending: str
     clock: str
+    term: str
     scheduled: str
     lease: str
     dead: str
@@ -193,7 +194,7 @@ def partition_keys(partition: int) -> PartitionKeys:
         raise ValueError(f"{partition} is no partition")
     prefix = f"wb:{{{partition}}}:"
     names = (
-        *("pending", "clock", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
+        *("pending", "clock", "term", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
         *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))

@@ -18,7 +18,7 @@ from writebehind.errors import (
     without_frames,
 )
 from writebehind.logs.events import OTHER_HANDS
-from writebehind.redis.connections import Command, Connections
+from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.keys import COUNTERS, type_of
 from writebehind.redis.refusals import check_served, raise_refused
 from writebehind.redis.scripts import Script, script
@@ -147,6 +147,10 @@ class Wire:
             RedisUnavailableError: Redis does not answer.
         """
         return self._servers.exchange(commands) if commands else []
+
+    def greet(self, greeting: Greeting) -> None:
+        """Greet each server so over each connection that is opened from now on."""
+        self._servers.greet(greeting)
 
     def close(self) -> None:
         """Close the idle connections. The wire stays usable."""

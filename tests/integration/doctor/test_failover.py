@@ -73,6 +73,17 @@ def test_a_replica_without_a_file(fit, watched):
     assert (Level.WARNING, True) == (one.level, f"127.0.0.1:{replica.port}" in one.found)
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(3, "3.0 s behind"), (-3, "3.0 s ahead of"), (1, "")])
+def test_the_clock_of_a_replica(fit, monkeypatch, seconds, said):
+    """A clock that differs by more than versions leap is a warning, in either direction."""
+    clocks_ms = fit.store.clocks_ms
+    monkeypatch.setattr(
+        fit.store, "clocks_ms", lambda: {name: at + seconds * 1000 for name, at in clocks_ms().items()}
+    )
+    one = next(one for one in judged(fit) if one.check == "redis replica")
+    assert (Level.WARNING if said else Level.OK, True) == (one.level, said[-9:] in one.found)
+
+
 def test_a_replica_that_is_not_there(fit, monkeypatch):
     """A replica that cannot be asked from here is a warning, and no end of the examination."""
     monkeypatch.setattr(failover, "replicas_of", lambda _: [("127.0.0.1", 9)])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from redis.exceptions import ResponseError
 
@@ -14,6 +15,7 @@ from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import replicas_needed
 from writebehind.redis.shared.load_sample import parse_info
+from writebehind.redis.terms import CLOCKS_DIFFER_S
 from writebehind.redis.topology.peers import Peers, Place, peers_of, replicas_of
 
 #: From which time until a failover begins an operator should know that writes are refused for it, ms.
@@ -61,7 +63,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         if group.replicas or watched:
             yield fence(group, needed(group, pipeline.settings.confirm_replicas), down_after_ms(watched))
         for place in group.replicas:
-            yield replica(peers, place)
+            yield replica(peers, place, behind_s=partial(behind_s, pipeline, group.name))
 
 
 def groups(pipeline: Pipeline) -> Iterator[Group]:
@@ -119,11 +121,17 @@ def lag_s(down_ms: int | None) -> int:
     return max(1, (DOWN_AFTER_MS if down_ms is None else min(down_ms, LONG_MS)) // 1000)
 
 
-def replica(peers: Peers, place: Place) -> Finding:
+def behind_s(pipeline: Pipeline, server: str, clock: Sequence[bytes]) -> float:
+    """The time by which a clock, as TIME has just told it, is behind that of a server, s."""
+    seconds, microseconds = clock
+    return pipeline.store.clocks_ms()[server] / 1000 - int(seconds) - int(microseconds) / 1_000_000
+
+
+def replica(peers: Peers, place: Place, *, behind_s: Callable[[Sequence[bytes]], float]) -> Finding:
     """Follows, keeps what it has, and takes no writes before it is the primary."""
     check, name = "redis replica", f"{place[0]}:{place[1]}"
     try:
-        info, *_ = peers.ask(place, [("INFO",)])
+        info, clock = peers.ask(place, [("INFO",), ("TIME",)])
     except RedisUnavailableError as error:
         return warning(
             check, f"{error}, as seen from here", "see that it can be reached at the address that it announces"
@@ -138,11 +146,23 @@ def replica(peers: Peers, place: Place) -> Finding:
             "it a crash loses what MongoDB does not have yet",
             "CONFIG SET appendonly yes there; and the same in its configuration file",
         )
+    return _following(name, facts, behind_s(clock) if isinstance(clock, list) else 0.0)
+
+
+def _following(name: str, facts: Mapping[str, str], behind: float) -> Finding:
+    check = "redis replica"
     if facts.get("master_link_status") == "down":
         return warning(check, f"{name} does not reach its primary", "see its log")
     if facts.get("slave_read_only") == "0":
         return warning(
             check, f"{name} takes what is written to it, and loses it", "CONFIG SET replica-read-only yes there"
+        )
+    if abs(behind) > CLOCKS_DIFFER_S:
+        return warning(
+            check,
+            f"the clock of {name} is {abs(behind):.1f} s {'behind' if behind > 0 else 'ahead of'} its primary's: "
+            "after a failover writes may lose against older ones",
+            "synchronise both, as with chrony",
         )
     return ok(check, f"{name} follows, and writes an append-only file")
 

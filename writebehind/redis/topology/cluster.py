@@ -16,7 +16,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError,
 from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
 from writebehind.logs.states import StateLog
-from writebehind.redis.connections import Command, Connections
+from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, key_of, not_overtaken, tag
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Cluster(Several):
         self._options = options
         self._lock = forks.lock()
         self._connections: dict[Place, Connections] = {}
+        self._greeting: Greeting | None = None
         self.outage = StateLog(log, "redis_lost", "redis_back")
         self.begin_anew()
         forks.begins_anew(self)
@@ -88,6 +89,11 @@ class Cluster(Several):
     def known(self) -> Sequence[Connections]:
         """As `Servers` says."""
         return list(self._connections.values())
+
+    def greet(self, greeting: Greeting) -> None:
+        """As `Servers` says."""
+        self._greeting = greeting
+        super().greet(greeting)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """As `Servers` says."""
@@ -180,6 +186,7 @@ class Cluster(Several):
                 found = self._connections.get(place)
                 if found is None:
                     made = Connections(self._pool(place), f"{place[0]}:{place[1]}")
+                    made.greeting = self._greeting
                     found = self._connections[place] = made
         return found
 
@@ -221,6 +228,9 @@ class Cluster(Several):
         else:
             for slot in moved:
                 self._moved.pop(slot, None)
+            primaries = {(one.host, one.port) for one in known.get_primaries()}  # type: ignore[no-untyped-call]
+            for place in self._connections.keys() - primaries:
+                self._connections[place].close()  # one that comes back as primary is greeted again
         finally:
             self._asked = time.monotonic()
 

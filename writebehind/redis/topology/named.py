@@ -29,6 +29,10 @@ class NamedServer(Connections):
         """As `Connections` says."""
         return super().send([guarded(one) for one in commands])
 
+    def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        """As `Connections` says."""
+        return super().over(connection, [guarded(one) for one in commands])
+
 
 class Named(Several):
     """Servers with names. Safe to share between threads.

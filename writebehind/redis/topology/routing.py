@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from writebehind.errors import RedisUnavailableError, without_frames
 from writebehind.logs.states import StateLog
-from writebehind.redis.connections import Command, Connections
+from writebehind.redis.connections import Command, Connections, Greeting
 
 #: What a server is sent after its commands, by its name.
 Then = Callable[[str], Sequence[Command]]
@@ -56,6 +56,9 @@ class Servers(Protocol):
     def look_again(self) -> None:
         """Find out where everything is, after that was changed. Raises as `exchange`."""
 
+    def greet(self, greeting: Greeting) -> None:
+        """Greet each server so over each connection that is opened from now on."""
+
     def close(self) -> None:
         """Close the idle connections. They are opened anew when they are needed."""
 
@@ -87,6 +90,10 @@ class OneServer:
         return self._all
 
     known = servers
+
+    def greet(self, greeting: Greeting) -> None:
+        """As `Servers` says."""
+        self._all[0].greeting = greeting
 
     def unguarded(self, name: str) -> Connections:
         """As `Servers` says; but these have no names."""
@@ -136,6 +143,11 @@ class Several(ABC):
         for at, command in enumerate(commands):
             by_place.setdefault(self.place(key_of(command)), []).append(at)
         return exchange_at(by_place, commands, then)
+
+    def greet(self, greeting: Greeting) -> None:
+        """As `Servers` says."""
+        for one in self.known():
+            one.greeting = greeting
 
     def close(self) -> None:
         """As `Servers` says."""

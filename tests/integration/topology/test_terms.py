@@ -1,0 +1,180 @@
+"""Versions after a failover, to a replica that has missed writes and whose clock is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.integration.conftest import flush_all
+from tests.integration.test_clock_steps import FAKETIME, wrapper
+from tests.topologies import Watched
+from tests.waiting import wait_until
+from writebehind import Pipeline
+from writebehind.errors import RedisUnavailableError
+from writebehind.local.embedded import valkey_binary
+from writebehind.redis.connections import connection_pool
+from writebehind.redis.keys import DATABASE, partition_keys
+from writebehind.redis.shared.load_sample import parse_info
+from writebehind.redis.terms import LEAP_BEYOND_LAST_US
+from writebehind.redis.wire import Wire
+
+NAMES = [f"u{n}" for n in range(12)]
+BEHIND_S = 1.5
+
+
+class Behind(Watched):
+    """A replica whose clock can be set."""
+
+    program = valkey_binary()
+
+    def _program(self):
+        return self.program
+
+
+@pytest.fixture
+def servers(tmp_path) -> Iterator[tuple[Watched, Behind]]:
+    """A primary, and a replica of it whose clock is behind where that can be."""
+    primary = Watched(tmp_path / "primary")
+    replica = Behind(tmp_path / "replica", primary)
+    if FAKETIME:
+        replica.program, _ = wrapper(tmp_path, valkey_binary())
+        (tmp_path / "offset").write_text(f"-{BEHIND_S}\n")
+    with primary, replica:
+        wait_until(lambda: primary.ask("WAIT", 1, 100) == 1, "the replica", 30)
+        yield primary, replica
+
+
+@pytest.fixture
+def on(settings, mongo_client) -> Iterator[Callable[[Watched], Pipeline]]:
+    """Pipelines on either, each as a process of its own has one."""
+    wires: list[Wire] = []
+
+    def build(server: Watched) -> Pipeline:
+        wires.append(Wire(connection_pool(server.url, 2_000)))
+        changed = settings.model_copy(update={"redis_url": server.url})
+        return Pipeline(changed, wire=wires[-1], client=mongo_client)
+
+    yield build
+    for wire in wires:
+        wire.close()
+
+
+def cut_off(primary: Watched, replica: Watched) -> None:
+    """Let the replica hear nothing more; what it has heard so far it has."""
+    offset = parse_info(primary.ask("INFO", "replication"))["master_repl_offset"]
+    wait_until(
+        lambda: int(parse_info(replica.ask("INFO", "replication"))["slave_repl_offset"]) >= int(offset),
+        "the replica to have all",
+        30,
+    )
+    replica.ask("REPLICAOF", "127.0.0.1", 1)
+
+
+@pytest.mark.skipif(not FAKETIME, reason="no clock can be set without libfaketime")
+def test_no_write_after_a_failover_is_older_than_one_before(servers, on, mongo_client):
+    """What is acknowledged after the failover stands, although MongoDB has what the new primary never saw."""
+    primary, replica = servers
+    before, after = on(primary), on(replica)
+    users = before.collection("users")
+    for name in NAMES:
+        users.put(name, {"n": 1})
+    cut_off(primary, replica)
+    lost = {name: users.put(name, {"n": 2}).version for name in NAMES}
+    unseen = users.put("unseen", {"n": 2}).version
+    flush_all(before)
+    primary.kill()
+    replica.ask("REPLICAOF", "NO", "ONE")
+
+    users = after.collection("users")
+    written = {name: users.put(name, {"n": 3}).version for name in NAMES}
+    deleted = users.delete("unseen").version
+
+    assert after.store.now_ms() * 1000 < min(lost.values())
+    assert all(written[name] > lost[name] for name in NAMES)
+    assert deleted > unseen
+    flush_all(after)
+    stored = mongo_client[after.settings.mongodb_database]["users"]
+    assert dict.fromkeys(NAMES, 3) == {one["_id"]: one["n"] for one in stored.find()}
+    assert 0 == after.status()["dead_letters"]
+    assert [] == after.store.journal.conflicts(0, -1)
+
+
+def test_versions_leap_once(servers, on):
+    """Each process that comes finds that it was done, and so does each connection."""
+    primary, replica = servers
+    on(primary).collection("users").put("ada", {})
+    cut_off(primary, replica)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    versions = []
+    for _ in range(3):
+        pipeline = on(replica)
+        for _ in range(2):
+            versions.append(pipeline.collection("users").put("ada", {}).version)
+            pipeline.store._wire.close()
+    assert versions == sorted(set(versions))
+    assert versions[-1] - versions[0] < LEAP_BEYOND_LAST_US
+
+
+def test_garbage_keeps_no_version_from_leaping(servers, on):
+    """What other hands have put in the place of the clock and the term is in the way of nothing."""
+    primary, replica = servers
+    for key in (key for one in range(4) for key in (partition_keys(one).clock, partition_keys(one).term)):
+        primary.ask("RPUSH", key, "garbage")
+    cut_off(primary, replica)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    pipeline = on(replica)
+    assert pipeline.collection("users").put("ada", {}).version > pipeline.store.now_ms() * 1000 + 1_000_000
+
+
+def test_the_redis_of_another_database_is_left_alone(servers, on):
+    """A process that has no business there changes nothing, whoever was the primary before."""
+    primary, replica = servers
+    primary.ask("SET", DATABASE, "database/shop")
+    cut_off(primary, replica)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    with pytest.raises(RedisUnavailableError):
+        on(replica).collection("users").put("ada", {})
+    assert [] == replica.ask("KEYS", "wb:{*")
+
+
+def test_a_process_that_knew_the_replica(servers, on):
+    """A connection to a replica is not kept: the next one is greeted when the replica has become the primary."""
+    primary, replica = servers
+    before = on(primary).collection("users").put("ada", {}).version
+    after = on(replica)
+    with pytest.raises(RedisUnavailableError):
+        after.collection("users").put("ada", {})
+    cut_off(primary, replica)
+    replica.ask("REPLICAOF", "NO", "ONE")
+
+    version = after.collection("users").put("ada", {}).version
+
+    assert version > before
+    assert version > after.store.now_ms() * 1000 + 1_000_000
+
+
+def test_a_primary_that_takes_no_writes_yet(servers, on):
+    """Where a primary waits for a replica of its own, reads are served; versions leap before the first write."""
+    primary, replica = servers
+    on(primary).collection("users").put("ada", {"n": 1})
+    cut_off(primary, replica)
+    replica.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    after = on(replica)
+    entry = partition_keys(after.store.partition_of("users/s:ada")).entry("users/s:ada")
+    assert after.store._wire.call("GETRANGE", entry, 0, 15)
+    with pytest.raises(RedisUnavailableError):
+        after.collection("users").put("ada", {"n": 2})
+
+    replica.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+
+    assert after.collection("users").put("ada", {"n": 2}).version > after.store.now_ms() * 1000 + 1_000_000
+
+
+def test_a_server_that_was_no_replica(servers, on):
+    """Nothing leaps on a server that was always a primary, and no key tells of it."""
+    primary, _ = servers
+    pipeline = on(primary)
+    assert pipeline.collection("users").put("ada", {}).version < pipeline.store.now_ms() * 1000 + 1_000
+    assert 0 == pipeline.store._wire.call("EXISTS", *(partition_keys(one).term for one in range(4)))

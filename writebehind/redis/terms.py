@@ -1,0 +1,86 @@
+"""Terms of primaries: versions leap when a replica has become one, before it issues the first.
+
+A replica may have missed the last writes, and the clock of its machine may be behind. Were it to issue the same
+versions again, or lower ones, writes would be older than those before the failover, which MongoDB may have.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import MovedError, ResponseError, TryAgainError
+
+from writebehind.plurals import counted
+from writebehind.redis.connections import Command
+from writebehind.redis.keys import DATABASE, Layout
+from writebehind.redis.scripts import script
+from writebehind.redis.shared.load_sample import parse_info
+from writebehind.redis.shared.owner import Owner
+
+log = logging.getLogger(__name__)
+
+#: By how much the clocks of servers may differ that take each other's place, seconds: `doctor` looks.
+CLOCKS_DIFFER_S = 2.0
+#: How far beyond its own clock a new primary begins, µs; and beyond the last version that it knows, which is ahead
+#: of its clock if there was another failover just before.
+LEAP_US, LEAP_BEYOND_LAST_US = 3_000_000, 1_000_000
+
+#: The replication id before this one, of a server that was no replica since it started.
+_NONE_BEFORE = "0" * 40
+#: Answers of a server among several that does not have a partition.
+_ELSEWHERE = (MovedError, TryAgainError)
+_LEAP = script("leap")
+
+
+class Terms:
+    """The terms that this process knows. Safe to share between threads."""
+
+    def __init__(self, partitions: int, database: str) -> None:
+        """Take the number of partitions, and whose documents they are; nothing is asked yet."""
+        self._database = database
+        self._partitions = Layout(partitions).all()
+        self._seen: set[str] = set()
+
+    def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> bool:
+        """Let versions leap where a new connection leads to a primary that was a replica.
+
+        Args:
+            ask: sends commands over the connection, and returns their answers; a `ResponseError` of one that is
+                refused.
+
+        Returns:
+            Whether the connection may be kept: not one to a replica, which may become the primary, nor to a
+            primary that takes no writes yet.
+        """
+        (info,) = ask([("INFO", "replication")])
+        if not isinstance(info, bytes):
+            return True  # refused, of which `doctor` tells
+        facts = parse_info(info)
+        if facts.get("role") == "slave":
+            return False
+        term = facts.get("master_replid", "")
+        if facts.get("master_replid2", _NONE_BEFORE) == _NONE_BEFORE or term in self._seen:
+            return True
+        (owner,) = ask([("GET", DATABASE)])
+        recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
+        if recorded is not None and not recorded.fits(self._database):
+            return False  # nothing is changed there, and nothing is written
+        _, *answers = ask(
+            [
+                ("SCRIPT", "LOAD", _LEAP.source),
+                *(
+                    ("EVALSHA", _LEAP.sha1, 2, of.clock, of.term, term, LEAP_US, LEAP_BEYOND_LAST_US)
+                    for of in self._partitions
+                ),
+            ]
+        )
+        refused = [one for one in answers if isinstance(one, ResponseError) and not isinstance(one, _ELSEWHERE)]
+        if refused:
+            log.debug("versions do not leap yet: %s", refused[0])
+            return False
+        self._seen.add(term)
+        if leapt := sum(one for one in answers if isinstance(one, int)):
+            log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
+        return True
