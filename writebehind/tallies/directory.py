@@ -103,7 +103,8 @@ class Directory:
 
     def _names(self) -> list[Path]:
         """The files that count, in the order in which they were made; sums first."""
-        return [path for path in sorted(self.path.iterdir()) if path.suffix == SUFFIX]
+        # What is no file is other hands': to open a pipe would wait for ever.
+        return [path for path in sorted(self.path.iterdir()) if path.suffix == SUFFIX and path.is_file()]
 
     def _read(self) -> dict[str, TallyFile]:
         """Every file that counts, by name."""

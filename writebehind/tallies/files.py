@@ -259,7 +259,7 @@ def _parsed(content: bytes) -> Iterator[tuple[Key, list[float]]]:
             return
         try:
             key = _key(content[first - length : first])
-        except ValueError:
+        except (ValueError, TypeError):
             return
         yield key, all_numbers[first // 8 : at // 8].tolist()  # type: ignore[misc] # typeshed: always integers
 

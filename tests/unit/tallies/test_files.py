@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import struct
 import threading
 import time
 from dataclasses import replace
@@ -305,3 +306,16 @@ def test_a_full_disk_is_seen_when_the_file_is_made(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         TallyMemory(tmp_path)
     assert [] == list(tmp_path.iterdir())
+
+
+def test_what_other_hands_have_put_there(tmp_path):
+    """What is no file of tallies takes no count from the page, and nobody waits for it."""
+    end_some(tmp_path, 2)
+    (tmp_path / "0000-folder.tally").mkdir()
+    (tmp_path / "0000-link.tally").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "0000-pipe.tally")
+    name = b'["x",5,"y"]     '  # labels that are no list
+    series = struct.pack("=II", len(name), 1) + name + bytes(8)
+    (tmp_path / "0000-shape.tally").write_bytes(b"WBTALLY2" + struct.pack("=Q", 16 + len(series)) + series)
+
+    assert read_directory(tmp_path)[ONE] == [2]
