@@ -93,6 +93,8 @@ def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[di
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """The rows: name, value, and whether that is good."""
     late = figures["oldest_pending_seconds"]
+    at_stake = counted(figures["pending"] + figures["dead_letters"], "document")
+    yield "only in Redis", f"{at_stake}: pending ones and dead letters, lost if Redis is now", True
     yield "pending", f"{counted(figures['pending'], 'document')}, the oldest for {_time(late)}", late < _LATE_S
     yield "safe", *_safe(figures)
     yield "refused", *_refused(figures)
@@ -142,7 +144,7 @@ def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:
         return f"in about {_time(until_s)}; {waits}", True
     drained_s = figures["seconds_until_drained"]
     if drained_s is None:
-        return f"not at this rate: {figures['not_safe_because']}; {waits}", False
+        return f"nobody knows when: {figures['not_safe_because']}; {waits}", False
     drained = f"; the rest in about {_time(drained_s)}, {waits}" if drained_s else ""
     return f"never by waiting: {figures['not_safe_because']}{drained}", False
 
@@ -193,15 +195,23 @@ def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType
         return
     table = Table(*columns("task", "ended", "took", "outcome"), box=None, padding=(0, 2, 0, 0))
     for name, run in periodic.items():
-        done = run["error"] or ", ".join(f"{what} {count}" for what, count in run["outcome"].items() if count)
+        done, good = _done(run)
         table.add_row(
             Text(name),
             Text(f"{_time(run['seconds_ago'])} ago"),
             Text(f"{run['seconds']:.2f} s"),
-            Text(str(done), "red" if run["error"] else ""),
+            Text(printable_line(done), "" if good else "red"),
         )
     yield Text()
     yield table
+
+
+def _done(run: Mapping[str, Any]) -> tuple[str, bool]:
+    """Outcome of a run in words, or why it ended early, and whether it is well; its time stands elsewhere."""
+    if early := run["error"] or run["outcome"].get("stopped"):
+        return str(early), False
+    told = {what: count for what, count in run["outcome"].items() if count and what != "seconds"}
+    return ", ".join(f"{what.replace('_', ' ')} {count}" for what, count in told.items()), True
 
 
 def _time(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -14,6 +15,23 @@ from tests.acceptance.console.conftest import EVIL
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
 
 VIEWS = ("now", "reads", "partitions", "processes", "dead-letters", "conflicts", "drift", "explore/users/ada")
+
+
+def test_a_task_that_ended_early_is_not_done(system, opened):
+    """Warming that MongoDB has stopped says why, and is no success; its time stands in one place."""
+
+    def tell(route):
+        answer = route.fetch()
+        ended = {"looked_at": 3, "seconds": 0.5, "stopped": "MongoDB is left alone"}
+        run = {"seconds_ago": 1, "seconds": 0.5, "outcome": ended, "error": None}
+        periodic = {"warm": run, "sweep": run | {"outcome": ended | {"stopped": None}}}
+        route.fulfill(response=answer, json=answer.json() | {"periodic": periodic})
+
+    opened.page.route("**/admin/status?*", tell)
+    table = opened.open(system.stack.url, "processes").get_by_role("table", name="Periodic tasks")
+    expect(table.locator("tbody tr")).to_contain_text(
+        [re.compile("ended early.*MongoDB is left alone$"), re.compile("done.*looked at 3$")]
+    )
 
 
 def test_an_address_leads_to_its_view(system, opened):

@@ -123,11 +123,17 @@ function Periodic({ periodic }) {
         { name: "Task", cell: (one) => one.name },
         { name: "Last run", numeric: true, cell: (one) => ago(one.seconds_ago) },
         { name: "Took", numeric: true, cell: (one) => duration(one.seconds) },
-        { name: "State", cell: (one) => h(State, { level: one.error ? "bad" : "ok" }, one.error ? "failed" : "done") },
-        { name: "What it did", cell: (one) => one.error ?? outcome(one.outcome), wide: true },
+        { name: "State", cell: (one) => h(State, ...stateOf(one)) },
+        { name: "What it did", cell: (one) => one.error ?? one.outcome?.stopped ?? outcome(one.outcome), wide: true },
       ],
     }),
   );
+}
+
+/** How a run has ended: one that found a server away has not failed, and not done its work either. */
+function stateOf({ error, outcome: told }) {
+  if (error) return [{ level: "bad" }, "failed"];
+  return told?.stopped ? [{ level: "warn" }, "ended early"] : [{ level: "ok" }, "done"];
 }
 
 /** Names with their values, those of inner objects too; nothing of what is none. */
@@ -141,5 +147,6 @@ function flat(told) {
 
 /** What a task says that it did, in words. */
 function outcome(told) {
-  return flat(told ?? {}).join(", ") || "nothing to do";
+  const { seconds, ...rest } = told ?? {}; // which stands in a column of its own
+  return flat(rest).join(", ") || "nothing to do";
 }
