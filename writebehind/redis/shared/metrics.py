@@ -89,7 +89,7 @@ class Activity:
 
     Attributes:
         crew: the workers.
-        flushed_per_second: documents that were persisted, over the last minute.
+        flushed_per_second: documents that were persisted, over the last 50 to 60 s.
         drain_rate: the same per second since the first of them; `None` where that is too short to tell.
         runs: the last run of each periodic task that has run, by name.
     """
@@ -191,18 +191,14 @@ class Metrics:
                 *workers.commands(now),
             )
         )
-        counts, crew = answers[:RATE_SLOTS], answers[RATE_SLOTS:]
+        counts, crew = list(map(count, answers[:RATE_SLOTS])), answers[RATE_SLOTS:]
         told = ((name, Run.parse(noted)) for name, noted in pairs(runs))
         return Activity(
             workers.read(crew, now),
-            sum(map(count, counts)) / (RATE_SLOTS * RATE_SLOT_SECONDS),
-            _drain_rate(list(map(count, counts)), now),
+            sum(counts) / _seconds(RATE_SLOTS, now),
+            _drain_rate(counts, now),
             {task.decode(errors="replace"): run for task, run in told if run is not None},
         )
-
-    def flush_rate(self) -> float:
-        """Documents persisted per second over the last minute."""
-        return self.activity().flushed_per_second
 
     @contextmanager
     def record_run(self, task: str) -> Iterator[Callable[..., None]]:
@@ -244,8 +240,13 @@ class Metrics:
 def _drain_rate(counts: Sequence[int], now_ms: int) -> float | None:
     """Documents per second since the first of those that the slots have, of which the latest comes first."""
     slots = max((at + 1 for at, one in enumerate(counts) if one), default=len(counts))
-    seconds = (slots - 1) * RATE_SLOT_SECONDS + now_ms / 1000 % RATE_SLOT_SECONDS
+    seconds = _seconds(slots, now_ms)
     return sum(counts) / seconds if seconds >= LEAST_S else None
+
+
+def _seconds(slots: int, now_ms: int) -> float:
+    """The time that the latest slots are about: the last one has only begun."""
+    return (slots - 1) * RATE_SLOT_SECONDS + now_ms / 1000 % RATE_SLOT_SECONDS
 
 
 class Journal:
