@@ -8,6 +8,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from flower.utils.broker import Broker
 from kombu.exceptions import OperationalError
 
 from tests.integration.conftest import put
+from tests.proxy import Proxy
 from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
@@ -183,59 +185,69 @@ def test_heartbeats_that_redis_does_not_take_are_a_few_lines(settings, caplog):
     assert over.getMessage().startswith("heartbeats: over, 20 failures in all, the last 0 s after")
 
 
-def test_a_hint_waits_for_a_broker_that_is_away(one_valkey, way_to):
-    """Its ticket keeps others from asking: it goes out when the broker is back, though nobody asks again."""
+@dataclass
+class Publishing:
+    """A publisher of hints, the way to its broker, and the broker itself."""
+
+    hints: FlushPublisher
+    outages: OutageLog
+    proxy: Proxy
+    wire: Wire
+
+    def partitions(self) -> set[int]:
+        """The partitions whose hints the broker has."""
+        bodies = [json.loads(one)["body"] for one in self.wire.call("LRANGE", "flush", 0, -1)]
+        return {json.loads(base64.b64decode(one))[0][0] for one in bodies}
+
+
+@pytest.fixture
+def publishing(one_valkey, way_to) -> Iterator[Publishing]:
     wire = Wire(connection_pool(one_valkey.url, 5_000))
     wire.call("FLUSHALL")
     with way_to("redis", one_valkey.port) as way:
         hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
         impatient(hints._app)
         hints._outages = outages = OutageLog(logging.getLogger("hints"), quiet_s=0.2)
-        way.proxy.hang()
-        for partition in (0, 0, 1):
-            hints(Hint(partition, f"ticket {partition}", 0))
-        wait_until(lambda: outages._outages, "the outage")
-        way.proxy.flow()
-
-        def partitions() -> set[int]:
-            bodies = [json.loads(one)["body"] for one in wire.call("LRANGE", "flush", 0, -1)]
-            return {json.loads(base64.b64decode(one))[0][0] for one in bodies}
-
-        wait_until(lambda: {0, 1} == partitions(), "both hints", 5)
-        hints.close()
+        try:
+            yield Publishing(hints, outages, way.proxy, wire)
+        finally:
+            hints.close()
     wire.close()
+
+
+def test_a_hint_waits_for_a_broker_that_is_away(publishing):
+    """Its ticket keeps others from asking: it goes out when the broker is back, though nobody asks again."""
+    publishing.proxy.hang()
+    for partition in (0, 0, 1):
+        publishing.hints(Hint(partition, f"ticket {partition}", 0))
+    wait_until(lambda: publishing.outages._outages, "the outage")
+    publishing.proxy.flow()
+    wait_until(lambda: {0, 1} == publishing.partitions(), "both hints", 5)
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off"])
-def test_hints_are_given_while_a_broker_is_away(one_valkey, way_to, how, caplog):
+def test_hints_are_given_while_a_broker_is_away(publishing, how, caplog):
     """Hints are taken at once, with TLS and without, and go out again when the broker answers."""
-    wire = Wire(connection_pool(one_valkey.url, 5_000))
-    wire.call("FLUSHALL")
-    with way_to("redis", one_valkey.port) as way:
-        hints = FlushPublisher(load_settings(redis_url=way.url, redis_timeout_ms=TIMEOUT_MS))
-        impatient(hints._app)
-        hints._outages = outages = OutageLog(logging.getLogger("hints"), quiet_s=0.2)
-        hints(Hint(0, "ticket", 0))
-        wait_until(lambda: wire.call("LLEN", "flush") == 1, "the first hint")
-        for _ in range(2):
-            wait_until(lambda: not outages._outages, "the last outage to be over")
-            way.proxy.hang()
-            if how == "is cut off":
-                way.proxy.cut()
-            caplog.clear()
-            began = time.monotonic()
-            for _ in range(100):
-                hints(Hint(0, "ticket", 0))
-            assert time.monotonic() - began < slowness()
-            wait_until(lambda: "not sent" in caplog.text, "it to be said")
-            way.proxy.flow()
-            sent = wire.call("LLEN", "flush")
+    hints, proxy, wire = publishing.hints, publishing.proxy, publishing.wire
+    hints(Hint(0, "ticket", 0))
+    wait_until(lambda: wire.call("LLEN", "flush") == 1, "the first hint")
+    for _ in range(2):
+        wait_until(lambda: not publishing.outages._outages, "the last outage to be over")
+        proxy.hang()
+        if how == "is cut off":
+            proxy.cut()
+        caplog.clear()
+        began = time.monotonic()
+        for _ in range(100):
+            hints(Hint(0, "ticket", 0))
+        assert time.monotonic() - began < slowness()
+        wait_until(lambda: "not sent" in caplog.text, "it to be said")
+        proxy.flow()
+        sent = wire.call("LLEN", "flush")
 
-            def arrives(sent: int = sent) -> bool:
-                hints(Hint(0, "ticket", 0))
-                return wire.call("LLEN", "flush") > sent + 1
+        def arrives(sent: int = sent) -> bool:
+            hints(Hint(0, "ticket", 0))
+            return wire.call("LLEN", "flush") > sent + 1
 
-            wait_until(arrives, "hints to go out again", 30)
-        assert "Traceback" not in caplog.text
-        hints.close()
-    wire.close()
+        wait_until(arrives, "hints to go out again", 30)
+    assert "Traceback" not in caplog.text
