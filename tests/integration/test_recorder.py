@@ -190,8 +190,8 @@ def test_the_clock_of_redis_may_step(pipeline, at, steady):
 
 
 @pytest.mark.one_server("a proxy stands before one port")
-def test_it_goes_on_when_redis_is_back(pipeline, settings, valkey, mongo_client):
-    """And records nothing meanwhile; the process stands it."""
+def test_it_goes_on_when_redis_is_back(pipeline, settings, valkey, caplog):
+    """And records nothing meanwhile; the process stands it, and does not say again that Redis is lost."""
     with Proxy(valkey.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         with connect(settings.model_copy(update={"redis_url": url, "redis_timeout_ms": 300})) as cut_off:
@@ -209,6 +209,8 @@ def test_it_goes_on_when_redis_is_back(pipeline, settings, valkey, mongo_client)
                 stop.set()
                 thread.join(10)
     assert not thread.is_alive()
+    assert "Redis does not answer" in caplog.text
+    assert "history" not in caplog.text
 
 
 def test_a_full_redis_has_a_history(pipeline):

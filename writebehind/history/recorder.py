@@ -117,7 +117,9 @@ class Recorder:
                 self.step()
             except UnavailableError as error:
                 self._last = None
-                self._outages.note("history", f"the history is not recorded: {error}")
+                self._outages.note(
+                    "history", f"the history is not recorded: {error}", logged=getattr(error, "logged", False)
+                )
             pause_s = max(EVERY_S, (thread_time() - used) / MOST_CPU)
             stop.wait(max(0.0, pause_s - (monotonic() - began)))
         self.close()

@@ -53,6 +53,8 @@ MOST_BUFFERED = 1 << 20
 #: What to do, for the log.
 _ADVICE = "writes are refused, and reads go to MongoDB: see that Redis runs, can be reached and takes this login"
 
+#: In the place of the system's words for it, which a person would take for a fault of the machine.
+_LATE = "no answer came in time"
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
@@ -183,8 +185,10 @@ class Connections:
             self.close()
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
-            self.outage.begin(f"{self._title} does not answer: {told(error).rstrip('.')}; {_ADVICE}")
-            raise _logged(RedisUnavailableError(f"{self._title} does not answer", inner=error)) from error
+            is_late = isinstance(error, RedisTimeoutError) or isinstance(error.__context__, BlockingIOError)
+            why = _LATE if is_late else told(error).rstrip(".")
+            self.outage.begin(f"{self._title} does not answer: {why}; {_ADVICE}")
+            raise _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why)) from error
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it
         if isinstance(error, ResponseError):  # to the login or the choice of the database: others are answers

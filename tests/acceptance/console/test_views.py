@@ -107,7 +107,7 @@ def test_a_document_is_followed_on_its_way(system, opened):
     page.get_by_label("Id").fill(EVIL)
     page.get_by_role("button", name="Look").click()
 
-    expect(page.locator("#way")).to_contain_text("It waits for MongoDB")
+    expect(page.locator("#way")).to_contain_text("It has waited for MongoDB")
     redis, mongodb = (page.get_by_role("region", name=f"The document in {one}") for one in ("Redis", "MongoDB"))
     assert (2, 1) == (json.loads(redis.inner_text())["n"], json.loads(mongodb.inner_text())["n"])
     assert EVIL in page.locator(".verdict").inner_text()

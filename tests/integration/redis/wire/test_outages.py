@@ -20,7 +20,7 @@ from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
 
-def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(wire, proxy):
+def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(wire, proxy, caplog):
     """A call to a Redis that does not answer fails in time, on an open connection and on a new one."""
     assert wire.call("PING") == b"PONG"
     proxy.hang()
@@ -29,6 +29,7 @@ def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(wire, proxy):
         with pytest.raises(RedisUnavailableError):
             wire.call("PING")
         assert time.monotonic() - start < 10 * TIMEOUT_MS / 1000 * slowness()
+    assert caplog.messages[0].startswith("Redis does not answer: no answer came in time; writes are refused")
     proxy.flow()
 
     assert wait_until(lambda: wire.call("PING") == b"PONG", "an answer")
