@@ -15,7 +15,9 @@ from opentelemetry import trace
 
 from web.counting import Requests
 from web.server import create_server as create_watched
+from writebehind.documents.ids import DocumentId
 from writebehind.flask import tracing
+from writebehind.reading.read import Read
 from writebehind.reading.reader import Reader
 from writebehind.tallies.meters import Meter
 from writebehind.tallies.tallies import Tallies
@@ -71,8 +73,8 @@ def take_out_counting(stack: ExitStack) -> None:
     """Let nothing be counted."""
     for name in ("answered", "refused"):
         stack.enter_context(patch.object(Requests, name, _nothing))
-    stack.enter_context(patch.object(Reader, "_noted", lambda _, read, *__: read))
-    stack.enter_context(patch.object(Reader, "_count_reads", _nothing))
+    stack.enter_context(patch.object(Reader, "note", _only_seen))
+    stack.enter_context(patch.object(Reader, "count_reads", _nothing))
     for counts, name in ((Tallies, "add"), (Tallies, "observe"), (Meter, "add"), (Meter, "observe")):
         stack.enter_context(patch.object(counts, name, _nothing))
 
@@ -86,6 +88,14 @@ def take_out_tracing(stack: ExitStack, app: Any) -> None:
     stack.enter_context(patch.object(writer, "may_begin", bool))
     for name in ("request", "commit", "load", "bulk_write", "listener_batch"):
         stack.enter_context(patch.object(spans, name, lambda *_: NO_SPAN))
+
+
+def _only_seen(
+    reader: Reader, read: Read, _collection: str, _began: float, seen: DocumentId | None = None
+) -> None:
+    """What a read is noted for besides counting: which documents are hot."""
+    if seen is not None and read.entry.exists:
+        reader._seen(seen.member)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
