@@ -14,6 +14,8 @@ from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
 from writebehind.monitoring.page import Page
 from writebehind.operations.doctor import check_start
+from writebehind.redis.reach import known, listed_away, told_away
+from writebehind.redis.store import Store
 
 #: The routes, as OpenAPI has them.
 PATHS = {
@@ -45,9 +47,9 @@ def health(pipeline: Pipeline) -> Blueprint:
         report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0, "silent_workers": 0}
         try:
             check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
-            crew = pipeline.store.workers.look()
-            report |= {"workers": len(crew.alive), "silent_workers": len(crew.silent)}
-            report["mongodb"] = _BREAKS if pipeline.breaker.state().reason else _mongodb(pipeline)
+            report |= _redis(pipeline.store)
+            breaker = known(pipeline.store, pipeline.breaker.state, None)
+            report["mongodb"] = _BREAKS if breaker and breaker.reason else _mongodb(pipeline)
         except ConfigurationError as error:
             report |= {"ready": False, "redis": str(error), "mongodb": _mongodb(pipeline)}
         except RedisUnavailableError as error:
@@ -64,6 +66,17 @@ def health(pipeline: Pipeline) -> Blueprint:
         return Response(text, content_type=content_type)
 
     return routes
+
+
+def _redis(store: Store) -> dict[str, Any]:
+    """The servers of Redis that are away while others are not, and the workers, as far as the others know."""
+    away, crew = store.away(), known(store, store.workers.look, None)
+    return {
+        "redis": told_away(away) or "ok",
+        "away": listed_away(away),
+        "workers": len(crew.alive) if crew else None,
+        "silent_workers": len(crew.silent) if crew else None,
+    }
 
 
 def _mongodb(pipeline: Pipeline) -> str:

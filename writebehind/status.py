@@ -19,6 +19,8 @@ from writebehind.history.points import Point, depth, read
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
+from writebehind.redis.reach import known, listed_away
+from writebehind.redis.shared.metrics import Activity
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
@@ -31,6 +33,11 @@ KEPT_S = 10.0
 #: The last points of the history, which have those of the last seconds.
 _LOOKED_AT = int(WINDOW_S) + 1
 
+#: Figures of work that is done, and of who does it.
+_OF_ACTIVITY = (
+    *("flushed_per_second", "workers", "busy_workers", "silent_workers"),
+    *("consumers", "unconsumed", "periodic"),
+)
 #: Asked of files, and the same for as long as a process lives.
 _version = cache(version)
 T = TypeVar("T")
@@ -50,6 +57,23 @@ class Kept(Generic[T]):
         if latest is None or now - latest[0] >= KEPT_S:
             self._latest = latest = now, self._work_out()
         return latest[1]
+
+
+class _Answers:
+    """Answers of servers of which some may be away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: Names of figures that no server knows which answers.
+        self.unknown: list[str] = []
+
+    def ask(self, look: Callable[[], T], *figures: str) -> T | None:
+        """The answer to a question that these figures follow from; `None` where whoever knows it is away."""
+        answer = known(self._store, lambda: (look(),), None)
+        if answer is None:
+            self.unknown += figures
+            return None
+        return answer[0]
 
 
 class Status:
@@ -92,48 +116,48 @@ class Status:
     def figures(self, *, partitions: bool = False, totals: Totals | None = None) -> dict[str, Any]:
         """All of them; each partition's too if asked for. `totals` are read unless they were just now.
 
+        Where a server is away and others are not, sums are of what the others have, and what none of them knows
+        is `None`: `away` and `unknown` say so.
+
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        watch, now_ms = self._store.metrics, self._store.now_ms()
-        backlog = backlogs.look(self._store, self._settings, now_ms)
-        breaker = self._breaker.state()
-        activity = watch.activity(now_ms)
-        crew = activity.crew
-        consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
-        totals = watch.totals() if totals is None else totals
-        points = lately(read(self._store.history.points(_LOOKED_AT), now_ms / 1000), now_ms / 1000)
+        store, now_ms = self._store, self._store.now_ms()
+        sample, backlog, answers = store.load(), backlogs.look(store, self._settings, now_ms), _Answers(store)
+        breaker = answers.ask(self._breaker.state, "breaker", "breaker_reason", "breaker_since")
+        activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
+        totals = store.metrics.totals() if totals is None else totals
+        recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker")
+        points = lately(read(recorded or (), now_ms / 1000), now_ms / 1000)
         figures: dict[str, Any] = {
+            "away": listed_away(sample.away),
+            "unknown": answers.unknown,
             "pending": backlog.pending,
-            "pending_bytes": self._store.unsettled.pending_bytes([one.pending for one in backlog.partitions]),
+            "pending_bytes": store.unsettled.pending_bytes(backlog.pending_in),
             "oldest_pending_seconds": backlog.oldest_s,
             **outlook(
                 points,
-                self._store.load(),
+                sample,
                 self._caps,
-                pending=[one.pending for one in backlog.partitions],
+                pending=[*backlog.pending_in.values()],
                 dead=backlog.dead,
-                breaker=breaker.state,
-                is_worked=bool(consumers[FLUSH_QUEUE]),
-                drained=activity.drain_rate,
+                breaker=breaker.state if breaker else "",
+                is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
+                drained=activity.drain_rate if activity else None,
             ).as_dict(),
             "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),
-            "breaker": breaker.state,
-            "breaker_reason": breaker.reason or None,
-            "breaker_since": breaker.since,
-            "mongodb_error": breaker.reason or self._mongodb_error(),
-            "flushed_per_second": activity.flushed_per_second,
-            "workers": len(crew.alive),
-            "busy_workers": [asdict(one) for one in crew.busy],
-            "silent_workers": [asdict(one) for one in crew.silent],
-            "consumers": consumers,
-            "unconsumed": [queue for queue, names in consumers.items() if not names],
-            "broker": _broker(points[-1:], now_ms / 1000),
-            "partitions": self._store.partitions,
-            "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
-            "consistency": self._drift.consistency(now_ms) | self._observed.look(),
-            "listener": listener_status(self._store, now_ms),
+            "breaker": breaker.state if breaker else None,
+            "breaker_reason": (breaker and breaker.reason) or None,
+            "breaker_since": breaker.since if breaker else None,
+            "mongodb_error": (breaker and breaker.reason) or self._mongodb_error(),
+            **(_of_activity(activity, now_ms) if activity else dict.fromkeys(_OF_ACTIVITY)),
+            "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
+            "partitions": store.partitions,
+            "consistency": answers.ask(
+                lambda: self._drift.consistency(now_ms) | self._observed.look(), "consistency"
+            ),
+            "listener": answers.ask(lambda: listener_status(store, now_ms), "listener"),
             "totals": dict(totals.by_name),
             "hit_ratio": self._hit_ratio.look(),
             "version": _version("writebehind"),
@@ -157,6 +181,21 @@ class Status:
         except MongoUnavailableError as error:
             return str(error)
         return None
+
+
+def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
+    """Work that is done, and who does it: `_OF_ACTIVITY`."""
+    crew = activity.crew
+    consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
+    return {
+        "flushed_per_second": activity.flushed_per_second,
+        "workers": len(crew.alive),
+        "busy_workers": [asdict(one) for one in crew.busy],
+        "silent_workers": [asdict(one) for one in crew.silent],
+        "consumers": consumers,
+        "unconsumed": [queue for queue, names in consumers.items() if not names],
+        "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
+    }
 
 
 def _broker(last: list[Point], now: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
 from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
+from writebehind.redis.reach import told_away
 from writebehind.sequences import slices
 
 log = logging.getLogger(__name__)
@@ -99,9 +100,11 @@ def _known(pipeline: Pipeline, wanted: Filter) -> Filter:
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def list_(limit: int, as_json: bool, **options: Any) -> None:
     """List dead letters, without their documents."""
-    with opened(checked=True) as pipeline:
+    with opened() as pipeline:
+        pipeline.store.check_answered()
         page = pipeline.dead_letters.page(_known(pipeline, _wanted(options)), limit=limit)
         total = pipeline.dead_letters.count()
+        _tell_left_out(pipeline, page.away)
     if as_json:
         for one in page.letters:
             click.echo(orjson.dumps(one.letter.as_dict()))
@@ -110,6 +113,13 @@ def list_(limit: int, as_json: bool, **options: Any) -> None:
         click.echo("\n".join(map(printable_line, _lines(one.letter))))
     more = ", and there may be more that are meant" if page.cursor else ""
     click.echo(f"{len(page.letters)} of {counted(total, 'dead letter')}{more}")
+
+
+def _tell_left_out(pipeline: Pipeline, partitions: Sequence[int]) -> None:
+    """Say of which partitions no letters are known, as their server does not answer while others do."""
+    if partitions:
+        why = told_away(pipeline.store.servers_of(partitions))
+        click.echo(f"writebehind: {why}: its dead letters are left out", err=True)
 
 
 def _lines(letter: DeadLetter) -> Iterator[str]:
@@ -266,7 +276,9 @@ def _chosen(
             if every == (wanted != Filter()):
                 raise click.UsageError("say which: COLLECTION ID, options such as --collection, or --all")
             _known(pipeline, wanted)
-            return [one for page in pipeline.dead_letters.pages(wanted, bodies=False) for one in page.letters]
+            pages = list(pipeline.dead_letters.pages(wanted, bodies=False))
+            _tell_left_out(pipeline, [partition for page in pages for partition in page.away])
+            return [one for page in pages for one in page.letters]
     raise click.UsageError("give COLLECTION and ID")
 
 

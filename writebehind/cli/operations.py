@@ -25,6 +25,7 @@ from writebehind.operations.rebalance import Progress as Rebalancing
 from writebehind.operations.rebalance import rebalance as share_anew
 from writebehind.operations.repartition import repartition as divide_anew
 from writebehind.plurals import counted
+from writebehind.redis.reach import known
 from writebehind.redis.topology.guard import HOME
 from writebehind.settings.urls import redacted
 
@@ -98,10 +99,10 @@ def drain(timeout: float, as_json: bool) -> None:
     """Bring everything that is pending to MongoDB now.
 
     As before a deploy, or a change of the partitions. Workers may run meanwhile, or not. The exit status is 0 when
-    nothing is pending any more, else 1.
+    nothing is pending any more, else 1. One of several servers that does not answer is not waited for, and is 1.
     """
     with opened() as pipeline:
-        division = pipeline.store.division.recorded()
+        division = known(pipeline.store, pipeline.store.division.recorded, None)
     # All that Redis holds, also where the settings have another number of partitions already.
     settings = named(tell=False, partitions=division.partitions) if division else pipeline.settings
     with asking_workers(settings) as pipeline, _progress("draining") as bar:
@@ -124,6 +125,9 @@ def drain(timeout: float, as_json: bool) -> None:
         reason = f": {redacted(result.reason)}" if result.reason else ""
         still = counted(result.pending, "document is", "documents are")
         click.echo(f"{still} still pending after {timeout:g} s{reason}", err=True)
+    elif result.away:
+        click.echo(f"nobody knows what is pending elsewhere: {result.reason}", err=True)
+    if result.pending or result.away:
         sys.exit(1)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import click
 import orjson
@@ -20,6 +20,7 @@ from writebehind.errors import WritebehindError
 from writebehind.logs.formats import printable_line
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
+from writebehind.redis.reach import told_away
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
@@ -41,12 +42,13 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
     """Show what is pending, and who is at work on it.
 
     The exit status is 0 as long as Redis answers, belongs to the database of the settings, and has as many
-    partitions as they say; `writebehind doctor` judges.
+    partitions as they say; `writebehind doctor` judges. Where one of several servers does not answer, the figures
+    say so, and are of the others.
     """
     with opened() as pipeline:
 
         def look() -> dict[str, Any]:
-            pipeline.store.check_recorded()
+            pipeline.store.check_answered()
             return pipeline.status()
 
         if not watch:
@@ -67,7 +69,7 @@ def shown(figures: dict[str, Any] | WritebehindError) -> RenderableType:
     table = Table.grid(*columns("", ""), padding=(0, 2))
     for name, value, good in _rows(figures):
         table.add_row(Text(name, "bold"), Text(printable_line(value), "" if good else "bold red"))
-    return Group(table, *_tasks(figures["periodic"]))
+    return Group(table, *_tasks(figures["periodic"] or {}))
 
 
 def _print(figures: dict[str, Any], *, as_json: bool) -> None:
@@ -92,49 +94,70 @@ def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[di
 
 def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """The rows: name, value, and whether that is good."""
-    late = figures["oldest_pending_seconds"]
+    if away := {one["server"]: one["partitions"] for one in figures["away"]}:
+        yield "partial", f"{told_away(away)}: what these have is in no figure", False
+    for name, needed, row in _ROWS:
+        if needed in figures["unknown"]:
+            yield name, "not known while that server does not answer", False
+        else:
+            yield name, *row(figures)
+
+
+Row = tuple[str, bool]
+
+
+def _at_stake(figures: Mapping[str, Any]) -> Row:
     at_stake = counted(figures["pending"] + figures["dead_letters"], "document")
-    yield "only in Redis", f"{at_stake}: pending ones and dead letters, lost if Redis is now", True
-    yield "pending", f"{counted(figures['pending'], 'document')}, the oldest for {_time(late)}", late < _LATE_S
-    yield "safe", *_safe(figures)
-    yield "refused", *_refused(figures)
-    yield "persisted", f"{figures['flushed_per_second']:.1f} documents a second", True
-    yield "writes", _writes(figures["totals"]), True
+    return f"{at_stake}: pending ones and dead letters, lost if Redis is now", True
+
+
+def _pending(figures: Mapping[str, Any]) -> Row:
+    late = figures["oldest_pending_seconds"]
+    return f"{counted(figures['pending'], 'document')}, the oldest for {_time(late)}", late < _LATE_S
+
+
+def _dead(figures: Mapping[str, Any]) -> Row:
     dead = figures["dead_letters_by_collection"]
     of = f": {', '.join(f'{name} {count}' for name, count in dead.items())}" if dead else ""
-    yield "dead letters", f"{figures['dead_letters']}{of}", not figures["dead_letters"]
+    return f"{figures['dead_letters']}{of}", not figures["dead_letters"]
+
+
+def _mongodb(figures: Mapping[str, Any]) -> Row:
     reason = f": {figures['breaker_reason']}; see writebehind doctor" if figures["breaker_reason"] else ""
-    yield "MongoDB", f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
+    return f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
+
+
+def _workers(figures: Mapping[str, Any]) -> Row:
     workers = figures["workers"]
     busy = "".join(f"; {one['worker']} is busy for {_time(one['seconds'])}" for one in figures["busy_workers"])
     silent = "".join(
         f"; {one['worker']} does nothing for {_time(one['seconds_ago'])}" for one in figures["silent_workers"]
     )
     at_work = str(workers) if workers else "none: nobody persists what is pending"
-    yield "workers", f"{at_work}{busy}{silent}", bool(workers) and not silent
+    return f"{at_work}{busy}{silent}", bool(workers) and not silent
+
+
+def _queues(figures: Mapping[str, Any]) -> Row:
     unconsumed = ", ".join(figures["unconsumed"])
     consumed = f"no worker consumes {unconsumed}" if unconsumed else "each has a worker"
-    yield "queues", f"{consumed}{_waiting(figures['broker'])}", not unconsumed
-    yield "listener", *_listener(figures["listener"])
-    yield "readers see", *summary(figures["consistency"]["windows"])
-    yield "reconciled", *_consistency(figures["consistency"])
-    yield "partitions", str(figures["partitions"]), True
-    yield "version", figures["version"], True
+    return f"{consumed}{_waiting(figures['broker'])}", not unconsumed
 
 
-def _writes(totals: Mapping[str, int]) -> str:
+def _writes(figures: Mapping[str, Any]) -> Row:
     """The writes since the first start, by what became of them."""
+    totals = figures["totals"]
     became = ", ".join(f"{totals[name]} {name}" for name in _BECAME if totals[name])
-    return f"{totals['acknowledged']} acknowledged{': ' if became else ''}{became}"
+    return f"{totals['acknowledged']} acknowledged{': ' if became else ''}{became}", True
 
 
-def _waiting(broker: Mapping[str, Any]) -> str:
+def _waiting(broker: Mapping[str, Any] | None) -> str:
     """The messages that wait in queues, where somebody has looked."""
-    waiting = ", ".join(f"{name} {count}" for name, count in broker["queues"].items() if count)
+    queues = broker["queues"] if broker else {}
+    waiting = ", ".join(f"{name} {count}" for name, count in queues.items() if count)
     return f"; messages wait: {waiting}" if waiting else ""
 
 
-def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:
+def _safe(figures: Mapping[str, Any]) -> Row:
     """The time until MongoDB has everything that is acknowledged by now."""
     until_s, size = figures["seconds_until_safe"], figures["pending_bytes"]
     waits = f"about {_bytes(size)} wait"
@@ -149,7 +172,7 @@ def _safe(figures: Mapping[str, Any]) -> tuple[str, bool]:
     return f"never by waiting: {figures['not_safe_because']}{drained}", False
 
 
-def _refused(figures: Mapping[str, Any]) -> tuple[str, bool]:
+def _refused(figures: Mapping[str, Any]) -> Row:
     """The time until new documents are refused, if all goes on as it does."""
     until_s = figures["seconds_until_cap"]
     if until_s is None:
@@ -166,7 +189,7 @@ def _bytes(size: int) -> str:
     return counted(size, "byte")
 
 
-def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
+def _listener(listener: Mapping[str, Any] | None) -> Row:
     if listener is None:
         return "none has ever run: readers may see what others changed late", False
     seen = f"{counted(listener['events'], 'change')} seen"
@@ -182,7 +205,7 @@ def _listener(listener: Mapping[str, Any] | None) -> tuple[str, bool]:
     return f"{_time(listener['lag_s'])} behind MongoDB, {seen}", True
 
 
-def _consistency(found: Mapping[str, Any]) -> tuple[str, bool]:
+def _consistency(found: Mapping[str, Any]) -> Row:
     checked, equal = found["checked"], found["equal"]
     if found["ratio"] is None:
         return "nothing compared yet", True
@@ -220,3 +243,27 @@ def _time(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.1f} s"
+
+
+#: Rows in their order: the name, a figure that it needs, and what makes the value of all of them.
+_ROWS: Final[Sequence[tuple[str, str, Callable[[Mapping[str, Any]], Row]]]] = (
+    ("only in Redis", "pending", _at_stake),
+    ("pending", "pending", _pending),
+    ("safe", "safe", _safe),
+    ("refused", "cap", _refused),
+    (
+        "persisted",
+        "flushed_per_second",
+        lambda figures: (f"{figures['flushed_per_second']:.1f} documents a second", True),
+    ),
+    ("writes", "totals", _writes),
+    ("dead letters", "dead_letters", _dead),
+    ("MongoDB", "breaker", _mongodb),
+    ("workers", "workers", _workers),
+    ("queues", "consumers", _queues),
+    ("listener", "listener", lambda figures: _listener(figures["listener"])),
+    ("readers see", "consistency", lambda figures: summary(figures["consistency"]["windows"])),
+    ("reconciled", "consistency", lambda figures: _consistency(figures["consistency"])),
+    ("partitions", "partitions", lambda figures: (str(figures["partitions"]), True)),
+    ("version", "version", lambda figures: (figures["version"], True)),
+)

@@ -13,13 +13,14 @@ import orjson
 from writebehind import strict
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import DocumentNotFoundError, RequestError
+from writebehind.errors import DocumentNotFoundError, RedisUnavailableError, RequestError
 from writebehind.flushing.dead_letter import DeadLetter, Filter, Found, Reason, digits
 from writebehind.mongodb.sink import Sink
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.reach import known, told_away
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 from writebehind.settings.collection import CollectionSettings
@@ -42,10 +43,15 @@ _PLACE = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some dead letters, and where the next begin: '' after the last."""
+    """Some dead letters, and where the next begin: '' after the last.
+
+    Attributes:
+        away: partitions of which it has none, as their server does not answer while others do.
+    """
 
     letters: list[Found]
     cursor: str
+    away: Sequence[int] = ()
 
 
 class Replayed(dict[str, int]):
@@ -89,11 +95,11 @@ class DeadLetters:
         self._settings = settings
 
     def count(self) -> int:
-        """The number of them."""
-        return sum(one.dead for one in self._store.metrics.backlog())
+        """The number of them, in partitions whose server answers."""
+        return sum(one.dead for one in self._store.metrics.backlog_answered())
 
     def by_collection(self) -> dict[str, int]:
-        """The number of them in each collection that has any."""
+        """The number of them in each collection that has any, in partitions whose server answers."""
         return self._store.letters.counts()
 
     def page(self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True) -> Page:
@@ -108,10 +114,15 @@ class DeadLetters:
         """
         partition, at, last = _parse_cursor(cursor, self._store.partitions)
         found: list[Found] = []
+        away: list[int] = []
         size = looked_at = 0
         while partition < self._store.partitions:
-            after, raw = self._store.letters.scan(partition, at, count=SCANNED)
-            chunk = read_or_mended(self._store, raw)
+            answer = known(self._store, lambda: self._chunk(partition, at), None)  # noqa: B023 - called here
+            if answer is None:
+                away.append(partition)
+                partition, at, last = partition + 1, "0", ""
+                continue
+            after, chunk = answer
             looked_at += len(chunk)
             if last in (names := [one.raw.name for one in chunk]):
                 chunk = chunk[names.index(last) + 1 :]
@@ -120,11 +131,16 @@ class DeadLetters:
                 found.append(one)
                 size += len(one.raw.value) + len(one.letter.body)
                 if len(found) == limit or size >= MOST_PAGE_BYTES:
-                    return Page(found, _cursor(partition, at, one.raw.name))
+                    return Page(found, _cursor(partition, at, one.raw.name), away)
             partition, at, last = (partition, after, "") if after != "0" else (partition + 1, "0", "")
             if looked_at >= MOST_LOOKED_AT and partition < self._store.partitions:
-                return Page(found, _cursor(partition, at, ""))
-        return Page(found, "")
+                return Page(found, _cursor(partition, at, ""), away)
+        return Page(found, "", away)
+
+    def _chunk(self, partition: int, at: str) -> tuple[str, list[Found]]:
+        """Some letters of a partition, and the cursor of the next: '0' after the last."""
+        after, raw = self._store.letters.scan(partition, at, count=SCANNED)
+        return after, read_or_mended(self._store, raw)
 
     def pages(
         self, wanted: Filter, *, cursor: str = "", limit: int = SLICE, bodies: bool = True
@@ -141,9 +157,18 @@ class DeadLetters:
                 return
 
     def all(self, wanted: Filter) -> Iterator[Found]:
-        """Every letter that is meant; what comes meanwhile may be among them."""
+        """Every letter that is meant; what comes meanwhile may be among them.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; or one of several servers does not, after the letters of
+                all others.
+        """
+        away: list[int] = []
         for page in self.pages(wanted):
             yield from page.letters
+            away += page.away
+        if away:
+            raise RedisUnavailableError(told_away(self._store.servers_of(away)))
 
     def of(self, document_id: DocumentId) -> list[Found]:
         """All letters of one document, the newest first, without their documents."""

@@ -12,10 +12,15 @@ from writebehind.settings.collection import CollectionSettings
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Every partition's backlog, and by partition how long the member that is due first has waited, seconds."""
+    """Backlog of partitions, and by partition how long the member that is due first has waited, seconds."""
 
     partitions: Sequence[PartitionStatus]
     ages_s: Mapping[int, float]
+
+    @property
+    def pending_in(self) -> dict[int, int]:
+        """Documents that are pending, by partition."""
+        return {one.partition: one.pending for one in self.partitions}
 
     @property
     def pending(self) -> int:
@@ -34,12 +39,12 @@ class Backlog:
 
 
 def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: int) -> Backlog:
-    """Take it now; `settings` are those of a collection, by name.
+    """Take it now, of the partitions whose server answers; `settings` are those of a collection, by name.
 
     Raises:
-        RedisUnavailableError: Redis does not answer.
+        RedisUnavailableError: none does.
     """
-    found = store.metrics.backlog()
+    found = store.metrics.backlog_answered()
     sent = store.metrics.sent_since({one.partition: one.head[0] for one in found if one.head})
 
     def age_s(head: tuple[str, float] | None, sent_ms: float) -> float:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Final
 
 from writebehind.plurals import counted
+from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew, SilentWorker
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class EventLog:
     def begin_anew(self) -> None:
         """Have another process log what comes next."""
         self._silent: dict[str, SilentWorker] | None = None
-        self._totals: Mapping[str, int] | None = None
+        self._totals: Totals | None = None
 
     def look_at_workers(self, crew: Crew) -> None:
         """Log which workers have fallen silent since, and which are back."""
@@ -49,10 +49,12 @@ class EventLog:
                 log.warning("worker %s is at work again", name, extra=told)
         self._silent = silent
 
-    def look_at_letters(self, totals: Mapping[str, int]) -> None:
+    def look_at_letters(self, totals: Totals) -> None:
         """Log how many dead letters were replayed and discarded since, by whomever."""
         before, self._totals = self._totals, totals
+        if before is None or before.missing != totals.missing:  # of a server that is away, or back
+            return
         for name, event in _OF_LETTERS.items():
-            if before is not None and (count := totals.get(name, 0) - before.get(name, 0)) > 0:
+            if (count := totals.by_name.get(name, 0) - before.by_name.get(name, 0)) > 0:
                 what = counted(count, "dead letter was", "dead letters were")
                 log.warning("%s %s", what, name, extra={"event": event, "count": count})

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from writebehind.history.points import Point
+from writebehind.history.points import AWAY, Point
 from writebehind.plurals import counted
+from writebehind.redis.reach import told_away
 from writebehind.redis.shared.load_sample import LoadSample
 
 #: Rates are taken over so many seconds, and of points that lie so far apart at least.
@@ -77,7 +78,7 @@ def outlook(
 
     Args:
         points: of the last seconds, in the order of their times.
-        sample: the memory of Redis.
+        sample: the memory of Redis, and which of its servers are away: what these have is not known.
         caps: see there.
         pending: documents that wait, by partition.
         dead: dead letters.
@@ -86,10 +87,12 @@ def outlook(
         drained: documents persisted per second, where no points say so; `None` where that is not known.
     """
     until_drained, because = _until_drained(points, sum(pending), breaker, is_worked=is_worked, drained=drained)
+    if lost := {server: partitions for server, partitions in sample.away.items() if partitions}:
+        until_drained, because = None, "; ".join(filter(None, (because, told_away(lost))))
     until_safe = None if dead else until_drained
     letters = f"{counted(dead, 'dead letter')}, which a person has to replay or discard" if dead else ""
     because = "; ".join(filter(None, (because, letters)))
-    seen = partial(Outlook, not (dead or any(pending)), until_safe, until_drained, because)
+    seen = partial(Outlook, not (dead or any(pending) or lost), until_safe, until_drained, because)
     until_full, until_short = _until_full(points, pending, caps), _until_short(points, sample, caps)
     if until_full is None and until_short is None:
         return seen(None, "")
@@ -123,7 +126,7 @@ def _until_drained(
 
 def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps) -> float | None:
     """The time until the fullest partition is full, if each goes on growing by its part of the growth."""
-    growth, fullest, together = _slope(points, "pending"), max(pending), sum(pending)
+    growth, fullest, together = _slope(points, "pending"), max(pending, default=0), sum(pending)
     if fullest >= caps.max_pending:
         return 0.0
     if growth is None or growth <= 0 or not fullest:
@@ -161,8 +164,10 @@ def _slope(points: Sequence[Point], name: str) -> float | None:
 
 
 def _known(points: Sequence[Point], name: str) -> list[tuple[float, float]]:
-    """A figure by the time of each point that has it."""
-    return [(one.at, number) for one in points if (number := one.number(name)) is not None]
+    """A figure by the time of each point that has it, of all partitions."""
+    return [
+        (one.at, number) for one in points if (number := one.number(name)) is not None and not one.number(AWAY)
+    ]
 
 
 def _lasts(known: Sequence[tuple[float, float]]) -> bool:

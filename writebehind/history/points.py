@@ -43,6 +43,8 @@ _PEAKS: Final = (
 BREAKER: Final = "breaker"
 #: Those that the hit ratio is of, so that it can be told of a longer time.
 READS: Final = "reads_per_second"
+#: Partitions whose server does not answer while others do: the other figures are without theirs.
+AWAY: Final = "partitions_away"
 
 
 def latency(source: str, percent: int) -> str:
@@ -63,6 +65,7 @@ COLUMNS: Final = (
     *(latency(source, percent) for source in SOURCES for percent in PERCENTILES),
     *map(depth, QUEUES),
     READS,
+    AWAY,
 )
 
 Figure = float | int | str | None

@@ -15,6 +15,7 @@ from writebehind.history import backlog as backlogs
 from writebehind.history.events import EventLog
 from writebehind.history.latencies import Buckets, FiguresOfHost, between, nothing_known, percentile
 from writebehind.history.points import (
+    AWAY,
     BREAKER,
     COARSE_S,
     MOST_COARSE,
@@ -34,6 +35,7 @@ from writebehind.mongodb.deployment import Deployment
 from writebehind.outage_log import OutageLog
 from writebehind.reading.read import hit_ratio, of_ratio
 from writebehind.redis import keys
+from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 
@@ -57,15 +59,15 @@ class _Look:
     Attributes:
         at: that moment by the clock of Redis, seconds since the epoch.
         steady: the same by a steady clock, as the other clock may step.
-        totals: of the installation.
-        evicted: keys that Redis has evicted.
+        totals: of the installation; what is `missing` in them does not count in rates either.
+        evicted: keys that each server has evicted, by its name.
         reads: of this host.
     """
 
     at: float
     steady: float
-    totals: Mapping[str, int]
-    evicted: int
+    totals: Totals
+    evicted: Mapping[str, int]
     reads: Mapping[str, Buckets]
 
 
@@ -156,19 +158,21 @@ class Recorder:
         """The present: counts, and figures that are no rates."""
         now_ms = self._store.now_ms()
         backlog = backlogs.look(self._store, self._settings, now_ms)
-        facts = self._store.facts().values()
+        facts_of = self._store.facts()
+        facts = facts_of.values()
         look = _Look(
             now_ms / 1000,
             monotonic(),
-            self._store.metrics.counters(),
-            sum(_number(one.get("evicted_keys")) for one in facts),
+            self._store.metrics.totals(),
+            {server: _number(one.get("evicted_keys")) for server, one in facts_of.items()},
             self._reads(),
         )
         return look, {
             "pending": backlog.pending,
-            "pending_bytes": self._store.unsettled.pending_bytes([one.pending for one in backlog.partitions]),
+            "pending_bytes": self._store.unsettled.pending_bytes(backlog.pending_in),
             "oldest_pending_seconds": backlog.oldest_s,
             "dead_letters": backlog.dead,
+            AWAY: self._store.partitions - len(backlog.partitions),
             BREAKER: self._breaker.state().state,
             **({"used_memory": sum(_number(one.get("used_memory")) for one in facts)} if all(facts) else {}),
             **({"max_memory": sum(_number(one.get("maxmemory")) for one in facts)} if all(facts) else {}),
@@ -189,8 +193,11 @@ class Recorder:
             return {}
         seconds = look.steady - last.steady
 
-        def rate(*names: str) -> float:
-            return max(0, sum(look.totals.get(one, 0) - last.totals.get(one, 0) for one in names)) / seconds
+        def rate(*names: str) -> float | None:
+            if look.totals.missing != last.totals.missing:
+                return None
+            now, before = look.totals.by_name, last.totals.by_name
+            return max(0, sum(now.get(one, 0) - before.get(one, 0) for one in names)) / seconds
 
         reads = between(last.reads, look.reads)
         counts = {source: sum(buckets.values()) for source, buckets in reads.items()}
@@ -198,7 +205,10 @@ class Recorder:
             "acknowledged_per_second": rate("acknowledged"),
             "persisted_per_second": rate("persisted", "deleted", "overtaken"),
             "operations_per_second": rate("operations"),
-            "evictions_per_second": max(0, look.evicted - last.evicted) / seconds,
+            "evictions_per_second": sum(
+                max(0, count - last.evicted.get(server, count)) for server, count in look.evicted.items()
+            )
+            / seconds,
             "hit_ratio": hit_ratio(counts),
             READS: of_ratio(counts) / seconds,
             **{

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from writebehind.history.points import BREAKER, COLUMNS, PERCENTILES, SOURCES, Point, depth, latency, read
+from writebehind.redis.reach import known
 from writebehind.redis.store import Store
 from writebehind.settings.names import QUEUES
 
@@ -18,6 +19,9 @@ def series(store: Store, *, since: float = 0.0) -> dict[str, Any]:
     Args:
         store: where it is recorded.
         since: seconds since the epoch, by the clock of Redis, as in the last answer.
+
+    Returns:
+        What there is; nothing of the past where the server that has it is away and others are not.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
@@ -41,7 +45,8 @@ def series(store: Store, *, since: float = 0.0) -> dict[str, Any]:
 
 def _points(store: Store, now: float) -> list[Point]:
     """Points of longer times, and from where there are those of a second these."""
-    fine, coarse = (read(one, now) for one in store.history.all())
+    nothing: tuple[list[bytes], list[bytes]] = ([], [])
+    fine, coarse = (read(one, now) for one in known(store, store.history.all, nothing))
     return [*(one for one in coarse if not fine or one.at < fine[0].at), *fine]
 
 

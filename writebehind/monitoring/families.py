@@ -19,7 +19,12 @@ def _counter(name: str, text: str, *labels: str) -> Family:
 
 
 BUILD: Final = _gauge("build_info", "1, with the release.", "version")
-REDIS_UP: Final = _gauge("redis_up", "Whether Redis answers.")
+REDIS_UP: Final = _gauge("redis_up", "Whether Redis answers; of several servers one at least.")
+REDIS_SERVER_UP: Final = _gauge("redis_server_up", "Whether one server of Redis answers.", "server")
+PARTITIONS_AWAY: Final = _gauge(
+    "partitions_away",
+    "Partitions whose server does not answer while others do: sums are without them, and totals are not shown.",
+)
 MONGODB_UP: Final = _gauge("mongodb_up", "Whether MongoDB answers.")
 
 PENDING: Final = _gauge("pending_documents", "Documents that wait for MongoDB.")

@@ -43,12 +43,15 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _one(families.REDIS_UP, 0)
     else:
         yield from _one(families.REDIS_UP, 1)
+        yield _by(families.REDIS_SERVER_UP, _up(facts, sample))
+        yield from _one(families.PARTITIONS_AWAY, sum(map(len, sample.away.values())))
         yield from _backlog(status, pipeline.settings.max_pending_per_partition)
-        yield from _ways(totals)
+        if not totals.missing:  # sums of fewer partitions would seem to have begun anew
+            yield from _ways(totals)
         yield from _processes(status)
         yield from _listener(status)
         yield from _drift(status)
-        yield from _consistency(status["consistency"])
+        yield from _consistency(status["consistency"] or {"windows": {}, "collections": {}})
         yield from _heat(hot)
         yield from _redis(facts)
         servers = sample.servers or {"": sample}
@@ -61,6 +64,11 @@ def _look(pipeline: Pipeline) -> tuple[Totals, Facts, Mapping[str, Any], Sequenc
     totals, facts = pipeline.store.metrics.totals(), pipeline.store.facts()
     status = pipeline.status(partitions=True, totals=totals)
     return totals, facts, status, pipeline.hot_keys.top(MOST_HOT), pipeline.store.load()
+
+
+def _up(facts: Facts, sample: LoadSample) -> dict[str, bool]:
+    """Whether each server answers, by its name."""
+    return dict.fromkeys(facts, True) | dict.fromkeys(sample.away, False)
 
 
 def _one(family: Family, value: float | None) -> Iterator[Metric]:
@@ -86,7 +94,8 @@ def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
     yield from _one(families.PARTITION_CAP, cap)
     yield _by(families.DEAD_LETTERS, status["dead_letters_by_collection"])
     yield from _one(families.DRAIN_RATE, status["flushed_per_second"])
-    yield _by(families.BREAKER, {one: one == status["breaker"] for one in _BREAKER_STATES})
+    if status["breaker"] is not None:
+        yield _by(families.BREAKER, {one: one == status["breaker"] for one in _BREAKER_STATES})
 
 
 def _ways(totals: Totals) -> Iterator[Metric]:
@@ -97,12 +106,14 @@ def _ways(totals: Totals) -> Iterator[Metric]:
 
 
 def _processes(status: Mapping[str, Any]) -> Iterator[Metric]:
+    depths = (status["broker"] or {"queues": {}})["queues"]
+    yield _by(families.BROKER, {queue: depth for queue, depth in depths.items() if depth is not None})
+    if status["workers"] is None:
+        return
     yield from _one(families.WORKERS, status["workers"])
     yield from _one(families.BUSY, len(status["busy_workers"]))
     yield from _one(families.SILENT, len(status["silent_workers"]))
     yield _by(families.CONSUMERS, {queue: len(workers) for queue, workers in status["consumers"].items()})
-    depths = status["broker"]["queues"]
-    yield _by(families.BROKER, {queue: depth for queue, depth in depths.items() if depth is not None})
     runs = status["periodic"]
     yield _by(families.TASK_AGE, {name: run["seconds_ago"] for name, run in runs.items()})
     yield _by(families.TASK_TIME, {name: run["seconds"] for name, run in runs.items()})
@@ -124,6 +135,8 @@ def _listener(status: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _drift(status: Mapping[str, Any]) -> Iterator[Metric]:
     consistency = status["consistency"]
+    if consistency is None:
+        return
     yield from _one(families.RECONCILED, consistency["checked"])
     yield from _one(families.EQUAL, consistency["ratio"])
 

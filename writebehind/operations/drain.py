@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from writebehind.errors import ConfigurationError, UnavailableError
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
+from writebehind.redis.reach import known, listed_away, told_away
 
 #: Partitions that are flushed at the same time.
 THREADS = 4
@@ -23,13 +24,24 @@ REST_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Outcome of draining: documents persisted here and still pending, dead letters, and why some are pending."""
+    """Outcome of draining.
+
+    Attributes:
+        persisted: documents, by this.
+        pending: documents that still are.
+        dead_letters: how many there are.
+        seconds: how long it took.
+        reason: why some are pending.
+        away: servers of Redis that do not answer while others do, with their partitions: what these have is
+            pending as it was, and no part of the figures.
+    """
 
     persisted: int
     pending: int
     dead_letters: int
     seconds: float
     reason: str = ""
+    away: Sequence[Mapping[str, object]] = ()
 
 
 class Progress(NamedTuple):
@@ -49,7 +61,8 @@ class _Round(NamedTuple):
 def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], None] = lambda _: None) -> Drained:
     """Flush every partition, whatever its due times, until nothing is pending or the time is over.
 
-    Workers and other writers may be at work meanwhile. It ends when nothing is pending at a moment.
+    Workers and other writers may be at work meanwhile. It ends when nothing is pending at a moment. A server that
+    does not answer while others do is not waited for.
 
     Args:
         pipeline: whose documents to persist.
@@ -61,7 +74,7 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
             partitions than there are.
         RedisUnavailableError: Redis does not answer.
     """
-    pipeline.store.check_owner()
+    known(pipeline.store, pipeline.store.check_owner, None)
     _see_all_partitions(pipeline)
     began = time.monotonic()
     deadline = began + timeout_s
@@ -72,13 +85,15 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
     with ThreadPoolExecutor(THREADS) as threads:
         while True:
             pending_in = pipeline.store.division.pending_in(outside)  # first: from there it is brought home
-            backlog = pipeline.store.metrics.backlog()
+            backlog = pipeline.store.metrics.backlog_answered()
             pending_in |= {one.partition: one.pending for one in backlog}
             pending = sum(pending_in.values())
             report(Progress(pending, reason))
             if not pending or time.monotonic() >= deadline:
                 dead = sum(one.dead for one in backlog)
-                return Drained(persisted, pending, dead, time.monotonic() - began, reason if pending else "")
+                away = pipeline.store.away()
+                why = "; ".join(filter(None, (reason if pending else "", told_away(away))))
+                return Drained(persisted, pending, dead, time.monotonic() - began, why, listed_away(away))
             waiting = [partition for partition, count in pending_in.items() if count]
             done, reason = _flush(pipeline, waiting, deadline, threads)
             persisted += done
@@ -87,10 +102,11 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
 
 
 def _see_all_partitions(pipeline: Pipeline) -> None:
-    division, known = pipeline.store.division.recorded(), pipeline.store.partitions
-    if division is not None and division.partitions != known:
+    store = pipeline.store
+    division, ours = known(store, store.division.recorded, None), store.partitions
+    if division is not None and division.partitions != ours:
         raise ConfigurationError(
-            f"partitions: this Redis holds data in {counted(division.partitions, 'partition')}, not in {known}: "
+            f"partitions: this Redis holds data in {counted(division.partitions, 'partition')}, not in {ours}: "
             f"set WRITEBEHIND_PARTITIONS={division.partitions}"
         )
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from writebehind.documents.ids import named
-from writebehind.errors import RedisUnavailableError
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, partition_keys
-from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Wire
@@ -108,8 +106,4 @@ class Heat:
 
     def _sum(self, step: Script, calls: Sequence[Call]) -> int:
         """The sum of the answers, of the servers that answer."""
-        answers, _ = self._wire.run_each(step, calls)
-        for one in answers:
-            if isinstance(one, RedisUnavailableError) and not is_away(one):
-                raise one
-        return sum(one for one in answers if isinstance(one, int))
+        return sum(one or 0 for one in self._wire.run_many_answered(step, calls))

@@ -101,12 +101,14 @@ class Letters:
     # Reading ----------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
-        """The number of them in each collection that has any."""
+        """The number of them in each collection that has any, in partitions whose server answers."""
         of_all = self._layout.all()
-        answers = self._wire.calls(
+        answers = self._wire.calls_answered(
             [*(("HGETALL", of.dead_counts) for of in of_all), *(("HLEN", of.dead) for of in of_all)]
         )
-        return added_up(answers[: len(of_all)], answers[len(of_all) :])
+        return added_up(
+            [one or () for one in answers[: len(of_all)]], [one or 0 for one in answers[len(of_all) :]]
+        )
 
     def counts_in(self, partition: int) -> dict[str, int]:
         """The number of them in one partition, for each collection."""

@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.plurals import counted
 
 T = TypeVar("T")
+
+
+class MaybeSeveral(Protocol):
+    """Servers of Redis, or one."""
+
+    @property
+    def has_several(self) -> bool:
+        """Whether one of them may be away while others are not."""
 
 
 def is_away(error: RedisUnavailableError) -> bool:
     """Whether an error says that a server does not answer, or cannot serve now, rather than anything else."""
     return type(error) in {RedisUnavailableError, RedisNotReadyError}
+
+
+def known(servers: MaybeSeveral, look: Callable[[], T], otherwise: T) -> T:
+    """The answer to a question, or `otherwise` where the server that knows it is away and others may not be.
+
+    Raises:
+        RedisUnavailableError: there is one server only, and it does not answer; or for another reason.
+    """
+    try:
+        return look()
+    except RedisUnavailableError as error:
+        if not (is_away(error) and servers.has_several):
+            raise
+        return otherwise
+
+
+def listed_away(away: Mapping[str, Sequence[int]]) -> list[dict[str, object]]:
+    """Servers that do not answer while others do, by their names, with the partitions of each; for programs."""
+    return [{"server": name, "partitions": [*partitions]} for name, partitions in away.items()]
+
+
+def told_away(away: Mapping[str, Sequence[int]]) -> str:
+    """Servers that do not answer while others do, by their names, and how many partitions each has; for people."""
+    return "; ".join(
+        f"server {name} does not answer, which has {counted(len(partitions), 'partition')}"
+        for name, partitions in away.items()
+    )
 
 
 def each_reached(places: Iterable[T], do: Callable[[T], object]) -> list[T]:

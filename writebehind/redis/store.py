@@ -5,7 +5,7 @@ Each file in `lua/` is one atomic step, and has one typed method here or in one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -27,7 +27,7 @@ from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
-from writebehind.redis.reach import is_away
+from writebehind.redis.reach import known
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
@@ -42,6 +42,7 @@ from writebehind.redis.topology.assigned import Assigned
 from writebehind.redis.topology.rebalancing import Rebalancing
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire, time_ms
+from writebehind.sequences import grouped
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
@@ -202,6 +203,13 @@ class Store:
         if division := self.division.recorded():
             division.check(self.partitions)
 
+    def check_answered(self) -> None:
+        """`check_recorded`, as far as the servers know that answer. Raises as `check`."""
+        self.assigned.check()
+        known(self._wire, self.check_owner, None)
+        if division := known(self._wire, self.division.recorded, None):
+            division.check(self.partitions)
+
     def check_owner(self) -> None:
         """See that no other database is recorded.
 
@@ -227,12 +235,7 @@ class Store:
         """
         if partition is not None:
             return self._wire.now_ms(partition_keys(partition).pending)
-        try:
-            return self._wire.now_ms()
-        except RedisUnavailableError as error:
-            if not (is_away(error) and self._wire.has_several):
-                raise
-            return max(self.clocks_ms().values())
+        return known(self._wire, self._wire.now_ms, 0) or max(self.clocks_ms().values())
 
     def size(self) -> int:
         """The number of keys."""
@@ -264,6 +267,21 @@ class Store:
         """The clock of each server that answers, by its name, ms."""
         answers = self._wire.on_each([("TIME",)]).items()
         return {name: time_ms(found) for name, (found,) in answers if isinstance(found, list)}
+
+    def away(self) -> dict[str, list[int]]:
+        """The partitions of servers that do not answer while others do, by the names of these servers.
+
+        Raises:
+            RedisUnavailableError: none answers.
+        """
+        answers = self._wire.on_each([("TIME",)]).items()
+        silent = [name for name, (found,) in answers if isinstance(found, RedisUnavailableError)]
+        of = self.servers_of(range(self.partitions)) if silent else {}
+        return {name: of.get(name, []) for name in silent}
+
+    def servers_of(self, partitions: Iterable[int]) -> dict[str, list[int]]:
+        """Partitions by the names of the servers that they are on. Raises as `server_of`."""
+        return grouped(partitions, self.server_of)
 
     def server_of(self, partition: int) -> str:
         """The name of the server that a partition is on.

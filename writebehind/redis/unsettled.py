@@ -123,25 +123,27 @@ class Unsettled:
             for header, due, sent, deleted_at in zip(answers, answers, answers, answers, strict=True)
         ]
 
-    def pending_bytes(self, counts: Sequence[int]) -> int:
+    def pending_bytes(self, counts: Mapping[int, int]) -> int:
         """About how many bytes the entries of what is pending take, by some of each partition, in two round trips.
 
-        Where no more than `SAMPLED` are pending in a partition it is exact.
+        Where no more than `SAMPLED` are pending in a partition it is exact. Of a server that does not answer while
+        others do, nothing counts.
 
         Args:
-            counts: how many are pending in each partition.
+            counts: how many are pending, by partition.
         """
-        waiting = [(partition_keys(number), count) for number, count in enumerate(counts) if count]
-        some = self._wire.calls([("ZRANDMEMBER", of.pending, SAMPLED) for of, _ in waiting]) if waiting else []
+        waiting = [(partition_keys(number), count) for number, count in counts.items() if count]
+        found = self._wire.calls_answered([("ZRANDMEMBER", of.pending, SAMPLED) for of, _ in waiting])
+        some = [one_of or () for one_of in found]
         entries = [
             of.entry(one.decode(errors="replace"))
             for (of, _), one_of in zip(waiting, some, strict=True)
             for one in one_of
         ]
-        sizes = iter(self._wire.calls([("STRLEN", entry) for entry in entries]) if entries else [])
+        sizes = iter(self._wire.calls_answered([("STRLEN", entry) for entry in entries]))
         total = 0.0
         for (_, count), members in zip(waiting, some, strict=True):
-            total += sum(next(sizes) for _ in members) / max(1, len(members)) * count
+            total += sum(next(sizes) or 0 for _ in members) / max(1, len(members)) * count
         return round(total)
 
     def observe(self, members: Iterable[str], *, body_bytes: int = 0) -> dict[str, Shown]:

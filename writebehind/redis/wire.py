@@ -20,6 +20,7 @@ from writebehind.errors import (
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.keys import COUNTERS, type_of
+from writebehind.redis.reach import is_away
 from writebehind.redis.refusals import check_served, raise_refused
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, exchange_at
@@ -139,6 +140,14 @@ class Wire:
         answers = [None if isinstance(one, RedisUnavailableError) else one for one in self.exchange(commands)]
         self._see_served(commands, answers)
         return answers
+
+    def run_many_answered(self, step: Script, calls: Sequence[Call]) -> list[Any]:
+        """`run_many`, with `None` as answer of a server that does not answer while others do. Raises as it."""
+        answers, _ = self.run_each(step, calls)
+        for answer in answers:
+            if isinstance(answer, RedisUnavailableError) and not is_away(answer):
+                raise answer
+        return [None if isinstance(one, RedisUnavailableError) else one for one in answers]
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """`calls`, in which a command that Redis cannot serve now has its `ResponseError` as answer too.

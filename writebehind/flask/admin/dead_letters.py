@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from writebehind.flask.parameters import given, number, only, time
 from writebehind.flask.problems import item_problem, this_request
 from writebehind.flask.representations import JSON, NDJSON
 from writebehind.flushing.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
+from writebehind.redis.reach import listed_away
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +42,26 @@ def dead_letters(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
     routes = Routes("dead_letters", __name__)
     routes.before_request(refuse_conditions)
-    _add_routes_of_many(routes, pipeline.dead_letters)
+    _add_routes_of_many(routes, pipeline)
     _add_routes_of_one(routes, pipeline)
     return routes
 
 
-def _add_routes_of_many(routes: Routes, letters: DeadLetters) -> None:
+def _add_routes_of_many(routes: Routes, pipeline: Pipeline) -> None:
+    letters = pipeline.dead_letters
+
+    def left_out(partitions: Sequence[int]) -> dict[str, Any]:
+        """The servers, with their partitions, whose letters an answer is not about."""
+        return {"away": listed_away(pipeline.store.servers_of(partitions))} if partitions else {}
+
     @routes.get("/dead-letters")
     def listed() -> Response:
         """A page of dead letters."""
         wanted, most = _filter("cursor", "limit"), number("limit", DEFAULT_LIMIT, 1, MOST)
         page = letters.page(wanted, cursor=given().get("cursor", ""), limit=most, bodies=False)
         shown = [one.letter.as_dict() for one in page.letters]
-        return _json({"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()})
+        listed = {"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()}
+        return _json(listed | left_out(page.away))
 
     @routes.get("/dead-letters:export")
     def export() -> Response:
@@ -74,22 +82,26 @@ def _add_routes_of_many(routes: Routes, letters: DeadLetters) -> None:
             done = letters.replay(tried, conflicts=wanted.reason == Reason.CONFLICT, only_newest=True)
             replayed |= done.keys()
             left += done.left + Counter(newer=len(part) - len(tried))
-        return _json(_replayed(len(replayed), left) | some.rest)
+        return _json(_replayed(len(replayed), left) | some.rest | left_out(some.away))
 
     @routes.delete("/dead-letters")
     def discard() -> Response:
         """Discard many."""
         some = _Some(letters, _deliberate_filter("cursor"), given().get("cursor", ""))
         discarded = sum(letters.discard(part) for part in some)
-        return _json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest)
+        return _json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest | left_out(some.away))
 
 
 class _Some:
-    """The letters of one request, in parts, without bodies; `rest` leads to the others once it is through."""
+    """The letters of one request, in parts, without bodies.
+
+    Once it is through, `rest` leads to the others, and `away` has the partitions whose server does not answer.
+    """
 
     def __init__(self, letters: DeadLetters, wanted: Filter, cursor: str) -> None:
         self._pages = letters.pages(wanted, cursor=cursor, limit=min(SLICE, MOST_AT_ONCE), bodies=False)
         self.rest: dict[str, str] = {}
+        self.away: list[int] = []
 
     def __iter__(self) -> Iterator[list[Found]]:
         # What is replayed and refused again must not come round for ever.
@@ -97,6 +109,7 @@ class _Some:
         for page in self._pages:
             yield [one for one in page.letters if one.raw.name not in seen]
             seen.update(one.raw.name for one in page.letters)
+            self.away += page.away
             if len(seen) >= MOST_AT_ONCE and page.cursor:
                 self.rest = {"cursor": page.cursor}
                 return

@@ -136,12 +136,14 @@ def components(settings: Settings) -> dict[str, Schema]:
                 "dead_letters": {"type": "array", "items": reference("Letter")},
                 "cursor": {"type": ["string", "null"], "description": "null on the last page"},
                 "total": _COUNT,
-            }
+            },
+            away=_AWAY,
         ),
         "Replayed": shape(
             {"replayed": _COUNT, "left": _COUNT},
             because={"type": "object", "additionalProperties": _COUNT, "description": "why letters are left"},
             cursor=_MORE,
+            away=_AWAY,
         ),
         "History": shape({"now": _SECONDS, "time": _SERIES}, breaker={"type": "array"})
         | {"additionalProperties": {"type": ["array", "object"]}},
@@ -152,13 +154,18 @@ def components(settings: Settings) -> dict[str, Schema]:
             pending={"type": ["object", "null"]},
             dead_letters={"type": "array", "items": reference("Letter")},
         ),
-        "Discarded": shape({"discarded": _COUNT, "from_now_on": {"type": "string"}}, cursor=_MORE),
+        "Discarded": shape({"discarded": _COUNT, "from_now_on": {"type": "string"}}, cursor=_MORE, away=_AWAY),
     }
 
 
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _SERIES: Schema = {"type": "array", "items": {"type": ["number", "null"]}}
 _REASON: Schema = {"enum": [reason.value for reason in Reason]}
+_AWAY: Schema = {
+    "type": "array",
+    "items": {"type": "object"},
+    "description": "servers of Redis that do not answer while others do, and their partitions, which are left out",
+}
 _MORE: Schema = {"type": "string", "description": "where more are left: send the request again with it"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from writebehind.errors import RedisUnavailableError
@@ -11,6 +12,7 @@ from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
+from writebehind.redis.reach import told_away
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
@@ -34,11 +36,18 @@ _WITHOUT = {
 def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about processes that can be seen in Redis."""
     try:
-        age_s = _await_sweep(pipeline)
-        crew = pipeline.store.workers.look()
-        status = pipeline.status()
+        yield from _check(pipeline)
     except RedisUnavailableError as error:
         yield failure("processes", f"nothing is known of them: {error}", "see to Redis first")
+        yield from _backlog_answered(pipeline)
+
+
+def _check(pipeline: Pipeline) -> Iterator[Finding]:
+    age_s, crew, status = _await_sweep(pipeline), pipeline.store.workers.look(), pipeline.status()
+    if status["unknown"]:
+        found = f"not known, as a server of Redis does not answer: {', '.join(status['unknown'])}"
+        yield failure("processes", found, "see to Redis first")
+        yield backlog(status)
         return
     if crew.alive:
         yield ok("workers", ", ".join(crew.alive))
@@ -51,6 +60,12 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
     yield listener(status["listener"])
+
+
+def _backlog_answered(pipeline: Pipeline) -> Iterator[Finding]:
+    """The backlog of the servers that answer; none where no one does."""
+    with suppress(RedisUnavailableError):
+        yield backlog(pipeline.status())
 
 
 def _await_sweep(pipeline: Pipeline) -> float | None:
@@ -145,8 +160,11 @@ def backlog(status: Mapping[str, Any]) -> Finding:
     """Documents that wait for MongoDB, or were refused by it."""
     found = (
         f"{status['pending']} pending, the oldest for {status['oldest_pending_seconds']:.0f} s; "
-        f"{counted(status['dead_letters'], 'dead letter')}; breaker {status['breaker']}"
+        f"{counted(status['dead_letters'], 'dead letter')}; breaker {status['breaker'] or 'not known'}"
     )
+    if away := {one["server"]: one["partitions"] for one in status["away"]}:
+        advice = "see to that server: what it has is in no figure"
+        return warning("backlog", f"{found}; {told_away(away)}", advice)
     if status["breaker"] != "closed":
         return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
     if status["dead_letters"]:

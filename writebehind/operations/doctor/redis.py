@@ -20,6 +20,8 @@ OLDEST = (7, 0)
 CLOCK_WARNING_S = 2.0
 MEMORY_WARNING_PERCENT = 75
 
+_SEE_TO_IT = "see to that server first"
+
 Facts = Mapping[str, str]
 
 
@@ -251,7 +253,10 @@ def clock(ahead_s: float) -> Finding:
 
 def _owner(pipeline: Pipeline) -> Finding:
     """It holds the documents of the database that the settings name."""
-    owner = pipeline.store.owner.recorded()
+    try:
+        owner = pipeline.store.owner.recorded()
+    except RedisUnavailableError as error:
+        return warning("database", f"not known: {error}", _SEE_TO_IT)
     if owner is None:
         return ok("database", "not recorded yet: nobody has written")
     try:
@@ -264,7 +269,10 @@ def _owner(pipeline: Pipeline) -> Finding:
 
 def _partitions(pipeline: Pipeline) -> Finding:
     known = pipeline.settings.partitions
-    division = pipeline.store.division.recorded()
+    try:
+        division = pipeline.store.division.recorded()
+    except RedisUnavailableError as error:
+        return warning("partitions", f"not known: {error}", _SEE_TO_IT)
     if division is None:
         return ok("partitions", "not recorded yet: nobody has written")
     try:

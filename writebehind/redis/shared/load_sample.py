@@ -60,6 +60,7 @@ class LoadSample:
         servers: the same of each server by its name, where there are several; what it says of memory and of
             promises is then true of each of them, which is what the fullest and the weakest say.
         server_of: the names of the servers that the partitions are on, where there are several.
+        away: the partitions of servers that do not answer while others do, by the servers' names.
     """
 
     misfit: str
@@ -79,6 +80,7 @@ class LoadSample:
     mongodb_is_away: bool = False
     servers: Mapping[str, LoadSample] = field(default_factory=dict)
     server_of: tuple[str, ...] = ()
+    away: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def of(self, partition: int) -> LoadSample:
         """The same of the server that a partition is on, as far as it answers."""
@@ -208,11 +210,13 @@ def take(
     }
     if len(about) == 1:
         return next(iter(servers.values()))
+    server_of = tuple(wire.server_of(of.pending) for of in partitions)
     return replace(
         whole_of_all,
         **_together([*servers.values()]),
         servers=servers,
-        server_of=tuple(wire.server_of(of.pending) for of in partitions),
+        server_of=server_of,
+        away={name: [at for at, one in enumerate(server_of) if one == name] for name in about if name in away},
     )
 
 

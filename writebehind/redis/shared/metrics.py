@@ -11,16 +11,16 @@ from typing import Any
 import orjson
 from redis.exceptions import ResponseError
 
-from writebehind.errors import RedisFullError, RedisUnavailableError
+from writebehind.errors import RedisFullError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.reach import is_away
-from writebehind.redis.scripts import script
+from writebehind.redis.reach import known
+from writebehind.redis.scripts import Script, script
 from writebehind.redis.shared import totals, workers
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew
 from writebehind.redis.strays import count, whole
-from writebehind.redis.wire import Wire
+from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
 #: The flush rate is measured over this many slots of this many seconds.
@@ -112,24 +112,40 @@ class Metrics:
         """Every partition's backlog, each at one moment, in one round trip; in two where nothing is pending.
 
         What is brought home between looks at two partitions is there at the second look.
-        """
-        found = self._look()
-        return found if any(one.pending for one in found) else self._look()
 
-    def _look(self) -> list[PartitionStatus]:
+        Raises:
+            RedisUnavailableError: Redis does not answer, or one of several servers does not.
+        """
+        return self._look_twice(self._wire.run_many)
+
+    def backlog_answered(self) -> list[PartitionStatus]:
+        """`backlog` of the partitions whose server answers.
+
+        Raises:
+            RedisUnavailableError: none does.
+        """
+        return self._look_twice(self._wire.run_many_answered)
+
+    def _look_twice(self, run_many: Callable[[Script, Sequence[Call]], list[Any]]) -> list[PartitionStatus]:
+        found = self._look(run_many)
+        return found if any(one.pending for one in found) else self._look(run_many)
+
+    def _look(self, run_many: Callable[[Script, Sequence[Call]], list[Any]]) -> list[PartitionStatus]:
         of_all = map(partition_keys, range(self._partitions))
-        counted = self._wire.run_many(_COUNT_UNSETTLED, [((of.pending, of.dead), ()) for of in of_all])
+        counted = run_many(_COUNT_UNSETTLED, [((of.pending, of.dead), ()) for of in of_all])
         return [
             PartitionStatus(
                 partition, pending, dead, (head[0].decode(errors="replace"), float(head[1])) if head else None
             )
-            for partition, (pending, dead, head) in enumerate(counted)
+            for partition, answer in enumerate(counted)
+            if answer is not None
+            for pending, dead, head in [answer]
         ]
 
     def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:
         """Since when MongoDB was given what is pending of one member in each partition, ms; if it was."""
         commands = [("HGET", partition_keys(partition).sent, member) for partition, member in members.items()]
-        answers = self._wire.calls(commands) if commands else []
+        answers = self._wire.calls_answered(commands) if commands else []
         return {
             partition: float(since)
             for partition, noted in zip(members, answers, strict=True)
@@ -141,11 +157,7 @@ class Metrics:
 
         Not while Redis is full, or the server that has them is away while others are not.
         """
-        try:
-            self._count(counters, persisted)
-        except RedisUnavailableError as error:
-            if not (is_away(error) and self._wire.has_several):
-                raise
+        known(self._wire, lambda: self._count(counters, persisted), None)
 
     def _count(self, counters: Mapping[str, int], persisted: int) -> None:
         commands: list[tuple[Any, ...]] = [
@@ -170,6 +182,8 @@ class Metrics:
 
     def totals(self) -> Totals:
         """The counters since the first start, and how long writes took until MongoDB had them.
+
+        Those of a server that does not answer while others do are missing in them, which they say.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -221,11 +235,7 @@ class Metrics:
 
     def _record_run(self, task: str, run: Run) -> None:
         told = {"seconds": run.seconds, "outcome": run.outcome, "error": run.error}
-        try:
-            self._wire.run(_RECORD_RUN, (keys.RUNS,), (task, orjson.dumps(told)))
-        except RedisUnavailableError as error:
-            if not (is_away(error) and self._wire.has_several):
-                raise
+        known(self._wire, lambda: self._wire.run(_RECORD_RUN, (keys.RUNS,), (task, orjson.dumps(told))), None)
 
     def runs(self) -> dict[str, Run]:
         """The last run of each periodic task that has run, by name."""

@@ -82,16 +82,25 @@ class PartitionCount(Record[Division]):
         """Partitions from a number on that hold something pending or dead, where nobody looks for it.
 
         A process that was stopped by force in the middle of a write, and goes on after Redis was divided anew, may
-        leave something there. Raises as `recorded`.
+        leave something there. What a server has that does not answer while others do is not seen.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
         """
         beyond = range(partitions, until)
-        answers = self._wire.calls([("EXISTS", of.pending, of.dead) for of in map(partition_keys, beyond)])
+        answers = self._wire.calls_answered(
+            [("EXISTS", of.pending, of.dead) for of in map(partition_keys, beyond)]
+        )
         return [at for at, held in zip(beyond, answers, strict=True) if held]
 
     def pending_in(self, partitions: Sequence[int]) -> dict[int, int]:
-        """The number of pending documents in all partitions, whoever looks into them. Raises as `recorded`."""
-        answers = self._wire.calls([("ZCARD", partition_keys(one).pending) for one in partitions])
-        return dict(zip(partitions, answers, strict=True))
+        """The number of pending documents in partitions whose server answers, whoever looks into them.
+
+        Raises:
+            RedisUnavailableError: none does.
+        """
+        answers = self._wire.calls_answered([("ZCARD", partition_keys(one).pending) for one in partitions])
+        return {at: count for at, count in zip(partitions, answers, strict=True) if count is not None}
 
     def latest_version(self) -> int:
         """The last version that any partition has issued. Raises as `recorded`."""

@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from writebehind import plurals
 from writebehind.errors import MistypedKeyError
 from writebehind.redis import keys
 from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
+from writebehind.redis.reach import known
 from writebehind.redis.strays import MOST_COUNT, whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
@@ -51,12 +53,14 @@ class Totals:
             the bound before; the last ones longer than all.
         age_s: how long they took together, seconds.
         letters: how many writes became dead letters, by collection and reason.
+        missing: keys of which it is not known what they count, as their server is away while others are not.
     """
 
     by_name: Mapping[str, int]
     ages: tuple[int, ...]
     age_s: float
     letters: Mapping[tuple[str, str], int]
+    missing: frozenset[str] = frozenset()
 
 
 def read(wire: Wire, partitions: int) -> Totals:
@@ -67,17 +71,18 @@ def read(wire: Wire, partitions: int) -> Totals:
     """
     most, of_none = _calls(wire, [("GET", keys.MOST_EVER), ("HGETALL", keys.COUNTERS)])
     ever = max(partitions, min(whole(most), MOST_PARTITIONS))
-    of_each = _calls(wire, [("HGETALL", partition_keys(one).counts) for one in range(ever)])
+    places = [partition_keys(one).counts for one in range(ever)]
+    of_each = dict(zip(places, _calls(wire, [("HGETALL", key) for key in places]), strict=True))
     counted: Counter[str] = Counter()
-    for number, flat in enumerate(of_each):
-        counted.update(_read(wire, partition_keys(number).counts, flat))
+    for key, flat in of_each.items():
+        counted.update(_read(wire, key, flat or ()))
     ages = tuple(counted[name] for name in _AGES)
     exact = {
         "acknowledged": counted[_FIRST] + counted["coalesced"],
         "persisted": max(0, sum(ages) - counted["deleted"]),  # or other hands have taken some out
         **{name: counted[name] for name in COUNTED},
     }
-    others = _read_others(wire, of_none)
+    others = _read_others(wire, of_none or ())
     by_name = {name: exact.get(name, 0) + others.get(name, 0) for name in (*exact, *others)}
     letters = {
         (collection, reason): number
@@ -85,7 +90,8 @@ def read(wire: Wire, partitions: int) -> Totals:
         for _, collection, reason in [name.split(":", 2) if name.startswith(_LETTERS) else ("", "", "")]
         if reason
     }
-    return Totals(by_name, ages, counted[_AGE_MS] / 1000, letters)
+    missing = frozenset(key for key, flat in {keys.COUNTERS: of_none, **of_each}.items() if flat is None)
+    return Totals(by_name, ages, counted[_AGE_MS] / 1000, letters, missing)
 
 
 def came(totals: Totals) -> int:
@@ -99,11 +105,16 @@ def left(totals: Totals) -> int:
 
 
 def _calls(wire: Wire, commands: Sequence[tuple[str, str]]) -> list[Any]:
-    """The answers; what is of another type than a count is taken out by that, and is no reason to say nothing."""
+    """The answers, `None` of a server that is away while others are not.
+
+    What is of another type than a count is taken out by that, and is no reason to say nothing.
+    """
+    ask = partial(wire.calls_answered, commands)
+    unknown = [None] * len(commands)
     try:
-        return wire.calls(commands)
+        return known(wire, ask, unknown)
     except MistypedKeyError:
-        return wire.calls(commands)
+        return known(wire, ask, unknown)
 
 
 def _read(wire: Wire, key: str, flat: Sequence[bytes]) -> dict[str, int]:

@@ -19,6 +19,15 @@ export function verdict(status, now) {
   const letters = status.dead_letters;
   const lost = `${some(waiting + letters, "document")} would be lost with Redis`;
   const cap = status.seconds_until_cap;
+  const away = (status.away ?? []).filter((one) => one.partitions.length);
+  if (away.length) {
+    const partitions = away.flatMap((one) => one.partitions).length;
+    return {
+      level: "bad",
+      title: `${serversOf(away)} of Redis does not answer: nobody knows what would be lost with it`,
+      text: `Writes to ${some(partitions, "partition")} of ${count(status.partitions)} are refused until it is back. The others go on, and all figures are theirs: ${lost}.`,
+    };
+  }
   if (trouble(status)) {
     return {
       level: "bad",
@@ -65,13 +74,24 @@ export function verdict(status, now) {
   };
 }
 
+/** Names of servers of Redis that do not answer while others do. */
+export function serversOf(away) {
+  return `Server ${away.map((one) => one.server).join(", ")}`;
+}
+
+/** Whether no server that answers knows a figure. */
+export function isUnknown(status, figure) {
+  return (status.unknown ?? []).includes(figure);
+}
+
 /** Whether MongoDB does not answer: the breaker opens only after some failures. */
 export function trouble(status) {
-  return status.breaker !== "closed" || Boolean(status.mongodb_error);
+  return (status.breaker ?? "closed") !== "closed" || Boolean(status.mongodb_error);
 }
 
 /** The state of the breaker, and since when, as a sentence. */
 function broken(status, now) {
+  if (status.breaker === null) return "The state of the breaker is not known.";
   if (status.breaker === "closed") return "The breaker is still closed.";
   const since = status.breaker_since ? ` opened ${duration(Math.max(0, now - status.breaker_since))} ago` : " is open";
   return `The breaker${since}${status.breaker === "half-open" ? ", and one request tries whether MongoDB is back" : ""}.`;

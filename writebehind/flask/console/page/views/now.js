@@ -5,7 +5,7 @@ import { Chart } from "../chart.js";
 import { Figure, State } from "../parts.js";
 import { charts } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
-import { trouble, verdict } from "../verdict.js";
+import { isUnknown, serversOf, trouble, verdict } from "../verdict.js";
 import { inNines } from "./drift.js";
 
 /** After so long without a point nobody records the history, seconds. */
@@ -112,9 +112,9 @@ function Lamps({ status, now, told }) {
     "ul",
     { class: "lamps" },
     lamp("MongoDB", ...mongodb(status, now), "#processes"),
-    lamp("Redis", ...memory(told), "#now"),
+    lamp("Redis", ...(status.away?.length ? ["bad", `${serversOf(status.away)} does not answer`] : memory(told)), "#now"),
     lamp("Workers", ...workers(status), "#processes"),
-    lamp("Listener", listenerLevel(listener), listenerText(listener), "#processes"),
+    lamp("Listener", listenerLevel(listener), listenerText(status), "#processes"),
     lamp("Dead letters", letters ? "warn" : "ok", count(letters), "#dead-letters"),
     lamp("Readers see the truth", ...truth(status.consistency), "#drift"),
   );
@@ -127,12 +127,14 @@ function lamp(name, level, text, href) {
 /** Level and text of MongoDB. */
 export function mongodb(status, now) {
   if (!trouble(status)) return ["ok", "answers"];
-  if (status.breaker !== "open") return ["bad", status.breaker === "closed" ? "does not answer" : `breaker ${status.breaker}`];
+  if (status.breaker !== "open") return ["bad", (status.breaker ?? "closed") === "closed" ? "does not answer" : `breaker ${status.breaker}`];
   return ["bad", `breaker open${status.breaker_since ? `, ${duration(Math.max(0, now - status.breaker_since))}` : ""}`];
 }
 
 /** Level and text of workers, which are known by what they do. */
-function workers({ workers: alive, unconsumed = [], silent_workers: silent = [] }) {
+function workers(status) {
+  if (isUnknown(status, "workers")) return ["off", "not known now"];
+  const { workers: alive, unconsumed = [], silent_workers: silent = [] } = status;
   if (unconsumed.length) return ["bad", `nobody consumes ${unconsumed.join(", ")}`];
   if (silent.length) return ["warn", `${count(silent.length)} silent, ${count(alive)} at work`];
   return ["ok", `${count(alive)} at work`];
@@ -151,7 +153,9 @@ export function listenerLevel(listener) {
   return listener.error || listener.alive_seconds_ago > 30 ? "bad" : "ok";
 }
 
-export function listenerText(listener) {
+export function listenerText(status) {
+  const listener = status.listener;
+  if (isUnknown(status, "listener")) return "not known now";
   if (!listener) return "never ran";
   if (listener.error) return "in trouble";
   if (listener.alive_seconds_ago > 30) return `last seen ${ago(listener.alive_seconds_ago)}`;

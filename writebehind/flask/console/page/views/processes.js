@@ -3,16 +3,20 @@
 import { h } from "../vendor/preact.js";
 import { Figure, Panel, State, Table } from "../parts.js";
 import { ago, clock, count, duration } from "../units.js";
+import { isUnknown } from "../verdict.js";
 import { listenerLevel, listenerText, mongodb } from "./now.js";
+
+/** What is said of figures that only a server of Redis has which does not answer. */
+const NOT_KNOWN = "Not known while that server of Redis does not answer.";
 
 export function Processes({ status }) {
   if (!status) return h("p", { class: "empty" }, "Loading …");
   return [
     h("h1", null, "Processes"),
-    h("div", { class: "columns" }, h(Breaker, { status }), h(Listener, { listener: status.listener })),
+    h("div", { class: "columns" }, h(Breaker, { status }), h(Listener, { status })),
     h(Workers, { status }),
     h(Queues, { status }),
-    h(Periodic, { periodic: status.periodic }),
+    h(Periodic, { status }),
   ];
 }
 
@@ -25,18 +29,21 @@ function Breaker({ status }) {
     h(
       "p",
       null,
-      closed
-        ? "The breaker is closed: requests go through. It opens when MongoDB gives no sign of life for a second or two, or three requests fail within 20 s; one probe asks for all."
-        : `Open since ${clock(status.breaker_since)}: no process asks MongoDB but for a probe. Writes wait in Redis.`,
+      isUnknown(status, "breaker")
+        ? NOT_KNOWN
+        : closed
+          ? "The breaker is closed: requests go through. It opens when MongoDB gives no sign of life for a second or two, or three requests fail within 20 s; one probe asks for all."
+          : `Open since ${clock(status.breaker_since)}: no process asks MongoDB but for a probe. Writes wait in Redis.`,
     ),
     status.mongodb_error ? h("pre", { class: "reason" }, status.mongodb_error) : null,
   );
 }
 
-function Listener({ listener }) {
+function Listener({ status }) {
+  const listener = status.listener;
   return h(
     Panel,
-    { title: "Listener", tools: h(State, { level: listenerLevel(listener) }, listenerText(listener)) },
+    { title: "Listener", tools: h(State, { level: listenerLevel(listener) }, listenerText(status)) },
     listener
       ? [
           h(
@@ -50,7 +57,7 @@ function Listener({ listener }) {
           h("p", { class: "note" }, `Leads: ${listener.leader || "nobody"}`),
           listener.error ? h("pre", { class: "reason" }, listener.error) : null,
         ]
-      : h("p", { class: "empty" }, "No listener has ever run: what others write to MongoDB is seen when entries expire."),
+      : h("p", { class: "empty" }, isUnknown(status, "listener") ? NOT_KNOWN : "No listener has ever run: what others write to MongoDB is seen when entries expire."),
   );
 }
 
@@ -79,7 +86,7 @@ function Workers({ status }) {
       caption: "Workers",
       items,
       keyOf: (one) => one.name,
-      empty: "No worker is alive.",
+      empty: isUnknown(status, "workers") ? NOT_KNOWN : "No worker is alive.",
       columns: [
         { name: "Worker", cell: (one) => h("span", { class: "id" }, one.name), wide: true },
         { name: "Queues", cell: (one) => one.queues.join(", ") },
@@ -109,8 +116,8 @@ function Queues({ status }) {
   );
 }
 
-function Periodic({ periodic }) {
-  const items = Object.entries(periodic ?? {}).map(([name, run]) => ({ name, ...run }));
+function Periodic({ status }) {
+  const items = Object.entries(status.periodic ?? {}).map(([name, run]) => ({ name, ...run }));
   return h(
     Panel,
     { title: "Periodic tasks" },
@@ -118,7 +125,7 @@ function Periodic({ periodic }) {
       caption: "Periodic tasks",
       items,
       keyOf: (one) => one.name,
-      empty: "None has run yet: is beat at work?",
+      empty: isUnknown(status, "periodic") ? NOT_KNOWN : "None has run yet: is beat at work?",
       columns: [
         { name: "Task", cell: (one) => one.name },
         { name: "Last run", numeric: true, cell: (one) => ago(one.seconds_ago) },
