@@ -1,6 +1,7 @@
 """Ways to watch requests, between which one process is switched: what one process does faster by chance meets all.
 
-"Neither" has no call sites: they are taken out, so that what they cost while nobody looks shows too.
+"Neither" has no call sites: they are taken out, so that what they cost while nobody looks shows too. What stays is
+the block in which a write may fail: it costs nothing that could be told (ADR 39).
 """
 
 from __future__ import annotations

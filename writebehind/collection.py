@@ -13,7 +13,7 @@ from writebehind import strict
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import DELETED, Entry
 from writebehind.documents.ids import DocumentId, new_id
-from writebehind.documents.patches import Document
+from writebehind.documents.patches import Document, Patch
 from writebehind.errors import (
     DeadLetterError,
     InvalidArgumentError,
@@ -26,12 +26,13 @@ from writebehind.hooks import Hooks
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
-from writebehind.reading.failures import Failures
+from writebehind.reading.failures import Failures as FailedReads
 from writebehind.reading.read import Read
 from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
 from writebehind.writing.changer import Change, Changer, update_of
+from writebehind.writing.failures import Failures as FailedWrites
 from writebehind.writing.writer import Writer, WriterParts, Written
 
 __all__ = ["BulkOperation", "BulkResult", "Collection", "Incremented"]
@@ -69,7 +70,8 @@ class Collection:
         self.name = name
         self.settings = settings
         self._reader = parts.reader
-        self._failures = Failures(parts.tallies, name)
+        self._failed_reads = FailedReads(parts.tallies, name)
+        self._failed_writes = FailedWrites(parts.tallies, name)
         self._lookups = lookups
         self._queries = queries
         self._writer = Writer(name, settings, parts, hooks)
@@ -128,13 +130,13 @@ class Collection:
         try:
             return self._reader.get_or_bypass(document_id, self.settings)
         except UnavailableError as error:
-            self._failures.note(error)
+            self._failed_reads.note(error)
             raise
 
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
         ids = [self._writer.id(one) for one in strict.each("ids", given)]
-        with self._failures:
+        with self._failed_reads:
             return self._reader.get_many_or_bypass(ids, self.settings)
 
     def read_each(self, given: Iterable[object]) -> Iterator[tuple[Entry, bool]]:
@@ -157,7 +159,7 @@ class Collection:
             UnavailableError: as `get`.
         """
         alias = self._lookups.alias(self.name, self.settings, strict.text("field", field), text)
-        with self._failures:
+        with self._failed_reads:
             return self._lookups.find(alias, self.settings)
 
     def query(self, name: str, arguments: Mapping[str, object] | None = None) -> list[Document]:
@@ -184,11 +186,11 @@ class Collection:
             offered = ", ".join(self.settings.queries) or "none"
             raise UnknownQueryError(f"{self.name} has no query {name[:120]!r}; queries: {offered}")
         given = query.arguments(strict.named("arguments", arguments))
-        with self._failures:
+        with self._failed_reads:
             return self._queries.find(self.name, name, query, given, self.settings, most_bytes=most_bytes)
 
     def _each(self, ids: Sequence[DocumentId]) -> Iterator[tuple[Entry, bool]]:
-        with self._failures:
+        with self._failed_reads:
             yield from self._reader.get_each_or_bypass(ids, self.settings)
 
     # Writing ----------------------------------------------------------------------------------------
@@ -222,9 +224,10 @@ class Collection:
         if strict.flag("if_absent", if_absent) and etags:
             raise InvalidArgumentError("if_match and if_absent contradict each other: give one of them")
         document_id = self._writer.id(given)
-        entry = self._writer.entry(document_id, document)
-        written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent)
-        return self._persisted(document_id, written, wanted)
+        with self._failed_writes:
+            entry = self._writer.entry(document_id, document)
+            written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent)
+            return self._persisted(document_id, written, wanted)
 
     def create(self, document: Storable, *, durability: Durability | str | None = None) -> Written:
         """Create a document under its `_id` if it has one, else under a generated id. Raises as `put`.
@@ -236,9 +239,10 @@ class Collection:
         if "_id" in fields:
             return self.put(fields["_id"], fields, if_absent=True, durability=wanted)
         document_id = DocumentId.of(self.name, new_id(self.settings.id))
-        # Nobody has the new id yet, so there is nothing that a condition could protect.
-        written = self._writer.write(document_id, self._writer.entry(document_id, fields), wanted)
-        return self._persisted(document_id, replace(written, created=True), wanted)
+        with self._failed_writes:
+            # Nobody has the new id yet, so there is nothing that a condition could protect.
+            written = self._writer.write(document_id, self._writer.entry(document_id, fields), wanted)
+            return self._persisted(document_id, replace(written, created=True), wanted)
 
     def delete(
         self,
@@ -250,8 +254,9 @@ class Collection:
         """Delete a document; deleting one that does not exist is no error. Raises as `put`."""
         wanted, etags = strict.durability(durability), strict.etags(if_match)
         document_id = self._writer.id(given)
-        written = self._writer.write(document_id, DELETED, wanted, if_match=etags)
-        return self._persisted(document_id, written, wanted)
+        with self._failed_writes:
+            written = self._writer.write(document_id, DELETED, wanted, if_match=etags)
+            return self._persisted(document_id, written, wanted)
 
     def patch(
         self,
@@ -281,8 +286,7 @@ class Collection:
         """
         wanted, etags = strict.durability(durability), strict.etags(if_match)
         patch = self._changer.patch_of(change, json_patch)
-        document_id = self._writer.id(given)
-        return self._persisted(document_id, self._changer.patch(document_id, patch, etags, wanted), wanted)
+        return self._patch(given, patch, etags, wanted)
 
     def update(
         self,
@@ -297,9 +301,8 @@ class Collection:
         Unlike a merge patch it replaces objects as a whole, and stores `None` as null. A pydantic model gives
         those of its fields that were set.
         """
-        wanted, etags, patch = strict.durability(durability), strict.etags(if_match), update_of(fields)
-        document_id = self._writer.id(given)
-        return self._persisted(document_id, self._changer.patch(document_id, patch, etags, wanted), wanted)
+        wanted, etags = strict.durability(durability), strict.etags(if_match)
+        return self._patch(given, update_of(fields), etags, wanted)
 
     def increment(
         self, given: object, deltas: Mapping[str, Any], *, durability: Durability | str | None = None
@@ -317,8 +320,9 @@ class Collection:
         """
         wanted = strict.durability(durability)
         document_id = self._writer.id(given)
-        written, values = self._changer.increment(document_id, deltas, wanted)
-        return Incremented(self._persisted(document_id, written, wanted), values)
+        with self._failed_writes:
+            written, values = self._changer.increment(document_id, deltas, wanted)
+            return Incremented(self._persisted(document_id, written, wanted), values)
 
     def bulk(
         self, operations: Iterable[BulkOperation | RequestError], *, durability: Durability | str | None = None
@@ -340,9 +344,14 @@ class Collection:
             InvalidArgumentError: this is nothing that has operations, or there is no such durability.
             RedisUnavailableError: Redis does not answer while it is asked whether MongoDB has the writes.
         """
-        wanted = strict.durability(durability)
-        self._writer.check_offered(wanted)
-        return Bulk(self._writer, self._changer, wanted).run(strict.each("operations", operations))
+        wanted, each = strict.durability(durability), strict.each("operations", operations)
+        return Bulk(self._writer, self._changer, self._failed_writes, wanted).run(each)
+
+    def _patch(self, given: object, patch: Patch, etags: Sequence[str], durability: Durability | None) -> Written:
+        document_id = self._writer.id(given)
+        with self._failed_writes:
+            written = self._changer.patch(document_id, patch, etags, durability)
+            return self._persisted(document_id, written, durability)
 
     def _persisted(self, document_id: DocumentId, written: Written, durability: Durability | None) -> Written:
         if self._writer.wants(durability) is not Durability.PERSISTED:

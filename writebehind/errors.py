@@ -33,8 +33,48 @@ def told(error: BaseException) -> str:
     return str(error).partition(", with args beginning with")[0]
 
 
+class Reason(StrEnum):
+    """Reason for which a read or a write failed, as failures are counted by it."""
+
+    REDIS_AWAY = "redis-away"
+    REDIS_SPOILED = "redis-spoiled"
+    REDIS_FULL = "redis-full"
+    WRONG_INSTALLATION = "wrong-installation"
+    MONGODB_AWAY = "mongodb-away"
+    """It cannot be reached, or says that it cannot serve now."""
+    MONGODB_LATE = "mongodb-late"
+    """It was asked, and the time was over before it answered."""
+    MONGODB_REFUSES = "mongodb-refuses"
+    MONGODB_BUSY = "mongodb-busy"
+    """As many wait for it as may at a time, so it was not asked."""
+    BREAKER_OPEN = "breaker-open"
+    """It has failed lately, so it was not asked."""
+    CLOSED = "closed"
+    """The pipeline is, so it was not asked."""
+    CAP = "cap"
+    """Too much waits for MongoDB."""
+    # From here on no read fails.
+    CONDITION = "condition"
+    """The document is not as the write needs it."""
+    CONFLICT = "conflict"
+    """Others came before the write again and again."""
+    UNREADABLE = "unreadable"
+    """Others have put something in the place of the document that cannot be changed."""
+    TOO_MUCH_WORK = "too-much-work"
+    """The writes before it in one request have used up what one request may take."""
+    DURABILITY_NOT_OFFERED = "durability-not-offered"
+    DEAD_LETTER = "dead-letter"
+    """It waited for MongoDB, which has refused it."""
+
+
 class WritebehindError(Exception):
-    """Something went wrong in writebehind."""
+    """Something went wrong in writebehind.
+
+    Attributes:
+        reason: by which failures are counted; `None` where the request is wrong in itself.
+    """
+
+    reason: Reason | None = None
 
     def __init__(self, message: str | None = None) -> None:
         """Take `message`, or the class's docstring where there is none."""
@@ -83,9 +123,13 @@ class InvalidPatchError(RequestError):
 class PatchConflictError(RequestError):
     """The patch does not fit the document as it is now."""
 
+    reason = Reason.CONDITION
+
 
 class UnreadableDocumentError(RequestError):
     """The document, as others wrote it to MongoDB, is no valid BSON. It can be replaced or deleted, not read."""
+
+    reason = Reason.UNREADABLE
 
 
 class UnknownCollectionError(RequestError):
@@ -99,21 +143,31 @@ class UnknownQueryError(RequestError):
 class DocumentNotFoundError(RequestError):
     """There is no such document."""
 
+    reason = Reason.CONDITION
+
 
 class PreconditionFailedError(RequestError):
     """The document is not in the state that the condition names."""
+
+    reason = Reason.CONDITION
 
 
 class ConflictError(RequestError):
     """Other writers changed the document faster than this change could be applied. Send it again."""
 
+    reason = Reason.CONFLICT
+
 
 class TooMuchWorkError(RequestError):
     """The request asks for more work than one request may: send the rest in another one."""
 
+    reason = Reason.TOO_MUCH_WORK
+
 
 class DeadLetterError(RequestError):
     """MongoDB did not take the write, which is a dead letter now: replay or discard it, or write another one."""
+
+    reason = Reason.DEAD_LETTER
 
     def __init__(self, message: str, *, collection: str, document_id: str, version: int) -> None:
         """Take what MongoDB says, and whose letter it is: the id as in a URL, and the version that it refused."""
@@ -129,34 +183,13 @@ class DeadLetterError(RequestError):
 class DurabilityNotOfferedError(RequestError):
     """The Redis server cannot promise the durability that was asked for. Nothing was written."""
 
-
-class Reason(StrEnum):
-    """Reason why a server was of no use, as failures are counted by it."""
-
-    REDIS_AWAY = "redis-away"
-    REDIS_SPOILED = "redis-spoiled"
-    REDIS_FULL = "redis-full"
-    WRONG_INSTALLATION = "wrong-installation"
-    MONGODB_AWAY = "mongodb-away"
-    """It cannot be reached, or says that it cannot serve now."""
-    MONGODB_LATE = "mongodb-late"
-    """It was asked, and the time was over before it answered."""
-    MONGODB_REFUSES = "mongodb-refuses"
-    MONGODB_BUSY = "mongodb-busy"
-    """As many wait for it as may at a time, so it was not asked."""
-    BREAKER_OPEN = "breaker-open"
-    """It has failed lately, so it was not asked."""
-    CLOSED = "closed"
-    """The pipeline is, so it was not asked."""
-    CAP = "cap"
-    """Too much waits for MongoDB: no read fails by this."""
+    reason = Reason.DURABILITY_NOT_OFFERED
 
 
 class UnavailableError(WritebehindError):
     """A server that this request needs does not answer.
 
     Attributes:
-        reason: by which failures are counted.
         public: the message without what only operators should read: for clients of the service.
         inner: the rest: the words of the driver or the server, which may name hosts and ports.
         retry_after_s: seconds after which trying again makes sense, where that is known.

@@ -32,6 +32,7 @@ MISSING = {
     "writebehind_seconds_until_cap": "nothing grows for long",
     "writebehind_refused_writes_total": "no cap is met",
     "writebehind_failed_reads_total": "servers answer",
+    "writebehind_failed_writes_total": "the same, and nothing is written on a condition",
     "writebehind_lost_spans_total": "nothing is traced",
     "writebehind_postponed_writes_total": "MongoDB takes what it gets, or refuses it for good",
     "writebehind_drift_total": "Redis and MongoDB agree",

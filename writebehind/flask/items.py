@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -52,20 +53,44 @@ def _refuse(constant: str) -> None:
 _SCANNER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
 
 
-def read_items(
-    data: bytes, *, most: int, most_bytes: int, most_holders: int
-) -> tuple[list[Span], Callable[[], Iterator[BulkOperation | RequestError]]]:
-    """Find the items of a JSON array, or of NDJSON; and what reads them, each when its turn comes.
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of a body, each read when its turn comes: as an operation, or the error that it is.
+
+    Attributes:
+        data: the body.
+        spans: where each item stands in it.
+        most_bytes: of a document.
+    """
+
+    data: bytes
+    spans: Sequence[Span]
+    most_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __iter__(self) -> Iterator[BulkOperation | RequestError]:
+        longest = self.most_bytes + ENVELOPE_BYTES
+        for start, end in self.spans:
+            try:
+                if end - start > longest:
+                    raise DocumentTooLargeError(f"the item takes {end - start} bytes; {longest} are allowed")
+                item = self.data[start:end]
+                check_holders(item, longest)
+                yield _operation(codec.parse(item), self.most_bytes, converted=codec.may_have_wrappers(item))
+            except RequestError as error:
+                yield error
+
+
+def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int) -> Items:
+    """Find the items of a JSON array, or of NDJSON. A line of NDJSON that is no JSON is an error by itself.
 
     Args:
         data: the body.
         most: items that there may be.
         most_bytes: of a document.
         most_holders: objects and arrays that there may be in all.
-
-    Returns:
-        Where each item stands; and a function that yields each as an operation, or the error that it is. A line of
-        NDJSON that is no JSON is an error by itself.
 
     Raises:
         MalformedDocumentError: an array is no JSON, or there is nothing at all.
@@ -79,19 +104,7 @@ def read_items(
     begins = len(data) - len(data.lstrip(_BLANKS))
     is_array = data.startswith(b"[", begins)
     spans = _in_array(data, begins + 1, most, 2 * longest) if is_array else _in_lines(data, most)
-
-    def read() -> Iterator[BulkOperation | RequestError]:
-        for start, end in spans:
-            try:
-                if end - start > longest:
-                    raise DocumentTooLargeError(f"the item takes {end - start} bytes; {longest} are allowed")
-                item = data[start:end]
-                check_holders(item, longest)
-                yield _operation(codec.parse(item), most_bytes, converted=codec.may_have_wrappers(item))
-            except RequestError as error:
-                yield error
-
-    return spans, read
+    return Items(data, spans, most_bytes)
 
 
 def named_id(text: bytes) -> Any:

@@ -132,6 +132,12 @@ REFUSED_WRITES: Final = Family(
     "Writes refused by back-pressure, by the cap that was met.",
     ("collection", "cap"),
 )
+FAILED_WRITES: Final = Family(
+    "writebehind_failed_writes",
+    "Writes that callers were told have failed, by the reason; they may have happened. Each of a bulk is one. "
+    "Those that met a cap are refused writes and not among these, nor are requests that are wrong in themselves.",
+    ("collection", "reason"),
+)
 BATCH_TIMES: Final = _histogram(
     "writebehind_batch_duration_seconds", "Time that one bulk write to MongoDB took.", ("collection",)
 )
@@ -177,6 +183,7 @@ FAMILIES: Final = {
         FAILED_READS,
         WRITES,
         REFUSED_WRITES,
+        FAILED_WRITES,
         BATCH_TIMES,
         BATCH_SIZES,
         POSTPONED,

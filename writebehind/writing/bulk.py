@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import length_hint
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -25,6 +26,7 @@ from writebehind.errors import (
 )
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.changer import Change, Changer, check_change
+from writebehind.writing.failures import Failures
 from writebehind.writing.writer import Writer, Written
 
 #: Commits sent to Redis in one go, and about their bytes, so that a large bulk does not keep others waiting.
@@ -84,10 +86,13 @@ class BulkOperation:
 class Bulk:
     """Carries out several writes to one collection in their order. Used once."""
 
-    def __init__(self, writer: Writer, changer: Changer, durability: Durability | None) -> None:
-        """Take what commits and what changes, and what each write is to wait for."""
+    def __init__(
+        self, writer: Writer, changer: Changer, failures: Failures, durability: Durability | None
+    ) -> None:
+        """Take what commits, what changes and what counts, and what each write is to wait for."""
         self._writer = writer
         self._changer = changer
+        self._failures = failures
         self._durability = durability
         self._results: list[BulkResult] = []
         self._ids: dict[int, DocumentId] = {}
@@ -96,6 +101,19 @@ class Bulk:
 
     def run(self, operations: Iterable[BulkOperation | RequestError]) -> list[BulkResult]:
         """Carry them out. Raises as `Collection.bulk`."""
+        expected = length_hint(operations, 1)  # of an iterator nobody knows before it is read
+        try:
+            self._writer.check_offered(self._durability)
+            results = self._carried_out(operations)
+        except WritebehindError as error:  # in the place of all results
+            self._failures.note(error, max(expected, len(self._results)))
+            raise
+        for one in results:
+            if isinstance(one, WritebehindError):
+                self._failures.note(one)
+        return results
+
+    def _carried_out(self, operations: Iterable[BulkOperation | RequestError]) -> list[BulkResult]:
         for at, operation in enumerate(operations):
             self._results.append(WritebehindError())
             try:

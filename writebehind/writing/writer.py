@@ -17,15 +17,11 @@ from writebehind.errors import (
     ConflictError,
     DeadLetterError,
     DocumentTooLargeError,
-    MemoryPressureError,
     MongoUnavailableError,
     OverloadedError,
-    PartitionFullError,
     PreconditionFailedError,
-    RedisFullError,
+    Reason,
     RedisUnavailableError,
-    TooManyDeadLettersError,
-    UnavailableError,
     UnreadableDocumentError,
     without_frames,
 )
@@ -57,13 +53,6 @@ _NOT_KEPT = (
     "the document does not stay in Redis for as long as this change takes: MongoDB takes longer than "
     "load_timeout_ms to answer, or others change the document all the time"
 )
-#: The caps that writes meet, as they are counted.
-_CAPS: Mapping[type[UnavailableError], str] = {
-    PartitionFullError: "pending",
-    MemoryPressureError: "memory",
-    TooManyDeadLettersError: "dead-letters",
-    RedisFullError: "redis-full",
-}
 _ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -193,7 +182,7 @@ class Writer:
             if tries > 1 and time.monotonic() > deadline:
                 break
             read(len(self._current(document_id).body))
-        raise MongoUnavailableError(_NOT_KEPT)
+        raise MongoUnavailableError(_NOT_KEPT, reason=Reason.MONGODB_LATE)
 
     def change(
         self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
@@ -218,7 +207,7 @@ class Writer:
                     return self._written(document_id, entry, commit, durability, created=not current.exists)
                 missed = missed + 1 if commit.status is CommitStatus.UNKNOWN else 0
                 if missed > 1 and time.monotonic() > deadline:
-                    raise MongoUnavailableError(_NOT_KEPT)
+                    raise MongoUnavailableError(_NOT_KEPT, reason=Reason.MONGODB_LATE)
                 if tries >= CONFLICT_TRIES and time.monotonic() > deadline:
                     break
                 if commit.status is CommitStatus.FAILED:  # another process is at it: step aside
@@ -392,12 +381,9 @@ class Writer:
         if commit.refusal:
             if commit.ticket:  # the write stands, and nobody has been told so
                 self._wanted(document_id, commit, durability)
-            self._count_refusal(commit.refusal)
             raise commit.refusal
         if commit.status is CommitStatus.FULL:
-            refusal = self._parts.admission.refusal(self._collection, self._settings, document_id.member)
-            self._count_refusal(refusal)
-            raise refusal
+            raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
         self._taken.add()
         if commit.ticket:
             self._wanted(document_id, commit, durability)
@@ -417,10 +403,6 @@ class Writer:
         """Have the flush task sent that a commit has issued a ticket for."""
         partition = self._parts.store.partition_of(document_id.member)
         self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
-
-    def _count_refusal(self, refusal: UnavailableError) -> None:
-        if cap := _CAPS.get(type(refusal)):
-            self._parts.tallies.add(families.REFUSED_WRITES, (self._collection, cap))
 
 
 def check_match(entry: Entry, if_match: Sequence[str]) -> None:

@@ -33,8 +33,8 @@ MANY = 1 << 40
 
 def found(data: bytes, *, most: int = 1000, most_bytes: int = MIB) -> list[object]:
     """The items that are found, as JSON reads them."""
-    spans, _ = read_items(data, most=most, most_bytes=most_bytes, most_holders=MANY)
-    return [json.loads(data[start:end]) for start, end in spans]
+    items = read_items(data, most=most, most_bytes=most_bytes, most_holders=MANY)
+    return [json.loads(data[start:end]) for start, end in items.spans]
 
 
 @given(
@@ -80,7 +80,7 @@ def test_an_item_in_great_depth():
     for depth in (200, 2_000, 500_000):
         data = b'[{"op":"put","id":"a","doc":' + b"[" * depth + b"]" * depth + b"}]"
         with pytest.raises((InvalidDocumentError, RequestEntityTooLarge)):
-            raise next(read_items(data, most=10, most_bytes=MIB, most_holders=MANY)[1]())
+            raise next(iter(read_items(data, most=10, most_bytes=MIB, most_holders=MANY)))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_a_long_line():
     """A line that is larger than a document may be is an error by itself, and never read."""
     line = b'{"op":"put","id":"a","doc":{"a":[' + b"[]," * MIB + b"0]}}"
     data = b"%b\n%b\n" % (line, b'{"op":"delete","id":"b"}')
-    spans, read = read_items(data, most=10, most_bytes=100_000, most_holders=MANY)
-    [long, short] = read()
-    assert (2, True, "b") == (len(spans), isinstance(long, DocumentTooLargeError), short.id)
+    items = read_items(data, most=10, most_bytes=100_000, most_holders=MANY)
+    [long, short] = items
+    assert (2, True, "b") == (len(items), isinstance(long, DocumentTooLargeError), short.id)
 
 
 @pytest.mark.parametrize("end", [b"", b',"text":"' + b"[{" * 20_000 + b'\\"[\\\\"'])
@@ -139,7 +139,7 @@ def test_objects_and_arrays_are_counted_before_they_are_made(end):
         return b'[{"op":"put","id":"a","doc":{"a":[' + b"[]," * count + b"0]" + end + b"}}]"
 
     def first(data: bytes, most_holders: int) -> object:
-        return next(read_items(data, most=10, most_bytes=100_000, most_holders=most_holders)[1]())
+        return next(iter(read_items(data, most=10, most_bytes=100_000, most_holders=most_holders)))
 
     assert "a" == first(body(3_000), 3_004).id
     with pytest.raises(RequestEntityTooLarge, match="more than 3003 objects"):

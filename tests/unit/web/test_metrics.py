@@ -105,9 +105,10 @@ def test_what_a_condition_needs_is_no_read_of_a_client(client, since):
     """A patch reads the document that it changes: the hit ratio is that of clients."""
     client.put("/v1/users/ada", json={"name": "Ada"})
     client.patch("/v1/users/ada", json={"age": 36}, content_type="application/merge-patch+json")
+    client.get("/v1/users/ada")
 
     assert since("writebehind_writes_total", USERS) == 2
-    assert since("writebehind_reads_total", HITS) == 0
+    assert since("writebehind_reads_total", HITS) == 1
 
 
 def test_several_at_once_are_counted_one_by_one(client, since):
@@ -124,12 +125,13 @@ def test_a_write_that_is_not_taken_is_no_acknowledged_one(client, since):
     """Whatever the reason."""
     client.put("/v1/users/ada", json=["no document"])
     client.put("/v1/users/ada", json={"name": "Ada"}, headers={"If-Match": '"0"'})
+    client.put("/v1/users/ada", json={"name": "Ada"})
 
-    assert since("writebehind_writes_total", USERS) == 0
+    assert since("writebehind_writes_total", USERS) == 1
 
 
-def failed(collection: str, reason: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    return "writebehind_failed_reads_total", (("collection", collection), ("reason", reason))
+def failed(collection: str, reason: str, what: str = "reads") -> tuple[str, tuple[tuple[str, str], ...]]:
+    return f"writebehind_failed_{what}_total", (("collection", collection), ("reason", reason))
 
 
 def test_reads_that_fail_are_counted_by_the_reason(client, installation, sink, since, monkeypatch):
@@ -163,6 +165,35 @@ def test_reads_that_fail_are_counted_by_the_reason(client, installation, sink, s
     assert since(*failed("asked", "mongodb-away")) == 1
     assert since(*failed("strict", "redis-away")) == 1
     assert failed_in_all() - before == 6
+
+
+def test_writes_that_fail_are_counted_by_the_reason(client, installation, since, monkeypatch):
+    """Each of a bulk is one, also where the bulk fails as a whole; a request that is wrong in itself is none."""
+
+    def refuse(*_: object) -> None:
+        raise RedisUnavailableError
+
+    client.put("/v1/strict/ada", json={"name": "Ada"})
+    assert client.put("/v1/strict/ada", json={"_v": 1}).status_code == 422
+    assert client.put("/v1/strict/ada", json={"name": "A"}, headers={"If-None-Match": "*"}).status_code == 412
+    assert client.delete("/v1/strict/ada", headers={"If-Match": f'"{"0" * 32}"'}).status_code == 412
+    [_, stale, wrong] = bulk(
+        client,
+        put("eve", name="E"),
+        put("ada", name="A") | {"if_match": "0" * 32},
+        put("bob", _v=1),
+        collection="strict",
+    )
+    assert (412, 422) == (stale["status"], wrong["status"])
+    monkeypatch.setattr(installation.wire, "exchange", refuse)
+    assert client.put("/v1/strict/ada", json={"name": "A"}).status_code == 503
+    items = [put(one, name="A") for one in "abcd"]
+    assert client.post("/v1/strict:bulk?durability=fsynced", json=items).status_code == 501
+
+    assert since(*failed("strict", "condition", "writes")) == 3
+    assert since(*failed("strict", "redis-away", "writes")) == 1
+    assert since(*failed("strict", "durability-not-offered", "writes")) == 4
+    assert since("writebehind_writes_total", (("collection", "strict"),)) == 2
 
 
 def test_those_who_ask_at_once_get_the_same_page(client, installation, monkeypatch):

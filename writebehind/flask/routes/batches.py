@@ -46,16 +46,16 @@ def batches(pipeline: Pipeline) -> Routes:
         asked = durability()
         refuse_conditions()
         data = body(BULK_TYPES, settings.max_bulk_bytes)
-        spans, read = read_items(
+        items = read_items(
             data,
             most=settings.max_bulk_items,
             most_bytes=settings.max_document_bytes,
             most_holders=max(settings.max_bulk_items, settings.max_bulk_bytes // _BYTES_OF_HOLDER),
         )
         with bounded(max(LARGE_BYTES, settings.max_document_bytes)):  # it cannot begin anew
-            results = target.bulk(read(), durability=asked)
+            results = target.bulk(items, durability=asked)
         _log(results)
-        shown = [_result(data, span, one) for span, one in zip(spans, results, strict=True)]
+        shown = [_result(data, span, one) for span, one in zip(items.spans, results, strict=True)]
         return Response(orjson.dumps({"results": shown}), 207, content_type=JSON)
 
     @routes.post(f"{COLLECTION}:get")
