@@ -103,7 +103,7 @@ class Directory:
 
     def _names(self) -> list[Path]:
         """The files that count, in the order in which they were made; sums first."""
-        # What is no file is other hands': to open a pipe would wait for ever. The directory itself says what is one;
+        # What is no file is other hands': to open a pipe would wait for ever. The listing itself says what is one:
         # who looked anew would take one that was added up meanwhile for none, and miss its counts.
         with os.scandir(self.path) as entries:
             return sorted(Path(one) for one in entries if one.name.endswith(SUFFIX) and one.is_file())
