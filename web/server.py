@@ -32,13 +32,13 @@ from web.environ import Headers, Scope, announced, environ_of
 from web.large import Known, return_large_blocks
 from web.sockets import allow_connections, bound_untaken
 from web.threads import Threads
-from web.transfers import SMALL, Transfer, Transfers
+from web.transfers import SMALL, NotBegunError, Transfer, Transfers
 from writebehind import Settings, load_settings
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import too_large
-from writebehind.flask.problems import NOTED, log_fields
+from writebehind.flask.problems import NOTED, OutcomeUnknown, log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
@@ -60,6 +60,8 @@ COLLECT_AFTER = 50_000
 PIECE = 64 << 10
 #: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
 _OF_MANY = (":bulk", ":get", ":export", ":replay")
+#: Methods of requests that write nothing.
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def create_server() -> ServerApplication:
@@ -218,10 +220,10 @@ class Server:
                 if (answer := await self._transfers.carry_out(transfer, threads, call)) is not None:
                     return answer
             return await self._alone(transfer, scope, body, target)
-        except TimeoutError:
+        except TimeoutError as error:
             self._requests.refused(LATE)
-            late = "the request was not carried out in time; a write may have happened all the same"
-            return await self._refusal(scope, ServiceUnavailable(late, retry_after=1))
+            nothing = isinstance(error, NotBegunError) or scope["method"] in _READS
+            return await self._refusal(scope, _late() if nothing else OutcomeUnknown(retry_after=1))
         except ServiceUnavailable as error:
             self._requests.refused(error)
             return await self._refusal(scope, error)
@@ -345,6 +347,10 @@ async def _disconnected(receive: Receive) -> None:
     """Wait until the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _late() -> ServiceUnavailable:
+    return ServiceUnavailable("the request was not carried out in time; nothing was written", retry_after=1)
 
 
 def _nothing() -> None:

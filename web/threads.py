@@ -12,7 +12,26 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Call = tuple[asyncio.Future[Any], Callable[[], Any], Callable[[], None] | None]
+
+class Turn:
+    """The right to decide what becomes of a call: to begin it, or to leave it out. One alone can take it."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        """Nobody has taken it."""
+        self._left = [None]
+
+    def take(self) -> bool:
+        """Take it; whether nobody else has. Atomic, as `list.pop` is."""
+        try:
+            self._left.pop()
+        except IndexError:
+            return False
+        return True
+
+
+_Call = tuple[asyncio.Future[Any], Callable[[], Any], Callable[[], None] | None, Turn]
 
 
 class Threads:
@@ -25,25 +44,30 @@ class Threads:
         for number in range(count):
             Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
-    async def run(self, call: Callable[[], T], let_go: Callable[[], None] | None = None) -> T:
+    async def run(
+        self, call: Callable[[], T], let_go: Callable[[], None] | None = None, turn: Turn | None = None
+    ) -> T:
         """Carry out a call when a thread is free. A call that is waited for no longer by then is left out.
 
         Args:
             call: what to carry out.
             let_go: is called in the event loop once the thread has let go of the call, whoever waits by then.
+            turn: the thread begins the call if it can take this. Who has given up waiting learns by taking it
+                that the call was not begun, and will not be.
 
         Raises:
             BaseException: what the call raises.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._calls.put((future, call, let_go))
+        self._calls.put((future, call, let_go, turn or Turn()))
         return await future
 
     def _work(self) -> None:
         self._begin()
         while True:
-            future, call, let_go = self._calls.get()
-            outcome = None if future.cancelled() else _carry_out(future, call)
+            future, call, let_go, turn = self._calls.get()
+            begins = not future.cancelled() and turn.take()
+            outcome = _carry_out(future, call) if begins else None
             del call
             loop = future.get_loop()
             if not loop.is_closed():  # or nobody waits any longer, and the process ends

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from werkzeug.exceptions import RequestEntityTooLarge, ServiceUnavailable
 
-from web.threads import Threads
+from web.threads import Threads, Turn
 
 T = TypeVar("T")
 
@@ -22,6 +22,10 @@ SMALL = 16 << 10
 STALLED_S = 1.0
 #: How often deadlines are looked at, seconds: one timer for all costs less than one for each wait.
 RESOLUTION_S = 0.1
+
+
+class NotBegunError(TimeoutError):
+    """The time is over before a thread has begun the work, which none will."""
 
 
 class Transfer:
@@ -101,14 +105,21 @@ class Transfers:
         The work has the memory of the transfer until its thread is done, though nobody may wait for it by then.
 
         Raises:
+            NotBegunError: it has used up its time, and nothing was done.
             TimeoutError: it has used up its time.
             BaseException: what the call raises.
         """
+        turn = Turn()
         size, transfer.held = transfer.held, 0
         self._holding.discard(transfer)
         transfer.at_work = True
         try:
-            return await self.wait(transfer, threads.run(call, partial(self._give_back, size) if size else None))
+            let_go = partial(self._give_back, size) if size else None
+            return await self.wait(transfer, threads.run(call, let_go, turn))
+        except TimeoutError:
+            if turn.take():
+                raise NotBegunError from None
+            raise
         finally:
             transfer.at_work = False
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from time import sleep
 
 import psutil
 import pytest
@@ -63,6 +64,25 @@ def test_a_document_changed_behind_its_back_fails_the_demo():
     (mismatch,) = result["first_mismatches"]
     assert "cities" == mismatch["collection"]
     assert "Atlantis" in mismatch["found"]
+
+
+@long
+def test_a_mongodb_that_stands_still_loses_nothing(tmp_path):
+    """It does what it was sent when it goes on, and is sent some of it again: nothing is lost, or done twice."""
+    command = [*DEMO, "--documents", "1200", "--json", "--keep", str(tmp_path / "demo")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = iter(process.stderr.readline, "")
+        assert any("sending: " in line for line in said)
+        pids = json.loads((tmp_path / "demo" / "up.json").read_text())["pids"]
+        mongodb = psutil.Process(pids["mongodb"])
+        for _ in range(3):
+            mongodb.suspend()
+            sleep(8)  # longer than what waits for MongoDB
+            mongodb.resume()
+            sleep(1)
+        result, rest = process.communicate()
+
+    assert 0 == process.returncode, result + rest
 
 
 @long

@@ -79,6 +79,22 @@ def test_another_version_is_found(version):
     assert ("version 10", f"version Int64 {version}") == found
 
 
+def test_versions_may_be_as_much_higher_as_pending_writes_were_given_others():
+    """A write that is sent to MongoDB once more has the next version: by so many in all, and not lower by any."""
+    other = ("cities", "8")
+    ledger = _ledger(_put(10))
+    ledger.add(other, _put(10))
+    found = [_raw(DOCUMENT, 11), _raw(DOCUMENT, 12, other)]
+
+    assert [] == compare(ledger, found, raised=3)
+    assert [("version 10", "version Int64 11"), ("version 10", "version Int64 12")] == [
+        (one.expected, one.found) for one in compare(ledger, found, raised=2)
+    ]
+    assert ("version 10", "version Int64 9") == _only(compare(_ledger(_put(10)), [_raw(DOCUMENT, 9)], raised=9))
+    assert _only(compare(_ledger(_put(10)), [_raw({"n": 1}, 11)], raised=9))
+    assert _only(compare(_ledger(_put(9), Write("delete", 0, 10)), [_raw(DOCUMENT, 11)], raised=9))
+
+
 def test_a_document_without_a_version_is_found():
     """What somebody else put in its place has no version."""
     found = compare(

@@ -14,7 +14,7 @@ from writebehind.demo.comparison import Mismatch, first_difference
 from writebehind.demo.errors import DemoError
 from writebehind.demo.ledger import Ledger, Write, loads, relaxed, stored
 from writebehind.demo.records import TALLIES, Key, Record, Tree, increments, json_patch, merge_patch, revised
-from writebehind.demo.sender import UNAVAILABLE, Sender
+from writebehind.demo.sender import NOT_WRITTEN, UNAVAILABLE, Sender
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 PATCHES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
@@ -227,7 +227,7 @@ class Client:
 
     def _take(self, left: dict[str, tuple[Key, str, Any]], about: Tree) -> None:
         """Note what one item of a bulk was answered."""
-        if about["status"] >= UNAVAILABLE:
+        if about["status"] == UNAVAILABLE and about["type"] in NOT_WRITTEN:
             return
         if about["status"] not in {200, 201, 204}:
             raise DemoError(f"an item of a bulk was answered {about}")

@@ -25,12 +25,19 @@ class Mismatch:
     found: str
 
 
-def compare(ledger: Ledger, found: Iterable[tuple[str, bytes]]) -> list[Mismatch]:
+def compare(ledger: Ledger, found: Iterable[tuple[str, bytes]], raised: int = 0) -> list[Mismatch]:
     """Compare what MongoDB has, collection by BSON document, with what was acknowledged, to the last byte.
 
     What others wrote must be there as they did where nothing was acknowledged after it.
+
+    Args:
+        ledger: what was acknowledged.
+        found: what MongoDB has.
+        raised: how many times the pipeline says that it has given a pending write the next version, to write it
+            once more. The versions may be higher by so many in all.
     """
     mismatches: list[Mismatch] = []
+    above: dict[Key, int] = {}
     known, seen = ledger.writes.keys() | ledger.outside.keys(), set[Key]()
     for collection, raw in found:
         document = bson.decode(raw, CODEC)
@@ -38,9 +45,18 @@ def compare(ledger: Ledger, found: Iterable[tuple[str, bytes]]) -> list[Mismatch
         expected = ledger.expected(key) if key in known else None
         if expected is None or key in seen:
             mismatches.append(Mismatch(*key, "nothing: no such document was written", _shown(document)))
-        elif (difference := _difference(key, expected, document)) is not None:
-            mismatches.append(Mismatch(*key, *difference))
+            continue
         seen.add(key)
+        by = _taken_down(expected, document)
+        if (difference := _difference(key, expected, document)) is not None:
+            mismatches.append(Mismatch(*key, *difference))
+        elif by:
+            above[key] = by
+    if sum(above.values()) > raised:
+        mismatches += [
+            Mismatch(*key, f"version {(version := ledger.expected(key).version)}", f"version Int64 {version + by}")
+            for key, by in above.items()
+        ]
     for key in known - seen:
         expected = ledger.expected(key)
         if expected.document is not None:
@@ -55,6 +71,15 @@ def _broken_promises(ledger: Ledger) -> list[Mismatch]:
         for key, one in expected.items()
         for fault in one.faults
     ]
+
+
+def _taken_down(expected: Expected, found: Tree) -> int:
+    """The number by which the version of what is found is higher than it should be; it is taken down by it."""
+    version = found.get("_v")
+    if expected.document is None or not expected.version or type(version) is not Int64:
+        return 0
+    found["_v"] = Int64(min(version, expected.version))
+    return int(version - found["_v"])
 
 
 def _difference(key: Key, expected: Expected, found: Tree) -> tuple[str, str] | None:

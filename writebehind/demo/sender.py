@@ -16,6 +16,14 @@ ANSWER_S = 20.0
 #: Between two looks whether the demo is stopped, seconds.
 STEP_S = 0.2
 UNAVAILABLE = 503
+#: Problems that say that nothing was written. After any other a write may have happened.
+NOT_WRITTEN = {
+    f"urn:problem-type:writebehind:{name}"
+    for name in (
+        *("partition-full", "redis-memory", "redis-full", "redis-not-ready", "wrong-installation"),
+        *("dead-letters", "mongodb-unavailable", "service-unavailable"),
+    )
+}
 
 
 class Sender:
@@ -89,11 +97,9 @@ class Sender:
                 return None
             raise DemoError(f"{method} {path}: the answer is lost: {error!r}") from error
 
-    def _may_repeat(self, answer: httpx.Response, repeatable: bool) -> bool:
-        """A 503 says that nothing was written, but for two: Redis may have written before it failed."""
-        if answer.status_code != UNAVAILABLE:
-            return False
-        return repeatable or not str(answer.json().get("type")).endswith((":redis-unavailable", ":redis-mended"))
+    @staticmethod
+    def _may_repeat(answer: httpx.Response, repeatable: bool) -> bool:
+        return answer.status_code == UNAVAILABLE and (repeatable or answer.json().get("type") in NOT_WRITTEN)
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

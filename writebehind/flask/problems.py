@@ -13,7 +13,7 @@ from uuid import uuid4
 import orjson
 from flask import Response, current_app, has_request_context, request
 from flask.sansio.scaffold import Scaffold
-from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.exceptions import HTTPException, ServiceUnavailable, default_exceptions
 
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
@@ -81,6 +81,12 @@ _HTTP = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", ""),
 }
 _INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
+
+
+class OutcomeUnknown(ServiceUnavailable):
+    """A write was begun, and is not done in time: it may be carried out all the same."""
+
+    description = "the request was begun and is not done in time; a write may have happened all the same"
 
 
 class WriteResponse(Response):
@@ -172,6 +178,9 @@ def respond_http(error: HTTPException, *names: str) -> Response:
             log.error("%s failed: %r", this_request(), why, extra=FAULT)
         return _response(_INTERNAL, "The error has been logged under the request id.", {})
     name, detail = _HTTP.get(status, (status.phrase.lower().replace(" ", "-"), ""))
+    title = status.phrase
+    if isinstance(error, OutcomeUnknown):
+        name, title = "outcome-unknown", "It is not known whether the write has happened"
     # Allow, and whatever else belongs to the status.
     headers = {key: value for key, value in error.get_headers() if key.lower() != "content-type"}
     detail = detail or error.description or status.description
@@ -180,7 +189,7 @@ def respond_http(error: HTTPException, *names: str) -> Response:
         detail = f"There is nothing here: {path} and {docs} list what there is."
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         log_refusal(name, detail)
-    return _response(Problem(status, name, status.phrase), detail, headers)
+    return _response(Problem(status, name, title), detail, headers)
 
 
 def log_refusal(name: str, why: str, *, logged: bool = False) -> None:

@@ -28,7 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from writebehind import forks
-from writebehind.errors import RedisUnavailableError, told
+from writebehind.errors import RedisUnavailableError, told, without_frames
 from writebehind.logs.states import StateLog
 
 log = logging.getLogger(__name__)
@@ -285,7 +285,7 @@ def _answer(connection: Any) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:
-        return error
+        return without_frames(error)
 
 
 def _is_large(answer: Any) -> bool:

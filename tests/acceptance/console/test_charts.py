@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import expect
 
@@ -52,6 +50,20 @@ def test_charts_show_the_history_also_after_a_reload(system, opened):
     expect(chart(page, "Reads from the cache").locator("dd")).to_have_text(["50.0\u00a0%"])
 
 
+def show(system, page, told: dict[str, list[float | None]], *, ages_s: tuple[int, ...]) -> None:
+    """Let a page have this history, of so many seconds ago, and nothing after it."""
+
+    def tell(route) -> None:
+        now = system.http.get("/admin/history").json()["now"]
+        is_first = route.request.url.endswith("since=0")
+        time = [now - age for age in ages_s] if is_first else []
+        route.fulfill(
+            json={"now": now, "time": time} | {name: some if is_first else [] for name, some in told.items()}
+        )
+
+    page.route("**/admin/history?since=*", tell)
+
+
 def test_the_hit_ratio_is_that_of_the_last_minute(system, opened):
     """Each second counts by its reads, however few the last one had; what is older does not count."""
     told = {
@@ -59,12 +71,7 @@ def test_the_hit_ratio_is_that_of_the_last_minute(system, opened):
         "reads_per_second": [1_000.0, 300.0, 0.0, 100.0],
     }
 
-    def tell(route) -> None:
-        now = system.http.get("/admin/history").json()["now"]
-        route.fulfill(json={"now": now, "time": [now - 90, now - 20, now - 10, now - 1]} | told)
-
-    opened.page.route("**/admin/history?since=0", tell)
-    opened.page.route(re.compile("history.since=[1-9]"), lambda route: route.abort())
+    show(system, opened.page, told, ages_s=(90, 20, 10, 1))
     page = opened.open(system.stack.url)
     expect(chart(page, "Reads from the cache").locator("dt")).to_have_text("hit ratio, last minute")
     expect(chart(page, "Reads from the cache").locator("dd")).to_have_text("62.5\u00a0%")
@@ -74,12 +81,7 @@ def test_a_figure_that_is_old_says_so(system, opened):
     """Of a MongoDB that tells nothing any more the last figure stays, greyed, with its age; others do not."""
     told = {"operations_per_second": [6.0, 8.0], "mongodb_operations_per_second": [32.0, None]}
 
-    def tell(route) -> None:
-        now = system.http.get("/admin/history").json()["now"]
-        route.fulfill(json={"now": now, "time": [now - 20, now - 1]} | told)
-
-    opened.page.route("**/admin/history?since=0", tell)
-    opened.page.route(re.compile("history.since=[1-9]"), lambda route: route.abort())
+    show(system, opened.page, told, ages_s=(20, 1))
     page = opened.open(system.stack.url)
     old = chart(page, "Operations of MongoDB").locator(".old")
     expect(old.locator("dt")).to_have_text("all, 20\u00a0s ago")

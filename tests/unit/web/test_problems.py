@@ -19,6 +19,7 @@ from writebehind.flask.problems import (
     LONGEST_REQUEST_ID,
     PROBLEMS,
     REFUSALS,
+    OutcomeUnknown,
     log_fields,
     problem_of,
     register_problems,
@@ -99,6 +100,16 @@ def test_types_are_stable():
         "wrong-installation": 503,
         "mongodb-unavailable": 503,
     } == {one.name: one.status for one in PROBLEMS.values()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(OutcomeUnknown, "outcome-unknown"), (ServiceUnavailable, "service-unavailable")]
+)
+def test_what_is_late_has_a_type_that_says_whether_a_write_may_have_happened(raising, kind, name):
+    """A client sends what was certainly not written once more, whatever it is."""
+    answer = raising(kind(retry_after=1))
+    assert "may have happened" in problem(answer, 503, name)["detail"] or kind is ServiceUnavailable
+    assert "1" == answer.headers["Retry-After"]
 
 
 def test_an_unforeseen_error(client, installation, caplog, monkeypatch):

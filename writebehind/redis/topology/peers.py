@@ -8,7 +8,7 @@ from typing import Any
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import RedisError, ResponseError
 
-from writebehind.errors import RedisUnavailableError, told
+from writebehind.errors import RedisUnavailableError, told, without_frames
 from writebehind.redis.connections import Command, connection_options
 from writebehind.redis.topology.addresses import SENTINEL, many_servers, named_servers
 
@@ -94,4 +94,4 @@ def _answer(connection: Connection, command: Command) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:
-        return error
+        return without_frames(error)

@@ -7,13 +7,16 @@ import threading
 from typing import Any
 
 import pytest
+from werkzeug.exceptions import ServiceUnavailable
 
 from tests.unit.web.server.conftest import MIB, Client, Written, length, part, run
 from tests.waiting import wait_until
 from web.server import Server
+from web.threads import Threads, Turn
 from writebehind import load_settings
 from writebehind.documents.large import TakesMuchError, is_bounded
 from writebehind.errors import MongoBusyError
+from writebehind.flask.problems import OutcomeUnknown
 from writebehind.mongodb.waiting import waits
 from writebehind.tallies.tallies import Tallies
 
@@ -56,6 +59,45 @@ def test_requests_that_take_long_do_not_keep_the_rest_waiting(app, server, path)
 
     assert 200 == alive.status
     assert [503] * 5 == [one.status for one in held]
+
+
+def test_a_turn_is_taken_once():
+    """Of many threads that try at the same moment one alone gets it."""
+    for _ in range(200):
+        turn, together, taken = Turn(), threading.Barrier(4), []
+
+        def take(turn=turn, together=together, taken=taken) -> None:
+            together.wait()
+            taken.append(turn.take())
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert 1 == sum(taken)
+
+
+@pytest.mark.parametrize(("method", "told"), [("PUT", OutcomeUnknown), ("GET", ServiceUnavailable)])
+def test_what_is_late_says_whether_a_write_may_have_happened(app, server, method, told):
+    """One that no thread had time for was not written, and never will be; one that was begun may be."""
+    go_on = threading.Event()
+    app.writes = lambda _: [b"done"] if go_on.wait(10) else [b""]
+    begun, waiting = Client(method=method), Client(method=method)
+    server._one = Threads(1, "one")  # so that one request holds all
+
+    async def both() -> None:
+        first = asyncio.ensure_future(begun.ask(server))
+        await asyncio.sleep(0)
+        await asyncio.gather(first, waiting.ask(server))
+        go_on.set()
+        await server._one.run(lambda: None)  # whose turn comes when all others are done
+
+    asyncio.run(both())
+
+    assert [503, 503] == [begun.status, waiting.status]
+    assert [told, ServiceUnavailable] == sorted(map(type, app.refused), key=lambda one: one is not told)
+    assert 1 == len(app.environs)
 
 
 @pytest.mark.parametrize("path", ["/v1/users:bulk", "/v1/users:get", "/admin/drift", "/v1/users/queries/q"])
