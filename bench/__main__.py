@@ -11,6 +11,7 @@ from bench import (
     constants,
     http,
     many,
+    partitions,
     queries,
     reconcile,
     tallies,
@@ -33,6 +34,7 @@ BENCHMARKS = (
     tasks,
     http,
     many,
+    partitions,
     reconcile,
     consistency,
     tracing,
@@ -41,7 +43,7 @@ BENCHMARKS = (
 )
 
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 27 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 36 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",

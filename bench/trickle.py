@@ -21,6 +21,7 @@ from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.redis.pending import Hint
 
 SECONDS, DELAY_MS, WORKERS = 10, 1_000, 2
+PARTITIONS = 16
 #: Writes a second, and among how many documents they fall; 0 for a new document each.
 LOADS = [(10, 0), (30, 0), (100, 0), (300, 0), (300, 2_000)]
 ZIPF = 1.1
@@ -75,6 +76,7 @@ def measure(rate: int, documents: int) -> str:
             redis_url=redis.url,
             mongodb_url=mongo.url,
             hot_samples=0,
+            partitions=PARTITIONS,
             collections={"docs": {"flush_delay_ms": DELAY_MS}},
         )
         with Pipeline(settings, hints=worker) as pipeline:
@@ -110,7 +112,7 @@ def measure(rate: int, documents: int) -> str:
 
 def main() -> None:
     """Print a line for each load."""
-    print(f"\nDocuments that trickle in for {SECONDS} s, a flush delay of {DELAY_MS} ms, 16 partitions")
+    print(f"\nDocuments that trickle in for {SECONDS} s, a flush delay of {DELAY_MS} ms, {PARTITIONS} partitions")
     for rate, documents in LOADS:
         print(f"  {measure(rate, documents)}")
 

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     access_log: bool = Field(False, description="whether `writebehind run web` logs each request")
 
     partitions: Annotated[int, Field(gt=0, le=MOST_PARTITIONS)] = Field(
-        16, description="parts that documents are divided into; fixed once there is data"
+        64, description="parts that documents are divided into; fixed once there is data"
     )
     max_pending_per_partition: Count = Field(
         50_000, description="pending documents in a partition from which writes are refused"

@@ -19,7 +19,7 @@ In the file the names are those below in lower case. What stands under `[default
 does not set its own:
 
 ```toml
-partitions = 16
+partitions = 64
 
 [defaults]
 ttl = 600

@@ -29,7 +29,7 @@ def test_each_figure_is_shown_with_its_derivation(plan):
     """A line for each, and then the warnings."""
     told = plan("--writes", "500", "--outage", "30m", "--lookups", "2")
     assert 0 == told.exit_code
-    assert re.search(r"^setting: partitions +16 +the default", told.stdout, re.MULTILINE)
+    assert re.search(r"^setting: partitions +64 +the default", told.stdout, re.MULTILINE)
     assert "documents that are written in 30 min" in told.stdout
     assert "warning: the speed of your MongoDB is not known" in told.stdout
 
@@ -41,7 +41,7 @@ def test_json_has_the_load_the_figures_and_their_derivations(plan):
     assert 1 == told.stdout.count("\n")
     assert (2_000, 600, "500-800") == tuple(found["load"][name] for name in ("writes", "ttl", "size"))
     assert found["plan"].keys() == found["because"].keys()
-    assert found["plan"]["partitions"] == 16
+    assert found["plan"]["partitions"] == 64
     assert KNOWN["measured"] == found["measured"]
 
 

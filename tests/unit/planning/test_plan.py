@@ -32,7 +32,7 @@ def test_each_figure_has_a_derivation(planned):
 
 def test_new_documents_wait_one_by_one(planned):
     """Of 1,000 in a second 900,000 wait after 15 minutes, and some that always do."""
-    plan = planned(**NEW, outage=900)
+    plan = planned(**NEW, partitions=16, outage=900)
     assert (1.0, 1_000) == (plan.value("operations_per_write"), plan.value("mongodb_operations_per_second"))
     assert 900_000 + 790 == pytest.approx(plan.value("waiting_documents"), abs=20)
     assert 1.1 * 901_000 / 16 == pytest.approx(plan.value("max_pending_per_partition"), rel=0.03)
@@ -57,7 +57,7 @@ def test_memory_is_enough_before_an_outage_too(planned, known):
     """Where most is cached, and leaves in it."""
     plan = planned(writes=1, reads=1_000, documents=60_000, skew=0, ttl=60, outage=900, size="1200")
     each = Footprint.of(known.memory["jemalloc"], "jemalloc", Load(size="1200").sizes, Names.of(24))
-    hot = 100 * 32_000
+    hot = 100 * 60_000
     expected = (2 * 2**20 + 30_000 * each.cached + hot) / 0.85 / 2**20
     assert expected == pytest.approx(plan.value("maxmemory_mib_per_server"), rel=0.04)
 
@@ -77,7 +77,7 @@ def test_cores_are_those_of_requests_documents_and_tasks(planned):
 
 def test_the_cap_is_reached_when_the_fullest_partition_is_full(planned):
     """16 partitions take 50,000 each: 800 s of new documents, a bit less as one is fuller than others."""
-    plan = planned(**NEW, outage=900, max_pending_per_partition=50_000, maxmemory_mib=100_000)
+    plan = planned(**NEW, partitions=16, outage=900, max_pending_per_partition=50_000, maxmemory_mib=100_000)
     assert 790 / 60 == pytest.approx(plan.value("minutes_until_cap"), abs=0.2)
     assert "max_pending_per_partition is reached after 13.2 min, before the outage is over" in plan.warnings
 
@@ -100,7 +100,7 @@ def test_documents_that_all_fit_are_never_refused(planned):
 def test_what_waits_is_drained_by_what_is_spare(planned):
     """MongoDB takes 10,000 a second, of which 1,000 are new."""
     plan = planned(**NEW, outage=900)
-    of_partitions = 16 * 1_000 / (0.004 + 0.2)
+    of_partitions = 64 * 1_000 / (0.004 + 0.2)
     assert 900_790 / (min(10_000, of_partitions) - 1_000) / 60 == pytest.approx(
         plan.value("minutes_to_drain"), abs=0.06
     )
@@ -124,8 +124,8 @@ def test_a_busy_server_becomes_several(planned):
 
 def test_a_slow_flush_needs_more_partitions(planned):
     """A partition is being flushed for half of the time at most."""
-    plan = planned(writes=60_000, new=100, size="1200", servers=1, mongodb_writes=10**6)
-    assert plan.value("partitions") == 32
+    plan = planned(writes=240_000, new=100, size="1200", servers=1, mongodb_writes=10**6)
+    assert plan.value("partitions") == 128
 
 
 def test_more_load_never_needs_less(planned):
@@ -142,7 +142,7 @@ def test_more_load_never_needs_less(planned):
 def test_a_load_of_nothing_needs_next_to_nothing(planned):
     """And is no error."""
     plan = planned(writes=0, reads=0)
-    assert (0, 0, 1, 16) == tuple(
+    assert (0, 0, 1, 64) == tuple(
         plan.value(name)
         for name in ("mongodb_operations_per_second", "waiting_documents", "redis_servers", "partitions")
     )

@@ -36,7 +36,7 @@ def test_defaults():
         "mongodb_database": "writebehind",
         "host": "127.0.0.1",
         "port": 8000,
-        "partitions": 16,
+        "partitions": 64,
         "max_document_bytes": MEBIBYTE,
         "max_answer_bytes": 8 * MEBIBYTE,
         "max_bulk_bytes": 16 * MEBIBYTE,
