@@ -190,6 +190,7 @@ class Parts:
             caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
             ping=self.sink.ping,
             settings=self.collection_settings,
+            listed=settings.collections,
         )
         # A wrong schema file should stop the start, not the first write.
         self._listed = {name: self._bind(name) for name in settings.collections}

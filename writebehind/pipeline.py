@@ -109,6 +109,7 @@ class Pipeline(Parts):
             read=lambda one: self.reader.get(one, self.collection_settings(one.collection)),
             part=self.settings.consistency_cpu_percent / 100,
             api=Api(api, self._path) if api else None,
+            listed=self.settings.collections,
         )
 
     def _path(self, one: DocumentId) -> str | None:

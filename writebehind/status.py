@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -90,6 +90,7 @@ class Status:
         caps: Caps,
         ping: Callable[..., None],
         settings: Callable[[str], CollectionSettings],
+        listed: Collection[str],
     ) -> None:
         """Join the parts that are asked.
 
@@ -102,9 +103,10 @@ class Status:
             caps: from which new documents are refused.
             ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
             settings: of a collection, by name.
+            listed: collections that are told apart, however many others there are.
         """
         self._store = store
-        self._observed = Kept(lambda: tally.recorded(store))
+        self._observed = Kept(lambda: tally.recorded(store, listed))
         self._hit_ratio = Kept(reader.hit_ratio)
         self._breaker = breaker
         self._dead_letters = dead_letters

@@ -67,7 +67,8 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
     the last hour; and 3 where nothing was looked at.
     """
     with opened(checked=True) as pipeline:
-        told = _observe(pipeline, seconds, api) if seconds else tally.recorded(pipeline.store)
+        listed = pipeline.settings.collections
+        told = _observe(pipeline, seconds, api) if seconds else tally.recorded(pipeline.store, listed)
     outcome = _outcome(told)
     told |= {
         "outcome": outcome.name.lower(),
@@ -112,7 +113,7 @@ def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
         inconsistent = tally.named_since(pipeline.store, began)
     return {
         "span_seconds": seconds,
-        **tally.figures(counts),
+        **tally.figures(counts, pipeline.settings.collections),
         "inconsistent": inconsistent,
         "observed_here": observer.has_led,
         "cpu_percent": round(100 * used_s / seconds, 2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -60,6 +60,7 @@ class Comparison:
         read: Callable[[DocumentId], object],
         hears: Callable[[], bool],
         budget: Budget,
+        listed: Collection[str] = (),
     ) -> None:
         """Join the parts.
 
@@ -70,6 +71,7 @@ class Comparison:
             read: reads a document as a client of the API does.
             hears: whether changes in MongoDB are heard.
             budget: is told how long MongoDB works for this.
+            listed: collections that are counted by name, however many others there are.
         """
         self._store = store
         self._sink = sink
@@ -79,7 +81,7 @@ class Comparison:
         self._budget = budget
         self.doubt = DOUBTED
         self.verified = Verified()
-        self.tally = Tally()
+        self.tally = Tally(listed)
         self.suspects = Suspects(self.tally)
 
     def observe(self, members: Iterable[str], *, body_bytes: int = 0) -> dict[str, Shown]:

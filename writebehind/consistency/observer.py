@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pymongo.errors import PyMongoError
 
@@ -60,6 +60,7 @@ class Observer:
         read: Callable[[DocumentId], object],
         part: float,
         api: Api | None = None,
+        listed: Collection[str] = (),
     ) -> None:
         """Join the parts; nothing is asked before `step`.
 
@@ -71,6 +72,7 @@ class Observer:
             read: reads a document as a client of the API does.
             part: of a core that may be used, above 0 and up to 1.
             api: that is asked too, if any.
+            listed: collections that are counted by name, however many others there are.
         """
         self.budget = Budget(part)
         comparison = Comparison(
@@ -80,6 +82,7 @@ class Observer:
             read=read,
             hears=lambda: changes.is_open,
             budget=self.budget,
+            listed=listed,
         )
         self.tally, self.suspects = comparison.tally, comparison.suspects
         self._comparison = comparison

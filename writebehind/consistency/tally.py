@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,13 +11,15 @@ import orjson
 from writebehind.consistency.interval import interval, nines
 from writebehind.documents.ids import DocumentId
 from writebehind.redis.store import Store
+from writebehind.settings.names import told_apart
+from writebehind.tallies.families import OTHER
 
 #: Seconds after which readers have to see what is right: a look is right within the first in which they do.
 WINDOWS = (1, 10, 60)
 #: The time that figures are about, seconds.
 SPAN_S = 3_600
-#: Collections that are counted by name, as clients may name others; and the name of those.
-MOST_COLLECTIONS, OTHERS = 50, "*"
+#: Collections that one observer counts by name besides those of the settings, as clients may name others.
+MOST_UNLISTED = 50
 #: Documents that the figures name.
 MOST_NAMED = 10
 #: Where looks come from.
@@ -26,6 +28,7 @@ ENTRIES, CHANGES, API = "entries", "changes", "api"
 _LOOKS, _WRONG, _APART = "looks", "wrong", "apart"
 
 _NAMES = {str(window): window for window in WINDOWS}
+_SOURCES = {ENTRIES, CHANGES, API}
 
 #: Which windows a look is apart for, in their order.
 Apart = tuple[bool, ...]
@@ -34,14 +37,15 @@ Apart = tuple[bool, ...]
 class Tally:
     """Counts of one observer. For one thread."""
 
-    def __init__(self) -> None:
-        """None yet."""
+    def __init__(self, listed: Collection[str] = ()) -> None:
+        """None yet; collections that are `listed` are counted by name, however many others there are."""
+        self._listed = frozenset(listed)
         #: Looks that were right, by all that decides where they count; each of them is counted soon, and cheaply.
         self._right: Counter[tuple[str, str, Apart, int]] = Counter()
         self._counts: Counter[str] = Counter()
         self._wrong: list[bytes] = []
         self._named: dict[tuple[object, ...], dict[str, Any]] = {}
-        self._collections: set[str] = set()
+        self._unlisted: set[str] = set()
         self._total: Counter[str] = Counter()
 
     @property
@@ -93,25 +97,29 @@ class Tally:
                     self._add(collection, source, at, _APART, count)
 
     def _add(self, collection: str, source: str, at: int, what: str, count: int) -> None:
-        if collection not in self._collections:
-            if len(self._collections) >= MOST_COLLECTIONS:
-                collection = OTHERS
-            self._collections.add(collection)
+        if collection not in self._listed and collection not in self._unlisted:
+            if len(self._unlisted) < MOST_UNLISTED:
+                self._unlisted.add(collection)
+            else:
+                collection = OTHER
         name = f"{collection} {source} {WINDOWS[at]} {what}"
         self._counts[name] += count
         self._total[name] += count
 
 
-def figures(counts: Mapping[str, int]) -> dict[str, Any]:
-    """The fractions of looks that were right within each window: in total, by collection, and by source."""
+def figures(counts: Mapping[str, int], listed: Collection[str] = ()) -> dict[str, Any]:
+    """The fractions of looks that were right within each window: in total, by collection, and by source.
+
+    Collections that are `listed` are told apart, however many others there are: see `told_apart`.
+    """
     total: dict[int, Counter[str]] = {window: Counter() for window in WINDOWS}
     by: dict[str, dict[str, dict[int, Counter[str]]]] = {"collections": {}, "sources": {}}
-    for name, count in counts.items():
-        collection, source, window, what = (*name.split(" "), *([""] * 3))[:4]
-        if window not in _NAMES or what not in {_LOOKS, _WRONG, _APART}:
-            continue  # another release's, or put there by other hands
+    known = [(name.split(" "), count) for name, count in counts.items()]
+    known = [one for one in known if _is_known(one[0])]
+    apart = told_apart((collection for (collection, *_), _ in known), listed)
+    for (collection, source, window, what), count in known:
         seconds = _NAMES[window]
-        for kind, key in (("collections", collection), ("sources", source)):
+        for kind, key in (("collections", collection if collection in apart else OTHER), ("sources", source)):
             by[kind].setdefault(key, {one: Counter() for one in WINDOWS})[seconds][what] += count
         total[seconds][what] += count
     return {
@@ -129,17 +137,27 @@ def named_since(store: Store, at: float) -> list[dict[str, Any]]:
     return _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS)), since=at)
 
 
-def recorded(store: Store) -> dict[str, Any]:
+def recorded(store: Store, listed: Collection[str] = ()) -> dict[str, Any]:
     """The figures of the last hour, of all observers there were; and documents that were wrong, of a day.
+
+    Collections that are `listed` are told apart.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
     return {
         "span_seconds": SPAN_S,
-        **figures(store.samples.counts(seconds=SPAN_S)),
+        **figures(store.samples.counts(seconds=SPAN_S), listed),
         "inconsistent": _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS))),
     }
+
+
+def _is_known(parts: Sequence[str]) -> bool:
+    """Whether these are the parts of a count's name: other releases have others, and other hands may put some."""
+    match parts:
+        case _, source, window, what:
+            return source in _SOURCES and window in _NAMES and what in {_LOOKS, _WRONG, _APART}
+    return False
 
 
 def _windows(counted: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
@@ -11,13 +12,19 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from writebehind.errors import MistypedKeyError, MongoUnavailableError, RedisUnavailableError
+from writebehind.flushing.dead_letter import Reason
+from writebehind.flushing.deletion_audit import AUDIT
+from writebehind.maintenance.periodic import SWEEP
 from writebehind.monitoring import families
 from writebehind.monitoring.counted import as_metric
 from writebehind.pipeline import Pipeline
+from writebehind.reconcile.reconciler import RECONCILE
 from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.shared.totals import Totals
-from writebehind.tallies.families import Family
-from writebehind.warming.hot_keys import HotKey
+from writebehind.settings.names import told_apart
+from writebehind.tallies.families import OTHER, Family
+from writebehind.warming.hot_keys import DECAY, HotKey
+from writebehind.warming.warmer import WARM
 
 Facts = Mapping[str, Mapping[str, str]]
 #: How long the page waits for MongoDB, seconds: Prometheus waits 10 s for all of it.
@@ -28,6 +35,9 @@ MOST_HOT = 100
 _REPLICA = re.compile(r"slave[0-9]+", re.ASCII)
 #: States of the breaker before MongoDB.
 _BREAKER_STATES = ("closed", "open", "half-open")
+#: Tasks whose last run is recorded; and reasons under which dead letters are counted, `unknown` by `bury`.
+_TASKS = (SWEEP, RECONCILE, WARM, DECAY, AUDIT)
+_REASONS = (*Reason, "unknown")
 _OPERATIONS = ("insert", "query", "update", "delete", "getmore", "command")
 
 
@@ -45,9 +55,12 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _one(families.REDIS_UP, 1)
         yield _by(families.REDIS_SERVER_UP, _up(facts, sample))
         yield from _one(families.PARTITIONS_AWAY, sum(map(len, sample.away.values())))
+        listed = pipeline.settings.collections
         yield from _backlog(status, pipeline.settings.max_pending_per_partition)
+        dead = status["dead_letters_by_collection"]
+        yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, listed)
         if not totals.missing:  # sums of fewer partitions would seem to have begun anew
-            yield from _ways(totals)
+            yield from _ways(totals, listed)
         yield from _processes(status)
         yield from _listener(status)
         yield from _drift(status)
@@ -82,6 +95,16 @@ def _by(family: Family, values: Mapping[str, float]) -> Metric:
     return as_metric(family, [((label,), [value]) for label, value in values.items()])
 
 
+def _by_collection(family: Family, values: Mapping[tuple[str, ...], float], listed: Collection[str]) -> Metric:
+    """The figures, by the values of their labels, of which the first one is a collection: see `told_apart`."""
+    apart = told_apart((collection for collection, *_ in values), listed)
+    sums: dict[tuple[str, ...], float] = {}
+    for (collection, *labels), value in values.items():
+        key = (collection if collection in apart else OTHER, *labels)
+        sums[key] = sums.get(key, 0) + value
+    return as_metric(family, [(key, [value]) for key, value in sums.items()])
+
+
 def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
     of = status["by_partition"]
     yield from _one(families.PENDING, status["pending"])
@@ -92,16 +115,18 @@ def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
     yield from _one(families.UNTIL_CAP, status["seconds_until_cap"])
     yield _by(families.PARTITION_PENDING, {str(one["partition"]): one["pending"] for one in of})
     yield from _one(families.PARTITION_CAP, cap)
-    yield _by(families.DEAD_LETTERS, status["dead_letters_by_collection"])
     yield from _one(families.DRAIN_RATE, status["flushed_per_second"])
     if status["breaker"] is not None:
         yield _by(families.BREAKER, {one: one == status["breaker"] for one in _BREAKER_STATES})
 
 
-def _ways(totals: Totals) -> Iterator[Metric]:
+def _ways(totals: Totals, listed: Collection[str]) -> Iterator[Metric]:
     for name, family in families.TOTALS.items():
         yield from _one(family, totals.by_name.get(name, 0))
-    yield as_metric(families.NEW_LETTERS, [(labels, [count]) for labels, count in totals.letters.items()])
+    letters: Counter[tuple[str, ...]] = Counter()
+    for (collection, reason), count in totals.letters.items():
+        letters[collection, reason if reason in _REASONS else OTHER] += count
+    yield _by_collection(families.NEW_LETTERS, letters, listed)
     yield as_metric(families.PERSIST_LAG, [((), [totals.age_s, *totals.ages])])
 
 
@@ -114,7 +139,7 @@ def _processes(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _one(families.BUSY, len(status["busy_workers"]))
     yield from _one(families.SILENT, len(status["silent_workers"]))
     yield _by(families.CONSUMERS, {queue: len(workers) for queue, workers in status["consumers"].items()})
-    runs = status["periodic"]
+    runs = {name: run for name, run in status["periodic"].items() if name in _TASKS}
     yield _by(families.TASK_AGE, {name: run["seconds_ago"] for name, run in runs.items()})
     yield _by(families.TASK_TIME, {name: run["seconds"] for name, run in runs.items()})
     yield _by(families.TASK_FAILED, {name: run["error"] is not None for name, run in runs.items()})

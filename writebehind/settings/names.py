@@ -1,12 +1,17 @@
 """Names of queues; and which ones MongoDB takes for databases and collections, safe in a URL and a Redis key too.
 
+And of collections those whose figures are told apart from others.
+
 MongoDB's rules: "Naming Restrictions" in its manual, "MongoDB Limits and Thresholds".
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from typing import Final
+
+from writebehind.tallies.families import MOST_UNLISTED
 
 #: No part is empty, so no dot begins or ends a name; no `$` and no null byte; `system.` is MongoDB's own.
 #: With the longest database a namespace has 184 bytes: less than 235, which a sharded collection may have.
@@ -37,3 +42,14 @@ def fault_of_database(name: str) -> str:
     if len(name.encode(errors="surrogatepass")) > MOST_DATABASE_BYTES:
         return f"is longer than {MOST_DATABASE_BYTES} bytes"
     return "is MongoDB's own" if name.lower() in _OWN_DATABASES else ""
+
+
+def told_apart(names: Iterable[str], listed: Collection[str]) -> frozenset[str]:
+    """Of the collections that something in Redis is about, those with figures of their own; the rest is `OTHER`.
+
+    These are the listed ones and, by their names, the first `MOST_UNLISTED` others, so that hosts tell the same.
+    Clients may have named them, or other hands put them there.
+    """
+    found = frozenset(names)
+    others = sorted(name for name in found.difference(listed) if COLLECTION_NAME.fullmatch(name))
+    return found.intersection(listed).union(others[:MOST_UNLISTED])

@@ -8,8 +8,10 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind.consistency.budget import Budget
-from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_COLLECTIONS, OTHERS, Tally, figures
+from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_UNLISTED, Tally, figures
 from writebehind.consistency.verified import Verified, is_of
+from writebehind.tallies import families
+from writebehind.tallies.families import OTHER
 
 APART, NEAR = (True, True, True), (True, False, False)
 
@@ -101,10 +103,28 @@ def test_all_right_is_no_claim_of_certainty():
 
 
 def test_collections_that_are_counted_by_name_are_bounded():
-    """However many collections clients name, the figures have so many, and one for all others."""
-    tally = Tally()
-    for number in range(2 * MOST_COLLECTIONS):
+    """However many collections clients name, so many are told apart, and those of the settings in any case."""
+    tally = Tally(listed={"users"})
+    for number in range(2 * MOST_UNLISTED):
         tally.right(f"c{number}", ENTRIES, APART)
+    tally.right("users", ENTRIES, APART)
     told = figures(tally.total)["collections"]
-    assert MOST_COLLECTIONS + 1 == len(told)
-    assert MOST_COLLECTIONS == told[OTHERS]["1"]["looks"]
+    assert MOST_UNLISTED + 2 == len(told)
+    assert (MOST_UNLISTED, 1) == (told[OTHER]["1"]["looks"], told["users"]["1"]["looks"])
+
+
+def test_figures_of_many_observers_are_bounded():
+    """Each may have counted others by name, and so may other hands; the total has them all."""
+    names = [f"c{number}" for number in range(2 * families.MOST_UNLISTED)]
+    counts = {
+        f"{name} {ENTRIES} 1 looks": 1 for name in [*names, "users", "zoo", "*", "no collection/", "x" * 200]
+    }
+    counts |= {f"users source{n} 1 looks": 1 for n in range(200)} | {f"users {ENTRIES} 1 looks more": 1}
+
+    told = figures(counts, listed={"users", "zoo"})
+
+    assert families.MOST_UNLISTED + 3 == len(told["collections"])
+    assert {"users", "zoo", OTHER} <= told["collections"].keys()
+    assert {ENTRIES} == told["sources"].keys()
+    looks = [one["1"]["looks"] for one in told["collections"].values()]
+    assert 2 * families.MOST_UNLISTED + 4 == sum(looks) == told["windows"]["1"]["looks"]
