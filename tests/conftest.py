@@ -75,9 +75,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     for item in items if TOPOLOGY not in {"single", "redis"} else ():
         if marker := item.get_closest_marker("one_server"):
             item.add_marker(pytest.mark.skip(f"of one server only: {marker.args[0]}"))
-    for item in items if TOPOLOGY == "servers" else ():
-        if marker := item.get_closest_marker("no_named_servers"):
-            item.add_marker(pytest.mark.skip(f"not of servers with names: {marker.args[0]}"))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
 

@@ -132,8 +132,6 @@ class Status:
         recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker")
         points = lately(read(recorded or (), now_ms / 1000), now_ms / 1000)
         figures: dict[str, Any] = {
-            "away": listed_away(sample.away),
-            "unknown": answers.unknown,
             "pending": backlog.pending,
             "pending_bytes": store.unsettled.pending_bytes(backlog.pending_in),
             "oldest_pending_seconds": backlog.oldest_s,
@@ -147,6 +145,8 @@ class Status:
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 drained=activity.drain_rate if activity else None,
             ).as_dict(),
+            "away": listed_away(sample.away),
+            "unknown": answers.unknown,
             "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),
             "breaker": breaker.state if breaker else None,

@@ -31,6 +31,7 @@ def displace(pipeline, home, elsewhere) -> Callable[..., None]:
     """Moves a document by hand, as if a process that takes Redis to be divided otherwise had acknowledged it."""
 
     def move(*, entry: bool = True, mark: bool = True, to: int = elsewhere) -> None:
+        pipeline.store.assigned.record(to + 1)  # on servers with names: Redis was once divided into so many
         wire, of, there = pipeline.store._wire, partition_keys(home), partition_keys(to)
         if entry:
             wire.call("RENAME", of.entry(ADA), there.entry(ADA))

@@ -257,7 +257,6 @@ def test_what_comes_home_meanwhile_is_counted(pipeline, home, elsewhere, displac
     assert place >= 2
 
 
-@pytest.mark.no_named_servers("none of them has a partition that there should not be")
 def test_draining_does_not_end_before_what_comes_home(pipeline, stored, displace, monkeypatch):
     """From a partition that should not be it is brought home after that partition, or before home is looked at."""
     put(pipeline, 1)

@@ -18,6 +18,7 @@ from writebehind.reconcile.findings import Pass
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
+from writebehind.sequences import slices
 
 
 def spoil(stored, count: int = 1) -> None:
@@ -39,7 +40,7 @@ def go_on(pipeline: Pipeline) -> dict:
 @pytest.mark.parametrize("count", [3, 300, 1_500])
 def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored, later, count):
     """However large the cache is, however often the task runs and in whatever process: all is done when due."""
-    hour = 3_600
+    hour, spare = 3_600, 30  # seconds that a slow machine may take for a quarter
 
     def process() -> Pipeline:
         return Pipeline(config, wire=valkey_wire, client=mongo_client)
@@ -49,13 +50,14 @@ def test_a_pass_takes_its_time(config, valkey_wire, mongo_client, users, stored,
     size = valkey_wire.call("DBSIZE")
     assert {"keys": 0, "finished": False, "found": {}} == process().maintenance.reconcile()
     for part in range(1, 5):
-        later(hour / 4 - 1)
+        later(hour / 4 - spare)
         for _ in range(5):  # two beats, and more
             go_on(process())
         looked_at = process().reconciler.history.current().keys
-        assert size * part / 4 - size / hour * 20 <= looked_at <= size * part / 4 + 50
+        late = spare * part + 20
+        assert size * part / 4 - size / hour * late <= looked_at <= size * part / 4 + 50
         assert [] == process().reconciler.history.passes()
-    later(5)
+    later(4 * spare + 1)
     last = go_on(process())
     assert (True, {"stale-entry": 1}) == (last["finished"], last["found"])
     [one] = process().reconciler.history.passes()
@@ -121,7 +123,6 @@ def test_only_so_much_waits(pipeline, users, stored, monkeypatch):
     assert 20 <= max(waiting) <= 120
 
 
-@pytest.mark.no_named_servers("they take fewer keys in one command than this test gives")
 def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypatch):
     """Of a partition with 50,000 pending documents and 10,000 dead letters no step takes in more than a slice."""
     pipeline = Pipeline(settings.model_copy(update={"partitions": 1}), wire=valkey_wire, client=mongo_client)
@@ -129,8 +130,10 @@ def test_each_step_is_small(settings, valkey_wire, mongo_client, later, monkeypa
     pending, dead = (
         [f"users/s:{kind}{n}" for n in range(count)] for kind, count in (("p", 50_000), ("d", 10_000))
     )
-    valkey_wire.call("MSET", *(part for one in pending + dead for part in (of.entry(one), "0000000000000001X")))
-    valkey_wire.call("ZADD", of.pending, *(part for one in pending for part in (due, one)))
+    for some in slices(pending + dead, 1_000):
+        valkey_wire.call("MSET", *(part for one in some for part in (of.entry(one), "0000000000000001X")))
+    for some in slices(pending, 1_000):
+        valkey_wire.call("ZADD", of.pending, *(part for one in some for part in (due, one)))
     letters = [DeadLetter(one, Reason.REFUSED, 0, "no" * 1_000, 1, Kind.DELETED, 1, 1.0) for one in dead]
     valkey_wire.call("HSET", of.dead, *(part for one in letters for part in (one.member, one.dump())))
     valkey_wire.call("HSET", of.dead_counts, "users", 10_000)

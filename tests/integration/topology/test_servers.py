@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from redis.exceptions import ResponseError
 
 from tests.forking import in_child
 from tests.integration.topology.test_cluster import by_partition
@@ -259,6 +260,19 @@ def test_a_read_follows_a_partition_that_has_moved(on_servers, servers, opened):
     assert 2 == slow.get(name)["n"]
     slow.put(name, {"n": 3})
     assert 3 == other.get(name)["n"]
+
+
+def test_a_command_may_have_many_arguments(on_servers):
+    """Lua takes in some thousands at once: counts and strays are taken out all the same, by one command."""
+    wire, many = on_servers.store._wire, [f"m{n}" for n in range(20_001)]
+    wire.call("DEL", keys.COUNTERS)
+
+    assert len(many) == wire.call("HSET", keys.COUNTERS, *(part for one in many for part in (one, 1)))
+    assert [b"1", b"1"] == wire.call("HMGET", keys.COUNTERS, many[0], many[-1])
+    assert len(many) == wire.call("HDEL", keys.COUNTERS, *many)
+    assert 0 == wire.call("EXISTS", keys.COUNTERS)
+    with pytest.raises(ResponseError, match="ZADD has too many arguments to be sent at once"):
+        wire.call("ZADD", keys.COUNTERS, *(part for one in many for part in (1, one)))
 
 
 def test_a_fork_has_connections_of_its_own(on_servers):

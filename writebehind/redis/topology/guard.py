@@ -19,7 +19,7 @@ CHECK = ("HGET", SERVER, "epoch")
 
 _FLAGS = "#!lua flags=allow-oom\n"
 _GUARD = resources.files("writebehind.redis.topology").joinpath("guard.lua").read_text("utf-8")
-_COMMAND = _GUARD + "return redis.pcall(unpack(ARGV))\n"
+_COMMAND = _GUARD + resources.files("writebehind.redis.topology").joinpath("command.lua").read_text("utf-8")
 #: Commands that change nothing, and those that have no key.
 _AS_THEY_ARE = frozenset(
     (
@@ -68,7 +68,7 @@ def guarded(command: Command) -> Command:
     name = command[0]
     if name == "EVALSHA":
         return (name, _sha1(command[1]), *command[2:])
-    if name == "EVAL" and command[3] != SERVER:
+    if name == "EVAL" and command[2] and command[3] != SERVER:
         return (name, _with_guard(command[1]), *command[2:])
     if name in _AS_THEY_ARE:
         return command
