@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from writebehind.errors import UnavailableError, told
 from writebehind.logs.fields import add_source
-from writebehind.logs.states import StateLog
+from writebehind.logs.states import StateLog, patience_s
 from writebehind.outage_log import OutageLog
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ OUTAGE: Final = (
 
 
 #: Who logs about a broker that is away, and how these lines begin.
-_OF_BROKER: Final = {"celery.worker.consumer.consumer", "celery.beat", "flower.events"}
+_OF_BROKER: Final = {"celery.worker.consumer.consumer", "celery.worker.request", "celery.beat", "flower.events"}
 _AWAY: Final = (
     "consumer: Connection to broker lost",
     "consumer: Cannot connect to",
@@ -44,6 +44,7 @@ _AWAY: Final = (
     "Couldn't apply scheduled task",
     "Failed to capture events",
     "Failed to enable events",
+    "Couldn't ack",  # the message comes again, and is a hint
 )
 
 
@@ -71,7 +72,7 @@ class BrokerLines(logging.Filter):
         """Take whether Redis is away, where that is the broker."""
         super().__init__()
         self._redis = redis
-        self._outages = OutageLog(log, "try", "tries")
+        self._outages = OutageLog(log, "try", "tries", patience_s=patience_s())
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is about anything else."""

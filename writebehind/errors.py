@@ -193,8 +193,10 @@ class UnavailableError(WritebehindError):
         public: the message without what only operators should read: for clients of the service.
         inner: the rest: the words of the driver or the server, which may name hosts and ports.
         retry_after_s: seconds after which trying again makes sense, where that is known.
+        logged: whether the log has it by now that the server is lost: no line about a failure need say it again.
     """
 
+    logged = False
     reason: Reason = Reason.REDIS_AWAY
 
     def __init__(
@@ -210,9 +212,6 @@ class UnavailableError(WritebehindError):
 
 class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
-
-    #: Whether the log has it by now that Redis is lost, so that no line about each failure need say it again.
-    logged = False
 
 
 class RedisNotReadyError(RedisUnavailableError):

@@ -17,6 +17,7 @@ from typing import Final
 from writebehind.errors import ConfigurationError
 from writebehind.loading import loading
 from writebehind.logs.setup import configure
+from writebehind.logs.states import PATIENCE_S, be_patient
 from writebehind.settings.installation import ENV_PREFIX, load_settings
 from writebehind.settings.urls import redacted
 
@@ -28,6 +29,8 @@ PROCESSES: Final = {
     "exporter": ("web.exporter", "main"),
     "flower": ("tasks.flower", "main"),
 }
+#: Processes that nobody waits for: they keep a short outage of a server to themselves, as others tell it.
+PATIENT: Final = frozenset(("beat", "exporter", "flower", "listen"))
 
 
 def service_folder() -> Path:
@@ -73,6 +76,7 @@ def begin_log(process: str) -> str:
     except ConfigurationError:  # which whoever needs the settings reports
         form, level = os.environ.get(f"{ENV_PREFIX}LOG_FORMAT", "text"), "info"
     configure(process, form=form, level=level, redact=redacted)
+    be_patient(PATIENCE_S if process in PATIENT else 0.0)
     return form
 
 

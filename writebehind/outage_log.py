@@ -24,7 +24,10 @@ EVERY_S = 60.0
 
 @dataclass(slots=True)
 class _Outage:
-    """An outage since its first failure; times in seconds, monotonic; `silent` while it has no line of its own."""
+    """An outage since its first failure; times in seconds, monotonic.
+
+    `silent` while it has no line of its own, `held` while that is not due yet.
+    """
 
     began: float
     last: float
@@ -33,6 +36,7 @@ class _Outage:
     untold: int = 0
     latest: str = ""
     silent: bool = False
+    held: bool = False
 
 
 class OutageLog:
@@ -46,12 +50,23 @@ class OutageLog:
         *,
         quiet_s: float = QUIET_S,
         every_s: float = EVERY_S,
+        patience_s: float = 0.0,
     ) -> None:
-        """Log there; `thing` is what fails, and `things` several of them, where an s is not enough."""
+        """Log there.
+
+        Args:
+            log: takes the lines.
+            thing: is what fails.
+            things: several of them, where an s is not enough.
+            quiet_s: an outage is over when nothing has failed for so long, seconds.
+            every_s: while one lasts it is told so often what it costs, seconds.
+            patience_s: one has no line before it has lasted for so long, seconds, and none if it is over by then.
+        """
         self._log = log
         self._thing, self._things = thing, things or f"{thing}s"
         self._quiet_s = quiet_s
         self._every_s = every_s
+        self._patience_s = patience_s
         self._lock = forks.lock()
         self.begin_anew()
         forks.begins_anew(self)
@@ -90,8 +105,13 @@ class OutageLog:
             if known is not None:
                 known.count, known.untold = known.count + 1, known.untold + 1
                 known.latest, known.last = line, now
-                return
-            self._outages[kind] = _Outage(began=now, last=now, told=now, silent=logged)
+                if not known.held or now - known.began < self._patience_s:
+                    return
+                known.held, known.told, known.untold = False, now, 0
+            else:
+                held = self._patience_s > 0
+                self._outages[kind] = _Outage(began=now, last=now, told=now, silent=logged, held=held)
+                logged |= held
             if not self._watching:
                 self._watching = True
                 watch = (weakref.ref(self), min(self._quiet_s, self._every_s) / 4)
@@ -115,11 +135,11 @@ class OutageLog:
         for kind, one in list(self._outages.items()):
             if now - one.last > self._quiet_s:
                 del self._outages[kind]
-                if one.count > 1 and not one.silent:
+                if one.count > 1 and not one.silent and not one.held:
                     lasted = f"the last {one.last - one.began:.0f} s after the first"
                     line = f"{kind}: over, {one.count} {self._things} in all, {lasted}"
                     yield line, {"event": "outage_over", "kind": kind, "count": one.count}
-            elif one.untold and now - one.told > self._every_s:
+            elif one.untold and not one.held and now - one.told > self._every_s:
                 more = counted(one.untold, f"more {self._thing}", f"more {self._things}")
                 line = f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"
                 yield line, {"event": "outage_lasts", "kind": kind, "count": one.untold}

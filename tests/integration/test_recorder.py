@@ -17,8 +17,9 @@ from tests.waiting import wait_until
 from writebehind import connect
 from writebehind.celery.depths import QueueDepths
 from writebehind.celery.publisher import FlushPublisher
+from writebehind.errors import RedisUnavailableError
 from writebehind.history.points import COARSE_S, COLUMNS, MOST_COARSE, MOST_FINE, Point
-from writebehind.history.recorder import server_figures
+from writebehind.history.recorder import CREW_EVERY_S, EXCUSED_FOR_S, server_figures
 from writebehind.history.series import series
 from writebehind.operations.drain import drain
 from writebehind.redis import keys
@@ -293,3 +294,27 @@ def test_nobody_is_asked_while_another_process_records(pipeline, monkeypatch):
     wait_until(lambda: len(asked) > count, "another question")
     recorder.close()
     wait_until(lambda: len(ended) == 2, "the end")
+
+
+def test_no_worker_is_silent_after_an_outage_of_redis(pipeline, steady, caplog, monkeypatch):
+    """None could say that it works; one that does not afterwards is told of."""
+    recorder, stop = pipeline.recorder(), threading.Event()
+    pipeline.store.workers.record_proof("w@a", ["flush"])
+    recorder.step()
+    pipeline.store._wire.call("ZADD", keys.WORKERS, pipeline.store.now_ms() - 16_000, "w@a")
+
+    def lost() -> bool:
+        stop.set()
+        raise RedisUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "step", lost)
+        patch.setattr(recorder, "close", lambda: None)
+        recorder.run(stop)
+    caplog.clear()
+    recorder.step()
+    assert [] == events(caplog)
+    recorder._crew_seen -= EXCUSED_FOR_S + CREW_EVERY_S
+    recorder.step()
+    assert [("worker_silent", "w@a")] == events(caplog)
+    recorder.close()

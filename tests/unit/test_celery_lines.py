@@ -81,6 +81,7 @@ def test_a_message_of_several_lines_becomes_one():
 OF_BROKER = [
     ("celery.worker.consumer.consumer", CONNECTION_RETRY),
     ("celery.worker.consumer.consumer", CONNECTION_ERROR % ("redis://host", "refused", "trying again")),
+    ("celery.worker.request", "Couldn't ack 'd41698a2', reason:network:ConnectionError"),
     ("celery.beat", "beat: Connection error: refused. Trying again in 2 seconds..."),
     ("celery.beat", "Couldn't apply scheduled task sweep: refused"),
     ("flower.events", "Failed to capture events: 'refused', trying again in 1 seconds."),

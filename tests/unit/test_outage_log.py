@@ -52,6 +52,25 @@ def test_every_failure_is_counted(outages, caplog):
     assert not outages._watching
 
 
+def test_a_patient_log_tells_an_outage_that_lasts(caplog):
+    """One that is over soon has no line; of one that lasts all failures are counted in the end."""
+    outages = OutageLog(log, quiet_s=0.2, patience_s=60.0)
+    for _ in range(2):
+        outages.note("redis", "no answer")
+    wait_until(lambda: not outages._outages, "it to be over")
+    assert [] == caplog.messages
+
+    outages = OutageLog(log, patience_s=60.0)
+    outages.note("redis", "no answer")
+    outages._outages["redis"].began -= 61.0
+    for _ in range(2):
+        outages.note("redis", "no answer")
+    assert ["no answer"] == caplog.messages
+    outages._outages["redis"].last -= 11.0
+    outages.tell()
+    assert caplog.messages[1].startswith("redis: over, 3 failures in all, ")
+
+
 def test_nothing_is_told_of_what_is_gone(caplog):
     """A log that nobody holds any more, as its pipeline is gone, holds no thread and tells nothing."""
     outages = OutageLog(log, quiet_s=0.1)

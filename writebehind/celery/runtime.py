@@ -6,11 +6,13 @@ import logging
 import sys
 import threading
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, signals
 from celery.worker import state
 from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from writebehind.alive import AliveFile
 from writebehind.celery import broker_keys
@@ -25,6 +27,9 @@ from writebehind.redis.pending import Hint
 from writebehind.settings.installation import Settings
 
 log = logging.getLogger(__name__)
+
+#: What a broker raises that cannot be reached, where it is Redis.
+_AWAY: Final = (OperationalError, RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
 
 
 class Runtime:
@@ -63,21 +68,27 @@ class Runtime:
         try:
             publish(self._publishing, hint)
         except OperationalError as error:
-            self.note_broker(f"flush hint for partition {hint.partition} not sent: {told(error)}")
+            self.note_broker(f"flush hint for partition {hint.partition} not sent: {told(error)}", error)
 
-    def note(self, kind: str, line: str, *, logged: bool = False) -> None:
+    def note(self, kind: str, line: str, error: Exception | None = None) -> None:
         """Log what failed because a server is away: the first of a kind, a count once a minute, and the end.
 
         Args:
             kind: what fails.
             line: says so.
-            logged: whether the log has the reason by now.
+            error: is why; where the log has it by now that this server is lost, it has no line.
         """
-        self._outages.note(kind, line, logged=logged)
+        if not getattr(error, "logged", False):
+            self._outages.note(kind, line)
 
-    def note_broker(self, line: str) -> None:
+    def note_broker(self, line: str, error: object) -> None:
         """Log what failed because the broker is away, as `note`; what says so first speaks for all of this."""
-        self.note("the broker", line, logged=not self.settings.broker_url and self.pipeline.redis_outage.lasts)
+        if self.settings.broker_url:
+            self._outages.note("the broker", line)
+        elif isinstance(error, _AWAY):  # both are one server, of which one line says that it is lost
+            self.pipeline.redis_outage.begin(f"{line}; see that Redis runs and can be reached")
+        elif not self.pipeline.redis_outage.lasts:
+            self._outages.note("the broker", line)
 
     def _start(self, sender: Any = None, **_: Any) -> None:
         if sender.app != self._app:
@@ -134,7 +145,7 @@ class Runtime:
                 if connection.transport.driver_type == "redis":
                     broker_keys.mend(connection.channel())
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
-            self.note_broker(f"the broker's keys are not looked at: {told(error)}")
+            self.note_broker(f"the broker's keys are not looked at: {told(error)}", error)
 
     def _prove(self, name: str) -> None:
         """Let an idle worker prove that it works. Redis is not asked: what is to be consumed would wait."""
@@ -145,7 +156,7 @@ class Runtime:
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
             if self._work is not None:
                 self._work.excuse()
-            self.note_broker(f"this worker cannot prove that it works: {told(error)}")
+            self.note_broker(f"this worker cannot prove that it works: {told(error)}", error)
 
     def _check_again(self) -> None:
         """See that this worker is in the right place: Redis may have been emptied, and be another's by now.
@@ -166,7 +177,7 @@ class Runtime:
         self.pipeline.clock.look()
 
     def _note_heartbeat(self, error: Exception) -> None:
-        self.note("heartbeats", f"heartbeat not recorded: {error}", logged=getattr(error, "logged", False))
+        self.note("heartbeats", f"heartbeat not recorded: {error}", error)
 
     def _stop(self, **_: Any) -> None:
         if not self._is_worker:

@@ -79,7 +79,9 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
             try:
                 raise task.retry(**again, countdown=0, exc=error) from error
             except Reject as rejected:  # the broker is away too, and fails with errors of many kinds
-                runtime.note_broker(f"partition {partition} is left to the sweep: {told(rejected.reason)}")
+                runtime.note_broker(
+                    f"partition {partition} is left to the sweep: {told(rejected.reason)}", rejected.reason
+                )
                 return {"partition": partition, "interrupted": str(error)}
 
 
@@ -118,7 +120,7 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
         try:
             return swept | runtime.pipeline.maintenance.audit_deletions()
         except MongoUnavailableError as error:  # the next sweep audits
-            runtime.note("audits", f"deletions not audited: {error}")
+            runtime.note("audits", f"deletions not audited: {error}", error)
             return swept
 
     @app.task(name=RECONCILE, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]
@@ -127,7 +129,7 @@ def _register_maintenance(app: Celery, runtime: Runtime) -> None:
         try:
             return runtime.pipeline.maintenance.reconcile()
         except MongoUnavailableError as error:
-            runtime.note("reconciling", f"not reconciled: {error}")
+            runtime.note("reconciling", f"not reconciled: {error}", error)
             return {"error": str(error)}
 
     @app.task(name=DECAY, queue=MAINTENANCE_QUEUE, **_OPTIONS)  # type: ignore[untyped-decorator]

@@ -154,7 +154,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
     """The answer to a request that failed with this error."""
     problem = problem_of(error)
     if isinstance(error, UnavailableError):
-        log_refusal(problem.name, str(error), logged=getattr(error, "logged", False))
+        log_refusal(problem.name, str(error), logged=error.logged)
     elif not isinstance(error, RequestError):
         log_refusal(problem.name, str(error))
     retry_after = problem.retry_after

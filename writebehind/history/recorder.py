@@ -46,6 +46,8 @@ EVERY_S: Final = 1.0
 MOST_CPU: Final = 0.01
 #: Between two looks at the workers, seconds.
 CREW_EVERY_S: Final = 3.0
+#: After an outage of Redis workers have so long to tell that they work, seconds, before any counts as silent.
+EXCUSED_FOR_S: Final = 30.0
 #: For so long nobody else records, ms: so much is missing in the history after the recorder was killed.
 LEASE_MS: Final = 5_000
 #: What MongoDB counts of operations; not commands, which are mostly of those who watch it.
@@ -119,9 +121,9 @@ class Recorder:
                 self.step()
             except UnavailableError as error:
                 self._last = None
-                self._outages.note(
-                    "history", f"the history is not recorded: {error}", logged=getattr(error, "logged", False)
-                )
+                self._crew_seen = monotonic() + EXCUSED_FOR_S  # they could not tell that they work either
+                if not error.logged:
+                    self._outages.note("history", f"the history is not recorded: {error}")
             pause_s = max(EVERY_S, (thread_time() - used) / MOST_CPU)
             stop.wait(max(0.0, pause_s - (monotonic() - began)))
         self.close()

@@ -6,24 +6,22 @@ flusher has found out, the others need not find out again. Redis's own is in `wr
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from writebehind import forks
 from writebehind.errors import (
     MongoBusyError,
+    MongoRefusesError,
     MongoUnavailableError,
     PipelineClosedError,
     Reason,
     RedisUnavailableError,
 )
+from writebehind.mongodb.breaker_log import BreakerLog
 from writebehind.mongodb.lookout import Life, Lookout
 from writebehind.redis.shared.breaker import SharedBreaker
-
-log = logging.getLogger(__name__)
 
 #: So many failures within so many ms open it. One time-out may be bad luck; each has lasted for seconds already.
 FAILURES, WINDOW_MS = 3, 20_000
@@ -31,15 +29,7 @@ FAILURES, WINDOW_MS = 3, 20_000
 FIRST_INTERVAL_MS, LONGEST_INTERVAL_MS = 1_000, 5_000
 #: A process that has no reason for doubt looks at the shared state this often, seconds, when it needs MongoDB.
 LOOK_EVERY_S = 1.0
-#: A process that has not seen it open for so long, seconds, does not know when it was closed.
-UNSEEN_S = 10.0
 _REASON_CHARACTERS = 500
-#: What a state is called as an event, and what to do, for the log.
-_EVENTS = {"open": "opened", "half-open": "half_opened"}
-_ADVICE = {
-    "open": "; writes wait in Redis up to the caps, and reads that are not cached are refused: "
-    "see that MongoDB runs and has a primary that can be reached"
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +53,7 @@ class MongoBreaker:
         self._doubtful = False
         self._open_until = self._looked = 0.0
         self._reason = ""
-        #: The state that this process has logged since the breaker was closed, and since when.
-        self._told: dict[str, float] = {}
-        self._seen_open = 0.0
-        self._telling = forks.lock()
+        self._log = BreakerLog()
         self._life: Life | None = None
         self._lookout: Lookout | None = None
 
@@ -95,6 +82,7 @@ class MongoBreaker:
                 error.retry_after_s = self._failed(str(error), probing=probing)
             elif probing and not isinstance(error, MongoBusyError | PipelineClosedError):
                 self._close()  # it has answered, if only to this operation's disadvantage
+            self._count(error)
             raise
         if probing or self._doubtful:
             self._close()
@@ -117,7 +105,7 @@ class MongoBreaker:
         """Whether the caller is the one who finds out."""
         now = time.monotonic()
         if now < self._open_until:
-            self._seen_open = now
+            self._log.seen_open()
             raise self._refusal(self._open_until - now)
         if not self._doubtful and now - self._looked < LOOK_EVERY_S:
             return False
@@ -133,22 +121,30 @@ class MongoBreaker:
                     self._lookout.await_recovery()
             # Whoever finds out may have done so long before the time is over.
             self._open_until, self._looked = now + min(left_s, LOOK_EVERY_S), 0.0
-            self._tell("open", self._reason)
+            self._log.opened(self._reason)
             raise self._refusal(left_s)
         self._looked = now
         if not verdict.probing:
-            self._tell_closed()
+            self._log.closed()
             return False
-        self._tell("half-open", "one caller finds out whether it serves again")
+        self._log.half_opened()
         return True
 
     def _refusal(self, left_s: float) -> MongoUnavailableError:
-        return MongoUnavailableError(
+        error = MongoUnavailableError(
             f"MongoDB is asked again in {left_s:.1f} s, as it has failed lately",
             inner=self._reason,
             retry_after_s=left_s,
             reason=Reason.BREAKER_OPEN,
         )
+        self._count(error)
+        return error
+
+    def _count(self, error: MongoUnavailableError) -> None:
+        """Count a call that fails by the outage, if the log has one; then its own error need not be logged."""
+        if not isinstance(error, MongoRefusesError | PipelineClosedError):
+            self._log.fails()
+            error.logged = self._log.is_told()
 
     def _gone(self, reason: str) -> None:
         """Open, as there is no sign of life."""
@@ -166,12 +162,12 @@ class MongoBreaker:
         except RedisUnavailableError:  # then each process finds out for itself
             return None
         if verdict.is_open:
-            self._seen_open = time.monotonic()
+            self._log.seen_open()
             # Whoever finds out may have done so long before the time is over.
             return min(verdict.left_ms / 1000, LOOK_EVERY_S) if verdict.silent else None
         if not verdict.probing:
             self._doubtful, self._open_until = False, 0.0
-            self._tell_closed()
+            self._log.closed()
             return None
         try:
             if self._life:
@@ -200,7 +196,7 @@ class MongoBreaker:
             )
         self._open_until = time.monotonic() + left_ms / 1000
         if left_ms:
-            self._tell("open", self._reason)
+            self._log.opened(self._reason)
         return left_ms / 1000 or None
 
     def _close(self) -> None:
@@ -208,33 +204,4 @@ class MongoBreaker:
             self._shared.close()
             self._doubtful = False
             self._open_until = 0.0
-            self._tell_closed()
-
-    def _tell(self, state: str, why: str) -> None:
-        """Log a state once, until the breaker is closed: a long outage has many probes."""
-        now = time.monotonic()
-        if state == "open":
-            self._seen_open = now
-        with self._telling:
-            if state in self._told:
-                return
-            self._told[state] = now
-        event = {"event": f"breaker_{_EVENTS[state]}", "reason": why}
-        log.warning("the breaker before MongoDB is %s: %s%s", state, why, _ADVICE.get(state, ""), extra=event)
-
-    def _tell_closed(self) -> None:
-        if not self._told:
-            return
-        with self._telling:
-            told, self._told = self._told, {}
-        if told:
-            lasted = self._lasted(min(told.values()))
-            log.warning("the breaker before MongoDB is closed%s", lasted, extra={"event": "breaker_closed"})
-
-    def _lasted(self, began: float) -> str:
-        """The time that it was open, as far as this process has seen: who asks nothing does not see it close."""
-        now, seen = time.monotonic(), self._seen_open
-        if now - seen < UNSEEN_S:
-            return f", after {now - began:.1f} s"
-        unseen = f"then this process did not look for {now - seen:.1f} s"
-        return f": it was open for at least {seen - began:.1f} s; {unseen}"
+            self._log.closed()

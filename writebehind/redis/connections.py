@@ -130,7 +130,7 @@ class Connections:
         self._pause_lock = forks.lock()
         self._paused_until = 0.0
         #: Whether it is away, for the log.
-        self.outage = StateLog(log, "redis_lost", "redis_back")
+        self.outage = StateLog(log, "redis_lost", "redis_back", is_outage=True)
         forks.begins_anew(self)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
@@ -270,6 +270,7 @@ class Connections:
             now = time.monotonic()
             if now < self._paused_until:
                 left = self._paused_until - now
+                self.outage.fails()
                 line = f"{self._title} did not answer in time, and is asked again in {left:.1f} s"
                 raise _logged(RedisUnavailableError(line, retry_after_s=left))
             if self._paused_until:

@@ -7,20 +7,23 @@ from types import SimpleNamespace
 import pytest
 
 from tests.waiting import wait_until
+from writebehind.errors import MongoRefusesError, MongoUnavailableError
+from writebehind.logs import states
 from writebehind.mongodb import breaker as breaker_module
+from writebehind.mongodb import breaker_log
 from writebehind.mongodb.breaker import FAILURES
 
 
 @pytest.mark.usefixtures("long_intervals")
 def test_each_process_logs_each_state_once(one, other, caplog):
     """Who sees the breaker open, half-open or closed logs it, once for an outage, however many probes fail."""
-    caplog.set_level("WARNING", breaker_module.__name__)
+    caplog.set_level("WARNING", breaker_log.__name__)
 
     events: list[str] = []
 
     def told() -> list[str]:
         lines = [record.getMessage().removeprefix("the breaker before MongoDB is ") for record in caplog.records]
-        lines = [line.removesuffix(breaker_module._ADVICE["open"]) for line in lines]
+        lines = [line.removesuffix(breaker_log.ADVICE) for line in lines]
         events.extend(record.event for record in caplog.records)
         caplog.clear()
         return lines
@@ -51,9 +54,10 @@ def test_each_process_logs_each_state_once(one, other, caplog):
 @pytest.mark.parametrize("closes", ["itself", "another one"])
 def test_time_in_which_nothing_was_asked_is_no_outage(one, other, caplog, monkeypatch, closes):
     """A process that has asked nothing since it saw the breaker open does not know when MongoDB came back."""
-    caplog.set_level("WARNING", breaker_module.__name__)
+    caplog.set_level("WARNING", breaker_log.__name__)
     now = [1_000.0]
-    monkeypatch.setattr(breaker_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (breaker_module, breaker_log):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     one.fail()
     now[0] += 7.5
     assert not one.use()
@@ -68,12 +72,44 @@ def test_time_in_which_nothing_was_asked_is_no_outage(one, other, caplog, monkey
     last = caplog.messages[-1]
     idle = 335.0 if closes == "another one" else 330.0
     wanted = f"closed: it was open for at least 7.5 s; then this process did not look for {idle} s"
-    assert f"the breaker before MongoDB is {wanted}" == last
+    assert f"the breaker before MongoDB is {wanted}; 2 calls failed meanwhile" == last
 
 
 def test_what_never_opened_is_not_told_closed(one, caplog):
     """A failure or two, and a success after them, are no change of the breaker."""
-    caplog.set_level("WARNING", breaker_module.__name__)
+    caplog.set_level("WARNING", breaker_log.__name__)
     one.fail(FAILURES - 1)
+    assert one.use()
+    assert [] == caplog.records
+
+
+@pytest.mark.usefixtures("long_intervals")
+def test_what_the_outage_has_cost_is_told_at_its_end(one, caplog):
+    """Calls that fail while it is open need no line of their own, and are counted; a refused one is none."""
+    caplog.set_level("WARNING", breaker_log.__name__)
+
+    def failure(error: MongoUnavailableError | None = None) -> MongoUnavailableError:
+        with pytest.raises(MongoUnavailableError) as failed, one.breaker.guard():
+            raise error or AssertionError("it was let through")
+        return failed.value
+
+    assert not failure(MongoUnavailableError(outage=True)).logged
+    one.fail(FAILURES - 1)
+    for _ in range(4):
+        assert failure().logged
+    one.let_interval_end()
+    assert not failure(MongoRefusesError()).logged
+    assert one.use()
+    assert "; 5 calls failed meanwhile" in caplog.messages[-1]
+    assert 5 == caplog.records[-1].count
+
+
+@pytest.mark.usefixtures("long_intervals")
+def test_a_patient_process_keeps_a_short_outage_to_itself(one, caplog, monkeypatch):
+    """Others tell it at once."""
+    monkeypatch.setattr(states, "_patience_s", 60.0)
+    one.fail()
+    assert not one.use()
+    one.let_interval_end()
     assert one.use()
     assert [] == caplog.records

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from tests.waiting import wait_until
 from writebehind.logs import states as module
 from writebehind.logs.states import StateLog, StateLogs
 
@@ -46,6 +47,32 @@ def test_a_state_that_flickers_is_told_once(caplog):
     state.begin("lost")
     state.end("back")
     assert ["redis_lost", "redis_back"] * 2 == events(caplog)
+
+
+def test_an_outage_counts_what_failed(caplog):
+    """Its last line says how many calls failed meanwhile; of the next one, those of the next."""
+    state = StateLog(log, "redis_lost", "redis_back", again_s=0.0, is_outage=True)
+    for failures in (3, 1):
+        state.begin("lost")
+        for _ in range(failures - 1):
+            state.fails()
+        state.end("back")
+        counted = "1 call" if failures == 1 else f"{failures} calls"
+        assert f"back, after 0.0 s in which {counted} failed; nothing is to be done" == caplog.messages[-1]
+        assert failures == caplog.records[-1].count
+
+
+def test_a_patient_process_tells_an_outage_that_lasts(caplog, monkeypatch):
+    """One that is over soon has no line at all; other states it tells at once."""
+    monkeypatch.setattr(module, "_patience_s", 0.2)
+    outage = StateLog(log, "redis_lost", "redis_back", is_outage=True)
+    outage.begin("lost")
+    outage.end("back")
+    assert [] == caplog.records
+    wait_until(lambda: outage.begin("lost") or caplog.records, "it to be told")
+    outage.end("back")
+    states().begin("full")
+    assert ["redis_lost", "redis_back", "redis_lost"] == events(caplog)
 
 
 def test_a_child_process_tells_what_it_sees_itself(caplog):

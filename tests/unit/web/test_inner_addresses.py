@@ -61,7 +61,9 @@ def cut_off(tmp_path_factory) -> Iterator[FlaskClient]:
 def test_no_answer_says_where_the_servers_are(cut_off, caplog, method, path, body, status, said):
     """A client learns what does not answer and when to come again; the log says where."""
     cut_off.application.extensions.pop(REFUSALS, None)
-    cut_off.application.extensions[EXTENSION]._wire.outage.begin_anew()
+    pipeline = cut_off.application.extensions[EXTENSION]
+    pipeline._wire.outage.begin_anew()
+    pipeline.breaker._log.begin_anew()
     answer = cut_off.open(path, method=method, json=body, headers={"X-Request-Id": "of-ada"})
     assert (status, False) == (answer.status_code, "127.0.0.1" in answer.text), answer.text
     assert "does not answer" in answer.text

@@ -140,7 +140,7 @@ def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
 def _log(results: Sequence[BulkResult]) -> None:
     """Log what was not available, once for all items."""
     away = [one for one in results if isinstance(one, UnavailableError)]
-    why = Counter((problem_of(one).name, str(one), getattr(one, "logged", False)) for one in away)
+    why = Counter((problem_of(one).name, str(one), one.logged) for one in away)
     for (name, error, logged), count in why.items():
         log_refusal(name, f"{counted(count, 'item')}: {error}", logged=logged)
 

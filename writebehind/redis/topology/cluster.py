@@ -57,7 +57,7 @@ class Cluster(Several):
         self._lock = forks.lock()
         self._connections: dict[Place, Connections] = {}
         self._greeting: Greeting | None = None
-        self.outage = StateLog(log, "redis_lost", "redis_back")
+        self.outage = StateLog(log, "redis_lost", "redis_back", is_outage=True)
         self.begin_anew()
         forks.begins_anew(self)
 
