@@ -14,7 +14,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import ErrorHandler, OutputTransform
 
 from tasks.celery import runtime
-from tasks.processes import command as run
+from tasks.processes import run
 from writebehind import Settings
 from writebehind.access.gate import Gate, is_same
 from writebehind.settings.urls import redacted
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         # Or Tornado, which reads options more than once, would put the root's level back to its own.
         kept = [] if any(one.startswith("--logging") for one in arguments) else ["--logging=none"]
-        run("flower", *arguments, *kept)
+        run(command.flower, [*arguments, *kept])
     except OSError as error:
         sys.exit(
             f"writebehind: Flower cannot listen: {error}: end who has its port, or set WRITEBEHIND_FLOWER_PORT"

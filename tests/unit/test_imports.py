@@ -46,6 +46,13 @@ def test_the_web_application_is_no_worker():
     }
 
 
+def test_a_worker_is_no_other_command():
+    """A worker and beat import Celery's commands only as they run them, nor Flower, nor what draws prompts."""
+    found = modules_after("import tasks.processes")
+    assert "celery.bin.base" in found
+    assert not found & {"celery.bin.celery", "flower", "tornado", "click_repl", "prompt_toolkit"}
+
+
 def test_the_package_costs_nothing():
     """The package alone, and the plugin that pytest loads wherever it is installed, import none of the drivers."""
     found = modules_after("import writebehind.pytest_plugin")
