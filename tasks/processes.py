@@ -33,12 +33,10 @@ def beat(arguments: Sequence[str]) -> None:
     run(of_celery, ["--scheduler", "tasks.beating:Scheduler", *arguments])
 
 
-def run(
-    command: click.Command, arguments: Sequence[str], *, redis: Callable[[], StateLog] | None = None
-) -> None:
+def run(command: click.Command, arguments: Sequence[str], *, redis: Callable[[], StateLog] | None = None) -> None:
     """Run a command of Celery's with our application, alone.
 
-    The `celery` command has all others along, and those of packages that add theirs: a seventh of a worker's start.
+    The `celery` command loads all others, and those of packages that add theirs: a seventh of a worker's start.
 
     Args:
         command: `worker`, or one that Celery would find as a plugin.
