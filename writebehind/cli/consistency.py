@@ -64,7 +64,7 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
     Right is what MongoDB has, or what is pending. A look at a document is right within 1, 10 or 60 s if readers
     see what is right after that time. One process observes at a time: with --for this one, unless another one
     does. Nothing is repaired. The exit status is 1 where something was wrong in that time, or, without --for, in
-    the last hour; and 3 where nothing was looked at.
+    the last hour; and 3 where nothing is known.
     """
     with opened(checked=True) as pipeline:
         listed = pipeline.settings.collections
@@ -79,13 +79,13 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
     else:
         _show(told)
     if outcome is Outcome.UNSEEN:
-        click.echo(f"writebehind: nothing was looked at: {told['why']}", err=True)
+        click.echo(f"writebehind: nothing is known: {told['why']}", err=True)
     sys.exit(outcome)
 
 
 def _outcome(told: Mapping[str, Any]) -> Outcome:
     windows = told["windows"].values()
-    if not any(one["looks"] for one in windows):
+    if all(_is_unknown(one) for one in windows):
         return Outcome.UNSEEN
     return Outcome.WRONG if any(one["wrong"] for one in windows) else Outcome.RIGHT
 
@@ -102,8 +102,9 @@ def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
         wrong_now, used_s = observer.suspects.wrong_now(time.monotonic()), observer.budget.used_s
     finally:
         observer.close()
+    observed_s: float = tally.SPAN_S
     if observer.has_led:
-        counts = observer.tally.total
+        counts, observed_s = observer.tally.total, seconds
         inconsistent = _merged(wrong_now, observer.tally.named())
     else:  # another process does
         after = samples.counts_from(slot)
@@ -113,7 +114,7 @@ def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
         inconsistent = tally.named_since(pipeline.store, began)
     return {
         "span_seconds": seconds,
-        **tally.figures(counts, pipeline.settings.collections),
+        **tally.figures(counts, pipeline.settings.collections, observed_s=observed_s),
         "inconsistent": inconsistent,
         "observed_here": observer.has_led,
         "cpu_percent": round(100 * used_s / seconds, 2),
@@ -138,6 +139,8 @@ def _why_unseen(observer: Observer) -> str:
         return f"{few} wrong, which takes longer to be known: observe for longer"
     if observer.failure:
         return observer.failure
+    if observer.tally.total:
+        return "nothing can be seen to be wrong in so short a time: observe for longer"
     return "Redis had no entry that readers are served, or there was no time for one"
 
 
@@ -154,8 +157,15 @@ def summary(windows: Mapping[str, Mapping[str, Any]]) -> tuple[str, bool]:
     return f"{', '.join(parts)}; {counted(looks, 'look')}", not any(one["wrong"] for one in windows.values())
 
 
+def _is_unknown(one: Mapping[str, Any]) -> bool:
+    """Whether the looks of a window say nothing: any part may be wrong, also all of it."""
+    return not one["wrong"] and one["nines_from"] <= 0
+
+
 def _share(one: Mapping[str, Any]) -> str:
     """The part that was right, with as many digits as it has nines."""
+    if _is_unknown(one):
+        return "nothing is known"
     if not one["wrong"]:
         return f"all right ({_nines(one['nines_from'])} nines at least)"
     digits = max(0, math.ceil(one["nines"] or 0) - 1)
@@ -173,10 +183,14 @@ def _show(told: Mapping[str, Any]) -> None:
             ratio = "" if one["ratio"] is None else f"{one['ratio']:.6%}"
             nines = f"over {_nines(one['nines_from'])}" if one["nines"] is None else _nines(one["nines"])
             interval = f"{one['ratio_from']:.6%} to {one['ratio_to']:.6%}"
-            if not one["looks"]:
+            if not one["looks"] or _is_unknown(one):
                 nines = interval = ""
+                ratio = "not known" if one["looks"] else ""
             table.add_row(name, f"{window} s", str(one["looks"]), str(one["wrong"]), ratio, interval, nines)
     Console().print(table)
+    unknown = [f"{window} s" for window, one in told["windows"].items() if one["looks"] and _is_unknown(one)]
+    if unknown:
+        click.echo(f"not known within {' and '.join(unknown)}: observe for longer than that")
     for one in told["inconsistent"]:
         since = times.shown(one["since"])
         document = printable_line(f"{one['collection']}/{one['id']}")

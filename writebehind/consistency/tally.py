@@ -107,10 +107,16 @@ class Tally:
         self._total[name] += count
 
 
-def figures(counts: Mapping[str, int], listed: Collection[str] = ()) -> dict[str, Any]:
+def figures(
+    counts: Mapping[str, int], listed: Collection[str] = (), *, observed_s: float = SPAN_S
+) -> dict[str, Any]:
     """The fractions of looks that were right within each window: in total, by collection, and by source.
 
-    Collections that are `listed` are told apart, however many others there are: see `told_apart`.
+    Args:
+        counts: by their names.
+        listed: collections that are told apart, however many others there are: see `told_apart`.
+        observed_s: the time that an observer had. It could see nothing to be wrong for as long or longer, so that
+            what it saw to be right within such a window says nothing.
     """
     total: dict[int, Counter[str]] = {window: Counter() for window in WINDOWS}
     by: dict[str, dict[str, dict[int, Counter[str]]]] = {"collections": {}, "sources": {}}
@@ -123,8 +129,11 @@ def figures(counts: Mapping[str, int], listed: Collection[str] = ()) -> dict[str
             by[kind].setdefault(key, {one: Counter() for one in WINDOWS})[seconds][what] += count
         total[seconds][what] += count
     return {
-        "windows": _windows(total),
-        **{kind: {key: _windows(one) for key, one in sorted(some.items())} for kind, some in by.items()},
+        "windows": _windows(total, observed_s),
+        **{
+            kind: {key: _windows(one, observed_s) for key, one in sorted(some.items())}
+            for kind, some in by.items()
+        },
     }
 
 
@@ -160,23 +169,24 @@ def _is_known(parts: Sequence[str]) -> bool:
     return False
 
 
-def _windows(counted: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:
-    return {str(window): _figure(one) for window, one in counted.items()}
+def _windows(counted: Mapping[int, Mapping[str, int]], observed_s: float) -> dict[str, Any]:
+    return {str(window): _figure(one, is_known=window < observed_s) for window, one in counted.items()}
 
 
-def _figure(counted: Mapping[str, int]) -> dict[str, Any]:
+def _figure(counted: Mapping[str, int], *, is_known: bool) -> dict[str, Any]:
     looks, wrong = counted.get(_LOOKS, 0), counted.get(_WRONG, 0)
     fraction = wrong / looks if 0 < looks >= wrong else float(wrong > 0)
-    apart = min(counted.get(_APART, 0), looks)
+    apart = min(counted.get(_APART, 0), looks) if is_known else 0
+    has_ratio = looks > 0 and is_known
     low, high = interval(fraction * apart, apart)
     return {
         "looks": looks,
         "apart": apart,
         "wrong": wrong,
-        "ratio": 1 - fraction if looks else None,
+        "ratio": 1 - fraction if has_ratio else None,
         "ratio_from": 1 - high,
         "ratio_to": 1 - low,
-        "nines": nines(fraction) if looks else None,
+        "nines": nines(fraction) if has_ratio else None,
         "nines_from": nines(high),
     }
 

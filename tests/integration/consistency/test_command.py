@@ -16,7 +16,7 @@ def test_the_command_observes_for_a_while_and_says_what_was_seen(pipeline, users
     monkeypatch.setenv("WRITEBEHIND_CONSISTENCY_CPU_PERCENT", "100")
     users.put("ada", {"n": 1})
     flush_all(pipeline)
-    told = run("consistency", "--for", "1s", "--json")
+    told = run("consistency", "--for", "2s", "--json")
     figures = orjson.loads(told.stdout)
     assert 0 == told.exit_code
     assert figures["windows"]["1"]["looks"] > 0 == figures["windows"]["1"]["wrong"]
@@ -49,10 +49,10 @@ def test_the_command_speaks_of_its_own_time(pipeline, users, stored, run, monkey
     pipeline.reconciler.make_pass()
     assert 2 == users.get("ada")["n"]
 
-    told = run("consistency", "--for", "1s", "--json")
+    told = run("consistency", "--for", "2s", "--json")
     figures = orjson.loads(told.stdout)
     assert (0, [], "right", None) == (told.exit_code, figures["inconsistent"], figures["outcome"], figures["why"])
-    assert "ada" not in run("consistency", "--for", "1s").stdout
+    assert "ada" not in run("consistency", "--for", "2s").stdout
 
     stored.update_one({"_id": "bob"}, {"$set": {"n": 2}})
     told = run("consistency", "--for", "3s", "--json")
@@ -87,6 +87,27 @@ def test_what_another_process_saw_meanwhile(pipeline, users, stored, run, monkey
     assert figures["windows"]["1"]["looks"] > 2 * 2
 
 
+def test_what_a_short_time_cannot_show(pipeline, users, run, monkeypatch):
+    """Within a window that is no shorter than the time nobody can know; within none, that is no success."""
+    monkeypatch.setenv("WRITEBEHIND_CONSISTENCY_CPU_PERCENT", "100")
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+
+    told, as_json, short = (run("consistency", "--for", *of) for of in (["2s"], ["2s", "--json"], ["1s"]))
+
+    assert (0, 0, 3) == (told.exit_code, as_json.exit_code, short.exit_code)
+    figures = orjson.loads(as_json.stdout)
+    for of in (figures["windows"], figures["collections"]["users"]):
+        assert of["1"]["ratio"] == 1.0
+        assert of["1"]["nines_from"] > 0
+        for window in ("10", "60"):
+            known = ("ratio", "nines", "nines_from", "ratio_from", "ratio_to", "wrong")
+            assert (None, None, 0.0, 0.0, 1.0, 0) == tuple(of[window][one] for one in known)
+    assert "over 0.0" not in told.stdout
+    assert "not known within 10 s and 60 s: observe for longer than that" in told.stdout
+    assert "nothing can be seen to be wrong in so short a time" in short.stderr
+
+
 @pytest.mark.parametrize("mode", ["empty", "undecided", "another", "hour"])
 def test_where_nothing_was_seen_the_command_says_why(pipeline, users, stored, run, monkeypatch, mode):
     """No look is no success: a line on stderr, exit status 3, and the reason in the JSON; no figure is -0."""
@@ -105,7 +126,7 @@ def test_where_nothing_was_seen_the_command_says_why(pipeline, users, stored, ru
     figures = orjson.loads(told.stdout)
     assert (3, 3, "unseen") == (told.exit_code, plain.exit_code, figures["outcome"])
     assert why[mode] in figures["why"]
-    assert f"nothing was looked at: {figures['why']}" in plain.stderr
+    assert f"nothing is known: {figures['why']}" in plain.stderr
     assert "-0" not in told.stdout.replace("1e-0", "")
     assert (0, 0.0, None) == tuple(figures["windows"]["1"][one] for one in ("looks", "nines_from", "ratio"))
 

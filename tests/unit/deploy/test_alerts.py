@@ -22,6 +22,14 @@ def test_alerts_say_what_to_do(alerts):
     assert len({(one["alert"], one["labels"]["severity"]) for one in alerts}) == len(alerts)
 
 
+def test_texts_with_a_number_are_right_for_one(alerts):
+    """What is counted is one thing or several, wherever the alert can fire for one."""
+    for one in alerts:
+        counted = re.findall(r"\{\{ \$value(?: \| humanize)? \}\} (\S+)", one["annotations"]["description"])
+        may_be_one = not re.search(r"> [1-9]", one["expr"])
+        assert all(word.endswith("{{") or not may_be_one for word in counted), one
+
+
 def test_each_alert_has_its_entry_in_the_runbook(alerts):
     """And no entry is about an alert that there is not; each says the same four things."""
     text = (ROOT / "docs/runbook.md").read_text("utf-8")

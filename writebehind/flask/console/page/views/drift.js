@@ -24,9 +24,9 @@ export class Drift extends Live {
   }
 }
 
-/** A sampled fraction in nines: at least so many, where nothing was wrong. */
+/** A sampled fraction in nines: at least so many, where nothing was wrong; none are not known. */
 export function inNines({ looks, wrong, ratio, nines_from: from }) {
-  if (!looks) return UNKNOWN;
+  if (!looks || (!wrong && from <= 0)) return UNKNOWN;
   return wrong ? (nines(ratio) ?? percent(ratio)) : `≥\u00a0${from.toFixed(1)}\u00a0nines`;
 }
 
