@@ -16,19 +16,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from writebehind import forks
-from writebehind.errors import RedisUnavailableError, told, without_frames
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError, told, without_frames
 from writebehind.logs.states import StateLog
 
 log = logging.getLogger(__name__)
@@ -47,11 +47,17 @@ WAIT_S = 0.25
 #: After such a wait nobody else waits for this long, seconds; then one caller finds out.
 PAUSE_S = 1.0
 
+#: A server is greeted again over a connection when that is this old, seconds: it may have become a replica and the
+#: primary again meanwhile, and have missed writes as a replica.
+GREETED_S = 1.0
+
 #: A connection over which an answer of more bytes came is not kept.
 MOST_BUFFERED = 1 << 20
 
 #: What to do, for the log.
 _ADVICE = "writes are refused, and reads go to MongoDB: see that Redis runs, can be reached and takes this login"
+
+_ADVICE_LOADING = "writes are refused meanwhile, and reads go to MongoDB: its log says how far it is"
 
 #: In the place of the system's words for it, which a person would take for a fault of the machine.
 _LATE = "no answer came in time"
@@ -122,8 +128,9 @@ class Connections:
         self._pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
-        #: What greets the server over each new connection; and those that are used once, as it says.
+        #: What greets the server over each connection; when it did so; and those that are used once, as it says.
         self.greeting: Greeting | None = None
+        self._greeted: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._passing: WeakSet[Any] = WeakSet()
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
@@ -180,6 +187,12 @@ class Connections:
         Raises:
             RedisUnavailableError: it says that Redis does not answer.
         """
+        if isinstance(error, BusyLoadingError):  # which redis-py takes for a lost connection
+            self.close()
+            if connection is not None:
+                connection.disconnect()
+            self.outage.begin(f"{self._title} loads its data, and serves nobody until it has; {_ADVICE_LOADING}")
+            raise _logged(RedisNotReadyError(f"{self._title} cannot serve now", inner=told(error))) from None
         if isinstance(error, _NO_ANSWER):
             # The others of the stack probably lead to the same dead server.
             self.close()
@@ -239,10 +252,16 @@ class Connections:
             # sent than to answer "perhaps" to the client. No server restarts within a moment.
             try:
                 if time.monotonic() - since < CERTAIN_S or not connection.can_read(timeout=0):
+                    self._greet_again(connection)
                     return connection
             except _NO_ANSWER:
                 pass
             connection.disconnect()
+
+    def _greet_again(self, connection: Any) -> None:
+        """Greet over a connection where the last time was long ago."""
+        if self.greeting is not None and time.monotonic() - self._greeted.get(connection, 0.0) >= GREETED_S:
+            self._greet(connection)
 
     def _greet(self, connection: Any) -> None:
         if self.greeting is None:
@@ -252,6 +271,7 @@ class Connections:
         except BaseException:
             connection.disconnect()
             raise
+        self._greeted[connection] = time.monotonic()
         if not may_be_kept:
             self._passing.add(connection)
 

@@ -12,7 +12,7 @@ from tests.integration.topology.test_cluster import by_partition
 from tests.topologies import EveryWire, NamedServers, ask
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Pipeline
-from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, ForeignRedisError, RedisNotReadyError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import CommitRequest
@@ -282,6 +282,23 @@ def test_a_fork_has_connections_of_its_own(on_servers):
 
     assert 1 == in_child(lambda: slow.get("u1")["n"])
     assert 1 == slow.get("u1")["n"]
+
+
+def test_a_server_without_a_record_carries_out_nothing(on_servers, servers, opened):
+    """Nobody knows what is on it, so nothing is written astray; the error names it, until it is recorded anew."""
+    documents = by_partition(on_servers)
+    name = next(name for one, name in documents.items() if place(on_servers, one) == "b")
+    request, port = CommitRequest(f"slow/s:{name}", b"D", 60_000), servers.servers["b"].port
+    ask(port, "DEL", keys.SERVER)
+    ask(port, "SET", keys.SERVER, "x")
+
+    (written,) = on_servers.store.commit_many([request])
+    assert "refused" == written.status
+    assert isinstance(written.refusal, RedisNotReadyError)
+    assert "server b: other hands put something else in the place of wb:server" in str(written.refusal)
+    opened(servers.url).store.check()
+    (written,) = on_servers.store.commit_many([request])
+    assert "ok" == written.status
 
 
 def test_a_record_that_other_hands_changed_is_made_anew(on_servers, servers, opened):

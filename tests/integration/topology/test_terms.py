@@ -154,6 +154,25 @@ def test_a_process_that_knew_the_replica(servers, on):
     assert version > after.store.now_ms() * 1000 + 1_000_000
 
 
+def test_a_connection_that_stays_open_over_demotion_and_promotion(servers, on, monkeypatch):
+    """The primary became a replica and the primary again, and lacks what the other one acknowledged meanwhile."""
+    monkeypatch.setattr("writebehind.redis.connections.GREETED_S", 0.0)  # none of it takes long here
+    primary, replica = servers
+    stays = on(primary).collection("users")
+    stays.put("ada", {"n": 1})
+    cut_off(primary, replica)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    primary.ask("REPLICAOF", "127.0.0.1", replica.port)
+    wait_until(lambda: replica.ask("WAIT", 1, 100) == 1, "the former primary to follow", 30)
+    meanwhile = on(replica).collection("users")
+    meanwhile.put("ada", {"n": 2})
+    cut_off(replica, primary)
+    lost = meanwhile.put("ada", {"n": 3}).version
+    primary.ask("REPLICAOF", "NO", "ONE")
+
+    assert stays.put("ada", {"n": 4}).version > lost
+
+
 def test_a_primary_that_takes_no_writes_yet(servers, on):
     """Where a primary waits for a replica of its own, reads are served; versions leap before the first write."""
     primary, replica = servers

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis import ConnectionPool
-from redis.exceptions import TryAgainError
+from redis.exceptions import ResponseError, TryAgainError
 
 from writebehind import forks
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.redis.connections import Command, Connections, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
@@ -57,6 +57,8 @@ class Named(Several):
         self.outage = self._all[self.names[0]].outage
         #: Nothing is sent before the records were read: what they say may not follow from the names.
         self._map: _Map | None = None
+        #: Servers whose record other hands have made something else, as was seen last.
+        self._spoiled: Sequence[str] = ()
 
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
@@ -90,7 +92,7 @@ class Named(Several):
             until = until or now + self._timeout_s
             if now > until:
                 for at in again:
-                    answers[at] = RedisUnavailableError("a partition is being moved, which takes long")
+                    answers[at] = self._late()
                 break
             before, known = known, self._learn(known)
             again = [at for at in again if at not in doubtful or known.differs(before, commands[at])]
@@ -103,6 +105,13 @@ class Named(Several):
                 answers[place], confirmed[place] = answer, one
             doubtful = {again[at] for at in still}
         return answers, confirmed
+
+    def _late(self) -> RedisUnavailableError:
+        """The reason why a partition was nowhere for long."""
+        if self._spoiled:
+            inner = f"server {', '.join(self._spoiled)}: other hands put something else in the place of {SERVER}"
+            return RedisNotReadyError("a Redis server does not say what is on it", inner=inner)
+        return RedisUnavailableError("a partition is being moved, which takes long")
 
     def _sent(
         self, known: _Map, commands: Sequence[Command], then: Then | None
@@ -153,6 +162,9 @@ class Named(Several):
                     name: before.get(name) if isinstance(one, Exception) else ServerRecord.parse(one)
                     for name, one in zip(self._all, answers, strict=True)
                 }
+                self._spoiled = [
+                    name for name, one in zip(self._all, answers, strict=True) if isinstance(one, ResponseError)
+                ]
                 self._map = _Map(self._all, records)
                 if not any(isinstance(one, Exception) for one in answers):
                     self._let_arrive(self._map.gone)
