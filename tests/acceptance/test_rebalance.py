@@ -27,6 +27,8 @@ PARTITIONS = "32"
 #: Documents that are there before, so that there is something to copy.
 BEFORE = 3_000
 DOCUMENTS = 40
+#: Between two writes of a client, seconds: where clients leave no CPU to the mover, most of them meet no move.
+PAUSE_S = 0.01
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ class Load:
     def client(self, number: int) -> None:
         """Write a document, read it, and go on to the next."""
         n = 0
-        while not self.stop.is_set():
+        while not self.stop.wait(PAUSE_S):
             n += 1
             url = f"/v1/users/load{number}-{n % DOCUMENTS}"
             began = time.monotonic()
