@@ -15,6 +15,7 @@ from importlib import resources
 from importlib.metadata import requires
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema_rs
 import pytest
@@ -29,10 +30,13 @@ from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
 from writebehind.local.embedded import valkey_binary
 from writebehind.local.up import read_procfile
+from writebehind.redis.topology.addresses import named_servers
 from writebehind.settings.installation import ENV_PREFIX
 
 ROOT = Path(__file__).parents[2]
-PROFILES = {"single", "sentinel", "cluster", "rabbitmq"}
+PROFILES = {"single", "sentinel", "cluster", "servers", "rabbitmq"}
+#: The servers that share the partitions, by the names that they have in REDIS_URL.
+SHARDS = {name: f"shard-{name}" for name in "abc"}
 #: Makes the nodes a cluster, and ends.
 ONCE = "cluster"
 URLS = {"REDIS_URL", "BROKER_URL", "MONGODB_URL", "MONGODB_DATABASE"}
@@ -105,11 +109,12 @@ def test_every_queue_is_consumed_once(processes):
 
 def test_redis_keeps_what_is_pending(services):
     """Redis writes an append-only file, and never evicts a key without a TTL."""
-    redis = options(services["redis"])
-
-    assert redis["--appendonly"] == "yes"
-    assert redis["--appendfsync"] in {"everysec", "always"}
-    assert redis["--maxmemory-policy"].startswith("volatile-") or redis["--maxmemory-policy"] == "noeviction"
+    for name in ("redis", *SHARDS.values()):
+        redis = options(services[name])
+        assert redis["--appendonly"] == "yes", name
+        assert redis["--appendfsync"] in {"everysec", "always"}, name
+        policy = redis["--maxmemory-policy"]
+        assert policy.startswith("volatile-") or policy == "noeviction", name
     assert options(services["broker"])["--maxmemory-policy"] == "noeviction"
 
 
@@ -201,12 +206,14 @@ def test_a_profile_has_what_its_urls_name(servers, processes, profile):
 
     assert given["COMPOSE_PROFILES"] == profile
     assert named <= started
-    assert {"sentinel": "redis+sentinel", "cluster": "redis+cluster"}.get(profile, "redis") == urls[0].split(
-        "://"
-    )[0]
+    schemes = {"sentinel": "redis+sentinel", "cluster": "redis+cluster", "servers": "a=redis"}
+    assert schemes.get(profile, "redis") == urls[0].split("://")[0]
     waited = {name for name in processes["web"]["depends_on"] if name in started}
     behind = {name for one in waited for name in servers[one].get("depends_on", {})}
     assert started == waited | behind
+    if profile == "servers":
+        listed = {one: urlsplit(url).hostname for one, url in named_servers(urls[0]).items()}
+        assert SHARDS == listed
     if profile == "cluster":
         assert [f"node-{number}" for number in range(1, 7)] == servers[ONCE]["command"][3:]
         assert "broker" in named
