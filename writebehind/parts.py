@@ -36,6 +36,7 @@ from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
 from writebehind.reading.revalidation import Revalidation
 from writebehind.reconcile.entries import EntryCheck
+from writebehind.reconcile.lost_writes import LostWrites
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
@@ -45,6 +46,7 @@ from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.terms import Terms
+from writebehind.redis.topology.addresses import fails_over
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
@@ -107,8 +109,8 @@ class Parts:
             longest_delay_ms=settings.longest_flush_delay_ms,
             lease_ms=settings.lease_ms,
             hint_life_ms=0 if hints is None else HINT_LIFE_MS,
+            recommit_bytes=settings.recommit_bytes,
         )
-        self._wire.greet(Terms(settings.partitions, settings.mongodb_database).greet)
         self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
             self._client,
@@ -168,6 +170,20 @@ class Parts:
         self.homecoming = Homecoming(self.store, self._hints, self.derived, self.collection_settings)
         self.flusher = self._flusher()
         self.reconciler = self._reconciler()
+        self.lost_writes = LostWrites(
+            self.store,
+            self.sink,
+            self._hints,
+            self.derived,
+            self.reconciler.history,
+            settings=self.collection_settings,
+            tallies=self.tallies,
+            grace_ms=GRACE_LEASES * settings.lease_ms,
+            answer_ms=settings.redis_timeout_ms,
+        )
+        self._wire.greet(Terms(settings.partitions, settings.mongodb_database, self.lost_writes.meet).greet)
+        if fails_over(settings.redis_url):  # where it does not say so, the first replica that is seen does
+            self.store.recent.there_are_replicas()
         self.warmer = self._warmer()
         self.maintenance = Maintenance(
             settings,

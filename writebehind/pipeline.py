@@ -144,6 +144,7 @@ class Pipeline(Parts):
 
     def close(self) -> None:
         """Close the connections: what needs MongoDB is refused from here on with `PipelineClosedError`."""
+        self.lost_writes.close()
         self.warmer.stop()
         self.hot_keys.close()
         self.reader.close()

@@ -43,8 +43,8 @@ OF_ALL = [
     ),
     *(*changes("users"), "flushed"),
 ]
-#: Not the term, which nobody looks at without a failover: see `topology/test_terms.py`.
-OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name not in {"prefix", "term"}]
+#: Not the term and lapses, which nobody looks at without a failover: see `topology/test_terms.py`.
+OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name not in {"prefix", "term", "lapses"}]
 OF_DOCUMENT = ["entry", "load", "kept", "waiting", "claimed", "alias", "aliasload", "aliasclaims"]
 GROUPS = {
     "of the installation": OF_ALL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, Any, Self
 
 import orjson
@@ -18,6 +19,8 @@ from writebehind.redis.store import Store
 REMEMBERED_MS = 7 * 24 * 3_600_000
 #: So many passes that found drift are, one each ten minutes; and so many that found none, which tell little.
 MOST_PASSES, MOST_CLEAN = 1_000, 200
+#: So many in a row may be of processes that tell what a failover has lost, and have compared nothing.
+MOST_LOSSES = 50
 #: A number of a pass, a cursor in a key, and one of a scan, which says at which of several servers it is.
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 Cursor = Annotated[str, Field(pattern="^[0-9]{1,19}$")]
@@ -31,6 +34,8 @@ class Drift(StrEnum):
 
     UNSCHEDULED = "unscheduled"
     """Documents are overdue, and no flush is on its way. A flush is enqueued."""
+    LOST = "lost"
+    """A failover of Redis has lost a write, told with its version. Who had acknowledged it commits it again."""
     LOST_ENTRY = "lost-entry"
     """A document is pending but its entry is gone: a write was lost. It becomes a dead letter that says so."""
     STALE_ENTRY = "stale-entry"
@@ -188,7 +193,8 @@ class History:
 
     def consistency(self, now_ms: int | None = None) -> dict[str, Any]:
         """The fraction of cached documents that were equal to MongoDB, of the last pass and the one under way."""
-        some = [*self.passes(1, now_ms)[:1], self.current(now_ms)]
+        compared = (one for one in self.passes(MOST_LOSSES, now_ms) if one.checked)
+        some = [*islice(compared, 1), self.current(now_ms)]
         checked, equal = sum(one.checked for one in some), sum(one.equal for one in some)
         return {"checked": checked, "equal": equal, "ratio": equal / checked if checked else None}
 

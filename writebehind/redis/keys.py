@@ -81,6 +81,7 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
+    "lapses": "list",
 }
 _TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash", "consistency": "hash"}
 _IN_PARTITION, _OTHER = re.compile(r"wb:\{[0-9]+\}:([a-z_]+)"), re.compile(r"wb:([a-z]+):")
@@ -121,6 +122,7 @@ class PartitionKeys:
     pending: str
     clock: str
     term: str
+    lapses: str
     scheduled: str
     lease: str
     dead: str
@@ -145,6 +147,22 @@ class PartitionKeys:
     def entry(self, member: str) -> str:
         """The document's latest state: see `writebehind.documents.entry`."""
         return f"{self.prefix}entry:{member}"
+
+    def of_commit(self, member: str) -> tuple[str, ...]:
+        """The keys that a commit of the document touches, in the order in which such steps take them."""
+        return (
+            self.entry(member),
+            self.pending,
+            self.clock,
+            self.scheduled,
+            self.dead,
+            self.load(member),
+            self.dead_counts,
+            self.deleted,
+            self.kept(member),
+            self.crowded,
+            self.counts,
+        )
 
     def load(self, member: str) -> str:
         """The token of the reader that may fill the document's entry."""
@@ -194,8 +212,8 @@ def partition_keys(partition: int) -> PartitionKeys:
         raise ValueError(f"{partition} is no partition")
     prefix = f"wb:{{{partition}}}:"
     names = (
-        *("pending", "clock", "term", "scheduled", "lease", "dead", "dead_counts", "crowded", "deleted"),
-        *("deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
+        *("pending", "clock", "term", "lapses", "scheduled", "lease", "dead", "dead_counts", "crowded"),
+        *("deleted", "deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

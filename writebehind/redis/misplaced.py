@@ -63,12 +63,8 @@ class Misplaced:
         """
         there, home = partition_keys(partition), self._layout.of(member)
         value = self._wire.call("GET", there.entry(member)) or b""
-        keys_of = (
-            *(home.entry(member), home.pending, home.clock, home.scheduled, home.dead, home.load(member)),
-            *(home.dead_counts, home.deleted, home.kept(member), home.crowded, home.counts),
-        )
         is_pending, ticket = self._wire.run(
-            _ADOPT, keys_of, (member, value, self._hint_life_ms, HINT_SLACK_MS, MOST_KEPT)
+            _ADOPT, home.of_commit(member), (member, value, self._hint_life_ms, HINT_SLACK_MS, MOST_KEPT)
         )
         self._wire.run(
             _LET_GO,

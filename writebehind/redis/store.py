@@ -28,6 +28,8 @@ from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.reach import known
+from writebehind.redis.recent import Recent, RecentWrites
+from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
@@ -121,6 +123,7 @@ class Store:
         longest_delay_ms: int = 60_000,
         lease_ms: int = 30_000,
         hint_life_ms: int = HINT_LIFE_MS,
+        recommit_bytes: int = 0,
     ) -> None:
         """Bind the steps to a server.
 
@@ -135,6 +138,7 @@ class Store:
             lease_ms: how long a flusher owns a partition.
             hint_life_ms: how long a flush task may queue before another is enqueued in its place; 0 in a process
                 that sends none. A ticket of it would keep others from sending theirs.
+            recommit_bytes: how much of what it has committed is kept until replicas have it.
         """
         self._wire = wire
         self._layout = layout = Layout(partitions)
@@ -159,6 +163,8 @@ class Store:
         )
         self.cache = Cache(wire, layout)
         self.bodies = Bodies(wire, layout)
+        self.recent = RecentWrites(layout.number, most_bytes=recommit_bytes)
+        self.recovery = Recovery(wire, layout, hint_life_ms=hint_life_ms)
         self.loads = Loads(wire, layout, tombstone_ttl_ms=tombstone_ttl_ms)
         self.letters = Letters(wire, layout, hint_life_ms=hint_life_ms)
         self.awaited = Awaited(wire, layout)
@@ -304,7 +310,10 @@ class Store:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return take(self._wire, self._layout, self.database, self.owner, self.division)
+        sample = take(self._wire, self._layout, self.database, self.owner, self.division)
+        if sample.has_replicas:
+            self.recent.there_are_replicas()
+        return sample
 
     def load_recorded(self) -> LoadSample:
         """`load`, for a process that is about to use this Redis: records whose it is where nobody has.
@@ -347,11 +356,19 @@ class Store:
         calls = [self._commit_call(request) for request in requests]
         answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation.commands if confirmation else None)
         if confirmation is None:
-            return [_commit_answer(answer) for answer in answers]
-        return [
-            _commit_answer(answer, *(confirmation.judge(*one) if one else ()))
-            for answer, one in zip(answers, confirmed, strict=True)
-        ]
+            commits = [_commit_answer(answer) for answer in answers]
+        else:
+            commits = [
+                _commit_answer(answer, *(confirmation.judge(*one) if one else ()))
+                for answer, one in zip(answers, confirmed, strict=True)
+            ]
+        if self.recent.is_on:
+            self.recent.add(
+                Recent(request.member, commit.version, request.payload)
+                for request, commit in zip(requests, commits, strict=True)
+                if commit.status is CommitStatus.OK
+            )
+        return commits
 
     def _commit_call(self, request: CommitRequest) -> tuple[Sequence[str], Sequence[Any]]:
         member, delay_ms = request.member, request.delay_ms
@@ -360,20 +377,7 @@ class Store:
         traced_keys = (of.traces,) if request.context else ()
         traced = (request.context, CONTEXTS_LIVE_MS, MOST_CONTEXTS) if request.context else ()
         return (
-            (
-                of.entry(member),
-                of.pending,
-                of.clock,
-                of.scheduled,
-                of.dead,
-                of.load(member),
-                of.dead_counts,
-                of.deleted,
-                of.kept(member),
-                of.crowded,
-                of.counts,
-                *traced_keys,
-            ),
+            (*of.of_commit(member), *traced_keys),
             (
                 member,
                 request.payload,

@@ -27,19 +27,27 @@ CLOCKS_DIFFER_S = 2.0
 #: of its clock if there was another failover just before.
 LEAP_US, LEAP_BEYOND_LAST_US = 3_000_000, 1_000_000
 
+#: So many failovers each partition remembers: a process that lives has not slept through more.
+MOST_LAPSES = 8
+
 #: The replication id before this one, of a server that was no replica since it started.
-_NONE_BEFORE = "0" * 40
+NONE_BEFORE = "0" * 40
 #: Answers of a server among several that does not have a partition.
 _ELSEWHERE = (MovedError, TryAgainError)
 _LEAP = script("leap")
+_ARGUMENTS = (LEAP_US, LEAP_BEYOND_LAST_US, MOST_LAPSES)
 
 
 class Terms:
     """The terms that this process knows. Safe to share between threads."""
 
-    def __init__(self, partitions: int, database: str) -> None:
-        """Take the number of partitions, and whose documents they are; nothing is asked yet."""
+    def __init__(self, partitions: int, database: str, met: Callable[[], object] = lambda: None) -> None:
+        """Take the number of partitions, and whose documents they are; nothing is asked yet.
+
+        `met` is called when this process meets a new term, before it uses the connection.
+        """
         self._database = database
+        self._met = met
         self._partitions = Layout(partitions).all()
         self._seen: set[str] = set()
 
@@ -61,7 +69,7 @@ class Terms:
         if facts.get("role") == "slave":
             return False
         term = facts.get("master_replid", "")
-        if facts.get("master_replid2", _NONE_BEFORE) == _NONE_BEFORE or term in self._seen:
+        if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or term in self._seen:
             return True
         (owner,) = ask([("GET", DATABASE)])
         recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
@@ -71,7 +79,7 @@ class Terms:
             [
                 ("SCRIPT", "LOAD", _LEAP.source),
                 *(
-                    ("EVALSHA", _LEAP.sha1, 2, of.clock, of.term, term, LEAP_US, LEAP_BEYOND_LAST_US)
+                    ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term, *_ARGUMENTS)
                     for of in self._partitions
                 ),
             ]
@@ -81,6 +89,7 @@ class Terms:
             log.debug("versions do not leap yet: %s", refused[0])
             return False
         self._seen.add(term)
+        self._met()
         if leapt := sum(one for one in answers if isinstance(one, int)):
             log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
         return True

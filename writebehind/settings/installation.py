@@ -196,6 +196,11 @@ class Settings(BaseSettings):
         description="replicas of a Redis server that such a write waits for; 0 for all but one of those that are "
         "connected, and at least one: for `fsynced`, where none is connected, the server's own disk alone",
     )
+    recommit_bytes: CountOrNone = Field(
+        8 * MEBIBYTE,
+        description="bytes in which each process keeps what it has acknowledged until the replicas of Redis have "
+        "it, to commit it again after a failover that has lost it; 0 for none",
+    )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")

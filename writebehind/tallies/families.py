@@ -138,6 +138,11 @@ FAILED_WRITES: Final = Family(
     "Those that met a cap are refused writes and not among these, nor are requests that are wrong in themselves.",
     ("collection", "reason"),
 )
+LOST_WRITES: Final = Family(
+    "writebehind_lost_writes",
+    "Acknowledged writes that a failover of Redis has lost, by what became of them.",
+    ("fate",),
+)
 BATCH_TIMES: Final = _histogram(
     "writebehind_batch_duration_seconds", "Time that one bulk write to MongoDB took.", ("collection",)
 )
@@ -184,6 +189,7 @@ FAMILIES: Final = {
         WRITES,
         REFUSED_WRITES,
         FAILED_WRITES,
+        LOST_WRITES,
         BATCH_TIMES,
         BATCH_SIZES,
         POSTPONED,

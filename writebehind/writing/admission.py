@@ -155,9 +155,7 @@ class Admission:
         if durability not in {Durability.FSYNCED, Durability.REPLICATED}:
             return None
         vitals = self._sampler.look()
-        if durability is Durability.REPLICATED and not any(
-            one.replicas for one in vitals.servers.values() or (vitals,)
-        ):
+        if durability is Durability.REPLICATED and not vitals.has_replicas:
             return None  # nobody is there to wait for; the answer will say so
         return Confirmation(durability, self._confirm_replicas, vitals, self._confirm_timeout_ms)
 

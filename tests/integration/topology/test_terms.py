@@ -119,8 +119,10 @@ def test_versions_leap_once(servers, on):
 def test_garbage_keeps_no_version_from_leaping(servers, on):
     """What other hands have put in the place of the clock and the term is in the way of nothing."""
     primary, replica = servers
-    for key in (key for one in range(4) for key in (partition_keys(one).clock, partition_keys(one).term)):
-        primary.ask("RPUSH", key, "garbage")
+    for of in map(partition_keys, range(4)):
+        for key in (of.clock, of.term):
+            primary.ask("RPUSH", key, "garbage")
+        primary.ask("SET", of.lapses, "garbage")
     cut_off(primary, replica)
     replica.ask("REPLICAOF", "NO", "ONE")
     pipeline = on(replica)

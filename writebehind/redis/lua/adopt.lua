@@ -10,34 +10,25 @@
 --       5 how many documents are kept of a member when no new write is taken
 -- Returns {1, ticket of the flush task that the caller must enqueue, or ''}  it is pending here
 --         {0, ''}  there is a later write here, or the same one, or nothing to take over
--- include: now_us, last_version, issue_ticket, keep_lost_letter, count
-local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count
+local entry, pending, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6]
 local member, document = ARGV[1], ARGV[2]
-local header, letter = redis.call('GETRANGE', entry, 0, 15), redis.call('HGET', dead, member)
 local now = now_us()
 local due = math.floor(now / 1000)
 
 if document == '' then
   -- An entry without TTL that is neither pending nor dead has lost its mark.
-  if redis.call('PTTL', entry) ~= -1 or letter or redis.call('ZSCORE', pending, member) then
+  if redis.call('PTTL', entry) ~= -1 or redis.call('HEXISTS', dead, member) == 1 or redis.call('ZSCORE', pending, member) then
     return {0, ''}
   end
 else
+  local header = redis.call('GETRANGE', entry, 0, 15)
   local version = tonumber(string.sub(document, 1, 16)) or 0  -- what is no version is older than all that is here
   if header ~= '' and version <= (tonumber(header) or 0)
     or version <= tonumber(redis.call('ZSCORE', KEYS[8], member) or '-1') then
     return {0, ''}
   end
-  if letter and string.sub(letter, 1, 16) == header then  -- of the entry, which is older
-    redis.call('HDEL', dead, member)
-    redis.pcall('HINCRBY', KEYS[7], string.match(member, '^[^/]*'), -1)
-  elseif letter then  -- its document is lost, and this one knows nothing of it
-    keep_lost_letter(dead, KEYS[7], KEYS[9], KEYS[10], member, member, letter, ARGV[5])
-  end
-  if version <= now and last_version(redis.call('GET', clock)) < version then
-    redis.call('SET', clock, string.format('%016.0f', version))
-  end
-  redis.call('SET', entry, document)  -- without TTL, see commit
+  supplant(KEYS, member, document, now, ARGV[5])
 end
 count(KEYS[11], 'adopted', redis.call('ZADD', pending, 'LT', due, member))
 redis.call('DEL', load)

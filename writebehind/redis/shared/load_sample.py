@@ -91,6 +91,11 @@ class LoadSample:
         return 0 < self.max_memory * part <= self.used_memory
 
     @property
+    def has_replicas(self) -> bool:
+        """Whether any server has a replica."""
+        return any(one.replicas for one in self.servers.values()) or bool(self.replicas)
+
+    @property
     def room(self) -> int | None:
         """For about how many entries Redis has room; `None` when it has no limit, or never evicts.
 

@@ -80,6 +80,11 @@ def named_servers(url: str) -> dict[str, str] | None:
     return servers
 
 
+def fails_over(url: str) -> bool:
+    """Whether a replica takes the place of a server by itself when that is lost. Raises as `named_servers`."""
+    return any(many_servers(one) is not None for one in (named_servers(url) or {"": url}).values())
+
+
 def first_server(url: str) -> str:
     """The URL of the first server of a list; another URL as it is. Raises as `named_servers`."""
     servers = named_servers(url)

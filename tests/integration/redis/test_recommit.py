@@ -1,0 +1,108 @@
+"""The atomic step that commits a write again which a failover has lost: what it finds, and what stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.redis.conftest import commit, document, is_pending, members, settle
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.recent import Recent
+from writebehind.redis.recovery import Status
+
+IN_AN_HOUR_US = 3_600 * 10**6
+
+
+def lose(store, member: str) -> Recent:
+    """Acknowledge a write, and take out all that Redis has of it, as a failover does."""
+    entry = document("lost")
+    version = commit(store, member, entry).version
+    store._wire.call("FLUSHALL")
+    return Recent(member, version, entry.payload)
+
+
+def recommit(store, lost: Recent, *, is_newest: bool = False, until_us: int | None = None) -> Status:
+    until_us = store.now_ms() * 1000 + IN_AN_HOUR_US if until_us is None else until_us
+    (answer,) = store.recovery.recommit([(lost, until_us)], is_newest=is_newest)
+    return answer.status
+
+
+@pytest.fixture
+def member(store) -> str:
+    return members(store, 1)[0]
+
+
+def test_it_is_there_again_as_it_was(store, member):
+    """With its version, pending and counted; no load takes its place, and a flush is asked for."""
+    lost, of = lose(store, member), partition_keys(0)
+    store._wire.call("SET", of.load(member), "token")
+    until_us = store.now_ms() * 1000 + IN_AN_HOUR_US
+
+    (answer,) = store.recovery.recommit([(lost, until_us)], is_newest=True)
+
+    assert (Status.RECOMMITTED, 0) == (answer.status, answer.hint.partition)
+    entry, _ = store.cache.get(member)
+    assert (lost.version, lost.payload) == (entry.version, entry.payload)
+    assert is_pending(store, member)
+    assert not store._wire.call("EXISTS", of.load(member))
+    assert commit(store, member).version > lost.version
+    assert [b"1", b"1"] == store._wire.call("HMGET", of.counts, "first", "coalesced")
+
+
+def test_without_an_entry_mongodb_decides(store, member):
+    """It may have been persisted and dropped, and something newer too."""
+    lost = lose(store, member)
+    assert Status.UNKNOWN is recommit(store, lost)
+    assert not is_pending(store, member)
+
+
+def test_over_an_older_entry_it_is_counted_as_the_next_write(store, member):
+    """An older one that is pending is replaced, as by the commit that was lost."""
+    before = commit(store, member)
+    lost = Recent(member, before.version + 1, document("lost").payload)
+
+    assert Status.RECOMMITTED is recommit(store, lost)
+
+    assert lost.version == store.cache.get(member)[0].version
+    assert [b"1", b"1"] == store._wire.call("HMGET", partition_keys(0).counts, "first", "coalesced")
+
+
+def test_what_is_there_is_there(store, member):
+    """Doing it again changes nothing, pending or not."""
+    lost = lose(store, member)
+    recommit(store, lost, is_newest=True)
+    assert Status.THERE is recommit(store, lost, is_newest=True)
+    settle(store, member, lost.version)
+    assert Status.THERE is recommit(store, lost, is_newest=True)
+    assert not is_pending(store, member)
+
+
+def test_what_is_kept_beside_a_dead_letter_is_there(store, member):
+    """A letter that alone has it is for a person to see to."""
+    lost = lose(store, member)
+    recommit(store, lost, is_newest=True)
+    store.pending.bury(member, f"{lost.version:016d}", f"{lost.version:016d}{{}}".encode(), drop_entry=True)
+    assert Status.THERE is recommit(store, lost, is_newest=True)
+    assert store.cache.get(member)[0] is None
+
+
+def test_what_is_newer_stands(store, member):
+    """A later write is what was acknowledged last."""
+    lost = lose(store, member)
+    version = commit(store, member).version
+    assert Status.SUPERSEDED is recommit(store, lost, is_newest=True)
+    assert version == store.cache.get(member)[0].version
+
+
+def test_a_deletion_since_stands(store, member):
+    """Also when its entry is gone."""
+    lost = lose(store, member)
+    store._wire.call("ZADD", partition_keys(0).deleted, lost.version + 1, member)
+    assert Status.SUPERSEDED is recommit(store, lost, is_newest=True)
+    assert store.cache.get(member)[0] is None
+
+
+def test_it_comes_too_late_when_deletions_may_be_forgotten(store, member):
+    """Or it would bring a document back."""
+    lost = lose(store, member)
+    assert Status.LATE is recommit(store, lost, is_newest=True, until_us=store.now_ms() * 1000 - 1_000)
+    assert store.cache.get(member)[0] is None

@@ -1,0 +1,376 @@
+"""Writes that a failover of Redis has lost: each process commits those again that it has acknowledged.
+
+A replica that becomes the primary has all that it was sent up to some moment. So of each partition it knows the
+last version, and what was issued above it, until versions leapt, is lost there. That tells exactly which of the
+recent writes of this process are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from writebehind import forks
+from writebehind.documents.entry import Entry
+from writebehind.documents.ids import DocumentId
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.logs.events import FAULT
+from writebehind.mongodb.sink import Sink
+from writebehind.querying.derived import Derived
+from writebehind.reconcile.findings import History
+from writebehind.reconcile.losses import Fate, Losses
+from writebehind.redis.pending import HintSink
+from writebehind.redis.recent import Recent
+from writebehind.redis.recovery import Lapse, Replication, Status
+from writebehind.redis.store import Store
+from writebehind.settings.collection import CollectionSettings
+from writebehind.tallies.tallies import Tallies
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at what replicas have, and at a Redis that does not answer, seconds.
+LOOK_S: Final = 1.0
+AWAY_S: Final = 0.25
+#: A write is kept for so long where its replicas are away, seconds: by then MongoDB has it, as a rule.
+MOST_AGE_S: Final = 60.0
+#: The thread ends when there was nothing to look after for so long, seconds.
+LINGERS_S: Final = 5.0
+#: So many writes are committed again in one round trip, or about so many bytes.
+AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
+#: Outcomes after which Redis has the write, and may lose it again; and those that are losses.
+_STANDS: Final = frozenset((Status.RECOMMITTED, Status.THERE))
+_FATES: Final = {
+    Status.RECOMMITTED: Fate.RECOMMITTED,
+    Status.SUPERSEDED: Fate.SUPERSEDED,
+    Status.LATE: Fate.LATE,
+}
+
+#: A write that was lost: its position, what it was, and the lapse that it fell into.
+_Lost = tuple[int, Recent, Lapse]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A position, when it was taken, by the steady clock, and what each server had written then, by its term."""
+
+    position: int
+    at: float
+    offsets: Mapping[str, int]
+
+
+class LostWrites:
+    """Looks after the recent writes of this process. Safe to share between threads.
+
+    A thread forgets those that replicas have, and sees to those that a failover has lost. It begins with the
+    first write, and ends when there is none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sink: Sink,
+        hints: HintSink,
+        derived: Derived,
+        history: History,
+        *,
+        settings: Callable[[str], CollectionSettings],
+        tallies: Tallies,
+        grace_ms: int,
+        answer_ms: int,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            store: its recent writes.
+            sink: to ask which versions MongoDB has.
+            hints: takes the flush tasks that are wanted.
+            derived: by which documents are found.
+            history: takes what was lost, as a pass that has found it.
+            settings: of a collection.
+            tallies: to count them.
+            grace_ms: how long a deletion is remembered.
+            answer_ms: how long Redis may take to answer.
+        """
+        self._store = store
+        self._sink = sink
+        self._hints = hints
+        self._derived = derived
+        self._history = history
+        self._settings = settings
+        self._tallies = tallies
+        self._grace_us = grace_ms * 1000
+        self._answer_s = answer_ms / 1000
+        self._lock = forks.lock()
+        store.recent.begun = self._begin
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """See to nothing of the parent process."""
+        self._wake = threading.Event()
+        self._is_closed = False
+        #: The failovers that this process has met, and has seen to; and the position when it met the next one.
+        self._met = self._seen_to = 0
+        self._met_at: int | None = None
+        #: Positions before this one were seen to; answers from before the failover may come until then.
+        self._judged = 0
+        self._late_until = float("-inf")
+        #: The last lapse of each partition that this process knows, by its number.
+        self._known: dict[int, Lapse | None] = {}
+        self._marks: deque[_Mark] = deque()
+        self._terms: set[str] = set()
+        self._had_replicas: set[str] = set()
+        self._needed = 0.0
+
+    def meet(self) -> None:
+        """Note that a replica has become the primary, before anything is asked of it."""
+        with self._lock:
+            self._met += 1
+            if self._met_at is None:
+                self._met_at = self._store.recent.position
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._is_closed = True
+        self._wake.set()
+
+    def look(self) -> float | None:
+        """Look once; the time until the next look, seconds, or `None` where none is needed."""
+        self._wake.clear()
+        if self._is_closed:
+            return None
+        recent, now = self._store.recent, time.monotonic()
+        position = recent.position
+        try:
+            states = self._store.recovery.replication()
+            if not self._known:
+                self._know(self._store.recovery.lapses())
+            is_seen_to = self._see_to_failovers(now)
+        except RedisUnavailableError as error:
+            log.debug("recent writes are not looked after: %s", error)
+            return AWAY_S
+        if not is_seen_to:
+            return AWAY_S
+        if None not in states.values():
+            self._release(position, now, [one for one in states.values() if one is not None])
+        if not recent.is_empty or now < self._late_until:
+            self._needed = now
+        elif now - self._needed > LINGERS_S and recent.unwatch():
+            return None
+        return LOOK_S
+
+    # What replicas have -----------------------------------------------------------------------------
+
+    def _release(self, position: int, now: float, states: Sequence[Replication]) -> None:
+        """Forget what replicas have, or what is too old."""
+        terms = {one.term for one in states}
+        if terms != self._terms:  # an offset means nothing in another term
+            self._terms = terms
+            self._marks.clear()
+        self._had_replicas &= terms
+        self._had_replicas |= {one.term for one in states if one.was_replica or one.replicated is not None}
+        replicated = {
+            one.term: -1 if one.replicated is None else one.replicated
+            for one in states
+            if one.term in self._had_replicas
+        }
+        self._marks.append(_Mark(position, now, {one.term: one.offset for one in states}))
+        while self._marks:
+            mark = self._marks[0]
+            if all(mark.offsets[term] <= offset for term, offset in replicated.items()):
+                self._store.recent.release(mark.position)
+            elif now - mark.at > MOST_AGE_S:
+                self._store.recent.drop(mark.position)
+            else:
+                break
+            self._marks.popleft()
+
+    # What is lost -----------------------------------------------------------------------------------
+
+    def _see_to_failovers(self, now: float) -> bool:
+        """See to the writes that were lost since the last look; whether all of them were.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        with self._lock:
+            met, met_at = self._met, self._met_at
+        is_new = met != self._seen_to
+        if not is_new and now > self._late_until:
+            return True
+        lapses = self._store.recovery.lapses()
+        writes, after = self._store.recent.since(0 if is_new else self._judged)
+        lost = self._newest(self._lost(writes, lapses, met_at if is_new and met_at is not None else 0))
+        losses = Losses()
+        try:
+            is_complete = self._recommit(lost, losses)
+            if is_complete and is_new:
+                self._count_dropped(lapses, losses)
+        finally:
+            losses.tell(self._store, self._history, self._tallies)
+        if not is_complete:
+            return False
+        self._judged = after
+        if is_new:
+            self._know(lapses)
+            self._late_until = now + 2 * self._answer_s
+            with self._lock:
+                self._seen_to = met
+                if self._met == met:
+                    self._met_at = None
+        return True
+
+    def _know(self, lapses: Sequence[Sequence[Lapse] | None]) -> None:
+        self._known |= {at: next(iter(some), None) for at, some in enumerate(lapses) if some is not None}
+
+    def _lost(
+        self, writes: Sequence[tuple[int, Recent]], lapses: Sequence[Sequence[Lapse] | None], met_at: int
+    ) -> Iterator[_Lost]:
+        """Those of some writes that were lost; `met_at` is the position at which a new primary was met."""
+        for at, one in writes:
+            partition = self._store.partition_of(one.member)
+            is_before = at < met_at
+            if one.is_again and not is_before:
+                continue  # it is known to have been lost in this failover
+            if lapse := self._lapse_of(one.version, partition, lapses[partition], is_before=is_before):
+                yield at, one, lapse
+
+    def _lapse_of(
+        self, version: int, partition: int, lapses: Sequence[Lapse] | None, *, is_before: bool
+    ) -> Lapse | None:
+        """The lapse that a version fell into, if any."""
+        if not lapses:
+            return None
+        # A primary that is cut off may go on until it issues versions beyond those that the new one has leapt to.
+        last = lapses[0]
+        if is_before and version > last.leapt and last != self._known.get(partition):
+            return last
+        return next((one for one in lapses if version in one), None)
+
+    def _newest(self, lost: Iterator[_Lost]) -> list[_Lost]:
+        """The last one of each document: those before it are of no account, whatever became of them."""
+        newest: dict[str, _Lost] = {}
+        needless: dict[int, None] = {}
+        for one in lost:
+            before = newest.get(one[1].member)
+            if before is None or before[1].version < one[1].version:
+                newest[one[1].member] = one
+                needless |= {before[0]: None} if before else {}
+            else:
+                needless[one[0]] = None
+        self._store.recent.replace(needless)
+        return list(newest.values())
+
+    def _recommit(self, lost: Sequence[_Lost], losses: Losses) -> bool:
+        """Commit writes again; whether each was seen to."""
+        is_complete = True
+        for some in _portions(lost):
+            answered = self._attempt(some, losses, is_newest=False)
+            unknown = [one for one in some if answered.get(one[0]) is Status.UNKNOWN]
+            left = self._without_persisted(unknown, losses)
+            answered |= self._attempt(left, losses, is_newest=True)
+            is_complete = is_complete and len(answered) == len(some)
+        return is_complete
+
+    def _attempt(self, some: Sequence[_Lost], losses: Losses, *, is_newest: bool) -> dict[int, Status]:
+        """Commit some writes again; the outcomes of those that Redis has answered for, by position."""
+        recovery = self._store.recovery
+        answers = recovery.recommit(
+            [(one, lapse.at_us + self._grace_us) for _, one, lapse in some], is_newest=is_newest
+        )
+        outcomes: dict[int, Status] = {}
+        kept: dict[int, Recent | None] = {}
+        for (at, one, _), answer in zip(some, answers, strict=True):
+            if isinstance(answer, RedisUnavailableError):
+                log.debug("a write that was lost is not committed again yet: %s", answer)
+                continue
+            outcomes[at] = answer.status
+            if answer.status is not Status.UNKNOWN:
+                kept[at] = one._replace(is_again=True) if answer.status in _STANDS else None
+            if (fate := _FATES.get(answer.status)) and not (one.is_again and answer.status not in _STANDS):
+                losses.add(one, fate)
+            if answer.hint is not None:
+                self._hints(answer.hint)
+        self._store.recent.replace(kept)
+        for at, one, _ in some:
+            if outcomes.get(at) in _STANDS:
+                self._claim(one)
+        return outcomes
+
+    def _claim(self, write: Recent) -> None:
+        """Let the document be found by its unique values, as when it was committed."""
+        document_id = DocumentId.from_member(write.member)
+        settings = self._settings(document_id.collection)
+        if settings.lookup:
+            entry = Entry.shown(b"%016d" % write.version + write.payload)
+            self._derived.committed([(document_id, entry)], settings)
+
+    def _without_persisted(self, some: Sequence[_Lost], losses: Losses) -> list[_Lost]:
+        """Those of some writes that MongoDB does not have, nor a newer one, as far as it answers."""
+        if not some:
+            return []
+        try:
+            versions = self._sink.versions([DocumentId.from_member(one.member) for _, one, _ in some])
+        except MongoUnavailableError as error:
+            log.debug("MongoDB is not asked for the versions of writes that were lost: %s", error)
+            return list(some)  # what is newer would win against these as well
+        left = []
+        done: dict[int, Recent | None] = {}
+        for at, one, lapse in some:
+            version = versions.get(one.member, -1)
+            if version < one.version:
+                left.append((at, one, lapse))
+            else:
+                done[at] = None
+                if version > one.version:
+                    losses.add(one, Fate.SUPERSEDED)
+        self._store.recent.replace(done)
+        return left
+
+    def _count_dropped(self, lapses: Sequence[Sequence[Lapse] | None], losses: Losses) -> None:
+        """Count the writes that were dropped from memory and may be lost."""
+        for partition, dropped in self._store.recent.take_dropped().items():
+            if self._lapse_of(dropped.version, partition, lapses[partition], is_before=True):
+                losses.add_unknown(partition, dropped.count)
+
+    def _begin(self) -> None:
+        """Begin the thread."""
+        self._needed = time.monotonic()
+        threading.Thread(
+            target=_run, args=(weakref.ref(self), self._wake), name="lost-writes", daemon=True
+        ).start()
+
+
+def _portions(lost: Sequence[_Lost]) -> Iterator[list[_Lost]]:
+    """The same in portions that do not keep others waiting."""
+    some: list[_Lost] = []
+    size = 0
+    for one in lost:
+        some.append(one)
+        size += one[1].size
+        if len(some) >= AT_ONCE or size >= BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _run(lost_writes: weakref.ref[LostWrites], wake: threading.Event) -> None:
+    """Look until nobody needs it, or it is gone with its owner."""
+    while (one := lost_writes()) is not None:
+        try:
+            pause_s = one.look()
+        except Exception:  # one look must not end all later ones
+            log.exception("recent writes are not looked after", extra=FAULT)
+            pause_s = LOOK_S
+        del one
+        if pause_s is None:
+            return
+        wake.wait(pause_s)

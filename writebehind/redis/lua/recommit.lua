@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Acknowledge a write once more that a failover has lost, with its version: what is newer stands. It runs in a full Redis
+-- too, as the write had its room before. Running it again changes nothing.
+--
+-- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept  10 crowded
+--       11 counts
+-- ARGV  1 member  2 its entry as it was committed
+--       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
+--       5 how many documents are kept of a member when no new write is taken
+--       6 until when every deletion since the failover is remembered, µs by the clock of Redis
+--       7 '1' where MongoDB is known to have nothing newer, or does not answer
+-- Returns {'recommitted', ticket of the flush task that the caller must enqueue, or ''}
+--         {'there', ''}       Redis has it, if only beside a dead letter
+--         {'superseded', ''}  there is a newer version
+--         {'unknown', ''}     there is no entry: a newer one may have been persisted and dropped
+--         {'late', ''}        the document may have been deleted since, and that forgotten
+-- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count
+local entry, pending, scheduled = KEYS[1], KEYS[2], KEYS[4]
+local member, digits = ARGV[1], string.sub(ARGV[2], 1, 16)
+local version = tonumber(digits)
+
+local header = redis.call('GETRANGE', entry, 0, 15)
+local found = math.max(tonumber(header) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0'))
+if found == version or redis.call('HEXISTS', KEYS[9], digits) == 1 then return {'there', ''} end
+if found > version then return {'superseded', ''} end
+local now = now_us()
+if now > tonumber(ARGV[6]) then return {'late', ''} end
+if header == '' and ARGV[7] ~= '1' then return {'unknown', ''} end
+
+supplant(KEYS, member, ARGV[2], now, ARGV[5])
+local due = math.floor(now / 1000)
+count(KEYS[11], redis.call('ZADD', pending, 'LT', due, member) == 1 and 'first' or 'coalesced', 1)
+redis.call('DEL', KEYS[6])  -- as for a commit
+return {'recommitted', issue_ticket(scheduled, due, ARGV[3], due + tonumber(ARGV[4]))}
