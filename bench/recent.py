@@ -1,4 +1,4 @@
-"""CPU time of a put with and without recent writes being kept, beside a replica: what surviving a failover costs."""
+"""CPU time of a put with and without recent writes being kept, beside a real replica."""
 
 from __future__ import annotations
 
