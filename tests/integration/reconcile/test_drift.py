@@ -98,7 +98,7 @@ def test_every_kind_is_found_and_repaired(pipeline, users, stored):
         kind: sorted(names) for kind, names in found.samples.items()
     }
     assert found.found == found.repaired == {kind: len(names) for kind, names in planted.items()}
-    assert set(Drift) == set(planted)
+    assert set(Drift) - {Drift.LOST} == set(planted)  # which failovers cause, and not a pass finds
     assert {"n": 2, "_id": "u0", "name": "u0"} == users.get("u0")
     assert (None, 3, 4) == (users.get("u1"), users.get("u2")["n"], users.get("nobody")["n"])
     assert {"lost"} == {one.letter.reason for one in pipeline.dead_letters.page(Filter()).letters}
