@@ -22,7 +22,7 @@ from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import BusyLoadingError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -172,7 +172,7 @@ class Connections:
         except BaseException as error:
             self._failed(connection, began, error)
             raise
-        if any(map(_is_large, answers)) or (self._passing and connection in self._passing):
+        if any(map(_ends, answers)) or (self._passing and connection in self._passing):
             connection.disconnect()  # what it has read into keeps the room for as long as the connection lives
         else:
             self._idle.append((connection, time.monotonic()))
@@ -251,17 +251,19 @@ class Connections:
             # Readable while nothing was asked means: closed by the server. Better to see it before a commit is
             # sent than to answer "perhaps" to the client. No server restarts within a moment.
             try:
-                if time.monotonic() - since < CERTAIN_S or not connection.can_read(timeout=0):
-                    self._greet_again(connection)
+                certain = time.monotonic() - since < CERTAIN_S or not connection.can_read(timeout=0)
+                if certain and self._greeted_lately(connection):
                     return connection
             except _NO_ANSWER:
                 pass
             connection.disconnect()
 
-    def _greet_again(self, connection: Any) -> None:
-        """Greet over a connection where the last time was long ago."""
+    def _greeted_lately(self, connection: Any) -> bool:
+        """Greet over a connection where the last time was long ago; whether it may still be used."""
         if self.greeting is not None and time.monotonic() - self._greeted.get(connection, 0.0) >= GREETED_S:
             self._greet(connection)
+            return connection not in self._passing
+        return True
 
     def _greet(self, connection: Any) -> None:
         if self.greeting is None:
@@ -309,8 +311,13 @@ def _answer(connection: Any) -> Any:
         return without_frames(error)
 
 
-def _is_large(answer: Any) -> bool:
-    """Whether an answer, or a part of one that has several, has much more bytes than others."""
+def _ends(answer: Any) -> bool:
+    """Whether a connection is not kept after an answer: it, or a part of it, has much more bytes than others.
+
+    Or the server has become a replica: only a new connection finds the primary, where Sentinels know it.
+    """
     if type(answer) is bytes:
         return len(answer) > MOST_BUFFERED
-    return type(answer) is list and any(type(one) is bytes and len(one) > MOST_BUFFERED for one in answer)
+    if type(answer) is list:
+        return any(type(one) is bytes and len(one) > MOST_BUFFERED for one in answer)
+    return type(answer) is ReadOnlyError

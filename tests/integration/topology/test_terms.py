@@ -11,7 +11,7 @@ from tests.integration.test_clock_steps import FAKETIME, wrapper
 from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.local.embedded import valkey_binary
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import DATABASE, partition_keys
@@ -173,6 +173,25 @@ def test_a_connection_that_stays_open_over_demotion_and_promotion(servers, on, m
     primary.ask("REPLICAOF", "NO", "ONE")
 
     assert stays.put("ada", {"n": 4}).version > lost
+
+
+@pytest.mark.parametrize("first", ["write", "read"])
+def test_a_connection_ends_when_its_server_becomes_a_replica(servers, on, monkeypatch, first):
+    """It says so to a write, and to whoever greets it; the next request finds out where the primary is."""
+    primary, replica = servers
+    pipeline = on(primary)
+    pipeline.collection("users").put("ada", {"n": 1})
+    connections, kept = pipeline.store._wire._servers.place(""), []
+    primary.ask("REPLICAOF", "127.0.0.1", replica.port)
+    if first == "write":
+        with pytest.raises(RedisNotReadyError):
+            pipeline.store.samples.add({"one": 1})
+    else:
+        monkeypatch.setattr("writebehind.redis.connections.GREETED_S", 0.0)
+        kept += connections._idle
+        pipeline.store._wire.call("EXISTS", DATABASE)
+    assert [] == list(connections._idle)
+    assert first == "write" or kept
 
 
 def test_a_primary_that_takes_no_writes_yet(servers, on):
