@@ -27,6 +27,9 @@ def broker(pipeline: Pipeline) -> Iterator[Finding]:
     except ConfigurationError as error:
         yield failure("broker", str(error), "set BROKER_URL")
         return
+    if not pipeline.settings.is_broker_rabbitmq:  # a consumer waits longer, as nothing may come
+        options = app.conf.broker_transport_options
+        app.conf.broker_transport_options = {**options, "socket_timeout": PATIENCE_S}
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)

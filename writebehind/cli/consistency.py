@@ -64,12 +64,15 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
     Right is what MongoDB has, or what is pending. A look at a document is right within 1, 10 or 60 s if readers
     see what is right after that time. One process observes at a time: with --for this one, unless another one
     does. Nothing is repaired. The exit status is 1 where something was wrong in that time, or, without --for, in
-    the last hour; and 3 where nothing is known.
+    the last hour; and 3 where nothing is known, or a server did not answer meanwhile.
     """
     with opened(checked=True) as pipeline:
         listed = pipeline.settings.collections
         told = _observe(pipeline, seconds, api) if seconds else tally.recorded(pipeline.store, listed)
-    outcome = _outcome(told)
+    outcome, looked = _outcome(told), "nothing is known"
+    if outcome is Outcome.RIGHT and (failure := told.get("failure")):
+        outcome, looked = Outcome.UNSEEN, "for a time nothing could be looked at"
+        told["why"] = failure
     told |= {
         "outcome": outcome.name.lower(),
         "why": told.get("why", NOBODY) if outcome is Outcome.UNSEEN else None,
@@ -79,7 +82,7 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
     else:
         _show(told)
     if outcome is Outcome.UNSEEN:
-        click.echo(f"writebehind: nothing is known: {told['why']}", err=True)
+        click.echo(f"writebehind: {looked}: {told['why']}", err=True)
     sys.exit(outcome)
 
 
@@ -119,6 +122,7 @@ def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
         "observed_here": observer.has_led,
         "cpu_percent": round(100 * used_s / seconds, 2),
         "why": _why_unseen(observer),
+        "failure": observer.failure if observer.has_led and observer.failure else None,
     }
 
 

@@ -17,6 +17,9 @@ from writebehind.settings.running import DATA_DIR, check_both_named, find
 
 log = logging.getLogger(__name__)
 
+#: How long MongoDB has to answer before a command begins, seconds.
+PATIENCE_S = 4.0
+
 
 def named(*, tell: bool = True, **overrides: Any) -> Settings:
     """The settings that a command works with; the servers in them are told on standard error.
@@ -90,3 +93,12 @@ def _publisher(settings: Settings) -> HintSink | None:
         return None
     click.get_current_context().call_on_close(publisher.close)
     return publisher
+
+
+def check_mongodb(pipeline: Pipeline) -> None:
+    """See that MongoDB answers: a command that turns out to have nothing to ask it would seem to be done.
+
+    Raises:
+        MongoUnavailableError: it does not.
+    """
+    pipeline.sink.ping(timeout_s=PATIENCE_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import IntEnum
 
 import click
 import orjson
@@ -12,10 +13,20 @@ from rich.table import Table
 
 from writebehind import Pipeline
 from writebehind.cli.columns import columns
-from writebehind.cli.installation import asking_workers, named
+from writebehind.cli.installation import asking_workers, check_mongodb, named
+from writebehind.errors import UnavailableError
 from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
 from writebehind.reconcile.findings import Pass
+from writebehind.settings.urls import redacted
+
+
+class Outcome(IntEnum):
+    """Outcome of the command, as the exit status says it; 2 is a wrong usage."""
+
+    EQUAL = 0
+    DRIFT = 1
+    UNSEEN = 3
 
 
 @click.command()
@@ -27,7 +38,8 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
     """Compare what is cached with MongoDB, and repair it.
 
     What is pending, dead, deleted and leased in Redis is compared with itself.
-    The exit status is 0 when nothing was found, 1 when there was drift.
+    The exit status is 0 when nothing was found, 1 when there was drift, and 3 when not all was compared that was
+    to be: a server does not answer, or somebody else reconciles.
     """
     if not everything and (collections or not repair):
         raise click.UsageError("--collection and --dry-run are of a whole pass: add --all")
@@ -36,27 +48,54 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with asking_workers(settings) as pipeline:
         pipeline.check()
-        if not everything:
-            done = pipeline.maintenance.reconcile()
-            click.echo(
-                orjson.dumps(done) if as_json else ", ".join(f"{name}: {one}" for name, one in done.items())
-            )
-            sys.exit(int(bool(done.get("found"))))
-        found = _whole(pipeline, repair, collections)
+        try:
+            check_mongodb(pipeline)
+            outcome = _whole(pipeline, repair, collections, as_json) if everything else _part(pipeline, as_json)
+        except UnavailableError as error:
+            told = "; ".join(getattr(error, "__notes__", ())) or "nothing was compared"
+            click.echo(f"writebehind: {told}: {printable_line(redacted(str(error)))}", err=True)
+            outcome = Outcome.UNSEEN
+    sys.exit(outcome)
+
+
+def _part(pipeline: Pipeline, as_json: bool) -> Outcome:
+    """Do what is due."""
+    done = pipeline.maintenance.reconcile()
+    if as_json:
+        click.echo(orjson.dumps(done))
+    elif "keys" in done:
+        click.echo(", ".join(f"{name}: {one}" for name, one in done.items()))
+    if "keys" not in done:
+        click.echo("writebehind: nothing was compared: somebody else reconciles just now", err=True)
+        return Outcome.UNSEEN
+    if not done["keys"]:
+        click.echo("nothing is due just now: --all makes a whole pass", err=True)
+    return Outcome(bool(done["found"]))
+
+
+def _whole(pipeline: Pipeline, repair: bool, collections: tuple[str, ...], as_json: bool) -> Outcome:
+    """Make a pass; a server that is lost meanwhile has a note how far it came."""
+    so_far = Pass()
+
+    def report(one: Pass) -> None:
+        nonlocal so_far
+        so_far = one
+        progress.update(bar, completed=one.keys)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("keys", total=pipeline.store.size())
+            found = pipeline.reconciler.make_pass(repair=repair, collections=collections, report=report)
+    except UnavailableError as error:
+        compared = counted(so_far.checked, "entry", "entries")
+        error.add_note(f"the pass did not come to its end, {compared} compared by then")
+        raise
     if as_json:
         click.echo(orjson.dumps(found.as_dict()))
     else:
         _show(found)
-    sys.exit(int(bool(found.found)))
-
-
-def _whole(pipeline: Pipeline, repair: bool, collections: tuple[str, ...]) -> Pass:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("keys", total=pipeline.store.size())
-        return pipeline.reconciler.make_pass(
-            repair=repair, collections=collections, report=lambda one: progress.update(bar, completed=one.keys)
-        )
+    return Outcome(bool(found.found))
 
 
 def _show(found: Pass) -> None:

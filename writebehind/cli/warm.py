@@ -12,7 +12,7 @@ from rich.table import Table
 
 from writebehind import Pipeline, connect
 from writebehind.cli.columns import columns
-from writebehind.cli.installation import named, opened
+from writebehind.cli.installation import check_mongodb, named, opened
 from writebehind.logs.formats import printable_line
 from writebehind.plurals import counted
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
@@ -59,6 +59,7 @@ def warm(collections: tuple[str, ...], limit: int | None, as_json: bool) -> None
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with connect(settings) as pipeline:
         pipeline.check()
+        check_mongodb(pipeline)
         done = _with_progress(pipeline, collections, limit)
         totals = pipeline.store.metrics.counters()
     if done is None:

@@ -19,8 +19,8 @@ from writebehind.logs.formats import JsonFormat, Redact, TextFormat
 OURS: Final = ("writebehind", "web", "tasks")
 #: The logger of requests, which are logged whatever the level is, or not at all.
 ACCESS: Final = "writebehind.access"
-#: The logger that says that Redis is lost, and back.
-REDIS: Final = "writebehind.redis.connections"
+#: The loggers that say that a server is lost, and back.
+SERVERS: Final = ("writebehind.redis.connections", "writebehind.mongodb.breaker_log")
 #: The name that a supervisor gives a process, and a number behind it.
 _NAME: Final = "HONCHO_PROCESS_NAME"
 _STDERR: Final = 2
@@ -45,7 +45,8 @@ def configure(process: str, *, form: str, level: str, redact: Redact = str) -> N
     root.setLevel(max(logging.WARNING, _number(level)))
     for ours in OURS:
         logging.getLogger(ours).setLevel(_number(level))
-    logging.getLogger(REDIS).setLevel(logging.NOTSET)
+    for server in SERVERS:
+        logging.getLogger(server).setLevel(logging.NOTSET)
     logging.getLogger(ACCESS).setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
@@ -58,14 +59,15 @@ def configure(process: str, *, form: str, level: str, redact: Redact = str) -> N
 
 @contextmanager
 def left_to_command() -> Iterator[None]:
-    """A command ends where Redis is away, and says so in a line of its own alone; `configure` undoes it."""
-    logger = logging.getLogger(REDIS)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """A command ends where a server is away, and says so in a line of its own alone; `configure` undoes it."""
+    before = {logger: logger.level for logger in map(logging.getLogger, SERVERS)}
+    for logger in before:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 class Lines(logging.Handler):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from writebehind import cli
-from writebehind.logs.setup import REDIS
+from writebehind.logs.setup import SERVERS
 from writebehind.settings.installation import load_settings
 
 CONFIGURE = """
@@ -195,9 +195,10 @@ assert state() == before, (state(), before)
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_a_command_gives_the_level_back(monkeypatch):
-    """Within a process that goes on, the loss of Redis is told after it as it was before."""
-    log, seen = logging.getLogger(REDIS), []
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_command_gives_the_level_back(monkeypatch, name):
+    """Within a process that goes on, the loss of a server is told after it as it was before."""
+    log, seen = logging.getLogger(name), []
     monkeypatch.setattr(cli, "cli", lambda: seen.append(log.level))
     before = log.level
     cli.main()

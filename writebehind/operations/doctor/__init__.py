@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 
 from writebehind.errors import ConfigurationError
@@ -18,16 +19,21 @@ ENTRY_POINTS = "writebehind.operations.doctor"
 
 
 def examine(pipeline: Pipeline) -> Iterator[Finding]:
-    """Run every check, also those of other packages. A server that does not answer is a finding."""
-    for check in (redis.check, mongodb.check, processes.check, totals.check, counts.check):
-        yield from check(pipeline)
+    """Run every check, also those of other packages. A server that does not answer is a finding.
+
+    The checks run side by side, so that servers that hang are waited for once and not one after the other.
+    """
+    checks: list[Check] = [redis.check, mongodb.check, processes.check, totals.check, counts.check]
+    missing = []
     for point in entry_points(group=ENTRY_POINTS):
         try:
-            other: Check = point.load()
+            checks.append(point.load())
         except ModuleNotFoundError as error:  # it belongs to an extra
-            yield ok(point.name, f"not asked: {error.name} is not installed here")
-        else:
-            yield from other(pipeline)
+            missing.append(ok(point.name, f"not asked: {error.name} is not installed here"))
+    with ThreadPoolExecutor(len(checks), thread_name_prefix="doctor") as threads:
+        for found in threads.map(lambda check: list(check(pipeline)), checks):
+            yield from found
+    yield from missing
 
 
 def check_start(pipeline: Pipeline) -> list[Finding]:

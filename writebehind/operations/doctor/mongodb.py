@@ -18,12 +18,15 @@ from writebehind.plurals import counted
 from writebehind.settings.names import COLLECTION_NAME
 
 OLDEST = (5, 0)
+#: How long it has to answer at all, seconds.
+PATIENCE_S = 4.0
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Every check of MongoDB. A fact that it refuses to tell is a finding, and does not stop the others."""
     sink = pipeline.sink
     try:
+        sink.ping(timeout_s=PATIENCE_S)
         hello = sink.hello()
     except MongoUnavailableError as error:
         is_old = isinstance(error.__cause__, PyMongoConfigurationError)
