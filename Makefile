@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos histories memory mutants bench capacity lock oldest prometheus rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos histories memory mutants bench capacity lock oldest prometheus redis rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,14 @@ prometheus: ## fetch Prometheus and promtool for the tests of deploy/ into .prom
 	@rm -rf .prometheus && mkdir .prometheus && cd .prometheus && apt-get download --quiet --quiet prometheus \
 	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version
 
+# As Prometheus. The program is one with its tools, and goes by its name; the loader is told of its libraries.
+redis: ## fetch Redis for the tests on it into .redis, on Debian and Ubuntu
+	@rm -rf .redis && mkdir .redis && cd .redis && apt-get download --quiet --quiet redis-tools liblzf1 libjemalloc2 \
+	  && for one in *.deb; do dpkg-deb --extract $$one . || exit; done && rm -- *.deb \
+	  && ln -s redis-check-rdb usr/bin/redis-server \
+	  && printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$$@"\n' "$$(echo "$$PWD"/usr/lib/*-linux-gnu*)" \
+	    "$$PWD/usr/bin/redis-server" > redis-server && chmod +x redis-server && ./redis-server --version
+
 ERLANG := base asn1 crypto public-key mnesia runtime-tools ssl eldap inets os-mon parsetools syntax-tools tools xmerl
 
 # As Prometheus. Erlang's script names the place where Debian installs it.
@@ -99,9 +107,9 @@ variants: install ## run the acceptance tests where servers fork, Redis speaks T
 	done
 
 # Tests of one server only are marked so, with the reason: they are left out here. TOPOLOGIES=cluster is for one of them.
-TOPOLOGIES := cluster sentinel servers $(if $(shell command -v redis-server),redis)
+TOPOLOGIES := cluster sentinel servers $(if $(wildcard .redis/redis-server)$(shell command -v redis-server),redis)
 
-topologies: install ## run the integration tests on a cluster, behind Sentinels, on several servers, and on Redis where it is installed
+topologies: install ## run the integration tests on a cluster, behind Sentinels, on several servers, and on Redis where it is
 	@for topology in $(TOPOLOGIES); do \
 	  echo "TEST_TOPOLOGY=$$topology"; \
 	  TEST_TOPOLOGY=$$topology $(BIN)/python -m pytest --numprocesses 3 --dist loadscope tests/integration \
@@ -159,4 +167,4 @@ oldest: install ## run the unit and integration tests on the lowest versions tha
 clean: ## remove the virtual environment and the embedded servers' data
 	@if [ -e .writebehind/lock ] && ! $(PYTHON) -c 'import fcntl; fcntl.flock(open(".writebehind/lock"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2> /dev/null; \
 	  then echo "a system runs in .writebehind: stop it (Ctrl-C where \`make run\` runs)"; exit 1; fi
-	rm -rf $(VENV) $(OLDEST) .writebehind .coverage .prometheus .helm site
+	rm -rf $(VENV) $(OLDEST) .writebehind .coverage .prometheus .redis .helm site

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -21,7 +20,7 @@ from pymongo import MongoClient
 
 from tests import topologies
 from tests.scheduling import Scheduling, rank
-from tests.servers import RedisProgram
+from tests.servers import REDIS_SERVER, RedisProgram
 from tests.tls import Authority
 from tests.topologies import EveryWire
 from writebehind import Pipeline, Settings, forks, load_settings
@@ -46,7 +45,6 @@ def _eval_without_flags(self, script: bytes, *arguments):
 
 ScriptingCommandsMixin.eval = _eval_without_flags
 
-REDIS_SERVER = shutil.which("redis-server")
 #: What the contract of the atomic steps is checked on: Redis too where it is installed.
 KINDS_OF_REDIS = ["fakeredis", "valkey", *(["redis"] if REDIS_SERVER else [])]
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 from writebehind.local.embedded import EmbeddedRedis, EmbeddedServer
+
+#: Redis itself, where it is installed, or `make redis` has fetched it.
+REDIS_SERVER = shutil.which("redis-server") or shutil.which(
+    "redis-server", path=Path(__file__).parents[1] / ".redis"
+)
 
 
 class RedisProgram(EmbeddedRedis):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Self
 from redis import ConnectionPool
 from redis.exceptions import ResponseError
 
-from tests.servers import RedisProgram
+from tests.servers import REDIS_SERVER, RedisProgram
 from tests.waiting import wait_until
 from writebehind.local.embedded import LOOPBACK, EmbeddedRedis, free_port
 from writebehind.redis.connections import Command
@@ -264,7 +263,7 @@ def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster | Sentinels | 
     """What makes a topology in a directory, by its name; `redis` is one server of the program installed."""
     made: dict[str, Callable[[Path], EmbeddedRedis | Cluster | Sentinels | NamedServers]] = {
         "single": EmbeddedRedis,
-        "redis": lambda directory: RedisProgram(directory, shutil.which("redis-server") or "redis-server"),
+        "redis": lambda directory: RedisProgram(directory, REDIS_SERVER or "redis-server"),
         "cluster": Cluster,
         "sentinel": Sentinels,
         "servers": NamedServers,

@@ -14,8 +14,8 @@ import pytest
 
 from bench.capacity import Requests
 from bench.memory import COLLECTION, ID, allocator_of, filled, settle
-from tests.conftest import KINDS_OF_REDIS, REDIS_SERVER
-from tests.servers import RedisProgram
+from tests.conftest import KINDS_OF_REDIS
+from tests.servers import REDIS_SERVER, RedisProgram
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.mongodb.outcomes import Outcome, Result
