@@ -53,6 +53,13 @@ def test_a_worker_is_no_other_command():
     assert not found & {"celery.bin.celery", "flower", "tornado", "click_repl", "prompt_toolkit"}
 
 
+def test_a_supervisor_publishes_nothing():
+    """`writebehind up` starts processes that speak to Celery's broker, and loads Celery for none of its own."""
+    found = modules_after("import writebehind.cli, writebehind.local.up")
+    assert "honcho" in found
+    assert not found & {"celery", "kombu"}
+
+
 def test_the_package_costs_nothing():
     """The package alone, and the plugin that pytest loads wherever it is installed, import none of the drivers."""
     found = modules_after("import writebehind.pytest_plugin")

@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 from honcho.environ import parse_procfile
 
-from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError, MongoUnavailableError, UnavailableError, WritebehindError
 from writebehind.launcher import service_folder
 from writebehind.local.embedded import (
@@ -270,6 +269,8 @@ class System:
             return
         urls = {"redis_url": self._redis_url, "mongodb_url": self._mongodb_url}
         if self._settings.broker_url:
+            from writebehind.celery.publisher import FlushPublisher  # noqa: PLC0415 - slow to import
+
             FlushPublisher(self._settings).close()
         with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
             with suppress(UnavailableError):  # the processes say so, and wait for Redis
