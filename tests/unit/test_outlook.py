@@ -64,6 +64,22 @@ def test_while_nothing_is_persisted_it_is_not_known_when_all_is_safe(given, beca
     assert (None, because) == (found.seconds_until_safe, found.not_safe_because)
 
 
+def test_an_outage_that_is_over_says_nothing_of_what_comes():
+    """Neither when all is safe nor when a cap is met; and nothing is told before 10 s are known since."""
+
+    def after(seconds: int) -> list[Point]:
+        away = points(persisted=0.0, growth=50.0)
+        away = [Point(one.at - 11, {**one.figures, "breaker": "open"}) for one in away]
+        return away + [Point(one.at, {**one.figures, "breaker": "closed"}) for one in points()][: seconds + 1]
+
+    found = look(after(10), drained=0.1)
+    assert (5.0, None) == (found.seconds_until_safe, found.seconds_until_cap)
+    soon = look(after(3), drained=0.1)
+    assert (None, None) == (soon.seconds_until_safe, soon.seconds_until_cap)
+    assert "less than 10 s are known of what is persisted" == soon.not_safe_because
+    assert (None, "pending") == ((lasts := look(after(-1), breaker="open")).seconds_until_safe, lasts.cap)
+
+
 def test_dead_letters_are_not_safe_by_waiting():
     """Where any stands, there is no time at which all is safe, but one at which MongoDB has all the others."""
     found = look(points(), dead=2)

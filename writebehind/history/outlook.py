@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from writebehind.history.points import AWAY, Point
+from writebehind.history.points import AWAY, BREAKER, Point
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.load_sample import LoadSample
@@ -17,6 +17,8 @@ WINDOW_S: Final = 30.0
 LEAST_S: Final = 10.0
 #: What half a minute says of later than this is chance, seconds.
 HORIZON_S: Final = 3_600.0
+#: The figure that says how fast pending documents go to MongoDB.
+PERSISTED: Final = "persisted_per_second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def outlook(
     """The outlook from what is seen now.
 
     What is acknowledged by now goes to MongoDB before what is acknowledged later, as documents are flushed in the
-    order in which they are due. So arrivals do not put off when it is safe; they bring the caps nearer.
+    order in which they are due. So arrivals do not put off when it is safe; they bring the caps nearer. What
+    happened until MongoDB was back says nothing of what comes: rates are of the time since.
 
     Args:
         points: of the last seconds, in the order of their times.
@@ -86,7 +89,11 @@ def outlook(
         is_worked: whether any worker is at work on what is pending.
         drained: documents persisted per second, where no points say so; `None` where that is not known.
     """
-    until_drained, because = _until_drained(points, sum(pending), breaker, is_worked=is_worked, drained=drained)
+    since = _since_outage(points) if breaker in {"closed", ""} else points
+    was_away, points = len(since) < len(points), since
+    until_drained, because = _until_drained(
+        points, sum(pending), breaker, is_worked=is_worked, drained=None if was_away else drained
+    )
     if lost := {server: partitions for server, partitions in sample.away.items() if partitions}:
         until_drained, because = None, "; ".join(filter(None, (because, told_away(lost))))
     until_safe = None if dead else until_drained
@@ -106,6 +113,12 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
     return [one for one in points if one.at >= now - WINDOW_S]
 
 
+def _since_outage(points: Sequence[Point]) -> Sequence[Point]:
+    """The points since MongoDB was last seen to be away."""
+    broken = [at for at, one in enumerate(points) if one.figures.get(BREAKER, "closed") != "closed"]
+    return points[broken[-1] + 1 :] if broken else points
+
+
 def _until_drained(
     points: Sequence[Point], pending: int, breaker: str, *, is_worked: bool, drained: float | None
 ) -> tuple[float | None, str]:
@@ -115,7 +128,7 @@ def _until_drained(
         return None, "MongoDB does not answer: the breaker is open"
     if not is_worked:
         return None, "no worker is at work on what is pending"
-    rates = _known(points, "persisted_per_second")
+    rates = _known(points, PERSISTED)
     rate = sum(one for _, one in rates) / len(rates) if _lasts(rates) else drained
     if rate is None:
         return None, f"less than {LEAST_S:.0f} s are known of what is persisted"
