@@ -115,10 +115,13 @@ class Recovery:
             RedisUnavailableError: none answers.
         """
         answers = self._wire.on_each([("INFO", "replication")])
-        return {
+        found = {
             name: Replication.of(parse_info(info)) if isinstance(info, bytes) else None
             for name, (info,) in answers.items()
         }
+        if None in found.values():  # whoever has its partitions by now is found by asking for what is in them
+            self.lapses()
+        return found
 
     def lapses(self) -> list[list[Lapse] | None]:
         """Lapses of each partition, the last first; `None` of those on a server that does not answer.

@@ -17,6 +17,7 @@ from writebehind.operations.doctor.findings import Level
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.cluster import _slot
+from writebehind.tallies import families
 
 NAMES = [f"u{n}" for n in range(60)]
 
@@ -162,6 +163,35 @@ def test_a_dead_primary_makes_only_its_partitions_unavailable(on_cluster, cluste
     finally:
         dead.start()
         wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+def test_what_a_failover_loses_is_committed_again(on_cluster, cluster, wire):
+    """A replica that has missed writes takes over: they are there again, and others are not touched."""
+    slow, documents = on_cluster.collection("slow"), by_partition(on_cluster)
+    for name in documents.values():
+        slow.put(name, {"n": 0})
+    places = {one: wire.server_of(partition_keys(one).pending) for one in documents}
+    dead = node_with(cluster, places[0])
+    wait_until(lambda: dead.ask("WAIT", 1, 100) == 1, "the replica to have all", 30)
+    dead.ask("ACL", "SETUSER", "default", "-psync", "-sync")
+    dead.ask("CLIENT", "KILL", "TYPE", "replica")
+    versions = {name: slow.put(name, {"n": 1}).version for name in documents.values()}
+    lost = [name for one, name in documents.items() if places[one] == places[0]]
+    dead.kill()
+    try:
+        wait_until(lambda: fates(on_cluster) == {"recommitted": len(lost)}, "all to be there again", 40)
+
+        assert versions == {name: slow.read(name).entry.version for name in versions}
+        assert {1} == {slow.get(name)["n"] for name in versions}
+    finally:
+        dead.start()
+        wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+def fates(pipeline: Pipeline) -> dict[str, int]:
+    """What the process has counted of what was lost."""
+    counts = pipeline.tallies.read().items()
+    return {of[0]: int(numbers[0]) for (family, of), numbers in counts if family == families.LOST_WRITES.name}
 
 
 @pytest.mark.parametrize("record", [keys.DATABASE, keys.PARTITIONS, keys.BREAKER])

@@ -16,6 +16,7 @@ from writebehind.collection import Collection
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.recent import Recent
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
@@ -257,6 +258,47 @@ def test_nothing_is_kept_without_replicas(pipeline, users):
     users.put("ada", {"n": 1})
     assert pipeline.store.recent.is_empty
     assert not pipeline.store.recent._is_watched
+
+
+def test_a_primary_that_is_cut_off_and_goes_on(servers, start):
+    """What it acknowledges beyond the versions that the new one leaps to is lost with it, and committed again."""
+    process = start()
+    users = process.users()
+    users.put("ada", {"n": 1})
+    cut_off(*servers)
+    servers[1].ask("REPLICAOF", "NO", "ONE")
+    other = start()
+    other.follow(servers[1])
+    other.users().put("bob", {"n": 1})
+    beyond_us = process.pipeline.store.now_ms() * 1000 + 60 * 10**6
+    for partition in range(process.pipeline.settings.partitions):
+        servers[0].ask("SET", partition_keys(partition).clock, beyond_us)
+    version = users.put("ada", {"n": 2}).version
+
+    meet(servers, process)
+
+    assert (2, version) == (users.get("ada")["n"], users.read("ada").entry.version)
+    assert {"recommitted": 1} == process.fates()
+    assert users.put("ada", {"n": 3}).version > version
+
+
+def test_an_answer_that_comes_after_the_new_primary_was_met(servers, start):
+    """What the former primary has acknowledged meanwhile is seen to in the next looks."""
+    process = start(redis_timeout_ms=30_000)
+    users, store = process.users(), process.pipeline.store
+    users.put("ada", {"n": 1})
+    cut_off(*servers)
+    lost = users.put("ada", {"n": 2})
+    entry = users.read("ada").entry
+    store.recent.release(store.recent.position)
+    users.put("bob", {"n": 1})
+    fail_over(servers, process)
+    assert 1 == users.get("ada")["n"]
+
+    store.recent.add([Recent("users/s:ada", lost.version, entry.payload)])
+
+    wait_until(lambda: process.fates() == {"recommitted": 2}, "the next look", 20)
+    assert 2 == users.get("ada")["n"]
 
 
 def test_two_failovers(tmp_path, settings, mongo_client):
