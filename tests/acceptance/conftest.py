@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,9 @@ IN_CITY = {"filter": {"city": {"$param": "city"}}, "sort": {"rank": 1}, "paramet
 #: Of clients that threads share. Connections do not expire: httpcore may close one that has, and that another
 #: thread was just given.
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=None)
+#: Of clients that are made again and again, for addresses without TLS: each would read the certificates of all
+#: authorities, which takes 15 ms of CPU.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 #: Long enough for a test to do something before these documents are flushed.
 SLOW_MS = 4_000
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from bson import Regex
 
-from tests.acceptance.conftest import System
+from tests.acceptance.conftest import NO_TLS, System
 from tests.acceptance.servers import WebServer, web_server
 from tests.proxy import Proxy
 from tests.tiers import cases
@@ -32,6 +33,8 @@ PATIENCE_S = 30
 MOST_MEBIBYTES = 512
 #: Each is asked for as often as a web process has threads.
 THREADS = 8
+#: How clients are made of which there are many.
+OF_MANY: dict[str, Any] = {"trust_env": False, "verify": NO_TLS}
 #: Requests of others while attackers hold on.
 INNOCENT = 6
 
@@ -199,7 +202,7 @@ def innocent(server: WebServer) -> list[float]:
     took = []
     for number in range(INNOCENT):
         began = time.monotonic()
-        with httpx.Client(base_url=server.http.base_url, timeout=PATIENCE_S, trust_env=False) as http:
+        with httpx.Client(base_url=server.http.base_url, timeout=PATIENCE_S, **OF_MANY) as http:
             http.get("/healthz").raise_for_status()
             http.get("/v1/users/innocent").raise_for_status()
             http.put("/v1/users/other", json={"n": number}).raise_for_status()
@@ -281,7 +284,7 @@ def test_greedy_requests_stop_nobody(server, method, path, body):
         body, headers["Accept"] = "", "application/json;profile=canonical"
 
     def ask(_: int) -> None:
-        with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, trust_env=False) as http:
+        with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, **OF_MANY) as http:
             while not enough:
                 answer = http.request(method, path, content=body, headers=headers)
                 assert answer.status_code not in {404, 405, 500}, answer.text  # else it attacks nothing
@@ -342,7 +345,7 @@ def test_a_slow_mongodb_keeps_nobody_from_what_redis_has(far_from_mongodb, metho
     headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
 
     def ask(_: int) -> None:
-        with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, trust_env=False) as http:
+        with httpx.Client(base_url=server.http.base_url, timeout=2 * PATIENCE_S, **OF_MANY) as http:
             while not enough.is_set():
                 name = f"{next(_numbers)}"
                 body = "" if method == "GET" else json.dumps({"ids": [name]} if method == "POST" else {"n": 1})
