@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos histories memory mutants bench capacity lock oldest prometheus redis rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos failovers histories memory mutants bench capacity lock oldest prometheus redis rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ model: install ## check the protocol, and ways to break it, in a model checker
 
 chaos: install ## kill, freeze and cut off everything under load, with 20 seeds, and look for what was lost
 	$(BIN)/python -m tests.chaos
+
+failovers: install ## let primaries of Redis be replaced under load, 100 times in each topology, and look for what was lost
+	$(BIN)/python -m tests.chaos.failovers
 
 memory: install ## what processes take that warm, reconcile and read documents of 16 MB, and answer greedy requests
 	MEMORY=1 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_memory.py tests/acceptance/test_greedy.py \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ NODE_TIMEOUT_MS = 1_000
 SLOTS = 16_384
 #: The name by which Sentinels know the servers that they watch.
 SERVICE = "main"
+_NONE: Mapping[str, str] = {}
 
 
 class Asked(EmbeddedRedis):
@@ -33,12 +34,13 @@ class Asked(EmbeddedRedis):
 
 
 class ClusterNode(Asked):
-    """One node of a cluster."""
+    """One node of a cluster; `options` are more settings of it."""
 
-    def __init__(self, data_dir: Path, *, fails_over: bool = True) -> None:
+    def __init__(self, data_dir: Path, *, fails_over: bool = True, options: Mapping[str, str] = _NONE) -> None:
         super().__init__(data_dir)
         self._bus = free_port()
         self._fails_over = fails_over
+        self._options = options
 
     def _command(self) -> list[str]:
         options = {
@@ -49,8 +51,9 @@ class ClusterNode(Asked):
             # Else no node answers while one of them is away.
             "cluster-require-full-coverage": "no",
             "cluster-replica-no-failover": "no" if self._fails_over else "yes",
+            **self._options,
         }
-        return [*super()._command(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        return [*super()._command(), *_as_arguments(options)]
 
     def tell(self, *command: object) -> Any:
         """Send it a command about the cluster, and return the raw answer."""
@@ -65,9 +68,19 @@ class ClusterNode(Asked):
 class Cluster:
     """Primaries with as many replicas each, as a Redis Cluster; which stay replicas, unless it `fails_over`."""
 
-    def __init__(self, directory: Path, primaries: int = 3, replicas: int = 1, *, fails_over: bool = True) -> None:
-        count = primaries * (1 + replicas)
-        self.nodes = [ClusterNode(directory / f"node{at}", fails_over=fails_over) for at in range(count)]
+    def __init__(
+        self,
+        directory: Path,
+        primaries: int = 3,
+        replicas: int = 1,
+        *,
+        fails_over: bool = True,
+        options: Mapping[str, str] = _NONE,
+    ) -> None:
+        self.nodes = [
+            ClusterNode(directory / f"node{at}", fails_over=fails_over, options=options)
+            for at in range(primaries * (1 + replicas))
+        ]
         self._primaries = primaries
         self._stack = ExitStack()
 
@@ -117,13 +130,21 @@ class Cluster:
 class Watched(Asked):
     """A server that Sentinels watch: a primary, or a replica of one."""
 
-    def __init__(self, data_dir: Path, primary: Watched | None = None, *, appendfsync: str = "everysec") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        primary: Watched | None = None,
+        *,
+        appendfsync: str = "everysec",
+        options: Mapping[str, str] = _NONE,
+    ) -> None:
         super().__init__(data_dir, appendfsync=appendfsync)
         self._primary = primary
+        self._options = options
 
     def _command(self) -> list[str]:
         of = ["--replicaof", f"{LOOPBACK} {self._primary.port}"] if self._primary else []
-        return [*super()._command(), *of]
+        return [*super()._command(), *of, *_as_arguments(self._options)]
 
 
 class SentinelProcess(Asked):
@@ -146,11 +167,11 @@ class SentinelProcess(Asked):
 
 
 class Sentinels:
-    """A primary with a replica, and three Sentinels that watch them."""
+    """A primary with a replica, and three Sentinels that watch them; `options` are more settings of both."""
 
-    def __init__(self, directory: Path) -> None:
-        primary = Watched(directory / "primary")
-        self.servers = [primary, Watched(directory / "replica", primary)]
+    def __init__(self, directory: Path, options: Mapping[str, str] = _NONE) -> None:
+        primary = Watched(directory / "primary", options=options)
+        self.servers = [primary, Watched(directory / "replica", primary, options=options)]
         self.sentinels = [SentinelProcess(directory / f"sentinel{at}", primary) for at in range(3)]
         self._stack = ExitStack()
 
@@ -216,6 +237,10 @@ class NamedServers:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def _as_arguments(options: Mapping[str, str]) -> list[str]:
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
 def ask(port: int, *command: object) -> Any:

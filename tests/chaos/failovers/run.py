@@ -1,0 +1,148 @@
+"""One run: clients, failovers, then peace, then the account."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from os import environ
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pymongo import MongoClient
+
+from tests.chaos.failovers.keepers import COUNTER, REGISTERS, Account, Keeper, Promise, look_back
+from tests.chaos.failovers.topologies import TOPOLOGIES, Topology
+from tests.waiting import wait_until
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.local.stack import Stack
+
+CLIENTS = 6
+#: Between two faults, seconds.
+CALM_S = (0.3, 1.5)
+#: How often a fault is one that is no failover.
+OTHERS = 0.25
+#: How long the system has to be quiet again, seconds.
+PEACE_WITHIN_S = 120
+ROOT = Path(__file__).parents[3]
+SETTINGS = {
+    "WRITEBEHIND_REDIS_TIMEOUT_MS": "1000",
+    "WRITEBEHIND_CONFIRM_TIMEOUT_MS": "500",
+    "WRITEBEHIND_SWEEP_INTERVAL": "1",
+    "WRITEBEHIND_OVERDUE_MS": "1000",
+    "WRITEBEHIND_TOMBSTONE_TTL": "2",
+    "WRITEBEHIND_WEB_WORKERS": "2",
+    "WRITEBEHIND_COLLECTIONS__registers__flush_delay_ms": "300",
+    "WRITEBEHIND_COLLECTIONS__registers__ttl": "2",
+    "WRITEBEHIND_COLLECTIONS__registers__negative_ttl": "1",
+    "WRITEBEHIND_COLLECTIONS__counters__flush_delay_ms": "300",
+    "WRITEBEHIND_COLLECTIONS__counters__ttl": "2",
+}
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run has come to. A buffered write may be lost by a failover; no other may be."""
+
+    topology: str
+    seed: int
+    failovers: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    buffered_lost: int = 0
+    dead_letters: int = 0
+    longest_failover_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a report."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: dict(one) if isinstance(one, Counter) else one for name, one in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """All of it."""
+
+    topology: Topology
+    mongo: EmbeddedMongo
+    stack: Stack
+
+
+@contextmanager
+def system(directory: Path, topology: str) -> Iterator[System]:
+    """The whole system on this topology, with a broker of its own."""
+    with (
+        TOPOLOGIES[topology](directory / "servers") as servers,
+        EmbeddedRedis(directory / "broker") as broker,
+        EmbeddedMongo(directory) as mongo,
+    ):
+        config = directory / "writebehind.toml"
+        config.touch()
+        env = {
+            **SETTINGS,
+            "WRITEBEHIND_CONFIG": str(config),
+            "REDIS_URL": servers.url,
+            "BROKER_URL": broker.url,
+            "MONGODB_URL": mongo.url,
+        }
+        init = [sys.executable, "-m", "writebehind", "init"]
+        subprocess.run(init, env={**environ, **env}, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        with Stack(directory / "stack", env=env, cwd=ROOT) as stack:
+            yield System(servers, mongo, stack)
+
+
+def run(on: System, topology: str, seed: int, failovers: int, tell: Callable[[int], object]) -> Report:
+    """Let clients work while primaries are replaced, and compare MongoDB with what they were promised."""
+    dice, report, account, over = random.Random(seed), Report(topology, seed), Account(), threading.Event()
+    keepers = [Keeper(f"{seed}-{at}", on.stack.url, seed, account, over) for at in range(CLIENTS)]
+    for one in keepers:
+        one.start()
+    try:
+        while report.failovers < failovers:
+            time.sleep(dice.uniform(*CALM_S))
+            if dice.random() < OTHERS:
+                report.faults[dice.choice(on.topology.others)(dice)] += 1
+                continue
+            began = time.monotonic()
+            report.faults[on.topology.fail_over(dice)] += 1
+            report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
+            report.failovers += 1
+            tell(report.failovers)
+        time.sleep(2)  # some more, now that everything answers
+    finally:
+        over.set()
+    for one in keepers:
+        one.join()
+    _account(on, report, account, keepers)
+    return report
+
+
+def _account(on: System, report: Report, account: Account, keepers: list[Keeper]) -> None:
+    with httpx.Client(base_url=on.stack.url, timeout=60, trust_env=False) as http:
+        wait_until(lambda: _is_drained(http), "MongoDB to have all", PEACE_WITHIN_S)
+        report.dead_letters = http.get("/admin/status").json()["dead_letters"]
+        with MongoClient[dict[str, Any]](on.mongo.url) as client:
+            database = client[on.stack.mongodb_database]
+            stored = {
+                one["_id"]: one["n"] for one in database[REGISTERS].find({"_id": {"$regex": f"^{report.seed}-"}})
+            }
+            counter = (database["counters"].find_one({"_id": COUNTER}) or {"n": 0})["n"]
+        report.buffered_lost = sum(one.compare(stored) for one in keepers)
+        look_back(keepers, http, stored, account)
+    kept = account.counted[Promise.KEPT]
+    if not kept <= counter <= account.counted.total():
+        account.broken(f"the counter is {counter}, and must be from {kept} to {account.counted.total()}")
+    report.violations, report.answers = account.violations, account.answers
+
+
+def _is_drained(http: httpx.Client) -> bool:
+    answer = http.get("/admin/status")
+    return answer.is_success and not answer.json()["pending"]
