@@ -7,6 +7,9 @@ import shutil
 import signal
 from pathlib import Path
 
+from redis import Redis
+
+from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedRedis, EmbeddedServer
 
 #: Redis itself, where it is installed, or `make redis` has fetched it.
@@ -34,3 +37,11 @@ def freeze(server: EmbeddedServer) -> None:
 def resume(server: EmbeddedServer) -> None:
     """End `freeze`."""
     os.killpg(server.pid, signal.SIGCONT)
+
+
+def forget_replicas(server: EmbeddedRedis) -> None:
+    """Let a server be as one that has never had a replica; it has none any more."""
+    with Redis(port=server.port) as client:
+        client.config_set("repl-backlog-ttl", 1)
+        wait_until(lambda: not client.info("replication")["repl_backlog_active"], "the backlog to be let go", 30)
+        client.config_set("repl-backlog-ttl", 3_600)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import RedisProgram, freeze, resume
+from tests.servers import RedisProgram, forget_replicas, freeze, resume
 from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
@@ -47,6 +47,7 @@ def replica(valkey, tmp_path) -> Iterator[EmbeddedRedis]:
         wait_until(lambda: b"master_link_status:up" in wire.call("INFO", "replication"), "the replica", 30)
         yield server
         wire.close()
+    forget_replicas(valkey)
 
 
 @pytest.fixture
@@ -193,6 +194,22 @@ def test_fsynced_with_replicas(pipeline_on, followed):
     late = users.put("ada", {"n": 9}, durability=Durability.FSYNCED)
 
     assert (Durability.BUFFERED, Confirmed(disk=True, replicas=1)) == (late.durability, late.confirmed)
+
+
+def test_fsynced_while_all_replicas_are_away(pipeline_on, followed):
+    """One of them may take its place: the disk of the primary alone is not enough."""
+    primary, replicas = followed
+    users = pipeline_on(primary).collection("users")
+    for one in replicas:
+        one.stop()
+    wait_until(lambda: primary.ask("INFO", "replication").find(b"connected_slaves:0") >= 0, "all to be away", 30)
+
+    def alone() -> bool:
+        written = users.put("ada", {"n": 1}, durability=Durability.FSYNCED)
+        assert Durability.BUFFERED is written.durability
+        return Confirmed(disk=True, replicas=0) == written.confirmed
+
+    wait_until(alone, "the write to wait for nobody who is not there", 30)
 
 
 def test_a_collection_has_its_own_level(pipeline_on, one_valkey, settings):

@@ -14,15 +14,16 @@ from writebehind.redis.shared.load_sample import LoadSample
 ARRIVAL = 0.1
 
 
-def replicas_needed(durability: Durability, connected: int, fixed: int) -> int:
+def replicas_needed(durability: Durability, connected: int, fixed: int, *, had_some: bool = False) -> int:
     """The number of replicas that a level promises.
 
     Args:
         durability: `FSYNCED` or `REPLICATED`.
         connected: how many replicas the server has.
         fixed: what the settings say; 0 for all but one of them, and at least one.
+        had_some: whether replicas were connected lately: one of them may take its place.
     """
-    if durability is Durability.FSYNCED and not connected:
+    if durability is Durability.FSYNCED and not connected and not had_some:
         return fixed
     return fixed or max(1, connected - 1)
 
@@ -48,8 +49,7 @@ class Confirmation:
 
         Nobody waits for replicas that are not connected.
         """
-        connected = self._connected(server)
-        awaited = min(self._needed(connected), connected)
+        awaited = min(self._needed(server), self._of(server).replicas)
         if self.durability is Durability.REPLICATED:
             return [("WAIT", awaited, self.wait_ms if awaited else 1)]
         if not awaited:
@@ -61,7 +61,7 @@ class Confirmation:
 
     def judge(self, server: str, answer: Any) -> tuple[Durability, Confirmed]:
         """The level that was reached on a server, by the answer to the last command."""
-        needed = self._needed(self._connected(server))
+        needed = self._needed(server)
         if self.durability is Durability.REPLICATED:
             confirmed = Confirmed(disk=False, replicas=answer if isinstance(answer, int) else 0)
             is_reached = confirmed.replicas >= needed
@@ -71,8 +71,9 @@ class Confirmation:
             is_reached = confirmed.disk and replicas >= needed
         return self.durability if is_reached else Durability.BUFFERED, confirmed
 
-    def _connected(self, server: str) -> int:
-        return self.sample.servers.get(server, self.sample).replicas
+    def _of(self, server: str) -> LoadSample:
+        return self.sample.servers.get(server, self.sample)
 
-    def _needed(self, connected: int) -> int:
-        return replicas_needed(self.durability, connected, self.fixed)
+    def _needed(self, server: str) -> int:
+        of = self._of(server)
+        return replicas_needed(self.durability, of.replicas, self.fixed, had_some=of.had_replicas)

@@ -311,7 +311,7 @@ class Store:
             RedisUnavailableError: Redis does not answer.
         """
         sample = take(self._wire, self._layout, self.database, self.owner, self.division)
-        if sample.has_replicas:
+        if sample.may_fail_over:
             self.recent.there_are_replicas()
         return sample
 

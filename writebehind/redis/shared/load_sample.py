@@ -57,6 +57,8 @@ class LoadSample:
         drained_per_second: documents persisted, in the best ten seconds of the last minute.
         crowded: members of which so many documents are kept beside dead letters that no new write is taken.
         mongodb_is_away: whether the breaker before MongoDB is open.
+        had_replicas: whether replicas were connected lately: it keeps a backlog for them, for an hour as a rule
+            (`repl-backlog-ttl`), also when it was a replica itself.
         servers: the same of each server by its name, where there are several; what it says of memory and of
             promises is then true of each of them, which is what the fullest and the weakest say.
         server_of: the names of the servers that the partitions are on, where there are several.
@@ -78,6 +80,7 @@ class LoadSample:
     drained_per_second: float
     crowded: frozenset[str] = frozenset()
     mongodb_is_away: bool = False
+    had_replicas: bool = False
     servers: Mapping[str, LoadSample] = field(default_factory=dict)
     server_of: tuple[str, ...] = ()
     away: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -94,6 +97,11 @@ class LoadSample:
     def has_replicas(self) -> bool:
         """Whether any server has a replica."""
         return any(one.replicas for one in self.servers.values()) or bool(self.replicas)
+
+    @property
+    def may_fail_over(self) -> bool:
+        """Whether a replica may take the place of any server: one that is connected, or will be again."""
+        return self.has_replicas or self.had_replicas
 
     @property
     def room(self) -> int | None:
@@ -237,6 +245,7 @@ def _figures(info: bytes | ResponseError, command: Any) -> dict[str, Any]:
         "expiring": sum(one.get("expires", 0) for one in keys_of),
         "appendonly": facts.get("aof_enabled") == "1",
         "replicas": int(facts.get("connected_slaves", 0)),
+        "had_replicas": facts.get("repl_backlog_active") == "1",
         "waits_for_disk": _knows(command),
     }
 
@@ -249,6 +258,7 @@ def _together(servers: Sequence[LoadSample]) -> dict[str, Any]:
         "evicts": all(one.evicts for one in servers),
         "appendonly": all(one.appendonly for one in servers),
         "replicas": min(one.replicas for one in servers),
+        "had_replicas": any(one.had_replicas for one in servers),
         "waits_for_disk": all(one.waits_for_disk for one in servers),
     }
 
