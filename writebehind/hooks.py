@@ -19,6 +19,7 @@ from writebehind.documents import codec
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.patches import Document
 from writebehind.errors import ConfigurationError, InvalidArgumentError, InvalidDocumentError, WritebehindError
+from writebehind.logs.quoting import quoted
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Hooks:
             such = persisted[0].id
             log.exception(
                 "after_persist failed for %d of %s, such as %s",
-                *(len(persisted), such.collection, such.text),
+                *(len(persisted), such.collection, quoted(such.text)),
                 extra={"event": "hook_failed"},
             )
             return False

@@ -29,6 +29,7 @@ from writebehind.celery.runtime import Runtime
 from writebehind.errors import MongoUnavailableError, UnavailableError, told
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.logs.events import OTHER_HANDS
+from writebehind.logs.quoting import quoted
 from writebehind.redis.cache import Refresh
 from writebehind.redis.keys import MOST_PARTITIONS
 
@@ -109,7 +110,7 @@ def _register_refresh(app: Celery, runtime: Runtime) -> None:
             if pipeline.store.loads.may_fill(member, token):
                 pipeline.revalidation.refresh(Refresh(member, token, seen))
         except UnavailableError as error:
-            log.debug("%s not refreshed: %s", member, error)
+            log.debug("%s not refreshed: %s", quoted(member), error)
 
 
 def _register_maintenance(app: Celery, runtime: Runtime) -> None:

@@ -47,6 +47,7 @@ from writebehind.errors import (
     RedisUnavailableError,
     UnavailableError,
 )
+from writebehind.logs.quoting import quoted
 from writebehind.outage_log import OutageLog
 from writebehind.redis.reach import is_away
 from writebehind.redis.store import Store
@@ -283,7 +284,7 @@ class Listener:
                 for one in changes:
                     self._apply([one])
                 return
-            line = f"a change of {changes[0].id.member} cannot be applied: what is cached is dropped"
+            line = f"a change of {quoted(changes[0].id.member)} cannot be applied: what is cached is dropped"
             self._note_fault(line, error)
             self._state.skipped += 1
             applied = self._applier.distrust([changes[0].id])

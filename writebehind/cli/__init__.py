@@ -21,7 +21,7 @@ from writebehind.cli import (
 )
 from writebehind.cli.extras import advice
 from writebehind.errors import ConfigurationError, WritebehindError
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.logs.setup import left_to_command
 from writebehind.settings.urls import redacted
 

@@ -21,7 +21,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.consistency import tally
 from writebehind.consistency.observer import Observer
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
 
 #: Why there are no figures of the last hour.

@@ -24,7 +24,7 @@ from writebehind.cli.installation import opened
 from writebehind.documents import grammar
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.dead_letters import SLICE, Filter, Found, Reason
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.sequences import slices

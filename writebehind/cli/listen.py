@@ -16,7 +16,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.installation import asking_workers, opened
 from writebehind.errors import RedisUnavailableError
 from writebehind.launcher import begin_log
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import share_counts
 from writebehind.settings.running import find
 from writebehind.tracing.export import export_spans

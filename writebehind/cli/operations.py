@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from writebehind.cli.installation import asking_workers, named, opened
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, configuration, examine
 from writebehind.operations.drain import Progress

@@ -15,7 +15,7 @@ from writebehind import Pipeline
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import asking_workers, check_mongodb, named
 from writebehind.errors import UnavailableError
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
 from writebehind.reconcile.findings import Pass
 from writebehind.settings.urls import redacted

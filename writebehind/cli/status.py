@@ -17,7 +17,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.consistency import summary
 from writebehind.cli.installation import opened
 from writebehind.errors import WritebehindError
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away

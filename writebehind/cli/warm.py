@@ -13,7 +13,7 @@ from rich.table import Table
 from writebehind import Pipeline, connect
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import check_mongodb, named, opened
-from writebehind.logs.formats import printable_line
+from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
 from writebehind.warming.hot_keys import WARMED, WARMED_READ
 from writebehind.warming.warmer import Warmed

@@ -19,6 +19,7 @@ from writebehind.flushing.contention import Contention, is_contested
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.flushing.homecoming import Homecoming
 from writebehind.flushing.recorder import Recorder
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb.client import writes_sent
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
@@ -125,7 +126,7 @@ class Batches:
                 middle = len(batch) // 2
                 halves = (batch[:middle], batch[middle:])
                 return [one for half in halves for one in self._some(span, half, summary, lease_ends)]
-            line = f"{batch[0].id.member} cannot be written: {error!r}"
+            line = f"{quoted(batch[0].id.member)} cannot be written: {error!r}"
             self._outages.note("a fault in writing", line, level=logging.ERROR, event="fault", error=error)
             outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
             return self._recorder.postpone(partition, collection, [outcome], summary)

@@ -24,6 +24,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.claims import claims_of, is_noted_of
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.holders import Holder, Holders
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb import error_table
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
@@ -276,7 +277,7 @@ class Contention:
         ]
         if not refused:  # written or replayed since
             return 0
-        log.debug("%s is tried again: the document that had its unique value has changed", member)
+        log.debug("%s is tried again: the document that had its unique value has changed", quoted(member))
         return len(self._letters.replay(refused))
 
 

@@ -9,6 +9,7 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.dead_letter import DeadLetter
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
 from writebehind.outage_log import OutageLog
@@ -70,11 +71,11 @@ class DamagedWrites:
             log.critical(
                 "%s version %d is pending, and somebody changed its body in Redis: it is a dead letter, and "
                 "MongoDB does not get it",
-                *(one.member, entry.version),
+                *(quoted(one.member), entry.version),
                 extra=letter.log_fields,
             )
         else:
-            line = f"{one.member}: its body was changed in Redis, and MongoDB has it as it was written"
+            line = f"{quoted(one.member)}: its body was changed in Redis, and MongoDB has it as it was written"
             self._changed.note(
                 "changed in Redis", f"{line}; {_FIND_OUT}", level=logging.ERROR, event="body_changed"
             )

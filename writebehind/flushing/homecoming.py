@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
+from writebehind.logs.quoting import quoted
 from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
@@ -93,5 +94,5 @@ class Homecoming:
 
     def _tell(self, partition: int, names: Sequence[str]) -> None:
         of = counted(len(names), "document")
-        line = f"brought home from partition {partition}: {of} of another one, such as {names[0][:200]}"
+        line = f"brought home from partition {partition}: {of} of another one, such as {quoted(names[0][:200])}"
         self._brought.note("documents of other partitions", line, event="brought_home")

@@ -14,6 +14,7 @@ from writebehind.flushing.damaged import Damage, DamagedWrites
 from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.hooks import Hooks, Persisted
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.outage_log import OutageLog
@@ -192,7 +193,7 @@ class Recorder:
             )
             return self._bury(letter, entry, summary, drop_entry=True)
         if contest is Contest.REISSUED:  # and due: the next batch has it
-            line = f"{member}: MongoDB has version {outcome.present}, which this Redis has not issued"
+            line = f"{quoted(member)}: MongoDB has version {outcome.present}, which this Redis has not issued"
             said = f"{line}; version {entry.version} is written over it: see whether another Redis writes there"
             self._outages.note("versions of another Redis", said, event="version_unknown")
             return True
@@ -218,7 +219,7 @@ class Recorder:
             summary.buried += 1
             if drop_entry:
                 self._let_go(lambda: self._derived.gave_way([(letter.member, entry.version)]))
-            words = (letter.member, letter.version, letter.message)
+            words = (quoted(letter.member), letter.version, letter.message)
             log.error("dead letter %s version %d: %s", *words, extra=letter.log_fields)
         return burial is not Burial.NEWER
 
@@ -237,7 +238,7 @@ class Recorder:
             summary.buried += 1
             log.critical(
                 "%s is pending but its entry is gone or unreadable: somebody changed or evicted it in Redis",
-                member,
+                quoted(member),
                 extra=letter.log_fields,
             )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from writebehind.logs.fields import current
+from writebehind.logs.quoting import printable, printable_line, quoted
 
 #: The longest line, bytes: below what a supervisor takes for one line, and container runtimes split.
 MOST_BYTES: Final = 60_000
@@ -86,7 +87,7 @@ class TextFormat(logging.Formatter):
         said = _shortened(printable(self._redact(_message(record))), message)
         values = _values(record, self._redact, value).items()
         # What the message says itself needs no field.
-        more = [f"{name}={printable(str(one))}" for name, one in values if name == "event" or str(one) not in said]
+        more = [f"{name}={quoted(str(one))}" for name, one in values if name == "event" or str(one) not in said]
         line = " ".join([_local(record), record.levelname, said, *more])
         if record.exc_info and record.exc_info[1] is not None:
             told = _shortened(self._redact(_trace(record.exc_info[1])), trace).rstrip("\n")
@@ -101,18 +102,6 @@ def json_line(fields: Mapping[str, Any]) -> str:
     except (ValueError, TypeError, RecursionError):  # no number of JSON, no name, or no end
         plain = {str(name): one if isinstance(one, str) else _text(one) for name, one in fields.items()}
         return json.dumps(plain, ensure_ascii=True, separators=(", ", ": "))
-
-
-def printable(text: str) -> str:
-    """A text on one line: blanks for what separates words or lines, and escapes for what cannot be seen."""
-    return printable_line(" ".join(text.split()))
-
-
-def printable_line(line: str) -> str:
-    """A line in which escapes stand for all that cannot be seen, such as control characters."""
-    if line.isprintable():
-        return line
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _values(record: logging.LogRecord, redact: Redact, longest: int) -> dict[str, Any]:

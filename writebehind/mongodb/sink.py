@@ -31,6 +31,7 @@ from writebehind.documents.raw_bson import (
 from writebehind.documents.shard_key import address
 from writebehind.errors import MongoRefusesError, MongoUnavailableError, UnavailableError
 from writebehind.logs.events import FAULT
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb import error_table
 from writebehind.mongodb.error_table import Refusal, Verdict
 from writebehind.mongodb.finder import MOST_IDS, Finder
@@ -301,7 +302,9 @@ class Sink(Finder):
         except UnavailableError:
             raise
         except Exception:
-            log.exception("%s cannot be written, or the answer cannot be read", write.id.member, extra=FAULT)
+            log.exception(
+                "%s cannot be written, or the answer cannot be read", quoted(write.id.member), extra=FAULT
+            )
             return judge(write, refusal, None, looked=False)
         seen = self._versions(write.id.collection, [write.id]).get(write.id.member)
         present = None if seen is None else version_of(seen)

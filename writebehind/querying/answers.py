@@ -12,6 +12,7 @@ from writebehind.documents.elements import NO_BSON
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnreadableDocumentError
+from writebehind.logs.quoting import quoted
 from writebehind.mql.filters import compile_filter
 from writebehind.mql.projections import compile_projection
 from writebehind.mql.sorts import Place, compile_sort
@@ -108,7 +109,7 @@ class Answer:
 
 
 def _left_out(member: str, error: Exception) -> None:
-    line = f"{member} is left out of an answer, as its body is no valid BSON: {error}; it is to be written anew"
+    line = f"{quoted(member)} is left out of an answer, as its body is no valid BSON: {error}; write it anew"
     _unreadable.note("unreadable documents", line, event="document_unreadable")
 
 

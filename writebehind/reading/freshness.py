@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 from writebehind import forks
 from writebehind.documents.entry import Entry
+from writebehind.logs.quoting import quoted
 from writebehind.outage_log import OutageLog
 from writebehind.redis.cache import Refresh
 from writebehind.settings.collection import CollectionSettings
@@ -197,5 +198,5 @@ class Refresher:
                 else:  # it would be refused: load what is behind it in time, instead of everything too late
                     self._give_back([wanted])
             except Exception as error:  # noqa: BLE001 - one document must not end the refreshing of all others
-                line = f"{wanted.member} not refreshed: {error!r}"
+                line = f"{quoted(wanted.member)} not refreshed: {error!r}"
                 self._faults.note("refreshes", line, level=logging.ERROR, event="fault", error=error)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.logs.quoting import quoted
 from writebehind.plurals import counted
 from writebehind.reading.freshness import Freshness, Refresher, early_ms, fresh_ms, most_early_ms, state_of
 from writebehind.reading.loader import Loader
@@ -119,7 +120,7 @@ class Revalidation:
         try:
             self.refresh(wanted)
         except (MongoUnavailableError, RedisUnavailableError) as error:
-            log.debug("%s not refreshed: %s", wanted.member, error)
+            log.debug("%s not refreshed: %s", quoted(wanted.member), error)
 
     def _give_back(self, rights: Sequence[Refresh]) -> None:
         try:

@@ -12,6 +12,7 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId, named
 from writebehind.errors import MongoRefusesError
 from writebehind.flushing.damaged import Damage, DamagedWrites
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb.finder import MOST_IDS
 from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
@@ -229,7 +230,8 @@ class EntryCheck:
             return False
         conflict = Conflict(cached.id, "replace", policy, ours, theirs, time.time())
         self._conflicts.note(conflict)
-        line = f"{member}: MongoDB has version {theirs.version} and Redis {ours.version}; on_conflict is {policy}"
+        versions = f"MongoDB has version {theirs.version} and Redis {ours.version}"
+        line = f"{quoted(member)}: {versions}; on_conflict is {policy}"
         advice = "writebehind conflicts lists them with both states"
         self._older.note("older states in MongoDB", f"{line}; {advice}", event="older_in_mongodb")
         if policy == "ours":

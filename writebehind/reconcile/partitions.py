@@ -13,6 +13,7 @@ from writebehind.flushing.dead_letter import DeadLetter, Found, Reason
 from writebehind.flushing.dead_letters import read_or_mended
 from writebehind.flushing.deletion_audit import by_collection, delete_again
 from writebehind.flushing.homecoming import Homecoming
+from writebehind.logs.quoting import quoted
 from writebehind.mongodb.refused_collections import RefusedCollections
 from writebehind.mongodb.sink import Sink
 from writebehind.reconcile.findings import Drift, Pass
@@ -108,7 +109,7 @@ class PartitionCheck:
             done = repair and self._store.pending.bury(member, "", letter.dump()) is Burial.BURIED
             if done:
                 said = "%s is pending but its entry is gone: somebody deleted or evicted it in Redis"
-                log.critical(said, member, extra=letter.log_fields)
+                log.critical(said, quoted(member), extra=letter.log_fields)
             found.note(Drift.LOST_ENTRY, member, repaired=done)
         return after
 
