@@ -26,6 +26,7 @@ from tests.topologies import EveryWire
 from writebehind import Pipeline, Settings, forks, load_settings
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.logs.setup import OURS
+from writebehind.logs.states import be_patient
 from writebehind.outage_log import OutageLog
 from writebehind.redis.pending import Hint
 from writebehind.redis.topology.opening import open_servers
@@ -96,8 +97,9 @@ class OtherMongo:
 
 @pytest.fixture(autouse=True)
 def no_outage_of_another_test() -> Iterator[None]:
-    """Let no test read the end of an outage that another one has made."""
+    """Let no test read the end of an outage of another one, nor be patient as a process that another one was."""
     yield
+    be_patient(0.0)
     for one in list(forks._objects):
         if isinstance(one, OutageLog):
             one.begin_anew()
