@@ -8,14 +8,23 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from writebehind.tallies.families import FAMILIES, Family, Kind
+from writebehind.tallies.families import FAMILIES, REFUSED_WRITES, Family, Kind
 from writebehind.tallies.files import Series
+from writebehind.writing.failures import CAPS
 
 
-def counted(numbers: Mapping[Series, list[float]]) -> Iterator[Metric]:
-    """Every family, also one of which nothing was counted yet."""
+def counted(numbers: Mapping[Series, list[float]], listed: Iterable[str] = ()) -> Iterator[Metric]:
+    """Every family, also one of which nothing was counted yet.
+
+    Refused writes of `listed` collections are there before the first: a counter that begins with more than 0 shows
+    no rate for these, and there is an alert on it.
+    """
+    every: dict[Series, list[float]] = {
+        (REFUSED_WRITES.name, (collection, cap)): [0.0] for collection in listed for cap in CAPS.values()
+    }
+    every.update(numbers)
     found: dict[str, list[tuple[tuple[str, ...], list[float]]]] = {}
-    for (name, labels), values in sorted(numbers.items()):
+    for (name, labels), values in sorted(every.items()):
         found.setdefault(name, []).append((labels, values))
     for name, family in FAMILIES.items():
         yield as_metric(family, found.get(name, [] if family.labels else [((), [0.0] * family.slots)]))

@@ -19,13 +19,17 @@ def _counter(name: str, text: str, *labels: str) -> Family:
 
 
 BUILD: Final = _gauge("build_info", "1, with the release.", "version")
-REDIS_UP: Final = _gauge("redis_up", "Whether Redis answers; of several servers one at least.")
-REDIS_SERVER_UP: Final = _gauge("redis_server_up", "Whether one server of Redis answers.", "server")
+REDIS_UP: Final = _gauge(
+    "redis_up", "Whether Redis, or one of its servers, answers this host: of several hosts the `min`."
+)
+REDIS_SERVER_UP: Final = _gauge(
+    "redis_server_up", "Whether one server of Redis answers this host: of several hosts the `min`.", "server"
+)
 PARTITIONS_AWAY: Final = _gauge(
     "partitions_away",
     "Partitions whose server does not answer while others do: sums are without them, and totals are not shown.",
 )
-MONGODB_UP: Final = _gauge("mongodb_up", "Whether MongoDB answers.")
+MONGODB_UP: Final = _gauge("mongodb_up", "Whether MongoDB answers this host: of several hosts the `min`.")
 
 PENDING: Final = _gauge("pending_documents", "Documents that wait for MongoDB.")
 OLDEST: Final = _gauge("oldest_pending_age_seconds", "Time that the oldest pending document has waited.")
@@ -51,7 +55,9 @@ PARTITION_CAP: Final = _gauge(
 DEAD_LETTERS: Final = _gauge(
     "dead_letters", "Documents that MongoDB has refused, and nobody has seen to.", "collection"
 )
-DRAIN_RATE: Final = _gauge("drain_rate", "Documents persisted per second, over the last 50 to 60 s.")
+DRAIN_RATE: Final = _gauge(
+    "drained_documents_per_second", "Documents persisted per second, over the last 50 to 60 s."
+)
 BREAKER: Final = _gauge("breaker_state", "1 for the state that the breaker before MongoDB is in.", "state")
 
 #: Totals in Redis, by their names there. `acknowledged` + `replayed` + `marked` + `adopted` is at any moment
@@ -95,14 +101,20 @@ TASK_AGE: Final = _gauge("task_last_run_age_seconds", "Time since a periodic tas
 TASK_TIME: Final = _gauge("task_last_run_duration_seconds", "Time that a periodic task's last run took.", "task")
 TASK_FAILED: Final = _gauge("task_last_run_failed", "1 where a periodic task's last run failed.", "task")
 
-LISTENER_LAG: Final = _gauge("listener_lag_seconds", "Age of the last event when it was applied.")
+LISTENER_LAG: Final = _gauge(
+    "listener_lag_seconds", "Age of the last event when it was applied: it stays where no other comes."
+)
 LISTENER_HEARD: Final = _gauge("listener_heard_age_seconds", "Time since MongoDB last answered the listener.")
 LISTENER_ALIVE: Final = _gauge(
     "listener_alive_age_seconds", "Time since the listener was last at work, be it at waiting for MongoDB."
 )
 LISTENER_FAILED: Final = _gauge("listener_failed", "1 where something is wrong with it.")
-LISTENER_EVENTS: Final = _counter(
-    "listener_events", "Events of the change stream, by what became of them.", "outcome"
+LISTENER_EVENTS: Final = _counter("listener_events", "Events of the change stream, of our own writes too.")
+LISTENER_OUTCOMES: Final = _counter(
+    "listener_outcomes",
+    "Events that are ours, that conflict with what is pending, or are skipped; entries that were invalidated, and "
+    "writes that were overtaken: an event may be in several or in none.",
+    "outcome",
 )
 LISTENER_LOST: Final = _counter("listener_lost_histories", "Times that MongoDB had lost the history.")
 

@@ -154,7 +154,8 @@ def _listener(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _one(families.LISTENER_ALIVE, listener["alive_seconds_ago"])
     yield from _one(families.LISTENER_FAILED, listener["error"] is not None)
     outcomes = ("ours", "invalidated", "conflicts", "overtaken", "skipped")
-    yield _by(families.LISTENER_EVENTS, {"all": listener["events"], **{one: listener[one] for one in outcomes}})
+    yield from _one(families.LISTENER_EVENTS, listener["events"])
+    yield _by(families.LISTENER_OUTCOMES, {one: listener[one] for one in outcomes})
     yield from _one(families.LISTENER_LOST, listener["reopened"])
 
 

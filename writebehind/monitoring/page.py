@@ -49,7 +49,7 @@ class Figures(Collector):
             self._unreadable.begin(f"{_UNREADABLE}: {error}; writebehind doctor says what to do")
         else:
             self._unreadable.end("the counts of this host's processes can be read again")
-            yield from counted(numbers)
+            yield from counted(numbers, self._pipeline.settings.collections)
         yield from installation(self._pipeline)
 
 

@@ -28,7 +28,7 @@ def metrics_reference() -> str:
             "",
             "## Told alike by each host",
             "",
-            "Of several hosts one is taken: `max`. Some are there only where they are known.",
+            "Of several hosts one is taken: `max`, or as it says. Some are there only where they are known.",
             "",
             *_table(INSTALLATION.values()),
             "",

@@ -129,7 +129,7 @@ FAILED_READS: Final = Family(
 )
 REFUSED_WRITES: Final = Family(
     "writebehind_refused_writes",
-    "Writes refused by back-pressure, by the cap that was met.",
+    "Writes refused by back-pressure, by the cap that was met; 0 from the start for collections of the settings.",
     ("collection", "cap"),
 )
 FAILED_WRITES: Final = Family(
@@ -153,7 +153,8 @@ POSTPONED: Final = Family(
     "writebehind_postponed_writes", "Writes that MongoDB did not take, and that are tried again.", ("collection",)
 )
 INTERRUPTED: Final = Family(
-    "writebehind_interrupted_flushes", "Flushes that ended because MongoDB or Redis could not take a batch."
+    "writebehind_interrupted_flushes",
+    "Flushes that ended as MongoDB or Redis could not take a batch, or MongoDB is left alone as it has failed.",
 )
 DRIFT: Final = Family(
     "writebehind_drift",

@@ -17,7 +17,7 @@ from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 
 #: The caps that writes meet, as they are counted.
-_CAPS: Final[Mapping[type[WritebehindError], str]] = {
+CAPS: Final[Mapping[type[WritebehindError], str]] = {
     PartitionFullError: "pending",
     MemoryPressureError: "memory",
     TooManyDeadLettersError: "dead-letters",
@@ -48,7 +48,7 @@ class Failures:
 
     def note(self, error: WritebehindError, writes: int = 1) -> None:
         """Count so many writes that ended so; a request that is wrong in itself is none."""
-        if cap := _CAPS.get(type(error)):
+        if cap := CAPS.get(type(error)):
             self._tallies.add(families.REFUSED_WRITES, (self._collection, cap), writes)
         elif error.reason is not None:
             self._tallies.add(families.FAILED_WRITES, (self._collection, error.reason.value), writes)

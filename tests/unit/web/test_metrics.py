@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.unit.web.batches import bulk, put
+from writebehind.change_stream.listener_state import ListenerState
 from writebehind.errors import RedisUnavailableError
 from writebehind.monitoring import page
 from writebehind.monitoring.families import PAGE
@@ -194,6 +195,27 @@ def test_writes_that_fail_are_counted_by_the_reason(client, installation, since,
     assert since(*failed("strict", "redis-away", "writes")) == 1
     assert since(*failed("strict", "durability-not-offered", "writes")) == 4
     assert since("writebehind_writes_total", (("collection", "strict"),)) == 2
+
+
+def test_events_of_the_listener(client, installation):
+    """All of them are one series, as what became of them may be several things or none."""
+    noted = ListenerState(at_ms=1, events=9, ours=4, invalidated=3, conflicts=2, overtaken=1)
+    installation.wire.call("SET", keys.LISTENER, noted.dump())
+
+    found = {key: value for key, value in figures(client).items() if key[0].startswith("writebehind_listener_")}
+
+    assert found["writebehind_listener_events_total", ()] == 9
+    outcomes = {labels: value for (name, labels), value in found.items() if "outcomes" in name}
+    of = {"ours": 4, "invalidated": 3, "conflicts": 2, "overtaken": 1, "skipped": 0}
+    assert outcomes == {(("outcome", name),): value for name, value in of.items()}
+
+
+def test_refused_writes_are_there_before_the_first(client):
+    """A series that begins with its first refusals has no rate that tells of them."""
+    refused = {labels for name, labels in figures(client) if name == "writebehind_refused_writes_total"}
+
+    caps = ("pending", "memory", "dead-letters", "redis-full")
+    assert refused >= {(("cap", cap), *one) for cap in caps for one in (USERS, (("collection", "orders"),))}
 
 
 def test_those_who_ask_at_once_get_the_same_page(client, installation, monkeypatch):
