@@ -33,6 +33,7 @@ MISSING = {
     "writebehind_refused_writes_total": "no cap is met",
     "writebehind_failed_reads_total": "servers answer",
     "writebehind_failed_writes_total": "the same, and nothing is written on a condition",
+    "writebehind_lost_writes_total": "Redis keeps what it has",
     "writebehind_lost_spans_total": "nothing is traced",
     "writebehind_postponed_writes_total": "MongoDB takes what it gets, or refuses it for good",
     "writebehind_drift_total": "Redis and MongoDB agree",
