@@ -66,6 +66,10 @@ PROTOCOL = (
     Run(
         "a failover that loses writes, two writes, and a reader", "-DFAILOVER -DREADS=1 -DWRITES=1 -DMORE_WRITES=1"
     ),
+    Run(
+        "a failover that loses writes, two writes, and what was lost is committed again",
+        "-DFAILOVER -DRECOMMIT -DWRITES=1 -DMORE_WRITES=1",
+    ),
     Run("nothing goes wrong: no wake-up is lost", ""),
     Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
     Run("unique values: two writes", "", model=UNIQUE_MODEL),
@@ -92,6 +96,21 @@ BROKEN = (
     Run("what is superseded is never given up", "-DOUTDO_ALWAYS -DLOST -DFAULTS=1 -DMORE_WRITES=0", CONVERGES),
     Run("a commit clears kept letters", "-DCOMMIT_CLEARS_KEPT -DLOST -DFAULTS=1 -DMORE_WRITES=0", LETTERS_STAY),
     Run("no leap after a failover", "-DFAILOVER -DLEAP=0 -DMORE_WRITES=1", CONVERGES),
+    Run(
+        "recommit over what is newer",
+        "-DFAILOVER -DRECOMMIT -DRECOMMIT_OVER_NEWER -DWRITES=1 -DMORE_WRITES=1",
+        CONVERGES,
+    ),
+    Run(
+        "recommit over a deletion",
+        "-DFAILOVER -DRECOMMIT -DRECOMMIT_OVER_DELETION -DFAULTS=1 -DWRITES=1 -DMORE_WRITES=1",
+        CONVERGES,
+    ),
+    Run(
+        "recommit when deletions are forgotten",
+        "-DFAILOVER -DRECOMMIT -DRECOMMIT_LATE -DWRITES=1 -DMORE_WRITES=1",
+        CONVERGES,
+    ),
     Run("unique: buried at once", "-DNO_ORDER", BURIED_RIGHTLY, UNIQUE_MODEL),
     Run("unique: nobody makes room", "-DNO_VACATION", ORDERED, UNIQUE_MODEL),
     Run("unique: letters are not replayed", "-DNO_REPLAY", ORDERED, UNIQUE_MODEL),
