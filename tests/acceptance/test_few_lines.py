@@ -120,4 +120,5 @@ def test_an_outage_is_told_in_few_lines(running, which, how):
     assert wanted <= processes, events
     assert events[began] == sum(events[one] for one in OVER), events
     assert all(one["count"] >= 0 for one in new if one.get("event") in OVER)
-    assert sum(one["count"] for one in new if one.get("event") in OVER) > 0
+    if which == "redis" or how == "hangs":  # one of MongoDB's may be so short that no call meets it
+        assert sum(one["count"] for one in new if one.get("event") in OVER) > 0
