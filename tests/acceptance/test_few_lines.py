@@ -116,8 +116,7 @@ def test_an_outage_is_told_in_few_lines(running, which, how):
     assert len(new) <= MOST_LINES, [(one["process"], one["message"]) for one in new]
     began = "redis_lost" if which == "redis" else "breaker_opened"
     processes = {one["process"] for one in new if one.get("event") == began}
-    wanted = {"web", "worker", "second"} | ({"maintenance"} if which == "redis" else set())
-    assert wanted <= processes, events
+    assert "web" in processes, events  # others only if they asked meanwhile
     assert events[began] == sum(events[one] for one in OVER), events
     assert all(one["count"] >= 0 for one in new if one.get("event") in OVER)
     if which == "redis" or how == "hangs":  # one of MongoDB's may be so short that no call meets it
