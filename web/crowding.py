@@ -65,7 +65,7 @@ class Crowd:
         self._known: dict[int, Connection | None] = {}
         #: When a client's last request was over, while there is a crowd.
         self._ended_at: dict[Peer, float] = {}
-        self._told = OutageLog(log, "times")
+        self._told = OutageLog(log, "time")
 
     def watch(self) -> None:
         """Look after them from now on, in a thread; on Linux, where a process is told what it has open."""

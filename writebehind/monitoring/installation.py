@@ -22,7 +22,7 @@ from writebehind.reconcile.reconciler import RECONCILE
 from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.shared.totals import Totals
 from writebehind.settings.names import told_apart
-from writebehind.tallies.families import OTHER, Family
+from writebehind.tallies.families import OTHER, Family, Kind
 from writebehind.warming.hot_keys import DECAY, HotKey
 from writebehind.warming.warmer import WARM
 
@@ -96,8 +96,14 @@ def _by(family: Family, values: Mapping[str, float]) -> Metric:
 
 
 def _by_collection(family: Family, values: Mapping[tuple[str, ...], float], listed: Collection[str]) -> Metric:
-    """The figures, by the values of their labels, of which the first one is a collection: see `told_apart`."""
-    apart = told_apart((collection for collection, *_ in values), listed)
+    """The figures, by the values of their labels, of which the first one is a collection: see `told_apart`.
+
+    Where there are too many, only the listed ones of a counter are: would others take turns, their sum would fall.
+    """
+    found = {collection for collection, *_ in values}
+    apart = told_apart(found, listed)
+    if family.kind is Kind.COUNTER and not found <= apart:
+        apart = frozenset(listed)
     sums: dict[tuple[str, ...], float] = {}
     for (collection, *labels), value in values.items():
         key = (collection if collection in apart else OTHER, *labels)

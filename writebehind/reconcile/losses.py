@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.logs.quoting import quoted
 from writebehind.plurals import counted
 from writebehind.reconcile.findings import Drift, History, Pass
 from writebehind.redis.recent import Recent
@@ -53,7 +54,7 @@ class Losses:
     def add(self, write: Recent, fate: Fate) -> None:
         """Note a write and its fate."""
         self._fates[fate] += 1
-        self._named.append((f"{write.member}@{write.version}", fate))
+        self._named.append((f"{quoted(write.member)}@{write.version}", fate))
 
     def add_unknown(self, partition: int, number: int) -> None:
         """Note how many writes of a partition may be lost."""

@@ -34,9 +34,9 @@ from writebehind.logs.states import StateLog
 log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
-#: Sees to a server over a new connection, before that is used: takes what sends commands over it, and returns
-#: whether it may be kept.
-Greeting = Callable[[Callable[[Sequence[Command]], list[Any]]], bool]
+#: Sees to a server over a connection, before that is used: takes what sends commands over it, and returns the term
+#: of the primary that it leads to, '' where that is not known; `None` where the connection may not be kept.
+Greeting = Callable[[Callable[[Sequence[Command]], list[Any]]], str | None]
 #: A connection over which commands were sent, when, by the steady clock, and how many.
 Sent = tuple[Any, float, int]
 
@@ -132,6 +132,9 @@ class Connections:
         self.greeting: Greeting | None = None
         self._greeted: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._passing: WeakSet[Any] = WeakSet()
+        #: The latest term, since when, and the former ones: a primary that is cut off goes on to call itself one.
+        self._term, self._term_since = "", 0.0
+        self._former: set[str] = set()
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
         self._pause_lock = forks.lock()
@@ -260,7 +263,8 @@ class Connections:
 
     def _greeted_lately(self, connection: Any) -> bool:
         """Greet over a connection where the last time was long ago; whether it may still be used."""
-        if self.greeting is not None and time.monotonic() - self._greeted.get(connection, 0.0) >= GREETED_S:
+        oldest = max(time.monotonic() - GREETED_S, self._term_since)
+        if self.greeting is not None and self._greeted.get(connection, 0.0) <= oldest:
             self._greet(connection)
             return connection not in self._passing
         return True
@@ -269,13 +273,17 @@ class Connections:
         if self.greeting is None:
             return
         try:
-            may_be_kept = self.greeting(lambda commands: self.over(connection, commands))
+            term = self.greeting(lambda commands: self.over(connection, commands))
         except BaseException:
             connection.disconnect()
             raise
-        self._greeted[connection] = time.monotonic()
-        if not may_be_kept:
+        if term is None or term in self._former:
             self._passing.add(connection)
+        elif term and term != self._term:
+            if self._term:
+                self._former.add(self._term)
+            self._term, self._term_since = term, time.monotonic()
+        self._greeted[connection] = time.monotonic()
 
     def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         """Send commands over a connection, and return their answers as `exchange` does."""

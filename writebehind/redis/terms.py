@@ -51,7 +51,7 @@ class Terms:
         self._partitions = Layout(partitions).all()
         self._seen: set[str] = set()
 
-    def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> bool:
+    def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> str | None:
         """Let versions leap where a new connection leads to a primary that was a replica.
 
         Args:
@@ -59,22 +59,22 @@ class Terms:
                 refused.
 
         Returns:
-            Whether the connection may be kept: not one to a replica, which may become the primary, nor to a
-            primary that takes no writes yet.
+            The term of the primary, '' where the server does not say. `None` where the connection may not be kept:
+            one to a replica, which may become the primary, or to a primary that takes no writes yet.
         """
         (info,) = ask([("INFO", "replication")])
         if not isinstance(info, bytes):
-            return True  # refused, of which `doctor` tells
+            return ""  # refused, of which `doctor` tells
         facts = parse_info(info)
         if facts.get("role") == "slave":
-            return False
+            return None
         term = facts.get("master_replid", "")
         if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or term in self._seen:
-            return True
+            return term
         (owner,) = ask([("GET", DATABASE)])
         recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
         if recorded is not None and not recorded.fits(self._database):
-            return False  # nothing is changed there, and nothing is written
+            return None  # nothing is changed there, and nothing is written
         _, *answers = ask(
             [
                 ("SCRIPT", "LOAD", _LEAP.source),
@@ -87,9 +87,9 @@ class Terms:
         refused = [one for one in answers if isinstance(one, ResponseError) and not isinstance(one, _ELSEWHERE)]
         if refused:
             log.debug("versions do not leap yet: %s", refused[0])
-            return False
+            return None
+        self._met()  # first: a thread that finds the term among those seen writes at once
         self._seen.add(term)
-        self._met()
         if leapt := sum(one for one in answers if isinstance(one, int)):
             log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
-        return True
+        return term

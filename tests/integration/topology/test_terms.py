@@ -194,6 +194,28 @@ def test_a_connection_ends_when_its_server_becomes_a_replica(servers, on, monkey
     assert first == "write" or kept
 
 
+def test_a_primary_that_is_cut_off_gets_nothing_once_another_is_known(servers, on):
+    """It goes on to call itself the primary: connections to it that are open end, and the next one is asked."""
+    primary, replica = servers
+    pipeline = on(primary)
+    pipeline.collection("users").put("u1", {"n": 1})
+    connections = pipeline.store._wire._servers._all[0]
+    for one in [connections.send([("PING",)]) for _ in range(2)]:
+        connections.answers(one)
+    cut_off(primary, replica)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    connections._pool.connection_kwargs["port"] = replica.port  # as Sentinels would say
+
+    in_use = [connections.send([("PING",)]) for _ in range(2)]
+    assert {"n": 1} == {name: one for name, one in pipeline.collection("users").get("u1").items() if name == "n"}
+    for one in in_use:
+        connections.answers(one)
+    for n in range(5):
+        pipeline.collection("users").put("u2", {"n": n})
+
+    assert [0, 1] == [len(one.ask("KEYS", "*:entry:users/s:u2")) for one in (primary, replica)]
+
+
 def test_a_primary_that_takes_no_writes_yet(servers, on):
     """Where a primary waits for a replica of its own, reads are served; versions leap before the first write."""
     primary, replica = servers
