@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.doctor.conftest import found
+from tests.servers import forget_replicas
 from writebehind import CollectionSettings, Pipeline
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.doctor import Level, check_start, redis
@@ -77,6 +78,7 @@ def replica(patient, one_valkey) -> Iterator[Pipeline]:
     yield patient
     wire.call("REPLICAOF", "NO", "ONE")
     wire.call("CONFIG", "SET", "replica-read-only", "yes")
+    forget_replicas(one_valkey)
 
 
 def test_a_replica(replica):
