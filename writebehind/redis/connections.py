@@ -201,8 +201,7 @@ class Connections:
             self.close()
             if (now := time.monotonic()) - began > WAIT_S:
                 self._paused_until = now + PAUSE_S
-            is_late = isinstance(error, RedisTimeoutError) or isinstance(error.__context__, BlockingIOError)
-            why = _LATE if is_late else told(error).rstrip(".")
+            why = _LATE if _is_late(error) else told(error).rstrip(".")
             self.outage.begin(f"{self._title} does not answer: {why}; {_ADVICE}")
             raise _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why)) from error
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
@@ -257,8 +256,9 @@ class Connections:
                 certain = time.monotonic() - since < CERTAIN_S or not connection.can_read(timeout=0)
                 if certain and self._greeted_lately(connection):
                     return connection
-            except _NO_ANSWER:
-                pass
+            except _NO_ANSWER as error:
+                if _is_late(error):  # so would all others be, one after the other
+                    raise
             connection.disconnect()
 
     def _greeted_lately(self, connection: Any) -> bool:
@@ -310,6 +310,11 @@ class Connections:
 def _logged(error: RedisUnavailableError) -> RedisUnavailableError:
     error.logged = True
     return error
+
+
+def _is_late(error: BaseException) -> bool:
+    """Whether no answer came in time."""
+    return isinstance(error, RedisTimeoutError) or isinstance(error.__context__, BlockingIOError)
 
 
 def _answer(connection: Any) -> Any:

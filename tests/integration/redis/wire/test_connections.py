@@ -36,6 +36,31 @@ def test_a_connection_is_kept_after_a_pause(wire):
         assert connection is wire._servers.place("")._idle[0][0]
 
 
+def test_a_server_that_hangs_is_waited_for_once(wire, proxy, monkeypatch):
+    """Each open connection would be greeted before it is used, and wait as long as the first."""
+    greeted = []
+
+    def greet(ask) -> str:
+        greeted.append(ask([("PING",)]))
+        return ""
+
+    wire.greet(greet)
+    connections = wire._servers.place("")
+    for one in [connections.send([("PING",)]) for _ in range(5)]:
+        connections.answers(one)
+    assert 5 == len(connections._idle)
+    monkeypatch.setattr("writebehind.redis.connections.GREETED_S", 0.0)
+    waits = []
+    monkeypatch.setattr(connections, "greeting", lambda ask: waits.append(1) or greet(ask))
+    proxy.hang()
+
+    with pytest.raises(RedisUnavailableError):
+        wire.call("PING")
+
+    assert [1] == waits
+    assert not connections._idle
+
+
 def test_a_unix_socket(valkey, tmp_path):
     """A server is reached by a socket in the file system too; one that nobody listens on does not answer."""
     path = tmp_path / "redis"
