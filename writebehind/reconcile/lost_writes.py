@@ -127,6 +127,7 @@ class LostWrites:
         self._terms: set[str] = set()
         self._had_replicas: set[str] = set()
         self._needed = 0.0
+        self._thread: threading.Thread | None = None
 
     def meet(self) -> None:
         """Note that a replica has become the primary, before anything is asked of it."""
@@ -137,9 +138,11 @@ class LostWrites:
         self._wake.set()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and wait for the look that is under way, if it does not take too long."""
         self._is_closed = True
         self._wake.set()
+        if (thread := self._thread) is not None and thread is not threading.current_thread():
+            thread.join(self._answer_s)
 
     def look(self) -> float | None:
         """Look once; the time until the next look, seconds, or `None` where none is needed."""
@@ -272,11 +275,16 @@ class LostWrites:
         """Commit writes again; whether each was seen to."""
         is_complete = True
         for some in _portions(lost):
+            if self._is_closed:
+                return False
             answered = self._attempt(some, losses, is_newest=False)
             unknown = [one for one in some if answered.get(one[0]) is Status.UNKNOWN]
             left = self._without_persisted(unknown, losses)
-            answered |= self._attempt(left, losses, is_newest=True)
-            is_complete = is_complete and len(answered) == len(some)
+            if left is None:
+                is_complete = False
+                continue
+            decided = self._attempt(left, losses, is_newest=True)
+            is_complete = is_complete and (len(answered), len(decided)) == (len(some), len(left))
         return is_complete
 
     def _attempt(self, some: Sequence[_Lost], losses: Losses, *, is_newest: bool) -> dict[int, Status]:
@@ -312,15 +320,15 @@ class LostWrites:
             entry = Entry.shown(b"%016d" % write.version + write.payload)
             self._derived.committed([(document_id, entry)], settings)
 
-    def _without_persisted(self, some: Sequence[_Lost], losses: Losses) -> list[_Lost]:
-        """Those of some writes that MongoDB does not have, nor a newer one, as far as it answers."""
+    def _without_persisted(self, some: Sequence[_Lost], losses: Losses) -> list[_Lost] | None:
+        """Those of some writes that MongoDB does not have, nor a newer one; `None` where it cannot be asked."""
         if not some:
             return []
         try:
             versions = self._sink.versions([DocumentId.from_member(one.member) for _, one, _ in some])
         except MongoUnavailableError as error:
             log.debug("MongoDB is not asked for the versions of writes that were lost: %s", error)
-            return list(some)  # what is newer would win against these as well
+            return None  # others may have persisted what is newer
         left = []
         done: dict[int, Recent | None] = {}
         for at, one, lapse in some:
@@ -343,9 +351,10 @@ class LostWrites:
     def _begin(self) -> None:
         """Begin the thread."""
         self._needed = time.monotonic()
-        threading.Thread(
+        self._thread = threading.Thread(
             target=_run, args=(weakref.ref(self), self._wake), name="lost-writes", daemon=True
-        ).start()
+        )
+        self._thread.start()
 
 
 def _portions(lost: Sequence[_Lost]) -> Iterator[list[_Lost]]:

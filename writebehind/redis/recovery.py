@@ -142,7 +142,7 @@ class Recovery:
 
         Args:
             writes: each with the time until which every deletion since is remembered, µs by the clock of Redis.
-            is_newest: whether MongoDB is known to have nothing newer, or does not answer.
+            is_newest: whether MongoDB is known to have nothing newer.
 
         Returns:
             An answer for each; an error of one that was not carried out, or whose server does not answer.

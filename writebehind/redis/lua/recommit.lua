@@ -8,7 +8,7 @@
 --       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
 --       6 until when every deletion since the failover is remembered, µs by the clock of Redis
---       7 '1' where MongoDB is known to have nothing newer, or does not answer
+--       7 '1' where MongoDB is known to have nothing newer
 -- Returns {'recommitted', ticket of the flush task that the caller must enqueue, or ''}
 --         {'there', ''}       Redis has it, if only beside a dead letter
 --         {'superseded', ''}  there is a newer version
