@@ -8,11 +8,14 @@ from typing import Final
 from writebehind.plurals import counted
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew, SilentWorker
+from writebehind.settings.names import FLUSH_QUEUE
 
 log = logging.getLogger(__name__)
 
 #: A worker that is silent for longer when this process begins to look was named by another one, seconds.
 NAMED_S: Final = 60.0
+#: So many workers that have fallen silent together are named.
+MOST_NAMED: Final = 5
 #: Events of what is done with dead letters, by the total that counts it.
 _OF_LETTERS: Final = {"replayed": "letters_replayed", "discarded": "letters_discarded"}
 
@@ -35,14 +38,12 @@ class EventLog:
         before = self._silent
         if before is None:
             before = {name: one for name, one in silent.items() if one.seconds_ago > NAMED_S}
-        for name, one in silent.items():
-            if name not in before:
-                log.warning(
-                    "worker %s has done nothing for %.0f s: it is frozen, or has lost its broker or its machine; "
-                    "others persist what waits: see its log, and writebehind doctor",
-                    *(name, one.seconds_ago),
-                    extra={"event": "worker_silent", "worker": name, "queues": ",".join(one.queues)},
-                )
+        fallen = [one for name, one in silent.items() if name not in before]
+        for one in fallen[:MOST_NAMED]:
+            _tell_silent(one, [queue for queue in one.queues if not crew.consumers.get(queue)])
+        if len(fallen) > MOST_NAMED:
+            more = counted(len(fallen) - MOST_NAMED, "more worker has", "more workers have")
+            log.warning("%s done nothing for long: see writebehind doctor", more, extra={"event": "worker_silent"})
         for name, one in before.items():
             if name in crew.alive:
                 told = {"event": "worker_back", "worker": name, "queues": ",".join(one.queues)}
@@ -58,3 +59,19 @@ class EventLog:
             if (count := totals.by_name.get(name, 0) - before.by_name.get(name, 0)) > 0:
                 what = counted(count, "dead letter was", "dead letters were")
                 log.warning("%s %s", what, name, extra={"event": event, "count": count})
+
+
+def _tell_silent(one: SilentWorker, left: list[str]) -> None:
+    """Log that a worker is silent, and which of its queues nobody consumes now."""
+    others = "others do its work"
+    if left:
+        others = f"nobody else takes tasks of {', '.join(left)}"
+    if FLUSH_QUEUE in left:
+        others += ", so nothing is persisted"
+    log.log(
+        logging.ERROR if FLUSH_QUEUE in left else logging.WARNING,
+        "worker %s has done nothing for %.0f s: it is frozen, or has lost its broker or its machine; "
+        "%s: see its log, and writebehind doctor",
+        *(one.worker, one.seconds_ago, others),
+        extra={"event": "worker_silent", "worker": one.worker, "queues": ",".join(one.queues)},
+    )
