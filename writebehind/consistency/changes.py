@@ -25,7 +25,7 @@ from writebehind.change_stream.stream_errors import (
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import VERSION_FIELD, version_of
 from writebehind.errors import MongoUnavailableError
-from writebehind.outage_log import OutageLog
+from writebehind.logs.states import StateLog
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 AWAIT_MS, BATCH = 1, 500
 #: Between two tries to open a stream, seconds; where there are none, and else.
 WITHOUT_STREAMS_S, AFTER_FAILURE_S = 60.0, 5.0
-#: An outage is over when no try has failed for so long, seconds: one that waits for a server takes seconds itself.
-QUIET_S = 30.0
+#: What is away, for the log.
+_KIND = "changes"
 #: So many times in a row there were more events than could be taken: then the others are left out.
 MOST_BEHIND = 20
 #: Of an event nothing else is sent: neither the document nor what has changed in it.
@@ -69,7 +69,7 @@ class Changes:
         self._stream: DatabaseChangeStream[dict[str, Any]] | None = None
         self._try_at = 0.0
         self._behind = 0
-        self._outages = OutageLog(log, quiet_s=QUIET_S)
+        self._outage = StateLog(log, "outage_began", "outage_over", is_outage=True)
         self.missed = 0
 
     @property
@@ -105,7 +105,7 @@ class Changes:
 
     def _note(self, error: Exception) -> None:
         """Log it, once for an outage."""
-        self._outages.note("changes", f"changes are not heard, so more is compared: {reason(error)}")
+        self._outage.begin(f"changes are not heard, so more is compared: {reason(error)}", kind=_KIND)
 
     def _take(self, most: int, found: list[Change]) -> int:
         stream = self._stream
@@ -156,4 +156,5 @@ class Changes:
             self._try_at = time.monotonic() + AFTER_FAILURE_S
             return False
         self.missed += 1
+        self._outage.end("changes are heard again", kind=_KIND)
         return True
