@@ -59,7 +59,7 @@ def test_what_is_needed_no_more_is_neither_there_nor_dropped():
     """And what is put in the place of a write takes its own memory."""
     some = recent(3)
     some.add(writes(1, 2, 3))
-    some.replace({0: None, 1: Recent("users/s:2", 2, b"", is_again=True), 9: None})
+    some.replace({0: None, 1: Recent("users/s:2", 2, b"", again_after=1), 9: None})
     assert [2, 3] == versions(some)
     some.add(writes(4, 5, 6))
     assert [4, 5, 6] == versions(some)

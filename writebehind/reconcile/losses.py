@@ -29,6 +29,8 @@ class Fate(StrEnum):
     """It was committed again."""
     SUPERSEDED = "superseded"
     """A newer write had come over it by then, which did not see it."""
+    REPLACED = "replaced"
+    """MongoDB has the document from others, without a version: it was not committed again."""
     LATE = "late"
     """It was not committed again: the document may have been deleted since, and that forgotten."""
     UNKNOWN = "unknown"
@@ -38,6 +40,7 @@ class Fate(StrEnum):
 _MEANING: Final = {
     Fate.RECOMMITTED: "committed again",
     Fate.SUPERSEDED: "under a newer write",
+    Fate.REPLACED: "replaced by others in MongoDB",
     Fate.LATE: "too old to be committed again",
     Fate.UNKNOWN: "not kept, of which some may be there",
 }

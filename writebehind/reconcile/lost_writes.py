@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from writebehind import forks
-from writebehind.documents.entry import Entry
-from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import RedisUnavailableError
 from writebehind.logs.events import FAULT
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
 from writebehind.reconcile.findings import History
-from writebehind.reconcile.losses import Fate, Losses
+from writebehind.reconcile.losses import Losses
+from writebehind.reconcile.recommits import Lost, Recommits
 from writebehind.redis.pending import HintSink
 from writebehind.redis.recent import Recent
-from writebehind.redis.recovery import Lapse, Replication, Status
+from writebehind.redis.recovery import Lapse, Replication
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies.tallies import Tallies
@@ -41,18 +40,6 @@ AWAY_S: Final = 0.25
 MOST_AGE_S: Final = 60.0
 #: The thread ends when there was nothing to look after for so long, seconds.
 LINGERS_S: Final = 5.0
-#: So many writes are committed again in one round trip, or about so many bytes.
-AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
-#: Outcomes after which Redis has the write, and may lose it again; and those that are losses.
-_STANDS: Final = frozenset((Status.RECOMMITTED, Status.THERE))
-_FATES: Final = {
-    Status.RECOMMITTED: Fate.RECOMMITTED,
-    Status.SUPERSEDED: Fate.SUPERSEDED,
-    Status.LATE: Fate.LATE,
-}
-
-#: A write that was lost: its position, what it was, and the lapse that it fell into.
-_Lost = tuple[int, Recent, Lapse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +85,9 @@ class LostWrites:
             answer_ms: how long Redis may take to answer.
         """
         self._store = store
-        self._sink = sink
-        self._hints = hints
-        self._derived = derived
+        self._recommits = Recommits(store, sink, hints, derived, settings=settings, grace_ms=grace_ms)
         self._history = history
-        self._settings = settings
         self._tallies = tallies
-        self._grace_us = grace_ms * 1000
         self._answer_s = answer_ms / 1000
         self._lock = forks.lock()
         store.recent.begun = self._begin
@@ -213,7 +196,7 @@ class LostWrites:
         lost = self._newest(self._lost(writes, lapses, met_at if is_new and met_at is not None else 0))
         losses = Losses()
         try:
-            is_complete = self._recommit(lost, losses)
+            is_complete = self._recommits.commit(lost, losses, is_wanted=lambda: not self._is_closed)
             if is_complete and is_new:
                 self._count_dropped(lapses, losses)
         finally:
@@ -235,15 +218,15 @@ class LostWrites:
 
     def _lost(
         self, writes: Sequence[tuple[int, Recent]], lapses: Sequence[Sequence[Lapse] | None], met_at: int
-    ) -> Iterator[_Lost]:
+    ) -> Iterator[Lost]:
         """Those of some writes that were lost; `met_at` is the position at which a new primary was met."""
         for at, one in writes:
             partition = self._store.partition_of(one.member)
-            is_before = at < met_at
-            if one.is_again and not is_before:
-                continue  # it is known to have been lost in this failover
-            if lapse := self._lapse_of(one.version, partition, lapses[partition], is_before=is_before):
-                yield at, one, lapse
+            some = lapses[partition]
+            if not some or one.again_after == some[0].leapt:
+                continue  # its server does not answer, or it was committed again since
+            if lapse := self._lapse_of(one.version, partition, some, is_before=at < met_at):
+                yield Lost(at, one, lapse, some[0].leapt)
 
     def _lapse_of(
         self, version: int, partition: int, lapses: Sequence[Lapse] | None, *, is_before: bool
@@ -257,90 +240,19 @@ class LostWrites:
             return last
         return next((one for one in lapses if version in one), None)
 
-    def _newest(self, lost: Iterator[_Lost]) -> list[_Lost]:
+    def _newest(self, lost: Iterator[Lost]) -> list[Lost]:
         """The last one of each document: those before it are of no account, whatever became of them."""
-        newest: dict[str, _Lost] = {}
+        newest: dict[str, Lost] = {}
         needless: dict[int, None] = {}
         for one in lost:
-            before = newest.get(one[1].member)
-            if before is None or before[1].version < one[1].version:
-                newest[one[1].member] = one
-                needless |= {before[0]: None} if before else {}
+            before = newest.get(one.write.member)
+            if before is None or before.write.version < one.write.version:
+                newest[one.write.member] = one
+                needless |= {before.position: None} if before else {}
             else:
-                needless[one[0]] = None
+                needless[one.position] = None
         self._store.recent.replace(needless)
         return list(newest.values())
-
-    def _recommit(self, lost: Sequence[_Lost], losses: Losses) -> bool:
-        """Commit writes again; whether each was seen to."""
-        is_complete = True
-        for some in _portions(lost):
-            if self._is_closed:
-                return False
-            answered = self._attempt(some, losses, is_newest=False)
-            unknown = [one for one in some if answered.get(one[0]) is Status.UNKNOWN]
-            left = self._without_persisted(unknown, losses)
-            if left is None:
-                is_complete = False
-                continue
-            decided = self._attempt(left, losses, is_newest=True)
-            is_complete = is_complete and (len(answered), len(decided)) == (len(some), len(left))
-        return is_complete
-
-    def _attempt(self, some: Sequence[_Lost], losses: Losses, *, is_newest: bool) -> dict[int, Status]:
-        """Commit some writes again; the outcomes of those that Redis has answered for, by position."""
-        recovery = self._store.recovery
-        answers = recovery.recommit(
-            [(one, lapse.at_us + self._grace_us) for _, one, lapse in some], is_newest=is_newest
-        )
-        outcomes: dict[int, Status] = {}
-        kept: dict[int, Recent | None] = {}
-        for (at, one, _), answer in zip(some, answers, strict=True):
-            if isinstance(answer, RedisUnavailableError):
-                log.debug("a write that was lost is not committed again yet: %s", answer)
-                continue
-            outcomes[at] = answer.status
-            if answer.status is not Status.UNKNOWN:
-                kept[at] = one._replace(is_again=True) if answer.status in _STANDS else None
-            if (fate := _FATES.get(answer.status)) and not (one.is_again and answer.status not in _STANDS):
-                losses.add(one, fate)
-            if answer.hint is not None:
-                self._hints(answer.hint)
-        self._store.recent.replace(kept)
-        for at, one, _ in some:
-            if outcomes.get(at) in _STANDS:
-                self._claim(one)
-        return outcomes
-
-    def _claim(self, write: Recent) -> None:
-        """Let the document be found by its unique values, as when it was committed."""
-        document_id = DocumentId.from_member(write.member)
-        settings = self._settings(document_id.collection)
-        if settings.lookup:
-            entry = Entry.shown(b"%016d" % write.version + write.payload)
-            self._derived.committed([(document_id, entry)], settings)
-
-    def _without_persisted(self, some: Sequence[_Lost], losses: Losses) -> list[_Lost] | None:
-        """Those of some writes that MongoDB does not have, nor a newer one; `None` where it cannot be asked."""
-        if not some:
-            return []
-        try:
-            versions = self._sink.versions([DocumentId.from_member(one.member) for _, one, _ in some])
-        except MongoUnavailableError as error:
-            log.debug("MongoDB is not asked for the versions of writes that were lost: %s", error)
-            return None  # others may have persisted what is newer
-        left = []
-        done: dict[int, Recent | None] = {}
-        for at, one, lapse in some:
-            version = versions.get(one.member, -1)
-            if version < one.version:
-                left.append((at, one, lapse))
-            else:
-                done[at] = None
-                if version > one.version:
-                    losses.add(one, Fate.SUPERSEDED)
-        self._store.recent.replace(done)
-        return left
 
     def _count_dropped(self, lapses: Sequence[Sequence[Lapse] | None], losses: Losses) -> None:
         """Count the writes that were dropped from memory and may be lost."""
@@ -351,24 +263,11 @@ class LostWrites:
     def _begin(self) -> None:
         """Begin the thread."""
         self._needed = time.monotonic()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=_run, args=(weakref.ref(self), self._wake), name="lost-writes", daemon=True
         )
-        self._thread.start()
-
-
-def _portions(lost: Sequence[_Lost]) -> Iterator[list[_Lost]]:
-    """The same in portions that do not keep others waiting."""
-    some: list[_Lost] = []
-    size = 0
-    for one in lost:
-        some.append(one)
-        size += one[1].size
-        if len(some) >= AT_ONCE or size >= BYTES_AT_ONCE:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+        thread.start()
+        self._thread = thread
 
 
 def _run(lost_writes: weakref.ref[LostWrites], wake: threading.Event) -> None:

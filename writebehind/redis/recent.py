@@ -20,13 +20,14 @@ class Recent(NamedTuple):
         member: the document.
         version: of the write.
         payload: its entry, after the version.
-        is_again: whether it was committed again after a failover, and so is known to have been lost before.
+        again_after: the version that its partition had leapt to when it was committed again after a failover; 0 if
+            it was not.
     """
 
     member: str
     version: int
     payload: bytes
-    is_again: bool = False
+    again_after: int = 0
 
     @property
     def size(self) -> int:

@@ -93,10 +93,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recommit:
-    """Answer to one of them: its outcome, and the flush task that the caller must enqueue, if any."""
+    """Answer to one of them.
+
+    Attributes:
+        status: its outcome.
+        hint: the flush task that the caller must enqueue, if any.
+        newer: the newer version that there is, if that is the outcome.
+    """
 
     status: Status
     hint: Hint | None = None
+    newer: int = 0
 
 
 class Recovery:
@@ -173,6 +180,6 @@ class Recovery:
             for (one, _), answer in zip(writes, answers, strict=True)
         ]
 
-    def _read(self, member: str, status: bytes, ticket: bytes) -> Recommit:
+    def _read(self, member: str, status: bytes, ticket: bytes, newer: int = 0) -> Recommit:
         hint = Hint(self._layout.number(member), ticket.decode(), 0) if ticket else None
-        return Recommit(Status(status.decode()), hint)
+        return Recommit(Status(status.decode()), hint, newer)

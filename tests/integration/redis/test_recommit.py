@@ -89,7 +89,9 @@ def test_what_is_newer_stands(store, member):
     """A later write is what was acknowledged last."""
     lost = lose(store, member)
     version = commit(store, member).version
-    assert Status.SUPERSEDED is recommit(store, lost, is_newest=True)
+    until_us = store.now_ms() * 1000 + IN_AN_HOUR_US
+    (answer,) = store.recovery.recommit([(lost, until_us)], is_newest=True)
+    assert (Status.SUPERSEDED, version) == (answer.status, answer.newer)
     assert version == store.cache.get(member)[0].version
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.conftest import flush_all
-from tests.integration.topology.test_lost_writes import Process, meet, promote, servers, start, stored
+from tests.integration.topology.test_lost_writes import (
+    Process,
+    fail_over,
+    meet,
+    promote,
+    servers,
+    start,
+    stored,
+)
 from tests.integration.topology.test_terms import cut_off
 from tests.topologies import Watched
 from tests.waiting import wait_until
@@ -63,7 +71,7 @@ def test_what_cannot_be_asked_for_is_told_in_the_end(servers, outdated, monkeypa
     """Once deletions may be forgotten, nothing else would be left."""
     process, other = outdated
     Unasked(process, monkeypatch)
-    process.pipeline.lost_writes._grace_us = 1
+    process.pipeline.lost_writes._recommits._grace_us = 1
     meet(servers, process)
     assert {"late": 1} == process.fates()
     assert 2 == other.users().get("ada")["n"]
@@ -95,3 +103,71 @@ def test_closing_waits_for_the_thread(start):
     thread = process.pipeline.lost_writes._thread
     process.pipeline.lost_writes.close()
     assert not thread.is_alive()
+
+
+def test_what_another_process_saw_is_no_loss(servers, start, mongo_client):
+    """The former primary had both writes: who commits the later one again brings the earlier one back with it."""
+    process, other = start(), start()
+    process.users().increment("ada", {"n": 1})
+    cut_off(*servers)
+    process.users().increment("ada", {"n": 1})
+    other.users().increment("ada", {"n": 1})
+    promote(servers)
+    meet(servers, other)
+    meet(servers, process)
+    assert ({}, {"recommitted": 1}) == (process.fates(), other.fates())
+    assert {"ada": 3} == stored(process, mongo_client)
+
+
+def test_what_is_lost_a_second_time_is_told(tmp_path, settings, mongo_client):
+    """Also when it was committed again in between, and a newer write has come over it since."""
+    primary = Watched(tmp_path / "primary")
+    replica, another = (Watched(tmp_path / name, primary) for name in ("replica", "another"))
+    with primary, replica, another:
+        wait_until(lambda: primary.ask("WAIT", 2, 100) == 2, "the replicas", 30)
+        process, other = (Process(settings, mongo_client, primary) for _ in range(2))
+        process.users().increment("ada", {"n": 1})
+        wait_until(lambda: primary.ask("WAIT", 2, 100) == 2, "the replicas to have it", 30)
+        cut_off(primary, replica)
+        cut_off(primary, another)
+        process.users().increment("ada", {"n": 1})
+        fail_over((primary, replica), process)
+        assert 2 == process.users().get("ada")["n"]
+        replica.kill()
+        another.ask("REPLICAOF", "NO", "ONE")
+        other.follow(another)
+        other.users().increment("ada", {"n": 1})
+        process.follow(another)
+        wait_until(lambda: process.fates() == {"recommitted": 1, "superseded": 1}, "it to be told", 20)
+        for one in (process, other):
+            one.pipeline.lost_writes.close()
+            one.wire.close()
+
+
+def test_what_mongodb_has_is_not_late(servers, start):
+    """A write that was persisted before the failover is no loss, however long ago that was."""
+    process = start()
+    users = process.users()
+    users.put("first", {"n": 1})
+    cut_off(*servers)
+    users.put("persisted", {"n": 1})
+    flush_all(process.pipeline)
+    users.put("pending", {"n": 1})
+    process.pipeline.lost_writes._recommits._grace_us = 1
+    fail_over(servers, process)
+    assert {"late": 1} == process.fates()
+
+
+def test_what_others_have_replaced_stands(servers, start, mongo_client):
+    """A document that has no version by now may have come after the write."""
+    process = start()
+    users = process.users()
+    users.put("first", {"n": 1})
+    cut_off(*servers)
+    users.put("ada", {"n": 1})
+    flush_all(process.pipeline)
+    collection = mongo_client[process.pipeline.settings.mongodb_database]["users"]
+    collection.replace_one({"_id": "ada"}, {"n": 99})
+    fail_over(servers, process)
+    assert 99 == users.get("ada")["n"]
+    assert {"replaced": 1} == process.fates()

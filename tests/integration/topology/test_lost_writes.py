@@ -178,20 +178,24 @@ def test_what_is_newer_stands(servers, start, mongo_client):
 
 
 def test_what_mongodb_has_is_left_to_it(servers, start, mongo_client):
-    """A write that was persisted before the failover is not lost, and one that replaced it there stands."""
+    """A write that was persisted before the failover is not lost, and a newer one that is there stands.
+
+    Of two that the former primary had, the newer one saw the other.
+    """
     process = start()
     users = process.users()
     users.put("first", {"n": 1})
     cut_off(*servers)
-    for name in ("persisted", "replaced"):
+    for name in ("persisted", "seen", "unseen"):
         users.put(name, {"n": 1})
     flush_all(process.pipeline)
     collection = mongo_client[process.pipeline.settings.mongodb_database]["users"]
-    collection.update_one({"_id": "replaced"}, {"$set": {"n": 2}, "$inc": {"_v": 1}})
+    for name, further in (("seen", 1), ("unseen", 3_600 * 10**6)):
+        collection.update_one({"_id": name}, {"$set": {"n": 2}, "$inc": {"_v": further}})
 
     fail_over(servers, process)
 
-    assert [1, 2] == [users.get(one)["n"] for one in ("persisted", "replaced")]
+    assert [1, 2, 2] == [users.get(one)["n"] for one in ("persisted", "seen", "unseen")]
     assert {"superseded": 1} == process.fates()
     assert 0 == process.pipeline.status()["dead_letters"]
 

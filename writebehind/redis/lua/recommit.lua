@@ -11,7 +11,7 @@
 --       7 '1' where MongoDB is known to have nothing newer
 -- Returns {'recommitted', ticket of the flush task that the caller must enqueue, or ''}
 --         {'there', ''}       Redis has it, if only beside a dead letter
---         {'superseded', ''}  there is a newer version
+--         {'superseded', '', newer version}  there is one
 --         {'unknown', ''}     there is no entry: a newer one may have been persisted and dropped
 --         {'late', ''}        the document may have been deleted since, and that forgotten
 -- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count
@@ -22,7 +22,7 @@ local version = tonumber(digits)
 local header = redis.call('GETRANGE', entry, 0, 15)
 local found = math.max(tonumber(header) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0'))
 if found == version or redis.call('HEXISTS', KEYS[9], digits) == 1 then return {'there', ''} end
-if found > version then return {'superseded', ''} end
+if found > version then return {'superseded', '', found} end
 local now = now_us()
 if now > tonumber(ARGV[6]) then return {'late', ''} end
 if header == '' and ARGV[7] ~= '1' then return {'unknown', ''} end
