@@ -81,6 +81,26 @@ def test_who_watches_is_told_once_until_nothing_is_left():
     assert [2, 4] == calls
 
 
+def test_a_write_stands_where_nobody_can_watch_it(caplog):
+    """It is acknowledged by then: the next one tries again, and the log says so once."""
+    some = recent(3)
+    tries = []
+
+    def refuse() -> None:
+        tries.append(some.position)
+        raise RuntimeError("can't start new thread")
+
+    some.begun = refuse
+    some.add(writes(1))
+    some.add(writes(2))
+    assert ([1, 2], [1, 2]) == (tries, versions(some))
+    assert 1 == len(caplog.records)
+    some.begun = lambda: tries.append(0)
+    some.add(writes(3))
+    some.add(writes(4))
+    assert [1, 2, 0] == tries
+
+
 def test_nothing_is_kept_where_it_may_take_no_memory():
     """The setting says so."""
     some = recent(0)

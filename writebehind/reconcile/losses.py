@@ -31,6 +31,8 @@ class Fate(StrEnum):
     """A newer write had come over it by then, which did not see it."""
     REPLACED = "replaced"
     """MongoDB has the document from others, without a version: it was not committed again."""
+    FOREIGN = "foreign"
+    """Redis belongs to another installation by now: it was not committed again."""
     LATE = "late"
     """It was not committed again: the document may have been deleted since, and that forgotten."""
     UNKNOWN = "unknown"
@@ -41,6 +43,7 @@ _MEANING: Final = {
     Fate.RECOMMITTED: "committed again",
     Fate.SUPERSEDED: "under a newer write",
     Fate.REPLACED: "replaced by others in MongoDB",
+    Fate.FOREIGN: "not committed to the Redis of others",
     Fate.LATE: "too old to be committed again",
     Fate.UNKNOWN: "not kept, of which some may be there",
 }

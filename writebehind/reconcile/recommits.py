@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.derived import Derived
 from writebehind.reconcile.losses import Fate, Losses
@@ -77,12 +77,24 @@ class Recommits:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
+        if lost and not self._is_ours():
+            self._end(dict.fromkeys(lost, Fate.FOREIGN), losses)
+            return True
         is_complete = True
         for some in _portions(lost):
             if not is_wanted():
                 return False
             is_complete = self._commit(some, losses) and is_complete
         return is_complete
+
+    def _is_ours(self) -> bool:
+        """Whether Redis has still what it had when it was greeted: the documents of this installation."""
+        try:
+            self._store.check_recorded()
+        except ConfigurationError as error:
+            log.debug("nothing is committed again: %s", error)
+            return False
+        return True
 
     def _commit(self, some: Sequence[Lost], losses: Losses) -> bool:
         found = self._attempt(some, losses, is_newest=False)

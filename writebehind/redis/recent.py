@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from writebehind import forks
+from writebehind.logs.events import FAULT
+
+log = logging.getLogger(__name__)
 
 #: What a write takes in memory besides its document, bytes, about.
 BESIDE: Final = 300
@@ -67,7 +71,7 @@ class RecentWrites:
         self._first = self._bytes = 0
         self._dropped: dict[int, Dropped] = {}
         self._dropped_until = 0
-        self._is_watched = False
+        self._is_watched = self._is_refused = False
 
     def there_are_replicas(self) -> None:
         """Keep writes from now on: a replica may take the place of a server, even if it is away at times."""
@@ -84,7 +88,20 @@ class RecentWrites:
             is_first = bool(self._writes) and not self._is_watched
             self._is_watched = self._is_watched or is_first
         if is_first:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Have them watched, or let the next write try it: these are acknowledged in any case."""
+        try:
             self.begun()
+        except RuntimeError:  # no thread can be started
+            with self._lock:
+                self._is_watched = False
+                is_told, self._is_refused = self._is_refused, True
+            if not is_told:
+                log.exception("recent writes are not looked after yet", extra=FAULT)
+        else:
+            self._is_refused = False
 
     @property
     def position(self) -> int:

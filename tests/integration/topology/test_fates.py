@@ -18,7 +18,7 @@ from tests.integration.topology.test_terms import cut_off
 from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind.errors import MongoUnavailableError, PipelineClosedError
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.keys import DATABASE, partition_keys
 
 __all__ = ["servers", "start"]
 
@@ -171,3 +171,22 @@ def test_what_others_have_replaced_stands(servers, start, mongo_client):
     fail_over(servers, process)
     assert 99 == users.get("ada")["n"]
     assert {"replaced": 1} == process.fates()
+
+
+def test_nothing_is_committed_to_the_redis_of_others(servers, start, monkeypatch):
+    """It may be given to them after it was greeted."""
+    process = start()
+    process.users().put("first", {"n": 1})
+    cut_off(*servers)
+    process.users().put("ada", {"n": 1})
+    promote(servers)
+    lost_writes = process.pipeline.lost_writes
+    with monkeypatch.context() as waiting:
+        waiting.setattr(lost_writes, "look", lambda: 0.1)
+        process.follow(servers[1])
+        process.wire.on_each([("PING",)])
+        servers[1].ask("SET", DATABASE, "database/others")
+    wait_until(process.seen_to, "the process to see to what was lost", 20)
+    assert {"foreign": 1} == process.fates()
+    of = partition_keys(process.pipeline.store.partition_of("users/s:ada"))
+    assert 0 == servers[1].ask("EXISTS", of.entry("users/s:ada"), of.pending)
