@@ -117,7 +117,8 @@ def test_an_outage_is_told_in_few_lines(running, which, how):
     began = "redis_lost" if which == "redis" else "breaker_opened"
     processes = {one["process"] for one in new if one.get("event") == began}
     assert "web" in processes, events  # others only if they asked meanwhile
-    assert events[began] == sum(events[one] for one in OVER), events
+    ended = {one["process"] for one in new if one.get("event") in OVER}
+    assert "web" in ended, events  # others once they ask again, which may be after the end of this test
     assert all(one["count"] >= 0 for one in new if one.get("event") in OVER)
     if which == "redis" or how == "hangs":  # one of MongoDB's may be so short that no call meets it
         assert sum(one["count"] for one in new if one.get("event") in OVER) > 0
