@@ -27,7 +27,7 @@ from writebehind.local.up import default_procfile
 from writebehind.outage_log import QUIET_S
 
 #: So many lines are told at most, over all processes.
-MOST_LINES = 12
+MOST_LINES = 14
 #: How long a server hangs, seconds: longer than it is waited for.
 HANGS_S = {"redis": 5, "mongodb": 10}
 #: Lines that say how an outage ends, and that count what failed meanwhile.
