@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from writebehind.redis.store import Commit, CommitRequest, Store
+from writebehind.redis.commits import Commit, CommitRequest
+from writebehind.redis.store import Store
 
 #: The clock of a partition, as only other hands can have made it: MongoDB compares no version from 2^52 on.
 NO_CLOCKS = [(1 << 52) - 1, 1 << 52, 5 * 10**15, (1 << 53) - 2, "nan", "-inf", "1e300", "text", "", -5]

@@ -17,7 +17,8 @@ from writebehind.mongodb.sink import Sink
 from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
 from writebehind.reading.revalidation import Revalidation
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.commits import CommitRequest
+from writebehind.redis.store import Store
 from writebehind.tallies.families import READS
 from writebehind.tallies.tallies import Tallies
 

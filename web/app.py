@@ -15,6 +15,7 @@ from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api
+from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
 from writebehind.tracing.export import SpanExport, export_spans
 
@@ -69,6 +70,7 @@ class _Application(Flask):
         check_origin(self._gate, environ)
         if REFUSAL in environ:
             raise environ[REFUSAL]
+        check_method(environ)
         return self.url_map.bind(
             "", environ.get("SCRIPT_NAME"), path_info=request.path, default_method=request.method
         )

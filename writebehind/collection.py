@@ -26,13 +26,13 @@ from writebehind.hooks import Hooks
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.unique_fields import Lookups
-from writebehind.reading.failures import Failures as FailedReads
+from writebehind.reading.failures import FailedReads
 from writebehind.reading.read import Read
 from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
 from writebehind.writing.changer import Change, Changer, update_of
-from writebehind.writing.failures import Failures as FailedWrites
+from writebehind.writing.failures import FailedWrites
 from writebehind.writing.writer import Writer, WriterParts, Written
 
 __all__ = ["BulkOperation", "BulkResult", "Collection", "Incremented"]

@@ -38,6 +38,7 @@ from writebehind.reading.revalidation import Revalidation
 from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.lost_writes import LostWrites
 from writebehind.reconcile.partitions import PartitionCheck
+from writebehind.reconcile.recommits import Recommits
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.letters import HINT_LIFE_MS
@@ -170,15 +171,14 @@ class Parts:
         self.homecoming = Homecoming(self.store, self._hints, self.derived, self.collection_settings)
         self.flusher = self._flusher()
         self.reconciler = self._reconciler()
-        self.lost_writes = LostWrites(
-            self.store,
-            self.sink,
-            self._hints,
-            self.derived,
-            self.reconciler.history,
+        recommits = Recommits(
+            *(self.store, self.sink, self._hints, self.derived),
             settings=self.collection_settings,
-            tallies=self.tallies,
             grace_ms=GRACE_LEASES * settings.lease_ms,
+        )
+        self.lost_writes = LostWrites(
+            *(self.store, recommits, self.reconciler.history),
+            tallies=self.tallies,
             answer_ms=settings.redis_timeout_ms,
         )
         self._wire.greet(Terms(settings.partitions, settings.mongodb_database, self.lost_writes.meet).greet)

@@ -6,8 +6,8 @@ import json
 import signal
 import subprocess
 import sys
-from time import sleep
 
+import httpx
 import psutil
 import pytest
 
@@ -17,6 +17,8 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 DEMO = (sys.executable, "-m", "writebehind", "demo")
+#: Longer than what waits for MongoDB, seconds.
+OUTLASTS_S = 8.0
 #: Changes one document in MongoDB after everything is persisted, and before the comparison.
 TAMPER = """
 from bson import Int64
@@ -69,17 +71,21 @@ def test_a_document_changed_behind_its_back_fails_the_demo():
 @long
 def test_a_mongodb_that_stands_still_loses_nothing(tmp_path):
     """It does what it was sent when it goes on, and is sent some of it again: nothing is lost, or done twice."""
-    command = [*DEMO, "--documents", "1200", "--json", "--keep", str(tmp_path / "demo")]
+    command = [*DEMO, "--documents", "3000", "--json", "--keep", str(tmp_path / "demo")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = iter(process.stderr.readline, "")
         assert any("sending: " in line for line in said)
-        pids = json.loads((tmp_path / "demo" / "up.json").read_text())["pids"]
-        mongodb = psutil.Process(pids["mongodb"])
-        for _ in range(3):
+        told = json.loads((tmp_path / "demo" / "up.json").read_text())
+        mongodb = psutil.Process(told["pids"]["mongodb"])
+
+        def oldest_s() -> float:
+            return httpx.get(f"{told['url']}/admin/status", timeout=30).json()["oldest_pending_seconds"]
+
+        for _ in range(2):
             mongodb.suspend()
-            sleep(8)  # longer than what waits for MongoDB
+            wait_until(lambda: oldest_s() > OUTLASTS_S, "writes to wait", 60)
             mongodb.resume()
-            sleep(1)
+            wait_until(lambda: oldest_s() < OUTLASTS_S, "MongoDB to go on", 60)
         result, rest = process.communicate()
 
     assert 0 == process.returncode, result + rest

@@ -25,8 +25,8 @@ from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
+from writebehind.redis.commits import ABSENT, CommitRequest, CommitStatus
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import ABSENT, CommitRequest, CommitStatus
 
 COLLECTION = "users"
 # One partition and two documents: the fewer, the more often they meet.

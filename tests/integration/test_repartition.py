@@ -19,9 +19,9 @@ from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.drain import drain
 from writebehind.operations.repartition import NotDrainedError, Repartitioned, repartition
 from writebehind.reading.read import Source
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import PARTITIONS, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
-from writebehind.redis.store import CommitRequest
 
 
 @pytest.fixture(autouse=True)

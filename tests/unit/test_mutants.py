@@ -17,8 +17,9 @@ from tests.mutants.source import Mutant
 from tests.mutants.swapping import Swapping, can_be_swapped, swapped
 from writebehind.documents.entry import Entry
 from writebehind.mongodb.sink import Sink
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.scripts import script
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 
 MODULE = """\

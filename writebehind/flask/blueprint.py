@@ -8,7 +8,6 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
-from werkzeug import exceptions
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing.exceptions import RoutingException
 
@@ -25,7 +24,7 @@ from writebehind.flask.admin.hot_keys import hot_keys
 from writebehind.flask.admin.status import status
 from writebehind.flask.console.routes import console
 from writebehind.flask.description.routes import description
-from writebehind.flask.framing import collect
+from writebehind.flask.framing import check_method, collect
 from writebehind.flask.guard import Guard
 from writebehind.flask.pages import refuse_others
 from writebehind.flask.problems import answers_with_problems, name_request, register_problems, respond_http
@@ -69,13 +68,11 @@ def api(
         now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
         tracing.begin(now)  # first of all, so that what follows is within the span
         environ = now.environ
-        method = environ["REQUEST_METHOD"]
-        if method != method.upper():  # Werkzeug takes it for the one in capitals, RFC 9110 for another one
-            raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
+        check_method(environ)
         refuse_others(environ, origins)
         if not environ["PATH_INFO"].isascii():
             _refuse_wrong_names()
-        return _options() if method == "OPTIONS" else None
+        return _options() if environ["REQUEST_METHOD"] == "OPTIONS" else None
 
     most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
     for part in (reading, queries, documents, batches):

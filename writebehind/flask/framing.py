@@ -5,6 +5,7 @@ The service's own server collects them before it takes a thread; under another o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -94,6 +95,17 @@ def _read(stream: Any, most_bytes: int) -> bytes:
     except Exception as error:  # servers have errors of their own for it
         raise BadRequest("the body ended before its last chunk") from error
     return bytes(data)
+
+
+def check_method(environ: Mapping[str, Any]) -> None:
+    """See that a method is in capitals: Werkzeug takes another one for it, RFC 9110 does not.
+
+    Raises:
+        HTTPException: it is not.
+    """
+    method: str = environ["REQUEST_METHOD"]
+    if method != method.upper():
+        raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
 
 
 def check_coding(coding: str) -> None:

@@ -12,23 +12,19 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from writebehind import forks
 from writebehind.errors import RedisUnavailableError
 from writebehind.logs.events import FAULT
-from writebehind.mongodb.sink import Sink
-from writebehind.querying.derived import Derived
 from writebehind.reconcile.findings import History
 from writebehind.reconcile.losses import Losses
 from writebehind.reconcile.recommits import Lost, Recommits
-from writebehind.redis.pending import HintSink
 from writebehind.redis.recent import Recent
 from writebehind.redis.recovery import Lapse, Replication
 from writebehind.redis.store import Store
-from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
@@ -61,31 +57,23 @@ class LostWrites:
     def __init__(
         self,
         store: Store,
-        sink: Sink,
-        hints: HintSink,
-        derived: Derived,
+        recommits: Recommits,
         history: History,
         *,
-        settings: Callable[[str], CollectionSettings],
         tallies: Tallies,
-        grace_ms: int,
         answer_ms: int,
     ) -> None:
         """Join the parts.
 
         Args:
             store: its recent writes.
-            sink: to ask which versions MongoDB has.
-            hints: takes the flush tasks that are wanted.
-            derived: by which documents are found.
+            recommits: commits again what was lost.
             history: takes what was lost, as a pass that has found it.
-            settings: of a collection.
             tallies: to count them.
-            grace_ms: how long a deletion is remembered.
             answer_ms: how long Redis may take to answer.
         """
         self._store = store
-        self._recommits = Recommits(store, sink, hints, derived, settings=settings, grace_ms=grace_ms)
+        self._recommits = recommits
         self._history = history
         self._tallies = tallies
         self._answer_s = answer_ms / 1000

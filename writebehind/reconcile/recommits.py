@@ -63,7 +63,16 @@ class Recommits:
         settings: Callable[[str], CollectionSettings],
         grace_ms: int,
     ) -> None:
-        """Join the parts; see `LostWrites` for the arguments."""
+        """Join the parts.
+
+        Args:
+            store: to commit to.
+            sink: to ask which versions MongoDB has.
+            hints: takes the flush tasks that are wanted.
+            derived: by which documents are found.
+            settings: of a collection.
+            grace_ms: how long a deletion is remembered.
+        """
         self._store = store
         self._sink = sink
         self._hints = hints

@@ -6,17 +6,15 @@ Each file in `lua/` is one atomic step, and has one typed method here or in one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from redis.exceptions import ResponseError
 
-from writebehind.documents.durability import Confirmed, Durability
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.bodies import Bodies
 from writebehind.redis.cache import Cache, Loads
+from writebehind.redis.commits import Commit, CommitRequest, CommitStatus, commit_answer
 from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.deletions import Deletions
 from writebehind.redis.derived.aliases import Aliases
@@ -47,66 +45,7 @@ from writebehind.redis.wire import Wire, time_ms
 from writebehind.sequences import grouped
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 
-#: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
-ABSENT = "*"
 _COMMIT, _DROP_TOKEN = script("commit"), script("drop_token")
-
-
-class CommitStatus(StrEnum):
-    """Outcome of a commit."""
-
-    OK = "ok"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    FULL = "full"
-    REFUSED = "refused"
-    """Redis did not carry it out, as for lack of memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The answer to a commit.
-
-    Attributes:
-        status: only `OK` means that the write is acknowledged.
-        version: the version issued, microseconds; 0 unless `OK`.
-        previous: kind letter of the entry before, '' when there was none.
-        ticket: of the flush task that the caller must enqueue, '' when one is on its way.
-        durability: how far it has come.
-        confirmed: what Redis has confirmed of it, where that was waited for.
-        shared: other documents that have one of its unique values as last acknowledged, their ids by field.
-        refusal: why Redis did not carry it out, of one that is `REFUSED`.
-    """
-
-    status: CommitStatus
-    version: int
-    previous: str
-    ticket: str
-    durability: Durability = Durability.BUFFERED
-    confirmed: Confirmed | None = None
-    shared: Mapping[str, str] = field(default_factory=dict)
-    refusal: RedisUnavailableError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRequest:
-    """One write to commit.
-
-    Attributes:
-        member: the document.
-        payload: its entry, after the version.
-        delay_ms: until it may be flushed.
-        condition: '' for none.
-        cap: for pending members of its partition, the store's own by default.
-        context: of the span that writes it, as `writebehind.tracing` notes it; '' where it is not traced.
-    """
-
-    member: str
-    payload: bytes
-    delay_ms: int
-    condition: str = ""
-    cap: int | None = None
-    context: str = ""
 
 
 class Store:
@@ -356,10 +295,10 @@ class Store:
         calls = [self._commit_call(request) for request in requests]
         answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation.commands if confirmation else None)
         if confirmation is None:
-            commits = [_commit_answer(answer) for answer in answers]
+            commits = [commit_answer(answer) for answer in answers]
         else:
             commits = [
-                _commit_answer(answer, *(confirmation.judge(*one) if one else ()))
+                commit_answer(answer, *(confirmation.judge(*one) if one else ()))
                 for answer, one in zip(answers, confirmed, strict=True)
             ]
         if self.recent.is_on:
@@ -390,16 +329,3 @@ class Store:
                 *traced,
             ),
         )
-
-
-def _commit_answer(
-    answer: list[bytes] | RedisUnavailableError,
-    reached: Durability = Durability.BUFFERED,
-    confirmed: Confirmed | None = None,
-) -> Commit:
-    if isinstance(answer, RedisUnavailableError):
-        return Commit(CommitStatus.REFUSED, 0, "", "", refusal=answer)
-    status, version, previous, ticket = answer
-    return Commit(
-        CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached, confirmed
-    )

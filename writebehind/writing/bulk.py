@@ -26,7 +26,7 @@ from writebehind.errors import (
 )
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.changer import Change, Changer, check_change
-from writebehind.writing.failures import Failures
+from writebehind.writing.failures import FailedWrites
 from writebehind.writing.writer import Writer, Written
 
 #: Commits sent to Redis in one go, and about their bytes, so that a large bulk does not keep others waiting.
@@ -87,7 +87,7 @@ class Bulk:
     """Carries out several writes to one collection in their order. Used once."""
 
     def __init__(
-        self, writer: Writer, changer: Changer, failures: Failures, durability: Durability | None
+        self, writer: Writer, changer: Changer, failures: FailedWrites, durability: Durability | None
     ) -> None:
         """Take what commits, what changes and what counts, and what each write is to wait for."""
         self._writer = writer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Final
 
 from writebehind.errors import (
@@ -14,7 +13,7 @@ from writebehind.errors import (
     WritebehindError,
 )
 from writebehind.tallies import families
-from writebehind.tallies.tallies import Tallies
+from writebehind.tallies.failures import Failures
 
 #: The caps that writes meet, as they are counted.
 CAPS: Final[Mapping[type[WritebehindError], str]] = {
@@ -25,26 +24,14 @@ CAPS: Final[Mapping[type[WritebehindError], str]] = {
 }
 
 
-class Failures:
-    """Counts the failed writes of one collection: a `with` block is one write. Safe to share between threads.
+class FailedWrites(Failures[WritebehindError]):
+    """Counts the failed writes of one collection: a `with` block is one write.
 
     Its place is where a caller is told, so that a write which is tried several times, or waits for MongoDB after
     it was committed, fails once.
     """
 
-    def __init__(self, tallies: Tallies, collection: str) -> None:
-        """Count in these tallies."""
-        self._tallies = tallies
-        self._collection = collection
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, WritebehindError):
-            self.note(error)
+    kind = WritebehindError
 
     def note(self, error: WritebehindError, writes: int = 1) -> None:
         """Count so many writes that ended so; a request that is wrong in itself is none."""

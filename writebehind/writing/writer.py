@@ -30,9 +30,10 @@ from writebehind.flushing.flusher import Flusher
 from writebehind.hooks import Hooks
 from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
+from writebehind.redis.commits import ABSENT, Commit, CommitRequest, CommitStatus
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.reach import unreached
-from writebehind.redis.store import ABSENT, Commit, CommitRequest, CommitStatus, Store
+from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
 from writebehind.tallies.meters import Meter

@@ -25,8 +25,10 @@ from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.local.stack import Stack
 
 CLIENTS = 6
-#: Between two faults, seconds.
-CALM_S = (0.3, 1.5)
+#: How many answers clients get between two faults, and after the last one.
+CALM, REST = (30, 200), 300
+#: How long that may take, seconds.
+ANSWERED_WITHIN_S = 60
 #: How often a fault is one that is no failover.
 OTHERS = 0.25
 #: How long the system has to be quiet again, seconds.
@@ -103,20 +105,25 @@ def run(on: System, topology: str, seed: int, failovers: int, tell: Callable[[in
     """Let clients work while primaries are replaced, and compare MongoDB with what they were promised."""
     dice, report, account, over = random.Random(seed), Report(topology, seed), Account(), threading.Event()
     keepers = [Keeper(f"{seed}-{at}", on.stack.url, seed, account, over) for at in range(CLIENTS)]
+
+    def pause(answers: int) -> None:
+        enough = account.answers.total() + answers
+        wait_until(lambda: account.answers.total() >= enough, f"{answers} more answers", ANSWERED_WITHIN_S)
+
     for one in keepers:
         one.start()
     try:
         while report.failovers < failovers:
-            time.sleep(dice.uniform(*CALM_S))
+            pause(dice.randint(*CALM))
             if dice.random() < OTHERS:
-                report.faults[dice.choice(on.topology.others)(dice)] += 1
+                report.faults[dice.choice(on.topology.others)(dice, pause)] += 1
                 continue
             began = time.monotonic()
-            report.faults[on.topology.fail_over(dice)] += 1
+            report.faults[on.topology.fail_over(dice, pause)] += 1
             report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
             report.failovers += 1
             tell(report.failovers)
-        time.sleep(2)  # some more, now that everything answers
+        pause(REST)  # now that everything answers
     finally:
         over.set()
     for one in keepers:

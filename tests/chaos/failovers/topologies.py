@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -27,28 +26,37 @@ NO_FENCE: Mapping[str, str] = {}
 PARTITIONS: int = Settings.model_fields["partitions"].default
 #: How long a failover may take, and until all follow again, seconds.
 WITHIN_S, WHOLE_WITHIN_S = 30, 90
-#: How long a primary stays away after another has taken its place, seconds: up to a full synchronisation.
-AWAY_S = (0.0, 3.0)
-#: How long a replica misses what is written before its primary dies, seconds.
-BEHIND_S = (0.1, 0.8)
+#: How many answers clients get before a primary comes back whose place another has taken, or who else was lost.
+AWAY = (0, 300)
+#: How many they get while a replica misses what is written, before its primary dies.
+BEHIND = (5, 60)
+
+
+#: Lets clients have so many answers meanwhile.
+Pause = Callable[[int], None]
 
 
 class Topology(ABC):
     """Servers of which each that takes writes has a replica, which takes its place."""
 
     #: What may be done to it, besides to its primaries.
-    others: Sequence[Callable[[random.Random], str]] = ()
+    others: Sequence[Callable[[random.Random, Pause], str]] = ()
+
+    def __init__(self, servers: Cluster | Sentinels) -> None:
+        """Take the servers."""
+        self._servers = servers
 
     @property
-    @abstractmethod
     def url(self) -> str:
         """The address for clients."""
+        return self._servers.url
 
-    @abstractmethod
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        self._servers.__enter__()
+        return self
 
-    @abstractmethod
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self._servers.__exit__()
 
     @abstractmethod
     def primaries(self) -> list[Asked]:
@@ -70,13 +78,13 @@ class Topology(ABC):
     def hand_over(self, primary: Asked) -> None:
         """Ask for a failover, which takes place while both are well."""
 
-    def fail_over(self, dice: random.Random) -> str:
+    def fail_over(self, dice: random.Random, pause: Pause) -> str:
         """Let one primary be replaced, and wait until all follow again; what was done."""
         primary = dice.choice(self.primaries())
         match what := dice.choice(("kill", "kill behind", "kill behind", "freeze", "freeze", "hand over")):
             case "kill" | "kill behind":
                 undo = primary.start
-                with self._behind(primary, dice) if what == "kill behind" else nullcontext():
+                with self._behind(primary, dice, pause) if what == "kill behind" else nullcontext():
                     primary.kill()
             case "freeze":
                 undo = partial(resume, primary)
@@ -86,23 +94,30 @@ class Topology(ABC):
                 self.hand_over(primary)
         try:
             wait_until(lambda: self.replaced(primary), f"another primary after {what}", WITHIN_S)
-            time.sleep(dice.uniform(*AWAY_S))
+            pause(dice.randint(*AWAY))
         finally:
             undo()
         self.wait()
         return what
 
     @contextmanager
-    def _behind(self, primary: Asked, dice: random.Random) -> Iterator[None]:
-        """Let the replica miss what is written before the end of the block, up to a part of a second."""
+    def _behind(self, primary: Asked, dice: random.Random, pause: Pause) -> Iterator[None]:
+        """Let the replica miss what is written before the end of the block."""
         replica = self.replica_of(primary)
         freeze(replica)
         try:
             primary.ask("CLIENT", "KILL", "TYPE", "replica")  # else it finds all in its socket when it goes on
-            time.sleep(dice.uniform(*BEHIND_S))
+            pause(dice.randint(*BEHIND))
             yield
         finally:
             resume(replica)
+
+    def _lose(self, server: Asked, dice: random.Random, pause: Pause) -> None:
+        """Let a server be away for a while."""
+        server.kill()
+        pause(dice.randint(*AWAY))
+        server.start()
+        self.wait()
 
     def wait(self) -> None:
         """Until it is whole."""
@@ -121,18 +136,8 @@ class OfCluster(Topology):
     def __init__(self, directory: Path, options: Mapping[str, str]) -> None:
         """Describe it."""
         self._cluster = Cluster(directory, options=options)
+        super().__init__(self._cluster)
         self.others = (self._move_a_slot, self._lose_a_replica)
-
-    @property
-    def url(self) -> str:
-        return self._cluster.url
-
-    def __enter__(self) -> Self:
-        self._cluster.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._cluster.__exit__()
 
     def primaries(self) -> list[Asked]:
         return [one for one in self._cluster.nodes if one.is_running() and one.ask("ROLE")[0] == b"master"]
@@ -154,7 +159,7 @@ class OfCluster(Topology):
         [replica] = [one for one, said in roles.items() if said[0] == b"slave" and said[2] == primary.port]
         return replica
 
-    def _move_a_slot(self, dice: random.Random) -> str:
+    def _move_a_slot(self, dice: random.Random, _: Pause) -> str:
         """Move the slot of a partition to another primary, key by key, while it is used."""
         source, target = dice.sample(self.primaries(), 2)
         assert isinstance(source, ClusterNode)
@@ -174,12 +179,10 @@ class OfCluster(Topology):
             one.tell("SETSLOT", slot, "NODE", target.tell("MYID"))
         return "move a slot"
 
-    def _lose_a_replica(self, dice: random.Random) -> str:
-        replica = dice.choice([one for one in self._cluster.nodes if one.ask("ROLE")[0] == b"slave"])
-        replica.kill()
-        time.sleep(dice.uniform(*AWAY_S))
-        replica.start()
-        self.wait()
+    def _lose_a_replica(self, dice: random.Random, pause: Pause) -> str:
+        self._lose(
+            dice.choice([one for one in self._cluster.nodes if one.ask("ROLE")[0] == b"slave"]), dice, pause
+        )
         return "lose a replica"
 
 
@@ -189,18 +192,8 @@ class OfSentinels(Topology):
     def __init__(self, directory: Path, options: Mapping[str, str]) -> None:
         """Describe it."""
         self._watched = Sentinels(directory, {**options, "replica-serve-stale-data": "no"})
+        super().__init__(self._watched)
         self.others = (self._lose_a_sentinel, self._lose_the_replica)
-
-    @property
-    def url(self) -> str:
-        return self._watched.url
-
-    def __enter__(self) -> Self:
-        self._watched.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watched.__exit__()
 
     def primaries(self) -> list[Asked]:
         return [self._watched.primary]
@@ -224,20 +217,12 @@ class OfSentinels(Topology):
         [replica] = [one for one in self._watched.servers if one is not primary]
         return replica
 
-    def _lose_a_sentinel(self, dice: random.Random) -> str:
-        one = dice.choice(self._watched.sentinels[1:])
-        one.kill()
-        time.sleep(dice.uniform(*AWAY_S))
-        one.start()
-        self.wait()
+    def _lose_a_sentinel(self, dice: random.Random, pause: Pause) -> str:
+        self._lose(dice.choice(self._watched.sentinels[1:]), dice, pause)
         return "lose a Sentinel"
 
-    def _lose_the_replica(self, dice: random.Random) -> str:
-        replica = self.replica_of(self._watched.primary)
-        replica.kill()
-        time.sleep(dice.uniform(*AWAY_S))
-        replica.start()
-        self.wait()
+    def _lose_the_replica(self, dice: random.Random, pause: Pause) -> str:
+        self._lose(self.replica_of(self._watched.primary), dice, pause)
         return "lose the replica"
 
 

@@ -13,8 +13,9 @@ from writebehind.documents import codec
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Reason
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.pending import Burial
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.store import Store
 
 PARTITIONS = 4
 

@@ -10,7 +10,7 @@ from writebehind import Pipeline
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.raw_bson import etag
 from writebehind.flushing.flusher import Flusher
-from writebehind.redis.store import CommitRequest
+from writebehind.redis.commits import CommitRequest
 
 PARTITION = 0
 

@@ -11,8 +11,8 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.flushing.batches import READ_SLICE
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import CommitRequest
 
 
 def test_a_flush_brings_everything_that_is_due(pipeline, users, flusher, hints):

@@ -13,10 +13,11 @@ from writebehind.documents import codec
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, Reason
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Burial, Settled
 from writebehind.redis.scripts import script
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.store import Store
 
 ADA = DocumentId.of("users", "ada@1234567890123456/é")  # whatever its id looks like
 OF = partition_keys(0)

@@ -16,10 +16,11 @@ from writebehind.documents import codec
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.errors import DocumentNotFoundError, RequestError
 from writebehind.flushing.dead_letters import DeadLetter, DeadLetters, Filter, Found
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.letters import MOST_KEPT, RawLetter, kept_name
 from writebehind.redis.pending import Burial, Settled
 from writebehind.redis.scripts import script
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.store import Store
 
 
 def delete(store: Store) -> Entry:

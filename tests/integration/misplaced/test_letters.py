@@ -13,8 +13,8 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.flushing.dead_letter import Filter
 from writebehind.operations.repartition import repartition
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import MOST_PARTITIONS, partition_keys
-from writebehind.redis.store import CommitRequest
 
 
 def bury(wrong: Pipeline, n: int, *, drop_entry: bool) -> None:

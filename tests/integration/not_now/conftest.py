@@ -14,8 +14,8 @@ from writebehind.flushing import attempts
 from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.mongodb.outcomes import Result
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import CommitRequest
 
 PARTITION = 0
 

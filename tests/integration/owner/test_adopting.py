@@ -20,9 +20,9 @@ from writebehind.errors import (
 from writebehind.operations.adopt import Adopted, adopt
 from writebehind.operations.drain import drain
 from writebehind.operations.idle import NotDrainedError
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import DATABASE, LISTENER, partition_keys
 from writebehind.redis.shared.owner import Owner
-from writebehind.redis.store import CommitRequest
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from tests.commits import commit_one
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.mongodb.outcomes import Write
+from writebehind.redis.commits import Commit, CommitRequest
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Settled
-from writebehind.redis.store import Commit, CommitRequest, Store
+from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 
 PARTITIONS = 4

@@ -7,8 +7,8 @@ import pytest
 from tests.commits import NO_CLOCKS
 from tests.integration.redis.conftest import TTL_MS, claim, commit, document, is_pending, members, settle, ttl_ms
 from writebehind.documents.entry import ABSENT, DELETED
+from writebehind.redis.commits import CommitRequest, CommitStatus
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import CommitRequest, CommitStatus
 
 
 def test_a_commit_is_what_readers_see(store):

@@ -16,8 +16,9 @@ from tests.integration.dead_letters.conftest import bury
 from tests.integration.redis.conftest import is_pending
 from writebehind.errors import RedisFullError
 from writebehind.flushing.dead_letter import Filter, Reason
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.scripts import script
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 
 STEPS = sorted(path.stem for path in (Path(writebehind.redis.__file__).parent / "lua").glob("*.lua"))

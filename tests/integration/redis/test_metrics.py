@@ -10,9 +10,9 @@ from tests.commits import commit_one
 from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS
 from writebehind.redis.shared.workers import REMEMBERED_MS, WORKER_LIFE_MS
-from writebehind.redis.store import CommitRequest
 from writebehind.redis.unsettled import SAMPLED
 
 

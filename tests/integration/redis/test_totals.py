@@ -10,13 +10,14 @@ from tests.counts import adds_up
 from tests.integration.redis.conftest import commit, document, is_pending, settle
 from writebehind.documents.entry import DELETED
 from writebehind.redis import keys
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Settled
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS
 from writebehind.redis.shared.totals import AGE_BOUNDS
-from writebehind.redis.store import CommitRequest, Store
+from writebehind.redis.store import Store
 
 ADA = "users/s:ada"
 

@@ -8,9 +8,10 @@ from tests.commits import commit_one
 from tests.integration.conftest import full
 from tests.integration.redis.conftest import commit, document, is_pending, members, newest, settle
 from writebehind.errors import MistypedKeyError
+from writebehind.redis.commits import CommitRequest, CommitStatus
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Burial
-from writebehind.redis.store import CommitRequest, CommitStatus, Store
+from writebehind.redis.store import Store
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 
 OF = partition_keys(0)

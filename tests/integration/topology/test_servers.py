@@ -14,8 +14,8 @@ from tests.waiting import wait_until
 from writebehind import BulkOperation, Pipeline
 from writebehind.errors import ConfigurationError, ForeignRedisError, RedisNotReadyError, RedisUnavailableError
 from writebehind.redis import keys
+from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.store import CommitRequest
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.record import fair

@@ -113,10 +113,11 @@ def test_any_body_on_a_real_route(application, path, kind, body):
     assert all(one["status"] < 500 for one in results), (path, body)
 
 
+@pytest.mark.parametrize("path", ["/v1/users/x", "/", "/healthz", "/console", "/nothing"])
 @pytest.mark.parametrize("method", ["get", "Get", "put", "dELETE", "options"])
-def test_methods_tell_cases_apart(client, method):
+def test_methods_tell_cases_apart(client, method, path):
     """One in other letters is none that there is, rather than the one in capitals."""
-    answer = client.open("/v1/users/x", environ_overrides={"REQUEST_METHOD": method})
+    answer = client.open(path, environ_overrides={"REQUEST_METHOD": method})
 
     assert 501 == answer.status_code
     assert "urn:problem-type:writebehind:not-implemented" == answer.json["type"]

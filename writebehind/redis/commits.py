@@ -1,0 +1,84 @@
+"""Commits of writes: what they ask for, and what they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from writebehind.documents.durability import Confirmed, Durability
+from writebehind.errors import RedisUnavailableError
+
+#: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
+ABSENT = "*"
+
+
+class CommitStatus(StrEnum):
+    """Outcome of a commit."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    FULL = "full"
+    REFUSED = "refused"
+    """Redis did not carry it out, as for lack of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The answer to a commit.
+
+    Attributes:
+        status: only `OK` means that the write is acknowledged.
+        version: the version issued, microseconds; 0 unless `OK`.
+        previous: kind letter of the entry before, '' when there was none.
+        ticket: of the flush task that the caller must enqueue, '' when one is on its way.
+        durability: how far it has come.
+        confirmed: what Redis has confirmed of it, where that was waited for.
+        shared: other documents that have one of its unique values as last acknowledged, their ids by field.
+        refusal: why Redis did not carry it out, of one that is `REFUSED`.
+    """
+
+    status: CommitStatus
+    version: int
+    previous: str
+    ticket: str
+    durability: Durability = Durability.BUFFERED
+    confirmed: Confirmed | None = None
+    shared: Mapping[str, str] = field(default_factory=dict)
+    refusal: RedisUnavailableError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequest:
+    """One write to commit.
+
+    Attributes:
+        member: the document.
+        payload: its entry, after the version.
+        delay_ms: until it may be flushed.
+        condition: '' for none.
+        cap: for pending members of its partition, the store's own by default.
+        context: of the span that writes it, as `writebehind.tracing` notes it; '' where it is not traced.
+    """
+
+    member: str
+    payload: bytes
+    delay_ms: int
+    condition: str = ""
+    cap: int | None = None
+    context: str = ""
+
+
+def commit_answer(
+    answer: list[bytes] | RedisUnavailableError,
+    reached: Durability = Durability.BUFFERED,
+    confirmed: Confirmed | None = None,
+) -> Commit:
+    """Read the answer of the step, and what was confirmed after it."""
+    if isinstance(answer, RedisUnavailableError):
+        return Commit(CommitStatus.REFUSED, 0, "", "", refusal=answer)
+    status, version, previous, ticket = answer
+    return Commit(
+        CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached, confirmed
+    )
