@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from tests.servers import freeze, resume
 from tests.waiting import slowness, wait_until
 from writebehind import load_settings
 from writebehind.local.embedded import (
+    LOOPBACK,
     EmbeddedError,
     EmbeddedMongo,
     EmbeddedRedis,
@@ -254,6 +257,18 @@ def test_free_ports_are_not_those_of_outgoing_connections():
     given = Path("/proc/sys/net/ipv4/ip_local_port_range")
     first = int(given.read_text("ascii").split()[0]) if given.is_file() else 32_768
     assert port < first
+
+
+def test_a_free_port_is_given_to_one_only(monkeypatch):
+    """Who looks for a port gets another one than who looked just before and does not listen yet."""
+    first = free_port()
+    taken, free = range(first, first + 1), range(first + 1, first + 100)
+    monkeypatch.setattr(random, "sample", lambda ports, count: [*taken, *free])
+    given = [free_port() for _ in range(3)]
+    assert first not in given
+    assert len(set(given)) == 3
+    with socket.create_server((LOOPBACK, first)):
+        assert not can_listen(first)
 
 
 def _stopped(pid):
