@@ -7,6 +7,7 @@ too slowly, breaks off or sends too much of never reaches the routes: they are a
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -42,6 +43,7 @@ from writebehind.flask.problems import NOTED, OutcomeUnknown, log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
+from writebehind.monitoring.watchers import Watchers
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,11 @@ def create_server() -> ServerApplication:
     add_source("request", log_fields)
     settings = load_settings()
     app = create_app()
-    server = Server(app, settings, app.extensions[EXTENSION].tallies)
+    pipeline = app.extensions[EXTENSION]
+    server = Server(app, settings, pipeline.tallies)
+    atexit.register(
+        Watchers({"admission": pipeline.watch_admission}).start().stop
+    )  # before the pipeline is closed
     server.crowd.watch()
     return_large_blocks()
     # What is there by now stays, and a request makes many objects and no cycles. Looking for some again and again

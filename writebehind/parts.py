@@ -20,7 +20,6 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
-from writebehind.history.outlook import Caps
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.logs.states import StateLog
 from writebehind.maintenance.clock import ClockWatch
@@ -44,6 +43,7 @@ from writebehind.redis.cache import RefreshSink
 from writebehind.redis.letters import HINT_LIFE_MS
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
+from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.terms import Terms
@@ -122,11 +122,12 @@ class Parts:
             reads=FreshReads(settings.mongodb_read_preference, settings.mongodb_read_concern),
         )
         self.clock = ClockWatch(self.store)
+        caps = Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100)
         self._sampler = Sampler(self.store.load_recorded, self.clock.look)
         self._admission = Admission(
             self._sampler,
-            max_pending=settings.max_pending_per_partition,
-            max_memory_percent=settings.max_memory_percent,
+            caps,
+            self.store.tell_caps,
             confirm_replicas=settings.confirm_replicas,
             confirm_timeout_ms=settings.confirm_timeout_ms,
         )
@@ -203,7 +204,7 @@ class Parts:
             breaker=self.breaker,
             dead_letters=self.dead_letters,
             drift=self.reconciler.history,
-            caps=Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100),
+            caps=caps,
             ping=self.sink.ping,
             settings=self.collection_settings,
             listed=settings.collections,

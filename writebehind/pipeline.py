@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -111,6 +112,13 @@ class Pipeline(Parts):
             api=Api(api, self._path) if api else None,
             listed=self.settings.collections,
         )
+
+    def watch_admission(self, stop: threading.Event) -> None:
+        """Tell others the caps of this process, and the log when they are met no more: in a thread of its own.
+
+        Without it both happen when a document is written.
+        """
+        self._admission.watch(stop)
 
     def _path(self, one: DocumentId) -> str | None:
         """The path of a document in the API; `None` where its id leads to another one, or to none."""

@@ -14,12 +14,13 @@ from writebehind.consistency import tally
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
-from writebehind.history.outlook import WINDOW_S, Caps, lately, outlook
+from writebehind.history.outlook import WINDOW_S, lately, outlook
 from writebehind.history.points import Point, depth, read
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
+from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.metrics import Activity
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
@@ -100,7 +101,7 @@ class Status:
             breaker: before MongoDB.
             dead_letters: what MongoDB refuses.
             drift: what was found to differ.
-            caps: from which new documents are refused.
+            caps: from which this process refuses new documents: what those that take writes have told comes first.
             ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
             settings: of a collection, by name.
             listed: collections that are told apart, however many others there are.
@@ -128,6 +129,7 @@ class Status:
         sample, backlog, answers = store.load(), backlogs.look(store, self._settings, now_ms), _Answers(store)
         breaker = answers.ask(self._breaker.state, "breaker", "breaker_reason", "breaker_since")
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
+        applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
         recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker")
         points = lately(read(recorded or (), now_ms / 1000), now_ms / 1000)
@@ -138,13 +140,14 @@ class Status:
             **outlook(
                 points,
                 sample,
-                self._caps,
+                applied.caps if applied else self._caps,
                 pending=[*backlog.pending_in.values()],
                 dead=backlog.dead,
                 breaker=breaker.state if breaker else "",
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 drained=activity.drain_rate if activity else None,
             ).as_dict(),
+            "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
             "unknown": answers.unknown,
             "dead_letters": backlog.dead,

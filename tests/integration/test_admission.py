@@ -13,6 +13,7 @@ from writebehind.local.embedded import EmbeddedRedis
 from writebehind.reading.read import Source
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import PARTITIONS
+from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.redis.wire import Wire
 from writebehind.writing.admission import LONGEST_S, Admission
@@ -264,7 +265,7 @@ def test_a_process_that_counts_partitions_differently_writes_nothing(full, monke
 )
 def test_when_to_come_again(pending, rate, least, most):
     """Clients are told to wait for about as long as it takes to make room at the measured rate."""
-    admission = Admission(FixedSampler(pending, rate), max_pending=pending, max_memory_percent=90)
+    admission = Admission(FixedSampler(pending, rate), Caps(pending, 0.9))
 
     assert least <= admission.refusal("users", CollectionSettings()).retry_after_s <= most
 

@@ -18,6 +18,7 @@ from writebehind.local.embedded import EmbeddedRedis
 from writebehind.logs.formats import JsonFormat
 from writebehind.redis import keys
 from writebehind.redis.connections import connection_pool
+from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.wire import Wire
 from writebehind.writing.admission import Admission
@@ -74,7 +75,7 @@ def test_a_redis_that_refuses_the_login_is_lost(tmp_path, caplog):
 def test_back_pressure_comes_and_goes(caplog):
     """Each cap has its own line at each end; about the cap there are not two a second."""
     sampler, behind = FixedSampler(9, 1.0), CollectionSettings.model_validate({"max_dead_letters": 2})
-    admission = Admission(sampler, max_pending=10, max_memory_percent=90)
+    admission = Admission(sampler, Caps(10, 0.9))
 
     def sample(**figures: object) -> list[tuple[str, ...]]:
         sampler.vitals = replace(sampler.vitals, **figures)
@@ -96,7 +97,7 @@ def test_back_pressure_comes_and_goes(caplog):
 def test_a_sample_is_looked_at_once():
     """A write pays for no more than a comparison."""
     sampler = FixedSampler(9, 1.0)
-    admission = Admission(sampler, max_pending=10, max_memory_percent=90)
+    admission = Admission(sampler, Caps(10, 0.9))
     seen: list[LoadSample] = []
     admission._see = lambda vitals: (seen.append(vitals), setattr(admission, "_seen", vitals))
     for _ in range(5):

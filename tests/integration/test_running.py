@@ -254,6 +254,8 @@ def test_what_is_wrong_is_red(pipeline):
     unsafe |= {"not_safe_because": "nobody is at work", "pending_bytes": 5_000}
     assert {"safe"} == red_of(good | unsafe)
     assert {"refused"} == red_of(good | {"seconds_until_cap": 90.0, "cap": "memory"})
+    assert {"refused"} == red_of(good | {"seconds_until_cap": 0.0, "cap": "pending"})
+    assert {"caps"} == red_of(good | {"caps": good["caps"] | {"differ": True}})
     never = unsafe | {"seconds_until_drained": 2.0, "not_safe_because": "2 dead letters"}
     assert {"safe"} == red_of(good | never)
     soon = {"safe": False, "seconds_until_safe": 3.0, "seconds_until_drained": 3.0}

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from writebehind.history.outlook import Caps, Outlook, lately, outlook
+from writebehind.history.outlook import Outlook, lately, outlook
 from writebehind.history.points import Point
+from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample
 
 CAPS = Caps(max_pending=100, max_memory=0.5)

@@ -178,7 +178,16 @@ def _refused(figures: Mapping[str, Any]) -> Row:
     if until_s is None:
         return "nothing within an hour", True
     what = {"pending": "too much is pending", "memory": "Redis is short of memory"}[figures["cap"]]
-    return (f"in about {_time(until_s)}: {what}" if until_s else f"new documents, as {what}"), False
+    return (f"in about {_time(until_s)}: {what}" if until_s else f"new documents now: {what}"), False
+
+
+def _caps(figures: Mapping[str, Any]) -> Row:
+    """The caps from which they are refused."""
+    caps = figures["caps"]
+    told = f"{caps['max_pending_per_partition']} a partition, {caps['max_memory_percent']:g} % of memory"
+    if caps["differ"]:
+        return f"{told}: the lowest, as processes differ", False
+    return f"{told}{'' if caps['told_seconds_ago'] is not None else ', as set here: no process tells'}", True
 
 
 def _bytes(size: int) -> str:
@@ -251,6 +260,7 @@ _ROWS: Final[Sequence[tuple[str, str, Callable[[Mapping[str, Any]], Row]]]] = (
     ("pending", "pending", _pending),
     ("safe", "safe", _safe),
     ("refused", "cap", _refused),
+    ("caps", "caps", _caps),
     (
         "persisted",
         "flushed_per_second",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from writebehind.history.points import AWAY, BREAKER, Point
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
+from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample
 
 #: Rates are taken over so many seconds, and of points that lie so far apart at least.
@@ -19,14 +20,6 @@ LEAST_S: Final = 10.0
 HORIZON_S: Final = 3_600.0
 #: The figure that says how fast pending documents go to MongoDB.
 PERSISTED: Final = "persisted_per_second"
-
-
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """Caps from which new documents are refused: pending in one partition, and the part of Redis's `maxmemory`."""
-
-    max_pending: int
-    max_memory: float
 
 
 @dataclass(frozen=True, slots=True)

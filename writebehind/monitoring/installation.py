@@ -56,7 +56,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield _by(families.REDIS_SERVER_UP, _up(facts, sample))
         yield from _one(families.PARTITIONS_AWAY, sum(map(len, sample.away.values())))
         listed = pipeline.settings.collections
-        yield from _backlog(status, pipeline.settings.max_pending_per_partition)
+        yield from _backlog(status)
         dead = status["dead_letters_by_collection"]
         yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, listed)
         if not totals.missing:  # sums of fewer partitions would seem to have begun anew
@@ -111,7 +111,7 @@ def _by_collection(family: Family, values: Mapping[tuple[str, ...], float], list
     return as_metric(family, [(key, [value]) for key, value in sums.items()])
 
 
-def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
+def _backlog(status: Mapping[str, Any]) -> Iterator[Metric]:
     of = status["by_partition"]
     yield from _one(families.PENDING, status["pending"])
     yield from _one(families.OLDEST, status["oldest_pending_seconds"])
@@ -120,7 +120,7 @@ def _backlog(status: Mapping[str, Any], cap: int) -> Iterator[Metric]:
     yield from _one(families.UNTIL_DRAINED, status["seconds_until_drained"])
     yield from _one(families.UNTIL_CAP, status["seconds_until_cap"])
     yield _by(families.PARTITION_PENDING, {str(one["partition"]): one["pending"] for one in of})
-    yield from _one(families.PARTITION_CAP, cap)
+    yield from _one(families.PARTITION_CAP, (status["caps"] or {}).get("max_pending_per_partition"))
     yield from _one(families.DRAIN_RATE, status["flushed_per_second"])
     if status["breaker"] is not None:
         yield _by(families.BREAKER, {one: one == status["breaker"] for one in _BREAKER_STATES})

@@ -20,7 +20,7 @@ Watch = Callable[[threading.Event], None]
 
 
 class Watchers:
-    """Run each watch in a thread of its own, for as long as a `with` block lasts.
+    """Run each watch in a thread of its own, for as long as a `with` block lasts, or until they are stopped.
 
     A watch that fails is begun again after a pause: figures are no reason to end a process that shows others.
     """
@@ -32,17 +32,25 @@ class Watchers:
             threading.Thread(target=self._watch, args=one, name=one[0], daemon=True) for one in watches.items()
         ]
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Begin."""
         for one in self._threads:
             one.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """End, and wait for that."""
         self._stop.set()
         for one in self._threads:
             one.join(timeout=5)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     def _watch(self, name: str, watch: Watch) -> None:
         while not self._stop.is_set():

@@ -6,6 +6,7 @@ Each file in `lua/` is one atomic step, and has one typed method here or in one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -29,6 +30,7 @@ from writebehind.redis.reach import known
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.caps import Caps, CapsRecord
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
@@ -115,6 +117,7 @@ class Store:
         self.inspection = Inspection(wire, layout)
         self.metrics = Metrics(wire, partitions)
         self.workers = Workers(wire)
+        self.caps = CapsRecord(wire)
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)
@@ -253,6 +256,11 @@ class Store:
         if sample.may_fail_over:
             self.recent.there_are_replicas()
         return sample
+
+    def tell_caps(self, caps: Caps) -> None:
+        """Note the caps that this process applies, if Redis answers: only figures depend on it."""
+        with suppress(RedisUnavailableError):
+            self.caps.tell(caps)
 
     def load_recorded(self) -> LoadSample:
         """`load`, for a process that is about to use this Redis: records whose it is where nobody has.

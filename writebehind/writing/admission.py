@@ -8,7 +8,11 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
+from threading import Event
+from time import monotonic
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import (
@@ -17,12 +21,14 @@ from writebehind.errors import (
     OverloadedError,
     PartitionFullError,
     TooManyDeadLettersError,
+    UnavailableError,
 )
 from writebehind.logs.states import StateLog
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.letters import MOST_KEPT
-from writebehind.redis.shared.load_sample import LoadSample, Sampler
+from writebehind.redis.shared.caps import TELL_EVERY_S, Caps
+from writebehind.redis.shared.load_sample import SAMPLE_EVERY_S, LoadSample, Sampler
 from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
@@ -43,16 +49,18 @@ class Admission:
     def __init__(
         self,
         sampler: Sampler,
+        caps: Caps,
+        tell: Callable[[Caps], object] = lambda _: None,
         *,
-        max_pending: int,
-        max_memory_percent: float,
         confirm_replicas: int = 0,
         confirm_timeout_ms: int = 0,
     ) -> None:
-        """Take the limits, as the settings describe them."""
+        """Take the limits, as the settings describe them; others are told of the caps, again and again."""
         self._sampler = sampler
-        self._max_pending = max_pending
-        self._max_memory = max_memory_percent / 100
+        self._max_pending = caps.max_pending
+        self._max_memory = caps.max_memory
+        self._tell = partial(tell, caps)
+        self._told_at = float("-inf")
         self._confirm_replicas, self._confirm_timeout_ms = confirm_replicas, confirm_timeout_ms
         self._seen: LoadSample | None = None
         self._full = StateLog(log, "backpressure_on", "backpressure_off")
@@ -69,10 +77,7 @@ class Admission:
             RedisUnavailableError: Redis does not answer, belongs to another MongoDB database, or is divided in
                 another way than this process knows.
         """
-        vitals = self._sampler.look()
-        vitals.check()
-        if vitals is not self._seen:
-            self._see(vitals)
+        vitals = self._look()
         if (dead := vitals.dead.get(collection, 0)) >= settings.max_dead_letters:
             self._see_dead(collection, dead)
             return 0
@@ -83,6 +88,28 @@ class Admission:
             return 0 if is_short else self._max_pending
         # Such a document does not wait as a rule: what others have left there does not stop it.
         return self._max_pending * (1 if is_short else THROUGH)
+
+    def watch(self, stop: Event) -> None:
+        """See to it until `stop` is set that others know the caps, and the log what they do, though nobody writes.
+
+        A Redis that does not answer, or is another's, is waited for: that is told elsewhere.
+        """
+        while not stop.is_set():
+            with suppress(UnavailableError):
+                self._look()
+            lasts = any(one.lasts for one in (self._full, self._short, *self._dead.copy().values()))
+            stop.wait(SAMPLE_EVERY_S if lasts else TELL_EVERY_S)
+
+    def _look(self) -> LoadSample:
+        """The latest sample, of a Redis that is ours. Raises as `cap`."""
+        vitals = self._sampler.look()
+        vitals.check()
+        if vitals is not self._seen:
+            self._see(vitals)
+            if (now := monotonic()) - self._told_at >= TELL_EVERY_S:
+                self._told_at = now
+                self._tell()
+        return vitals
 
     def has_several(self) -> bool:
         """Whether Redis is several servers, so that `cap` differs by partition. Raises as `crowded`."""

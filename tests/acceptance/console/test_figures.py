@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from playwright.sync_api import expect
 
 from tests.acceptance.browser import figure, in_a_browser
 from tests.acceptance.conftest import SLOW_MS
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
 
@@ -32,6 +35,13 @@ def test_the_figures_are_those_that_were_caused(system, opened):
     system.wait_until_drained()
     page.get_by_role("link", name="Now").click()
     expect(page.locator("h1")).to_contain_text("Nothing would be lost")
+
+
+def test_the_caps_are_told_though_nobody_writes(system):
+    """By the web process: a status, be it of a shell, foretells refusals by them."""
+    system.wait_until_drained()
+    before = system.status()["caps"]["told_seconds_ago"] or inf
+    wait_until(lambda: (ago := system.status()["caps"]["told_seconds_ago"]) is not None and ago < before, "them")
 
 
 UNKNOWN = "\u2013"

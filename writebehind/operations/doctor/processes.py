@@ -59,6 +59,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from consumers(status["consumers"])
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
+    yield from caps(status["caps"])
     yield listener(status["listener"])
 
 
@@ -154,6 +155,18 @@ def beat(age_s: float | None, interval_s: float) -> Finding:
         return warning("beat", found, "look again then: if nothing has changed, start beat as in the Procfile")
     advice = "start beat and the maintenance worker as in the Procfile: without them lost messages stay lost"
     return failure("beat", found, advice)
+
+
+def caps(told: Mapping[str, Any]) -> Iterator[Finding]:
+    """All processes refuse documents from the same caps on."""
+    if told["differ"]:
+        found = (
+            "processes that take writes have different caps, of which the lowest are "
+            f"{counted(told['max_pending_per_partition'], 'document')} waiting in a partition and "
+            f"{told['max_memory_percent']:g} % of Redis's memory"
+        )
+        advice = "give all of them the same max_pending_per_partition and max_memory_percent, and restart them"
+        yield warning("caps", found, advice)
 
 
 def backlog(status: Mapping[str, Any]) -> Finding:

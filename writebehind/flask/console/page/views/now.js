@@ -99,6 +99,11 @@ function recorded(told) {
 }
 
 function capNote(status, told) {
+  const note = capReason(status, told);
+  return status.caps?.differ ? `${note}; processes differ in their caps: by the lowest` : note;
+}
+
+function capReason(status, told) {
   if (typeof status.seconds_until_cap !== "number") return recorded(told) ? "nothing within an hour" : "nobody records the history";
   const rate = status.seconds_until_cap > FAR_S ? `in ${duration(status.seconds_until_cap)} at this rate` : "at this rate";
   return status.cap === "memory" ? `${rate}, for Redis's memory` : rate;
