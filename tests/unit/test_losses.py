@@ -19,3 +19,19 @@ def test_an_id_that_could_be_taken_for_more_is_quoted(caplog):
 
     [line] = [one.getMessage() for one in caplog.records]
     assert '"users/s:x,event=redis_lost"@7 (late), users/s:ada@8 (late)' in line
+
+
+def test_those_that_somebody_has_to_see_to_come_first(caplog):
+    """Ten at most are named, in the log and in the drift: not those alone that were committed again."""
+    losses, history = Losses(), Mock()
+    for at in range(20):
+        losses.add(Recent(f"users/s:{at}", 8, b""), Fate.RECOMMITTED)
+    losses.add(Recent("users/s:late", 8, b""), Fate.LATE)
+    losses.add_unknown(3, 5)
+
+    losses.tell(Mock(now_ms=lambda: 1), history, Tallies())
+
+    [line] = [one.getMessage() for one in caplog.records]
+    assert "such as users/s:late@8 (late), 5 of partition 3 (unknown), users/s:0@8 (recommitted)" in line
+    [found] = history.finish.call_args.args
+    assert ["users/s:late@8", "5 of partition 3", "users/s:0@8"] == found.samples["lost"][:3]

@@ -8,7 +8,8 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from writebehind.tallies.families import FAMILIES, REFUSED_WRITES, Family, Kind
+from writebehind.reconcile.losses import Fate
+from writebehind.tallies.families import FAMILIES, LOST_WRITES, REFUSED_WRITES, Family, Kind
 from writebehind.tallies.files import Series
 from writebehind.writing.failures import CAPS
 
@@ -16,12 +17,12 @@ from writebehind.writing.failures import CAPS
 def counted(numbers: Mapping[Series, list[float]], listed: Iterable[str] = ()) -> Iterator[Metric]:
     """Every family, also one of which nothing was counted yet.
 
-    Refused writes of `listed` collections are there before the first: a counter that begins with more than 0 shows
-    no rate for these, and there is an alert on it.
+    Refused writes of `listed` collections and lost ones are there before the first: a counter that begins with
+    more than 0 shows no rate for these, and there is an alert on each.
     """
     every: dict[Series, list[float]] = {
         (REFUSED_WRITES.name, (collection, cap)): [0.0] for collection in listed for cap in CAPS.values()
-    }
+    } | {(LOST_WRITES.name, (fate.value,)): [0.0] for fate in Fate}
     every.update(numbers)
     found: dict[str, list[tuple[tuple[str, ...], list[float]]]] = {}
     for (name, labels), values in sorted(every.items()):

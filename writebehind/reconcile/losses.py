@@ -71,6 +71,8 @@ class Losses:
         """Count and log them, and add them to what reconciling has found."""
         if not self._fates:
             return
+        # First those that somebody has to see to: not all have a place in a line, nor in the drift.
+        self._named.sort(key=lambda one: one[1] is Fate.RECOMMITTED)
         for fate, number in self._fates.items():
             tallies.add(families.LOST_WRITES, (fate.value,), number)
         log.warning(

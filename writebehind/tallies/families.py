@@ -140,7 +140,7 @@ FAILED_WRITES: Final = Family(
 )
 LOST_WRITES: Final = Family(
     "writebehind_lost_writes",
-    "Acknowledged writes that a failover of Redis has lost, by what became of them.",
+    "Acknowledged writes that a failover of Redis has lost, by what became of them; 0 from the start.",
     ("fate",),
 )
 BATCH_TIMES: Final = _histogram(

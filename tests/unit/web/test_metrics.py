@@ -15,6 +15,7 @@ from writebehind.change_stream.listener_state import ListenerState
 from writebehind.errors import RedisUnavailableError
 from writebehind.monitoring import page
 from writebehind.monitoring.families import PAGE
+from writebehind.reconcile.losses import Fate
 from writebehind.redis import keys
 from writebehind.redis.shared.workers import Workers
 from writebehind.tallies.families import FAMILIES, WRITES
@@ -216,6 +217,13 @@ def test_refused_writes_are_there_before_the_first(client):
 
     caps = ("pending", "memory", "dead-letters", "redis-full")
     assert refused >= {(("cap", cap), *one) for cap in caps for one in (USERS, (("collection", "orders"),))}
+
+
+def test_lost_writes_are_there_before_the_first(client):
+    """Of each fate: an alert looks at the first ones too."""
+    lost = {dict(labels)["fate"] for name, labels in figures(client) if name == "writebehind_lost_writes_total"}
+
+    assert lost == {fate.value for fate in Fate}
 
 
 def test_those_who_ask_at_once_get_the_same_page(client, installation, monkeypatch):
