@@ -145,7 +145,7 @@ class Status:
                 dead=backlog.dead,
                 breaker=breaker.state if breaker else "",
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
-                drained=activity.drain_rate if activity else None,
+                drained=activity.persisted.per_second if activity else None,
             ).as_dict(),
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
@@ -193,7 +193,7 @@ def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
     crew = activity.crew
     consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
     return {
-        "flushed_per_second": activity.flushed_per_second,
+        "flushed_per_second": activity.persisted.per_second,
         "workers": len(crew.alive),
         "busy_workers": [asdict(one) for one in crew.busy],
         "silent_workers": [asdict(one) for one in crew.silent],

@@ -16,7 +16,7 @@ from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.history.series import series
 from writebehind.redis import keys
-from writebehind.redis.keys import PartitionKeys, changes, flushed, partition_keys, type_of
+from writebehind.redis.keys import FLUSHED, PartitionKeys, changes, partition_keys, type_of
 from writebehind.redis.pending import Hint
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
@@ -41,7 +41,7 @@ OF_ALL = [
     *sorted(
         {key for key in vars(keys).values() if isinstance(key, str) and key.startswith("wb:")} - OF_NAMED_SERVERS
     ),
-    *(*changes("users"), "flushed"),
+    *(*changes("users"), FLUSHED),
 ]
 #: Not the term and lapses, which nobody looks at without a failover: see `topology/test_terms.py`.
 OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name not in {"prefix", "term", "lapses"}]
@@ -95,8 +95,6 @@ def name_of(pipeline: Pipeline, key: str) -> str:
     """The key that is meant: of the partition of the document, or of the document itself, where it is one."""
     if key in OF_PARTITION:
         return getattr(partition_keys(pipeline.store.partition_of(MEMBER)), key)
-    if key == "flushed":
-        return flushed(pipeline.store.now_ms() // 10_000)
     if key in {"query", "queryload"}:
         [found] = pipeline.store._wire.call("KEYS", "wb:*:query:*")
         return found.decode().replace(":query:", f":{key}:")
@@ -172,8 +170,6 @@ def test_keys_of_another_type(pipeline, users, keys_of, kind):
 
     assert_well(pipeline, users, acknowledged)
 
-    if "flushed" in keys_of and name_of(pipeline, "flushed") not in names:
-        names.remove(names[keys_of.index("flushed")])  # nobody reads the key of a time that has passed
     types = {name: wire.call("TYPE", name).decode() for name in names}
     assert {} == {name: kind for name, kind in types.items() if kind not in {"none", type_of(name)}}
 

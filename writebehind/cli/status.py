@@ -21,6 +21,7 @@ from writebehind.logs.quoting import printable_line
 from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
+from writebehind.redis.shared.persisted import RATE_S
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
@@ -264,7 +265,7 @@ _ROWS: Final[Sequence[tuple[str, str, Callable[[Mapping[str, Any]], Row]]]] = (
     (
         "persisted",
         "flushed_per_second",
-        lambda figures: (f"{figures['flushed_per_second']:.1f} documents a second", True),
+        lambda figures: (f"{figures['flushed_per_second']:.1f} documents a second, in the last {RATE_S} s", True),
     ),
     ("writes", "totals", _writes),
     ("dead letters", "dead_letters", _dead),

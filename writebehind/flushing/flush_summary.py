@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +13,8 @@ class FlushSummary:
 
     `operations` counts write operations that were sent to MongoDB, repeated ones too, `in_vain` those after which
     nothing was settled, `batches` the batches of which any was sent, and `tried` all. `hooks_failed` counts calls
-    of `after_persist` that raised something.
+    of `after_persist` that raised something. Of those that were persisted or deleted `told` are known to others,
+    since `told_at`, by a steady clock.
     """
 
     partition: int
@@ -25,12 +27,19 @@ class FlushSummary:
     in_vain: int = 0
     tried: int = 0
     hooks_failed: int = 0
+    told: int = 0
+    told_at: float = field(default_factory=time.monotonic, repr=False)
     busy: bool = False
     reached: dict[str, int] = field(default_factory=dict, repr=False)
 
     def has(self, member: str, version: int) -> bool:
         """Whether this flush brought the member to MongoDB, at this version or a newer one."""
         return self.reached.get(member, -1) >= version
+
+    def news(self) -> int:
+        """Documents that were persisted or deleted since this was asked the last time."""
+        before, self.told, self.told_at = self.told, self.persisted + self.deleted, time.monotonic()
+        return self.told - before
 
     def counts(self) -> dict[str, int]:
         """Counts by name, which the metrics add up; the others are counted where they happen."""
@@ -44,6 +53,6 @@ class FlushSummary:
     def as_dict(self) -> dict[str, Any]:
         """For a task's result: what an operator wants to see."""
         shown = asdict(self)
-        for name in ("reached", "in_vain", "tried"):
+        for name in ("reached", "in_vain", "tried", "told", "told_at"):
             del shown[name]
         return shown

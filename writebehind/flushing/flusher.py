@@ -49,6 +49,8 @@ BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
 WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
 #: A document goes along with one that is due, this part of its flush delay earlier than it would go by itself.
 EARLY_PART = 0.5
+#: A flush that lasts tells this often how much it has persisted, seconds: present rates are made of it.
+TOLD_EVERY_S = 1.0
 
 
 class FlushInterruptedError(MongoUnavailableError):
@@ -253,6 +255,7 @@ class Flusher:
                 if not members:
                     break
                 moved = self._batches.flush(span, members, summary, lease_ends)
+                self._tell(summary)
                 if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
                     break
                 if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
@@ -293,11 +296,15 @@ class Flusher:
         collection = DocumentId.from_member(member).collection
         return left_ms <= self._settings(collection).flush_delay_ms * EARLY_PART
 
+    def _tell(self, summary: FlushSummary) -> None:
+        """Tell of what is persisted so far, once in a while."""
+        if time.monotonic() - summary.told_at >= TOLD_EVERY_S:
+            self._store.metrics.count({}, persisted=summary.news())
+
     def _count(self, summary: FlushSummary, span: spans.Flush) -> None:
         if summary.tried:
             span.counts(summary.outcomes())
-            written = summary.persisted + summary.deleted
-            self._store.metrics.count(summary.counts(), persisted=written)
+            self._store.metrics.count(summary.counts(), persisted=summary.news())
 
 
 def backoff_ms(attempt: int) -> int:

@@ -55,9 +55,7 @@ PARTITION_CAP: Final = _gauge(
 DEAD_LETTERS: Final = _gauge(
     "dead_letters", "Documents that MongoDB has refused, and nobody has seen to.", "collection"
 )
-DRAIN_RATE: Final = _gauge(
-    "drained_documents_per_second", "Documents persisted per second, over the last 50 to 60 s."
-)
+DRAIN_RATE: Final = _gauge("drained_documents_per_second", "Documents persisted per second, over the last 10 s.")
 BREAKER: Final = _gauge("breaker_state", "1 for the state that the breaker before MongoDB is in.", "state")
 
 #: Totals in Redis, by their names there. `acknowledged` + `replayed` + `marked` + `adopted` is at any moment

@@ -54,6 +54,8 @@ LISTENER, LISTENER_LEASE = "wb:listener", "wb:lease:{wb:listener}"
 CONSISTENCY_LEASE = "wb:consistency_lease"
 #: List of the latest documents of which readers did not, the last first, JSON.
 INCONSISTENT = "wb:inconsistent"
+#: Hash of how many documents were persisted in each second of the last minute; expires.
+FLUSHED = "wb:flushed"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
 
@@ -73,7 +75,7 @@ _TYPES = {
         (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
     ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
-    **dict.fromkeys((COUNTERS, RUNS, BREAKER, SERVER), "hash"),
+    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, CAPS), "zset"),
 }
@@ -85,15 +87,10 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("crowded", "awaited"), "set"),
     "lapses": "list",
 }
-_TYPES_OF_OTHERS = {"flushed": "string", "changed": "zset", "changes": "hash", "consistency": "hash"}
+_TYPES_OF_OTHERS = {"changed": "zset", "changes": "hash", "consistency": "hash"}
 _IN_PARTITION, _OTHER = re.compile(r"wb:\{[0-9]+\}:([a-z_]+)"), re.compile(r"wb:([a-z]+):")
 #: A key of a partition with a name in it: the partition, the family, the name.
 _NAMED = re.compile(r"wb:\{([0-9]{1,4})\}:([a-z]+):(.+)", re.DOTALL)
-
-
-def flushed(slot: int) -> str:
-    """Counter of documents persisted within one slot of time; expires."""
-    return f"wb:flushed:{slot}"
 
 
 def consistency(slot: int) -> str:

@@ -54,6 +54,23 @@ def test_a_flush_works_in_batches(pipeline, users):
     assert (7, 3, 7) == (summary.persisted, summary.batches, users.count_documents({}))
 
 
+def test_a_flush_that_lasts_is_seen_to_go_on(pipeline, monkeypatch):
+    """Each document counts once for the present rate, and does before the flush is over."""
+    monkeypatch.setattr("writebehind.flushing.flusher.TOLD_EVERY_S", 0.0)
+    metrics, told = pipeline.store.metrics, []
+    count = metrics.count
+    monkeypatch.setattr(
+        metrics, "count", lambda *counts, persisted: (told.append(persisted), count(*counts, persisted=persisted))
+    )
+    for name in names(pipeline, 7):
+        commit(pipeline, name)
+
+    flusher_of(pipeline, limits(3, 10_000)).flush(PARTITION)
+
+    assert [3, 3, 1, 0] == told
+    assert 7 == sum(metrics.activity().persisted.by_second.values())
+
+
 def test_a_batch_is_as_large_as_memory_allows(pipeline, flusher):
     """Small documents are read in several slices, and written in one go."""
     for name in names(pipeline, READ_SLICE + 1):

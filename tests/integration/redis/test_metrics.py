@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 
 from tests.commits import commit_one
@@ -11,7 +9,7 @@ from tests.integration.redis.conftest import PARTITIONS
 from writebehind.documents.entry import Entry
 from writebehind.redis import keys
 from writebehind.redis.commits import CommitRequest
-from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS
+from writebehind.redis.shared.persisted import REMEMBERED_S
 from writebehind.redis.shared.workers import REMEMBERED_MS, WORKER_LIFE_MS
 from writebehind.redis.unsettled import SAMPLED
 
@@ -33,12 +31,12 @@ def test_status_counts(store):
 
 
 def test_counters_and_rate(store):
-    """Counters add up, and the flush rate is an average over the last 50 to 60 s."""
+    """Counters add up, and the present rate is that of the last ten seconds."""
     store.metrics.count({"persisted": 30, "batches": 1}, persisted=30)
     store.metrics.count({"persisted": 30, "batches": 1}, persisted=30)
 
     assert {"persisted": 60, "batches": 2} == {name: n for name, n in store.metrics.counters().items() if n}
-    assert 60 / 60 <= store.metrics.activity().flushed_per_second <= 60 / 50
+    assert 60 / 11 <= store.metrics.activity().persisted.per_second <= 60 / 10
 
 
 def test_workers_are_alive_for_a_while(store):
@@ -121,31 +119,25 @@ def test_a_worker_holds_a_task_for_as_long_as_it_says_so(store, wire):
     assert [] == store.workers.look().holding
 
 
-def test_the_flush_rate_leaves_nothing_for_ever(store, wire, monkeypatch):
-    """Nor where the connection is cut after any of its commands."""
-    calls, slot = wire.calls, ""
-    monkeypatch.setattr(wire, "now_ms", lambda: 1_790_000_000_000)
-    for sent in (1, 2):
-        monkeypatch.setattr(wire, "calls", lambda commands, most=sent: calls(commands[:most]))
-        with suppress(ValueError):  # fewer answers than commands
-            store.metrics.count({}, persisted=3)
-        slot = keys.flushed(1_790_000_000 // 10)
-        assert 0 < calls([("TTL", slot)])[0] <= 120
-    assert [b"3"] == calls([("GET", slot)])
+def test_what_is_persisted_is_known_by_the_second(store, wire):
+    """Of the last minute, also of one flush that goes on for long; and nothing of it stays for ever."""
+    now_s = wire.now_ms() // 1000
+    wire.call("HSET", keys.FLUSHED, now_s - 500, 7, now_s + 500, 7, now_s - 20, 300, "x", 1)
+    store.metrics.count({}, persisted=3)
+    store.metrics.count({}, persisted=4)
+
+    found = store.metrics.activity().persisted.by_second
+    assert 300 == found.pop(now_s - 20)
+    assert (7, True) == (sum(found.values()), all(now_s <= at <= now_s + 60 for at in found))
+    assert {now_s - 20, *found} == set(map(int, wire.call("HKEYS", keys.FLUSHED)))
+    assert 0 < wire.call("TTL", keys.FLUSHED) <= REMEMBERED_S
 
 
-def test_a_rate_is_foretold_by_once_it_lasts(store, wire):
-    """By the time since the first document of the last minute was persisted: ten seconds are the least."""
-    slot, into_s = divmod(wire.now_ms() / 1000, RATE_SLOT_SECONDS)
-    wire.call("SET", keys.flushed(int(slot)), 300)
-    assert store.metrics.activity(int(wire.now_ms())).drain_rate is None
-    now_ms = int((slot * RATE_SLOT_SECONDS + into_s) * 1000)
-    wire.call("SET", keys.flushed(int(slot) - 1), 300)
-    activity = store.metrics.activity(now_ms)
-    assert 600 / (10 + into_s) == pytest.approx(activity.drain_rate, rel=0.01)
-    assert 600 / (50 + into_s) == pytest.approx(activity.flushed_per_second, rel=0.01)
-
-
-def test_a_rate_of_nothing_is_none_persisted(store):
-    """Nothing is persisted per second, which is known."""
-    assert 0.0 == store.metrics.activity().drain_rate
+@pytest.mark.parametrize(
+    "spoil", [("SET", keys.FLUSHED, "x"), ("LPUSH", keys.FLUSHED, "x")], ids=lambda one: one[0]
+)
+def test_what_other_hands_put_there_begins_anew(store, wire, spoil):
+    """Counting goes on, and no flush fails for it."""
+    wire.call(*spoil)
+    store.metrics.count({}, persisted=3)
+    assert 3 == sum(store.metrics.activity().persisted.by_second.values())

@@ -15,7 +15,6 @@ from writebehind.redis.keys import partition_keys
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.pending import Settled
 from writebehind.redis.scripts import script
-from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS
 from writebehind.redis.shared.totals import AGE_BOUNDS
 from writebehind.redis.store import Store
 
@@ -259,10 +258,11 @@ def test_a_time_that_no_write_has_waited_begins_anew(store, wire):
 def test_rates_of_what_nobody_has_counted(store, wire):
     """They count as nothing, and the others as they are."""
     store.metrics.count({}, persisted=60)
-    slot = int(wire.now_ms() // 1000 // RATE_SLOT_SECONDS)
-    for back, absurd in ((1, "-60000"), (2, 10**17), (3, "x")):
-        wire.call("SET", keys.flushed(slot - back), absurd)
-    assert 60 / 60 <= store.metrics.activity().flushed_per_second <= 60 / 50
+    now_s = wire.now_ms() // 1000
+    absurd = (now_s - 1, "-60000", now_s - 2, 10**17, now_s - 3, "x", now_s - 4, 10**30, "9" * 5_000, 5, -1, 5)
+    wire.call("HSET", keys.FLUSHED, *absurd)
+    assert 60 / 11 <= store.metrics.activity().persisted.per_second <= 60 / 10
+    assert 6 == store.load().drained_per_second
 
 
 def test_a_full_redis_counts_what_leaves_it(valkey_wire):

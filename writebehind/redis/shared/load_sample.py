@@ -15,11 +15,10 @@ from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnava
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import added_up
-from writebehind.redis.shared.metrics import RATE_SLOT_SECONDS, RATE_SLOTS
+from writebehind.redis.shared import persisted
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.shared.record import Record
-from writebehind.redis.strays import count
 from writebehind.redis.topology.assigned import is_recorded, misfit_of
 from writebehind.redis.topology.record import ServerRecord
 from writebehind.redis.wire import Wire, time_ms
@@ -184,19 +183,18 @@ def take(
     """
     about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)])
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
-    slot = max(clocks, default=0) // 1000 // RATE_SLOT_SECONDS
     partitions = layout.all()
     size = len(partitions)
-    owned, divided, breaker, *counts = wire.calls_answered(
+    owned, divided, breaker, flushed, *counts = wire.calls_answered(
         [
             ("GET", keys.DATABASE),
             ("GET", keys.PARTITIONS),
             ("HGET", keys.BREAKER, "state"),
+            ("HGETALL", keys.FLUSHED),
             *(("ZCARD", of.pending) for of in partitions),
             *(("HGETALL", of.dead_counts) for of in partitions),
             *(("HLEN", of.dead) for of in partitions),
             *(("SMEMBERS", of.crowded) for of in partitions),
-            *(("GET", keys.flushed(slot - back)) for back in range(RATE_SLOTS)),
         ]
     )
     pending, dead_counts, dead, crowded = (counts[at * size : (at + 1) * size] for at in range(4))
@@ -212,7 +210,7 @@ def take(
         pending=tuple(one or 0 for one in pending),
         dead=added_up([one or () for one in dead_counts], [one or 0 for one in dead]),
         **_figures(b"", None),
-        drained_per_second=max(map(count, counts[4 * size :])) / RATE_SLOT_SECONDS,
+        drained_per_second=persisted.read(flushed or (), max(clocks, default=0) / 1000).best_per_second,
         crowded=frozenset(one.decode(errors="replace") for some in crowded for one in some or ()),
         mongodb_is_away=breaker is not None,
     )

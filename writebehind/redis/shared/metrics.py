@@ -16,22 +16,20 @@ from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.reach import known
 from writebehind.redis.scripts import Script, script
+from writebehind.redis.shared import persisted as flushes
 from writebehind.redis.shared import totals, workers
+from writebehind.redis.shared.persisted import REMEMBERED_S, Persisted
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew
-from writebehind.redis.strays import count, whole
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
-#: The flush rate is measured over this many slots of this many seconds.
-RATE_SLOTS, RATE_SLOT_SECONDS = 6, 10
-#: Of less than so many seconds no rate is told that something is to be foretold by.
-LEAST_S = 10.0
 #: No run of a task has taken longer.
 _MOST_SECONDS = 1e9
 
 _RECORD_RUN, _RECORD_PASS = script("record_run"), script("record_pass")
-_COUNT_UNSETTLED = script("count_unsettled")
+_COUNT_UNSETTLED, _COUNT_FLUSHED = script("count_unsettled"), script("count_flushed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +87,12 @@ class Activity:
 
     Attributes:
         crew: the workers.
-        flushed_per_second: documents that were persisted, over the last 50 to 60 s.
-        drain_rate: the same per second since the first of them; `None` where that is too short to tell.
+        persisted: documents that were persisted in the last minute.
         runs: the last run of each periodic task that has run, by name.
     """
 
     crew: Crew
-    flushed_per_second: float
-    drain_rate: float | None
+    persisted: Persisted
     runs: dict[str, Run]
 
 
@@ -164,17 +160,13 @@ class Metrics:
             ("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number
         ]
         if persisted:
-            slot = keys.flushed(self._wire.now_ms() // 1000 // RATE_SLOT_SECONDS)
-            # With its TTL from the start: a connection that is cut in between leaves nothing for ever.
-            made = ("SET", slot, 0, "EX", RATE_SLOTS * RATE_SLOT_SECONDS * 2, "NX")
-            commands += (made, ("INCRBY", slot, persisted))
+            self._wire.run(_COUNT_FLUSHED, (keys.FLUSHED,), (persisted, REMEMBERED_S))
         if commands:
             with suppress(RedisFullError):
                 answers = self._wire.calls(commands)
                 for command, answer in zip(commands, answers, strict=True):
                     if isinstance(answer, ResponseError):  # other hands have made it no number: it begins anew
-                        name, key, *field = command[:-1]
-                        self._wire.call("HDEL" if name == "HINCRBY" else "DEL", key, *field)
+                        self._wire.call("HDEL", keys.COUNTERS, command[2])
 
     def counters(self) -> dict[str, int]:
         """The counters since the first start. Raises as `totals`."""
@@ -197,20 +189,13 @@ class Metrics:
             RedisUnavailableError: Redis does not answer.
         """
         now = self._wire.now_ms() if now_ms is None else now_ms
-        slot = now // 1000 // RATE_SLOT_SECONDS
-        runs, *answers = self._wire.calls(
-            (
-                ("HGETALL", keys.RUNS),
-                *(("GET", keys.flushed(slot - back)) for back in range(RATE_SLOTS)),
-                *workers.commands(now),
-            )
+        runs, flushed, *crew = self._wire.calls(
+            (("HGETALL", keys.RUNS), ("HGETALL", keys.FLUSHED), *workers.commands(now))
         )
-        counts, crew = list(map(count, answers[:RATE_SLOTS])), answers[RATE_SLOTS:]
         told = ((name, Run.parse(noted)) for name, noted in pairs(runs))
         return Activity(
             workers.read(crew, now),
-            sum(counts) / _seconds(RATE_SLOTS, now),
-            _drain_rate(counts, now),
+            flushes.read(flushed, now / 1000),
             {task.decode(errors="replace"): run for task, run in told if run is not None},
         )
 
@@ -245,18 +230,6 @@ class Metrics:
         """The time since a periodic task last ran, seconds; `None` if it never has."""
         run = self.runs().get(task)
         return None if run is None else max(0.0, (self._wire.now_ms() - run.at_ms) / 1000)
-
-
-def _drain_rate(counts: Sequence[int], now_ms: int) -> float | None:
-    """Documents per second since the first of those that the slots have, of which the latest comes first."""
-    slots = max((at + 1 for at, one in enumerate(counts) if one), default=len(counts))
-    seconds = _seconds(slots, now_ms)
-    return sum(counts) / seconds if seconds >= LEAST_S else None
-
-
-def _seconds(slots: int, now_ms: int) -> float:
-    """The time that the latest slots are about: the last one has only begun."""
-    return (slots - 1) * RATE_SLOT_SECONDS + now_ms / 1000 % RATE_SLOT_SECONDS
 
 
 class Journal:
