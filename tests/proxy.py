@@ -5,8 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
+
+#: Whom a proxy passes nothing on for, by the address and the port that a client comes from.
+Whom = Callable[[tuple[str, int]], bool]
+
+
+def everybody(_: tuple[str, int]) -> bool:
+    """For all."""
+    return True
+
+
+def nobody(_: tuple[str, int]) -> bool:
+    """For none."""
+    return False
 
 
 class Proxy:
@@ -16,9 +30,9 @@ class Proxy:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._hangs = False
-        #: One for each connection: whether it passes on what comes.
-        self._gates: list[threading.Event] = []
+        self._hangs_for: Whom = nobody
+        #: One for each connection, by who has opened it: whether it passes on what comes.
+        self._gates: list[tuple[tuple[str, int], threading.Event]] = []
         self._lock = threading.Lock()
         self._delay_s = 0.0
         #: What clients see of bytes that the server has, of the same length; the server sees its own.
@@ -36,23 +50,25 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def hang(self) -> None:
-        """Keep connections open and pass nothing on."""
+    def hang(self, whom: Whom = everybody) -> None:
+        """Keep connections open and pass nothing on, for some clients."""
         with self._lock:
-            self._hangs = True
-        self.stall()
+            self._hangs_for = whom
+            for client, gate in self._gates:
+                if whom(client):
+                    gate.clear()
 
     def stall(self) -> None:
         """Pass nothing on over the connections that are open now; new ones work."""
         with self._lock:
-            for gate in self._gates:
+            for _, gate in self._gates:
                 gate.clear()
 
     def flow(self) -> None:
         """End `hang` and `stall`. What was sent meanwhile is passed on, also where its sender is gone."""
         with self._lock:
-            self._hangs = False
-            for gate in self._gates:
+            self._hangs_for = nobody
+            for _, gate in self._gates:
                 gate.set()
 
     def slow(self, seconds: float) -> None:
@@ -80,7 +96,7 @@ class Proxy:
     def _accept(self) -> None:
         while self._open:
             try:
-                client, _ = self._listener.accept()
+                client, address = self._listener.accept()
             except OSError:
                 return
             try:
@@ -89,18 +105,18 @@ class Proxy:
                 client.close()
                 continue
             self._sockets += (client, server)
-            gate = self._gate()
+            gate = self._gate(address)
             for source, sink, to_client in ((client, server, False), (server, client, True)):
                 arguments = (source, sink, gate, to_client)
                 thread = threading.Thread(target=self._pass_on, args=arguments, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _gate(self) -> threading.Event:
+    def _gate(self, client: tuple[str, int]) -> threading.Event:
         gate = threading.Event()
         with self._lock:
-            self._gates.append(gate)
-            if not self._hangs:
+            self._gates.append((client, gate))
+            if not self._hangs_for(client):
                 gate.set()
         return gate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 import pytest
 
@@ -32,3 +33,30 @@ def test_a_stalled_connection_is_overtaken():
         stalled.settimeout(5)
         assert b"2" == stalled.recv(100)
         stalled.close()
+
+
+def test_some_hang_and_others_do_not():
+    """By where they come from; over connections that are open, and over new ones, until it is over."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        proxy = stack.enter_context(Proxy(server.getsockname()[1]))
+
+        def client(address: str) -> tuple[socket.socket, socket.socket]:
+            way = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 5, (address, 0)))
+            accepted = stack.enter_context(server.accept()[0])
+            accepted.settimeout(5)
+            return way, accepted
+
+        before = client("127.1.0.1")
+        proxy.hang(lambda who: who[0] == "127.1.0.1")
+        after, other = client("127.1.0.1"), client("127.1.0.2")
+        for way, _ in (before, after, other):
+            way.sendall(b"1")
+        assert b"1" == other[1].recv(100)
+        for _, accepted in (before, after):
+            accepted.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                accepted.recv(100)
+            accepted.settimeout(5)
+        proxy.flow()
+        assert [b"1", b"1"] == [accepted.recv(100) for _, accepted in (before, after)]

@@ -31,7 +31,9 @@ def test_those_that_somebody_has_to_see_to_come_first(caplog):
 
     losses.tell(Mock(now_ms=lambda: 1), history, Tallies())
 
-    [line] = [one.getMessage() for one in caplog.records]
+    [record] = caplog.records
+    assert (20, 1, 5) == (record.recommitted, record.late, record.unknown)
+    line = record.getMessage()
     assert "such as users/s:late@8 (late), 5 of partition 3 (unknown), users/s:0@8 (recommitted)" in line
     [found] = history.finish.call_args.args
     assert ["users/s:late@8", "5 of partition 3", "users/s:0@8"] == found.samples["lost"][:3]

@@ -80,7 +80,7 @@ class Losses:
             counted(self._fates.total(), "acknowledged write"),
             ", ".join(f"{number} {_MEANING[fate]}" for fate, number in self._fates.items()),
             ", ".join(f"{name[:200]} ({fate})" for name, fate in self._named[:MOST_NAMED]),
-            extra={"event": "writes_lost", "fates": {fate.value: one for fate, one in self._fates.items()}},
+            extra={"event": "writes_lost", **{fate.value: one for fate, one in self._fates.items()}},
         )
         try:
             found = Pass(started_ms=store.now_ms())

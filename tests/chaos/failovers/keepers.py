@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -39,33 +39,56 @@ class Promise(IntEnum):
 
 
 @dataclass(slots=True)
+class Write:
+    """One write to a document.
+
+    Attributes:
+        value: what it has made of it; `None` for a deletion.
+        promise: what is known of it.
+        version: what it was acknowledged with; 0 where the answer did not say.
+    """
+
+    value: int | None
+    promise: Promise = Promise.NONE
+    version: int = 0
+
+
+@dataclass(slots=True)
 class Document:
     """One document: its writes, of which the first is that there is none.
 
     Attributes:
         key: its id.
-        promises: what is known of each.
-        values: what each has made of it; `None` for a deletion.
+        writes: in the order in which they were sent.
     """
 
     key: str
-    promises: list[Promise] = field(default_factory=lambda: [Promise.KEPT])
-    values: list[int | None] = field(default_factory=lambda: [None])
+    writes: list[Write] = field(default_factory=lambda: [Write(None, Promise.KEPT)])
 
-    def write(self, value: int | None) -> int:
-        """Number a write that is about to be sent."""
-        self.promises.append(Promise.NONE)
-        self.values.append(value)
-        return len(self.values) - 1
+    def write(self, value: int | None) -> Write:
+        """Note a write that is about to be sent."""
+        self.writes.append(Write(value))
+        return self.writes[-1]
 
     @property
     def kept(self) -> int:
         """The number of the latest write that outlives a failover."""
-        return max(at for at, one in enumerate(self.promises) if one is Promise.KEPT)
+        return max(at for at, one in enumerate(self.writes) if one.promise is Promise.KEPT)
 
     def at(self, value: int | None) -> int:
         """The number of the latest write that made it what it is; -1 if none did."""
-        return max((at for at, one in enumerate(self.values) if one == value), default=-1)
+        return max((at for at, one in enumerate(self.writes) if one.value == value), default=-1)
+
+    def known_by(self, at: int) -> int:
+        """The version of a write, or one below it and above that of the write before."""
+        return self.writes[at].version or max(one.version for one in self.writes[:at]) + 1
+
+
+class Answer(NamedTuple):
+    """An answer to a write: what it promises, and the version, 0 where it does not say."""
+
+    promise: Promise
+    version: int = 0
 
 
 @dataclass(slots=True)
@@ -129,57 +152,60 @@ class Keeper:
 
     def _put(self) -> None:
         one = self._dice.choice(self._now)
-        number = len(one.values)
+        number = len(one.writes)
         self._write(one, number, "PUT", json={"n": number, "filler": "x" * self._dice.choice((0, 500, 5_000))})
 
     def _delete(self) -> None:
         self._write(self._dice.choice(self._now), None, "DELETE")
 
     def _write(self, one: Document, value: int | None, method: str, **sent: Any) -> None:
-        at = one.write(value)
-        promise = self._send(method, f"/v1/{REGISTERS}/{one.key}", **sent)
-        if promise is None:
+        write = one.write(value)
+        answer = self._send(method, f"/v1/{REGISTERS}/{one.key}", **sent)
+        if answer is None:
             self._now[self._now.index(one)] = new = self._new()
             self.documents.append(new)
-        elif promise is Promise.NONE:
-            del one.promises[at], one.values[at]
+        elif answer.promise is Promise.NONE:
+            one.writes.remove(write)
         else:
-            one.promises[at] = promise
+            write.promise, write.version = answer
 
     def _increment(self) -> None:
-        promise = self._send("POST", f"/v1/counters/{COUNTER}:increment", json={"n": 1})
-        if promise is not Promise.NONE:
+        answer = self._send("POST", f"/v1/counters/{COUNTER}:increment", json={"n": 1})
+        promise = Promise.NONE if answer is None else answer.promise
+        if answer is None or promise is not Promise.NONE:
             with self._account.lock:
-                self._account.counted[promise or Promise.NONE] += 1
+                self._account.counted[promise] += 1
 
-    def _send(self, method: str, path: str, **sent: Any) -> Promise | None:
+    def _send(self, method: str, path: str, **sent: Any) -> Answer | None:
         """What is promised: nothing where it was certainly not carried out, `None` where nobody knows."""
         level = self._dice.choices(("replicated", "fsynced", "buffered"), (7, 2, 2))[0]
         try:
             answer = self._http.request(method, path, params={"durability": level}, **sent)
         except httpx.ConnectError:
             self._over.wait(0.1)
-            return Promise.NONE
+            return Answer(Promise.NONE)
         except httpx.HTTPError:
             self._account.note("no answer")
             return None
         if answer.is_success:
             # A deletion that is 204 has what was asked for; one that is not has a body that says so.
-            reached = level if answer.status_code == 204 else answer.json()["durability"]
-            self._account.note(reached)
-            return Promise.BUFFERED if reached == "buffered" else Promise.KEPT
+            said = {"durability": level, "version": 0} if answer.status_code == 204 else answer.json()
+            self._account.note(said["durability"])
+            promise = Promise.BUFFERED if said["durability"] == "buffered" else Promise.KEPT
+            return Answer(promise, said["version"])
         problem = answer.json()["type"].rpartition(":")[2]
         self._account.note(problem)
         self._over.wait(0.05)
         if problem not in NOT_DONE and answer.status_code != 503:
             self._account.broken(f"{method} {path}: {answer.status_code} {answer.text}")
-        return Promise.NONE if problem in NOT_DONE else None
+        return Answer(Promise.NONE) if problem in NOT_DONE else None
 
     def _read(self) -> None:
         one = self._dice.choice(self._now)
         kept = one.kept
         try:
-            answer = self._http.get(f"/v1/{REGISTERS}/{one.key}")
+            # A connection of its own, so that another process may answer than the one that was written to.
+            answer = self._http.get(f"/v1/{REGISTERS}/{one.key}", headers={"Connection": "close"})
         except httpx.HTTPError:
             return
         if answer.status_code not in {200, 404} or "fwd=bypass" in answer.headers.get("Cache-Status", ""):
@@ -190,17 +216,23 @@ class Keeper:
 
     def _see(self, one: Document, value: int | None, kept: int, where: str) -> None:
         if one.at(value) < kept:
-            self._account.broken(f"{one.key}: {where} {value}, and {one.values[kept]} was acknowledged after it")
+            newer = one.writes[kept].value
+            self._account.broken(f"{one.key}: {where} {value}, and {newer} was acknowledged after it")
 
     # What is left -----------------------------------------------------------------------------------
 
-    def compare(self, stored: Mapping[str, int]) -> int:
-        """Compare with what MongoDB has; how many buffered writes are lost, which may be."""
-        lost = 0
+    def compare(self, stored: Mapping[str, int]) -> list[tuple[str, int]]:
+        """Compare with what MongoDB has; the buffered writes that are lost, which may be: keys and versions."""
+        lost: list[tuple[str, int]] = []
         for one in self.documents:
             value = stored.get(one.key)
             self._see(one, value, one.kept, "MongoDB has")
-            lost += sum(promise is Promise.BUFFERED for promise in one.promises[one.at(value) + 1 :])
+            first = one.at(value) + 1
+            lost += [
+                (one.key, one.known_by(at))
+                for at, write in enumerate(one.writes[first:], first)
+                if write.promise is Promise.BUFFERED
+            ]
         return lost
 
 

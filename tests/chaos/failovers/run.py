@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from os import environ
@@ -19,11 +19,16 @@ import httpx
 from pymongo import MongoClient
 
 from tests.chaos.failovers.keepers import COUNTER, REGISTERS, Account, Keeper, Promise, look_back
-from tests.chaos.failovers.topologies import TOPOLOGIES, Topology
+from tests.chaos.failovers.told import Reports
+from tests.chaos.failovers.topologies import AWAY, FAULTS, TOPOLOGIES, Pause, Topology
+from tests.rabbitmq import SCRIPT, RabbitMQ
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.local.stack import Stack
 
+BROKERS = {"valkey": EmbeddedRedis, "rabbitmq": RabbitMQ}
+#: RabbitMQ where `make rabbitmq` has fetched it.
+BROKER = "rabbitmq" if SCRIPT else "valkey"
 CLIENTS = 6
 #: How many answers clients get between two faults, and after the last one.
 CALM, REST = (30, 200), 300
@@ -35,6 +40,7 @@ OTHERS = 0.25
 PEACE_WITHIN_S = 120
 ROOT = Path(__file__).parents[3]
 SETTINGS = {
+    "WRITEBEHIND_LOG_FORMAT": "json",
     "WRITEBEHIND_REDIS_TIMEOUT_MS": "1000",
     "WRITEBEHIND_CONFIRM_TIMEOUT_MS": "500",
     "WRITEBEHIND_SWEEP_INTERVAL": "1",
@@ -51,7 +57,7 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class Report:
-    """What a run has come to. A buffered write may be lost by a failover; no other may be."""
+    """What a run has come to. A buffered write may be lost by a failover, and is `told` then; no other may be."""
 
     topology: str
     seed: int
@@ -60,6 +66,7 @@ class Report:
     answers: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     buffered_lost: int = 0
+    told: Counter[str] = field(default_factory=Counter)
     dead_letters: int = 0
     longest_failover_s: float = 0.0
 
@@ -74,16 +81,28 @@ class System:
     """All of it."""
 
     topology: Topology
+    broker: EmbeddedRedis | RabbitMQ
     mongo: EmbeddedMongo
     stack: Stack
 
+    def logs(self) -> list[Path]:
+        """The logs of its processes."""
+        return sorted((self.stack.data_dir / "log").glob("*.log"))
+
+    def lose_the_broker(self, dice: random.Random, pause: Pause) -> str:
+        """Let the broker be away for a while, and begin anew."""
+        self.broker.kill()
+        pause(dice.randint(*AWAY))
+        self.broker.start()
+        return f"lose {self.broker.title}"
+
 
 @contextmanager
-def system(directory: Path, topology: str) -> Iterator[System]:
-    """The whole system on this topology, with a broker of its own."""
+def system(directory: Path, topology: str, broker: str = "valkey") -> Iterator[System]:
+    """The whole system on this topology, with a broker of its own, one of `BROKERS`."""
     with (
         TOPOLOGIES[topology](directory / "servers") as servers,
-        EmbeddedRedis(directory / "broker") as broker,
+        BROKERS[broker](directory / "broker") as its_broker,
         EmbeddedMongo(directory) as mongo,
     ):
         config = directory / "writebehind.toml"
@@ -92,18 +111,30 @@ def system(directory: Path, topology: str) -> Iterator[System]:
             **SETTINGS,
             "WRITEBEHIND_CONFIG": str(config),
             "REDIS_URL": servers.url,
-            "BROKER_URL": broker.url,
+            "BROKER_URL": its_broker.url,
             "MONGODB_URL": mongo.url,
         }
         init = [sys.executable, "-m", "writebehind", "init"]
         subprocess.run(init, env={**environ, **env}, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         with Stack(directory / "stack", env=env, cwd=ROOT) as stack:
-            yield System(servers, mongo, stack)
+            yield System(servers, its_broker, mongo, stack)
 
 
-def run(on: System, topology: str, seed: int, failovers: int, tell: Callable[[int], object]) -> Report:
-    """Let clients work while primaries are replaced, and compare MongoDB with what they were promised."""
+def run(
+    on: System,
+    topology: str,
+    seed: int,
+    failovers: int,
+    tell: Callable[[int], object],
+    faults: Sequence[str] = FAULTS,
+) -> Report:
+    """Let clients work while primaries are replaced, and compare MongoDB with what they were promised.
+
+    Each of the `faults` comes as often as the others, in an order of the dice.
+    """
     dice, report, account, over = random.Random(seed), Report(topology, seed), Account(), threading.Event()
+    deck: list[str] = []
+    others = (*on.topology.others, on.lose_the_broker)
     keepers = [Keeper(f"{seed}-{at}", on.stack.url, seed, account, over) for at in range(CLIENTS)]
 
     def pause(answers: int) -> None:
@@ -116,10 +147,12 @@ def run(on: System, topology: str, seed: int, failovers: int, tell: Callable[[in
         while report.failovers < failovers:
             pause(dice.randint(*CALM))
             if dice.random() < OTHERS:
-                report.faults[dice.choice(on.topology.others)(dice, pause)] += 1
+                report.faults[dice.choice(others)(dice, pause)] += 1
                 continue
             began = time.monotonic()
-            report.faults[on.topology.fail_over(dice, pause)] += 1
+            if not deck:
+                deck = dice.sample(faults, len(faults))
+            report.faults[on.topology.fail_over(deck.pop(), dice, pause)] += 1
             report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
             report.failovers += 1
             tell(report.failovers)
@@ -142,9 +175,15 @@ def _account(on: System, report: Report, account: Account, keepers: list[Keeper]
                 one["_id"]: one["n"] for one in database[REGISTERS].find({"_id": {"$regex": f"^{report.seed}-"}})
             }
             counter = (database["counters"].find_one({"_id": COUNTER}) or {"n": 0})["n"]
-        report.buffered_lost = sum(one.compare(stored) for one in keepers)
+        lost = [found for one in keepers for found in one.compare(stored)]
         look_back(keepers, http, stored, account)
+    told = Reports.read(on.logs())
+    for one in told.unreported(lost) + told.wrong(keepers, stored):
+        account.broken(one)
+    report.buffered_lost, report.told = len(lost), told.fates
     kept = account.counted[Promise.KEPT]
+    if report.dead_letters and on.topology.is_fenced:
+        account.broken(f"there are {report.dead_letters} dead letters")
     if not kept <= counter <= account.counted.total():
         account.broken(f"the counter is {counter}, and must be from {kept} to {account.counted.total()}")
     report.violations, report.answers = account.violations, account.answers

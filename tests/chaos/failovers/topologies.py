@@ -12,10 +12,13 @@ from typing import Self
 
 from redis.exceptions import RedisError
 
+from tests.chaos.failovers.reached import Processes, ReachedCluster, ReachedSentinels, join, part
+from tests.proxy import Whom, everybody, nobody
 from tests.servers import freeze, resume
-from tests.topologies import Asked, Cluster, ClusterNode, Sentinels
+from tests.topologies import SERVICE, Asked, Cluster, ClusterNode, Sentinels
 from tests.waiting import wait_until
 from writebehind import Settings
+from writebehind.local.embedded import LOOPBACK
 from writebehind.redis.topology.cluster import _slot
 
 #: What `writebehind doctor` asks for, besides replicas: a primary that is cut off from them takes no writes.
@@ -32,6 +35,16 @@ AWAY = (0, 300)
 BEHIND = (5, 60)
 
 
+#: What may be done to a primary.
+FAULTS = ("kill", "kill behind", "freeze", "cut off", "hand over")
+#: Which clients do not reach a primary that is cut off from all other servers, and which do not reach the others.
+UNREACHED: Mapping[str, Callable[[], tuple[Whom, Whom]]] = {
+    "cut off": lambda: (nobody, nobody),
+    "cut off, from half of the connections too": lambda: (lambda client: client[1] % 2 == 0, nobody),
+    "cut off, with half of the processes": lambda: _halves(Processes()),
+    "cut off, from clients too": lambda: (everybody, nobody),
+}
+
 #: Lets clients have so many answers meanwhile.
 Pause = Callable[[int], None]
 
@@ -42,9 +55,10 @@ class Topology(ABC):
     #: What may be done to it, besides to its primaries.
     others: Sequence[Callable[[random.Random, Pause], str]] = ()
 
-    def __init__(self, servers: Cluster | Sentinels) -> None:
-        """Take the servers."""
+    def __init__(self, servers: Cluster | Sentinels, *, is_fenced: bool) -> None:
+        """Take the servers; where they are not fenced, two of them may take writes at a time, which conflict."""
         self._servers = servers
+        self.is_fenced = is_fenced
 
     @property
     def url(self) -> str:
@@ -71,46 +85,58 @@ class Topology(ABC):
         """Whether another server is taken for the primary by all others."""
 
     @abstractmethod
-    def replica_of(self, primary: Asked) -> Asked:
-        """The server that follows it."""
+    def replicas_of(self, primary: Asked) -> Sequence[Asked]:
+        """The servers that follow it."""
 
     @abstractmethod
     def hand_over(self, primary: Asked) -> None:
         """Ask for a failover, which takes place while both are well."""
 
-    def fail_over(self, dice: random.Random, pause: Pause) -> str:
-        """Let one primary be replaced, and wait until all follow again; what was done."""
+    @abstractmethod
+    def sides(self, primary: Asked, dice: random.Random) -> tuple[list[Asked], list[Asked]]:
+        """The servers on a primary's side when the network parts, and on the other, which is the greater one."""
+
+    def fail_over(self, fault: str, dice: random.Random, pause: Pause) -> str:
+        """Let one primary be replaced by one of `FAULTS`, and wait until all follow again; what was done."""
         primary = dice.choice(self.primaries())
-        match what := dice.choice(("kill", "kill behind", "kill behind", "freeze", "freeze", "hand over")):
+        undo: Callable[[], object] = _nothing
+        match fault:
             case "kill" | "kill behind":
                 undo = primary.start
-                with self._behind(primary, dice, pause) if what == "kill behind" else nullcontext():
+                with self._behind(primary, dice, pause) if fault == "kill behind" else nullcontext():
                     primary.kill()
             case "freeze":
                 undo = partial(resume, primary)
                 freeze(primary)
+            case "cut off":
+                fault = dice.choice(list(UNREACHED))
+                here, there = self.sides(primary, dice)
+                undo = partial(join, here + there)
+                part(here, there, *UNREACHED[fault]())
             case _:
-                undo = _nothing
                 self.hand_over(primary)
         try:
-            wait_until(lambda: self.replaced(primary), f"another primary after {what}", WITHIN_S)
+            wait_until(lambda: self.replaced(primary), f"another primary after {fault}", WITHIN_S)
             pause(dice.randint(*AWAY))
         finally:
             undo()
         self.wait()
-        return what
+        return fault
 
     @contextmanager
     def _behind(self, primary: Asked, dice: random.Random, pause: Pause) -> Iterator[None]:
-        """Let the replica miss what is written before the end of the block."""
-        replica = self.replica_of(primary)
-        freeze(replica)
+        """Let one replica or more miss what is written before the end of the block."""
+        replicas = self.replicas_of(primary)
+        behind = dice.sample(replicas, dice.randint(1, len(replicas)))
+        for one in behind:
+            freeze(one)
         try:
             primary.ask("CLIENT", "KILL", "TYPE", "replica")  # else it finds all in its socket when it goes on
             pause(dice.randint(*BEHIND))
             yield
         finally:
-            resume(replica)
+            for one in behind:
+                resume(one)
 
     def _lose(self, server: Asked, dice: random.Random, pause: Pause) -> None:
         """Let a server be away for a while."""
@@ -135,8 +161,8 @@ class OfCluster(Topology):
 
     def __init__(self, directory: Path, options: Mapping[str, str]) -> None:
         """Describe it."""
-        self._cluster = Cluster(directory, options=options)
-        super().__init__(self._cluster)
+        self._cluster = ReachedCluster(directory, options)
+        super().__init__(self._cluster, is_fenced=bool(options))
         self.others = (self._move_a_slot, self._lose_a_replica)
 
     def primaries(self) -> list[Asked]:
@@ -151,13 +177,15 @@ class OfCluster(Topology):
         living = [one for one in self._cluster.nodes if one is not primary]
         return all(primary.port not in {of_slots[2][1] for of_slots in one.tell("SLOTS")} for one in living)
 
-    def hand_over(self, primary: Asked) -> None:
-        self.replica_of(primary).tell("FAILOVER")
+    def sides(self, primary: Asked, dice: random.Random) -> tuple[list[Asked], list[Asked]]:  # noqa: ARG002 - alone
+        return [primary], [one for one in self._cluster.nodes if one is not primary]
 
-    def replica_of(self, primary: Asked) -> ClusterNode:
+    def hand_over(self, primary: Asked) -> None:
+        self.replicas_of(primary)[0].tell("FAILOVER")
+
+    def replicas_of(self, primary: Asked) -> Sequence[ClusterNode]:
         roles = {one: one.ask("ROLE") for one in self._cluster.nodes}
-        [replica] = [one for one, said in roles.items() if said[0] == b"slave" and said[2] == primary.port]
-        return replica
+        return [one for one, said in roles.items() if said[0] == b"slave" and said[2] == primary.port]
 
     def _move_a_slot(self, dice: random.Random, _: Pause) -> str:
         """Move the slot of a partition to another primary, key by key, while it is used."""
@@ -187,13 +215,20 @@ class OfCluster(Topology):
 
 
 class OfSentinels(Topology):
-    """A primary with a replica, and three Sentinels."""
+    """A primary with two replicas, so that a new one has a replica at once, and three Sentinels."""
 
     def __init__(self, directory: Path, options: Mapping[str, str]) -> None:
         """Describe it."""
-        self._watched = Sentinels(directory, {**options, "replica-serve-stale-data": "no"})
-        super().__init__(self._watched)
-        self.others = (self._lose_a_sentinel, self._lose_the_replica)
+        self._watched = ReachedSentinels(directory, {**options, "replica-serve-stale-data": "no"})
+        super().__init__(self._watched, is_fenced=bool(options))
+        self.others = (self._lose_a_sentinel, self._lose_a_replica)
+
+    @property
+    def url(self) -> str:
+        """Asks last the one that is always on the greater side."""
+        first, *others = self._watched.sentinels
+        places = ",".join(f"{LOOPBACK}:{one.port}" for one in (*others, first))
+        return f"redis+sentinel://{places}/{SERVICE}/0"
 
     def primaries(self) -> list[Asked]:
         return [self._watched.primary]
@@ -204,6 +239,11 @@ class OfSentinels(Topology):
     def replaced(self, primary: Asked) -> bool:
         return self._watched.primary is not primary and self._watched.primary.ask("ROLE")[0] == b"master"
 
+    def sides(self, primary: Asked, dice: random.Random) -> tuple[list[Asked], list[Asked]]:
+        lonely = dice.choice((None, *self._watched.sentinels[1:]))  # a Sentinel that goes on to name this primary
+        here = [primary, *([lonely] if lonely else [])]
+        return here, [one for one in (*self._watched.servers, *self._watched.sentinels) if one not in here]
+
     def hand_over(self, primary: Asked) -> None:  # noqa: ARG002 - there is one
         def begun() -> bool:
             with suppress(RedisError):  # too soon after another one
@@ -213,17 +253,20 @@ class OfSentinels(Topology):
 
         wait_until(begun, "Sentinels to begin a failover", WITHIN_S)
 
-    def replica_of(self, primary: Asked) -> Asked:
-        [replica] = [one for one in self._watched.servers if one is not primary]
-        return replica
+    def replicas_of(self, primary: Asked) -> Sequence[Asked]:
+        return [one for one in self._watched.servers if one is not primary]
 
     def _lose_a_sentinel(self, dice: random.Random, pause: Pause) -> str:
         self._lose(dice.choice(self._watched.sentinels[1:]), dice, pause)
         return "lose a Sentinel"
 
-    def _lose_the_replica(self, dice: random.Random, pause: Pause) -> str:
-        self._lose(self.replica_of(self._watched.primary), dice, pause)
-        return "lose the replica"
+    def _lose_a_replica(self, dice: random.Random, pause: Pause) -> str:
+        self._lose(dice.choice(self.replicas_of(self._watched.primary)), dice, pause)
+        return "lose a replica"
+
+
+def _halves(of: Processes) -> tuple[Whom, Whom]:
+    return of.without(0), of.without(1)
 
 
 def _nothing() -> None:
