@@ -131,8 +131,9 @@ class Status:
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
-        recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker")
-        points = lately(read(recorded or (), now_ms / 1000), now_ms / 1000)
+        recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker", "exporter")
+        history = read(recorded or (), now_ms / 1000)
+        points = lately(history, now_ms / 1000)
         figures: dict[str, Any] = {
             "pending": backlog.pending,
             "pending_bytes": store.unsettled.pending_bytes(backlog.pending_in),
@@ -158,10 +159,9 @@ class Status:
             "mongodb_error": (breaker and breaker.reason) or self._mongodb_error(),
             **(_of_activity(activity, now_ms) if activity else dict.fromkeys(_OF_ACTIVITY)),
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
+            "exporter": None if recorded is None else _exporter(history[-1:], now_ms / 1000),
             "partitions": store.partitions,
-            "consistency": answers.ask(
-                lambda: self._drift.consistency(now_ms) | self._observed.look(), "consistency"
-            ),
+            "consistency": answers.ask(lambda: self._consistency(now_ms), "consistency"),
             "listener": answers.ask(lambda: listener_status(store, now_ms), "listener"),
             "totals": dict(totals.by_name),
             "hit_ratio": self._hit_ratio.look(),
@@ -178,6 +178,11 @@ class Status:
                 for one in backlog.partitions
             ]
         return figures
+
+    def _consistency(self, now_ms: int) -> dict[str, Any]:
+        """Figures of reconciling and of an observer, and the time since one has looked last."""
+        observed_s = self._store.samples.observed_s(now_ms)
+        return self._drift.consistency(now_ms) | self._observed.look() | {"observed_seconds_ago": observed_s}
 
     def _mongodb_error(self) -> str | None:
         """Reason for which MongoDB does not answer: the breaker knows only after some failures."""
@@ -201,6 +206,11 @@ def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
         "unconsumed": [queue for queue, names in consumers.items() if not names],
         "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
     }
+
+
+def _exporter(last: list[Point], now: float) -> dict[str, Any]:
+    """The time since an exporter has recorded something, seconds; `None` where none ever has."""
+    return {"recorded_seconds_ago": max(0.0, now - last[0].at) if last else None}
 
 
 def _broker(last: list[Point], now: float) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.consistency import tally
 from writebehind.consistency.observer import Observer
+from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
 
@@ -159,6 +160,15 @@ def summary(windows: Mapping[str, Mapping[str, Any]]) -> tuple[str, bool]:
     parts = [f"{_share(one)} within {window} s" for window, one in windows.items() if one["looks"]]
     looks = max(one["looks"] for one in windows.values())
     return f"{', '.join(parts)}; {counted(looks, 'look')}", not any(one["wrong"] for one in windows.values())
+
+
+def seen(consistency: Mapping[str, Any]) -> tuple[str, bool]:
+    """The same of a status: what was right says nothing of a time in which nobody has looked."""
+    told, good = summary(consistency["windows"])
+    observed_s = consistency["observed_seconds_ago"]
+    if observed_s is None or observed_s <= UNOBSERVED_S:
+        return told, good
+    return f"not observed for {observed_s:.0f} s; before that: {told}", False
 
 
 def _is_unknown(one: Mapping[str, Any]) -> bool:

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from writebehind.cli.columns import columns
-from writebehind.cli.consistency import summary
+from writebehind.cli.consistency import seen
 from writebehind.cli.installation import opened
 from writebehind.errors import WritebehindError
 from writebehind.logs.quoting import printable_line
-from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_unanswered
+from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_SILENT_S, is_unanswered
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.persisted import RATE_S
@@ -199,6 +199,16 @@ def _bytes(size: int) -> str:
     return counted(size, "byte")
 
 
+def _exporter(recorded_s: float | None) -> Row:
+    if recorded_s is None:
+        return "none has ever run: nobody records the last hour", True
+    silent = recorded_s > EXPORTER_SILENT_S
+    return (
+        f"{'silent for' if silent else 'recorded the history'} {_time(recorded_s)}{'' if silent else ' ago'}",
+        not silent,
+    )
+
+
 def _listener(listener: Mapping[str, Any] | None) -> Row:
     if listener is None:
         return "none has ever run: readers may see what others changed late", False
@@ -272,8 +282,9 @@ _ROWS: Final[Sequence[tuple[str, str, Callable[[Mapping[str, Any]], Row]]]] = (
     ("MongoDB", "breaker", _mongodb),
     ("workers", "workers", _workers),
     ("queues", "consumers", _queues),
+    ("exporter", "exporter", lambda figures: _exporter(figures["exporter"]["recorded_seconds_ago"])),
     ("listener", "listener", lambda figures: _listener(figures["listener"])),
-    ("readers see", "consistency", lambda figures: summary(figures["consistency"]["windows"])),
+    ("readers see", "consistency", lambda figures: seen(figures["consistency"])),
     ("reconciled", "consistency", lambda figures: _consistency(figures["consistency"])),
     ("partitions", "partitions", lambda figures: (str(figures["partitions"]), True)),
     ("version", "version", lambda figures: (figures["version"], True)),

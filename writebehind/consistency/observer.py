@@ -93,7 +93,7 @@ class Observer:
         self._pending = PendingWalk(store, comparison)
         self._api = None if api is None else ApiLooks(api, comparison)
         self.walk = Walk(store, comparison)
-        self._leads = self.has_led = False
+        self._leads = self.has_led = self._has_looked = False
         self.failure = ""
         self._flush_at = self._poll_at = self._walk_at = self._check_at = 0.0
 
@@ -129,6 +129,7 @@ class Observer:
             if not self._lead():
                 return WAIT_S
             self._work()
+            self._has_looked = True
         except (WritebehindError, PyMongoError) as error:
             log.debug("not observed: %s", error)
             self.failure = str(error)
@@ -162,6 +163,9 @@ class Observer:
             self._store.check_recorded()
             self._check_at = now + CHECK_S
         self.tally.flush(self._store)
+        if self._has_looked:
+            self._has_looked = False
+            self._store.samples.note_observed()
         return True
 
     def _forget(self) -> None:

@@ -18,6 +18,8 @@ from writebehind.tallies.families import OTHER
 WINDOWS = (1, 10, 60)
 #: The time that figures are about, seconds.
 SPAN_S = 3_600
+#: After so long in which nobody has looked figures of what was seen say nothing of now, seconds.
+UNOBSERVED_S = 30.0
 #: Collections that one observer counts by name besides those of the settings, as clients may name others.
 MOST_UNLISTED = 50
 #: Documents that the figures name.

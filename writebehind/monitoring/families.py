@@ -139,6 +139,11 @@ CONSISTENCY: Final[Mapping[str, tuple[Family, Family]]] = {
     "wrong": _by_window("wrong_looks", "Looks of these at which something was wrong for longer than a window."),
 }
 
+OBSERVED: Final = _gauge(
+    "consistency_observed_age_seconds",
+    "Time since somebody last looked what readers see: figures of consistency say nothing of that time.",
+)
+
 #: Facts of Redis's INFO, by their names there.
 REDIS: Final[Mapping[str, Family]] = {
     "used_memory": _gauge("redis_memory_used_bytes", "Memory that Redis uses.", "server"),

@@ -174,7 +174,8 @@ def _drift(status: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _consistency(found: Mapping[str, Any]) -> Iterator[Metric]:
-    """Consistency by window in seconds: of all collections, and of each."""
+    """Consistency by window in seconds: of all collections, and of each; and how old all of it is."""
+    yield from _one(families.OBSERVED, found.get("observed_seconds_ago"))
     for fact, (total, by) in families.CONSISTENCY.items():
         some = {window: figures[fact] for window, figures in found["windows"].items()}
         yield _by(total, {window: value for window, value in some.items() if value is not None})

@@ -52,6 +52,8 @@ WARM_LEASE = "wb:warm_lease"
 LISTENER, LISTENER_LEASE = "wb:listener", "wb:lease:{wb:listener}"
 #: The token of whoever looks whether readers see what MongoDB has.
 CONSISTENCY_LEASE = "wb:consistency_lease"
+#: Sorted set of one name, by when an observer last told that it looks, ms.
+OBSERVED = "wb:observed"
 #: List of the latest documents of which readers did not, the last first, JSON.
 INCONSISTENT = "wb:inconsistent"
 #: Hash of how many documents were persisted in each second of the last minute; expires.
@@ -77,7 +79,7 @@ _TYPES = {
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
-    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, CAPS), "zset"),
+    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, CAPS, OBSERVED), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),

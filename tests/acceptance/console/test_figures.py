@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import inf
 
 import pytest
@@ -76,6 +77,42 @@ FIGURES = {
     "nines(0.99999)": "5.0 nines",
     "nines(1)": None,
 }
+
+
+#: By what is called: an export of a view, and its argument.
+STATES = {
+    ("drift", "inNines", "{looks: 0, wrong: 0, ratio: null, nines_from: 0}"): UNKNOWN,
+    ("drift", "inNines", "{looks: 9, wrong: 0, ratio: 1, nines_from: 0}"): UNKNOWN,
+    ("drift", "inNines", "{looks: 9, wrong: 0, ratio: 1, nines_from: 2.44}"): "≥ 2.4 nines",
+    ("drift", "inNines", "{looks: 1000, wrong: 1, ratio: 0.999, nines_from: 2.2}"): "3.0 nines",
+    ("drift", "inNines", "{looks: 9, wrong: 9, ratio: 0, nines_from: 0}"): "0.0 nines",
+    ("drift", "notObserved", "{observed_seconds_ago: null}"): "",
+    ("drift", "notObserved", "{observed_seconds_ago: 30}"): "",
+    ("drift", "notObserved", "{observed_seconds_ago: 200}"): "not observed for 3 min",
+    ("now", "truth", '{observed_seconds_ago: 90, windows: {"10": {looks: 9, wrong: 0, nines_from: 2}}}'): [
+        "warn",
+        "not observed for 90 s",
+    ],
+    ("now", "truth", '{observed_seconds_ago: 1, windows: {"10": {looks: 9, wrong: 0, nines_from: 2}}}'): [
+        "ok",
+        "≥ 2.0 nines in 10 s",
+    ],
+    ("processes", "exporter", "{exporter: {recorded_seconds_ago: null}}"): ["off", "never ran"],
+    ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],
+    ("processes", "exporter", "{exporter: {recorded_seconds_ago: 200}}"): ["bad", "silent for 3 min"],
+    ("processes", "exporter", "{exporter: {recorded_seconds_ago: 1}}"): ["ok", "records"],
+}
+
+
+def test_states_are_what_the_figures_say(system, opened):
+    """In words: none says more than is known, and what nobody looks at is not green."""
+    page = opened.open(system.stack.url)
+    calls = [
+        f"import('./console/views/{view}.js').then((one) => one.{name}({told}))" for view, name, told in STATES
+    ]
+    shown = page.evaluate(f"Promise.all([{', '.join(calls)}])")
+
+    assert list(STATES.values()) == json.loads(json.dumps(shown, ensure_ascii=False).replace("\u00a0", " "))
 
 
 def test_figures_are_readable(system, opened):

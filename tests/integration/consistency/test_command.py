@@ -6,7 +6,9 @@ import orjson
 import pytest
 
 from tests.integration.conftest import flush_all
-from tests.integration.consistency.conftest import found, observing, settle, step_until
+from tests.integration.consistency.conftest import counted, found, observing, settle, step_until
+from writebehind.consistency.tally import UNOBSERVED_S
+from writebehind.errors import MongoUnavailableError
 from writebehind.monitoring.page import Page
 from writebehind.redis import keys
 
@@ -175,3 +177,36 @@ def test_prometheus_sees_the_same_as_the_status(pipeline, users, stored):
         of_users = f'writebehind_collection_consistency_{name}{{collection="users",window="1"}}'
         assert one[key] == shown[of_users]
     assert one["wrong"] > 0
+
+
+def test_what_was_right_before_says_nothing_of_now(pipeline, users, stored, run):
+    """While nobody looks, a status and the page say for how long; also where MongoDB cannot be asked."""
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    observer = pipeline.observer()
+    step_until(observer, lambda: counted(pipeline)[0], "a look")
+    step_until(observer, lambda: observed_s(pipeline) is not None, "it to be told")
+    assert observed_s(pipeline) < UNOBSERVED_S
+    assert "not observed" not in run("status").stdout
+
+    def fail() -> None:
+        raise MongoUnavailableError
+
+    def step() -> None:
+        observer._flush_at = 0.0
+        observer.step()
+
+    observer._work = fail
+    step()  # which tells of the step before
+    pipeline.store._wire.call("ZADD", keys.OBSERVED, pipeline.store.now_ms() - 90_000, "consistency")
+    step()
+    step()
+    assert observed_s(pipeline) >= 90
+    assert "not observed for 9" in run("status").stdout
+    page = Page(pipeline).render("")[0].decode()
+    assert "\nwritebehind_consistency_observed_age_seconds 9" in page
+    observer.close()
+
+
+def observed_s(pipeline) -> float | None:
+    return pipeline.status()["consistency"]["observed_seconds_ago"]

@@ -20,6 +20,7 @@ from writebehind import Pipeline
 from writebehind.change_stream.listener_state import ListenerState
 from writebehind.cli import cli
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
+from writebehind.history.points import Point
 from writebehind.local.embedded import free_port
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Finding, Level, examine, mongodb, processes, redis
@@ -38,6 +39,8 @@ def test_good_health(patient):
         "SET", keys.LISTENER, ListenerState(leader="here", at_ms=patient.store.now_ms()).dump()
     )
     patient.check()
+    assert patient.recorder().step()
+    patient.store.samples.note_observed()
 
     core = [*redis.check(patient), *mongodb.check(patient), *processes.check(patient)]
 
@@ -119,7 +122,8 @@ def write_state(state: dict[str, object]) -> None:
 
 def test_processes(patient, monkeypatch):
     """Without workers and beat nothing is persisted, or nothing lost is found: both are failures."""
-    expected = {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK, "listener": Level.WARNING}
+    expected = {"workers": Level.FAILURE, "beat": Level.FAILURE, "backlog": Level.OK}
+    expected |= dict.fromkeys(("listener", "exporter"), Level.WARNING)
     assert expected | {f"queue {queue}": Level.FAILURE for queue in QUEUES} == {
         one.check: one.level for one in processes.check(patient)
     }
@@ -129,6 +133,28 @@ def test_processes(patient, monkeypatch):
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed", "away": []}
         assert Level.WARNING is processes.backlog(healthy | status).level
+
+
+def test_an_exporter_that_is_gone_or_does_not_look(patient):
+    """One that never was is a warning; one that is silent fails, as does one that records and does not look."""
+    wire, now = patient.store._wire, patient.store.now_ms()
+
+    def look(level: Level, said: str, **told: object) -> None:
+        one = processes.exporter(patient.status() | told, observes=True)
+        assert (level, True) == (one.level, said in one.found), one
+
+    look(Level.WARNING, "none has ever run")
+    assert patient.recorder().step()
+    look(Level.WARNING, "not looked what readers see yet")
+    patient.store.samples.note_observed()
+    look(Level.OK, "recorded")
+    wire.call("ZADD", keys.OBSERVED, now - 95_000, "consistency")
+    look(Level.FAILURE, "what readers see for 95 s")
+    look(Level.WARNING, "what readers see for 95 s", breaker="open")
+    assert Level.OK is processes.exporter(patient.status(), observes=False).level
+    wire.call("DEL", keys.HISTORY)
+    wire.call("LPUSH", keys.HISTORY, Point(now / 1000 - 200).dump())
+    look(Level.FAILURE, "recorded nothing for 200 s")
 
 
 def test_a_system_that_has_just_begun(patient):

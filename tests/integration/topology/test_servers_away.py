@@ -35,7 +35,17 @@ HOME, OTHER = "a", "c"
 #: Figures that only the first one knows.
 OF_HOME = {
     *("breaker", "breaker_reason", "breaker_since", "flushed_per_second", "workers", "busy_workers"),
-    *("silent_workers", "consumers", "unconsumed", "periodic", "broker", "consistency", "listener", "caps"),
+    *(
+        "silent_workers",
+        "consumers",
+        "unconsumed",
+        "periodic",
+        "broker",
+        "consistency",
+        "listener",
+        "caps",
+        "exporter",
+    ),
 }
 
 

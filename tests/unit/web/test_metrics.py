@@ -80,7 +80,7 @@ def test_every_family_is_described(client):
     assert PAGE.keys() - found.keys() <= {
         name for name in PAGE if "_listener_" in name or "_redis_" in name or "_mongodb_" in name
     } | {
-        "writebehind_reconciled_equal_ratio",
+        *("writebehind_reconciled_equal_ratio", "writebehind_consistency_observed_age_seconds"),
         *(f"writebehind_seconds_until_{what}" for what in ("safe", "drained", "cap")),
     }
 

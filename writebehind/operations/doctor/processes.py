@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.errors import RedisUnavailableError
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
@@ -24,6 +25,8 @@ STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
 _LOOK_EVERY_S = 0.1
 #: For so long a listener may not be heard of, and MongoDB not by a listener, seconds.
 LISTENER_SILENT_S, LISTENER_UNHEARD_S = 15.0, 3.0
+#: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
+EXPORTER_SILENT_S = 30.0
 _NO_ANSWER = "MongoDB does not answer: "
 #: Loss while nobody consumes a queue.
 _WITHOUT = {
@@ -61,6 +64,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield backlog(status)
     yield from caps(status["caps"])
     yield listener(status["listener"])
+    yield exporter(status, observes=bool(pipeline.settings.consistency_cpu_percent))
 
 
 def _backlog_answered(pipeline: Pipeline) -> Iterator[Finding]:
@@ -137,6 +141,33 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
         found = f"the listener runs and MongoDB does not answer it{since}"
         return warning("listener", found, f"see to MongoDB: {late}")
     return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
+
+
+def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
+    """Somebody records the last hour and looks what readers see: else green figures are those of long ago.
+
+    One that was never started may not be wanted; of one that is gone or frozen nobody hears otherwise.
+    """
+    recorded_s, seen_s = (
+        status["exporter"]["recorded_seconds_ago"],
+        status["consistency"]["observed_seconds_ago"],
+    )
+    lost = "until then the history, what foretells from it, and what readers see are not known"
+    if recorded_s is None:
+        found = "none has ever run: nobody records the last hour, or looks whether readers see what is right"
+        return warning("exporter", found, "start `writebehind run exporter` as in the Procfile")
+    if recorded_s > EXPORTER_SILENT_S:
+        advice = f"it has ended, is frozen, or cannot reach Redis: look at its log and start it anew; {lost}"
+        return failure("exporter", f"it has recorded nothing for {recorded_s:.0f} s", advice)
+    if not observes or (seen_s is not None and seen_s <= UNOBSERVED_S):
+        return ok("exporter", f"recorded the history {recorded_s:.0f} s ago")
+    since = "yet" if seen_s is None else f"for {seen_s:.0f} s"
+    found = f"it records the history, and has not looked what readers see {since}"
+    if status["breaker"] != "closed":
+        return warning("exporter", found, "see to MongoDB, without which nobody can look")
+    if seen_s is None:  # one that has just begun
+        return warning("exporter", found, "look again in a while: if nothing has changed, see its log")
+    return failure("exporter", found, "see its log, and start it anew")
 
 
 def is_unanswered(listener: Mapping[str, Any]) -> bool:

@@ -17,7 +17,10 @@ SLOT_S, REMEMBERED_S = 300, 86_400
 #: So many documents are remembered.
 MOST_REMEMBERED = 300
 
-_ADD_SAMPLES = script("add_samples")
+#: The name under which an observer tells that it looks. What lies so far ahead says nothing, seconds.
+_OBSERVER, _AHEAD_S = "consistency", 15.0
+
+_ADD_SAMPLES, _RECORD = script("add_samples"), script("record_heartbeat")
 
 
 class Samples:
@@ -37,6 +40,16 @@ class Samples:
         named = [part for one in counts.items() for part in one]
         with suppress(RedisFullError):
             self._wire.run(_ADD_SAMPLES, places, (REMEMBERED_S, MOST_REMEMBERED, len(counts), *named, *wrong))
+
+    def note_observed(self) -> None:
+        """Note that somebody looks now, whether there is anything to see or not. Raises as `add`."""
+        self._wire.run(_RECORD, (keys.OBSERVED,), (_OBSERVER, REMEMBERED_S * 1000, 0))
+
+    def observed_s(self, now_ms: int) -> float | None:
+        """The time since somebody last looked, seconds; `None` where nobody has in a day. Raises as `add`."""
+        at_ms = whole(self._wire.call("ZSCORE", keys.OBSERVED, _OBSERVER))
+        ago_s = (now_ms - at_ms) / 1000
+        return max(0.0, ago_s) if -_AHEAD_S < ago_s < REMEMBERED_S else None
 
     def slot(self) -> int:
         """The number of the slot of now."""

@@ -5,6 +5,9 @@ import { Live } from "../feed.js";
 import { DocumentLink, Figure, Panel, State, Table, Trouble } from "../parts.js";
 import { UNKNOWN, clock, count, duration, nines, percent } from "../units.js";
 
+/** From so long on in which nobody has looked, what was seen says nothing of now, seconds. */
+const UNOBSERVED_S = 30;
+
 export class Drift extends Live {
   constructor(props) {
     super(props);
@@ -30,13 +33,21 @@ export function inNines({ looks, wrong, ratio, nines_from: from }) {
   return wrong ? (nines(ratio) ?? percent(ratio)) : `≥\u00a0${from.toFixed(1)}\u00a0nines`;
 }
 
+/** For how long nobody has looked what readers see, where that is long; "" where somebody does, or never has. */
+export function notObserved(consistency) {
+  const seconds = consistency?.observed_seconds_ago;
+  return seconds > UNOBSERVED_S ? `not observed for ${duration(seconds)}` : "";
+}
+
 /** What readers see, as it was sampled: within 1, 10 and 60 s. */
-function Seen({ consistency: { windows, collections, inconsistent, span_seconds: span } }) {
+function Seen({ consistency }) {
+  const { windows, collections, inconsistent, span_seconds: span } = consistency;
+  const unobserved = notObserved(consistency);
   const rows = [["all", windows], ...Object.entries(collections ?? {})];
   const cell = (seconds) => (row) => h("span", { title: figures(row[1][seconds]) }, inNines(row[1][seconds]));
   return h(
     Panel,
-    { title: "What readers see", note: `Looks of the last ${duration(span)} that were right within 1, 10 and 60 s. Where none was wrong, so many nines at least, with 95 % certainty.` },
+    { title: "What readers see", tools: unobserved ? h(State, { level: "warn" }, unobserved) : null, note: `Looks of the last ${duration(span)} that were right within 1, 10 and 60 s. Where none was wrong, so many nines at least, with 95 % certainty.` },
     h(Table, {
       caption: "What readers see",
       items: rows,

@@ -6,7 +6,7 @@ import { Figure, State } from "../parts.js";
 import { charts } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
 import { isUnknown, serversOf, trouble, verdict } from "../verdict.js";
-import { inNines } from "./drift.js";
+import { inNines, notObserved } from "./drift.js";
 
 /** After so long without a point nobody records the history, seconds. */
 const SILENT_S = 45;
@@ -168,7 +168,9 @@ export function listenerText(status) {
 }
 
 /** Level and text of what readers see: as it was sampled, else as the reconciler has compared it. */
-function truth(consistency) {
+export function truth(consistency) {
+  const unobserved = notObserved(consistency);
+  if (unobserved) return ["warn", unobserved];
   const sampled = consistency?.windows?.["10"];
   if (sampled?.looks) return [sampled.wrong ? "warn" : "ok", `${inNines(sampled)} in 10 s`];
   if (!consistency?.checked) return ["off", "not compared yet"];

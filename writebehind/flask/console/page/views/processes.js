@@ -4,16 +4,21 @@ import { h } from "../vendor/preact.js";
 import { Figure, Panel, State, Table } from "../parts.js";
 import { ago, clock, count, duration } from "../units.js";
 import { isUnknown } from "../verdict.js";
+import { notObserved } from "./drift.js";
 import { listenerLevel, listenerText, mongodb } from "./now.js";
 
 /** What is said of figures that only a server of Redis has which does not answer. */
 const NOT_KNOWN = "Not known while that server of Redis does not answer.";
+
+/** After so long in which it has recorded nothing an exporter is silent, seconds. */
+const SILENT_S = 30;
 
 export function Processes({ status }) {
   if (!status) return h("p", { class: "empty" }, "Loading …");
   return [
     h("h1", null, "Processes"),
     h("div", { class: "columns" }, h(Breaker, { status }), h(Listener, { status })),
+    h(Exporter, { status }),
     h(Workers, { status }),
     h(Queues, { status }),
     h(Periodic, { status }),
@@ -59,6 +64,21 @@ function Listener({ status }) {
         ]
       : h("p", { class: "empty" }, isUnknown(status, "listener") ? NOT_KNOWN : "No listener has ever run: what others write to MongoDB is seen when entries expire."),
   );
+}
+
+/** Level and text of the exporter: whether figures of the last hour, and of what readers see, are of now. */
+export function exporter({ exporter: told, consistency }) {
+  const recorded = told?.recorded_seconds_ago;
+  if (recorded === undefined) return ["off", "not known now"];
+  if (recorded === null) return ["off", "never ran"];
+  if (recorded > SILENT_S) return ["bad", `silent for ${duration(recorded)}`];
+  const unobserved = notObserved(consistency);
+  return unobserved ? ["warn", `records; what readers see is ${unobserved}`] : ["ok", "records"];
+}
+
+function Exporter({ status }) {
+  const [level, text] = exporter(status);
+  return h(Panel, { title: "Exporter", tools: h(State, { level }, text) }, h("p", { class: "note" }, "It records the last hour, and looks what readers see: while it does not, charts stand still."));
 }
 
 /** What a worker does. */
