@@ -155,6 +155,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         end_if_taken(settings.exporter_port, settings.host, "WRITEBEHIND_EXPORTER_PORT")
         tallies = Tallies(settings.metrics_dir, settings.collections)
         with connect(_apart(settings)) as pipeline:
+            if settings.metrics_dir is not None:
+                pipeline.last_known.keep_in(settings.metrics_dir)
             gate = Gate(settings.host, settings.allowed_hosts)
             watches = _watches(pipeline, tallies)
             exporter = Exporter(Page(pipeline, tallies), gate)

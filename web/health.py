@@ -27,6 +27,8 @@ PATHS = {
 }
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5
+#: What only Redis knows, while it does not answer.
+_UNKNOWN = {"workers": None, "silent_workers": None}
 #: What is said of MongoDB while its breaker is not closed.
 _BREAKS = "MongoDB has failed lately: /admin/status says why"
 
@@ -44,7 +46,7 @@ def health(pipeline: Pipeline) -> Blueprint:
     @routes.get("/readyz")
     def readyz() -> Response:
         """Traffic may come here."""
-        report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", "workers": 0, "silent_workers": 0}
+        report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", **_UNKNOWN}
         try:
             check_start(pipeline)  # again, as Redis may have been away then, or be configured differently by now
             report |= _redis(pipeline.store)

@@ -21,6 +21,7 @@ from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
 from writebehind.hooks import Hooks, InstalledHooks
+from writebehind.last_known import LastKnown
 from writebehind.logs.states import StateLog
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
@@ -44,7 +45,7 @@ from writebehind.redis.letters import HINT_LIFE_MS
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.caps import Caps
-from writebehind.redis.shared.load_sample import Sampler
+from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.terms import Terms
 from writebehind.redis.topology.addresses import fails_over
@@ -123,7 +124,9 @@ class Parts:
         )
         self.clock = ClockWatch(self.store)
         caps = Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100)
-        self._sampler = Sampler(self.store.load_recorded, self.clock.look)
+        self.last_known = LastKnown(settings.metrics_dir)
+        self._wire.outage.aside = self.last_known.told
+        self._sampler = Sampler(self.store.load_recorded, self._see_load)
         self._admission = Admission(
             self._sampler,
             caps,
@@ -230,6 +233,16 @@ class Parts:
             self._parents_client = self._client  # or it would warn that nobody has closed it
             self._client = self._connected()
             self.sink.use(self._client)
+
+    def _see_load(self, sample: LoadSample) -> None:
+        """See what a sample says beside the load. Where no exporter notes what is at stake, this process does."""
+        self.clock.look()
+        if not sample.away and self.last_known.is_due():
+            self.last_known.note(
+                pending=sum(sample.pending),
+                pending_bytes=self.store.unsettled.pending_bytes(dict(enumerate(sample.pending))),
+                dead_letters=sum(sample.dead.values()),
+            )
 
     def _connected(self) -> MongoClient[Any]:
         return mongo_client(self.settings.mongodb_url, self.settings.mongodb_timeout_ms, self.tallies)

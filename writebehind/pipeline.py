@@ -83,6 +83,7 @@ class Pipeline(Parts):
             mongodb=self.sink,
             breaker=self.breaker,
             settings=self.collection_settings,
+            last_known=self.last_known,
             figures_of_this_host=figures_of_this_host,
             depths=depths,
             close_depths=close_depths,
@@ -142,13 +143,18 @@ class Pipeline(Parts):
         """The figures of `/admin/status`; each partition's too if asked for.
 
         The `hit_ratio`, and of `consistency` what an observer has seen, may be up to 10 s old. `totals` are read
-        unless they were just now.
+        unless they were just now. While Redis does not answer, `last_known` has what was at stake.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         self.clock.look()
-        return self._status.figures(partitions=strict.flag("partitions", partitions), totals=totals)
+        figures = self._status.figures(partitions=strict.flag("partitions", partitions), totals=totals)
+        if not figures["away"]:
+            self.last_known.note(
+                **{name: figures[name] for name in ("pending", "pending_bytes", "dead_letters")},
+            )
+        return figures
 
     def close(self) -> None:
         """Close the connections: what needs MongoDB is refused from here on with `PipelineClosedError`."""

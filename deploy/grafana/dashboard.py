@@ -109,6 +109,10 @@ def _panel(one: Mapping[str, Any], number: int, place: Mapping[str, int]) -> dic
         "thresholds": {"mode": "absolute", "steps": steps},
     }
     defaults |= {key: one[name] for key, name in (("max", "highest"), ("noValue", "none")) if name in one}
+    if words := one.get("words"):
+        defaults["mappings"] = [
+            {"type": "value", "options": {str(value): {"text": text} for value, text in words.items()}}
+        ]
     if kind == "timeseries":
         defaults["custom"] = {"lineWidth": 1, "fillOpacity": 8, "showPoints": "never", **one.get("lines", {})}
     return {

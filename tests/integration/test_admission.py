@@ -272,7 +272,7 @@ def test_when_to_come_again(pending, rate, least, most):
 
 def test_one_caller_takes_the_sample(full, monkeypatch):
     """While one caller takes a sample the others go by the last one."""
-    sampler = Sampler(full.store.load, lambda: None)
+    sampler = Sampler(full.store.load, lambda _: None)
     first = sampler.look()
     monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
 

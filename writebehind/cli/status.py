@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -16,17 +17,24 @@ from rich.text import Text
 from writebehind.cli.columns import columns
 from writebehind.cli.consistency import seen
 from writebehind.cli.installation import opened
-from writebehind.errors import WritebehindError
+from writebehind.errors import RedisUnavailableError, WritebehindError
+from writebehind.last_known import AtStake
 from writebehind.logs.quoting import printable_line
+from writebehind.monitoring.directory import directory_of
 from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_SILENT_S, is_unanswered
-from writebehind.plurals import counted
-from writebehind.redis.reach import told_away
+from writebehind.plurals import counted, size_of
+from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.persisted import RATE_S
+from writebehind.times import duration
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
 #: Totals of what becomes of writes.
 _BECAME = ("persisted", "deleted", "coalesced", "buried", "replayed", "discarded")
+
+
+#: The figures of a status, or why there are none.
+Figures = dict[str, Any] | WritebehindError
 
 
 @click.command()
@@ -44,27 +52,39 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
 
     The exit status is 0 as long as Redis answers, belongs to the database of the settings, and has as many
     partitions as they say; `writebehind doctor` judges. Where one of several servers does not answer, the figures
-    say so, and are of the others.
+    say so, and are of the others. While Redis is away, what was only there is told as processes of this host have
+    seen it last.
     """
     with opened() as pipeline:
+        with suppress(OSError):  # there is no directory for temporary files
+            pipeline.last_known.keep_in(directory_of(pipeline.settings))
 
         def look() -> dict[str, Any]:
             pipeline.store.check_answered()
             return pipeline.status()
 
+        seen = pipeline.last_known.latest
         if not watch:
-            _print(look(), as_json=as_json)
+            try:
+                _print(look(), as_json=as_json)
+            except RedisUnavailableError as error:
+                if is_away(error):
+                    _print(error, seen(), as_json=as_json)
+                raise
         elif as_json:
             for figures in _again(look, interval):
-                click.echo(orjson.dumps(figures if isinstance(figures, dict) else {"error": str(figures)}))
+                click.echo(_dumped(figures, seen()))
         else:
             with Live(console=Console(), auto_refresh=False, screen=False) as live:
                 for figures in _again(look, interval):
-                    live.update(shown(figures), refresh=True)
+                    live.update(shown(figures, seen()), refresh=True)
 
 
-def shown(figures: dict[str, Any] | WritebehindError) -> RenderableType:
-    """The figures of a status, or why there are none, for a terminal."""
+def shown(figures: Figures, last_known: AtStake | None = None) -> RenderableType:
+    """The figures of a status, or why there are none and what was last known of Redis, for a terminal."""
+    if isinstance(figures, RedisUnavailableError) and is_away(figures):
+        known = last_known or "nobody on this host has seen what is only there"
+        return Text(f"Redis is away; {known}", "bold red")
     if isinstance(figures, WritebehindError):
         return Text(f"no status: {figures}", "bold red")
     table = Table.grid(*columns("", ""), padding=(0, 2))
@@ -73,14 +93,20 @@ def shown(figures: dict[str, Any] | WritebehindError) -> RenderableType:
     return Group(table, *_tasks(figures["periodic"] or {}))
 
 
-def _print(figures: dict[str, Any], *, as_json: bool) -> None:
+def _print(figures: Figures, last_known: AtStake | None = None, *, as_json: bool) -> None:
     if as_json:
-        click.echo(orjson.dumps(figures))
+        click.echo(_dumped(figures, last_known))
     else:
-        Console().print(shown(figures))
+        Console().print(shown(figures, last_known), soft_wrap=isinstance(figures, WritebehindError))
 
 
-def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[dict[str, Any] | WritebehindError]:
+def _dumped(figures: Figures, last_known: AtStake | None) -> bytes:
+    if not isinstance(figures, WritebehindError):
+        return orjson.dumps(figures)
+    return orjson.dumps({"error": str(figures), "last_known": last_known and last_known.as_dict()})
+
+
+def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[Figures]:
     """A look every `interval_s` seconds, until Ctrl-C. A Redis that does not answer may answer the next one."""
     try:
         while True:
@@ -114,7 +140,7 @@ def _at_stake(figures: Mapping[str, Any]) -> Row:
 
 def _pending(figures: Mapping[str, Any]) -> Row:
     late = figures["oldest_pending_seconds"]
-    return f"{counted(figures['pending'], 'document')}, the oldest for {_time(late)}", late < _LATE_S
+    return f"{counted(figures['pending'], 'document')}, the oldest for {duration(late)}", late < _LATE_S
 
 
 def _dead(figures: Mapping[str, Any]) -> Row:
@@ -130,9 +156,9 @@ def _mongodb(figures: Mapping[str, Any]) -> Row:
 
 def _workers(figures: Mapping[str, Any]) -> Row:
     workers = figures["workers"]
-    busy = "".join(f"; {one['worker']} is busy for {_time(one['seconds'])}" for one in figures["busy_workers"])
+    busy = "".join(f"; {one['worker']} is busy for {duration(one['seconds'])}" for one in figures["busy_workers"])
     silent = "".join(
-        f"; {one['worker']} does nothing for {_time(one['seconds_ago'])}" for one in figures["silent_workers"]
+        f"; {one['worker']} does nothing for {duration(one['seconds_ago'])}" for one in figures["silent_workers"]
     )
     at_work = str(workers) if workers else "none: nobody persists what is pending"
     return f"{at_work}{busy}{silent}", bool(workers) and not silent
@@ -161,15 +187,15 @@ def _waiting(broker: Mapping[str, Any] | None) -> str:
 def _safe(figures: Mapping[str, Any]) -> Row:
     """The time until MongoDB has everything that is acknowledged by now."""
     until_s, size = figures["seconds_until_safe"], figures["pending_bytes"]
-    waits = f"about {_bytes(size)} wait"
+    waits = f"about {size_of(size)} wait"
     if figures["safe"]:
         return "all is in MongoDB", True
     if until_s is not None:
-        return f"in about {_time(until_s)}; {waits}", True
+        return f"in about {duration(until_s)}; {waits}", True
     drained_s = figures["seconds_until_drained"]
     if drained_s is None:
         return f"nobody knows when: {figures['not_safe_because']}; {waits}", False
-    drained = f"; the rest in about {_time(drained_s)}, {waits}" if drained_s else ""
+    drained = f"; the rest in about {duration(drained_s)}, {waits}" if drained_s else ""
     return f"never by waiting: {figures['not_safe_because']}{drained}", False
 
 
@@ -179,7 +205,7 @@ def _refused(figures: Mapping[str, Any]) -> Row:
     if until_s is None:
         return "nothing within an hour", True
     what = {"pending": "too much is pending", "memory": "Redis is short of memory"}[figures["cap"]]
-    return (f"in about {_time(until_s)}: {what}" if until_s else f"new documents now: {what}"), False
+    return (f"in about {duration(until_s)}: {what}" if until_s else f"new documents now: {what}"), False
 
 
 def _caps(figures: Mapping[str, Any]) -> Row:
@@ -191,20 +217,12 @@ def _caps(figures: Mapping[str, Any]) -> Row:
     return f"{told}{'' if caps['told_seconds_ago'] is not None else ', as set here: no process tells'}", True
 
 
-def _bytes(size: int) -> str:
-    """A size as a person says it."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= 2 * unit:
-            return f"{size / unit:.0f} {name}"
-    return counted(size, "byte")
-
-
 def _exporter(recorded_s: float | None) -> Row:
     if recorded_s is None:
         return "none has ever run: nobody records the last hour", True
     silent = recorded_s > EXPORTER_SILENT_S
     return (
-        f"{'silent for' if silent else 'recorded the history'} {_time(recorded_s)}{'' if silent else ' ago'}",
+        f"{'silent for' if silent else 'recorded the history'} {duration(recorded_s)}{'' if silent else ' ago'}",
         not silent,
     )
 
@@ -214,15 +232,15 @@ def _listener(listener: Mapping[str, Any] | None) -> Row:
         return "none has ever run: readers may see what others changed late", False
     seen = f"{counted(listener['events'], 'change')} seen"
     heard_s = listener["heard_seconds_ago"]
-    heard = "" if heard_s is None else f", last heard of MongoDB {_time(heard_s)} ago"
+    heard = "" if heard_s is None else f", last heard of MongoDB {duration(heard_s)} ago"
     if listener["alive_seconds_ago"] > LISTENER_SILENT_S:
-        return f"not running, as it is silent for {_time(listener['alive_seconds_ago'])}, {seen}{heard}", False
+        return f"not running, as it is silent for {duration(listener['alive_seconds_ago'])}, {seen}{heard}", False
     if listener["error"]:
         return f"not listening, {seen}{heard}: {listener['error']}", False
     if is_unanswered(listener):
-        since = "yet" if heard_s is None else f"for {_time(heard_s)}"
+        since = "yet" if heard_s is None else f"for {duration(heard_s)}"
         return f"MongoDB has not answered it {since}, {seen}", False
-    return f"{_time(listener['lag_s'])} behind MongoDB, {seen}", True
+    return f"{duration(listener['lag_s'])} behind MongoDB, {seen}", True
 
 
 def _consistency(found: Mapping[str, Any]) -> Row:
@@ -241,7 +259,7 @@ def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType
         done, good = _done(run)
         table.add_row(
             Text(name),
-            Text(f"{_time(run['seconds_ago'])} ago"),
+            Text(f"{duration(run['seconds_ago'])} ago"),
             Text(f"{run['seconds']:.2f} s"),
             Text(printable_line(done), "" if good else "red"),
         )
@@ -255,14 +273,6 @@ def _done(run: Mapping[str, Any]) -> tuple[str, bool]:
         return str(early), False
     told = {what: count for what, count in run["outcome"].items() if count and what != "seconds"}
     return ", ".join(f"{what.replace('_', ' ')} {count}" for what, count in told.items()), True
-
-
-def _time(seconds: float) -> str:
-    """A duration as a person says it."""
-    for unit, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.1f} s"
 
 
 #: Rows in their order: the name, a figure that it needs, and what makes the value of all of them.

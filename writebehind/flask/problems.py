@@ -150,8 +150,10 @@ def log_fields() -> dict[str, Any]:
     return fields | {"collection": (request.view_args or {}).get("collection")}
 
 
-def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> Response:
-    """The answer to a request that failed with this error."""
+def respond(
+    error: WritebehindError, headers: dict[str, str] | None = None, more: Mapping[str, Any] | None = None
+) -> Response:
+    """The answer to a request that failed with this error; `more` are further members of its problem."""
     problem = problem_of(error)
     if isinstance(error, UnavailableError):
         log_refusal(problem.name, str(error), logged=error.logged)
@@ -161,7 +163,7 @@ def respond(error: WritebehindError, headers: dict[str, str] | None = None) -> R
     if isinstance(error, UnavailableError) and error.retry_after_s is not None:
         retry_after = max(1, math.ceil(error.retry_after_s))
     retry = {"Retry-After": str(retry_after)} if retry_after else {}
-    return _response(problem, _public(error), retry | (headers or {}), _more(error))
+    return _response(problem, _public(error), retry | (headers or {}), _more(error) | dict(more or {}))
 
 
 def respond_http(error: HTTPException, *names: str) -> Response:

@@ -30,6 +30,7 @@ from writebehind.history.points import (
     read,
 )
 from writebehind.history.slow_figures import SlowFigures
+from writebehind.last_known import LastKnown
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.deployment import Deployment
 from writebehind.outage_log import OutageLog
@@ -83,6 +84,7 @@ class Recorder:
         mongodb: Deployment,
         breaker: MongoBreaker,
         settings: Callable[[str], CollectionSettings],
+        last_known: LastKnown,
         figures_of_this_host: FiguresOfHost = nothing_known,
         depths: Callable[[], Mapping[str, int]] = dict,
         close_depths: Callable[[], object] = lambda: None,
@@ -94,6 +96,7 @@ class Recorder:
             mongodb: is asked for its own figures.
             breaker: before it.
             settings: those of a collection, by name.
+            last_known: takes what is at stake, for when Redis is away.
             figures_of_this_host: the reads that processes of this host have counted.
             depths: messages that wait, by queue of the broker; asked in a thread of its own.
             close_depths: called by that thread when it asks no more, as another process records.
@@ -103,6 +106,7 @@ class Recorder:
         self._depths = SlowFigures(depths, at_end=close_depths)
         self._breaker = breaker
         self._settings = settings
+        self._last_known = last_known
         self._reads = figures_of_this_host
         self._lease = store.lease(keys.HISTORY_LEASE, LEASE_MS)
         self._outages = OutageLog(log)
@@ -169,12 +173,18 @@ class Recorder:
             {server: _number(one.get("evicted_keys")) for server, one in facts_of.items()},
             self._reads(),
         )
-        return look, {
+        at_stake = {
             "pending": backlog.pending,
             "pending_bytes": self._store.unsettled.pending_bytes(backlog.pending_in),
-            "oldest_pending_seconds": backlog.oldest_s,
             "dead_letters": backlog.dead,
-            AWAY: self._store.partitions - len(backlog.partitions),
+        }
+        away = self._store.partitions - len(backlog.partitions)
+        if not away:
+            self._last_known.note(**at_stake)
+        return look, {
+            **at_stake,
+            "oldest_pending_seconds": backlog.oldest_s,
+            AWAY: away,
             BREAKER: self._breaker.state().state,
             **({"used_memory": sum(_number(one.get("used_memory")) for one in facts)} if all(facts) else {}),
             **({"max_memory": sum(_number(one.get("maxmemory")) for one in facts)} if all(facts) else {}),

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from honcho.environ import parse_procfile
 
 from writebehind.errors import ConfigurationError, MongoUnavailableError, UnavailableError, WritebehindError
+from writebehind.last_known import LastKnown
 from writebehind.launcher import service_folder
 from writebehind.local.embedded import (
     EmbeddedError,
@@ -183,7 +184,7 @@ class System:
         with suppress(OSError):
             (self._data_dir / STATE_FILE).unlink(missing_ok=True)
         stays = f"the data stays in {self._data_dir}" if self._servers else "the servers that were given go on"
-        self._say(f"stopped; {stays}")
+        self._say(f"stopped; {stays}{LastKnown(self._metrics_dir).told()}")
         self._output.finish(within_s=1)
 
     def refusal(self) -> str:
@@ -293,7 +294,8 @@ class System:
 
     def _restart(self, server: EmbeddedServer, say: Callable[[str], None]) -> None:
         ended = "does not run" if server.status is None else f"ended with {server.status}"
-        say(f"{server.title} {ended}, starting it again")
+        at_stake = LastKnown(self._metrics_dir).told() if server is self._servers["redis"] else ""
+        say(f"{server.title} {ended}, starting it again{at_stake}")
         try:
             server.start()
             say(f"{server.title} runs again, as process {server.pid}")

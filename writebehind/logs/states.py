@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -55,6 +56,8 @@ class StateLog:
         """
         self._log, self._began, self._over = log, began, over
         self._again_s, self._is_outage = again_s, is_outage
+        #: What stands at the end of the line that it begins; '' for nothing. It may not raise.
+        self.aside: Callable[[], str] = str
         self._lock = forks.lock()
         self.begin_anew()
         forks.begins_anew(self)
@@ -80,7 +83,7 @@ class StateLog:
             if self._is_outage and now - self._since < _patience_s:
                 return
             self._told, self._told_at = True, now
-        self._log.warning("%s", line, extra={"event": self._began, **fields})
+        self._log.warning("%s%s", line, self.aside(), extra={"event": self._began, **fields})
 
     def fails(self) -> None:
         """Count a call that failed because it lasts."""

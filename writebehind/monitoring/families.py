@@ -55,6 +55,15 @@ PARTITION_CAP: Final = _gauge(
 DEAD_LETTERS: Final = _gauge(
     "dead_letters", "Documents that MongoDB has refused, and nobody has seen to.", "collection"
 )
+KNOWN_PENDING: Final = _gauge(
+    "last_known_pending_documents",
+    "Documents that waited for MongoDB when this host last saw all of Redis: it stays while Redis is away.",
+)
+KNOWN_BYTES: Final = _gauge("last_known_pending_bytes", "Bytes of their entries then, about.")
+KNOWN_DEAD: Final = _gauge("last_known_dead_letters", "Documents that MongoDB had refused then.")
+KNOWN_AT: Final = _gauge(
+    "last_known_timestamp_seconds", "That time by the clock of the host, seconds since the epoch."
+)
 DRAIN_RATE: Final = _gauge("drained_documents_per_second", "Documents persisted per second, over the last 10 s.")
 BREAKER: Final = _gauge("breaker_state", "1 for the state that the breaker before MongoDB is in.", "state")
 

@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 from writebehind.errors import MistypedKeyError, MongoUnavailableError, RedisUnavailableError
 from writebehind.flushing.dead_letter import Reason
 from writebehind.flushing.deletion_audit import AUDIT
+from writebehind.last_known import AtStake
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.monitoring import families
 from writebehind.monitoring.counted import as_metric
@@ -69,6 +70,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _redis(facts)
         servers = sample.servers or {"": sample}
         yield _by(families.REDIS_MAKES_ROOM, {name: one.makes_room for name, one in servers.items()})
+    yield from _last_known(pipeline.last_known.latest())
     yield from _mongodb(pipeline)
 
 
@@ -124,6 +126,15 @@ def _backlog(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _one(families.DRAIN_RATE, status["flushed_per_second"])
     if status["breaker"] is not None:
         yield _by(families.BREAKER, {one: one == status["breaker"] for one in _BREAKER_STATES})
+
+
+def _last_known(seen: AtStake | None) -> Iterator[Metric]:
+    """The documents that were only in Redis when all of it was last seen; nothing where it was not."""
+    if seen is not None:
+        yield from _one(families.KNOWN_PENDING, seen.pending)
+        yield from _one(families.KNOWN_BYTES, seen.pending_bytes)
+        yield from _one(families.KNOWN_DEAD, seen.dead_letters)
+        yield from _one(families.KNOWN_AT, seen.at)
 
 
 def _ways(totals: Totals, listed: Collection[str]) -> Iterator[Metric]:

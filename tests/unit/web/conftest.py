@@ -237,11 +237,11 @@ def sink(installation) -> FakeSink:
     return installation.sink
 
 
-def problem(response: TestResponse, status: int, name: str = "") -> dict:
+def problem(response: TestResponse, status: int, name: str = "", more: frozenset[str] = frozenset()) -> dict:
     """The problem that an answer is, once it is seen to be a complete one."""
     assert (status, "application/problem+json") == (response.status_code, response.content_type), response.text
     found = response.json
-    more = {"version", "letter"} if name == "dead-letter" else set()
+    more |= {"version", "letter"} if name == "dead-letter" else set()
     assert {"type", "title", "status", "detail", "request_id"} | more == found.keys()
     assert (status, response.headers["X-Request-Id"]) == (found["status"], found["request_id"])
     assert found["type"].startswith("urn:problem-type:writebehind:" + name)

@@ -274,8 +274,9 @@ def test_redis_is_down(installation, client, monkeypatch):
         problem(response, 503, "redis-unavailable")
         assert "1" == response.headers["Retry-After"]
     assert (503, False) == ((ready := client.get("/readyz")).status_code, ready.json["ready"])
+    assert (None, None) == (ready.json["workers"], ready.json["silent_workers"])
     assert 200 == client.get("/healthz").status_code
-    problem(client.get("/admin/status"), 503, "redis-unavailable")
+    problem(client.get("/admin/status"), 503, "redis-unavailable", more=frozenset({"last_known"}))
 
 
 @pytest.mark.parametrize(

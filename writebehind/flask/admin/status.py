@@ -6,8 +6,10 @@ import orjson
 from flask import Response
 
 from writebehind import Pipeline
+from writebehind.errors import RedisUnavailableError
 from writebehind.flask.addresses import Routes
 from writebehind.flask.parameters import flag, only
+from writebehind.flask.problems import respond
 from writebehind.flask.representations import JSON
 
 
@@ -17,9 +19,13 @@ def status(pipeline: Pipeline) -> Routes:
 
     @routes.get("/status")
     def figures() -> Response:
-        """The state of the pipeline."""
+        """The state of the pipeline; while Redis does not answer what was at stake when it was last seen."""
         only("partitions")
-        shown = pipeline.status(partitions=flag("partitions"))
+        try:
+            shown = pipeline.status(partitions=flag("partitions"))
+        except RedisUnavailableError as error:
+            seen = pipeline.last_known.latest()
+            return respond(error, more={"last_known": seen.as_dict() if seen is not None else None})
         return Response(orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)
 
     return routes

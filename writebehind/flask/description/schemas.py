@@ -68,6 +68,10 @@ def components(settings: Settings) -> dict[str, Schema]:
     letter: dict[str, Schema] = {
         "version": _VERSION,
         "letter": {"type": "string", "description": "of type `dead-letter`: the path to it"},
+        "last_known": {
+            "type": ["object", "null"],
+            "description": "of `/admin/status` while Redis does not answer: what was only there, and when",
+        },
     }
     unreadable: Schema = {
         "type": "object",

@@ -142,7 +142,7 @@ class LoadSample:
 class Sampler:
     """Takes a sample when the last one is too old. Safe to share between threads."""
 
-    def __init__(self, take: Callable[[], LoadSample], also: Callable[[], object]) -> None:
+    def __init__(self, take: Callable[[], LoadSample], also: Callable[[LoadSample], object]) -> None:
         """Take samples by `Store.load`, from the first look on, and do something `also` with each."""
         self._take = take
         self._also = also
@@ -164,7 +164,7 @@ class Sampler:
         try:
             if self._vitals is None or self._vitals is vitals:
                 self._vitals = self._take()
-                self._also()
+                self._also(self._vitals)
                 self._taken = time.monotonic()
             return self._vitals
         finally:

@@ -1,0 +1,139 @@
+"""While Redis is away its last known figures are told, with their time, by whoever is asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from tests.integration.conftest import put
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+from web.app import create_app
+from writebehind import Pipeline, connect
+from writebehind.cli import cli
+from writebehind.errors import RedisUnavailableError
+from writebehind.last_known import LastKnown
+from writebehind.monitoring.page import Page
+
+pytestmark = pytest.mark.one_server("a proxy stands before one port")
+
+TIMEOUT_MS = 500
+ONLY_THERE = "5 documents were only in Redis: 5 pending of "
+
+
+@pytest.fixture
+def proxy(valkey, valkey_wire) -> Iterator[Proxy]:
+    with Proxy(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def pipeline(settings, proxy, tmp_path) -> Iterator[Pipeline]:
+    """A process that keeps counts in a directory, before Redis hangs."""
+    changes = {"redis_url": f"redis://127.0.0.1:{proxy.port}/0", "redis_timeout_ms": TIMEOUT_MS}
+    with connect(settings.model_copy(update={**changes, "metrics_dir": tmp_path})) as pipeline:
+        put(pipeline, 5)
+        yield pipeline
+
+
+def hang(pipeline: Pipeline, proxy: Proxy) -> None:
+    """Let Redis hang, once this process has met it."""
+    proxy.hang()
+    with pytest.raises(RedisUnavailableError):
+        pipeline.store.now_ms()
+
+
+def figures(page: Page) -> dict[str, float]:
+    text = page.render("")[0].decode()
+    return {one.name.removeprefix("writebehind_"): one.value for each in parse_text(text) for one in each.samples}
+
+
+@pytest.mark.usefixtures("run")  # for the variables of a command
+def test_the_status_of_a_terminal(pipeline, proxy, monkeypatch, tmp_path):
+    """It says that Redis is away, and what was only there, as another process has seen it; for programs too."""
+    pipeline.status()
+    hang(pipeline, proxy)
+    monkeypatch.setenv("REDIS_URL", pipeline.settings.redis_url)
+    monkeypatch.setenv("WRITEBEHIND_METRICS_DIR", str(tmp_path))
+
+    shown, as_json = (CliRunner().invoke(cli, ["status", *more]) for more in ((), ("--json",)))
+
+    assert [RedisUnavailableError] * 2 == [type(one.exception) for one in (shown, as_json)]
+    assert shown.stdout.startswith("Redis is away; at ")
+    assert ONLY_THERE in shown.stdout
+    told = json.loads(as_json.stdout)
+    assert (5, 0, True) == (
+        (known := told["last_known"])["pending"],
+        known["dead_letters"],
+        "Redis" in told["error"],
+    )
+
+
+def test_the_status_of_the_api(pipeline, proxy):
+    """It is a 503 that has the last known figures; readiness does not say that there are no workers."""
+    client = create_app(pipeline).test_client()
+    assert 5 == client.get("/admin/status").json["pending"]
+    hang(pipeline, proxy)
+
+    answer = client.get("/admin/status")
+    assert (503, "urn:problem-type:writebehind:redis-unavailable") == (answer.status_code, answer.json["type"])
+    known = answer.json["last_known"]
+    assert (5, 0, True) == (known["pending"], known["dead_letters"], known["pending_bytes"] > 0)
+    assert known["seconds_ago"] >= 0
+
+    ready = client.get("/readyz").json
+    assert (False, None, None) == (ready["ready"], ready["workers"], ready["silent_workers"])
+
+
+def test_the_page_for_prometheus(pipeline, proxy):
+    """Its gauges stay as they were, with their time; those of the present are missing, and none becomes 0."""
+    page = Page(pipeline)
+    before = figures(page)
+    hang(pipeline, proxy)
+    after = figures(page)
+
+    assert (5, 5, 0) == (before["pending_documents"], before["last_known_pending_documents"], after["redis_up"])
+    assert "pending_documents" not in after
+    for name in ("pending_documents", "pending_bytes", "dead_letters", "timestamp_seconds"):
+        assert before[f"last_known_{name}"] == after[f"last_known_{name}"]
+
+
+def test_nobody_has_seen_it(pipeline, proxy):
+    """Then nothing is told, rather than 0."""
+    pipeline.last_known.keep_in(pipeline.settings.metrics_dir / "elsewhere")
+    hang(pipeline, proxy)
+    pipeline.last_known._own = None
+    assert not [name for name in figures(Page(pipeline)) if name.startswith("last_known")]
+    assert create_app(pipeline).test_client().get("/admin/status").json["last_known"] is None
+
+
+def test_the_line_that_redis_is_lost(pipeline, proxy, caplog):
+    """It has what was only there, as far as the process knows; there is no line more for it."""
+    pipeline.status()
+    caplog.set_level(logging.WARNING)
+    hang(pipeline, proxy)
+    lost = [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "redis_lost"]
+    assert 1 == len(lost)
+    assert ONLY_THERE in lost[0]
+
+
+def test_a_recorder_notes_it(pipeline):
+    """At each of its steps."""
+    pipeline.recorder().step()
+    assert 5 == LastKnown(pipeline.settings.metrics_dir).latest().pending
+
+
+def test_writers_note_it_where_nobody_else_does(pipeline):
+    """A process that writes looks at Redis's load now and then, and notes what it has seen there."""
+
+    def is_seen() -> bool:
+        put(pipeline, 7)
+        latest = LastKnown(pipeline.settings.metrics_dir).latest()
+        return latest is not None and latest.pending == 7 and latest.pending_bytes > 0
+
+    wait_until(is_seen, "it to be noted")
