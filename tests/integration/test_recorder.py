@@ -70,6 +70,35 @@ def test_rates_are_what_happened_between_two_points(pipeline, at, steady):
     assert [1_790_000_000.0, 1_790_000_001.0, 1_790_000_002.0] == found["time"]
 
 
+def test_an_outage_of_redis_is_in_the_point_after_it(settings, valkey, valkey_wire):
+    """It has for how long Redis did not answer, so that no chart joins it to the one before; the next has none."""
+    with Proxy(valkey.port) as proxy:
+        changes = {
+            "redis_url": f"redis://127.0.0.1:{proxy.port}/0",
+            "redis_timeout_ms": 200,
+            "confirm_timeout_ms": 100,
+        }
+        with connect(settings.model_copy(update=changes)) as pipeline:
+            recorder, stop = pipeline.recorder(), threading.Event()
+            recording = threading.Thread(target=recorder.run, args=(stop,))
+            recording.start()
+            try:
+                points = [wait_until(lambda: series(pipeline.store)["time"], "a point")[-1]]
+                proxy.hang()
+                wait_until(lambda: recorder._away_since is not None, "the recorder to see it")
+                proxy.flow()
+                wait_until(lambda: recorder._away_since is None, "the recorder to go on")
+                wait_until(lambda: series(pipeline.store)["redis_away_seconds"][-1] is None, "another point")
+                told = series(pipeline.store)
+            finally:
+                stop.set()
+                recording.join()
+    away = [one for one in zip(told["time"], told["redis_away_seconds"], strict=True) if one[1] is not None]
+    assert 1 == len(away), told
+    assert away[0][0] > points[0]
+    assert 0 < away[0][1] <= away[0][0] - points[0] + 1
+
+
 def events(caplog) -> list[tuple[str, object]]:
     told = [
         (one.event, getattr(one, "worker", "") or one.count) for one in caplog.records if hasattr(one, "event")

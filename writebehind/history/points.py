@@ -45,6 +45,8 @@ BREAKER: Final = "breaker"
 READS: Final = "reads_per_second"
 #: Partitions whose server does not answer while others do: the other figures are without theirs.
 AWAY: Final = "partitions_away"
+#: Time before the point in which Redis did not answer whoever records; only known where there was any.
+REDIS_AWAY: Final = "redis_away_seconds"
 
 
 def latency(source: str, percent: int) -> str:
@@ -66,6 +68,7 @@ COLUMNS: Final = (
     *map(depth, QUEUES),
     READS,
     AWAY,
+    REDIS_AWAY,
 )
 
 Figure = float | int | str | None

@@ -22,6 +22,7 @@ from writebehind.history.points import (
     MOST_FINE,
     PERCENTILES,
     READS,
+    REDIS_AWAY,
     SOURCES,
     Figure,
     Point,
@@ -116,6 +117,8 @@ class Recorder:
         self._since: list[Point] = []
         self._events = EventLog()
         self._crew_seen = -inf
+        #: Since when Redis does not answer, by the steady clock.
+        self._away_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Record until that is set; a Redis that does not answer is waited for."""
@@ -125,6 +128,7 @@ class Recorder:
                 self.step()
             except UnavailableError as error:
                 self._last = None
+                self._away_since = self._away_since or began
                 self._crew_seen = monotonic() + EXCUSED_FOR_S  # they could not tell that they work either
                 if not error.logged:
                     self._outages.note("history", f"the history is not recorded: {error}")
@@ -139,17 +143,20 @@ class Recorder:
             RedisUnavailableError: Redis does not answer.
         """
         if not self._lease.take():
-            self._last, self._since = None, []
+            self._last, self._since, self._away_since = None, [], None
             self._events.begin_anew()
             return False
         look, figures = self._look()
         self._log_events(look)
-        point = Point(look.at, figures | self._rates(look))
+        away = {} if self._away_since is None else {REDIS_AWAY: look.steady - self._away_since}
+        point = Point(look.at, {**figures, **self._rates(look), **away})
         if self._last is None:
             self._since = self._recorded(look.at)
         coarse = self._coarse(point)
         self._last = look
-        return self._store.history.add(self._lease, point.dump(), coarse, most=MOST_FINE, most_coarse=MOST_COARSE)
+        added = self._store.history.add(self._lease, point.dump(), coarse, most=MOST_FINE, most_coarse=MOST_COARSE)
+        self._away_since = None
+        return added
 
     def close(self) -> None:
         """Let another process record."""

@@ -13,6 +13,8 @@ from tests.acceptance.conftest import SLOW_MS, System, start
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 
+#: So long documents of a collection wait that no test waits for, ms.
+LATE_MS = 120_000
 #: An id that would do something if it became HTML.
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -37,6 +39,7 @@ def system(servers, tmp_path_factory) -> Iterator[System]:
     """The system on these servers."""
     urls = {"REDIS_URL": servers.redis.url, "MONGODB_URL": servers.mongo.url}
     slow = {"WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_MS)}
+    slow["WRITEBEHIND_COLLECTIONS__late__flush_delay_ms"] = str(LATE_MS)
     slow |= {f"WRITEBEHIND_COLLECTIONS__{one}__id_pattern": ".+" for one in ("slow", "events")}
     stack = start(tmp_path_factory.mktemp("console"), without=frozenset({"flower"}), **urls, **slow)
     with stack, System(stack) as system:

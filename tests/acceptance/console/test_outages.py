@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.acceptance.browser import TOOK, figure, in_a_browser, tab
-from tests.waiting import slowness
+from tests.acceptance.browser import TOOK, chart, figure, in_a_browser, tab
+from tests.servers import freeze, resume
+from tests.waiting import slowness, wait_until
+from writebehind import connect, load_settings
+from writebehind.operations.drain import drain
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,49 @@ def test_a_stopped_mongodb_is_seen(system, servers, opened):
         servers.mongo.start()
     expect(page.locator("h1")).to_contain_text("Nothing would be lost", timeout=30_000)
     expect(page.locator(".lamps")).not_to_contain_text("breaker")
+
+
+def test_a_redis_that_is_away_is_seen(system, servers, chromium):
+    """Within 3 s it is shown, on a page that is opened then too; with what was only there, and when that was seen.
+
+    Afterwards charts have a gap for that time.
+    """
+    system.put_all("lost", 200, "late")
+    with tab(chromium, outage=True) as opened, tab(chromium, outage=True) as later:
+        page = opened.open(system.stack.url)
+        wait_until(lambda: page.wait_for_timeout(50) or figure(page, "Only in Redis now") == "200", "the figures")
+        wait_until(lambda: system.http.get("/admin/history").json()["pending"][-1:] == [200], "the history")
+        freeze(servers.redis)
+        try:
+            frozen = time.monotonic()
+            lost = page.locator(".lost")
+            expect(lost.locator("h2")).to_have_text(
+                "Redis does not answer: 200\u00a0documents were only there", timeout=20_000
+            )
+            took = time.monotonic() - frozen
+            log.info("the console showed it after %.2f s", took)
+            assert took < SOON_S * slowness()
+            for name, value in (("Pending, last known", "200"), ("Dead letters, last known", "0")):
+                assert value == lost.locator(".figure").filter(has_text=name).locator(".value").inner_text()
+            expect(lost.locator(".figure").filter(has_text="Seen at")).to_contain_text("s ago")
+            expect(page.locator("h1")).to_have_text("Before Redis was lost")
+            expect(page.locator(".lamps")).to_contain_text("does not answer")
+            expect(chart(page, "Only in Redis").locator(".old dt")).to_contain_text("ago", timeout=20_000)
+            assert [] == opened.faults()
+
+            late = later.page
+            late.goto(f"{system.stack.url}/console#processes")
+            expect(late.locator(".lost h2")).to_contain_text("200\u00a0documents were only there")
+        finally:
+            resume(servers.redis)
+        expect(page.locator(".lost")).to_have_count(0, timeout=30_000)
+        plot = chart(page, "Only in Redis").get_by_role("img")
+        expect(plot).to_have_attribute("aria-label", re.compile("Redis did not answer for "), timeout=30_000)
+    urls = {"redis_url": servers.redis.url, "mongodb_url": servers.mongo.url}
+    with connect(load_settings(**urls, mongodb_database=system.database.name, allow_unlisted=True)) as pipeline:
+        drain(pipeline, timeout_s=30)
+    system.wait_until_drained()
+    system.wait_for_workers()
 
 
 def test_an_api_that_does_not_answer_leaves_the_last_figures(system, servers, chromium):

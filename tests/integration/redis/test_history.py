@@ -84,7 +84,7 @@ def test_figures_are_only_added_at_the_end():
         "max_memory mongodb_connections breaker latency.hit.p50 latency.hit.p99 latency.stale.p50 "
         "latency.stale.p99 latency.revalidated.p50 latency.revalidated.p99 latency.miss.p50 latency.miss.p99 "
         "latency.collapsed.p50 latency.collapsed.p99 latency.bypass.p50 latency.bypass.p99 "
-        "broker.flush broker.refresh broker.maintenance reads_per_second partitions_away"
+        "broker.flush broker.refresh broker.maintenance reads_per_second partitions_away redis_away_seconds"
     ) == " ".join(COLUMNS)
 
 

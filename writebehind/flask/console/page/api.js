@@ -18,10 +18,17 @@ export function hasToken() {
 
 /** An answer that is none: `status` is that of HTTP, or 0 where nobody answers. */
 export class ApiError extends Error {
-  constructor(status, message, type = "") {
+  constructor(status, message, type = "", lastKnown = null) {
     super(message);
     this.status = status;
     this.type = type;
+    /** What was only in Redis when it was last seen, where it does not answer and anybody has seen it. */
+    this.lastKnown = lastKnown;
+  }
+
+  /** Whether Redis does not answer, or loads its data. */
+  get redisAway() {
+    return /:redis-(unavailable|not-ready)$/.test(this.type);
   }
 
   /** Whether the API wants to know who asks. */
@@ -63,7 +70,8 @@ export async function ask(where, method = "GET") {
     // Something before the API has answered: the status says enough.
   }
   if (answer.ok && told !== null) return told;
-  throw new ApiError(answer.status, told?.detail || told?.title || answer.statusText || "no reason given", told?.type);
+  const why = told?.detail || told?.title || answer.statusText || "no reason given";
+  throw new ApiError(answer.status, why, told?.type, told?.last_known);
 }
 
 /** A reviver: a number that JavaScript would write in another way than it was sent stays as it is. */

@@ -4,9 +4,10 @@ import { createElement, h } from "./vendor/preact.js";
 import { hasToken, setToken } from "./api.js";
 import { Confirmation, TokenQuestion } from "./dialogs.js";
 import { Live } from "./feed.js";
-import { said } from "./parts.js";
+import { Figure, said } from "./parts.js";
 import { HistoryFeed } from "./series.js";
-import { count, duration, some } from "./units.js";
+import { ago, bytes, clock, count, duration, some } from "./units.js";
+import { lost } from "./verdict.js";
 import { Conflicts } from "./views/conflicts.js";
 import { Drift } from "./views/drift.js";
 import { Explorer } from "./views/explorer.js";
@@ -123,6 +124,7 @@ export class App extends Live {
   render(_props, { route: { name, rest }, scheme, question, asksToken, notice }) {
     const status = this.status.data;
     const old = status !== null && (this.status.error !== null || this.status.age > OLD_S);
+    const isLost = Boolean(this.status.error?.redisAway);
     document.title = `${title(status, this.status.error)} · writebehind`;
     const { view } = VIEWS[name];
     return [
@@ -152,11 +154,12 @@ export class App extends Live {
         h(Navigation, { current: name, status }),
       ),
       h(Banner, { feed: this.status, onToken: () => this.setState({ asksToken: true }) }),
+      isLost ? h(Lost, { known: this.status.error.lastKnown }) : null,
       h(
         "main",
         { id: "figures", tabIndex: -1, class: old ? "old" : "" },
         status || name !== "now"
-          ? createElement(view, { key: name, status, history: this.history, rest, act: this.act, tell: this.tell })
+          ? createElement(view, { key: name, status, isLost, history: this.history, rest, act: this.act, tell: this.tell })
           : h("p", { class: "empty" }, this.status.error ? "No figures yet." : "Loading …"),
       ),
       h(Footer, { status }),
@@ -174,7 +177,7 @@ function skip(event) {
 
 /** The title of the window, which tells also from another tab. */
 function title(status, error) {
-  if (error) return "No answer";
+  if (error) return error.redisAway ? "Redis does not answer" : "No answer";
   return status ? `${count(status.pending)} waiting` : "…";
 }
 
@@ -222,9 +225,29 @@ function Banner({ feed, onToken }) {
     h(
       "p",
       { class: "banner" },
-      h("span", null, `${why}${age}`),
+      h("span", null, `${why.replace(/[^.]$/, "$&.")}${age}`),
       asks ? h("button", { type: "button", onClick: onToken }, "Give a token") : h("span", null, " It is asked again each second."),
     ),
+  );
+}
+
+/** What was last known of a Redis that does not answer. */
+function Lost({ known }) {
+  const { title, text } = lost(known);
+  return h(
+    "section",
+    { class: "verdict bad lost", "aria-labelledby": "lost" },
+    h("h2", { id: "lost" }, title),
+    h("p", null, text),
+    known
+      ? h(
+          "dl",
+          { class: "figures" },
+          h(Figure, { name: "Pending, last known", value: count(known.pending), note: bytes(known.pending_bytes) }),
+          h(Figure, { name: "Dead letters, last known", value: count(known.dead_letters) }),
+          h(Figure, { name: "Seen at", value: clock(Date.parse(known.at) / 1000), note: ago(known.seconds_ago) }),
+        )
+      : null,
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { Component, createRef, h } from "./vendor/preact.js";
 import uPlot from "./vendor/uplot.js";
-import { UNKNOWN, ago } from "./units.js";
+import { UNKNOWN, ago, duration } from "./units.js";
 
 const HEIGHT = 116;
 /** The longest time that is shown, and the shortest that is chosen by itself, seconds. */
@@ -10,6 +10,8 @@ const HOUR_S = 3600;
 const LEAST_S = 300;
 /** From this age on the latest value is old, seconds. */
 const OLD_S = 5;
+/** Points are that far apart at most where somebody records them, seconds. */
+const APART_S = 45;
 /** All charts show the same time, and one cursor. */
 const together = uPlot.sync("hour");
 
@@ -30,7 +32,7 @@ function colour(element, name) {
  * `values` (null where nothing is known) and perhaps `fill`; `show`, which writes a value, and `scale`, which writes one of the
  * scale, with `steps` that it may have; `now`, the latest values, and `about`, of what time they are; `most`, an upper end of the scale; `aside`, another
  * figure that has no line: its name and its value; `broken`, the states of the breaker before MongoDB at these
- * times; `until`, where the time ends, and `span`, how long it is,
+ * times; `away`, how long Redis had been away before each of them, and `isLost`, whether it is now; `until`, where the time ends, and `span`, how long it is,
  * seconds.
  */
 export class Chart extends Component {
@@ -62,7 +64,7 @@ export class Chart extends Component {
 
   componentDidUpdate(before) {
     if (before.lines.length !== this.props.lines.length) this.draw();
-    else if (before.times !== this.props.times || before.span !== this.props.span) this.plot?.setData(this.data());
+    else if (["times", "span", "until"].some((one) => before[one] !== this.props[one])) this.plot?.setData(this.data());
   }
 
   data() {
@@ -109,6 +111,7 @@ export class Chart extends Component {
             width: 1.5,
             dash: one.dash,
             points: { show: false },
+            gaps: (plot, _line, first, last, gaps) => this.gaps(plot, first, last, gaps),
           })),
         ],
         hooks: {
@@ -121,19 +124,34 @@ export class Chart extends Component {
     );
   }
 
-  /** Mark the times at which MongoDB did not answer. */
+  /** Times between which nothing was recorded, among points: no line joins these. */
+  gaps(plot, first, last, gaps) {
+    const { times, away = [] } = this.props;
+    const place = (at) => plot.valToPos(times[at], "x", true);
+    for (let at = Math.max(1, first); at <= last; at += 1) {
+      if (away[at] || times[at] - times[at - 1] > APART_S) gaps.push([place(at - 1), place(at)]);
+    }
+    return gaps.sort(([one], [other]) => one - other);
+  }
+
+  /** Mark the times at which Redis or MongoDB did not answer. */
   shade(plot, ink) {
-    const { times, broken = [] } = this.props;
+    const { times, broken = [], away = [], isLost, until } = this.props;
     const { left, top, width, height } = plot.bbox;
+    const fill = (since, then) => {
+      const from = Math.max(left, plot.valToPos(since, "x", true));
+      const to = Math.min(left + width, Math.max(from + 2, plot.valToPos(then, "x", true)));
+      plot.ctx.fillRect(from, top, Math.max(0, to - from), height);
+    };
     plot.ctx.save();
     plot.ctx.fillStyle = ink;
+    away.forEach((seconds, at) => seconds && fill(times[at] - seconds, times[at]));
+    if (isLost && times.length) fill(times.at(-1), until);
     for (let at = 0; at < broken.length; at += 1) {
       if (!broken[at] || broken[at] === "closed") continue;
       const first = at;
       while (at + 1 < broken.length && broken[at + 1] !== "closed") at += 1;
-      const from = Math.max(left, plot.valToPos(times[first], "x", true));
-      const to = Math.min(left + width, Math.max(from + 2, plot.valToPos(times[at], "x", true)));
-      plot.ctx.fillRect(from, top, Math.max(0, to - from), height);
+      fill(times[first], times[at]);
     }
     plot.ctx.restore();
   }
@@ -144,13 +162,14 @@ export class Chart extends Component {
     if (next !== this.state.at) this.setState({ at: next });
   }
 
-  render({ title, times, lines, show, now, about, aside, until }, { at }) {
+  render({ title, times, lines, show, now, about, aside, until, away = [] }, { at }) {
     const pointed = at !== null && at < times.length;
     const places = lines.map((one) => one.values.findLastIndex((value) => value !== null));
     const latest = lines.map((one, place) => (now ? now[place] : one.values[places[place]]));
     const ages = places.map((place) => (pointed || now || place < 0 ? 0 : until - times[place]));
     const values = pointed ? lines.map((one) => one.values[at]) : latest;
     const said = lines.map((one, place) => `${one.label} ${show(latest[place])}`).join(", ");
+    const gone = away.flatMap((seconds, place) => (seconds ? [`${duration(seconds)} until ${minute(times[place], true)}`] : [])).join(", ");
     return h(
       "figure",
       { class: "chart panel" },
@@ -179,7 +198,7 @@ export class Chart extends Component {
           aside && !pointed ? h("div", null, h("dt", null, aside[0]), h("dd", null, aside[1])) : null,
         ),
       ),
-      h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, over time. Now: ${said}` }),
+      h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, over time. Now: ${said}${gone && `. Redis did not answer for ${gone}`}` }),
     );
   }
 }

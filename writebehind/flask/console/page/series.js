@@ -38,6 +38,17 @@ export class HistoryFeed extends Feed {
   }
 }
 
+/**
+ * A history as it is by now: while the API has none time goes on, and figures get old.
+ *
+ * @param {HistoryFeed} history
+ * @param {boolean} isLost whether that is as Redis does not answer
+ */
+export function goneOn(history, isLost) {
+  const told = history.data;
+  return told && (isLost || history.error) ? { ...told, now: told.now + history.age, isLost } : told;
+}
+
 /** One history after the other, from a time on: lists are joined, at whatever depth they stand. */
 function joined(before, after, from) {
   const first = before.time.findIndex((at) => at > from);
@@ -53,10 +64,11 @@ function joined(before, after, from) {
 export function charts(told, status) {
   const of = columns(told);
   const latency = (source, part) => of("latency", source, part);
+  const now = (value) => (told?.isLost ? undefined : [value]);
   return [
     chart(told, "Writes", rate, [line("acknowledged", "a", of("acknowledged_per_second")), line("persisted", "b", of("persisted_per_second"))]),
-    chart(told, "Only in Redis", count, [line("documents", "a", of("pending"), true)], { now: [status.pending], steps: WHOLE }),
-    chart(told, "Age of the oldest", duration, [line("waits", "c", of("oldest_pending_seconds"), true)], { now: [status.oldest_pending_seconds] }),
+    chart(told, "Only in Redis", count, [line("documents", "a", of("pending"), true)], { now: now(status.pending), steps: WHOLE }),
+    chart(told, "Age of the oldest", duration, [line("waits", "c", of("oldest_pending_seconds"), true)], { now: now(status.oldest_pending_seconds) }),
     chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share, now: [lastRatio(told)], about: "last minute" }),
     chart(told, "A read takes", duration, [line("hit, half", "b", latency("hit", "p50")), line("hit, 99 %", "b", latency("hit", "p99"), false, [3, 3]), line("miss, half", "c", latency("miss", "p50")), line("miss, 99 %", "c", latency("miss", "p99"), false, [3, 3])]),
     chart(told, "Memory of Redis", bytes, [line("used", "a", of("used_memory"), true), ...limit(of("max_memory"))], { steps: BINARY }),
@@ -113,7 +125,8 @@ function line(label, ink, values, fill = false, dash = undefined) {
 }
 
 function chart(told, title, show, lines, more = {}) {
-  return { title, times: told?.time ?? [], lines, show, broken: told?.breaker ?? [], until: told?.now, ...more };
+  const { time: times = [], breaker: broken = [], redis_away_seconds: away = [], now: until, isLost } = told ?? {};
+  return { title, times, lines, show, broken, away, isLost, until, ...more };
 }
 
 /** The line of Redis's memory limit, where there is one. */

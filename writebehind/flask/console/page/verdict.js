@@ -74,6 +74,18 @@ export function verdict(status, now) {
   };
 }
 
+/**
+ * A verdict while Redis is away.
+ *
+ * @param {object | null} known what was only there, as the API has last known it
+ */
+export function lost(known) {
+  const refused = "Writes are refused until it is back, and reads go to MongoDB. See whether its process is frozen or has ended; start it with its data, or not at all.";
+  if (!known) return { title: "Redis does not answer, and nobody here has seen how much is only there", text: refused };
+  const documents = some(known.pending + known.dead_letters, "document");
+  return { title: `Redis does not answer: ${documents} ${known.pending + known.dead_letters === 1 ? "was" : "were"} only there`, text: refused };
+}
+
 /** Names of servers of Redis that do not answer while others do. */
 export function serversOf(away) {
   return `Server ${away.map((one) => one.server).join(", ")}`;

@@ -3,7 +3,7 @@
 import { Component, h } from "../vendor/preact.js";
 import { Chart } from "../chart.js";
 import { Figure, State } from "../parts.js";
-import { charts } from "../series.js";
+import { charts, goneOn } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
 import { isUnknown, serversOf, trouble, verdict } from "../verdict.js";
 import { inNines, notObserved } from "./drift.js";
@@ -13,6 +13,8 @@ const SILENT_S = 45;
 /** A time until refusals that nobody has to think of, seconds. */
 const FAR_S = 86_400;
 
+/** What is said of a status while Redis is away. */
+const BEFORE = { level: "off", title: "Before Redis was lost", text: "These figures are old." };
 /** How much of the last hour charts show, seconds; `null` for what is known of it. */
 const SPANS = [["5 min", 300], ["15 min", 900], ["1 h", null]];
 
@@ -22,14 +24,15 @@ export class Now extends Component {
     this.state = { span: null };
   }
 
-  render({ status, history }, { span }) {
-    return view(status, history, span, (one) => this.setState({ span: one }));
+  render({ status, isLost, history }, { span }) {
+    return view(status, isLost, history, span, (one) => this.setState({ span: one }));
   }
 }
 
-function view(status, history, span, choose) {
+function view(status, isLost, history, span, choose) {
   const now = Date.now() / 1000;
-  const { level, title, text, reason } = verdict(status, now);
+  const told = goneOn(history, isLost);
+  const { level, title, text, reason } = isLost ? BEFORE : verdict(status, now);
   return [
     h(
       "section",
@@ -46,10 +49,10 @@ function view(status, history, span, choose) {
         h(Figure, { name: "Writes refused in", value: cap(status, history.data), note: capNote(status, history.data) }),
       ),
     ),
-    h(Lamps, { status, now, told: history.data }),
+    h(Lamps, { status, isLost, now, told }),
     h("div", { class: "between" }, h("h2", null, "The last hour"), h(Spans, { span, choose })),
     recorded(history.data) ? null : h("p", { class: "note" }, unrecorded(history)),
-    h("div", { class: "charts" }, charts(history.data, status).map((one) => h(Chart, { key: one.title, span, ...one }))),
+    h("div", { class: "charts" }, charts(told, status).map((one) => h(Chart, { key: one.title, span, ...one }))),
   ];
 }
 
@@ -110,14 +113,14 @@ function capReason(status, told) {
 }
 
 /** One line of states: what has to work, and whether it does. */
-function Lamps({ status, now, told }) {
+function Lamps({ status, isLost, now, told }) {
   const listener = status.listener;
   const letters = status.dead_letters;
   return h(
     "ul",
     { class: "lamps" },
     lamp("MongoDB", ...mongodb(status, now), "#processes"),
-    lamp("Redis", ...(status.away?.length ? ["bad", `${serversOf(status.away)} does not answer`] : memory(told)), "#now"),
+    lamp("Redis", ...(isLost ? ["bad", "does not answer"] : status.away?.length ? ["bad", `${serversOf(status.away)} does not answer`] : memory(told)), "#now"),
     lamp("Workers", ...workers(status), "#processes"),
     lamp("Listener", listenerLevel(listener), listenerText(status), "#processes"),
     lamp("Dead letters", letters ? "warn" : "ok", count(letters), "#dead-letters"),

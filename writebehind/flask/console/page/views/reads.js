@@ -4,7 +4,7 @@ import { h } from "../vendor/preact.js";
 import { Chart } from "../chart.js";
 import { Live } from "../feed.js";
 import { Panel, Table, Trouble } from "../parts.js";
-import { readCharts, sources } from "../series.js";
+import { goneOn, readCharts, sources } from "../series.js";
 import { duration } from "../units.js";
 import { HotKeys } from "./partitions.js";
 
@@ -14,11 +14,11 @@ export class Reads extends Live {
     this.hot = this.follow("admin/hot-keys?limit=20", 3_000);
   }
 
-  render({ history }) {
+  render({ history, isLost }) {
     return [
       h("h1", null, "Reads"),
       h("h2", { class: "hidden" }, "The last hour"),
-      h("div", { class: "charts" }, readCharts(history.data).map((one) => h(Chart, { key: one.title, ...one }))),
+      h("div", { class: "charts" }, readCharts(goneOn(history, isLost)).map((one) => h(Chart, { key: one.title, ...one }))),
       h(
         Panel,
         { title: "By source", note: "As it was last in the last five minutes. A hit never asks MongoDB; a miss does, for all who wait for the same document." },
