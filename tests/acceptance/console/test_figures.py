@@ -115,6 +115,16 @@ def test_states_are_what_the_figures_say(system, opened):
     assert list(STATES.values()) == json.loads(json.dumps(shown, ensure_ascii=False).replace("\u00a0", " "))
 
 
+def test_dead_letters_are_only_in_redis_too(system, opened):
+    """The chart says what the figure above it says, and the command."""
+    page = opened.open(system.stack.url)
+    told = "{time: [1, 2, 3], pending: [5, 6, null], dead_letters: [0, 2, null], breaker: [], now: 3}"
+    found = f"charts({told}, {{pending: 6, dead_letters: 2}}).find((one) => one.title === 'Only in Redis')"
+    chart = page.evaluate(f"import('./console/series.js').then(({{ charts }}) => {found})")
+
+    assert ([[5, 8, None]], [8]) == ([one["values"] for one in chart["lines"]], chart["now"])
+
+
 def test_figures_are_readable(system, opened):
     """They have units and few digits, and never say more than is so."""
     page = opened.open(system.stack.url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from itertools import combinations
 
 import pytest
@@ -92,3 +93,10 @@ def test_what_is_unknown_is_not_shown_as_it_was(panels):
 
     assert {"All safe in", "Writes refused in"} <= {one["title"] for one in unknown}
     assert all(target["instant"] and not target["range"] for one in unknown for target in one["targets"])
+
+
+def test_dead_letters_are_only_in_redis_too(dashboard):
+    """The first panel means what the console and the command mean: all that is lost with Redis."""
+    (target,) = next(one for one in dashboard["panels"] if one["title"] == "Only in Redis")["targets"]
+
+    assert {"writebehind_pending_documents", "writebehind_dead_letters"} <= set(re.findall(r"\w+", target["expr"]))

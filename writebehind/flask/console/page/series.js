@@ -67,7 +67,7 @@ export function charts(told, status) {
   const now = (value) => (told?.isLost ? undefined : [value]);
   return [
     chart(told, "Writes", rate, [line("acknowledged", "a", of("acknowledged_per_second")), line("persisted", "b", of("persisted_per_second"))]),
-    chart(told, "Only in Redis", count, [line("documents", "a", of("pending"), true)], { now: now(status.pending), steps: WHOLE }),
+    chart(told, "Only in Redis", count, [line("documents", "a", sums(of("pending"), of("dead_letters")), true)], { now: now(status.pending + status.dead_letters), steps: WHOLE }),
     chart(told, "Age of the oldest", duration, [line("waits", "c", of("oldest_pending_seconds"), true)], { now: now(status.oldest_pending_seconds) }),
     chart(told, "Reads from the cache", percent, [line("hit ratio", "b", of("hit_ratio"), true)], { most: 1, scale: share, now: [lastRatio(told)], about: "last minute" }),
     chart(told, "A read takes", duration, [line("hit, half", "b", latency("hit", "p50")), line("hit, 99 %", "b", latency("hit", "p99"), false, [3, 3]), line("miss, half", "c", latency("miss", "p50")), line("miss, 99 %", "c", latency("miss", "p99"), false, [3, 3])]),
@@ -118,6 +118,11 @@ export function sources(told) {
 function columns(told) {
   const nothing = (told?.time ?? []).map(() => null);
   return (...names) => names.reduce((found, name) => found?.[name], told) ?? nothing;
+}
+
+/** What is pending, and dead letters, at each time: both are lost with Redis. */
+function sums(values, others) {
+  return values.map((value, place) => (value === null ? null : value + (others[place] ?? 0)));
 }
 
 function line(label, ink, values, fill = false, dash = undefined) {
