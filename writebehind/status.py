@@ -36,7 +36,7 @@ _LOOKED_AT = int(WINDOW_S) + 1
 
 #: Figures of work that is done, and of who does it.
 _OF_ACTIVITY = (
-    *("flushed_per_second", "workers", "busy_workers", "silent_workers"),
+    *("flushed_per_second", "workers", "busy_workers", "silent_workers", "ended_workers"),
     *("consumers", "unconsumed", "periodic"),
 )
 #: Asked of files, and the same for as long as a process lives.
@@ -202,6 +202,7 @@ def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
         "workers": len(crew.alive),
         "busy_workers": [asdict(one) for one in crew.busy],
         "silent_workers": [asdict(one) for one in crew.silent],
+        "ended_workers": [asdict(one) for one in crew.ended_lately],
         "consumers": consumers,
         "unconsumed": [queue for queue, names in consumers.items() if not names],
         "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},

@@ -107,7 +107,7 @@ def events(caplog) -> list[tuple[str, object]]:
     return told
 
 
-def test_what_no_process_sees_of_itself_is_logged(pipeline, steady, caplog):
+def test_what_no_process_sees_of_itself_is_logged(pipeline, steady, caplog, monkeypatch):
     """A worker that falls silent and comes back, once each; and dead letters that anybody replays or discards."""
     recorder, workers, wire = pipeline.recorder(), pipeline.store.workers, pipeline.store._wire
     now = pipeline.store.now_ms()
@@ -127,6 +127,15 @@ def test_what_no_process_sees_of_itself_is_logged(pipeline, steady, caplog):
     workers.record_proof("w@a", ["flush"])
     workers.gone("long@a")
     assert [("worker_back", "w@a")] == look()
+
+    wire.call("ZADD", keys.WORKERS, now - 16_000, "w@a")
+    with monkeypatch.context() as patched:
+        patched.setattr("writebehind.redis.shared.workers.has_ended", bool)
+        assert [("worker_ended", "w@a")] == look()
+        assert [] == look()
+        wire.call("ZADD", keys.WORKERS, now - 601_000, "w@a")
+        assert [] == look()
+    assert [] == workers.look().silent  # it is forgotten, also where its process cannot be seen
 
     wire.call("HSET", partition_keys(0).counts, "replayed", 3, "discarded", 1)
     assert [("letters_replayed", 3), ("letters_discarded", 1)] == look()

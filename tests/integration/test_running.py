@@ -248,6 +248,8 @@ def test_what_is_wrong_is_red(pipeline):
     assert red == red_of(bad)
     silent = {"silent_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
     assert {"workers"} == red_of(good | silent)
+    ended = {"ended_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
+    assert set() == red_of(good | ended)
     busy = {"busy_workers": [{"worker": "w@h", "queues": ["flush"], "seconds": 40.0}]}
     assert set() == red_of(good | busy)
     unsafe = {"safe": False, "seconds_until_safe": None, "seconds_until_drained": None, "pending": 9}

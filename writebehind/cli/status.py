@@ -161,7 +161,11 @@ def _workers(figures: Mapping[str, Any]) -> Row:
         f"; {one['worker']} does nothing for {duration(one['seconds_ago'])}" for one in figures["silent_workers"]
     )
     at_work = str(workers) if workers else "none: nobody persists what is pending"
-    return f"{at_work}{busy}{silent}", bool(workers) and not silent
+    ended = "".join(
+        f"; {one['worker']} has ended without a word, {duration(one['seconds_ago'])} ago"
+        for one in figures["ended_workers"]
+    )
+    return f"{at_work}{busy}{silent}{ended}", bool(workers) and not silent
 
 
 def _queues(figures: Mapping[str, Any]) -> Row:

@@ -29,26 +29,28 @@ class EventLog:
 
     def begin_anew(self) -> None:
         """Have another process log what comes next."""
-        self._silent: dict[str, SilentWorker] | None = None
+        self._quiet: dict[tuple[str, bool], SilentWorker] | None = None
         self._totals: Totals | None = None
 
     def look_at_workers(self, crew: Crew) -> None:
-        """Log which workers have fallen silent since, and which are back."""
-        silent = {one.worker: one for one in crew.silent}
-        before = self._silent
+        """Log which workers have fallen silent since, which have ended without a word, and which are back."""
+        # By name, and by whether its process is gone: one that is killed while it is frozen is told of again.
+        quiet = {(one.worker, False): one for one in crew.silent}
+        quiet |= {(one.worker, True): one for one in crew.ended_lately}
+        before = self._quiet
         if before is None:
-            before = {name: one for name, one in silent.items() if one.seconds_ago > NAMED_S}
-        fallen = [one for name, one in silent.items() if name not in before]
-        for one in fallen[:MOST_NAMED]:
-            _tell_silent(one, [queue for queue in one.queues if not crew.consumers.get(queue)])
+            before = {key: one for key, one in quiet.items() if one.seconds_ago > NAMED_S}
+        fallen = {key: one for key, one in quiet.items() if key not in before}
+        for (_, has_ended), one in list(fallen.items())[:MOST_NAMED]:
+            _tell_quiet(one, [queue for queue in one.queues if not crew.consumers.get(queue)], has_ended=has_ended)
         if len(fallen) > MOST_NAMED:
             more = counted(len(fallen) - MOST_NAMED, "more worker has", "more workers have")
             log.warning("%s done nothing for long: see writebehind doctor", more, extra={"event": "worker_silent"})
-        for name, one in before.items():
+        for (name, _), one in before.items():
             if name in crew.alive:
                 told = {"event": "worker_back", "worker": name, "queues": ",".join(one.queues)}
                 log.warning("worker %s is at work again", name, extra=told)
-        self._silent = silent
+        self._quiet = quiet
 
     def look_at_letters(self, totals: Totals) -> None:
         """Log how many dead letters were replayed and discarded since, by whomever."""
@@ -61,17 +63,25 @@ class EventLog:
                 log.warning("%s %s", what, name, extra={"event": event, "count": count})
 
 
-def _tell_silent(one: SilentWorker, left: list[str]) -> None:
-    """Log that a worker is silent, and which of its queues nobody consumes now."""
+def _tell_quiet(one: SilentWorker, left: list[str], *, has_ended: bool) -> None:
+    """Log that a worker is silent, or has ended, and which of its queues nobody consumes now."""
     others = "others do its work"
     if left:
         others = f"nobody else takes tasks of {', '.join(left)}"
     if FLUSH_QUEUE in left:
         others += ", so nothing is persisted"
+    does_nothing = (
+        f"has done nothing for {one.seconds_ago:.0f} s: it is frozen, or has lost its broker or its machine"
+    )
     log.log(
         logging.ERROR if FLUSH_QUEUE in left else logging.WARNING,
-        "worker %s has done nothing for %.0f s: it is frozen, or has lost its broker or its machine; "
-        "%s: see its log, and writebehind doctor",
-        *(one.worker, one.seconds_ago, others),
-        extra={"event": "worker_silent", "worker": one.worker, "queues": ",".join(one.queues)},
+        "worker %s %s; %s: see its log, and writebehind doctor",
+        one.worker,
+        "has ended without a word: it was killed" if has_ended else does_nothing,
+        others,
+        extra={
+            "event": "worker_ended" if has_ended else "worker_silent",
+            "worker": one.worker,
+            "queues": ",".join(one.queues),
+        },
     )

@@ -38,6 +38,7 @@ from writebehind.outage_log import OutageLog
 from writebehind.reading.read import hit_ratio, of_ratio
 from writebehind.redis import keys
 from writebehind.redis.shared.totals import Totals
+from writebehind.redis.shared.workers import ENDED_FOR_S
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 
@@ -203,7 +204,11 @@ class Recorder:
         self._events.look_at_letters(look.totals)
         if look.steady - self._crew_seen >= CREW_EVERY_S:
             self._crew_seen = look.steady
-            self._events.look_at_workers(self._store.workers.look())
+            crew = self._store.workers.look()
+            self._events.look_at_workers(crew)
+            for one in crew.ended:
+                if one.seconds_ago > ENDED_FOR_S:
+                    self._store.workers.gone(one.worker)
 
     def _rates(self, look: _Look) -> dict[str, Figure]:
         """The changes since the last look, per second; nothing is known at the first."""

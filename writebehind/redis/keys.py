@@ -32,6 +32,8 @@ CONSUMERS = "wb:consumers"
 #: Sorted sets of Celery worker names: by when they last told that they hold a task; and, of those whose pool is
 #: full, by since when, in ms.
 HOLDING, FULL = "wb:holding", "wb:full"
+#: Sorted set of Celery worker names, each with the mark of its process, by when it was last at work, in ms.
+PROCESSES = "wb:processes"
 #: Sorted set of the caps from which new documents are refused, by when a process last said so, ms.
 CAPS = "wb:caps"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
@@ -79,7 +81,7 @@ _TYPES = {
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
-    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, CAPS, OBSERVED), "zset"),
+    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),

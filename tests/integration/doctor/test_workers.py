@@ -27,8 +27,9 @@ from writebehind.local.embedded import EmbeddedRedis
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Level, processes
 from writebehind.operations.idle import NotDrainedError, refuse_if_workers
+from writebehind.process_identity import mark
 from writebehind.redis import keys
-from writebehind.redis.shared.workers import SILENT_FOR_MS, WORKER_LIFE_MS
+from writebehind.redis.shared.workers import ENDED_FOR_S, SILENT_FOR_MS, WORKER_LIFE_MS
 
 #: What is asked for: so soon after it has stopped working a worker is shown as one that does not, seconds.
 SHOWN_WITHIN_S = 20
@@ -183,6 +184,33 @@ def test_a_worker_that_is_long_gone_is_not_told_of(patient):
     assert 60 <= found[1].seconds_ago < 70
     patient.store.workers.gone("killed")
     assert ["edge"] == [one.worker for one in patient.store.workers.look().silent]
+
+
+def test_a_worker_that_was_killed_has_ended(patient, monkeypatch):
+    """Whoever looks on its machine says so, and not that it is silent; once it is back all of it is forgotten."""
+    workers, wire = patient.store.workers, patient.store._wire
+    process = Popen(["sleep", "600"])
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("writebehind.redis.shared.workers.mark", lambda: mark(process.pid))
+            workers.record_proof("killed@test", ["flush"])
+        wire.call("ZADD", keys.WORKERS, patient.store.now_ms() - 60_000, "killed@test")
+        assert {"killed@test": ["flush"]} == silent(patient)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert {} == silent(patient)
+    (ended,) = patient.status()["ended_workers"]
+    assert ("killed@test", ("flush",)) == (ended["worker"], ended["queues"])
+    (found,) = (one for one in processes.check(patient) if one.check == "worker killed@test")
+    assert (Level.OK, True) == (found.level, found.found.startswith("it has ended without a word"))
+    wire.call("ZADD", keys.WORKERS, patient.store.now_ms() - round(1000 * ENDED_FOR_S) - 1_000, "killed@test")
+    assert ([], []) == (patient.status()["ended_workers"], patient.status()["silent_workers"])
+    workers.record_proof("killed@test", ["flush"])
+    assert (["killed@test"], []) == (workers.alive(), workers.look().ended)
+    workers.gone("killed@test")
+    assert [] == wire.call("ZRANGE", keys.PROCESSES, 0, -1)
 
 
 class Sent:

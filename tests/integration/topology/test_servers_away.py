@@ -37,6 +37,7 @@ OF_HOME = {
     *("breaker", "breaker_reason", "breaker_since", "flushed_per_second", "workers", "busy_workers"),
     *(
         "silent_workers",
+        "ended_workers",
         "consumers",
         "unconsumed",
         "periodic",

@@ -59,6 +59,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
         yield failure("workers", found, "start them as in the Procfile")
     yield from busy(crew.busy)
     yield from silent(crew.silent)
+    yield from ended(crew.ended_lately)
     yield from consumers(status["consumers"])
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
@@ -120,6 +121,13 @@ def silent(workers: Sequence[SilentWorker]) -> Iterator[Finding]:
             "it is frozen, cut off from its broker, stuck, or was killed: look at its log and start it anew; "
             "one that does not come back under its name is forgotten after a day",
         )
+
+
+def ended(workers: Sequence[SilentWorker]) -> Iterator[Finding]:
+    """A worker that was killed is no fault by itself: that nobody consumes its queues is one."""
+    for one in workers:
+        found = f"it has ended without a word, and did nothing for {one.seconds_ago:.0f} s: it was killed"
+        yield ok(f"worker {one.worker}", found)
 
 
 def listener(status: Mapping[str, Any] | None) -> Finding:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from writebehind.process_identity import has_ended, mark
 from writebehind.redis import keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
@@ -16,6 +17,8 @@ from writebehind.sequences import pairs
 WORKER_LIFE_MS = 15_000
 #: For so long a worker is told of that has fallen silent, ms: a day.
 SILENT_FOR_MS = 24 * 3_600_000
+#: For so long one is told of whose process is known to have ended without a word, seconds.
+ENDED_FOR_S = 600.0
 #: For so long it is remembered when a worker was last seen, ms: a week.
 REMEMBERED_MS = 7 * 24 * 3_600_000
 
@@ -51,6 +54,7 @@ class Crew:
         busy: those that have proven nothing lately as their pool is full, the last that became so first.
         silent: those that have proven nothing for long, are not busy, and have not ended; of the last day, the
             last first.
+        ended: the same of those whose process is gone, as is seen on its own machine: they were killed.
     """
 
     alive: list[str]
@@ -58,6 +62,12 @@ class Crew:
     consumers: dict[str, list[str]]
     busy: list[BusyWorker]
     silent: list[SilentWorker]
+    ended: list[SilentWorker] = field(default_factory=list)
+
+    @property
+    def ended_lately(self) -> list[SilentWorker]:
+        """Those that are told of: the others are as good as forgotten."""
+        return [one for one in self.ended if one.seconds_ago <= ENDED_FOR_S]
 
 
 class Workers:
@@ -69,7 +79,10 @@ class Workers:
 
     def record_proof(self, name: str, queues: Sequence[str] = ()) -> None:
         """Note that a worker has done something, and which queues that proves to be consumed."""
-        self._wire.run(_RECORD, (keys.WORKERS,), (name, REMEMBERED_MS, 0))
+        calls = [((keys.WORKERS,), (name, REMEMBERED_MS, 0))]
+        if process := mark():
+            calls.append(((keys.PROCESSES,), (f"{name} {process}", SILENT_FOR_MS, 0)))
+        self._wire.run_many(_RECORD, calls)
         self.record_consumed(name, queues)
 
     def record_consumed(self, name: str, queues: Sequence[str], *, ago_s: float = 0.0) -> None:
@@ -99,6 +112,10 @@ class Workers:
         """Note that a worker has ended: what it told does not count any more."""
         consumed = [f"{name} {queue}" for queue, workers in self.consumers().items() if name in workers]
         calls = [("ZREM", keys.CONSUMERS, *consumed)] if consumed else []
+        marked = [
+            one for one in self._wire.call("ZRANGE", keys.PROCESSES, 0, -1) if _parted(_text(one))[0] == name
+        ]
+        calls += [("ZREM", keys.PROCESSES, *marked)] if marked else []
         self._wire.calls([*calls, *(("ZREM", key, name) for key in (keys.WORKERS, keys.HOLDING, keys.FULL))])
 
     def look(self) -> Crew:
@@ -130,6 +147,7 @@ def commands(now: int) -> list[tuple[Any, ...]]:
         ("ZRANGE", keys.FULL, 0, -1, "WITHSCORES"),
         ("ZRANGE", keys.WORKERS, now - WORKER_LIFE_MS, now - SILENT_FOR_MS, "BYSCORE", "REV", "WITHSCORES"),
         ("ZRANGE", keys.CONSUMERS, 0, -1),
+        ("ZRANGE", keys.PROCESSES, 0, -1),
     ]
 
 
@@ -145,23 +163,26 @@ def read(answers: Sequence[Any], now: int) -> Crew:
     for worker, queue in map(_parted, consumed):
         consumers.setdefault(queue, []).append(worker)
     busy = sorted((seconds, name) for name, seconds in full.items() if name not in proven)
-    long_ago = ((_text(name), (now - whole(score)) / 1000) for name, score in pairs(answers[4]))
+    long_ago = [(_text(name), (now - whole(score)) / 1000) for name, score in pairs(answers[4])]
+    processes = dict(_parted(_text(one)) for one in answers[6])  # of each name the last one
+    quiet = [
+        SilentWorker(name, tuple(queues.get(name, ())), seconds) for name, seconds in long_ago if name not in full
+    ]
+    gone = {one.worker for one in quiet if has_ended(processes.get(one.worker, ""))}
     return Crew(
         alive=sorted({*proven, *full}),
         holding=holding,
         consumers=consumers,
         busy=[BusyWorker(name, tuple(queues.get(name, ())), seconds) for seconds, name in busy],
-        silent=[
-            SilentWorker(name, tuple(queues.get(name, ())), seconds)
-            for name, seconds in long_ago
-            if name not in full
-        ],
+        silent=[one for one in quiet if one.worker not in gone],
+        ended=[one for one in quiet if one.worker in gone],
     )
 
 
 def _parted(told: str) -> tuple[str, str]:
-    worker, _, queue = told.rpartition(" ")
-    return worker, queue
+    """A worker, and what stands after its name."""
+    worker, _, rest = told.rpartition(" ")
+    return worker, rest
 
 
 def _text(name: bytes) -> str:

@@ -82,7 +82,8 @@ function Exporter({ status }) {
 }
 
 /** What a worker does. */
-function doing({ silent, busy }) {
+function doing({ silent, busy, ended }) {
+  if (ended !== undefined) return `ended without a word ${ago(ended)}`;
   if (silent !== undefined) return `silent for ${duration(silent)}`;
   return busy === undefined ? "at work" : `busy for ${duration(busy)}`;
 }
@@ -97,7 +98,8 @@ function Workers({ status }) {
   const busy = new Map((status.busy_workers ?? []).map((one) => [one.worker, one]));
   for (const { worker, queues: some } of busy.values()) queues.set(worker, queues.get(worker) ?? [...some]);
   const alive = [...queues].map(([name, some]) => ({ name, queues: some.sort(), busy: busy.get(name)?.seconds }));
-  const items = [...alive, ...silent];
+  const ended = (status.ended_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, ended: one.seconds_ago }));
+  const items = [...alive, ...silent, ...ended];
   items.sort((one, other) => (one.name < other.name ? -1 : 1));
   return h(
     Panel,
@@ -110,7 +112,7 @@ function Workers({ status }) {
       columns: [
         { name: "Worker", cell: (one) => h("span", { class: "id" }, one.name), wide: true },
         { name: "Queues", cell: (one) => one.queues.join(", ") },
-        { name: "State", cell: (one) => h(State, { level: one.silent === undefined ? "ok" : "bad" }, doing(one)) },
+        { name: "State", cell: (one) => h(State, { level: one.ended !== undefined ? "off" : one.silent === undefined ? "ok" : "bad" }, doing(one)) },
       ],
     }),
   );

@@ -1,0 +1,49 @@
+"""Marks of processes: who sees one knows whether that very process lives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.waiting import wait_until
+from writebehind.process_identity import has_ended, mark
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
+
+
+def test_a_process_lives_until_it_ends():
+    """Also one whose parent has not asked for its end; and not another one with its id."""
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        its = mark(child.pid)
+        assert not has_ended(its)
+        child.kill()
+        wait_until(lambda: has_ended(its), "it to end", 10)
+    finally:
+        child.kill()
+        child.wait()
+    assert has_ended(its)
+    assert "" == mark(child.pid)
+
+    where, _, started = mark().rpartition(":")
+    assert not has_ended(mark())
+    assert has_ended(f"{where}:{int(started) + 1}")
+
+
+def test_of_others_nothing_is_known():
+    """Those of another machine, container or boot, and what other hands have put there."""
+    rest = mark().partition(":")[2]
+    for one in (
+        "",
+        ":",
+        f"elsewhere/4026531836:{rest}",
+        *(mark().rpartition(":")[0] + f":{x}" for x in ("", "x")),
+    ):
+        assert not has_ended(one)
+    here = mark().partition(":")[0]
+    assert not has_ended(f"{here}:0:1")
+    assert not has_ended(f"{here}:{1 << 70}:1")
+    assert not has_ended(f"{here}:-{os.getpid()}:1")
