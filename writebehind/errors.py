@@ -194,9 +194,11 @@ class UnavailableError(WritebehindError):
         inner: the rest: the words of the driver or the server, which may name hosts and ports.
         retry_after_s: seconds after which trying again makes sense, where that is known.
         logged: whether the log has it by now that the server is lost: no line about a failure need say it again.
+        late: whether nothing has refused what was asked, and no answer came in time: the server may be frozen.
     """
 
     logged = False
+    late = False
     reason: Reason = Reason.REDIS_AWAY
 
     def __init__(

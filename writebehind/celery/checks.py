@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from amqp.exceptions import AccessRefused, PreconditionFailed
 
 from writebehind.celery.configuration import create_app, queues
 from writebehind.errors import ConfigurationError, told
 from writebehind.operations.doctor import Finding, failure, ok
+from writebehind.operations.doctor.findings import away
 from writebehind.pipeline import Pipeline
+from writebehind.settings.installation import Settings
+from writebehind.settings.urls import celery_redis
 
 #: How long the broker has to answer, seconds.
 PATIENCE_S = 3.0
+
+#: The port of Redis where a URL names none.
+_PORT = 6379
+#: What transports say where no answer came in time.
+_LATE = re.compile("timed? ?out", re.IGNORECASE)
 
 _OTHER_QUEUE = (
     "stop workers and web processes, and delete the queue: its messages are hints, what they speak of is found by "
@@ -45,8 +55,27 @@ def broker(pipeline: Pipeline) -> Iterator[Finding]:
         yield failure("broker", f"has a queue of another kind: {told(error)}", _OTHER_QUEUE)
         return
     except Exception as error:  # noqa: BLE001 - every transport fails in ways of its own
-        yield failure("broker", f"{type(error).__name__}: {told(error)}", "start it, or set BROKER_URL")
+        yield _away(pipeline.settings, f"{type(error).__name__}: {told(error)}")
         return
     finally:
         app.close()
     yield ok("broker", "answers")
+
+
+def _away(settings: Settings, why: str) -> Finding:
+    """The broker does not answer: as Redis does not, where it is that server, which nobody should start twice."""
+    hangs = _LATE.search(why) is not None
+    if not _is_redis(settings):
+        return failure("broker", why, away(settings, "broker", hangs=hangs))
+    return failure("broker", f"the same server as Redis: {why}", away(settings, "redis", hangs=hangs))
+
+
+def _is_redis(settings: Settings) -> bool:
+    """Whether the broker is the server that `redis_url` names, or the first that it names."""
+    return not settings.broker_url or _places(settings.broker) == _places(celery_redis(settings.redis_url))
+
+
+def _places(urls: str) -> list[tuple[str | None, int, str]]:
+    """The servers that Celery is told of: host and port, or the path of a socket."""
+    found = [urlsplit(one) for one in urls.split(";")]
+    return [(one.hostname, one.port or _PORT, one.path if one.hostname is None else "") for one in found]

@@ -21,7 +21,7 @@ from writebehind.errors import RedisUnavailableError, WritebehindError
 from writebehind.last_known import AtStake
 from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import directory_of
-from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_SILENT_S, is_unanswered
+from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_SILENT_S, is_frozen, is_unanswered
 from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.persisted import RATE_S
@@ -239,6 +239,11 @@ def _listener(listener: Mapping[str, Any] | None) -> Row:
     heard = "" if heard_s is None else f", last heard of MongoDB {duration(heard_s)} ago"
     if listener["alive_seconds_ago"] > LISTENER_SILENT_S:
         return f"not running, as it is silent for {duration(listener['alive_seconds_ago'])}, {seen}{heard}", False
+    if is_frozen(listener):
+        return (
+            f"no sign of life for {duration(listener['alive_seconds_ago'])}: frozen, or just ended, {seen}{heard}",
+            False,
+        )
     if listener["error"]:
         return f"not listening, {seen}{heard}: {listener['error']}", False
     if is_unanswered(listener):

@@ -203,7 +203,9 @@ class Connections:
                 self._paused_until = now + PAUSE_S
             why = _LATE if _is_late(error) else told(error).rstrip(".")
             self.outage.begin(f"{self._title} does not answer: {why}; {_ADVICE}")
-            raise _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why)) from error
+            lost = _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why))
+            lost.late = _is_late(error)
+            raise lost from error
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it
         if isinstance(error, ResponseError):  # to the login or the choice of the database: others are answers
@@ -302,7 +304,9 @@ class Connections:
                 left = self._paused_until - now
                 self.outage.fails()
                 line = f"{self._title} did not answer in time, and is asked again in {left:.1f} s"
-                raise _logged(RedisUnavailableError(line, retry_after_s=left))
+                hangs = _logged(RedisUnavailableError(line, retry_after_s=left))
+                hangs.late = True
+                raise hangs
             if self._paused_until:
                 self._paused_until = now + PAUSE_S
 

@@ -56,9 +56,21 @@ def failure(check: str, found: str, advice: str, *, fatal: bool = False) -> Find
     return Finding(check, Level.FAILURE, found, advice, fatal)
 
 
-def away(settings: Settings, server: str) -> str:
-    """Advice about `redis` or `mongodb` that does not answer: to start it, or where it runs already."""
+def away(settings: Settings, server: str, *, hangs: bool = False) -> str:
+    """Advice about `redis`, `mongodb` or `broker` that does not answer: to start it, or where it runs already.
+
+    Args:
+        settings: have its URL.
+        server: which it is.
+        hangs: whether nothing refuses what is asked of it: its process may be frozen.
+    """
     pid = process_of(server, getattr(settings, f"{server}_url"))
+    if pid is None and hangs:
+        return (
+            "start no other on its data, as nothing says that it has ended: look on its host whether its process "
+            "is stopped (`ps -o stat` says T; `kill -CONT` lets it go on) or busy, and at the network; "
+            f"or set {server.upper()}_URL"
+        )
     if pid is None:
         return f"start it, or set {server.upper()}_URL"
     return (

@@ -20,6 +20,8 @@ from writebehind.settings.names import COLLECTION_NAME
 OLDEST = (5, 0)
 #: How long it has to answer at all, seconds.
 PATIENCE_S = 4.0
+#: What the driver says where nothing has refused it, and no answer has come.
+_HANGS = ("timed out", "No servers found yet")
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
@@ -30,7 +32,9 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         hello = sink.hello()
     except MongoUnavailableError as error:
         is_old = isinstance(error.__cause__, PyMongoConfigurationError)
-        advice = "use a newer server, of which the driver knows" if is_old else away(pipeline.settings, "mongodb")
+        hangs = any(one in str(error) for one in _HANGS)
+        see_to_it = away(pipeline.settings, "mongodb", hangs=hangs)
+        advice = "use a newer server, of which the driver knows" if is_old else see_to_it
         yield failure("mongodb", str(error), advice)
         return
     yield _version(pipeline)

@@ -27,6 +27,7 @@ _LOOK_EVERY_S = 0.1
 LISTENER_SILENT_S, LISTENER_UNHEARD_S = 15.0, 3.0
 #: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
 EXPORTER_SILENT_S = 30.0
+_LATE = "until then changes of others show late"
 _NO_ANSWER = "MongoDB does not answer: "
 #: Loss while nobody consumes a queue.
 _WITHOUT = {
@@ -135,19 +136,33 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
     advice = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
     if status is None:
         return warning("listener", "none has ever run", advice)
-    if status["alive_seconds_ago"] > LISTENER_SILENT_S:
-        return warning("listener", f"silent for {status['alive_seconds_ago']:.0f} s, so it does not run", advice)
-    heard_s, late = status["heard_seconds_ago"], "until then changes of others show late"
+    alive_s = status["alive_seconds_ago"]
+    if alive_s > LISTENER_SILENT_S:
+        found = f"silent for {alive_s:.0f} s, so it does not run, or is frozen"
+        return warning("listener", found, f"look for {status['leader']}; {advice}")
+    if is_frozen(status):
+        found = (
+            f"{status['leader']} has shown no sign of life for {alive_s:.0f} s: frozen, overloaded, or just ended"
+        )
+        return warning("listener", found, f"look at that process: `kill -CONT` lets a frozen one go on; {_LATE}")
+    return _hears(status)
+
+
+def _hears(status: Mapping[str, Any]) -> Finding:
+    """A listener that is at work hears of MongoDB."""
+    heard_s = status["heard_seconds_ago"]
     since = "" if heard_s is None else f", for {heard_s:.0f} s"
     if status["error"]:
         unheard = status["error"].removeprefix(_NO_ANSWER)
         if unheard != status["error"]:
             found = f"the listener runs and MongoDB does not answer it{since}: {unheard}"
-            return warning("listener", found, f"see to MongoDB: {late}")
-        return warning("listener", f"the listener runs and cannot listen: {status['error']}", f"see to it: {late}")
+            return warning("listener", found, f"see to MongoDB: {_LATE}")
+        return warning(
+            "listener", f"the listener runs and cannot listen: {status['error']}", f"see to it: {_LATE}"
+        )
     if is_unanswered(status):
         found = f"the listener runs and MongoDB does not answer it{since}"
-        return warning("listener", found, f"see to MongoDB: {late}")
+        return warning("listener", found, f"see to MongoDB: {_LATE}")
     return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
 
 
@@ -176,6 +191,12 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
     if seen_s is None:  # one that has just begun
         return warning("exporter", found, "look again in a while: if nothing has changed, see its log")
     return failure("exporter", found, "see its log, and start it anew")
+
+
+def is_frozen(listener: Mapping[str, Any]) -> bool:
+    """Whether a listener, of which this is the status, notes no more that it lives, as it does each second."""
+    alive_s: float = listener["alive_seconds_ago"]
+    return alive_s > LISTENER_UNHEARD_S
 
 
 def is_unanswered(listener: Mapping[str, Any]) -> bool:

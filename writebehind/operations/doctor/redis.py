@@ -30,7 +30,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     try:
         yield from _check(pipeline)
     except RedisUnavailableError as error:
-        yield failure("redis", str(error), away(pipeline.settings, "redis"))
+        yield failure("redis", str(error), away(pipeline.settings, "redis", hangs=error.late))
 
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
