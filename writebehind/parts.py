@@ -20,6 +20,7 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
+from writebehind.history.outlook import Pace
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.last_known import LastKnown
 from writebehind.logs.states import StateLog
@@ -208,6 +209,11 @@ class Parts:
             dead_letters=self.dead_letters,
             drift=self.reconciler.history,
             caps=caps,
+            pace=Pace(
+                batch_s=settings.batch_target_ms / 1000,
+                overdue_s=max(settings.overdue_ms, settings.batch_target_ms) / 1000,
+                longest_delay_s=settings.longest_flush_delay_ms / 1000,
+            ),
             ping=self.sink.ping,
             settings=self.collection_settings,
             listed=settings.collections,

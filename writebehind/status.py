@@ -14,7 +14,7 @@ from writebehind.consistency import tally
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
-from writebehind.history.outlook import WINDOW_S, lately, outlook
+from writebehind.history.outlook import WINDOW_S, Pace, lately, outlook
 from writebehind.history.points import Point, depth, read
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
@@ -89,6 +89,7 @@ class Status:
         dead_letters: DeadLetters,
         drift: History,
         caps: Caps,
+        pace: Pace,
         ping: Callable[..., None],
         settings: Callable[[str], CollectionSettings],
         listed: Collection[str],
@@ -102,6 +103,7 @@ class Status:
             dead_letters: what MongoDB refuses.
             drift: what was found to differ.
             caps: from which this process refuses new documents: what those that take writes have told comes first.
+            pace: of flushes, while all is well.
             ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
             settings: of a collection, by name.
             listed: collections that are told apart, however many others there are.
@@ -113,6 +115,7 @@ class Status:
         self._dead_letters = dead_letters
         self._drift = drift
         self._caps = caps
+        self._pace = pace
         self._ping = ping
         self._settings = settings
 
@@ -142,11 +145,11 @@ class Status:
                 points,
                 sample,
                 applied.caps if applied else self._caps,
-                pending=[*backlog.pending_in.values()],
-                dead=backlog.dead,
+                self._pace,
+                backlog=backlog,
                 breaker=breaker.state if breaker else "",
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
-                drained=activity.persisted.per_second if activity else None,
+                persisted=activity.persisted if activity else None,
             ).as_dict(),
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),

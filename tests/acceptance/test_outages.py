@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from tests.acceptance.conftest import System, start
 from tests.load import Reads, Writes
 from tests.servers import freeze, resume
 from tests.waiting import slowness, wait_until
+from writebehind.history.outlook import WINDOW_S
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,14 @@ SOON_S = 1.5
 MOST_LINES_OF_A_RESTART = 4
 #: Fewer lines than these all processes together log when they start, and when a server ends and begins again.
 MOST_LINES_OF_ALL = 15
+
+#: Pending documents of a partition from which writes are refused: within the hour, as fast as documents come here.
+CAP = 1_000
+#: Documents are overdue that have waited for so long, seconds: the flush delay and what a flush needs; and the
+#: second in which something was persisted last.
+OVERDUE_S = 1 + 3 + 1
+#: Seconds after which a worker that does nothing counts as silent.
+SILENT_S = 15
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120 + OUTAGE_S)]
 
@@ -62,7 +73,8 @@ def servers(tmp_path_factory) -> Iterator[Servers]:
 def system(servers, tmp_path_factory) -> Iterator[System]:
     """The system on these servers."""
     urls = {"REDIS_URL": servers.redis.url, "MONGODB_URL": servers.mongo.url, "BROKER_URL": servers.broker.url}
-    with start(tmp_path_factory.mktemp("outages"), **urls) as stack, System(stack) as system:
+    cap = {"WRITEBEHIND_MAX_PENDING_PER_PARTITION": str(CAP)}
+    with start(tmp_path_factory.mktemp("outages"), **urls, **cap) as stack, System(stack) as system:
         system.wait_for_workers()
         yield system
 
@@ -238,3 +250,87 @@ def test_redis_dies_and_comes_back(system, servers):
     assert {"1"} == {answer.headers["Retry-After"] for answer in writes.refused}
     assert pids == system.stack.pids()
     system.wait_for_workers(30)
+
+
+def new_documents(system: System, prefix: str) -> Writes:
+    """A client that writes a new document each time."""
+    return Writes(system.stack.url, "users", [f"{prefix}{n}" for n in range(100_000)], fields=system.fill)
+
+
+def looks(system: System, until: Callable[[dict[str, Any]], bool], what: str) -> list[dict[str, Any]]:
+    """Statuses, one after the other, up to the first of which something is true."""
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        found.append(system.http.get("/admin/status?partitions=true").raise_for_status().json())
+        return until(found[-1])
+
+    wait_until(look, what, 60)
+    for one in found:
+        assert one["pending"] or one["seconds_until_drained"] == 0, one
+        assert one["pending"] == 0 or one["seconds_until_drained"] != 0, one
+    return found
+
+
+def is_known(status: dict[str, Any]) -> bool:
+    return status["seconds_until_drained"] is not None
+
+
+def test_nobody_knows_when_a_frozen_worker_goes_on(system):
+    """Not from when documents are overdue, long before the worker counts as silent; until it has gone on."""
+    worker = system.stack.pids()["worker"]
+    with new_documents(system, "frozen"):
+        looks(
+            system, lambda one: one["pending"] > 0 and one["flushed_per_second"] > 0, "documents to be persisted"
+        )
+        os.killpg(worker, signal.SIGSTOP)
+        try:
+            for_seconds(OVERDUE_S, "what was persisted before to be long ago")
+            frozen = looks(
+                system, lambda one: one["oldest_pending_seconds"] > SILENT_S + OVERDUE_S, "more to wait"
+            )
+        finally:
+            os.killpg(worker, signal.SIGCONT)
+        wait_until(lambda: is_known(system.status()), "what is foretold to be known again", 30)
+    system.wait_until_drained()
+
+    overdue = [one for one in frozen if one["oldest_pending_seconds"] > OVERDUE_S]
+    assert [] == [one for one in overdue if is_known(one)]
+    because = [one["not_safe_because"] for one in overdue]
+    assert because[0] == "nothing was persisted in the last 3 s, and documents are overdue"
+    assert because[-1] == "no worker is at work on what is pending"
+
+
+def test_what_is_foretold_of_an_outage_is_by_what_happens_since(system, servers):
+    """When a cap is met, though nothing grew before; and, once MongoDB is back, when it has all."""
+    with new_documents(system, "foretold"):
+        looks(
+            system, lambda one: one["pending"] > 0 and one["flushed_per_second"] > 0, "documents to be persisted"
+        )
+        for_seconds(WINDOW_S / 2, "a time in which nothing grows")
+        servers.mongo.kill()
+        try:
+            first = looks(system, lambda one: one["breaker"] == "open", "the breaker to open")[-1]
+            for_seconds(OVERDUE_S, "what waits to grow")
+            last = looks(system, lambda one: one["seconds_until_cap"] is not None, "the cap to be foretold")[-1]
+        finally:
+            servers.mongo.start()
+        back = looks(
+            system, lambda one: one["totals"]["persisted"] > last["totals"]["persisted"], "MongoDB to be back"
+        )
+        began = time.monotonic()
+        looks(system, is_known, "what is foretold to be known again")
+        known_s = time.monotonic() - began
+    system.wait_until_drained()
+
+    assert not is_known(first)
+    assert not is_known(last)
+    fullest = max(one["pending"] for one in last["by_partition"])
+    growth = (last["pending"] - first["pending"]) / (
+        last["oldest_pending_seconds"] - first["oldest_pending_seconds"]
+    )
+    until_s = (CAP - fullest) / (growth * fullest / last["pending"])
+    log.info("the cap is foretold in %.0f s, and met in %.0f s", last["seconds_until_cap"], until_s)
+    assert until_s / 3 < last["seconds_until_cap"] < 3 * until_s
+    assert "pending" == last["cap"]
+    assert known_s < 5 * slowness(), back[-1]

@@ -6,30 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from writebehind.history.outlook import Outlook, lately, outlook
+from tests.unit.simulated_flushes import PACE, SAMPLE
+from writebehind.history.backlog import Backlog
+from writebehind.history.outlook import Caps, Outlook, lately, outlook
 from writebehind.history.points import Point
-from writebehind.redis.shared.caps import Caps
-from writebehind.redis.shared.load_sample import LoadSample
+from writebehind.redis.shared.metrics import PartitionStatus
+from writebehind.redis.shared.persisted import Persisted
 
 CAPS = Caps(max_pending=100, max_memory=0.5)
-SAMPLE = LoadSample(
-    misfit="",
-    recorded=True,
-    pending=(),
-    dead={},
-    used_memory=200,
-    max_memory=1_000,
-    evicts=False,
-    keys=10,
-    expiring=0,
-    appendonly=True,
-    replicas=0,
-    waits_for_disk=True,
-    drained_per_second=0.0,
-)
-
-#: Nothing that MongoDB does not have.
-EMPTY = {"pending": [0, 0], "dead": 0}
+NOW = 1_010
 
 
 def points(*, persisted: float | None = 10.0, growth: float = 0.0, memory: float = 0.0) -> list[Point]:
@@ -38,46 +23,81 @@ def points(*, persisted: float | None = 10.0, growth: float = 0.0, memory: float
     return [Point(1_000.0 + at, one | more) for at, one in enumerate(figures)]
 
 
-def look(some: list[Point], sample: LoadSample = SAMPLE, **given) -> Outlook:
-    known = {"pending": [40, 10], "dead": 0, "breaker": "closed", "is_worked": True, "drained": 0.0} | given
-    return outlook(some, sample, CAPS, **known)
+def rate(per_second: int, *, until_s: int = 0) -> Persisted:
+    """So many were persisted in each second, until so long ago."""
+    return Persisted(float(NOW), dict.fromkeys(range(NOW - 60, NOW - until_s), per_second) if per_second else {})
+
+
+def look(
+    some: list[Point], sample=SAMPLE, *, pending=(40, 10), dead=0, late_s=20.0, due_within_s=0.0, **given
+) -> Outlook:
+    partitions = [PartitionStatus(at, one, 0, None) for at, one in enumerate(pending)]
+    partitions.append(PartitionStatus(len(pending), 0, dead, None))
+    known = {"breaker": "closed", "is_worked": True, "persisted": rate(10)} | given
+    backlog = Backlog(partitions, {}, late_s, due_within_s)
+    return outlook(some, sample, CAPS, PACE, backlog=backlog, **known)
 
 
 def test_what_waits_is_safe_once_as_much_is_persisted():
-    """Whatever arrives meanwhile: it is due later."""
+    """Whatever arrives meanwhile: it is due later. Nobody has to record the history for that."""
     assert 5.0 == look(points()).seconds_until_safe
     assert 5.0 == look(points(growth=50)).seconds_until_safe
-    assert 0.0 == look(points(persisted=0.0), pending=[0, 0]).seconds_until_safe
-    assert 25.0 == look([], drained=2.0).seconds_until_safe
+    assert 0.0 == look(points(persisted=0.0), pending=[0, 0], late_s=0.0).seconds_until_safe
+    assert 25.0 == look([], persisted=rate(2)).seconds_until_safe
+
+
+def test_nothing_is_safe_before_it_is_due():
+    """However fast what is due goes; and what is pending is never safe in no time."""
+    assert 60.5 == look([], due_within_s=60.0).seconds_until_safe
+    assert 60.5 == look([], due_within_s=60.0, late_s=0.0, persisted=rate(0)).seconds_until_safe
+    assert 0.5 == look([], pending=[1], late_s=0.0, persisted=rate(100_000)).seconds_until_safe
+    assert 0.5 == look([], pending=[1], persisted=rate(100_000)).seconds_until_safe
 
 
 @pytest.mark.parametrize(
     ("given", "because"),
     [
         ({"breaker": "open"}, "MongoDB does not answer: the breaker is open"),
+        ({"breaker": "half-open"}, "MongoDB does not answer: the breaker is half-open"),
         ({"is_worked": False}, "no worker is at work on what is pending"),
-        ({}, "nothing was persisted in the last 30 s"),
+        ({}, "nothing was persisted in the last 3 s, and documents are overdue"),
+        ({"persisted": rate(10, until_s=3)}, "nothing was persisted in the last 3 s, and documents are overdue"),
+        ({"persisted": None}, "it is not known what is persisted"),
     ],
 )
 def test_while_nothing_is_persisted_it_is_not_known_when_all_is_safe(given, because):
     """The reason is the one that an operator sees to first."""
-    found = look(points(persisted=0.0), **given)
+    found = look(points(persisted=0.0), **{"persisted": rate(0)} | given)
     assert (None, because) == (found.seconds_until_safe, found.not_safe_because)
 
 
+def test_what_is_not_overdue_may_wait():
+    """Be it that nothing was persisted for long, or that nobody knows: workers need not have begun."""
+    for persisted in (rate(0), rate(10, until_s=40), None):
+        found = look([], late_s=2.9, due_within_s=0.3, persisted=persisted)
+        assert (0.8, "") == (found.seconds_until_safe, found.not_safe_because)
+
+
 def test_an_outage_that_is_over_says_nothing_of_what_comes():
-    """Neither when all is safe nor when a cap is met; and nothing is told before 10 s are known since."""
+    """Neither when all is safe nor when a cap is met; and no cap is told before 10 s are known since."""
 
     def after(seconds: int) -> list[Point]:
         away = points(persisted=0.0, growth=50.0)
         away = [Point(one.at - 11, {**one.figures, "breaker": "open"}) for one in away]
         return away + [Point(one.at, {**one.figures, "breaker": "closed"}) for one in points()][: seconds + 1]
 
-    found = look(after(10), drained=0.1)
+    def since(seconds: int) -> Persisted:
+        return Persisted(float(NOW), {NOW - one: 10 for one in [*range(1, seconds + 1), 50]})
+
+    found = look(after(10), persisted=since(10))
     assert (5.0, None) == (found.seconds_until_safe, found.seconds_until_cap)
-    soon = look(after(3), drained=0.1)
-    assert (None, None) == (soon.seconds_until_safe, soon.seconds_until_cap)
-    assert "less than 10 s are known of what is persisted" == soon.not_safe_because
+    soon = look(after(3), persisted=since(3))
+    assert (5.0, None) == (soon.seconds_until_safe, soon.seconds_until_cap)
+    just = look(after(1), persisted=since(1))
+    assert (None, "less than 2 s are known of what is persisted") == (
+        just.seconds_until_safe,
+        just.not_safe_because,
+    )
     assert (None, "pending") == ((lasts := look(after(-1), breaker="open")).seconds_until_safe, lasts.cap)
 
 
@@ -86,11 +106,15 @@ def test_dead_letters_are_not_safe_by_waiting():
     found = look(points(), dead=2)
     assert (None, 5.0) == (found.seconds_until_safe, found.seconds_until_drained)
     assert "2 dead letters, which a person has to replay or discard" == found.not_safe_because
-    assert (None, 0.0) == ((one := look([], dead=1, pending=[0])).seconds_until_safe, one.seconds_until_drained)
+    assert (None, 0.0) == (
+        (one := look([], dead=1, pending=[0], late_s=0.0)).seconds_until_safe,
+        one.seconds_until_drained,
+    )
     both = look(points(), dead=1, breaker="open")
     assert (None, None) == (both.seconds_until_safe, both.seconds_until_drained)
     assert both.not_safe_because.startswith("MongoDB does not answer: the breaker is open; 1 dead letter, which")
-    assert (True, False, False) == tuple(look([], **one).safe for one in (EMPTY, EMPTY | {"dead": 1}, {}))
+    none = {"pending": [0, 0], "late_s": 0.0}
+    assert (True, False, False) == tuple(look([], **one).safe for one in (none, none | {"dead": 1}, {}))
 
 
 def test_the_fullest_partition_decides_when_documents_are_refused():
@@ -112,20 +136,23 @@ def test_the_memory_of_redis_may_be_the_first_cap():
     assert 0.0 == look(points(), replace(SAMPLE, used_memory=600)).seconds_until_cap
 
 
-def test_what_is_too_short_foretells_nothing():
+def test_what_is_too_short_foretells_no_cap():
     """A system that has just begun, or whose history has: a cap that is met is no matter of the future."""
     young = points(growth=50.0, memory=50.0, persisted=1.0)[:4]
-    found = look(young, drained=None)
-    assert (None, None, None, "") == (
-        found.seconds_until_safe,
-        found.seconds_until_drained,
-        found.seconds_until_cap,
-        found.cap,
-    )
-    assert "less than 10 s are known of what is persisted" == found.not_safe_because
-    assert 25.0 == look(young, drained=2.0).seconds_until_safe
+    found = look(young, persisted=rate(2))
+    assert (25.0, None, "") == (found.seconds_until_safe, found.seconds_until_cap, found.cap)
     assert (0.0, True) == ((met := look(young, pending=[100, 0])).seconds_until_cap, met.cap == "pending")
-    assert (0.0, True) == ((none := look(young, pending=[0, 0])).seconds_until_safe, none.safe)
+    assert (0.0, True) == ((none := look(young, pending=[0, 0], late_s=0.0)).seconds_until_safe, none.safe)
+
+
+def test_nothing_leaves_while_nothing_is_persisted():
+    """A cap is told then by what grows since: soon by documents, which grow evenly, and later by memory."""
+    before = [Point(one.at - 10, one.figures) for one in points(persisted=10.0)]
+    since = points(persisted=0.0, growth=5.0, memory=100.0)[1:]
+    soon, later = look(before + since[:2], breaker="open"), look(before + since, breaker="open")
+    assert (15.0, "pending") == (soon.seconds_until_cap, soon.cap)
+    assert look(before + since[:1], breaker="open").seconds_until_cap is None
+    assert (3.0, "memory") == (later.seconds_until_cap, later.cap)
 
 
 def test_only_the_last_seconds_count():

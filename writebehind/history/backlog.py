@@ -12,10 +12,19 @@ from writebehind.settings.collection import CollectionSettings
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Backlog of partitions, and by partition how long the member that is due first has waited, seconds."""
+    """Backlog of partitions.
+
+    Attributes:
+        partitions: each that answers.
+        ages_s: by partition how long the member that is due first has waited, seconds.
+        late_s: for how long the one that is most overdue has been due, seconds; 0 where none is.
+        due_within_s: the time until the last one is due, seconds; 0 where all are.
+    """
 
     partitions: Sequence[PartitionStatus]
     ages_s: Mapping[int, float]
+    late_s: float = 0.0
+    due_within_s: float = 0.0
 
     @property
     def pending_in(self) -> dict[int, int]:
@@ -45,17 +54,15 @@ def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: in
         RedisUnavailableError: none does.
     """
     found = store.metrics.backlog_answered()
-    sent = store.metrics.sent_since({one.partition: one.head[0] for one in found if one.head})
-
-    def age_s(head: tuple[str, float] | None, sent_ms: float) -> float:
-        """The time since its start, as the flush delay of its collection tells it.
-
-        One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
-        """
-        if head is None:
-            return 0.0
-        member, due_ms = head
+    heads = {one.partition: one.head for one in found if one.head}
+    sent = store.metrics.sent_since({partition: member for partition, (member, _) in heads.items()})
+    ages_s, late_s = {one.partition: 0.0 for one in found}, 0.0
+    for partition, (member, due_ms) in heads.items():
+        # One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
         delay_ms = settings(member.partition("/")[0]).flush_delay_ms
-        return max(0.0, (now_ms - min(due_ms - delay_ms, sent_ms)) / 1000)
-
-    return Backlog(found, {one.partition: age_s(one.head, sent.get(one.partition, now_ms)) for one in found})
+        waited_ms = now_ms - min(due_ms - delay_ms, sent.get(partition, now_ms))
+        ages_s[partition] = max(0.0, waited_ms / 1000)
+        late_s = max(late_s, (waited_ms - delay_ms) / 1000)
+    last_ms = max((one.tail_ms for one in found if one.tail_ms is not None), default=0.0)
+    ahead_ms = min(last_ms - now_ms, store.pending.longest_wait_ms)  # a clock that steps back leaves times ahead
+    return Backlog(found, ages_s, late_s, max(0.0, ahead_ms / 1000))

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from writebehind.history.backlog import Backlog
 from writebehind.history.points import AWAY, BREAKER, Point
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample
+from writebehind.redis.shared.persisted import Persisted
 
-#: Rates are taken over so many seconds, and of points that lie so far apart at least.
+#: Rates are taken over so many seconds at most.
 WINDOW_S: Final = 30.0
+#: And over so many at least: those of what is persisted; of what grows while nothing is; and of what grows while
+#: batches go, or of memory, which go up and down.
+LEAST_PERSISTED_S: Final = 2.0
+LEAST_STALLED_S: Final = 2.0
 LEAST_S: Final = 10.0
 #: What half a minute says of later than this is chance, seconds.
 HORIZON_S: Final = 3_600.0
-#: The figure that says how fast pending documents go to MongoDB.
+#: Figures of points: how fast pending documents go to MongoDB, and how long the oldest has waited.
 PERSISTED: Final = "persisted_per_second"
+OLDEST: Final = "oldest_pending_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The times of flushes while all is well, by the settings, seconds.
+
+    Attributes:
+        batch_s: how long one bulk write should take.
+        overdue_s: lateness from which a document is overdue: somebody should have persisted something meanwhile.
+        longest_delay_s: the longest flush delay of any collection.
+    """
+
+    batch_s: float
+    overdue_s: float
+    longest_delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +51,8 @@ class Outlook:
 
     Attributes:
         safe: whether MongoDB has all that was acknowledged.
-        seconds_until_safe: when it has all that is acknowledged by now; `None` while nothing is persisted, or
-            where dead letters stand, which no waiting brings there.
+        seconds_until_safe: when it has all that is acknowledged by now; `None` while nothing of what is overdue is
+            persisted, or where dead letters stand, which no waiting brings there.
         seconds_until_drained: the same of what is pending, whatever dead letters there are.
         not_safe_because: why there is no `seconds_until_safe`; '' where there is.
         seconds_until_cap: when the first cap is reached; `None` if not within `HORIZON_S`, or unknown.
@@ -59,41 +82,49 @@ def outlook(
     points: Sequence[Point],
     sample: LoadSample,
     caps: Caps,
+    pace: Pace,
     *,
-    pending: Sequence[int],
-    dead: int,
+    backlog: Backlog,
     breaker: str,
     is_worked: bool,
-    drained: float | None,
+    persisted: Persisted | None,
 ) -> Outlook:
     """The outlook from what is seen now.
 
     What is acknowledged by now goes to MongoDB before what is acknowledged later, as documents are flushed in the
-    order in which they are due. So arrivals do not put off when it is safe; they bring the caps nearer. What
-    happened until MongoDB was back says nothing of what comes: rates are of the time since.
+    order in which they are due. So arrivals do not put off when it is safe; they bring the caps nearer. While no
+    document is overdue, workers keep up, and all is safe once the last one is due and flushed. Else it is once as
+    much is persisted as is pending, at the rate since somebody is at work on what is due: an outage that is over
+    says nothing of what comes, and while one lasts nothing goes to MongoDB, whatever did before.
 
     Args:
         points: of the last seconds, in the order of their times.
         sample: the memory of Redis, and which of its servers are away: what these have is not known.
         caps: see there.
-        pending: documents that wait, by partition.
-        dead: dead letters.
-        breaker: the state of the breaker before MongoDB.
+        pace: see there.
+        backlog: what is pending, and dead letters.
+        breaker: the state of the breaker before MongoDB; '' where that is not known.
         is_worked: whether any worker is at work on what is pending.
-        drained: documents persisted per second, where no points say so; `None` where that is not known.
+        persisted: documents that were persisted; `None` where that is not known.
     """
-    since = _since_outage(points) if breaker in {"closed", ""} else points
-    was_away, points = len(since) < len(points), since
-    until_drained, because = _until_drained(
-        points, sum(pending), breaker, is_worked=is_worked, drained=None if was_away else drained
-    )
+    pending = [*backlog.pending_in.values()]
+    since = _work_began(persisted, backlog.late_s, pace) if persisted else None
+    because = "" if not backlog.pending else _why_stalled(breaker, is_worked=is_worked)
+    if not because and persisted and since is None:
+        because = f"nothing was persisted in the last {pace.overdue_s:g} s, and documents are overdue"
+    is_stalled, until_drained = bool(because), None
+    if not because:
+        until_drained, because = _until_drained(backlog, persisted, since, pace)
     if lost := {server: partitions for server, partitions in sample.away.items() if partitions}:
         until_drained, because = None, "; ".join(filter(None, (because, told_away(lost))))
+    dead = backlog.dead
     until_safe = None if dead else until_drained
     letters = f"{counted(dead, 'dead letter')}, which a person has to replay or discard" if dead else ""
     because = "; ".join(filter(None, (because, letters)))
     seen = partial(Outlook, not (dead or any(pending) or lost), until_safe, until_drained, because)
-    until_full, until_short = _until_full(points, pending, caps), _until_short(points, sample, caps)
+    points = _in_stall(points) if is_stalled else _since_stall(points, pace)
+    least_s = LEAST_STALLED_S if is_stalled else LEAST_S
+    until_full, until_short = _until_full(points, pending, caps, least_s), _until_short(points, sample, caps)
     if until_full is None and until_short is None:
         return seen(None, "")
     if until_short is None or (until_full is not None and until_full <= until_short):
@@ -106,33 +137,72 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
     return [one for one in points if one.at >= now - WINDOW_S]
 
 
-def _since_outage(points: Sequence[Point]) -> Sequence[Point]:
-    """The points since MongoDB was last seen to be away."""
-    broken = [at for at, one in enumerate(points) if one.figures.get(BREAKER, "closed") != "closed"]
-    return points[broken[-1] + 1 :] if broken else points
+def _why_stalled(breaker: str, *, is_worked: bool) -> str:
+    """The reason for which nothing can be persisted; '' where it can."""
+    if breaker not in {"closed", ""}:
+        return f"MongoDB does not answer: the breaker is {breaker}"
+    return "" if is_worked else "no worker is at work on what is pending"
+
+
+def _work_began(persisted: Persisted, late_s: float, pace: Pace) -> int | None:
+    """The second since which what was due has been persisted without a pause; `None` while there is a pause.
+
+    In all of that time something was due, so that the rate is what workers and MongoDB can do.
+    """
+    now, began, last = persisted.now, 0, -math.inf
+    for second in sorted(persisted.by_second):
+        if second - last >= pace.overdue_s:
+            began = second
+        last = second + 1
+    if min(now - last, late_s) >= pace.overdue_s:
+        return None
+    return max(began, math.floor(now - min(late_s, WINDOW_S)))
 
 
 def _until_drained(
-    points: Sequence[Point], pending: int, breaker: str, *, is_worked: bool, drained: float | None
+    backlog: Backlog, persisted: Persisted | None, since: int | None, pace: Pace
 ) -> tuple[float | None, str]:
-    if not pending:
+    """The time until all that is pending is persisted; or `None`, and why it is not known."""
+    if not backlog.pending:
         return 0.0, ""
-    if breaker == "open":
-        return None, "MongoDB does not answer: the breaker is open"
-    if not is_worked:
-        return None, "no worker is at work on what is pending"
-    rates = _known(points, PERSISTED)
-    rate = sum(one for _, one in rates) / len(rates) if _lasts(rates) else drained
-    if rate is None:
-        return None, f"less than {LEAST_S:.0f} s are known of what is persisted"
-    if rate <= 0:
-        return None, f"nothing was persisted in the last {WINDOW_S:.0f} s"
-    return round(pending / rate, 1), ""
+    is_overdue, at_least_s = backlog.late_s >= pace.overdue_s, backlog.due_within_s + pace.batch_s
+    if persisted is None or since is None:
+        return (None, "it is not known what is persisted") if is_overdue else (_rounded(at_least_s), "")
+    lasted_s = persisted.now - since
+    if lasted_s < LEAST_PERSISTED_S:
+        because = f"less than {LEAST_PERSISTED_S:g} s are known of what is persisted"
+        return (None, because) if is_overdue else (_rounded(at_least_s), "")
+    rate = persisted.since(since) / lasted_s
+    return _rounded(max(at_least_s, backlog.pending / rate) if rate else at_least_s), ""
 
 
-def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps) -> float | None:
+def _rounded(seconds: float) -> float:
+    """A time to tenths of a second; never less than it is, and never 0."""
+    return math.ceil(seconds * 10) / 10
+
+
+def _in_stall(points: Sequence[Point]) -> Sequence[Point]:
+    """The points since anything was last persisted."""
+    last = max((at for at, one in enumerate(points) if one.number(PERSISTED)), default=0)
+    return points[last:]
+
+
+def _since_stall(points: Sequence[Point], pace: Pace) -> Sequence[Point]:
+    """The points since MongoDB was last seen to be away, or nothing of what was overdue to be persisted."""
+    since, last = 0, points[0].at if points else 0.0
+    for at, one in enumerate(points):
+        if one.number(PERSISTED) != 0:  # or that is not known
+            last = one.at
+        is_overdue = (one.number(OLDEST) or 0.0) >= pace.longest_delay_s + pace.overdue_s
+        is_away = one.figures.get(BREAKER, "closed") != "closed"
+        if is_away or (is_overdue and one.at - last >= pace.overdue_s):
+            since = at + 1
+    return points[since:]
+
+
+def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps, least_s: float) -> float | None:
     """The time until the fullest partition is full, if each goes on growing by its part of the growth."""
-    growth, fullest, together = _slope(points, "pending"), max(pending, default=0), sum(pending)
+    growth, fullest, together = _slope(points, "pending", least_s), max(pending, default=0), sum(pending)
     if fullest >= caps.max_pending:
         return 0.0
     if growth is None or growth <= 0 or not fullest:
@@ -142,7 +212,7 @@ def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps) -> 
 
 def _until_short(points: Sequence[Point], sample: LoadSample, caps: Caps) -> float | None:
     """The time until Redis uses so much that no new document is taken; one that evicts makes room by itself."""
-    growth = _slope(points, "used_memory")
+    growth = _slope(points, "used_memory", LEAST_S)
     if not sample.max_memory or sample.makes_room:
         return None
     left = sample.max_memory * caps.max_memory - sample.used_memory
@@ -155,13 +225,13 @@ def _near(seconds: float) -> float | None:
     return round(seconds, 1) if seconds < HORIZON_S else None
 
 
-def _slope(points: Sequence[Point], name: str) -> float | None:
+def _slope(points: Sequence[Point], name: str, least_s: float) -> float | None:
     """The number by which a figure grows per second, by the least squares; `None` where that is not known.
 
     A line through all points: the first and the last alone may be on either side of a batch.
     """
     known = _known(points, name)
-    if not _lasts(known):
+    if not known or known[-1][0] - known[0][0] < least_s:
         return None
     mean_at = sum(at for at, _ in known) / len(known)
     mean = sum(number for _, number in known) / len(known)
@@ -174,8 +244,3 @@ def _known(points: Sequence[Point], name: str) -> list[tuple[float, float]]:
     return [
         (one.at, number) for one in points if (number := one.number(name)) is not None and not one.number(AWAY)
     ]
-
-
-def _lasts(known: Sequence[tuple[float, float]]) -> bool:
-    """Whether figures are of a time that is long enough to say what comes."""
-    return bool(known) and known[-1][0] - known[0][0] >= LEAST_S

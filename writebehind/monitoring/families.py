@@ -36,12 +36,12 @@ OLDEST: Final = _gauge("oldest_pending_age_seconds", "Time that the oldest pendi
 PENDING_BYTES: Final = _gauge("pending_bytes", "Bytes of their entries, about.")
 UNTIL_SAFE: Final = _gauge(
     "seconds_until_safe",
-    "Time until MongoDB has all that is acknowledged by now, at these rates; missing where nothing is persisted, "
-    "or dead letters stand, which no waiting brings there.",
+    "Time until MongoDB has all that is acknowledged by now; missing where nothing of what is overdue is "
+    "persisted, or dead letters stand, which no waiting brings there.",
 )
 UNTIL_DRAINED: Final = _gauge(
     "seconds_until_drained",
-    "Time until MongoDB has all that is pending by now, at these rates; missing where nothing is persisted.",
+    "Time until MongoDB has all that is pending by now; missing where nothing of what is overdue is persisted.",
 )
 UNTIL_CAP: Final = _gauge(
     "seconds_until_cap", "Time until writes are refused, at the present rates; missing where nothing grows."

@@ -15,7 +15,7 @@ from writebehind.redis.unsettled import SAMPLED
 
 
 def test_status_counts(store):
-    """The backlog has every partition's pending and dead members, and the one that is due first."""
+    """The backlog has every partition's pending and dead members, and those that are due first and last."""
     first, second = [one for one in (f"users/s:{n}" for n in range(100)) if store.partition_of(one) == 0][:2]
     later = next(one for one in (f"slow/s:{n}" for n in range(100)) if store.partition_of(one) == 0)
     payload = Entry.loaded(b"ada", 0).payload
@@ -27,7 +27,8 @@ def test_status_counts(store):
 
     assert PARTITIONS == len(status)
     assert (2, 1, first) == (status[0].pending, status[0].dead, status[0].head[0])
-    assert (0, 0, None) == (status[1].pending, status[1].dead, status[1].head)
+    assert 59_000 < status[0].tail_ms - status[0].head[1] < 70_000
+    assert (0, 0, None, None) == (status[1].pending, status[1].dead, status[1].head, status[1].tail_ms)
 
 
 def test_counters_and_rate(store):

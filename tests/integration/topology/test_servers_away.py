@@ -142,7 +142,7 @@ def test_nothing_pending_is_not_safe(away: Away):
     looked = Pipeline(away.pipeline.settings, wire=away.pipeline.store._wire, client=away.pipeline._client)
     backlog = looked.store.metrics.backlog_answered
     looked.store.metrics.backlog_answered = lambda: [  # type: ignore[method-assign]
-        replace(one, pending=0, dead=0, head=None) for one in backlog()
+        replace(one, pending=0, dead=0, head=None, tail_ms=None) for one in backlog()
     ]
     status = looked.status()
     assert (0, 0, False, None) == tuple(

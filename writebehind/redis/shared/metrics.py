@@ -34,12 +34,21 @@ _COUNT_UNSETTLED, _COUNT_FLUSHED = script("count_unsettled"), script("count_flus
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """One partition's backlog; `head` is the member due first, with the time it is due in ms."""
+    """One partition's backlog.
+
+    Attributes:
+        partition: its number.
+        pending: documents that wait for MongoDB.
+        dead: dead letters.
+        head: the member that is due first, and when, ms.
+        tail_ms: when the member is due that is due last.
+    """
 
     partition: int
     pending: int
     dead: int
     head: tuple[str, float] | None
+    tail_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -131,11 +140,15 @@ class Metrics:
         counted = run_many(_COUNT_UNSETTLED, [((of.pending, of.dead), ()) for of in of_all])
         return [
             PartitionStatus(
-                partition, pending, dead, (head[0].decode(errors="replace"), float(head[1])) if head else None
+                partition,
+                pending,
+                dead,
+                (head[0].decode(errors="replace"), float(head[1])) if head else None,
+                float(tail[1]) if tail else None,
             )
             for partition, answer in enumerate(counted)
             if answer is not None
-            for pending, dead, head in [answer]
+            for pending, dead, head, tail in [answer]
         ]
 
     def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:

@@ -62,7 +62,7 @@ export function verdict(status, now) {
   if (waiting) {
     const drained = status.seconds_until_drained;
     return {
-      level: letters ? "warn" : "ok",
+      level: letters || typeof drained !== "number" ? "warn" : "ok",
       title: `${some(waiting, "document")} on the way to MongoDB${letters ? `, ${count(letters)} refused by it` : ""}`,
       text: `${typeof drained === "number" ? `What is pending by now is in MongoDB in about ${duration(drained)}.` : unsafe(status)}${refused}`,
     };

@@ -1,0 +1,139 @@
+"""What is foretold while documents come and go by a simulated clock is what then happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.simulated_flushes import NOTICED_S, PACE, STEPS, Seen, World
+
+#: Documents that come in a second, their flush delay in seconds, and how many can be flushed in a second.
+LOADS = [(1, 1.0, 1_000), (200, 1.0, 1_000), (900, 1.0, 1_000), (50, 0.0, 100), (20, 10.0, 500), (30, 60.0, 500)]
+#: An instant of what happens, and of rounding.
+SLACK_S = 1 / STEPS
+
+
+def finite(some: list[Seen]) -> list[Seen]:
+    return [one for one in some if one.foretold.seconds_until_safe is not None]
+
+
+def assert_possible(world: World) -> None:
+    """Nothing is safe before it is due, and nothing that is pending is safe now."""
+    for one in world.seen:
+        until_s = one.foretold.seconds_until_safe
+        assert one.foretold.safe == (not one.pending)
+        if one.pending:
+            assert until_s is None or until_s > 0, one
+            assert until_s is None or until_s >= one.due_within_s, one
+        else:
+            assert 0.0 == until_s, one
+
+
+def assert_near(world: World, some: list[Seen], *, within: float, and_s: float = 1.0) -> None:
+    """What is foretold is what was needed, but for a part of it and some time."""
+    for one in some:
+        needed_s, until_s = world.needed_s(one), one.foretold.seconds_until_safe
+        assert until_s is not None, one
+        assert abs(until_s - needed_s) <= within * needed_s + and_s, (needed_s, one)
+
+
+def steady(arrivals: float, delay_s: float, capacity: float, **more) -> World:
+    world = World(capacity, delay_s, **more)
+    world.go_on(delay_s + 35, arrivals=arrivals)
+    return world
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize(("arrivals", "delay_s", "capacity"), LOADS)
+def test_while_workers_keep_up(arrivals, delay_s, capacity, recorded):
+    """All is safe once the youngest document is due and flushed, from the first one on, whoever records."""
+    world = steady(arrivals, delay_s, capacity, recorded=recorded)
+    seen = [*world.seen]
+    world.go_on(delay_s + 5)
+    assert_near(world, seen, within=0.0)
+    assert_possible(world)
+
+
+@pytest.mark.parametrize(("arrivals", "delay_s", "capacity"), LOADS)
+@pytest.mark.parametrize("away", ["worker", "MongoDB"])
+def test_nothing_is_known_once_documents_are_overdue(arrivals, delay_s, capacity, away):
+    """No rate of before says when a frozen worker goes on; but what is not due yet may wait."""
+    world = steady(arrivals, delay_s, capacity)
+    world.go_on(delay_s + 20, arrivals=arrivals, flushed=away != "worker", mongodb=away != "MongoDB")
+    gone = world.since(delay_s + 20)
+    overdue = [one for one in gone if one.late_s >= PACE.overdue_s + 1]  # and the rest of the last second of work
+    assert overdue
+    assert [] == finite(overdue)
+    assert all("persisted" in one.foretold.not_safe_because or away == "MongoDB" for one in overdue)
+    early = [one for one in gone if one.late_s < PACE.overdue_s]
+    if away == "worker":
+        assert early == finite(early)
+    else:
+        assert [] == finite(gone[round(NOTICED_S * STEPS) + 1 :])
+    assert_possible(world)
+
+
+@pytest.mark.parametrize("arrivals", [0, 200])
+@pytest.mark.parametrize("away_s", [8, 25, 90])
+@pytest.mark.parametrize("away", ["worker", "MongoDB"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_after_an_outage(arrivals, away_s, away, recorded):
+    """Soon it is known again, by what is persisted since: the outage itself says nothing."""
+    world = steady(200, 1.0, 1_000, recorded=recorded)
+    world.go_on(away_s, arrivals=400, flushed=away != "worker", mongodb=away != "MongoDB")
+    world.go_on(60, arrivals=arrivals)
+    back = world.since(60)
+    first = next(at for at, one in enumerate(back) if one.foretold.seconds_until_safe is not None)
+    assert first <= 2.5 * STEPS
+    assert back[first:] == finite(back[first:])
+    world.go_on(30)
+    assert_near(world, back[first:], within=0.5)
+    assert_near(world, [one for one in back[first:] if one.at > back[0].at + 10], within=0.15)
+    assert_possible(world)
+
+
+@pytest.mark.parametrize(
+    ("burst", "delay_s", "capacity"), [(1_000, 1.0, 200), (20_000, 1.0, 1_000), (5_000, 30.0, 500)]
+)
+def test_after_a_burst(burst, delay_s, capacity):
+    """Never sooner than the flush delay allows; and once it is seen how fast it goes, by that."""
+    world = steady(5, delay_s, capacity)
+    world.come(burst)
+    world.go_on(delay_s + burst / capacity - 1, arrivals=5)
+    seen = world.since(delay_s + burst / capacity - 1)
+    assert seen == finite(seen)
+    world.go_on(delay_s + 20)
+    assert_near(world, [one for one in seen if one.late_s >= PACE.overdue_s], within=0.15)
+    assert_possible(world)
+
+
+def test_under_more_than_can_be_persisted():
+    """What is acknowledged by now is not put off by what comes later."""
+    world = steady(100, 1.0, 1_000)
+    world.go_on(60, arrivals=1_500)
+    seen = [one for one in world.since(60) if one.late_s >= PACE.overdue_s]
+    world.go_on(60)
+    assert_near(world, seen, within=0.1)
+    assert_possible(world)
+
+
+@pytest.mark.parametrize(("arrivals", "delay_s", "capacity"), LOADS)
+@pytest.mark.parametrize("away", ["worker", "MongoDB"])
+def test_the_cap_of_an_outage(arrivals, delay_s, capacity, away):
+    """Nothing leaves as soon as nothing is persisted: by what comes, and not by what came and left before."""
+    cap = max(100, int(arrivals * (delay_s + 600)))
+    world = steady(arrivals, delay_s, capacity, cap=cap)
+    world.go_on(delay_s + 20, arrivals=arrivals, flushed=away != "worker", mongodb=away != "MongoDB")
+    known_s = delay_s + PACE.overdue_s + 1 if away == "worker" else NOTICED_S + 1
+    for one in world.since(delay_s + 20 - known_s):
+        until_s = (cap - one.pending) / arrivals
+        assert one.foretold.seconds_until_cap == pytest.approx(until_s, rel=0.02, abs=2), one
+        assert "pending" == one.foretold.cap
+
+
+@pytest.mark.parametrize("away", ["worker", "MongoDB"])
+def test_no_cap_is_near_after_an_outage(away):
+    """What is pending falls then, and what grew before does not go on."""
+    world = steady(200, 1.0, 1_000, cap=100_000)
+    world.go_on(20, arrivals=200, flushed=away != "worker", mongodb=away != "MongoDB")
+    world.go_on(60, arrivals=200)
+    assert {None} == {one.foretold.seconds_until_cap for one in world.since(59)}
