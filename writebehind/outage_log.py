@@ -92,8 +92,8 @@ class OutageLog:
         Args:
             kind: what fails, as the counts name it.
             line: says so.
-            logged: whether another line of this process has said it: then only the counts of an outage that lasts
-                are logged, and its end.
+            logged: whether another line of this process has said it, and will say that it is over: then only the
+                counts of an outage that lasts are logged.
             level: of the first line.
             event: what the first line is, if it is something of its own.
             error: one that nobody foresaw: the first line has its trace.
@@ -143,7 +143,7 @@ class OutageLog:
                 more = counted(one.untold, f"more {self._thing}", f"more {self._things}")
                 line = f"{kind}: {more} in {now - one.told:.0f} s, the last: {one.latest}"
                 yield line, {"event": "outage_lasts", "kind": kind, "count": one.untold}
-                one.told, one.untold, one.silent = now, 0, False
+                one.told, one.untold = now, 0
 
 
 def _watch(log: weakref.ref[OutageLog], every_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -92,6 +92,38 @@ def test_back_pressure_comes_and_goes(caplog):
     assert [("backpressure_off", "memory", "")] == sample(max_memory=1_000)
     assert [("backpressure_on", "dead-letters", "users")] == sample(dead={"users": 2, "others": 1})
     assert [("backpressure_off", "dead-letters", "users")] == sample(dead={"users": 1})
+
+
+def test_back_pressure_ends_though_nobody_writes(caplog):
+    """Clients may have gone away meanwhile: whoever watches sees within a second or two that it is over."""
+    sampler, behind = FixedSampler(9, 1.0), CollectionSettings.model_validate({"max_dead_letters": 2})
+    admission, stop = Admission(sampler, Caps(10, 0.9)), Event()
+    sampler.vitals = replace(sampler.vitals, pending=(10, 0), dead={"users": 2})
+    admission.cap("users", behind)
+    assert {("backpressure_on", "pending"), ("backpressure_on", "dead-letters")} == {*events(caplog, "cap")}
+    watching = Thread(target=admission.watch, args=(stop,))
+    watching.start()
+    try:
+        sampler.vitals = replace(sampler.vitals, pending=(0, 0), dead={})
+        wait_until(lambda: 2 == len(caplog.records), "both ends", 20)
+    finally:
+        stop.set()
+        watching.join(20)
+    assert {("backpressure_off", "pending"), ("backpressure_off", "dead-letters")} == {*events(caplog, "cap")}
+
+
+def test_a_refusal_begins_it_at_once_and_has_no_line_of_its_own(caplog):
+    """The last sample may have been too early to see that a partition is full."""
+    sampler, behind = FixedSampler(9, 1.0), CollectionSettings()
+    admission = Admission(sampler, Caps(10, 0.9))
+    admission.cap("users", behind)
+    assert [] == events(caplog)
+    assert all(admission.refusal("users", behind).logged for _ in range(3))
+    assert [("backpressure_on", "pending")] == events(caplog, "cap")
+    sampler.vitals = replace(sampler.vitals, pending=(0, 0), crowded=frozenset({"users/s:ada"}))
+    admission.cap("users", behind)
+    assert [("backpressure_off", "pending")] == events(caplog, "cap")
+    assert not admission.refusal("users", behind, "users/s:ada").logged  # of one document nothing else tells
 
 
 def test_a_sample_is_looked_at_once():

@@ -65,7 +65,8 @@ class Admission:
         self._seen: LoadSample | None = None
         self._full = StateLog(log, "backpressure_on", "backpressure_off")
         self._short = StateLog(log, "backpressure_on", "backpressure_off")
-        self._dead: dict[str, StateLog] = {}
+        #: By collection: whether it has too many dead letters, and from how many on that is so.
+        self._dead: dict[str, tuple[StateLog, int]] = {}
 
     def cap(self, collection: str, settings: CollectionSettings, partition: int | None = None) -> int:
         """The number of documents that may be pending in a partition for a new one to be taken; 0 lets none in.
@@ -79,10 +80,8 @@ class Admission:
         """
         vitals = self._look()
         if (dead := vitals.dead.get(collection, 0)) >= settings.max_dead_letters:
-            self._see_dead(collection, dead)
+            self._see_dead(collection, dead, settings.max_dead_letters)
             return 0
-        if self._dead:
-            self._see_none_dead(collection)
         is_short = self._short_of_memory(vitals if partition is None else vitals.of(partition))
         if settings.write == "behind" or vitals.mongodb_is_away:
             return 0 if is_short else self._max_pending
@@ -97,7 +96,9 @@ class Admission:
         while not stop.is_set():
             with suppress(UnavailableError):
                 self._look()
-            lasts = any(one.lasts for one in (self._full, self._short, *self._dead.copy().values()))
+            lasts = any(
+                one.lasts for one in (self._full, self._short, *(one for one, _ in self._dead.copy().values()))
+            )
             stop.wait(SAMPLE_EVERY_S if lasts else TELL_EVERY_S)
 
     def _look(self) -> LoadSample:
@@ -126,6 +127,15 @@ class Admission:
     def refusal(self, collection: str, settings: CollectionSettings, member: str = "") -> OverloadedError:
         """The reason why there was no room for a document, and when there may be."""
         vitals = self._sampler.look()
+        found = self._refusal(vitals, collection, settings, member)
+        if isinstance(found, PartitionFullError):  # which the sample may have been too early for
+            self._begin_full(max(vitals.pending, default=0))
+        found.logged = member not in vitals.crowded
+        return found
+
+    def _refusal(
+        self, vitals: LoadSample, collection: str, settings: CollectionSettings, member: str
+    ) -> OverloadedError:
         dead = vitals.dead.get(collection, 0)
         if dead >= settings.max_dead_letters:
             return TooManyDeadLettersError(
@@ -191,11 +201,7 @@ class Admission:
         self._seen = vitals
         most = max(vitals.pending, default=0)
         if most >= self._max_pending:
-            self._full.begin(
-                f"new documents are refused: {most} wait for MongoDB in one partition, and "
-                f"{self._max_pending} may: see that MongoDB is up and that workers run, or add workers",
-                cap="pending",
-            )
+            self._begin_full(most)
         elif self._full.lasts and most < NO_LONGER * self._max_pending:
             self._full.end("new documents are taken again: fewer wait for MongoDB", cap="pending")
         if self._short_of_memory(vitals):
@@ -206,22 +212,30 @@ class Admission:
             )
         elif self._short.lasts:
             self._short.end("new documents are taken again: Redis has memory", cap="memory")
+        for collection, (state, most_dead) in self._dead.copy().items():
+            if state.lasts and vitals.dead.get(collection, 0) < most_dead:
+                state.end(
+                    f"new documents of {collection} are taken again: it has fewer dead letters",
+                    cap="dead-letters",
+                    collection=collection,
+                )
 
-    def _see_dead(self, collection: str, dead: int) -> None:
-        if (state := self._dead.get(collection)) is None:
-            state = self._dead[collection] = StateLog(log, "backpressure_on", "backpressure_off")
+    def _begin_full(self, most: int) -> None:
+        """Log that a partition is full, as a sample or a refusal says; the sample has so many in the fullest one."""
+        self._full.begin(
+            f"new documents are refused: {max(most, self._max_pending)} wait for MongoDB in one partition, and "
+            f"{self._max_pending} may: see that MongoDB is up and that workers run, or add workers",
+            cap="pending",
+        )
+
+    def _see_dead(self, collection: str, dead: int, most: int) -> None:
+        known = self._dead.get(collection)
+        state = StateLog(log, "backpressure_on", "backpressure_off") if known is None else known[0]
+        self._dead[collection] = state, most
         if not state.lasts:
             state.begin(
                 f"new documents of {collection} are refused: it has {counted(dead, 'dead letter')}: "
                 "see to them with `writebehind dead-letters`",
-                cap="dead-letters",
-                collection=collection,
-            )
-
-    def _see_none_dead(self, collection: str) -> None:
-        if (state := self._dead.get(collection)) is not None and state.lasts:
-            state.end(
-                f"new documents of {collection} are taken again: it has fewer dead letters",
                 cap="dead-letters",
                 collection=collection,
             )

@@ -97,6 +97,17 @@ STATES = {
         "ok",
         "≥ 2.0 nines in 10 s",
     ],
+    ("now", "cap", "{seconds_until_cap: 0, cap: 'pending'}"): "now",
+    ("now", "cap", "{seconds_until_cap: 90, cap: 'pending'}"): "90 s",
+    ("now", "capNote", "{seconds_until_cap: 0, cap: 'pending'}"): "too much is pending",
+    ("now", "capNote", "{seconds_until_cap: 0, cap: 'memory', caps: {differ: true}}"): (
+        "Redis is short of memory; processes differ in their caps: by the lowest"
+    ),
+    ("../verdict", "verdict", "{pending: 1, dead_letters: 0, seconds_until_cap: 0, cap: 'pending'}"): {
+        "level": "bad",
+        "title": "Writes are refused now: 1 document would be lost with Redis",
+        "text": "Too many documents wait for MongoDB: new documents get 503 until there is room. Nothing is dropped.",
+    },
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: null}}"): ["off", "never ran"],
     ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: 200}}"): ["bad", "silent for 3 min"],

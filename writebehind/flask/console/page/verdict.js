@@ -36,6 +36,13 @@ export function verdict(status, now) {
       reason: (status.mongodb_error ?? status.breaker_reason ?? "").replace(/^MongoDB does not answer: /, ""),
     };
   }
+  if (cap === 0) {
+    return {
+      level: "bad",
+      title: `Writes are refused now: ${lost}`,
+      text: `${status.cap === "memory" ? "Redis is short of memory" : "Too many documents wait for MongoDB"}: new documents get 503 until there is room. Nothing is dropped.`,
+    };
+  }
   if (waiting && typeof cap === "number" && cap < SOON_S) {
     return {
       level: "bad",
@@ -116,6 +123,7 @@ function unsafe(status) {
 
 /** When writes will be refused. */
 function refusals(cap) {
+  if (cap === 0) return "; new ones are refused now, as a cap is met";
   return typeof cap === "number" ? `; they are refused in ${duration(cap)} at this rate` : "";
 }
 

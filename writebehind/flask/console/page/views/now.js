@@ -46,7 +46,7 @@ function view(status, isLost, history, span, choose) {
         h(Figure, { name: "Only in Redis now", value: count(status.pending + status.dead_letters), note: pendingNote(status) }),
         h(Figure, { name: "The oldest waits", value: status.pending ? duration(status.oldest_pending_seconds) : "–" }),
         h(Figure, { name: "Safe in", value: safe(status), note: safeNote(status) }),
-        h(Figure, { name: "Writes refused in", value: cap(status, history.data), note: capNote(status, history.data) }),
+        h(Figure, { name: status.seconds_until_cap === 0 ? "Writes are refused" : "Writes refused in", value: cap(status, history.data), note: capNote(status, history.data) }),
       ),
     ),
     h(Lamps, { status, isLost, now, told }),
@@ -90,7 +90,8 @@ function safeNote(status) {
   return typeof status.seconds_until_safe === "number" ? "what is acknowledged by now" : (status.not_safe_because ?? "");
 }
 
-function cap(status, told) {
+export function cap(status, told) {
+  if (status.seconds_until_cap === 0) return "now";
   if (status.seconds_until_cap > FAR_S) return "not soon";
   if (typeof status.seconds_until_cap === "number") return duration(status.seconds_until_cap);
   return recorded(told) ? "not soon" : "unknown";
@@ -101,12 +102,13 @@ function recorded(told) {
   return Boolean(told?.time.length && told.now - told.time.at(-1) < SILENT_S);
 }
 
-function capNote(status, told) {
+export function capNote(status, told) {
   const note = capReason(status, told);
   return status.caps?.differ ? `${note}; processes differ in their caps: by the lowest` : note;
 }
 
 function capReason(status, told) {
+  if (status.seconds_until_cap === 0) return status.cap === "memory" ? "Redis is short of memory" : "too much is pending";
   if (typeof status.seconds_until_cap !== "number") return recorded(told) ? "nothing within an hour" : "nobody records the history";
   const rate = status.seconds_until_cap > FAR_S ? `in ${duration(status.seconds_until_cap)} at this rate` : "at this rate";
   return status.cap === "memory" ? `${rate}, for Redis's memory` : rate;
