@@ -221,7 +221,7 @@ class Admission:
                 )
 
     def _begin_full(self, most: int) -> None:
-        """Log that a partition is full, as a sample or a refusal says; the sample has so many in the fullest one."""
+        """Log that a partition is full, as a sample or a refusal says; so many wait in the fullest one."""
         self._full.begin(
             f"new documents are refused: {max(most, self._max_pending)} wait for MongoDB in one partition, and "
             f"{self._max_pending} may: see that MongoDB is up and that workers run, or add workers",

@@ -106,7 +106,7 @@ STATES = {
     ("../verdict", "verdict", "{pending: 1, dead_letters: 0, seconds_until_cap: 0, cap: 'pending'}"): {
         "level": "bad",
         "title": "Writes are refused now: 1 document would be lost with Redis",
-        "text": "Too many documents wait for MongoDB: new documents get 503 until there is room. Nothing is dropped.",
+        "text": "Too many documents wait for MongoDB: new documents get 503 until there is room.",
     },
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: null}}"): ["off", "never ran"],
     ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],

@@ -40,7 +40,7 @@ export function verdict(status, now) {
     return {
       level: "bad",
       title: `Writes are refused now: ${lost}`,
-      text: `${status.cap === "memory" ? "Redis is short of memory" : "Too many documents wait for MongoDB"}: new documents get 503 until there is room. Nothing is dropped.`,
+      text: `${status.cap === "memory" ? "Redis is short of memory" : "Too many documents wait for MongoDB"}: new documents get 503 until there is room.`,
     };
   }
   if (waiting && typeof cap === "number" && cap < SOON_S) {
