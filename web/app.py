@@ -15,6 +15,7 @@ from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api
+from writebehind.flask.access import Access
 from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
 from writebehind.tracing.export import SpanExport, export_spans
@@ -99,8 +100,8 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     register_problems(app)
     pipeline = Writebehind(publisher=FlushPublisher, pipeline=pipeline).init_app(app)
     export.count_in(pipeline.tallies)
-    # Whom the gate lets through may operate the service as well.
-    app.register_blueprint(api(pipeline, admin=lambda: None, paths=health.PATHS | root.PATHS))
-    app.register_blueprint(health.health(pipeline))
+    access = Access(pipeline.keyring)
+    app.register_blueprint(api(pipeline, admin=access.operate, access=access, paths=health.PATHS | root.PATHS))
+    app.register_blueprint(health.health(pipeline, access))
     app.register_blueprint(root.root())
     return app

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+from writebehind.flask.access import Access
 from writebehind.flask.description.operations import OBJECT, TEXT, operation
 from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
@@ -33,8 +34,8 @@ _UNKNOWN = {"workers": None, "silent_workers": None}
 _BREAKS = "MongoDB has failed lately: /admin/status says why"
 
 
-def health(pipeline: Pipeline) -> Blueprint:
-    """The routes, bound to a pipeline."""
+def health(pipeline: Pipeline, access: Access) -> Blueprint:
+    """The routes, bound to a pipeline; `access` says who may see the figures."""
     routes = Blueprint("health", __name__)
     routes.after_request(name_request)
 
@@ -64,6 +65,8 @@ def health(pipeline: Pipeline) -> Blueprint:
     @routes.get("/metrics")
     def metrics() -> Response:
         """Figures for Prometheus."""
+        if not pipeline.settings.metrics_open:
+            access.operate()
         text, content_type = page.render(request.headers.get("Accept", ""))
         return Response(text, content_type=content_type)
 

@@ -140,6 +140,14 @@ class UnknownQueryError(RequestError):
     """The collection has no such query."""
 
 
+class UnknownKeyError(RequestError):
+    """There is no such API key."""
+
+
+class KeyConflictError(RequestError):
+    """Another API key is in the way, or somebody has changed this one at the same time."""
+
+
 class DocumentNotFoundError(RequestError):
     """There is no such document."""
 

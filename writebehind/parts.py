@@ -9,6 +9,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from writebehind import forks, strict
+from writebehind.access.keyring import Keyring
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.conflicts import Conflicts
 from writebehind.change_stream.listener_state import listener_status
@@ -123,6 +124,7 @@ class Parts:
             shard_key=lambda name: self.collection_settings(name).key,
             reads=FreshReads(settings.mongodb_read_preference, settings.mongodb_read_concern),
         )
+        self.keyring = Keyring(self.store.api_keys)
         self.clock = ClockWatch(self.store)
         caps = Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100)
         self.last_known = LastKnown(settings.metrics_dir)

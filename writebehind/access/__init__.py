@@ -1,1 +1,1 @@
-"""Hosts and origins that are served. Imports nothing above `errors`."""
+"""Whose requests are served: hosts, origins, and keys with what they allow."""

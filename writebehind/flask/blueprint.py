@@ -12,7 +12,10 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing.exceptions import RoutingException
 
 from writebehind import Pipeline
+from writebehind.access.gate import SAFE
+from writebehind.access.rights import Right
 from writebehind.flask import tracing
+from writebehind.flask.access import Access, hide_from_writers
 from writebehind.flask.addresses import NAME, Routes, add_converter
 from writebehind.flask.admin.changes import log_change
 from writebehind.flask.admin.conflicts import conflicts
@@ -21,6 +24,7 @@ from writebehind.flask.admin.drift import drift
 from writebehind.flask.admin.explorer import explorer
 from writebehind.flask.admin.history import history
 from writebehind.flask.admin.hot_keys import hot_keys
+from writebehind.flask.admin.keys import keys
 from writebehind.flask.admin.status import status
 from writebehind.flask.console.routes import console
 from writebehind.flask.description.routes import description
@@ -33,12 +37,16 @@ from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
 from writebehind.flask.routes.reading import reading
 
+#: The end of the names of routes that read, whatever their method.
+READING = ".batches.get"
+
 
 def api(
     pipeline: Pipeline,
     *,
     name: str = NAME,
     admin: Guard | None = None,
+    access: Access | None = None,
     origins: Collection[str] = (),
     paths: Mapping[str, Any] | None = None,
 ) -> Blueprint:
@@ -51,6 +59,7 @@ def api(
         name: of the blueprint.
         admin: guards the routes for operators, `/admin/…`, and the page that shows them, `/console`, which there
             are with it only.
+        access: says whose requests may read and write which documents; without it, `before_request` does alone.
         origins: pages of these may write through it, such as `https://app.example.com`, besides those of its own
             origin. It has no CORS headers of its own.
         paths: what the application answers besides and the OpenAPI description is to have, by path.
@@ -76,12 +85,17 @@ def api(
 
     most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
     for part in (reading, queries, documents, batches):
-        _add(routes, part(pipeline), most_bytes)
+        of_documents = part(pipeline)
+        if access is not None:
+            of_documents.before_request(lambda: _admit(access))
+        _add(routes, of_documents, most_bytes)
+    if access is not None:
+        routes.after_request(hide_from_writers)
     if admin is not None:
         operators = Routes("admin", __name__, url_prefix="/admin")
         operators.before_request(admin)
         operators.after_request(log_change)
-        for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer):
+        for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer, keys):
             _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
         routes.register_blueprint(console(admin))
@@ -93,6 +107,12 @@ def _add(routes: Blueprint, part: Routes, most_bytes: int) -> None:
     """Add a part of the routes. Bodies are read once the application has let a request through."""
     part.before_request(lambda: collect(request, most_bytes))
     routes.register_blueprint(part)
+
+
+def _admit(access: Access) -> None:
+    """Let a request through that may do what its route is for."""
+    reads = request.method in SAFE or (request.endpoint or "").endswith(READING)
+    access.admit(Right.READ if reads else Right.WRITE, (request.view_args or {}).get("collection"))
 
 
 def _refuse_wrong_names() -> None:

@@ -52,6 +52,8 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.InvalidPatchError: Problem(400, "invalid-patch", "The patch is malformed"),
     errors.DocumentNotFoundError: Problem(404, "not-found", "There is no such document"),
     errors.UnknownQueryError: Problem(404, "unknown-query", "The collection has no such query"),
+    errors.UnknownKeyError: Problem(404, "unknown-key", "There is no such API key"),
+    errors.KeyConflictError: Problem(409, "key-conflict", "Another API key is in the way"),
     errors.UnknownCollectionError: Problem(404, "unknown-collection", "The collection is not configured"),
     errors.UnreadableDocumentError: Problem(409, "unreadable-document", "The document cannot be shown"),
     errors.PatchConflictError: Problem(409, "patch-conflict", "The patch does not fit the document"),

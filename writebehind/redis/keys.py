@@ -36,6 +36,8 @@ HOLDING, FULL = "wb:holding", "wb:full"
 PROCESSES = "wb:processes"
 #: Sorted set of the caps from which new documents are refused, by when a process last said so, ms.
 CAPS = "wb:caps"
+#: Hash of API keys, of which only hashes of the secrets are kept: see `writebehind.redis.shared.api_keys`.
+API_KEYS = "wb:api_keys"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
@@ -79,7 +81,7 @@ _TYPES = {
         (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
     ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
-    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER), "hash"),
+    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER, API_KEYS), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED), "zset"),
 }

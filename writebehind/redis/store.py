@@ -30,6 +30,7 @@ from writebehind.redis.reach import known
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.api_keys import ApiKeys
 from writebehind.redis.shared.caps import Caps, CapsRecord
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
@@ -118,6 +119,7 @@ class Store:
         self.metrics = Metrics(wire, partitions)
         self.workers = Workers(wire)
         self.caps = CapsRecord(wire)
+        self.api_keys = ApiKeys(wire)
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)

@@ -129,6 +129,9 @@ class Settings(BaseSettings):
         "API: requests for others are 421; `*.example.com` for all below it, `*` for any; "
         "in the environment with commas between them",
     )
+    metrics_open: bool = Field(
+        False, description="serve `/metrics` of the API to all, also where others need a key for it"
+    )
     web_workers: Processes = Field(1, description="web processes")
     web_threads: Processes = Field(
         8, description="threads in each web process; requests about many documents have half as many besides"

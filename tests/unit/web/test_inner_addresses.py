@@ -14,6 +14,7 @@ import writebehind
 from tests.unit.web.conftest import problem
 from web.app import create_app
 from writebehind import connect, load_settings
+from writebehind.access.keyring import Keyring
 from writebehind.errors import MongoUnavailableError
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.problems import REFUSALS
@@ -38,6 +39,7 @@ def cut_off(tmp_path_factory) -> Iterator[FlaskClient]:
     """A client of an application whose Redis and MongoDB refuse every connection."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("nothing"))
+        patch.setattr(Keyring, "is_on", lambda _: False)  # it was known before, or all would be refused
         urls = {"redis_url": f"redis://{REDIS}/0", "mongodb_url": f"mongodb://{MONGODB}/"}
         settings = load_settings(**urls, mongodb_timeout_ms=150, allow_unlisted=True)
         with connect(settings) as pipeline:

@@ -82,6 +82,8 @@ def test_types_are_stable():
         "patch-conflict": 409,
         "unreadable-document": 409,
         "conflict": 409,
+        "unknown-key": 404,
+        "key-conflict": 409,
         "precondition-failed": 412,
         "too-large": 413,
         "too-much-work": 413,

@@ -10,6 +10,7 @@ from writebehind.flask.representations import NDJSON
 from writebehind.reconcile.findings import MOST_PASSES
 
 _LETTERS = "/admin/dead-letters"
+_KEYS = "/admin/keys"
 
 
 def _administered(
@@ -24,7 +25,30 @@ def _administered(
     return described if one else described | {"parameters": list(more)}
 
 
+def _of_keys(
+    summary: str, answer: str, problems: str, *, one: bool = True, status: str = "200", body: str = ""
+) -> Described:
+    """An operation on API keys."""
+    sent = content(body) if body else None
+    return operation(
+        summary, "key" if one else "", {status: content(answer)}, problems, body=sent, tag="operation"
+    )
+
+
 PATHS: dict[str, Described] = {
+    _KEYS: {
+        "get": _of_keys("API keys, without their secrets", "Keys", "400 503", one=False),
+        "post": _of_keys(
+            "Make an API key", "IssuedKey", "400 409 413 415 503", one=False, status="201", body="NewKey"
+        ),
+    },
+    f"{_KEYS}/{{key}}": {
+        "get": _of_keys("An API key, without its secrets", "Key", "400 404 503"),
+        "delete": _of_keys("Refuse an API key from now on", "Key", "400 404 503"),
+    },
+    f"{_KEYS}/{{key}}:rotate": {
+        "post": _of_keys("Give an API key a new secret", "IssuedKey", "400 404 409 413 415 503", body="Rotation")
+    },
     "/admin/status": {
         "get": _administered(
             "How the pipeline is", None, query("partitions", {"type": "boolean", "default": False})

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from writebehind import Durability, Settings
+from writebehind.access.rights import MOST as MOST_GRANTS
 from writebehind.documents.ids import MAX_ID_BYTES
 from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
+from writebehind.operations.api_keys import LONGEST_S
 from writebehind.settings.names import COLLECTION_NAME
 
 Schema = dict[str, Any]
@@ -158,10 +160,39 @@ def components(settings: Settings) -> dict[str, Schema]:
             pending={"type": ["object", "null"]},
             dead_letters={"type": "array", "items": reference("Letter")},
         ),
+        "Key": shape(_KEY),
+        "IssuedKey": shape(_KEY | {"token": {"type": "string", "description": "shown this once"}}),
+        "Keys": shape({"keys": {"type": "array", "items": reference("Key")}}),
+        "NewKey": shape(
+            {"name": {"type": "string", "minLength": 1, "maxLength": 100}, "allow": _GRANTS},
+            expires_s={"type": ["number", "null"], "minimum": 1, "maximum": LONGEST_S},
+        )
+        | {"examples": [{"name": "shop", "allow": ["users:read,write"], "expires_s": 7_776_000}]},
+        "Rotation": shape({}, overlap_s={"type": ["number", "null"], "minimum": 0, "maximum": LONGEST_S}),
         "Discarded": shape({"discarded": _COUNT, "from_now_on": {"type": "string"}}, cursor=_MORE, away=_AWAY),
     }
 
 
+_GRANTS: Schema = {
+    "type": "array",
+    "items": {"type": "string"},
+    "minItems": 1,
+    "maxItems": MOST_GRANTS,
+    "description": "`<collection>:read`, `<collection>:write` or both as `<collection>:read,write`, with `*` for "
+    "every collection; `admin` for the routes of operators",
+}
+_MS: Schema = {"type": ["integer", "null"], "description": "ms since 1970"}
+_KEY: dict[str, Schema] = {
+    "id": {"type": "string"},
+    "name": {"type": "string"},
+    "state": {"enum": ["live", "expired", "revoked"]},
+    "allow": _GRANTS,
+    "created_ms": {"type": "integer"},
+    "expires_ms": _MS,
+    "rotated_ms": _MS,
+    "former_secret_until_ms": _MS,
+    "revoked_ms": _MS,
+}
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _SERIES: Schema = {"type": "array", "items": {"type": ["number", "null"]}}
 _REASON: Schema = {"enum": [reason.value for reason in Reason]}
@@ -182,6 +213,7 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
     return {
         "collection": ("path", {"description": "a configured collection", "schema": collection}),
         "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
+        "key": ("path", {"description": "id or name of an API key", "schema": {"type": "string"}}),
         "name": ("path", {"description": "a query of the collection's settings", "schema": {"type": "string"}}),
         "durability": (
             "query",

@@ -1,0 +1,251 @@
+"""API keys: what each route asks of them, and how they are made, changed and ended."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from tests.integration.conftest import environment
+from tests.waiting import wait_until
+from web.app import create_app
+from writebehind import Pipeline
+from writebehind.access import keyring as keyrings
+from writebehind.access.keys import Token
+from writebehind.cli import cli
+from writebehind.errors import InvalidArgumentError, KeyConflictError, UnknownKeyError
+from writebehind.operations.api_keys import KeyOffice
+from writebehind.redis.keys import API_KEYS
+
+ROUTES = [
+    ("GET", "/v1/users/ada", None, "users:read"),
+    ("HEAD", "/v1/users/ada", None, "users:read"),
+    ("GET", "/v1/users?email=x", None, "users:read"),
+    ("POST", "/v1/users:get", {"ids": ["ada"]}, "users:read"),
+    ("PUT", "/v1/users/ada", {"n": 1}, "users:write"),
+    ("PATCH", "/v1/users/ada", {"n": 1}, "users:write"),
+    ("DELETE", "/v1/users/ada", None, "users:write"),
+    ("POST", "/v1/users", {"n": 1}, "users:write"),
+    ("POST", "/v1/users/ada:increment", {"n": 1}, "users:write"),
+    ("POST", "/v1/users:bulk", [], "users:write"),
+    ("GET", "/admin/status", None, "admin"),
+    ("GET", "/admin/keys", None, "admin"),
+    ("GET", "/admin/dead-letters", None, "admin"),
+    ("GET", "/metrics", None, "admin"),
+]
+GRANTS = ["users:read", "users:write", "pages:read,write", "admin", "*:read", "*:write"]
+
+
+@pytest.fixture
+def office(pipeline) -> KeyOffice:
+    return KeyOffice(pipeline.store.api_keys, pipeline.keyring)
+
+
+@pytest.fixture
+def client(pipeline, monkeypatch):
+    monkeypatch.setattr(keyrings, "FRESH_S", 0)  # each request knows what was done just before
+    return create_app(pipeline).test_client()
+
+
+def ask(client, method, path, body, token=""):
+    headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    return client.open(path, method=method, data=None if body is None else json.dumps(body), headers=headers)
+
+
+def is_allowed(answer) -> bool:
+    return answer.status_code not in {401, 403}
+
+
+def test_everybody_may_do_everything_as_long_as_there_is_no_key(client):
+    for method, path, body, _ in ROUTES:
+        assert is_allowed(ask(client, method, path, body)), (method, path)
+
+
+@pytest.mark.parametrize("grant", GRANTS)
+def test_a_key_allows_what_it_grants_and_no_more(client, office, grant):
+    """Each route of documents and for operators, with a key for something."""
+    token = office.create("one", [grant]).token.text
+    collection, _, rights = grant.partition(":")
+    for method, path, body, wanted in ROUTES:
+        of, _, right = wanted.partition(":")
+        is_granted = wanted == grant or (collection in {of, "*"} and right in rights.split(","))
+        answer = ask(client, method, path, body, token)
+        assert is_allowed(answer) == is_granted, (method, path)
+        if not is_granted and method != "HEAD":
+            assert answer.status_code == 403
+            assert answer.json["detail"].endswith(f"does not grant {wanted}")
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer wb_", "Basic d2I6d2I=", "Bearer wb_000000000000_" + "a" * 43]
+)
+def test_without_a_key_that_is_known_nothing_is_allowed(client, office, authorization):
+    office.create("one", ["users:read"])
+    for method, path, body, _ in ROUTES:
+        headers = {"Authorization": authorization} if authorization else {}
+        answer = client.open(path, method=method, json=body, headers=headers)
+        assert answer.status_code == 401, (method, path)
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="writebehind API"')
+        if method != "HEAD":
+            assert answer.json["type"] == "urn:problem-type:writebehind:unauthorized"
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/openapi.json", "/docs/", "/console/app.js"])
+def test_what_tells_of_no_document_needs_no_key(client, office, path):
+    office.create("one", ["users:read"])
+    assert is_allowed(client.get(path))
+
+
+def test_the_console_asks_for_a_key(client, office):
+    """Its page comes with 401, and asks."""
+    office.create("one", ["users:read"])
+    answer = client.get("/console")
+    assert answer.status_code == 401
+    assert answer.mimetype == "text/html"
+
+
+def test_a_404_tells_nobody_of_a_document_who_may_not_read_it(client, office):
+    writer = office.create("writer", ["users:write"]).token.text
+    reader = office.create("reader", ["users:read,write"]).token.text
+    for token, status in ((writer, 403), (reader, 404)):
+        assert ask(client, "PATCH", "/v1/users/nobody", {"n": 1}, token).status_code == status
+
+
+def test_a_key_that_is_revoked_or_has_expired_is_refused_and_leaves_nothing_open(client, office):
+    revoked, expired = office.create("revoked", ["*:read"]), office.create("expired", ["*:read"], expires_s=1)
+    office.revoke("revoked")
+    wait_until(lambda: not expired.key.is_live(time.time() * 1000), "the key's end", 10)
+    for one in (revoked, expired):
+        assert ask(client, "GET", "/v1/users/ada", None, one.token.text).status_code == 401
+    assert ask(client, "GET", "/v1/users/ada", None).status_code == 401
+    assert {one.name: one.as_dict(time.time() * 1000)["state"] for one in office.listed()} == {
+        "revoked": "revoked",
+        "expired": "expired",
+    }
+
+
+def test_two_secrets_are_live_while_a_key_is_rotated(client, office):
+    first = office.create("one", ["users:read"]).token
+    second = office.rotate("one").token
+    third = office.rotate(first.id, overlap_s=0).token
+
+    def status(token: Token) -> int:
+        return ask(client, "GET", "/v1/users/ada", None, token.text).status_code
+
+    assert [status(one) for one in (first, second, third)] == [401, 401, 404]
+    fourth = office.rotate("one").token
+    assert [status(one) for one in (first, second, third, fourth)] == [401, 401, 404, 404]
+
+
+def test_secrets_are_kept_as_hashes_only(office, pipeline):
+    issued = office.create("one", ["users:read"])
+    rotated = office.rotate("one")
+    office.revoke("one")
+    kept = b"".join(pipeline.store._wire.call("HGETALL", API_KEYS))
+    for one in (issued, rotated):
+        assert one.token.secret.encode() not in kept
+        assert one.token.digest.encode() in kept
+
+
+def test_what_is_no_key_of_ours_opens_nothing_and_leaves_nothing_open(client, office, pipeline):
+    """Fields that other hands have put among the keys, each by itself."""
+    key = office.create("one", ["users:read"])
+    for field, value in [("", b""), ("x", b"x"), (key.key.id, b"[]"), (f"{key.key.id}:1", b"{}")]:
+        pipeline.store._wire.call("DEL", API_KEYS)
+        pipeline.store._wire.call("HSET", API_KEYS, field, value)
+        assert ask(client, "GET", "/v1/users/ada", None, key.token.text).status_code == 401
+        assert list(office.listed()) == []
+
+
+def test_names_and_ids_find_a_key(office):
+    key = office.create("one", ["admin"]).key
+    assert office.get("one") == office.get(key.id) == key
+    with pytest.raises(KeyConflictError):
+        office.create("one", ["admin"])
+    office.revoke("one")
+    again = office.create("one", ["admin"]).key
+    assert office.get("one") == again
+    with pytest.raises(UnknownKeyError):
+        office.get("other")
+
+
+@pytest.mark.parametrize(
+    "grants", [[], ["users"], ["users:"], ["users:admin"], ["a b:read"], [":read"], ["users:read,"]]
+)
+def test_grants_that_grant_nothing_are_refused(office, grants):
+    with pytest.raises(InvalidArgumentError, match="users:read,write"):
+        office.create("one", grants)
+
+
+@pytest.mark.parametrize("name", ["", " one", "two\nlines", "x" * 101, "\x00"])
+def test_names_that_nobody_could_read_are_refused(office, name):
+    with pytest.raises(InvalidArgumentError, match="one line"):
+        office.create(name, ["admin"])
+
+
+def test_keys_over_http(client, office):
+    """Made, listed, shown, rotated and revoked; no answer may be kept by a cache."""
+    made = ask(client, "POST", "/admin/keys", {"name": "root", "allow": ["admin", "*:read"]})
+    assert made.status_code == 201
+    token = made.json["token"]
+    assert ask(client, "POST", "/admin/keys", {"name": "root", "allow": ["admin"]}, token).status_code == 409
+    shop = ask(client, "POST", "/admin/keys", {"name": "shop", "allow": ["users:read"], "expires_s": 60}, token)
+    assert [one["name"] for one in ask(client, "GET", "/admin/keys", None, token).json["keys"]] == ["root", "shop"]
+    rotated = ask(client, "POST", "/admin/keys/shop:rotate", None, token)
+    assert rotated.json["token"] != shop.json["token"]
+    assert rotated.headers["Cache-Control"] == "no-store"
+    shown = ask(client, "GET", f"/admin/keys/{shop.json['id']}", None, token).json
+    assert shown["state"] == "live"
+    assert "token" not in shown
+    assert ask(client, "DELETE", "/admin/keys/shop", None, token).json["state"] == "revoked"
+    assert ask(client, "GET", "/admin/keys/other", None, token).status_code == 404
+    for wrong in (
+        {},
+        {"name": "x"},
+        {"name": 1, "allow": []},
+        {"name": "x", "allow": ["admin"], "expires_s": True},
+    ):
+        assert ask(client, "POST", "/admin/keys", wrong, token).status_code == 400
+
+
+def test_keys_by_the_command_line(client, settings):
+    def run(*arguments):
+        done = CliRunner().invoke(cli, ["keys", *arguments], env=environment(settings))
+        assert done.exit_code == 0, done.output
+        return done.stdout.strip()
+
+    assert run("list").startswith("none")
+    token = run("create", "shop", "--allow", "users:read,write", "--allow", "admin", "--expires", "90d")
+    assert is_allowed(ask(client, "GET", "/admin/status", None, token))
+    assert "shop" in run("list")
+    assert json.loads(run("show", "shop", "--json"))["allow"] == ["users:read,write", "admin"]
+    assert "state: live" in run("show", "shop")
+    second = json.loads(run("rotate", "shop", "--overlap", "0s", "--json"))["token"]
+    assert not is_allowed(ask(client, "GET", "/admin/status", None, token))
+    assert is_allowed(ask(client, "GET", "/admin/status", None, second))
+    assert json.loads(run("revoke", "shop", "--json"))["state"] == "revoked"
+    assert not is_allowed(ask(client, "GET", "/admin/status", None, second))
+
+
+def test_every_process_refuses_a_revoked_key_within_5_s(settings, office):
+    """Each has read the keys by itself, and asks Redis again in time; not with each request."""
+    token = office.create("one", ["users:read"]).token.text
+    with Pipeline(settings) as other:
+        client = create_app(other).test_client()
+        assert is_allowed(ask(client, "GET", "/v1/users/ada", None, token))
+        office.revoke("one")
+        wait_until(lambda: not is_allowed(ask(client, "GET", "/v1/users/ada", None, token)), "the refusal", 5)
+
+
+def test_no_request_asks_redis_for_keys(pipeline, office, monkeypatch):
+    office.create("one", ["users:read"])
+    asked = []
+    read = pipeline.store.api_keys.read
+    monkeypatch.setattr(pipeline.store.api_keys, "read", lambda: asked.append(1) or read())
+    monkeypatch.setattr(keyrings, "FRESH_S", 60)
+    for _ in range(50):
+        pipeline.keyring.find("wb_000000000000_" + "a" * 43)
+    assert len(asked) <= 1

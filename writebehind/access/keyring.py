@@ -1,0 +1,112 @@
+"""The API keys that a process knows: read from Redis every other second, so that no request asks it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from writebehind import forks
+from writebehind.access.keys import ApiKey, Rotation, Token
+from writebehind.errors import RedisUnavailableError
+from writebehind.redis.shared.api_keys import ApiKeys, Recorded
+
+log = logging.getLogger(__name__)
+
+#: For so long keys are taken as they were read last, seconds: a revoked one is refused within 5 s, also where a
+#: thread is at work on reading them that waits for Redis.
+FRESH_S: Final = 2.0
+
+
+class Keyring:
+    """The keys of an installation. Safe to share between threads.
+
+    While Redis is away, keys are taken as they were read last: nobody can have revoked one there. A process that
+    has never read them knows of none, and whether there are any.
+    """
+
+    def __init__(self, keys: ApiKeys) -> None:
+        """Read these."""
+        self._keys = keys
+        self._lock = forks.lock()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Know nothing that the parent process has read."""
+        self._recorded: Mapping[str, Recorded] = {}
+        self._known: dict[str, ApiKey] | None = None
+        self._error: RedisUnavailableError | None = None
+        self._due = float("-inf")
+
+    def is_on(self) -> bool:
+        """Whether there are any keys, also if none of them is live: nobody else may do anything then.
+
+        Raises:
+            RedisUnavailableError: it was never known, and Redis does not answer.
+        """
+        self._all()
+        return bool(self._recorded)
+
+    def find(self, text: str) -> ApiKey | None:
+        """The live key whose token this is, if it is one. Raises as `is_on`."""
+        token = Token.parse(text)
+        key = self._all().get(token.id) if token is not None else None
+        return key if key is not None and token is not None and key.accepts(token, time.time() * 1000) else None
+
+    def all(self) -> Mapping[str, ApiKey]:
+        """All keys by their ids, as they are now.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        with self._lock:
+            self._read()
+        return dict(self._known or {})
+
+    def _all(self) -> Mapping[str, ApiKey]:
+        known = self._known
+        if time.monotonic() < self._due and known is not None:
+            return known
+        if not self._lock.acquire(blocking=known is None):
+            return known or {}  # somebody is at it
+        try:
+            if time.monotonic() >= self._due:
+                self._look()
+        finally:
+            self._lock.release()
+        if self._known is None:
+            raise self._error or RedisUnavailableError("API keys are not known yet")
+        return self._known
+
+    def _look(self) -> None:
+        """Read them, or know why that cannot be done now: others do not wait for the same."""
+        try:
+            self._read()
+        except RedisUnavailableError as error:
+            log.debug("API keys are taken as they were read last: %s", error)
+            self._error = error
+        finally:
+            self._due = time.monotonic() + FRESH_S
+
+    def _read(self) -> None:
+        recorded = self._keys.read()
+        if recorded != self._recorded or self._known is None:
+            self._known = {
+                key_id: key for key_id, one in recorded.items() if (key := _joined(key_id, one)) is not None
+            }
+            self._recorded = recorded
+
+
+def _joined(key_id: str, recorded: Recorded) -> ApiKey | None:
+    """A key as it is after all that was recorded of it; `None` where that is damaged: it opens nothing then."""
+    key = ApiKey.parse(key_id, recorded.begun)
+    for number in range(1, len(recorded.rotations) + 1):
+        rotation = Rotation.parse(recorded.rotations.get(number, b""))
+        if key is None or rotation is None:
+            return None
+        key = key.rotated(rotation)
+    if key is None or not recorded.revoked:
+        return key
+    return key.revoked(int(recorded.revoked) if recorded.revoked.isdigit() else key.created_ms)

@@ -1,0 +1,160 @@
+"""`writebehind keys`: who may do what through the HTTP API."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from writebehind.access.keys import ApiKey
+from writebehind.cli.columns import columns
+from writebehind.cli.installation import opened
+from writebehind.logs.quoting import printable_line
+from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each key.")
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # as it is called in each version
+    """A time such as 90d, 12h, 30m or 45s."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it in seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{str(value)[:40]!r} is no time such as 90d, 12h, 30m or 45s", param, ctx)
+        return float(int(found[1]) * _UNITS[found[2]])
+
+
+@click.group()
+def keys() -> None:
+    """Say who may do what through the HTTP API.
+
+    As long as there is no key, everybody who reaches the API may do everything. With the first one, nobody may
+    without a key: send it as `Authorization: Bearer wb_…`.
+    """
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--allow",
+    "grants",
+    multiple=True,
+    required=True,
+    help="What it allows: users:read,write for a collection, *:read for all, admin to operate. Repeat it.",
+)
+@click.option("--expires", type=Duration(), help="Refuse it after this time, such as 90d. By default never.")
+@_as_json
+def create(name: str, grants: tuple[str, ...], expires: float | None, as_json: bool) -> None:
+    """Make a key, and print its token, which is shown this once."""
+    with _office() as office:
+        _print_issued(office.create(name, grants, expires_s=expires), as_json)
+
+
+@keys.command("list")
+@_as_json
+def listed(as_json: bool) -> None:
+    """List all keys, without their secrets."""
+    with _office() as office:
+        found = office.listed()
+    if as_json or not found:
+        _print_each(found, as_json)
+        return
+    table = Table(*columns("id", "name", "state", "allows", "made", "expires"))
+    for one in found:
+        told = one.as_dict(_now_ms())
+        cells = (
+            one.id,
+            one.name,
+            told["state"],
+            " ".join(told["allow"]),
+            _date(one.created_ms),
+            _date(one.expires_ms),
+        )
+        table.add_row(*(printable_line(cell).replace("[", "\\[") for cell in cells))
+    Console().print(table)
+
+
+@keys.command()
+@click.argument("key")
+@_as_json
+def show(key: str, as_json: bool) -> None:
+    """Show a key by its id or name, without its secrets."""
+    with _office() as office:
+        _print_each([office.get(key)], as_json)
+
+
+@keys.command()
+@click.argument("key")
+@click.option(
+    "--overlap",
+    type=Duration(),
+    default=OVERLAP_S,
+    help="For so long the former secret is accepted as well; by default 1d.",
+)
+@_as_json
+def rotate(key: str, overlap: float, as_json: bool) -> None:
+    """Give a key a new secret, and print its token, which is shown this once."""
+    with _office() as office:
+        _print_issued(office.rotate(key, overlap_s=overlap), as_json)
+
+
+@keys.command()
+@click.argument("key")
+@_as_json
+def revoke(key: str, as_json: bool) -> None:
+    """Refuse a key from now on: every process does within 5 seconds."""
+    with _office() as office:
+        _print_each([office.revoke(key)], as_json)
+
+
+@contextmanager
+def _office() -> Iterator[KeyOffice]:
+    with opened(checked=True) as pipeline:
+        yield KeyOffice(pipeline.store.api_keys, pipeline.keyring)
+
+
+def _print_issued(issued: Issued, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps(issued.key.as_dict(_now_ms()) | {"token": issued.token.text}))
+        return
+    click.echo(f"{issued.token.text}")
+    click.echo(f"key {issued.key.id}: keep the token above, it is not shown again", err=True)
+
+
+def _print_each(found: Sequence[ApiKey], as_json: bool) -> None:
+    if not found and not as_json:
+        click.echo("none: everybody who reaches the API may do everything")
+    for one in found:
+        told = one.as_dict(_now_ms())
+        if as_json:
+            click.echo(orjson.dumps(told))
+            continue
+        for name, value in told.items():
+            if name.endswith("_ms"):
+                click.echo(f"{name.removesuffix('_ms').replace('_', ' ')}: {_date(value)}")
+            else:
+                click.echo(f"{name}: {printable_line(' '.join(value) if isinstance(value, list) else value)}")
+
+
+def _date(at_ms: int | None) -> str:
+    return "never" if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _now_ms() -> float:
+    return time.time() * 1000

@@ -1,0 +1,95 @@
+"""Access to the routes: whose key a request has, and what that allows."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Response, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Forbidden, NotFound, Unauthorized
+
+from writebehind.access.keyring import Keyring
+from writebehind.access.keys import ApiKey
+from writebehind.access.rights import Right, named
+from writebehind.flask.problems import note, respond_http, this_request
+
+log = logging.getLogger("writebehind.audit")
+
+#: Where the key of a request stands in its environment, once it is found.
+_KEY = "writebehind.key"
+#: With a space, so that it is written as a quoted string, which RFC 9110 demands (11.5).
+_REALM = "writebehind API"
+_SCHEME = "bearer "
+
+
+class Access:
+    """Decides by the keys of an installation; where there are none, all is allowed."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        """Look for keys there."""
+        self._keyring = keyring
+
+    def admit(self, right: Right, collection: str | None = None) -> None:
+        """Let a request through that may do this.
+
+        Raises:
+            Unauthorized: it has no key, or one that is not live.
+            Forbidden: its key does not allow it.
+            RedisUnavailableError: it is not known yet whether there are keys, and Redis does not answer.
+        """
+        if not self._keyring.is_on():
+            return
+        key = self._key_of_request()
+        if not key.rights.allow(right, collection):
+            wanted = named(right, collection)
+            _tell_refused(f"needs {wanted}", key)
+            raise Forbidden(f"the key {key.id} does not grant {wanted}")
+
+    def operate(self) -> None:
+        """Let a request through that may operate the service. Raises as `admit`."""
+        self.admit(Right.ADMIN)
+
+    def _key_of_request(self) -> ApiKey:
+        given = request.headers.get("Authorization", "")
+        if not given:
+            _tell_refused("no key")
+            raise Unauthorized("send a key: Authorization: Bearer wb_…", www_authenticate=_challenge())
+        is_bearer = given[: len(_SCHEME)].lower() == _SCHEME
+        key = self._keyring.find(given[len(_SCHEME) :].strip()) if is_bearer else None
+        if key is None:
+            _tell_refused("a wrong key")
+            raise Unauthorized(
+                "there is no such key, or it is revoked or has expired",
+                www_authenticate=_challenge(error="invalid_token"),
+            )
+        request.environ[_KEY] = key
+        note({"key": key.id})
+        return key
+
+
+def key_of_request() -> ApiKey | None:
+    """The key that this request was let through with; `None` where none was looked for."""
+    found: ApiKey | None = request.environ.get(_KEY)
+    return found
+
+
+def hide_from_writers(response: Response) -> Response:
+    """Let a 404 tell nobody whether a document exists who may not read it: it is 403 then."""
+    key, collection = key_of_request(), (request.view_args or {}).get("collection")
+    if (
+        response.status_code == NotFound.code
+        and key
+        and collection
+        and not key.rights.allow(Right.READ, collection)
+    ):
+        return respond_http(Forbidden(f"the key {key.id} does not grant {named(Right.READ, collection)}"))
+    return response
+
+
+def _challenge(**more: str) -> WWWAuthenticate:
+    return WWWAuthenticate("bearer", {"realm": _REALM, **more})
+
+
+def _tell_refused(why: str, key: ApiKey | None = None) -> None:
+    fields = {"event": "access_refused", "key": key.id if key else None, "reason": why}
+    log.warning("refused, %s%s: %s", why, f", key {key.id}" if key else "", this_request(), extra=fields)

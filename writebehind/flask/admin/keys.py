@@ -1,0 +1,95 @@
+"""The routes of API keys."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from flask import Response
+
+from writebehind import Pipeline
+from writebehind.access.keys import ApiKey
+from writebehind.documents import codec
+from writebehind.errors import RequestError
+from writebehind.flask.addresses import Routes
+from writebehind.flask.bodies import JSON_TYPES, document_text
+from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.parameters import only
+from writebehind.flask.representations import JSON
+from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
+
+_MOST_BYTES = 65_536
+
+
+def keys(pipeline: Pipeline) -> Routes:
+    """The routes, bound to a pipeline."""
+    routes = Routes("keys", __name__)
+    routes.before_request(refuse_conditions)
+    office = KeyOffice(pipeline.store.api_keys, pipeline.keyring)
+
+    @routes.get("/keys")
+    def listed() -> Response:
+        """All keys, without their secrets."""
+        only()
+        return _json({"keys": [_shown(one) for one in office.listed()]})
+
+    @routes.post("/keys")
+    def create() -> Response:
+        """Make a key, and show its token this once."""
+        only()
+        given = _body("name", "allow", "expires_s")
+        name, allow = given.get("name"), given.get("allow")
+        if not (isinstance(name, str) and isinstance(allow, list) and all(isinstance(one, str) for one in allow)):
+            raise RequestError('send {"name": "…", "allow": ["users:read,write", "admin"], "expires_s": 86400}')
+        return _json(_issued(office.create(name, allow, expires_s=_seconds(given, "expires_s"))), 201)
+
+    @routes.get("/keys/<key>")
+    def show(key: str) -> Response:
+        """One key, without its secrets."""
+        only()
+        return _json(_shown(office.get(key)))
+
+    @routes.post("/keys/<key>:rotate")
+    def rotate(key: str) -> Response:
+        """Give a key a new secret, and show its token this once."""
+        only()
+        overlap_s = _seconds(_body("overlap_s"), "overlap_s")
+        return _json(_issued(office.rotate(key, overlap_s=OVERLAP_S if overlap_s is None else overlap_s)))
+
+    @routes.delete("/keys/<key>")
+    def revoke(key: str) -> Response:
+        """Refuse a key from now on."""
+        only()
+        return _json(_shown(office.revoke(key)))
+
+    return routes
+
+
+def _body(*names: str) -> dict[str, Any]:
+    """The members of the body, an object; none where there is no body."""
+    given = codec.loads(document_text(JSON_TYPES, _MOST_BYTES) or b"{}")
+    if not isinstance(given, dict) or not given.keys() <= set(names):
+        raise RequestError(f"send an object with {', '.join(names)}")
+    return given
+
+
+def _seconds(given: dict[str, Any], name: str) -> float | None:
+    seconds = given.get(name)
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+        raise RequestError(f"{name} is a number of seconds")
+    return seconds
+
+
+def _issued(issued: Issued) -> dict[str, Any]:
+    return _shown(issued.key) | {"token": issued.token.text}
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    return key.as_dict(time.time() * 1000)
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    # No proxy and no browser keeps what may have a secret in it.
+    headers = {"Cache-Control": "no-store"}
+    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status, headers, content_type=JSON)

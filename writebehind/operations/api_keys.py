@@ -1,0 +1,133 @@
+"""Operations on API keys: made, shown, given new secrets, and revoked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from writebehind.access.keyring import Keyring
+from writebehind.access.keys import ApiKey, Rotation, Token, check_name, new_id
+from writebehind.access.rights import Rights
+from writebehind.errors import InvalidArgumentError, KeyConflictError, UnknownKeyError
+from writebehind.redis.shared.api_keys import ApiKeys
+
+#: As many fields as Redis keeps of all keys.
+MOST_RECORDED = 10_000
+#: For so long the former secret of a key is accepted, seconds: a day.
+OVERLAP_S = 86_400
+#: Ten years, seconds.
+LONGEST_S = 10 * 366 * 86_400
+
+
+class Issued(NamedTuple):
+    """A key with its new token, which nobody can show again."""
+
+    key: ApiKey
+    token: Token
+
+
+class KeyOffice:
+    """Makes keys, and ends them. Safe to share between threads."""
+
+    def __init__(self, keys: ApiKeys, keyring: Keyring) -> None:
+        """Keep them there, and read them so."""
+        self._keys = keys
+        self._keyring = keyring
+
+    def listed(self) -> Sequence[ApiKey]:
+        """All keys, the oldest first.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        return sorted(self._keyring.all().values(), key=lambda one: (one.created_ms, one.id))
+
+    def get(self, named: str) -> ApiKey:
+        """The key with an id; or with a name that no other key has, of those that are not revoked.
+
+        Raises:
+            InvalidArgumentError: several have this name.
+            UnknownKeyError: there is none.
+            RedisUnavailableError: Redis does not answer.
+        """
+        every = self._keyring.all()
+        if named in every:
+            return every[named]
+        found = [one for one in every.values() if one.name == named and one.revoked_ms is None]
+        if len(found) > 1:
+            raise InvalidArgumentError(f"several keys are called {named[:100]!r}: name one by its id")
+        if not found:
+            raise UnknownKeyError(f"there is no key with the id or the name {named[:100]!r}")
+        return found[0]
+
+    def create(self, name: str, grants: Iterable[str], *, expires_s: float | None = None) -> Issued:
+        """Make a key.
+
+        Args:
+            name: by which people know it.
+            grants: what it allows, such as `users:read,write`.
+            expires_s: seconds after which it is refused; `None` for never.
+
+        Raises:
+            KeyConflictError: a key that is not revoked has this name.
+            InvalidArgumentError: an argument is wrong, or there are too many keys.
+            RedisUnavailableError: Redis does not answer.
+        """
+        check_name(name)
+        rights = Rights.parse(grants)
+        _check_seconds("a key expires after", expires_s, least=1)
+        if any(one.name == name and one.revoked_ms is None for one in self._keyring.all().values()):
+            raise KeyConflictError(f"there is a key called {name!r}: revoke it, or choose another name")
+        self._check_room()
+        now_ms = _now_ms()
+        while True:
+            token = Token.new(new_id())
+            expires_ms = None if expires_s is None else now_ms + int(expires_s * 1000)
+            key = ApiKey(token.id, name, rights, now_ms, expires_ms, token.digest)
+            if self._keys.begin(key.id, key.record):
+                return Issued(key, token)
+
+    def rotate(self, named: str, *, overlap_s: float = OVERLAP_S) -> Issued:
+        """Give a key a new secret; its last one is accepted for a while as well, and no others.
+
+        Raises:
+            KeyConflictError: somebody has given it another one at the same time.
+            InvalidArgumentError: an argument is wrong; or the key is revoked or has expired.
+            UnknownKeyError: there is none.
+            RedisUnavailableError: Redis does not answer.
+        """
+        _check_seconds("the former secret is accepted for", overlap_s, least=0)
+        key, now_ms = self.get(named), _now_ms()
+        if not key.is_live(now_ms):
+            raise InvalidArgumentError(f"the key {key.id} is revoked or has expired: make another one")
+        self._check_room()
+        token = Token.new(key.id)
+        rotation = Rotation(token.digest, now_ms, now_ms + int(overlap_s * 1000))
+        if not self._keys.rotate(key.id, key.rotations + 1, rotation.record):
+            raise KeyConflictError(f"the key {key.id} got another secret just now")
+        return Issued(key.rotated(rotation), token)
+
+    def revoke(self, named: str) -> ApiKey:
+        """Refuse a key from now on: every process does within 5 s. A revoked one stays so.
+
+        Raises:
+            UnknownKeyError: there is none.
+            RedisUnavailableError: Redis does not answer.
+        """
+        key = self.get(named)
+        self._keys.revoke(key.id, _now_ms())
+        return self._keyring.all()[key.id]
+
+    def _check_room(self) -> None:
+        if self._keys.count() >= MOST_RECORDED:
+            raise InvalidArgumentError("there are too many keys and rotations: no more are kept")
+
+
+def _check_seconds(what: str, seconds: float | None, *, least: float) -> None:
+    if seconds is not None and not least <= seconds <= LONGEST_S:
+        raise InvalidArgumentError(f"{what} {least:g} to {LONGEST_S} seconds")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
