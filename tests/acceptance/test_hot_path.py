@@ -46,10 +46,10 @@ class Tapped:
     def trips(self) -> Counter[tuple[str, ...]]:
         """The round trips to Redis that requests made, without what a process does once a second, or once.
 
-        That is a sample of vital signs, and the counts of what was read, on a connection that may be new; and a
-        script that the server does not know yet.
+        That is a sample of vital signs, the API keys, and the counts of what was read, on a connection that may be
+        new; and a script that the server does not know yet.
         """
-        once = {"TIME", "INFO", "SMEMBERS", "HEAT", "HINCRBY", "CLIENT", "SCRIPT"}
+        once = {"TIME", "INFO", "SMEMBERS", "HEAT", "HINCRBY", "CLIENT", "SCRIPT", "HGETALL"}
         return Counter(trip for trip in self.redis.trips if not once.intersection(trip))
 
     def forget(self) -> None:

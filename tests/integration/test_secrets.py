@@ -69,7 +69,7 @@ def test_every_process_refuses_a_malformed_url_in_one_line(tmp_path, name):
 def test_every_command_refuses_a_malformed_url(monkeypatch, command, variable):
     """Each command that reads the settings raises the error that becomes one line."""
     monkeypatch.setenv(variable, MALFORMED[variable])
-    arguments = {"repartition": ["4"], "dead-letters": ["list"]}.get(command, [])
+    arguments = {"repartition": ["4"], "dead-letters": ["list"], "keys": ["list"]}.get(command, [])
     told = CliRunner().invoke(cli, [command, *arguments])
 
     assert isinstance(told.exception, ConfigurationError)
