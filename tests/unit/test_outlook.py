@@ -49,6 +49,7 @@ def test_what_waits_is_safe_once_as_much_is_persisted():
 def test_nothing_is_safe_before_it_is_due():
     """However fast what is due goes; and what is pending is never safe in no time."""
     assert 60.5 == look([], due_within_s=60.0).seconds_until_safe
+    assert 60.6 == look([], due_within_s=60.04).seconds_until_safe
     assert 60.5 == look([], due_within_s=60.0, late_s=0.0, persisted=rate(0)).seconds_until_safe
     assert 0.5 == look([], pending=[1], late_s=0.0, persisted=rate(100_000)).seconds_until_safe
     assert 0.5 == look([], pending=[1], persisted=rate(100_000)).seconds_until_safe
