@@ -127,7 +127,7 @@ class PatchConflictError(RequestError):
 
 
 class UnreadableDocumentError(RequestError):
-    """The document, as others wrote it to MongoDB, is no valid BSON. It can be replaced or deleted, not read."""
+    """Others have made this document no valid BSON, in MongoDB or Redis: it can be replaced or deleted."""
 
     reason = Reason.UNREADABLE
 

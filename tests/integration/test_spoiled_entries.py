@@ -9,8 +9,10 @@ import bson
 import pytest
 
 from tests.integration.conftest import flush_all
+from web.app import create_app
 from writebehind import BulkOperation, Pipeline, Settings
-from writebehind.documents.entry import BODY_AT, KIND_AT
+from writebehind.documents.entry import BODY_AT, KIND_AT, Entry
+from writebehind.errors import UnreadableDocumentError
 from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.recorder import DeadLetter
 from writebehind.redis.keys import partition_keys
@@ -25,6 +27,8 @@ SPOILED: dict[str, Callable[[bytes], bytes]] = {
     "no UTF-8": lambda value: re.sub(rb"(name\0.\0\0\0).", b"\\1\xff", value),
     "no type of BSON": lambda value: value.replace(b"\x02z\0", b"\x55z\0"),
 }
+#: `{"_id": "b", "z": …}`, whose string is no UTF-8.
+NO_UTF8 = bson.encode({"_id": "b", "z": "zz"}).replace(b"zz\0", b"\xffz\0")
 QUERIES = {
     "sorted": {"filter": {"name": {"$gt": "A"}}, "sort": {"z": 1}},
     "projected": {"filter": {"name": {"$gt": "A"}}, "projection": {"z": 0}},
@@ -44,6 +48,21 @@ def spoil(pipeline: Pipeline, name: str, spoiled: Callable[[bytes], bytes]) -> N
     after = spoiled(before)
     assert before != after
     wire.call("SET", key, after, "KEEPTTL")
+
+
+def test_the_server_is_named_in_which_a_document_cannot_be_read(pipeline, users, valkey_wire):
+    """Where its entry was changed that is Redis; what fits its ETag was read from MongoDB as it is."""
+    client = create_app(pipeline).test_client()
+    users.put("a", {"name": "AA", "z": "z"})
+    spoil(pipeline, "a", SPOILED["no UTF-8"])
+    valkey_wire.call("SET", pipeline.store.cache.key("users/s:b"), Entry.loaded(NO_UTF8, 0).value, "EX", 600)
+    for name, server in (("a", "in Redis"), ("b", "to MongoDB")):
+        with pytest.raises(UnreadableDocumentError, match=server):
+            users.get(name)
+        alone = client.get(f"/v1/users/{name}")
+        assert (409, True) == (alone.status_code, server in alone.json["detail"]), alone.json
+        several = client.post("/v1/users:get", json={"ids": [name]}).json
+        assert server in several["unreadable"][name]["detail"]
 
 
 @pytest.mark.parametrize("spoiled", SPOILED.values(), ids=SPOILED)

@@ -12,6 +12,7 @@ from typing import Any
 
 from writebehind.documents import codec
 from writebehind.documents.raw_bson import etag
+from writebehind.errors import UnreadableDocumentError
 
 VERSION_DIGITS = 16
 KIND_AT = VERSION_DIGITS
@@ -19,6 +20,14 @@ BODY_AT = KIND_AT + 1 + 32
 
 #: A document whose only value is a string that is no UTF-8.
 _UNREADABLE = b"\x0d\0\0\0\x02\0\x02\0\0\0\xff\0\0"
+#: Who is to be looked for, where a body cannot be read.
+_IN_MONGODB = (
+    "The document, as others wrote it to MongoDB, is no valid BSON. It can be replaced or deleted, not read."
+)
+_IN_REDIS = (
+    "Others have changed the document's entry in Redis, and it is no valid BSON any more. It can be replaced or "
+    "deleted; reconciling drops the entry, and then MongoDB's document is read."
+)
 
 
 class Kind(StrEnum):
@@ -96,7 +105,18 @@ class Entry:
         Raises:
             UnreadableDocumentError: others wrote it, and it is no valid BSON.
         """
-        return codec.decode(self.body) if self.exists else None
+        try:
+            return codec.decode(self.body) if self.exists else None
+        except UnreadableDocumentError as error:
+            raise self.blamed(error) from error
+
+    def blamed(self, error: UnreadableDocumentError) -> UnreadableDocumentError:
+        """The error that this body cannot be read, naming the server in which others have changed it.
+
+        By its ETag a body is known to be that which was acknowledged, or which MongoDB has.
+        """
+        why = str(error).removeprefix(UnreadableDocumentError.__doc__ or "").strip()
+        return UnreadableDocumentError(f"{_IN_MONGODB if self.is_intact else _IN_REDIS} {why}")
 
     @property
     def version_digits(self) -> str:

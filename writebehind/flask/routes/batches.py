@@ -107,7 +107,7 @@ def _documents(target: Collection, ids: Sequence[str], most_bytes: int) -> Respo
                 found += [orjson.dumps(given), b":", text, b","]  # joined once, as it may be large
                 size += len(text)
             except UnreadableDocumentError as error:  # which is no reason not to answer the others
-                unreadable[given] = item_problem(error)
+                unreadable[given] = item_problem(entry.blamed(error))
         else:
             missing.append(given)
         if size >= most_bytes:

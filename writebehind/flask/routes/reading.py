@@ -61,7 +61,7 @@ def _found(found: Read) -> Response:
     try:
         return answer(lambda: form.text(found.entry.body), form.tag(found.entry.etag), headers, form)
     except UnreadableDocumentError as error:
-        return respond(error, headers | {"ETag": f'"{found.entry.etag}"'})
+        return respond(found.entry.blamed(error), headers | {"ETag": f'"{found.entry.etag}"'})
 
 
 def _offered(settings: CollectionSettings) -> str:
