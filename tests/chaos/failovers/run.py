@@ -152,7 +152,9 @@ def run(
             began = time.monotonic()
             if not deck:
                 deck = dice.sample(faults, len(faults))
-            report.faults[on.topology.fail_over(deck.pop(), dice, pause)] += 1
+            fault = deck.pop()
+            on.topology.fail_over(fault, dice, pause)
+            report.faults[fault] += 1
             report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
             report.failovers += 1
             tell(report.failovers)

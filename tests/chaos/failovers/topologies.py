@@ -35,8 +35,6 @@ AWAY = (0, 300)
 BEHIND = (5, 60)
 
 
-#: What may be done to a primary.
-FAULTS = ("kill", "kill behind", "freeze", "cut off", "hand over")
 #: Which clients do not reach a primary that is cut off from all other servers, and which do not reach the others.
 UNREACHED: Mapping[str, Callable[[], tuple[Whom, Whom]]] = {
     "cut off": lambda: (nobody, nobody),
@@ -44,6 +42,9 @@ UNREACHED: Mapping[str, Callable[[], tuple[Whom, Whom]]] = {
     "cut off, with half of the processes": lambda: _halves(Processes()),
     "cut off, from clients too": lambda: (everybody, nobody),
 }
+
+#: What may be done to a primary.
+FAULTS = ("kill", "kill behind", "freeze", *UNREACHED, "hand over")
 
 #: Lets clients have so many answers meanwhile.
 Pause = Callable[[int], None]
@@ -96,8 +97,8 @@ class Topology(ABC):
     def sides(self, primary: Asked, dice: random.Random) -> tuple[list[Asked], list[Asked]]:
         """The servers on a primary's side when the network parts, and on the other, which is the greater one."""
 
-    def fail_over(self, fault: str, dice: random.Random, pause: Pause) -> str:
-        """Let one primary be replaced by one of `FAULTS`, and wait until all follow again; what was done."""
+    def fail_over(self, fault: str, dice: random.Random, pause: Pause) -> None:
+        """Let one primary be replaced by one of `FAULTS`, and wait until all follow again."""
         primary = dice.choice(self.primaries())
         undo: Callable[[], object] = _nothing
         match fault:
@@ -108,8 +109,7 @@ class Topology(ABC):
             case "freeze":
                 undo = partial(resume, primary)
                 freeze(primary)
-            case "cut off":
-                fault = dice.choice(list(UNREACHED))
+            case _ if fault in UNREACHED:
                 here, there = self.sides(primary, dice)
                 undo = partial(join, here + there)
                 part(here, there, *UNREACHED[fault]())
@@ -121,7 +121,6 @@ class Topology(ABC):
         finally:
             undo()
         self.wait()
-        return fault
 
     @contextmanager
     def _behind(self, primary: Asked, dice: random.Random, pause: Pause) -> Iterator[None]:
