@@ -50,7 +50,7 @@ from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.terms import Terms
-from writebehind.redis.topology.addresses import fails_over
+from writebehind.redis.topology.addresses import fails_over, is_watched
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
@@ -188,7 +188,11 @@ class Parts:
             tallies=self.tallies,
             answer_ms=settings.redis_timeout_ms,
         )
-        self._wire.greet(Terms(settings.partitions, settings.mongodb_database, self.lost_writes.meet).greet)
+        terms = Terms(
+            *(settings.partitions, settings.mongodb_database, self.lost_writes.meet),
+            is_watched=is_watched(settings.redis_url),
+        )
+        self._wire.greet(terms.greet)
         if fails_over(settings.redis_url):  # where it does not say so, the first replica that is seen does
             self.store.recent.there_are_replicas()
         self.warmer = self._warmer()

@@ -34,7 +34,7 @@ sentinel resolve-hostnames yes
 sentinel announce-hostnames yes
 sentinel announce-ip $name
 sentinel monitor main redis-1 6379 2
-sentinel down-after-milliseconds main 3000
+sentinel down-after-milliseconds main 5000
 sentinel failover-timeout main 15000
 END
     exec valkey-sentinel "$file" ;;

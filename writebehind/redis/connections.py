@@ -47,6 +47,9 @@ WAIT_S = 0.25
 #: After such a wait nobody else waits for this long, seconds; then one caller finds out.
 PAUSE_S = 1.0
 
+#: A primary that may not be used is looked at again after so long, seconds: Sentinels are asked each time.
+NOT_READY_S = 0.25
+
 #: A server is greeted again over a connection when that is this old, seconds: it may have become a replica and the
 #: primary again meanwhile, and have missed writes as a replica.
 GREETED_S = 1.0
@@ -58,6 +61,8 @@ MOST_BUFFERED = 1 << 20
 _ADVICE = "writes are refused, and reads go to MongoDB: see that Redis runs, can be reached and takes this login"
 
 _ADVICE_LOADING = "writes are refused meanwhile, and reads go to MongoDB: its log says how far it is"
+
+_ADVICE_ALONE = "writes are refused, and reads go to MongoDB: see that its replicas run and reach it"
 
 #: In the place of the system's words for it, which a person would take for a fault of the machine.
 _LATE = "no answer came in time"
@@ -138,7 +143,9 @@ class Connections:
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
         self._pause_lock = forks.lock()
+        #: Until when, and what is said meanwhile.
         self._paused_until = 0.0
+        self._paused_by: type[RedisUnavailableError] = RedisUnavailableError
         #: Whether it is away, for the log.
         self.outage = StateLog(log, "redis_lost", "redis_back", is_outage=True)
         forks.begins_anew(self)
@@ -199,13 +206,18 @@ class Connections:
         if isinstance(error, _NO_ANSWER):
             # The others of the stack probably lead to the same dead server.
             self.close()
-            if (now := time.monotonic()) - began > WAIT_S:
-                self._paused_until = now + PAUSE_S
+            if time.monotonic() - began > WAIT_S:
+                self._pause_for(PAUSE_S, RedisUnavailableError)
             why = _LATE if _is_late(error) else told(error).rstrip(".")
             self.outage.begin(f"{self._title} does not answer: {why}; {_ADVICE}")
             lost = _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why))
             lost.late = _is_late(error)
             raise lost from error
+        if isinstance(error, RedisNotReadyError):  # said by the greeting
+            self.close()
+            self._pause_for(NOT_READY_S, RedisNotReadyError)
+            self.outage.begin(f"{self._title}: {error}; {_ADVICE_ALONE}")
+            _logged(error)
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it
         if isinstance(error, ResponseError):  # to the login or the choice of the database: others are answers
@@ -292,6 +304,9 @@ class Connections:
         connection.send_packed_command([pack_command(tuple(one)) for one in commands], check_health=False)
         return [_answer(connection) for _ in commands]
 
+    def _pause_for(self, seconds: float, by: type[RedisUnavailableError]) -> None:
+        self._paused_until, self._paused_by = time.monotonic() + seconds, by
+
     def _pause(self) -> None:
         """Let one caller through when the pause is over: if Redis still hangs, one thread waits and not all.
 
@@ -303,10 +318,12 @@ class Connections:
             if now < self._paused_until:
                 left = self._paused_until - now
                 self.outage.fails()
-                line = f"{self._title} did not answer in time, and is asked again in {left:.1f} s"
-                hangs = _logged(RedisUnavailableError(line, retry_after_s=left))
-                hangs.late = True
-                raise hangs
+                is_alone = self._paused_by is RedisNotReadyError
+                said = "cannot serve now" if is_alone else "did not answer in time"
+                line = f"{self._title} {said}, and is asked again in {left:.1f} s"
+                paused = _logged(self._paused_by(line, retry_after_s=left))
+                paused.late = not is_alone
+                raise paused
             if self._paused_until:
                 self._paused_until = now + PAUSE_S
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.exceptions import MovedError, ResponseError, TryAgainError
 
+from writebehind.errors import RedisNotReadyError
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import DATABASE, Layout
@@ -32,6 +33,9 @@ MOST_LAPSES = 8
 
 #: The replication id before this one, of a server that was no replica since it started.
 NONE_BEFORE = "0" * 40
+#: How many replicas keep up, where `min-replicas-to-write` and `min-replicas-max-lag` fence a primary. A node of a
+#: cluster that is cut off stops by itself; one that Sentinels watch goes on to answer reads.
+_KEEPING_UP = "min_slaves_good_slaves"
 #: Answers of a server among several that does not have a partition.
 _ELSEWHERE = (MovedError, TryAgainError)
 _LEAP = script("leap")
@@ -41,13 +45,25 @@ _ARGUMENTS = (LEAP_US, LEAP_BEYOND_LAST_US, MOST_LAPSES)
 class Terms:
     """The terms that this process knows. Safe to share between threads."""
 
-    def __init__(self, partitions: int, database: str, met: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        partitions: int,
+        database: str,
+        met: Callable[[], object] = lambda: None,
+        *,
+        is_watched: bool = False,
+    ) -> None:
         """Take the number of partitions, and whose documents they are; nothing is asked yet.
 
-        `met` is called when this process meets a new term, before it uses the connection.
+        Args:
+            partitions: their number.
+            database: of MongoDB.
+            met: called when this process meets a new term, before it uses the connection.
+            is_watched: whether Sentinels choose the primary.
         """
         self._database = database
         self._met = met
+        self._is_watched = is_watched
         self._partitions = Layout(partitions).all()
         self._seen: set[str] = set()
 
@@ -61,6 +77,9 @@ class Terms:
         Returns:
             The term of the primary, '' where the server does not say. `None` where the connection may not be kept:
             one to a replica, which may become the primary, or to a primary that takes no writes yet.
+
+        Raises:
+            RedisNotReadyError: the server calls itself the primary, and another one may have its place by now.
         """
         (info,) = ask([("INFO", "replication")])
         if not isinstance(info, bytes):
@@ -68,6 +87,10 @@ class Terms:
         facts = parse_info(info)
         if facts.get("role") == "slave":
             return None
+        if self._is_watched and facts.get(_KEEPING_UP) == "0":
+            raise RedisNotReadyError(
+                "No replica of the primary keeps up: it takes no writes, and another one may have its place"
+            )
         term = facts.get("master_replid", "")
         if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or term in self._seen:
             return term

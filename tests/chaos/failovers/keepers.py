@@ -97,6 +97,8 @@ class Account:
 
     violations: list[str] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
+    #: Whether a former primary may be read from, as nothing fences it.
+    is_parted: bool = False
     #: Increments of the one counter, by what each has promised.
     counted: Counter[Promise] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -202,7 +204,7 @@ class Keeper:
 
     def _read(self) -> None:
         one = self._dice.choice(self._now)
-        kept = one.kept
+        kept, is_parted = one.kept, self._account.is_parted
         try:
             # A connection of its own, so that another process may answer than the one that was written to.
             answer = self._http.get(f"/v1/{REGISTERS}/{one.key}", headers={"Connection": "close"})
@@ -212,7 +214,11 @@ class Keeper:
             self._over.wait(0.05)
             return
         self._account.note("read")
-        self._see(one, answer.json()["n"] if answer.status_code == 200 else None, kept, "a read found")
+        value = answer.json()["n"] if answer.status_code == 200 else None
+        if is_parted and 0 <= one.at(value) < kept:
+            self._account.note("old read")
+        else:
+            self._see(one, value, kept, "a read found")
 
     def _see(self, one: Document, value: int | None, kept: int, where: str) -> None:
         if one.at(value) < kept:

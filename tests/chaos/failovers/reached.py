@@ -19,7 +19,6 @@ import psutil
 
 from tests.proxy import Proxy, Whom, nobody
 from tests.topologies import (
-    NODE_TIMEOUT_MS,
     SERVICE,
     Asked,
     Cluster,
@@ -29,9 +28,10 @@ from tests.topologies import (
     Watched,
 )
 from writebehind.local.embedded import LOOPBACK, free_port
+from writebehind.operations.doctor.failover import SEEN_S
 
-#: Sentinels take a primary for gone after so long, ms. What looks at replicas once a second has seen it by then.
-DOWN_AFTER_MS = 3 * NODE_TIMEOUT_MS
+#: Sentinels take a primary for gone after so long, ms: as `doctor` asks for where replicas may lag for 1 s.
+DOWN_AFTER_MS = 1_000 * (1 + SEEN_S)
 
 
 class Reached(Asked):

@@ -20,7 +20,7 @@ from pymongo import MongoClient
 
 from tests.chaos.failovers.keepers import COUNTER, REGISTERS, Account, Keeper, Promise, look_back
 from tests.chaos.failovers.told import Reports
-from tests.chaos.failovers.topologies import AWAY, FAULTS, TOPOLOGIES, Pause, Topology
+from tests.chaos.failovers.topologies import AWAY, FAULTS, TOPOLOGIES, UNREACHED, Pause, Topology
 from tests.rabbitmq import SCRIPT, RabbitMQ
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
@@ -153,7 +153,9 @@ def run(
             if not deck:
                 deck = dice.sample(faults, len(faults))
             fault = deck.pop()
+            account.is_parted = on.topology.is_read_alone and fault in UNREACHED
             on.topology.fail_over(fault, dice, pause)
+            account.is_parted = False
             report.faults[fault] += 1
             report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
             report.failovers += 1

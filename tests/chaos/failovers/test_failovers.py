@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 #: `python -m tests.chaos.failovers` has many, and repeats a seed.
 SEED, FAILOVERS = 3, 2
 #: Those after which a primary that was replaced is still there, or the new one lacks writes.
-FAULTS = ("cut off", "kill behind")
+FAULTS = ("cut off, with half of the processes", "kill behind")
 
 
 @long

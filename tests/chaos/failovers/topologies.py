@@ -53,6 +53,8 @@ Pause = Callable[[int], None]
 class Topology(ABC):
     """Servers of which each that takes writes has a replica, which takes its place."""
 
+    #: Whether a primary that is cut off is read from as long as anybody reaches it.
+    is_read_alone = False
     #: What may be done to it, besides to its primaries.
     others: Sequence[Callable[[random.Random, Pause], str]] = ()
 
@@ -220,6 +222,7 @@ class OfSentinels(Topology):
         """Describe it."""
         self._watched = ReachedSentinels(directory, {**options, "replica-serve-stale-data": "no"})
         super().__init__(self._watched, is_fenced=bool(options))
+        self.is_read_alone = not options
         self.others = (self._lose_a_sentinel, self._lose_a_replica)
 
     @property

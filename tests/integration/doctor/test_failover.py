@@ -137,3 +137,9 @@ def test_the_configuration_is_printed(fit, watched, monkeypatch):
     assert {Level.OK} == {one.level for one in judged(fit)}
     assert ["sentinel", "monitor", SERVICE, "127.0.0.1", str(watched.primary.port), "2"] in lines
     assert b"OK" == ask(watched.sentinels[0].port, "SENTINEL", "SET", SERVICE, "quorum", 2)
+
+
+@pytest.mark.parametrize(("down_ms", "lag_s"), [(5_000, 3), (None, 3), (30_000, 8), (1_000, 1)])
+def test_a_primary_is_known_to_be_alone_before_its_failover(down_ms, lag_s):
+    """Replicas count as away so early that all processes have seen it by then."""
+    assert lag_s == failover.lag_s(down_ms)

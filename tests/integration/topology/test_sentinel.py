@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.integration.conftest import flush_all
 from tests.servers import freeze, resume
 from tests.topologies import EveryWire, Sentinels, Watched
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.documents.durability import Durability
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.redis.topology.opening import open_servers
 
 TIMEOUT_MS = 1_000
@@ -66,3 +68,30 @@ def test_a_failover(
         on_watched.flusher.flush(one)
     assert (0, 0) == (on_watched.status()["pending"], on_watched.status()["dead_letters"])
     assert {"_id": "u1", "n": 3} == {k: v for k, v in users.get("u1").items() if k != "_v"}
+
+
+def test_a_primary_that_may_have_been_replaced_is_not_read_from(settings, tmp_path, mongo_client, hints):
+    """One that no replica follows takes no writes, and another may take its place: reads go to MongoDB."""
+    fence = {"min-replicas-to-write": "1", "min-replicas-max-lag": "1"}
+    with Sentinels(tmp_path, fence) as watched, ExitStack() as undo:
+        wire = EveryWire(open_servers(watched.url, TIMEOUT_MS))
+        undo.callback(wire.close)
+        changed = settings.model_copy(update={"redis_url": watched.url})
+        on_fenced = Pipeline(changed, hints=hints, wire=wire, client=mongo_client)
+        users = on_fenced.collection("users")
+
+        def read() -> int | None:
+            found = users.get("u1")
+            return found and found["n"]
+
+        users.put("u1", {"n": 1})
+        flush_all(on_fenced)
+        users.put("u1", {"n": 2})
+        [replica] = [one for one in watched.servers if one is not watched.primary]
+        freeze(replica)
+        undo.callback(resume, replica)
+        wait_until(lambda: read() == 1, "what MongoDB has", 20)
+        with pytest.raises(RedisNotReadyError):
+            users.put("u1", {"n": 3})
+        resume(replica)
+        wait_until(lambda: read() == 2, "the replica to keep up", 20)

@@ -22,6 +22,8 @@ from writebehind.redis.topology.peers import Peers, Place, peers_of, replicas_of
 LONG_MS = 10_000
 #: Time until a primary counts as gone, where nothing says otherwise, ms.
 DOWN_AFTER_MS = 5_000
+#: Time until all have seen that no replica keeps up, s: replicas and primaries tell once a second.
+SEEN_S = 2
 #: Sentinels of which one may be away.
 FEWEST_SENTINELS = 3
 
@@ -99,11 +101,11 @@ def fence(group: Group, replicas: int, down_ms: int | None) -> Finding:
             "lost when a replica takes its place",
             f"CONFIG SET {_MIN_REPLICAS} {replicas} {_MAX_LAG} {lag_s(down_ms)} {_ON_ALL}",
         )
-    if down_ms is not None and lag and int(lag) * 1000 > down_ms:
+    if down_ms is not None and lag and int(lag) > _longest_lag_s(down_ms):
         return warning(
             check,
             f"{server}{_MAX_LAG} is {lag} s, and Sentinels take a primary for gone after {down_ms} ms: one that "
-            "is cut off acknowledges writes in between, which are lost",
+            "is cut off may be used beside another one, its writes are lost, and its reads are old",
             f"CONFIG SET {_MAX_LAG} {lag_s(down_ms)} {_ON_ALL}",
         )
     if stale == "yes" and not group.is_clustered:
@@ -118,7 +120,11 @@ def fence(group: Group, replicas: int, down_ms: int | None) -> Finding:
 
 def lag_s(down_ms: int | None) -> int:
     """The lag from which a replica should count as away, s: below the time until a failover."""
-    return max(1, (DOWN_AFTER_MS if down_ms is None else min(down_ms, LONG_MS)) // 1000)
+    return _longest_lag_s(DOWN_AFTER_MS if down_ms is None else min(down_ms, LONG_MS))
+
+
+def _longest_lag_s(down_ms: int) -> int:
+    return max(1, down_ms // 1000 - SEEN_S)
 
 
 def behind_s(pipeline: Pipeline, server: str, clock: Sequence[bytes]) -> float:

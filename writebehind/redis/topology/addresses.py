@@ -85,6 +85,12 @@ def fails_over(url: str) -> bool:
     return any(many_servers(one) is not None for one in (named_servers(url) or {"": url}).values())
 
 
+def is_watched(url: str) -> bool:
+    """Whether Sentinels choose the primary of a server. Raises as `named_servers`."""
+    several = (many_servers(one) for one in (named_servers(url) or {"": url}).values())
+    return any(one is not None and one.kind == SENTINEL for one in several)
+
+
 def first_server(url: str) -> str:
     """The URL of the first server of a list; another URL as it is. Raises as `named_servers`."""
     servers = named_servers(url)
