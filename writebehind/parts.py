@@ -188,11 +188,12 @@ class Parts:
             tallies=self.tallies,
             answer_ms=settings.redis_timeout_ms,
         )
-        terms = Terms(
-            *(settings.partitions, settings.mongodb_database, self.lost_writes.meet),
-            is_watched=is_watched(settings.redis_url),
+        self._wire.greet(
+            Terms(
+                *(settings.partitions, settings.mongodb_database, self.lost_writes.meet),
+                is_watched=is_watched(settings.redis_url),
+            ).greet
         )
-        self._wire.greet(terms.greet)
         if fails_over(settings.redis_url):  # where it does not say so, the first replica that is seen does
             self.store.recent.there_are_replicas()
         self.warmer = self._warmer()
