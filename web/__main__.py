@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import logging
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -71,7 +73,34 @@ class Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as 
         worker = super()._spawn_worker(*arguments, **options)
         if isinstance(worker.inner, BaseProcess):  # not a thread
             worker.is_alive = lambda: not wait([worker.inner.sentinel], 0)
+            worker._watcher = partial(self._await_end, worker)  # noqa: SLF001 - its own says less
         return worker
+
+    def _await_end(self, worker: Any) -> None:
+        """Wait for the end of a worker, and have it started anew where nobody has told it to end.
+
+        As granian's own, which says that it ended, and not by what.
+        """
+        worker.inner.join()
+        if worker.interrupt_by_parent:
+            return
+        number, pid, status = worker.idx + 1, worker.inner.pid, worker.inner.exitcode
+        by = f"was ended by {_signal(-status)}" if status < 0 else f"ended with exit status {status}"
+        log.error(
+            "web process %d, with id %d, %s, and is started anew: its requests were broken off, and what it had "
+            "acknowledged is in Redis",
+            *(number, pid, by),
+            extra={"event": "web_process_ended", "child": pid, "exit_status": status},
+        )
+        self.interrupt_children.append(worker.idx)
+        self.main_loop_interrupt.set()
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of real time, between the first and the last
+        return f"signal {number}"
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,10 @@ def told(tmp_path_factory) -> dict[str, Any]:
             system.wait_until_drained()
 
             web = psutil.Process(stack.pids()["web"])
-            for one in (web.children(recursive=True)[-1], psutil.Process(stack.pids()["beat"])):
-                one.kill()  # which granian and the supervisor tell
+            killed = web.children(recursive=True)[-1]
+            answers["killed"] = killed.pid
+            for one in (killed, psutil.Process(stack.pids()["beat"])):
+                one.kill()  # which the web server and the supervisor tell
             wait_until(lambda: system.http.get("/readyz").status_code == 200, "the API to go on")
             wait_until(lambda: events(data)["beat"]["started"] == 2, "beat to be back")
             before = events(data)
@@ -132,6 +135,19 @@ def test_each_change_of_state_is_an_event(told):
         assert "outage_began" not in answers["restart"]["web"]
         assert (1, 1) == (found["web"]["breaker_opened"], found["web"]["breaker_closed"])
     assert 503 in answers["statuses"]
+
+
+def test_a_web_process_that_was_killed_is_told_once(told):
+    """Which one, and by which signal; nothing else says that it has ended."""
+    of_web = [
+        one for one in records(told["directory"]) if one["process"] == "web" and "granian" not in one["logger"]
+    ]
+    if not of_web:
+        pytest.skip("another server serves the API")
+    (one,) = (one for one in of_web if one.get("event") == "web_process_ended")
+    assert (told["answers"]["killed"], -signal.SIGKILL) == (one["child"], one["exit_status"])
+    assert "was ended by SIGKILL, and is started anew" in one["message"]
+    assert "Unexpected exit" not in "".join(lines(told["directory"])["web"])
 
 
 def test_a_restart_of_redis_is_told_in_few_lines(told):
