@@ -11,7 +11,14 @@ from typing import Any
 from redis import ConnectionPool, RedisCluster
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    RedisClusterException,
+    RedisError,
+    TryAgainError,
+)
 
 from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
@@ -29,6 +36,8 @@ TRY_AGAIN_S = 0.01
 Place = tuple[str, int]
 #: Answers of a node that has not carried a command out, as its slot is elsewhere or on its way there.
 _REDIRECTIONS = (AskError, TryAgainError)  # MovedError is an AskError
+#: What redis-py raises where no node can be reached, or nodes do not agree: it is no RedisError.
+_NO_MAP = (RedisError, RedisClusterException)
 
 
 class Cluster(Several):
@@ -210,7 +219,7 @@ class Cluster(Several):
         nodes = [ClusterNode(host, port) for host, port in self._nodes]  # type: ignore[no-untyped-call]
         try:
             made = RedisCluster(startup_nodes=nodes, require_full_coverage=False, **self._options)
-        except RedisError as error:
+        except _NO_MAP as error:
             self.outage.begin(f"Redis Cluster does not answer: {told(error)}")
             raise RedisUnavailableError("Redis Cluster does not answer", inner=told(error)) from error
         self._asked = time.monotonic()
@@ -222,7 +231,7 @@ class Cluster(Several):
         moved = dict(self._moved)
         try:
             known.nodes_manager.initialize()
-        except RedisError as error:  # the old one may do; whoever meets a node that is away asks again
+        except _NO_MAP as error:  # the old one may do; whoever meets a node that is away asks again
             self._stale = True
             log.debug("the map of the cluster was not to be had: %s", error)
         else:
