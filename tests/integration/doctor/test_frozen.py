@@ -76,7 +76,7 @@ def test_a_frozen_listener(heard_s):
     frozen = HEALTHY | {"alive_seconds_ago": 5.5, "heard_seconds_ago": heard_s}
     one = processes.listener(frozen)
     assert Level.WARNING is one.level
-    assert one.found.startswith("here has shown no sign of life for 6 s"), one
+    assert one.found.startswith("the listener here has shown no sign of life for 6 s"), one
     assert "MongoDB" not in one.found + one.advice
 
     waits = processes.listener(HEALTHY | {"alive_seconds_ago": 1.0, "heard_seconds_ago": 6.0})

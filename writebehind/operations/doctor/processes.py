@@ -141,10 +141,12 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
         found = f"silent for {alive_s:.0f} s, so it does not run, or is frozen"
         return warning("listener", found, f"look for {status['leader']}; {advice}")
     if is_frozen(status):
-        found = (
-            f"{status['leader']} has shown no sign of life for {alive_s:.0f} s: frozen, overloaded, or just ended"
+        found = f"the listener {status['leader']} has shown no sign of life for {alive_s:.0f} s"
+        return warning(
+            "listener",
+            f"{found}: frozen, overloaded, or just ended",
+            f"look at that process: `kill -CONT` lets a frozen one go on; {_LATE}",
         )
-        return warning("listener", found, f"look at that process: `kill -CONT` lets a frozen one go on; {_LATE}")
     return _hears(status)
 
 
