@@ -138,6 +138,15 @@ def test_a_database_that_is_set_is_meant(running, monkeypatch):
     assert "new" == found.settings.mongodb_database
 
 
+def test_a_broker_beside_redis_is_found_too(running, monkeypatch):
+    """What a command wants done is sent to where workers look for it; a broker that is set is meant."""
+    write(running | {"broker_url": "amqp://broker:5672//"})
+    assert "amqp://broker:5672//" == find().settings.broker
+
+    monkeypatch.setenv("BROKER_URL", "amqp://other:5672//")
+    assert "amqp://other:5672//" == find().settings.broker
+
+
 def test_a_program_finds_the_system_as_well(running, pipeline):
     """`connect()` without settings works on it."""
     pipeline.collection("users").put("ada", {"name": "Ada"})
@@ -172,6 +181,7 @@ def test_what_a_system_left_behind_is_no_system(running, state):
         ("redis_url", "redis://:***@cache:6379/0"),
         ("redis_url", "redis://cache:6379/0?password=***"),
         ("mongodb_url", "mongodb://app:***@db/"),
+        ("broker_url", "amqp://app:***@broker:5672//"),
     ],
 )
 def test_a_password_that_is_not_told_has_to_be_set(running, name, url):

@@ -86,7 +86,8 @@ def test_what_up_writes_has_no_password_and_is_private(tmp_path):
     (data / "log" / "web.log").touch()
     with EmbeddedRedis(tmp_path / "redis") as server:
         url = f"redis://127.0.0.1:{server.port}/0?password=pwSecr1"
-        env = {"REDIS_URL": url, "MONGODB_URL": "mongodb://127.0.0.1:2/"}
+        broker = f"amqp://app:{{}}@127.0.0.1:{server.port}//"
+        env = {"REDIS_URL": url, "MONGODB_URL": "mongodb://127.0.0.1:2/", "BROKER_URL": broker.format("pwSecr2")}
         arguments = ("--procfile", str(tmp_path / "Procfile"))
         with Stack(data, cwd=tmp_path, env=env, arguments=arguments) as stack:
             state = (data / "up.json").read_text()
@@ -98,6 +99,7 @@ def test_what_up_writes_has_no_password_and_is_private(tmp_path):
     assert (url, f"redis://127.0.0.1:{server.port}/0?password=***") == (
         *(stack.redis_url, json.loads(state)["redis_url"]),
     )
+    assert broker.format("***") == json.loads(state)["broker_url"]
     assert {data / "up.json", data / "log" / "web.log"} <= written.keys()
     assert {} == {path: stat.filemode(mode) for path, mode in written.items() if mode & 0o077}
 

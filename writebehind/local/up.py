@@ -220,6 +220,8 @@ class System:
             about["flower"] = f"http://127.0.0.1:{self._flower_port}"
         if EXPORTER in self._commands:
             about["metrics"] = f"{self._url(self._exporter_port)}/metrics"
+        if self._settings.broker_url:
+            about["broker_url"] = redacted(self._settings.broker_url)
         return about | {
             "redis_url": redacted(self._redis_url),
             "mongodb_url": redacted(self._mongodb_url),

@@ -45,7 +45,8 @@ class Found:
 def find(directory: Path | None = None, **overrides: Any) -> Found:
     """The settings; where they name no server, with those of the system that runs in this directory.
 
-    The database is the one that is set, or else that system's.
+    The database is the one that is set, or else that system's; and so is the broker, where that system has one of
+    its own.
 
     Args:
         directory: where the local system has its data; `.writebehind` here by default.
@@ -64,8 +65,10 @@ def find(directory: Path | None = None, **overrides: Any) -> Found:
     decided = {name: str(running[name]) for name in _DECIDED}
     if "mongodb_database" in settings.model_fields_set:  # as for `adopt`; what does not belong there is refused
         decided["mongodb_database"] = settings.mongodb_database
-    for name in ("redis_url", "mongodb_url"):
-        if MASK in decided[name]:
+    if "broker_url" in running and not settings.broker_url:
+        decided["broker_url"] = str(running["broker_url"])
+    for name in ("redis_url", "mongodb_url", "broker_url"):
+        if MASK in decided.get(name, ""):
             raise ConfigurationError(
                 f"the system that runs in {directory} uses {decided[name]}, and tells no password: "
                 f"set {name.upper()} as it was when that was started"
