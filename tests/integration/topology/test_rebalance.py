@@ -304,6 +304,21 @@ def test_a_server_that_is_away_is_missed(two, servers):
         servers.servers["b"].start()
 
 
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",), ("--without", "b")], ids=" ".join)
+def test_the_command_misses_a_server_that_is_away(two, servers, run, monkeypatch, arguments):
+    """It says which, and moves nothing: neither to others, nor from the one that is away."""
+    write(two, 1)
+    monkeypatch.setenv("REDIS_URL", servers.url)
+    monkeypatch.setenv("WRITEBEHIND_PARTITIONS", str(PARTITIONS))
+    servers.servers["b"].kill()
+    try:
+        with pytest.raises(RedisUnavailableError, match="server b does not answer"):
+            run("rebalance", *arguments)
+        assert set() == keys_of(servers, "c")
+    finally:
+        servers.servers["b"].start()
+
+
 def test_the_command_says_what_has_moved(two, servers, run, settings, monkeypatch):
     """A dry run moves nothing; the command says what it did, in words or in JSON."""
     write(two, 1)
