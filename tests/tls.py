@@ -24,15 +24,19 @@ class Authority:
         self.file = directory / "ca.pem"
         self._ca.cert_pem.write_to_path(self.file)
 
-    def server_context(self) -> ssl.SSLContext:
-        """What a server on loopback needs."""
+    def server_context(self, *names: str) -> ssl.SSLContext:
+        """What a server on loopback needs, or one with other names."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(HOST, "localhost").configure_cert(context)
+        self._ca.issue_cert(*(names or (HOST, "localhost"))).configure_cert(context)
         return context
 
     def redis_url(self, port: int) -> str:
         """Of a Redis server on loopback whose certificate it has signed."""
         return f"rediss://{HOST}:{port}/0?ssl_ca_certs={quote(str(self.file))}"
+
+    def rabbitmq_url(self, port: int) -> str:
+        """Of such a RabbitMQ server."""
+        return f"amqps://guest:guest@{HOST}:{port}//?ssl_ca_certs={quote(str(self.file))}"
 
     def mongodb_url(self, port: int) -> str:
         """Of such a MongoDB server."""

@@ -24,6 +24,7 @@ from writebehind.celery.names import (
 from writebehind.errors import ConfigurationError
 from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, first_server, many_servers
 from writebehind.settings.installation import Settings
+from writebehind.settings.urls import amqp_tls
 from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, seconds: no message is delivered twice while it waits.
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> Celery:
     app = Celery("writebehind", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker,
-        broker_use_ssl=tls(settings.broker),
+        broker_use_ssl=tls(settings),
         # Who publishes does not try again for seconds: what is not sent is left to the sweep.
         broker_transport_options={**_own_options(settings), **transport_options(settings), "max_retries": 0},
         task_ignore_result=True,
@@ -106,11 +107,11 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def tls(url: str) -> dict[str, Any] | None:
-    """Options for TLS to a broker: Celery checks no certificate unless told to, and Flower reads no options."""
-    if not url.startswith("rediss://"):
-        return None
-    options = parse_url(url.split(";", maxsplit=1)[0])  # type: ignore[no-untyped-call]
+def tls(settings: Settings) -> dict[str, Any] | None:
+    """Options for TLS to the broker: Celery checks too little unless told to, and Flower reads no options."""
+    if not settings.broker.startswith("rediss://"):
+        return amqp_tls(settings.broker_url)
+    options = parse_url(settings.broker.split(";", maxsplit=1)[0])  # type: ignore[no-untyped-call]
     return {"ssl_cert_reqs": "required"} | {name: one for name, one in options.items() if name.startswith("ssl_")}
 
 

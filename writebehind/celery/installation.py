@@ -62,7 +62,7 @@ def install(app: Celery, settings: Settings | None = None) -> Runtime:
     _check_transport_options(app)
     runtime = Runtime(app, settings, publishing=publishing)
     if app.conf.broker_url is None:
-        app.conf.update(broker_url=settings.broker, broker_use_ssl=tls(settings.broker))
+        app.conf.update(broker_url=settings.broker, broker_use_ssl=tls(settings))
     options = app.conf.broker_transport_options
     app.conf.broker_transport_options = transport_options(settings) | options
     for queue in queues(settings):

@@ -7,10 +7,12 @@ of an option, and whatever shows a URL shows what `redacted` makes of it.
 from __future__ import annotations
 
 import re
+import ssl
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -39,6 +41,9 @@ _REDIS_TLS_OPTIONS = {"ssl_ca_path", "ssl_password", "ssl_ciphers", *_REDIS_TLS_
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 #: The ways to write that a broker speaks AMQP 0-9-1, as RabbitMQ does.
 AMQP_SCHEMES = ("amqp://", "amqps://", "pyamqp://")
+#: With TLS; and the options of its certificates, with what py-amqp calls them.
+_AMQP_TLS_SCHEME = "amqps://"
+_AMQP_TLS_FILES = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 _MONGODB, _MONGODB_SRV = "mongodb://", "mongodb+srv://"
 #: Options of `mongodb+srv://` alone.
 _SRV_OPTIONS = {"srvservicename", "srvmaxhosts", "srvallowedhostssuffix"}
@@ -189,14 +194,47 @@ def check_broker(name: str, url: str) -> None:
             if one.partition("://")[0].endswith(CLUSTER):
                 raise ValueError(f"{name}: Celery cannot use a Redis Cluster as broker: name another Redis")
         else:
-            _split(name, one, (), "amqp://user:password@host:5672/")
+            _check_amqp_tls(name, _split(name, one, (), "amqp://user:password@host:5672/"))
+
+
+def _check_amqp_tls(name: str, parts: SplitResult) -> None:
+    named = {option: value for option, value in parse_qsl(parts.query) if option.startswith("ssl_")}
+    if named and not parts.geturl().startswith(_AMQP_TLS_SCHEME):
+        raise ValueError(f"{name}: certificates are for {_AMQP_TLS_SCHEME}")
+    for option, value in named.items():
+        if option not in _AMQP_TLS_FILES:
+            raise ValueError(f"{name}: of {_AMQP_TLS_SCHEME} the options are {', '.join(_AMQP_TLS_FILES)}")
+        _check_tls(name, option, value)
 
 
 def celery_brokers(url: str) -> str:
     """URLs of brokers, joined by `;`, as Celery takes them."""
     return ";".join(
-        celery_redis(one) if one.startswith((*_REDIS_SCHEMES, *SCHEMES)) else one for one in url.split(";")
+        celery_redis(one) if one.startswith((*_REDIS_SCHEMES, *SCHEMES)) else _celery_amqp(one)
+        for one in url.split(";")
     )
+
+
+def _celery_amqp(url: str) -> str:
+    """Without the names of certificates, by which py-amqp does not take them."""
+    if not url.startswith(_AMQP_TLS_SCHEME):
+        return url
+    parts = urlsplit(url)
+    kept = [(option, value) for option, value in parse_qsl(parts.query) if option not in _AMQP_TLS_FILES]
+    return parts._replace(query=urlencode(kept)).geturl()
+
+
+def amqp_tls(url: str) -> dict[str, Any] | None:
+    """Options for TLS to brokers that speak AMQP, as py-amqp takes them; `None` where none speaks it.
+
+    Certificates are checked, and that they are the host's: unless kombu is told to, any certificate would do.
+    """
+    first = url.split(";", maxsplit=1)[0]
+    if not first.startswith(_AMQP_TLS_SCHEME):
+        return None
+    options = dict(parse_qsl(urlsplit(first).query))
+    files = {theirs: options[ours] for ours, theirs in _AMQP_TLS_FILES.items() if ours in options}
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, **files}
 
 
 def celery_redis(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import traceback
 
 import pytest
@@ -108,6 +109,9 @@ MALFORMED_BROKERS = [
     "amqp://u:pwSecr1@h:port",
     "redis://h;redis://:pwSecr1/x@h",
     "amqp://u:pwSecr1#@h//",
+    "amqps://u:pwSecr1@h//?ssl_ca_certs=/no/such/file",
+    "amqps://u:pwSecr1@h//?ssl_cert_reqs=none",
+    "amqp://u:pwSecr1@h//?ssl_ca_certs=/etc/hosts",
 ]
 #: Of the right form, but nothing that Celery can use.
 UNUSABLE_BROKERS = [
@@ -181,6 +185,21 @@ def test_celery_is_told_the_same_server(url, broker):
     assert broker == settings.broker
     with create_app(settings).connection_for_write() as connection:
         assert connection.get_transport_cls().driver_name == "redis"
+
+
+def test_celery_is_told_how_to_check_rabbitmq(tmp_path):
+    """Its certificate has to be the host's; files that a URL names are options of py-amqp, and all else stays."""
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    checked = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
+
+    for url, broker, options in (
+        ("amqps://u:p%2Fw@h//", "amqps://u:p%2Fw@h//", checked),
+        (f"amqps://h/v?heartbeat=9&ssl_ca_certs={ca}", "amqps://h/v?heartbeat=9", checked | {"ca_certs": str(ca)}),
+        ("amqp://h//?heartbeat=9", "amqp://h//?heartbeat=9", None),
+    ):
+        app = create_app(load_settings(broker_url=url))
+        assert (broker, options) == (app.conf.broker_url, app.conf.broker_use_ssl)
 
 
 @pytest.mark.parametrize(
