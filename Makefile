@@ -109,11 +109,11 @@ variants: install ## run the acceptance tests where servers fork, Redis speaks T
 # Tests of one server only are marked so, with the reason: they are left out here. TOPOLOGIES=cluster is for one of them.
 TOPOLOGIES := cluster sentinel servers $(if $(wildcard .redis/redis-server)$(shell command -v redis-server),redis)
 
-topologies: install ## run the integration tests on a cluster, behind Sentinels, on several servers, and on Redis where it is
+topologies: install ## run integration and acceptance tests on a cluster, Sentinels, several servers, and Redis where it is
 	@for topology in $(TOPOLOGIES); do \
 	  echo "TEST_TOPOLOGY=$$topology"; \
 	  TEST_TOPOLOGY=$$topology $(BIN)/python -m pytest --numprocesses 3 --dist loadscope tests/integration \
-	    --ignore tests/integration/topology || exit; \
+	    tests/acceptance --ignore tests/integration/topology || exit; \
 	done
 
 model: install ## check the protocol, and ways to break it, in a model checker

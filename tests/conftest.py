@@ -54,6 +54,8 @@ OTHER_MONGODB = os.environ.get("TEST_MONGODB_URL", "")
 
 #: The kind of Redis that tests run on where they say nothing else: see `tests.topologies` and docs/testing.md.
 TOPOLOGY = os.environ.get("TEST_TOPOLOGY", "single")
+#: Those that Celery can use as its broker.
+BROKERS = frozenset({"single", "redis", "sentinel"})
 
 _databases = count(1)
 
@@ -230,7 +232,7 @@ def no_settings_from_outside(monkeypatch, tmp_path_factory) -> None:
 @pytest.fixture
 def broker(valkey, request) -> EmbeddedRedis | topologies.Sentinels:
     """Celery's broker: the same Redis, or one of its own where Celery cannot use that."""
-    return valkey if TOPOLOGY in {"single", "redis", "sentinel"} else request.getfixturevalue("one_valkey")
+    return valkey if TOPOLOGY in BROKERS else request.getfixturevalue("one_valkey")
 
 
 @pytest.fixture

@@ -7,17 +7,25 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.acceptance.topology import bound_to_one, servers
 from tests.acceptance.variants import VARIANT, VariedStack, fill
+from tests.conftest import TOPOLOGY
+from tests.topologies import EveryWire
 from tests.waiting import wait_until
+from writebehind import Settings, load_settings
 from writebehind.local.embedded import free_port
+from writebehind.redis.topology.opening import open_servers
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {"WRITEBEHIND_CONFIG": str(ROOT / "writebehind.toml")}
@@ -33,6 +41,13 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keep
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 #: Long enough for a test to do something before these documents are flushed.
 SLOW_MS = 4_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is bound to the embedded Redis where the tests run on another."""
+    for item in items if TOPOLOGY != "single" else ():
+        if why := bound_to_one(item.nodeid):
+            item.add_marker(pytest.mark.skip(f"of the embedded Redis only: {why}"))
 
 
 class System:
@@ -52,6 +67,38 @@ class System:
     @property
     def database(self) -> Database:
         return self.mongo[self.stack.mongodb_database]
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """The variables with which other processes find its servers."""
+        broker = {"BROKER_URL": self.stack.broker_url} if self.stack.broker_url else {}
+        return {"REDIS_URL": self.stack.redis_url, "MONGODB_URL": self.stack.mongodb_url, **broker}
+
+    @property
+    def settings(self) -> Settings:
+        """Those that lead to its servers."""
+        return load_settings(
+            redis_url=self.stack.redis_url,
+            broker_url=self.stack.broker_url,
+            mongodb_url=self.stack.mongodb_url,
+            mongodb_database=self.stack.mongodb_database,
+        )
+
+    @contextmanager
+    def redis(self) -> Iterator[EveryWire]:
+        """A wire to its Redis."""
+        wire = EveryWire(open_servers(self.stack.redis_url, 5_000))
+        try:
+            yield wire
+        finally:
+            wire.close()
+
+    @property
+    def mongodb_pid(self) -> int:
+        """The id of the process of its MongoDB, whoever has started it."""
+        port = urlsplit(self.stack.mongodb_url).port
+        listening = (one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN)
+        return self.stack.pids().get("mongodb") or next(one.pid for one in listening if one.laddr.port == port)
 
     def status(self) -> dict[str, Any]:
         return self.http.get("/admin/status").raise_for_status().json()
@@ -134,6 +181,11 @@ SETTINGS = {
 @pytest.fixture(scope="package")
 def system(tmp_path_factory) -> Iterator[System]:
     """The system as `writebehind up` starts it, but with two web processes; in the variant that is asked for."""
-    with start(tmp_path_factory.mktemp("system"), **SETTINGS) as stack, System(stack) as system:
+    directory = tmp_path_factory.mktemp("system")
+    with (
+        servers(directory / "servers") as given,
+        start(directory, **SETTINGS, **given) as stack,
+        System(stack) as system,
+    ):
         system.wait_for_workers()
         yield system

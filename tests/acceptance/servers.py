@@ -54,8 +54,7 @@ def web_server(system: System, command: Sequence[str] = RUN_WEB, **env: str) -> 
     environment = {
         **os.environ,
         **CONFIG,
-        "REDIS_URL": system.stack.redis_url,
-        "MONGODB_URL": system.stack.mongodb_url,
+        **system.servers,
         "WRITEBEHIND_PORT": str(port),
         **env,
     }

@@ -69,8 +69,7 @@ def test_replayed_by_the_command_line(system: System):
     system.database.command("collMod", "events", validator={"n": {"$gt": 1}})
     assert 422 == system.http.put(path, json={"n": 1}, params={"durability": "persisted"}).status_code
     system.database.command("collMod", "events", validator={})
-    env = {"REDIS_URL": system.stack.redis_url, "MONGODB_URL": system.stack.mongodb_url}
-    env["MONGODB_DATABASE"] = system.stack.mongodb_database
+    env = {**system.servers, "MONGODB_DATABASE": system.stack.mongodb_database}
     replay = [sys.executable, "-m", "writebehind", "dead-letters", "replay", "--collection", "events"]
 
     told = subprocess.run(replay, env=os.environ | env, capture_output=True, check=True, text=True)

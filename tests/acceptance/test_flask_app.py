@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import LIMITS, ROOT
+from tests.acceptance.topology import redis_servers
 from tests.waiting import wait_until
-from writebehind.local.embedded import EmbeddedRedis, free_port
+from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
@@ -41,9 +42,9 @@ TOKEN = {"Authorization": "Bearer open sesame"}
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("shop")) as server:
-        yield server
+def redis(tmp_path_factory) -> Iterator[dict[str, str]]:
+    with redis_servers(tmp_path_factory.mktemp("shop")) as env:
+        yield env
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def env(redis, mongo) -> dict[str, str]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
     return outside | {
         "PYTHONPATH": str(ROOT),
-        "REDIS_URL": redis.url,
+        **redis,
         "MONGODB_URL": mongo.url,
         "MONGODB_DATABASE": f"shop_{os.getpid()}",
         "WRITEBEHIND_DEFAULTS__flush_delay_ms": "100",

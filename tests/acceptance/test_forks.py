@@ -6,31 +6,39 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, in_threads
+from tests.acceptance.topology import redis_servers
 from tests.acceptance.variants import GUNICORN, LARGE, VARIANT, WEB_PROCESSES, WORKER_PROCESSES
+from tests.conftest import TOPOLOGY
 from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, load_settings
 from writebehind.celery import FlushPublisher
-from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
+from writebehind.local.embedded import EmbeddedMongo, free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 DOCUMENTS, READERS, READS = 200, 16, 200
-#: Ways to Redis, and how long a child lives. Each is tried once; `make variants` tries each with each.
-WAYS = ["plain", "tls"] if VARIANT else ["tls"]
+#: Ways to Redis, and how long a child lives. Each is tried once; `make variants` tries each with each. TLS ends
+#: before one port.
+ALL = ["plain", "tls"] if TOPOLOGY in {"single", "redis"} else ["plain"]
+WAYS = ALL if VARIANT else ALL[-1:]
 CHILDREN = {"for good": None, "for two tasks": 2}
 PAIRS = [
-    (way, one) for way in ("plain", "tls") for one in CHILDREN if VARIANT or (way == "tls") == (one == "for good")
+    (way, one)
+    for way in ALL
+    for one in CHILDREN
+    if VARIANT or len(ALL) == 1 or (way == "tls") == (one == "for good")
 ]
 WORKER = (
     "celery -q -A tests.acceptance.warmed:app worker -Q flush,refresh,maintenance --loglevel info "
@@ -39,20 +47,23 @@ WORKER = (
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("forks")) as server:
-        yield server
+def redis(tmp_path_factory) -> Iterator[dict[str, str]]:
+    with redis_servers(tmp_path_factory.mktemp("forks")) as env:
+        yield env
 
 
 @pytest.fixture
 def env(request, redis, mongo: EmbeddedMongo, authority, database_name) -> Iterator[dict[str, str]]:
     """What tells processes where the servers are."""
-    with TlsFront(authority.server_context(), redis.port) as front:
+    with ExitStack() as stack:
+        if request.param == "tls":
+            front = TlsFront(authority.server_context(), urlsplit(redis["REDIS_URL"]).port)
+            redis = {"REDIS_URL": authority.redis_url(stack.enter_context(front).port)}
         yield {
             **CONFIG,
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": str(ROOT),
-            "REDIS_URL": redis.url if request.param == "plain" else authority.redis_url(front.port),
+            **redis,
             "MONGODB_URL": mongo.url,
             "MONGODB_DATABASE": database_name,
             "WRITEBEHIND_PORT": str(free_port()),
@@ -65,14 +76,15 @@ def env(request, redis, mongo: EmbeddedMongo, authority, database_name) -> Itera
 def pipeline(redis, mongo, env) -> Iterator[Pipeline]:
     """A process of its own beside them, on an empty Redis."""
     settings = load_settings(
-        redis_url=redis.url,
+        redis_url=redis["REDIS_URL"],
+        broker_url=redis.get("BROKER_URL", ""),
         mongodb_url=mongo.url,
         mongodb_database=env["MONGODB_DATABASE"],
         collections={"users": {}},
     )
     hints = FlushPublisher(settings)
     with connect(settings, hints=hints) as pipeline:
-        pipeline.store._wire.call("FLUSHALL")
+        pipeline.store._wire.on_each([("FLUSHALL",)])
         yield pipeline
     hints.close()
 

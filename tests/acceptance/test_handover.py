@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.conftest import System, start
+from tests.acceptance.topology import redis_servers
 from tests.acceptance.variants import VARIANT
 from tests.proxy import Proxy
 from tests.tiers import long
 from tests.waiting import wait_until
-from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.local.embedded import EmbeddedMongo
 from writebehind.local.up import default_procfile
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), long]
@@ -26,9 +27,9 @@ PADDING = 2_000
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("handover-redis")) as server:
-        yield server
+def redis(tmp_path_factory) -> Iterator[dict[str, str]]:
+    with redis_servers(tmp_path_factory.mktemp("handover-redis")) as env:
+        yield env
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def system(redis, mongo, way, tmp_path_factory) -> Iterator[System]:
     procfile = directory / "Procfile"
     procfile.write_text("\n".join(lines))
     env = {
-        "REDIS_URL": redis.url,
+        **redis,
         "MONGODB_URL": mongo.url,
         "WRITEBEHIND_LEASE_MS": str(LEASE_MS),
         "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1500",

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT
+from tests.integration.conftest import environment as servers_of
 from tests.waiting import slowness, wait_until
-from writebehind import connect, load_settings
+from writebehind import connect
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 from writebehind.operations.drain import drain
@@ -31,15 +32,12 @@ CHANGED = {
 
 
 @pytest.fixture
-def environment(valkey_wire, valkey, mongo, database_name) -> dict[str, str]:
+def environment(settings, valkey_wire) -> dict[str, str]:
     """What leads a process to empty servers."""
     return {
         **os.environ,
         **CONFIG,
-        "REDIS_URL": valkey.url,
-        "MONGODB_URL": mongo.url,
-        "MONGODB_DATABASE": database_name,
-        "WRITEBEHIND_PARTITIONS": "4",
+        **servers_of(settings),
     }
 
 
@@ -88,7 +86,7 @@ def fastapi(environment) -> Iterator[tuple[httpx.Client, subprocess.Popen]]:
         end([Group(leader)])
 
 
-def test_a_fastapi_application_reads_its_own_writes(fastapi, environment, mongo_client):
+def test_a_fastapi_application_reads_its_own_writes(fastapi, settings, mongo_client):
     """What the application acknowledges it reads at once, under load too; MongoDB has it once it is flushed."""
     client, leader = fastapi
 
@@ -113,16 +111,9 @@ def test_a_fastapi_application_reads_its_own_writes(fastapi, environment, mongo_
     ]
     assert [200, 412, 422, 400, 404, 204, 404] == statuses
 
-    settings = load_settings(
-        redis_url=environment["REDIS_URL"],
-        mongodb_url=environment["MONGODB_URL"],
-        mongodb_database=environment["MONGODB_DATABASE"],
-        partitions=4,
-        allow_unlisted=True,
-    )
-    with connect(settings) as pipeline:
+    with connect(settings.model_copy(update={"allow_unlisted": True})) as pipeline:
         assert 0 == drain(pipeline, timeout_s=30).pending
-    stored = mongo_client[environment["MONGODB_DATABASE"]]["users"]
+    stored = mongo_client[settings.mongodb_database]["users"]
     assert (99, "One") == (stored.count_documents({}), stored.find_one({"_id": "u1"})["name"])
 
     leader.send_signal(signal.SIGTERM)

@@ -9,7 +9,6 @@ import time
 
 import bson
 import pytest
-from redis import Redis
 
 from tests.waiting import slowness, wait_until
 from writebehind.redis import keys
@@ -145,14 +144,14 @@ def test_what_was_missed_with_an_invalid_token(system, listening, kind, token):
     wait_until(lambda: listener(system)["lag_s"] == 0, "a quiet stream", 10)
     reopened = listener(system)["reopened"]
 
-    with Redis.from_url(system.stack.redis_url) as redis:
+    with system.redis() as redis:
         pid = system.stack.pids()["listen"]
         os.kill(pid, signal.SIGSTOP)  # so that it notes no token after this
         try:
             people.update_many({"_id": {"$in": names}}, {"$set": {"n": 1}})
-            noted = json.loads(redis.get(keys.LISTENER))
-            redis.set(keys.LISTENER, json.dumps(noted | {"token": token}))
-            redis.delete(keys.LISTENER_LEASE)
+            noted = json.loads(redis.call("GET", keys.LISTENER))
+            redis.call("SET", keys.LISTENER, json.dumps(noted | {"token": token}))
+            redis.call("DEL", keys.LISTENER_LEASE)
         finally:
             os.kill(pid, signal.SIGKILL)
 

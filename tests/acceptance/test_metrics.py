@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.conftest import SETTINGS, System, start
+from tests.acceptance.topology import servers
 from tests.waiting import wait_until
 from writebehind.local.up import default_procfile
 from writebehind.settings.running import STATE_FILE
@@ -49,8 +50,11 @@ def system(tmp_path_factory) -> Iterator[System]:
     lines = default_procfile().read_text("utf-8").splitlines()
     (worker,) = (line for line in lines if line.startswith("worker:"))
     procfile.write_text("\n".join([*lines, worker.replace("worker:", "worker2:", 1)]) + "\n")
-    stack = start(directory, procfile=procfile, without=frozenset({"flower"}), **SETTINGS)
-    with stack, System(stack) as system:
+    with (
+        servers(directory / "servers") as given,
+        start(directory, procfile=procfile, without=frozenset({"flower"}), **SETTINGS, **given) as stack,
+        System(stack) as system,
+    ):
         wait_until(lambda: system.status()["workers"] == 3, "all workers", 60)
         yield system
 
@@ -79,7 +83,7 @@ def make_round(system: System, name: str) -> None:
 
 def make_outage(system: System) -> list[httpx.Response]:
     """Stop MongoDB for a while; the answers to what needs it meanwhile."""
-    http, mongo = system.http, system.stack.pids()["mongodb"]
+    http, mongo = system.http, system.mongodb_pid
     os.kill(mongo, signal.SIGSTOP)
     try:
         for number in range(PUTS):

@@ -14,11 +14,9 @@ from contextlib import contextmanager
 import httpx
 import psutil
 import pytest
-import redis
 
 from tests.acceptance.conftest import LIMITS, System, in_threads
 from tests.waiting import wait_until
-from writebehind import load_settings
 from writebehind.celery import names
 from writebehind.celery.configuration import create_app
 from writebehind.celery.pings import queue_of
@@ -33,7 +31,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
 
 def celery(system: System):
-    return create_app(load_settings(redis_url=system.stack.redis_url))
+    return create_app(system.settings)
 
 
 @contextmanager
@@ -49,8 +47,8 @@ def stopped(pid: int) -> Iterator[None]:
 def leases(system: System) -> int:
     """How many partitions a flusher is at work in."""
     partitions = range(system.status()["partitions"])
-    with redis.Redis.from_url(system.stack.redis_url) as client:
-        return client.exists(*(partition_keys(partition).lease for partition in partitions))
+    with system.redis() as wire:
+        return wire.call("EXISTS", *(partition_keys(partition).lease for partition in partitions))
 
 
 def test_a_write_is_read_at_once_and_persisted_soon(system):
@@ -181,7 +179,7 @@ def test_a_worker_killed_in_the_middle_of_its_writes(system):
     """2,000 documents are in MongoDB within 30 s of the death of the worker that was writing them."""
     system.wait_until_drained()
     victim = system.stack.pids()["worker"]
-    with stopped(system.stack.pids()["mongodb"]):
+    with stopped(system.mongodb_pid):
         written = system.put_all("kill-worker-", 2000)
         wait_until(lambda: leases(system) >= 4, "each of the worker's threads to write")
         os.kill(victim, signal.SIGKILL)

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.acceptance.conftest import SETTINGS, System, start
+from tests.acceptance.topology import servers
 from tests.prometheus import DEPLOY, PROMETHEUS, SELECTOR, SERIES, needs_prometheus, promtool
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
@@ -82,8 +83,12 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory) -> Iterator[System]:
-    stack = start(tmp_path_factory.mktemp("watched"), without=frozenset({"flower"}), **SETTINGS, **OFTEN)
-    with stack, System(stack) as system:
+    directory = tmp_path_factory.mktemp("watched")
+    with (
+        servers(directory / "servers") as given,
+        start(directory, without=frozenset({"flower"}), **SETTINGS, **OFTEN, **given) as stack,
+        System(stack) as system,
+    ):
         validator = {"$jsonSchema": {"properties": {"n": {"bsonType": "int"}}}}
         system.database.create_collection("events", validator=validator)
         system.wait_for_workers()

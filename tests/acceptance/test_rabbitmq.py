@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from amqp import Connection
 from amqp.exceptions import AMQPError
 
-from tests.acceptance.conftest import System, start
+from tests.acceptance.conftest import CONFIG, ROOT, System, start
+from tests.acceptance.topology import servers
 from tests.rabbitmq import RabbitMQ, needs_rabbitmq
 from tests.servers import freeze, resume
 from tests.tiers import long
+from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import load_settings
 from writebehind.celery.checks import broker as check_broker
 from writebehind.celery.depths import QueueDepths
 from writebehind.local.embedded import free_port
+from writebehind.local.up import default_procfile
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), needs_rabbitmq]
 
 QUEUES = ("flush", "maintenance", "refresh")
+PERIODIC = {"sweep", "reconcile", "decay", "warm"}
+#: Processes of the system that speak TLS with it.
+BY_TLS = ("beat", "maintenance")
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +45,48 @@ def rabbitmq(tmp_path_factory) -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture(scope="module")
-def system(rabbitmq, tmp_path_factory) -> Iterator[System]:
-    """The system, with a collection whose documents are flushed late and sweeps that come seldom."""
+def front(rabbitmq, authority) -> Iterator[TlsFront]:
+    """Where it speaks TLS."""
+    with TlsFront(authority.server_context(), rabbitmq.port) as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def system(rabbitmq, front, authority, tmp_path_factory) -> Iterator[System]:
+    """The system, with a collection whose documents are flushed late; periodic tasks reach their worker by TLS."""
+    directory = tmp_path_factory.mktemp("system")
+    secure = f"BROKER_URL='{authority.rabbitmq_url(front.port)}' exec"
+    procfile = directory / "Procfile"
+    lines = default_procfile().read_text("utf-8").splitlines()
+    procfile.write_text(
+        "\n".join(one.replace("exec", secure, 1) if one.startswith(BY_TLS) else one for one in lines)
+    )
     settings = {
         "BROKER_URL": rabbitmq.url,
         "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": "3000",
+        "WRITEBEHIND_COLLECTIONS__late__flush_delay_ms": "600000",
         "WRITEBEHIND_COLLECTIONS__users__flush_delay_ms": "100",
+        "WRITEBEHIND_RECONCILE_INTERVAL": "5",
+        "WRITEBEHIND_WARM_INTERVAL": "5",
+        "WRITEBEHIND_HOT_HALF_LIFE": "100",
     }
     without = frozenset({"flower", "exporter"})
-    with start(tmp_path_factory.mktemp("system"), without=without, **settings) as stack, System(stack) as system:
+    with (
+        servers(directory / "servers") as given,
+        start(directory, procfile=procfile, without=without, **given | settings) as stack,
+        System(stack) as system,
+    ):
         system.wait_for_workers()
         yield system
+
+
+def command(system: System, *arguments: str) -> str:
+    """What a command says that is run beside the system, and succeeds."""
+    env = {**os.environ, **CONFIG, **system.servers, "MONGODB_DATABASE": system.stack.mongodb_database}
+    words = [sys.executable, "-m", "writebehind", *arguments]
+    done = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, check=False, text=True, timeout=90)
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
 
 
 def in_mongodb(system: System, one: str) -> int | None:
@@ -75,6 +117,50 @@ def test_queues_are_quorum_queues(system, rabbitmq):
     for queue in QUEUES:
         assert "current is 'quorum'" in refusal(rabbitmq, queue=queue, arguments={"x-queue-type": "classic"})
     assert "no queue 'celery_delayed_0'" in refusal(rabbitmq, queue="celery_delayed_0", passive=True)
+
+
+def test_each_periodic_task_runs_by_tls(system, front):
+    """Beat sends all of them, and the maintenance worker takes them, on connections with TLS."""
+    wait_until(lambda: system.status()["periodic"].keys() >= PERIODIC, "each periodic task to have run", 60)
+    for name in BY_TLS:
+        process = psutil.Process(system.stack.pids()[name])
+        assert front.port in {one.raddr.port for one in process.net_connections("tcp") if one.raddr}, name
+
+
+def test_dead_letters_that_are_replayed_are_hinted_at(system):
+    """By the API and by the command line: each is in MongoDB before a sweep would have found it."""
+    events = system.database.create_collection("events", validator={"n": {"$gt": 1}})
+    for n, path in enumerate(("/v1/events/by-api", "/v1/events/by-command")):
+        assert 422 == system.http.put(path, json={"n": n}, params={"durability": "persisted"}).status_code
+    system.database.command("collMod", "events", validator={})
+
+    letter = "/admin/dead-letters/events/by-api:replay"
+    assert {"replayed": 1, "left": 0} == system.http.post(letter).raise_for_status().json()
+    wait_until(lambda: events.find_one({"_id": "by-api"}), "MongoDB", 3)
+    assert "1 replayed" in command(system, "dead-letters", "replay", "--collection", "events")
+    wait_until(lambda: events.find_one({"_id": "by-command"}), "MongoDB", 3)
+
+
+def test_drain_leaves_nothing_pending(system):
+    """Of documents that are not due for minutes: the workers, which hints reach, are not in its way."""
+    written = system.put_all("late", 500, "late")
+    assert {} == system.stored_versions("late", "late")
+    told = json.loads(command(system, "drain", "--json").splitlines()[-1])
+    assert 0 == told["pending"] == system.status()["pending"]
+    assert written == system.stored_versions("late", "late")
+
+
+def test_its_certificate_is_that_of_the_host(rabbitmq, front, authority):
+    """The doctor finds it well with that; of another host, or of an authority that nobody named, it is refused."""
+
+    def found(url: str) -> str:
+        (one,) = check_broker(SimpleNamespace(settings=load_settings(broker_url=url)))
+        return f"{one.level.name}: {one.found}"
+
+    assert "OK: answers" == found(authority.rabbitmq_url(front.port))
+    assert "unable to get local issuer certificate" in found(authority.rabbitmq_url(front.port).partition("?")[0])
+    with TlsFront(authority.server_context("elsewhere.example"), rabbitmq.port) as other:
+        assert "certificate is not valid for '127.0.0.1'" in found(authority.rabbitmq_url(other.port))
 
 
 @long

@@ -20,9 +20,10 @@ from pymongo import MongoClient
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT
 from tests.acceptance.test_forks import running
+from tests.acceptance.topology import redis_servers
 from tests.acceptance.variants import GUNICORN
 from tests.waiting import wait_until
-from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
+from writebehind.local.embedded import EmbeddedMongo, free_port
 from writebehind.tallies.families import LOST_SPANS, REQUESTS
 from writebehind.tallies.tallies import Tallies
 
@@ -81,12 +82,12 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 def env(tmp_path_factory, mongo: EmbeddedMongo, database_name, collector) -> Iterator[dict[str, str]]:
     """What tells processes where the servers are. No span leaves before its process ends."""
-    with EmbeddedRedis(tmp_path_factory.mktemp("tracing")) as redis:
+    with redis_servers(tmp_path_factory.mktemp("tracing")) as redis:
         yield {
             **CONFIG,
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": str(ROOT),
-            "REDIS_URL": redis.url,
+            **redis,
             "MONGODB_URL": mongo.url,
             "MONGODB_DATABASE": database_name,
             "WRITEBEHIND_PORT": str(free_port()),

@@ -86,7 +86,8 @@ class VariedStack(Stack):
         self.variant, self._without = variant, without
         self._given = (procfile or default_procfile()).read_text()
         self._procfile = data_dir / "Procfile.varied"
-        self._redis = urlsplit(env["REDIS_URL"]).port if "REDIS_URL" in env else None
+        self.broker_url = env.get("BROKER_URL", "")
+        self._redis_url = env.get("REDIS_URL", "")
         self._front = ExitStack()
         super().__init__(data_dir, env=env, cwd=cwd, arguments=(*arguments, "--procfile", str(self._procfile)))
 
@@ -107,6 +108,5 @@ class VariedStack(Stack):
 
     def _redis_port(self) -> int:
         """Where it is now: an embedded server may be elsewhere after its next start."""
-        if self._redis is not None:
-            return self._redis
-        return urlsplit(json.loads((self.data_dir / STATE_FILE).read_text())["redis_url"]).port
+        url = self._redis_url or json.loads((self.data_dir / STATE_FILE).read_text())["redis_url"]
+        return urlsplit(url).port
