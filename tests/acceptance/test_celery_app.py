@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from tests.acceptance.conftest import ROOT
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
-from writebehind import Pipeline
+from writebehind import Pipeline, Settings
 from writebehind.celery.configuration import create_app
 from writebehind.errors import RedisUnavailableError
 from writebehind.local.supervisor import Group, bound_to_parent, end
@@ -46,6 +47,13 @@ def celery(pipeline: Pipeline, log: Path, *arguments: str) -> Iterator[subproces
         end([Group(leader)])
 
 
+def client(settings: Settings) -> Celery:
+    """Who sends tasks of the shop by our broker, to a queue that only the shop knows."""
+    app = create_app(settings)
+    app.conf.task_create_missing_queues = True
+    return app
+
+
 def unconsumed(pipeline: Pipeline) -> set[str]:
     failures = {one.check for one in check(pipeline) if one.level is Level.FAILURE and "queue" in one.check}
     assert failures == {f"queue {queue}" for queue in pipeline.status()["unconsumed"]}
@@ -56,7 +64,7 @@ def unconsumed(pipeline: Pipeline) -> set[str]:
 def test_it_persists_through_its_own_worker(pipeline, mongo_client, tmp_path, pool):
     """Its task writes a document, which its worker brings to MongoDB; its own queue and schedule go on."""
     database = mongo_client[pipeline.settings.mongodb_database]
-    app = create_app(pipeline.settings)
+    app = client(pipeline.settings)
     app.send_task("shop.order", ["A1", ["tea"]], queue="celery")
     beat = ["-B", "-s", str(tmp_path / "schedule")]
     queues = ["-Q", "celery,mail,flush,refresh,maintenance", "-n", "shop@test"]
@@ -76,7 +84,7 @@ def test_it_persists_through_its_own_worker(pipeline, mongo_client, tmp_path, po
 def test_a_worker_that_leaves_our_queues_out(pipeline, mongo_client, tmp_path):
     """Where no worker consumes our queues, nothing is persisted, and the status and the doctor name the queues."""
     database = mongo_client[pipeline.settings.mongodb_database]
-    app = create_app(pipeline.settings)
+    app = client(pipeline.settings)
 
     with celery(pipeline, tmp_path / "log", "worker", "-Q", "celery,mail", "--pool", "threads", "-c", "2"):
         app.send_task("shop.order", ["A2", ["milk"]], queue="celery")
@@ -97,7 +105,7 @@ def test_a_second_installation_on_the_same_redis(pipeline, mongo_client, tmp_pat
     settings = first.settings.model_copy(update={"mongodb_database": names[1]})
     second = Pipeline(settings, wire=first.store._wire, client=mongo_client)
     worker = ["worker", "-Q", "celery,mail,flush,refresh,maintenance", "--pool", "threads", "-c", "2"]
-    app = create_app(first.settings)
+    app = client(first.settings)
     first.collection("orders").put("A3", {"items": []})
     app.send_task("shop.order", ["A4", ["tea"]], queue="celery")
 

@@ -151,9 +151,9 @@ def test_a_request_id_leads_to_everything_about_the_request(env, collector, mong
         http.put("/v1/users/ada?durability=persisted", json={"name": "x"}).raise_for_status()
         answer = http.put("/v1/users/bob", json={"name": "x"}, headers=sampled).raise_for_status()
         plain = http.put("/v1/users/eve", json={"name": "x"}).raise_for_status()
-        deleted = http.delete("/v1/users/ada", headers=sampled)
         wait_until(lambda: _status(http)["dead_letters"] == 2, "the dead letters", 30)
         [*letters] = [http.get(f"/admin/dead-letters/users/{name}").json() for name in ("bob", "eve")]
+        deleted = http.delete("/v1/users/ada", headers=sampled)  # not before, or its name is free for one of them
 
     said = {
         name: [json.loads(one) for one in (tmp_path / name).read_text().splitlines()] for name in ("web", "worker")
