@@ -185,6 +185,9 @@ class LostWrites:
         losses = Losses()
         try:
             is_complete = self._recommits.commit(lost, losses, is_wanted=lambda: not self._is_closed)
+            # Where a server does not answer, nobody knows whether it has failed over: the next one would be
+            # taken to have lost what is written to its partitions from now on.
+            is_complete = is_complete and None not in lapses
             if is_complete and is_new:
                 self._count_dropped(lapses, losses)
         finally:
