@@ -35,6 +35,7 @@ COMMANDS = {
     "consistency": [],
     "conflicts": [],
     "dead-letters": ["list"],
+    "keys": ["list"],
 }
 PROCESSES = {"up", "run", "demo", "settings", "metrics", "plan", "listen", "worker-alive"}
 
