@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from writebehind import strict
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import DELETED, Entry
-from writebehind.documents.ids import DocumentId, new_id
+from writebehind.documents.idempotency import IdempotencyKey
+from writebehind.documents.ids import DocumentId
 from writebehind.documents.patches import Document, Patch
 from writebehind.errors import (
     DeadLetterError,
@@ -33,12 +34,15 @@ from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
 from writebehind.writing.changer import Change, Changer, update_of
 from writebehind.writing.failures import FailedWrites
+from writebehind.writing.request_key import request_key
 from writebehind.writing.writer import Writer, WriterParts, Written
 
 __all__ = ["BulkOperation", "BulkResult", "Collection", "Incremented"]
 
 #: A document to store: values by name, or a model, which gives its fields by their aliases.
 Storable = Mapping[str, Any] | BaseModel
+#: The name of a write that is to count once, however often it is repeated; `None` for none.
+Key = str | IdempotencyKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,7 @@ class Collection:
         if_match: str | Iterable[str] = UNCONDITIONAL,
         if_absent: bool = False,
         durability: Durability | str | None = None,
+        key: Key = None,
     ) -> Written:
         """Create or replace a document.
 
@@ -213,9 +218,12 @@ class Collection:
             if_match: ETags of which it must have one, or `ANY`; an empty list is refused.
             if_absent: whether it must not exist yet.
             durability: what to wait for; by default what the collection's settings say.
+            key: an idempotency key, best a new UUID: where the same call was acknowledged before with it, nothing
+                is written, and the result is that one's, `replayed`. 1 to 255 printable characters of ASCII.
 
         Raises:
-            RequestError: of the kind that says what is wrong with the request.
+            RequestError: of the kind that says what is wrong with the request; a `KeyReusedError` where another
+                one has had its key.
             DeadLetterError: it waited for MongoDB, which did not take it. It was acknowledged by Redis, and is a
                 dead letter.
             UnavailableError: a server that is needed does not answer; the write may have happened.
@@ -224,24 +232,31 @@ class Collection:
         if strict.flag("if_absent", if_absent) and etags:
             raise InvalidArgumentError("if_match and if_absent contradict each other: give one of them")
         document_id = self._writer.id(given)
+        once = request_key(key, "put", document_id, document, etags, if_absent)
         with self._failed_writes:
             entry = self._writer.entry(document_id, document)
-            written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent)
+            written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent, key=once)
             return self._persisted(document_id, written, wanted)
 
-    def create(self, document: Storable, *, durability: Durability | str | None = None) -> Written:
+    def create(
+        self, document: Storable, *, durability: Durability | str | None = None, key: Key = None
+    ) -> Written:
         """Create a document under its `_id` if it has one, else under a generated id. Raises as `put`.
+
+        With a `key`, as for `put`, a call that is repeated creates no second document.
 
         Raises:
             PreconditionFailedError: there is a document with that `_id`.
         """
         wanted, fields = strict.durability(durability), strict.document(document)
         if "_id" in fields:
-            return self.put(fields["_id"], fields, if_absent=True, durability=wanted)
-        document_id = DocumentId.of(self.name, new_id(self.settings.id))
+            return self.put(fields["_id"], fields, if_absent=True, durability=wanted, key=key)
+        once = request_key(key, "create", self.name, fields)
+        document_id = self._writer.new_id(once)
         with self._failed_writes:
             # Nobody has the new id yet, so there is nothing that a condition could protect.
-            written = self._writer.write(document_id, self._writer.entry(document_id, fields), wanted)
+            written = self._writer.write(document_id, self._writer.entry(document_id, fields), wanted, key=once)
+            document_id = self._writer.id(written.id)  # of the first of equal requests
             return self._persisted(document_id, replace(written, created=True), wanted)
 
     def delete(
@@ -250,12 +265,14 @@ class Collection:
         *,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
+        key: Key = None,
     ) -> Written:
-        """Delete a document; deleting one that does not exist is no error. Raises as `put`."""
+        """Delete a document; deleting one that does not exist is no error. Arguments and errors as for `put`."""
         wanted, etags = strict.durability(durability), strict.etags(if_match)
         document_id = self._writer.id(given)
+        once = request_key(key, "delete", document_id, etags)
         with self._failed_writes:
-            written = self._writer.write(document_id, DELETED, wanted, if_match=etags)
+            written = self._writer.write(document_id, DELETED, wanted, if_match=etags, key=once)
             return self._persisted(document_id, written, wanted)
 
     def patch(
@@ -266,6 +283,7 @@ class Collection:
         json_patch: Iterable[Mapping[str, Any]] | None = None,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
+        key: Key = None,
     ) -> Written:
         """Change the latest acknowledged state. Raises as `put`.
 
@@ -277,6 +295,7 @@ class Collection:
             json_patch: the operations of a JSON Patch (RFC 6902), in the place of a change.
             if_match: ETags of which it must have one, or `ANY`; an empty list is refused.
             durability: what to wait for; by default what the collection's settings say.
+            key: as for `put`; of a function it is not known whether it is the same one.
 
         Raises:
             ConflictError: others changed it again and again meanwhile.
@@ -285,8 +304,11 @@ class Collection:
             PatchConflictError: it does not fit the document as it is.
         """
         wanted, etags = strict.durability(durability), strict.etags(if_match)
+        if json_patch is not None:
+            json_patch = list(strict.each("json_patch", json_patch))
         patch = self._changer.patch_of(change, json_patch)
-        return self._patch(given, patch, etags, wanted)
+        shown = None if callable(change) else change
+        return self._patch(given, patch, etags, wanted, key, "patch", shown, json_patch)
 
     def update(
         self,
@@ -295,6 +317,7 @@ class Collection:
         *,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
+        key: Key = None,
     ) -> Written:
         """Set fields of a document that exists, as `dict.update` does. Raises as `patch`.
 
@@ -302,10 +325,15 @@ class Collection:
         those of its fields that were set.
         """
         wanted, etags = strict.durability(durability), strict.etags(if_match)
-        return self._patch(given, update_of(fields), etags, wanted)
+        return self._patch(given, update_of(fields), etags, wanted, key, "update", fields)
 
     def increment(
-        self, given: object, deltas: Mapping[str, Any], *, durability: Durability | str | None = None
+        self,
+        given: object,
+        deltas: Mapping[str, Any],
+        *,
+        durability: Durability | str | None = None,
+        key: Key = None,
     ) -> Incremented:
         """Add to numbers of a document, atomically; one that does not exist is created. Raises as `put`.
 
@@ -313,6 +341,7 @@ class Collection:
             given: its id.
             deltas: numbers by dotted path, as in MongoDB's `$inc`.
             durability: what to wait for; by default what the collection's settings say.
+            key: as for `put`. A call that was not answered can be repeated with it until it is, and counts once.
 
         Raises:
             InvalidPatchError: these are not numbers by path.
@@ -320,8 +349,9 @@ class Collection:
         """
         wanted = strict.durability(durability)
         document_id = self._writer.id(given)
+        once = request_key(key, "increment", document_id, deltas)
         with self._failed_writes:
-            written, values = self._changer.increment(document_id, deltas, wanted)
+            written, values = self._changer.increment(document_id, deltas, wanted, key=once)
             return Incremented(self._persisted(document_id, written, wanted), values)
 
     def bulk(
@@ -347,10 +377,19 @@ class Collection:
         wanted, each = strict.durability(durability), strict.each("operations", operations)
         return Bulk(self._writer, self._changer, self._failed_writes, wanted).run(each)
 
-    def _patch(self, given: object, patch: Patch, etags: Sequence[str], durability: Durability | None) -> Written:
+    def _patch(
+        self,
+        given: object,
+        patch: Patch,
+        etags: Sequence[str],
+        durability: Durability | None,
+        key: Key,
+        *parts: object,
+    ) -> Written:
         document_id = self._writer.id(given)
+        once = request_key(key, document_id, etags, *parts)
         with self._failed_writes:
-            written = self._changer.patch(document_id, patch, etags, durability)
+            written = self._changer.patch(document_id, patch, etags, durability, key=once)
             return self._persisted(document_id, written, durability)
 
     def _persisted(self, document_id: DocumentId, written: Written, durability: Durability | None) -> Written:

@@ -154,6 +154,10 @@ class DocumentNotFoundError(RequestError):
     reason = Reason.CONDITION
 
 
+class KeyReusedError(RequestError):
+    """Another request had this idempotency key: each write needs its own."""
+
+
 class PreconditionFailedError(RequestError):
     """The document is not in the state that the condition names."""
 

@@ -55,7 +55,7 @@ from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.installation import Settings, sought_file
-from writebehind.settings.names import COLLECTION_NAME
+from writebehind.settings.names import COLLECTION_NAME, RECEIPTS
 from writebehind.status import Status
 from writebehind.tallies.tallies import Tallies
 from writebehind.warming.hot_keys import HotKeys
@@ -114,6 +114,8 @@ class Parts:
             lease_ms=settings.lease_ms,
             hint_life_ms=0 if hints is None else HINT_LIFE_MS,
             recommit_bytes=settings.recommit_bytes,
+            receipt_life_ms=int(settings.idempotency_ttl * 1000),
+            most_receipts=settings.idempotency_most,
         )
         self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
@@ -368,7 +370,7 @@ class Parts:
     def _bind(self, name: str) -> Collection:
         if not COLLECTION_NAME.fullmatch(name):
             raise UnknownCollectionError(f"no collection can be called {name[:120]!r}")
-        settings = self.settings.collections.get(name) or self._unlisted
+        settings = self.settings.collections.get(name) or (self._unlisted if name != RECEIPTS else None)
         if settings is None:
             unknown = UnknownCollectionError(
                 f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"

@@ -14,6 +14,7 @@ from writebehind.change_stream.listener import Listener
 from writebehind.consistency.api import Api, path_of
 from writebehind.consistency.changes import Changes
 from writebehind.consistency.observer import Observer
+from writebehind.documents.idempotency import check_key
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import ConfigurationError, UnknownCollectionError
 from writebehind.history.latencies import FiguresOfHost, nothing_known
@@ -25,6 +26,7 @@ from writebehind.redis.pending import HintSink
 from writebehind.redis.shared.totals import Totals
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import find
+from writebehind.writing.receipts import KnownWrite, known_write
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,15 @@ class Pipeline(Parts):
             api=Api(api, self._path) if api else None,
             listed=self.settings.collections,
         )
+
+    def receipt(self, key: str) -> KnownWrite:
+        """What has become of a write with this idempotency key, in whatever collection.
+
+        Raises:
+            InvalidArgumentError: it is no key.
+            RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
+        """
+        return known_write(self.store, check_key(strict.text("key", key)))
 
     def watch_admission(self, stop: threading.Event) -> None:
         """Tell others the caps of this process, and the log when they are met no more: in a thread of its own.

@@ -124,6 +124,22 @@ def test_replicated(pipeline_on, valkey, replica):
     assert users.get("ada") == {"_id": "ada", "n": 2}
 
 
+def test_repeated(pipeline_on, valkey, replica):
+    """A write that is repeated by its key, over another connection, says what replicas have of it."""
+    first, other = pipeline_on(valkey).collection("users"), pipeline_on(valkey)
+    freeze(replica)
+    try:
+        first.put("ada", {"n": 1}, key="1")
+        late = other.collection("users").put("ada", {"n": 1}, durability=Durability.REPLICATED, key="1")
+    finally:
+        resume(replica)
+    there = other.collection("users").put("ada", {"n": 1}, durability=Durability.REPLICATED, key="1")
+
+    assert [(True, Durability.BUFFERED), (True, Durability.REPLICATED)] == [
+        (one.replayed, one.durability) for one in (late, there)
+    ]
+
+
 def test_replicated_without_a_replica(pipeline_on, valkey):
     """Nobody waits for a replica that is not there."""
     pipeline = pipeline_on(valkey, confirm_timeout_ms=4_999)

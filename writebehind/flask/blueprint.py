@@ -36,6 +36,7 @@ from writebehind.flask.routes.batches import batches
 from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
 from writebehind.flask.routes.reading import reading
+from writebehind.flask.routes.receipts import receipts
 
 #: The end of the names of routes that read, whatever their method.
 READING = ".batches.get"
@@ -84,7 +85,7 @@ def api(
         return _options() if environ["REQUEST_METHOD"] == "OPTIONS" else None
 
     most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
-    for part in (reading, queries, documents, batches):
+    for part in (receipts, reading, queries, documents, batches):
         of_documents = part(pipeline)
         if access is not None:
             of_documents.before_request(lambda: _admit(access))

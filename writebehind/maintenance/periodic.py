@@ -87,12 +87,13 @@ class Maintenance:
         return found
 
     def audit_deletions(self) -> dict[str, int]:
-        """Delete again what a paused flusher brought back after its deletion.
+        """Delete again what a paused flusher brought back after its deletion; and forget receipts that are over.
 
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
         self._sampler.look().check()
+        self._store.receipts.forget_old()
         return self._audit.audit()
 
     def reconcile(self) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def adopt(pipeline: Pipeline, *, force: bool = False, report: Callable[[int], No
     dropped = drop_documents(store, report)
     for partition in range(store.partitions):
         store.deletions.forget_all(partition)
+        store.receipts.forget_all(partition)
     store.position.forget()
     found = _see_free(store, force=force)
     _record(store, moving, Owner(after))

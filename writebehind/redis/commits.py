@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from writebehind.documents.durability import Confirmed, Durability
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis.receipts import Once, Receipt
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
@@ -20,6 +21,10 @@ class CommitStatus(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     FULL = "full"
+    REPEATED = "repeated"
+    """The same request was committed before: its receipt has the answer."""
+    ANOTHER = "another"
+    """Another request with the same idempotency key was."""
     REFUSED = "refused"
     """Redis did not carry it out, as for lack of memory."""
 
@@ -37,6 +42,7 @@ class Commit:
         confirmed: what Redis has confirmed of it, where that was waited for.
         shared: other documents that have one of its unique values as last acknowledged, their ids by field.
         refusal: why Redis did not carry it out, of one that is `REFUSED`.
+        receipt: of the first of equal requests, of one that is `REPEATED`; `None` for a spoilt one.
     """
 
     status: CommitStatus
@@ -47,6 +53,7 @@ class Commit:
     confirmed: Confirmed | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     refusal: RedisUnavailableError | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class CommitRequest:
         condition: '' for none.
         cap: for pending members of its partition, the store's own by default.
         context: of the span that writes it, as `writebehind.tracing` notes it; '' where it is not traced.
+        once: its idempotency key, if it has one.
     """
 
     member: str
@@ -68,6 +76,7 @@ class CommitRequest:
     condition: str = ""
     cap: int | None = None
     context: str = ""
+    once: Once | None = None
 
 
 def commit_answer(
@@ -78,7 +87,9 @@ def commit_answer(
     """Read the answer of the step, and what was confirmed after it."""
     if isinstance(answer, RedisUnavailableError):
         return Commit(CommitStatus.REFUSED, 0, "", "", refusal=answer)
-    status, version, previous, ticket = answer
-    return Commit(
-        CommitStatus(status.decode()), int(version or 0), previous.decode(), ticket.decode(), reached, confirmed
-    )
+    status, version, previous, ticket = CommitStatus(answer[0].decode()), *answer[1:]
+    if status is CommitStatus.REPEATED:
+        receipt = Receipt.parse(previous)
+        kind = receipt.previous if receipt else ""
+        return Commit(status, int(version), kind, "", reached, confirmed, receipt=receipt)
+    return Commit(status, int(version or 0), previous.decode(), ticket.decode(), reached, confirmed)

@@ -91,6 +91,8 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
+    "receipts": "hash",
+    "receipts_at": "zset",
     "lapses": "list",
 }
 _TYPES_OF_OTHERS = {"changed": "zset", "changes": "hash", "consistency": "hash"}
@@ -143,6 +145,8 @@ class PartitionKeys:
     stepped: str
     counts: str
     traces: str
+    receipts: str
+    receipts_at: str
 
     @property
     def beside_documents(self) -> list[str]:
@@ -219,6 +223,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     names = (
         *("pending", "clock", "term", "lapses", "scheduled", "lease", "dead", "dead_counts", "crowded"),
         *("deleted", "deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
+        *("receipts", "receipts_at"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 

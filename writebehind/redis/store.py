@@ -27,6 +27,7 @@ from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.reach import known
+from writebehind.redis.receipts import LIFE_MS, MOST, Receipts
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
@@ -66,6 +67,8 @@ class Store:
         lease_ms: int = 30_000,
         hint_life_ms: int = HINT_LIFE_MS,
         recommit_bytes: int = 0,
+        receipt_life_ms: int = LIFE_MS,
+        most_receipts: int = MOST,
     ) -> None:
         """Bind the steps to a server.
 
@@ -81,6 +84,8 @@ class Store:
             hint_life_ms: how long a flush task may queue before another is enqueued in its place; 0 in a process
                 that sends none. A ticket of it would keep others from sending theirs.
             recommit_bytes: how much of what it has committed is kept until replicas have it.
+            receipt_life_ms: how long a write is known by its idempotency key.
+            most_receipts: how many such writes of a partition are known.
         """
         self._wire = wire
         self._layout = layout = Layout(partitions)
@@ -106,6 +111,7 @@ class Store:
         self.cache = Cache(wire, layout)
         self.bodies = Bodies(wire, layout)
         self.recent = RecentWrites(layout.number, most_bytes=recommit_bytes)
+        self.receipts = Receipts(wire, layout, life_ms=receipt_life_ms, most=most_receipts)
         self.recovery = Recovery(wire, layout, hint_life_ms=hint_life_ms)
         self.loads = Loads(wire, layout, tombstone_ttl_ms=tombstone_ttl_ms)
         self.letters = Letters(wire, layout, hint_life_ms=hint_life_ms)
@@ -302,7 +308,7 @@ class Store:
         Raises:
             RedisUnavailableError: Redis does not answer; the writes may or may not have happened.
         """
-        calls = [self._commit_call(request) for request in requests]
+        calls = [self._commit_call(request, confirmation) for request in requests]
         answers, confirmed = self._wire.run_each(_COMMIT, calls, confirmation.commands if confirmation else None)
         if confirmation is None:
             commits = [commit_answer(answer) for answer in answers]
@@ -319,14 +325,23 @@ class Store:
             )
         return commits
 
-    def _commit_call(self, request: CommitRequest) -> tuple[Sequence[str], Sequence[Any]]:
+    def _commit_call(
+        self, request: CommitRequest, confirmation: Confirmation | None
+    ) -> tuple[Sequence[str], Sequence[Any]]:
         member, delay_ms = request.member, request.delay_ms
         cap = self._max_pending if request.cap is None else request.cap
         of = self._layout.of(member)
-        traced_keys = (of.traces,) if request.context else ()
-        traced = (request.context, CONTEXTS_LIVE_MS, MOST_CONTEXTS) if request.context else ()
+        more_keys: tuple[str, ...] = ()
+        more: tuple[Any, ...] = ()
+        if request.context or request.once:
+            more_keys = (of.traces,)
+            more = (request.context, CONTEXTS_LIVE_MS, MOST_CONTEXTS)
+        if (once := request.once) is not None:
+            more_keys += (of.receipts, of.receipts_at)
+            more += (once.key.text, once.key.digest, once.answer, self.receipts.life_ms, self.receipts.most)
+            more += ("1" if confirmation else "",)
         return (
-            (*of.of_commit(member), *traced_keys),
+            (*of.of_commit(member), *more_keys),
             (
                 member,
                 request.payload,
@@ -336,6 +351,6 @@ class Store:
                 self._hint_life_ms and delay_ms + self._hint_life_ms,
                 HINT_SLACK_MS,
                 MOST_KEPT,
-                *traced,
+                *more,
             ),
         )

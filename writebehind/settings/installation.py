@@ -204,6 +204,14 @@ class Settings(BaseSettings):
         description="bytes in which each process keeps what it has acknowledged until the replicas of Redis have "
         "it, to commit it again after a failover that has lost it; 0 for none",
     )
+    idempotency_ttl: Seconds = Field(
+        86_400, description="seconds for which a write is known by its `Idempotency-Key`, so that it counts once"
+    )
+    idempotency_most: Count = Field(
+        10_000,
+        description="writes that are known by their `Idempotency-Key` in each partition; of more the last ones, "
+        "each with about 500 bytes of Redis's memory",
+    )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
     overdue_ms: Milliseconds = Field(3_000, description="lateness from which the sweep steps in")

@@ -24,6 +24,9 @@ _NOT_IN_DATABASES: Final = frozenset('/\\. "$*<>:|?\0')
 #: Of MongoDB itself: `local` is not even replicated.
 _OWN_DATABASES: Final = frozenset({"admin", "config", "local"})
 
+#: In the place of a collection: what the API says of writes by their idempotency keys.
+RECEIPTS: Final = "receipts"
+
 #: Flushing has a queue of its own, so that maintenance never delays a flush.
 FLUSH_QUEUE: Final = "flush"
 #: So have refreshes: nobody waits for one, but what is served meanwhile is stale.

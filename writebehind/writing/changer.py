@@ -12,6 +12,7 @@ from writebehind import strict
 from writebehind.documents import codec, patches
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry
+from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.patches import MOST_OPERATIONS, Document, Patch
 from writebehind.errors import DocumentNotFoundError, InvalidArgumentError
@@ -52,6 +53,7 @@ class Changer:
         if_match: Sequence[str] = (),
         durability: Durability | None = None,
         *,
+        key: IdempotencyKey | None = None,
         done: Callable[[int], None] = lambda _: None,
     ) -> Written:
         """Apply a change to a document that exists; `done` is told how many bytes were read and written for it.
@@ -68,10 +70,15 @@ class Changer:
             done(len(entry.body) + len(changed.body))
             return changed
 
-        return self._writer.change(document_id, step, durability)
+        return self._writer.change(document_id, step, durability, key=key)
 
     def increment(
-        self, document_id: DocumentId, deltas: object, durability: Durability | None = None
+        self,
+        document_id: DocumentId,
+        deltas: object,
+        durability: Durability | None = None,
+        *,
+        key: IdempotencyKey | None = None,
     ) -> tuple[Written, dict[str, Any]]:
         """Add to numbers of a document, which is created if need be; the new values by path.
 
@@ -87,7 +94,7 @@ class Changer:
             values.update(add(document))
             return self._writer.entry(document_id, document)
 
-        return self._writer.change(document_id, step, durability), values
+        return self._writer.change(document_id, step, durability, key=key, values=values), values
 
 
 def update_of(fields: object) -> Patch:

@@ -6,23 +6,27 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
-from writebehind.documents.durability import Confirmed, Durability
-from writebehind.documents.entry import Entry, Kind
-from writebehind.documents.ids import DocumentId
+from writebehind.documents.durability import Durability
+from writebehind.documents.entry import Entry
+from writebehind.documents.idempotency import IdempotencyKey
+from writebehind.documents.ids import DocumentId, new_id
 from writebehind.documents.large import LARGE_BYTES, bounded
 from writebehind.errors import (
     ConflictError,
     DeadLetterError,
     DocumentTooLargeError,
+    KeyReusedError,
     MongoUnavailableError,
     OverloadedError,
     PreconditionFailedError,
     Reason,
     RedisUnavailableError,
     UnreadableDocumentError,
+    WritebehindError,
     without_frames,
 )
 from writebehind.flushing.dead_letter import DeadLetter
@@ -33,6 +37,7 @@ from writebehind.reading.reader import Reader
 from writebehind.redis.commits import ABSENT, Commit, CommitRequest, CommitStatus
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.reach import unreached
+from writebehind.redis.receipts import Once, answer_of
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
@@ -43,6 +48,9 @@ from writebehind.tracing.span import may_begin
 from writebehind.writing.admission import Admission
 from writebehind.writing.document_check import DocumentCheck
 from writebehind.writing.turns import Turns
+from writebehind.writing.written import Written, check_same, is_created, replayed
+
+__all__ = ["ANY", "Writer", "WriterParts", "Written", "check_match"]
 
 #: If-Match: any document will do, as long as there is one.
 ANY = "*"
@@ -55,31 +63,6 @@ _NOT_KEPT = (
     "load_timeout_ms to answer, or others change the document all the time"
 )
 _ETAG = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An acknowledged write.
-
-    Attributes:
-        id: the document's id, as in a URL.
-        version: microseconds of the Redis clock; grows with every write to the document.
-        etag: 32 hex characters, '' for a deletion.
-        durability: the level that was reached, not the one that was asked for.
-        created: whether the document is known not to have existed before.
-        shared: other documents that have one of its unique values as last acknowledged, their ids by field, as far
-            as Redis knows. MongoDB takes only one of them, until another one has given the value up.
-        confirmed: what Redis has confirmed, of a write with durability `fsynced` or `replicated`; `None` where it
-            was not asked.
-    """
-
-    id: str
-    version: int
-    etag: str
-    durability: Durability
-    created: bool
-    shared: Mapping[str, str] = field(default_factory=dict)
-    confirmed: Confirmed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +113,18 @@ class Writer:
         """
         return self._check.entry(document_id, document)
 
+    def new_id(self, key: IdempotencyKey | None) -> DocumentId:
+        """An id that no document has: in the partition of the key, where whoever repeats the write looks for it.
+
+        Raises:
+            InvalidIdError: the collection has ids that cannot be made up.
+        """
+        partition_of = self._parts.store.partition_of
+        while True:
+            drawn = DocumentId.of(self._collection, new_id(self._settings.id))
+            if key is None or partition_of(drawn.member) == partition_of(key.text):
+                return drawn
+
     def check_changeable(self, entry: Entry) -> None:
         """See that a document may become values, which take many times its bytes.
 
@@ -151,13 +146,16 @@ class Writer:
         *,
         if_match: Sequence[str] = (),
         if_absent: bool = False,
+        key: IdempotencyKey | None = None,
         read: Callable[[int], None] = lambda _: None,
     ) -> Written:
         """Commit a document or a deletion, if the condition holds, in one round trip to Redis.
 
-        Where the condition needs the document itself, `read` is told how many bytes that takes.
+        Where the condition needs the document itself, `read` is told how many bytes that takes. Where the same
+        request was committed before, by its `key`, nothing is, and this is its answer.
 
         Raises:
+            KeyReusedError: another request with this key was.
             PreconditionFailedError: the condition does not hold.
             ConflictError: others changed the document again and again meanwhile.
             MongoUnavailableError: the document cannot be kept in Redis for the comparison.
@@ -171,11 +169,12 @@ class Writer:
                 check_match(current, if_match)
                 return entry
 
-            return self.change(document_id, step, durability)
+            return self.change(document_id, step, durability, key=key)
         condition = ABSENT if if_absent else "".join(if_match)
+        once = Once(key, answer_of(document_id.member, entry.etag)) if key else None
         deadline = time.monotonic() + CONFLICT_DEADLINE_S
         for tries in count(1):
-            commit = self._commit(document_id, entry, durability, condition)
+            commit = self._commit(document_id, entry, durability, condition, once)
             if commit.status is CommitStatus.FAILED:
                 raise PreconditionFailedError
             if commit.status is not CommitStatus.UNKNOWN:
@@ -186,16 +185,50 @@ class Writer:
         raise MongoUnavailableError(_NOT_KEPT, reason=Reason.MONGODB_LATE)
 
     def change(
-        self, document_id: DocumentId, step: Callable[[Entry], Entry], durability: Durability | None = None
+        self,
+        document_id: DocumentId,
+        step: Callable[[Entry], Entry],
+        durability: Durability | None = None,
+        *,
+        key: IdempotencyKey | None = None,
+        values: dict[str, Any] | None = None,
     ) -> Written:
         """Read, change and write back on the condition that nothing changed meanwhile; if it did, again.
 
+        Args:
+            document_id: of what is changed.
+            step: makes the entry that it becomes.
+            durability: what to wait for.
+            key: by which the same request is known; it is not carried out once more.
+            values: of the answer, which `step` has put there, or then those of that request.
+
         Raises:
+            KeyReusedError: another request with this key was committed.
             ConflictError: others changed the document again and again meanwhile.
             UnreadableDocumentError: its body was changed in Redis, and MongoDB has not got it yet.
             MongoUnavailableError: the document cannot be kept in Redis for the comparison.
             UnavailableError: as `commit_all`.
         """
+        values = {} if values is None else values
+        try:
+            return self._changed(document_id, step, durability, key, values)
+        except WritebehindError:
+            # What has been done may be in the way of doing it once more, or not be known to have been done.
+            receipt = self._parts.store.receipts.of(document_id.member, key.text) if key else None
+            if key is None or receipt is None:
+                raise
+            answer = replayed(check_same(receipt, key))
+            _replace(values, receipt.values)
+            return answer
+
+    def _changed(
+        self,
+        document_id: DocumentId,
+        step: Callable[[Entry], Entry],
+        durability: Durability | None,
+        key: IdempotencyKey | None,
+        values: dict[str, Any],
+    ) -> Written:
         self._current(document_id)  # nobody should wait for a load from MongoDB
         with self._turns.of(document_id.member):
             deadline = time.monotonic() + CONFLICT_DEADLINE_S  # from here on only other processes come before it
@@ -203,9 +236,14 @@ class Writer:
             for tries in count(1):
                 current = self._intact(document_id)
                 entry = step(current)
-                commit = self._commit(document_id, entry, durability, current.etag or ABSENT)
+                is_new = not current.exists
+                answer = answer_of(document_id.member, entry.etag, values, created=is_new) if key else b""
+                once = Once(key, answer) if key else None
+                commit = self._commit(document_id, entry, durability, current.etag or ABSENT, once)
+                if commit.receipt:
+                    _replace(values, commit.receipt.values)
                 if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
-                    return self._written(document_id, entry, commit, durability, created=not current.exists)
+                    return self._written(document_id, entry, commit, durability, created=is_new)
                 missed = missed + 1 if commit.status is CommitStatus.UNKNOWN else 0
                 if missed > 1 and time.monotonic() > deadline:
                     raise MongoUnavailableError(_NOT_KEPT, reason=Reason.MONGODB_LATE)
@@ -223,7 +261,7 @@ class Writer:
         Raises:
             RedisUnavailableError: Redis does not answer. Any of the writes may have happened.
         """
-        commits = self._commit_all(writes, durability)
+        commits = self._commit_all(writes, durability, "", [None] * len(writes))
         results: list[Written | OverloadedError | RedisUnavailableError] = []
         for (document_id, entry), commit in zip(writes, commits, strict=True):
             try:
@@ -290,19 +328,28 @@ class Writer:
         return current
 
     def _commit(
-        self, document_id: DocumentId, entry: Entry, durability: Durability | None, condition: str
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        durability: Durability | None,
+        condition: str,
+        once: Once | None,
     ) -> Commit:
-        return self._commit_all([(document_id, entry)], durability, condition)[0]
+        return self._commit_all([(document_id, entry)], durability, condition, [once])[0]
 
     def _commit_all(
-        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None, condition: str = ""
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        durability: Durability | None,
+        condition: str,
+        once: Sequence[Once | None],
     ) -> list[Commit]:
         parts, wanted = self._parts, self.wants(durability)
         parts.admission.check_offered(wanted)
         if not may_begin():
-            return self._commit_traced(writes, durability, condition, "")
+            return self._commit_traced(writes, durability, condition, once, "")
         with spans.commit(self._collection, len(writes)) as span:
-            commits = self._commit_traced(writes, durability, condition, span.context)
+            commits = self._commit_traced(writes, durability, condition, once, span.context)
             if span:
                 span.set({"writebehind.status": ",".join(sorted({one.status for one in commits}))})
             return commits
@@ -312,6 +359,7 @@ class Writer:
         writes: Sequence[tuple[DocumentId, Entry]],
         durability: Durability | None,
         condition: str,
+        once: Sequence[Once | None],
         context: str,
     ) -> list[Commit]:
         parts = self._parts
@@ -326,8 +374,9 @@ class Writer:
                 condition,
                 0 if crowded and one.member in crowded else self._cap_of(one.member) if several else cap,
                 context,
+                its_key,
             )
-            for one, entry in writes
+            for (one, entry), its_key in zip(writes, once, strict=True)
         ]
         commits = parts.store.commit_many(requests, parts.admission.confirmation(self.wants(durability)))
         if self._settings.lookup:  # before anybody is told that the write is acknowledged
@@ -336,8 +385,20 @@ class Writer:
                 for (one, entry), commit in zip(writes, commits, strict=True)
                 if commit.status is CommitStatus.OK
             ]
+            done += self._pending_of(writes, commits)
             commits = self._claimed(writes, commits, done)
         return commits
+
+    def _pending_of(
+        self, writes: Sequence[tuple[DocumentId, Entry]], commits: Sequence[Commit]
+    ) -> list[tuple[DocumentId, Entry]]:
+        """Documents of repeated writes as they wait for MongoDB: who wrote one may have died before it claimed."""
+        found = (
+            (one, *self._parts.store.cache.get(one.member))
+            for (one, _), commit in zip(writes, commits, strict=True)
+            if commit.status is CommitStatus.REPEATED
+        )
+        return [(one, entry) for one, entry, ttl_ms in found if entry is not None and ttl_ms == -1]
 
     def _claimed(
         self,
@@ -356,7 +417,7 @@ class Writer:
         refusals = {one.member: error for (one, _), error in away}
         return [
             replace(commit, status=CommitStatus.REFUSED, refusal=refusals[one.member])
-            if one.member in refusals and commit.status is CommitStatus.OK
+            if one.member in refusals and commit.status in {CommitStatus.OK, CommitStatus.REPEATED}
             else replace(commit, shared=shared[one.member])
             if one.member in shared
             else commit
@@ -383,19 +444,21 @@ class Writer:
             if commit.ticket:  # the write stands, and nobody has been told so
                 self._wanted(document_id, commit, durability)
             raise commit.refusal
+        if commit.status is CommitStatus.ANOTHER:
+            raise KeyReusedError
+        if commit.status is CommitStatus.REPEATED:
+            return replayed(commit.receipt, commit)
         if commit.status is CommitStatus.FULL:
             raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
         self._taken.add()
         if commit.ticket:
             self._wanted(document_id, commit, durability)
-        # A missing entry says nothing: MongoDB may have the document.
-        created = entry.exists and (created or commit.previous in {Kind.DELETED, Kind.ABSENT})
         return Written(
             document_id.text,
             commit.version,
             entry.etag,
             commit.durability,
-            created,
+            is_created(entry.etag, commit.previous, known=created),
             commit.shared,
             commit.confirmed,
         )
@@ -404,6 +467,11 @@ class Writer:
         """Have the flush task sent that a commit has issued a ticket for."""
         partition = self._parts.store.partition_of(document_id.member)
         self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
+
+
+def _replace(values: dict[str, Any], new: Mapping[str, Any]) -> None:
+    values.clear()
+    values.update(new)
 
 
 def check_match(entry: Entry, if_match: Sequence[str]) -> None:

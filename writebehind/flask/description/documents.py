@@ -36,26 +36,29 @@ PATHS: dict[str, Described] = {
         ),
         "put": operation(
             "Create or replace a document",
-            "collection id durability If-Match If-None-Match",
+            "collection id durability Idempotency-Key If-Match If-None-Match",
             {"200": _WRITTEN, "201": _WRITTEN, "202": _WRITTEN},
             _WRITING,
             body=_DOCUMENT,
         ),
         "patch": operation(
             "Change a document",
-            "collection id durability If-Match",
+            "collection id durability Idempotency-Key If-Match",
             {"200": _WRITTEN, "202": _WRITTEN},
             _WRITING,
             body=_PATCHES,
         ),
         "delete": operation(
-            "Delete a document", "collection id durability If-Match", {"202": _WRITTEN, "204": None}, _DELETING
+            "Delete a document",
+            "collection id durability Idempotency-Key If-Match",
+            {"202": _WRITTEN, "204": None},
+            _DELETING,
         ),
     },
     "/v1/{collection}/{id}:increment": {
         "post": operation(
             "Add to numbers of a document, atomically",
-            "collection id durability",
+            "collection id durability Idempotency-Key",
             {"200": _INCREMENTED, "201": _INCREMENTED, "202": _INCREMENTED},
             _WRITING,
             body=content("Numbers"),
@@ -71,7 +74,7 @@ PATHS: dict[str, Described] = {
         | {"description": "The query is one of the fields that the collection's settings list under `lookup`."},
         "post": operation(
             "Create a document under a generated id",
-            "collection durability",
+            "collection durability Idempotency-Key",
             {"201": _WRITTEN, "202": _WRITTEN},
             _WRITING,
             body=_DOCUMENT,
@@ -88,7 +91,19 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}:bulk": {
         "post": operation(
-            "Carry out several writes", "collection durability", {"207": content("Results")}, _BATCHES, body=_BULK
+            "Carry out several writes",
+            "collection durability",
+            {"207": content("Results")},
+            _BATCHES,
+            body=_BULK,
+        ),
+    },
+    "/v1/receipts/{key}": {
+        "get": operation(
+            "Ask what has become of a write that had an idempotency key",
+            "key",
+            {"200": content("Receipt")},
+            "400 503",
         ),
     },
     "/v1/{collection}:get": {

@@ -6,12 +6,14 @@ from typing import Any
 
 from writebehind import Durability, Settings
 from writebehind.access.rights import MOST as MOST_GRANTS
+from writebehind.documents.idempotency import LONGEST_KEY
 from writebehind.documents.ids import MAX_ID_BYTES
 from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
 from writebehind.operations.api_keys import LONGEST_S
 from writebehind.settings.names import COLLECTION_NAME
+from writebehind.writing.receipts import ReceiptState
 
 Schema = dict[str, Any]
 
@@ -22,6 +24,7 @@ _ANY_ID: Schema = {"type": ["string", "integer", "object"], "description": "as a
 _VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _OR_NO_TIME = _TIME | {"type": ["string", "null"]}
+_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ETAGS: Schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
 
@@ -89,6 +92,13 @@ def components(settings: Settings) -> dict[str, Schema]:
         "Written": shape(written, shared=shared, confirmed=confirmed)
         | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
         "Incremented": shape(written | {"values": {"type": "object"}}, shared=shared, confirmed=confirmed),
+        "Receipt": shape(
+            {"key": _KEY, "state": {"enum": [state.value for state in ReceiptState]}},
+            collection={"type": "string"},
+            id={"type": "string"},
+            version=_VERSION,
+            etag={"type": "string", "description": "none for a deletion"},
+        ),
         "Problem": shape(problem | {"status": {"type": "integer"}, "request_id": {"type": "string"}}, **letter)
         | {"description": "RFC 9457"},
         "Operation": shape(
@@ -227,6 +237,15 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
             {
                 "description": "of one of the dead letters of the document, where there are several",
                 "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MOST_VERSION},
+            },
+        ),
+        "key": ("path", {"description": "the idempotency key of a write", "schema": _KEY}),
+        "Idempotency-Key": (
+            "header",
+            {
+                "description": "the name of this write: where the same request was acknowledged before, nothing "
+                "is written, and the answer is that one's, with `Idempotency-Replayed: true`",
+                "schema": _KEY | {"maxLength": LONGEST_KEY + 2},
             },
         ),
         "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": {"type": "string"}}),

@@ -11,6 +11,7 @@ from writebehind.errors import InvalidDocumentError, InvalidIdError
 from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, leads_to, path_to
 from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
+from writebehind.flask.idempotency import idempotency_key, tell_replayed
 from writebehind.flask.parameters import durability
 from writebehind.flask.problems import WriteResponse
 from writebehind.flask.representations import JSON
@@ -32,8 +33,9 @@ def documents(pipeline: Pipeline) -> Routes:
         target = pipeline.collection(collection)
         asked = durability()
         etags, if_absent = put_condition()
-        document = _document(document_text(JSON_TYPES, most_bytes))
-        written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked)
+        text = document_text(JSON_TYPES, most_bytes)
+        key, document = idempotency_key(text), _document(text)
+        written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked, key=key)
         return _written(written, asked, target.settings)
 
     @routes.post(COLLECTION)
@@ -42,10 +44,11 @@ def documents(pipeline: Pipeline) -> Routes:
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
-        document = _document(document_text(JSON_TYPES, most_bytes))
+        text = document_text(JSON_TYPES, most_bytes)
+        key, document = idempotency_key(text), _document(text)
         if "_id" in document and not leads_to(target.id(document["_id"]).text):
             raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
-        written = target.create(document, durability=asked)
+        written = target.create(document, durability=asked, key=key)
         response = _written(written, asked, target.settings)
         response.headers["Location"] = path_to(written.id)
         return response
@@ -56,24 +59,24 @@ def documents(pipeline: Pipeline) -> Routes:
         target = pipeline.collection(collection)
         asked = durability()
         etags = if_match()
-        patch = codec.loads(document_text((MERGE_PATCH, JSON_PATCH), most_bytes))
+        text = document_text((MERGE_PATCH, JSON_PATCH), most_bytes)
+        key, patch = idempotency_key(text), codec.loads(text)
         if request.mimetype == MERGE_PATCH:
             change = patches.merge_patch(patch)
         else:
             change = patches.json_patch(patch, most_bytes=most_bytes)
-        return _written(target.patch(id, change, if_match=etags, durability=asked), asked, target.settings)
+        written = target.patch(id, change, if_match=etags, durability=asked, key=key)
+        return _written(written, asked, target.settings)
 
     @routes.delete(DOCUMENT)
     def delete(collection: str, id: str) -> Response:  # noqa: A002
         """Delete a document."""
         target = pipeline.collection(collection)
         asked = durability()
-        written = target.delete(id, if_match=if_match(), durability=asked)
+        written = target.delete(id, if_match=if_match(), durability=asked, key=idempotency_key(b""))
         if _missed(written, asked, target.settings):
             return _written(written, asked, target.settings)
-        response = WriteResponse(status=204)
-        response.version = written.version
-        return response
+        return _of(written, WriteResponse(status=204))
 
     @routes.post(f"{DOCUMENT}:increment")
     def increment(collection: str, id: str) -> Response:  # noqa: A002
@@ -81,8 +84,9 @@ def documents(pipeline: Pipeline) -> Routes:
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
-        deltas = codec.loads(document_text(JSON_TYPES, most_bytes))
-        done = target.increment(id, deltas, durability=asked)
+        text = document_text(JSON_TYPES, most_bytes)
+        key, deltas = idempotency_key(text), codec.loads(text)
+        done = target.increment(id, deltas, durability=asked, key=key)
         return _written(done.written, asked, target.settings, b',"values":' + codec.dumps(done.values))
 
     return routes
@@ -113,9 +117,13 @@ def _written(
         said["confirmed"] = written.confirmed
     head = orjson.dumps(said)
     headers = {"ETag": f'"{written.etag}"'} if written.etag else {}
-    response = WriteResponse(head[:-1] + more + b"}", status, headers, content_type=JSON)
+    return _of(written, WriteResponse(head[:-1] + more + b"}", status, headers, content_type=JSON))
+
+
+def _of(written: Written, response: WriteResponse) -> Response:
+    """The same answer, with what it says of the write beside its body."""
     response.version = written.version
-    return response
+    return tell_replayed(response, replayed=written.replayed)
 
 
 def _missed(written: Written, asked: Durability | None, settings: CollectionSettings) -> bool:

@@ -1,7 +1,8 @@
 -- Acknowledge one write: the only step on the write path, one round trip.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept
---       10 crowded  11 counts  12 traces: of a write that is traced
+--       10 crowded  11 counts  12 traces: of a write that is traced, or has an idempotency key
+--       and of a write that has one  13 receipts  14 receipts_at
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -11,13 +12,32 @@
 --       7 how much later than this write is due the flush task on its way may run, ms
 --       8 how many documents are kept of a member when no new write is taken
 --       and of a write that is traced  9 its context, 48 digits  10 life of `traces`, ms  11 how many contexts are kept
+--       and of a write that has an idempotency key, whose context may be ''  12 the key  13 digest of the request, 32 digits
+--       14 the rest of its answer  15 how long its receipt is kept, ms  16 how many receipts are kept in this partition
+--       17 '1' where replicas are waited for
 -- Returns {'ok', version, previous kind or '', ticket of the flush task that the caller must enqueue, or ''}
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
--- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count
+--       {'repeated', version, receipt, ''}  the same request was committed before, with this receipt
+--       {'another', '', '', ''}             another request with the same idempotency key was
+-- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count, forget_oldest
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
+local key, receipts, receipts_at = ARGV[12], KEYS[13], KEYS[14]
+
+local until_ms  -- receipts of up to then are over
+if key then  -- before anything else: what is there was answered, whatever has become of the document since
+  until_ms = math.floor(now_us() / 1000) - ARGV[15]
+  local receipt = redis.call('HGET', receipts, key)
+  local left_at = tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf')
+  if receipt and left_at > until_ms then
+    if string.sub(receipt, 18, 49) ~= ARGV[13] then return {'another', '', '', ''} end
+    -- WAIT is about what this connection has written.
+    if ARGV[17] == '1' then redis.call('HSET', receipts, key, receipt) end
+    return {'repeated', string.sub(receipt, 1, 16), receipt, ''}
+  end
+end
 
 -- An entry is 16 digits of version, one kind letter, and for a document 32 digits of ETag and the body.
 local header = redis.call('GETRANGE', entry, 0, 48)
@@ -68,7 +88,12 @@ end
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
 count(KEYS[11], is_first and 'first' or 'coalesced', 1)
-if KEYS[12] then
+if key then
+  redis.call('HSET', receipts, key, version .. (previous == '' and '-' or previous) .. ARGV[13] .. ARGV[14])
+  redis.call('ZADD', receipts_at, math.floor(now / 1000), key)
+  forget_oldest(receipts, receipts_at, until_ms, tonumber(ARGV[16]), 4)  -- more than one, so that they become fewer
+end
+if ARGV[9] and ARGV[9] ~= '' then
   pcall(function()  -- whatever is in its way, the write stands
     local before = not is_first and redis.call('HGET', KEYS[12], member) or ''
     redis.call('HSET', KEYS[12], member, string.sub(before .. version .. ARGV[9], -64 * ARGV[11]))

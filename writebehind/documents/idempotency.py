@@ -1,0 +1,56 @@
+"""Idempotency keys: names that clients give to their writes, so that one that is repeated counts once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from writebehind.errors import InvalidArgumentError
+
+#: Characters of a key, at most.
+LONGEST_KEY = 255
+#: Bytes of the digest by which two requests are told apart.
+_DIGEST_BYTES = 16
+_KEY = re.compile(f"[ -~]{{1,{LONGEST_KEY}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """The name of one write, and the digest of what it asks for.
+
+    Attributes:
+        text: the key, 1 to `LONGEST_KEY` printable characters of ASCII.
+        digest: 32 hex characters; the same key with another one is another request.
+    """
+
+    text: str
+    digest: str
+
+    @classmethod
+    def of(cls, text: str, request: Iterable[bytes]) -> IdempotencyKey:
+        """The key of a request, which its parts tell apart from every other one.
+
+        Raises:
+            InvalidArgumentError: the text is no key.
+        """
+        check_key(text)
+        digest = blake2b(digest_size=_DIGEST_BYTES)
+        for part in request:
+            digest.update(b"%d:" % len(part))  # so that no two lists of parts are one text
+            digest.update(part)
+        return cls(text, digest.hexdigest())
+
+
+def check_key(text: str) -> str:
+    """The text, if it is a key.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    if not _KEY.fullmatch(text):
+        raise InvalidArgumentError(
+            f"an idempotency key has 1 to {LONGEST_KEY} printable characters of ASCII: use a new UUID each time"
+        )
+    return text

@@ -1,0 +1,8 @@
+#!lua flags=allow-oom
+-- Forget receipts that are over, the oldest first.
+--
+-- KEYS  1 receipts  2 receipts_at
+-- ARGV  1 how long a receipt is kept, ms  2 how many to forget at most
+-- Returns how many were forgotten
+-- include: now_ms, forget_oldest
+return forget_oldest(KEYS[1], KEYS[2], now_ms() - ARGV[1], 1 / 0, tonumber(ARGV[2]))

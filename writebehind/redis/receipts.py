@@ -1,0 +1,133 @@
+"""Receipts of writes that have an idempotency key: what the first of equal requests was answered, for the others.
+
+A receipt stands in the partition of the document, and the step that commits the write leaves it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from writebehind.documents import codec
+from writebehind.documents.entry import VERSION_DIGITS
+from writebehind.documents.idempotency import IdempotencyKey
+from writebehind.errors import UnreadableDocumentError
+from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.scripts import script
+from writebehind.redis.wire import Wire
+
+_FORGET = script("forget_receipts")
+#: In the place of a kind letter: there was no entry before.
+_NO_ENTRY: Final = "-"
+_DIGEST_AT, _ANSWER_AT = VERSION_DIGITS + 1, VERSION_DIGITS + 33
+#: How long receipts are kept, ms, and how many of a partition, unless the settings say otherwise.
+LIFE_MS, MOST = 86_400_000, 10_000
+#: Receipts that one step forgets, so that nobody waits long for it.
+FORGOTTEN_AT_ONCE = 1_000
+#: Of what is no increment.
+NO_VALUES: Final[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A commit that counts once: its key, and what of the answer is known beforehand.
+
+    Attributes:
+        key: of the request.
+        answer: what is kept for those who repeat it, as `answer_of` packs it.
+    """
+
+    key: IdempotencyKey
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to the first of equal requests.
+
+    Attributes:
+        version: that was issued for it.
+        previous: kind letter of the entry before, '' when there was none.
+        digest: of the request.
+        member: the document.
+        etag: of the document, '' for a deletion.
+        created: whether the document is known not to have existed before, whatever `previous` says.
+        values: new values of an increment by path.
+    """
+
+    version: int
+    previous: str
+    digest: str
+    member: str
+    etag: str
+    created: bool
+    values: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, noted: bytes) -> Receipt | None:
+        """Read what a commit has noted; `None` for what other hands have put there."""
+        try:
+            head = noted[:_ANSWER_AT].decode()
+            answer = codec.decode(noted[_ANSWER_AT:])
+            return cls(
+                int(head[:VERSION_DIGITS]),
+                head[VERSION_DIGITS:_DIGEST_AT].replace(_NO_ENTRY, ""),
+                head[_DIGEST_AT:],
+                answer["m"],
+                answer["e"],
+                answer["c"],
+                dict(answer["v"]),
+            )
+        except (ValueError, KeyError, UnreadableDocumentError):
+            return None
+
+
+def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, created: bool = False) -> bytes:
+    """What of an answer is kept beside the version."""
+    return codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
+
+
+class Receipts:
+    """The receipts in one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire, layout: Layout, *, life_ms: int, most: int) -> None:
+        """Bind them to a server; they are kept for `life_ms`, and the last `most` of each partition."""
+        self._wire = wire
+        self._layout = layout
+        self.life_ms = life_ms
+        self.most = most
+
+    def of(self, member: str, key: str) -> Receipt | None:
+        """The receipt of a write to a document, or to another one of its partition.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        noted = self._wire.call("HGET", self._layout.of(member).receipts, key)
+        return None if noted is None else Receipt.parse(noted)
+
+    def find(self, key: str) -> Receipt | None:
+        """The last receipt with this key, of any document, in one round trip to each server.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
+        """
+        noted = self._wire.calls([("HGET", of.receipts, key) for of in self._layout.all()])
+        found = [receipt for one in noted if isinstance(one, bytes) and (receipt := Receipt.parse(one))]
+        return max(found, key=lambda one: one.version, default=None)
+
+    def forget_old(self) -> int:
+        """Forget receipts that are over, some of each partition; how many.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        arguments = (self.life_ms, FORGOTTEN_AT_ONCE)
+        calls = [((of.receipts, of.receipts_at), arguments) for of in self._layout.all()]
+        return sum(one or 0 for one in self._wire.run_many_answered(_FORGET, calls))
+
+    def forget_all(self, partition: int) -> None:
+        """Forget all receipts of a partition: they are of documents of another database."""
+        of = partition_keys(partition)
+        self._wire.call("DEL", of.receipts, of.receipts_at)

@@ -1,0 +1,56 @@
+"""What has become of a write that has an idempotency key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from writebehind.documents.ids import DocumentId
+from writebehind.redis.store import Store
+
+
+class ReceiptState(StrEnum):
+    """How far a write has come."""
+
+    BUFFERED = "buffered"
+    PERSISTED = "persisted"
+    """Nothing of it, and nothing before it, waits for MongoDB."""
+    DEAD_LETTER = "dead letter"
+    UNKNOWN = "unknown"
+    """No write with this key was acknowledged, or it was so long ago that nobody remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWrite:
+    """A write as its key leads to it.
+
+    Attributes:
+        state: how far it has come; all else is '' and 0 of one that is unknown.
+        collection: of the document.
+        id: of the document.
+        version: that was issued for the write.
+        etag: of the document as it was written, '' for a deletion.
+    """
+
+    state: ReceiptState
+    collection: str = ""
+    id: str = ""
+    version: int = 0
+    etag: str = ""
+
+
+def known_write(store: Store, key: str) -> KnownWrite:
+    """The last write with this key, of any document.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
+    """
+    receipt = store.receipts.find(key)
+    if receipt is None:
+        return KnownWrite(ReceiptState.UNKNOWN)
+    left = store.unsettled.unreached({receipt.member: receipt.version}).get(receipt.member)
+    state = ReceiptState.DEAD_LETTER if left else ReceiptState.BUFFERED
+    if left is None:
+        state = ReceiptState.PERSISTED
+    document_id = DocumentId.from_member(receipt.member)
+    return KnownWrite(state, document_id.collection, document_id.text, receipt.version, receipt.etag)
