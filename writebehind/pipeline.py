@@ -117,7 +117,7 @@ class Pipeline(Parts):
         )
 
     def receipt(self, key: str) -> KnownWrite:
-        """What has become of a write with this idempotency key, in whatever collection.
+        """The fate of a write with this idempotency key, in whatever collection.
 
         Raises:
             InvalidArgumentError: it is no key.

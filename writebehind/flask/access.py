@@ -49,6 +49,15 @@ class Access:
         """Let a request through that may operate the service. Raises as `admit`."""
         self.admit(Right.ADMIN)
 
+    def holder(self) -> ApiKey | None:
+        """The key of a request for which any one is enough that is live; `None` where there are no keys.
+
+        Raises:
+            Unauthorized: it has none.
+            RedisUnavailableError: as `admit`.
+        """
+        return self._key_of_request() if self._keyring.is_on() else None
+
     def _key_of_request(self) -> ApiKey:
         given = request.headers.get("Authorization", "")
         if not given:

@@ -85,7 +85,8 @@ def api(
         return _options() if environ["REQUEST_METHOD"] == "OPTIONS" else None
 
     most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
-    for part in (receipts, reading, queries, documents, batches):
+    _add(routes, receipts(pipeline, access), most_bytes)
+    for part in (reading, queries, documents, batches):
         of_documents = part(pipeline)
         if access is not None:
             of_documents.before_request(lambda: _admit(access))

@@ -232,17 +232,19 @@ class LostWrites:
         return next((one for one in lapses if version in one), None)
 
     def _newest(self, lost: Iterator[Lost]) -> list[Lost]:
-        """The last one of each document: those before it are of no account, whatever became of them."""
+        """The last one of each document; of those before it only their receipts are of account, which it gets."""
         newest: dict[str, Lost] = {}
-        needless: dict[int, None] = {}
+        kept: dict[int, Recent | None] = {}
         for one in lost:
             before = newest.get(one.write.member)
-            if before is None or before.write.version < one.write.version:
-                newest[one.write.member] = one
-                needless |= {before.position: None} if before else {}
-            else:
-                needless[one.position] = None
-        self._store.recent.replace(needless)
+            last = one
+            if before is not None:
+                earlier, last = sorted((before, one), key=lambda two: two.write.version)
+                receipts = earlier.write.receipts + last.write.receipts
+                last = last._replace(write=last.write._replace(receipts=receipts))
+                kept |= {earlier.position: None, last.position: last.write}
+            newest[one.write.member] = last
+        self._store.recent.replace(kept)
         return list(newest.values())
 
     def _count_dropped(self, lapses: Sequence[Sequence[Lapse] | None], losses: Losses) -> None:

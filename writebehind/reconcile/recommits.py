@@ -148,7 +148,8 @@ class Recommits:
         return outcomes
 
     def _end(self, fates: Mapping[Lost, Fate | None], losses: Losses) -> None:
-        """Keep some writes no longer, and note their fates; `None` of one that was not lost."""
+        """Keep some writes no longer, and note their fates; `None` where only the receipts may be lost."""
+        self._store.receipts.bring(one.write for one, fate in fates.items() if fate is None)
         for one, fate in fates.items():
             if fate is not None:
                 losses.add(one.write, fate)

@@ -5,7 +5,7 @@ A receipt stands in the partition of the document, and the step that commits the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,9 @@ from writebehind.documents import codec
 from writebehind.documents.entry import VERSION_DIGITS
 from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.errors import UnreadableDocumentError
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.recent import Recent
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 
@@ -84,8 +86,13 @@ class Receipt:
 
 
 def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, created: bool = False) -> bytes:
-    """What of an answer is kept beside the version."""
+    """The part of an answer that is kept beside the version."""
     return codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
+
+
+def noted(version: int, previous: str, once: Once) -> bytes:
+    """A receipt as `lua/commit.lua` notes it."""
+    return f"{version:0{VERSION_DIGITS}d}{previous or _NO_ENTRY}{once.key.digest}".encode() + once.answer
 
 
 class Receipts:
@@ -116,6 +123,20 @@ class Receipts:
         noted = self._wire.calls([("HGET", of.receipts, key) for of in self._layout.all()])
         found = [receipt for one in noted if isinstance(one, bytes) and (receipt := Receipt.parse(one))]
         return max(found, key=lambda one: one.version, default=None)
+
+    def bring(self, writes: Iterable[Recent]) -> None:
+        """Bring receipts back of writes that a failover has lost, and whose effect stands.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        commands: list[Command] = []
+        for one in writes:
+            of = self._layout.of(one.member)
+            for key, receipt in one.receipts:
+                commands.append(("HSETNX", of.receipts, key, receipt))
+                commands.append(("ZADD", of.receipts_at, "NX", int(receipt[:VERSION_DIGITS]) // 1000, key))
+        self._wire.calls(commands)
 
     def forget_old(self) -> int:
         """Forget receipts that are over, some of each partition; how many.

@@ -26,17 +26,20 @@ class Recent(NamedTuple):
         payload: its entry, after the version.
         again_after: the version that its partition had leapt to when it was committed again after a failover; 0 if
             it was not.
+        receipts: its idempotency key, if it has one, and what Redis keeps by that; and so of writes before it that
+            stand with it.
     """
 
     member: str
     version: int
     payload: bytes
     again_after: int = 0
+    receipts: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def size(self) -> int:
         """The memory that it takes, bytes, about."""
-        return len(self.payload) + BESIDE
+        return len(self.payload) + sum(len(one) for _, one in self.receipts) + BESIDE
 
 
 @dataclass(frozen=True, slots=True)

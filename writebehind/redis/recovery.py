@@ -161,7 +161,7 @@ class Recovery:
             _RECOMMIT,
             [
                 (
-                    self._layout.of(one.member).of_commit(one.member),
+                    (*self._layout.of(one.member).of_commit(one.member), *self._receipts_of(one)),
                     (
                         one.member,
                         b"%016d" % one.version + one.payload,
@@ -170,6 +170,7 @@ class Recovery:
                         MOST_KEPT,
                         until_us,
                         "1" if is_newest else "",
+                        *(part for pair in one.receipts for part in pair),
                     ),
                 )
                 for one, until_us in writes
@@ -179,6 +180,10 @@ class Recovery:
             answer if isinstance(answer, RedisUnavailableError) else self._read(one.member, *answer)
             for (one, _), answer in zip(writes, answers, strict=True)
         ]
+
+    def _receipts_of(self, write: Recent) -> tuple[str, ...]:
+        of = self._layout.of(write.member)
+        return (of.receipts, of.receipts_at) if write.receipts else ()
 
     def _read(self, member: str, status: bytes, ticket: bytes, newer: int = 0) -> Recommit:
         hint = Hint(self._layout.number(member), ticket.decode(), 0) if ticket else None

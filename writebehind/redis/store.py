@@ -27,7 +27,7 @@ from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.reach import known
-from writebehind.redis.receipts import LIFE_MS, MOST, Receipts
+from writebehind.redis.receipts import LIFE_MS, MOST, Receipts, noted
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
@@ -319,7 +319,7 @@ class Store:
             ]
         if self.recent.is_on:
             self.recent.add(
-                Recent(request.member, commit.version, request.payload)
+                _recent(request, commit)
                 for request, commit in zip(requests, commits, strict=True)
                 if commit.status is CommitStatus.OK
             )
@@ -354,3 +354,11 @@ class Store:
                 *more,
             ),
         )
+
+
+def _recent(request: CommitRequest, commit: Commit) -> Recent:
+    """A write that was acknowledged, as it may be committed again."""
+    if request.once is None:
+        return Recent(request.member, commit.version, request.payload)
+    receipt = noted(commit.version, commit.previous, request.once)
+    return Recent(request.member, commit.version, request.payload, receipts=((request.once.key.text, receipt),))

@@ -1,4 +1,4 @@
-"""What has become of a write that has an idempotency key."""
+"""Receipts as callers see them: the fate of a write that has an idempotency key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from writebehind.redis.store import Store
 
 
 class ReceiptState(StrEnum):
-    """How far a write has come."""
+    """Fate of a write so far."""
 
     BUFFERED = "buffered"
     PERSISTED = "persisted"

@@ -20,7 +20,14 @@ TTL_MS = 60_000
 
 @pytest.fixture
 def store(wire: Wire) -> Store:
-    return Store(wire, database="shop", partitions=PARTITIONS, max_pending=3, tombstone_ttl_ms=90_000)
+    return Store(
+        wire,
+        database="shop",
+        partitions=PARTITIONS,
+        max_pending=3,
+        tombstone_ttl_ms=90_000,
+        recommit_bytes=1 << 20,
+    )
 
 
 def document(text: str) -> Entry:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.commits import commit_one
 from tests.integration.redis.conftest import commit, document, is_pending, members, settle
+from writebehind.documents.idempotency import IdempotencyKey
+from writebehind.redis.commits import CommitRequest, CommitStatus
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.receipts import Once, answer_of
 from writebehind.redis.recent import Recent
 from writebehind.redis.recovery import Status
 
@@ -46,6 +50,34 @@ def test_it_is_there_again_as_it_was(store, member):
     assert not store._wire.call("EXISTS", of.load(member))
     assert commit(store, member).version > lost.version
     assert [b"1", b"1"] == store._wire.call("HMGET", of.counts, "first", "coalesced")
+
+
+def test_it_is_known_by_its_key(store, member):
+    """Whoever repeats a write that was lost and is there again gets the answer of the first."""
+    once = Once(IdempotencyKey.of("key", [b"request"]), answer_of(member, "e", {"n": 1}))
+    request = CommitRequest(member, document("lost").payload, 0, once=once)
+    store.recent.there_are_replicas()
+    first = commit_one(store, request)
+    [(_, lost)], _ = store.recent.since(0)
+    kept = store.receipts.of(member, "key")
+    store._wire.call("FLUSHALL")
+
+    assert Status.RECOMMITTED is recommit(store, lost, is_newest=True)
+
+    again = commit_one(store, request)
+    assert (CommitStatus.REPEATED, first.version, kept) == (again.status, again.version, again.receipt)
+
+
+def test_what_a_newer_write_saw_is_known_by_its_key(store, member):
+    """A receipt comes back of a write that was not lost in what is newer; one that is there is left as it is."""
+    lost = Recent(member, 9, b"", receipts=(("key", b"0000000001000000D"),))
+    store.receipts.bring([lost, Recent(member, 9, b"")])
+    store.receipts.bring([lost._replace(receipts=(("key", b"0000000005000000D"),))])
+
+    of = partition_keys(0)
+    assert [b"0000000001000000D", b"1000"] == store._wire.calls(
+        [("HGET", of.receipts, "key"), ("ZSCORE", of.receipts_at, "key")]
+    )
 
 
 def test_without_an_entry_mongodb_decides(store, member):

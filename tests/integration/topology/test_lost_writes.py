@@ -152,6 +152,25 @@ def test_no_increment_counts_twice(servers, start, mongo_client):
     assert {"recommitted": 1} == process.fates()
 
 
+def test_no_increment_with_a_key_counts_twice(servers, start, mongo_client):
+    """What was lost is known by its key again, everywhere: the last increment has seen the one before."""
+    process, other = start(), start()
+    users = process.users()
+    users.increment("ada", {"n": 1}, key="1")
+    cut_off(*servers)
+    done = [users.increment("ada", {"n": 1}, key=key) for key in ("2", "3")]
+    fail_over(servers, process)
+    other.follow(servers[1])
+
+    every = [(one, key) for one in (process, other) for key in ("1", "2", "3")]
+    again = [one.users().increment("ada", {"n": 1}, key=key) for one, key in every]
+
+    assert [True] * 6 == [one.written.replayed for one in again]
+    assert [one.values for one in done] * 2 == [one.values for number, one in enumerate(again) if number % 3]
+    assert {"ada": 3} == stored(process, mongo_client)
+    assert {"recommitted": 1} == process.fates()
+
+
 def test_what_is_newer_stands(servers, start, mongo_client):
     """A write that another process makes after the failover stands, a deletion too, also once it is settled."""
     process, other = start(), start()

@@ -84,6 +84,7 @@ def test_types_are_stable():
         "conflict": 409,
         "unknown-key": 404,
         "key-conflict": 409,
+        "key-reused": 422,
         "precondition-failed": 412,
         "too-large": 413,
         "too-much-work": 413,

@@ -6,17 +6,22 @@ import orjson
 from flask import Response
 
 from writebehind import Pipeline
+from writebehind.access.rights import Right
+from writebehind.flask.access import Access
 from writebehind.flask.addresses import Routes
 from writebehind.flask.parameters import only
 from writebehind.flask.representations import JSON
 from writebehind.settings.names import RECEIPTS
-from writebehind.writing.receipts import KnownWrite
+from writebehind.writing.receipts import KnownWrite, ReceiptState
 
 RECEIPT = f"/v1/{RECEIPTS}/<key>"
 
 
-def receipts(pipeline: Pipeline) -> Routes:
-    """The route, bound to a pipeline; none where the settings have a collection of that name."""
+def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
+    """The route, bound to a pipeline; none where the settings have a collection of that name.
+
+    A write is unknown to who may neither read nor write its collection.
+    """
     routes = Routes("receipts", __name__)
     if RECEIPTS in pipeline.settings.collections:
         return routes
@@ -25,7 +30,11 @@ def receipts(pipeline: Pipeline) -> Routes:
     def receipt(key: str) -> Response:
         """Tell what has become of a write."""
         only()
-        shown = _shown(key, pipeline.receipt(key))
+        holder = access.holder() if access else None
+        found = pipeline.receipt(key)
+        if holder and not any(holder.rights.allow(right, found.collection) for right in (Right.READ, Right.WRITE)):
+            found = KnownWrite(ReceiptState.UNKNOWN)
+        shown = _shown(key, found)
         return Response(orjson.dumps(shown), headers={"Cache-Control": "no-store"}, content_type=JSON)
 
     return routes

@@ -3,12 +3,13 @@
 -- too, as the write had its room before. Running it again changes nothing.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept  10 crowded
---       11 counts
+--       11 counts, and where there are receipts  12 receipts  13 receipts_at
 -- ARGV  1 member  2 its entry as it was committed
 --       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
 --       6 until when every deletion since the failover is remembered, µs by the clock of Redis
 --       7 '1' where MongoDB is known to have nothing newer
+--       8… the idempotency keys of this write, and of those that it has seen and that were lost with it, each with its receipt
 -- Returns {'recommitted', ticket of the flush task that the caller must enqueue, or ''}
 --         {'there', ''}       Redis has it, if only beside a dead letter
 --         {'superseded', '', newer version}  there is one
@@ -27,6 +28,11 @@ local now = now_us()
 if now > tonumber(ARGV[6]) then return {'late', ''} end
 if header == '' and ARGV[7] ~= '1' then return {'unknown', ''} end
 
+for at = 8, #ARGV, 2 do
+  if redis.call('HSETNX', KEYS[12], ARGV[at], ARGV[at + 1]) == 1 then
+    redis.call('ZADD', KEYS[13], string.sub(ARGV[at + 1], 1, 13), ARGV[at])  -- of a version those are ms
+  end
+end
 supplant(KEYS, member, ARGV[2], now, ARGV[5])
 local due = math.floor(now / 1000)
 count(KEYS[11], redis.call('ZADD', pending, 'LT', due, member) == 1 and 'first' or 'coalesced', 1)
