@@ -107,6 +107,19 @@ def test_the_console_asks_for_a_key(client, office):
     assert answer.mimetype == "text/html"
 
 
+@pytest.mark.parametrize("grant", GRANTS)
+def test_a_receipt_is_for_who_may_read_or_write_its_document(client, office, grant):
+    """For all others nobody has made the write; without a key nobody is told anything."""
+    client.put("/v1/users/ada", json={}, headers={"Idempotency-Key": "one"})
+    token = office.create("one", [grant]).token.text
+
+    answer = ask(client, "GET", "/v1/receipts/one", None, token)
+
+    state = "buffered" if grant.split(":")[0] in {"users", "*"} else "unknown"
+    assert (200, state) == (answer.status_code, answer.json["state"])
+    assert ask(client, "GET", "/v1/receipts/one", None).status_code == 401
+
+
 def test_a_404_tells_nobody_of_a_document_who_may_not_read_it(client, office):
     writer = office.create("writer", ["users:write"]).token.text
     reader = office.create("reader", ["users:read,write"]).token.text

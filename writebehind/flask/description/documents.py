@@ -98,10 +98,10 @@ PATHS: dict[str, Described] = {
             body=_BULK,
         ),
     },
-    "/v1/receipts/{key}": {
+    "/v1/receipts/{idempotency_key}": {
         "get": operation(
             "Ask what has become of a write that had an idempotency key",
-            "key",
+            "idempotency_key",
             {"200": content("Receipt")},
             "400 503",
         ),

@@ -24,7 +24,7 @@ _ANY_ID: Schema = {"type": ["string", "integer", "object"], "description": "as a
 _VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _OR_NO_TIME = _TIME | {"type": ["string", "null"]}
-_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY}
+_IDEMPOTENCY_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ETAGS: Schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
 
@@ -93,7 +93,7 @@ def components(settings: Settings) -> dict[str, Schema]:
         | {"examples": [{"id": "ada", "version": 1, "durability": "buffered"}]},
         "Incremented": shape(written | {"values": {"type": "object"}}, shared=shared, confirmed=confirmed),
         "Receipt": shape(
-            {"key": _KEY, "state": {"enum": [state.value for state in ReceiptState]}},
+            {"key": _IDEMPOTENCY_KEY, "state": {"enum": [state.value for state in ReceiptState]}},
             collection={"type": "string"},
             id={"type": "string"},
             version=_VERSION,
@@ -239,13 +239,13 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
                 "schema": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MOST_VERSION},
             },
         ),
-        "key": ("path", {"description": "the idempotency key of a write", "schema": _KEY}),
+        "idempotency_key": ("path", {"description": "of a write", "schema": _IDEMPOTENCY_KEY}),
         "Idempotency-Key": (
             "header",
             {
                 "description": "the name of this write: where the same request was acknowledged before, nothing "
                 "is written, and the answer is that one's, with `Idempotency-Replayed: true`",
-                "schema": _KEY | {"maxLength": LONGEST_KEY + 2},
+                "schema": _IDEMPOTENCY_KEY | {"maxLength": LONGEST_KEY + 2},
             },
         ),
         "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": {"type": "string"}}),

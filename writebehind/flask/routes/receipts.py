@@ -14,7 +14,7 @@ from writebehind.flask.representations import JSON
 from writebehind.settings.names import RECEIPTS
 from writebehind.writing.receipts import KnownWrite, ReceiptState
 
-RECEIPT = f"/v1/{RECEIPTS}/<key>"
+RECEIPT = f"/v1/{RECEIPTS}/<idempotency_key>"
 
 
 def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
@@ -27,14 +27,14 @@ def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
         return routes
 
     @routes.get(RECEIPT)
-    def receipt(key: str) -> Response:
+    def receipt(idempotency_key: str) -> Response:
         """Tell what has become of a write."""
         only()
         holder = access.holder() if access else None
-        found = pipeline.receipt(key)
+        found = pipeline.receipt(idempotency_key)
         if holder and not any(holder.rights.allow(right, found.collection) for right in (Right.READ, Right.WRITE)):
             found = KnownWrite(ReceiptState.UNKNOWN)
-        shown = _shown(key, found)
+        shown = _shown(idempotency_key, found)
         return Response(orjson.dumps(shown), headers={"Cache-Control": "no-store"}, content_type=JSON)
 
     return routes
