@@ -3,7 +3,8 @@
 -- too, as the write had its room before. Running it again changes nothing.
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept  10 crowded
---       11 counts, and where there are receipts  12 receipts  13 receipts_at
+--       11 counts
+--       and where there are receipts  12 receipts  13 receipts_at
 -- ARGV  1 member  2 its entry as it was committed
 --       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
