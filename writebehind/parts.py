@@ -126,7 +126,7 @@ class Parts:
             shard_key=lambda name: self.collection_settings(name).key,
             reads=FreshReads(settings.mongodb_read_preference, settings.mongodb_read_concern),
         )
-        self.keyring = Keyring(self.store.api_keys)
+        self.keyring = Keyring(self.store.api_keys, settings.root_key)
         self.clock = ClockWatch(self.store)
         caps = Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100)
         self.last_known = LastKnown(settings.metrics_dir)

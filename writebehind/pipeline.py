@@ -112,7 +112,7 @@ class Pipeline(Parts):
             settings=self.collection_settings,
             read=lambda one: self.reader.get(one, self.collection_settings(one.collection)),
             part=self.settings.consistency_cpu_percent / 100,
-            api=Api(api, self._path) if api else None,
+            api=Api(api, self._path, key=self.settings.root_key) if api else None,
             listed=self.settings.collections,
         )
 

@@ -13,10 +13,11 @@ from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline
 from writebehind.access import keyring as keyrings
-from writebehind.access.keys import Token
+from writebehind.access.keys import Token, new_id
 from writebehind.cli import cli
-from writebehind.errors import InvalidArgumentError, KeyConflictError, UnknownKeyError
+from writebehind.errors import ConfigurationError, InvalidArgumentError, KeyConflictError, UnknownKeyError
 from writebehind.operations.api_keys import KeyOffice
+from writebehind.operations.doctor import Level, access
 from writebehind.redis.keys import API_KEYS
 
 ROUTES = [
@@ -262,3 +263,70 @@ def test_no_request_asks_redis_for_keys(pipeline, office, monkeypatch):
     for _ in range(50):
         pipeline.keyring.find("wb_000000000000_" + "a" * 43)
     assert len(asked) <= 1
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there
+BEYOND = [EVERYWHERE, "::", "192.0.2.1", "api.example.com"]
+
+
+def reached_at(settings, host, **more):
+    """A pipeline of a process that listens there."""
+    return Pipeline(settings.model_copy(update={"host": host, **more}))
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_beyond_loopback_nothing_starts_without_a_key(settings, office, host):
+    """Neither a key that is revoked, nor one that other hands have spoiled, lets anybody in."""
+    with reached_at(settings, host) as pipeline, pytest.raises(ConfigurationError, match="there is no API key"):
+        create_app(pipeline)
+    key = office.create("one", ["users:read"])
+    with reached_at(settings, host) as pipeline:
+        client = create_app(pipeline).test_client()
+        assert ask(client, "GET", "/v1/users/ada", None).status_code == 401
+        assert ask(client, "GET", "/v1/users/ada", None, key.token.text).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_on_loopback_everybody_may_do_everything_until_there_is_a_key(settings, pipeline, host):
+    with reached_at(settings, host) as ours:
+        assert is_allowed(ask(create_app(ours).test_client(), "GET", "/admin/status", None))
+
+
+def test_who_asks_for_it_is_insecure(settings, pipeline):
+    with reached_at(settings, EVERYWHERE, insecure=True) as ours:
+        assert is_allowed(ask(create_app(ours).test_client(), "GET", "/admin/status", None))
+
+
+def test_a_system_without_redis_lets_nobody_in_until_it_knows_its_keys(settings):
+    """It starts, as Redis may come, and nobody knows yet whether there are keys."""
+    with reached_at(settings, EVERYWHERE, redis_url="redis://127.0.0.1:1/0") as pipeline:
+        answer = ask(create_app(pipeline).test_client(), "GET", "/v1/users/ada", None)
+    assert answer.status_code == 503
+
+
+def test_the_root_key_may_do_everything_and_is_in_no_redis(settings, pipeline):
+    token = Token.new(new_id()).text
+    with reached_at(settings, EVERYWHERE, root_key=token) as ours:
+        client = create_app(ours).test_client()
+        for method, path, body, _ in ROUTES:
+            assert is_allowed(ask(client, method, path, body, token)), (method, path)
+            assert not is_allowed(ask(client, method, path, body))
+    assert pipeline.store.api_keys.count() == 0
+
+
+def test_doctor_tells_who_may_use_the_api(settings, office):
+    def told(host, **more):
+        with reached_at(settings, host, **more) as pipeline:
+            return [(one.level, one.found) for one in access.check(pipeline)]
+
+    token = Token.new(new_id()).text
+    assert told("127.0.0.1") == [(Level.OK, "there is no API key: everybody on this machine may do everything")]
+    assert told(EVERYWHERE)[0][0] is Level.FAILURE
+    assert told(EVERYWHERE, insecure=True)[0][0] is Level.FAILURE
+    assert told(EVERYWHERE, root_key=token) == [(Level.OK, "1 live API key: nobody may do anything without one")]
+    office.create("one", ["admin"])
+    assert told(EVERYWHERE)[0][0] is Level.OK
+    office.revoke("one")
+    assert told(EVERYWHERE)[0][0] is Level.FAILURE
+    with reached_at(settings, EVERYWHERE, redis_url="redis://127.0.0.1:1/0") as away:
+        assert [one.level for one in access.check(away)] == [Level.FAILURE]

@@ -34,7 +34,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
 }
 #: Settings that the chart has from the secret, `config` or other values, or that containers do without.
 NOT_IN_SETTINGS = {
-    *("redis_url", "mongodb_url", "broker_url", "defaults", "collections", "embedded_redis_mib"),
+    *("redis_url", "mongodb_url", "broker_url", "root_key", "defaults", "collections", "embedded_redis_mib"),
     *("host", "port", "exporter_port", "flower_port", "metrics_dir", "alive_file"),
 }
 #: Values within which Kubernetes's names stand, or the user's.
@@ -195,7 +195,7 @@ def test_every_variable_is_a_setting(manifests, monkeypatch, tmp_path):
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
     for one in containers(manifests):
         secrets = {var["name"] for var in one["env"] if "valueFrom" in var}
-        assert {"REDIS_URL", "MONGODB_URL", "BROKER_URL"} == secrets
+        assert {"REDIS_URL", "MONGODB_URL", "BROKER_URL", "WRITEBEHIND_ROOT_KEY"} == secrets
         given = {name: value for name, value in environment(one).items() if not name.startswith("OTEL_")}
         assert given.keys() - OTHERS <= known
         with monkeypatch.context() as patch:

@@ -20,14 +20,17 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 import pytest
 import yaml
+from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from redis import Redis
 
 from tests.waiting import wait_until
 from writebehind import load_settings
+from writebehind.access.keys import Token, new_id
 from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
+from writebehind.cli import cli
 from writebehind.local.embedded import valkey_binary
 from writebehind.local.up import read_procfile
 from writebehind.redis.topology.addresses import named_servers
@@ -37,8 +40,8 @@ ROOT = Path(__file__).parents[2]
 PROFILES = {"single", "sentinel", "cluster", "servers", "rabbitmq"}
 #: The servers that share the partitions, by the names that they have in REDIS_URL.
 SHARDS = {name: f"shard-{name}" for name in "abc"}
-#: Makes the nodes a cluster, and ends.
-ONCE = "cluster"
+#: Make the nodes a cluster, and the first key; and end.
+ONCE = {"cluster", "key"}
 URLS = {"REDIS_URL", "BROKER_URL", "MONGODB_URL", "MONGODB_DATABASE"}
 BUILDS_THE_IMAGE = "web"
 #: What listens on loopback by itself listens on all addresses in its container, which publishes it on loopback.
@@ -57,7 +60,8 @@ def services(compose) -> dict:
 
 @pytest.fixture(scope="module")
 def processes(services) -> dict:
-    return {name: service for name, service in services.items() if service["image"] == "writebehind"}
+    ours = {name: service for name, service in services.items() if service["image"] == "writebehind"}
+    return {name: service for name, service in ours.items() if name not in ONCE}
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +140,29 @@ def test_mongodb_is_the_replica_set_that_is_connected_to(services, processes):
 
 
 def test_services_come_back(services):
-    """Every service is started again when it ends, and is asked whether it works; one ends when it is done."""
+    """Every service is started again when it ends, and is asked whether it works; some end when they are done."""
     restarts = {name: service["restart"] for name, service in services.items()}
 
-    assert dict.fromkeys(services, "unless-stopped") | {ONCE: "on-failure"} == restarts
-    assert {ONCE} == {name for name, service in services.items() if "test" not in service["healthcheck"]}
+    assert dict.fromkeys(services, "unless-stopped") | dict.fromkeys(ONCE, "on-failure") == restarts
+    assert ONCE == {name for name, service in services.items() if "test" not in service["healthcheck"]}
+
+
+def test_every_process_has_the_key_that_is_made_first(services, processes, tmp_path):
+    """One service makes a key in a volume, and all others wait for it; what is there already stays."""
+    words = shlex.split(services["key"]["command"])
+    assert words[:3] == ["writebehind", "keys", "generate"]
+    assert services["key"]["volumes"] == ["keys:/keys"]
+    for name, one in processes.items():
+        assert one["environment"]["WRITEBEHIND_ROOT_KEY_FILE"] == words[3], name
+        assert one["depends_on"]["key"] == {"condition": "service_completed_successfully"}, name
+        assert "keys:/keys:ro" in one["volumes"], name
+    made = tmp_path / "root"
+    for _ in range(2):
+        assert CliRunner().invoke(cli, ["keys", "generate", str(made)]).exit_code == 0
+        assert made.stat().st_mode & 0o777 == 0o600
+        first = made.read_text()
+    assert first == made.read_text()
+    assert Token.parse(first.strip())
 
 
 def test_processes_that_no_port_is_asked_of_are_watched_by_a_file(processes):
@@ -215,7 +237,7 @@ def test_a_profile_has_what_its_urls_name(servers, processes, profile):
         listed = {one: urlsplit(url).hostname for one, url in named_servers(urls[0]).items()}
         assert SHARDS == listed
     if profile == "cluster":
-        assert [f"node-{number}" for number in range(1, 7)] == servers[ONCE]["command"][3:]
+        assert [f"node-{number}" for number in range(1, 7)] == servers["cluster"]["command"][3:]
         assert "broker" in named
 
 
@@ -268,7 +290,7 @@ def test_nothing_is_stopped_in_the_middle_of_a_batch(processes):
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_the_settings_accept_the_environment(processes, monkeypatch, profile):
+def test_the_settings_accept_the_environment(processes, monkeypatch, tmp_path, profile):
     """Every variable is a setting, and the file that names the collections is mounted where it is looked for."""
     given = variables(profile)
     for name, service in processes.items():
@@ -277,6 +299,9 @@ def test_the_settings_accept_the_environment(processes, monkeypatch, profile):
         assert (environment["WRITEBEHIND_CONFIG"], "ro") == (target, mode), name
         assert "./schemas:/srv/schemas:ro" == service["volumes"][1], name
         monkeypatch.chdir(ROOT)
+        key = tmp_path / "root"
+        key.write_text(f"{Token.new(new_id()).text}\n")
+        environment["WRITEBEHIND_ROOT_KEY_FILE"] = str(key)
         for variable, value in (environment | {"WRITEBEHIND_CONFIG": source}).items():
             assert variable.startswith(ENV_PREFIX) or variable in URLS
             monkeypatch.setenv(variable, value)
@@ -285,6 +310,7 @@ def test_the_settings_accept_the_environment(processes, monkeypatch, profile):
         assert environment["BROKER_URL"] == settings.broker_url
         assert "localhost" in settings.allowed_hosts
         assert settings.collections, name
+        assert settings.root_key == key.read_text().strip(), name
 
 
 def test_data_is_in_named_volumes(compose, servers, processes):
@@ -293,12 +319,12 @@ def test_data_is_in_named_volumes(compose, servers, processes):
     counts = {one["volumes"][2] for one in processes.values()}
 
     assert counts == {f"metrics:{processes['web']['environment']['WRITEBEHIND_METRICS_DIR']}"}
-    assert set(compose["volumes"]) == {*named, "metrics"}
+    assert set(compose["volumes"]) == {*named, "metrics", "keys"}
     assert len(named) == len(set(named))
 
 
 def test_only_loopback_is_published(services):
-    """Without access control nothing is open to the network, unless it is told to be; and no server is."""
+    """Nothing is open to the network, unless it is told to be; and no server is."""
     ports = {name: interpolated(port, {}) for name, one in services.items() for port in one.get("ports", [])}
 
     assert {"web", "exporter", "flower"} == ports.keys()

@@ -13,6 +13,11 @@ from pydantic_settings import NoDecode
 _NAME = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on a host, an address or `localhost`."""
+    return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
+
+
 def is_address(text: str) -> bool:
     """Whether a text is an IP address."""
     try:

@@ -9,6 +9,7 @@ from typing import Final
 
 from writebehind import forks
 from writebehind.access.keys import ApiKey, Rotation, Token
+from writebehind.access.rights import Rights
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.shared.api_keys import ApiKeys, Recorded
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 #: For so long keys are taken as they were read last, seconds: a revoked one is refused within 5 s, also where a
 #: thread is at work on reading them that waits for Redis.
 FRESH_S: Final = 2.0
+#: Everything.
+ROOT: Final = Rights.parse(["*:read,write", "admin"])
 
 
 class Keyring:
@@ -26,9 +29,11 @@ class Keyring:
     has never read them knows of none, and whether there are any.
     """
 
-    def __init__(self, keys: ApiKeys) -> None:
-        """Read these."""
+    def __init__(self, keys: ApiKeys, root: str = "") -> None:
+        """Read these; `root` is the token of a key that is not among them and may do everything."""
         self._keys = keys
+        token = Token.parse(root)
+        self._root = None if token is None else ApiKey(token.id, "root", ROOT, 0, None, token.digest)
         self._lock = forks.lock()
         self.begin_anew()
         forks.begins_anew(self)
@@ -46,12 +51,16 @@ class Keyring:
         Raises:
             RedisUnavailableError: it was never known, and Redis does not answer.
         """
+        if self._root is not None:
+            return True
         self._all()
         return bool(self._recorded)
 
     def find(self, text: str) -> ApiKey | None:
         """The live key whose token this is, if it is one. Raises as `is_on`."""
         token = Token.parse(text)
+        if token is not None and self._root is not None and self._root.accepts(token, time.time() * 1000):
+            return self._root
         key = self._all().get(token.id) if token is not None else None
         return key if key is not None and token is not None and key.accepts(token, time.time() * 1000) else None
 

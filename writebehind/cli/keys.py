@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,9 +15,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from writebehind.access.keys import ApiKey
+from writebehind.access.keys import ApiKey, Token, new_id
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
+from writebehind.local.output import private_file
 from writebehind.logs.quoting import printable_line
 from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
 
@@ -121,6 +123,24 @@ def revoke(key: str, as_json: bool) -> None:
     """Refuse a key from now on: every process does within 5 seconds."""
     with _office() as office:
         _print_each([office.revoke(key)], as_json)
+
+
+@keys.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def generate(file: Path) -> None:
+    """Make a key for WRITEBEHIND_ROOT_KEY_FILE, which may do everything, in a file; one that is there stays.
+
+    It asks no server, so that it can be done before anything starts.
+    """
+    try:
+        with private_file(file, "xb") as made:
+            made.write(f"{Token.new(new_id()).text}\n".encode())
+    except FileExistsError:
+        click.echo(f"{file} is there already", err=True)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+    else:
+        click.echo(f"a key is in {file}", err=True)
 
 
 @contextmanager

@@ -33,11 +33,12 @@ _APART = (True,) * len(WINDOWS)
 class Api:
     """An API that answers documents, reached by one connection. For one thread."""
 
-    def __init__(self, url: str, path: Callable[[DocumentId], str | None]) -> None:
+    def __init__(self, url: str, path: Callable[[DocumentId], str | None], *, key: str = "") -> None:
         """Prepare to ask the API at a URL, such as `http://127.0.0.1:8000`.
 
         Args:
             url: the address under which `/v1` is.
+            key: an API key that may read; none is sent where it is empty.
             path: of a document, without the slash before it; `None` where it has none.
         """
         parts = urlsplit(url)
@@ -46,6 +47,7 @@ class Api:
         self._connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_S)
         self._prefix = parts.path.rstrip("/")
         self._path = path
+        self._headers = {"User-Agent": "writebehind"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def etag(self, one: DocumentId) -> str | None:
         """The ETag of a document as the API answers; '' for none, and `None` where it does not say."""
@@ -53,7 +55,7 @@ class Api:
         if path is None:
             return None
         try:
-            self._connection.request("HEAD", f"{self._prefix}/{path}", headers={"User-Agent": "writebehind"})
+            self._connection.request("HEAD", f"{self._prefix}/{path}", headers=self._headers)
             answer = self._connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from flask import Response, request
 from werkzeug.datastructures import WWWAuthenticate
@@ -11,10 +12,15 @@ from werkzeug.exceptions import Forbidden, NotFound, Unauthorized
 from writebehind.access.keyring import Keyring
 from writebehind.access.keys import ApiKey
 from writebehind.access.rights import Right, named
+from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.flask.problems import note, respond_http, this_request
 
 log = logging.getLogger("writebehind.audit")
 
+NO_KEYS = (
+    "WRITEBEHIND_HOST is reached beyond this machine, and there is no API key: make one by `writebehind keys "
+    "create NAME --allow admin`, or set WRITEBEHIND_ROOT_KEY, or WRITEBEHIND_INSECURE=true to let everybody in"
+)
 #: Where the key of a request stands in its environment, once it is found.
 _KEY = "writebehind.key"
 #: With a space, so that it is written as a quoted string, which RFC 9110 demands (11.5).
@@ -23,11 +29,12 @@ _SCHEME = "bearer "
 
 
 class Access:
-    """Decides by the keys of an installation; where there are none, all is allowed."""
+    """Decides by the keys of an installation."""
 
-    def __init__(self, keyring: Keyring) -> None:
-        """Look for keys there."""
+    def __init__(self, keyring: Keyring, *, is_open: bool = True) -> None:
+        """Look for keys there; while there are none, all is allowed where it is open, and nothing elsewhere."""
         self._keyring = keyring
+        self._is_open = is_open
 
     def admit(self, right: Right, collection: str | None = None) -> None:
         """Let a request through that may do this.
@@ -37,13 +44,23 @@ class Access:
             Forbidden: its key does not allow it.
             RedisUnavailableError: it is not known yet whether there are keys, and Redis does not answer.
         """
-        if not self._keyring.is_on():
+        if not self._keyring.is_on() and self._is_open:
             return
         key = self._key_of_request()
         if not key.rights.allow(right, collection):
             wanted = named(right, collection)
             _tell_refused(f"needs {wanted}", key)
             raise Forbidden(f"the key {key.id} does not grant {wanted}")
+
+    def check(self) -> None:
+        """See that not everybody beyond this machine may do everything; not where Redis does not answer yet.
+
+        Raises:
+            ConfigurationError: nobody could do anything, as there is no key, and it is not open.
+        """
+        with suppress(RedisUnavailableError):  # then nobody is let in until it is known
+            if not self._is_open and not self._keyring.is_on():
+                raise ConfigurationError(NO_KEYS)
 
     def operate(self) -> None:
         """Let a request through that may operate the service. Raises as `admit`."""

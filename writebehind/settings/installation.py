@@ -17,13 +17,15 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
     TomlConfigSettingsSource,
 )
 
-from writebehind.access.hosts import Hosts
+from writebehind.access.hosts import Hosts, is_loopback
+from writebehind.access.keys import Token
 from writebehind.errors import ConfigurationError
 from writebehind.mongodb.fresh_reads import Concern, Preference
 from writebehind.redis.keys import MOST_PARTITIONS
@@ -40,6 +42,7 @@ from writebehind.settings.bounds import (
 )
 from writebehind.settings.collection import CollectionSettings, is_file
 from writebehind.settings.names import COLLECTION_NAME, fault_of_database
+from writebehind.settings.secret_files import OF_SECRETS, secrets_of_files
 from writebehind.settings.urls import (
     AMQP_SCHEMES,
     celery_brokers,
@@ -128,6 +131,15 @@ class Settings(BaseSettings):
         description="names and addresses, besides loopback and the address above, under which clients reach the "
         "API: requests for others are 421; `*.example.com` for all below it, `*` for any; "
         "in the environment with commas between them",
+    )
+    root_key: str = Field(
+        "",
+        repr=False,
+        description="API key that may do everything, `wb_…`, besides those in Redis: `writebehind keys generate` "
+        "makes one; the exporter and `consistency --api` send it",
+    )
+    insecure: bool = Field(
+        False, description="let everybody do everything who reaches the API beyond loopback, while there is no key"
     )
     metrics_open: bool = Field(
         False, description="serve `/metrics` of the API to all, also where others need a key for it"
@@ -258,9 +270,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, the environment over the file."""
+        """Arguments win over the environment, that over files with secrets, and these over the settings file."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+        toml = TomlConfigSettingsSource(settings_cls, config_file())
+        return init_settings, env_settings, InitSettingsSource(settings_cls, secrets_of_files(os.environ)), toml
 
     @model_validator(mode="before")
     @classmethod
@@ -303,10 +316,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_reads(self) -> Self:
+    def _check_rest(self) -> Self:
+        if self.root_key and Token.parse(self.root_key) is None:
+            raise ValueError("WRITEBEHIND_ROOT_KEY is no key: `writebehind keys generate` makes one")
         if self.mongodb_read_concern == "linearizable" and self.mongodb_read_preference != "primary":
             raise ValueError("mongodb_read_concern linearizable is for mongodb_read_preference primary only")
         return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything as long as there is no API key."""
+        return self.insecure or is_loopback(self.host)
 
     @property
     def broker(self) -> str:
@@ -396,7 +416,7 @@ def _first_of(error: ValidationError, *within: str) -> str:
 def _refuse_unknown_variables() -> None:
     # pydantic-settings ignores what it does not know in the environment, so a typing error would go unseen.
     for variable in os.environ:
-        if variable.startswith(ENV_PREFIX) and variable != CONFIG_FILE_VARIABLE:
+        if variable.startswith(ENV_PREFIX) and variable not in {CONFIG_FILE_VARIABLE, *OF_SECRETS}:
             field, nested, _ = variable.removeprefix(ENV_PREFIX).lower().partition("__")
             if field not in Settings.model_fields or (nested and field not in _NESTED):
                 hint = alike(field, _NESTED if nested else Settings.model_fields, _variable)

@@ -65,6 +65,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ concat $hosts .Values.web.ingress.hosts (.Values.settings.allowed_hosts | default list) | uniq | join "," }}
 {{- end }}
 
+{{/* The secret with the API key that may do everything: the one that you name, or one that the chart makes. */}}
+{{- define "writebehind.rootKeySecret" -}}
+{{ .Values.secrets.rootKeySecret | default (printf "%s-root-key" (include "writebehind.fullname" .)) }}
+{{- end }}
+
 {{/* What every process has in its environment. */}}
 {{- define "writebehind.env" -}}
 {{- $secret := required "secrets.existingSecret: the name of a secret with REDIS_URL and MONGODB_URL" .Values.secrets.existingSecret -}}
@@ -74,6 +79,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ .Values.secrets.keys.mongodbUrl | quote }}}}
 - name: BROKER_URL
   valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ .Values.secrets.keys.brokerUrl | quote }}, optional: true}}
+- name: WRITEBEHIND_ROOT_KEY
+  valueFrom: {secretKeyRef: {name: {{ include "writebehind.rootKeySecret" . | quote }}, key: {{ .Values.secrets.keys.rootKey | quote }}}}
 - {name: WRITEBEHIND_CONFIG, value: /srv/config/writebehind.toml}
 - {name: WRITEBEHIND_HOST, value: 0.0.0.0}
 - {name: WRITEBEHIND_PORT, value: {{ .Values.web.port | toString | quote }}}
