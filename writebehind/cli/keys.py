@@ -58,7 +58,7 @@ def keys() -> None:
     "grants",
     multiple=True,
     required=True,
-    help="What it allows: users:read,write for a collection, *:read for all, admin to operate. Repeat it.",
+    help="What it allows: `users:read,write` for a collection, `*:read` for all, `admin` to operate. Repeat it.",
 )
 @click.option("--expires", type=Duration(), help="Refuse it after this time, such as 90d. By default never.")
 @_as_json
