@@ -14,7 +14,7 @@ from bson import Decimal128, Int64
 from tests.integration.conftest import full
 from web.app import create_app
 from writebehind import Pipeline
-from writebehind.collection import Collection
+from writebehind.collection import BulkOperation, Collection
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import (
     DocumentNotFoundError,
@@ -345,6 +345,30 @@ def test_the_name_is_taken(valkey_wire, settings, mongo_client):
     assert {"_id": "a"} == client.get("/v1/receipts/a").json
 
 
+def test_bulk(users, another):
+    """Each operation of a bulk is known by its own key: what was done before is not, and the rest is."""
+    users.put("bob", {"n": 0, "old": 1})
+    operations = [
+        BulkOperation("put", "ada", {"n": 1}, key="1"),
+        BulkOperation("patch", "bob", change={"n": 1}, key="2"),
+        BulkOperation("patch", "bob", json_patch=({"op": "remove", "path": "/old"} for _ in range(1)), key="3"),
+        BulkOperation("delete", "eve", key="4"),
+        BulkOperation("put", "eve", {"n": 1}, if_match="*", key="5"),
+        BulkOperation("put", "ada", {"n": 2}, key="1"),
+        BulkOperation("put", "ada", {"n": 1}, key="1"),
+    ]
+    first = users.bulk(operations)
+    again = another.bulk([*operations[:2], BulkOperation("put", "new", {}, key="6")])
+
+    assert [False, False, False, False, PreconditionFailedError, KeyReusedError, True] == [
+        type(one) if isinstance(one, Exception) else one.replayed for one in first
+    ]
+    assert [(True, first[0].version), (True, first[1].version), (False, again[2].version)] == [
+        (one.replayed, one.version) for one in again
+    ]
+    assert {"_id": "bob", "n": 1} == users.get("bob")
+
+
 # Over HTTP -----------------------------------------------------------------------------------------------
 
 REQUESTS: dict[str, Callable[..., Any]] = {
@@ -411,6 +435,36 @@ def test_escapes(client):
         for one in (r'"a\"b\\c"', '"d"', "d")
     ]
     assert ["true", None, "true"] == [one.headers.get("Idempotency-Replayed") for one in answers]
+
+
+def test_bulk_over_http(client):
+    """Items have keys of their own, or those that follow from the request's."""
+    items = [
+        {"op": "put", "id": "ada", "doc": {"n": 1}},
+        {"op": "patch", "id": "ada", "doc": {"m": 1}},
+        {"op": "delete", "id": "bob", "key": "own"},
+    ]
+    key = {"Idempotency-Key": f'"{KEY}"'}
+    first = client.post("/v1/users:bulk", json=items, headers=key).json["results"]
+    client.put("/v1/users/ada", json={"n": 5})
+
+    again = client.post("/v1/users:bulk", json=items, headers=key).json["results"]
+    others = client.post("/v1/users:bulk", json=[items[1], items[2]], headers=key).json["results"]
+
+    assert [one | {"replayed": True} for one in first] == again
+    assert [(422, None), (204, True)] == [(one["status"], one.get("replayed")) for one in others]
+    assert 5 == client.get("/v1/users/ada").json["n"]
+    assert "buffered" == client.get(f"/v1/receipts/{KEY}:1").json["state"]
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, 7, "ä"])
+def test_an_item_whose_key_is_none(client, key):
+    """It is refused by itself."""
+    items = [{"op": "put", "id": "ada", "doc": {}, "key": key}, {"op": "put", "id": "bob", "doc": {}}]
+    results = client.post("/v1/users:bulk", json=items).json["results"]
+    assert [400, 200] == [one["status"] for one in results]
+    long = {"Idempotency-Key": "a" * 245}
+    assert 400 == client.post("/v1/users:bulk", json=items, headers=long).status_code
 
 
 def test_receipts_over_http(client, pipeline):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Response, request
 from werkzeug.exceptions import BadRequest
 
 from writebehind.documents.idempotency import LONGEST_KEY, IdempotencyKey
-from writebehind.errors import InvalidArgumentError
+from writebehind.errors import InvalidArgumentError, RequestError
 
 #: A string of RFC 9651, section 3.3.3, and the parameters after it, which mean nothing here.
 _QUOTED = re.compile(r'[ ]*"((?:[ !#-\[\]-~]|\\["\\])*)"(?:[ ]*;[ -~]*)?[ ]*')
 #: Two headers become one with a comma, so that no bare key has one.
 _BARE = re.compile(r"[ ]*([!#-+\--:<-~]+)[ ]*")
 _ESCAPED = re.compile(r"\\(.)")
+#: Characters for a colon and the place of an item.
+_PLACE = 11
 #: What tells one request from another, beside its path and its body.
 _CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
@@ -28,6 +30,39 @@ def idempotency_key(data: bytes) -> IdempotencyKey | None:
     """
     header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     return None if header is None else _key(read_key(header), data)
+
+
+def item_keys() -> Callable[[int, bytes, object], IdempotencyKey | None]:
+    """A function that makes the key of an item of this request: by its place, its text and its own key, if any.
+
+    An item without a key of its own has that of the request, with a colon and its place, from 0 on.
+
+    Raises:
+        BadRequest: the header is no key.
+    """
+    header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    whole = None if header is None else _check_whole(read_key(header))
+    path = request.path.encode(errors="surrogatepass")
+
+    def key_of(at: int, item: bytes, own: object) -> IdempotencyKey | None:
+        if own is not None and not isinstance(own, str):
+            raise RequestError("key must be a string")
+        if own is None and whole is None:
+            return None
+        return IdempotencyKey.of(f"{whole}:{at}" if own is None else own, (path, item))
+
+    return key_of
+
+
+def _check_whole(text: str) -> str:
+    """The key of a request for many writes, which leaves room for their places.
+
+    Raises:
+        BadRequest: it is too long.
+    """
+    if not 0 < len(text) <= LONGEST_KEY - _PLACE:
+        raise BadRequest(f"Idempotency-Key: that of a bulk has 1 to {LONGEST_KEY - _PLACE} characters")
+    return text
 
 
 def read_key(header: str) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from writebehind import ANY, BulkOperation
 from writebehind.documents import codec, patches
+from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.documents.nesting import holds_more
 from writebehind.errors import (
     DocumentTooLargeError,
@@ -30,10 +31,17 @@ from writebehind.strict import UNCONDITIONAL
 
 #: Where a part of a body begins and ends.
 Span = tuple[int, int]
+#: Makes the idempotency key of an item.
+KeyOf = Callable[[int, bytes, object], IdempotencyKey | None]
+
+
+def no_key(_at: int, _item: bytes, _own: object) -> None:
+    """No key, for any item."""
+
 
 #: The bytes of an item besides its document.
 ENVELOPE_BYTES = 65_536
-_FIELDS = {"op", "id", "doc", "if_match"}
+_FIELDS = {"op", "id", "doc", "if_match", "key"}
 _OPERATIONS = ("put", "patch", "delete")
 #: As many characters before the end of a window, what is wrong may be that it ends there.
 _LONGEST_ESCAPE = 8
@@ -61,29 +69,34 @@ class Items:
         data: the body.
         spans: where each item stands in it.
         most_bytes: of a document.
+        key_of: the idempotency key of an item, by its place, its text and the key that stands in it, if any.
     """
 
     data: bytes
     spans: Sequence[Span]
     most_bytes: int
+    key_of: KeyOf
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __iter__(self) -> Iterator[BulkOperation | RequestError]:
         longest = self.most_bytes + ENVELOPE_BYTES
-        for start, end in self.spans:
+        for at, (start, end) in enumerate(self.spans):
             try:
                 if end - start > longest:
                     raise DocumentTooLargeError(f"the item takes {end - start} bytes; {longest} are allowed")
                 item = self.data[start:end]
                 check_holders(item, longest)
-                yield _operation(codec.parse(item), self.most_bytes, converted=codec.may_have_wrappers(item))
+                parsed = codec.parse(item)
+                operation = _operation(parsed, self.most_bytes, converted=codec.may_have_wrappers(item))
+                key = self.key_of(at, item, parsed.get("key"))
+                yield replace(operation, key=key) if key else operation
             except RequestError as error:
                 yield error
 
 
-def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int) -> Items:
+def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int, key_of: KeyOf = no_key) -> Items:
     """Find the items of a JSON array, or of NDJSON. A line of NDJSON that is no JSON is an error by itself.
 
     Args:
@@ -91,6 +104,7 @@ def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int) ->
         most: items that there may be.
         most_bytes: of a document.
         most_holders: objects and arrays that there may be in all.
+        key_of: see `Items`.
 
     Raises:
         MalformedDocumentError: an array is no JSON, or there is nothing at all.
@@ -104,7 +118,7 @@ def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int) ->
     begins = len(data) - len(data.lstrip(_BLANKS))
     is_array = data.startswith(b"[", begins)
     spans = _in_array(data, begins + 1, most, 2 * longest) if is_array else _in_lines(data, most)
-    return Items(data, spans, most_bytes)
+    return Items(data, spans, most_bytes, key_of)
 
 
 def named_id(text: bytes) -> Any:

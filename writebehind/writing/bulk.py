@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from writebehind import strict
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import DELETED, Entry
+from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.large import TakesMuchError
 from writebehind.errors import (
@@ -27,6 +28,7 @@ from writebehind.errors import (
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.changer import Change, Changer, check_change
 from writebehind.writing.failures import FailedWrites
+from writebehind.writing.request_key import request_key
 from writebehind.writing.writer import Writer, Written
 
 #: Commits sent to Redis in one go, and about their bytes, so that a large bulk does not keep others waiting.
@@ -52,6 +54,7 @@ class BulkOperation:
         change: for a patch, as `Collection.patch` takes it; or `json_patch`.
         json_patch: operations of a JSON Patch.
         if_match: ETags of which the document must have one, or `ANY`.
+        key: an idempotency key, as for `Collection.put`.
     """
 
     op: Literal["put", "patch", "delete"]
@@ -60,6 +63,7 @@ class BulkOperation:
     change: Change | None = None
     if_match: str | Iterable[str] = UNCONDITIONAL
     json_patch: Iterable[Mapping[str, Any]] | None = None
+    key: str | IdempotencyKey | None = None
 
     def __post_init__(self) -> None:
         """See that it says one thing.
@@ -138,16 +142,21 @@ class Bulk:
             self._commits.write()
             self._results[at] = self._alone(document_id, operation)
         else:
-            self._commits.put(at, document_id, self._entry(document_id, operation))
+            key = request_key(operation.key, operation.op, document_id, operation.document)
+            self._commits.put(at, document_id, self._entry(document_id, operation), key)
 
     def _alone(self, document_id: DocumentId, operation: BulkOperation) -> Written:
         etags, done = strict.etags(operation.if_match), self._work.done
         if operation.op == "patch":
-            patch = self._changer.patch_of(operation.change, operation.json_patch)
-            return self._changer.patch(document_id, patch, etags, self._durability, done=done)
+            steps = None if operation.json_patch is None else [*operation.json_patch]
+            patch = self._changer.patch_of(operation.change, steps)
+            shown = None if callable(operation.change) else operation.change
+            key = request_key(operation.key, operation.op, document_id, etags, shown, steps)
+            return self._changer.patch(document_id, patch, etags, self._durability, key=key, done=done)
+        key = request_key(operation.key, operation.op, document_id, etags, operation.document)
         entry = self._entry(document_id, operation)
         done(len(entry.body))
-        return self._writer.write(document_id, entry, self._durability, if_match=etags, read=done)
+        return self._writer.write(document_id, entry, self._durability, if_match=etags, key=key, read=done)
 
     def _entry(self, document_id: DocumentId, operation: BulkOperation) -> Entry:
         return DELETED if operation.op == "delete" else self._writer.entry(document_id, operation.document)
@@ -207,11 +216,13 @@ class Commits:
         self._results = results
         self._durability = durability
         self._waiting: dict[int, tuple[DocumentId, Entry]] = {}
+        self._keys: list[IdempotencyKey | None] = []
         self._bytes = 0
 
-    def put(self, at: int, document_id: DocumentId, entry: Entry) -> None:
+    def put(self, at: int, document_id: DocumentId, entry: Entry, key: IdempotencyKey | None) -> None:
         """Add the write with this place; commit what there is where it is much."""
         self._waiting[at] = document_id, entry
+        self._keys.append(key)
         self._bytes += len(entry.body)
         if len(self._waiting) >= COMMITS_AT_ONCE or self._bytes >= BYTES_AT_ONCE:
             self.write()
@@ -222,11 +233,12 @@ class Commits:
             return
         try:
             written: Sequence[Written | WritebehindError] = self._writer.write_all(
-                list(self._waiting.values()), self._durability
+                list(self._waiting.values()), self._durability, self._keys
             )
         except RedisUnavailableError as error:
             written = [without_frames(error)] * len(self._waiting)
         for at, result in zip(self._waiting, written, strict=True):
             self._results[at] = result
         self._waiting.clear()
+        self._keys.clear()
         self._bytes = 0

@@ -254,19 +254,26 @@ class Writer:
         raise ConflictError
 
     def write_all(
-        self, writes: Sequence[tuple[DocumentId, Entry]], durability: Durability | None
-    ) -> list[Written | OverloadedError | RedisUnavailableError]:
-        """Commit several writes in one round trip; each stands for itself.
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        durability: Durability | None,
+        keys: Sequence[IdempotencyKey | None],
+    ) -> list[Written | WritebehindError]:
+        """Commit several writes in one round trip, each with its key if it has one; each stands for itself.
 
         Raises:
             RedisUnavailableError: Redis does not answer. Any of the writes may have happened.
         """
-        commits = self._commit_all(writes, durability, "", [None] * len(writes))
-        results: list[Written | OverloadedError | RedisUnavailableError] = []
+        once = [
+            Once(key, answer_of(one.member, entry.etag)) if key else None
+            for (one, entry), key in zip(writes, keys, strict=True)
+        ]
+        commits = self._commit_all(writes, durability, "", once)
+        results: list[Written | WritebehindError] = []
         for (document_id, entry), commit in zip(writes, commits, strict=True):
             try:
                 results.append(self._written(document_id, entry, commit, durability))
-            except (OverloadedError, RedisUnavailableError) as error:
+            except (KeyReusedError, OverloadedError, RedisUnavailableError) as error:
                 results.append(without_frames(error))
         return results
 

@@ -92,7 +92,7 @@ PATHS: dict[str, Described] = {
     "/v1/{collection}:bulk": {
         "post": operation(
             "Carry out several writes",
-            "collection durability",
+            "collection durability Idempotency-Key",
             {"207": content("Results")},
             _BATCHES,
             body=_BULK,

@@ -105,6 +105,7 @@ def components(settings: Settings) -> dict[str, Schema]:
             {"op": {"enum": ["put", "patch", "delete"]}, "id": _ANY_ID},
             doc={"description": "the document; for a patch a merge patch (object) or a JSON Patch (array)"},
             if_match=_ETAGS | {"description": "an ETag, a list of ETags, or `*`"},
+            key=_IDEMPOTENCY_KEY | {"description": "an idempotency key; else it follows from that of the request"},
         )
         | {"additionalProperties": False, "examples": [{"op": "put", "id": "ada", "doc": ANY_DOCUMENT}]},
         "Operations": {
@@ -120,6 +121,10 @@ def components(settings: Settings) -> dict[str, Schema]:
             etag={"type": "string"},
             shared=shared,
             confirmed=confirmed,
+            replayed={
+                "type": "boolean",
+                "description": "whether an earlier request with its key has written it",
+            },
             error=shape(problem, **letter),
         ),
         "Ids": shape({"ids": ids | {"maxItems": settings.max_bulk_items}})

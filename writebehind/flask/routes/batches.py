@@ -19,6 +19,7 @@ from writebehind.errors import InvalidDocumentError, RequestError, UnavailableEr
 from writebehind.flask.addresses import COLLECTION, Routes
 from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.idempotency import item_keys
 from writebehind.flask.items import Span, named_id, read_items
 from writebehind.flask.parameters import durability, only
 from writebehind.flask.problems import item_problem, log_refusal, problem_of
@@ -51,6 +52,7 @@ def batches(pipeline: Pipeline) -> Routes:
             most=settings.max_bulk_items,
             most_bytes=settings.max_document_bytes,
             most_holders=max(settings.max_bulk_items, settings.max_bulk_bytes // _BYTES_OF_HOLDER),
+            key_of=item_keys(),
         )
         with bounded(max(LARGE_BYTES, settings.max_document_bytes)):  # it cannot begin anew
             results = target.bulk(items, durability=asked)
@@ -130,6 +132,8 @@ def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
             done["shared"] = dict(result.shared)
         if result.confirmed:
             done["confirmed"] = result.confirmed
+        if result.replayed:
+            done["replayed"] = True
         return done | {"etag": result.etag} if result.etag else done
     # As it was sent: orjson would stumble over integers that it cannot hold.
     given = json.dumps(named_id(data[slice(*span)]))
