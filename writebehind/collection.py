@@ -32,7 +32,7 @@ from writebehind.reading.read import Read
 from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
-from writebehind.writing.changer import Change, Changer, update_of
+from writebehind.writing.changer import Change, Changer, steps_of, update_of
 from writebehind.writing.failures import FailedWrites
 from writebehind.writing.request_key import request_key
 from writebehind.writing.writer import Writer, WriterParts, Written
@@ -304,11 +304,10 @@ class Collection:
             PatchConflictError: it does not fit the document as it is.
         """
         wanted, etags = strict.durability(durability), strict.etags(if_match)
-        if json_patch is not None:
-            json_patch = list(strict.each("json_patch", json_patch))
-        patch = self._changer.patch_of(change, json_patch)
+        steps = steps_of(json_patch)
+        patch = self._changer.patch_of(change, steps)
         shown = None if callable(change) else change
-        return self._patch(given, patch, etags, wanted, key, "patch", shown, json_patch)
+        return self._patch(given, patch, etags, wanted, key, "patch", shown, steps)
 
     def update(
         self,

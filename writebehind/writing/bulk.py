@@ -26,7 +26,7 @@ from writebehind.errors import (
     without_frames,
 )
 from writebehind.strict import UNCONDITIONAL
-from writebehind.writing.changer import Change, Changer, check_change
+from writebehind.writing.changer import Change, Changer, check_change, steps_of
 from writebehind.writing.failures import FailedWrites
 from writebehind.writing.request_key import request_key
 from writebehind.writing.writer import Writer, Written
@@ -148,7 +148,7 @@ class Bulk:
     def _alone(self, document_id: DocumentId, operation: BulkOperation) -> Written:
         etags, done = strict.etags(operation.if_match), self._work.done
         if operation.op == "patch":
-            steps = None if operation.json_patch is None else [*operation.json_patch]
+            steps = steps_of(operation.json_patch)
             patch = self._changer.patch_of(operation.change, steps)
             shown = None if callable(operation.change) else operation.change
             key = request_key(operation.key, operation.op, document_id, etags, shown, steps)

@@ -111,6 +111,15 @@ def update_of(fields: object) -> Patch:
     return change
 
 
+def steps_of(json_patch: object) -> list[Any] | None:
+    """The operations of a JSON Patch, to be read more than once: no more of them than say that there are too many.
+
+    Raises:
+        InvalidArgumentError: it is no list of them.
+    """
+    return None if json_patch is None else [*islice(strict.each("json_patch", json_patch), MOST_OPERATIONS + 1)]
+
+
 def check_change(change: object, json_patch: object) -> None:
     """See that there is one change, of a type that is one.
 
