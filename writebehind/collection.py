@@ -32,7 +32,7 @@ from writebehind.reading.read import Read
 from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
-from writebehind.writing.changer import Change, Changer, steps_of, update_of
+from writebehind.writing.changer import Change, Changer, steps_of
 from writebehind.writing.failures import FailedWrites
 from writebehind.writing.request_key import request_key
 from writebehind.writing.writer import Writer, WriterParts, Written
@@ -312,19 +312,25 @@ class Collection:
     def update(
         self,
         given: object,
-        fields: Storable,
+        change: Storable,
         *,
         if_match: str | Iterable[str] = UNCONDITIONAL,
         durability: Durability | str | None = None,
         key: Key = None,
     ) -> Written:
-        """Set fields of a document that exists, as `dict.update` does. Raises as `patch`.
+        """Change a document that exists by MongoDB's update operators, or set fields of it. Raises as `patch`.
 
-        Unlike a merge patch it replaces objects as a whole, and stores `None` as null. A pydantic model gives
-        those of its fields that were set.
+        Args:
+            given: its id.
+            change: operators, each with values by dotted path, such as `{"$inc": {"visits": 1}}`; or fields, which
+                are set as `dict.update` does. Unlike a merge patch these replace objects as a whole, and store
+                `None` as null. A pydantic model gives those of its fields that were set.
+            if_match: ETags of which it must have one, or `ANY`; an empty list is refused.
+            durability: what to wait for; by default what the collection's settings say.
+            key: as for `put`.
         """
         wanted, etags = strict.durability(durability), strict.etags(if_match)
-        return self._patch(given, update_of(fields), etags, wanted, key, "update", fields)
+        return self._patch(given, self._changer.update_of(change), etags, wanted, key, "update", change)
 
     def increment(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from writebehind.errors import (
     DocumentNotFoundError,
     InvalidDocumentError,
     InvalidIdError,
+    InvalidPatchError,
     PatchConflictError,
     PreconditionFailedError,
 )
@@ -176,6 +178,30 @@ def test_an_update_sets_fields(ada):
     assert {"_id": "ada", "name": "Ada", "tags": None, "address": {"city": "Bath"}} == ada.get("ada")
     ada.update("ada", Changed(mail=None))
     assert {"name": "Ada", "mail": None}.items() <= ada.get("ada").items()
+
+
+def test_an_update_by_operators(ada):
+    """With names that begin with `$` it is MongoDB's update, on a condition where one is given."""
+    first = ada.update("ada", {"$inc": {"visits": 1}, "$push": {"seen": {"$each": ("b", "a"), "$sort": 1}}})
+    found = ada.get("ada")
+    assert (1, ["a", "b"]) == (found["visits"], found["seen"])
+    ada.update("ada", {"$pull": {"seen": {"$in": ["a"]}}}, if_match=first.etag)
+    assert ["b"] == ada.get("ada")["seen"]
+    with pytest.raises(PreconditionFailedError):
+        ada.update("ada", {"$inc": {"visits": 1}}, if_match=first.etag)
+    for wrong in ({"$inc": {"visits": 1}, "name": "x"}, {"$inc": {"visits": "1"}}, {"$other": {}}):
+        with pytest.raises(InvalidPatchError):
+            ada.update("ada", wrong)
+    assert 1 == ada.get("ada")["visits"]
+
+
+def test_updates_by_many_at_once(ada):
+    """Each is applied to what the others have made of the document."""
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: ada.update("ada", {"$inc": {"n": 1}, "$addToSet": {"all": n % 10}}), range(40)))
+    found = ada.get("ada")
+    assert (40, set(range(10))) == (found["n"], set(found["all"]))
+    assert 10 == len(found["all"])
 
 
 def test_an_update_needs_a_document(users):

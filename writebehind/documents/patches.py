@@ -10,16 +10,15 @@ import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any
 
 import json_merge_patch
 import jsonpatch
 import jsonpointer
-from bson import Code, DBRef, Decimal128, Int64
-from bson.decimal128 import create_decimal128_context
+from bson import Code, DBRef, Decimal128
 
-from writebehind.documents import codec, dbrefs, grammar
+from writebehind.documents import codec, dbrefs, grammar, sums
 from writebehind.documents.nesting import MAX_DEPTH
 from writebehind.errors import InvalidDocumentError, InvalidPatchError, PatchConflictError
 
@@ -41,7 +40,6 @@ _MISFITS = (
 )
 #: Operations that do not go without a value.
 _VALUED = {"add", "replace", "test"}
-_INT32, _INT64 = 32, 64
 
 
 def merge_patch(patch: object) -> Patch:
@@ -239,9 +237,9 @@ def increment(deltas: object) -> Callable[[Document], dict[str, Any]]:
             raise InvalidPatchError(f"{_shown(path)!r} is not a field that can be incremented")
         if path.count(".") >= MAX_DEPTH:
             raise InvalidDocumentError(f"{_shown(path)!r} has more than {MAX_DEPTH} levels")
-        if isinstance(delta, bool) or not isinstance(delta, int | float | Decimal128):
+        if not sums.is_number(delta):
             raise InvalidPatchError(f"the increment of {_shown(path)!r} is not a number")
-        if isinstance(delta, int) and not _fits(delta, _INT64):
+        if isinstance(delta, int) and not sums.fits_int64(delta):
             raise InvalidPatchError(f"the increment of {_shown(path)!r} does not fit 64 bits")
         names = path.split(".")
         if not all(names) or any(name.startswith("$") for name in names) or names[0] in {"_id", "_v"}:
@@ -273,31 +271,9 @@ def _add_at(document: Document, path: Sequence[str], delta: Any) -> Any:
 
 def _add(old: Any, delta: Any, path: str) -> Any:
     """The sum, of the type that MongoDB's `$inc` gives it: the wider of the two."""
-    if isinstance(old, bool) or not isinstance(old, int | float | Decimal128):
+    if not sums.is_number(old):
         raise PatchConflictError(f"{_shown(path)} is not a number")
-    if isinstance(old, Decimal128) or isinstance(delta, Decimal128):
-        with localcontext(create_decimal128_context()) as context:
-            return Decimal128(context.add(_decimal(old), _decimal(delta)))
-    if isinstance(old, float) or isinstance(delta, float):
-        return old + delta
-    total = old + delta
-    if not _fits(total, _INT64):
-        raise InvalidDocumentError(f"{_shown(path)} would not fit 64 bits")
-    return total if all(_is_int32(number) for number in (old, delta, total)) else Int64(total)
-
-
-def _is_int32(number: int) -> bool:
-    return not isinstance(number, Int64) and _fits(number, _INT32)
-
-
-def _fits(number: int, bits: int) -> bool:
-    return -(1 << bits - 1) <= number < 1 << bits - 1  # not a range, which counts an Int64 up to find it
-
-
-def _decimal(number: Any) -> Decimal:
-    if isinstance(number, Decimal128):
-        return number.to_decimal()
-    return Decimal(repr(number)) if isinstance(number, float) else Decimal(int(number))
+    return sums.add(old, delta, _shown(path))
 
 
 def _shown(text: object) -> str:

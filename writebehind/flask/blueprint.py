@@ -33,6 +33,7 @@ from writebehind.flask.guard import Guard
 from writebehind.flask.pages import refuse_others
 from writebehind.flask.problems import answers_with_problems, name_request, register_problems, respond_http
 from writebehind.flask.routes.batches import batches
+from writebehind.flask.routes.changes import changes
 from writebehind.flask.routes.documents import documents
 from writebehind.flask.routes.queries import queries
 from writebehind.flask.routes.reading import reading
@@ -86,7 +87,7 @@ def api(
 
     most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
     _add(routes, receipts(pipeline, access), most_bytes)
-    for part in (reading, queries, documents, batches):
+    for part in (reading, queries, documents, changes, batches):
         of_documents = part(pipeline)
         if access is not None:
             of_documents.before_request(lambda: _admit(access))

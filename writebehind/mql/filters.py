@@ -13,9 +13,8 @@ from typing import Any
 
 from bson import Regex
 
-from writebehind.documents import codec
 from writebehind.documents.elements import ARRAY, OBJECT, Element, element, elements
-from writebehind.mql.order import MAXIMUM, MINIMUM, NAN, NULL, Key, key, rank
+from writebehind.mql.order import MAXIMUM, MINIMUM, NAN, NULL, Key, key, key_of, rank
 
 #: Whether a document, as BSON, satisfies something.
 Predicate = Callable[[bytes], bool]
@@ -36,6 +35,8 @@ _BEYOND = {"$gt": MINIMUM, "$gte": MINIMUM, "$lt": MAXIMUM, "$lte": MAXIMUM}
 _LOGICAL = {"$and", "$or", "$nor"}
 #: Everything that may stand in a filter.
 OPERATORS = sorted({*_COMPARING, *_LOGICAL, "$eq", "$ne", "$in", "$nin", "$exists", "$not"})
+#: What may stand first in a condition on a value that has no name.
+ON_A_FIELD = frozenset(OPERATORS) - _LOGICAL - {"$not"}
 
 
 def compile_filter(filter_: Mapping[str, Any]) -> Predicate:
@@ -76,7 +77,7 @@ def _condition(value: Any) -> _Test:
     if isinstance(value, dict) and any(name[:1] == "$" for name in value):
         tests = [_operator(name, operand) for name, operand in value.items()]
         return lambda document, values: all(test(document, values) for test in tests)
-    return _one_of([_key_of(_checked_for_pattern(value))])
+    return _one_of([key_of(_checked_for_pattern(value))])
 
 
 def _operator(name: str, operand: Any) -> _Test:
@@ -90,7 +91,7 @@ def _operator(name: str, operand: Any) -> _Test:
         case "$nin":
             return _negated(_operator("$in", operand))
         case "$in":
-            return _one_of([_key_of(_checked_for_pattern(one)) for one in _checked(name, operand, list)])
+            return _one_of([key_of(_checked_for_pattern(one)) for one in _checked(name, operand, list)])
         case "$exists":
             wanted = _checked(name, operand, bool)
             return lambda _, values: any(one is not None for one in values) is wanted
@@ -107,10 +108,10 @@ def has_key(value: object) -> dict[str, object]:
 
 def _comparison(name: str, operand: Any) -> _Test:
     if name == "$eq":
-        return _one_of([_key_of(operand)])
+        return _one_of([key_of(operand)])
     if name not in _COMPARING:
         raise ValueError(f"{name} is not one of {', '.join(OPERATORS)}")
-    compare, wanted = _COMPARING[name], _key_of(_checked_for_pattern(operand))
+    compare, wanted = _COMPARING[name], key_of(_checked_for_pattern(operand))
     if wanted == NAN:  # which is neither less nor greater than any number
         return _one_of([wanted]) if name in _OR_EQUAL else lambda *_: False
     is_beyond = _BEYOND[name] == wanted
@@ -136,12 +137,6 @@ def _one_of(keys: Iterable[Key]) -> _Test:
         return rank(one[0]) in ranks and key(document, one) in wanted
 
     return lambda document, values: any(holds(document, one) for one in values)
-
-
-def _key_of(operand: Any) -> Key:
-    raw = codec.encode({"": operand})
-    [(_, one)] = elements(raw)
-    return key(raw, one)
 
 
 def _checked_for_pattern(operand: Any) -> Any:

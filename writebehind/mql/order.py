@@ -13,6 +13,7 @@ from math import isnan
 from struct import Struct
 from typing import Any, Final
 
+from writebehind.documents import codec
 from writebehind.documents import elements as bson
 from writebehind.documents.elements import Element, elements
 
@@ -50,6 +51,17 @@ def key(raw: bytes, one: Element) -> Key:
     kind, start, end = one
     rank, content = _KINDS[kind]
     return rank, *content(raw, start, end)
+
+
+def key_of(value: Any) -> Key:
+    """The place of a native value.
+
+    Raises:
+        InvalidDocumentError: BSON cannot hold it.
+    """
+    raw = codec.encode({"": value})
+    [(_, one)] = elements(raw)
+    return key(raw, one)
 
 
 def rank(kind: int) -> int:

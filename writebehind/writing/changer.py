@@ -16,6 +16,7 @@ from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.patches import MOST_OPERATIONS, Document, Patch
 from writebehind.errors import DocumentNotFoundError, InvalidArgumentError
+from writebehind.mql.updates.update import compile_update, is_update
 from writebehind.writing.writer import Writer, Written, check_match
 
 #: A function from a document to the document that it becomes, a merge patch, or a model: its fields that were set.
@@ -26,7 +27,7 @@ class Changer:
     """Changes documents of one collection. Safe to share between threads."""
 
     def __init__(self, writer: Writer, *, max_document_bytes: int) -> None:
-        """Take what commits; `max_document_bytes` bounds what a JSON Patch may copy."""
+        """Take what commits; `max_document_bytes` bounds what a change may blow up."""
         self._writer = writer
         self._most_bytes = max_document_bytes
 
@@ -45,6 +46,22 @@ class Changer:
         if isinstance(change, Mapping | BaseModel):
             return patches.merge_patch(_plain(strict.document(change, only_set=True)))
         return strict.function("change", change)
+
+    def update_of(self, given: object) -> Patch:
+        """The change that MongoDB's update operators make; or that sets fields to values, whatever these replace.
+
+        Raises:
+            InvalidDocumentError: they are not values by name.
+            InvalidPatchError: the operators are malformed.
+        """
+        new = strict.document(given, only_set=True)
+        if is_update(new):
+            return compile_update(new, most_bytes=self._most_bytes)
+
+        def change(document: Document) -> Document:
+            return document | new
+
+        return change
 
     def patch(
         self,
@@ -95,20 +112,6 @@ class Changer:
             return self._writer.entry(document_id, document)
 
         return self._writer.change(document_id, step, durability, key=key, values=values), values
-
-
-def update_of(fields: object) -> Patch:
-    """The change that sets fields to values, whatever these replace.
-
-    Raises:
-        InvalidDocumentError: they are not values by name.
-    """
-    new = strict.document(fields, only_set=True)
-
-    def change(document: Document) -> Document:
-        return document | new
-
-    return change
 
 
 def steps_of(json_patch: object) -> list[Any] | None:

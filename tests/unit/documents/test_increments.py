@@ -57,7 +57,13 @@ def test_increments_have_no_more_parts_than_documents_have_levels(parts):
         (Int64(INT64_MAX), 1.0, float(INT64_MAX)),
         (1, Decimal128("2.5"), Decimal128("3.5")),
         (Int64(1), Decimal128("2"), Decimal128("3")),
-        (1.5, Decimal128("2"), Decimal128("3.5")),
+        (1.5, Decimal128("2"), Decimal128("3.50000000000000")),
+        (Decimal128("1"), 0.1, Decimal128("1.100000000000000")),
+        (Decimal128("0"), 1 / 3, Decimal128("0.333333333333333")),
+        (Decimal128("0"), 0.99999999999999994, Decimal128("1.00000000000000")),
+        (Decimal128("0"), 1e300, Decimal128("1.000000000000000000000000000000000E+300")),
+        (Decimal128("1.5"), 0.0, Decimal128("1.5")),
+        (Decimal128("1"), math.inf, Decimal128("Infinity")),
         (Decimal128("1.10"), 1, Decimal128("2.10")),
         (Decimal128("Infinity"), 1, Decimal128("Infinity")),
         (Decimal128("9.999999999999999999999999999999999E6144"), Decimal128("9E6144"), Decimal128("Infinity")),
@@ -67,7 +73,10 @@ def test_increments_have_no_more_parts_than_documents_have_levels(parts):
     ],
 )
 def test_types_of_sums(old, delta, expected):
-    """A sum has the wider type of the two numbers, an int32 grows to int64, as with `$inc`."""
+    """A sum has the wider type of the two numbers, an int32 grows to int64, as with `$inc`.
+
+    A double counts with 15 digits where it becomes a Decimal128.
+    """
     document = {"n": old}
     assert {"n": expected} == increment({"n": delta})(document)
     assert (expected, type(expected)) == (document["n"], type(document["n"]))

@@ -32,7 +32,8 @@ parts = st.sampled_from(
             OID,
             "5",
         ),
-        *(":bulk", ":get", ":increment", "", "..", "%00", "%2F", "$where", "healthz", "readyz", "admin", "status"),
+        *(":bulk", ":get", ":increment", ":update", "", "..", "%00", "%2F", "$where"),
+        *("healthz", "readyz", "admin", "status"),
     ]
 )
 paths = st.lists(parts | st.text(max_size=4), max_size=4).map(

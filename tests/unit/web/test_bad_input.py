@@ -21,6 +21,7 @@ TAKES_JSON = [
     ("PATCH", ADA, MERGE),
     ("PATCH", ADA, PATCH),
     ("POST", ADA + ":increment", JSON),
+    ("POST", ADA + ":update", JSON),
     ("POST", "/v1/users:get", JSON),
 ]
 #: Each takes an object.

@@ -87,6 +87,7 @@ def test_bounds_are_described(described, installation):
     [
         ("/v1/users/ada", {"GET", "HEAD", "PUT", "PATCH", "DELETE"}),
         ("/v1/users/ada:increment", {"POST"}),
+        ("/v1/users/ada:update", {"POST"}),
         ("/v1/users", {"GET", "HEAD", "POST"}),
         ("/v1/users:bulk", {"POST"}),
         ("/v1/asked/queries/all", {"GET", "HEAD"}),

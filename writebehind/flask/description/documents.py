@@ -64,6 +64,15 @@ PATHS: dict[str, Described] = {
             body=content("Numbers"),
         ),
     },
+    "/v1/{collection}/{id}:update": {
+        "post": operation(
+            "Change a document by MongoDB's update operators",
+            "collection id durability Idempotency-Key If-Match",
+            {"200": _WRITTEN, "202": _WRITTEN},
+            _WRITING,
+            body=content("Update"),
+        ),
+    },
     "/v1/{collection}": {
         "get": operation(
             "Read the document that has a value in a unique field",

@@ -11,6 +11,7 @@ from writebehind.documents.ids import MAX_ID_BYTES
 from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
+from writebehind.mql.updates.update import OPERATORS
 from writebehind.operations.api_keys import LONGEST_S
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.writing.receipts import ReceiptState
@@ -146,6 +147,16 @@ def components(settings: Settings) -> dict[str, Schema]:
             "minProperties": 1,
             "maxProperties": MOST_OPERATIONS,
             "examples": [{"views": 1, "nested.field": -2}],
+        },
+        "Update": {
+            "type": "object",
+            "minProperties": 1,
+            "properties": {
+                name: {"type": "object", "maxProperties": MOST_OPERATIONS, "description": "values by dotted path"}
+                for name in OPERATORS
+            },
+            "additionalProperties": False,
+            "examples": [{"$inc": {"views": 1}, "$push": {"tags": {"$each": ["new"], "$slice": -10}}}],
         },
         "Letter": shape(
             {"collection": {"type": "string"}, "id": {"type": "string"}, "reason": _REASON, "version": _VERSION},

@@ -1,0 +1,61 @@
+"""The routes that change single documents."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from writebehind import Pipeline
+from writebehind.documents import codec, patches
+from writebehind.flask.addresses import DOCUMENT, Routes
+from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
+from writebehind.flask.conditions import if_match, refuse_conditions
+from writebehind.flask.idempotency import idempotency_key
+from writebehind.flask.parameters import durability
+from writebehind.flask.routes.written import written_answer
+from writebehind.mql.updates import reading as updates
+from writebehind.mql.updates.update import compile_update
+
+
+def changes(pipeline: Pipeline) -> Routes:
+    """The routes, bound to a pipeline."""
+    routes = Routes("changes", __name__)
+    most_bytes = pipeline.settings.max_document_bytes
+
+    @routes.patch(DOCUMENT)
+    def patch(collection: str, id: str) -> Response:  # noqa: A002
+        """Change a document."""
+        target = pipeline.collection(collection)
+        asked = durability()
+        etags = if_match()
+        text = document_text((MERGE_PATCH, JSON_PATCH), most_bytes)
+        key, patch = idempotency_key(text), codec.loads(text)
+        if request.mimetype == MERGE_PATCH:
+            change = patches.merge_patch(patch)
+        else:
+            change = patches.json_patch(patch, most_bytes=most_bytes)
+        written = target.patch(id, change, if_match=etags, durability=asked, key=key)
+        return written_answer(written, asked, target.settings)
+
+    @routes.post(f"{DOCUMENT}:increment")
+    def increment(collection: str, id: str) -> Response:  # noqa: A002
+        """Add to numbers of a document."""
+        target = pipeline.collection(collection)
+        asked = durability()
+        refuse_conditions()
+        text = document_text(JSON_TYPES, most_bytes)
+        key, deltas = idempotency_key(text), codec.loads(text)
+        done = target.increment(id, deltas, durability=asked, key=key)
+        return written_answer(done.written, asked, target.settings, b',"values":' + codec.dumps(done.values))
+
+    @routes.post(f"{DOCUMENT}:update")
+    def update(collection: str, id: str) -> Response:  # noqa: A002
+        """Change a document by MongoDB's update operators."""
+        target = pipeline.collection(collection)
+        asked = durability()
+        etags = if_match()
+        text = document_text(JSON_TYPES, most_bytes)
+        key, change = idempotency_key(text), compile_update(updates.loads(text), most_bytes=most_bytes)
+        written = target.patch(id, change, if_match=etags, durability=asked, key=key)
+        return written_answer(written, asked, target.settings)
+
+    return routes
