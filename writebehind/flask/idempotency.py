@@ -18,8 +18,8 @@ _BARE = re.compile(r"[ ]*([!#-+\--:<-~]+)[ ]*")
 _ESCAPED = re.compile(r"\\(.)")
 #: Characters for a colon and the place of an item.
 _PLACE = 11
-#: What tells one request from another, beside its path and its body.
-_CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
+#: What tells one request from another, beside its body.
+_TOLD_APART_BY = ("REQUEST_METHOD", "PATH_INFO", "CONTENT_TYPE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
 
 def idempotency_key(data: bytes) -> IdempotencyKey | None:
@@ -93,8 +93,6 @@ def _key(text: str, data: bytes) -> IdempotencyKey:
 
 
 def _told_apart_by() -> Iterator[bytes]:
-    yield request.method.encode()
-    yield request.path.encode(errors="surrogatepass")
-    yield request.mimetype.encode()
-    for name in _CONDITIONS:
-        yield request.environ.get(name, "").encode(errors="surrogatepass")
+    environ = request.environ  # which costs less than what Werkzeug makes of it
+    for name in _TOLD_APART_BY:
+        yield environ.get(name, "").encode(errors="surrogatepass")

@@ -222,7 +222,7 @@ class Settings(BaseSettings):
     idempotency_most: Count = Field(
         10_000,
         description="writes that are known by their `Idempotency-Key` in each partition; of more the last ones, "
-        "each with about 500 bytes of Redis's memory",
+        "each with about 340 bytes of Redis's memory",
     )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")
