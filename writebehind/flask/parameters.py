@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,12 +15,15 @@ from werkzeug.exceptions import BadRequest
 
 from writebehind import Durability
 from writebehind.documents import grammar
+from writebehind.documents.nesting import MAX_DEPTH
 
 #: RFC 3339.
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])",
     re.ASCII,
 )
+#: Paths in one `?fields=`.
+MOST_FIELDS = 100
 _DURABILITIES = {level.value: level for level in Durability}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 #: Where the parameters of a request stand in its environment, once they are read.
@@ -110,6 +115,28 @@ def time(name: str) -> float | None:
         return datetime.fromisoformat(asked).timestamp() if _TIME.fullmatch(asked) else _refuse_time(name)
     except (ValueError, OverflowError) as error:  # the 31st of February
         raise BadRequest(f"{name}: there is no such time") from error
+
+
+def fields() -> Sequence[str]:
+    """The paths that `?fields=` asks for, between commas, where no other parameter is allowed; none for all.
+
+    Raises:
+        BadRequest: one is no path, or is within another one, or there are too many; or there is another parameter.
+    """
+    if not request.query_string:
+        return ()
+    only("fields")
+    asked = given()["fields"].split(",", MOST_FIELDS)
+    if len(asked) > MOST_FIELDS:
+        raise BadRequest(f"fields: {MOST_FIELDS} paths at most")
+    paths = sorted(one.split(".") for one in asked)
+    for path in paths:
+        if not all(path) or any(name[0] == "$" or "\0" in name for name in path) or len(path) > MAX_DEPTH:
+            raise BadRequest(f"fields: {'.'.join(path)[:40]!r} is no path: give some such as name,address.city")
+    for one, other in pairwise(paths):  # a path stands right before those that are within it
+        if other[: len(one)] == one:
+            raise BadRequest(f"fields: {'.'.join(other)[:40]!r} is within {'.'.join(one)[:40]!r}, or is it")
+    return asked
 
 
 def durability() -> Durability | None:

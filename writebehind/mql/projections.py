@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
-from writebehind.documents.elements import ARRAY, OBJECT, Element, document, elements, field
+from writebehind.documents.elements import ARRAY, NO_BSON, OBJECT, Element, document, elements, field
+from writebehind.errors import UnreadableDocumentError
 
 _Paths = Sequence[Sequence[bytes]]
 
@@ -17,6 +19,23 @@ def compile_projection(projection: Mapping[str, int]) -> Callable[[bytes], bytes
     if projection.get("_id", 1) == is_wanted:
         paths.append([b"_id"])
     return lambda body: _fields(body, 0, paths, is_wanted=is_wanted)
+
+
+@lru_cache(100)
+def compile_selection(paths: tuple[str, ...]) -> Callable[[bytes], bytes]:
+    """A function that returns the `_id` of a document and the values at these paths.
+
+    It raises `UnreadableDocumentError` where others have written what is no BSON.
+    """
+    wanted = compile_projection(dict.fromkeys(paths, 1))
+
+    def selected(body: bytes) -> bytes:
+        try:
+            return wanted(body)
+        except NO_BSON as error:
+            raise UnreadableDocumentError("others wrote this document, and it is no valid BSON") from error
+
+    return selected
 
 
 def _fields(raw: bytes, at: int, paths: _Paths, *, is_wanted: bool) -> bytes:

@@ -27,10 +27,10 @@ _PATCHES = {
 
 PATHS: dict[str, Described] = {
     "/v1/{collection}/{id}": {
-        "get": operation("Read a document", "collection id If-Match If-None-Match", _READ, _READING),
+        "get": operation("Read a document", "collection id fields If-Match If-None-Match", _READ, _READING),
         "head": operation(
             "Read a document's headers",
-            "collection id If-Match If-None-Match",
+            "collection id fields If-Match If-None-Match",
             {"200": None, "304": None},
             _READING,
         ),

@@ -241,6 +241,13 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
         "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
         "key": ("path", {"description": "id or name of an API key", "schema": {"type": "string"}}),
         "name": ("path", {"description": "a query of the collection's settings", "schema": {"type": "string"}}),
+        "fields": (
+            "query",
+            {
+                "description": "paths between commas, such as `name,address.city`; the `_id` comes too",
+                "schema": {"type": "string", "minLength": 1},
+            },
+        ),
         "durability": (
             "query",
             {

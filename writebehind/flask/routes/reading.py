@@ -14,9 +14,10 @@ from writebehind.errors import (
 )
 from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, path_to
 from writebehind.flask.answers import answer, read_headers
-from writebehind.flask.parameters import given, only
+from writebehind.flask.parameters import fields, given
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import wanted_form
+from writebehind.mql.projections import compile_selection
 from writebehind.reading.read import Read
 from writebehind.settings.collection import CollectionSettings
 
@@ -28,12 +29,12 @@ def reading(pipeline: Pipeline) -> Routes:
     @routes.get(DOCUMENT)
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
-        only()
+        wanted = tuple(fields())
         found = pipeline.collection(collection).read(id)
         if not found.entry.exists:
             error = DocumentNotFoundError(f"there is no document {id} in {collection}")
             return respond(error, read_headers(found))
-        return _found(found)
+        return _found(found, wanted)
 
     @routes.get(COLLECTION)
     def look_up(collection: str) -> Response:
@@ -55,11 +56,13 @@ def reading(pipeline: Pipeline) -> Routes:
     return routes
 
 
-def _found(found: Read) -> Response:
+def _found(found: Read, wanted: tuple[str, ...] = ()) -> Response:
+    """The document, or what it has at the wanted paths. Its ETag is that of the whole: a write takes it."""
     form = wanted_form()
     headers = read_headers(found)
+    select = compile_selection(wanted) if wanted else bytes
     try:
-        return answer(lambda: form.text(found.entry.body), form.tag(found.entry.etag), headers, form)
+        return answer(lambda: form.text(select(found.entry.body)), form.tag(found.entry.etag), headers, form)
     except UnreadableDocumentError as error:
         return respond(found.entry.blamed(error), headers | {"ETag": f'"{found.entry.etag}"'})
 
