@@ -127,6 +127,9 @@ def test_replicated(pipeline_on, valkey, replica):
 def test_repeated(pipeline_on, valkey, replica):
     """A write that is repeated by its key, over another connection, says what replicas have of it."""
     first, other = pipeline_on(valkey).collection("users"), pipeline_on(valkey)
+    other.collection("users").put(
+        "bob", {}, durability=Durability.REPLICATED
+    )  # what a process writes when it begins
     freeze(replica)
     try:
         first.put("ada", {"n": 1}, key="1")
