@@ -6,6 +6,7 @@ have mongod's rules, one by one.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -25,7 +26,7 @@ from writebehind.mql.updates.update import OPERATORS, compile_update
 
 #: Cases of each operator in which the server has to agree; more are made up where it deviates in some.
 FEW, MANY = 100, 1_000
-MADE_UP = {"$pull": 1.7, "$push": 1.6, "$rename": 1.5}
+MADE_UP = {"$pull": 1.7, "$push": 1.6, "$rename": 1.8}
 MOST_BYTES = 1 << 20
 NAMES = ["a", "b", "c", "d"]
 SCALARS = [
@@ -34,10 +35,12 @@ SCALARS = [
     *("", "x", "y", "10", None, True, False, ObjectId("5f43a1b2c3d4e5f601234567"), b"\1\2"),
     *(datetime(2026, 1, 2, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)),
 ]
+#: Values that are often equal to each other.
+ALIKE = [0, 1, Int64(1), 1.0, Decimal128("1.0"), 2, "x", None, True, {"a": 1}, {"a": 1.0}, [1]]
 NUMBERS = [one for one in SCALARS if isinstance(one, int | float | Decimal128) and not isinstance(one, bool)]
 PATHS = [
-    *("a", "a", "b", "c", "d", "e", "a.b", "a.c", "b.a", "b.c.d", "c.d", "a.0", "a.1", "b.0", "a.2", "a.4"),
-    *("c.0.b", "a.0.b", "a.1.c", "a.b.0", "e.f.g", "e.0", "a.x.y"),
+    *("a", "a", "a", "a", "a", "b", "c", "d", "e", "a.b", "a.c", "b.a", "b.c.d", "c.d"),
+    *("a.0", "a.1", "b.0", "a.2", "a.4", "c.0.b", "a.0.b", "a.1.c", "a.b.0", "e.f.g", "e.0", "a.x.y"),
 ]
 
 
@@ -48,6 +51,8 @@ class Maker:
         self.random = Random(seed)
 
     def value(self, levels: int = 2) -> Any:
+        if levels and self.random.random() < 0.4:
+            return deepcopy(self.random.choice(ALIKE))
         kind = self.random.random()
         if levels and kind < 0.2:
             return self.array(levels - 1)
