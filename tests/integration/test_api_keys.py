@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 
@@ -330,3 +331,24 @@ def test_doctor_tells_who_may_use_the_api(settings, office):
     assert told(EVERYWHERE)[0][0] is Level.FAILURE
     with reached_at(settings, EVERYWHERE, redis_url="redis://127.0.0.1:1/0") as away:
         assert [one.level for one in access.check(away)] == [Level.FAILURE]
+
+
+def test_each_route_of_the_description_asks_for_what_it_says(client, office):
+    """Whatever is described is refused without a key, and with a poor one, unless it says that it needs none."""
+    poor = office.create("poor", ["other:read,write"]).token.text
+    described = client.get("/openapi.json").json
+    assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    filled = {"{collection}": "users", "{id}": "ada", "{key}": "x", "{name}": "x"}
+    for path, operations in described["paths"].items():
+        address = functools.reduce(lambda text, pair: text.replace(*pair), filled.items(), path)
+        for method, operation in operations.items():
+            is_kept = bool(operation["security"])
+            without = client.open(address, method=method.upper())
+            with_poor = client.open(address, method=method.upper(), headers={"Authorization": f"Bearer {poor}"})
+            statuses = [without.status_code, with_poor.status_code]
+            if is_kept:
+                # A receipt of what a key may not see is unknown to it, as one that there is not.
+                assert statuses == [401, 200 if path.startswith("/v1/receipts") else 403], (method, path)
+            else:
+                assert not {401, 403} & set(statuses), (method, path)
+            assert is_kept == ({"401", "403"} <= operation["responses"].keys())

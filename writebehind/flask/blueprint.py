@@ -102,7 +102,8 @@ def api(
             _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
         routes.register_blueprint(console(admin))
-    routes.register_blueprint(description(pipeline.settings, admin=admin is not None, paths=paths or {}))
+    about = description(pipeline.settings, admin=admin is not None, paths=paths or {}, keys=access is not None)
+    routes.register_blueprint(about)
     return routes
 
 

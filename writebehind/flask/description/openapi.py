@@ -13,15 +13,23 @@ import writebehind
 from writebehind import Settings
 from writebehind.flask.description import admin as operators
 from writebehind.flask.description import documents
-from writebehind.flask.description.operations import OBJECT, Described, operation
+from writebehind.flask.description.operations import OBJECT, Described, content, operation
 from writebehind.flask.description.schemas import components, parameters
+from writebehind.flask.problems import CONTENT_TYPE
 
 _SELF: dict[str, Described] = {
     "/openapi.json": {"get": operation("This description", "", {"200": OBJECT}, "", tag="operation")},
 }
 
 
-def specification(settings: Settings, prefix: str, *, admin: bool, paths: Mapping[str, Any]) -> bytes:
+#: Paths below which, and at which, an API key is asked for.
+_KEPT, _KEPT_ALONE = ("/v1/", "/admin/"), ("/metrics",)
+_SCHEME = "key"
+
+
+def specification(
+    settings: Settings, prefix: str, *, admin: bool, paths: Mapping[str, Any], keys: bool = False
+) -> bytes:
     """The description as JSON text.
 
     Args:
@@ -29,6 +37,7 @@ def specification(settings: Settings, prefix: str, *, admin: bool, paths: Mappin
         prefix: what stands before each path of the API.
         admin: whether there are routes for operators.
         paths: what else is described, by path.
+        keys: whether API keys are asked for, once there are any.
     """
     spec = APISpec(
         title="writebehind",
@@ -46,7 +55,24 @@ def specification(settings: Settings, prefix: str, *, admin: bool, paths: Mappin
     every = (
         documents.PATHS | documents.queries(settings) | (operators.PATHS if admin else {}) | dict(paths) | _SELF
     )
-    for path, operations in every.items():
-        spec.path(path, operations=deepcopy(operations))  # apispec changes what it is given
+    if keys:
+        about = "an API key, `wb_…`; none is asked for as long as there is none"
+        spec.components.security_scheme(_SCHEME, {"type": "http", "scheme": "bearer", "description": about})
+    for path, described in every.items():
+        operations = deepcopy(described)  # apispec changes what it is given
+        if keys:
+            _ask_for_key(path, operations)
+        spec.path(path, operations=operations)
     servers = {"servers": [{"url": prefix}]} if prefix else {}
     return orjson.dumps(spec.to_dict() | servers)
+
+
+def _ask_for_key(path: str, operations: dict[str, Any]) -> None:
+    """Describe whether operations ask for a key, and their answers where it is missing or does not grant them."""
+    is_kept = path.startswith(_KEPT) or (path in _KEPT_ALONE)
+    for one in operations.values():
+        one["security"] = [{_SCHEME: []}] if is_kept else []
+        if is_kept:
+            refused = content("Problem", CONTENT_TYPE)
+            one["responses"]["401"] = {"description": "No key, or one that is not live"} | refused
+            one["responses"]["403"] = {"description": "The key does not grant this"} | refused

@@ -24,16 +24,19 @@ _MOST_PREFIXES = 16
 _UI, _UI_VERSION = files("flask_swagger_ui"), version("flask-swagger-ui")
 
 
-def description(settings: Settings, *, admin: bool, paths: Mapping[str, Any]) -> Routes:
+def description(settings: Settings, *, admin: bool, paths: Mapping[str, Any], keys: bool = False) -> Routes:
     """The routes, for these settings.
 
     Args:
         settings: of the pipeline.
         admin: whether there are routes for operators.
         paths: what else is to be described, by path.
+        keys: whether API keys are asked for, once there are any.
     """
     routes = Routes("description", __name__)
-    write = lru_cache(_MOST_PREFIXES)(lambda prefix: specification(settings, prefix, admin=admin, paths=paths))
+    write = lru_cache(_MOST_PREFIXES)(
+        lambda prefix: specification(settings, prefix, admin=admin, paths=paths, keys=keys)
+    )
     page = jinja2.Template((_UI / "templates" / "index.template.html").read_text(), autoescape=True)
 
     @routes.get(_OPENAPI)
