@@ -10,10 +10,12 @@ from bench import (
     consistency,
     constants,
     http,
+    keys,
     many,
     partitions,
     queries,
     reconcile,
+    spread,
     tallies,
     tasks,
     tracing,
@@ -33,9 +35,11 @@ BENCHMARKS = (
     queries,
     tasks,
     http,
+    keys,
     many,
     partitions,
     reconcile,
+    spread,
     consistency,
     tracing,
     trickle,
@@ -43,7 +47,7 @@ BENCHMARKS = (
 )
 
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 36 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 42 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -352,3 +353,20 @@ def test_each_route_of_the_description_asks_for_what_it_says(client, office):
             else:
                 assert not {401, 403} & set(statuses), (method, path)
             assert is_kept == ({"401", "403"} <= operation["responses"].keys())
+
+
+def test_a_key_that_was_found_before_it_was_revoked_is_not_taken_after(office, pipeline):
+    """Also where a thread remembers the key that it found among those of before."""
+    one = office.create("one", ["users:read"])
+    before = pipeline.keyring.all()
+    assert pipeline.keyring.find(one.token.text)
+    office.revoke("one")
+    pipeline.keyring._match(one.token.text, before)
+    assert pipeline.keyring.find(one.token.text) is None
+
+
+def test_nobody_gets_in_while_keys_are_read_for_the_first_time(office, settings):
+    """Whoever comes meanwhile waits, or knows that there are some."""
+    office.create("one", ["users:read"])
+    with Pipeline(settings) as fresh, ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(lambda _: fresh.keyring.is_on(), range(200)))

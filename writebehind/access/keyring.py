@@ -42,6 +42,8 @@ class Keyring:
         """Know nothing that the parent process has read."""
         self._recorded: Mapping[str, Recorded] = {}
         self._known: dict[str, ApiKey] | None = None
+        #: Keys by the tokens that were sent, of each its last one.
+        self._found: dict[str, ApiKey] = {}
         self._error: RedisUnavailableError | None = None
         self._due = float("-inf")
 
@@ -58,11 +60,25 @@ class Keyring:
 
     def find(self, text: str) -> ApiKey | None:
         """The live key whose token this is, if it is one. Raises as `is_on`."""
+        key = self._found.get(text)
+        if key is None or key is not self._root:
+            known = self._all()
+            if key is None or known.get(key.id) is not key:  # it may have changed since it was found
+                key = self._match(text, known)
+        return key if key is not None and key.is_live(time.time() * 1000) else None
+
+    def _match(self, text: str, known: Mapping[str, ApiKey]) -> ApiKey | None:
+        """The key that accepts a token; remembered by it, unless that is a former one, which ends sooner."""
         token = Token.parse(text)
-        if token is not None and self._root is not None and self._root.accepts(token, time.time() * 1000):
-            return self._root
-        key = self._all().get(token.id) if token is not None else None
-        return key if key is not None and token is not None and key.accepts(token, time.time() * 1000) else None
+        if token is None:
+            return None
+        root = self._root
+        key = root if root is not None and root.id == token.id else known.get(token.id)
+        if key is None or not key.accepts(token, time.time() * 1000):
+            return None
+        if key.digest == token.digest:
+            self._found[text] = key
+        return key
 
     def all(self) -> Mapping[str, ApiKey]:
         """All keys by their ids, as they are now.
@@ -102,10 +118,11 @@ class Keyring:
     def _read(self) -> None:
         recorded = self._keys.read()
         if recorded != self._recorded or self._known is None:
+            self._recorded = recorded  # first: what is known tells others that all of it is
             self._known = {
                 key_id: key for key_id, one in recorded.items() if (key := _joined(key_id, one)) is not None
             }
-            self._recorded = recorded
+            self._found = {}
 
 
 def _joined(key_id: str, recorded: Recorded) -> ApiKey | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from typing import Any
 
 from flask import Response, request
 from werkzeug.datastructures import WWWAuthenticate
@@ -13,7 +14,7 @@ from writebehind.access.keyring import Keyring
 from writebehind.access.keys import ApiKey
 from writebehind.access.rights import Right, named
 from writebehind.errors import ConfigurationError, RedisUnavailableError
-from writebehind.flask.problems import note, respond_http, this_request
+from writebehind.flask.problems import NOTED, respond_http, this_request
 
 log = logging.getLogger("writebehind.audit")
 
@@ -27,6 +28,8 @@ _KEY = "writebehind.key"
 _REALM = "writebehind API"
 _SCHEME = "bearer "
 
+Environ = dict[str, Any]
+
 
 class Access:
     """Decides by the keys of an installation."""
@@ -36,8 +39,13 @@ class Access:
         self._keyring = keyring
         self._is_open = is_open
 
-    def admit(self, right: Right, collection: str | None = None) -> None:
+    def admit(self, right: Right, collection: str | None = None, environ: Environ | None = None) -> None:
         """Let a request through that may do this.
+
+        Args:
+            right: to do it.
+            collection: whose documents it is about, unless it is to operate.
+            environ: of the request; by default of the one that is answered.
 
         Raises:
             Unauthorized: it has no key, or one that is not live.
@@ -46,7 +54,7 @@ class Access:
         """
         if not self._keyring.is_on() and self._is_open:
             return
-        key = self._key_of_request()
+        key = self._key_of(request.environ if environ is None else environ)
         if not key.rights.allow(right, collection):
             wanted = named(right, collection)
             _tell_refused(f"needs {wanted}", key)
@@ -73,10 +81,11 @@ class Access:
             Unauthorized: it has none.
             RedisUnavailableError: as `admit`.
         """
-        return self._key_of_request() if self._keyring.is_on() else None
+        is_open = self._is_open and not self._keyring.is_on()
+        return None if is_open else self._key_of(request.environ)
 
-    def _key_of_request(self) -> ApiKey:
-        given = request.headers.get("Authorization", "")
+    def _key_of(self, environ: Environ) -> ApiKey:
+        given: str = environ.get("HTTP_AUTHORIZATION", "")
         if not given:
             _tell_refused("no key")
             raise Unauthorized("send a key: Authorization: Bearer wb_…", www_authenticate=_challenge())
@@ -88,8 +97,9 @@ class Access:
                 "there is no such key, or it is revoked or has expired",
                 www_authenticate=_challenge(error="invalid_token"),
             )
-        request.environ[_KEY] = key
-        note({"key": key.id})
+        environ[_KEY] = key
+        if (noted := environ.get(NOTED)) is not None:
+            noted["key"] = key.id
         return key
 
 
@@ -101,15 +111,12 @@ def key_of_request() -> ApiKey | None:
 
 def hide_from_writers(response: Response) -> Response:
     """Let a 404 tell nobody whether a document exists who may not read it: it is 403 then."""
+    if response.status_code != NotFound.code:
+        return response
     key, collection = key_of_request(), (request.view_args or {}).get("collection")
-    if (
-        response.status_code == NotFound.code
-        and key
-        and collection
-        and not key.rights.allow(Right.READ, collection)
-    ):
-        return respond_http(Forbidden(f"the key {key.id} does not grant {named(Right.READ, collection)}"))
-    return response
+    if key is None or collection is None or key.rights.allow(Right.READ, collection):
+        return response
+    return respond_http(Forbidden(f"the key {key.id} does not grant {named(Right.READ, collection)}"))
 
 
 def _challenge(**more: str) -> WWWAuthenticate:

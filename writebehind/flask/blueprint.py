@@ -115,8 +115,9 @@ def _add(routes: Blueprint, part: Routes, most_bytes: int) -> None:
 
 def _admit(access: Access) -> None:
     """Let a request through that may do what its route is for."""
-    reads = request.method in SAFE or (request.endpoint or "").endswith(READING)
-    access.admit(Right.READ if reads else Right.WRITE, (request.view_args or {}).get("collection"))
+    now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
+    reads = now.environ["REQUEST_METHOD"] in SAFE or (now.endpoint or "").endswith(READING)
+    access.admit(Right.READ if reads else Right.WRITE, (now.view_args or {}).get("collection"), now.environ)
 
 
 def _refuse_wrong_names() -> None:

@@ -1,0 +1,92 @@
+"""CPU time of a cached GET and of a PUT in the web process with an API key, against the same where there is none.
+
+A control without a key says how far apart equal ones are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from bench.load import DOCUMENT
+from web.app import create_app
+from writebehind import Settings, connect
+from writebehind.access.keys import Token, new_id
+from writebehind.local.embedded import EmbeddedRedis
+
+ROUNDS, CALLS = 60, 150
+
+
+def main() -> None:
+    """Take turns, and print the ratios."""
+    with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(Path(directory)) as server:
+        given = {"redis_url": server.url, "mongodb_url": "mongodb://127.0.0.1:9/", "allow_unlisted": True}
+        token = Token.new(new_id()).text
+        with connect(Settings(**given)) as without, connect(Settings(**given, root_key=token)) as kept:
+            open_app, closed_app = create_app(without), create_app(kept)
+            ways: dict[str, tuple[Callable[..., object], dict[str, str]]] = {
+                "no key": (open_app, {}),
+                "with a key": (closed_app, {"HTTP_AUTHORIZATION": f"Bearer {token}"}),
+                "control": (open_app, {}),
+            }
+            for method in ("GET", "PUT"):
+                print(_compared(method, ways))
+
+
+def _compared(method: str, ways: dict[str, tuple[Callable[..., object], dict[str, str]]]) -> str:
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for app, headers in ways.values():
+        _ask(app, "PUT", headers)
+        _ask(app, method, headers)
+    for turn in range(ROUNDS):
+        names = [*ways][turn % 3 :] + [*ways][: turn % 3]
+        for name in names:
+            app, headers = ways[name]
+            began = time.process_time()
+            for _ in range(CALLS):
+                _ask(app, method, headers)
+            took[name].append((time.process_time() - began) / CALLS * 1e6)
+    ratios = {
+        name: median(one / other for one, other in zip(took[name], took["no key"], strict=True)) for name in ways
+    }
+    told = ", ".join(f"{name} {median(some):.1f} µs, ratio {ratios[name]:.3f}" for name, some in took.items())
+    return f"{method}, CPU of the web process: {told}"
+
+
+def _ask(app: Callable[..., object], method: str, headers: dict[str, str]) -> None:
+    body = DOCUMENT if method == "PUT" else b""
+    environ = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/v1/users/ada",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8000",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "127.0.0.1:8000",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        **headers,
+    }
+    statuses: list[str] = []
+    answer = app(environ, lambda status, _headers, *_: statuses.append(status))
+    text = b"".join(answer)  # type: ignore[call-overload]
+    answer.close()  # type: ignore[attr-defined]
+    if not statuses[0].startswith("20"):
+        raise SystemExit(f"{method}: {statuses[0]}: {json.dumps(text.decode())}")
+
+
+if __name__ == "__main__":
+    main()
