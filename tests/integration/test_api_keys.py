@@ -370,3 +370,11 @@ def test_nobody_gets_in_while_keys_are_read_for_the_first_time(office, settings)
     office.create("one", ["users:read"])
     with Pipeline(settings) as fresh, ThreadPoolExecutor(8) as threads:
         assert all(threads.map(lambda _: fresh.keyring.is_on(), range(200)))
+
+
+def test_who_may_operate_and_read_nothing_is_told_that_there_is_no_dead_letter(client, office):
+    """It is 404, not 403: `admin` is all that the routes for operators ask for."""
+    operator = office.create("operator", ["admin"]).token.text
+    for method, end in (("GET", ""), ("DELETE", ""), ("POST", ":replay")):
+        answer = ask(client, method, f"/admin/dead-letters/users/nobody{end}", None, operator)
+        assert answer.status_code == 404, (method, end)

@@ -91,9 +91,8 @@ def api(
         of_documents = part(pipeline)
         if access is not None:
             of_documents.before_request(lambda: _admit(access))
+            of_documents.after_request(hide_from_writers)
         _add(routes, of_documents, most_bytes)
-    if access is not None:
-        routes.after_request(hide_from_writers)
     if admin is not None:
         operators = Routes("admin", __name__, url_prefix="/admin")
         operators.before_request(admin)
