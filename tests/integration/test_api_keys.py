@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.conftest import environment
+from tests.integration.conftest import environment, full
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline
@@ -18,6 +19,7 @@ from writebehind.access import keyring as keyrings
 from writebehind.access.keys import Token, new_id
 from writebehind.cli import cli
 from writebehind.errors import ConfigurationError, InvalidArgumentError, KeyConflictError, UnknownKeyError
+from writebehind.operations import api_keys
 from writebehind.operations.api_keys import KeyOffice
 from writebehind.operations.doctor import Level, access
 from writebehind.redis.keys import API_KEYS
@@ -233,7 +235,7 @@ def test_keys_by_the_command_line(client, settings):
         assert done.exit_code == 0, done.output
         return done.stdout.strip()
 
-    assert run("list").startswith("none")
+    assert run("list") == "none in Redis"
     token = run("create", "shop", "--allow", "users:read,write", "--allow", "admin", "--expires", "90d")
     assert is_allowed(ask(client, "GET", "/admin/status", None, token))
     assert "shop" in run("list")
@@ -378,3 +380,63 @@ def test_who_may_operate_and_read_nothing_is_told_that_there_is_no_dead_letter(c
     for method, end in (("GET", ""), ("DELETE", ""), ("POST", ":replay")):
         answer = ask(client, method, f"/admin/dead-letters/users/nobody{end}", None, operator)
         assert answer.status_code == 404, (method, end)
+
+
+def test_a_key_can_be_revoked_in_a_full_redis(office, pipeline, client):
+    token = office.create("one", ["users:read"]).token.text
+    with full(pipeline.store._wire):
+        office.revoke("one")
+    assert ask(client, "GET", "/v1/users/ada", None, token).status_code == 401
+
+
+def test_a_key_that_is_rotated_often_takes_no_more_room(office):
+    token = office.create("one", ["users:read"]).token
+    for _ in range(10):
+        token = office.rotate("one").token
+    assert office._keys.count() == 3
+    assert office.get("one").rotations == 10
+    assert office._keyring.find(token.text)
+
+
+def test_keys_that_ended_long_ago_make_room_and_open_nothing(office, pipeline, client, monkeypatch):
+    token = office.create("old", ["users:read"]).token.text
+    office.revoke("old")
+    monkeypatch.setattr(api_keys, "MOST_RECORDED", 2)
+    with pytest.raises(InvalidArgumentError, match="too many"):
+        office.create("new", ["users:read"])
+    monkeypatch.setattr(api_keys, "FORGOTTEN_S", -60)
+    office.create("new", ["users:read"])
+    assert [one.name for one in office.listed()] == ["new"]
+    office._keys.forget(office.get("new").id, pipeline.store.api_keys.read()[office.get("new").id])
+    assert ask(client, "GET", "/v1/users/ada", None, token).status_code == 401
+    with Pipeline(pipeline.settings) as later:
+        assert later.keyring.is_on()
+
+
+def test_a_process_that_has_seen_keys_does_not_open_when_they_are_dropped(office, pipeline, client):
+    token = office.create("one", ["users:read"]).token.text
+    assert ask(client, "GET", "/v1/users/ada", None, token).status_code == 404
+    pipeline.store._wire.call("DEL", API_KEYS)
+    for given in ("", token):
+        assert ask(client, "GET", "/v1/users/ada", None, given).status_code == 401
+
+
+def test_nobody_goes_by_keys_that_are_too_old_while_somebody_reads_them(office, pipeline, monkeypatch):
+    """After a time without requests, the first one reads them, and the others wait for that."""
+    one = office.create("one", ["users:read"])
+    assert pipeline.keyring.find(one.token.text)
+    office.revoke("one")
+    pipeline.keyring._due = time.monotonic() - 3_600
+    reading, read = threading.Event(), pipeline.store.api_keys.read
+
+    def slowly():
+        reading.set()
+        time.sleep(0.3)
+        return read()
+
+    monkeypatch.setattr(pipeline.store.api_keys, "read", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(pipeline.keyring.find, one.token.text)
+        assert reading.wait(10)
+        second = threads.submit(pipeline.keyring.find, one.token.text)
+        assert (first.result(), second.result()) == (None, None)

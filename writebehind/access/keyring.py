@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from writebehind import forks
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 #: For so long keys are taken as they were read last, seconds: a revoked one is refused within 5 s, also where a
 #: thread is at work on reading them that waits for Redis.
 FRESH_S: Final = 2.0
+#: By so much what was read may be too old while somebody reads it anew, seconds; then all wait.
+LATE_S: Final = 1.0
 #: Everything.
 ROOT: Final = Rights.parse(["*:read,write", "admin"])
 
@@ -41,6 +44,7 @@ class Keyring:
     def begin_anew(self) -> None:
         """Know nothing that the parent process has read."""
         self._recorded: Mapping[str, Recorded] = {}
+        self._was_on = False
         self._known: dict[str, ApiKey] | None = None
         #: Keys by the tokens that were sent, of each its last one.
         self._found: dict[str, ApiKey] = {}
@@ -56,7 +60,7 @@ class Keyring:
         if self._root is not None:
             return True
         self._all()
-        return bool(self._recorded)
+        return self._was_on or bool(self._recorded)
 
     def find(self, text: str) -> ApiKey | None:
         """The live key whose token this is, if it is one. Raises as `is_on`."""
@@ -92,9 +96,10 @@ class Keyring:
 
     def _all(self) -> Mapping[str, ApiKey]:
         known = self._known
-        if time.monotonic() < self._due and known is not None:
+        now = time.monotonic()
+        if now < self._due and known is not None:
             return known
-        if not self._lock.acquire(blocking=known is None):
+        if not self._lock.acquire(blocking=known is None or now > self._due + LATE_S):
             return known or {}  # somebody is at it
         try:
             if time.monotonic() >= self._due:
@@ -118,6 +123,8 @@ class Keyring:
     def _read(self) -> None:
         recorded = self._keys.read()
         if recorded != self._recorded or self._known is None:
+            # A process that has seen keys does not open because somebody has dropped them.
+            self._was_on = self._was_on or bool(recorded)
             self._recorded = recorded  # first: what is known tells others that all of it is
             self._known = {
                 key_id: key for key_id, one in recorded.items() if (key := _joined(key_id, one)) is not None
@@ -128,11 +135,12 @@ class Keyring:
 def _joined(key_id: str, recorded: Recorded) -> ApiKey | None:
     """A key as it is after all that was recorded of it; `None` where that is damaged: it opens nothing then."""
     key = ApiKey.parse(key_id, recorded.begun)
-    for number in range(1, len(recorded.rotations) + 1):
+    last = max(recorded.rotations, default=0)
+    for number in range(max(1, last - 1), last + 1):  # the last secret, and the one before
         rotation = Rotation.parse(recorded.rotations.get(number, b""))
         if key is None or rotation is None:
             return None
-        key = key.rotated(rotation)
+        key = replace(key.rotated(rotation), rotations=number)
     if key is None or not recorded.revoked:
         return key
     return key.revoked(int(recorded.revoked) if recorded.revoked.isdigit() else key.created_ms)

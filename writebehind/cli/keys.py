@@ -159,7 +159,7 @@ def _print_issued(issued: Issued, as_json: bool) -> None:
 
 def _print_each(found: Sequence[ApiKey], as_json: bool) -> None:
     if not found and not as_json:
-        click.echo("none: everybody who reaches the API may do everything")
+        click.echo("none in Redis")
     for one in found:
         told = one.as_dict(_now_ms())
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from writebehind.redis.shared.api_keys import ApiKeys
 MOST_RECORDED = 10_000
 #: For so long the former secret of a key is accepted, seconds: a day.
 OVERLAP_S = 86_400
+#: Keys that ended so long ago are forgotten where room is needed, seconds: 30 days.
+FORGOTTEN_S = 30 * 86_400
 #: Ten years, seconds.
 LONGEST_S = 10 * 366 * 86_400
 
@@ -104,7 +107,8 @@ class KeyOffice:
         self._check_room()
         token = Token.new(key.id)
         rotation = Rotation(token.digest, now_ms, now_ms + int(overlap_s * 1000))
-        if not self._keys.rotate(key.id, key.rotations + 1, rotation.record):
+        is_first = self._keys.rotate(key.id, key.rotations + 1, rotation.record)
+        if not is_first or self._keyring.all()[key.id].digest != token.digest:
             raise KeyConflictError(f"the key {key.id} got another secret just now")
         return Issued(key.rotated(rotation), token)
 
@@ -120,8 +124,21 @@ class KeyOffice:
         return self._keyring.all()[key.id]
 
     def _check_room(self) -> None:
+        if self._keys.count() < MOST_RECORDED:
+            return
+        before_ms = _now_ms() - FORGOTTEN_S * 1000
+        recorded = self._keys.read()
+        for key_id, one in self._keyring.all().items():
+            if _ended_ms(one) < before_ms:
+                self._keys.forget(key_id, recorded[key_id])
         if self._keys.count() >= MOST_RECORDED:
             raise InvalidArgumentError("there are too many keys and rotations: no more are kept")
+
+
+def _ended_ms(key: ApiKey) -> float:
+    """The time from which on a key is refused, ms."""
+    ends = [one for one in (key.revoked_ms, key.expires_ms) if one is not None]
+    return min(ends, default=math.inf)
 
 
 def _check_seconds(what: str, seconds: float | None, *, least: float) -> None:

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from writebehind.redis.keys import API_KEYS
+from writebehind.redis.scripts import script
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
+
+#: Stays when all keys are forgotten.
+THERE_WERE = "there were keys"
+#: For so long a replica is waited for, ms.
+REPLICA_MS = 300
+
+_ADD = script("add_key_field")
 
 
 @dataclass(slots=True)
@@ -55,13 +63,27 @@ class ApiKeys:
     def rotate(self, key_id: str, number: int, record: bytes) -> bool:
         """Keep the secret after the rotation of this number, from 1; false where somebody has been first.
 
+        The rotation before stays, as its secret may be accepted; those before that go.
+
         Raises: as `read`.
         """
-        return self._add(f"{key_id}:{number}", record)
+        return self._add(f"{key_id}:{number}", record, f"{key_id}:{number - 2}")
 
     def revoke(self, key_id: str, at_ms: int) -> bool:
         """Note that a key is revoked; false where it is already. Raises as `read`."""
         return self._add(f"{key_id}:revoked", str(at_ms).encode())
 
-    def _add(self, name: str, value: bytes) -> bool:
-        return bool(self._wire.call("HSETNX", API_KEYS, name, value))
+    def forget(self, key_id: str, recorded: Recorded) -> None:
+        """Forget a key, but not that there were keys. Raises as `read`."""
+        fields = [key_id, f"{key_id}:revoked", *(f"{key_id}:{number}" for number in recorded.rotations)]
+        self._wire.call("HSETNX", API_KEYS, THERE_WERE, b"1")
+        self._wire.call("HDEL", API_KEYS, *fields)
+
+    def _add(self, name: str, value: bytes, *dropped: str) -> bool:
+        """Add a field, and wait for a replica, if there is one: a failover would undo what none has."""
+        answers, _ = self._wire.run_each(
+            _ADD, [((API_KEYS,), (name, value, *dropped))], lambda _: [("WAIT", 1, REPLICA_MS)]
+        )
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return bool(answers[0])
