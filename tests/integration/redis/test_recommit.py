@@ -7,9 +7,10 @@ import pytest
 from tests.commits import commit_one
 from tests.integration.redis.conftest import commit, document, is_pending, members, settle
 from writebehind.documents.idempotency import IdempotencyKey
+from writebehind.errors import MistypedKeyError
 from writebehind.redis.commits import CommitRequest, CommitStatus
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.receipts import Once, answer_of
+from writebehind.redis.receipts import Once, Receipt, answer_of
 from writebehind.redis.recent import Recent
 from writebehind.redis.recovery import Status
 
@@ -52,20 +53,54 @@ def test_it_is_there_again_as_it_was(store, member):
     assert [b"1", b"1"] == store._wire.call("HMGET", of.counts, "first", "coalesced")
 
 
-def test_it_is_known_by_its_key(store, member):
-    """Whoever repeats a write that was lost and is there again gets the answer of the first."""
+def lose_keyed(store, member: str) -> tuple[CommitRequest, Recent]:
+    """Lose a write that has an idempotency key; what it asked for, and what is known of it."""
     once = Once(IdempotencyKey.of("key", [b"request"]), answer_of(member, "e", {"n": 1}))
     request = CommitRequest(member, document("lost").payload, 0, once=once)
     store.recent.there_are_replicas()
-    first = commit_one(store, request)
+    commit_one(store, request)
     [(_, lost)], _ = store.recent.since(0)
-    kept = store.receipts.of(member, "key")
     store._wire.call("FLUSHALL")
+    return request, lost
+
+
+def test_it_is_known_by_its_key(store, member):
+    """Whoever repeats a write that was lost and is there again gets the answer of the first."""
+    request, lost = lose_keyed(store, member)
+    ((_, noted),) = lost.receipts
 
     assert Status.RECOMMITTED is recommit(store, lost, is_newest=True)
 
     again = commit_one(store, request)
-    assert (CommitStatus.REPEATED, first.version, kept) == (again.status, again.version, again.receipt)
+    assert (CommitStatus.REPEATED, lost.version) == (again.status, again.version)
+    assert Receipt.parse(noted) == again.receipt
+
+
+@pytest.mark.parametrize("name", ["dead", "receipts", "receipts_at"])
+def test_write_and_receipt_stand_together(store, member, name):
+    """What other hands have put in the way of one leaves neither, and is in the way once."""
+    _, lost = lose_keyed(store, member)
+    store._wire.call("SET", getattr(partition_keys(0), name), "x")
+    until_us = store.now_ms() * 1000 + IN_AN_HOUR_US
+
+    (answer,) = store.recovery.recommit([(lost, until_us)], is_newest=True)
+
+    assert isinstance(answer, MistypedKeyError)
+    assert store.cache.get(member)[0] is None
+    assert store.receipts.of(member, "key") is None
+    assert Status.RECOMMITTED is recommit(store, lost, is_newest=True)
+    assert lost.version == store.receipts.of(member, "key").version
+
+
+def test_a_receipt_comes_back_to_what_is_there(store, member):
+    """A write that stands without its receipt, which was lost by itself, gets it back."""
+    _, lost = lose_keyed(store, member)
+    recommit(store, lost, is_newest=True)
+    of = partition_keys(0)
+    store._wire.call("DEL", of.receipts, of.receipts_at)
+
+    assert Status.THERE is recommit(store, lost)
+    assert lost.version == store.receipts.of(member, "key").version
 
 
 def test_what_a_newer_write_saw_is_known_by_its_key(store, member):

@@ -21,21 +21,32 @@ local entry, pending, scheduled = KEYS[1], KEYS[2], KEYS[4]
 local member, digits = ARGV[1], string.sub(ARGV[2], 1, 16)
 local version = tonumber(digits)
 
+if KEYS[12] then  -- what other hands have put there is in the way before anything is written
+  redis.call('HLEN', KEYS[12])
+  redis.call('ZCARD', KEYS[13])
+end
+local function bring_receipts()
+  for at = 8, #ARGV, 2 do
+    if redis.call('HSETNX', KEYS[12], ARGV[at], ARGV[at + 1]) == 1 then
+      redis.call('ZADD', KEYS[13], string.sub(ARGV[at + 1], 1, 13), ARGV[at])  -- of a version those are ms
+    end
+  end
+end
+
 local header = redis.call('GETRANGE', entry, 0, 15)
 local found = math.max(tonumber(header) or 0, tonumber(redis.call('ZSCORE', KEYS[8], member) or '0'))
-if found == version or redis.call('HEXISTS', KEYS[9], digits) == 1 then return {'there', ''} end
+if found == version or redis.call('HEXISTS', KEYS[9], digits) == 1 then
+  bring_receipts()
+  return {'there', ''}
+end
 if found > version then return {'superseded', '', found} end
 local now = now_us()
 if now > tonumber(ARGV[6]) then return {'late', ''} end
 if header == '' and ARGV[7] ~= '1' then return {'unknown', ''} end
 
-for at = 8, #ARGV, 2 do
-  if redis.call('HSETNX', KEYS[12], ARGV[at], ARGV[at + 1]) == 1 then
-    redis.call('ZADD', KEYS[13], string.sub(ARGV[at + 1], 1, 13), ARGV[at])  -- of a version those are ms
-  end
-end
 supplant(KEYS, member, ARGV[2], now, ARGV[5])
 local due = math.floor(now / 1000)
 count(KEYS[11], redis.call('ZADD', pending, 'LT', due, member) == 1 and 'first' or 'coalesced', 1)
 redis.call('DEL', KEYS[6])  -- as for a commit
+bring_receipts()  -- last: no receipt stands of a write that does not
 return {'recommitted', issue_ticket(scheduled, due, ARGV[3], due + tonumber(ARGV[4]))}
