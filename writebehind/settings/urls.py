@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
@@ -188,17 +188,37 @@ def check_mongodb(name: str, url: str) -> None:
 
 def check_broker(name: str, url: str) -> None:
     """See that this may be the URL of a broker, or several, joined by `;`. As `check_redis`."""
-    for one in url.split(";"):
+    urls = url.split(";")
+    for one in urls:
         if one.startswith((*_REDIS_SCHEMES, *SCHEMES)):
             check_redis(name, one)
             if one.partition("://")[0].endswith(CLUSTER):
                 raise ValueError(f"{name}: Celery cannot use a Redis Cluster as broker: name another Redis")
         else:
             _check_amqp_tls(name, _split(name, one, (), "amqp://user:password@host:5672/"))
+    _check_alike(name, urls)
+
+
+def _check_alike(name: str, urls: Sequence[str]) -> None:
+    """See that what holds for the first of several brokers holds for all: Celery is told it once."""
+    if len({one.partition("://")[0].removeprefix("py") for one in urls}) > 1:
+        raise ValueError(
+            f"{name}: all its brokers must have the scheme of the first: Celery is set up for that one"
+        )
+    if len({frozenset(_tls_options(one).items()) for one in urls}) > 1:
+        raise ValueError(
+            f"{name}: all its brokers must have the ssl_ options of the first: Celery takes no others"
+        )
+
+
+def _tls_options(url: str) -> dict[str, str]:
+    """What a URL that is not malformed says about certificates. Those of several hosts urllib does not split."""
+    options = parse_qsl(url.partition("?")[2])
+    return {option: value for option, value in options if option.startswith("ssl_")}
 
 
 def _check_amqp_tls(name: str, parts: SplitResult) -> None:
-    named = {option: value for option, value in parse_qsl(parts.query) if option.startswith("ssl_")}
+    named = _tls_options(parts.geturl())
     if named and not parts.geturl().startswith(_AMQP_TLS_SCHEME):
         raise ValueError(f"{name}: certificates are for {_AMQP_TLS_SCHEME}")
     for option, value in named.items():

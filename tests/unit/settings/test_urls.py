@@ -112,6 +112,8 @@ MALFORMED_BROKERS = [
     "amqps://u:pwSecr1@h//?ssl_ca_certs=/no/such/file",
     "amqps://u:pwSecr1@h//?ssl_cert_reqs=none",
     "amqp://u:pwSecr1@h//?ssl_ca_certs=/etc/hosts",
+    "amqp://h;amqps://u:pwSecr1@i",
+    "amqps://h;amqps://u:pwSecr1@i//?ssl_ca_certs=/etc/hosts",
 ]
 #: Of the right form, but nothing that Celery can use.
 UNUSABLE_BROKERS = [
@@ -200,6 +202,43 @@ def test_celery_is_told_how_to_check_rabbitmq(tmp_path):
     ):
         app = create_app(load_settings(broker_url=url))
         assert (broker, options) == (app.conf.broker_url, app.conf.broker_use_ssl)
+
+
+#: A file that there is, in the place of certificates.
+CERTIFICATES = __file__
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("amqp://a;amqps://b", "the scheme of the first"),
+        ("amqps://a;amqp://b", "the scheme of the first"),
+        ("redis://a;amqp://b", "the scheme of the first"),
+        ("redis://a;rediss://b", "the scheme of the first"),
+        (f"amqps://a;amqps://b//?ssl_ca_certs={CERTIFICATES}", "the ssl_ options of the first"),
+        (f"rediss://a?ssl_ca_certs={CERTIFICATES};rediss://b", "the ssl_ options of the first"),
+        ("rediss://a?ssl_cert_reqs=none;rediss://b?ssl_cert_reqs=required", "the ssl_ options of the first"),
+    ],
+)
+def test_brokers_that_celery_could_not_tell_apart_are_refused(url, fault):
+    """It takes one set of options for TLS and transport: those of others than the first would be dropped."""
+    with pytest.raises(ConfigurationError, match=f"^BROKER_URL: .* {fault}"):
+        load_settings(broker_url=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://a;pyamqp://b",
+        "redis://a;redis://b/1?client_name=c",
+        f"amqps://a//?heartbeat=9&ssl_ca_certs={CERTIFICATES};amqps://b?ssl_ca_certs={CERTIFICATES}",
+        "rediss://a?ssl_cert_reqs=none&ssl_check_hostname=false;rediss://b?ssl_check_hostname=false&ssl_cert_reqs=none",
+        "redis+sentinel://[::1]:1,[::2]:2/service/0;redis+sentinel://h,i/service/0",
+    ],
+)
+def test_brokers_that_differ_in_nothing_but_their_place_are_taken(url):
+    """In whatever order their options stand."""
+    assert url == load_settings(broker_url=url).broker_url
 
 
 @pytest.mark.parametrize(
