@@ -24,6 +24,7 @@ from web.sockets import allow_connections, end_if_taken
 from writebehind import connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
+from writebehind.flask.access import Access
 from writebehind.flask.extension import check
 from writebehind.launcher import begin_log
 from writebehind.local.embedded import reachable
@@ -117,6 +118,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         FlushPublisher(settings).close()
         with connect(settings) as pipeline:
             check(pipeline)
+            Access(pipeline.keyring, is_open=settings.is_open).check()
     except ConfigurationError as error:
         sys.exit(f"writebehind: {error}")
     # granian would share it with another server, in silence.

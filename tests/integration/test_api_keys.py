@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,8 @@ from writebehind.access import keyring as keyrings
 from writebehind.access.keys import Token, new_id
 from writebehind.cli import cli
 from writebehind.errors import ConfigurationError, InvalidArgumentError, KeyConflictError, UnknownKeyError
+from writebehind.flask import access as access_module
+from writebehind.local.embedded import free_port
 from writebehind.operations import api_keys
 from writebehind.operations.api_keys import KeyOffice
 from writebehind.operations.doctor import Level, access
@@ -102,6 +107,34 @@ def test_without_a_key_that_is_known_nothing_is_allowed(client, office, authoriz
 def test_what_tells_of_no_document_needs_no_key(client, office, path):
     office.create("one", ["users:read"])
     assert is_allowed(client.get(path))
+
+
+def test_refusals_are_few_lines(client, office, caplog):
+    """The first of each kind says which request it was; whoever sends many fills no disk."""
+    access_module._refusals.begin_anew()
+    token = office.create("one", ["users:read"]).token.text
+    for number in range(50):
+        ask(client, "GET", f"/v1/users/{number}", None)
+        ask(client, "PUT", f"/v1/other{number}/x", {}, token)
+    found = [one for one in caplog.records if one.name == "writebehind.audit"]
+    assert [one.event for one in found] == ["access_refused"] * 2
+    assert "/v1/users/0" in found[0].message
+    assert "/v1/other0/x" in found[1].message
+
+
+def test_no_two_keys_have_a_name(office):
+    """Of those that are made at the same time one stays at most."""
+
+    def create(_):
+        try:
+            return office.create("same", ["admin"]).key.id
+        except KeyConflictError:
+            return None
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [one for one in threads.map(create, range(8)) if one is not None]
+    assert len(made) <= 1
+    assert [one.id for one in office.listed()] == made
 
 
 def test_the_console_asks_for_a_key(client, office):
@@ -288,6 +321,17 @@ def test_beyond_loopback_nothing_starts_without_a_key(settings, office, host):
         client = create_app(pipeline).test_client()
         assert ask(client, "GET", "/v1/users/ada", None).status_code == 401
         assert ask(client, "GET", "/v1/users/ada", None, key.token.text).status_code == 404
+
+
+def test_the_server_says_in_one_line_why_it_does_not_start(settings, pipeline, tmp_path):
+    given = environment(settings) | {"WRITEBEHIND_HOST": EVERYWHERE, "WRITEBEHIND_PORT": str(free_port())}
+    command = [sys.executable, "-m", "writebehind", "run", "web"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("writebehind: WRITEBEHIND_HOST is reached beyond this machine")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])

@@ -15,12 +15,17 @@ from writebehind.access.keys import ApiKey
 from writebehind.access.rights import Right, named
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.flask.problems import NOTED, respond_http, this_request
+from writebehind.outage_log import OutageLog
 
 log = logging.getLogger("writebehind.audit")
+_refusals = OutageLog(log, "access refused", "accesses refused")
+#: So many characters of a request are logged.
+_MOST_SHOWN = 300
 
 NO_KEYS = (
-    "WRITEBEHIND_HOST is reached beyond this machine, and there is no API key: make one by `writebehind keys "
-    "create NAME --allow admin`, or set WRITEBEHIND_ROOT_KEY, or WRITEBEHIND_INSECURE=true to let everybody in"
+    "WRITEBEHIND_HOST is reached beyond this machine, and there is no API key: let `writebehind keys generate "
+    "FILE` make one, and name it in WRITEBEHIND_ROOT_KEY_FILE; or make one by `writebehind keys create NAME "
+    "--allow admin`; or set WRITEBEHIND_INSECURE=true to let everybody in"
 )
 #: Where the key of a request stands in its environment, once it is found.
 _KEY = "writebehind.key"
@@ -57,7 +62,7 @@ class Access:
         key = self._key_of(request.environ if environ is None else environ)
         if not key.rights.allow(right, collection):
             wanted = named(right, collection)
-            _tell_refused(f"needs {wanted}", key)
+            _tell_refused(f"a key without the right to {right}", key)
             raise Forbidden(f"the key {key.id} does not grant {wanted}")
 
     def check(self) -> None:
@@ -124,5 +129,7 @@ def _challenge(**more: str) -> WWWAuthenticate:
 
 
 def _tell_refused(why: str, key: ApiKey | None = None) -> None:
-    fields = {"event": "access_refused", "key": key.id if key else None, "reason": why}
-    log.warning("refused, %s%s: %s", why, f", key {key.id}" if key else "", this_request(), extra=fields)
+    """Log what is refused: the first time, and then how often, as anybody may send anything."""
+    key_id = key.id if key else None
+    kind = f"{why}, {key_id}" if key_id else why
+    _refusals.note(kind, f"{kind}: {this_request()[:_MOST_SHOWN]}", event="access_refused", key=key_id, reason=why)

@@ -11,7 +11,7 @@ from writebehind.access.keyring import Keyring
 from writebehind.access.keys import ApiKey, Rotation, Token, check_name, new_id
 from writebehind.access.rights import Rights
 from writebehind.errors import InvalidArgumentError, KeyConflictError, UnknownKeyError
-from writebehind.redis.shared.api_keys import ApiKeys
+from writebehind.redis.shared.api_keys import ApiKeys, Recorded
 
 #: As many fields as Redis keeps of all keys.
 MOST_RECORDED = 10_000
@@ -21,6 +21,9 @@ OVERLAP_S = 86_400
 FORGOTTEN_S = 30 * 86_400
 #: Ten years, seconds.
 LONGEST_S = 10 * 366 * 86_400
+
+
+_TAKEN = "there is a key called {!r}: revoke it, or choose another name"
 
 
 class Issued(NamedTuple):
@@ -57,7 +60,7 @@ class KeyOffice:
         every = self._keyring.all()
         if named in every:
             return every[named]
-        found = [one for one in every.values() if one.name == named and one.revoked_ms is None]
+        found = self._named(named)
         if len(found) > 1:
             raise InvalidArgumentError(f"several keys are called {named[:100]!r}: name one by its id")
         if not found:
@@ -80,8 +83,8 @@ class KeyOffice:
         check_name(name)
         rights = Rights.parse(grants)
         _check_seconds("a key expires after", expires_s, least=1)
-        if any(one.name == name and one.revoked_ms is None for one in self._keyring.all().values()):
-            raise KeyConflictError(f"there is a key called {name!r}: revoke it, or choose another name")
+        if self._named(name):
+            raise KeyConflictError(_TAKEN.format(name))
         self._check_room()
         now_ms = _now_ms()
         while True:
@@ -89,7 +92,11 @@ class KeyOffice:
             expires_ms = None if expires_s is None else now_ms + int(expires_s * 1000)
             key = ApiKey(token.id, name, rights, now_ms, expires_ms, token.digest)
             if self._keys.begin(key.id, key.record):
-                return Issued(key, token)
+                break
+        if len(self._named(name)) > 1:  # somebody has made another one at the same time: two stay of no name
+            self._keys.forget(key.id, Recorded())
+            raise KeyConflictError(_TAKEN.format(name))
+        return Issued(key, token)
 
     def rotate(self, named: str, *, overlap_s: float = OVERLAP_S) -> Issued:
         """Give a key a new secret; its last one is accepted for a while as well, and no others.
@@ -122,6 +129,10 @@ class KeyOffice:
         key = self.get(named)
         self._keys.revoke(key.id, _now_ms())
         return self._keyring.all()[key.id]
+
+    def _named(self, name: str) -> Sequence[ApiKey]:
+        """The keys with this name that are not revoked."""
+        return [one for one in self.listed() if one.name == name and one.revoked_ms is None]
 
     def _check_room(self) -> None:
         if self._keys.count() < MOST_RECORDED:
