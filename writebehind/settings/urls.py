@@ -212,7 +212,7 @@ def _check_alike(name: str, urls: Sequence[str]) -> None:
 
 
 def _tls_options(url: str) -> dict[str, str]:
-    """What a URL that is not malformed says about certificates. Those of several hosts urllib does not split."""
+    """Certificates that a URL names, which is not malformed. Those of several hosts urllib does not split."""
     options = parse_qsl(url.partition("?")[2])
     return {option: value for option, value in options if option.startswith("ssl_")}
 
