@@ -11,11 +11,13 @@ from tests.servers import RedisProgram, forget_replicas, freeze, resume
 from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
+from writebehind.collection import Collection
 from writebehind.documents.durability import Confirmed
 from writebehind.errors import DurabilityNotOfferedError
 from writebehind.local.embedded import EmbeddedRedis, valkey_binary
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.wire import Wire
+from writebehind.writing.written import Written
 
 pytestmark = pytest.mark.one_server("it has the replicas that a test gives it")
 
@@ -140,6 +142,28 @@ def test_repeated(pipeline_on, valkey, replica):
 
     assert [(True, Durability.BUFFERED), (True, Durability.REPLICATED)] == [
         (one.replayed, one.durability) for one in (late, there)
+    ]
+
+
+def test_repeated_where_it_fits_no_more(pipeline_on, valkey, replica):
+    """A patch that is found to have been made before by its receipt alone waits for replicas like any other."""
+    first, other = (pipeline_on(valkey).collection("users") for _ in range(2))
+    other.put("bob", {}, durability=Durability.REPLICATED)
+    first.put("ada", {"n": 1})
+
+    def patch(users: Collection, durability: Durability) -> Written:
+        return users.patch("ada", json_patch=[{"op": "remove", "path": "/n"}], durability=durability, key="1")
+
+    freeze(replica)
+    try:
+        patch(first, Durability.BUFFERED)
+        late = patch(other, Durability.REPLICATED)
+    finally:
+        resume(replica)
+    there = patch(other, Durability.REPLICATED)
+
+    assert [(True, Durability.BUFFERED, 0), (True, Durability.REPLICATED, 1)] == [
+        (one.replayed, one.durability, one.confirmed.replicas) for one in (late, there)
     ]
 
 

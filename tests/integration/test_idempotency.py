@@ -195,6 +195,22 @@ def test_in_time(pipeline, users):
     assert (0, 0) == held(pipeline)
 
 
+def test_what_is_over_answers_nobody(pipeline, users):
+    """A receipt that is over, and not forgotten yet, is none: not of the same request, nor of another."""
+    users.put("ada", {"n": 0})
+    users.patch("ada", {"n": 1}, key=KEY)
+    users.delete("ada")
+    pipeline.store._wire.call(
+        "ZINCRBY", keys_of(pipeline).receipts_at, -pipeline.store.receipts.life_ms - 1000, KEY
+    )
+
+    for change in ({"n": 1}, {"n": 2}):
+        with pytest.raises(DocumentNotFoundError):
+            users.patch("ada", change, key=KEY)
+    assert ReceiptState.UNKNOWN is pipeline.receipt(KEY).state
+    assert (1, 1) == held(pipeline)
+
+
 def test_old_ones_make_room(pipeline, users):
     """A write forgets what is over, so that nobody needs to come by."""
     for number in range(6):

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from writebehind.documents import codec
+from writebehind.documents.durability import Confirmed, Durability
 from writebehind.documents.entry import VERSION_DIGITS
 from writebehind.documents.idempotency import IdempotencyKey
-from writebehind.errors import UnreadableDocumentError
+from writebehind.errors import RedisUnavailableError, UnreadableDocumentError
+from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.connections import Command
-from writebehind.redis.keys import Layout, partition_keys
+from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.recent import Recent
 from writebehind.redis.scripts import script
-from writebehind.redis.wire import Wire
+from writebehind.redis.wire import Call, Wire
 
-_FORGET = script("forget_receipts")
+_FIND, _FORGET = script("find_receipt"), script("forget_receipts")
 #: In the place of a kind letter: there was no entry before.
 _NO_ENTRY: Final = "-"
 _DIGEST_AT, _ANSWER_AT = VERSION_DIGITS + 1, VERSION_DIGITS + 33
@@ -95,6 +97,21 @@ def noted(version: int, previous: str, once: Once) -> bytes:
     return f"{version:0{VERSION_DIGITS}d}{previous or _NO_ENTRY}{once.key.digest}".encode() + once.answer
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A receipt that was asked for by itself.
+
+    Attributes:
+        receipt: of the first of equal requests.
+        durability: how far its write has come.
+        confirmed: what Redis has confirmed of it, where that was waited for.
+    """
+
+    receipt: Receipt
+    durability: Durability = Durability.BUFFERED
+    confirmed: Confirmed | None = None
+
+
 class Receipts:
     """The receipts in one Redis. Safe to share between threads."""
 
@@ -105,14 +122,25 @@ class Receipts:
         self.life_ms = life_ms
         self.most = most
 
-    def of(self, member: str, key: str) -> Receipt | None:
+    def of(self, member: str, key: str, confirmation: Confirmation | None = None) -> Found | None:
         """The receipt of a write to a document, or to another one of its partition.
+
+        Args:
+            member: the document.
+            key: of the request.
+            confirmation: what Redis shall see to before it answers, as for a commit.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        noted = self._wire.call("HGET", self._layout.of(member).receipts, key)
-        return None if noted is None else Receipt.parse(noted)
+        call = self._call(self._layout.of(member), key, "1" if confirmation else "")
+        (noted,), (judged,) = self._wire.run_each(_FIND, [call], confirmation.commands if confirmation else None)
+        if isinstance(noted, RedisUnavailableError):
+            raise noted
+        receipt = None if noted is None else Receipt.parse(noted)
+        if receipt is None:
+            return None
+        return Found(receipt, *(confirmation.judge(*judged) if confirmation and judged else ()))
 
     def find(self, key: str) -> Receipt | None:
         """The last receipt with this key, of any document, in one round trip to each server.
@@ -120,9 +148,12 @@ class Receipts:
         Raises:
             RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
         """
-        noted = self._wire.calls([("HGET", of.receipts, key) for of in self._layout.all()])
-        found = [receipt for one in noted if isinstance(one, bytes) and (receipt := Receipt.parse(one))]
+        noted = self._wire.run_many(_FIND, [self._call(of, key) for of in self._layout.all()])
+        found = [receipt for one in noted if one is not None and (receipt := Receipt.parse(one))]
         return max(found, key=lambda one: one.version, default=None)
+
+    def _call(self, of: PartitionKeys, key: str, confirmed: str = "") -> Call:
+        return (of.receipts, of.receipts_at), (key, self.life_ms, confirmed)
 
     def bring(self, writes: Iterable[Recent]) -> None:
         """Bring receipts back of writes that a failover has lost, and whose effect stands.

@@ -214,11 +214,14 @@ class Writer:
             return self._changed(document_id, step, durability, key, values)
         except WritebehindError:
             # What has been done may be in the way of doing it once more, or not be known to have been done.
-            receipt = self._parts.store.receipts.of(document_id.member, key.text) if key else None
-            if key is None or receipt is None:
+            if key is None:
                 raise
-            answer = replayed(check_same(receipt, key))
-            _replace(values, receipt.values)
+            confirmation = self._parts.admission.confirmation(self.wants(durability))
+            found = self._parts.store.receipts.of(document_id.member, key.text, confirmation)
+            if found is None:
+                raise
+            answer = replayed(check_same(found.receipt, key), found)
+            _replace(values, found.receipt.values)
             return answer
 
     def _changed(

@@ -11,7 +11,7 @@ from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import KeyReusedError
 from writebehind.redis.commits import Commit
-from writebehind.redis.receipts import Receipt
+from writebehind.redis.receipts import Found, Receipt
 
 #: Kinds of entries that say that there is no document.
 _NO_DOCUMENT = {Kind.DELETED, Kind.ABSENT}
@@ -49,12 +49,12 @@ def is_created(etag: str, previous: str, *, known: bool) -> bool:
     return bool(etag) and (known or previous in _NO_DOCUMENT)
 
 
-def replayed(receipt: Receipt | None, commit: Commit | None = None) -> Written:
+def replayed(receipt: Receipt | None, found: Commit | Found) -> Written:
     """The answer to the first of equal requests, for who has repeated it.
 
     Args:
         receipt: of the first.
-        commit: the answer of the step that has found it; `None` where it was asked for.
+        found: the answer of the step that has found it.
 
     Raises:
         KeyReusedError: there is none that could be read.
@@ -65,10 +65,10 @@ def replayed(receipt: Receipt | None, commit: Commit | None = None) -> Written:
         DocumentId.from_member(receipt.member).text,
         receipt.version,
         receipt.etag,
-        commit.durability if commit else Durability.BUFFERED,
+        found.durability,
         is_created(receipt.etag, receipt.previous, known=receipt.created),
-        commit.shared if commit else {},
-        commit.confirmed if commit else None,
+        found.shared if isinstance(found, Commit) else {},
+        found.confirmed,
         replayed=True,
     )
 

@@ -89,7 +89,7 @@ def test_write_and_receipt_stand_together(store, member, name):
     assert store.cache.get(member)[0] is None
     assert store.receipts.of(member, "key") is None
     assert Status.RECOMMITTED is recommit(store, lost, is_newest=True)
-    assert lost.version == store.receipts.of(member, "key").version
+    assert lost.version == store.receipts.of(member, "key").receipt.version
 
 
 def test_a_receipt_comes_back_to_what_is_there(store, member):
@@ -100,7 +100,7 @@ def test_a_receipt_comes_back_to_what_is_there(store, member):
     store._wire.call("DEL", of.receipts, of.receipts_at)
 
     assert Status.THERE is recommit(store, lost)
-    assert lost.version == store.receipts.of(member, "key").version
+    assert lost.version == store.receipts.of(member, "key").receipt.version
 
 
 def test_what_a_newer_write_saw_is_known_by_its_key(store, member):
