@@ -34,7 +34,7 @@ from writebehind.cli import cli
 from writebehind.local.embedded import valkey_binary
 from writebehind.local.up import read_procfile
 from writebehind.redis.topology.addresses import named_servers
-from writebehind.settings.installation import ENV_PREFIX
+from writebehind.settings.installation import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 PROFILES = {"single", "sentinel", "cluster", "servers", "rabbitmq"}
@@ -392,3 +392,12 @@ def test_the_image_does_not_run_as_root():
     last_stage = (ROOT / "Dockerfile").read_text("utf-8").rpartition("\nFROM ")[2]
 
     assert int(re.search(r"^USER (\d+)$", last_stage, re.MULTILINE)[1]) > 0
+
+
+def test_receipts_leave_the_memory_to_documents(services):
+    """As many as are kept by default take a small part of it, as nothing takes that back for a day."""
+    most = Settings.model_fields["idempotency_most"].default * Settings.model_fields["partitions"].default
+    receipt_bytes = 340
+    memory = options(services["redis"])["--maxmemory"]
+    assert memory.endswith("mb")
+    assert most * receipt_bytes < int(memory[:-2]) * 2**20 / 10

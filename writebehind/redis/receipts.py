@@ -26,7 +26,7 @@ _FIND, _FORGET = script("find_receipt"), script("forget_receipts")
 _NO_ENTRY: Final = "-"
 _DIGEST_AT, _ANSWER_AT = VERSION_DIGITS + 1, VERSION_DIGITS + 33
 #: How long receipts are kept, ms, and how many of a partition, unless the settings say otherwise.
-LIFE_MS, MOST = 86_400_000, 10_000
+LIFE_MS, MOST = 86_400_000, 2_000
 #: Receipts that one step forgets, so that nobody waits long for it.
 FORGOTTEN_AT_ONCE = 1_000
 #: Of what is no increment.
