@@ -16,6 +16,7 @@ _HALVES = {
             "bad_input",
             "dead_letters",
             "description",
+            "exactly_once",
             "example_commands",
             "listen",
             "pages",
