@@ -10,11 +10,13 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from writebehind import forks
+from writebehind.errors import UnavailableError
 from writebehind.plurals import counted, size_of
 from writebehind.times import duration, shown
 
@@ -121,6 +123,20 @@ class LastKnown:
                 self._write(self._directory / FILE, self._own)
         finally:
             self._lock.release()
+
+    def note_where_due(self, *, pending: int, size: Callable[[], int], dead_letters: int) -> None:
+        """Note it where nobody on this host has lately: only then the bytes of what is pending are asked for.
+
+        Where Redis does not say them nothing is noted: whoever looks there for something else goes on.
+        """
+        if not self.is_due():
+            return
+        try:
+            pending_bytes = size()
+        except UnavailableError as error:
+            log.debug("the last known figures stay as they are: %s", error)
+            return
+        self.note(pending=pending, pending_bytes=pending_bytes, dead_letters=dead_letters)
 
     def latest(self) -> AtStake | None:
         """The latest that anybody on this host has noted; `None` for nothing. It never raises.

@@ -74,6 +74,8 @@ def no_hints(hint: Hint) -> None:
 class Parts:
     """The parts of one installation, joined. Safe to share between threads."""
 
+    _is_watched = False
+
     def __init__(
         self,
         settings: Settings,
@@ -244,18 +246,24 @@ class Parts:
 
     def begin_anew(self) -> None:
         """Reach MongoDB by a client of this process. One that was passed in is for its owner to see to."""
+        self._is_watched = False  # a thread of the parent does that
         if self._own_client:
             self._parents_client = self._client  # or it would warn that nobody has closed it
             self._client = self._connected()
             self.sink.use(self._client)
 
     def _see_load(self, sample: LoadSample) -> None:
-        """See what a sample says beside the load. Where no exporter notes what is at stake, this process does."""
+        """See what a sample says beside the load: what is at stake too, unless a thread does."""
         self.clock.look()
-        if not sample.away and self.last_known.is_due():
-            self.last_known.note(
+        if not self._is_watched:
+            self._note_at_stake(sample)
+
+    def _note_at_stake(self, sample: LoadSample) -> None:
+        """Note what a sample says is at stake, where no exporter has lately."""
+        if not sample.away:
+            self.last_known.note_where_due(
                 pending=sum(sample.pending),
-                pending_bytes=self.store.unsettled.pending_bytes(dict(enumerate(sample.pending))),
+                size=lambda: self.store.unsettled.pending_bytes(dict(enumerate(sample.pending))),
                 dead_letters=sum(sample.dead.values()),
             )
 

@@ -128,9 +128,13 @@ class Pipeline(Parts):
     def watch_admission(self, stop: threading.Event) -> None:
         """Tell others the caps of this process, and the log when they are met no more: in a thread of its own.
 
-        Without it both happen when a document is written.
+        It also notes what is at stake. Without it all three happen when a document is written.
         """
-        self._admission.watch(stop)
+        self._is_watched = True
+        try:
+            self._admission.watch(stop, self._note_at_stake)
+        finally:
+            self._is_watched = False
 
     def _path(self, one: DocumentId) -> str | None:
         """The path of a document in the API; `None` where its id leads to another one, or to none."""

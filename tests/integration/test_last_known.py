@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from threading import get_ident
 
 import pytest
 from click.testing import CliRunner
@@ -14,11 +15,13 @@ from tests.integration.conftest import put
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from web.app import create_app
-from writebehind import Pipeline, connect
+from writebehind import Pipeline, connect, last_known
 from writebehind.cli import cli
 from writebehind.errors import RedisUnavailableError
 from writebehind.last_known import LastKnown
 from writebehind.monitoring.page import Page
+from writebehind.monitoring.watchers import Watchers
+from writebehind.redis.shared import load_sample
 
 pytestmark = pytest.mark.one_server("a proxy stands before one port")
 
@@ -106,6 +109,7 @@ def test_the_page_for_prometheus(pipeline, proxy):
 def test_nobody_has_seen_it(pipeline, proxy):
     """Then nothing is told, rather than 0."""
     pipeline.last_known.keep_in(pipeline.settings.metrics_dir / "elsewhere")
+    assert not pipeline.keyring.is_on()  # known before, or nobody would be let in
     hang(pipeline, proxy)
     pipeline.last_known._own = None
     assert not [name for name in figures(Page(pipeline)) if name.startswith("last_known")]
@@ -137,3 +141,32 @@ def test_writers_note_it_where_nobody_else_does(pipeline):
         return latest is not None and latest.pending == 7 and latest.pending_bytes > 0
 
     wait_until(is_seen, "it to be noted")
+
+
+def test_a_write_does_not_fail_where_it_cannot_be_noted(settings, valkey_wire, mongo_client, monkeypatch):
+    """The size of what waits is no reason to refuse a document."""
+
+    def fails(_: object) -> int:
+        raise RedisUnavailableError("Redis does not answer")
+
+    fresh = Pipeline(settings, wire=valkey_wire, client=mongo_client)
+    monkeypatch.setattr(fresh.store.unsettled, "pending_bytes", fails)
+    assert fresh.last_known.is_due()
+    put(fresh, 1)
+    assert fresh.last_known.latest() is None
+
+
+def test_no_request_notes_it_where_a_thread_watches(pipeline, monkeypatch):
+    """As in a web process: a request is not to wait for two round trips more. Without the thread it does."""
+    ask, asked = pipeline.store.unsettled.pending_bytes, set()
+    monkeypatch.setattr(last_known, "DUE_S", 0)
+    monkeypatch.setattr(load_sample, "SAMPLE_EVERY_S", 0)
+    monkeypatch.setattr(
+        pipeline.store.unsettled, "pending_bytes", lambda counts: asked.add(get_ident()) or ask(counts)
+    )
+    with Watchers({"admission": pipeline.watch_admission}):
+        wait_until(lambda: asked, "the thread to note it")
+        put(pipeline, 7)
+        assert get_ident() not in asked
+    put(pipeline, 7)
+    assert get_ident() in asked

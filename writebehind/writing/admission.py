@@ -23,6 +23,7 @@ from writebehind.errors import (
     TooManyDeadLettersError,
     UnavailableError,
 )
+from writebehind.last_known import DUE_S
 from writebehind.logs.states import StateLog
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import Confirmation
@@ -88,18 +89,19 @@ class Admission:
         # Such a document does not wait as a rule: what others have left there does not stop it.
         return self._max_pending * (1 if is_short else THROUGH)
 
-    def watch(self, stop: Event) -> None:
+    def watch(self, stop: Event, also: Callable[[LoadSample], object] = lambda _: None) -> None:
         """See to it until `stop` is set that others know the caps, and the log what they do, though nobody writes.
 
-        A Redis that does not answer, or is another's, is waited for: that is told elsewhere.
+        Something is `also` done with each sample, so often that the last known figures stay known. A Redis that
+        does not answer, or is another's, is waited for: that is told elsewhere.
         """
         while not stop.is_set():
             with suppress(UnavailableError):
-                self._look()
+                also(self._look())
             lasts = any(
                 one.lasts for one in (self._full, self._short, *(one for one, _ in self._dead.copy().values()))
             )
-            stop.wait(SAMPLE_EVERY_S if lasts else TELL_EVERY_S)
+            stop.wait(SAMPLE_EVERY_S if lasts else DUE_S)
 
     def _look(self) -> LoadSample:
         """The latest sample, of a Redis that is ours. Raises as `cap`."""
