@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -116,14 +116,21 @@ class Pipeline(Parts):
             listed=self.settings.collections,
         )
 
-    def receipt(self, key: str) -> KnownWrite:
-        """The fate of a write with this idempotency key, in whatever collection.
+    def receipt(self, key: str, *, collections: Iterable[str] | None = None) -> KnownWrite:
+        """The fate of the last write with this idempotency key.
+
+        Args:
+            key: of the write.
+            collections: where it may have been; by default all that the settings list.
 
         Raises:
             InvalidArgumentError: it is no key.
+            UnknownCollectionError: the settings list no such collection.
             RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
         """
-        return known_write(self.store, check_key(strict.text("key", key)))
+        names = self.settings.collections if collections is None else collections
+        within = [self.collection(one).name for one in names]
+        return known_write(self.store, check_key(strict.text("key", key)), within)
 
     def watch_admission(self, stop: threading.Event) -> None:
         """Tell others the caps of this process, and the log when they are met no more: in a thread of its own.

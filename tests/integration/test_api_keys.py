@@ -158,6 +158,19 @@ def test_a_receipt_is_for_who_may_read_or_write_its_document(client, office, gra
     assert ask(client, "GET", "/v1/receipts/one", None).status_code == 401
 
 
+def test_a_receipt_is_not_hidden_by_what_one_may_not_see(client, office):
+    """A later write with the same key, to a collection that a key does not allow, is none to it."""
+    client.put("/v1/users/ada", json={}, headers={"Idempotency-Key": "one"})
+    client.put("/v1/orders/1", json={}, headers={"Idempotency-Key": "one"})
+    token = office.create("one", ["users:read"]).token.text
+
+    found = [
+        ask(client, "GET", f"/v1/receipts/one{asked}", None, token).json for asked in ("", "?collection=orders")
+    ]
+
+    assert ["users", None] == [one.get("collection") for one in found]
+
+
 def test_a_404_tells_nobody_of_a_document_who_may_not_read_it(client, office):
     writer = office.create("writer", ["users:write"]).token.text
     reader = office.create("reader", ["users:read,write"]).token.text

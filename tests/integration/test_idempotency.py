@@ -31,6 +31,8 @@ from writebehind.redis.keys import partition_keys
 from writebehind.writing.receipts import ReceiptState
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+#: By which Redis keeps the receipt of a write to `users`.
+NAME = f"users/{KEY}"
 MERGE = "application/merge-patch+json"
 THREADS = 8
 
@@ -185,12 +187,12 @@ def test_in_time(pipeline, users):
     users.increment("ada", {"n": 1}, key=KEY)
     assert 0 == pipeline.store.receipts.forget_old()
     of = keys_of(pipeline)
-    pipeline.store._wire.call("ZINCRBY", of.receipts_at, -61_000, KEY)
+    pipeline.store._wire.call("ZINCRBY", of.receipts_at, -61_000, NAME)
 
     assert not users.increment("ada", {"n": 1}, key=KEY).written.replayed
     assert users.increment("ada", {"n": 1}, key=KEY).written.replayed
 
-    pipeline.store._wire.call("ZINCRBY", of.receipts_at, -61_000, KEY)
+    pipeline.store._wire.call("ZINCRBY", of.receipts_at, -61_000, NAME)
     assert 1 == pipeline.store.receipts.forget_old()
     assert (0, 0) == held(pipeline)
 
@@ -200,9 +202,8 @@ def test_what_is_over_answers_nobody(pipeline, users):
     users.put("ada", {"n": 0})
     users.patch("ada", {"n": 1}, key=KEY)
     users.delete("ada")
-    pipeline.store._wire.call(
-        "ZINCRBY", keys_of(pipeline).receipts_at, -pipeline.store.receipts.life_ms - 1000, KEY
-    )
+    over_ms = -pipeline.store.receipts.life_ms - 1000
+    pipeline.store._wire.call("ZINCRBY", keys_of(pipeline).receipts_at, over_ms, NAME)
 
     for change in ({"n": 1}, {"n": 2}):
         with pytest.raises(DocumentNotFoundError):
@@ -217,7 +218,7 @@ def test_old_ones_make_room(pipeline, users):
         users.put("ada", {}, key=f"{number}")
     of = keys_of(pipeline)
     for number in range(6):
-        pipeline.store._wire.call("ZADD", of.receipts_at, number, f"{number}")
+        pipeline.store._wire.call("ZADD", of.receipts_at, number, f"users/{number}")
 
     users.put("ada", {}, key="new")
     assert (3, 3) == held(pipeline)
@@ -284,8 +285,8 @@ def test_a_receipt_of_other_hands(pipeline, users, receipt):
     """A receipt that nobody can read is none of a request."""
     users.put("ada", {"n": 1}, key=KEY)
     of = keys_of(pipeline)
-    digest = pipeline.store._wire.call("HGET", of.receipts, KEY)[17:49].decode()
-    pipeline.store._wire.call("HSET", of.receipts, KEY, receipt.replace("{digest}", digest))
+    digest = pipeline.store._wire.call("HGET", of.receipts, NAME)[17:49].decode()
+    pipeline.store._wire.call("HSET", of.receipts, NAME, receipt.replace("{digest}", digest))
 
     with pytest.raises(KeyReusedError):
         users.put("ada", {"n": 1}, key=KEY)
@@ -344,6 +345,52 @@ def test_receipts(pipeline, users):
     assert ReceiptState.UNKNOWN is pipeline.receipt("other").state
     with pytest.raises(InvalidArgumentError):
         pipeline.receipt("")
+
+
+@pytest.fixture
+def many(settings, valkey_wire, mongo_client) -> Pipeline:
+    """A pipeline that takes any collection."""
+    return Pipeline(settings.model_copy(update={"allow_unlisted": True}), wire=valkey_wire, client=mongo_client)
+
+
+def test_keys_of_another_collection(many):
+    """A key names a write within its collection: others have the same for theirs, and hide nothing."""
+    users, orders = many.collection("users"), many.collection("orders")
+    first = users.put("ada", {"n": 1}, key=KEY)
+    others = [one for one in map(str, range(1000)) if in_partition_of(many, f"orders/s:{one}", "users/s:ada")]
+
+    written = orders.put(others[0], {}, key=KEY)
+
+    assert not written.replayed
+    assert orders.put(others[0], {}, key=KEY).replayed
+    with pytest.raises(KeyReusedError):
+        orders.put(others[1], {}, key=KEY)
+    assert users.put("ada", {"n": 1}, key=KEY).replayed
+    assert ("users", first.version) == (many.receipt(KEY).collection, many.receipt(KEY).version)
+    known = many.receipt(KEY, collections=["users", "orders"])
+    assert ("orders", written.version) == (known.collection, known.version)
+    assert ReceiptState.UNKNOWN is many.receipt(KEY, collections=[]).state
+    with pytest.raises(UnknownCollectionError):
+        many.receipt(KEY, collections=["users/s"])
+
+
+def in_partition_of(pipeline: Pipeline, one: str, other: str) -> bool:
+    return pipeline.store.partition_of(one) == pipeline.store.partition_of(other)
+
+
+def test_keys_of_another_collection_over_http(many):
+    """A receipt is asked for in the collections of the settings, or in one that is given."""
+    client = create_app(many).test_client()
+    key = {"Idempotency-Key": KEY}
+    first = client.put("/v1/users/ada", json={}, headers=key)
+    last = client.put("/v1/orders/1", json={}, headers=key)
+
+    asked = [client.get(f"/v1/receipts/{KEY}{query}") for query in ("", "?collection=users", "?collection=orders")]
+
+    assert [first.json["version"], first.json["version"], last.json["version"]] == [
+        one.json["version"] for one in asked
+    ]
+    assert 404 == client.get(f"/v1/receipts/{KEY}?collection=system.x").status_code
 
 
 def test_the_name_is_taken(valkey_wire, settings, mongo_client):

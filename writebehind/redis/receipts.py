@@ -5,7 +5,7 @@ A receipt stands in the partition of the document, and the step that commits the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,6 +92,11 @@ def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, 
     return codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
 
 
+def name_of(member: str, key: str) -> str:
+    """The name by which Redis keeps the receipt of a write: keys of one collection are none of another."""
+    return f"{member.partition('/')[0]}/{key}"
+
+
 def noted(version: int, previous: str, once: Once) -> bytes:
     """A receipt as `lua/commit.lua` notes it."""
     return f"{version:0{VERSION_DIGITS}d}{previous or _NO_ENTRY}{once.key.digest}".encode() + once.answer
@@ -123,7 +128,7 @@ class Receipts:
         self.most = most
 
     def of(self, member: str, key: str, confirmation: Confirmation | None = None) -> Found | None:
-        """The receipt of a write to a document, or to another one of its partition.
+        """The receipt of a write to a document, or to another one of its collection and partition.
 
         Args:
             member: the document.
@@ -133,27 +138,31 @@ class Receipts:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        call = self._call(self._layout.of(member), key, "1" if confirmation else "")
-        (noted,), (judged,) = self._wire.run_each(_FIND, [call], confirmation.commands if confirmation else None)
-        if isinstance(noted, RedisUnavailableError):
-            raise noted
-        receipt = None if noted is None else Receipt.parse(noted)
+        name, confirmed = name_of(member, key), "1" if confirmation else ""
+        call = self._call(self._layout.of(member), [name], confirmed)
+        (found,), (judged,) = self._wire.run_each(_FIND, [call], confirmation.commands if confirmation else None)
+        if isinstance(found, RedisUnavailableError):
+            raise found
+        receipt = Receipt.parse(found[0]) if found else None
         if receipt is None:
             return None
         return Found(receipt, *(confirmation.judge(*judged) if confirmation and judged else ()))
 
-    def find(self, key: str) -> Receipt | None:
-        """The last receipt with this key, of any document, in one round trip to each server.
+    def find(self, key: str, collections: Iterable[str]) -> Receipt | None:
+        """The last receipt with this key, of any document of some collections, in one round trip to each server.
 
         Raises:
             RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
         """
-        noted = self._wire.run_many(_FIND, [self._call(of, key) for of in self._layout.all()])
-        found = [receipt for one in noted if one is not None and (receipt := Receipt.parse(one))]
+        names = [f"{one}/{key}" for one in collections]
+        if not names:
+            return None
+        some = self._wire.run_many(_FIND, [self._call(of, names) for of in self._layout.all()])
+        found = [receipt for noted in some for one in noted if (receipt := Receipt.parse(one))]
         return max(found, key=lambda one: one.version, default=None)
 
-    def _call(self, of: PartitionKeys, key: str, confirmed: str = "") -> Call:
-        return (of.receipts, of.receipts_at), (key, self.life_ms, confirmed)
+    def _call(self, of: PartitionKeys, names: Sequence[str], confirmed: str = "") -> Call:
+        return (of.receipts, of.receipts_at), (self.life_ms, confirmed, *names)
 
     def bring(self, writes: Iterable[Recent]) -> None:
         """Bring receipts back of writes that a failover has lost, and whose effect stands.

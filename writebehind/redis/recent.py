@@ -26,8 +26,8 @@ class Recent(NamedTuple):
         payload: its entry, after the version.
         again_after: the version that its partition had leapt to when it was committed again after a failover; 0 if
             it was not.
-        receipts: its idempotency key, if it has one, and what Redis keeps by that; and so of writes before it that
-            stand with it.
+        receipts: the name of its receipt, if it has one, and what Redis keeps by that; and so of writes before it
+            that stand with it.
     """
 
     member: str

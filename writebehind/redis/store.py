@@ -27,7 +27,7 @@ from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.reach import known
-from writebehind.redis.receipts import LIFE_MS, MOST, Receipts, noted
+from writebehind.redis.receipts import LIFE_MS, MOST, Receipts, name_of, noted
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
@@ -338,7 +338,13 @@ class Store:
             more = (request.context, CONTEXTS_LIVE_MS, MOST_CONTEXTS)
         if (once := request.once) is not None:
             more_keys += (of.receipts, of.receipts_at)
-            more += (once.key.text, once.key.digest, once.answer, self.receipts.life_ms, self.receipts.most)
+            more += (
+                name_of(member, once.key.text),
+                once.key.digest,
+                once.answer,
+                self.receipts.life_ms,
+                self.receipts.most,
+            )
             more += ("1" if confirmation else "",)
         return (
             (*of.of_commit(member), *more_keys),
@@ -361,4 +367,5 @@ def _recent(request: CommitRequest, commit: Commit) -> Recent:
     if request.once is None:
         return Recent(request.member, commit.version, request.payload)
     receipt = noted(commit.version, commit.previous, request.once)
-    return Recent(request.member, commit.version, request.payload, receipts=((request.once.key.text, receipt),))
+    name = name_of(request.member, request.once.key.text)
+    return Recent(request.member, commit.version, request.payload, receipts=((name, receipt),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,13 +40,13 @@ class KnownWrite:
     etag: str = ""
 
 
-def known_write(store: Store, key: str) -> KnownWrite:
-    """The last write with this key, of any document.
+def known_write(store: Store, key: str, collections: Iterable[str]) -> KnownWrite:
+    """The last write with this key, of any document of these collections.
 
     Raises:
         RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
     """
-    receipt = store.receipts.find(key)
+    receipt = store.receipts.find(key, collections)
     if receipt is None:
         return KnownWrite(ReceiptState.UNKNOWN)
     left = store.unsettled.unreached({receipt.member: receipt.version}).get(receipt.member)

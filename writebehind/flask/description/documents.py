@@ -110,9 +110,9 @@ PATHS: dict[str, Described] = {
     "/v1/receipts/{idempotency_key}": {
         "get": operation(
             "Ask what has become of a write that had an idempotency key",
-            "idempotency_key",
+            "idempotency_key within",
             {"200": content("Receipt")},
-            "400 503",
+            "400 404 503",
         ),
     },
     "/v1/{collection}:get": {

@@ -238,6 +238,14 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
         collection = {"type": "string", "enum": known or [""]}
     return {
         "collection": ("path", {"description": "a configured collection", "schema": collection}),
+        "within": (
+            "query",
+            {
+                "name": "collection",
+                "description": "of the write; any that the settings list where it is not given",
+                "schema": collection,
+            },
+        ),
         "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
         "key": ("path", {"description": "id or name of an API key", "schema": {"type": "string"}}),
         "name": ("path", {"description": "a query of the collection's settings", "schema": {"type": "string"}}),

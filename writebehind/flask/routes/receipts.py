@@ -9,10 +9,10 @@ from writebehind import Pipeline
 from writebehind.access.rights import Right
 from writebehind.flask.access import Access
 from writebehind.flask.addresses import Routes
-from writebehind.flask.parameters import only
+from writebehind.flask.parameters import given, only
 from writebehind.flask.representations import JSON
 from writebehind.settings.names import RECEIPTS
-from writebehind.writing.receipts import KnownWrite, ReceiptState
+from writebehind.writing.receipts import KnownWrite
 
 RECEIPT = f"/v1/{RECEIPTS}/<idempotency_key>"
 
@@ -20,7 +20,7 @@ RECEIPT = f"/v1/{RECEIPTS}/<idempotency_key>"
 def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
     """The route, bound to a pipeline; none where the settings have a collection of that name.
 
-    A write is unknown to who may neither read nor write its collection.
+    Whoever may neither read nor write a collection is told of no write to it.
     """
     routes = Routes("receipts", __name__)
     if RECEIPTS in pipeline.settings.collections:
@@ -28,12 +28,16 @@ def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
 
     @routes.get(RECEIPT)
     def receipt(idempotency_key: str) -> Response:
-        """Tell what has become of a write."""
-        only()
+        """Tell what has become of a write to a collection that is given, or to any that the settings list."""
+        only("collection")
         holder = access.holder() if access else None
-        found = pipeline.receipt(idempotency_key)
-        if holder and not any(holder.rights.allow(right, found.collection) for right in (Right.READ, Right.WRITE)):
-            found = KnownWrite(ReceiptState.UNKNOWN)
+        asked = given().get("collection")
+        within = [
+            one
+            for one in (pipeline.settings.collections if asked is None else [asked])
+            if holder is None or any(holder.rights.allow(right, one) for right in (Right.READ, Right.WRITE))
+        ]
+        found = pipeline.receipt(idempotency_key, collections=within)
         shown = _shown(idempotency_key, found)
         return Response(orjson.dumps(shown), headers={"Cache-Control": "no-store"}, content_type=JSON)
 

@@ -12,7 +12,7 @@
 --       7 how much later than this write is due the flush task on its way may run, ms
 --       8 how many documents are kept of a member when no new write is taken
 --       and of a write that is traced  9 its context, 48 digits  10 life of `traces`, ms  11 how many contexts are kept
---       and of a write that has an idempotency key, whose context may be ''  12 the key  13 digest of the request, 32 digits
+--       and of a write that has an idempotency key, whose context may be ''  12 collection/key  13 digest of the request, 32 digits
 --       14 the rest of its answer  15 how long its receipt is kept, ms  16 how many receipts are kept in this partition
 --       17 '1' where replicas are waited for
 -- Returns {'ok', version, previous kind or '', ticket of the flush task that the caller must enqueue, or ''}

@@ -10,7 +10,7 @@
 --       5 how many documents are kept of a member when no new write is taken
 --       6 until when every deletion since the failover is remembered, µs by the clock of Redis
 --       7 '1' where MongoDB is known to have nothing newer
---       8… the idempotency keys of this write, and of those that it has seen and that were lost with it, each with its receipt
+--       8… collection/key of this write, and of those that it has seen and that were lost with it, each with its receipt
 -- Returns {'recommitted', ticket of the flush task that the caller must enqueue, or ''}
 --         {'there', ''}       Redis has it, if only beside a dead letter
 --         {'superseded', '', newer version}  there is one
