@@ -541,3 +541,16 @@ def test_receipts_over_http(client, pipeline):
     assert expected | {"version": written.json["version"]} == found.json
     assert {"key": "other", "state": "unknown"} == client.get("/v1/receipts/other").json
     assert 400 == client.get(f"/v1/receipts/{'a' * 256}").status_code
+
+
+def test_an_answer_that_is_kept_is_not_long(client, pipeline):
+    """A client that increments many numbers with a new key each time fills no Redis; without a key it may."""
+    many = {f"{number:04}{'x' * 60}": 1 for number in range(200)}
+    for _ in range(2):
+        refused = client.post("/v1/users/ada:increment", json=many, headers={"Idempotency-Key": KEY})
+        assert (refused.status_code, refused.json["type"].rpartition(":")[2]) == (413, "too-much-work")
+    assert client.get("/v1/users/ada").status_code == 404
+    assert client.post("/v1/users/ada:increment", json=many).status_code == 201
+    few = dict(list(many.items())[:50])
+    kept = client.post("/v1/users/ada:increment", json=few, headers={"Idempotency-Key": KEY})
+    assert set(kept.json["values"].values()) == {2}

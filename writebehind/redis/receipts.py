@@ -13,7 +13,7 @@ from writebehind.documents import codec
 from writebehind.documents.durability import Confirmed, Durability
 from writebehind.documents.entry import VERSION_DIGITS
 from writebehind.documents.idempotency import IdempotencyKey
-from writebehind.errors import RedisUnavailableError, UnreadableDocumentError
+from writebehind.errors import RedisUnavailableError, TooMuchWorkError, UnreadableDocumentError
 from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
@@ -27,6 +27,8 @@ _NO_ENTRY: Final = "-"
 _DIGEST_AT, _ANSWER_AT = VERSION_DIGITS + 1, VERSION_DIGITS + 33
 #: How long receipts are kept, ms, and how many of a partition, unless the settings say otherwise.
 LIFE_MS, MOST = 86_400_000, 2_000
+#: The longest answer that is kept, with values, bytes: an id has up to 512.
+MOST_ANSWER_BYTES: Final = 8_192
 #: Receipts that one step forgets, so that nobody waits long for it.
 FORGOTTEN_AT_ONCE = 1_000
 #: Of what is no increment.
@@ -88,8 +90,18 @@ class Receipt:
 
 
 def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, created: bool = False) -> bytes:
-    """The part of an answer that is kept beside the version."""
-    return codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
+    """The part of an answer that is kept beside the version.
+
+    Raises:
+        TooMuchWorkError: the values take too much room to be kept for a day.
+    """
+    answer = codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
+    if values and len(answer) > MOST_ANSWER_BYTES:
+        raise TooMuchWorkError(
+            "what a write with an idempotency key answers is kept, and the values of this one take too much: "
+            f"change fewer fields, or shorter names, so that it has no more than {MOST_ANSWER_BYTES} bytes"
+        )
+    return answer
 
 
 def name_of(member: str, key: str) -> str:
