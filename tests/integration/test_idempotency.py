@@ -131,6 +131,21 @@ def test_many_at_once(pipeline, users, another):
     assert (1, 1) == held(pipeline)
 
 
+def test_an_id_is_drawn_where_the_key_is(pipeline, users, monkeypatch):
+    """As many ids are drawn as it takes; where the key is, is found out once."""
+    asked: list[str] = []
+    partition_of = pipeline.store.partition_of
+    monkeypatch.setattr(pipeline.store, "partition_of", lambda name: asked.append(name) or partition_of(name))
+    keys = [f"{number}" for number in range(8)]
+
+    created = [users.create({}, key=key) for key in keys]
+
+    assert [partition_of(key) for key in keys] == [
+        partition_of(DocumentId.of("users", one.id).member) for one in created
+    ]
+    assert keys == [name for name in asked if name in keys]
+
+
 OTHERS: dict[str, Callable[[Collection], Any]] = {
     "another document": lambda users: users.put("ada", {"n": 2}, key=KEY),
     "another condition": lambda users: users.put("ada", {"n": 1}, if_absent=True, key=KEY),

@@ -120,9 +120,10 @@ class Writer:
             InvalidIdError: the collection has ids that cannot be made up.
         """
         partition_of = self._parts.store.partition_of
+        wanted = None if key is None else partition_of(key.text)
         while True:
             drawn = DocumentId.of(self._collection, new_id(self._settings.id))
-            if key is None or partition_of(drawn.member) == partition_of(key.text):
+            if wanted is None or partition_of(drawn.member) == wanted:
                 return drawn
 
     def check_changeable(self, entry: Entry) -> None:
