@@ -86,6 +86,8 @@ def test_processes_refuse_to_start(patient, command, change, reason, advice):
 def test_no_process_starts_on_the_redis_of_another_database(patient, command):
     """Each ends with one line: whose this Redis is, what the settings name, and what to do."""
     patient.store._wire.call("SET", keys.DATABASE, "database/shop")
+    # More than that where the server was a replica in another test: this process lets versions leap there first.
+    before = {*patient.store._wire.call("KEYS", "wb:*")}
 
     ended = subprocess.run(
         command, env=variables(patient.settings), capture_output=True, text=True, timeout=60, check=False
@@ -95,7 +97,7 @@ def test_no_process_starts_on_the_redis_of_another_database(patient, command):
     [line] = [one for one in ended.stderr.splitlines() if one.startswith("writebehind: ")]
     assert f"belongs to database 'shop', not to {patient.settings.mongodb_database!r}: set REDIS_URL" in line
     assert "Traceback" not in ended.stderr
-    assert {b"wb:database"} == {*patient.store._wire.call("KEYS", "wb:*")}
+    assert before == {*patient.store._wire.call("KEYS", "wb:*")}
 
 
 @contextmanager
