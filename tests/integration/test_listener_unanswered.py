@@ -15,10 +15,11 @@ from tests.listening import Stream, listening_to, running, status, wait_to_liste
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.cli.status import _listener, _time
+from writebehind.cli.status import _listener
 from writebehind.mongodb.client import mongo_client
 from writebehind.operations.doctor.processes import LISTENER_UNHEARD_S
 from writebehind.tallies.tallies import Tallies
+from writebehind.times import duration
 
 #: Longer than what the status counts as an answer that is late.
 TIMEOUT_MS = 8_000
@@ -54,7 +55,7 @@ def test_mongodb_that_hangs(behind, way):
             wait_until(lambda: heard_s(behind) > LISTENER_UNHEARD_S, "the wait to be told", 10)
             seen = status(behind)
             assert (None, True) == (seen["error"], seen["alive_seconds_ago"] < LISTENER_UNHEARD_S)
-            assert f"MongoDB has not answered it for {_time(seen['heard_seconds_ago'])}," in _listener(seen)[0]
+            assert f"MongoDB has not answered it for {duration(seen['heard_seconds_ago'])}," in _listener(seen)[0]
             assert time.time() - behind.settings.alive_file.stat().st_mtime < LISTENER_UNHEARD_S
             assert "the listener runs and MongoDB does not answer it" in found(behind, "listener").found
         finally:
