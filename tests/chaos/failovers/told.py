@@ -56,7 +56,14 @@ class Reports:
         untold = [
             f"{key}@{version} is lost, and nobody tells" for key, version in lost if version > told.get(key, 0)
         ]
-        return untold[self.fates[Fate.UNKNOWN] :]  # so many at most are lost without a name
+        return untold[self._without_a_name :]
+
+    @property
+    def _without_a_name(self) -> int:
+        """The number of lost writes that are told and not named: a line of the log names the first ones only."""
+        named = Counter(one.fate.value for one in self.named)
+        lost = ((fate, told) for fate, told in self.fates.items() if fate != Fate.RECOMMITTED)
+        return sum(max(0, told - named[fate]) for fate, told in lost)
 
     def wrong(self, keepers: Iterable[Keeper], stored: Mapping[str, int]) -> list[str]:
         """Writes that are told to be lost and were not: promised to be kept, or there in the end."""
