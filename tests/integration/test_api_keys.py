@@ -497,3 +497,11 @@ def test_nobody_goes_by_keys_that_are_too_old_while_somebody_reads_them(office, 
         assert reading.wait(10)
         second = threads.submit(pipeline.keyring.find, one.token.text)
         assert (first.result(), second.result()) == (None, None)
+
+
+def test_the_root_key_opens_also_before_redis_was_ever_asked(settings):
+    token = Token.new(new_id()).text
+    with reached_at(settings, EVERYWHERE, redis_url="redis://127.0.0.1:1/0", root_key=token) as ours:
+        client = create_app(ours).test_client()
+        assert ask(client, "GET", "/v1/users/ada", None, token).status_code == 404
+        assert ask(client, "GET", "/v1/users/ada", None).status_code == 401

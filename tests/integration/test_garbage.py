@@ -145,6 +145,7 @@ def work(pipeline: Pipeline) -> list[str]:
         "status": lambda: pipeline.status(partitions=True),
         "drift": lambda: [one.as_dict() for one in pipeline.reconciler.history.passes()],
         "sample": pipeline._sampler._take,
+        "API keys": pipeline.keyring.all,
     }
     refused = []
     for name, step in steps.items():

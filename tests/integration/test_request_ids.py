@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.waiting import wait_until
+from writebehind.access.keys import Token, new_id
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
@@ -56,6 +57,9 @@ def test_every_500_is_in_the_log(server, tmp_path):
         "WRITEBEHIND_PORT": str(port),
         "WRITEBEHIND_WEB_WORKERS": "2",
         "WRITEBEHIND_ALLOW_UNLISTED": "true",
+        "WRITEBEHIND_ROOT_KEY": (
+            key := Token.new(new_id()).text
+        ),  # or all is refused until Redis was asked for keys
     }
     command = [sys.executable, *(word.format(module=module, port=port) for word in SERVERS[server])]
     with log_file.open("wb") as log:
@@ -64,6 +68,7 @@ def test_every_500_is_in_the_log(server, tmp_path):
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
+            http.headers["Authorization"] = f"Bearer {key}"
             wait_until(lambda: http.get("/healthz").status_code == 200, "the server", 30)
             answers = [
                 http.get("/v1/users/ada", headers={"X-Request-Id": f"of-ada-{n}"} if n % 2 else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,6 @@ from rich.table import Table
 from writebehind.access.keys import ApiKey, Token, new_id
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
-from writebehind.local.output import private_file
 from writebehind.logs.quoting import printable_line
 from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
 
@@ -133,8 +133,9 @@ def generate(file: Path) -> None:
     It asks no server, so that it can be done before anything starts.
     """
     try:
-        with private_file(file, "xb") as made:
-            made.write(f"{Token.new(new_id()).text}\n".encode())
+        made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(made, "w") as text:
+            text.write(f"{Token.new(new_id()).text}\n")
     except FileExistsError:
         click.echo(f"{file} is there already", err=True)
     except OSError as error:

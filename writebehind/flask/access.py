@@ -72,7 +72,8 @@ class Access:
             ConfigurationError: nobody could do anything, as there is no key, and it is not open.
         """
         with suppress(RedisUnavailableError):  # then nobody is let in until it is known
-            if not self._is_open and not self._keyring.is_on():
+            # In any case: from now on they are known, also while Redis is away.
+            if not self._keyring.is_on() and not self._is_open:
                 raise ConfigurationError(NO_KEYS)
 
     def operate(self) -> None:

@@ -42,7 +42,7 @@ def there(store: Store) -> bool:
 
 def test_a_write_that_is_not_traced_sends_nothing_for_it(store):
     """No key, no argument, and nothing in Redis."""
-    keys, arguments = store._commit_call(CommitRequest("users/s:0", b"X", 0))
+    keys, arguments = store._commit_call(CommitRequest("users/s:0", b"X", 0), None)
     assert (11, 8) == (len(keys), len(arguments))
 
     [member] = members(store, 1)

@@ -106,6 +106,7 @@ def away(request, tmp_path_factory, mongo, mongo_client) -> Iterator[Away]:
             pipeline.collection("users").put(pending, {"n": 1})
             bury(pipeline.store, dead)
         pipeline.recorder().step()
+        assert not pipeline.keyring.is_on()  # as each process that serves has found out
         lost = [one for one in range(PARTITIONS) if pipeline.store.server_of(one) == name]
         variables = environment(settings) | {"WRITEBEHIND_REDIS_TIMEOUT_MS": str(TIMEOUT_MS)}
         variables |= {"WRITEBEHIND_CONFIRM_TIMEOUT_MS": str(TIMEOUT_MS // 2)}
