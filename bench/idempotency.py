@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 
+from bench.wsgi import ask
 from web.app import create_app
 from writebehind import Settings, connect
 from writebehind.local.embedded import EmbeddedRedis
@@ -53,35 +53,8 @@ def _ratios(application: Any, client: Redis) -> str:
 
 def _puts(application: Any, numbers: Iterable[int], which: str) -> None:
     for number, _ in zip(numbers, range(PUTS), strict=False):
-        environ = _environ(number % PUTS)
-        if which == "key":
-            environ["HTTP_IDEMPOTENCY_KEY"] = f'"8e03978e-40d5-43e8-bc93-{number:012d}"'
-        answer = application(environ, lambda status, _: _check(status))
-        for _ in answer:
-            pass
-        answer.close()
-
-
-def _check(status: str) -> None:
-    if not status.startswith("20"):
-        raise SystemExit(f"a PUT was answered {status}")
-
-
-def _environ(number: int) -> dict[str, Any]:
-    return {
-        "REQUEST_METHOD": "PUT",
-        "PATH_INFO": f"/v1/pages/{number}",
-        "SCRIPT_NAME": "",
-        "QUERY_STRING": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "localhost",
-        "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(BODY)),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(BODY),
-    }
+        key = {"HTTP_IDEMPOTENCY_KEY": f'"8e03978e-40d5-43e8-bc93-{number:012d}"'} if which == "key" else {}
+        ask(application, "PUT", f"/v1/pages/{number % PUTS}", BODY, **key)
 
 
 def _cpu(client: Redis) -> tuple[float, float]:

@@ -5,8 +5,6 @@ A control without a key says how far apart equal ones are.
 
 from __future__ import annotations
 
-import io
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.load import DOCUMENT
+from bench.wsgi import ask
 from web.app import create_app
 from writebehind import Settings, connect
 from writebehind.access.keys import Token, new_id
@@ -59,33 +58,7 @@ def _compared(method: str, ways: dict[str, tuple[Callable[..., object], dict[str
 
 
 def _ask(app: Callable[..., object], method: str, headers: dict[str, str]) -> None:
-    body = DOCUMENT if method == "PUT" else b""
-    environ = {
-        "REQUEST_METHOD": method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": "/v1/users/ada",
-        "QUERY_STRING": "",
-        "SERVER_NAME": "127.0.0.1",
-        "SERVER_PORT": "8000",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "127.0.0.1:8000",
-        "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": io.StringIO(),
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-        **headers,
-    }
-    statuses: list[str] = []
-    answer = app(environ, lambda status, _headers, *_: statuses.append(status))
-    text = b"".join(answer)  # type: ignore[call-overload]
-    answer.close()  # type: ignore[attr-defined]
-    if not statuses[0].startswith("20"):
-        raise SystemExit(f"{method}: {statuses[0]}: {json.dumps(text.decode())}")
+    ask(app, method, "/v1/users/ada", DOCUMENT if method == "PUT" else b"", **headers)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ them. "Without" has no call sites: they are taken out, so that what they cost wh
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import statistics
@@ -23,6 +22,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from bench import wsgi
 from bench.load import DOCUMENT
 from bench.tallies import cheapest
 from bench.watched import take_out_tracing
@@ -102,23 +102,7 @@ def ask(app: Any, method: str) -> None:
     """Send requests as the server does, one after the other."""
     body = DOCUMENT if method == "PUT" else b""
     for number in range(REQUESTS):
-        environ = {
-            "REQUEST_METHOD": method,
-            "PATH_INFO": NAMES[number % len(NAMES)],
-            "QUERY_STRING": "",
-            "SERVER_NAME": "127.0.0.1",
-            "SERVER_PORT": "8000",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "HTTP_HOST": "127.0.0.1:8000",
-            "CONTENT_TYPE": "application/json",
-            "CONTENT_LENGTH": str(len(body)),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(body),
-            "wsgi.input_terminated": True,
-        }
-        written = app(environ, lambda *_: None)
-        b"".join(written)
-        written.close()
+        wsgi.ask(app, method, NAMES[number % len(NAMES)], body)
 
 
 def flush(pipeline: Pipeline) -> None:
