@@ -91,11 +91,12 @@ class Pipeline(Parts):
             close_depths=close_depths,
         )
 
-    def observer(self, *, api: str = "") -> Observer:
+    def observer(self, *, api: str = "", key: str = "") -> Observer:
         """The observer, which says which part of what readers see is right: for a thread or process of its own.
 
         Args:
             api: the address of an API of this installation, such as `http://127.0.0.1:8000`, which is asked too.
+            key: an API key that may read there; by default the `root_key` of the settings.
 
         Raises:
             ConfigurationError: the settings leave no CPU time for one.
@@ -112,7 +113,7 @@ class Pipeline(Parts):
             settings=self.collection_settings,
             read=lambda one: self.reader.get(one, self.collection_settings(one.collection)),
             part=self.settings.consistency_cpu_percent / 100,
-            api=Api(api, self._path, key=self.settings.root_key) if api else None,
+            api=Api(api, self._path, key=key or self.settings.root_key) if api else None,
             listed=self.settings.collections,
         )
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import orjson
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from writebehind import Pipeline, times
+from writebehind.access.keys import Token
 from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.consistency import tally
@@ -24,6 +26,7 @@ from writebehind.consistency.observer import Observer
 from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
+from writebehind.settings.urls import redacted
 
 #: Why there are no figures of the last hour.
 NOBODY = "nobody observed in the last hour: the exporter does, and `--for` does"
@@ -58,22 +61,29 @@ class Duration(click.ParamType[float]):
 @click.option(
     "--api", default="", help="Address of an API to ask as well, such as http://127.0.0.1:8000; with --for."
 )
+@click.option(
+    "--key", default="", help="API key that may read there; by default WRITEBEHIND_ROOT_KEY, which no `ps` shows."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def consistency(seconds: float | None, api: str, as_json: bool) -> None:
+def consistency(seconds: float | None, api: str, key: str, as_json: bool) -> None:
     """Show which part of what readers see is right.
 
     Right is what MongoDB has, or what is pending. A look at a document is right within 1, 10 or 60 s if readers
     see what is right after that time. One process observes at a time: with --for this one, unless another one
     does. Nothing is repaired. The exit status is 1 where something was wrong in that time, or, without --for, in
-    the last hour; and 3 where nothing is known, or a server did not answer meanwhile.
+    the last hour; and 3 where nothing is known, or a server or the API did not answer meanwhile.
     """
+    _check_api(api, key, seconds)
     with opened(checked=True) as pipeline:
         listed = pipeline.settings.collections
-        told = _observe(pipeline, seconds, api) if seconds else tally.recorded(pipeline.store, listed)
+        told = _observe(pipeline, seconds, api, key) if seconds else tally.recorded(pipeline.store, listed)
     outcome, looked = _outcome(told), "nothing is known"
     if outcome is Outcome.RIGHT and (failure := told.get("failure")):
         outcome, looked = Outcome.UNSEEN, "for a time nothing could be looked at"
         told["why"] = failure
+    unasked = _unasked(told.get("api"))
+    if outcome is Outcome.RIGHT and unasked:
+        outcome, (looked, told["why"]) = Outcome.UNSEEN, unasked
     told |= {
         "outcome": outcome.name.lower(),
         "why": told.get("why", NOBODY) if outcome is Outcome.UNSEEN else None,
@@ -84,6 +94,8 @@ def consistency(seconds: float | None, api: str, as_json: bool) -> None:
         _show(told)
     if outcome is Outcome.UNSEEN:
         click.echo(f"writebehind: {looked}: {told['why']}", err=True)
+    elif unasked:
+        click.echo(f"writebehind: {': '.join(unasked)}", err=True)
     sys.exit(outcome)
 
 
@@ -94,9 +106,40 @@ def _outcome(told: Mapping[str, Any]) -> Outcome:
     return Outcome.WRONG if any(one["wrong"] for one in windows) else Outcome.RIGHT
 
 
-def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
+def _check_api(api: str, key: str, seconds: float | None) -> None:
+    """See that an API can be asked.
+
+    Raises:
+        click.UsageError: it cannot.
+    """
+    if key and not api:
+        raise click.UsageError("--key is for an API: name it with --api")
+    if not api:
+        return
+    if not seconds:
+        raise click.UsageError("--api needs --for: for figures of the last hour no API is asked")
+    try:
+        parts = urlsplit(api)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        is_address = False
+    if not is_address:
+        raise click.UsageError("--api is no address such as http://127.0.0.1:8000")
+    if key and Token.parse(key) is None:
+        raise click.UsageError("--key is no key such as `writebehind keys create` prints: wb_…")
+
+
+def _unasked(api: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """The part of an API that was not compared, and why; `None` where all was, or none is named."""
+    if api is None or (api["compared"] and not api["failure"]):
+        return None
+    why = api["failure"] or "it was not asked about any document: observe for longer"
+    return "for a time the API was not compared" if api["compared"] else "nothing of the API was compared", why
+
+
+def _observe(pipeline: Pipeline, seconds: float, api: str, key: str) -> dict[str, Any]:
     """The figures of so many seconds: of this process, or of Redis where another one observes."""
-    observer, until, stop = pipeline.observer(api=api), time.monotonic() + seconds, threading.Event()
+    observer, until, stop = pipeline.observer(api=api, key=key), time.monotonic() + seconds, threading.Event()
     samples, began = pipeline.store.samples, time.time()
     slot = samples.slot()
     before = samples.counts_from(slot)
@@ -124,7 +167,16 @@ def _observe(pipeline: Pipeline, seconds: float, api: str) -> dict[str, Any]:
         "cpu_percent": round(100 * used_s / seconds, 2),
         "why": _why_unseen(observer),
         "failure": observer.failure if observer.has_led and observer.failure else None,
+        "api": _answered(observer, api),
     }
+
+
+def _answered(observer: Observer, api: str) -> dict[str, Any] | None:
+    """The answers of an API that were compared, and why it last told nothing; `None` where none is named."""
+    if observer.api is None:
+        return None
+    asked = observer.api
+    return {"url": redacted(api), "compared": asked.compared, "failure": asked.failure or None}
 
 
 def _merged(*lists: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -209,6 +261,8 @@ def _show(told: Mapping[str, Any]) -> None:
         since = times.shown(one["since"])
         document = printable_line(f"{one['collection']}/{one['id']}")
         click.echo(f"{document}: {one['fault']} for {one['seconds']:.0f} s, since {since}")
+    if api := told.get("api"):
+        click.echo(f"{counted(api['compared'], 'answer')} of {api['url']} compared with what Redis has")
     if "observed_here" in told:
         who = "this process" if told["observed_here"] else "another process, which goes on"
         click.echo(f"observed by {who}; {told['cpu_percent']:.2f} % of a core here")

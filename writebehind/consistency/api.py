@@ -6,7 +6,7 @@ import http.client
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +16,9 @@ from writebehind.consistency.suspects import FIRST_S, described
 from writebehind.consistency.tally import API, WINDOWS
 from writebehind.documents.entry import ABSENT
 from writebehind.documents.ids import DocumentId
+from writebehind.redis.store import Store
 from writebehind.redis.unsettled import Shown
+from writebehind.settings.urls import redacted
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +28,19 @@ EVERY_S, FAILED_S = 1.0, 10.0
 TIMEOUT_S = 5.0
 #: How often an answer is compared anew, as the document changed meanwhile.
 TRIES = 3
+#: Keys that are walked over to find a document, which is more where there are few.
+STEP = 200
 _OK, _NOT_FOUND = 200, 404
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 _APART = (True,) * len(WINDOWS)
 
 
 class Api:
-    """An API that answers documents, reached by one connection. For one thread."""
+    """An API that answers documents, reached by one connection. For one thread.
+
+    Attributes:
+        failure: why it last told nothing; '' where it never did.
+    """
 
     def __init__(self, url: str, path: Callable[[DocumentId], str | None], *, key: str = "") -> None:
         """Prepare to ask the API at a URL, such as `http://127.0.0.1:8000`.
@@ -41,6 +50,8 @@ class Api:
             key: an API key that may read; none is sent where it is empty.
             path: of a document, without the slash before it; `None` where it has none.
         """
+        self.failure = ""
+        self._url = redacted(url)
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -55,22 +66,49 @@ class Api:
         if path is None:
             return None
         try:
-            self._connection.request("HEAD", f"{self._prefix}/{path}", headers=self._headers)
-            answer = self._connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException):
+            answer = self._ask(f"{self._prefix}/{path}")
+        except (OSError, http.client.HTTPException) as error:
             self._connection.close()
+            failure = f"does not answer: {error or type(error).__name__}"
+        else:
+            failure = _why_useless(answer)
+        if failure:
+            self.failure = f"the API at {self._url} {failure}"
             return None
-        if "fwd=bypass" in (answer.headers.get("Cache-Status") or ""):  # Redis did not answer it
-            return None
-        if answer.status == _NOT_FOUND:
-            return ""
-        tag = answer.headers.get("ETag") or ""
-        return tag.strip('"') or None if answer.status == _OK else None
+        return "" if answer.status == _NOT_FOUND else _tag(answer)
+
+    def _ask(self, path: str) -> http.client.HTTPResponse:
+        """An answer; by a new connection where the API has closed the one that it had, as it may."""
+        was_open = self._connection.sock is not None
+        try:
+            self._connection.request("HEAD", path, headers=self._headers)
+            answer = self._connection.getresponse()
+        except ConnectionError:
+            self._connection.close()
+            if not was_open:
+                raise
+            return self._ask(path)
+        answer.read()
+        return answer
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _tag(answer: http.client.HTTPResponse) -> str:
+    return (answer.headers.get("ETag") or "").strip('"')
+
+
+def _why_useless(answer: http.client.HTTPResponse) -> str:
+    """The reason for which an answer says nothing of a document; '' where it does."""
+    if "fwd=bypass" in (answer.headers.get("Cache-Status") or ""):
+        return "reads from MongoDB, as Redis does not answer it"
+    if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
+        return f"answers {answer.status}: it wants a key that may read"
+    if answer.status not in {_OK, _NOT_FOUND}:
+        return f"answers {answer.status}"
+    return "" if answer.status == _NOT_FOUND or _tag(answer) else "answers without an ETag"
 
 
 def path_of(one: DocumentId) -> str:
@@ -93,31 +131,45 @@ class ApiLooks:
     """Looks at what the API answers: that is what Redis has, before or after the answer. For one thread.
 
     What Redis has is compared with MongoDB by the other looks.
+
+    Attributes:
+        compared: answers that were compared with what Redis has.
     """
 
-    def __init__(self, api: Api, comparison: Comparison) -> None:
-        """Ask an API."""
+    def __init__(self, api: Api, comparison: Comparison, store: Store) -> None:
+        """Ask an API about documents of a store."""
+        self.compared = 0
         self._api = api
         self._comparison = comparison
+        self._store = store
+        self._cursor = b"0"
         self._next_at = 0.0
         self._behind: _Behind | None = None
+
+    @property
+    def failure(self) -> str:
+        """The reason for which the API last told nothing; '' where it always did."""
+        return self._api.failure
 
     def close(self) -> None:
         """Close the connection."""
         self._api.close()
 
-    def look(self, members: Sequence[str]) -> None:
-        """Look at one of the documents, or again at one that was wrong, if it is time.
+    def look(self) -> None:
+        """Look at a document, or again at one that was wrong, if it is time.
 
         Raises:
             UnavailableError: a server does not answer.
         """
         now = time.monotonic()
-        if now < self._next_at or not (members or self._behind):
+        if now < self._next_at:
             return
         self._next_at = now + EVERY_S
         if self._behind is not None:
             self._look_again(self._behind)
+            return
+        self._cursor, members = self._store.cache.scan(self._cursor, count=STEP)
+        if not members:
             return
         try:
             one = DocumentId.from_member(random.choice(members))  # noqa: S311 - no secret
@@ -160,6 +212,7 @@ class ApiLooks:
             after = self._comparison.observe([one.member])[one.member]
             if etag is None:
                 return None
+            self.compared += 1
             if not before.header or not after.header or etag in {_etag(before), _etag(after)}:
                 return False, after
             if before.header == after.header:

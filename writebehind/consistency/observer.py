@@ -48,6 +48,7 @@ class Observer:
         walk: over all entries.
         has_led: whether it ever observed, as nobody else did.
         failure: why it could not look when it last failed; '' if it never did.
+        api: looks at what an API answers, if one was named: also while another process observes.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Observer:
         self._lease = store.lease(keys.CONSISTENCY_LEASE, LEASE_MS)
         self._changed = Changed(changes, comparison)
         self._pending = PendingWalk(store, comparison)
-        self._api = None if api is None else ApiLooks(api, comparison)
+        self.api = None if api is None else ApiLooks(api, comparison, store)
         self.walk = Walk(store, comparison)
         self._leads = self.has_led = self._has_looked = False
         self.failure = ""
@@ -113,22 +114,23 @@ class Observer:
     def close(self) -> None:
         """Note what was counted, and let another one observe."""
         self._changes.close()
-        if self._api is not None:
-            self._api.close()
-        if self._leads:
-            self._leads = False
-            try:
-                self.tally.flush(self._store)
+        if self.api is not None:
+            self.api.close()
+        leads, self._leads = self._leads, False
+        try:
+            self.tally.flush(self._store)  # the API may have been asked while another one observes
+            if leads:
                 self._lease.release()
-            except UnavailableError as error:
-                log.info("the last looks are not counted: %s", error)
+        except UnavailableError as error:
+            log.info("the last looks are not counted: %s", error)
 
     def step(self) -> float:
         """Do what is due, if nobody else observes, and say how long to wait then, seconds. It does not raise."""
         try:
             if not self._lead():
-                return WAIT_S
+                return self._ask_api() or WAIT_S
             self._work()
+            self._ask_api()
             self._has_looked = True
         except (WritebehindError, PyMongoError) as error:
             log.debug("not observed: %s", error)
@@ -141,6 +143,13 @@ class Observer:
         now = time.monotonic()
         due = [self._flush_at, self._poll_at, self._walk_at, self.suspects.next_at() or now + POLL_S]
         return max(self.budget.wait_s(), min(due) - now, 0.0)
+
+    def _ask_api(self) -> float | None:
+        """See what the API answers, if one was named; the time until that is wanted again, seconds."""
+        if self.api is None:
+            return None
+        self.api.look()
+        return POLL_S
 
     def _failed(self) -> float:
         """Let the time not count in which nobody can look."""
@@ -181,8 +190,6 @@ class Observer:
             self._changed.look()
             if not self.suspects.is_full:
                 self._pending.step()
-                if self._api is not None:
-                    self._api.look(self.walk.lately)
         if time.monotonic() >= self._walk_at and not self.suspects.is_full:
             began = time.monotonic()
             self._walk_at = began + self.walk.step()

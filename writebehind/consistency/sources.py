@@ -101,7 +101,6 @@ class Walk:
 
     Attributes:
         count: walks that came to their end.
-        lately: members that have just been met.
     """
 
     def __init__(self, store: Store, comparison: Comparison) -> None:
@@ -116,7 +115,6 @@ class Walk:
         #: How often all was forgotten before this walk began, and before the last one that came to its end.
         self._clears, self._walked_since = 0, -1
         self.count = 0
-        self.lately: list[str] = []
 
     def step(self) -> float:
         """Look at the entries that are next, and say in how many seconds others are due.
@@ -129,7 +127,7 @@ class Walk:
             self._begin(now)
         cursor, members = self._store.cache.scan(self._cursor, count=self._step)
         asked = self._look(members, now)
-        self._cursor, self.lately = cursor, members
+        self._cursor = cursor
         if cursor == b"0":
             self.count += 1
             self._walked_since = self._clears

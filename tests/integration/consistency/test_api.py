@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import orjson
 import pytest
 
 from tests.integration.conftest import flush_all
-from tests.integration.consistency.conftest import figures, found, step_until
+from tests.integration.consistency.conftest import figures, found, observing, step_until
+from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.access.keys import Token
 
 
 class Web(ThreadingHTTPServer):
@@ -23,6 +27,7 @@ class Web(ThreadingHTTPServer):
         self.pipeline = pipeline
         self.near: dict[str, str] = {}
         self.status = 0
+        self.keys: list[str | None] = []
 
     @property
     def url(self) -> str:
@@ -31,6 +36,7 @@ class Web(ThreadingHTTPServer):
 
 class Answer(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
+        self.server.keys.append(self.headers["Authorization"])
         _, _, collection, name = self.path.split("/")
         web: Web = self.server
         entry = web.pipeline.collection(collection).read(name).entry
@@ -87,3 +93,47 @@ def test_a_web_process_that_refuses_or_is_gone_says_nothing(pipeline, web, users
         step_until(observer, lambda: observer.walk.count > count + 2, "walks")  # noqa: B023 - called at once
         observer.close()
     assert "api" not in figures(pipeline)["sources"]
+
+
+@pytest.mark.parametrize("how", ["gone", 401, "another", "right"])
+def test_the_command_says_whether_the_api_was_compared(pipeline, web, users, run, monkeypatch, how):
+    """What nobody answered is no success, whatever Redis has; it is asked also while another process observes."""
+    monkeypatch.setenv("WRITEBEHIND_CONSISTENCY_CPU_PERCENT", "100")
+    users.put("ada", {"n": 1})
+    flush_all(pipeline)
+    url = "http://127.0.0.1:9" if how == "gone" else web.url
+    web.status = how if how == 401 else 0
+    key = Token.new("0" * 12).text
+    observer = pipeline.observer()
+    with observing(observer) if how == "another" else nullcontext():
+        if how == "another":
+            wait_until(lambda: observer.has_led, "another one to observe")
+        told = run("consistency", "--for", "2s", "--api", url, "--key", key, "--json")
+    figures = orjson.loads(told.stdout)
+    assert figures["api"]["url"] == url
+    if how in {"gone", 401}:
+        why = "refused" if how == "gone" else "answers 401: it wants a key that may read"
+        assert (3, "unseen", 0) == (told.exit_code, figures["outcome"], figures["api"]["compared"]), told.stdout
+        assert why in figures["why"]
+        assert figures["why"] == figures["api"]["failure"]
+        assert f"nothing of the API was compared: {figures['why']}" in told.stderr
+    else:
+        assert {f"Bearer {key}"} == {*web.keys}
+        assert (0, None) == (told.exit_code, figures["api"]["failure"]), told.stdout
+        assert figures["api"]["compared"] > 1
+        assert (how == "right") == figures["observed_here"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--api", "http://127.0.0.1:8000"),
+        ("--for", "1s", "--api", "127.0.0.1:8000"),
+        ("--for", "1s", "--api", "http://127.0.0.1:80000"),
+        ("--for", "1s", "--key", "wb_x"),
+        ("--for", "1s", "--api", "http://127.0.0.1:8000", "--key", "wb_x"),
+    ],
+)
+def test_what_is_no_api_is_refused(run, wrong):
+    """An address that nobody would ask is a wrong usage, not a success."""
+    assert 2 == run("consistency", *wrong).exit_code
