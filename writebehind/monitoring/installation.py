@@ -28,8 +28,8 @@ from writebehind.warming.hot_keys import DECAY, HotKey
 from writebehind.warming.warmer import WARM
 
 Facts = Mapping[str, Mapping[str, str]]
-#: How long the page waits for MongoDB, seconds: Prometheus waits 10 s for all of it.
-MONGODB_PATIENCE_S = 2.0
+#: How long the page waits for figures of MongoDB, seconds: who watches an outage wants it at once.
+MONGODB_PATIENCE_S = 0.5
 #: The hottest documents whose reads are added up.
 MOST_HOT = 100
 #: A replica in INFO.
@@ -45,6 +45,7 @@ _OPERATIONS = ("insert", "query", "update", "delete", "getmore", "command")
 def installation(pipeline: Pipeline) -> Iterator[Metric]:
     """Every family that can be had now."""
     yield _by(families.BUILD, {version("writebehind"): 1})
+    answers: bool | None = None
     try:
         try:
             totals, facts, status, hot, sample = _look(pipeline)
@@ -57,6 +58,8 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield _by(families.REDIS_SERVER_UP, _up(facts, sample))
         yield from _one(families.PARTITIONS_AWAY, sum(map(len, sample.away.values())))
         listed = pipeline.settings.collections
+        if not status["breaker_reason"]:  # so the status has asked MongoDB for a sign of life
+            answers = status["mongodb_error"] is None
         yield from _backlog(status)
         dead = status["dead_letters_by_collection"]
         yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, listed)
@@ -71,7 +74,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         servers = sample.servers or {"": sample}
         yield _by(families.REDIS_MAKES_ROOM, {name: one.makes_room for name, one in servers.items()})
     yield from _last_known(pipeline.last_known.latest())
-    yield from _mongodb(pipeline)
+    yield from _mongodb(pipeline, answers=answers)
 
 
 def _look(pipeline: Pipeline) -> tuple[Totals, Facts, Mapping[str, Any], Sequence[HotKey], LoadSample]:
@@ -236,13 +239,20 @@ def _parts(text: str) -> dict[str, str]:
     return dict(part.partition("=")[::2] for part in text.split(","))
 
 
-def _mongodb(pipeline: Pipeline) -> Iterator[Metric]:
-    try:
-        found = pipeline.sink.server_status(timeout_s=MONGODB_PATIENCE_S)
-    except MongoUnavailableError:
-        yield from _one(families.MONGODB_UP, 0)
+def _mongodb(pipeline: Pipeline, *, answers: bool | None) -> Iterator[Metric]:
+    """Figures of MongoDB, which is not waited for again where it just gave no sign of life.
+
+    Args:
+        pipeline: which asks it.
+        answers: whether it has just given one; `None` where it was not asked.
+    """
+    found: Mapping[str, Any] | None = None
+    if answers is not False:
+        with suppress(MongoUnavailableError):
+            found = pipeline.sink.server_status(timeout_s=MONGODB_PATIENCE_S)
+    yield from _one(families.MONGODB_UP, bool(answers) or found is not None)
+    if found is None:
         return
-    yield from _one(families.MONGODB_UP, 1)
     operations = _section(found, "opcounters")
     yield _by(
         families.MONGODB_OPERATIONS,
