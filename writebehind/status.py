@@ -128,9 +128,11 @@ class Status:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        store, now_ms = self._store, self._store.now_ms()
-        sample, backlog, answers = store.load(), backlogs.look(store, self._settings, now_ms), _Answers(store)
+        store, answers = self._store, _Answers(self._store)
         breaker = answers.ask(self._breaker.state, "breaker", "breaker_reason", "breaker_since")
+        mongodb_error = (breaker and breaker.reason) or self._mongodb_error()  # first, as it may take its time
+        now_ms = store.now_ms()
+        sample, backlog = store.load(), backlogs.look(store, self._settings, now_ms)
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
@@ -148,6 +150,7 @@ class Status:
                 self._pace,
                 backlog=backlog,
                 breaker=breaker.state if breaker else "",
+                mongodb_error=mongodb_error or "",
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 persisted=activity.persisted if activity else None,
             ).as_dict(),
@@ -159,7 +162,7 @@ class Status:
             "breaker": breaker.state if breaker else None,
             "breaker_reason": (breaker and breaker.reason) or None,
             "breaker_since": breaker.since if breaker else None,
-            "mongodb_error": (breaker and breaker.reason) or self._mongodb_error(),
+            "mongodb_error": mongodb_error,
             **(_of_activity(activity, now_ms) if activity else dict.fromkeys(_OF_ACTIVITY)),
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
             "exporter": None if recorded is None else _exporter(history[-1:], now_ms / 1000),

@@ -246,6 +246,7 @@ def test_what_is_wrong_is_red(pipeline):
         "dead_letters_by_collection": {"users": 2},
         "breaker": "open",
         "breaker_reason": "no answer",
+        "mongodb_error": "no answer",
         "workers": 0,
         "unconsumed": ["flush"],
         "listener": None,
@@ -257,6 +258,7 @@ def test_what_is_wrong_is_red(pipeline):
 
     assert set() == red_of(good)
     assert red == red_of(bad)
+    assert {"MongoDB"} == red_of(good | {"mongodb_error": "no answer"})
     silent = {"silent_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
     assert {"workers"} == red_of(good | silent)
     ended = {"ended_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}

@@ -152,6 +152,7 @@ class World:
             Pace(PACE.batch_s, PACE.overdue_s, self.delay_s),
             backlog=backlog,
             breaker=self.breaker,
+            mongodb_error="",
             is_worked=True,
             persisted=Persisted(self.now, lately_persisted),
         )

@@ -33,7 +33,7 @@ def look(
 ) -> Outlook:
     partitions = [PartitionStatus(at, one, 0, None) for at, one in enumerate(pending)]
     partitions.append(PartitionStatus(len(pending), 0, dead, None))
-    known = {"breaker": "closed", "is_worked": True, "persisted": rate(10)} | given
+    known = {"breaker": "closed", "mongodb_error": "", "is_worked": True, "persisted": rate(10)} | given
     backlog = Backlog(partitions, {}, late_s, due_within_s)
     return outlook(some, sample, CAPS, PACE, backlog=backlog, **known)
 
@@ -60,6 +60,8 @@ def test_nothing_is_safe_before_it_is_due():
     [
         ({"breaker": "open"}, "MongoDB does not answer: the breaker is open"),
         ({"breaker": "half-open"}, "MongoDB does not answer: the breaker is half-open"),
+        ({"mongodb_error": "no pong", "late_s": 0.0}, "no pong"),
+        ({"mongodb_error": "no pong", "breaker": "open"}, "MongoDB does not answer: the breaker is open"),
         ({"is_worked": False}, "no worker is at work on what is pending"),
         ({}, "nothing was persisted in the last 3 s, and documents are overdue"),
         ({"persisted": rate(10, until_s=3)}, "nothing was persisted in the last 3 s, and documents are overdue"),

@@ -150,8 +150,9 @@ def _dead(figures: Mapping[str, Any]) -> Row:
 
 
 def _mongodb(figures: Mapping[str, Any]) -> Row:
-    reason = f": {figures['breaker_reason']}; see writebehind doctor" if figures["breaker_reason"] else ""
-    return f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed"
+    error = figures["mongodb_error"]  # known before the breaker opens
+    reason = f": {error}; see writebehind doctor" if error else ""
+    return f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed" and not error
 
 
 def _workers(figures: Mapping[str, Any]) -> Row:

@@ -86,6 +86,7 @@ def outlook(
     *,
     backlog: Backlog,
     breaker: str,
+    mongodb_error: str,
     is_worked: bool,
     persisted: Persisted | None,
 ) -> Outlook:
@@ -104,12 +105,13 @@ def outlook(
         pace: see there.
         backlog: what is pending, and dead letters.
         breaker: the state of the breaker before MongoDB; '' where that is not known.
+        mongodb_error: why MongoDB gives no sign of life, which is known before the breaker opens; '' if it does.
         is_worked: whether any worker is at work on what is pending.
         persisted: documents that were persisted; `None` where that is not known.
     """
     pending = [*backlog.pending_in.values()]
     since = _work_began(persisted, backlog.late_s, pace) if persisted else None
-    because = "" if not backlog.pending else _why_stalled(breaker, is_worked=is_worked)
+    because = "" if not backlog.pending else _why_stalled(breaker, mongodb_error, is_worked=is_worked)
     if not because and persisted and since is None:
         because = f"nothing was persisted in the last {pace.overdue_s:g} s, and documents are overdue"
     is_stalled, until_drained = bool(because), None
@@ -137,10 +139,12 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
     return [one for one in points if one.at >= now - WINDOW_S]
 
 
-def _why_stalled(breaker: str, *, is_worked: bool) -> str:
+def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool) -> str:
     """The reason for which nothing can be persisted; '' where it can."""
     if breaker not in {"closed", ""}:
         return f"MongoDB does not answer: the breaker is {breaker}"
+    if mongodb_error:
+        return mongodb_error
     return "" if is_worked else "no worker is at work on what is pending"
 
 

@@ -66,14 +66,14 @@ def test_explorer(client):
 
 
 def test_a_mongodb_that_does_not_answer(client, sink):
-    """The status says so at once, when the breaker does not know it yet."""
+    """The status says so at once, when the breaker does not know it yet; and no time at which all is safe."""
+    client.put("/v1/people/ada", json={"username": "ada"})
     assert client.get("/admin/status").json["mongodb_error"] is None
     sink.down = True
     found = client.get("/admin/status").json
-    assert ("MongoDB does not answer: it is down on purpose", "closed") == (
-        found["mongodb_error"],
-        found["breaker"],
-    )
+    reason = "MongoDB does not answer: it is down on purpose"
+    assert (reason, "closed") == (found["mongodb_error"], found["breaker"])
+    assert (None, reason) == (found["seconds_until_safe"], found["not_safe_because"])
 
 
 def test_drift(client, installation):
