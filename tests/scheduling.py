@@ -18,6 +18,7 @@ _HALVES = {
             "description",
             "exactly_once",
             "example_commands",
+            "limits",
             "listen",
             "pages",
             "reading",

@@ -31,15 +31,17 @@ from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
 from web.environ import Headers, Scope, announced, environ_of
 from web.large import Known, return_large_blocks
+from web.limits import FREE, Door, Entry, refused, told
 from web.sockets import allow_connections, bound_untaken
 from web.threads import Threads
 from web.transfers import SMALL, NotBegunError, Transfer, Transfers
 from writebehind import Settings, load_settings
+from writebehind.access.limits import Clients, Limit
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import too_large
-from writebehind.flask.problems import NOTED, OutcomeUnknown, log_fields
+from writebehind.flask.problems import NOTED, SPEND, OutcomeUnknown, log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
@@ -77,10 +79,11 @@ def create_server() -> ServerApplication:
     settings = load_settings()
     app = create_app()
     pipeline = app.extensions[EXTENSION]
-    server = Server(app, settings, pipeline.tallies)
-    atexit.register(
-        Watchers({"admission": pipeline.watch_admission}).start().stop
-    )  # before the pipeline is closed
+    limit = Limit(settings.client_rate, settings.client_window, settings.client_concurrency)
+    clients = Clients(limit, pipeline.store.spending)
+    server = Server(app, settings, pipeline.tallies, Door(clients, pipeline.keyring))
+    watches = {"admission": pipeline.watch_admission, "limits": clients.watch}
+    atexit.register(Watchers(watches).start().stop)  # before the pipeline is closed
     server.crowd.watch()
     return_large_blocks()
     # What is there by now stays, and a request makes many objects and no cycles. Looking for some again and again
@@ -122,10 +125,20 @@ class GivenUpError(Exception):
 class Server:
     """An ASGI application that calls a WSGI application."""
 
-    def __init__(self, application: Application, settings: Settings, tallies: Tallies) -> None:
-        """Serve this application with the threads and the patience that the settings say, and count in tallies."""
+    def __init__(
+        self, application: Application, settings: Settings, tallies: Tallies, door: Door | None = None
+    ) -> None:
+        """Serve this application with the threads and the patience that the settings say, and count in tallies.
+
+        Args:
+            application: is called with what comes through.
+            settings: its threads, patience and bounds.
+            tallies: count requests.
+            door: holds clients to their limits; without it there are none.
+        """
         self._requests = Requests(tallies)
         self._application = application
+        self._door = door
         self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         self._patience_ms = settings.request_timeout_ms
         self._transfers = Transfers(self._patience_ms / 1000, max(MOST_HELD, 4 * self._most_bytes))
@@ -144,6 +157,7 @@ class Server:
             self._begun = True
             bound_untaken(int(scope["server"][1]), self._patience_ms)
             self._requests.tell(self.crowd.in_progress)
+        entry = FREE if self._door is None else self._door.enter(scope)
         transfer = self._transfers.begin()
         peer = peer_of(scope["client"])
         self.crowd.begin(peer, transfer)
@@ -155,8 +169,9 @@ class Server:
                 refusal = without_frames(error)
                 self._requests.refused(error)
             began = perf_counter()
-            answer = await self._answer(transfer, scope, body, refusal)
+            answer = await self._answer(transfer, scope, body, refusal, entry)
             del body
+            answer.headers += told(entry)
             self._requests.answered(scope["method"], answer.route, answer.status, began)
             if refusal is not None or scope["method"] == "CONNECT":
                 # What else comes may be a part of this request, or be meant for somebody behind a tunnel.
@@ -166,6 +181,8 @@ class Server:
             log.debug("a client has made way for others")
             self._requests.refused(CROWDED)
         finally:
+            if self._door is not None:
+                self._door.leave(entry)
             self.crowd.end(peer)
             self._transfers.end(transfer)
 
@@ -211,11 +228,15 @@ class Server:
         return message
 
     async def _answer(
-        self, transfer: Transfer, scope: Scope, body: bytes, refusal: HTTPException | None
+        self, transfer: Transfer, scope: Scope, body: bytes, refusal: HTTPException | None, entry: Entry
     ) -> Answer:
-        """The application's answer, or a 503 when it is late."""
+        """The application's answer, or a 503 when it is late; or a 429."""
         if refusal is not None:
             return await self._refusal(scope, refusal)
+        if entry.refusal is not None:
+            self._requests.refused(entry.refusal.limit)
+            headers, text = refused(scope, entry)
+            return Answer(429, headers, text, None, _nothing, NO_ROUTE)
         self._transfers.renew(transfer)
         # POST is left out: what it asks for is in its body.
         target = scope["raw_path"] + b"?" + scope["query_string"] if scope["method"] != "POST" else b""
@@ -270,8 +291,7 @@ class Server:
     def _call_alone(self, scope: Scope, body: bytes, refusal: HTTPException | None = None) -> Answer:
         """Call the application, in a thread that may read any document."""
         environ = environ_of(scope, body)
-        if NOTED in scope:
-            environ[NOTED] = scope[NOTED]
+        environ |= {name: scope[name] for name in (NOTED, SPEND) if name in scope}
         if refusal is not None:
             environ[REFUSAL] = refusal
         begun: list[tuple[int, Headers]] = []

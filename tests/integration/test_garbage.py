@@ -19,6 +19,7 @@ from writebehind.redis import keys
 from writebehind.redis.keys import FLUSHED, PartitionKeys, changes, partition_keys, type_of
 from writebehind.redis.pending import Hint
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.spending import Spent
 from writebehind.redis.wire import Wire
 from writebehind.writing.writer import Written
 
@@ -137,6 +138,7 @@ def work(pipeline: Pipeline) -> list[str]:
         "conflicts": pipeline.conflicts.latest,
         "workers": lambda: pipeline.store.workers.record_proof("one", ["flush"]),
         "consumers": pipeline.store.workers.consumers,
+        "spending": lambda: list(pipeline.store.spending.note([Spent("key 1", 0, 1)])),
         "runs": maintenance.decay,
         "breaker": pipeline.breaker.state,
         "lead the history": pipeline.store.lease(keys.HISTORY_LEASE, 5_000).take,

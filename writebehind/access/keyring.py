@@ -71,6 +71,16 @@ class Keyring:
                 key = self._match(text, known)
         return key if key is not None and key.is_live(time.time() * 1000) else None
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there are any keys, as far as is known by now: nobody is asked."""
+        return self._root is not None or self._was_on or bool(self._recorded)
+
+    def recognise(self, text: str) -> ApiKey | None:
+        """`find` among the keys as they were read last: nobody is asked, and none is let in by it."""
+        key = self._found.get(text) or self._match(text, self._known or {})
+        return key if key is not None and key.is_live(time.time() * 1000) else None
+
     def _match(self, text: str, known: Mapping[str, ApiKey]) -> ApiKey | None:
         """The key that accepts a token; remembered by it, unless that is a former one, which ends sooner."""
         token = Token.parse(text)

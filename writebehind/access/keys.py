@@ -85,6 +85,7 @@ class ApiKey:
         former: SHA-256 of the secret before that one; '' where there is none.
         former_until_ms: until when that is accepted as well.
         revoked_ms: since when it is refused; `None` where it is not revoked.
+        rate: how many items its holder may send in a second, 0 for any number; `None` for what the settings say.
     """
 
     id: str
@@ -98,6 +99,7 @@ class ApiKey:
     former: str = ""
     former_until_ms: int = 0
     revoked_ms: int | None = None
+    rate: float | None = None
 
     def is_live(self, now_ms: float) -> bool:
         """Whether it is neither revoked nor expired."""
@@ -121,6 +123,7 @@ class ApiKey:
                 "expires_ms": self.expires_ms,
                 "sha256": self.digest,
             }
+            | ({} if self.rate is None else {"rate": self.rate})
         )
 
     @classmethod
@@ -137,6 +140,7 @@ class ApiKey:
                 int(found["created_ms"]),
                 None if found["expires_ms"] is None else int(found["expires_ms"]),
                 str(found["sha256"]),
+                rate=None if found.get("rate") is None else max(0.0, float(found["rate"])),
             )
         except (ValueError, KeyError, TypeError, AttributeError, InvalidArgumentError):
             return None
@@ -171,6 +175,7 @@ class ApiKey:
             "rotated_ms": self.rotated_ms,
             "former_secret_until_ms": self.former_until_ms if has_two else None,
             "revoked_ms": self.revoked_ms,
+            "rate": self.rate,
         }
 
 

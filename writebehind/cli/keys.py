@@ -61,11 +61,12 @@ def keys() -> None:
     help="What it allows: `users:read,write` for a collection, `*:read` for all, `admin` to operate. Repeat it.",
 )
 @click.option("--expires", type=Duration(), help="Refuse it after this time, such as 90d. By default never.")
+@click.option("--rate", type=float, help="Items in a second; 0 for any number. By default what the settings say.")
 @_as_json
-def create(name: str, grants: tuple[str, ...], expires: float | None, as_json: bool) -> None:
+def create(name: str, grants: tuple[str, ...], expires: float | None, rate: float | None, as_json: bool) -> None:
     """Make a key, and print its token, which is shown this once."""
     with _office() as office:
-        _print_issued(office.create(name, grants, expires_s=expires), as_json)
+        _print_issued(office.create(name, grants, expires_s=expires, rate=rate), as_json)
 
 
 @keys.command("list")
@@ -170,7 +171,13 @@ def _print_each(found: Sequence[ApiKey], as_json: bool) -> None:
             if name.endswith("_ms"):
                 click.echo(f"{name.removesuffix('_ms').replace('_', ' ')}: {_date(value)}")
             else:
-                click.echo(f"{name}: {printable_line(' '.join(value) if isinstance(value, list) else value)}")
+                click.echo(f"{name}: {printable_line(_told(value))}")
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    return "as the settings say" if value is None else str(value)
 
 
 def _date(at_ms: int | None) -> str:

@@ -95,8 +95,8 @@ class Access:
         if not given:
             _tell_refused("no key")
             raise Unauthorized("send a key: Authorization: Bearer wb_…", www_authenticate=_challenge())
-        is_bearer = given[: len(_SCHEME)].lower() == _SCHEME
-        key = self._keyring.find(given[len(_SCHEME) :].strip()) if is_bearer else None
+        token = token_of(given)
+        key = None if token is None else self._keyring.find(token)
         if key is None:
             _tell_refused("a wrong key")
             raise Unauthorized(
@@ -107,6 +107,12 @@ class Access:
         if (noted := environ.get(NOTED)) is not None:
             noted["key"] = key.id
         return key
+
+
+def token_of(authorization: str) -> str | None:
+    """The token in a header `Authorization`; `None` where it has none of a bearer."""
+    is_bearer = authorization[: len(_SCHEME)].lower() == _SCHEME
+    return authorization[len(_SCHEME) :].strip() if is_bearer else None
 
 
 def key_of_request() -> ApiKey | None:

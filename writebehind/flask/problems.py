@@ -30,6 +30,8 @@ REQUEST_ID = "X-Request-Id"
 _REQUEST_ID, _LOGGED = "writebehind.request_id", "writebehind.logged"
 #: Where the server wants fields for its line of the access log about a request: a dict in its environment.
 NOTED = "writebehind.noted"
+#: Where the server says how to count further items against the rate of the client: a function of their number.
+SPEND = "writebehind.spend"
 #: The name under which an application has the log of its refused requests.
 REFUSALS = "writebehind.refusals"
 #: A client's own request id is repeated up to this length.
@@ -127,10 +129,14 @@ def request_id() -> str:
     """The name of this request in its answer and in the log: the client's own, or a new one."""
     known: str | None = request.environ.get(_REQUEST_ID)
     if known is None:
-        given = request.environ.get("HTTP_X_REQUEST_ID", "")[:LONGEST_REQUEST_ID]
-        known = given if given and given.isascii() and given.isprintable() else uuid4().hex
-        request.environ[_REQUEST_ID] = known
+        known = request.environ[_REQUEST_ID] = name_from(request.environ.get("HTTP_X_REQUEST_ID", ""))
     return known
+
+
+def name_from(given: str) -> str:
+    """The name of a request whose client has given it this one, if it can be one; a new one otherwise."""
+    given = given[:LONGEST_REQUEST_ID]
+    return given if given and given.isascii() and given.isprintable() else uuid4().hex
 
 
 def note(fields: Mapping[str, Any]) -> None:
@@ -239,15 +245,20 @@ def _more(error: WritebehindError) -> dict[str, Any]:
 def _response(
     problem: Problem, detail: str, headers: dict[str, str], more: dict[str, Any] | None = None
 ) -> Response:
+    text = problem_text(problem, detail, request_id(), more or {})
+    return Response(text, problem.status, {REQUEST_ID: request_id()} | headers, content_type=CONTENT_TYPE)
+
+
+def problem_text(problem: Problem, detail: str, name: str, more: Mapping[str, Any]) -> bytes:
+    """The body of a problem of the request with this name; `more` are further members."""
     body = {
         "type": TYPE_PREFIX + problem.name,
         "title": problem.title,
         "status": problem.status,
         "detail": _shown(detail),
-        "request_id": request_id(),
-    } | (more or {})
-    text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    return Response(text, problem.status, {REQUEST_ID: request_id()} | headers, content_type=CONTENT_TYPE)
+        "request_id": name,
+    }
+    return orjson.dumps({**body, **more}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def name_request(response: Response) -> Response:

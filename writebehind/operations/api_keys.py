@@ -21,6 +21,8 @@ OVERLAP_S = 86_400
 FORGOTTEN_S = 30 * 86_400
 #: Ten years, seconds.
 LONGEST_S = 10 * 366 * 86_400
+#: Bounds of a rate that a key has for itself, items in a second.
+LEAST_RATE, MOST_RATE = 0.001, 10**9
 
 
 _TAKEN = "there is a key called {!r}: revoke it, or choose another name"
@@ -67,13 +69,17 @@ class KeyOffice:
             raise UnknownKeyError(f"there is no key with the id or the name {named[:100]!r}")
         return found[0]
 
-    def create(self, name: str, grants: Iterable[str], *, expires_s: float | None = None) -> Issued:
+    def create(
+        self, name: str, grants: Iterable[str], *, expires_s: float | None = None, rate: float | None = None
+    ) -> Issued:
         """Make a key.
 
         Args:
             name: by which people know it.
             grants: what it allows, such as `users:read,write`.
             expires_s: seconds after which it is refused; `None` for never.
+            rate: how many items its holder may send in a second, 0 for any number; `None` for what the settings
+                say.
 
         Raises:
             KeyConflictError: a key that is not revoked has this name.
@@ -83,6 +89,8 @@ class KeyOffice:
         check_name(name)
         rights = Rights.parse(grants)
         _check_seconds("a key expires after", expires_s, least=1)
+        if rate is not None and not (rate == 0 or LEAST_RATE <= rate <= MOST_RATE):
+            raise InvalidArgumentError(f"0 is no rate; others are {LEAST_RATE} to {MOST_RATE} per second")
         if self._named(name):
             raise KeyConflictError(_TAKEN.format(name))
         self._check_room()
@@ -90,7 +98,7 @@ class KeyOffice:
         while True:
             token = Token.new(new_id())
             expires_ms = None if expires_s is None else now_ms + int(expires_s * 1000)
-            key = ApiKey(token.id, name, rights, now_ms, expires_ms, token.digest)
+            key = ApiKey(token.id, name, rights, now_ms, expires_ms, token.digest, rate=rate)
             if self._keys.begin(key.id, key.record):
                 break
         if len(self._named(name)) > 1:  # somebody has made another one at the same time: two stay of no name

@@ -38,6 +38,8 @@ PROCESSES = "wb:processes"
 CAPS = "wb:caps"
 #: Hash of API keys, of which only hashes of the secrets are kept: see `writebehind.redis.shared.api_keys`.
 API_KEYS = "wb:api_keys"
+#: Sorted set of clients by when they have all back that they have spent of their rates, ms; expires.
+SPENT = "wb:spent"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
@@ -83,7 +85,7 @@ _TYPES = {
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
     **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER, API_KEYS), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
-    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED), "zset"),
+    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED, SPENT), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),

@@ -41,6 +41,7 @@ from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
+from writebehind.redis.shared.spending import Spending
 from writebehind.redis.shared.workers import Workers
 from writebehind.redis.topology.assigned import Assigned
 from writebehind.redis.topology.rebalancing import Rebalancing
@@ -126,6 +127,7 @@ class Store:
         self.workers = Workers(wire)
         self.caps = CapsRecord(wire)
         self.api_keys = ApiKeys(wire)
+        self.spending = Spending(wire)
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)

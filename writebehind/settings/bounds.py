@@ -18,6 +18,8 @@ Count = Annotated[int, Field(gt=0, le=MOST)]
 CountOrNone = Annotated[int, Field(ge=0, le=MOST)]
 #: In a second, of what is done again and again.
 Rate = Annotated[float, Field(ge=0.001, le=MOST)]
+#: The same, or 0 for none.
+RateOrNone = Annotated[float, Field(ge=0, le=MOST)]
 #: Of processes and of threads: more than any machine has use for is a typing error.
 Processes = Annotated[int, Field(gt=0, le=1_024)]
 Port = Annotated[int, Field(ge=1, le=65535)]

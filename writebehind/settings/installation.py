@@ -38,6 +38,7 @@ from writebehind.settings.bounds import (
     Port,
     Processes,
     Rate,
+    RateOrNone,
     Seconds,
 )
 from writebehind.settings.collection import CollectionSettings, is_file
@@ -155,6 +156,17 @@ class Settings(BaseSettings):
         30_000,
         description="how long a client may take to send a request and to take its answer, besides a second for "
         "each 64 KiB; and how long the request may take in between",
+    )
+    client_rate: RateOrNone = Field(
+        0,
+        description="items in a second that a client may send to the API: a request, and each further item of it; "
+        "0 for any number. A client is a key, or an address where there is none; all web processes together",
+    )
+    client_window: Seconds = Field(
+        10, description="seconds' worth of `client_rate` that a client may send at once, if it was quiet before"
+    )
+    client_concurrency: CountOrNone = Field(
+        0, description="requests that a client may have at a time in a web process; 0 for any number"
     )
 
     log_format: Literal["text", "json"] = Field(

@@ -88,13 +88,19 @@ def test_keys_over_http(client, office):
     assert made.status_code == 201
     token = made.json["token"]
     assert ask(client, "POST", "/admin/keys", {"name": "root", "allow": ["admin"]}, token).status_code == 409
-    shop = ask(client, "POST", "/admin/keys", {"name": "shop", "allow": ["users:read"], "expires_s": 60}, token)
+    shop = ask(
+        client,
+        "POST",
+        "/admin/keys",
+        {"name": "shop", "allow": ["users:read"], "expires_s": 60, "rate": 0.5},
+        token,
+    )
     assert [one["name"] for one in ask(client, "GET", "/admin/keys", None, token).json["keys"]] == ["root", "shop"]
     rotated = ask(client, "POST", "/admin/keys/shop:rotate", None, token)
     assert rotated.json["token"] != shop.json["token"]
     assert rotated.headers["Cache-Control"] == "no-store"
     shown = ask(client, "GET", f"/admin/keys/{shop.json['id']}", None, token).json
-    assert shown["state"] == "live"
+    assert (shown["state"], shown["rate"]) == ("live", 0.5)
     assert "token" not in shown
     assert ask(client, "DELETE", "/admin/keys/shop", None, token).json["state"] == "revoked"
     assert ask(client, "GET", "/admin/keys/other", None, token).status_code == 404
@@ -103,6 +109,8 @@ def test_keys_over_http(client, office):
         {"name": "x"},
         {"name": 1, "allow": []},
         {"name": "x", "allow": ["admin"], "expires_s": True},
+        {"name": "x", "allow": ["admin"], "rate": "5"},
+        {"name": "x", "allow": ["admin"], "rate": -1},
     ):
         assert ask(client, "POST", "/admin/keys", wrong, token).status_code == 400
 
@@ -114,11 +122,13 @@ def test_keys_by_the_command_line(client, settings):
         return done.stdout.strip()
 
     assert run("list") == "none in Redis"
-    token = run("create", "shop", "--allow", "users:read,write", "--allow", "admin", "--expires", "90d")
+    token = run(
+        "create", "shop", "--allow", "users:read,write", "--allow", "admin", "--expires", "90d", "--rate", "7"
+    )
     assert is_allowed(ask(client, "GET", "/admin/status", None, token))
     assert "shop" in run("list")
     assert json.loads(run("show", "shop", "--json"))["allow"] == ["users:read,write", "admin"]
-    assert "state: live" in run("show", "shop")
+    assert {"state: live", "rate: 7.0"} <= set(run("show", "shop").splitlines())
     second = json.loads(run("rotate", "shop", "--overlap", "0s", "--json"))["token"]
     assert not is_allowed(ask(client, "GET", "/admin/status", None, token))
     assert is_allowed(ask(client, "GET", "/admin/status", None, second))

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.web.batches import OID, bulk, document, put
 from tests.unit.web.conftest import problem
 from writebehind.documents import codec
+from writebehind.flask.problems import SPEND
 
 WRONG = "0" * 32
 
@@ -313,3 +314,18 @@ def test_time_of_a_bulk(client, monkeypatch):
     """After some time no further operation begins, so that one request does not hold a thread for long."""
     monkeypatch.setattr("writebehind.writing.bulk.DEADLINE_S", -1.0)
     assert [413, 413] == statuses(bulk(client, put("ada"), put("bob")))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/users:bulk", [{"op": "delete", "id": f"a{number}"} for number in range(7)]),
+        ("/v1/users:get", {"ids": [f"a{number}" for number in range(7)]}),
+    ],
+)
+def test_each_item_counts_against_the_rate_of_the_client(client, path, body):
+    """The server counts the request as one, and is told of the others."""
+    told = []
+    answer = client.post(path, json=body, environ_overrides={SPEND: told.append})
+
+    assert (answer.status_code < 300, [6]) == (True, told)

@@ -38,11 +38,12 @@ def keys(pipeline: Pipeline) -> Routes:
     def create() -> Response:
         """Make a key, and show its token this once."""
         only()
-        given = _body("name", "allow", "expires_s")
+        given = _body("name", "allow", "expires_s", "rate")
         name, allow = given.get("name"), given.get("allow")
         if not (isinstance(name, str) and isinstance(allow, list) and all(isinstance(one, str) for one in allow)):
             raise RequestError('send {"name": "…", "allow": ["users:read,write", "admin"], "expires_s": 86400}')
-        return _json(_issued(office.create(name, allow, expires_s=_seconds(given, "expires_s"))), 201)
+        limits = {"expires_s": _number(given, "expires_s"), "rate": _number(given, "rate")}
+        return _json(_issued(office.create(name, allow, **limits)), 201)
 
     @routes.get("/keys/<key>")
     def show(key: str) -> Response:
@@ -54,7 +55,7 @@ def keys(pipeline: Pipeline) -> Routes:
     def rotate(key: str) -> Response:
         """Give a key a new secret, and show its token this once."""
         only()
-        overlap_s = _seconds(_body("overlap_s"), "overlap_s")
+        overlap_s = _number(_body("overlap_s"), "overlap_s")
         return _json(_issued(office.rotate(key, overlap_s=OVERLAP_S if overlap_s is None else overlap_s)))
 
     @routes.delete("/keys/<key>")
@@ -74,11 +75,11 @@ def _body(*names: str) -> dict[str, Any]:
     return given
 
 
-def _seconds(given: dict[str, Any], name: str) -> float | None:
-    seconds = given.get(name)
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
-        raise RequestError(f"{name} is a number of seconds")
-    return seconds
+def _number(given: dict[str, Any], name: str) -> float | None:
+    number = given.get(name)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+        raise RequestError(f"{name} is a number")
+    return number
 
 
 def _issued(issued: Issued) -> dict[str, Any]:

@@ -25,6 +25,16 @@ _SELF: dict[str, Described] = {
 #: Paths below which, and at which, an API key is asked for.
 _KEPT, _KEPT_ALONE = ("/v1/", "/admin/"), ("/metrics",)
 _SCHEME = "key"
+#: What a client that has sent too much is answered, on all paths but those of who watches.
+_WATCHING = frozenset({"/healthz", "/readyz", "/metrics"})
+_LIMITED: Described = {
+    "description": "The client has sent more than it may: 429 `rate-exceeded`, `concurrency-exceeded`",
+    "headers": {
+        "Retry-After": {"schema": {"type": "integer"}, "description": "when to come again, seconds"},
+        "RateLimit": {"schema": {"type": "string"}, "description": "what is left"},
+        "RateLimit-Policy": {"schema": {"type": "string"}, "description": "what there is"},
+    },
+}
 
 
 def specification(
@@ -62,6 +72,9 @@ def specification(
         operations = deepcopy(described)  # apispec changes what it is given
         if keys:
             _ask_for_key(path, operations)
+        if keys and path not in _WATCHING:
+            for one in operations.values():
+                one["responses"]["429"] = _LIMITED | content("Problem", CONTENT_TYPE)
         spec.path(path, operations=operations)
     servers = {"servers": [{"url": prefix}]} if prefix else {}
     return orjson.dumps(spec.to_dict() | servers)

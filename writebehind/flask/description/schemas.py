@@ -12,7 +12,7 @@ from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
 from writebehind.mql.updates.update import OPERATORS
-from writebehind.operations.api_keys import LONGEST_S
+from writebehind.operations.api_keys import LONGEST_S, MOST_RATE
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.writing.receipts import ReceiptState
 
@@ -192,6 +192,7 @@ def components(settings: Settings) -> dict[str, Schema]:
         "NewKey": shape(
             {"name": {"type": "string", "minLength": 1, "maxLength": 100}, "allow": _GRANTS},
             expires_s={"type": ["number", "null"], "minimum": 1, "maximum": LONGEST_S},
+            rate={"type": ["number", "null"], "minimum": 0, "maximum": MOST_RATE},
         )
         | {"examples": [{"name": "shop", "allow": ["users:read,write"], "expires_s": 7_776_000}]},
         "Rotation": shape({}, overlap_s={"type": ["number", "null"], "minimum": 0, "maximum": LONGEST_S}),
@@ -218,6 +219,10 @@ _KEY: dict[str, Schema] = {
     "rotated_ms": _MS,
     "former_secret_until_ms": _MS,
     "revoked_ms": _MS,
+    "rate": {
+        "type": ["number", "null"],
+        "description": "items in a second; 0 for any number; null as the settings say",
+    },
 }
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _SERIES: Schema = {"type": "array", "items": {"type": ["number", "null"]}}

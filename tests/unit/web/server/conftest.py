@@ -25,6 +25,7 @@ class Client:
     ) -> None:
         self.coming = list(messages)
         self.answer = b""
+        self.headers: dict[str, str] = {}
         self.status = 0
         self.complete = False
         #: Cleared while the client takes nothing.
@@ -51,6 +52,7 @@ class Client:
         if not self.takes:
             await asyncio.Event().wait()
         self.status = message.get("status", self.status)
+        self.headers |= {name.decode(): value.decode() for name, value in message.get("headers", ())}
         self.answer += message.get("body", b"")
         self.complete = message.get("more_body") is False
 
