@@ -14,8 +14,9 @@ _PROC: Final = Path("/proc")
 _BOOT: Final = _PROC / "sys/kernel/random/boot_id"
 #: After a process's name in its `stat`, which may have any character: its state, and when it started, in ticks.
 _STATE, _STARTED = 0, 19
-#: States of one that has ended, and whose parent has not asked yet.
+#: States of one that has ended, and whose parent has not asked yet; and of one that SIGSTOP has stopped.
 _ENDED: Final = {"Z", "X"}
+_STOPPED: Final = "T"
 
 
 def mark(pid: int | None = None) -> str:
@@ -27,18 +28,42 @@ def mark(pid: int | None = None) -> str:
 
 def has_ended(one: str) -> bool:
     """Whether the process with a mark has ended; false where that cannot be seen from here."""
-    here, _, process = one.partition(":")
-    pid, _, started = process.partition(":")
-    if not here or here != _here() or not (pid.isdecimal() and started.isdecimal() and 0 < int(pid) < 1 << 31):
+    pid, started = _parted(one)
+    if pid is None or not is_here(one):
         return False
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         pass  # it is another user's, or another process that has its id by now
-    found = _stat(int(pid))
+    found = _stat(pid)
     return found is not None and (found[1] != started or found[0] in _ENDED)
+
+
+def is_stopped(one: str) -> bool:
+    """Whether the process with a mark is stopped, as by SIGSTOP; false where that cannot be seen from here."""
+    pid, started = _parted(one)
+    return pid is not None and is_here(one) and _stat(pid) == (_STOPPED, started)
+
+
+def pid_of(one: str) -> int | None:
+    """The id of the process with a mark, among those of its machine or container; `None` where it has none."""
+    return _parted(one)[0]
+
+
+def is_here(one: str) -> bool:
+    """Whether the process with a mark is one of this machine, and of this container."""
+    here = _here()
+    return bool(here) and one.partition(":")[0] == here
+
+
+def _parted(one: str) -> tuple[int | None, str]:
+    """The id of a process and when it started, by its mark."""
+    pid, _, started = one.partition(":")[2].partition(":")
+    if not (pid.isdecimal() and pid.isascii() and started.isdecimal() and 0 < int(pid) < 1 << 31):
+        return None, ""
+    return int(pid), started
 
 
 def _here() -> str:

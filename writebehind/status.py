@@ -24,6 +24,7 @@ from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.metrics import Activity
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
+from writebehind.remedies import remedies
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
 
@@ -143,6 +144,7 @@ class Status:
             "pending": backlog.pending,
             "pending_bytes": store.unsettled.pending_bytes(backlog.pending_in),
             "oldest_pending_seconds": backlog.oldest_s,
+            "overdue_seconds": max(0.0, backlog.late_s),
             **outlook(
                 points,
                 sample,
@@ -173,6 +175,9 @@ class Status:
             "hit_ratio": self._hit_ratio.look(),
             "version": _version("writebehind"),
         }
+        still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
+        is_stalled = bool(backlog.pending) and still_s >= self._pace.overdue_s
+        figures["to_do"] = [asdict(one) for one in remedies(figures, is_stalled=is_stalled)]
         if partitions:
             figures["by_partition"] = [
                 {

@@ -260,7 +260,13 @@ def test_what_is_wrong_is_red(pipeline):
     assert red == red_of(bad)
     assert {"MongoDB"} == red_of(good | {"mongodb_error": "no answer"})
     silent = {"silent_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
+    silent["silent_workers"][0] |= {"pid": 7, "is_stopped": True}
     assert {"workers"} == red_of(good | silent)
+    assert "w@h (process 7) is stopped for 40" in text_of(good | silent)
+    to_do = {
+        "to_do": [{"about": "worker w@h", "found": "it is stopped", "advice": "go on", "runbook": "its page"}]
+    }
+    assert "worker w@h: go on; more at its page" in text_of(good | to_do)
     ended = {"ended_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
     assert set() == red_of(good | ended)
     busy = {"busy_workers": [{"worker": "w@h", "queues": ["flush"], "seconds": 40.0}]}
@@ -334,6 +340,14 @@ def red_of(figures: object) -> set[str]:
         console.print(shown(figures))
     lines = [line for line in captured.get().splitlines() if "\x1b[31m" in line or "\x1b[1;31m" in line]
     return {re.split(r"  |:", strip(line))[0] for line in lines}
+
+
+def text_of(figures: object) -> str:
+    """The status as it is shown, without colours."""
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(shown(figures))
+    return captured.get()
 
 
 def strip(line: str) -> str:

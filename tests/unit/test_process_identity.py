@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.process_identity import has_ended, mark
+from writebehind.process_identity import has_ended, is_here, is_stopped, mark, pid_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
 
@@ -33,6 +34,24 @@ def test_a_process_lives_until_it_ends():
     assert has_ended(f"{where}:{int(started) + 1}")
 
 
+def test_a_process_is_stopped_until_it_goes_on():
+    """By a signal, and by no name: another one with its id is not."""
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        its = mark(child.pid)
+        assert (child.pid, True, False) == (pid_of(its), is_here(its), is_stopped(its))
+        child.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(its), "it to stop", 10)
+        assert not has_ended(its)
+        assert not is_stopped(f"{its}1")
+        child.send_signal(signal.SIGCONT)
+        wait_until(lambda: not is_stopped(its), "it to go on", 10)
+    finally:
+        child.kill()
+        child.wait()
+    assert not is_stopped(its)
+
+
 def test_of_others_nothing_is_known():
     """Those of another machine, container or boot, and what other hands have put there."""
     rest = mark().partition(":")[2]
@@ -43,6 +62,8 @@ def test_of_others_nothing_is_known():
         *(mark().rpartition(":")[0] + f":{x}" for x in ("", "x")),
     ):
         assert not has_ended(one)
+        assert not is_stopped(one)
+    assert [None, None, 7] == [pid_of(one) for one in ("", "elsewhere/1:x:1", "elsewhere/1:7:1")]
     here = mark().partition(":")[0]
     assert not has_ended(f"{here}:0:1")
     assert not has_ended(f"{here}:{1 << 70}:1")

@@ -11,6 +11,8 @@ from writebehind.redis.store import Store
 
 #: A token that none is: what was noted cannot be read, so nobody knows what was missed.
 UNREADABLE = "-"
+#: MongoDB answers a listener each second: one that has not heard of it for longer is not connected, seconds.
+UNHEARD_S = 3.0
 
 
 @dataclass(slots=True)
@@ -70,10 +72,12 @@ class ListenerState:
         counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
         names = ("leader", "lag_s", *counts)
         heard_ms = self.heard_ms or (0 if self.error else self.at_ms)  # a release before this one notes no other
+        heard_s = _since(heard_ms, now_ms) if heard_ms else None
         return {
             "seconds_ago": _since(self.at_ms, now_ms),
             "alive_seconds_ago": _since(max(self.alive_ms, self.at_ms), now_ms),
-            "heard_seconds_ago": _since(heard_ms, now_ms) if heard_ms else None,
+            "heard_seconds_ago": heard_s,
+            "away_seconds": heard_s if heard_s is not None and heard_s > UNHEARD_S else None,
             **{name: getattr(self, name) for name in names},
             "error": self.error or None,
         }

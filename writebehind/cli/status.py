@@ -25,6 +25,7 @@ from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_
 from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.persisted import RATE_S
+from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
@@ -90,7 +91,14 @@ def shown(figures: Figures, last_known: AtStake | None = None) -> RenderableType
     table = Table.grid(*columns("", ""), padding=(0, 2))
     for name, value, good in _rows(figures):
         table.add_row(Text(name, "bold"), Text(printable_line(value), "" if good else "bold red"))
+    for one in figures["to_do"]:
+        table.add_row(Text("do", "bold"), Text(printable_line(_told(one)), "bold"))
     return Group(table, *_tasks(figures["periodic"] or {}))
+
+
+def _told(remedy: Mapping[str, str]) -> str:
+    """A remedy in one line."""
+    return redacted(f"{remedy['about']}: {remedy['advice']}; more at {remedy['runbook']}")
 
 
 def _print(figures: Figures, last_known: AtStake | None = None, *, as_json: bool) -> None:
@@ -159,7 +167,9 @@ def _workers(figures: Mapping[str, Any]) -> Row:
     workers = figures["workers"]
     busy = "".join(f"; {one['worker']} is busy for {duration(one['seconds'])}" for one in figures["busy_workers"])
     silent = "".join(
-        f"; {one['worker']} does nothing for {duration(one['seconds_ago'])}" for one in figures["silent_workers"]
+        f"; {one['worker']}{_process(one)} {'is stopped' if one['is_stopped'] else 'does nothing'} for "
+        f"{duration(one['seconds_ago'])}"
+        for one in figures["silent_workers"]
     )
     at_work = str(workers) if workers else "none: nobody persists what is pending"
     ended = "".join(
@@ -167,6 +177,10 @@ def _workers(figures: Mapping[str, Any]) -> Row:
         for one in figures["ended_workers"]
     )
     return f"{at_work}{busy}{silent}{ended}", bool(workers) and not silent
+
+
+def _process(silent: Mapping[str, Any]) -> str:
+    return f" (process {silent['pid']})" if silent["pid"] else ""
 
 
 def _queues(figures: Mapping[str, Any]) -> Row:

@@ -73,6 +73,8 @@ def _tell_quiet(one: SilentWorker, left: list[str], *, has_ended: bool) -> None:
     does_nothing = (
         f"has done nothing for {one.seconds_ago:.0f} s: it is frozen, or has lost its broker or its machine"
     )
+    if one.is_stopped:
+        does_nothing = f"is stopped: `kill -CONT {one.pid}` on this machine lets it go on"
     log.log(
         logging.ERROR if FLUSH_QUEUE in left else logging.WARNING,
         "worker %s %s; %s: see its log, and writebehind doctor",
@@ -83,5 +85,6 @@ def _tell_quiet(one: SilentWorker, left: list[str], *, has_ended: bool) -> None:
             "event": "worker_ended" if has_ended else "worker_silent",
             "worker": one.worker,
             "queues": ",".join(one.queues),
+            "pid": one.pid,
         },
     )

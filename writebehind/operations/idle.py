@@ -46,10 +46,11 @@ def refuse_if_workers(store: Store) -> None:
         RedisUnavailableError: Redis does not answer.
     """
     crew = store.workers.look()
-    if workers := sorted({*crew.alive, *crew.holding}):
+    stopped = {one.worker for one in crew.silent if one.is_stopped}  # which may go on at any time
+    if workers := sorted({*crew.alive, *crew.holding, *stopped}):
         raise NotDrainedError(
             f"stop the workers first, and the web processes too: {', '.join(workers)} did something, or held a "
-            f"task, in the last {WORKER_LIFE_MS // 1000} s"
+            f"task, in the last {WORKER_LIFE_MS // 1000} s, or can at any time"
         )
 
 

@@ -81,6 +81,17 @@ FIGURES = {
 
 #: By what is called: an export of a view, and its argument.
 STATES = {
+    ("now", "listenerText", "{listener: {lag_s: 0.212, alive_seconds_ago: 1, away_seconds: 12, error: null}}"): (
+        "away for 12 s"
+    ),
+    ("now", "listenerLevel", "{lag_s: 0.212, alive_seconds_ago: 1, away_seconds: 12, error: null}"): "bad",
+    ("now", "listenerText", "{listener: {lag_s: 0.212, alive_seconds_ago: 9, away_seconds: 9, error: null}}"): (
+        "silent for 9.0 s"
+    ),
+    ("now", "listenerText", "{listener: {lag_s: 0.212, alive_seconds_ago: 1, away_seconds: null, error: null}}"): (
+        "212 ms behind"
+    ),
+    ("now", "listenerLevel", "{lag_s: 0.212, alive_seconds_ago: 1, away_seconds: null, error: null}"): "ok",
     ("drift", "inNines", "{looks: 0, wrong: 0, ratio: null, nines_from: 0}"): UNKNOWN,
     ("drift", "inNines", "{looks: 9, wrong: 0, ratio: 1, nines_from: 0}"): UNKNOWN,
     ("drift", "inNines", "{looks: 9, wrong: 0, ratio: 1, nines_from: 2.44}"): "≥ 2.4 nines",

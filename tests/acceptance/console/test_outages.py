@@ -38,6 +38,13 @@ def test_a_stopped_mongodb_is_seen(system, servers, opened):
         expect(page.locator(".lamps")).to_contain_text("breaker open", timeout=20_000)
         open_s = time.monotonic() - killed
         log.info("the console showed the open breaker after %.2f s", open_s)
+        steps = page.get_by_role("list", name="What to do")
+        expect(steps).to_contain_text("mongodb: bring MongoDB back")
+        runbook = steps.get_by_role("link", name="Runbook").first.get_attribute("href")
+        assert runbook.endswith("/docs/runbook.md#writebehindmongodbdown"), runbook
+        expect(page.locator(".lamps")).to_contain_text(
+            "away for", timeout=20_000
+        )  # the listener, which hears nothing
         slow = slowness()
         assert took < SOON_S * slow
         assert open_s < SOON_S * slow
@@ -45,6 +52,7 @@ def test_a_stopped_mongodb_is_seen(system, servers, opened):
         servers.mongo.start()
     expect(page.locator("h1")).to_contain_text("Nothing would be lost", timeout=30_000)
     expect(page.locator(".lamps")).not_to_contain_text("breaker")
+    expect(page.get_by_role("list", name="What to do")).to_have_count(0, timeout=30_000)
 
 
 def test_a_redis_that_is_away_is_seen(system, servers, chromium):

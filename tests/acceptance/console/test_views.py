@@ -116,21 +116,44 @@ def test_a_document_is_followed_on_its_way(system, opened):
 
 
 def test_a_silent_worker_is_named(system, opened):
-    """It is counted at the top, and shown with its queues and for how long it is silent; so is a busy one."""
+    """It is counted at the top, and shown with its queues and for how long it is silent; so is a busy one.
+
+    One that is stopped is shown with its process, and what to do, as it is where a cap is met.
+    """
     busy = {"worker": "worker@busy", "queues": ["flush"], "seconds": 45.2}
     silent = {"worker": "worker@frozen", "queues": ["flush", "refresh"], "seconds_ago": 17.2}
+    stopped = {
+        "worker": "worker@stopped",
+        "queues": ["flush"],
+        "seconds_ago": 2.0,
+        "pid": 4711,
+        "is_stopped": True,
+    }
+    told = [
+        {"about": "refused", "advice": "raise the cap", "runbook": "https://example.org/#refused"},
+        {
+            "about": "worker worker@stopped",
+            "advice": "`kill -CONT 4711`",
+            "runbook": "https://example.org/#worker",
+        },
+    ]
 
     def tell(route) -> None:
         route.fulfill(
             json=route.fetch().json()
-            | {"silent_workers": [silent], "busy_workers": [busy], "unconsumed": ["flush"]}
+            | {"silent_workers": [silent, stopped], "busy_workers": [busy], "unconsumed": ["flush"], "to_do": told}
         )
 
     opened.page.route("**/admin/status?*", tell)
     page = opened.open(system.stack.url)
     expect(page.locator(".lamps")).to_contain_text("nobody consumes flush")
-    expect(page.locator("nav .badge")).to_have_text("2")
+    expect(page.locator("nav .badge")).to_have_text("3")
+    steps = page.get_by_role("list", name="What to do")
+    expect(steps).to_contain_text("refused: raise the cap. Runbook")
+    assert told[0]["runbook"] == steps.get_by_role("link", name="Runbook").first.get_attribute("href")
     page.get_by_role("link", name="Processes").click()
+    expect(page.get_by_role("row", name="worker@stopped, process 4711")).to_contain_text("stopped, for 2")
+    expect(page.locator("tr.more")).to_contain_text("`kill -CONT 4711`")
     row = page.get_by_role("row", name="worker@frozen")
     expect(row).to_contain_text("flush, refresh")
     expect(row).to_contain_text("silent for 17\u00a0s")

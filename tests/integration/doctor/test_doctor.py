@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,8 @@ from writebehind.operations.doctor import Finding, Level, examine, mongodb, proc
 from writebehind.operations.doctor.findings import away
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.shared.caps import Caps
+from writebehind.remedies import RUNBOOK
 from writebehind.settings.names import QUEUES
 from writebehind.settings.running import DATA_DIR, STATE_FILE
 
@@ -132,6 +135,7 @@ def test_processes(patient, monkeypatch):
     assert "60 s ago" in found(patient, "beat").found
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed", "away": []}
+        healthy |= {"overdue_seconds": 0, "to_do": []}
         assert Level.WARNING is processes.backlog(healthy | status).level
 
 
@@ -273,3 +277,44 @@ def test_the_broker(patient, monkeypatch):
     away = patient.settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{free_port()}/0"})
     [one] = checks.broker(SimpleNamespace(settings=away))
     assert ("broker", Level.FAILURE) == (one.check, one.level)
+
+
+@pytest.mark.parametrize("worked", [True, False])
+def test_an_overdue_backlog(patient, monkeypatch, worked):
+    """Where nothing of what is overdue is persisted that is a failure, with what to do; also for programs."""
+    patient.collection("users").put("ada", {"n": 1})
+    monkeypatch.setattr(patient._status, "_pace", replace(patient._status._pace, overdue_s=0.05))
+    if worked:
+        patient.store.workers.record_proof("flush@test", ["flush"])
+    wait_until(lambda: about(patient, "backlog"), "it to be overdue")
+    finding = found(patient, "backlog")
+    assert Level.FAILURE is finding.level
+    assert "nothing is persisted: 1 document pending, of which the oldest is overdue for" in finding.found
+    assert ("look at the logs of flush@test" if worked else "start a worker with -Q flush") in finding.advice
+    assert f"{RUNBOOK}#writebehind{'pendingold' if worked else 'noworker'}" in finding.advice
+
+    monkeypatch.setattr(processes, "OVERDUE_S", 0.0)
+    monkeypatch.setattr(patient._status, "_pace", replace(patient._status._pace, overdue_s=60.0))
+    slow = found(patient, "backlog")  # something is persisted, and less than comes
+    assert (Level.WARNING, True) == (slow.level, "more comes than goes" in slow.found)
+
+
+@pytest.mark.parametrize("cap", ["pending", "memory"])
+def test_a_cap_that_is_met(patient, cap):
+    """That writes are refused now is a failure, with what to do."""
+    patient.collection("slow").put("ada", {"n": 1})
+    assert not [one for one in examine(patient) if one.check == "back-pressure"]
+    caps = Caps(1, 1.0) if cap == "pending" else Caps(10_000, 0.0001)
+    patient.store.caps.tell(caps)
+    finding = found(patient, "back-pressure")
+    assert Level.FAILURE is finding.level
+    assert finding.found.startswith("new documents are refused now with 503, as a cap is met: ")
+    assert (
+        "WRITEBEHIND_MAX_PENDING_PER_PARTITION" if cap == "pending" else "CONFIG SET maxmemory"
+    ) in finding.advice
+    assert about(patient, "refused")["advice"] in finding.advice
+
+
+def about(pipeline: Pipeline, what: str) -> dict[str, str] | None:
+    """The remedy of a status about something."""
+    return next((one for one in pipeline.status()["to_do"] if one["about"] == what), None)

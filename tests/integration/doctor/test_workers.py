@@ -23,6 +23,7 @@ from writebehind import Pipeline
 from writebehind.celery import install
 from writebehind.celery.names import PING
 from writebehind.celery.pings import EVERY_S, MOST_S, Pings, queue_of
+from writebehind.history.events import EventLog
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Level, processes
@@ -168,7 +169,8 @@ def test_workers_that_do_nothing_are_named(patient, crew):
     back = {"well@test", "full@test", "solo@test", "frozen@test", "away@test"}
     wait_until(lambda: at_work(patient) == back, "those that can to work again", MOST_S + 20)
     assert ["forked@test"] == [*silent(patient)]
-    assert ["away@test", "full@test", "solo@test"] == patient.store.workers.look().holding
+    holding.remove("forked@test")
+    wait_until(lambda: patient.store.workers.look().holding == holding, "what it holds to be old", SHOWN_WITHIN_S)
 
 
 def test_a_worker_that_is_long_gone_is_not_told_of(patient):
@@ -184,6 +186,43 @@ def test_a_worker_that_is_long_gone_is_not_told_of(patient):
     assert 60 <= found[1].seconds_ago < 70
     patient.store.workers.gone("killed")
     assert ["edge"] == [one.worker for one in patient.store.workers.look().silent]
+
+
+def test_a_stopped_worker_is_named_at_once(patient, monkeypatch, caplog):
+    """Whoever looks on its machine sees it, long before its proof is old, with its process and what to do."""
+    workers, process = patient.store.workers, Popen(["sleep", "600"])
+    name, events = "flush@test", EventLog()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("writebehind.redis.shared.workers.mark", lambda: mark(process.pid))
+            workers.record_proof(name, ["flush"])
+        events.look_at_workers(workers.look())
+        assert ({}, [name]) == (silent(patient), patient.status()["consumers"]["flush"])
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not workers.alive(), "it to be stopped", 5)
+
+        status = patient.status()
+        (told,) = status["silent_workers"]
+        assert (name, process.pid, True, True) == tuple(
+            told[x] for x in ("worker", "pid", "is_here", "is_stopped")
+        )
+        assert told["seconds_ago"] < WORKER_LIFE_MS / 1000
+        assert ([], 0) == (status["consumers"]["flush"], status["workers"])
+        (found,) = (one for one in processes.check(patient) if one.check == f"worker {name}")
+        assert f"is stopped: process {process.pid} on this machine" in found.found
+        assert f"`kill -CONT {process.pid}` lets it go on" in found.advice
+        assert found.advice in [one["advice"] for one in status["to_do"]]
+        with pytest.raises(NotDrainedError, match=name):  # it may go on at any time
+            refuse_if_workers(patient.store)
+        events.look_at_workers(workers.look())
+        assert f"`kill -CONT {process.pid}`" in caplog.text
+
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: workers.alive() == [name], "it to go on", 5)
+        assert {} == silent(patient)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_worker_that_was_killed_has_ended(patient, monkeypatch):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
+from writebehind.change_stream.listener_state import UNHEARD_S
 from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.errors import RedisUnavailableError
 from writebehind.maintenance.periodic import SWEEP
@@ -15,6 +17,7 @@ from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
+from writebehind.remedies import RUNBOOK, of_worker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: So many sweeps in a row may be missing.
@@ -23,10 +26,13 @@ BEAT_MISSED = 4
 STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
 #: Between two looks whether it has come, seconds.
 _LOOK_EVERY_S = 0.1
-#: For so long a listener may not be heard of, and MongoDB not by a listener, seconds.
-LISTENER_SILENT_S, LISTENER_UNHEARD_S = 15.0, 3.0
+#: For so long a listener may not be heard of, seconds.
+LISTENER_SILENT_S = 15.0
 #: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
 EXPORTER_SILENT_S = 30.0
+#: From here on a document is far behind the time at which it should have been persisted, seconds.
+OVERDUE_S = 30.0
+_BEHIND = "#writebehinddrainslowerthanarrival"
 _LATE = "until then changes of others show late"
 _NO_ANSWER = "MongoDB does not answer: "
 #: Loss while nobody consumes a queue.
@@ -64,6 +70,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from consumers(status["consumers"])
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
+    yield from refused(status["to_do"])
     yield from caps(status["caps"])
     yield listener(status["listener"])
     yield exporter(status, observes=bool(pipeline.settings.consistency_cpu_percent))
@@ -114,14 +121,8 @@ def busy(workers: Sequence[BusyWorker]) -> Iterator[Finding]:
 def silent(workers: Sequence[SilentWorker]) -> Iterator[Finding]:
     """No worker has fallen silent that has not ended."""
     for one in workers:
-        of = f", which consumed {', '.join(one.queues)}," if one.queues else ""
-        found = f"it{of} has done nothing for {one.seconds_ago:.0f} s"
-        yield warning(
-            f"worker {one.worker}",
-            found,
-            "it is frozen, cut off from its broker, stuck, or was killed: look at its log and start it anew; "
-            "one that does not come back under its name is forgotten after a day",
-        )
+        remedy = of_worker(asdict(one))
+        yield warning(remedy.about, remedy.found, remedy.advice)
 
 
 def ended(workers: Sequence[SilentWorker]) -> Iterator[Finding]:
@@ -198,13 +199,13 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
 def is_frozen(listener: Mapping[str, Any]) -> bool:
     """Whether a listener, of which this is the status, notes no more that it lives, as it does each second."""
     alive_s: float = listener["alive_seconds_ago"]
-    return alive_s > LISTENER_UNHEARD_S
+    return alive_s > UNHEARD_S
 
 
 def is_unanswered(listener: Mapping[str, Any]) -> bool:
     """Whether a listener that runs, of which this is the status, waits for MongoDB, which is quick otherwise."""
     heard_s = listener["heard_seconds_ago"]
-    return heard_s is None or heard_s > LISTENER_UNHEARD_S
+    return heard_s is None or heard_s > UNHEARD_S
 
 
 def beat(age_s: float | None, interval_s: float) -> Finding:
@@ -231,8 +232,15 @@ def caps(told: Mapping[str, Any]) -> Iterator[Finding]:
         yield warning("caps", found, advice)
 
 
+def refused(to_do: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
+    """No cap is met, from which new documents are refused."""
+    for one in to_do:
+        if one["about"] == "refused":
+            yield failure("back-pressure", one["found"], f"{one['advice']}: {one['runbook']}")
+
+
 def backlog(status: Mapping[str, Any]) -> Finding:
-    """Documents that wait for MongoDB, or were refused by it."""
+    """Documents that wait for MongoDB, or were refused by it; and whether they go there in time."""
     found = (
         f"{status['pending']} pending, the oldest for {status['oldest_pending_seconds']:.0f} s; "
         f"{counted(status['dead_letters'], 'dead letter')}; breaker {status['breaker'] or 'not known'}"
@@ -242,6 +250,11 @@ def backlog(status: Mapping[str, Any]) -> Finding:
         return warning("backlog", f"{found}; {told_away(away)}", advice)
     if status["breaker"] != "closed":
         return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
+    if stalled := next((one for one in status["to_do"] if one["about"] == "backlog"), None):
+        return failure("backlog", f"{stalled['found']}; {found}", f"{stalled['advice']}: {stalled['runbook']}")
+    if status["overdue_seconds"] > OVERDUE_S:
+        found = f"{found}; more comes than goes, as the oldest is overdue for {status['overdue_seconds']:.0f} s"
+        return warning("backlog", found, f"start more workers, or see what holds MongoDB up: {RUNBOOK}{_BEHIND}")
     if status["dead_letters"]:
         return warning("backlog", found, "see to the dead letters: writebehind dead-letters list")
     return ok("backlog", found)

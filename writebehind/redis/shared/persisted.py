@@ -44,6 +44,12 @@ class Persisted:
                 slots[slot] += number
         return max(slots) / RATE_S
 
+    @property
+    def last_s(self) -> float:
+        """The time since anything was last persisted, seconds; a minute at most."""
+        last = max(self.by_second, default=-math.inf)
+        return min(float(REMEMBERED_S), max(0.0, self.now - last - 1))
+
     def since(self, second: int) -> int:
         """Documents persisted from the beginning of a second on."""
         return sum(number for at, number in self.by_second.items() if at >= second)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from writebehind.process_identity import has_ended, mark
+from writebehind.process_identity import has_ended, is_here, is_stopped, mark, pid_of
 from writebehind.redis import keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
@@ -27,11 +27,23 @@ _RECORD = script("record_heartbeat")
 
 @dataclass(frozen=True, slots=True)
 class SilentWorker:
-    """A worker of which nothing proves that it works, the queues that it consumed, and for how long, seconds."""
+    """A worker of which nothing proves that it works.
+
+    Attributes:
+        worker: its name.
+        queues: those that it consumed.
+        seconds_ago: the time since it has proven anything, seconds.
+        pid: the id of its process, among those of its machine or container; `None` where it has told none.
+        is_here: whether that is the machine of who looks.
+        is_stopped: whether it is stopped, as by SIGSTOP, which only who looks on its machine sees.
+    """
 
     worker: str
     queues: Sequence[str]
     seconds_ago: float
+    pid: int | None = None
+    is_here: bool = False
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +64,8 @@ class Crew:
         holding: those that hold a task, sorted, at work or not.
         consumers: those at work that consume each queue, sorted; only queues that have some.
         busy: those that have proven nothing lately as their pool is full, the last that became so first.
-        silent: those that have proven nothing for long, are not busy, and have not ended; of the last day, the
-            last first.
+        silent: those that have proven nothing for long, are not busy, and have not ended; and those that are seen
+            to be stopped, however short that is. Of the last day, the last first.
         ended: the same of those whose process is gone, as is seen on its own machine: they were killed.
     """
 
@@ -141,7 +153,7 @@ def commands(now: int) -> list[tuple[Any, ...]]:
     # What lies ahead is from before a clock stepped back, and says nothing.
     lately = (now - WORKER_LIFE_MS, now + WORKER_LIFE_MS)
     return [
-        ("ZRANGEBYSCORE", keys.WORKERS, *lately),
+        ("ZRANGEBYSCORE", keys.WORKERS, *lately, "WITHSCORES"),
         ("ZRANGEBYSCORE", keys.HOLDING, *lately),
         ("ZRANGEBYSCORE", keys.CONSUMERS, *lately),
         ("ZRANGE", keys.FULL, 0, -1, "WITHSCORES"),
@@ -153,30 +165,41 @@ def commands(now: int) -> list[tuple[Any, ...]]:
 
 def read(answers: Sequence[Any], now: int) -> Crew:
     """The workers, by the answers to `commands`, at the time of these, ms."""
-    proven, holding, consumed = (sorted(map(_text, names)) for names in answers[:3])
+    proven = {_text(name): max(0.0, (now - whole(score)) / 1000) for name, score in pairs(answers[0])}
+    holding, consumed = (sorted(map(_text, names)) for names in answers[1:3])
     since = {_text(name): max(0.0, (now - whole(score)) / 1000) for name, score in pairs(answers[3])}
+    long_ago = {_text(name): (now - whole(score)) / 1000 for name, score in pairs(answers[4])}
+    processes = dict(_parted(_text(one)) for one in answers[6])  # of each name the last one
     full = {name: seconds for name, seconds in since.items() if name in holding}
+    at_work = {*proven, *full}
+    stopped = {name for name in at_work if is_stopped(processes.get(name, ""))}
     queues: dict[str, list[str]] = {}
     for worker, queue in map(_parted, sorted(map(_text, answers[5]))):
         queues.setdefault(worker, []).append(queue)
     consumers: dict[str, list[str]] = {}
     for worker, queue in map(_parted, consumed):
-        consumers.setdefault(queue, []).append(worker)
-    busy = sorted((seconds, name) for name, seconds in full.items() if name not in proven)
-    long_ago = [(_text(name), (now - whole(score)) / 1000) for name, score in pairs(answers[4])]
-    processes = dict(_parted(_text(one)) for one in answers[6])  # of each name the last one
+        if worker not in stopped:
+            consumers.setdefault(queue, []).append(worker)
+    busy = sorted((seconds, name) for name, seconds in full.items() if name not in {*proven, *stopped})
     quiet = [
-        SilentWorker(name, tuple(queues.get(name, ())), seconds) for name, seconds in long_ago if name not in full
+        _silent(name, queues.get(name, ()), seconds, processes.get(name, ""))
+        for name, seconds in sorted((proven | long_ago).items(), key=lambda one: one[1])
+        if name in stopped or name not in at_work
     ]
     gone = {one.worker for one in quiet if has_ended(processes.get(one.worker, ""))}
     return Crew(
-        alive=sorted({*proven, *full}),
+        alive=sorted(at_work - stopped),
         holding=holding,
         consumers=consumers,
         busy=[BusyWorker(name, tuple(queues.get(name, ())), seconds) for seconds, name in busy],
         silent=[one for one in quiet if one.worker not in gone],
         ended=[one for one in quiet if one.worker in gone],
     )
+
+
+def _silent(name: str, queues: Sequence[str], seconds: float, process: str) -> SilentWorker:
+    """A worker that is silent, by the mark of its process."""
+    return SilentWorker(name, tuple(queues), seconds, pid_of(process), is_here(process), is_stopped(process))
 
 
 def _parted(told: str) -> tuple[str, str]:

@@ -40,6 +40,7 @@ function view(status, isLost, history, span, choose) {
       h("h1", { id: "verdict" }, title),
       h("p", null, text),
       reason ? h("p", { class: "id" }, reason) : null,
+      isLost ? null : h(ToDo, { remedies: status.to_do }),
       h(
         "dl",
         { class: "figures" },
@@ -54,6 +55,18 @@ function view(status, isLost, history, span, choose) {
     recorded(history.data) ? null : h("p", { class: "note" }, unrecorded(history)),
     h("div", { class: "charts" }, charts(told, status).map((one) => h(Chart, { key: one.title, span, ...one }))),
   ];
+}
+
+/** What to do about what is wrong, as `writebehind doctor` says it, each with its chapter of the runbook. */
+function ToDo({ remedies }) {
+  if (!remedies?.length) return null;
+  return h(
+    "ul",
+    { class: "todo", "aria-label": "What to do" },
+    remedies.map((one) =>
+      h("li", { key: one.about }, h("strong", null, `${one.about}: `), `${one.advice}. `, h("a", { href: one.runbook, target: "_blank", rel: "noopener noreferrer" }, "Runbook")),
+    ),
+  );
 }
 
 function Spans({ span, choose }) {
@@ -146,6 +159,8 @@ function workers(status) {
   if (isUnknown(status, "workers")) return ["off", "not known now"];
   const { workers: alive, unconsumed = [], silent_workers: silent = [] } = status;
   if (unconsumed.length) return ["bad", `nobody consumes ${unconsumed.join(", ")}`];
+  const stopped = silent.filter((one) => one.is_stopped).length;
+  if (stopped) return ["bad", `${count(stopped)} stopped, ${count(alive)} at work`];
   if (silent.length) return ["warn", `${count(silent.length)} silent, ${count(alive)} at work`];
   return ["ok", `${count(alive)} at work`];
 }
@@ -158,17 +173,21 @@ function memory(told) {
   return most ? [used > 0.9 * most ? "warn" : "ok", `${bytes(used)} of ${bytes(most)}`] : ["ok", bytes(used)];
 }
 
+/** After so long without a sign of life a listener is frozen, or has ended; and MongoDB is away that it waits for. */
+const UNHEARD_S = 3;
+
 export function listenerLevel(listener) {
   if (!listener) return "off";
-  return listener.error || listener.alive_seconds_ago > 30 ? "bad" : "ok";
+  return listener.error || listener.away_seconds !== null || listener.alive_seconds_ago > UNHEARD_S ? "bad" : "ok";
 }
 
 export function listenerText(status) {
   const listener = status.listener;
   if (isUnknown(status, "listener")) return "not known now";
   if (!listener) return "never ran";
+  if (listener.alive_seconds_ago > UNHEARD_S) return `silent for ${duration(listener.alive_seconds_ago)}`;
+  if (listener.away_seconds !== null) return `away for ${duration(listener.away_seconds)}`;
   if (listener.error) return "in trouble";
-  if (listener.alive_seconds_ago > 30) return `last seen ${ago(listener.alive_seconds_ago)}`;
   return `${duration(listener.lag_s)} behind`;
 }
 

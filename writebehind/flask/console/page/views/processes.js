@@ -82,7 +82,8 @@ function Exporter({ status }) {
 }
 
 /** What a worker does. */
-function doing({ silent, busy, ended }) {
+function doing({ silent, stopped, busy, ended }) {
+  if (stopped) return `stopped, for ${duration(silent)}`;
   if (ended !== undefined) return `ended without a word ${ago(ended)}`;
   if (silent !== undefined) return `silent for ${duration(silent)}`;
   return busy === undefined ? "at work" : `busy for ${duration(busy)}`;
@@ -94,23 +95,25 @@ function Workers({ status }) {
   for (const [queue, names] of Object.entries(status.consumers ?? {})) {
     for (const name of names) queues.set(name, [...(queues.get(name) ?? []), queue]);
   }
-  const silent = (status.silent_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, silent: one.seconds_ago }));
+  const silent = (status.silent_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, silent: one.seconds_ago, stopped: one.is_stopped, pid: one.pid }));
   const busy = new Map((status.busy_workers ?? []).map((one) => [one.worker, one]));
   for (const { worker, queues: some } of busy.values()) queues.set(worker, queues.get(worker) ?? [...some]);
   const alive = [...queues].map(([name, some]) => ({ name, queues: some.sort(), busy: busy.get(name)?.seconds }));
   const ended = (status.ended_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, ended: one.seconds_ago }));
+  const advice = new Map((status.to_do ?? []).map((one) => [one.about, one.advice]));
   const items = [...alive, ...silent, ...ended];
   items.sort((one, other) => (one.name < other.name ? -1 : 1));
   return h(
     Panel,
-    { title: "Workers", note: "A worker is known by what it does: one that did nothing for 15 s, not even a message to itself, is silent; or busy, where its pool is full." },
+    { title: "Workers", note: "A worker is known by what it does: one that did nothing for 15 s, not even a message to itself, is silent; or busy, where its pool is full; or stopped, as is seen on its machine at once." },
     h(Table, {
       caption: "Workers",
       items,
       keyOf: (one) => one.name,
+      detail: (one) => advice.get(`worker ${one.name}`),
       empty: isUnknown(status, "workers") ? NOT_KNOWN : "No worker is alive.",
       columns: [
-        { name: "Worker", cell: (one) => h("span", { class: "id" }, one.name), wide: true },
+        { name: "Worker", cell: (one) => h("span", { class: "id" }, one.pid ? `${one.name}, process ${one.pid}` : one.name), wide: true },
         { name: "Queues", cell: (one) => one.queues.join(", ") },
         { name: "State", cell: (one) => h(State, { level: one.ended !== undefined ? "off" : one.silent === undefined ? "ok" : "bad" }, doing(one)) },
       ],

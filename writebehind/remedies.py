@@ -1,0 +1,126 @@
+"""Remedies: for what a status shows to be wrong, what to do about it, and where the runbook says more.
+
+`writebehind doctor`, `writebehind status` and the console say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from writebehind.plurals import counted
+
+#: The runbook, which has a chapter for each alert.
+RUNBOOK: Final = "https://github.com/writebehind/writebehind/tree/main/docs/runbook.md"
+_NO_ANSWER: Final = "MongoDB does not answer: "
+_RAISE: Final = (
+    "raise WRITEBEHIND_MAX_PENDING_PER_PARTITION as far as Redis has memory, and restart the web processes"
+)
+_FLUSH: Final = "flush"
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something that is wrong, and what to do about it.
+
+    Attributes:
+        about: `mongodb`, `refused`, `backlog`, or `worker` with a name.
+        found: what is wrong.
+        advice: what to do.
+        runbook: the address of the chapter that says more.
+    """
+
+    about: str
+    found: str
+    advice: str
+    runbook: str
+
+
+def remedies(figures: Mapping[str, Any], *, is_stalled: bool) -> Iterator[Remedy]:
+    """What is wrong by the figures of a status, the most urgent first.
+
+    Args:
+        figures: as `/admin/status` has them.
+        is_stalled: whether nothing is persisted though documents are overdue.
+    """
+    is_away = bool(figures["mongodb_error"]) or figures["breaker"] not in {"closed", None}
+    if is_away:
+        yield _mongodb(figures)
+    if figures["seconds_until_cap"] == 0:
+        yield _refused(figures)
+    silent = figures["silent_workers"] or ()
+    if is_stalled and not is_away:
+        yield _stalled(figures)
+    for one in silent:
+        yield of_worker(one)
+
+
+def of_worker(silent: Mapping[str, Any]) -> Remedy:
+    """The remedy for a silent worker, as a status has it."""
+    name, pid, for_s = silent["worker"], silent["pid"], f"{silent['seconds_ago']:.0f} s"
+    of = f", which consumed {', '.join(silent['queues'])}," if silent["queues"] else ""
+    host = "this machine" if silent["is_here"] else name.rpartition("@")[2] or "its machine"
+    process = f"process {pid} on {host}" if pid else f"it, on {host}"
+    resume = f"`kill -CONT {pid}` there" if pid else "`kill -CONT` of its process"
+    if silent["is_stopped"]:
+        found = f"it{of} is stopped: {process} has done nothing for {for_s}"
+        advice = f"`kill -CONT {pid}` lets it go on; or end it (`kill -KILL {pid}`) and start it anew"
+    else:
+        found = f"it{of} has done nothing for {for_s}: {process}"
+        advice = (
+            f"it is frozen, cut off from its broker, stuck, or was killed: {resume} lets a frozen one go on; else "
+            "look at its log and start it anew. One that stays away under its name is forgotten after a day"
+        )
+    return Remedy(f"worker {name}", found, advice, _chapter("WritebehindNoWorker"))
+
+
+def _mongodb(figures: Mapping[str, Any]) -> Remedy:
+    reason = figures["mongodb_error"] or figures["breaker_reason"] or f"the breaker is {figures['breaker']}"
+    advice = (
+        "bring MongoDB back: what waits drains by itself, and nothing has to be restarted. If that takes longer "
+        f"than writes are taken for, {_RAISE}"
+    )
+    return Remedy(
+        "mongodb", f"{_NO_ANSWER}{reason.removeprefix(_NO_ANSWER)}", advice, _chapter("WritebehindMongodbDown")
+    )
+
+
+def _refused(figures: Mapping[str, Any]) -> Remedy:
+    caps = figures["caps"] or {}
+    if figures["cap"] == "memory":
+        found = f"Redis has used {caps.get('max_memory_percent', 0):g} % of its memory"
+        advice = "give Redis memory at once (`CONFIG SET maxmemory`), then see what fills it"
+        chapter = "WritebehindRedisMemory"
+    else:
+        found = f"a partition has {counted(caps.get('max_pending_per_partition', 0), 'document')} waiting, or more"
+        advice = f"see to MongoDB and to the workers, so that they drain; to win time, {_RAISE}"
+        chapter = "WritebehindWritesRefused"
+    return Remedy(
+        "refused", f"new documents are refused now with 503, as a cap is met: {found}", advice, _chapter(chapter)
+    )
+
+
+def _stalled(figures: Mapping[str, Any]) -> Remedy:
+    found = (
+        f"nothing is persisted: {counted(figures['pending'], 'document')} pending, of which the oldest is overdue "
+        f"for {figures['overdue_seconds']:.0f} s"
+    )
+    at_work = (figures["consumers"] or {}).get(_FLUSH, [])
+    silent = [one["worker"] for one in figures["silent_workers"] or () if _FLUSH in one["queues"]]
+    drain = "`writebehind drain` persists it from where you are, and says what refuses it"
+    if at_work:
+        advice, chapter = (
+            f"look at the logs of {', '.join(at_work)}, and start them anew; {drain}",
+            "WritebehindPendingOld",
+        )
+    elif silent:
+        advice, chapter = f"let {', '.join(silent)} go on, or start it anew; {drain}", "WritebehindNoWorker"
+    else:
+        advice, chapter = f"start a worker with -Q {_FLUSH}, as in the Procfile; {drain}", "WritebehindNoWorker"
+    return Remedy("backlog", found, advice, _chapter(chapter))
+
+
+def _chapter(alert: str) -> str:
+    """The address of the chapter about an alert."""
+    return f"{RUNBOOK}#{alert.lower()}"
