@@ -38,7 +38,7 @@ class Remedy:
 
 
 def remedies(figures: Mapping[str, Any], *, is_stalled: bool) -> Iterator[Remedy]:
-    """What is wrong by the figures of a status, the most urgent first.
+    """Remedies for what is wrong by the figures of a status, the most urgent first.
 
     Args:
         figures: as `/admin/status` has them.

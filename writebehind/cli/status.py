@@ -52,9 +52,9 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
     """Show what is pending, and who is at work on it.
 
     The exit status is 0 as long as Redis answers, belongs to the database of the settings, and has as many
-    partitions as they say; `writebehind doctor` judges. Where one of several servers does not answer, the figures
-    say so, and are of the others. While Redis is away, what was only there is told as processes of this host have
-    seen it last.
+    partitions as they say; 1 where it does not answer, and 2 for the others. `writebehind doctor` judges. Where
+    one of several servers does not answer, the figures say so, and are of the others. While Redis is away, what
+    was only there is told as processes of this host have seen it last: in JSON under `last_known`.
     """
     with opened() as pipeline:
         with suppress(OSError):  # there is no directory for temporary files

@@ -157,7 +157,9 @@ def test_workers_that_do_nothing_are_named(patient, crew):
     crew.workers["frozen"].send_signal(signal.SIGSTOP)
     see_them_missed(patient)
     assert holding == patient.store.workers.look().holding
-    with pytest.raises(NotDrainedError, match="away@test, forked@test, full@test, solo@test, well@test"):
+    with pytest.raises(
+        NotDrainedError, match="away@test, forked@test, frozen@test, full@test, solo@test, well@test"
+    ):
         refuse_if_workers(patient.store)
     status = patient.status()
     assert (["refresh"], ["well@test"]) == (status["unconsumed"], status["consumers"]["flush"])
@@ -212,6 +214,8 @@ def test_a_stopped_worker_is_named_at_once(patient, monkeypatch, caplog):
         assert f"is stopped: process {process.pid} on this machine" in found.found
         assert f"`kill -CONT {process.pid}` lets it go on" in found.advice
         assert found.advice in [one["advice"] for one in status["to_do"]]
+        (queue,) = (one for one in processes.check(patient) if one.check == "queue flush")
+        assert queue.advice.startswith(f"see to {name}, which consumed it and is silent; or start a worker")
         with pytest.raises(NotDrainedError, match=name):  # it may go on at any time
             refuse_if_workers(patient.store)
         events.look_at_workers(workers.look())

@@ -67,7 +67,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from busy(crew.busy)
     yield from silent(crew.silent)
     yield from ended(crew.ended_lately)
-    yield from consumers(status["consumers"])
+    yield from consumers(status["consumers"], crew.silent)
     yield beat(age_s, pipeline.settings.sweep_interval)
     yield backlog(status)
     yield from refused(status["to_do"])
@@ -102,14 +102,17 @@ def _is_late(age_s: float | None, interval_s: float) -> bool:
     return age_s is None or age_s > BEAT_MISSED * interval_s
 
 
-def consumers(workers: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def consumers(workers: Mapping[str, Sequence[str]], silent: Sequence[SilentWorker] = ()) -> Iterator[Finding]:
     """Some worker consumes each queue."""
     for queue, names in workers.items():
         if names:
             yield ok(f"queue {queue}", f"consumed by {', '.join(names)}")
-        else:
-            found = f"no worker consumes it: {_WITHOUT[queue]}"
-            yield failure(f"queue {queue}", found, f"start a worker with -Q {queue}, or add it to one of yours")
+            continue
+        found = f"no worker consumes it: {_WITHOUT[queue]}"
+        start = f"start a worker with -Q {queue}, or add it to one of yours"
+        if quiet := [one.worker for one in silent if queue in one.queues]:
+            start = f"see to {', '.join(quiet)}, which consumed it and is silent; or {start}"
+        yield failure(f"queue {queue}", found, start)
 
 
 def busy(workers: Sequence[BusyWorker]) -> Iterator[Finding]:
