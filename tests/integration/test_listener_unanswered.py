@@ -15,9 +15,9 @@ from tests.listening import Stream, listening_to, running, status, wait_to_liste
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.change_stream.listener_state import UNHEARD_S
 from writebehind.cli.status import _listener
 from writebehind.mongodb.client import mongo_client
-from writebehind.operations.doctor.processes import LISTENER_UNHEARD_S
 from writebehind.tallies.tallies import Tallies
 from writebehind.times import duration
 
@@ -49,14 +49,14 @@ def test_mongodb_that_hangs(behind, way):
     """While the listener waits, it lives, and how long it waits is told; soon after, it listens again."""
     with running(behind.listener()):
         wait_to_listen(behind)
-        assert heard_s(behind) < LISTENER_UNHEARD_S
+        assert heard_s(behind) < UNHEARD_S
         way.hang()
         try:
-            wait_until(lambda: heard_s(behind) > LISTENER_UNHEARD_S, "the wait to be told", 10)
+            wait_until(lambda: heard_s(behind) > UNHEARD_S, "the wait to be told", 10)
             seen = status(behind)
-            assert (None, True) == (seen["error"], seen["alive_seconds_ago"] < LISTENER_UNHEARD_S)
+            assert (None, True) == (seen["error"], seen["alive_seconds_ago"] < UNHEARD_S)
             assert f"MongoDB has not answered it for {duration(seen['heard_seconds_ago'])}," in _listener(seen)[0]
-            assert time.time() - behind.settings.alive_file.stat().st_mtime < LISTENER_UNHEARD_S
+            assert time.time() - behind.settings.alive_file.stat().st_mtime < UNHEARD_S
             assert "the listener runs and MongoDB does not answer it" in found(behind, "listener").found
         finally:
             way.flow()
