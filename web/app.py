@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
 from web import health, root
+from web.cors import share
 from web.origins import check as check_origin
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
@@ -20,6 +21,10 @@ from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
 from writebehind.tracing.export import SpanExport, export_spans
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
 #: Where the server says that a request cannot be served, and why: an HTTPException in the environment.
 REFUSAL = "web.refusal"
 #: Where the server is told which route answered, in the environment.
@@ -56,7 +61,7 @@ class _Application(Flask):
 
     def __init__(self, settings: Settings) -> None:
         """Serve what the gate of these settings lets through."""
-        self._gate = Gate(settings.host, settings.allowed_hosts)
+        self._gate = Gate(settings.host, settings.allowed_hosts, settings.cors_origins)
         super().__init__("writebehind", static_folder=None)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -75,6 +80,16 @@ class _Application(Flask):
         return self.url_map.bind(
             "", environ.get("SCRIPT_NAME"), path_info=request.path, default_method=request.method
         )
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Let no browser take an answer for what its type does not say: documents are whatever clients wrote."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if _NOSNIFF not in headers:
+                headers.append(_NOSNIFF)
+            return start_response(status, headers, exc_info)
+
+        return super().wsgi_app(environ, start)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function as it is: none of this API is asynchronous, which Flask would look at each time."""
@@ -102,7 +117,11 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     export.count_in(pipeline.tallies)
     access = Access(pipeline.keyring, is_open=pipeline.settings.is_open)
     access.check()
-    app.register_blueprint(api(pipeline, admin=access.operate, access=access, paths=health.PATHS | root.PATHS))
+    origins = pipeline.settings.cors_origins
+    app.register_blueprint(
+        api(pipeline, admin=access.operate, access=access, origins=origins, paths=health.PATHS | root.PATHS)
+    )
+    share(app, origins)
     app.register_blueprint(health.health(pipeline, access))
     app.register_blueprint(root.root())
     return app

@@ -13,9 +13,13 @@ from threading import Thread
 
 import httpx
 import pytest
+from flask import Flask
+from werkzeug.serving import make_server
 
 from tests.acceptance.conftest import System
 from tests.waiting import wait_until
+from web.app import create_app
+from writebehind import Pipeline
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -45,7 +49,7 @@ const type = name => ({headers: {"Content-Type": name}});
   await send("increment", "/v1/users/page-increment:increment", {...simple, ...form, body: '{"n": 1}'});
   await send("replay", "/admin/dead-letters:replay?all=true", simple);
   navigator.sendBeacon(target + "/v1/users:bulk", new Blob([item("page-beacon")]));
-  await send("put", "/v1/users/page-put", {method: "PUT", body: "{}"});
+  await send("put", "/v1/users/page-put", {method: "PUT", ...type("application/json"), body: "{}"});
   await send("delete", "/v1/users/page-secret", {method: "DELETE"});
   await send("read", "/v1/users/page-secret", {});
   document.getElementById("told").textContent = JSON.stringify(told);
@@ -123,7 +127,11 @@ def attack(target: str, host: str, directory: Path) -> dict[str, str]:
     """What a page on another host could do to the target, as the page sees it."""
     with site() as foreign:
         foreign.page = PAGE.replace("TARGET", target)
-        shown = visit(f"http://{host}:{foreign.port}/", directory)
+        return told_by(visit(f"http://{host}:{foreign.port}/", directory))
+
+
+def told_by(shown: str) -> dict[str, str]:
+    """What the page says came of its requests."""
     told = shown.partition('<pre id="told">')[2].partition("</pre>")[0]
     return json.loads(told.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
@@ -159,6 +167,40 @@ def test_a_page_of_another_origin_changes_and_reads_nothing(system, secret, tmp_
     assert secret == system.http.get("/v1/users/page-secret").json()["secret"]
     assert all("TypeError" in told[name] for name in ("put", "delete", "read")), told
     assert all(told[name].startswith("opaque 0") for name in ("untyped", "form", "text", "increment")), told
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """The address at which an application answers."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@in_a_browser
+def test_a_page_of_an_origin_in_the_settings_reads_and_writes_documents(settings, tmp_path):
+    """With the same page that nobody else's browser lets through; what is for operators stays closed to it."""
+    with site() as friend:
+        origins = [f"http://friend.example:{friend.port}"]
+        allowed = settings.model_copy(update={"cors_origins": origins})
+        with Pipeline(allowed) as pipeline, served(create_app(pipeline)) as url:
+            pipeline.collection("users").put("page-secret", {"secret": "sesame"})
+            friend.page = PAGE.replace("TARGET", url)
+            shown = visit(f"http://friend.example:{friend.port}/", tmp_path)
+            written = pipeline.collection("users").get("page-put")
+    told = told_by(shown)
+
+    assert written is not None
+    assert told["put"].startswith("cors 200"), told
+    assert told["delete"].startswith("cors 204"), told
+    assert told["read"].startswith("cors 404"), told
+    assert told["replay"].startswith("opaque"), told
 
 
 @in_a_browser

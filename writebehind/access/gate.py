@@ -38,8 +38,12 @@ class Refusal(NamedTuple):
 class Gate:
     """Decides by the headers of a request whether it is looked at."""
 
-    def __init__(self, address: str, allowed: Sequence[str]) -> None:
-        """Know the names of this host: loopback, the address that it listens on, and what the settings allow."""
+    def __init__(self, address: str, allowed: Sequence[str], origins: Sequence[str] = ()) -> None:
+        """Know the names of this host: loopback, the address that it listens on, and what the settings allow.
+
+        Pages of these origins may change something as well as its own.
+        """
+        self._origins = frozenset(origins)
         names = [name.lower() for name in allowed]
         self._addresses = {ip_address(name) for name in [address, *names] if is_address(name)}
         self._any_address = any(one.is_unspecified for one in self._addresses)
@@ -62,7 +66,7 @@ class Gate:
         """
         if host is not None and host not in self._known and (refused := self._host_refused(host)):
             return refused
-        return page_refusal(method, host, origin, site, referer)
+        return page_refusal(method, host, origin, site, referer, allowed=self._origins)
 
     def _host_refused(self, host: str) -> Refusal | None:
         authority = _AUTHORITY.fullmatch(host)

@@ -27,6 +27,10 @@ def is_address(text: str) -> bool:
     return True
 
 
+#: What a browser sends as `Origin`: of a page that hides where it is from, `null`, none is allowed.
+_ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+
+
 def _split(given: Any) -> Any:
     return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
@@ -38,5 +42,13 @@ def _check(hosts: list[str]) -> list[str]:
     return hosts
 
 
-#: A list, in the environment with commas between its parts.
+def _check_origins(origins: list[str]) -> list[str]:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is no origin as browsers send it, such as https://app.example.com")
+    return origins
+
+
+#: Lists, in the environment with commas between their parts.
+Origins = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_check_origins)]
 Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_check)]

@@ -30,7 +30,7 @@ from writebehind.flask.console.routes import console
 from writebehind.flask.description.routes import description
 from writebehind.flask.framing import check_method, collect
 from writebehind.flask.guard import Guard
-from writebehind.flask.pages import refuse_others
+from writebehind.flask.pages import keep_out_of_caches, refuse_others
 from writebehind.flask.problems import answers_with_problems, name_request, register_problems, respond_http
 from writebehind.flask.routes.batches import batches
 from writebehind.flask.routes.changes import changes
@@ -62,8 +62,8 @@ def api(
         admin: guards the routes for operators, `/admin/…`, and the page that shows them, `/console`, which there
             are with it only.
         access: says whose requests may read and write which documents; without it, `before_request` does alone.
-        origins: pages of these may write through it, such as `https://app.example.com`, besides those of its own
-            origin. It has no CORS headers of its own.
+        origins: pages of these may write documents through it, such as `https://app.example.com`, besides those of
+            its own origin. It has no CORS headers of its own.
         paths: what the application answers besides and the OpenAPI description is to have, by path.
     """
     routes = Blueprint(name, __name__)
@@ -95,7 +95,9 @@ def api(
         _add(routes, of_documents, most_bytes)
     if admin is not None:
         operators = Routes("admin", __name__, url_prefix="/admin")
+        operators.before_request(lambda: refuse_others(request.environ, ()))
         operators.before_request(admin)
+        operators.after_request(keep_out_of_caches)
         operators.after_request(log_change)
         for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer, keys):
             _add(operators, part(pipeline), most_bytes)

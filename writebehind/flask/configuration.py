@@ -20,6 +20,7 @@ OF_THE_SERVICE = frozenset(
         "port",
         "flower_port",
         "allowed_hosts",
+        "cors_origins",
         "web_workers",
         "web_threads",
         "max_connections",

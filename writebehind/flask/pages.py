@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
+from flask import Response
 from werkzeug.exceptions import Forbidden
 
 from writebehind.access.gate import page_refusal
@@ -29,6 +30,12 @@ def refuse_others(environ: Mapping[str, Any], allowed: Container[str]) -> None:
 def is_of_a_page(environ: Mapping[str, Any]) -> bool:
     """Whether a page in a browser has sent a request, as far as the browser tells."""
     return "HTTP_ORIGIN" in environ or any(name.startswith("HTTP_SEC_FETCH_") for name in environ)
+
+
+def keep_out_of_caches(response: Response) -> Response:
+    """Let nobody keep what is for operators: keys, dead letters, and how things are just now."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
 
 
 def forbid_frames(headers: Any) -> None:

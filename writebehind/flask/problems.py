@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote
-from uuid import uuid4
 
 import orjson
 from flask import Response, current_app, has_request_context, request
@@ -100,6 +100,10 @@ class WriteResponse(Response):
     version = 0
 
 
+class _ProblemResponse(Response):
+    """The answer that a problem is."""
+
+
 def problem_of(error: WritebehindError) -> Problem:
     """The problem that clients see for an error."""
     return next((problem for kind, problem in PROBLEMS.items() if isinstance(error, kind)), _INTERNAL)
@@ -127,16 +131,21 @@ def answers_with_problems(routes: Scaffold) -> bool:
 
 def request_id() -> str:
     """The name of this request in its answer and in the log: the client's own, or a new one."""
-    known: str | None = request.environ.get(_REQUEST_ID)
+    return _request_id(request.environ)
+
+
+def _request_id(environ: dict[str, Any]) -> str:
+    known: str | None = environ.get(_REQUEST_ID)
     if known is None:
-        known = request.environ[_REQUEST_ID] = name_from(request.environ.get("HTTP_X_REQUEST_ID", ""))
+        known = environ[_REQUEST_ID] = name_from(environ.get("HTTP_X_REQUEST_ID", ""))
     return known
 
 
 def name_from(given: str) -> str:
     """The name of a request whose client has given it this one, if it can be one; a new one otherwise."""
     given = given[:LONGEST_REQUEST_ID]
-    return given if given and given.isascii() and given.isprintable() else uuid4().hex
+    is_name = given and given.isascii() and given.isprintable()
+    return given if is_name else f"{random.getrandbits(128):032x}"  # no secret; forks begin it anew
 
 
 def note(fields: Mapping[str, Any]) -> None:
@@ -246,7 +255,8 @@ def _response(
     problem: Problem, detail: str, headers: dict[str, str], more: dict[str, Any] | None = None
 ) -> Response:
     text = problem_text(problem, detail, request_id(), more or {})
-    return Response(text, problem.status, {REQUEST_ID: request_id()} | headers, content_type=CONTENT_TYPE)
+    named = {REQUEST_ID: request_id()} | headers
+    return _ProblemResponse(text, problem.status, named, content_type=CONTENT_TYPE)
 
 
 def problem_text(problem: Problem, detail: str, name: str, more: Mapping[str, Any]) -> bytes:
@@ -262,12 +272,12 @@ def problem_text(problem: Problem, detail: str, name: str, more: Mapping[str, An
 
 
 def name_request(response: Response) -> Response:
-    """Name the request in its answer, where the client or the log has; a problem has its name by itself."""
+    """Name the request in its answer, as problems do by themselves, and the written version in the access log."""
     environ = request.environ
-    if "HTTP_X_REQUEST_ID" in environ or _REQUEST_ID in environ:
-        response.headers[REQUEST_ID] = request_id()
-        if isinstance(response, WriteResponse):
-            note({"version": response.version})
+    if not isinstance(response, _ProblemResponse):
+        response.headers.add(REQUEST_ID, _request_id(environ))
+    if NOTED in environ and isinstance(response, WriteResponse):
+        environ[NOTED]["version"] = response.version
     return response
 
 

@@ -24,7 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from writebehind.access.hosts import Hosts, is_loopback
+from writebehind.access.hosts import Hosts, Origins, is_loopback
 from writebehind.access.keys import Token
 from writebehind.errors import ConfigurationError
 from writebehind.mongodb.fresh_reads import Concern, Preference
@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         description="names and addresses, besides loopback and the address above, under which clients reach the "
         "API: requests for others are 421; `*.example.com` for all below it, `*` for any; "
         "in the environment with commas between them",
+    )
+    cors_origins: Origins = Field(
+        [],
+        description="origins, such as `https://app.example.com`, whose pages may read and write documents; in the "
+        "environment with commas between them",
     )
     root_key: str = Field(
         "",

@@ -88,7 +88,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {name: WRITEBEHIND_METRICS_DIR, value: /run/writebehind}
 - name: WRITEBEHIND_ALLOWED_HOSTS
   value: {{ include "writebehind.hosts" . | quote }}
-{{- range $name, $value := omit .Values.settings "allowed_hosts" }}
+{{- with .Values.settings.cors_origins }}
+- name: WRITEBEHIND_CORS_ORIGINS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- range $name, $value := omit .Values.settings "allowed_hosts" "cors_origins" }}
 - name: {{ eq $name "mongodb_database" | ternary "MONGODB_DATABASE" (printf "WRITEBEHIND_%s" (upper $name)) }}
   value: {{ include "writebehind.scalar" $value | quote }}
 {{- end }}

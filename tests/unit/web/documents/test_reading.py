@@ -40,7 +40,8 @@ def test_get_a_deleted_document(client, sink):
 
 def test_head(client, ada):
     """HEAD answers status and headers of GET, and no body."""
-    get, head = client.get("/v1/users/ada"), client.head("/v1/users/ada")
+    of_both = {"X-Request-Id": "mine"}
+    get, head = client.get("/v1/users/ada", headers=of_both), client.head("/v1/users/ada", headers=of_both)
     assert (200, b"") == (head.status_code, head.data)
     assert dict(get.headers) == dict(head.headers)
 
