@@ -132,6 +132,7 @@ def refused(scope: Scope, entry: Entry) -> tuple[Headers, bytes]:
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),
         (b"content-length", str(len(text)).encode()),
+        (b"x-content-type-options", b"nosniff"),
         (b"retry-after", str(refusal.retry_after_s).encode()),
         (REQUEST_ID.lower().encode(), name.encode()),
     ]

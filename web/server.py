@@ -27,6 +27,7 @@ from werkzeug.exceptions import (
 
 from web.access_log import AccessLog
 from web.app import REFUSAL, ROUTE, create_app
+from web.cors import shared
 from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
 from web.environ import Headers, Scope, announced, environ_of
@@ -141,6 +142,7 @@ class Server:
         self._door = door
         self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         self._patience_ms = settings.request_timeout_ms
+        self._origins = frozenset(settings.cors_origins)
         self._transfers = Transfers(self._patience_ms / 1000, max(MOST_HELD, 4 * self._most_bytes))
         self._one = _some_threads(settings.web_threads, "web")
         self._many = _some_threads(max(1, settings.web_threads // 2), "web-many")
@@ -236,6 +238,7 @@ class Server:
         if entry.refusal is not None:
             self._requests.refused(entry.refusal.limit)
             headers, text = refused(scope, entry)
+            headers += shared(scope["headers"], self._origins)
             return Answer(429, headers, text, None, _nothing, NO_ROUTE)
         self._transfers.renew(transfer)
         # POST is left out: what it asks for is in its body.

@@ -89,6 +89,19 @@ def test_who_has_used_up_its_rate_is_told_when_to_come_again(app, limited):
     assert str(len(ones[2].answer)) == refused["content-length"]
 
 
+@pytest.mark.parametrize(("origin", "may_read"), [("https://app.example", True), ("https://evil.example", False)])
+def test_a_page_can_read_why_it_is_refused(app, tallies, origin, may_read):
+    """One of an origin in the settings, as each other answer."""
+    settings = load_settings(web_threads=2, cors_origins=["https://app.example"])
+    server = Server(app, settings, tallies, Door(Clients(Limit(0.1, 1), Nowhere()), Ring()))
+    page = client(headers=[(b"origin", origin.encode())])
+
+    assert [200, 429] == statuses(server, client(), page)
+    assert "nosniff" == page.headers["x-content-type-options"]
+    assert (origin if may_read else None) == page.headers.get("access-control-allow-origin")
+    assert may_read == ("Retry-After" in page.headers.get("access-control-expose-headers", ""))
+
+
 def test_head_has_no_body(limited):
     """The length is told all the same."""
     server = limited(Limit(0.1, 1))
