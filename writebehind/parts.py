@@ -21,7 +21,7 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.flushing.deletion_audit import GRACE_LEASES, DeletionAudit
 from writebehind.flushing.flusher import EARLY_PART, Flusher, FlushLimits
 from writebehind.flushing.homecoming import Homecoming
-from writebehind.history.outlook import Pace
+from writebehind.history.turns import Pace
 from writebehind.hooks import Hooks, InstalledHooks
 from writebehind.last_known import LastKnown
 from writebehind.logs.states import StateLog
@@ -44,7 +44,7 @@ from writebehind.reconcile.recommits import Recommits
 from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.letters import HINT_LIFE_MS
-from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.pending import HINT_SLACK_MS, Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
@@ -222,8 +222,10 @@ class Parts:
             caps=caps,
             pace=Pace(
                 batch_s=settings.batch_target_ms / 1000,
-                overdue_s=max(settings.overdue_ms, settings.batch_target_ms) / 1000,
+                overdue_s=(HINT_SLACK_MS + 2 * settings.batch_target_ms) / 1000,
                 longest_delay_s=settings.longest_flush_delay_ms / 1000,
+                lease_s=settings.lease_ms / 1000,
+                sweep_s=float(settings.sweep_interval),
             ),
             ping=self.sink.ping,
             settings=self.collection_settings,

@@ -14,14 +14,15 @@ from writebehind.consistency import tally
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
-from writebehind.history.outlook import WINDOW_S, Pace, lately, outlook
+from writebehind.history.outlook import WINDOW_S, lately, outlook
 from writebehind.history.points import Point, depth, read
+from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
 from writebehind.redis.shared.caps import Caps
-from writebehind.redis.shared.metrics import Activity
+from writebehind.redis.shared.metrics import SWEEP, Activity
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
 from writebehind.remedies import remedies
@@ -155,6 +156,7 @@ class Status:
                 mongodb_error=mongodb_error or "",
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 persisted=activity.persisted if activity else None,
+                swept_ago_s=_swept_ago_s(activity, now_ms),
             ).as_dict(),
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
@@ -218,6 +220,14 @@ def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
         "unconsumed": [queue for queue, names in consumers.items() if not names],
         "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
     }
+
+
+def _swept_ago_s(activity: Activity | None, now_ms: int) -> float | None:
+    """The time since the sweep was last done; 0 where that is not known, `None` where it never was."""
+    if activity is None:
+        return 0.0
+    run = activity.runs.get(SWEEP)
+    return None if run is None else max(0.0, (now_ms - run.at_ms) / 1000)
 
 
 def _exporter(last: list[Point], now: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from tests.commits import commit_one
 from writebehind.documents.entry import Entry
 from writebehind.history.backlog import Backlog, look
+from writebehind.history.turns import Waiting
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import POSTPONED_MS
@@ -51,6 +52,32 @@ def test_what_mongodb_did_not_take_is_overdue(pipeline, began_ms):
     for other in MEMBERS[1:]:
         pipeline._wire.call("ZREM", partition_keys(pipeline.store.partition_of(other)).pending, other)
     assert late_s == pytest.approx(seen(pipeline, began_ms + 19_900).late_s, abs=0.002)
+
+
+def test_who_sees_to_a_partition(pipeline, began_ms):
+    """A flusher that has claimed it, with the life that its claim has left; or the task that is on its way."""
+    pending = pipeline.store.pending
+    claimed, other = (pipeline.store.partition_of(one) for one in (MEMBERS[0], MEMBERS[2]))
+    assert claimed != other
+    pending.claim(claimed, "token", lease_ms=60_000, limit=9, early=True)
+    ticket = f"{began_ms + 30_000}:{began_ms}000"
+    pipeline._wire.call("SET", partition_keys(other).scheduled, ticket, "PX", 40_000)
+
+    def waiting(now_ms: int) -> dict[int, Waiting]:
+        return {one.partition: one for one in seen(pipeline, now_ms).waiting}
+
+    found = waiting(began_ms)
+    assert set(map(pipeline.store.partition_of, MEMBERS)) == found.keys()
+    assert 30 < found[claimed].claim_left_s <= 60
+    assert 30 < found[claimed].task_left_s <= 60  # no other is wanted meanwhile
+    assert (None, 30.0) == (found[other].claim_left_s, found[other].task_in_s)
+    assert 10 < found[other].task_left_s <= 40
+    assert -5.0 == waiting(began_ms + 35_000)[other].task_in_s
+    pending.give_back(claimed, "token")
+    pipeline._wire.call("DEL", partition_keys(other).scheduled)
+    pipeline._wire.call("LPUSH", partition_keys(other).scheduled, "what other hands have put there")
+    found = waiting(began_ms)
+    assert {(None, None)} == {(found[one].claim_left_s, found[one].task_in_s) for one in (claimed, other)}
 
 
 def test_a_clock_that_steps_back_leaves_no_endless_wait(pipeline, began_ms):

@@ -33,7 +33,13 @@ def look(
 ) -> Outlook:
     partitions = [PartitionStatus(at, one, 0, None) for at, one in enumerate(pending)]
     partitions.append(PartitionStatus(len(pending), 0, dead, None))
-    known = {"breaker": "closed", "mongodb_error": "", "is_worked": True, "persisted": rate(10)} | given
+    known = {
+        "breaker": "closed",
+        "mongodb_error": "",
+        "is_worked": True,
+        "persisted": rate(10),
+        "swept_ago_s": 1.0,
+    } | given
     backlog = Backlog(partitions, {}, late_s, due_within_s)
     return outlook(some, sample, CAPS, PACE, backlog=backlog, **known)
 
@@ -63,8 +69,8 @@ def test_nothing_is_safe_before_it_is_due():
         ({"mongodb_error": "no pong", "late_s": 0.0}, "no pong"),
         ({"mongodb_error": "no pong", "breaker": "open"}, "MongoDB does not answer: the breaker is open"),
         ({"is_worked": False}, "no worker is at work on what is pending"),
-        ({}, "nothing was persisted in the last 3 s, and documents are overdue"),
-        ({"persisted": rate(10, until_s=3)}, "nothing was persisted in the last 3 s, and documents are overdue"),
+        ({}, "nothing was persisted in the last 2 s, and documents are overdue"),
+        ({"persisted": rate(10, until_s=2)}, "nothing was persisted in the last 2 s, and documents are overdue"),
         ({"persisted": None}, "it is not known what is persisted"),
     ],
 )
@@ -77,7 +83,7 @@ def test_while_nothing_is_persisted_it_is_not_known_when_all_is_safe(given, beca
 def test_what_is_not_overdue_may_wait():
     """Be it that nothing was persisted for long, or that nobody knows: workers need not have begun."""
     for persisted in (rate(0), rate(10, until_s=40), None):
-        found = look([], late_s=2.9, due_within_s=0.3, persisted=persisted)
+        found = look([], late_s=1.9, due_within_s=0.3, persisted=persisted)
         assert (0.8, "") == (found.seconds_until_safe, found.not_safe_because)
 
 

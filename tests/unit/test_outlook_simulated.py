@@ -72,6 +72,68 @@ def test_nothing_is_known_once_documents_are_overdue(arrivals, delay_s, capacity
     assert_possible(world)
 
 
+def assert_never_too_soon(world: World, some: list[Seen]) -> None:
+    """Nothing is safe later than was foretold, by more than a batch; and hardly sooner than by a sweep."""
+    for one in finite(some):
+        needed_s, until_s = world.needed_s(one), one.foretold.seconds_until_safe
+        assert needed_s - PACE.batch_s - SLACK_S <= until_s <= needed_s + PACE.sweep_s + 1, (needed_s, one)
+
+
+@pytest.mark.parametrize("left", ["claimed", "lost"])
+@pytest.mark.parametrize("arrivals", [0, 200])
+def test_partitions_that_nobody_is_at_work_on_are_not_hidden_by_others(left, arrivals):
+    """After a freeze of Redis: flushers that it has cut off have claimed two of many, or their tasks were lost."""
+    world = steady(200, 1.0, 1_000, partitions=16)
+    world.go_on(8, flushed=False, arrivals=20)
+    world.leave(**{left: (3, 5)})
+    world.go_on(25, arrivals=arrivals)
+    back = world.since(25)
+    world.go_on(20)
+    assert_never_too_soon(world, back)
+    assert_possible(world)
+    known = finite(back[3 * STEPS :])
+    assert known == back[3 * STEPS :] if arrivals else {0.0} == {one.foretold.seconds_until_safe for one in known}
+    assert max(world.needed_s(one) for one in back[3 * STEPS :]) > 7
+
+
+@pytest.mark.parametrize("left", ["claimed", "lost"])
+def test_a_worker_of_several_is_killed(left):
+    """As soon as what it had is overdue; before that nobody can tell."""
+    world = steady(200, 1.0, 1_000, partitions=16)
+    world.leave(**{left: (3, 5)})
+    world.go_on(25, arrivals=200)
+    seen = world.since(25)
+    world.go_on(5)
+    overdue = [one for one in seen if one.late_s >= PACE.overdue_s]
+    assert overdue
+    assert overdue == finite(overdue)
+    assert_never_too_soon(world, overdue)
+
+
+def test_a_partition_that_no_sweep_comes_to():
+    """It has no end that could be foretold."""
+    world = steady(200, 1.0, 1_000, partitions=16, is_swept=False)
+    world.leave(claimed=(3,))
+    world.go_on(25, arrivals=200)
+    overdue = [one for one in world.since(25) if one.late_s >= PACE.overdue_s]
+    assert overdue
+    assert [] == finite(overdue)
+    assert "nobody is at work on partition 3" in overdue[-1].foretold.not_safe_because
+
+
+@pytest.mark.parametrize("arrivals", [1, 40, 200])
+def test_the_figure_does_not_swing_once_the_only_worker_is_killed(arrivals):
+    """It is when the last one is due, as long as none is overdue; then none at all; then a rate."""
+    world = steady(arrivals, 1.0, 1_000)
+    world.go_on(20, arrivals=arrivals, flushed=False)
+    world.go_on(10, arrivals=arrivals)
+    known = [one.foretold.seconds_until_safe for one in world.since(30)]
+    first, last = known.index(None), len(known) - known[::-1].index(None)
+    assert max(known[:first]) <= 1.0 + PACE.batch_s + SLACK_S
+    assert {None} == {*known[first:last]}
+    assert 20 * STEPS <= last <= 22.5 * STEPS
+
+
 @pytest.mark.parametrize("arrivals", [0, 200])
 @pytest.mark.parametrize("away_s", [8, 25, 90])
 @pytest.mark.parametrize("away", ["worker", "MongoDB"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from writebehind.history.turns import Waiting
 from writebehind.redis.shared.metrics import PartitionStatus
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
@@ -19,12 +20,14 @@ class Backlog:
         ages_s: by partition how long the member that is due first has waited, seconds.
         late_s: for how long the one that is most overdue has been due, seconds; 0 where none is.
         due_within_s: the time until the last one is due, seconds; 0 where all are.
+        waiting: of each partition that has any, who sees to it.
     """
 
     partitions: Sequence[PartitionStatus]
     ages_s: Mapping[int, float]
     late_s: float = 0.0
     due_within_s: float = 0.0
+    waiting: Sequence[Waiting] = ()
 
     @property
     def pending_in(self) -> dict[int, int]:
@@ -56,13 +59,25 @@ def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: in
     found = store.metrics.backlog_answered()
     heads = {one.partition: one.head for one in found if one.head}
     sent = store.metrics.sent_since({partition: member for partition, (member, _) in heads.items()})
-    ages_s, late_s = {one.partition: 0.0 for one in found}, 0.0
-    for partition, (member, due_ms) in heads.items():
+    ages_s, waiting = {one.partition: 0.0 for one in found}, []
+    for one in found:
+        if one.head is None:
+            continue
+        member, due_ms = one.head
         # One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
         delay_ms = settings(member.partition("/")[0]).flush_delay_ms
-        waited_ms = now_ms - min(due_ms - delay_ms, sent.get(partition, now_ms))
-        ages_s[partition] = max(0.0, waited_ms / 1000)
-        late_s = max(late_s, (waited_ms - delay_ms) / 1000)
+        waited_ms = now_ms - min(due_ms - delay_ms, sent.get(one.partition, now_ms))
+        ages_s[one.partition] = max(0.0, waited_ms / 1000)
+        waiting.append(
+            Waiting(
+                one.partition,
+                (waited_ms - delay_ms) / 1000,
+                None if one.claim_left_ms is None else one.claim_left_ms / 1000,
+                None if one.ticket_ms is None else (one.ticket_ms - now_ms) / 1000,
+                one.ticket_left_ms / 1000,
+            )
+        )
+    late_s = max((one.late_s for one in waiting), default=0.0)
     last_ms = max((one.tail_ms for one in found if one.tail_ms is not None), default=0.0)
     ahead_ms = min(last_ms - now_ms, store.pending.longest_wait_ms)  # a clock that steps back leaves times ahead
-    return Backlog(found, ages_s, late_s, max(0.0, ahead_ms / 1000))
+    return Backlog(found, ages_s, max(0.0, late_s), max(0.0, ahead_ms / 1000), waiting)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from writebehind.history.backlog import Backlog
 from writebehind.history.points import AWAY, BREAKER, Point
+from writebehind.history.turns import Pace
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.caps import Caps
@@ -28,21 +29,6 @@ HORIZON_S: Final = 3_600.0
 #: Figures of points: how fast pending documents go to MongoDB, and how long the oldest has waited.
 PERSISTED: Final = "persisted_per_second"
 OLDEST: Final = "oldest_pending_seconds"
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The times of flushes while all is well, by the settings, seconds.
-
-    Attributes:
-        batch_s: how long one bulk write should take.
-        overdue_s: lateness from which a document is overdue: somebody should have persisted something meanwhile.
-        longest_delay_s: the longest flush delay of any collection.
-    """
-
-    batch_s: float
-    overdue_s: float
-    longest_delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +75,7 @@ def outlook(
     mongodb_error: str,
     is_worked: bool,
     persisted: Persisted | None,
+    swept_ago_s: float | None,
 ) -> Outlook:
     """The outlook from what is seen now.
 
@@ -108,15 +95,20 @@ def outlook(
         mongodb_error: why MongoDB gives no sign of life, which is known before the breaker opens; '' if it does.
         is_worked: whether any worker is at work on what is pending.
         persisted: documents that were persisted; `None` where that is not known.
+        swept_ago_s: the time since somebody last looked for partitions that nobody sees to, seconds; `None` where
+            nobody ever has.
     """
     pending = [*backlog.pending_in.values()]
     since = _work_began(persisted, backlog.late_s, pace) if persisted else None
+    is_worked = is_worked or any(one.is_at_work(pace) for one in backlog.waiting)
     because = "" if not backlog.pending else _why_stalled(breaker, mongodb_error, is_worked=is_worked)
     if not because and persisted and since is None:
         because = f"nothing was persisted in the last {pace.overdue_s:g} s, and documents are overdue"
     is_stalled, until_drained = bool(because), None
     if not because:
         until_drained, because = _until_drained(backlog, persisted, since, pace)
+    if until_drained:
+        until_drained, because = _until_last_turn(until_drained, backlog, pace, swept_ago_s)
     if lost := {server: partitions for server, partitions in sample.away.items() if partitions}:
         until_drained, because = None, "; ".join(filter(None, (because, told_away(lost))))
     dead = backlog.dead
@@ -155,9 +147,9 @@ def _work_began(persisted: Persisted, late_s: float, pace: Pace) -> int | None:
     """
     now, began, last = persisted.now, 0, -math.inf
     for second in sorted(persisted.by_second):
-        if second - last >= pace.overdue_s:
+        if second - last > pace.overdue_s:
             began = second
-        last = second + 1
+        last = second
     if min(now - last, late_s) >= pace.overdue_s:
         return None
     return max(began, math.floor(now - min(late_s, WINDOW_S)))
@@ -169,15 +161,33 @@ def _until_drained(
     """The time until all that is pending is persisted; or `None`, and why it is not known."""
     if not backlog.pending:
         return 0.0, ""
-    is_overdue, at_least_s = backlog.late_s >= pace.overdue_s, backlog.due_within_s + pace.batch_s
+    at_least_s = backlog.due_within_s + pace.batch_s
+    if backlog.late_s < pace.overdue_s:
+        return _rounded(at_least_s), ""
     if persisted is None or since is None:
-        return (None, "it is not known what is persisted") if is_overdue else (_rounded(at_least_s), "")
+        return None, "it is not known what is persisted"
     lasted_s = persisted.now - since
     if lasted_s < LEAST_PERSISTED_S:
-        because = f"less than {LEAST_PERSISTED_S:g} s are known of what is persisted"
-        return (None, because) if is_overdue else (_rounded(at_least_s), "")
+        return None, f"less than {LEAST_PERSISTED_S:g} s are known of what is persisted"
     rate = persisted.since(since) / lasted_s
     return _rounded(max(at_least_s, backlog.pending / rate) if rate else at_least_s), ""
+
+
+def _until_last_turn(
+    until_s: float, backlog: Backlog, pace: Pace, swept_ago_s: float | None
+) -> tuple[float | None, str]:
+    """The same, but not before somebody was at work on each partition; or `None`, and why it is not known.
+
+    The rate is that of all partitions, and hides one that nobody sees to among others that are flushed.
+    """
+    overdue = [one for one in backlog.waiting if one.late_s >= pace.overdue_s]
+    turns = [(one.turn_within_s(pace, swept_ago_s), one) for one in overdue]
+    within_s, last = max(turns, key=lambda turn: turn[0], default=(0.0, None))
+    if last is None or not within_s:
+        return until_s, ""
+    if math.isinf(within_s):
+        return None, f"nobody is at work on partition {last.partition}, and no sweep sees to that"
+    return max(until_s, _rounded(within_s + pace.batch_s)), ""
 
 
 def _rounded(seconds: float) -> float:

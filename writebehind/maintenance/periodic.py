@@ -15,15 +15,13 @@ from writebehind.reconcile.reconciler import RECONCILE, Reconciler
 from writebehind.redis.pending import HintSink
 from writebehind.redis.reach import each_reached
 from writebehind.redis.shared.load_sample import Sampler
+from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.store import Store
 from writebehind.settings.installation import Settings
 from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import WARM, Warmer
 
 log = logging.getLogger(__name__)
-
-#: The name of sweeping among the periodic tasks.
-SWEEP = "sweep"
 
 
 class Maintenance:

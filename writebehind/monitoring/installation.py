@@ -15,12 +15,12 @@ from writebehind.errors import MistypedKeyError, MongoUnavailableError, RedisUna
 from writebehind.flushing.dead_letter import Reason
 from writebehind.flushing.deletion_audit import AUDIT
 from writebehind.last_known import AtStake
-from writebehind.maintenance.periodic import SWEEP
 from writebehind.monitoring import families
 from writebehind.monitoring.counted import as_metric
 from writebehind.pipeline import Pipeline
 from writebehind.reconcile.reconciler import RECONCILE
 from writebehind.redis.shared.load_sample import LoadSample
+from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.totals import Totals
 from writebehind.settings.names import told_apart
 from writebehind.tallies.families import OTHER, Family, Kind

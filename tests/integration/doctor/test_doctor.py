@@ -23,12 +23,12 @@ from writebehind.cli import cli
 from writebehind.errors import MongoUnavailableError, RedisUnavailableError
 from writebehind.history.points import Point
 from writebehind.local.embedded import free_port
-from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Finding, Level, examine, mongodb, processes, redis
 from writebehind.operations.doctor.findings import away
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.shared.caps import Caps
+from writebehind.redis.shared.metrics import SWEEP
 from writebehind.remedies import RUNBOOK
 from writebehind.settings.names import QUEUES
 from writebehind.settings.running import DATA_DIR, STATE_FILE

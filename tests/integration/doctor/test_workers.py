@@ -25,11 +25,11 @@ from writebehind.celery.names import PING
 from writebehind.celery.pings import EVERY_S, MOST_S, Pings, queue_of
 from writebehind.history.events import EventLog
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor import Level, processes
 from writebehind.operations.idle import NotDrainedError, refuse_if_workers
 from writebehind.process_identity import mark
 from writebehind.redis import keys
+from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.workers import ENDED_FOR_S, SILENT_FOR_MS, WORKER_LIFE_MS
 
 #: What is asked for: so soon after it has stopped working a worker is shown as one that does not, seconds.

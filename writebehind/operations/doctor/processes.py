@@ -11,11 +11,11 @@ from typing import Any
 from writebehind.change_stream.listener_state import UNHEARD_S
 from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.errors import RedisUnavailableError
-from writebehind.maintenance.periodic import SWEEP
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
+from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
 from writebehind.remedies import RUNBOOK, of_worker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE

@@ -1,13 +1,18 @@
 #!lua flags=allow-oom
 -- How much a partition has that MongoDB may not have, at one moment: what goes from pending to dead meanwhile, or back,
--- is counted once.
+-- is counted once; and who sees to it.
 --
--- KEYS  1 pending  2 dead
+-- KEYS  1 pending  2 dead  3 lease  4 scheduled
 -- Returns {number pending, number of dead letters, {the member that is due first, when it is due, ms},
---         the same of the one that is due last}
+--         the same of the one that is due last,
+--         time left of the lease, ms; below 0 where nobody has one,
+--         {ticket, or nothing where none is on its way, time left of it, ms}}
+local ticket = redis.pcall('GET', KEYS[4])  -- other hands may have put there what is no string
 return {
   redis.call('ZCARD', KEYS[1]),
   redis.call('HLEN', KEYS[2]),
   redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES'),
   redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES'),
+  redis.call('PTTL', KEYS[3]),
+  {type(ticket) == 'string' and ticket, redis.call('PTTL', KEYS[4])},
 }

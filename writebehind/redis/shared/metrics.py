@@ -25,6 +25,8 @@ from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
+#: The name of sweeping among the periodic tasks.
+SWEEP = "sweep"
 #: No run of a task has taken longer.
 _MOST_SECONDS = 1e9
 
@@ -42,6 +44,10 @@ class PartitionStatus:
         dead: dead letters.
         head: the member that is due first, and when, ms.
         tail_ms: when the member is due that is due last.
+        claim_left_ms: life that the claim of a flusher has left; `None` where nobody has claimed it.
+        ticket_ms: when the flush task is to run that is on its way; 0 where a flusher has said that none is
+            wanted, `None` where none is.
+        ticket_left_ms: life that its ticket has left.
     """
 
     partition: int
@@ -49,6 +55,9 @@ class PartitionStatus:
     dead: int
     head: tuple[str, float] | None
     tail_ms: float | None = None
+    claim_left_ms: int | None = None
+    ticket_ms: int | None = None
+    ticket_left_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -137,7 +146,9 @@ class Metrics:
 
     def _look(self, run_many: Callable[[Script, Sequence[Call]], list[Any]]) -> list[PartitionStatus]:
         of_all = map(partition_keys, range(self._partitions))
-        counted = run_many(_COUNT_UNSETTLED, [((of.pending, of.dead), ()) for of in of_all])
+        counted = run_many(
+            _COUNT_UNSETTLED, [((of.pending, of.dead, of.lease, of.scheduled), ()) for of in of_all]
+        )
         return [
             PartitionStatus(
                 partition,
@@ -145,10 +156,13 @@ class Metrics:
                 dead,
                 (head[0].decode(errors="replace"), float(head[1])) if head else None,
                 float(tail[1]) if tail else None,
+                claim_left_ms if claim_left_ms >= 0 else None,
+                whole(ticket.partition(b":")[0]) if ticket else None,
+                max(0, ticket_left_ms),
             )
             for partition, answer in enumerate(counted)
             if answer is not None
-            for pending, dead, head, tail in [answer]
+            for pending, dead, head, tail, claim_left_ms, (ticket, ticket_left_ms) in [answer]
         ]
 
     def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:
