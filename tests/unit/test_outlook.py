@@ -10,6 +10,7 @@ from tests.unit.simulated_flushes import PACE, SAMPLE
 from writebehind.history.backlog import Backlog
 from writebehind.history.outlook import Caps, Outlook, lately, outlook
 from writebehind.history.points import Point
+from writebehind.history.turns import Waiting
 from writebehind.redis.shared.metrics import PartitionStatus
 from writebehind.redis.shared.persisted import Persisted
 
@@ -29,7 +30,15 @@ def rate(per_second: int, *, until_s: int = 0) -> Persisted:
 
 
 def look(
-    some: list[Point], sample=SAMPLE, *, pending=(40, 10), dead=0, late_s=20.0, due_within_s=0.0, **given
+    some: list[Point],
+    sample=SAMPLE,
+    *,
+    pending=(40, 10),
+    dead=0,
+    late_s=20.0,
+    due_within_s=0.0,
+    waiting=(),
+    **given,
 ) -> Outlook:
     partitions = [PartitionStatus(at, one, 0, None) for at, one in enumerate(pending)]
     partitions.append(PartitionStatus(len(pending), 0, dead, None))
@@ -40,7 +49,7 @@ def look(
         "persisted": rate(10),
         "swept_ago_s": 1.0,
     } | given
-    backlog = Backlog(partitions, {}, late_s, due_within_s)
+    backlog = Backlog(partitions, {}, late_s, due_within_s, waiting)
     return outlook(some, sample, CAPS, PACE, backlog=backlog, **known)
 
 
@@ -85,6 +94,35 @@ def test_what_is_not_overdue_may_wait():
     for persisted in (rate(0), rate(10, until_s=40), None):
         found = look([], late_s=1.9, due_within_s=0.3, persisted=persisted)
         assert (0.8, "") == (found.seconds_until_safe, found.not_safe_because)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "within_s"),
+    [
+        (Waiting(7, 20.0, claim_left_s=9.5), 5.0),  # renewed just now: by the rate
+        (Waiting(7, 1.9, claim_left_s=4.0), 5.0),  # not overdue
+        (Waiting(7, 20.0, claim_left_s=4.0, task_in_s=-9e8, task_left_s=4.0), 4.0 + 5.0 + 0.5),
+        (Waiting(7, 20.0, task_in_s=8.0, task_left_s=18.0), 8.0 + 0.5),  # after a backoff
+        (Waiting(7, 20.0, task_in_s=-0.9, task_left_s=9.1), 5.0),
+        (Waiting(7, 20.0, task_in_s=-4.0, task_left_s=6.0), 6.0 + 5.0 + 0.5),
+        (Waiting(7, 20.0), 5.0 + 0.5),
+    ],
+)
+def test_nothing_is_safe_before_somebody_is_at_work_on_each_partition(waiting, within_s):
+    """A claim that does not go on, and a task that does not run, have to end; then the sweep comes."""
+    others = (Waiting(1, 20.0, claim_left_s=9.9), Waiting(8, -0.5, task_in_s=0.5, task_left_s=10.5))
+    assert within_s == look(points(), waiting=(*others, waiting)).seconds_until_safe
+    unswept = look(points(), waiting=(waiting, *others), swept_ago_s=None)
+    by_the_sweep = within_s not in {5.0, 8.5}
+    assert (None if by_the_sweep else within_s) == unswept.seconds_until_safe
+    assert by_the_sweep == ("nobody is at work on partition 7" in unswept.not_safe_because)
+
+
+def test_whoever_has_claimed_a_partition_is_at_work():
+    """A drain, or a library, is no worker."""
+    at_work, left = Waiting(7, 20.0, claim_left_s=9.5), Waiting(7, 20.0, claim_left_s=8.5)
+    assert 5.0 == look(points(), waiting=(at_work,), is_worked=False).seconds_until_safe
+    assert "no worker is at work on what is pending" == look([], waiting=(left,), is_worked=False).not_safe_because
 
 
 def test_an_outage_that_is_over_says_nothing_of_what_comes():

@@ -199,3 +199,30 @@ def test_no_cap_is_near_after_an_outage(away):
     world.go_on(20, arrivals=200, flushed=away != "worker", mongodb=away != "MongoDB")
     world.go_on(60, arrivals=200)
     assert {None} == {one.foretold.seconds_until_cap for one in world.since(59)}
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 50), (100, 300)])
+@pytest.mark.parametrize("delay_s", [1.0, 10.0])
+def test_clients_that_begin_to_write_are_no_growth(before, after, delay_s):
+    """What is pending grows for a flush delay, as nothing of it is due, and then no more: no cap is near."""
+    world = steady(before, delay_s, 1_000, cap=20_000)
+    world.go_on(delay_s + 40, arrivals=after)
+    assert {None} == {one.foretold.seconds_until_cap for one in world.seen}
+
+
+def test_more_than_can_be_persisted_is_growth():
+    """It is told once documents are overdue, and goes on."""
+    world = steady(100, 1.0, 1_000, cap=40_000)
+    world.go_on(60, arrivals=1_500)
+    overdue = [one for one in world.since(50) if one.late_s >= PACE.overdue_s]
+    assert len(overdue) > 40 * STEPS
+    for one in overdue[20 * STEPS :]:
+        assert one.foretold.seconds_until_cap == pytest.approx((40_000 - one.pending) / 500, rel=0.3, abs=2), one
+
+
+def test_a_cap_may_be_met_before_anything_is_due():
+    """With a long flush delay: what comes meanwhile is more than may wait."""
+    world = steady(0, 60.0, 1_000, cap=5_000)
+    world.go_on(49, arrivals=100)
+    for one in world.since(15):
+        assert one.foretold.seconds_until_cap == pytest.approx((5_000 - one.pending) / 100, rel=0.3, abs=2), one

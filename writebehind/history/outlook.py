@@ -85,6 +85,9 @@ def outlook(
     much is persisted as is pending, at the rate since somebody is at work on what is due: an outage that is over
     says nothing of what comes, and while one lasts nothing goes to MongoDB, whatever did before.
 
+    While workers keep up, what is pending is what comes within a flush delay: where clients begin to write, or
+    write more, it grows that long and no longer. So no cap is told then that is further away.
+
     Args:
         points: of the last seconds, in the order of their times.
         sample: the memory of Redis, and which of its servers are away: what these have is not known.
@@ -119,6 +122,8 @@ def outlook(
     points = _in_stall(points) if is_stalled else _since_stall(points, pace)
     least_s = LEAST_STALLED_S if is_stalled else LEAST_S
     until_full, until_short = _until_full(points, pending, caps, least_s), _until_short(points, sample, caps)
+    if until_full and not is_stalled and backlog.late_s < pace.overdue_s and until_full > pace.settled_s:
+        until_full = None
     if until_full is None and until_short is None:
         return seen(None, "")
     if until_short is None or (until_full is not None and until_full <= until_short):

@@ -1,4 +1,4 @@
-"""When somebody is at work on each partition: a dead flusher's claim, or a task that was lost, ends first."""
+"""Turns of partitions: when somebody is at work on each, as a claim of the dead, or a lost task, ends first."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ class Pace:
     longest_delay_s: float
     lease_s: float
     sweep_s: float
+
+    @property
+    def settled_s(self) -> float:
+        """The time after which documents are persisted that come now, and so as many leave as come."""
+        return self.longest_delay_s + self.overdue_s
 
     @property
     def patience_s(self) -> float:
