@@ -158,6 +158,7 @@ class Status:
                 persisted=activity.persisted if activity else None,
                 swept_ago_s=_swept_ago_s(activity, now_ms),
             ).as_dict(),
+            "partitions_at_work": sum(one.is_at_work(self._pace) for one in backlog.waiting),
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
             "unknown": answers.unknown,

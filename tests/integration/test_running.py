@@ -206,6 +206,20 @@ def test_the_status_is_that_of_the_api(run, pipeline):
     assert "none: nobody persists what is pending" in told
 
 
+def test_whoever_persists_without_a_worker_is_told(run, pipeline):
+    """As `writebehind drain` does: it is not nobody, and when all is safe is known."""
+    put(pipeline, 1)
+    [partition] = [one.partition for one in pipeline.store.metrics.backlog() if one.pending]
+    stopped = pipeline.status()
+    pipeline.store.pending.claim(partition, "drain", lease_ms=600_000, limit=0, early=True)
+    found, told = pipeline.status(), run("status").stdout
+
+    assert (0, None) == (stopped["partitions_at_work"], stopped["seconds_until_safe"])
+    assert (1, 0, ["flush"]) == (found["partitions_at_work"], found["workers"], found["unconsumed"][:1])
+    assert found["seconds_until_safe"] > 0
+    assert "none, but a drain, or a library, flushes 1 partition" in told
+
+
 def test_watching_outlives_a_redis_that_does_not_answer(pipeline, monkeypatch):
     """With `--watch` an outage is a line among the others, and Ctrl-C ends it well."""
     looks = [pipeline.status(), RedisUnavailableError("gone"), pipeline.status(), KeyboardInterrupt()]

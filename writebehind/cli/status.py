@@ -171,12 +171,19 @@ def _workers(figures: Mapping[str, Any]) -> Row:
         f"{duration(one['seconds_ago'])}"
         for one in figures["silent_workers"]
     )
-    at_work = str(workers) if workers else "none: nobody persists what is pending"
+    at_work = str(workers) if workers else _without_workers(figures["partitions_at_work"])
     ended = "".join(
         f"; {one['worker']} has ended without a word, {duration(one['seconds_ago'])} ago"
         for one in figures["ended_workers"]
     )
     return f"{at_work}{busy}{silent}{ended}", bool(workers) and not silent
+
+
+def _without_workers(partitions: int) -> str:
+    """Words for the one that persists where no worker is at work."""
+    if partitions:
+        return f"none, but a drain, or a library, flushes {counted(partitions, 'partition')}"
+    return "none: nobody persists what is pending"
 
 
 def _process(silent: Mapping[str, Any]) -> str:

@@ -119,6 +119,46 @@ STATES = {
         "title": "Writes are refused now: 1 document would be lost with Redis",
         "text": "Too many documents wait for MongoDB: new documents get 503 until there is room.",
     },
+    (
+        "../verdict",
+        "verdict",
+        "{pending: 1, dead_letters: 0, unconsumed: ['flush'], partitions_at_work: 0, seconds_until_cap: 60}",
+    ): {
+        "level": "bad",
+        "title": "Nobody persists: 1 document would be lost with Redis",
+        "text": "No worker consumes the queue flush. Start one, and what waits is persisted by itself;"
+        " new ones are refused in 60 s at this rate.",
+    },
+    (
+        "../verdict",
+        "verdict",
+        "{pending: 9, dead_letters: 0, unconsumed: ['flush'], partitions_at_work: 4, seconds_until_drained: 3}",
+    ): {
+        "level": "warn",
+        "title": "Persisted without a worker: 9 documents would be lost with Redis",
+        "text": "What is pending by now is in MongoDB in about 3.0 s."
+        " Somebody is at work, as writebehind drain is; what is written after it has ended waits"
+        " until a worker consumes the queue flush.",
+    },
+    (
+        "../verdict",
+        "verdict",
+        "{pending: 9, dead_letters: 0, seconds_until_drained: null, not_safe_because: 'nothing was persisted'}",
+    ): {
+        "level": "warn",
+        "title": "9 documents wait for MongoDB",
+        "text": "It is not known when they are safe: nothing was persisted.",
+    },
+    (
+        "../verdict",
+        "verdict",
+        "{pending: 9, dead_letters: 0, seconds_until_drained: 3, oldest_pending_seconds: 40}",
+    ): {
+        "level": "warn",
+        "title": "9 documents not in MongoDB, the oldest for 40 s",
+        "text": "What is pending by now is in MongoDB in about 3.0 s. Where that is more than the flush delay,"
+        " look at the workers and at MongoDB's load.",
+    },
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: null}}"): ["off", "never ran"],
     ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: 200}}"): ["bad", "silent for 3 min"],

@@ -43,41 +43,52 @@ export function verdict(status, now) {
       text: `${status.cap === "memory" ? "Redis is short of memory" : "Too many documents wait for MongoDB"}: new documents get 503 until there is room.`,
     };
   }
+  const drained = status.seconds_until_drained;
+  if (waiting && (status.unconsumed ?? []).includes("flush")) return unworked(status, lost);
   if (waiting && typeof cap === "number" && cap < SOON_S) {
     return {
       level: "bad",
-      title: `More comes than goes: ${lost}`,
-      text: `At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
-    };
-  }
-  const unconsumed = status.unconsumed ?? [];
-  if (waiting && unconsumed.includes("flush")) {
-    return {
-      level: "bad",
-      title: `Nobody persists: ${lost}`,
-      text: "No worker consumes the queue flush. Start one, and what waits is persisted by itself.",
+      title: typeof drained === "number" ? `More comes than goes: ${lost}` : `Nobody knows when all is safe: ${lost}`,
+      text: `${typeof drained === "number" ? "" : `${unsafe(status)} `}At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
     };
   }
   if (waiting && status.oldest_pending_seconds > LATE_S) {
     return {
       level: "warn",
-      title: `${some(waiting, "document")} not in MongoDB for ${duration(status.oldest_pending_seconds)}`,
-      text: "The oldest waits longer than it should: look at the workers and at MongoDB's load.",
+      title: `${some(waiting, "document")} not in MongoDB, the oldest for ${duration(status.oldest_pending_seconds)}`,
+      text: `${when(status)} Where that is more than the flush delay, look at the workers and at MongoDB's load.`,
     };
   }
   const refused = letters ? ` ${some(letters, "dead letter waits", "dead letters wait")} for a decision, in Redis only.` : "";
   if (waiting) {
-    const drained = status.seconds_until_drained;
+    const way = typeof drained === "number" ? "on the way to MongoDB" : waiting === 1 ? "waits for MongoDB" : "wait for MongoDB";
     return {
       level: letters || typeof drained !== "number" ? "warn" : "ok",
-      title: `${some(waiting, "document")} on the way to MongoDB${letters ? `, ${count(letters)} refused by it` : ""}`,
-      text: `${typeof drained === "number" ? `What is pending by now is in MongoDB in about ${duration(drained)}.` : unsafe(status)}${refused}`,
+      title: `${some(waiting, "document")} ${way}${letters ? `, ${count(letters)} refused by it` : ""}`,
+      text: `${when(status)}${refused}`,
     };
   }
   return {
     level: letters ? "warn" : "ok",
     title: letters ? `All is in MongoDB but ${some(letters, "dead letter")}` : "Nothing would be lost: all that was acknowledged is in MongoDB",
     text: letters ? refused.trim() : lastly(status),
+  };
+}
+
+/** A verdict while documents wait and no worker consumes the queue that persists them. */
+function unworked(status, lost) {
+  const cap = refusals(status.seconds_until_cap);
+  if (status.partitions_at_work) {
+    return {
+      level: "warn",
+      title: `Persisted without a worker: ${lost}`,
+      text: `${when(status)} Somebody is at work, as writebehind drain is; what is written after it has ended waits until a worker consumes the queue flush${cap}.`,
+    };
+  }
+  return {
+    level: "bad",
+    title: `Nobody persists: ${lost}`,
+    text: `No worker consumes the queue flush. Start one, and what waits is persisted by itself${cap}.`,
   };
 }
 
@@ -116,6 +127,12 @@ function broken(status, now) {
   return `The breaker${since}${status.breaker === "half-open" ? ", and one request tries whether MongoDB is back" : ""}.`;
 }
 
+/** When everything that is pending is safe, or why that is not known. */
+function when(status) {
+  const drained = status.seconds_until_drained;
+  return typeof drained === "number" ? `What is pending by now is in MongoDB in about ${duration(drained)}.` : unsafe(status);
+}
+
 /** Why it is not known when everything is safe. */
 function unsafe(status) {
   return status.not_safe_because ? `It is not known when they are safe: ${status.not_safe_because}.` : "They are persisted in the background.";
@@ -124,7 +141,7 @@ function unsafe(status) {
 /** When writes will be refused. */
 function refusals(cap) {
   if (cap === 0) return "; new ones are refused now, as a cap is met";
-  return typeof cap === "number" ? `; they are refused in ${duration(cap)} at this rate` : "";
+  return typeof cap === "number" ? `; new ones are refused in ${duration(cap)} at this rate` : "";
 }
 
 function lastly(status) {
