@@ -39,7 +39,6 @@ _FIRST = [
     "tests/acceptance/test_demo.py",
     "tests/acceptance/test_variants.py",
     "tests/acceptance/test_metrics.py",
-    "tests/chaos/test_chaos.py",
     "tests/acceptance/test_handover.py",
     "tests/acceptance/test_wheel.py",
     "tests/integration/supervisor/test_refusals.py",

@@ -19,6 +19,7 @@ import yaml
 from tests.acceptance.conftest import SETTINGS, System, start
 from tests.acceptance.topology import servers
 from tests.prometheus import DEPLOY, PROMETHEUS, SELECTOR, SERIES, needs_prometheus, promtool
+from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
@@ -150,6 +151,7 @@ def make_load(system: System, number: int) -> None:
     http.post("/v1/users:bulk", content=b" " * (17 << 20))
 
 
+@long
 def test_each_panel_shows_something(system, prometheus, rounds):
     """Each query of the dashboard returns numbers while the system is used, but those of what it does not have."""
     dashboard = json.loads((DEPLOY / "grafana/writebehind.json").read_text("utf-8"))

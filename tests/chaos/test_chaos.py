@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.faults import System
 from tests.chaos.run import run
+from tests.tiers import long
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "7"))
 SECONDS = 18
 
 
+@long
 @pytest.mark.acceptance
 @pytest.mark.timeout(300)
 def test_faults_break_no_promise(tmp_path):

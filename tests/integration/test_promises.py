@@ -21,6 +21,7 @@ from tests.commits import commit_one
 from tests.counts import adds_up
 from tests.flushing import flusher_of, limits
 from tests.reading import reader_of
+from tests.tiers import long
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
@@ -352,8 +353,9 @@ def frozen_pipeline(valkey, mongo, mongo_client, valkey_wire, database_name, mon
     return Pipeline(config, wire=valkey_wire, client=mongo_client)
 
 
-@pytest.mark.timeout(240)
-def test_the_promises_hold(frozen_pipeline, database_name):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("examples", [40, pytest.param(200, marks=long)])
+def test_the_promises_hold(frozen_pipeline, database_name, examples):
     """Whatever order things happen in, nothing acknowledged is lost, undone, hidden or left to expire."""
 
     def clear(_: object = None) -> None:
@@ -364,7 +366,7 @@ def test_the_promises_hold(frozen_pipeline, database_name):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=100,
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -13,6 +13,7 @@ import pytest
 import writebehind.operations.repartition
 from tests.commits import NO_CLOCKS, commit_one
 from tests.integration.conftest import again, drained_with, put
+from tests.tiers import long
 from writebehind import Pipeline
 from writebehind.documents.entry import Entry
 from writebehind.errors import ConfigurationError, RedisUnavailableError
@@ -159,7 +160,7 @@ def test_it_is_interrupted(drained, monkeypatch):
         repartition(drained, 16)
 
 
-@pytest.mark.parametrize("after", [2, 6])
+@pytest.mark.parametrize("after", [2, pytest.param(6, marks=long)])
 def test_it_may_die_anywhere(drained, monkeypatch, after):
     """Wherever it dies: run again, it finishes, documents are as before, and no deletion is forgotten."""
     wire = drained.store._wire

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import environment
+from tests.tiers import cases
 from tests.waiting import wait_until
 from writebehind import Settings
 from writebehind.errors import ConfigurationError
@@ -53,21 +54,30 @@ def variables(settings: Settings) -> dict[str, str]:
     return {**os.environ, **environment(settings), "WRITEBEHIND_PORT": str(free_port())}
 
 
-@pytest.mark.parametrize("command", [WEB, WORKER], ids=["web", "worker"])
+CHANGES = {
+    "eviction": (
+        ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+        "maxmemory-policy is allkeys-lru",
+        "CONFIG SET maxmemory-policy noeviction",
+    ),
+    "partitions": (("SET", keys.PARTITIONS, "5"), "in 5 partitions, not in 4", "set WRITEBEHIND_PARTITIONS=5"),
+    "interrupted": (
+        ("SET", keys.PARTITIONS, "moving:4:5"),
+        "being changed from 4 to 5",
+        "`writebehind repartition 5`",
+    ),
+}
+REFUSED = {
+    f"{change}-{name}": (*CHANGES[change], command)
+    for change in CHANGES
+    for name, command in {"web": WEB, "worker": WORKER}.items()
+}
+
+
 @pytest.mark.parametrize(
-    ("change", "reason", "advice"),
-    [
-        (
-            ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
-            "maxmemory-policy is allkeys-lru",
-            "CONFIG SET maxmemory-policy noeviction",
-        ),
-        (("SET", keys.PARTITIONS, "5"), "in 5 partitions, not in 4", "set WRITEBEHIND_PARTITIONS=5"),
-        (("SET", keys.PARTITIONS, "moving:4:5"), "being changed from 4 to 5", "`writebehind repartition 5`"),
-    ],
-    ids=["eviction", "partitions", "interrupted"],
+    ("change", "reason", "advice", "command"), cases(REFUSED, short={"eviction-web", "partitions-worker"})
 )
-def test_processes_refuse_to_start(patient, command, change, reason, advice):
+def test_processes_refuse_to_start(patient, change, reason, advice, command):
     """The web server and a worker end with one line that says what to do."""
     patient.store._wire.call(*change)
 
@@ -82,7 +92,10 @@ def test_processes_refuse_to_start(patient, command, change, reason, advice):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("command", [WEB, WORKER, BEAT, LISTENER], ids=["web", "worker", "beat", "listener"])
+@pytest.mark.parametrize(
+    "command",
+    cases({"web": WEB, "worker": WORKER, "beat": BEAT, "listener": LISTENER}, short={"web", "listener"}),
+)
 def test_no_process_starts_on_the_redis_of_another_database(patient, command):
     """Each ends with one line: whose this Redis is, what the settings name, and what to do."""
     patient.store._wire.call("SET", keys.DATABASE, "database/shop")
