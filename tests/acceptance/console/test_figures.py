@@ -152,12 +152,20 @@ STATES = {
     (
         "../verdict",
         "verdict",
-        "{pending: 9, dead_letters: 0, seconds_until_drained: 3, oldest_pending_seconds: 40}",
+        "{pending: 9, dead_letters: 0, seconds_until_drained: 3, overdue_seconds: 40}",
     ): {
         "level": "warn",
-        "title": "9 documents not in MongoDB, the oldest for 40 s",
-        "text": "What is pending by now is in MongoDB in about 3.0 s. Where that is more than the flush delay,"
-        " look at the workers and at MongoDB's load.",
+        "title": "9 documents not in MongoDB, one of them overdue for 40 s",
+        "text": "What is pending by now is in MongoDB in about 3.0 s. Look at the workers and at MongoDB's load.",
+    },
+    (
+        "../verdict",
+        "verdict",
+        "{pending: 9, dead_letters: 0, seconds_until_drained: 21, oldest_pending_seconds: 40, overdue_seconds: 0}",
+    ): {
+        "level": "ok",
+        "title": "9 documents on the way to MongoDB",
+        "text": "What is pending by now is in MongoDB in about 21 s.",
     },
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: null}}"): ["off", "never ran"],
     ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],

@@ -2,7 +2,7 @@
 
 import { ago, count, duration, some } from "./units.js";
 
-/** From this age on the oldest pending write is late, seconds. */
+/** From this lateness on a pending write waits for longer than a flush task that was lost, seconds. */
 const LATE_S = 30;
 /** A time until refusals that is worth a warning, seconds. */
 const SOON_S = 600;
@@ -52,11 +52,11 @@ export function verdict(status, now) {
       text: `${typeof drained === "number" ? "" : `${unsafe(status)} `}At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
     };
   }
-  if (waiting && status.oldest_pending_seconds > LATE_S) {
+  if (waiting && status.overdue_seconds > LATE_S) {
     return {
       level: "warn",
-      title: `${some(waiting, "document")} not in MongoDB, the oldest for ${duration(status.oldest_pending_seconds)}`,
-      text: `${when(status)} Where that is more than the flush delay, look at the workers and at MongoDB's load.`,
+      title: `${some(waiting, "document")} not in MongoDB, one of them overdue for ${duration(status.overdue_seconds)}`,
+      text: `${when(status)} Look at the workers and at MongoDB's load.`,
     };
   }
   const refused = letters ? ` ${some(letters, "dead letter waits", "dead letters wait")} for a decision, in Redis only.` : "";
