@@ -19,6 +19,7 @@ _HALVES = {
             "exactly_once",
             "example_commands",
             "limits",
+            "deadlines",
             "listen",
             "pages",
             "reading",

@@ -24,7 +24,7 @@ PATHS = {
     "/readyz": {
         "get": operation("Traffic may come here", "", {"200": OBJECT, "503": OBJECT}, "", tag="operation")
     },
-    "/metrics": {"get": operation("Figures for Prometheus", "", {"200": TEXT}, "", tag="operation")},
+    "/metrics": {"get": operation("Figures for Prometheus", "", {"200": TEXT}, "503", tag="operation")},
 }
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5

@@ -65,6 +65,8 @@ COLLECT_AFTER = 50_000
 PIECE = 64 << 10
 #: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
 _OF_MANY = (":bulk", ":get", ":export", ":replay")
+#: Requests of those who watch, which ask servers.
+_WATCHING = frozenset({"/readyz", "/metrics"})
 #: Methods of requests that write nothing.
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -146,8 +148,11 @@ class Server:
         self._transfers = Transfers(self._patience_ms / 1000, max(MOST_HELD, 4 * self._most_bytes))
         self._one = _some_threads(settings.web_threads, "web")
         self._many = _some_threads(max(1, settings.web_threads // 2), "web-many")
-        # Nothing that others do may keep these waiting: is the process alive, and what cannot be served.
+        # Nothing that others do may keep these waiting: is the process alive, and what cannot be served; may
+        # traffic come, and the figures; what operators ask for, of which nothing is about many documents.
         self._apart = Threads(1, "web-apart")
+        self._watching = Threads(1, "web-watching")
+        self._operating = _some_threads(max(2, settings.web_threads // 4), "web-operating")
         self._large = Threads(1, "web-large")
         self._known_large = Known()
         self.crowd = Crowd(settings.port, allow_connections(settings.max_connections))
@@ -278,8 +283,12 @@ class Server:
         return await self._apart.run(partial(self._call_alone, scope, b"", error))
 
     def _threads(self, path: str, size: int) -> Threads:
-        if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path or path.startswith("/admin/"):
+        if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path:
             return self._many
+        if path.startswith("/admin/"):
+            return self._operating
+        if path in _WATCHING:
+            return self._watching
         return self._apart if path == "/healthz" else self._one
 
     def _call(self, scope: Scope, body: bytes) -> Answer | None:

@@ -152,7 +152,9 @@ class Settings(BaseSettings):
     )
     web_workers: Processes = Field(1, description="web processes")
     web_threads: Processes = Field(
-        8, description="threads in each web process; requests about many documents have half as many besides"
+        8,
+        description="threads in each web process; requests about many documents have half as many besides, and "
+        "those of operators a quarter, at least two",
     )
     max_connections: Count = Field(
         2_048, description="most connections that a web process has at a time: each may hold 80 KiB of a request"

@@ -39,6 +39,34 @@ def test_a_client_that_is_slow_holds_no_thread(app, server):
     assert [0] * 20 == answered  # they were all still waited for
 
 
+#: A request of each kind that has threads of its own.
+KINDS = ("/v1/users/x", "/v1/users:bulk", "/admin/status", "/readyz")
+
+
+@pytest.mark.parametrize("path", [*KINDS, "/metrics", "/v1/users/queries/all", "/admin/dead-letters:export"])
+def test_a_kind_of_requests_keeps_no_other_kind_waiting(app, server, path):
+    """However many of one kind there are, the others are answered while all its threads are held."""
+    kind = {"/metrics": "/readyz"}.get(path, path)
+    others = [Client(path=one) for one in (*KINDS, "/healthz") if one != kind]
+    if path not in {*KINDS, "/metrics"}:
+        others = [one for one in others if one.scope["path"] != "/v1/users:bulk"]
+    go_on = threading.Event()
+    app.writes = lambda environ: [b"done" if environ["PATH_INFO"] != path or go_on.wait(10) else b""]
+    held = [Client(path=path) for _ in range(5)]
+
+    async def all_of_them() -> None:
+        waiting = [asyncio.ensure_future(one.ask(server)) for one in held]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(one.ask(server) for one in others))
+        assert [0] * 5 == [one.status for one in held]
+        go_on.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(all_of_them())
+
+    assert {200} == {one.status for one in others}
+
+
 @pytest.mark.parametrize("path", ["/v1/users/x", "/v1/users:bulk", "/admin/status"])
 def test_requests_that_take_long_do_not_keep_the_rest_waiting(app, server, path):
     """Liveness is told while all threads are held, and what is too late is answered with 503."""
