@@ -13,7 +13,7 @@ import writebehind
 from writebehind import Settings
 from writebehind.flask.description import admin as operators
 from writebehind.flask.description import documents
-from writebehind.flask.description.operations import OBJECT, Described, content, operation
+from writebehind.flask.description.operations import OBJECT, Described, content, operation, problem
 from writebehind.flask.description.schemas import components, parameters
 from writebehind.flask.problems import CONTENT_TYPE
 
@@ -72,8 +72,9 @@ def specification(
         operations = deepcopy(described)  # apispec changes what it is given
         if keys:
             _ask_for_key(path, operations)
-        if keys and path not in _WATCHING:
-            for one in operations.values():
+        for one in operations.values():
+            one["responses"].setdefault("503", problem(503))  # whatever it is about, it may come too late
+            if keys and path not in _WATCHING:
                 one["responses"]["429"] = _LIMITED | content("Problem", CONTENT_TYPE)
         spec.path(path, operations=operations)
     servers = {"servers": [{"url": prefix}]} if prefix else {}

@@ -46,10 +46,15 @@ def operation(
     }
     statuses = problems.split()
     for status in [*statuses, "500"] if "503" in statuses else statuses:  # Redis is away, or spoiled
-        described[status] = {"description": _problems(int(status))} | content("Problem", CONTENT_TYPE)
+        described[status] = problem(int(status))
     described["default"] = {"description": "A problem with the request as such"} | content("Problem", CONTENT_TYPE)
     operation = {"summary": summary, "tags": [tag], "parameters": named.split(), "responses": described}
     return operation | ({"requestBody": {"required": True} | body} if body else {})
+
+
+def problem(status: int) -> Described:
+    """An answer with this status, which is a problem."""
+    return {"description": _problems(status)} | content("Problem", CONTENT_TYPE)
 
 
 def _problems(status: int) -> str:
