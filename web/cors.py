@@ -70,7 +70,7 @@ def share(app: Flask, origins: Sequence[str]) -> None:
 
 
 def shared(given: Iterable[tuple[bytes, bytes]], origins: Container[str]) -> Headers:
-    """What lets a page read an answer that is given before the application is asked, by the request's headers."""
+    """Headers that let a page read an answer given before the application is asked, by those of the request."""
     origin = next((value.decode("latin-1") for name, value in given if name == b"origin"), "")
     if origin not in origins:
         return []
