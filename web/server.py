@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import gc
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,7 @@ from writebehind.launcher import begin_log
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
 from writebehind.monitoring.watchers import Watchers
+from writebehind.settings.collection import OF_LISTS
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,9 @@ PIECE = 64 << 10
 _OF_MANY = (":bulk", ":get", ":export", ":replay")
 #: Requests of those who watch, which ask servers.
 _WATCHING = frozenset({"/readyz", "/metrics"})
+#: The beginnings of queries that ask for a list of a collection, and not for the document with a value.
+_OF_LISTS = frozenset(("", *OF_LISTS))
+_COLLECTION = re.compile(r"/v1/[^/:]+")
 #: Methods of requests that write nothing.
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -250,7 +255,7 @@ class Server:
         target = scope["raw_path"] + b"?" + scope["query_string"] if scope["method"] != "POST" else b""
         try:
             if target not in self._known_large:
-                threads = self._threads(scope["path"], len(body))
+                threads = self._threads(scope, len(body))
                 call = partial(self._call, scope, body)
                 if (answer := await self._transfers.carry_out(transfer, threads, call)) is not None:
                     return answer
@@ -282,8 +287,9 @@ class Server:
     async def _refusal(self, scope: Scope, error: HTTPException) -> Answer:
         return await self._apart.run(partial(self._call_alone, scope, b"", error))
 
-    def _threads(self, path: str, size: int) -> Threads:
-        if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path:
+    def _threads(self, scope: Scope, size: int) -> Threads:
+        path = scope["path"]
+        if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path or _is_list(scope):
             return self._many
         if path.startswith("/admin/"):
             return self._operating
@@ -374,6 +380,13 @@ class Server:
                 return False
             transfer.moved(len(piece))
         return True
+
+
+def _is_list(scope: Scope) -> bool:
+    """Whether a request asks a collection for a list, and not for the document that has a value."""
+    if scope["method"] not in _READS or not _COLLECTION.fullmatch(scope["path"]):
+        return False
+    return scope["query_string"].partition(b"=")[0].decode("latin-1") in _OF_LISTS
 
 
 def _some_threads(count: int, name: str) -> Threads:

@@ -30,6 +30,7 @@ from writebehind.documents.patches import Document
 from writebehind.errors import InvalidArgumentError, PipelineClosedError
 from writebehind.hooks import Hooks
 from writebehind.pipeline import Pipeline, connect
+from writebehind.querying.listing import DEFAULT_LIMIT
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.pending import HintSink
 from writebehind.settings.collection import CollectionSettings
@@ -223,6 +224,7 @@ class AsyncCollection:
     look_up = _reading(Collection.look_up)
     query = _reading(Collection.query)
     read_query = _reading(Collection.read_query)
+    page = _reading(Collection.page)
 
     put = _writing(Collection.put)
     create = _writing(Collection.create)
@@ -236,7 +238,11 @@ class AsyncCollection:
         """As `Collection.get_each`, for `async for`: a few documents are read ahead."""
         return self._each(self.sync.get_each(given))
 
-    async def _each(self, documents: Iterator[Document | None]) -> AsyncIterator[Document | None]:
+    def scan(self, *, limit: int = DEFAULT_LIMIT) -> AsyncIterator[Document]:
+        """As `Collection.scan`, for `async for`: a few documents are read ahead."""
+        return self._each(self.sync.scan(limit=limit))
+
+    async def _each(self, documents: Iterator[R]) -> AsyncIterator[R]:
         while some := await self._calls.read(lambda: list(islice(documents, AT_ONCE))):
             for one in some:
                 yield one

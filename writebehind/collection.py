@@ -26,6 +26,8 @@ from writebehind.errors import (
 from writebehind.hooks import Hooks
 from writebehind.querying.answers import Answer
 from writebehind.querying.cached_queries import Queries
+from writebehind.querying.listing import DEFAULT_LIMIT, MOST, MOST_BYTES, Listing
+from writebehind.querying.pages import Page
 from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.failures import FailedReads
 from writebehind.reading.read import Read
@@ -64,6 +66,7 @@ class Collection:
         lookups: Lookups,
         queries: Queries,
         *,
+        listing: Listing,
         hooks: Hooks,
     ) -> None:
         """Bind a collection to a pipeline.
@@ -78,6 +81,7 @@ class Collection:
         self._failed_writes = FailedWrites(parts.tallies, name)
         self._lookups = lookups
         self._queries = queries
+        self._listing = listing
         self._writer = Writer(name, settings, parts, hooks)
         self._changer = Changer(self._writer, max_document_bytes=parts.max_document_bytes)
 
@@ -192,6 +196,37 @@ class Collection:
         given = query.arguments(strict.named("arguments", arguments))
         with self._failed_reads:
             return self._queries.find(self.name, name, query, given, self.settings, most_bytes=most_bytes)
+
+    def page(self, *, after: str | None = None, limit: int = DEFAULT_LIMIT, most_bytes: int = MOST_BYTES) -> Page:
+        """Some documents of the collection in the order of their ids, each as it was last acknowledged.
+
+        Args:
+            after: the cursor of the page before, its `after`; `None` for the first page.
+            limit: documents at most, from 1 to 1,000. A page may have fewer, or none, and not be the last.
+            most_bytes: of the documents, BSON: the page ends with the one that brings it there.
+
+        Raises:
+            InvalidArgumentError: the limit is another one.
+            RequestError: `after` is no cursor of this collection.
+            TooMuchPendingError: more documents wait for MongoDB than a page looks at.
+            UnavailableError: as `get`.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST:
+            raise InvalidArgumentError(f"limit must be from 1 to {MOST}, not {strict.shown(limit)}")
+        cursor = None if after is None else strict.text("after", after)
+        with self._failed_reads:
+            return self._listing.page(self.name, cursor, self.settings, limit=limit, most_bytes=most_bytes)
+
+    def scan(self, *, limit: int = DEFAULT_LIMIT) -> Iterator[Document]:
+        """All documents of the collection in the order of their ids, read in pages of `limit`. Raises as `page`.
+
+        Each is there once, as it was acknowledged when the scan began, or later.
+        """
+        page = self.page(limit=limit)
+        yield from page.documents()
+        while page.after is not None:
+            page = self.page(after=page.after, limit=limit)
+            yield from page.documents()
 
     def _each(self, ids: Sequence[DocumentId]) -> Iterator[tuple[Entry, bool]]:
         with self._failed_reads:

@@ -311,5 +311,11 @@ class MemoryPressureError(OverloadedError):
     """Redis is nearly out of memory: send the write again later, or raise its maxmemory."""
 
 
+class TooMuchPendingError(UnavailableError):
+    """Too many documents wait for MongoDB to be listed with the others: ask again later."""
+
+    reason = Reason.CAP
+
+
 class TooManyDeadLettersError(OverloadedError):
     """There are too many dead letters of this collection, or of this document: see to them first."""

@@ -33,6 +33,7 @@ from writebehind.mongodb.fresh_reads import FreshReads
 from writebehind.mongodb.sink import Sink
 from writebehind.querying.cached_queries import Queries
 from writebehind.querying.derived import Derived
+from writebehind.querying.listing import Listing
 from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.loader import Loader
 from writebehind.reading.reader import Reader
@@ -164,7 +165,7 @@ class Parts:
         )
         self.reader = self._reader()
         self.lookups = Lookups(self.store, self.sink, self.reader, load_timeout_ms=settings.load_timeout_ms)
-        self.queries = self._queries()
+        self.queries, self.listing = self._queries(), self._listing()
         self.derived = Derived(self.lookups, self.queries)
         self.dead_letters = DeadLetters(self.store, self._hints, self.sink, self.derived, self.collection_settings)
         self.conflicts = Conflicts(self.store, self.derived)
@@ -304,9 +305,16 @@ class Parts:
             self.reader,
             load_timeout_ms=self.settings.load_timeout_ms,
             interval_ms=int(self.settings.query_interval * 1000),
-            dead=lambda collection: self._sampler.look().dead.get(collection, 0),
+            dead=self._dead_letters_of,
             settings=self.collection_settings,
         )
+
+    def _listing(self) -> Listing:
+        return Listing(self.store, self.sink, self.reader, dead=self._dead_letters_of)
+
+    def _dead_letters_of(self, collection: str) -> int:
+        """The number of dead letters that a collection had a moment ago."""
+        return self._sampler.look().dead.get(collection, 0)
 
     def _flusher(self) -> Flusher:
         stored = [*self.settings.collections.values(), *([self._unlisted] if self._unlisted else [])]
@@ -398,4 +406,6 @@ class Parts:
             self.settings.max_document_bytes,
             self.tallies,
         )
-        return Collection(name, settings, parts, self.lookups, self.queries, hooks=self.hooks.of(name))
+        return Collection(
+            name, settings, parts, self.lookups, self.queries, listing=self.listing, hooks=self.hooks.of(name)
+        )

@@ -76,6 +76,7 @@ def test_read_your_writes(valkey_wire, make):
             await asyncio.gather(*(users.put(str(n), {"n": n}) for n in range(200)))
             assert [{"_id": str(n), "n": n} for n in range(200)] == await users.mget(map(str, range(200)))
             assert list(range(200)) == [one["n"] async for one in users.get_each(map(str, range(200)))]
+            assert list(range(200)) == sorted([one["n"] async for one in users.scan(limit=30)])
             await asyncio.gather(*(users.increment("0", {"n": 1}) for _ in range(20)))
             await users.patch("1", {"n": None, "x": 1})
             await users.update("2", {"n": None})
@@ -95,8 +96,8 @@ def test_every_method_is_there():
     for name, method in inspect.getmembers(Collection, inspect.isfunction):
         if not name.startswith("_") and name not in {"read_each", "is_named_by_its_text"}:
             twin = getattr(AsyncCollection, name)
-            assert inspect.signature(method) == inspect.signature(twin) or name == "get_each", name
-            assert inspect.iscoroutinefunction(twin) or name in {"id", "get_each"}, name
+            assert inspect.signature(method) == inspect.signature(twin) or name in {"get_each", "scan"}, name
+            assert inspect.iscoroutinefunction(twin) or name in {"id", "get_each", "scan"}, name
 
 
 def test_errors_and_context_reach_through_threads(valkey_wire, make):

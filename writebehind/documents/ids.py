@@ -131,6 +131,15 @@ def read_id(given: object, kind: str, pattern: str) -> Id:
     return found  # type: ignore[return-value]
 
 
+def is_unicode(value: str) -> bool:
+    """Whether a string can be UTF-8: others may have made a string in MongoDB that cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_text(value: str) -> bool:
     """Whether a string can be a key: it is UTF-8, not empty, and not longer than ids may be."""
     try:

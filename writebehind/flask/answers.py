@@ -11,6 +11,7 @@ from writebehind.flask.conditions import is_conditional, status_of
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import Form
 from writebehind.querying.answers import Answer
+from writebehind.querying.pages import Page
 from writebehind.reading.read import Read, Source
 
 _NOT_MODIFIED, _CONDITION_FAILED = 304, 412
@@ -34,20 +35,20 @@ def answer(write: Callable[[], bytes], tag: str, headers: dict[str, str], form: 
     return Response(write(), 200, headers, content_type=form.content_type)
 
 
-def read_headers(found: Read | Answer) -> dict[str, str]:
+def read_headers(found: Read | Answer | Page) -> dict[str, str]:
     """The headers that say where an answer is from, and that it is to be asked for again."""
     # no-cache: a cache between here and the client must ask again, or it would hide writes.
     return {"Cache-Status": _cache_status(found), "Cache-Control": "no-cache", "Vary": "Accept"}
 
 
-def _cache_status(found: Read | Answer) -> str:
+def _cache_status(found: Read | Answer | Page) -> str:
     """RFC 9211."""
     if isinstance(found, Answer) and found.partial:
         return f"writebehind; {_forwarded(found)}; detail=partial"
     return f"writebehind; {_forwarded(found)}"
 
 
-def _forwarded(found: Read | Answer) -> str:
+def _forwarded(found: Read | Answer | Page) -> str:
     ttl = f"; ttl={found.ttl_ms // 1000}"
     hit = "hit" + (ttl if found.ttl_ms >= 0 else "")
     if found.source is Source.HIT:

@@ -117,15 +117,17 @@ def time(name: str) -> float | None:
         raise BadRequest(f"{name}: there is no such time") from error
 
 
-def fields() -> Sequence[str]:
-    """The paths that `?fields=` asks for, between commas, where no other parameter is allowed; none for all.
+def fields(*others: str) -> Sequence[str]:
+    """The paths that `?fields=` asks for, between commas, where only `others` are allowed besides; none for all.
 
     Raises:
         BadRequest: one is no path, or is within another one, or there are too many; or there is another parameter.
     """
     if not request.query_string:
         return ()
-    only("fields")
+    only("fields", *others)
+    if "fields" not in given():
+        return ()
     asked = given()["fields"].split(",", MOST_FIELDS)
     if len(asked) > MOST_FIELDS:
         raise BadRequest(f"fields: {MOST_FIELDS} paths at most")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -13,6 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from writebehind.documents import large
+from writebehind.documents.elements import elements
 from writebehind.documents.entry import ABSENT, Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_FIELD, first_element, split_version, version_of
@@ -22,14 +23,40 @@ from writebehind.mongodb import error_table
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.deployment import Deployment
 from writebehind.mongodb.fresh_reads import OF_PRIMARY, FreshReads
+from writebehind.mongodb.id_ranges import ranges_after
 from writebehind.mongodb.outcomes import NOTHING
 from writebehind.mql.filters import has_key
+from writebehind.mql.order import Key, key
 from writebehind.sequences import grouped, slices
 
 #: Ids in one `$in`: servers differ in how they take long lists.
 MOST_IDS = 200
 #: About the most that one answer is to bring, where documents are looked at one by one, bytes.
 MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A document at its place among the others of its collection.
+
+    Attributes:
+        id: `None` where no document of the pipeline can have it.
+        value: `_id` as MongoDB has it.
+        key: its place in MongoDB's order.
+        body: BSON without `_v`.
+    """
+
+    id: DocumentId | None
+    value: object
+    key: Key
+    body: bytes
+
+    @classmethod
+    def of(cls, collection: str, found: RawBSONDocument) -> Placed:
+        """A document as it was read."""
+        raw, value = bytes(found.raw), _id_of(found)
+        place = next(one for name, one in elements(raw) if name == b"_id")  # the first, as MongoDB stores it
+        return cls(DocumentId.stored(collection, value), value, key(raw, place), split_version(raw)[0])
 
 
 class Finder(Deployment):
@@ -205,6 +232,42 @@ class Finder(Deployment):
             except (BSONError, OverflowError) as error:  # the driver does not even send it
                 raise MongoUnavailableError("the query cannot be sent", inner=error) from error
         return ids, bytes(last)
+
+    def find_after(
+        self, collection: str, value: object, *, limit: int, most_bytes: int
+    ) -> tuple[list[Placed], bool]:
+        """Documents after an id, in the order of their ids; all from the first one on after `None`.
+
+        Some of them, until there are `limit`, or they take `most_bytes`; and whether no others follow these.
+        A document that this thread may not read ends them, too.
+
+        Raises:
+            MongoUnavailableError: MongoDB does not answer.
+            TakesMuchError: this thread may not read the first one, as it is so large.
+        """
+        found: list[Placed] = []
+        largest = size = 0
+        for one_range in ranges_after(value):
+            where, left = {"_id": one_range}, limit - len(found)
+            with (
+                self._guard(),
+                self._deadline(),
+                self._reads.of(self._database[collection], where) as (target, session),
+                target.find(where, session=session, limit=left, batch_size=left).sort("_id", 1) as cursor,
+            ):
+                for document in cursor:
+                    largest = len(document.raw)
+                    if largest > large.most():
+                        break
+                    found.append(Placed.of(collection, document))
+                    size += largest
+                    if size >= most_bytes:
+                        break
+            if largest > large.most() and not found:
+                large.see(largest)
+            if largest > large.most() or size >= most_bytes or len(found) == limit:
+                return found, False
+        return found, True
 
     def versions(self, ids: Sequence[DocumentId]) -> dict[str, int]:
         """The versions of the documents that MongoDB has, by member; 0 for one whose `_v` counts as none.

@@ -83,7 +83,7 @@ class Answer:
                             continue
                     bodies.append(wanted(entry.body))
                 except NO_BSON as error:
-                    _left_out(member, error)
+                    left_out(member, error)
                     continue
                 size += len(bodies[-1])
             members.append(member)
@@ -104,11 +104,12 @@ class Answer:
             try:
                 found.append(codec.decode(body))
             except UnreadableDocumentError as error:
-                _left_out(self.members[at], error)
+                left_out(self.members[at], error)
         return found
 
 
-def _left_out(member: str, error: Exception) -> None:
+def left_out(member: str, error: Exception) -> None:
+    """Log that a document is left out of an answer, as it is no BSON."""
     line = f"{quoted(member)} is left out of an answer, as its body is no valid BSON: {error}; write it anew"
     _unreadable.note("unreadable documents", line, event="document_unreadable")
 
@@ -129,7 +130,7 @@ def satisfying(
                 continue
             at = place(entry.body) if sort else ()
         except NO_BSON as error:
-            _left_out(member, error)
+            left_out(member, error)
             continue
         held += len(entry.body)
         kept[member] = Kept(entry if held <= HELD_BYTES else None, at)

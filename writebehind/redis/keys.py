@@ -40,6 +40,8 @@ CAPS = "wb:caps"
 API_KEYS = "wb:api_keys"
 #: Sorted set of clients by when they have all back that they have spent of their rates, ms; expires.
 SPENT = "wb:spent"
+#: The key that cursors of lists are signed with: see `writebehind.redis.shared.cursor_key`.
+CURSOR_KEY = "wb:cursor_key"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
@@ -83,6 +85,7 @@ _TYPES = {
         (PARTITIONS, MOST_EVER, DATABASE, RECONCILE, RECONCILE_LEASE, AUDIT_LEASE, WARM_LEASE), "string"
     ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
+    CURSOR_KEY: "string",
     **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER, API_KEYS), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED, SPENT), "zset"),

@@ -33,6 +33,7 @@ from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.api_keys import ApiKeys
 from writebehind.redis.shared.caps import Caps, CapsRecord
+from writebehind.redis.shared.cursor_key import CursorKey
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
@@ -96,6 +97,7 @@ class Store:
         self.partitions = partitions
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire)
+        self.cursor_key = Record(wire, keys.CURSOR_KEY, CursorKey.parse)
         self.assigned = Assigned(wire)
         self.rebalancing = Rebalancing(wire, self.assigned)
         self.unsettled = Unsettled(wire, layout)

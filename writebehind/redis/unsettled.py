@@ -20,6 +20,7 @@ from writebehind.sequences import pairs
 SAMPLED = 8
 
 _FIND_UNSETTLED, _FIND_ENTRYLESS = script("find_unsettled"), script("find_entryless")
+_LIST_UNSETTLED = script("list_unsettled")
 _OBSERVE = script("observe")
 
 
@@ -77,6 +78,26 @@ class Unsettled:
             for member, (due, letter) in zip(some, pairs(flat), strict=True)
             if due is not None or letter is not None
         }
+
+    def of_collection(self, collection: str, *, most: int) -> list[str] | None:
+        """The members of a collection that are pending, or refused by MongoDB, in one round trip.
+
+        `None` where more than `most` are in a partition, those of other collections among them.
+        """
+        found = self._wire.run_many(
+            _LIST_UNSETTLED,
+            [((of.pending, of.dead, of.dead_counts), (collection, most + 1, 1)) for of in self._layout.all()],
+        )
+        if any(len(names) > most for part in found for names in part):
+            return None
+        prefix = f"{collection}/".encode()
+        return [
+            one.decode(errors="replace")
+            for part in found
+            for names in part
+            for one in names
+            if one.startswith(prefix)
+        ]
 
     def unreached(self, versions: Mapping[str, int]) -> dict[str, bytes]:
         """Which of these versions of members MongoDB does not have, in one round trip.

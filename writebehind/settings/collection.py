@@ -24,6 +24,10 @@ LookupType = Literal["string", "int", "objectid", "uuid"]
 FIELD_PATH = re.compile(r"[^.$\0][^.\0]*(\.[^.$\0][^.\0]*)*")
 
 
+#: Parameters of lists, where those of lookups are fields: no lookup can be by one that is called so.
+OF_LISTS = frozenset(("limit", "after", "fields"))
+
+
 class ShardKeyField(BaseModel):
     """Settings of one field of a shard key."""
 
@@ -154,6 +158,8 @@ class CollectionSettings(BaseModel):
         for field in self.lookup:
             if not FIELD_PATH.fullmatch(field) or field == "_id":
                 raise ValueError(f"lookup: {field!r} is not a field, or a path such as address.city")
+            if field in OF_LISTS:
+                raise ValueError(f"lookup: {field!r} is a parameter of lists: look up by another field")
         for field in self.shard_key:
             if not FIELD_PATH.fullmatch(field) or field == VERSION_FIELD:
                 raise ValueError(f"shard_key: {field!r} is not a field, or a path such as address.country")

@@ -396,6 +396,13 @@ def test_wrong_queries(query, what):
         load_settings(collections={"users": {"queries": {"mine": query}}})
 
 
+@pytest.mark.parametrize("field", ["limit", "after", "fields"])
+def test_a_lookup_by_a_parameter_of_lists(field):
+    """A request with it would ask for a list: there is no lookup by such a field."""
+    with pytest.raises(ConfigurationError, match=rf"lookup: '{field}' is a parameter of lists"):
+        load_settings(collections={"users": {"lookup": {field: "string"}}})
+
+
 def test_wrong_name_of_a_query():
     """A name that is no part of a path is refused."""
     with pytest.raises(ConfigurationError, match="not a usable name"):

@@ -21,8 +21,10 @@ from writebehind.documents.ids import DocumentId, Id
 from writebehind.documents.raw_bson import first_element
 from writebehind.errors import MongoUnavailableError
 from writebehind.flask.problems import REFUSALS
+from writebehind.mongodb.finder import Placed
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mql.filters import compile_filter
+from writebehind.mql.order import MINIMUM, key_of
 from writebehind.mql.sorts import compile_sort
 from writebehind.redis.wire import Wire
 
@@ -131,6 +133,18 @@ class FakeSink:
         found = self._find_where(collection, filter_, sort, limit)
         ids = [DocumentId.stored(collection, codec.decode(first_element(one.body))["_id"]) for one in found]
         return ids, found[-1].body if found else b""
+
+    def find_after(
+        self, collection: str, value: object, *, limit: int, most_bytes: int
+    ) -> tuple[list[Placed], bool]:
+        assert most_bytes > 0
+        self._answer()
+        least = MINIMUM if value is None else key_of(value)
+        every = (DocumentId.from_member(member) for member, entry in self.entries.items() if entry.exists)
+        ids = [one for one in every if one.collection == collection and key_of(one.value) > least]
+        ids.sort(key=lambda one: key_of(one.value))
+        found = [Placed(one, one.value, key_of(one.value), self.entries[one.member].body) for one in ids[:limit]]
+        return found, len(ids) < limit
 
     def ping(self, *, timeout_s: float) -> None:
         assert timeout_s > 0

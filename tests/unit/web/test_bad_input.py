@@ -147,7 +147,10 @@ BAD_INPUT = [
     ),
     *((method, ADA, JSON, b"{}", 405) for method in ("POST", "TRACE", "COPY", "LINK")),
     *((method, "/v1/users", JSON, b"{}", 405) for method in ("PUT", "PATCH", "DELETE")),
-    ("GET", "/v1/users", {}, b"", 400),
+    *(
+        ("GET", "/v1/users?" + query, {}, b"", 400)
+        for query in ("x=1", "limit=0", "limit=1&x=1", "after=%00", "fields=.")
+    ),
     *((method, "/v1/users:bulk", JSON, b"[]", 405) for method in ("GET", "PUT", "PATCH", "DELETE")),
     *((method, "/v1/users:get", JSON, b"{}", 405) for method in ("GET", "PUT", "DELETE")),
     *((method, "/healthz", JSON, b"{}", 405) for method in ("POST", "PUT", "DELETE")),

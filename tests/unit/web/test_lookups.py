@@ -68,7 +68,7 @@ def test_a_number_by_one_that_is_equal(client, number):
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ("", "?username=… or ?number=…"),
+        ("?limit=5&username=ada", "?username=… or ?number=…; or no field, for a list"),
         ("?name=ada", "fields: username, number"),
         ("?username=ada&number=5", "name one field"),
         ("?username=ada&username=bob", "name one field"),
@@ -91,7 +91,7 @@ def test_what_cannot_be_looked_up(client, query, detail):
 
 def test_a_collection_without_lookups(client):
     """The answer says so."""
-    assert "list none under lookup" in problem(client.get("/v1/users"), 400)["detail"]
+    assert "list none under lookup" in problem(client.get("/v1/users?name=x&n=1"), 400)["detail"]
     assert "list it under lookup" in problem(client.get("/v1/users?name=x"), 400)["detail"]
 
 

@@ -16,6 +16,10 @@ _SEVERAL = "400 404 406 413 415 422 503"
 _WRITTEN, _INCREMENTED, _DOCUMENT = content("Written"), content("Incremented"), content("Document")
 _FORMS = (JSON, CANONICAL.content_type)
 _READ: Responses = {"200": content("Document", *_FORMS), "304": None}
+_LISTED: Responses = {
+    "200": content({"anyOf": [reference("Page"), reference("Document")]}, *_FORMS),
+    "304": None,
+}
 _ANSWERED: Responses = {"200": content("Answer", *_FORMS), "304": None}
 _BULK = {"content": {JSON: {"schema": reference("Operations")}, NDJSON: {"schema": {"type": "string"}}}}
 _PATCHES = {
@@ -75,12 +79,16 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}": {
         "get": operation(
-            "Read the document that has a value in a unique field",
-            "collection If-Match If-None-Match",
-            _READ,
+            "List all documents, or read the one that has a value in a unique field",
+            "collection limit after fields If-Match If-None-Match",
+            _LISTED,
             _READING,
         )
-        | {"description": "The query is one of the fields that the collection's settings list under `lookup`."},
+        | {
+            "description": "With no parameters but `limit`, `after` and `fields`: a page of the documents in the "
+            "order of their ids. Else the query is one of the fields that the collection's settings list "
+            "under `lookup`, and the answer is one document."
+        },
         "post": operation(
             "Create a document under a generated id",
             "collection durability Idempotency-Key",

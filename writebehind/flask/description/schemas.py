@@ -13,6 +13,9 @@ from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE,
 from writebehind.flushing.dead_letters import Reason
 from writebehind.mql.updates.update import OPERATORS
 from writebehind.operations.api_keys import LONGEST_S, MOST_RATE
+from writebehind.querying.cursors import LONGEST as LONGEST_CURSOR
+from writebehind.querying.listing import DEFAULT_LIMIT as PAGE_LIMIT
+from writebehind.querying.listing import MOST as MOST_OF_PAGE
 from writebehind.settings.names import COLLECTION_NAME
 from writebehind.writing.receipts import ReceiptState
 
@@ -142,6 +145,17 @@ def components(settings: Settings) -> dict[str, Schema]:
             rest=ids
             | {"description": "the documents after these, as the answer is long enough: ask `:get` for them"},
         ),
+        "Page": shape(
+            {
+                "documents": {"type": "array", "items": reference("Document"), "maxItems": MOST_OF_PAGE},
+                "after": {
+                    "type": ["string", "null"],
+                    "description": "of the next page, which there is whatever this one has; null on the last",
+                },
+            },
+            unreadable=unreadable,
+        )
+        | {"examples": [{"documents": [{"_id": "ada"} | ANY_DOCUMENT], "after": None}]},
         "Numbers": {
             "type": "object",
             "minProperties": 1,
@@ -259,6 +273,20 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
             {
                 "description": "paths between commas, such as `name,address.city`; the `_id` comes too",
                 "schema": {"type": "string", "minLength": 1},
+            },
+        ),
+        "limit": (
+            "query",
+            {
+                "description": "documents of a page, at most",
+                "schema": {"type": "integer", "minimum": 1, "maximum": MOST_OF_PAGE, "default": PAGE_LIMIT},
+            },
+        ),
+        "after": (
+            "query",
+            {
+                "description": "of the page before; without it, the first page",
+                "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_CURSOR},
             },
         ),
         "durability": (

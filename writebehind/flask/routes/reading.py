@@ -17,14 +17,16 @@ from writebehind.flask.answers import answer, read_headers
 from writebehind.flask.parameters import fields, given
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import wanted_form
+from writebehind.flask.routes.pages import page_of
 from writebehind.mql.projections import compile_selection
 from writebehind.reading.read import Read
-from writebehind.settings.collection import CollectionSettings
+from writebehind.settings.collection import OF_LISTS, CollectionSettings
 
 
 def reading(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
     routes = Routes("reading", __name__)
+    most_bytes = pipeline.settings.max_answer_bytes
 
     @routes.get(DOCUMENT)
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
@@ -38,11 +40,15 @@ def reading(pipeline: Pipeline) -> Routes:
 
     @routes.get(COLLECTION)
     def look_up(collection: str) -> Response:
-        """Read the document that has a value in a unique field."""
+        """Read the document that has a value in a unique field, or a page of all documents."""
         target = pipeline.collection(collection)
+        if given().keys() <= OF_LISTS:
+            return page_of(target, most_bytes)
         asked = list(given().items(multi=True))
         if len(asked) != 1:
-            raise RequestError(f"name one field and its value: {_offered(target.settings)}")
+            raise RequestError(
+                f"name one field and its value: {_offered(target.settings)}; or no field, for a list"
+            )
         [(field, value)] = asked
         document_id, found = target.look_up(field, value)
         if document_id is None:

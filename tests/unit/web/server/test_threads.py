@@ -128,12 +128,25 @@ def test_what_is_late_says_whether_a_write_may_have_happened(app, server, method
     assert 1 == len(app.environs)
 
 
-@pytest.mark.parametrize("path", ["/v1/users:bulk", "/v1/users:get", "/admin/drift", "/v1/users/queries/q"])
-def test_requests_about_many_leave_threads_to_those_about_one(app, server, path):
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        *(("PUT", one) for one in ("/v1/users:bulk", "/v1/users:get", "/admin/drift", "/v1/users/queries/q")),
+        *(
+            ("GET", one)
+            for one in ("/v1/users", "/v1/users?limit=5", "/v1/users?after=x", "/v1/users?fields=a&limit=5")
+        ),
+        ("HEAD", "/v1/users?limit=5"),
+    ],
+)
+def test_requests_about_many_leave_threads_to_those_about_one(app, server, method, target):
     """However many of them there are, a document is read and written meanwhile."""
     go_on = threading.Event()
     app.writes = lambda environ: [b"done"] if environ["PATH_INFO"] == "/v1/users/x" or go_on.wait(10) else [b""]
-    many = [Client(path=path) for _ in range(5)]
+    path, _, query = target.partition("?")
+    many = [Client(path=path, method=method) for _ in range(5)]
+    for each in many:
+        each.scope["query_string"] = query.encode()
     one = Client()
 
     async def both() -> None:

@@ -1,0 +1,1 @@
+"""Lists of a collection, on real servers."""
