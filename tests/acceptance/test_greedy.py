@@ -175,6 +175,7 @@ def write_large(system: System) -> None:
     documents = system.database.users
     documents.insert_one({"_id": "foreign", "a": [1] * 1_200_000})
     documents.insert_one({"_id": "nested", "a": {"$a": [[]] * 1_200_000}})
+    documents.insert_one({"_id": "ten", "a": "x" * 10_000_000})
     documents.insert_one({"_id": "control", "a": "\x01" * 15_000_000})
     documents.insert_one({"_id": "regex", "a": Regex("\x01" * 15_000_000)})
     for collection, names in (("users", STRINGS), ("cold", COLD)):
@@ -222,6 +223,56 @@ def test_slow_clients_stop_nobody(server, attack):
 
         assert took[-1] < SOON_S * max(slow, slowness()), took
         assert server.mebibytes() < MOST_MEBIBYTES
+
+
+#: Another client's rounds, and what of them are the slowest, seconds: on a machine without other work.
+ROUNDS, P99_S, HEALTH_S = 200, 1.0, 0.2
+
+
+def trickle(held: list[socket.socket], enough: threading.Event) -> None:
+    """Send a byte over each connection again and again."""
+    while not enough.wait(0.2):
+        for one in held:
+            with suppress(OSError):
+                one.sendall(b" ")
+
+
+@pytest.mark.long
+def test_all_slow_clients_at_once(server):
+    """64 send bodies byte by byte, 64 take no answer of 10 MB, and 2,000 connections say nothing."""
+    body = f"PUT /v1/users/x HTTP/1.1\r\n{HEAD}Content-Length: 900000\r\n\r\n"
+    unread = f"GET /v1/users/ten HTTP/1.1\r\n{HEAD}\r\n"
+    took: dict[str, list[float]] = {"health": [], "get": [], "put": []}
+    enough = threading.Event()
+    server.forget_peaks()
+    with ExitStack() as stack:
+        idle = [stack.enter_context(one) for one in hold(2_000, "")(server.port)]
+        bodies = [stack.enter_context(one) for one in hold(64, body)(server.port)]
+        readers = [stack.enter_context(one) for one in hold(64, unread, window=4_096)(server.port)]
+        assert len(idle) + len(readers) == 2_064
+        going_on = threading.Thread(target=trickle, args=(bodies, enough))
+        going_on.start()
+        try:
+            slow = slowness()
+            for number in range(ROUNDS):
+                with httpx.Client(base_url=server.http.base_url, timeout=PATIENCE_S, **OF_MANY) as http:
+                    for name, method, path, given in (
+                        ("health", "GET", "/healthz", {}),
+                        ("get", "GET", "/v1/users/innocent", {}),
+                        ("put", "PUT", "/v1/users/other", {"json": {"n": number}}),
+                    ):
+                        began = time.monotonic()
+                        http.request(method, path, **given).raise_for_status()
+                        took[name].append(time.monotonic() - began)
+            slow = max(slow, slowness())
+        finally:
+            enough.set()
+            going_on.join()
+
+    p99 = {name: sorted(some)[int(0.99 * len(some))] for name, some in took.items()}
+    assert max(p99["get"], p99["put"]) < P99_S * slow, p99
+    assert p99["health"] < HEALTH_S * slow, p99
+    assert server.peak_mebibytes() < MOST_MEBIBYTES
 
 
 #: Connections that a process may have, and those that clients of one kind open.
