@@ -60,17 +60,17 @@ def of_worker(silent: Mapping[str, Any]) -> Remedy:
     """The remedy for a silent worker, as a status has it."""
     name, pid, for_s = silent["worker"], silent["pid"], f"{silent['seconds_ago']:.0f} s"
     of = f", which consumed {', '.join(silent['queues'])}," if silent["queues"] else ""
-    host = "this machine" if silent["is_here"] else name.rpartition("@")[2] or "its machine"
-    process = f"process {pid} on {host}" if pid else f"it, on {host}"
-    resume = f"`kill -CONT {pid}` there" if pid else "`kill -CONT` of its process"
+    host = name.rpartition("@")[2] or "its machine"
+    process = f"process {pid} on {host}" if pid else f"its process on {host}"
     if silent["is_stopped"]:
         found = f"it{of} is stopped: {process} has done nothing for {for_s}"
-        advice = f"`kill -CONT {pid}` lets it go on; or end it (`kill -KILL {pid}`) and start it anew"
+        advice = f"`kill -CONT {pid}` on {host} lets it go on; or end it (`kill -KILL {pid}`) and start it anew"
     else:
         found = f"it{of} has done nothing for {for_s}: {process}"
         advice = (
-            f"it is frozen, cut off from its broker, stuck, or was killed: {resume} lets a frozen one go on; else "
-            "look at its log and start it anew. One that stays away under its name is forgotten after a day"
+            "it is frozen, cut off from its broker, stuck, or was killed: "
+            f"`kill -CONT {pid or 'PID'}` on {host} lets a frozen one go on; else look at its log and start it "
+            "anew. One that stays away under its name is forgotten after a day"
         )
     return Remedy(f"worker {name}", found, advice, _chapter("WritebehindNoWorker"))
 

@@ -250,6 +250,7 @@ WINDOWS = {
 def test_what_is_wrong_is_red(pipeline):
     """A person sees at once what is late, refused, dead, or not there at all."""
     listener = {"lag_s": 0.2, "events": 5, "alive_seconds_ago": 0.1, "heard_seconds_ago": 0.1, "error": None}
+    listener |= {"pid": 7, "is_stopped": False}
     good = pipeline.status() | {"workers": 2, "unconsumed": [], "listener": listener}
     bad = good | {
         "oldest_pending_seconds": 4000.0,
@@ -300,6 +301,7 @@ def test_what_is_wrong_is_red(pipeline):
         {"alive_seconds_ago": 60.0},
         {"heard_seconds_ago": 12.0},
         {"heard_seconds_ago": None},
+        {"is_stopped": True},
     ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
     assert {"Redis is away; nobody on this host has seen what is only there"} == red_of(

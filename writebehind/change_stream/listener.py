@@ -49,6 +49,7 @@ from writebehind.errors import (
 )
 from writebehind.logs.quoting import quoted
 from writebehind.outage_log import OutageLog
+from writebehind.process_identity import mark
 from writebehind.redis.reach import is_away
 from writebehind.redis.store import Store
 from writebehind.tracing import spans
@@ -187,7 +188,7 @@ class Listener:
         """Listen for as long as this is the leader, from where the last one has come to."""
         self._check()
         self._state = ListenerState.parse(self._renew())
-        self._state.leader = self._name
+        self._state.leader, self._state.process = self._name, mark()
         token = self._state.token
         lost = False
         while not self._stopping.is_set():
@@ -367,7 +368,8 @@ class Listener:
         self._state.error = reason
         try:
             self._state = ListenerState.parse(self._renew())
-            self._state.leader, self._state.error, self._state.at_ms = self._name, reason, self._store.now_ms()
+            self._state.leader, self._state.process = self._name, mark()
+            self._state.error, self._state.at_ms = reason, self._store.now_ms()
             self._renew(self._state.dump())
             self._noted_at = time.monotonic()
         except (RedisUnavailableError, _NotLeadingError):

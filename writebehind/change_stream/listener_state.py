@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from writebehind.process_identity import is_stopped, pid_of
 from writebehind.redis.store import Store
 
 #: A token that none is: what was noted cannot be read, so nobody knows what was missed.
@@ -33,6 +34,7 @@ class ListenerState:
         error: what is wrong now, '' for nothing.
         heard_ms: when MongoDB last answered the listener, by the clock of Redis; 0 for never.
         alive_ms: when the listener was last at work, be it only at waiting for MongoDB; by the same clock.
+        process: the mark of its process, as `writebehind.process_identity` has it; '' where the system tells none.
     """
 
     token: str = ""
@@ -49,6 +51,7 @@ class ListenerState:
     error: str = ""
     heard_ms: int = 0
     alive_ms: int = 0
+    process: str = ""
 
     def dump(self) -> bytes:
         """As it stands in Redis."""
@@ -80,6 +83,8 @@ class ListenerState:
             "away_seconds": heard_s if heard_s is not None and heard_s > UNHEARD_S else None,
             **{name: getattr(self, name) for name in names},
             "error": self.error or None,
+            "pid": pid_of(self.process),
+            "is_stopped": is_stopped(self.process),
         }
 
 

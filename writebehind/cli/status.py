@@ -259,19 +259,24 @@ def _listener(listener: Mapping[str, Any] | None) -> Row:
     seen = f"{counted(listener['events'], 'change')} seen"
     heard_s = listener["heard_seconds_ago"]
     heard = "" if heard_s is None else f", last heard of MongoDB {duration(heard_s)} ago"
-    if listener["alive_seconds_ago"] > LISTENER_SILENT_S:
-        return f"not running, as it is silent for {duration(listener['alive_seconds_ago'])}, {seen}{heard}", False
     if is_frozen(listener):
-        return (
-            f"no sign of life for {duration(listener['alive_seconds_ago'])}: frozen, or just ended, {seen}{heard}",
-            False,
-        )
+        return f"{_frozen(listener)}, {seen}{heard}", False
     if listener["error"]:
         return f"not listening, {seen}{heard}: {listener['error']}", False
     if is_unanswered(listener):
         since = "yet" if heard_s is None else f"for {duration(heard_s)}"
         return f"MongoDB has not answered it {since}, {seen}", False
     return f"{duration(listener['lag_s'])} behind MongoDB, {seen}", True
+
+
+def _frozen(listener: Mapping[str, Any]) -> str:
+    """The state of a listener that gives no sign of life."""
+    alive_s = listener["alive_seconds_ago"]
+    if listener["is_stopped"]:
+        return f"stopped: `kill -CONT {listener['pid']}` lets it go on"
+    if alive_s > LISTENER_SILENT_S:
+        return f"not running, as it is silent for {duration(alive_s)}"
+    return f"no sign of life for {duration(alive_s)}: frozen, or just ended"
 
 
 def _consistency(found: Mapping[str, Any]) -> Row:

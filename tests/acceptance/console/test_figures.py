@@ -92,6 +92,9 @@ STATES = {
         "212 ms behind"
     ),
     ("now", "listenerLevel", "{lag_s: 0.212, alive_seconds_ago: 1, away_seconds: null, error: null}"): "ok",
+    ("now", "listenerText", "{listener: {alive_seconds_ago: 1, away_seconds: null, is_stopped: true, pid: 7}}"): (
+        "stopped: kill -CONT 7"
+    ),
     ("drift", "inNines", "{looks: 0, wrong: 0, ratio: null, nines_from: 0}"): UNKNOWN,
     ("drift", "inNines", "{looks: 9, wrong: 0, ratio: 1, nines_from: 0}"): UNKNOWN,
     ("drift", "inNines", "{looks: 9, wrong: 0, ratio: 1, nines_from: 2.44}"): "≥ 2.4 nines",

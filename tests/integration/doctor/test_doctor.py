@@ -219,6 +219,7 @@ def test_the_listener(patient):
     """Without one, changes of others show late: a warning, as the cache alone is concerned."""
     assert "none has ever run" in found(patient, "listener").found
     healthy = {"leader": "here", "lag_s": 0.2, "alive_seconds_ago": 1, "heard_seconds_ago": 1, "error": None}
+    healthy |= {"pid": 7, "is_stopped": False}
     assert Level.OK is processes.listener(healthy).level
 
 
@@ -238,6 +239,7 @@ def test_the_listener(patient):
 def test_a_listener_that_hears_nothing(status, said):
     """One that does not run is told apart from one that MongoDB does not answer, which nobody need start."""
     healthy = {"leader": "here", "lag_s": 0.2, "alive_seconds_ago": 1, "heard_seconds_ago": 1, "error": None}
+    healthy |= {"pid": 7, "is_stopped": False}
     finding = processes.listener(healthy | status)
     assert (Level.WARNING, said in finding.found) == (finding.level, True), finding
     assert ("start" in finding.advice) == (said == "does not run")

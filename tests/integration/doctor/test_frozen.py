@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from subprocess import Popen
 
 import pytest
 
 from tests.proxy import Proxy
 from tests.servers import freeze, resume
+from tests.waiting import wait_until
 from writebehind import Pipeline, connect
+from writebehind.change_stream.listener_state import ListenerState
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.operations.doctor import Finding, Level, examine, processes
+from writebehind.process_identity import mark
 
 #: Answers of a server that runs come sooner than that, ms.
 TIMEOUT_MS = 500
 
-HEALTHY = {"leader": "here", "lag_s": 0.2, "error": None}
+HEALTHY = {"leader": "here", "lag_s": 0.2, "error": None, "pid": 4711, "is_stopped": False}
 
 
 @pytest.fixture
@@ -76,8 +81,26 @@ def test_a_frozen_listener(heard_s):
     frozen = HEALTHY | {"alive_seconds_ago": 5.5, "heard_seconds_ago": heard_s}
     one = processes.listener(frozen)
     assert Level.WARNING is one.level
-    assert one.found.startswith("the listener here has shown no sign of life for 6 s"), one
+    assert one.found.startswith("the listener here (process 4711) has shown no sign of life for 6 s"), one
+    assert "`kill -CONT 4711`" in one.advice
     assert "MongoDB" not in one.found + one.advice
 
     waits = processes.listener(HEALTHY | {"alive_seconds_ago": 1.0, "heard_seconds_ago": 6.0})
     assert "MongoDB does not answer it" in waits.found
+
+
+def test_a_stopped_listener():
+    """It is seen at once by who looks on its machine, with its process."""
+    process = Popen(["sleep", "600"])
+    try:
+        now = 1_000_000
+        noted = ListenerState(leader="here", at_ms=now, alive_ms=now, heard_ms=now, process=mark(process.pid))
+        assert Level.OK is processes.listener(noted.as_dict(now)).level
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: noted.as_dict(now)["is_stopped"], "it to be stopped", 5)
+        one = processes.listener(noted.as_dict(now))
+    finally:
+        process.kill()
+        process.wait()
+    assert one.found.startswith(f"the listener here (process {process.pid}) is stopped")
+    assert f"`kill -CONT {process.pid}`" in one.advice

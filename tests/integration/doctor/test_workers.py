@@ -211,8 +211,8 @@ def test_a_stopped_worker_is_named_at_once(patient, monkeypatch, caplog):
         assert told["seconds_ago"] < WORKER_LIFE_MS / 1000
         assert ([], 0) == (status["consumers"]["flush"], status["workers"])
         (found,) = (one for one in processes.check(patient) if one.check == f"worker {name}")
-        assert f"is stopped: process {process.pid} on this machine" in found.found
-        assert f"`kill -CONT {process.pid}` lets it go on" in found.advice
+        assert f"is stopped: process {process.pid} on test" in found.found
+        assert f"`kill -CONT {process.pid}` on test lets it go on" in found.advice
         assert found.advice in [one["advice"] for one in status["to_do"]]
         (queue,) = (one for one in processes.check(patient) if one.check == "queue flush")
         assert queue.advice.startswith(f"see to {name}, which consumed it and is silent; or start a worker")

@@ -140,16 +140,21 @@ def listener(status: Mapping[str, Any] | None) -> Finding:
     advice = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
     if status is None:
         return warning("listener", "none has ever run", advice)
-    alive_s = status["alive_seconds_ago"]
+    alive_s, pid = status["alive_seconds_ago"], status["pid"]
+    of = f"{status['leader']} (process {pid})" if pid else status["leader"]
+    resume = f"`kill -CONT {pid or 'PID'}` on its host lets"
+    if status["is_stopped"]:
+        found = f"the listener {of} is stopped, and has shown no sign of life for {alive_s:.0f} s"
+        return warning("listener", found, f"{resume} it go on; {_LATE}")
     if alive_s > LISTENER_SILENT_S:
         found = f"silent for {alive_s:.0f} s, so it does not run, or is frozen"
-        return warning("listener", found, f"look for {status['leader']}; {advice}")
+        return warning("listener", found, f"look for {of}: {resume} a frozen one go on; {advice}")
     if is_frozen(status):
-        found = f"the listener {status['leader']} has shown no sign of life for {alive_s:.0f} s"
+        found = f"the listener {of} has shown no sign of life for {alive_s:.0f} s"
         return warning(
             "listener",
             f"{found}: frozen, overloaded, or just ended",
-            f"look at that process: `kill -CONT` lets a frozen one go on; {_LATE}",
+            f"look at that process: {resume} a frozen one go on; {_LATE}",
         )
     return _hears(status)
 
@@ -202,7 +207,7 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
 def is_frozen(listener: Mapping[str, Any]) -> bool:
     """Whether a listener, of which this is the status, notes no more that it lives, as it does each second."""
     alive_s: float = listener["alive_seconds_ago"]
-    return alive_s > UNHEARD_S
+    return bool(listener["is_stopped"]) or alive_s > UNHEARD_S
 
 
 def is_unanswered(listener: Mapping[str, Any]) -> bool:

@@ -178,13 +178,14 @@ const UNHEARD_S = 3;
 
 export function listenerLevel(listener) {
   if (!listener) return "off";
-  return listener.error || listener.away_seconds !== null || listener.alive_seconds_ago > UNHEARD_S ? "bad" : "ok";
+  return listener.error || listener.is_stopped || listener.away_seconds !== null || listener.alive_seconds_ago > UNHEARD_S ? "bad" : "ok";
 }
 
 export function listenerText(status) {
   const listener = status.listener;
   if (isUnknown(status, "listener")) return "not known now";
   if (!listener) return "never ran";
+  if (listener.is_stopped) return `stopped: kill -CONT ${listener.pid}`;
   if (listener.alive_seconds_ago > UNHEARD_S) return `silent for ${duration(listener.alive_seconds_ago)}`;
   if (listener.away_seconds !== null) return `away for ${duration(listener.away_seconds)}`;
   if (listener.error) return "in trouble";

@@ -59,7 +59,7 @@ function Listener({ status }) {
             h(Figure, { name: "Conflicts", value: count(listener.conflicts) }),
             h(Figure, { name: "Heard of MongoDB", value: ago(listener.heard_seconds_ago) }),
           ),
-          h("p", { class: "note" }, `Leads: ${listener.leader || "nobody"}`),
+          h("p", { class: "note" }, `Leads: ${listener.leader || "nobody"}${listener.pid ? `, process ${listener.pid}` : ""}`),
           listener.error ? h("pre", { class: "reason" }, listener.error) : null,
         ]
       : h("p", { class: "empty" }, isUnknown(status, "listener") ? NOT_KNOWN : "No listener has ever run: what others write to MongoDB is seen when entries expire."),
