@@ -23,3 +23,39 @@ def test_stale_while_revalidate(system):
     wait_until(is_stale, "it to be stale", 10)
     wait_until(lambda: not is_stale(), "it to be read anew", 10)
     assert {True} == {one.startswith("writebehind; hit; ttl=") for one in seen}  # nobody waited
+
+
+def test_a_list_while_workers_flush(system):
+    """Each document is on one page, as it was acknowledged, although it goes from Redis to MongoDB meanwhile."""
+    put = [{"op": "put", "id": f"list-{n:03}", "doc": {"n": n}} for n in range(400)]
+    system.http.post("/v1/users:bulk?durability=persisted", json=put, timeout=60).raise_for_status()
+    change = [{"op": "put", "id": f"list-{n:03}", "doc": {"n": -n}} for n in range(0, 400, 4)]
+    gone = [{"op": "delete", "id": f"list-{n:03}"} for n in range(1, 400, 4)]
+    expected = {one["id"]: one["doc"]["n"] for one in put + change}
+    for one in gone:
+        del expected[one["id"]]
+    system.http.post("/v1/users:bulk", json=change + gone, timeout=60).raise_for_status()
+
+    def listed() -> dict[str, int]:
+        found: list[dict] = []
+        after = {}
+        while True:
+            page = system.http.get("/v1/users", params={"limit": 50, "fields": "n"} | after, timeout=60).json()
+            found += page["documents"]
+            if page["after"] is None:
+                break
+            after = {"after": page["after"]}
+        names = [one["_id"] for one in found]
+        assert sorted(set(names)) == names
+        return {one["_id"]: one.get("n") for one in found if one["_id"].startswith("list-")}
+
+    assert expected == listed()
+    wait_until(
+        lambda: (
+            (listed() == expected or pytest.fail("a list differs"))
+            and not system.http.get("/admin/status").json()["pending"]
+        ),
+        "all to be persisted",
+        60,
+    )
+    assert expected == listed()

@@ -9,11 +9,12 @@ began, or later.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
+from itertools import islice
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId, is_unicode, named
@@ -66,12 +67,18 @@ class _Wanted:
         return self.cursors.collection
 
 
-@dataclass(frozen=True, slots=True)
-class _Unsettled:
+class _Name(NamedTuple):
+    """A name at its place, as Redis has it: of a document, unless other hands have made it up."""
+
+    key: Key
+    member: str
+
+
+class _Unsettled(NamedTuple):
     """A document that MongoDB may not have as it is."""
 
-    id: DocumentId
     key: Key
+    id: DocumentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,7 @@ class Listing:
                 raise
             return self._page(wanted(self._key), (), Source.BYPASS)
 
-    def _unsettled(self, wanted: _Wanted) -> list[_Unsettled]:
+    def _unsettled(self, wanted: _Wanted) -> list[_Name]:
         """Pending documents after the place where a page begins, and dead letters that readers see, in order."""
         most = max(LEAST_UNSETTLED, MOST_UNSETTLED // self._store.partitions)
         few_dead = self._dead(wanted.collection) <= MOST_DEAD
@@ -139,11 +146,9 @@ class Listing:
             raise TooMuchPendingError
         begin, least = len(wanted.collection) + 1, _key_after(wanted)
         keys = ((key_of_tagged(member[begin:]), member) for member in members)
-        places = sorted((key, member) for key, member in keys if key is not None and key > least)
-        ids = ((named(member.encode()), key) for key, member in places)
-        return [_Unsettled(one, key) for one, key in ids if one is not None]
+        return sorted(_Name(key, member) for key, member in keys if key is not None and key > least)
 
-    def _page(self, wanted: _Wanted, unsettled: Sequence[_Unsettled], source: Source) -> Page:
+    def _page(self, wanted: _Wanted, unsettled: Sequence[_Name], source: Source) -> Page:
         ids: list[DocumentId] = []
         bodies: list[bytes] = []
         states = self._states(wanted, unsettled)
@@ -168,7 +173,7 @@ class Listing:
             return Page(ids, bodies, after, wanted.cursors, source)
         return Page(ids, bodies, None, wanted.cursors, source)
 
-    def _states(self, wanted: _Wanted, unsettled: Sequence[_Unsettled]) -> Iterator[_State]:
+    def _states(self, wanted: _Wanted, unsettled: Sequence[_Name]) -> Iterator[_State]:
         """The states of ids from the place on where the page begins, in their order, one after the other."""
         value, least, begin = wanted.after, _key_after(wanted), 0
         while True:
@@ -183,8 +188,9 @@ class Listing:
                 value, least = placed[-1].value, placed[-1].key
             through = MAXIMUM if is_end else least
             end = bisect_right(unsettled, through, key=attrgetter("key"))
-            now, begin = unsettled[begin:end], end
-            known = {one.id.member for one in now}
+            # A page ends before more of them than these: so many have been looked at by then.
+            now = list(islice(_named(unsettled[begin:end]), MOST_LOOKED_AT + 1))
+            known, begin = {one.id.member for one in now}, end
             stored = (
                 _State(one.value, one.key, one.id, one.body)
                 for one in placed
@@ -205,6 +211,14 @@ class Listing:
         )
         for one, entry in zip(unsettled, entries, strict=True):
             yield _State(one.id.value, one.key, one.id, entry.body if entry.exists else None)
+
+
+def _named(names: Iterable[_Name]) -> Iterator[_Unsettled]:
+    """The documents that have these names."""
+    for key, member in names:
+        document_id = named(member.encode())
+        if document_id is not None:
+            yield _Unsettled(key, document_id)
 
 
 def _key_after(wanted: _Wanted) -> Key:

@@ -173,6 +173,24 @@ def test_many_deletions_end_a_page(users, stored, monkeypatch):
     assert ["u8"] == ids(users, limit=1)
 
 
+def test_many_pending_end_a_page(pipeline, users, stored, monkeypatch):
+    """A page looks at no more of what is pending either, and what MongoDB has of the rest is not taken for it."""
+    monkeypatch.setattr(listing, "MOST_LOOKED_AT", 3)
+    stored.insert_many([{"_id": f"u{n}", "n": 0} for n in range(10)])
+    for n in range(10):
+        users.delete(f"u{n}") if n % 2 else users.put(f"u{n}", {"n": 1})
+    looks: list[int] = []
+    read = pipeline.listing._acknowledged
+
+    def acknowledged(wanted, unsettled):
+        looks.append(len(unsettled))
+        return read(wanted, unsettled)
+
+    monkeypatch.setattr(pipeline.listing, "_acknowledged", acknowledged)
+    assert [(f"u{n}", 1) for n in range(0, 10, 2)] == [(one["_id"], one["n"]) for one in listed(users)]
+    assert 4 == max(looks)
+
+
 def test_bytes_end_a_page(users, stored):
     """It has the document that brings it to its most, and no more."""
     stored.insert_many([{"_id": f"u{n}", "text": "x" * 1_000} for n in range(4)])

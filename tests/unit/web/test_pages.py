@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.unit.web.conftest import problem
+from writebehind.flask.problems import SPEND
 
 
 def listed(client, path: str, **query: str) -> list[dict]:
@@ -119,6 +120,17 @@ def test_a_page_that_is_long_enough(client, sink):
     assert [3, 2] == pages
     rest = client.get(f"/v1/users?after={answer['after']}&fields=x").json
     assert "u2" == rest["documents"][0]["_id"]
+
+
+def test_what_a_page_counts_for(client, sink):
+    """Each document of it is an item, of which the server has counted one by now."""
+    spent: list[int] = []
+    for n in range(5):
+        sink.has("users", f"u{n}", {})
+    for query in ("limit=3", "limit=1", "after=" + client.get("/v1/users?limit=4").json["after"]):
+        client.get(f"/v1/users?{query}", environ_overrides={SPEND: spent.append})
+    client.get("/v1/events", environ_overrides={SPEND: spent.append})
+    assert [2] == spent
 
 
 def test_a_document_that_is_no_bson(client, sink):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from writebehind import Pipeline, Written
@@ -22,7 +22,8 @@ from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.idempotency import item_keys
 from writebehind.flask.items import Span, named_id, read_items
 from writebehind.flask.parameters import durability, only
-from writebehind.flask.problems import SPEND, item_problem, log_refusal, problem_of
+from writebehind.flask.problems import item_problem, log_refusal, problem_of
+from writebehind.flask.rates import count_items
 from writebehind.flask.representations import JSON, unreadable_and_rest, wanted_form
 from writebehind.plurals import counted
 
@@ -54,7 +55,7 @@ def batches(pipeline: Pipeline) -> Routes:
             most_holders=max(settings.max_bulk_items, settings.max_bulk_bytes // _BYTES_OF_HOLDER),
             key_of=item_keys(),
         )
-        _count(len(items.spans))
+        count_items(len(items.spans))
         with bounded(max(LARGE_BYTES, settings.max_document_bytes)):  # it cannot begin anew
             results = target.bulk(items, durability=asked)
         _log(results)
@@ -70,17 +71,10 @@ def batches(pipeline: Pipeline) -> Routes:
         most = settings.max_bulk_items
         data = body(JSON_TYPES, min(settings.max_bulk_bytes, max(_BYTES_OF_IDS, most * _BYTES_OF_ID)))
         ids = _ids(data, most)
-        _count(len(ids))
+        count_items(len(ids))
         return _documents(target, ids, settings.max_answer_bytes)
 
     return routes
-
-
-def _count(items: int) -> None:
-    """Count the items of this request against the rate of its client, which has counted one by now."""
-    spend: Callable[[int], None] | None = request.environ.get(SPEND)
-    if spend is not None:
-        spend(items - 1)
 
 
 def _ids(data: bytes, most: int) -> list[str]:

@@ -11,6 +11,7 @@ from writebehind.errors import UnreadableDocumentError
 from writebehind.flask.answers import answer, read_headers
 from writebehind.flask.parameters import fields, given, number
 from writebehind.flask.problems import item_problem
+from writebehind.flask.rates import count_items
 from writebehind.flask.representations import Form, unreadable_and_rest, wanted_form
 from writebehind.mql.projections import compile_selection
 from writebehind.querying.listing import DEFAULT_LIMIT, MOST
@@ -23,6 +24,7 @@ def page_of(target: Collection, most_bytes: int) -> Response:
     limit = number("limit", DEFAULT_LIMIT, 1, MOST)
     form = wanted_form()
     found = target.page(after=given().get("after"), limit=limit, most_bytes=most_bytes)
+    count_items(len(found.ids))
     text = _documents(found, wanted, most_bytes, form)
     return answer(lambda: text, etag(text), read_headers(found), form)
 
