@@ -28,6 +28,7 @@ from writebehind.flask.access import Access
 from writebehind.flask.extension import check
 from writebehind.launcher import begin_log
 from writebehind.local.embedded import reachable
+from writebehind.logs.audit import begin_audit
 from writebehind.monitoring.directory import share_counts
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     try:
         settings = share_counts(load_settings())
         # Here, as a worker that cannot start would be started again and again.
+        begin_audit(settings.audit_log, "web")
         FlushPublisher(settings).close()
         with connect(settings) as pipeline:
             check(pipeline)

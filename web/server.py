@@ -45,10 +45,12 @@ from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import too_large
 from writebehind.flask.problems import NOTED, SPEND, OutcomeUnknown, log_fields
 from writebehind.launcher import begin_log
+from writebehind.logs.audit import begin_audit
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
 from writebehind.monitoring.watchers import Watchers
 from writebehind.settings.collection import OF_LISTS
+from writebehind.settings.urls import redacted
 from writebehind.tallies.tallies import Tallies
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,7 @@ def create_server() -> ServerApplication:
     begin_log("web")
     add_source("request", log_fields)
     settings = load_settings()
+    begin_audit(settings.audit_log, "web", redact=redacted)
     app = create_app()
     pipeline = app.extensions[EXTENSION]
     limit = Limit(settings.client_rate, settings.client_window, settings.client_concurrency)

@@ -43,6 +43,6 @@ def test_a_test_belongs_to_one_unit(nodeid, unit):
 
 def test_what_takes_long_comes_first():
     """Before what is not in the plan."""
-    assert scheduling.rank("tests/chaos/test_chaos.py::test_a") < scheduling.rank(
+    assert scheduling.rank("tests/acceptance/test_forks.py::test_a") < scheduling.rank(
         "tests/acceptance/test_logs.py::a"
     )

@@ -8,17 +8,19 @@ from typing import Any
 
 from flask import Response, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, NotFound, Unauthorized
+from werkzeug.exceptions import Forbidden, HTTPException, NotFound, Unauthorized
 
 from writebehind.access.keyring import Keyring
 from writebehind.access.keys import ApiKey
 from writebehind.access.rights import Right, named
 from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.flask.audit import Refusals
 from writebehind.flask.problems import NOTED, respond_http, this_request
 from writebehind.outage_log import OutageLog
 
-log = logging.getLogger("writebehind.audit")
+log = logging.getLogger(__name__)
 _refusals = OutageLog(log, "access refused", "accesses refused")
+_audited = Refusals()
 #: So many characters of a request are logged.
 _MOST_SHOWN = 300
 
@@ -29,6 +31,8 @@ NO_KEYS = (
 )
 #: Where the key of a request stands in its environment, once it is found.
 _KEY = "writebehind.key"
+#: That a request is refused, and the audit log has it.
+_REFUSED = "writebehind.refused"
 #: With a space, so that it is written as a quoted string, which RFC 9110 demands (11.5).
 _REALM = "writebehind API"
 _SCHEME = "bearer "
@@ -62,7 +66,7 @@ class Access:
         key = self._key_of(request.environ if environ is None else environ)
         if not key.rights.allow(right, collection):
             wanted = named(right, collection)
-            _tell_refused(f"a key without the right to {right}", key)
+            _tell_refused(Forbidden, f"a key without the right to {right}", key)
             raise Forbidden(f"the key {key.id} does not grant {wanted}")
 
     def check(self) -> None:
@@ -93,12 +97,12 @@ class Access:
     def _key_of(self, environ: Environ) -> ApiKey:
         given: str = environ.get("HTTP_AUTHORIZATION", "")
         if not given:
-            _tell_refused("no key")
+            _tell_refused(Unauthorized, "no key")
             raise Unauthorized("send a key: Authorization: Bearer wb_…", www_authenticate=_challenge())
         token = token_of(given)
         key = None if token is None else self._keyring.find(token)
         if key is None:
-            _tell_refused("a wrong key")
+            _tell_refused(Unauthorized, "a wrong key")
             raise Unauthorized(
                 "there is no such key, or it is revoked or has expired",
                 www_authenticate=_challenge(error="invalid_token"),
@@ -135,8 +139,15 @@ def _challenge(**more: str) -> WWWAuthenticate:
     return WWWAuthenticate("bearer", {"realm": _REALM, **more})
 
 
-def _tell_refused(why: str, key: ApiKey | None = None) -> None:
+def was_refused() -> bool:
+    """Whether this request is refused for its key, or for having none."""
+    return _REFUSED in request.environ
+
+
+def _tell_refused(by: type[HTTPException], why: str, key: ApiKey | None = None) -> None:
     """Log what is refused: the first time, and then how often, as anybody may send anything."""
     key_id = key.id if key else None
+    request.environ[_REFUSED] = True
+    _audited.note(why, key_id, by.code or 0)
     kind = f"{why}, {key_id}" if key_id else why
     _refusals.note(kind, f"{kind}: {this_request()[:_MOST_SHOWN]}", event="access_refused", key=key_id, reason=why)

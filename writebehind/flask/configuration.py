@@ -21,6 +21,7 @@ OF_THE_SERVICE = frozenset(
         "flower_port",
         "allowed_hosts",
         "cors_origins",
+        "audit_log",
         "web_workers",
         "web_threads",
         "max_connections",

@@ -182,6 +182,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="least level of log lines; of Celery, granian and others from `warning` on"
     )
+    audit_log: Path | None = Field(
+        None,
+        description="file to which web processes append a line of JSON for each call of an operator, but for "
+        "figures, and for each refusal",
+    )
     access_log: bool = Field(False, description="whether `writebehind run web` logs each request")
 
     partitions: Annotated[int, Field(gt=0, le=MOST_PARTITIONS)] = Field(

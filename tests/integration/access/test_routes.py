@@ -57,7 +57,7 @@ def test_refusals_are_few_lines(client, office, caplog):
     for number in range(50):
         ask(client, "GET", f"/v1/users/{number}", None)
         ask(client, "PUT", f"/v1/other{number}/x", {}, token)
-    found = [one for one in caplog.records if one.name == "writebehind.audit"]
+    found = [one for one in caplog.records if one.name == "writebehind.flask.access"]
     assert [one.event for one in found] == ["access_refused"] * 2
     assert "/v1/users/0" in found[0].message
     assert "/v1/other0/x" in found[1].message

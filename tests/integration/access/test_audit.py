@@ -1,0 +1,121 @@
+"""The audit log: who did what as an operator, and who was refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.access.conftest import ask
+from tests.integration.conftest import environment
+from writebehind.flask import audit as calls
+from writebehind.local.embedded import free_port
+from writebehind.logs.audit import begin_audit
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "audit.log"
+    begin_audit(path, "web")
+    yield path
+    begin_audit(None, "web")
+
+
+def noted(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_call_of_an_operator_says_who_did_what(client, office, file):
+    """Its key, the action, its target and outcome, and the name of the request; nothing for figures."""
+    key = office.create("boss", ["admin"])
+    named = {"X-Request-Id": "mine", "Authorization": f"Bearer {key.token.text}"}
+    asked = [
+        ("GET", "/admin/status", 200),
+        ("GET", "/admin/history", 200),
+        ("GET", "/admin/keys", 200),
+        ("DELETE", "/admin/dead-letters?collection=users&all=true", 200),
+        ("GET", "/admin/explorer/users/ada", 200),
+        ("POST", "/admin/keys", 400),
+    ]
+    for method, path, status in asked:
+        assert status == client.open(path, method=method, headers=named).status_code, path
+
+    found = noted(file)
+    assert [(method, path, status) for method, path, status in asked[2:]] == [
+        (one["action"], one["target"], one["outcome"]) for one in found
+    ]
+    assert {("mine", key.token.id, "127.0.0.1", "web")} == {
+        (one["request_id"], one["key"], one["client"], one["process"]) for one in found
+    }
+    assert key.token.text not in file.read_text()
+
+
+def test_each_refusal_says_why(client, office, file):
+    """Also those of documents."""
+    key = office.create("reader", ["users:read"])
+    ask(client, "GET", "/v1/users/ada", None)
+    ask(client, "PUT", "/v1/users/ada", {}, key.token.text)
+    ask(client, "GET", "/admin/status", None, key.token.text)
+    ask(client, "GET", "/v1/users/ada", None, "wb_wrong")
+    ask(client, "GET", "/v1/users/ada", None, key.token.text)  # which is allowed
+
+    assert [
+        (None, "GET", "/v1/users/ada", 401, "no key"),
+        (key.token.id, "PUT", "/v1/users/ada", 403, "a key without the right to write"),
+        (key.token.id, "GET", "/admin/status", 403, "a key without the right to admin"),
+        (None, "GET", "/v1/users/ada", 401, "a wrong key"),
+    ] == [(one.get("key"), one["action"], one["target"], one["outcome"], one["reason"]) for one in noted(file)]
+    assert {"access_refused"} == {one["event"] for one in noted(file)}
+    assert "wb_wrong" not in file.read_text()
+
+
+def test_whoever_is_refused_often_fills_no_disk(client, office, file, monkeypatch):
+    """So many in a second are written down; how many more there were, the next one says."""
+    office.create("reader", ["users:read"])
+    now = [1_000.0]
+    monkeypatch.setattr(calls.time, "monotonic", lambda: now[0])
+    for _ in range(calls.MOST_REFUSALS + 7):
+        ask(client, "GET", "/v1/users/ada", None)
+    assert calls.MOST_REFUSALS == len(noted(file))
+    now[0] += 1
+    ask(client, "GET", "/v1/users/ada", None)
+    assert 7 == noted(file)[-1]["omitted"]
+
+
+def test_a_file_that_is_moved_away_is_made_anew(client, office, file):
+    """As logrotate does it. Only its owner reads it."""
+    ask(client, "GET", "/admin/keys", None)
+    file.rename(file.with_suffix(".1"))
+    ask(client, "GET", "/admin/keys", None)
+
+    assert [1, 1] == [len(noted(one)) for one in (file, file.with_suffix(".1"))]
+    assert 0o600 == stat.S_IMODE(file.stat().st_mode)
+
+
+def test_calls_go_on_where_nothing_can_be_written(client, office, file, caplog):
+    """It is told once."""
+    ask(client, "GET", "/admin/keys", None)
+    file.unlink()
+    file.mkdir()
+    for _ in range(3):
+        assert 200 == ask(client, "GET", "/admin/keys", None).status_code
+    file.rmdir()
+    ask(client, "GET", "/admin/keys", None)
+
+    assert ["audit_unwritten"] == [one.event for one in caplog.records if one.name == "writebehind.logs.audit"]
+    assert 1 == len(noted(file))
+
+
+def test_nothing_starts_that_could_not_be_audited(settings, pipeline, tmp_path):
+    """The server says so in one line."""
+    given = environment(settings) | {"WRITEBEHIND_AUDIT_LOG": str(tmp_path), "WRITEBEHIND_PORT": str(free_port())}
+    command = [sys.executable, "-m", "writebehind", "run", "web"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert 1 == ended.returncode
+    assert f"writebehind: audit_log: {tmp_path} cannot be written: Is a directory\n" == ended.stderr
