@@ -78,6 +78,7 @@ def test_what_the_protocol_relies_on_is_not_up_to_the_url(mongo, database_name, 
         sink.find_many(ids)
         sink.find_by("users", "n", 1)
         sink.find_places("users", {}, {"n": 1}, 5)
+        sink.find_after("users", None, limit=5, most_bytes=1_000)
         sink.delete_older("users", {ids[0]: 9})
 
         for command in commands.all("find"):
@@ -101,6 +102,7 @@ def test_each_command_is_bounded_by_the_server_too(mongo, database_name, monkeyp
         sink.find_by("users", "n", 1)
         sink.find_holders("users", "n", 1)
         sink.find_places("users", {}, {"n": 1}, 5)
+        sink.find_after("users", None, limit=5, most_bytes=1_000)
         sink.unset(one, "n", 3, below=9)
         sink.vacate(one, 3)
         sink.put_back("users", bson.encode({"_id": "ada"}))

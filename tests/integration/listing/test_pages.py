@@ -9,6 +9,7 @@ from bson import Binary, Decimal128, ObjectId
 
 from tests.integration.conftest import flush_all
 from tests.integration.listing.conftest import ids, listed, pages
+from writebehind.documents import large
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import (
     InvalidArgumentError,
@@ -16,10 +17,16 @@ from writebehind.errors import (
     RedisUnavailableError,
     RequestError,
     TooMuchPendingError,
+    UnreadableDocumentError,
 )
+from writebehind.mongodb.finder import Placed
+from writebehind.mql.order import key_of
 from writebehind.querying import listing
 from writebehind.reading.read import Source
 from writebehind.redis.keys import CURSOR_KEY, partition_keys
+
+#: Strings as the driver reads them.
+NO_UTF_8 = ("\udcfe", "\udcff")
 
 
 def test_what_mongodb_has(users, stored):
@@ -111,6 +118,22 @@ def test_ids_of_every_type(pipeline, name, values):
     assert expected == [one.text for page in pages(collection, 2) for one in page.ids]
 
 
+def test_ids_that_are_no_utf_8(pipeline, users, monkeypatch):
+    """They are passed over, unless more follow one another than a page has documents."""
+    ours = [Placed(users.id(one), one, key_of(one), b"") for one in ("a", "z")]
+    others = [Placed(None, one, (*key_of("")[:1], one.encode(errors="surrogateescape")), b"") for one in NO_UTF_8]
+
+    def find(_collection, value, *, limit, most_bytes):
+        assert most_bytes
+        left = [one for one in (*ours, *others) if value is None or one.key > key_of(value)]
+        return left[:limit], len(left) < limit
+
+    monkeypatch.setattr(pipeline.sink, "find_after", find)
+    assert ["a", "z"] == [one.text for page in pages(users, limit=2) for one in page.ids]
+    with pytest.raises(UnreadableDocumentError, match="no UTF-8"):
+        pages(users, limit=1)
+
+
 def test_a_dead_letter_hides_what_mongodb_has(pipeline, users, stored, monkeypatch):
     """What MongoDB refuses is there as it was acknowledged, as single reads have it."""
     stored.insert_one({"_id": "ada", "n": 0})
@@ -199,6 +222,21 @@ def test_bytes_end_a_page(users, stored):
     assert ["u0", "u1"] == [one.text for one in page.ids]
     assert ["u2", "u3"] == [one.text for one in users.page(after=page.after).ids]
     assert ["u1", "u2"] == [one.text for one in users.page(after=page.after_first(1), limit=2).ids]
+
+
+def test_a_document_that_this_thread_may_not_read(users, stored):
+    """A page ends before it; one that begins with it is for the thread that reads large documents."""
+    text = "x" * (large.LARGE_BYTES + 1)
+    stored.insert_many([{"_id": "a"}, {"_id": "b", "text": text}, {"_id": "c"}, {"_id": "d", "text": text}])
+    with large.bounded(large.LARGE_BYTES):
+        page = users.page()
+        assert ["a"] == [one.text for one in page.ids]
+        with pytest.raises(large.TakesMuchError):
+            users.page(after=page.after)
+    assert ["b", "c", "d"] == [one.text for one in users.page(after=page.after).ids]
+    users.put("c", {"n": 1})
+    with large.bounded(large.LARGE_BYTES):
+        assert ["c"] == [one.text for one in users.page(after=page.cursors.after("b")).ids]
 
 
 def test_more_pending_than_a_page_looks_at(pipeline, users, monkeypatch):
