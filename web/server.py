@@ -11,9 +11,9 @@ import atexit
 import gc
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from time import monotonic, perf_counter
 from traceback import clear_frames
 from typing import Any
@@ -27,11 +27,12 @@ from werkzeug.exceptions import (
 )
 
 from web.access_log import AccessLog
-from web.app import REFUSAL, ROUTE, create_app
+from web.answers import PIECE, Answer, Application, call, nothing
+from web.app import create_app
 from web.cors import shared
 from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
-from web.environ import Headers, Scope, announced, environ_of
+from web.environ import Headers, Scope, announced
 from web.large import Known, return_large_blocks
 from web.limits import FREE, Door, Entry, refused, told
 from web.sockets import allow_connections, bound_untaken
@@ -39,11 +40,12 @@ from web.threads import Threads
 from web.transfers import SMALL, NotBegunError, Transfer, Transfers
 from writebehind import Settings, load_settings
 from writebehind.access.limits import Clients, Limit
+from writebehind.deadline import ends_at
 from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import too_large
-from writebehind.flask.problems import NOTED, SPEND, OutcomeUnknown, log_fields
+from writebehind.flask.problems import OutcomeUnknown, log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.audit import begin_audit
 from writebehind.logs.fields import add_source
@@ -58,15 +60,12 @@ log = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 ServerApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MEBIBYTE = 1 << 20
 #: Memory for bodies and answers of a process that are on their way, bytes.
 MOST_HELD = 96 * MEBIBYTE
 #: Objects that come up before garbage is looked for.
 COLLECT_AFTER = 50_000
-#: How much of an answer is handed out at a time, bytes.
-PIECE = 64 << 10
 #: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
 _OF_MANY = (":bulk", ":get", ":export", ":replay")
 #: Requests of those who watch, which ask servers.
@@ -102,31 +101,6 @@ def create_server() -> ServerApplication:
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     return AccessLog(server) if settings.access_log else server
-
-
-@dataclass(slots=True)
-class Answer:
-    """The application's answer; `rest` is the part that it has not written yet."""
-
-    status: int
-    headers: Headers
-    data: bytes
-    rest: Iterator[bytes] | None
-    close: Callable[[], None]
-    route: str
-
-    def pull(self) -> None:
-        """Have the application write another piece. It takes a thread, as the application may block."""
-        parts = []
-        size = 0
-        for part in self.rest or ():
-            parts.append(part)
-            size += len(part)
-            if size >= PIECE:
-                break
-        else:
-            self.rest = None
-        self.data = b"".join(parts)
 
 
 class GivenUpError(Exception):
@@ -252,21 +226,21 @@ class Server:
             self._requests.refused(entry.refusal.limit)
             headers, text = refused(scope, entry)
             headers += shared(scope["headers"], self._origins)
-            return Answer(429, headers, text, None, _nothing, NO_ROUTE)
+            return Answer(429, headers, text, None, nothing, NO_ROUTE)
         self._transfers.renew(transfer)
         # POST is left out: what it asks for is in its body.
         target = scope["raw_path"] + b"?" + scope["query_string"] if scope["method"] != "POST" else b""
         try:
             if target not in self._known_large:
                 threads = self._threads(scope, len(body))
-                call = partial(self._call, scope, body)
-                if (answer := await self._transfers.carry_out(transfer, threads, call)) is not None:
+                work = partial(self._call, scope, body, until=transfer.deadline)
+                if (answer := await self._transfers.carry_out(transfer, threads, work)) is not None:
                     return answer
             return await self._alone(transfer, scope, body, target)
         except TimeoutError as error:
             self._requests.refused(LATE)
-            nothing = isinstance(error, NotBegunError) or scope["method"] in _READS
-            return await self._refusal(scope, _late() if nothing else OutcomeUnknown(retry_after=1))
+            is_untouched = isinstance(error, NotBegunError) or scope["method"] in _READS
+            return await self._refusal(scope, _late() if is_untouched else OutcomeUnknown(retry_after=1))
         except ServiceUnavailable as error:
             self._requests.refused(error)
             return await self._refusal(scope, error)
@@ -281,8 +255,8 @@ class Server:
         if target:
             self._known_large.add(target)
         self._transfers.hold(transfer, len(body))
-        call = partial(self._call_alone, scope, body)
-        answer = await self._transfers.carry_out(transfer, self._large, call)
+        work = partial(self._call_alone, scope, body, until=transfer.deadline)
+        answer = await self._transfers.carry_out(transfer, self._large, work)
         if len(answer.data) <= MEBIBYTE and scope["method"] == "GET":
             self._known_large.forget(target)
         return answer
@@ -300,37 +274,21 @@ class Server:
             return self._watching
         return self._apart if path == "/healthz" else self._one
 
-    def _call(self, scope: Scope, body: bytes) -> Answer | None:
+    def _call(self, scope: Scope, body: bytes, *, until: float) -> Answer | None:
         """Call the application, in a thread; `None` where that has to be the one for large documents."""
         try:
             with bounded(LARGE_BYTES):
-                return self._call_alone(scope, body)
+                return self._call_alone(scope, body, until=until)
         except TakesMuchError as error:
             clear_frames(error.__traceback__)  # which hold what was read, and each other
             return None
 
-    def _call_alone(self, scope: Scope, body: bytes, refusal: HTTPException | None = None) -> Answer:
-        """Call the application, in a thread that may read any document."""
-        environ = environ_of(scope, body)
-        environ |= {name: scope[name] for name in (NOTED, SPEND) if name in scope}
-        if refusal is not None:
-            environ[REFUSAL] = refusal
-        begun: list[tuple[int, Headers]] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
-            encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-            begun.append((int(status[:3]), encoded))
-
-        try:
-            written = self._application(environ, start_response)
-        finally:
-            if refusal is not None:
-                without_frames(refusal)
-        answer = Answer(
-            *begun[0], b"", iter(written), getattr(written, "close", _nothing), str(environ.get(ROUTE, NO_ROUTE))
-        )
-        answer.pull()
-        return answer
+    def _call_alone(
+        self, scope: Scope, body: bytes, refusal: HTTPException | None = None, *, until: float = inf
+    ) -> Answer:
+        """Call the application, in a thread that may read any document; what that waits for ends then."""
+        with ends_at(until):
+            return call(self._application, scope, body, refusal)
 
     async def _hand_out(
         self, transfer: Transfer, scope: Scope, answer: Answer, receive: Receive, send: Send
@@ -405,7 +363,3 @@ async def _disconnected(receive: Receive) -> None:
 
 def _late() -> ServiceUnavailable:
     return ServiceUnavailable("the request was not carried out in time; nothing was written", retry_after=1)
-
-
-def _nothing() -> None:
-    """Close nothing: for an answer that has nothing to close."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from writebehind import forks
+from writebehind.deadline import endless
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import (
     ForeignRedisError,
@@ -190,7 +191,7 @@ class Flusher:
             RedisUnavailableError: Redis does not answer, or no server that has any of them.
         """
         try:
-            with waits():
+            with waits(), endless():  # a batch that is broken off puts off all of its documents
                 return self._persist(versions, time.monotonic() + timeout_ms / 1000)
         except MongoBusyError as error:
             log.debug("%s left to the tasks: %s", counted(len(versions), "write is", "writes are"), error)

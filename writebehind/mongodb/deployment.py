@@ -20,6 +20,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.server_description import ServerDescription
 from pymongo.write_concern import WriteConcern
 
+from writebehind.deadline import left_s
 from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.errors import (
     ConfigurationError,
@@ -34,6 +35,9 @@ from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.error_table import Refusal, Verdict
 from writebehind.mongodb.outcomes import RefusedError
 from writebehind.mongodb.waiting import waits
+
+#: Of a thread whose deadline is over.
+_TOO_LATE = "the time of the request is over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +254,11 @@ class Deployment:
     @contextmanager
     def _deadline(self, verdict: Callable[[PyMongoError], Verdict] = error_table.of_command) -> Iterator[None]:
         # The deadline is shorter than the lease, so that a flusher does not write after its lease has ended.
+        within_s = left_s(self._timeout_s)
+        if not within_s:
+            raise MongoBusyError(inner=_TOO_LATE)
         try:
-            with pymongo.timeout(self._timeout_s):
+            with pymongo.timeout(within_s):
                 yield
         except BulkWriteError as error:
             details = error.details or {}
@@ -266,6 +273,8 @@ class Deployment:
                 raise PipelineClosedError from error
             if error_table.is_of_client(error):
                 raise MongoBusyError(inner=error_table.words(error)) from error
+            if within_s < self._timeout_s and error.timeout:  # which says nothing of MongoDB
+                raise MongoBusyError(inner=_TOO_LATE) from error
             about = verdict(error)
             if about in {Verdict.DOCUMENT, Verdict.UNCLEAR}:
                 raise MongoRefusesError("MongoDB refuses", inner=error_table.words(error)) from error

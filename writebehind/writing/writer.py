@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from writebehind.deadline import left_s
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry
 from writebehind.documents.idempotency import IdempotencyKey
@@ -63,6 +64,9 @@ _NOT_KEPT = (
     "load_timeout_ms to answer, or others change the document all the time"
 )
 _ETAG = re.compile(r"[0-9a-f]{32}")
+
+#: What it takes to answer after a wait, seconds.
+TO_ANSWER_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +307,7 @@ class Writer:
         """
         versions = {document_id.member: one.version for document_id, one in written.items()}
         with bounded():  # what is committed must not begin anew for the size of a document in its way
-            left = self._parts.flusher.persist(versions, timeout_ms=self._parts.persist_timeout_ms)
+            left = self._parts.flusher.persist(versions, timeout_ms=self._patience_ms())
         became: dict[DocumentId, Written | DeadLetterError] = {}
         for document_id, one in written.items():
             letter = left.get(document_id.member)
@@ -313,6 +317,11 @@ class Writer:
                 refusal = DeadLetter.read(letter)
                 became[document_id] = refusal.error() if refusal else one
         return became
+
+    def _patience_ms(self) -> int:
+        """The time to wait for MongoDB, ms: so much less than the thread has that what was reached can be told."""
+        within_s = left_s(self._parts.persist_timeout_ms / 1000 + TO_ANSWER_S) - TO_ANSWER_S
+        return max(0, int(within_s * 1000))
 
     def _current(self, document_id: DocumentId) -> Entry:
         """The entry that a condition is held against: in Redis afterwards, whatever it displaces."""

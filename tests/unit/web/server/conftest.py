@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from web.answers import PIECE
 from web.app import REFUSAL
-from web.server import PIECE, Server
+from web.server import Server
 from web.transfers import SMALL
 from writebehind import load_settings
 from writebehind.tallies.tallies import Tallies

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.web.server.conftest import GONE, Client, Written, part, run
-from web.server import PIECE
+from web.answers import PIECE
 
 
 def test_a_long_answer_is_written_as_it_is_taken(app, server):
