@@ -63,6 +63,21 @@ def test_documents_are_as_before(drained, after):
     assert [partition_keys(one).counts for one in range(after, 4)] == sorted(outside)
 
 
+@pytest.mark.parametrize("after", [1, 3, 8])
+def test_a_write_that_is_repeated_counts_once(drained, after):
+    """Its receipt is where its document is by then; that of a document with a new id where its key is."""
+    slow, names = drained.collection("slow"), [f"u{n}" for n in range(40)]
+    written = [slow.put(name, {"n": 1}, key=name) for name in names]
+    written += [slow.create({"n": 2}, key=f"new {name}") for name in names]
+    drain(drained, timeout_s=30)
+    repartition(drained, after)
+    again_ = again(drained, after).collection("slow")
+    repeated = [again_.put(name, {"n": 1}, key=name) for name in names]
+    repeated += [again_.create({"n": 2}, key=f"new {name}") for name in names]
+
+    assert [(one.id, one.version) for one in written] == [(one.id, one.version) for one in repeated]
+
+
 def test_no_stale_copy_comes_back(drained):
     """A copy of before is not seen when the number is changed back."""
     repartition(drained, 9)
@@ -78,7 +93,8 @@ def test_no_stale_copy_comes_back(drained):
 @pytest.mark.parametrize("after", [3, 7])
 def test_nothing_of_a_partition_is_forgotten(drained, after):
     """Whatever keys partitions have, those of the old division tell nobody anything in a later one."""
-    wire, carried = drained.store._wire, {"prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts"}
+    wire = drained.store._wire
+    carried = {"prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts", "receipts", "receipts_at"}
     of_all = [partition_keys(one) for one in range(4)]
     marked = [getattr(of, one.name) for of in of_all for one in fields(PartitionKeys) if one.name not in carried]
     for of in of_all:

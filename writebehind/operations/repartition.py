@@ -84,7 +84,7 @@ def _record(division: PartitionCount, seen: Division, new: Division) -> None:
 
 
 def _carry_over(old: Store, after: int) -> None:
-    """The clock, so that versions never step back, and the deletions that are still to be audited."""
+    """The clock, so that versions never step back, the deletions that are still to be audited, and receipts."""
     latest = old.division.latest_version()
     for target in range(after):
         old.deletions.carry_over(target, latest, {})
@@ -95,6 +95,7 @@ def _carry_over(old: Store, after: int) -> None:
                     deletions = {member: some[member] for member in members}
                     old.deletions.carry_over(target, latest, deletions)
                     old.deletions.forget(source, deletions)
+        old.receipts.carry_over(source, Layout(after))
 
 
 def _drop_partitions(old: Store, after: int) -> None:

@@ -78,7 +78,9 @@ OF_DOCUMENTS = frozenset(
     ("entry", "load", "alias", "aliasload", "aliasclaims", "claimed", "query", "queryload")  # not: kept, waiting
 )
 #: Fields of `PartitionKeys` that outlive a repartitioning, or that are empty before one.
-_STAYS = frozenset(("prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts"))
+_STAYS = frozenset(
+    ("prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts", "receipts", "receipts_at")
+)
 #: What keys hold, as Redis's TYPE says it: by their names, and by those of a partition's keys and families.
 _TYPES = {
     **dict.fromkeys(

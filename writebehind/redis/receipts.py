@@ -20,6 +20,7 @@ from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.recent import Recent
 from writebehind.redis.scripts import script
 from writebehind.redis.wire import Call, Wire
+from writebehind.sequences import pairs
 
 _FIND, _FORGET = script("find_receipt"), script("forget_receipts")
 #: In the place of a kind letter: there was no entry before.
@@ -129,6 +130,15 @@ class Found:
     confirmed: Confirmed | None = None
 
 
+def _homes(name: bytes, noted: bytes, layout: Layout) -> set[int]:
+    """The partitions in which a receipt is looked for; none for what other hands have put there."""
+    receipt = Receipt.parse(noted)
+    if receipt is None:
+        return set()
+    key = name.decode(errors="replace").partition("/")[2]
+    return {layout.number(receipt.member), layout.number(key)}
+
+
 class Receipts:
     """The receipts in one Redis. Safe to share between threads."""
 
@@ -199,6 +209,34 @@ class Receipts:
         arguments = (self.life_ms, FORGOTTEN_AT_ONCE)
         calls = [((of.receipts, of.receipts_at), arguments) for of in self._layout.all()]
         return sum(one or 0 for one in self._wire.run_many_answered(_FORGET, calls))
+
+    def carry_over(self, partition: int, layout: Layout) -> None:
+        """Let receipts of a partition be where they are looked for in another layout: beside document, and key.
+
+        The key's partition is where an id is drawn for a document that has none. Doing it again changes nothing.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        of, cursor = partition_keys(partition), b"0"
+        while True:
+            cursor, flat = self._wire.call("HSCAN", of.receipts, cursor, "COUNT", FORGOTTEN_AT_ONCE)
+            some = dict(pairs(flat))
+            left_at = self._wire.call("ZMSCORE", of.receipts_at, *some) if some else []
+            brought: list[Command] = []
+            left: list[bytes] = []
+            for (name, receipt), at_ms in zip(some.items(), left_at, strict=True):
+                homes = _homes(name, receipt, layout) if at_ms else set()
+                for home in map(partition_keys, homes - {partition}):
+                    brought.append(("HSETNX", home.receipts, name, receipt))
+                    brought.append(("ZADD", home.receipts_at, "NX", at_ms, name))
+                if partition not in homes:
+                    left.append(name)
+            self._wire.calls(brought)
+            if left:  # not before they are elsewhere
+                self._wire.calls([("HDEL", of.receipts, *left), ("ZREM", of.receipts_at, *left)])
+            if cursor == b"0":
+                return
 
     def forget_all(self, partition: int) -> None:
         """Forget all receipts of a partition: they are of documents of another database."""
