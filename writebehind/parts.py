@@ -107,19 +107,7 @@ class Parts:
         self._own_client = client is None
         self._client = client if client is not None else self._connected()
         self._hints = no_hints if hints is None else hints
-        self.store = Store(
-            self._wire,
-            database=settings.mongodb_database,
-            partitions=settings.partitions,
-            max_pending=settings.max_pending_per_partition,
-            tombstone_ttl_ms=int(settings.tombstone_ttl * 1000),
-            longest_delay_ms=settings.longest_flush_delay_ms,
-            lease_ms=settings.lease_ms,
-            hint_life_ms=0 if hints is None else HINT_LIFE_MS,
-            recommit_bytes=settings.recommit_bytes,
-            receipt_life_ms=int(settings.idempotency_ttl * 1000),
-            most_receipts=settings.idempotency_most,
-        )
+        self.store = self._opened(is_hinting=hints is not None)
         self.breaker = MongoBreaker(SharedBreaker(self._wire), probe_ms=settings.mongodb_timeout_ms + 1_000)
         self.sink = Sink(
             self._client,
@@ -195,7 +183,7 @@ class Parts:
         )
         self._wire.greet(
             Terms(
-                *(settings.partitions, settings.mongodb_database, self.lost_writes.meet),
+                *(self.store.layout, settings.mongodb_database, self.lost_writes.meet),
                 is_watched=is_watched(settings.redis_url),
             ).greet
         )
@@ -315,6 +303,24 @@ class Parts:
     def _dead_letters_of(self, collection: str) -> int:
         """The number of dead letters that a collection had a moment ago."""
         return self._sampler.look().dead.get(collection, 0)
+
+    def _opened(self, *, is_hinting: bool) -> Store:
+        """The store, which keeps up with the number of partitions."""
+        store = Store(
+            self._wire,
+            database=self.settings.mongodb_database,
+            partitions=self.settings.partitions,
+            max_pending=self.settings.max_pending_per_partition,
+            tombstone_ttl_ms=int(self.settings.tombstone_ttl * 1000),
+            longest_delay_ms=self.settings.longest_flush_delay_ms,
+            lease_ms=self.settings.lease_ms,
+            hint_life_ms=HINT_LIFE_MS if is_hinting else 0,
+            recommit_bytes=self.settings.recommit_bytes,
+            receipt_life_ms=int(self.settings.idempotency_ttl * 1000),
+            most_receipts=self.settings.idempotency_most,
+        )
+        store.keep_up()
+        return store
 
     def _flusher(self) -> Flusher:
         stored = [*self.settings.collections.values(), *([self._unlisted] if self._unlisted else [])]

@@ -44,8 +44,10 @@ OF_ALL = [
     ),
     *(*changes("users"), FLUSHED),
 ]
-#: Not the term and lapses, which nobody looks at without a failover: see `topology/test_terms.py`.
-OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name not in {"prefix", "term", "lapses"}]
+#: Not the term and lapses, which nobody looks at without a failover, see `topology/test_terms.py`; nor what
+#: there is only while the number of partitions grows.
+OF_OTHERS = {"prefix", "term", "lapses", "divided", "arriving", "leaving"}
+OF_PARTITION = [one.name for one in fields(PartitionKeys) if one.name not in OF_OTHERS]
 OF_DOCUMENT = ["entry", "load", "kept", "waiting", "claimed", "alias", "aliasload", "aliasclaims"]
 GROUPS = {
     "of the installation": OF_ALL,

@@ -52,6 +52,7 @@ NEVER_SHARED = {
     "writebehind/monitoring/watchers.py": "the exporter forks nothing",
     "writebehind/history/slow_figures.py": "and what it asks in the background",
     "writebehind/logs/setup.py": "the line that a thread has begun; a child has one thread",
+    "writebehind/redis/topology/lookout.py": "that a thread looks, which forks nothing meanwhile",
     "writebehind/celery/work.py": "the main process of a worker looks; children of its pool never ask",
     "writebehind/forks.py": "sees to the others",
 }

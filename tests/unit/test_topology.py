@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from string import ascii_letters
 
 import pytest
@@ -11,14 +13,15 @@ from redis.crc import key_slot
 
 from writebehind import load_settings
 from writebehind.redis import keys
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.keys import View, partition_keys
 from writebehind.redis.scripts import digest, steps
 from writebehind.redis.topology.addresses import ManyServers, many_servers, named_servers
 from writebehind.redis.topology.cluster import _slot
+from writebehind.redis.topology.dividing import _routed, _undivided
 from writebehind.redis.topology.guard import guarded
 from writebehind.redis.topology.record import Assignment, ServerRecord, fair, misfit, places
 from writebehind.redis.topology.rendezvous import owner
-from writebehind.redis.topology.routing import key_of, tag
+from writebehind.redis.topology.routing import in_order, key_of, tag
 from writebehind.settings.urls import redacted
 
 ADDRESSES = {
@@ -164,3 +167,33 @@ def test_a_command_that_changes_something_becomes_a_step():
 def test_places_of_an_installation():
     """Each partition is one, and all the rest is one more."""
     assert ["home", "0", "1", "2"] == places(3)
+
+
+def test_what_reads_after_a_refused_step_reads_again():
+    """It would be older than the step; a step that a later one of its key has overtaken is given up."""
+    step, other = ("EVALSHA", "sha", 1, "wb:{1}:a"), ("EVALSHA", "sha", 1, "wb:{1}:b")
+    read = ("GET", "wb:{1}:a")
+    assert [1, 2] == in_order([read, step, read, other], answers := [b"", None, b"", 1], [1])
+    assert [b"", None, b"", 1] == answers
+    assert [1] == in_order([step, read, step], answers := [None, b"", 1], [0])
+    assert "has overtaken" in str(answers[0])
+    assert [] == in_order([step], [None], [])
+
+
+def test_a_command_goes_where_its_name_belongs_by_now():
+    """Its keys were made when less was divided; what has no name in its keys, or several, belongs nowhere."""
+    first, now = View(4, 16), View(4, 16, frozenset(range(4)))
+    routed = partial(_routed, first=first, view=now, is_new=False)
+    name = next(one for one in map(str, count()) if View(4).number(one) == 1 != View(16).number(one))
+    home = View(16).number(name)
+    step = ("EVALSHA", "sha", 2, f"wb:{{1}}:entry:{name}", "wb:{1}:pending", name, "wb:{1}:no key")
+    moved = (*step[:3], f"wb:{{{home}}}:entry:{name}", f"wb:{{{home}}}:pending", *step[5:])
+    assert moved == routed(step) == _routed(step, now, now, is_new=True)
+    nameless = ("EVALSHA", "sha", 1, "wb:{1}:pending")
+    assert routed(nameless) is None
+    assert nameless == _routed(nameless, first, now, is_new=True)
+    others = ("EVALSHA", "sha", 2, f"wb:{{1}}:entry:{name}", "wb:{1}:entry:another", name)
+    assert routed(others) is None
+    elsewhere = ("GET", f"wb:{{2}}:entry:{name}")
+    assert elsewhere == routed(elsewhere)
+    assert (1, None) == (_undivided(step, first), _undivided(step, now))

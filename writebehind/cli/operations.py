@@ -20,6 +20,7 @@ from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, configuration, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
+from writebehind.operations.growth import Growth, grow
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.operations.rebalance import Progress as Rebalancing
 from writebehind.operations.rebalance import rebalance as share_anew
@@ -133,13 +134,20 @@ def drain(timeout: float, as_json: bool) -> None:
 
 @click.command()
 @click.argument("partitions", type=click.IntRange(1, 4096))
+@click.option("--online", is_flag=True, help="While everything is read and written: to a multiple only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def repartition(partitions: int, as_json: bool) -> None:
+def repartition(partitions: int, online: bool, as_json: bool) -> None:
     """Divide Redis into another number of PARTITIONS.
 
     Stop the web processes and workers, and run `writebehind drain` first: it refuses while a worker is alive,
     anything is pending, or there are dead letters. The cache is dropped. If it is interrupted, run it again.
+
+    With --online nothing is stopped or dropped: 16 partitions can become 32 or 64, one after the other, on one
+    Redis or a cluster. Processes go on, and those that start may have either number in their settings.
     """
+    if online:
+        _grow(partitions, as_json)
+        return
     with opened(partitions=partitions) as pipeline, _progress("dropping what is cached") as bar:
         result = divide_anew(pipeline, partitions, report=lambda dropped: bar(completed=dropped))
     if as_json:
@@ -149,6 +157,27 @@ def repartition(partitions: int, as_json: bool) -> None:
     else:
         before, after = counted(result.before, "partition"), result.after
         click.echo(f"{before} became {after}: set WRITEBEHIND_PARTITIONS={after}")
+
+
+def _grow(partitions: int, as_json: bool) -> None:
+    with opened() as pipeline:
+        division = pipeline.store.division.recorded()
+    # As Redis is divided, also where the settings have the new number already.
+    settings = named(tell=False, partitions=division.partitions) if division else pipeline.settings
+    with asking_workers(settings) as pipeline, _progress("telling everybody") as bar:
+
+        def report(now: Growth) -> None:
+            bar(completed=now.divided, total=now.total, description=f"partitions, {counted(now.copied, 'key')}")
+
+        result = grow(pipeline, partitions, report=report)
+    if as_json:
+        click.echo(orjson.dumps(asdict(result)))
+    elif result.before == result.after:
+        click.echo(f"Redis has {counted(result.after, 'partition')} already")
+    else:
+        before, after = counted(result.before, "partition"), result.after
+        click.echo(f"{before} became {after}, and no write waited longer than {result.longest_s:.2f} s for it")
+        click.echo(f"set WRITEBEHIND_PARTITIONS={after} when you next start something")
 
 
 @click.command()

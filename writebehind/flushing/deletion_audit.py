@@ -69,7 +69,7 @@ class DeletionAudit:
             nonlocal goes_on
             goes_on = goes_on and self._audit_in(partition, lease, until, done)
 
-        each_reached(range(self._store.partitions), audit)
+        each_reached(self._store.layout.in_use(), audit)
         return done
 
     def _audit_in(self, partition: int, lease: Lease, until: float, done: dict[str, int]) -> bool:

@@ -36,6 +36,7 @@ from writebehind.querying.derived import Derived
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.reach import each_reached
 from writebehind.redis.store import Store
+from writebehind.redis.topology.dividing import PartitionDividedError
 from writebehind.sequences import grouped
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
@@ -199,6 +200,7 @@ class Flusher:
 
     def _persist(self, versions: Mapping[str, int], deadline: float) -> dict[str, bytes]:
         left: dict[str, bytes] = {}
+        view = self._store.layout.view
         by_partition = grouped(versions, self._store.partition_of)
 
         def persist(partition: int) -> None:
@@ -207,6 +209,10 @@ class Flusher:
 
         for partition in each_reached(by_partition, persist):
             left.update(dict.fromkeys(by_partition[partition], b""))
+        missing = {member: versions[member] for member, letter in left.items() if not letter}
+        if missing and self._store.layout.view is not view and time.monotonic() < deadline:
+            done = self._persist(missing, deadline)  # they may be in other partitions by now
+            left = {member: letter for member, letter in left.items() if letter} | done
         return left
 
     def _persist_partition(self, partition: int, wanted: dict[str, int], deadline: float) -> dict[str, bytes]:
@@ -267,7 +273,7 @@ class Flusher:
             delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
             hint = self._store.pending.release(partition, token, least_delay_ms=delay_ms)
             raise FlushInterruptedError(str(error), hint) from error
-        except MistypedKeyError as error:  # Redis answers: what is pending need not wait for the end of the lease
+        except (MistypedKeyError, PartitionDividedError) as error:  # Redis answers: nobody need wait for the lease
             self._tallies.add(families.INTERRUPTED)
             self._count(summary, span)
             hint = self._store.pending.release(partition, token, least_delay_ms=backoff_ms(job.attempt))

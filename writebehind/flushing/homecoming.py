@@ -27,6 +27,7 @@ SLICE = 200
 class Homecoming:
     """Brings home what was put into the wrong partition. Safe to share between threads.
 
+    Not while the number of partitions grows: what is in two partitions then is on its way, or a copy.
     Each method raises `RedisUnavailableError` where Redis does not answer; what is left is met again.
     """
 
@@ -49,6 +50,9 @@ class Homecoming:
         left = [one for one in members if not misplaced.is_at_home(partition, one)]
         if not left:
             return list(members)
+        if self._store.is_dividing:
+            misplaced.put_off(partition, left)
+            return [one for one in members if one not in left]
         self._tell(partition, left)
         away = unreached(left, lambda some: self._see_to([misplaced.bring_home(partition, one) for one in some]))
         misplaced.put_off(partition, [one for one, _ in away])
@@ -60,6 +64,8 @@ class Homecoming:
         left = [one for one in letters if not misplaced.is_at_home(partition, one.member)]
         if not left:
             return list(letters)
+        if self._store.is_dividing:
+            return [one for one in letters if one not in left]
         self._tell(partition, [one.name for one in left])
         found = [misplaced.bring_letter_home(partition, one) for one in left]
         self._see_to([one for one in found if one is not None])
@@ -67,6 +73,8 @@ class Homecoming:
 
     def of_entries(self, partition: int, members: Sequence[str], *, repair: bool) -> list[str]:
         """Those of other partitions' members whose entries nobody else has; with `repair` brought home."""
+        if self._store.is_dividing:
+            return []
         left = self._store.misplaced.lasting(partition, members)
         if left and repair:
             self._tell(partition, left)

@@ -171,6 +171,7 @@ class Recorder:
     def _look(self) -> tuple[_Look, dict[str, Figure]]:
         """The present: counts, and figures that are no rates."""
         now_ms = self._store.now_ms()
+        in_use = len(self._store.layout.in_use())  # before: it may grow
         backlog = backlogs.look(self._store, self._settings, now_ms)
         facts_of = self._store.facts()
         facts = facts_of.values()
@@ -186,7 +187,7 @@ class Recorder:
             "pending_bytes": self._store.unsettled.pending_bytes(backlog.pending_in),
             "dead_letters": backlog.dead,
         }
-        away = self._store.partitions - len(backlog.partitions)
+        away = max(0, in_use - len(backlog.partitions))
         if not away:
             self._last_known.note(**at_stake)
         return look, {

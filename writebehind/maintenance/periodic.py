@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -78,7 +79,7 @@ class Maintenance:
                 self._hints(hint)
 
         with self._store.metrics.record_run(SWEEP) as outcome:
-            if away := each_reached(range(self._settings.partitions), sweep):
+            if away := each_reached(self._store.layout.in_use(), sweep):
                 found["away"] = len(away)
             outcome(**found)
         self._sweep_letters()
@@ -129,10 +130,11 @@ class Maintenance:
             outcome(**found)
             return found
 
-    def hand_over(self) -> None:
+    def hand_over(self, partitions: Iterable[int] | None = None) -> None:
         """Ask others to flush pending documents that no flusher has claimed: for a process that is about to end.
 
-        The flush tasks that it holds come back only when the broker misses it: new tickets overtake them.
+        The flush tasks that it holds come back only when the broker misses it: new tickets overtake them. By
+        default those of all partitions.
 
         Raises:
             RedisUnavailableError: Redis does not answer; the sweep will find what is left.
@@ -143,13 +145,11 @@ class Maintenance:
             if hint := self._store.pending.release(partition, uuid4().hex):
                 self._hints(hint)
 
-        each_reached(range(self._settings.partitions), hand_over)
+        each_reached(self._store.layout.in_use() if partitions is None else partitions, hand_over)
 
     def _sweep_letters(self) -> None:
         """Try dead letters again whose unique value is free by now, if any collection has such values."""
         try:
-            each_reached(
-                range(self._settings.partitions if self._settings.has_lookups else 0), self._contention.sweep
-            )
+            each_reached(self._store.layout.in_use() if self._settings.has_lookups else (), self._contention.sweep)
         except MongoUnavailableError as error:  # the next sweep looks
             self._outages.note("unique values", f"dead letters of unique values were not looked at: {error}")

@@ -104,7 +104,7 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
 def _see_all_partitions(pipeline: Pipeline) -> None:
     store = pipeline.store
     division, ours = known(store, store.division.recorded, None), store.partitions
-    if division is not None and division.partitions != ours:
+    if division is not None and division.partitions != ours and not division.online:
         raise ConfigurationError(
             f"partitions: this Redis holds data in {counted(division.partitions, 'partition')}, not in {ours}: "
             f"set WRITEBEHIND_PARTITIONS={division.partitions}"

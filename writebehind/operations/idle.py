@@ -89,7 +89,12 @@ def refuse_unless_idle(store: Store) -> None:
 
 def wait_for_forgotten(pipeline: Pipeline) -> None:
     """Wait until no process acts any more on a record that it has looked at before it was changed."""
-    time.sleep(SAMPLE_EVERY_S + _WAITS * pipeline.settings.redis_timeout_ms / 1000)
+    time.sleep(forgotten_after_s(pipeline, SAMPLE_EVERY_S))
+
+
+def forgotten_after_s(pipeline: Pipeline, look_every_s: float) -> float:
+    """After how long nobody acts any more on a record that each process looks at so often, seconds."""
+    return look_every_s + _WAITS * pipeline.settings.redis_timeout_ms / 1000
 
 
 def drop_documents(store: Store, report: Callable[[int], None]) -> int:

@@ -6,13 +6,15 @@ Only what must move does, one partition after the other. What is interrupted is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from writebehind.errors import ConfigurationError
 from writebehind.operations.idle import wait_for_forgotten
 from writebehind.pipeline import Pipeline
 from writebehind.redis import keys
+from writebehind.redis.store import Store
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.rebalancing import Moving
 from writebehind.redis.topology.record import MoveError
@@ -101,6 +103,18 @@ def rebalance(
     if dry_run:
         return Rebalanced(goal, moves.plan(goal, store.partitions))
     store.check()
+    with alone(store) as renew:
+        return _moved(pipeline, goal, renew, report)
+
+
+@contextmanager
+def alone(store: Store) -> Iterator[Callable[[], bool]]:
+    """Be the only one who moves anything between partitions or servers; yields what says so for another while.
+
+    Raises:
+        ConfigurationError: somebody else is.
+        RedisUnavailableError: Redis does not answer.
+    """
     lease = store.lease(keys.REBALANCE_LEASE, LEASE_MS)
     until = time.monotonic() + LEASE_MS / 1000
     while not lease.take():  # of one that was killed it ends by then
@@ -108,7 +122,7 @@ def rebalance(
             raise ConfigurationError("somebody else is rebalancing: wait for that to end")
         time.sleep(_LOOK_AGAIN_S)
     try:
-        return _moved(pipeline, goal, lease.take, report)
+        yield lease.take
     finally:
         lease.release()
 

@@ -213,7 +213,7 @@ class LostWrites:
         """Those of some writes that were lost; `met_at` is the position at which a new primary was met."""
         for at, one in writes:
             partition = self._store.partition_of(one.member)
-            some = lapses[partition]
+            some = lapses[partition] if partition < len(lapses) else None  # there are more by now
             if not some or one.again_after == some[0].leapt:
                 continue  # its server does not answer, or it was committed again since
             if lapse := self._lapse_of(one.version, partition, some, is_before=at < met_at):

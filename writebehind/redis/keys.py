@@ -93,7 +93,8 @@ _TYPES = {
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED, SPENT), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
-    **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load", "frozen"), "string"),
+    **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load"), "string"),
+    **dict.fromkeys(("frozen", "divided", "arriving", "leaving"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
@@ -154,6 +155,9 @@ class PartitionKeys:
     traces: str
     receipts: str
     receipts_at: str
+    divided: str
+    arriving: str
+    leaving: str
 
     @property
     def beside_documents(self) -> list[str]:
@@ -231,19 +235,61 @@ def partition_keys(partition: int) -> PartitionKeys:
         *("pending", "clock", "term", "lapses", "scheduled", "lease", "dead", "dead_counts", "crowded"),
         *("deleted", "deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
         *("receipts", "receipts_at"),
+        *("divided", "arriving", "leaving"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """The keys of a Redis that is divided into so many partitions."""
+class View:
+    """A division into partitions, as a process knows it.
+
+    Attributes:
+        partitions: their number, or the one before a change that is under way.
+        target: the number that it is changed to; 0 while nothing is changed.
+        divided: which of those before are divided already: what they had is spread by the new number.
+    """
 
     partitions: int
+    target: int = 0
+    divided: frozenset[int] = frozenset()
 
     def number(self, name: str) -> int:
         """The partition of a member, an alias or a query: CRC-32 of its name in UTF-8, modulo their number."""
-        return crc32(name.encode()) % self.partitions
+        crc = crc32(name.encode())
+        number = crc % self.partitions
+        return crc % self.target if self.target and number in self.divided else number
+
+    def final(self, name: str) -> int:
+        """The partition that it has, or will have when the change is over."""
+        return crc32(name.encode()) % (self.target or self.partitions)
+
+
+class Layout:
+    """The keys of a Redis that is divided into so many partitions. While that changes, what it says does."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, partitions: int) -> None:
+        """Take the number."""
+        #: What holds now; in one place, so that nobody sees half of a change.
+        self.view = View(partitions)
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions; while it grows, the new one."""
+        return self.view.target or self.view.partitions
+
+    def number(self, name: str) -> int:
+        """The partition of a member, an alias or a query."""
+        return self.view.number(name)
+
+    def in_use(self) -> list[int]:
+        """The partitions that hold documents: while the number grows, those that are not divided, or were made."""
+        view = self.view
+        return [
+            one for one in range(self.partitions) if one < view.partitions or one % view.partitions in view.divided
+        ]
 
     def of(self, name: str) -> PartitionKeys:
         """The keys of its partition."""

@@ -19,6 +19,7 @@ from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.recent import Recent
 from writebehind.redis.scripts import script
+from writebehind.redis.topology.dividing import steadily
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
@@ -149,6 +150,7 @@ class Receipts:
         self.life_ms = life_ms
         self.most = most
 
+    @steadily
     def of(self, member: str, key: str, confirmation: Confirmation | None = None) -> Found | None:
         """The receipt of a write to a document, or to another one of its collection and partition.
 
@@ -170,6 +172,7 @@ class Receipts:
             return None
         return Found(receipt, *(confirmation.judge(*judged) if confirmation and judged else ()))
 
+    @steadily
     def find(self, key: str, collections: Iterable[str]) -> Receipt | None:
         """The last receipt with this key, of any document of some collections, in one round trip to each server.
 

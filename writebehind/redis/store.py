@@ -45,6 +45,7 @@ from writebehind.redis.shared.samples import Samples
 from writebehind.redis.shared.spending import Spending
 from writebehind.redis.shared.workers import Workers
 from writebehind.redis.topology.assigned import Assigned
+from writebehind.redis.topology.growing import Growing
 from writebehind.redis.topology.rebalancing import Rebalancing
 from writebehind.redis.unsettled import Unsettled
 from writebehind.redis.wire import Wire, time_ms
@@ -94,12 +95,12 @@ class Store:
         self._max_pending = max_pending
         self._hint_life_ms = hint_life_ms
         self.database = database
-        self.partitions = partitions
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
-        self.division = PartitionCount(wire)
+        self.division = PartitionCount(wire, layout)
         self.cursor_key = Record(wire, keys.CURSOR_KEY, CursorKey.parse)
         self.assigned = Assigned(wire)
         self.rebalancing = Rebalancing(wire, self.assigned)
+        self.growing = Growing(wire)
         self.unsettled = Unsettled(wire, layout)
         self.pending = Pending(
             wire,
@@ -125,7 +126,7 @@ class Store:
         self.results = Results(wire, layout)
         self.heat = Heat(wire, layout)
         self.inspection = Inspection(wire, layout)
-        self.metrics = Metrics(wire, partitions)
+        self.metrics = Metrics(wire, layout)
         self.workers = Workers(wire)
         self.caps = CapsRecord(wire)
         self.api_keys = ApiKeys(wire)
@@ -136,6 +137,30 @@ class Store:
         self.position = Position(wire)
 
     @property
+    def layout(self) -> Layout:
+        """The partitions of documents."""
+        return self._layout
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions; while it grows, the new one."""
+        return self._layout.partitions
+
+    def keep_up(self) -> None:
+        """From now on, look at times whether the number of partitions grows, before anything is sent."""
+        if not self._wire.names:  # where it does so offline only
+            self._wire.keep_up(self._layout, self.division.follow)
+
+    def see_division(self) -> None:
+        """Make sure that what is known of the number of partitions is no older than if something were sent."""
+        self._wire.see_division()
+
+    @property
+    def is_dividing(self) -> bool:
+        """Whether their number grows just now, as far as this process knows."""
+        return self._layout.view.target > 0
+
+    @property
     def has_several(self) -> bool:
         """Whether Redis is several servers, of which one may be away. Raises as `server_of`."""
         return self._wire.has_several
@@ -143,6 +168,10 @@ class Store:
     def partition_of(self, member: str) -> int:
         """The partition that a member belongs to."""
         return self._layout.number(member)
+
+    def final_partition_of(self, name: str) -> int:
+        """The partition of a member or another name; while their number grows, the one that it is coming to."""
+        return self._layout.view.final(name)
 
     def check(self) -> None:
         """Record the database and the number of partitions, or compare them with what is recorded.

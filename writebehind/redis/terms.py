@@ -47,16 +47,16 @@ class Terms:
 
     def __init__(
         self,
-        partitions: int,
+        layout: Layout,
         database: str,
         met: Callable[[], object] = lambda: None,
         *,
         is_watched: bool = False,
     ) -> None:
-        """Take the number of partitions, and whose documents they are; nothing is asked yet.
+        """Take the partitions, and whose documents they have; nothing is asked yet.
 
         Args:
-            partitions: their number.
+            layout: the partitions.
             database: of MongoDB.
             met: called when this process meets a new term, before it uses the connection.
             is_watched: whether Sentinels choose the primary.
@@ -64,7 +64,7 @@ class Terms:
         self._database = database
         self._met = met
         self._is_watched = is_watched
-        self._partitions = Layout(partitions).all()
+        self._layout = layout
         self._seen: set[str] = set()
 
     def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> str | None:
@@ -103,7 +103,7 @@ class Terms:
                 ("SCRIPT", "LOAD", _LEAP.source),
                 *(
                     ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term, *_ARGUMENTS)
-                    for of in self._partitions
+                    for of in self._layout.all()
                 ),
             ]
         )

@@ -13,6 +13,7 @@ from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
 from writebehind.redis.letters import kept_name
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
+from writebehind.redis.topology.dividing import steadily
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
@@ -65,6 +66,7 @@ class Unsettled:
         self._wire = wire
         self._layout = layout
 
+    @steadily
     def among(self, members: Iterable[str]) -> set[str]:
         """Those of the members that are pending, or refused by MongoDB, in one round trip."""
         calls = self._layout.grouped(members)
@@ -79,6 +81,7 @@ class Unsettled:
             if due is not None or letter is not None
         }
 
+    @steadily
     def of_collection(self, collection: str, *, most: int) -> list[str] | None:
         """The members of a collection that are pending, or refused by MongoDB, in one round trip.
 
@@ -86,19 +89,18 @@ class Unsettled:
         """
         found = self._wire.run_many(
             _LIST_UNSETTLED,
-            [((of.pending, of.dead, of.dead_counts), (collection, most + 1, 1)) for of in self._layout.all()],
+            [
+                ((of.pending, of.dead, of.dead_counts), (collection, most + 1, 1))
+                for of in map(partition_keys, self._layout.in_use())
+            ],
         )
         if any(len(names) > most for part in found for names in part):
             return None
         prefix = f"{collection}/".encode()
-        return [
-            one.decode(errors="replace")
-            for part in found
-            for names in part
-            for one in names
-            if one.startswith(prefix)
-        ]
+        names = dict.fromkeys(one for part in found for some in part for one in some if one.startswith(prefix))
+        return [one.decode(errors="replace") for one in names]  # once each: while partitions grow there are copies
 
+    @steadily
     def unreached(self, versions: Mapping[str, int]) -> dict[str, bytes]:
         """Which of these versions of members MongoDB does not have, in one round trip.
 
@@ -119,6 +121,7 @@ class Unsettled:
                 left[member] = ours or b""
         return left
 
+    @steadily
     def standing(self, member: str) -> tuple[bytes | None, bool, bool]:
         """A member's entry as it stands there; whether it is pending; and whether it is dead."""
         of = self._layout.of(member)
@@ -127,6 +130,7 @@ class Unsettled:
         )
         return value, due is not None, letter is not None
 
+    @steadily
     def traces(self, members: Sequence[str]) -> list[Trace]:
         """The traces of documents' ways to MongoDB, in one round trip."""
         commands: list[Command] = []
@@ -167,6 +171,7 @@ class Unsettled:
             total += sum(next(sizes) or 0 for _ in members) / max(1, len(members)) * count
         return round(total)
 
+    @steadily
     def observe(self, members: Iterable[str], *, body_bytes: int = 0) -> dict[str, Shown]:
         """The members as readers see them, each at one moment, in one round trip.
 
@@ -193,6 +198,7 @@ class Unsettled:
         after, flat = self._wire.call("ZSCAN", partition_keys(partition).pending, cursor, "COUNT", count)
         return after.decode(), [member.decode() for member, _ in pairs(flat) if named(member) is not None]
 
+    @steadily
     def entryless(self, partition: int, members: Sequence[str]) -> list[str]:
         """Those of the members that are pending although they have no entry."""
         of = partition_keys(partition)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from redis import ConnectionPool
@@ -19,10 +20,12 @@ from writebehind.errors import (
 )
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections, Greeting
-from writebehind.redis.keys import COUNTERS, type_of
+from writebehind.redis.keys import COUNTERS, Layout, View, type_of
 from writebehind.redis.reach import is_away
 from writebehind.redis.refusals import check_served, raise_refused
 from writebehind.redis.scripts import Script, script
+from writebehind.redis.topology.dividing import Dividing
+from writebehind.redis.topology.lookout import Lookout
 from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, exchange_at
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,31 @@ class Wire:
         self._servers = servers
         #: Whether Redis is away as a whole, for the log.
         self.outage = servers.outage
+        self._lookout = Lookout(Layout(1))
+
+    def keep_up(self, layout: Layout, look: Callable[[], object]) -> None:
+        """Let commands have a look before them how a layout is by now, where the last was long ago."""
+        self._lookout = Lookout(layout, look)
+
+    def see_division(self) -> None:
+        """Have such a look where it is due, although nothing is sent. It fails in silence."""
+        if time.monotonic() > self._lookout.due:
+            self._lookout.look()
+
+    def divide(self, layout: Layout, partitions: int, target: int) -> None:
+        """Speak from now on as the number of partitions grows; see how far that has come. Raises as `calls`."""
+        servers = self._servers
+        if not isinstance(servers, Dividing):
+            servers = Dividing(servers, layout)
+        servers.learn(partitions, target, begins=True)
+        self._servers = servers
+
+    def divided(self, layout: Layout, partitions: int) -> None:
+        """Speak to so many partitions, of which nothing changes any more."""
+        if isinstance(self._servers, Dividing):
+            self._servers.end(partitions)
+            self._servers = self._servers.inner
+        layout.view = View(partitions)
 
     @property
     def has_several(self) -> bool:
@@ -58,6 +86,7 @@ class Wire:
         Raises:
             RedisUnavailableError: none answers.
         """
+        self.see_division()
         servers, size = self._servers.servers(), len(commands)
         places = {one: range(at * size, (at + 1) * size) for at, one in enumerate(servers)}
         answers, _ = exchange_at(places, [*commands] * len(servers), None)
@@ -79,6 +108,10 @@ class Wire:
     def unguarded(self, server: str) -> Connections:
         """Connections to a server with a name that do not ask whether what is done belongs there."""
         return self._servers.unguarded(server)
+
+    def connections(self, key: str) -> Connections:
+        """Connections to the server that has a key, which ask nothing before what is done. Raises as `on_each`."""
+        return self._servers.place(key)
 
     def look_again(self) -> None:
         """Find out where everything is, after that was changed. Raises as `on_each`."""
@@ -155,7 +188,23 @@ class Wire:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return self._servers.exchange(commands) if commands else []
+        if not commands:
+            return []
+        if time.monotonic() > self._lookout.due:
+            return self._up_to_date(commands, None)[0]
+        return self._servers.exchange(commands)
+
+    def _up_to_date(
+        self, commands: Sequence[Command], then: Then | None
+    ) -> tuple[list[Any], list[Answered | None]]:
+        """Exchange, after a look how Redis is divided: the keys were made by what was known before it."""
+        layout, before = self._lookout.layout, self._lookout.layout.view
+        self._lookout.look()
+        servers = self._servers
+        if layout.view is not before:
+            dividing = servers if isinstance(servers, Dividing) else Dividing(servers, layout)
+            return dividing.follow(commands, then, before)
+        return servers.confirmed(commands, then) if then else (servers.exchange(commands), [])
 
     def greet(self, greeting: Greeting) -> None:
         """Greet each server so over each connection that is opened from now on."""
@@ -242,7 +291,8 @@ class Wire:
         steps = [_sent(step, call) for call in calls]
         confirmed: list[Answered | None] = [None] * len(steps)
         if then:
-            answers, confirmed = self._servers.confirmed(steps, then)
+            is_old = time.monotonic() > self._lookout.due
+            answers, confirmed = (self._up_to_date if is_old else self._servers.confirmed)(steps, then)
         else:
             answers = self.exchange(steps)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]

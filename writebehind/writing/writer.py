@@ -123,8 +123,10 @@ class Writer:
         Raises:
             InvalidIdError: the collection has ids that cannot be made up.
         """
-        partition_of = self._parts.store.partition_of
-        wanted = None if key is None else partition_of(key.text)
+        partition_of, wanted = self._parts.store.final_partition_of, None
+        if key is not None:
+            self._parts.store.see_division()
+            wanted = partition_of(key.text)
         while True:
             drawn = DocumentId.of(self._collection, new_id(self._settings.id))
             if wanted is None or partition_of(drawn.member) == wanted:

@@ -104,8 +104,10 @@ def test_many_at_once(pipeline, users, another):
 def test_an_id_is_drawn_where_the_key_is(pipeline, users, monkeypatch):
     """As many ids are drawn as it takes; where the key is, is found out once."""
     asked: list[str] = []
-    partition_of = pipeline.store.partition_of
-    monkeypatch.setattr(pipeline.store, "partition_of", lambda name: asked.append(name) or partition_of(name))
+    partition_of = pipeline.store.final_partition_of
+    monkeypatch.setattr(
+        pipeline.store, "final_partition_of", lambda name: asked.append(name) or partition_of(name)
+    )
     keys = [f"{number}" for number in range(8)]
 
     created = [users.create({}, key=key) for key in keys]

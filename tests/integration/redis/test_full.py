@@ -41,6 +41,7 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
         ("1", "t", 0, b'\x00\x01x\n\x00"\x80\x86_\xbd\xe8H\xd0'),  # the string x, as Redis 7.0 dumps it
         None,
     ),
+    "receive": ([TOKEN], ("{k}:load", "{k}:copy"), ("t", "SET", "x"), None),
     "add_heat": ([], ("{k}:hot", "{k}:heat", "{k}:warmed"), (9, "users/s:a", 1), None),
 }
 

@@ -196,7 +196,7 @@ def test_a_move_that_freezes_too_long_gives_way(two, monkeypatch):
     """What cannot be copied in time goes on where it was, and the move says so."""
     documents = write(two, 1)
     monkeypatch.setattr(moving, "FREEZE_MS", 1)
-    monkeypatch.setattr(moving, "_TOLD_WITHIN_S", 0.05)
+    monkeypatch.setattr(moving, "TOLD_WITHIN_S", 0.05)
     finish = moving.Move._copy
 
     def slow(self, some):

@@ -26,7 +26,7 @@ def hot_keys(pipeline: Pipeline) -> Routes:
     def found() -> Response:
         """The documents that are read most, overall and in each partition."""
         most = limit(DEFAULT_LIMIT, MOST)
-        by_partition = pipeline.hot_keys.by_partition(min(most, _in_each(pipeline.settings.partitions)))
+        by_partition = pipeline.hot_keys.by_partition(min(most, _in_each(pipeline.store.partitions)))
         shown = {
             "hot_keys": [_shown(one) | {"partition": one.partition} for one in hottest(by_partition, most)],
             "by_partition": [

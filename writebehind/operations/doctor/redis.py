@@ -14,6 +14,7 @@ from writebehind.operations.doctor.findings import Finding, away, failure, ok, w
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import replicas_needed
+from writebehind.redis.shared.partition_count import Division
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -268,13 +269,13 @@ def _owner(pipeline: Pipeline) -> Finding:
 
 
 def _partitions(pipeline: Pipeline) -> Finding:
-    known = pipeline.settings.partitions
     try:
         division = pipeline.store.division.recorded()
     except RedisUnavailableError as error:
         return warning("partitions", f"not known: {error}", _SEE_TO_IT)
     if division is None:
         return ok("partitions", "not recorded yet: nobody has written")
+    known = pipeline.store.partitions  # as the record was followed
     try:
         division.check(known)
     except ConfigurationError as error:
@@ -286,6 +287,19 @@ def _partitions(pipeline: Pipeline) -> Finding:
             f"something is pending or dead in partition {outside[0]}, where nobody looks",
             "a process with another number of partitions wrote it: stop that, and run writebehind drain",
         )
+    return _growth(division, pipeline.settings.partitions, known)
+
+
+def _growth(division: Division, before: int, known: int) -> Finding:
+    """Whether the number grows, or has, while it was used."""
+    if division.online:
+        return warning(
+            "partitions",
+            f"{division.partitions} are becoming {division.target}",
+            f"if nothing does that any more: writebehind repartition --online {division.target}",
+        )
+    if before != known:
+        return warning("partitions", f"{before} have become {known}", f"set WRITEBEHIND_PARTITIONS={known}")
     return ok("partitions", f"{known}, as recorded")
 
 

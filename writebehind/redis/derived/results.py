@@ -10,6 +10,7 @@ from writebehind.redis import keys
 from writebehind.redis.keys import Layout
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
+from writebehind.redis.topology.dividing import steadily
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
@@ -79,6 +80,7 @@ class Results:
         """Let no result of a collection be served any more, as nobody knows what has changed."""
         self._wire.run(_RECORD_CHANGES, keys.changes(collection), (interval_ms, 1))
 
+    @steadily
     def look(self, collection: str, name: str, *, dead: bool) -> Look:
         """Redis's data for a query, in one round trip; dead letters too if they are wanted.
 

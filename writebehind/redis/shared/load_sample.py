@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from writebehind import forks
 from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
 from writebehind.redis import keys
-from writebehind.redis.keys import Layout
+from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import added_up
 from writebehind.redis.shared import persisted
 from writebehind.redis.shared.owner import Owner
@@ -86,7 +86,9 @@ class LoadSample:
 
     def of(self, partition: int) -> LoadSample:
         """The same of the server that a partition is on, as far as it answers."""
-        return self.servers.get(self.server_of[partition], self) if self.servers else self
+        if not self.servers or partition >= len(self.server_of):  # there are more by now
+            return self
+        return self.servers.get(self.server_of[partition], self)
 
     def uses(self, part: float) -> bool:
         """Whether Redis uses this part of the memory that it may use."""
@@ -183,7 +185,7 @@ def take(
     """
     about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)])
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
-    partitions = layout.all()
+    partitions = [partition_keys(one) for one in layout.in_use()]
     size = len(partitions)
     owned, divided, breaker, flushed, *counts = wire.calls_answered(
         [
@@ -202,6 +204,7 @@ def take(
     is_lost = [bool(away) and wire.server_of(key) in away for key in (keys.DATABASE, keys.PARTITIONS)]
     owner = owners.known() if is_lost[0] else owners.read(owned)
     division = divisions.known() if is_lost[1] else divisions.read(divided)
+    size = layout.partitions  # as the record says by now
     records = {name: ServerRecord.parse(one) for name, (*_, one) in about.items() if name not in away}
     wrong = misfit_of(wire.names, records)
     whole_of_all = LoadSample(
@@ -221,7 +224,7 @@ def take(
     }
     if len(about) == 1:
         return next(iter(servers.values()))
-    server_of = tuple(wire.server_of(of.pending) for of in partitions)
+    server_of = tuple(wire.server_of(of.pending) for of in layout.all())
     return replace(
         whole_of_all,
         **_together([*servers.values()]),

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.errors import RedisFullError
 from writebehind.redis import keys
-from writebehind.redis.keys import partition_keys
+from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.reach import known
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.shared import persisted as flushes
@@ -22,6 +22,7 @@ from writebehind.redis.shared.persisted import REMEMBERED_S, Persisted
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew
 from writebehind.redis.strays import whole
+from writebehind.redis.topology.dividing import steadily
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
@@ -117,11 +118,12 @@ class Activity:
 class Metrics:
     """Figures in Redis that nothing of the protocol depends on. Safe to share between threads."""
 
-    def __init__(self, wire: Wire, partitions: int) -> None:
-        """Look at a server that is divided into so many partitions."""
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        """Look at a server that is divided so."""
         self._wire = wire
-        self._partitions = partitions
+        self._layout = layout
 
+    @steadily
     def backlog(self) -> list[PartitionStatus]:
         """Every partition's backlog, each at one moment, in one round trip; in two where nothing is pending.
 
@@ -132,6 +134,7 @@ class Metrics:
         """
         return self._look_twice(self._wire.run_many)
 
+    @steadily
     def backlog_answered(self) -> list[PartitionStatus]:
         """`backlog` of the partitions whose server answers.
 
@@ -145,7 +148,8 @@ class Metrics:
         return found if any(one.pending for one in found) else self._look(run_many)
 
     def _look(self, run_many: Callable[[Script, Sequence[Call]], list[Any]]) -> list[PartitionStatus]:
-        of_all = map(partition_keys, range(self._partitions))
+        numbers = self._layout.in_use()
+        of_all = map(partition_keys, numbers)
         counted = run_many(
             _COUNT_UNSETTLED, [((of.pending, of.dead, of.lease, of.scheduled), ()) for of in of_all]
         )
@@ -160,7 +164,7 @@ class Metrics:
                 whole(ticket.partition(b":")[0]) if ticket else None,
                 max(0, ticket_left_ms),
             )
-            for partition, answer in enumerate(counted)
+            for partition, answer in zip(numbers, counted, strict=True)
             if answer is not None
             for pending, dead, head, tail, claim_left_ms, (ticket, ticket_left_ms) in [answer]
         ]
@@ -207,7 +211,7 @@ class Metrics:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        return totals.read(self._wire, self._partitions)
+        return totals.read(self._wire, self._layout.partitions)
 
     def activity(self, now_ms: int | None = None) -> Activity:
         """Work that is done, in one round trip; with another one for the clock of Redis, where it is not given.

@@ -24,7 +24,7 @@ from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
-from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, key_of, not_overtaken, tag
+from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, in_order, key_of, tag
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Cluster(Several):
                 break
             if any(isinstance(answers[at], TryAgainError) for at in again):
                 time.sleep(TRY_AGAIN_S)  # half of what a step needs has gone to another node, and the rest will
-            again = not_overtaken(commands, answers, again)
+            again = in_order(commands, answers, again)
             asked = self._note(commands, answers, again)
             some = [commands[at] for at in again]
             found, also = self._sent(some, then, [asked.get(at) for at in again])

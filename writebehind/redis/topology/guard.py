@@ -1,11 +1,13 @@
-"""Commands as they are sent to a server among several, which carries out nothing that belongs on another one.
+"""Commands as they are sent where a partition may be elsewhere by now: nothing is carried out that is not here.
 
-Before each step stands a look at the record of its server, `guard.lua`. A command that changes something is sent
-as such a step. What only reads is sent as it is: `CHECK` after it says whether the record was another one by then.
+Before each step stands a look at what its server says: on servers with names at its record, `guard.lua`; while the
+number of partitions grows at whether the partition is divided, `divided.lua`. A command that changes something is
+sent as such a step. What only reads is sent as it is: a look after it says whether that holds.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 from writebehind.redis.connections import Command
@@ -18,8 +20,8 @@ HOME = "home"
 CHECK = ("HGET", SERVER, "epoch")
 
 _FLAGS = "#!lua flags=allow-oom\n"
-_GUARD = resources.files("writebehind.redis.topology").joinpath("guard.lua").read_text("utf-8")
-_COMMAND = _GUARD + resources.files("writebehind.redis.topology").joinpath("command.lua").read_text("utf-8")
+_FOLDER = resources.files("writebehind.redis.topology")
+_COMMAND = _FOLDER.joinpath("command.lua").read_text("utf-8")
 #: Commands that change nothing, and those that have no key.
 _AS_THEY_ARE = frozenset(
     (
@@ -46,8 +48,8 @@ _AS_THEY_ARE = frozenset(
 
 
 def reads(command: Command) -> bool:
-    """Whether a command with a key changes nothing, so that its server need not refuse it."""
-    return command[0] in _AS_THEY_ARE
+    """Whether a command changes nothing, so that its server need not refuse it."""
+    return command[0] in _AS_THEY_ARE and command[0] != "EVAL"
 
 
 def place_of(key: str) -> str:
@@ -63,39 +65,59 @@ def frozen_key(place: str) -> str:
     return f"wb:{{{place}}}:frozen"
 
 
-def guarded(command: Command) -> Command:
-    """A command as it is sent."""
-    name = command[0]
-    if name == "EVALSHA":
-        return (name, _sha1(command[1]), *command[2:])
-    if name == "EVAL" and command[2] and command[3] != SERVER:
-        return (name, _with_guard(command[1]), *command[2:])
-    if name in _AS_THEY_ARE:
-        return command
-    if name == "SCRIPT":
-        return (name, *command[1:-1], _learnt(command[-1])) if command[1] == "LOAD" else command
-    return ("EVAL", _COMMAND, 1, command[1], *command)
+class Guard:
+    """A look before each step. Safe to share between threads."""
+
+    def __init__(self, text: str) -> None:
+        """Take the look: Lua that returns an error where the step must not be carried out."""
+        self._text = text
+        #: The names of steps with the look, by those without; and what these are.
+        self._digests: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
+
+    def command(self, command: Command) -> Command:
+        """A command as it is sent."""
+        name = command[0]
+        if name == "EVALSHA":
+            return (name, self._sha1(command[1]), *command[2:])
+        if name == "EVAL" and command[2] and command[3] != SERVER:
+            return (name, self._before(command[1]), *command[2:])
+        if name in _AS_THEY_ARE:
+            return command
+        if name == "SCRIPT":
+            return (name, *command[1:-1], self._learnt(command[-1])) if command[1] == "LOAD" else command
+        return ("EVAL", self._text + _COMMAND, 1, command[1], *command)
+
+    def whole(self, command: Command) -> Command:
+        """A step of ours as it is sent to a server that does not know it, which knows it then."""
+        self._sha1("")
+        return ("EVAL", self._before(self._sources[command[1]]), *command[2:])
+
+    def _before(self, source: str) -> str:
+        """The text of a step with the look before it."""
+        if source.startswith(_FLAGS):
+            return _FLAGS + self._text + source.removeprefix(_FLAGS)
+        return self._text + source
+
+    def _sha1(self, of: str) -> str:
+        if not self._digests:
+            self._sources.update((one.sha1, one.source) for one in steps())
+            self._digests.update((one.sha1, digest(self._before(one.source))) for one in steps())
+        return self._digests.get(of, of)
+
+    def _learnt(self, source: str) -> str:
+        """The text with the look of a step that is being loaded, which may be none of ours."""
+        guarded_source = self._before(source)
+        self._digests[digest(source)] = digest(guarded_source)
+        return guarded_source
 
 
-def _with_guard(source: str) -> str:
-    """The text of a step that looks first whether what it touches is here."""
-    if source.startswith(_FLAGS):
-        return _FLAGS + _GUARD + source.removeprefix(_FLAGS)
-    return _GUARD + source
+@cache
+def until_divided(target: int) -> Guard:
+    """The look at whether a partition is divided already, or just being so, by a change to so many."""
+    text = _FOLDER.joinpath("divided.lua").read_text("utf-8")
+    return Guard(text.replace("TARGET", str(target)))
 
 
-def _sha1(of: str) -> str:
-    if not _digests:
-        _digests.update((one.sha1, digest(_with_guard(one.source))) for one in steps())
-    return _digests.get(of, of)
-
-
-def _learnt(source: str) -> str:
-    """The text with the guard of a step that is being loaded, which may be none of ours."""
-    guarded_source = _with_guard(source)
-    _digests[digest(source)] = digest(guarded_source)
-    return guarded_source
-
-
-#: The names of steps with the guard, by those without.
-_digests: dict[str, str] = {}
+#: A command as it is sent to one of several servers with names.
+guarded = Guard(_FOLDER.joinpath("guard.lua").read_text("utf-8")).command

@@ -34,9 +34,9 @@ FEW, MOST_ROUNDS = 200, 20
 #: It is frozen so often before the move is given up.
 MOST_FREEZES = 10
 #: Keys that are looked for, and that are copied, in one go; and bytes.
-_SCANNED, _COPIED, _BYTES = 1_000, 100, 1 << 20
+SCANNED, COPIED, BYTES = 1_000, 100, 1 << 20
 #: The last changes are waited for so long, seconds.
-_TOLD_WITHIN_S = FREEZE_MS / 1000
+TOLD_WITHIN_S = FREEZE_MS / 1000
 
 
 class Move:
@@ -108,7 +108,7 @@ class Move:
                 f"partition {self._place} is no more on server {self._source.name}, or somebody moves it"
             )
         try:
-            keys = changed.until(self._frozen.encode(), _TOLD_WITHIN_S)
+            keys = changed.until(self._frozen.encode(), TOLD_WITHIN_S)
             if keys is not None:
                 self._copy(self._ours(keys))
                 gone_to = f"{self._target.name}/{self._moves}"
@@ -123,7 +123,7 @@ class Move:
     def _thaw(self) -> None:
         """Let everything go on where it is. If that fails, it does so in a moment."""
         try:
-            self._source.exchange([("EVAL", _THAW, 1, self._frozen, self._token)])
+            self._source.exchange([("EVAL", THAW, 1, self._frozen, self._token)])
         except RedisUnavailableError:
             return
 
@@ -136,16 +136,16 @@ class Move:
             yield self._ours(keys)
 
     def _copy(self, keys: Sequence[bytes]) -> None:
-        for at in range(0, len(keys), _COPIED):
-            some = keys[at : at + _COPIED]
-            answers = _asked(self._source, [one for key in some for one in (("DUMP", key), ("PTTL", key))])
+        for at in range(0, len(keys), COPIED):
+            some = keys[at : at + COPIED]
+            answers = asked(self._source, [one for key in some for one in (("DUMP", key), ("PTTL", key))])
             copies: list[tuple[bytes, int, bytes]] = []
             size = 0
             for key, value, life in zip(some, answers[::2], answers[1::2], strict=True):
-                is_gone = value is None or life == _GONE
+                is_gone = value is None or life == GONE
                 copies.append((key, 0 if is_gone else max(life, 0), b"" if is_gone else value))
                 size += len(copies[-1][2])
-                if size > _BYTES:
+                if size > BYTES:
                     self._receive(copies)
                     copies, size = [], 0
             self._receive(copies)
@@ -164,7 +164,7 @@ def scanned(server: Connections, prefix: str) -> Iterator[list[bytes]]:
     """Keys of a server that begin with a prefix, a few at a time; some may come twice."""
     cursor = b"0"
     while True:
-        (answer,) = _asked(server, [("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _SCANNED)])
+        (answer,) = asked(server, [("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", SCANNED)])
         cursor, found = answer
         yield found
         if cursor == b"0":
@@ -180,8 +180,8 @@ def drop_left(source: Connections, place: str) -> None:
     """Drop what a place that has gone has left behind. Raises as `Move.run`."""
     for keys in scanned(source, "wb:" if place == HOME else f"wb:{{{place}}}:"):
         some = [key for key in keys if _is_of(key, place)]
-        for at in range(0, len(some), _COPIED):
-            _run(source, _DROP_LEFT, (SERVER, *some[at : at + _COPIED]), (place, ""))
+        for at in range(0, len(some), COPIED):
+            _run(source, _DROP_LEFT, (SERVER, *some[at : at + COPIED]), (place, ""))
     _run(source, _DROP_LEFT, (SERVER,), (place, "1"))
 
 
@@ -191,11 +191,12 @@ def _is_of(key: bytes, place: str) -> bool:
 
 def _run(server: Connections, step: Script, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> bool:
     """Run a step about the record of a server."""
-    (answer,) = _asked(server, [("EVAL", step.source, len(keys), *keys, *arguments)])
+    (answer,) = asked(server, [("EVAL", step.source, len(keys), *keys, *arguments)])
     return bool(answer)
 
 
-def _asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
+def asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
+    """The answers of a server, none of which is a refusal. Raises as `Move.run`."""
     answers = server.exchange(commands)
     for one in answers:
         if isinstance(one, ResponseError):
@@ -204,5 +205,6 @@ def _asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
 
 
 #: What PTTL says of a key that is no more.
-_GONE = -2
-_THAW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
+GONE = -2
+#: Let things change again in what was frozen by a token.
+THAW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"

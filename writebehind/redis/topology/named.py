@@ -16,7 +16,7 @@ from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
 from writebehind.redis.topology.moving import arrive
 from writebehind.redis.topology.record import Assignment, ServerRecord
-from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, key_of, not_overtaken
+from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, in_order, key_of
 
 #: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
 LOOK_AGAIN_S = 0.01
@@ -96,7 +96,7 @@ class Named(Several):
                 break
             before, known = known, self._learn(known)
             again = [at for at in again if at not in doubtful or known.differs(before, commands[at])]
-            again = not_overtaken(commands, answers, _without_lost(known, commands, answers, again))
+            again = in_order(commands, answers, _without_lost(known, commands, answers, again))
             if any(not known.differs(before, commands[at]) for at in again):
                 time.sleep(LOOK_AGAIN_S)
             some = [commands[at] for at in again]

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from writebehind.errors import RedisUnavailableError, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
+from writebehind.redis.topology.guard import reads
 
 #: What a server is sent after its commands, by its name.
 Then = Callable[[str], Sequence[Command]]
@@ -204,19 +205,22 @@ def exchange_at(
     return answers, confirmed
 
 
-def not_overtaken(commands: Sequence[Command], answers: list[Any], again: Sequence[int]) -> list[int]:
-    """Places that may be sent again: nothing of which a later command with the same key was carried out.
+def in_order(commands: Sequence[Command], answers: list[Any], again: Sequence[int]) -> list[int]:
+    """Places that are to be sent again, where some of the commands were not carried out, or read elsewhere.
 
-    In the place of others is an error that says so.
+    What reads after the first of them reads again, so that it is not older. Nothing is sent again of which a later
+    command with the same key was carried out: in its place is an error that says so.
     """
-    later: set[str] = set()
-    left = []
-    waiting = set(again)
+    if not again:
+        return []
+    waiting, later, left = set(again), set[str](), []
     for at in reversed(range(len(commands))):
-        key = key_of(commands[at])
-        if at not in waiting:
-            later.add(key)
-        elif key in later:
+        if reads(commands[at]):
+            if at >= again[0]:
+                left.append(at)
+        elif at not in waiting:
+            later.add(key_of(commands[at]))
+        elif key_of(commands[at]) in later:
             answers[at] = RedisUnavailableError("a later command of the same key has overtaken this one")
         else:
             left.append(at)
@@ -229,11 +233,19 @@ def key_of(command: Command) -> str:
     Raises:
         ValueError: it has none.
     """
-    if command[0] in _STEPS and command[2]:
+    if command[0] in STEPS and command[2]:
         return _text(command[3])
     if command[0] not in _KEYLESS and len(command) > 1:
         return _text(command[1])
     raise ValueError(f"{command[0]} has no key: it is for one server, or for each")
+
+
+def keys_of(command: Command) -> list[str]:
+    """The keys of partitions that a command, or a step, is about."""
+    some = command[3 : 3 + int(command[2])] if command[0] in STEPS else command[1:]
+    return [
+        one for one in map(_text, (key for key in some if isinstance(key, str | bytes))) if one.startswith(_OURS)
+    ]
 
 
 def _text(key: str | bytes) -> str:
@@ -255,7 +267,9 @@ def _fill(into: list[Any], places: Sequence[int], values: Sequence[Any]) -> None
         into[at] = value
 
 
+#: The beginning of the keys of partitions.
+_OURS = "wb:{"
 #: Commands whose keys come after their number.
-_STEPS = frozenset(("EVALSHA", "EVAL"))
+STEPS = frozenset(("EVALSHA", "EVAL"))
 #: Commands that have no key.
-_KEYLESS = frozenset((*_STEPS, "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF"))
+_KEYLESS = frozenset((*STEPS, "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF"))

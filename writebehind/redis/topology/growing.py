@@ -1,0 +1,88 @@
+"""A number of partitions that grows while they are used: what has to be done for each. See `splitting`."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from writebehind.redis.connections import Command
+from writebehind.redis.keys import View, partition_keys
+from writebehind.redis.topology.dividing import WAITS_S
+from writebehind.redis.topology.guard import frozen_key, place_of
+from writebehind.redis.topology.moving import SCANNED, asked
+from writebehind.redis.topology.record import MoveError
+from writebehind.redis.topology.splitting import Splitting, new_partitions, receive
+from writebehind.redis.wire import Wire
+
+#: What is frozen is looked at again after so long, seconds.
+_LOOK_AGAIN_S = 0.01
+
+
+class Growing:
+    """The partitions of one Redis, while their number grows. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Bind it to a server."""
+        self._wire = wire
+
+    def expect(self, view: View, token: str) -> None:
+        """Let the new partitions of those that are not divided yet be filled by one process, from nothing.
+
+        Raises:
+            MoveError: another process has begun meanwhile.
+            RedisUnavailableError: Redis does not answer.
+        """
+        new = {
+            one
+            for partition in range(view.partitions)
+            if partition not in view.divided
+            for one in new_partitions(partition, view)
+        }
+        self._wire.calls([("SET", partition_keys(one).arriving, token) for one in sorted(new)])
+        self._see_undivided(view)  # after that: from here on nobody divides them but by this token
+        cursor = b"0"
+        while True:
+            cursor, found = self._wire.scan(cursor, match="wb:{*}:*", count=SCANNED)
+            self._take_out(new, (key.decode(errors="replace") for key in found), token)
+            if cursor == b"0":
+                return
+
+    def _see_undivided(self, view: View) -> None:
+        """See that what is filled is not in use, as another process may have divided more than this one knows.
+
+        One that had frozen a partition before it lost its right may still divide that, until the freeze is over.
+        """
+        for partition in range(view.partitions):
+            of = partition_keys(partition)
+            look: Sequence[Command] = (("GET", of.divided), ("EXISTS", frozen_key(str(partition))))
+            until = time.monotonic() + WAITS_S
+            while True:
+                mark, is_frozen = asked(self._wire.connections(of.pending), look)
+                if partition not in view.divided and mark == str(view.target).encode():
+                    raise MoveError(f"somebody else has divided partition {partition}: start this again")
+                if not is_frozen:
+                    break
+                if time.monotonic() > until:
+                    raise MoveError(f"somebody else divides partition {partition}")
+                time.sleep(_LOOK_AGAIN_S)
+
+    def _take_out(self, new: set[int], found: Iterable[str], token: str) -> None:
+        """Take copies out that another process has left; what partitions of that number have counted stays."""
+        left: dict[int, list[Command]] = defaultdict(list)
+        for key in found:
+            place = place_of(key)
+            if place.isdecimal() and int(place) in new:
+                of = partition_keys(int(place))
+                if key not in {of.arriving, of.counts}:
+                    left[int(place)].append(("DEL", key))
+        for partition, commands in left.items():
+            receive(partition, self._wire.connections(partition_keys(partition).pending), commands, token)
+
+    def is_left(self, partition: int) -> bool:
+        """Whether a partition that is divided has still what has gone. Raises as `expect`."""
+        return bool(self._wire.call("EXISTS", partition_keys(partition).leaving))
+
+    def splitting(self, partition: int, view: View, token: str, report: Callable[[int], object]) -> Splitting:
+        """The division of one of them, by who has let new ones expect that; `report` as `Splitting` says."""
+        return Splitting(partition, view, self._wire.connections, token=token, report=report)
