@@ -25,7 +25,7 @@ from writebehind.redis.keys import partition_keys
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.timeout(300),
-    long,  # tests/integration/topology/test_growth.py has each step of it
+    long,  # tests/integration/topology/growth has each step of it
     pytest.mark.skipif(TOPOLOGY == "servers", reason="on servers with names the number changes offline only"),
 ]
 
