@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 
 from tests.waiting import wait_until
+from writebehind import Settings
 from writebehind.local.embedded import EmbeddedRedis, EmbeddedServer
+from writebehind.operations.acl import User, users
 
 #: Redis itself, where it is installed, or `make redis` has fetched it.
 REDIS_SERVER = shutil.which("redis-server") or shutil.which(
@@ -27,6 +32,43 @@ class RedisProgram(EmbeddedRedis):
 
     def _program(self) -> Path:
         return self._path
+
+
+class GuardedRedis(EmbeddedRedis):
+    """One with a user who may do what `writebehind doctor --acl` says, and nothing else."""
+
+    def __init__(self, data_dir: Path, **options: Any) -> None:
+        super().__init__(data_dir, **options)
+        (self._user,) = users(Settings())
+
+    @property
+    def guarded_url(self) -> str:
+        """The address for this user."""
+        return self.url.replace("://", f"://{self._user.name}:secret@")
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--user", self._user.name, *self._user.rules, ">secret"]
+
+    def refused(self) -> list[Any]:
+        """What the user may not do, and has done since the server's start."""
+        with Redis(port=self.port) as client:
+            return list(client.acl_log())
+
+
+@contextmanager
+def permitted(user: User, url: str, *servers: EmbeddedRedis) -> Iterator[str]:
+    """Let servers have a user, whose URL is yielded; and see that it did nothing that it may not do."""
+    clients = [Redis(port=one.port) for one in servers]
+    for one in clients:
+        one.execute_command("ACL", "SETUSER", user.name, *user.rules, ">secret")
+        one.acl_log_reset()
+    try:
+        yield url.replace("://", f"://{user.name}:secret@")
+        assert [] == [refused for one in clients for refused in one.acl_log()]
+    finally:
+        for one in clients:
+            one.acl_deluser(user.name)
+            one.close()
 
 
 def freeze(server: EmbeddedServer) -> None:

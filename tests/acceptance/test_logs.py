@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.acceptance.conftest import ROOT, System, start
+from tests.acceptance.conftest import CONFIG, ROOT, System, start
 from tests.acceptance.variants import VARIANT
+from tests.servers import GuardedRedis
 from tests.waiting import wait_until
-from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.local.embedded import EmbeddedMongo
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -29,6 +33,18 @@ JSON = {
     "WRITEBEHIND_ACCESS_LOG": "true",
     "WRITEBEHIND_MONGODB_TIMEOUT_MS": "1000",
 }
+
+#: Commands of operators that ask Redis for more than the processes do.
+COMMANDS = [("doctor", "--json"), ("drain",), ("reconcile", "--all")]
+
+
+def run(servers: dict[str, str], *words: str) -> str:
+    """What a command says of the system's servers."""
+    command = [sys.executable, "-P", "-m", "writebehind", *words]
+    ended = subprocess.run(
+        command, env={**os.environ, **CONFIG, **servers}, capture_output=True, text=True, check=False
+    )
+    return ended.stdout + ended.stderr
 
 
 def lines(directory: Path) -> dict[str, list[str]]:
@@ -62,8 +78,8 @@ def told(tmp_path_factory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("logs")
     (directory / "system").mkdir()
     answers: dict[str, Any] = {}
-    with EmbeddedRedis(directory, appendfsync="always") as redis, EmbeddedMongo(directory) as mongo:
-        urls = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url}
+    with GuardedRedis(directory, appendfsync="always") as redis, EmbeddedMongo(directory) as mongo:
+        urls = {"REDIS_URL": redis.guarded_url, "MONGODB_URL": mongo.url}
         with start(directory / "system", **urls, **JSON) as stack, System(stack) as system:
             data = stack.data_dir
             system.wait_for_workers()
@@ -81,6 +97,8 @@ def told(tmp_path_factory) -> dict[str, Any]:
                 one.kill()  # which the web server and the supervisor tell
             wait_until(lambda: system.http.get("/readyz").status_code == 200, "the API to go on")
             wait_until(lambda: events(data)["beat"]["started"] == 2, "beat to be back")
+            answers["commands"] = [run(system.servers, *words) for words in COMMANDS]
+            answers["refused"] = redis.refused()
             before = events(data)
             redis.kill()
             wait_until(lambda: system.http.get("/readyz").status_code == 503, "the API to see it")
@@ -99,7 +117,19 @@ def told(tmp_path_factory) -> dict[str, Any]:
             mongo.start()
             wait_until(lambda: system.http.get("/v1/users/none-9").status_code == 404, "MongoDB to be back")
             answers["statuses"] = statuses
+            answers["refused"] += redis.refused()
     return {"directory": data, "answers": answers}
+
+
+@pytest.mark.skipif("tls" in VARIANT, reason="the way through TLS names no user")
+def test_its_user_of_redis_needs_no_more_than_it_says(told):
+    """`doctor --acl` permits all that processes and commands do, also when Redis was restarted."""
+    assert [] == told["answers"]["refused"]
+    doctor, drained, reconciled = told["answers"]["commands"]
+    assert '"check":"broker","level":"ok"' in doctor
+    assert "refused" not in doctor
+    assert "0 pending" in drained
+    assert "keys looked at" in reconciled
 
 
 def test_each_line_is_an_object(told):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from writebehind.cli.installation import asking_workers, named, opened
 from writebehind.logs.quoting import printable_line
+from writebehind.operations.acl import User, oldest, users
 from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, configuration, examine
 from writebehind.operations.drain import Progress
@@ -36,7 +37,8 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each check.")
 @click.option("--config", is_flag=True, help="Print what Redis and Sentinels should be configured with instead.")
-def doctor(as_json: bool, config: bool) -> None:
+@click.option("--acl", is_flag=True, help="Print the users that Redis and the broker should have instead.")
+def doctor(as_json: bool, config: bool, acl: bool) -> None:
     """Say what is wrong with servers and processes.
 
     It looks whether this installation is fit to keep what it acknowledges.
@@ -45,6 +47,9 @@ def doctor(as_json: bool, config: bool) -> None:
     with opened() as pipeline:
         if config:
             click.echo("\n".join(configuration(pipeline)))
+            return
+        if acl:
+            _print_users(users(pipeline.settings, oldest(pipeline)), as_json)
             return
         found = list(examine(pipeline))
     if as_json:
@@ -85,6 +90,16 @@ def _print(one: Finding) -> None:
     if one.advice:
         said.append(f"\n{'':<8}   do: {redacted(one.advice)}", "bold")
     Console().print(said, soft_wrap=True)
+
+
+def _print_users(found: Iterable[User], as_json: bool) -> None:
+    """Lines for `valkey-cli`, which knows no remarks: where each belongs is told on standard error."""
+    for one in found:
+        if as_json:
+            click.echo(orjson.dumps(asdict(one) | {"rules": one.rules}))
+        else:
+            click.echo(f"on {one.servers}", err=True)
+            click.echo(f"ACL SETUSER {one.name} {' '.join(one.rules)}")
 
 
 def _shown(text: str) -> str:

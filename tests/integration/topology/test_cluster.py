@@ -7,16 +7,20 @@ import time
 import pytest
 
 from tests.forking import in_child
+from tests.integration.conftest import flush_all
 from tests.integration.topology.conftest import PARTITIONS
-from tests.servers import freeze, resume
+from tests.servers import freeze, permitted, resume
+from tests.topologies import EveryWire
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import RedisUnavailableError
+from writebehind.operations.acl import users as needed_users
 from writebehind.operations.doctor import redis
 from writebehind.operations.doctor.findings import Level
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.cluster import _slot
+from writebehind.redis.topology.opening import open_servers
 from writebehind.tallies import families
 
 NAMES = [f"u{n}" for n in range(60)]
@@ -69,6 +73,25 @@ def test_documents_are_written_read_and_flushed(on_cluster, wire):
     for one in range(PARTITIONS):
         on_cluster.flusher.flush(one)
     assert 0 == on_cluster.status()["pending"]
+
+
+def test_its_user_needs_no_more_than_it_says(on_cluster, cluster, wire):
+    """`doctor --acl` permits all that writes, reads, flushes and the doctor do, also while a slot moves."""
+    user, _ = needed_users(on_cluster.settings.model_copy(update={"broker_url": "redis://127.0.0.1/0"}))
+    with permitted(user, cluster.url, *cluster.nodes) as url:
+        own = EveryWire(open_servers(url, 5_000))
+        narrow = Pipeline(on_cluster.settings, wire=own, client=on_cluster._client)
+        users, documents = narrow.collection("users"), by_partition(on_cluster)
+        for name in documents.values():
+            users.put(name, {"name": name}, durability=Durability.REPLICATED)
+        move(cluster, wire, 1, meanwhile=lambda: users.put(documents[1], {"name": documents[1]}))
+        found = list(redis.check(narrow))
+        flush_all(narrow)
+        assert {name: name for name in documents.values()} == {
+            name: users.get(name)["name"] for name in documents.values()
+        }
+        own.close()
+    assert not [one for one in found if "refused" in one.found]
 
 
 @pytest.mark.parametrize("level", [Durability.REPLICATED, Durability.FSYNCED])

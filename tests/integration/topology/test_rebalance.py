@@ -10,8 +10,10 @@ import pytest
 
 from tests.integration.topology.test_cluster import by_partition
 from tests.integration.topology.test_servers import PARTITIONS, opened, servers
+from tests.servers import permitted
 from tests.topologies import ask
 from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.operations.acl import users
 from writebehind.operations.drain import drain
 from writebehind.operations.rebalance import goal_of, rebalance
 from writebehind.redis import keys
@@ -75,6 +77,18 @@ def test_a_server_that_comes_gets_its_share(two, opened, servers):
     assert not [key for key in left if key.startswith(tuple(moved))]
     assert len(documents) == drain(two, timeout_s=20).persisted
     assert 0 == two.status()["pending"]
+
+
+def test_its_user_needs_no_more_than_it_says(two, opened, servers):
+    """`doctor --acl` permits all that a move does, as of each server."""
+    documents = write(two, 1)
+    first, *others = users(two.settings)
+    assert {first.commands, others[0].commands} == {first.commands, *(one.commands for one in others)}
+    with permitted(first, servers.url, *servers.servers.values()) as url:
+        narrow = opened(url)
+        assert rebalance(narrow).moved
+        assert {1} == read(narrow, documents)
+        assert len(documents) == drain(narrow, timeout_s=20).persisted
 
 
 def test_a_server_that_goes_has_nothing_left(two, opened, servers):

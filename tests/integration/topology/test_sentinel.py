@@ -8,12 +8,15 @@ from contextlib import ExitStack
 import pytest
 
 from tests.integration.conftest import flush_all
-from tests.servers import freeze, resume
+from tests.servers import freeze, permitted, resume
+from tests.tiers import long
 from tests.topologies import EveryWire, Sentinels, Watched
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.documents.durability import Durability
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.operations.acl import users as needed_users
+from writebehind.operations.doctor import failover
 from writebehind.redis.topology.opening import open_servers
 
 TIMEOUT_MS = 1_000
@@ -68,6 +71,25 @@ def test_a_failover(
         on_watched.flusher.flush(one)
     assert (0, 0) == (on_watched.status()["pending"], on_watched.status()["dead_letters"])
     assert {"_id": "u1", "n": 3} == {k: v for k, v in users.get("u1").items() if k != "_v"}
+
+
+@long
+def test_its_users_need_no_more_than_they_say(on_watched: Pipeline, watched: Sentinels):
+    """`doctor --acl` permits all that is asked of Sentinels, and of servers that they watch."""
+    user, watching = needed_users(on_watched.settings)
+    with (
+        permitted(watching, watched.url, *watched.sentinels),
+        permitted(user, watched.url, *watched.servers) as of_servers,
+    ):
+        url = f"{of_servers}?sentinel_username={watching.name}&sentinel_password=secret"
+        wire = EveryWire(open_servers(url, TIMEOUT_MS))
+        settings = on_watched.settings.model_copy(update={"redis_url": url})
+        narrow = Pipeline(settings, wire=wire, client=on_watched._client)
+        narrow.collection("users").put("u1", {"n": 1}, durability=Durability.REPLICATED)
+        found = list(failover.check(narrow))
+        flush_all(narrow)
+        wire.close()
+    assert not [one for one in found if "refuse" in one.found], found
 
 
 def test_a_primary_that_may_have_been_replaced_is_not_read_from(settings, tmp_path, mongo_client, hints):

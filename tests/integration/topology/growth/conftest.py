@@ -38,7 +38,7 @@ def process(settings, valkey_wire, mongo_client, hints, monkeypatch) -> Iterator
     monkeypatch.setattr(growth, "_wait_for_all", forget)
 
     def make(**changed) -> Pipeline:
-        wires.append(EveryWire(open_servers(settings.redis_url, 5_000)))
+        wires.append(EveryWire(open_servers(changed.get("redis_url", settings.redis_url), 5_000)))
         changed = settings.model_copy(update={"partitions": BEFORE, **changed})
         return Pipeline(changed, hints=hints, wire=wires[-1], client=mongo_client)
 

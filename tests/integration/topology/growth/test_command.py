@@ -5,9 +5,12 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from tests.integration.topology.growth.conftest import AFTER, BEFORE, read
+from tests.integration.topology.growth.conftest import AFTER, BEFORE, DOCUMENTS, read
+from tests.servers import permitted
 from writebehind.errors import ConfigurationError
+from writebehind.operations.acl import users
 from writebehind.operations.doctor import Level, examine
+from writebehind.operations.drain import drain
 from writebehind.operations.growth import grow
 from writebehind.operations.repartition import repartition
 from writebehind.redis.shared.partition_count import Division
@@ -54,3 +57,12 @@ def test_the_command(one, run, process):
     again = run("repartition", "--online", str(AFTER))
     assert "Redis has 16 partitions already" in again.stdout
     assert {1} == read(process())
+
+
+@pytest.mark.one_server("it gives a user to that one")
+def test_its_user_needs_no_more_than_it_says(one, process, one_valkey):
+    """`doctor --acl` permits all that the change does."""
+    (user,) = users(one.settings.model_copy(update={"broker_url": ""}))
+    with permitted(user, one.settings.redis_url, one_valkey) as url:
+        assert AFTER == grow(process(redis_url=url), AFTER).after
+        assert DOCUMENTS == drain(process(redis_url=url, partitions=AFTER), timeout_s=20).persisted
