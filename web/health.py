@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.flask.access import Access
-from writebehind.flask.description.operations import OBJECT, TEXT, operation
+from writebehind.flask.description.operations import TEXT, content, operation
 from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
 from writebehind.monitoring.page import Page
@@ -20,11 +20,22 @@ from writebehind.redis.store import Store
 
 #: The routes, as OpenAPI has them.
 PATHS = {
-    "/healthz": {"get": operation("The process lives", "", {"200": OBJECT}, "", tag="operation")},
-    "/readyz": {
-        "get": operation("Traffic may come here", "", {"200": OBJECT, "503": OBJECT}, "", tag="operation")
+    "/healthz": {
+        "get": operation("get_health", "The process lives", "", {"200": content("Health")}, "", tag="operation")
     },
-    "/metrics": {"get": operation("Figures for Prometheus", "", {"200": TEXT}, "503", tag="operation")},
+    "/readyz": {
+        "get": operation(
+            "get_readiness",
+            "Traffic may come here",
+            "",
+            {"200": content("Readiness"), "503": content("Readiness")},
+            "",
+            tag="operation",
+        )
+    },
+    "/metrics": {
+        "get": operation("get_metrics", "Figures for Prometheus", "", {"200": TEXT}, "503", tag="operation")
+    },
 }
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5

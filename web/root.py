@@ -9,13 +9,17 @@ import orjson
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from writebehind.flask.description.operations import OBJECT, operation
+from writebehind.flask.description.operations import content, operation
 from writebehind.flask.problems import name_request
 from writebehind.flask.representations import JSON
 
 #: The route, as OpenAPI has it.
 PATHS: dict[str, Any] = {
-    "/": {"get": operation("Where things are", "", {"200": OBJECT, "303": None}, "", tag="operation")},
+    "/": {
+        "get": operation(
+            "get_places", "Where things are", "", {"200": content("Places"), "303": None}, "", tag="operation"
+        )
+    },
 }
 _HTML = "text/html"
 _PLACES = {

@@ -18,6 +18,8 @@ _BARE = re.compile(r"[ ]*([!#-+\--:<-~]+)[ ]*")
 _ESCAPED = re.compile(r"\\(.)")
 #: Characters for a colon and the place of an item.
 _PLACE = 11
+#: Characters of the key of a request for many writes, at most: it leaves room for their places.
+LONGEST_OF_BULK = LONGEST_KEY - _PLACE
 #: What tells one request from another, beside its body.
 _TOLD_APART_BY = ("REQUEST_METHOD", "PATH_INFO", "CONTENT_TYPE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
@@ -55,13 +57,13 @@ def item_keys() -> Callable[[int, bytes, object], IdempotencyKey | None]:
 
 
 def _check_whole(text: str) -> str:
-    """The key of a request for many writes, which leaves room for their places.
+    """The key of a request for many writes.
 
     Raises:
         BadRequest: it is too long.
     """
-    if not 0 < len(text) <= LONGEST_KEY - _PLACE:
-        raise BadRequest(f"Idempotency-Key: that of a bulk has 1 to {LONGEST_KEY - _PLACE} characters")
+    if not 0 < len(text) <= LONGEST_OF_BULK:
+        raise BadRequest(f"Idempotency-Key: that of a bulk has 1 to {LONGEST_OF_BULK} characters")
     return text
 
 

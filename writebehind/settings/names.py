@@ -15,9 +15,10 @@ from writebehind.tallies.families import MOST_UNLISTED
 
 #: No part is empty, so no dot begins or ends a name; no `$` and no null byte; `system.` is MongoDB's own.
 #: With the longest database a namespace has 184 bytes: less than 235, which a sharded collection may have.
-COLLECTION_NAME: Final = re.compile(
-    r"(?!system\.)(?=.{1,120}\Z)[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII
-)
+LONGEST_COLLECTION_NAME: Final = 120
+#: As other languages take it too; the length comes to it.
+COLLECTION_NAME_PATTERN: Final = r"(?!system\.)[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
+COLLECTION_NAME: Final = re.compile(rf"(?=.{{1,{LONGEST_COLLECTION_NAME}}}\Z){COLLECTION_NAME_PATTERN}", re.ASCII)
 #: MongoDB looks at bytes, and on Windows at more characters than elsewhere.
 MOST_DATABASE_BYTES: Final = 63
 _NOT_IN_DATABASES: Final = frozenset('/\\. "$*<>:|?\0')

@@ -45,6 +45,8 @@ def test_history(client, installation):
     assert [None, "closed", "closed", "closed"] == found["breaker"]
     assert ([None, 0.5, 0.5, 0.5], [None, 4, 4, 4]) == (found["latency"]["hit"]["p50"], found["broker"]["flush"])
     assert [now - 1] == client.get(f"/admin/history?since={now - 2}").json["time"]
+    assert [now - 1] == client.get(f"/admin/history?since={now - 1.7654321}").json["time"]
+    assert 4 == len(client.get("/admin/history?since=1e-05").json["time"])
     assert [now - 2, now - 1] == client.get(f"/admin/history?since={now - 2.5}").json["time"]
     for wrong in ("x", "-1", "1e3", "", "1.", "99999999999"):
         problem(client.get(f"/admin/history?since={wrong}"), 400)

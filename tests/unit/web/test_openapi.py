@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -49,6 +50,33 @@ def test_operations(described):
             assert set(re.findall(r"{(\w+)}", path)) <= named
             assert operation["summary"]
             assert operation["responses"]
+
+
+def test_operations_have_names(described):
+    """A generated client has a function of its own for each operation, whose name says what it does."""
+    names = [one["operationId"] for path in described["paths"].values() for one in path.values()]
+    assert sorted(set(names)) == sorted(names)
+    assert {"put_document", "increment_document", "bulk_write", "replay_dead_letters"} <= set(names)
+    assert [] == [one for one in names if not re.fullmatch(r"[a-z]+(_[a-z]+)+", one)]
+
+
+def test_answers_have_schemas(described):
+    """Each answer in JSON has a schema that says what is in it; only this description has its own standard."""
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            answers = [
+                media["schema"]
+                for answer in operation["responses"].values()
+                for form, media in answer.get("content", {}).items()
+                if "json" in form and "ndjson" not in form
+            ]
+            assert path == "/openapi.json" or {"type": "object"} not in answers, (method, path)
+            assert all("$ref" in one or "anyOf" in one for one in answers) or path == "/openapi.json"
+
+
+def test_patterns_are_those_of_every_language(described):
+    """No pattern has what only Python's have."""
+    assert r"\\Z" not in json.dumps(described)
 
 
 def test_problems_are_described(described):

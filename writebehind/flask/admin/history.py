@@ -14,7 +14,8 @@ from writebehind.flask.parameters import given, only
 from writebehind.flask.representations import JSON
 from writebehind.history.series import series
 
-_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?", re.ASCII)
+#: As programs write a number: a time of today has 7 decimals in some.
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,17})?(e-[0-9]{1,3})?", re.ASCII)
 
 
 def history(pipeline: Pipeline) -> Routes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from writebehind.change_stream.conflicts import MOST
 from writebehind.flask.admin import conflicts, drift, hot_keys
-from writebehind.flask.description.operations import OBJECT, Described, Responses, content, operation
+from writebehind.flask.description.operations import Described, Responses, content, operation
 from writebehind.flask.description.schemas import ALL, CURSOR, FILTERS, LETTERS_LIMIT, SINCE, limited, query
 from writebehind.flask.representations import NDJSON
 from writebehind.reconcile.findings import MOST_PASSES
@@ -14,64 +14,85 @@ _KEYS = "/admin/keys"
 
 
 def _administered(
+    name: str,
     summary: str,
-    answer: str | None = None,
+    answer: str,
     *more: Described,
     one: bool = False,
 ) -> Described:
     named, problems = ("collection id version", "400 404 503") if one else ("", "400 503")
-    answers: Responses = {"200": content(answer) if answer else OBJECT}
-    described = operation(summary, named, answers, problems, tag="operation")
+    answers: Responses = {"200": content(answer)}
+    described = operation(name, summary, named, answers, problems, tag="operation")
     return described if one else described | {"parameters": list(more)}
 
 
 def _of_keys(
-    summary: str, answer: str, problems: str, *, one: bool = True, status: str = "200", body: str = ""
+    name: str, summary: str, answer: str, problems: str, *, one: bool = True, status: str = "200", body: str = ""
 ) -> Described:
     """An operation on API keys."""
     sent = content(body) if body else None
     return operation(
-        summary, "key" if one else "", {status: content(answer)}, problems, body=sent, tag="operation"
+        name, summary, "key" if one else "", {status: content(answer)}, problems, body=sent, tag="operation"
     )
 
 
 PATHS: dict[str, Described] = {
     _KEYS: {
-        "get": _of_keys("API keys, without their secrets", "Keys", "400 503", one=False),
+        "get": _of_keys("list_keys", "API keys, without their secrets", "Keys", "400 503", one=False),
         "post": _of_keys(
-            "Make an API key", "IssuedKey", "400 409 413 415 503", one=False, status="201", body="NewKey"
+            "create_key",
+            "Make an API key",
+            "IssuedKey",
+            "400 409 413 415 503",
+            one=False,
+            status="201",
+            body="NewKey",
         ),
     },
     f"{_KEYS}/{{key}}": {
-        "get": _of_keys("An API key, without its secrets", "Key", "400 404 503"),
-        "delete": _of_keys("Refuse an API key from now on", "Key", "400 404 503"),
+        "get": _of_keys("get_key", "An API key, without its secrets", "Key", "400 404 503"),
+        "delete": _of_keys("revoke_key", "Refuse an API key from now on", "Key", "400 404 503"),
     },
     f"{_KEYS}/{{key}}:rotate": {
-        "post": _of_keys("Give an API key a new secret", "IssuedKey", "400 404 409 413 415 503", body="Rotation")
+        "post": _of_keys(
+            "rotate_key", "Give an API key a new secret", "IssuedKey", "400 404 409 413 415 503", body="Rotation"
+        )
     },
     "/admin/status": {
         "get": _administered(
-            "How the pipeline is", None, query("partitions", {"type": "boolean", "default": False})
+            "get_status",
+            "How the pipeline is",
+            "Status",
+            query("partitions", {"type": "boolean", "default": False}),
         )
     },
     "/admin/conflicts": {
         "get": _administered(
-            "Changes of others to what was pending", None, limited(conflicts.DEFAULT_LIMIT, MOST)
+            "list_conflicts",
+            "Changes of others to what was pending",
+            "Conflicts",
+            limited(conflicts.DEFAULT_LIMIT, MOST),
         ),
     },
     "/admin/drift": {
-        "get": _administered("Where Redis and MongoDB differed", None, limited(drift.DEFAULT_LIMIT, MOST_PASSES)),
+        "get": _administered(
+            "get_drift", "Where Redis and MongoDB differed", "Drifts", limited(drift.DEFAULT_LIMIT, MOST_PASSES)
+        ),
     },
     "/admin/hot-keys": {
         "get": _administered(
-            "Which documents are read most", None, limited(hot_keys.DEFAULT_LIMIT, hot_keys.MOST)
+            "list_hot_keys",
+            "Which documents are read most",
+            "HotKeys",
+            limited(hot_keys.DEFAULT_LIMIT, hot_keys.MOST),
         ),
     },
     "/admin/history": {
-        "get": _administered("The figures of the last hour", "History", query("since", SINCE)),
+        "get": _administered("get_history", "The figures of the last hour", "History", query("since", SINCE)),
     },
     "/admin/explorer/{collection}/{id}": {
         "get": operation(
+            "explore_document",
             "A document in Redis and in MongoDB",
             "collection id",
             {"200": content("Explored")},
@@ -80,14 +101,21 @@ PATHS: dict[str, Described] = {
         ),
     },
     _LETTERS: {
-        "get": _administered("Documents that MongoDB refuses", "Letters", *FILTERS, CURSOR, LETTERS_LIMIT),
-        "delete": _administered("Forget dead letters for good", "Discarded", *FILTERS, ALL, CURSOR),
+        "get": _administered(
+            "list_dead_letters", "Documents that MongoDB refuses", "Letters", *FILTERS, CURSOR, LETTERS_LIMIT
+        ),
+        "delete": _administered(
+            "discard_dead_letters", "Forget dead letters for good", "Discarded", *FILTERS, ALL, CURSOR
+        ),
     },
     f"{_LETTERS}:replay": {
-        "post": _administered("Try dead letters once more", "Replayed", *FILTERS, ALL, CURSOR),
+        "post": _administered(
+            "replay_dead_letters", "Try dead letters once more", "Replayed", *FILTERS, ALL, CURSOR
+        ),
     },
     f"{_LETTERS}:export": {
         "get": operation(
+            "export_dead_letters",
             "Dead letters with their documents",
             "",
             {"200": content({"type": "string"}, NDJSON)},
@@ -97,10 +125,10 @@ PATHS: dict[str, Described] = {
         | {"parameters": FILTERS},
     },
     f"{_LETTERS}/{{collection}}/{{id}}": {
-        "get": _administered("A dead letter with its document", "Letter", one=True),
-        "delete": _administered("Forget a dead letter for good", "Discarded", one=True),
+        "get": _administered("get_dead_letter", "A dead letter with its document", "Letter", one=True),
+        "delete": _administered("discard_dead_letter", "Forget a dead letter for good", "Discarded", one=True),
     },
     f"{_LETTERS}/{{collection}}/{{id}}:replay": {
-        "post": _administered("Try a dead letter once more", "Replayed", one=True),
+        "post": _administered("replay_dead_letter", "Try a dead letter once more", "Replayed", one=True),
     },
 }

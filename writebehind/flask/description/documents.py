@@ -31,21 +31,26 @@ _PATCHES = {
 
 PATHS: dict[str, Described] = {
     "/v1/{collection}/{id}": {
-        "get": operation("Read a document", "collection id fields If-Match If-None-Match", _READ, _READING),
+        "get": operation(
+            "get_document", "Read a document", "collection id fields If-Match If-None-Match", _READ, _READING
+        ),
         "head": operation(
+            "head_document",
             "Read a document's headers",
             "collection id fields If-Match If-None-Match",
             {"200": None, "304": None},
             _READING,
         ),
         "put": operation(
+            "put_document",
             "Create or replace a document",
-            "collection id durability Idempotency-Key If-Match If-None-Match",
+            "collection id durability Idempotency-Key If-Match if-absent",
             {"200": _WRITTEN, "201": _WRITTEN, "202": _WRITTEN},
             _WRITING,
             body=_DOCUMENT,
         ),
         "patch": operation(
+            "patch_document",
             "Change a document",
             "collection id durability Idempotency-Key If-Match",
             {"200": _WRITTEN, "202": _WRITTEN},
@@ -53,6 +58,7 @@ PATHS: dict[str, Described] = {
             body=_PATCHES,
         ),
         "delete": operation(
+            "delete_document",
             "Delete a document",
             "collection id durability Idempotency-Key If-Match",
             {"202": _WRITTEN, "204": None},
@@ -61,6 +67,7 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}/{id}:increment": {
         "post": operation(
+            "increment_document",
             "Add to numbers of a document, atomically",
             "collection id durability Idempotency-Key",
             {"200": _INCREMENTED, "201": _INCREMENTED, "202": _INCREMENTED},
@@ -70,6 +77,7 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}/{id}:update": {
         "post": operation(
+            "update_document",
             "Change a document by MongoDB's update operators",
             "collection id durability Idempotency-Key If-Match",
             {"200": _WRITTEN, "202": _WRITTEN},
@@ -79,6 +87,7 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}": {
         "get": operation(
+            "list_documents",
             "List all documents, or read the one that has a value in a unique field",
             "collection limit after fields If-Match If-None-Match",
             _LISTED,
@@ -90,6 +99,7 @@ PATHS: dict[str, Described] = {
             "under `lookup`, and the answer is one document."
         },
         "post": operation(
+            "create_document",
             "Create a document under a generated id",
             "collection durability Idempotency-Key",
             {"201": _WRITTEN, "202": _WRITTEN},
@@ -99,6 +109,7 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}/queries/{name}": {
         "get": operation(
+            "query_documents",
             "Ask for the documents that a query of the settings finds",
             "collection name If-Match If-None-Match",
             _ANSWERED,
@@ -108,8 +119,9 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}:bulk": {
         "post": operation(
+            "bulk_write",
             "Carry out several writes",
-            "collection durability Idempotency-Key",
+            "collection durability key-of-bulk",
             {"207": content("Results")},
             _BATCHES,
             body=_BULK,
@@ -117,6 +129,7 @@ PATHS: dict[str, Described] = {
     },
     "/v1/receipts/{idempotency_key}": {
         "get": operation(
+            "get_receipt",
             "Ask what has become of a write that had an idempotency key",
             "idempotency_key within",
             {"200": content("Receipt")},
@@ -125,6 +138,7 @@ PATHS: dict[str, Described] = {
     },
     "/v1/{collection}:get": {
         "post": operation(
+            "get_documents",
             "Read several documents",
             "collection",
             {"200": content("Documents", *_FORMS)},
@@ -139,7 +153,13 @@ def queries(settings: Settings) -> dict[str, Described]:
     """A path for each query of the settings, with its parameters."""
     return {
         f"/v1/{collection}/queries/{name}": {
-            "get": operation(f"Ask for {name} of {collection}", "If-Match If-None-Match", _ANSWERED, _READING)
+            "get": operation(
+                f"query_{collection}_{name}",
+                f"Ask for {name} of {collection}",
+                "If-Match If-None-Match",
+                _ANSWERED,
+                _READING,
+            )
             | {
                 "parameters": [
                     "If-Match",

@@ -18,7 +18,9 @@ from writebehind.flask.description.schemas import components, parameters
 from writebehind.flask.problems import CONTENT_TYPE
 
 _SELF: dict[str, Described] = {
-    "/openapi.json": {"get": operation("This description", "", {"200": OBJECT}, "", tag="operation")},
+    "/openapi.json": {
+        "get": operation("get_description", "This description", "", {"200": OBJECT}, "", tag="operation")
+    },
 }
 
 
@@ -60,7 +62,7 @@ def specification(
     )
     for name, schema in components(settings).items():
         spec.components.schema(name, schema)
-    for name, (place, described) in parameters(settings).items():
+    for name, (place, described) in parameters().items():
         spec.components.parameter(name, place, ({"required": True} if place == "path" else {}) | described)
     every = (
         documents.PATHS | documents.queries(settings) | (operators.PATHS if admin else {}) | dict(paths) | _SELF

@@ -32,6 +32,7 @@ def content(schema: Described | str, *types: str) -> Described:
 
 
 def operation(
+    name: str,
     summary: str,
     named: str,
     responses: Responses,
@@ -40,7 +41,7 @@ def operation(
     body: Described | None = None,
     tag: str = "documents",
 ) -> Described:
-    """An operation: with its parameters, its answers, and the statuses of its problems."""
+    """An operation: its name for clients, its parameters, its answers, and the statuses of its problems."""
     described: Described = {
         status: {"description": _STATUS[status]} | (content or {}) for status, content in responses.items()
     }
@@ -48,7 +49,13 @@ def operation(
     for status in [*statuses, "500"] if "503" in statuses else statuses:  # Redis is away, or spoiled
         described[status] = problem(int(status))
     described["default"] = {"description": "A problem with the request as such"} | content("Problem", CONTENT_TYPE)
-    operation = {"summary": summary, "tags": [tag], "parameters": named.split(), "responses": described}
+    operation = {
+        "operationId": name,
+        "summary": summary,
+        "tags": [tag],
+        "parameters": named.split(),
+        "responses": described,
+    }
     return operation | ({"requestBody": {"required": True} | body} if body else {})
 
 

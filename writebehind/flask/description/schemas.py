@@ -10,27 +10,46 @@ from writebehind.documents.idempotency import LONGEST_KEY
 from writebehind.documents.ids import MAX_ID_BYTES
 from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
+from writebehind.flask.description.figures import FIGURES
+from writebehind.flask.idempotency import LONGEST_OF_BULK
 from writebehind.flushing.dead_letters import Reason
 from writebehind.mql.updates.update import OPERATORS
 from writebehind.operations.api_keys import LONGEST_S, MOST_RATE
 from writebehind.querying.cursors import LONGEST as LONGEST_CURSOR
 from writebehind.querying.listing import DEFAULT_LIMIT as PAGE_LIMIT
 from writebehind.querying.listing import MOST as MOST_OF_PAGE
-from writebehind.settings.names import COLLECTION_NAME
+from writebehind.settings.names import COLLECTION_NAME_PATTERN, LONGEST_COLLECTION_NAME
 from writebehind.writing.receipts import ReceiptState
 
 Schema = dict[str, Any]
 
 ANY_DOCUMENT = {"name": "Ada", "joined": {"$date": "2026-01-01T00:00:00Z"}}
-_DURABILITY: Schema = {"enum": [level.value for level in Durability]}
+_DURABILITY: Schema = {"$ref": "#/components/schemas/Durability"}
+_REASON: Schema = {"$ref": "#/components/schemas/Reason"}
+_COLLECTION: Schema = {"$ref": "#/components/schemas/Collection"}
 _ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 _ANY_ID: Schema = {"type": ["string", "integer", "object"], "description": "as a text, or in Extended JSON"}
 _VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _OR_NO_TIME = _TIME | {"type": ["string", "null"]}
-_IDEMPOTENCY_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY}
+_IDEMPOTENCY_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"}
+#: Entity tags of RFC 9110, 8.8.3: a strong one, and any.
+_STRONG = r'"[!#-~]*"'
+_ANY_TAG = f"(W/)?{_STRONG}"
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ETAGS: Schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
+
+
+def _tags(one: str) -> Schema:
+    """A list of entity tags, or `*`."""
+    return {"type": "string", "pattern": rf"^(\*|{one}(, *{one})*)$"}
+
+
+def _key_header(longest: int) -> Schema:
+    """An idempotency key as a header has it: in quotes, or bare."""
+    quoted, bare = rf'"([ !#-\[\]-~]|\\["\\]){{1,{longest}}}"', rf"[!#-+\--:<-~]{{1,{longest}}}"
+    return {"type": "string", "pattern": f"^({quoted}|{bare})$"}
+
 
 #: Types of the parameters of queries.
 ARGUMENTS: dict[str, Schema] = {
@@ -56,6 +75,14 @@ def reference(name: str) -> Schema:
 
 def components(settings: Settings) -> dict[str, Schema]:
     """The schemas by name."""
+    known = sorted(settings.collections)
+    collection: Schema = {
+        "type": "string",
+        "pattern": f"^{COLLECTION_NAME_PATTERN}$",
+        "maxLength": LONGEST_COLLECTION_NAME,
+    }
+    if not settings.allow_unlisted:
+        collection = {"type": "string", "enum": known or [""]}
     ids: Schema = {"type": "array", "items": _ID}
     written = {"id": {"type": "string"}, "version": _VERSION, "durability": _DURABILITY}
     shared: Schema = {
@@ -87,7 +114,9 @@ def components(settings: Settings) -> dict[str, Schema]:
         "additionalProperties": shape(problem),
         "description": "problems, by id, in place of documents that are no valid BSON",
     }
-    return {
+    return FIGURES | {
+        "Collection": collection,
+        "Durability": {"type": "string", "enum": [level.value for level in Durability]},
         "Document": {
             "type": "object",
             "description": "MongoDB Extended JSON v2; `_v` and names that begin with `$` are reserved.",
@@ -172,6 +201,7 @@ def components(settings: Settings) -> dict[str, Schema]:
             "additionalProperties": False,
             "examples": [{"$inc": {"views": 1}, "$push": {"tags": {"$each": ["new"], "$slice": -10}}}],
         },
+        "Reason": {"type": "string", "enum": [reason.value for reason in Reason]},
         "Letter": shape(
             {"collection": {"type": "string"}, "id": {"type": "string"}, "reason": _REASON, "version": _VERSION},
             acknowledged=_OR_NO_TIME,
@@ -191,8 +221,11 @@ def components(settings: Settings) -> dict[str, Schema]:
             cursor=_MORE,
             away=_AWAY,
         ),
-        "History": shape({"now": _SECONDS, "time": _SERIES}, breaker={"type": "array"})
-        | {"additionalProperties": {"type": ["array", "object"]}},
+        "History": shape(
+            {"now": _SECONDS, "time": _SERIES, "latency": {"type": "object"}, "broker": {"type": "object"}},
+            breaker={"type": "array", "items": {"type": ["string", "null"]}},
+        )
+        | {"additionalProperties": _SERIES},
         "Explored": shape(
             {"collection": {"type": "string"}, "id": {"type": "string"}, "partition": _COUNT},
             redis={"type": "object"},
@@ -216,7 +249,10 @@ def components(settings: Settings) -> dict[str, Schema]:
 
 _GRANTS: Schema = {
     "type": "array",
-    "items": {"type": "string"},
+    "items": {
+        "type": "string",
+        "pattern": rf"^(admin|(\*|{COLLECTION_NAME_PATTERN}):(read|write)(,(read|write))*)$",
+    },
     "minItems": 1,
     "maxItems": MOST_GRANTS,
     "description": "`<collection>:read`, `<collection>:write` or both as `<collection>:read,write`, with `*` for "
@@ -240,7 +276,6 @@ _KEY: dict[str, Schema] = {
 }
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _SERIES: Schema = {"type": "array", "items": {"type": ["number", "null"]}}
-_REASON: Schema = {"enum": [reason.value for reason in Reason]}
 _AWAY: Schema = {
     "type": "array",
     "items": {"type": "object"},
@@ -249,20 +284,16 @@ _AWAY: Schema = {
 _MORE: Schema = {"type": "string", "description": "where more are left: send the request again with it"}
 
 
-def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
+def parameters() -> dict[str, tuple[str, Schema]]:
     """The parameters by name, each with where it stands."""
-    known = sorted(settings.collections)
-    collection: Schema = {"type": "string", "pattern": f"^{COLLECTION_NAME.pattern}$", "maxLength": 120}
-    if not settings.allow_unlisted:
-        collection = {"type": "string", "enum": known or [""]}
     return {
-        "collection": ("path", {"description": "a configured collection", "schema": collection}),
+        "collection": ("path", {"description": "a configured collection", "schema": _COLLECTION}),
         "within": (
             "query",
             {
                 "name": "collection",
                 "description": "of the write; any that the settings list where it is not given",
-                "schema": collection,
+                "schema": _COLLECTION,
             },
         ),
         "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
@@ -309,11 +340,28 @@ def parameters(settings: Settings) -> dict[str, tuple[str, Schema]]:
             {
                 "description": "the name of this write: where the same request was acknowledged before, nothing "
                 "is written, and the answer is that one's, with `Idempotency-Replayed: true`",
-                "schema": _IDEMPOTENCY_KEY | {"maxLength": LONGEST_KEY + 2},
+                "schema": _key_header(LONGEST_KEY),
             },
         ),
-        "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": {"type": "string"}}),
-        "If-None-Match": ("header", {"description": "`*`, or a list of ETags", "schema": {"type": "string"}}),
+        "key-of-bulk": (
+            "header",
+            {
+                "name": "Idempotency-Key",
+                "description": "as of single writes: each item without a `key` of its own gets this one, a colon "
+                "and its place as its key",
+                "schema": _key_header(LONGEST_OF_BULK),
+            },
+        ),
+        "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": _tags(_STRONG)}),
+        "If-None-Match": ("header", {"description": "`*`, or a list of ETags", "schema": _tags(_ANY_TAG)}),
+        "if-absent": (
+            "header",
+            {
+                "name": "If-None-Match",
+                "description": "`*`, and without `If-Match`: there must be no such document",
+                "schema": {"type": "string", "enum": ["*"]},
+            },
+        ),
     }
 
 
