@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos failovers histories memory mutants bench capacity lock oldest prometheus redis rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants topologies lint format model chaos failovers increments histories memory mutants bench capacity lock oldest prometheus redis rabbitmq helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ chaos: install ## kill, freeze and cut off everything under load, with 20 seeds,
 
 failovers: install ## let primaries of Redis be replaced under load, 100 times in each topology, and look for what was lost
 	$(BIN)/python -m tests.chaos.failovers
+
+increments: install ## 100,000 increments with keys while connections are cut and web processes are killed: are sums exact
+	$(BIN)/python -m tests.chaos.increments
 
 memory: install ## what processes take that warm, reconcile and read documents of 16 MB, and answer greedy requests
 	MEMORY=1 $(BIN)/python -m pytest -n0 -s tests/acceptance/test_memory.py tests/acceptance/test_greedy.py \

@@ -1,0 +1,1 @@
+"""`python -m tests.chaos.increments`: increments with keys, over connections that are cut."""
