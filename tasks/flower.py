@@ -1,4 +1,8 @@
-"""Flower behind the gate that the API has too: `writebehind run flower`, with Flower's own options."""
+"""Flower behind the gate that the API has too, and for the same keys: `writebehind run flower`.
+
+It takes Flower's own options. A browser asks for a password: that is a key of an operator, and the name does not
+matter. Where Flower is told to ask for names and passwords of its own, or for a login elsewhere, no key is needed.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,43 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from flower import command
 from flower.app import Flower
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
-from tornado.web import ErrorHandler, OutputTransform
+from tornado.web import ErrorHandler, OutputTransform, RequestHandler
 
 from tasks.celery import runtime
 from tasks.processes import run
-from writebehind import Settings
+from writebehind import Settings, connect
 from writebehind.access.gate import Gate, is_same
+from writebehind.access.hosts import is_loopback
+from writebehind.access.operators import Operators
+from writebehind.errors import ConfigurationError
 from writebehind.settings.urls import redacted
 
 log = logging.getLogger(__name__)
 
+#: What tells that the process lives, and nothing else.
+_PROBED = "/healthcheck"
+
 
 class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower that serves this host only, and no page of another origin."""
+    """Flower that serves this host only, no page of another origin, and operators."""
 
-    def __init__(self, *, gate: Gate, broker: str, **options: Any) -> None:
-        """Build it as Flower's command does, behind a gate; `broker` is the URL of what it watches."""
+    def __init__(self, *, gate: Gate, operators: Operators | None, broker: str, **options: Any) -> None:
+        """Build it as Flower's command does.
+
+        Args:
+            gate: what requests come through.
+            operators: who may look; `None` where Flower asks for itself.
+            broker: the URL of what it watches.
+            options: Flower's own.
+        """
         super().__init__(**options)
-        self._gate, self._broker = gate, broker
+        self._gate, self._operators, self._broker = gate, operators, broker
         self.add_transform(_Unframed)
 
     def start(self) -> None:
@@ -45,9 +63,28 @@ class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
         site, referer = request.headers.get("Sec-Fetch-Site"), request.headers.get("Referer")
         refused = self._gate.refusal(method, host, origin, site, referer)
         status = refused.status if refused else 403 if foreign else None
+        if status is None and self._operators is not None and request.path != _PROBED:
+            status = self._operators.refusal(request.headers.get("Authorization", ""))
+        if status == HTTPStatus.UNAUTHORIZED:
+            return self.get_handler_delegate(request, _Asks)
         if status is None:
             return super().find_handler(request, **options)
         return self.get_handler_delegate(request, ErrorHandler, {"status_code": int(status)})
+
+
+class _Asks(RequestHandler):
+    """Has a browser ask for a name and a password."""
+
+    def prepare(self) -> None:
+        """Answer, whatever the method."""
+        self.set_status(HTTPStatus.UNAUTHORIZED)
+        self.set_header("WWW-Authenticate", 'Basic realm="writebehind: the password is a key", charset="UTF-8"')
+        self.finish(
+            "a key of an operator is needed: as password, with any name, or as Authorization: Bearer wb_…\n"
+        )
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing is done that would need one."""
 
 
 class _Unframed(OutputTransform):
@@ -80,4 +117,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def _build(settings: Settings, *, options: Any, **more: Any) -> GatedFlower:
     gate = Gate(options.address, settings.allowed_hosts)
-    return GatedFlower(gate=gate, broker=settings.broker, options=options, **more)
+    operators = None
+    if not (options.basic_auth or options.auth):
+        is_open = settings.insecure or is_loopback(options.address)
+        operators = Operators(connect(settings).keyring, is_open=is_open)
+        try:
+            operators.check()
+        except ConfigurationError as error:
+            sys.exit(f"writebehind: {error}")
+    return GatedFlower(gate=gate, operators=operators, broker=settings.broker, options=options, **more)
