@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from writebehind import Settings
+from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.bodies import JSON_PATCH, MERGE_PATCH
 from writebehind.flask.description.operations import Described, Responses, content, operation
 from writebehind.flask.description.schemas import ARGUMENTS, query, reference
@@ -25,7 +26,11 @@ _BULK = {"content": {JSON: {"schema": reference("Operations")}, NDJSON: {"schema
 _PATCHES = {
     "content": {
         MERGE_PATCH: {"schema": {"type": "object"}},
-        JSON_PATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+        # Without `items`, or else what openapi-python-client makes of the two fails for both: Python cannot ask
+        # whether a value is a `list[Item]`. So it leaves this one out, and says so.
+        JSON_PATCH: {
+            "schema": {"type": "array", "maxItems": MOST_OPERATIONS, "description": "operations of RFC 6902"}
+        },
     }
 }
 
