@@ -1,15 +1,19 @@
-"""CPU time of a cached GET and of a PUT in the web process with an API key, against the same where there is none.
+"""CPU time of a cached GET and of a PUT in the web process with an API key, and with a token, against one without.
 
-A control without a key says how far apart equal ones are.
+A control without one says how far apart equal ones are.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.load import DOCUMENT
 from bench.wsgi import ask
@@ -26,15 +30,32 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, EmbeddedRedis(Path(directory)) as server:
         given = {"redis_url": server.url, "mongodb_url": "mongodb://127.0.0.1:9/", "allow_unlisted": True}
         token = Token.new(new_id()).text
-        with connect(Settings(**given)) as without, connect(Settings(**given, root_key=token)) as kept:
-            open_app, closed_app = create_app(without), create_app(kept)
+        issued, tokens = _issued(Path(directory))
+        with (
+            connect(Settings(**given)) as without,
+            connect(Settings(**given, root_key=token)) as kept,
+            connect(Settings(**given, **tokens)) as issuing,
+        ):
+            open_app, closed_app, issuing_app = (create_app(one) for one in (without, kept, issuing))
             ways: dict[str, tuple[Callable[..., object], dict[str, str]]] = {
                 "no key": (open_app, {}),
                 "with a key": (closed_app, {"HTTP_AUTHORIZATION": f"Bearer {token}"}),
+                "with a token": (issuing_app, {"HTTP_AUTHORIZATION": f"Bearer {issued}"}),
                 "control": (open_app, {}),
             }
             for method in ("GET", "PUT"):
                 print(_compared(method, ways))
+
+
+def _issued(directory: Path) -> tuple[str, dict[str, object]]:
+    """A token, and the settings by which it is taken."""
+    key = Ed25519PrivateKey.generate()
+    public = jwt.get_algorithm_by_name("EdDSA").to_jwk(key.public_key(), as_dict=True)
+    (file := directory / "jwks.json").write_text(json.dumps({"keys": [public | {"kid": "one"}]}))
+    issuer, audience, ends = "https://login.example.com/", "documents", int(time.time()) + 3_600
+    claims = {"iss": issuer, "aud": audience, "sub": "ada", "exp": ends, "scope": "openid users:read,write"}
+    token = jwt.encode(claims, key, "EdDSA", {"kid": "one"})
+    return token, {"jwt_issuer": issuer, "jwt_audience": audience, "jwt_jwks": str(file)}
 
 
 def _compared(method: str, ways: dict[str, tuple[Callable[..., object], dict[str, str]]]) -> str:
@@ -43,7 +64,8 @@ def _compared(method: str, ways: dict[str, tuple[Callable[..., object], dict[str
         _ask(app, "PUT", headers)
         _ask(app, method, headers)
     for turn in range(ROUNDS):
-        names = [*ways][turn % 3 :] + [*ways][: turn % 3]
+        first = turn % len(ways)
+        names = [*ways][first:] + [*ways][:first]
         for name in names:
             app, headers = ways[name]
             began = time.process_time()

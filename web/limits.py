@@ -12,9 +12,9 @@ from typing import Final
 from web.environ import Headers, Scope
 from writebehind.access.hosts import is_address
 from writebehind.access.keyring import Keyring
-from writebehind.access.keys import ApiKey
 from writebehind.access.limits import Client, Clients, Limit, Refusal
 from writebehind.access.rights import Right
+from writebehind.access.subjects import Holder, Subject
 from writebehind.flask.access import token_of
 from writebehind.flask.problems import (
     CONTENT_TYPE,
@@ -69,7 +69,9 @@ class Door:
         key = self._key(scope["headers"])
         if path.startswith(_OPERATING) and self._operates(key):
             return FREE
-        if key is not None:
+        if isinstance(key, Subject):
+            client = self._clients.of_subject(key.name)
+        elif key is not None:
             client = self._clients.of_key(key.id, key.rate)
         else:
             client = self._clients.of_address(_origin(str(scope["client"][0])))
@@ -81,7 +83,7 @@ class Door:
             return Entry(client)
         if key is not None and NOTED in scope:
             scope[NOTED]["key"] = key.id
-        whose = "of addresses" if key is None else f"of the key {key.id}"
+        whose = "of addresses" if key is None else f"of {key.called}"
         kind = f"the {refusal.limit} {whose} is used up"
         self._refusals.note(
             kind,
@@ -97,14 +99,14 @@ class Door:
         if entry.client is not None and entry.refusal is None:
             self._clients.end(entry.client)
 
-    def _key(self, headers: Headers) -> ApiKey | None:
+    def _key(self, headers: Headers) -> Holder | None:
         for name, value in headers:
             if name == b"authorization":
                 token = token_of(value.decode("latin-1"))
                 return None if token is None else self._keyring.recognise(token)
         return None
 
-    def _operates(self, key: ApiKey | None) -> bool:
+    def _operates(self, key: Holder | None) -> bool:
         """Whether a request for operators is of one: others may not use up what it takes to refuse them."""
         return key.rights.allow(Right.ADMIN) if key is not None else not self._keyring.has_any
 

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """The pipeline is, so it was not asked."""
     CAP = "cap"
     """Too much waits for MongoDB."""
+    ISSUER_AWAY = "issuer-away"
+    """The keys of the issuer of tokens are not known yet, so nobody knows whose the request is."""
     # From here on no read fails.
     CONDITION = "condition"
     """The document is not as the write needs it."""
@@ -230,6 +232,12 @@ class RedisUnavailableError(UnavailableError):
 
 class RedisNotReadyError(RedisUnavailableError):
     """Redis answers that it cannot serve now. What was sent was not carried out."""
+
+
+class TokenKeysError(UnavailableError):
+    """The keys of the issuer of tokens are not known yet."""
+
+    reason = Reason.ISSUER_AWAY
 
 
 class SpoiledError(RedisUnavailableError):

@@ -57,6 +57,7 @@ from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.installation import Settings, sought_file
 from writebehind.settings.names import COLLECTION_NAME, RECEIPTS
+from writebehind.settings.tokens import issuer_of
 from writebehind.status import Status
 from writebehind.tallies.tallies import Tallies
 from writebehind.warming.hot_keys import HotKeys
@@ -117,7 +118,7 @@ class Parts:
             shard_key=lambda name: self.collection_settings(name).key,
             reads=FreshReads(settings.mongodb_read_preference, settings.mongodb_read_concern),
         )
-        self.keyring = Keyring(self.store.api_keys, settings.root_key)
+        self.keyring = Keyring(self.store.api_keys, settings.root_key, issuer_of(settings))
         self.clock = ClockWatch(self.store)
         caps = Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100)
         self.last_known = LastKnown(settings.metrics_dir)

@@ -31,7 +31,8 @@ def is_address(text: str) -> bool:
 _ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 
 
-def _split(given: Any) -> Any:
+def split(given: Any) -> Any:
+    """The parts of a list as the environment has it, between commas; all else as it is."""
     return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
 
@@ -50,5 +51,5 @@ def _check_origins(origins: list[str]) -> list[str]:
 
 
 #: Lists, in the environment with commas between their parts.
-Origins = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_check_origins)]
-Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_check)]
+Origins = Annotated[list[str], NoDecode, BeforeValidator(split), AfterValidator(_check_origins)]
+Hosts = Annotated[list[str], NoDecode, BeforeValidator(split), AfterValidator(_check)]

@@ -1,4 +1,7 @@
-"""The API keys that a process knows: read from Redis every other second, so that no request asks it."""
+"""The API keys that a process knows: read from Redis every other second, so that no request asks it.
+
+Tokens of an issuer are taken beside them, where there is one.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from dataclasses import replace
 from typing import Final
 
 from writebehind import forks
-from writebehind.access.keys import ApiKey, Rotation, Token
+from writebehind.access.issuer import Issuer
+from writebehind.access.keys import BEGINNING, ApiKey, Rotation, Token
 from writebehind.access.rights import Rights
+from writebehind.access.subjects import Holder
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.shared.api_keys import ApiKeys, Recorded
 
@@ -32,9 +37,16 @@ class Keyring:
     has never read them knows of none, and whether there are any.
     """
 
-    def __init__(self, keys: ApiKeys, root: str = "") -> None:
-        """Read these; `root` is the token of a key that is not among them and may do everything."""
+    def __init__(self, keys: ApiKeys, root: str = "", issuer: Issuer | None = None) -> None:
+        """Read these.
+
+        Args:
+            keys: of the installation.
+            root: token of a key that is not among them and may do everything.
+            issuer: whose tokens are taken as well.
+        """
         self._keys = keys
+        self.issuer = issuer
         token = Token.parse(root)
         self._root = None if token is None else ApiKey(token.id, "root", ROOT, 0, None, token.digest)
         self._lock = forks.lock()
@@ -52,18 +64,25 @@ class Keyring:
         self._due = float("-inf")
 
     def is_on(self) -> bool:
-        """Whether there are any keys, also if none of them is live: nobody else may do anything then.
+        """Whether there is an issuer or any key, also if none of them is live: nobody else may do anything then.
 
         Raises:
             RedisUnavailableError: it was never known, and Redis does not answer.
         """
-        if self._root is not None:
+        if self._root is not None or self.issuer is not None:
             return True
         self._all()
         return self._was_on or bool(self._recorded)
 
-    def find(self, text: str) -> ApiKey | None:
-        """The live key whose token this is, if it is one. Raises as `is_on`."""
+    def find(self, text: str) -> Holder | None:
+        """The live key whose token this is, or the subject of a token of the issuer, if it is one.
+
+        Raises:
+            RedisUnavailableError: no key was ever read, and Redis does not answer.
+            TokenKeysError: no key of the issuer was ever read.
+        """
+        if self.issuer is not None and not text.startswith(BEGINNING):
+            return self.issuer.find(text)
         key = self._found.get(text) or self._match(text, {})  # the root key is known whether or not Redis answers
         if key is None or key is not self._root:
             known = self._all()
@@ -73,11 +92,13 @@ class Keyring:
 
     @property
     def has_any(self) -> bool:
-        """Whether there are any keys, as far as is known by now: nobody is asked."""
-        return self._root is not None or self._was_on or bool(self._recorded)
+        """Whether there is an issuer or any key, as far as is known by now: nobody is asked."""
+        return self._root is not None or self.issuer is not None or self._was_on or bool(self._recorded)
 
-    def recognise(self, text: str) -> ApiKey | None:
+    def recognise(self, text: str) -> Holder | None:
         """`find` among the keys as they were read last: nobody is asked, and none is let in by it."""
+        if self.issuer is not None and not text.startswith(BEGINNING):
+            return self.issuer.recognise(text)
         key = self._found.get(text) or self._match(text, self._known or {})
         return key if key is not None and key.is_live(time.time() * 1000) else None
 

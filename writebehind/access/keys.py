@@ -21,6 +21,8 @@ from writebehind.errors import InvalidArgumentError
 ID_BYTES, SECRET_BYTES = 6, 32
 #: A name of a key: one line that people recognise it by.
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+#: How each key begins, and nothing that others issue does.
+BEGINNING = "wb_"
 _TOKEN = re.compile(r"wb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -100,6 +102,11 @@ class ApiKey:
     former_until_ms: int = 0
     revoked_ms: int | None = None
     rate: float | None = None
+
+    @property
+    def called(self) -> str:
+        """The words for it in a refusal."""
+        return f"the key {self.id}"
 
     def is_live(self, now_ms: float) -> bool:
         """Whether it is neither revoked nor expired."""

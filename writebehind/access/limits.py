@@ -26,7 +26,7 @@ SHARE_EVERY_S: Final = 1.0
 SHARED_FROM_MS: Final = 1000 / 16
 #: What rounding may make of nothing, ms.
 _LEAST_MS: Final = 0.001
-#: Addresses that are told apart: those seen last, of each up to 300 bytes.
+#: Addresses, and subjects of tokens, that are told apart: those seen last, of each up to 600 bytes.
 MOST_ADDRESSES: Final = 100_000
 
 
@@ -109,7 +109,7 @@ class Clients:
         Args:
             limit: of each client.
             spending: what processes tell each other.
-            most_addresses: how many addresses are told apart.
+            most_addresses: how many addresses and subjects are told apart.
         """
         self._limit = limit
         self._spending = spending
@@ -120,7 +120,7 @@ class Clients:
 
     def begin_anew(self) -> None:
         """Know nobody of the parent process."""
-        #: Those of keys, of which there are few; and by address those that came lately, and those before.
+        #: Those of keys, of which there are few; and addresses and subjects that came lately, and those before.
         self._keys: dict[str, Client] = {}
         self._late: dict[str, Client] = {}
         self._early: dict[str, Client] = {}
@@ -150,16 +150,23 @@ class Clients:
         Who did not come while half as many new ones did as may be told apart is forgotten. So many addresses could
         spend as much anyway.
         """
+        return self._one_of_many(f"address {address}")
+
+    def of_subject(self, name: str) -> Client | None:
+        """The subject of a token; `None` where there is no limit. It is forgotten as an address is."""
+        return self._one_of_many(f"subject {name}")
+
+    def _one_of_many(self, name: str) -> Client | None:
         if not self._limit:
             return None
-        client = self._late.get(address)
+        client = self._late.get(name)
         if client is not None:
             return client
         with self._lock:
-            client = self._early.pop(address, None) or Client(f"address {address}", self._limit)
+            client = self._early.pop(name, None) or Client(name, self._limit)
             if len(self._late) >= self._half:
                 self._late, self._early = {}, self._late
-            return self._late.setdefault(address, client)
+            return self._late.setdefault(name, client)
 
     def begin(self, client: Client) -> Refusal | None:
         """Let a client begin a request of one item, for `end` to end; or say why it may not now."""

@@ -1,4 +1,4 @@
-"""Access to the routes: whose key a request has, and what that allows."""
+"""Access to the routes: whose key or token a request has, and what that allows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound, Unauthorized
 
 from writebehind.access.keyring import Keyring
-from writebehind.access.keys import ApiKey
 from writebehind.access.rights import Right, named
+from writebehind.access.subjects import Holder
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.flask.audit import Refusals
 from writebehind.flask.problems import NOTED, respond_http, this_request
@@ -27,13 +27,13 @@ _MOST_SHOWN = 300
 NO_KEYS = (
     "WRITEBEHIND_HOST is reached beyond this machine, and there is no API key: let `writebehind keys generate "
     "FILE` make one, and name it in WRITEBEHIND_ROOT_KEY_FILE; or make one by `writebehind keys create NAME "
-    "--allow admin`; or set WRITEBEHIND_INSECURE=true to let everybody in"
+    "--allow admin`; or name an issuer of tokens in WRITEBEHIND_JWT_ISSUER; or set "
+    "WRITEBEHIND_INSECURE=true to let everybody in"
 )
 #: Where the key of a request stands in its environment, once it is found.
 _KEY = "writebehind.key"
 #: That a request is refused, and the audit log has it.
 _REFUSED = "writebehind.refused"
-#: With a space, so that it is written as a quoted string, which RFC 9110 demands (11.5).
 _REALM = "writebehind API"
 _SCHEME = "bearer "
 
@@ -57,9 +57,10 @@ class Access:
             environ: of the request; by default of the one that is answered.
 
         Raises:
-            Unauthorized: it has no key, or one that is not live.
-            Forbidden: its key does not allow it.
+            Unauthorized: it has no key or token, or one that is not live.
+            Forbidden: its key or token does not allow it.
             RedisUnavailableError: it is not known yet whether there are keys, and Redis does not answer.
+            TokenKeysError: it has a token, and the keys of its issuer are not known yet.
         """
         if not self._keyring.is_on() and self._is_open:
             return
@@ -67,14 +68,17 @@ class Access:
         if not key.rights.allow(right, collection):
             wanted = named(right, collection)
             _tell_refused(Forbidden, f"a key without the right to {right}", key)
-            raise Forbidden(f"the key {key.id} does not grant {wanted}")
+            raise Forbidden(f"{key.called} does not grant {wanted}")
 
     def check(self) -> None:
         """See that not everybody beyond this machine may do everything; not where Redis does not answer yet.
 
         Raises:
-            ConfigurationError: nobody could do anything, as there is no key, and it is not open.
+            ConfigurationError: nobody could do anything, as there is no key, and it is not open; or tokens of an
+                issuer are to be taken, and cannot be verified here.
         """
+        if self._keyring.issuer is not None:
+            self._keyring.issuer.check()
         with suppress(RedisUnavailableError):  # then nobody is let in until it is known
             # In any case: from now on they are known, also while Redis is away.
             if not self._keyring.is_on() and not self._is_open:
@@ -84,17 +88,18 @@ class Access:
         """Let a request through that may operate the service. Raises as `admit`."""
         self.admit(Right.ADMIN)
 
-    def holder(self) -> ApiKey | None:
+    def holder(self) -> Holder | None:
         """The key of a request for which any one is enough that is live; `None` where there are no keys.
 
         Raises:
             Unauthorized: it has none.
             RedisUnavailableError: as `admit`.
+            TokenKeysError: as `admit`.
         """
         is_open = self._is_open and not self._keyring.is_on()
         return None if is_open else self._key_of(request.environ)
 
-    def _key_of(self, environ: Environ) -> ApiKey:
+    def _key_of(self, environ: Environ) -> Holder:
         given: str = environ.get("HTTP_AUTHORIZATION", "")
         if not given:
             _tell_refused(Unauthorized, "no key")
@@ -104,7 +109,7 @@ class Access:
         if key is None:
             _tell_refused(Unauthorized, "a wrong key")
             raise Unauthorized(
-                "there is no such key, or it is revoked or has expired",
+                "there is no such key, or it is revoked or has expired; or the token is not valid here",
                 www_authenticate=_challenge(error="invalid_token"),
             )
         environ[_KEY] = key
@@ -119,9 +124,9 @@ def token_of(authorization: str) -> str | None:
     return authorization[len(_SCHEME) :].strip() if is_bearer else None
 
 
-def key_of_request() -> ApiKey | None:
-    """The key that this request was let through with; `None` where none was looked for."""
-    found: ApiKey | None = request.environ.get(_KEY)
+def key_of_request() -> Holder | None:
+    """The key or subject that this request was let through with; `None` where none was looked for."""
+    found: Holder | None = request.environ.get(_KEY)
     return found
 
 
@@ -132,11 +137,13 @@ def hide_from_writers(response: Response) -> Response:
     key, collection = key_of_request(), (request.view_args or {}).get("collection")
     if key is None or collection is None or key.rights.allow(Right.READ, collection):
         return response
-    return respond_http(Forbidden(f"the key {key.id} does not grant {named(Right.READ, collection)}"))
+    return respond_http(Forbidden(f"{key.called} does not grant {named(Right.READ, collection)}"))
 
 
 def _challenge(**more: str) -> WWWAuthenticate:
-    return WWWAuthenticate("bearer", {"realm": _REALM, **more})
+    """The challenge with each value as a quoted string, which RFC 9110 (11.5) and RFC 6750 (3) want of some."""
+    values = {"realm": _REALM, **more}
+    return WWWAuthenticate("bearer", token=", ".join(f'{name}="{one}"' for name, one in values.items()))
 
 
 def was_refused() -> bool:
@@ -144,7 +151,7 @@ def was_refused() -> bool:
     return _REFUSED in request.environ
 
 
-def _tell_refused(by: type[HTTPException], why: str, key: ApiKey | None = None) -> None:
+def _tell_refused(by: type[HTTPException], why: str, key: Holder | None = None) -> None:
     """Log what is refused: the first time, and then how often, as anybody may send anything."""
     key_id = key.id if key else None
     request.environ[_REFUSED] = True

@@ -80,6 +80,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.RedisNotReadyError: Problem(503, "redis-not-ready", "Redis cannot serve now", 1),
     errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),
+    errors.TokenKeysError: Problem(503, "token-keys-unavailable", "Tokens cannot be verified yet", 10),
 }
 #: Name and detail where Werkzeug's own are not what this API says.
 _HTTP = {

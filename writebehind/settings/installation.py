@@ -24,8 +24,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from writebehind.access.algorithms import Algorithms
 from writebehind.access.hosts import Hosts, Origins, is_loopback
 from writebehind.access.keys import Token
+from writebehind.access.published import fault_of
 from writebehind.errors import ConfigurationError
 from writebehind.mongodb.fresh_reads import Concern, Preference
 from writebehind.redis.keys import MOST_PARTITIONS
@@ -143,6 +145,27 @@ class Settings(BaseSettings):
         repr=False,
         description="API key that may do everything, `wb_…`, besides those in Redis: `writebehind keys generate` "
         "makes one; the exporter and `consistency --api` send it",
+    )
+    jwt_issuer: str = Field(
+        "",
+        description="issuer of JSON Web Tokens that are taken besides API keys, as their claim `iss` has it, such "
+        "as `https://login.example.com/`; the next two have to be set as well",
+    )
+    jwt_audience: str = Field("", description="audience that their claim `aud` has to have: the name of this API")
+    jwt_jwks: str = Field(
+        "",
+        description="path or https URL of the issuer's JSON Web Key Set: `jwks_uri` of an OpenID Connect provider",
+    )
+    jwt_algorithms: Algorithms = Field(
+        ["RS256", "ES256", "EdDSA"],
+        description="algorithms that they may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512, ES256, "
+        "ES384, ES512 and EdDSA (Ed25519); in the environment with commas between them",
+    )
+    jwt_scope_claim: str = Field(
+        "scope",
+        min_length=1,
+        description="claim with the scopes, such as `users:read *:write admin`: a text with blanks between them, "
+        "or a list",
     )
     insecure: bool = Field(
         False, description="let everybody do everything who reaches the API beyond loopback, while there is no key"
@@ -343,6 +366,11 @@ class Settings(BaseSettings):
     def _check_rest(self) -> Self:
         if self.root_key and Token.parse(self.root_key) is None:
             raise ValueError("WRITEBEHIND_ROOT_KEY is no key: `writebehind keys generate` makes one")
+        given = [bool(one) for one in (self.jwt_issuer, self.jwt_audience, self.jwt_jwks)]
+        if any(given) and not all(given):
+            raise ValueError("jwt_issuer, jwt_audience and jwt_jwks have to be set together, or none of them")
+        if fault := fault_of(self.jwt_jwks):
+            raise ValueError(f"jwt_jwks {fault}")
         if self.mongodb_read_concern == "linearizable" and self.mongodb_read_preference != "primary":
             raise ValueError("mongodb_read_concern linearizable is for mongodb_read_preference primary only")
         return self

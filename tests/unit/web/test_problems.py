@@ -103,6 +103,7 @@ def test_types_are_stable():
         "redis-spoiled": 500,
         "wrong-installation": 503,
         "mongodb-unavailable": 503,
+        "token-keys-unavailable": 503,
     } == {one.name: one.status for one in PROBLEMS.values()}
 
 

@@ -68,8 +68,7 @@ def specification(
         documents.PATHS | documents.queries(settings) | (operators.PATHS if admin else {}) | dict(paths) | _SELF
     )
     if keys:
-        about = "an API key, `wb_…`; none is asked for as long as there is none"
-        spec.components.security_scheme(_SCHEME, {"type": "http", "scheme": "bearer", "description": about})
+        spec.components.security_scheme(_SCHEME, _scheme(settings))
     for path, described in every.items():
         operations = deepcopy(described)  # apispec changes what it is given
         if keys:
@@ -81,6 +80,18 @@ def specification(
         spec.path(path, operations=operations)
     servers = {"servers": [{"url": prefix}]} if prefix else {}
     return orjson.dumps(spec.to_dict() | servers)
+
+
+def _scheme(settings: Settings) -> dict[str, str]:
+    about = "an API key, `wb_…`; none is asked for as long as there is none"
+    more = {}
+    if settings.jwt_issuer:
+        about = (
+            f"an API key, `wb_…`, or a JSON Web Token of {settings.jwt_issuer} for the audience "
+            f"{settings.jwt_audience}, whose `{settings.jwt_scope_claim}` has what it allows"
+        )
+        more = {"bearerFormat": "JWT"}
+    return {"type": "http", "scheme": "bearer", "description": about} | more
 
 
 def _ask_for_key(path: str, operations: dict[str, Any]) -> None:

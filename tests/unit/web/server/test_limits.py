@@ -16,6 +16,7 @@ from writebehind import load_settings
 from writebehind.access.keys import ApiKey, Token
 from writebehind.access.limits import Clients, Limit
 from writebehind.access.rights import Rights
+from writebehind.access.subjects import Holder, Subject
 from writebehind.flask.problems import NOTED, SPEND
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
@@ -28,7 +29,9 @@ class Ring:
 
     has_any = True
 
-    def recognise(self, text: str) -> ApiKey | None:
+    def recognise(self, text: str) -> Holder | None:
+        if text.startswith("ey"):
+            return Subject(text.removeprefix("ey."), Rights.parse(["*:read"]), 0)
         grants, rate = {READER: ("*:read", None), OPERATOR: ("admin", None), BUSY: ("*:read", 1)}.get(
             text, (None, None)
         )
@@ -200,6 +203,18 @@ def test_without_limits_answers_say_nothing_of_them(limited):
 
     assert [200] == statuses(limited(Limit()), one)
     assert not one.headers.keys() & {"ratelimit", "ratelimit-policy"}
+
+
+def test_the_subject_of_a_token_is_a_client(limited, caplog):
+    """Whatever its token, and wherever it comes from; no key and no other subject has its rate."""
+    server = limited(Limit(0.1, 1))
+
+    with caplog.at_level("WARNING", "web.limits"):
+        found = statuses(server, *(client(key=key) for key in ("ey.ada", "ey.ada", "ey.bob", READER)))
+
+    assert [200, 429, 200, 200] == found
+    assert ["subject ada"] == [one.client for one in caplog.records]
+    assert "the token of ada" in caplog.records[0].message
 
 
 def test_refusals_are_counted_and_told_once(limited, tallies, caplog):

@@ -1,0 +1,36 @@
+"""Settings about tokens of an issuer."""
+
+from __future__ import annotations
+
+import pytest
+
+from writebehind import load_settings
+from writebehind.errors import ConfigurationError
+
+GIVEN = {"jwt_issuer": "https://a.example/", "jwt_audience": "documents", "jwt_jwks": "https://a.example/jwks"}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_issuer_audience_and_keys_are_set_together(name):
+    """Without an audience, tokens for others would be taken."""
+    with pytest.raises(
+        ConfigurationError, match=r"^jwt_issuer, jwt_audience and jwt_jwks have to be set together"
+    ):
+        load_settings(**GIVEN | {name: ""})
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "HS512", "ES256K", ""])
+def test_algorithms_that_prove_nothing_are_refused(monkeypatch, algorithm):
+    monkeypatch.setenv("WRITEBEHIND_JWT_ALGORITHMS", f"RS256,{algorithm}" if algorithm else ",")
+    with pytest.raises(ConfigurationError, match=r"^jwt_algorithms"):
+        load_settings(**GIVEN)
+
+
+def test_algorithms_may_be_listed_in_the_environment(monkeypatch):
+    monkeypatch.setenv("WRITEBEHIND_JWT_ALGORITHMS", "ES256, PS256")
+    assert ["ES256", "PS256"] == load_settings(**GIVEN).jwt_algorithms
+
+
+def test_keys_that_anybody_on_the_way_can_change_are_refused():
+    with pytest.raises(ConfigurationError, match=r"^jwt_jwks has to be https"):
+        load_settings(**GIVEN | {"jwt_jwks": "http://a.example/jwks"})

@@ -1,0 +1,231 @@
+"""The issuer of tokens, an OpenID Connect provider or alike, as a process knows it.
+
+A thread reads its keys, when a request finds them too old, and no request waits for that but those of the first
+moment. What was read stays while the issuer does not answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from writebehind import forks
+from writebehind.access import published
+from writebehind.access.subjects import Subject
+from writebehind.errors import ConfigurationError, TokenKeysError
+from writebehind.logs.states import StateLog
+from writebehind.outage_log import OutageLog
+
+if TYPE_CHECKING:
+    from writebehind.access.jose import Verifier
+
+log = logging.getLogger(__name__)
+
+#: For so long keys are taken as they were read last, seconds.
+FRESH_S: Final = 300.0
+#: So long after that they are read again, where that failed or a token has an unknown key, seconds.
+AGAIN_S: Final = 10.0
+#: Tokens that a process remembers as verified: the last ones, at least half as many.
+MOST_VERIFIED: Final = 4_096
+
+
+class Verified:
+    """Tokens that were verified, by their text, with their subjects. Safe to share between threads."""
+
+    def __init__(self, most: int = MOST_VERIFIED) -> None:
+        """Remember none yet, and so many at most."""
+        self._half = max(1, most // 2)
+        self._lock = forks.lock()
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Remember none."""
+        self._late: dict[str, Subject] = {}
+        self._early: dict[str, Subject] = {}
+
+    def __len__(self) -> int:
+        """The number of those that are remembered."""
+        return len(self._late) + len(self._early)
+
+    def find(self, text: str) -> Subject | None:
+        """The subject of a token that is remembered."""
+        found = self._late.get(text)
+        if found is None and (found := self._early.get(text)) is not None:
+            self.keep(text, found)
+        return found
+
+    def keep(self, text: str, subject: Subject) -> None:
+        """Remember a token; those that were not sent while half as many others were are forgotten."""
+        with self._lock:
+            self._early.pop(text, None)
+            if len(self._late) >= self._half:
+                self._late, self._early = {}, self._late
+            self._late[text] = subject
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Keys as they were read, and the tokens that were verified by them."""
+
+    data: bytes
+    verifier: Verifier
+    verified: Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens that are taken.
+
+    Attributes:
+        issuer: the claim `iss`.
+        audience: of whom `aud` has at least this one.
+        keys: path or URL of the issuer's key set.
+        algorithms: by which they may be signed.
+        scope_claim: the claim with what they allow, a list or a text with blanks between.
+    """
+
+    issuer: str
+    audience: str
+    keys: str
+    algorithms: Sequence[str]
+    scope_claim: str
+
+    def verifier(self, data: bytes) -> Verifier:
+        """Whoever verifies them by the keys of a set. Raises as `Verifier`."""
+        from writebehind.access.jose import Verifier  # noqa: PLC0415 - an extra, and slow to import
+
+        return Verifier(
+            data,
+            algorithms=self.algorithms,
+            issuer=self.issuer,
+            audience=self.audience,
+            scope_claim=self.scope_claim,
+        )
+
+
+class Issuer:
+    """Whoever issues tokens. Safe to share between threads."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        """Take these tokens. Nothing is read before it is needed."""
+        self.tokens = tokens
+        self._lock = forks.lock()
+        self._refusals = OutageLog(log, "token refused", "tokens refused")
+        self._away = StateLog(log, "token_keys_away", "token_keys_back")
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Know nothing that the parent process has read."""
+        self._known: _Known | None = None
+        self._began = self._due = float("-inf")
+        #: Whether they were asked for once, whatever came of it.
+        self._tried = threading.Event()
+
+    def check(self) -> None:
+        """Begin to read the keys; those of a file at once.
+
+        Raises:
+            ConfigurationError: the file has none, or the extra is missing.
+        """
+        check_installed()
+        if "://" in self.tokens.keys:
+            self._begin()
+            return
+        try:
+            self._read()
+        except TokenKeysError as error:
+            raise ConfigurationError(f"WRITEBEHIND_JWT_JWKS: {error}") from None
+
+    def find(self, text: str) -> Subject | None:
+        """The subject of a token; `None` where it is refused, for which the log says why.
+
+        Raises:
+            TokenKeysError: no keys were ever read.
+        """
+        return self._subject(text, self._keys(), told=True)
+
+    def recognise(self, text: str) -> Subject | None:
+        """`find` by the keys that are known: nobody is waited for, and nobody is let in by it."""
+        return None if self._known is None else self._subject(text, self._known, told=False)
+
+    def _subject(self, text: str, known: _Known, *, told: bool) -> Subject | None:
+        found = known.verified.find(text)
+        if found is None:
+            found = self._verified(text, known, told=told)
+        return found if found is not None and time.time() < found.until else None
+
+    def _verified(self, text: str, known: _Known, *, told: bool) -> Subject | None:
+        from writebehind.access.jose import TokenRefusedError, UnknownSignerError  # noqa: PLC0415 - an extra
+
+        try:
+            found = known.verifier.verify(text)
+        except TokenRefusedError as error:
+            if isinstance(error, UnknownSignerError):
+                with self._lock:
+                    self._due = min(self._due, self._began + AGAIN_S)
+                self._begin()
+            if told:
+                kind = f"a token is refused: {error}"
+                self._refusals.note(kind, kind, event="token_refused", reason=str(error))
+            return None
+        known.verified.keep(text, found)
+        return found
+
+    def _keys(self) -> _Known:
+        self._begin()
+        if self._known is None:
+            self._tried.wait(published.WITHIN_S + 1)
+        known = self._known
+        if known is None:
+            raise TokenKeysError(retry_after_s=AGAIN_S)
+        return known
+
+    def _begin(self) -> None:
+        """Have a thread read the keys, if it is time."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        with self._lock:
+            if now < self._due:
+                return
+            self._began, self._due = now, now + AGAIN_S
+        threading.Thread(target=self._refresh, name="token-keys", daemon=True).start()
+
+    def _refresh(self) -> None:
+        try:
+            self._read()
+        except TokenKeysError as error:
+            kept = "those of before are taken" if self._known else "no token is taken"
+            self._away.begin(f"the issuer's keys are not to be had, and {kept}: {error}", error=str(error))
+        finally:
+            self._tried.set()
+
+    def _read(self) -> None:
+        data = published.read(self.tokens.keys)
+        if self._known is None or data != self._known.data:
+            self._known = _Known(data, self.tokens.verifier(data), Verified())
+        with self._lock:
+            self._due = time.monotonic() + FRESH_S
+        if self._away.lasts:
+            self._away.end("the issuer's keys are to be had again")
+
+
+def check_installed() -> None:
+    """See that what verifies tokens is installed.
+
+    Raises:
+        ConfigurationError: a package is missing.
+    """
+    try:
+        import_module("writebehind.access.jose")  # here, and not in a thread: this process may fork meanwhile
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"WRITEBEHIND_JWT_ISSUER needs {error.name}: pip install 'writebehind[jwt]'"
+        ) from None
