@@ -26,14 +26,9 @@ MOST_CHARACTERS: Final = 8_192
 #: As many keys as an issuer may have.
 MOST_KEYS: Final = 100
 _LEAST_RSA_BITS: Final = 2_048
-#: Kinds of keys by algorithm: the type, and the curve where it has one.
-_KINDS: Final = {
-    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
-    "ES256": ("EC", "P-256"),
-    "ES384": ("EC", "P-384"),
-    "ES512": ("EC", "P-521"),
-    "EdDSA": ("OKP", "Ed25519"),
-}
+#: Types of keys by the beginnings of algorithms, and curves by algorithms that have one.
+_KEY_TYPES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+_CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519"}
 #: What a public key consists of.
 _PUBLIC: Final = ("kty", "n", "e", "crv", "x", "y")
 #: Types of tokens that give access; of others with the same issuer and audience none does (RFC 8725, 3.11).
@@ -158,7 +153,7 @@ def _members(data: bytes) -> Iterator[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, IndexError):
         found = None
     if not isinstance(found, list) or len(found) > MOST_KEYS:
-        raise TokenKeysError(f"what the issuer has published is no JSON Web Key Set of up to {MOST_KEYS} keys")
+        raise TokenKeysError(f"what the issuer has published is no JSON Web Key Set, or has more than {MOST_KEYS}")
     return (one for one in found if isinstance(one, dict) and isinstance(one.get("kid", ""), str))
 
 
@@ -168,8 +163,8 @@ def _algorithms(jwk: dict[str, Any], allowed: Sequence[str]) -> Iterator[str]:
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return
     for one in allowed:
-        kind, curve = _KINDS[one]
-        fits = jwk.get("kty") == kind and (curve is None or jwk.get("crv") == curve)
+        curve = _CURVES.get(one)
+        fits = jwk.get("kty") == _KEY_TYPES[one[:2]] and (curve is None or jwk.get("crv") == curve)
         if fits and jwk.get("alg", one) == one:
             yield one
 
