@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field
 
-from writebehind import ANY, BulkOperation, Durability, Hooks, Pipeline, connect
+from writebehind import ANY, BulkOperation, Durability, Hooks, Pipeline, connect, until_answered
 from writebehind.errors import InvalidDocumentError, PreconditionFailedError
 
 ADA, BOB, GRACE = "example-ada", "example-bob", "example-grace"
@@ -53,6 +53,13 @@ def changing(pipeline: Pipeline) -> None:
     print("changed:", users.get(ADA))
 
 
+def repeating(pipeline: Pipeline) -> None:
+    """An increment that is repeated until it is answered counts once, whatever was lost in between."""
+    users = pipeline.collection("users")
+    counted = until_answered(lambda key: users.increment(ADA, {"visits": 1}, key=key))
+    print("counted:", counted.values)
+
+
 def conditions(pipeline: Pipeline) -> None:
     """A condition keeps two writers from overwriting each other; a hook keeps documents as they should be."""
     users = pipeline.collection("users")
@@ -80,7 +87,7 @@ def cleaning_up(pipeline: Pipeline) -> None:
 def main() -> None:
     """All of it."""
     with connect(hooks={"users": Hooks(validate=needs_a_name)}) as pipeline:
-        for part in (writing_and_reading, changing, conditions, cleaning_up):
+        for part in (writing_and_reading, changing, repeating, conditions, cleaning_up):
             part(pipeline)
 
 

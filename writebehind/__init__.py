@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from writebehind.errors import WritebehindError
     from writebehind.hooks import Hooks, Persisted
     from writebehind.pipeline import Pipeline, connect
+    from writebehind.retrying import until_answered
     from writebehind.settings.collection import CollectionSettings
     from writebehind.settings.installation import Settings, load_settings
     from writebehind.writing.writer import ANY, Written
@@ -46,6 +47,7 @@ __all__ = [
     "connect",
     "errors",
     "load_settings",
+    "until_answered",
 ]
 
 #: Where each name is. It is imported when it is asked for: who does not use the package, such as most runs of a
@@ -69,6 +71,7 @@ _MODULES = {
     "aconnect": "aio",
     "connect": "pipeline",
     "load_settings": "settings.installation",
+    "until_answered": "retrying",
 }
 
 

@@ -58,6 +58,7 @@ def test_the_library_by_example(environment, mongo_client):
         "several: [{'_id': 'example-bob', 'name': 'Bob'}, None]",
         "visits: {'visits': 1}",
         f"changed: {CHANGED}",
+        "counted: {'visits': 2}",
         "refused: somebody else was faster",
         "refused: a user needs a name",
         "deleted: ['example-ada', 'example-bob', 'example-grace']",

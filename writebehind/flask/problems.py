@@ -59,7 +59,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.UnknownCollectionError: Problem(404, "unknown-collection", "The collection is not configured"),
     errors.UnreadableDocumentError: Problem(409, "unreadable-document", "The document cannot be shown"),
     errors.PatchConflictError: Problem(409, "patch-conflict", "The patch does not fit the document"),
-    errors.ConflictError: Problem(409, "conflict", "Others changed the document at the same time"),
+    errors.ConflictError: Problem(409, "conflict", "Others changed the document at the same time", retry_after=1),
     errors.KeyReusedError: Problem(422, "key-reused", "Another request has had this idempotency key"),
     errors.PreconditionFailedError: Problem(412, "precondition-failed", "The condition does not hold"),
     errors.DocumentTooLargeError: Problem(413, "too-large", "The document is too large"),

@@ -13,7 +13,14 @@ from werkzeug.exceptions import ServiceUnavailable
 from tests.unit.web.conftest import problem
 from tests.waiting import wait_until
 from writebehind import errors
-from writebehind.errors import DeadLetterError, RequestError, SpoiledError, UnavailableError, WritebehindError
+from writebehind.errors import (
+    ConflictError,
+    DeadLetterError,
+    RequestError,
+    SpoiledError,
+    UnavailableError,
+    WritebehindError,
+)
 from writebehind.flask import problems
 from writebehind.flask.problems import (
     LONGEST_REQUEST_ID,
@@ -65,7 +72,7 @@ def test_every_error_has_a_problem(raising, kind):
     status = problem_of(kind()).status
     assert "what to do" == problem(response, status)["detail"]
     assert (400 <= status < 500 or status == 501) if issubclass(kind, RequestError) else status in {500, 503}
-    assert (status == 503) == ("Retry-After" in response.headers)
+    assert (status == 503 or kind is ConflictError) == ("Retry-After" in response.headers)
     assert (status == 500) == (kind is SpoiledError)  # nobody but an operator can mend it
 
 
