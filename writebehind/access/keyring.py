@@ -81,7 +81,7 @@ class Keyring:
             RedisUnavailableError: no key was ever read, and Redis does not answer.
             TokenKeysError: no key of the issuer was ever read.
         """
-        if self.issuer is not None and not text.startswith(BEGINNING):
+        if self.issuer is not None and text and not text.startswith(BEGINNING):
             return self.issuer.find(text)
         key = self._found.get(text) or self._match(text, {})  # the root key is known whether or not Redis answers
         if key is None or key is not self._root:
@@ -97,7 +97,7 @@ class Keyring:
 
     def recognise(self, text: str) -> Holder | None:
         """`find` among the keys as they were read last: nobody is asked, and none is let in by it."""
-        if self.issuer is not None and not text.startswith(BEGINNING):
+        if self.issuer is not None and text and not text.startswith(BEGINNING):
             return self.issuer.recognise(text)
         key = self._found.get(text) or self._match(text, self._known or {})
         return key if key is not None and key.is_live(time.time() * 1000) else None

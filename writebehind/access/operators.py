@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from writebehind.access.keyring import Keyring
 from writebehind.access.rights import Right
-from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, RedisUnavailableError, TokenKeysError
 
 NO_KEYS = (
     "Flower is reached beyond this machine, and there is no API key: let `writebehind keys generate FILE` make "
@@ -28,8 +28,10 @@ class Operators:
         """See that somebody may look, and not everybody beyond this machine; not where Redis does not answer.
 
         Raises:
-            ConfigurationError: nobody could, as there is no key.
+            ConfigurationError: nobody could, as there is no key; or tokens of an issuer cannot be verified here.
         """
+        if self._keyring.issuer is not None:
+            self._keyring.issuer.check()
         try:
             is_on = self._keyring.is_on()
         except RedisUnavailableError:  # then nobody is let in until it is known
@@ -43,7 +45,7 @@ class Operators:
             if not self._keyring.is_on() and self._is_open:
                 return None
             key = self._keyring.find(_token(authorization))
-        except RedisUnavailableError:
+        except (RedisUnavailableError, TokenKeysError):
             return HTTPStatus.SERVICE_UNAVAILABLE
         if key is None:
             return HTTPStatus.UNAUTHORIZED

@@ -12,6 +12,7 @@ from writebehind import Pipeline
 from writebehind.access import issuer as issuers
 from writebehind.access import keyring as keyrings
 from writebehind.access import published
+from writebehind.access.operators import Operators
 from writebehind.errors import ConfigurationError
 from writebehind.operations.doctor import Level, access
 
@@ -142,6 +143,21 @@ def test_doctor_tells_whether_tokens_can_be_verified(jwt_settings, pipeline, ser
     server.mode = "fail"
     assert Level.FAILURE is told()["tokens"][0]
     assert "answers 500" in told()["tokens"][1]
+
+
+def test_flower_takes_tokens_of_operators(jwt_settings, pipeline, server, monkeypatch):
+    """Those without one are asked for it, whether or not the issuer answers."""
+    monkeypatch.setattr(published, "WITHIN_S", 0.3)
+
+    def refusal(sent):
+        with Pipeline(jwt_settings) as ours:
+            operators = Operators(ours.keyring, is_open=False)
+            operators.check()
+            return operators.refusal(f"Bearer {sent}" if sent else "")
+
+    assert [None, 403, 401, 401] == [refusal(one) for one in (token("admin"), token(), token(exp=1), "")]
+    server.mode = "fail"
+    assert [503, 401] == [refusal(one) for one in (token("admin"), "")]
 
 
 def test_the_description_says_whose_tokens_are_taken(closed):
