@@ -21,13 +21,15 @@ from granian.log import LogLevels
 
 from web.server import create_server
 from web.sockets import allow_connections, end_if_taken
-from writebehind import connect, load_settings
+from web.tls import listener
+from writebehind import Settings, connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
 from writebehind.flask.access import Access
 from writebehind.flask.extension import check
 from writebehind.launcher import begin_log
 from writebehind.local.embedded import reachable
+from writebehind.local.probing import connection_to_api, wants_certificate
 from writebehind.logs.audit import begin_audit
 from writebehind.monitoring.directory import share_counts
 
@@ -117,6 +119,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         settings = share_counts(load_settings())
         # Here, as a worker that cannot start would be started again and again.
         begin_audit(settings.audit_log, "web")
+        tls = listener(settings)
         FlushPublisher(settings).close()
         with connect(settings) as pipeline:
             check(pipeline)
@@ -141,25 +144,26 @@ def main(arguments: Sequence[str] = ()) -> None:
         websockets=False,
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": {"_granian": {}, "granian.access": {}}},  # no handlers of their own: the root's
-        serves=lambda: _say_served(settings.host, settings.port),
+        serves=lambda: _say_served(settings),
+        **tls,
     )
     server.serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
 
 
-def _say_served(host: str, port: int) -> None:
+def _say_served(settings: Settings) -> None:
     """Say that the API serves, as soon as it does."""
-    while not _answers(reachable(host), port):
+    while not _answers(settings):
         time.sleep(_LOOK_EVERY_S)
-    log.info("serves %s:%d", host, port, extra={"event": "started"})
+    log.info("serves %s:%d", settings.host, settings.port, extra={"event": "started"})
 
 
-def _answers(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=1)
+def _answers(settings: Settings) -> bool:
+    connection = connection_to_api(settings, reachable(settings.host), settings.port, timeout_s=1)
     try:
         connection.request("GET", "/healthz")
         connection.getresponse()  # whatever it says: the gate may not know this address
-    except (OSError, http.client.HTTPException):
-        return False
+    except (OSError, http.client.HTTPException) as error:
+        return wants_certificate(settings, error)
     else:
         return True
     finally:

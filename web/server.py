@@ -37,6 +37,7 @@ from web.large import Known, return_large_blocks
 from web.limits import FREE, Door, Entry, refused, told
 from web.sockets import allow_connections, bound_untaken
 from web.threads import Threads
+from web.tls import STRICT
 from web.transfers import SMALL, NotBegunError, Transfer, Transfers
 from writebehind import Settings, load_settings
 from writebehind.access.limits import Clients, Limit
@@ -127,6 +128,7 @@ class Server:
         self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         self._patience_ms = settings.request_timeout_ms
         self._origins = frozenset(settings.cors_origins)
+        self._strict = [STRICT] if settings.tls_cert is not None else []
         self._transfers = Transfers(self._patience_ms / 1000, max(MOST_HELD, 4 * self._most_bytes))
         self._one = _some_threads(settings.web_threads, "web")
         self._many = _some_threads(max(1, settings.web_threads // 2), "web-many")
@@ -161,6 +163,7 @@ class Server:
             answer = await self._answer(transfer, scope, body, refusal, entry)
             del body
             answer.headers += told(entry)
+            answer.headers += self._strict
             self._requests.answered(scope["method"], answer.route, answer.status, began)
             if refusal is not None or scope["method"] == "CONNECT":
                 # What else comes may be a part of this request, or be meant for somebody behind a tunnel.

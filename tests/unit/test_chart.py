@@ -36,6 +36,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
 NOT_IN_SETTINGS = {
     *("redis_url", "mongodb_url", "broker_url", "root_key", "defaults", "collections", "embedded_redis_mib"),
     *("host", "port", "exporter_port", "flower_port", "metrics_dir", "alive_file"),
+    *("tls_cert", "tls_key", "tls_client_ca"),  # the ingress ends TLS
 }
 #: Values within which Kubernetes's names stand, or the user's.
 USERS = {"resources", "sidecarResources", "labels", "annotations"}

@@ -32,6 +32,7 @@ from writebehind.local.embedded import (
 )
 from writebehind.local.example import accepts_any_collection, example_path
 from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, JsonOutput, private_file
+from writebehind.local.probing import connection_to_api, wants_certificate
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
@@ -132,11 +133,11 @@ class System:
     @property
     def url(self) -> str:
         """The address of the API."""
-        return self._url(self._port)
+        return self._url(self._port, "http" if self._settings.tls_cert is None else "https")
 
-    def _url(self, port: int) -> str:
+    def _url(self, port: int, scheme: str = "http") -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{port}"
+        return f"{scheme}://{host}:{port}"
 
     def start(self) -> None:
         """Start the servers, then the processes.
@@ -196,13 +197,13 @@ class System:
         return f"{', '.join(missing)} does not run" if missing else ""
 
     def _refusal_of_api(self) -> str:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=2)
+        connection = connection_to_api(self._settings, self._host, self._port, timeout_s=2)
         try:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             body = answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
-            return str(error)
+            return "" if wants_certificate(self._settings, error) else str(error)
         finally:
             connection.close()
         return "" if answer.status == http.HTTPStatus.OK else f"HTTP {answer.status} {body.strip()}"

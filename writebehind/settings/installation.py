@@ -140,6 +140,19 @@ class Settings(BaseSettings):
         description="origins, such as `https://app.example.com`, whose pages may read and write documents; in the "
         "environment with commas between them",
     )
+    tls_cert: Path | None = Field(
+        None,
+        description="file with the certificate of the API, and those that lead to its authority, PEM: it is "
+        "served by TLS then, from 1.2 on, and by nothing else",
+    )
+    tls_key: Path | None = Field(
+        None, description="file with the key of this certificate, PEM, without a password"
+    )
+    tls_client_ca: Path | None = Field(
+        None,
+        description="file with certificates of authorities, PEM: clients without a certificate of one of them are "
+        "refused",
+    )
     root_key: str = Field(
         "",
         repr=False,
@@ -371,6 +384,10 @@ class Settings(BaseSettings):
             raise ValueError("jwt_issuer, jwt_audience and jwt_jwks have to be set together, or none of them")
         if fault := fault_of(self.jwt_jwks):
             raise ValueError(f"jwt_jwks {fault}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key are set together, or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca is for an API that is served by TLS: set tls_cert and tls_key")
         if self.mongodb_read_concern == "linearizable" and self.mongodb_read_preference != "primary":
             raise ValueError("mongodb_read_concern linearizable is for mongodb_read_preference primary only")
         return self
