@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-PROTOCOL_MODEL, UNIQUE_MODEL = "protocol.pml", "unique.pml"
+PROTOCOL_MODEL, UNIQUE_MODEL, RECEIPTS_MODEL = "protocol.pml", "unique.pml", "receipts.pml"
 #: Where spin is unpacked to when the machine has none.
 CACHE = Path(sys.prefix) / "spin"
 #: Bounds of one search. A search that reaches one of them has not seen everything, and counts as failed.
@@ -31,6 +31,7 @@ NOT_EVICTED = r"assertion violated \(kind\[i\]!=0\)"
 NEVER_GIVEN_UP = r"assertion violated \(last\[\w\]!=version"
 LETTERS_STAY = r"assertion violated \(+kept\["
 BURIED_RIGHTLY = r"assertion violated shares"
+COUNTS_ONCE = r"assertion violated \(+redis\.counted\[\w+\]==1"
 ORDERED = r"assertion violated \(+mongo\[\d\]==version"
 NO_WAKE_UP_LOST = "invalid end state"
 
@@ -74,6 +75,8 @@ PROTOCOL = (
     Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
     Run("unique values: two writes", "", model=UNIQUE_MODEL),
     Run("unique values: two writes, and a crash", "-DFAULTS=1", model=UNIQUE_MODEL),
+    Run("keys: increments that are repeated, two are lost", "-DFAULTS=2", model=RECEIPTS_MODEL),
+    Run("keys: the same, one is lost, and a failover", "-DFAILOVER -DFAULTS=1", model=RECEIPTS_MODEL),
 )
 #: The protocol broken on purpose, and the property that must be seen to fail.
 BROKEN = (
@@ -119,6 +122,11 @@ BROKEN = (
     Run("unique: buried before it is noted", "-DBURY_BEFORE_AWAIT -DFAULTS=1", ORDERED, UNIQUE_MODEL),
     Run("unique: forgotten at the replay", "-DFORGET_AT_REPLAY -DFAULTS=1", ORDERED, UNIQUE_MODEL),
     Run("unique: no sweep", "-DNO_SWEEP -DFAULTS=1", ORDERED, UNIQUE_MODEL),
+    Run("keys: no receipts", "-DNO_RECEIPT", COUNTS_ONCE, RECEIPTS_MODEL),
+    Run("keys: the receipt in a step before", "-DRECEIPT_FIRST", COUNTS_ONCE, RECEIPTS_MODEL),
+    Run("keys: the receipt in a step after", "-DRECEIPT_AFTER", COUNTS_ONCE, RECEIPTS_MODEL),
+    Run("keys: looked for in a step before", "-DLOOK_BEFORE", COUNTS_ONCE, RECEIPTS_MODEL),
+    Run("keys: receipts elsewhere", "-DFAILOVER -DRECEIPTS_ELSEWHERE -DFAULTS=1", COUNTS_ONCE, RECEIPTS_MODEL),
 )
 
 
