@@ -13,22 +13,16 @@ import pytest
 
 from tests.acceptance.conftest import IN_CITY
 from tests.acceptance.servers import WebServer, web_server
+from tests.tiers import cases
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(480)]
 
 SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
-#: What holds of every answer. A request that fits the description may still be refused, as ids have types.
-CHECKS = [
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_headers_conformance",
-    "response_schema_conformance",
-    "allow_header_conformance",
-    "unsupported_method",
-]
+#: Which refusals are right, besides those that it knows itself.
+REFUSALS = Path(__file__).with_name("schemathesis.toml")
+KEY = f"wb_{'0' * 12}_{'k' * 43}"
 #: Requests for each operation that are made up, besides those at the bounds of each of its parameters.
-MOST_EXAMPLES = 5
+EXAMPLES = {"few": 3, "many": 30}
 
 
 @pytest.fixture
@@ -39,17 +33,25 @@ def server(system) -> Iterator[WebServer]:
         "WRITEBEHIND_COLLECTIONS__people__lookup__name": "string",
         "WRITEBEHIND_COLLECTIONS__people__queries": json.dumps({"in_city": IN_CITY}),
     }
-    with web_server(system, REDIS_URL=own, MONGODB_DATABASE="described", **people) as served:
+    with web_server(
+        system, REDIS_URL=own, MONGODB_DATABASE="described", WRITEBEHIND_ROOT_KEY=KEY, **people
+    ) as served:
         yield served
 
 
-def test_every_operation(server, tmp_path):
-    """No answer is an error of the server, and none has a status, a form or a header that is not described."""
+@pytest.mark.parametrize("most_examples", cases(EXAMPLES, {"few"}))
+def test_every_operation(server, tmp_path, most_examples):
+    """No answer is an error of the server, and none has a status, a form or a header that is not described.
+
+    Requests are made with a key, and without it where one is asked for; and one after another, each with what
+    answers before it have said.
+    """
     done = subprocess.run(
         [
-            *(SCHEMATHESIS, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--checks", ",".join(CHECKS)),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", str(MOST_EXAMPLES)),
-            *("--generation-deterministic", "--no-color", "--warnings", "off"),
+            *(SCHEMATHESIS, "--config-file", REFUSALS, "--no-color"),
+            *("run", f"http://127.0.0.1:{server.port}/openapi.json", "--checks", "all"),
+            *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(most_examples)),
+            *("--header", f"Authorization: Bearer {KEY}", "--generation-deterministic", "--warnings", "off"),
             *("--suppress-health-check", "all", "--request-timeout", "20", "--continue-on-failure"),
         ],
         cwd=tmp_path,

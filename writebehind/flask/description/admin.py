@@ -27,12 +27,18 @@ def _administered(
 
 
 def _of_keys(
-    name: str, summary: str, answer: str, problems: str, *, one: bool = True, status: str = "200", body: str = ""
+    name: str,
+    summary: str,
+    answer: str,
+    problems: str,
+    *,
+    one: bool = True,
+    status: str = "200",
+    body: Described | None = None,
 ) -> Described:
     """An operation on API keys."""
-    sent = content(body) if body else None
     return operation(
-        name, summary, "key" if one else "", {status: content(answer)}, problems, body=sent, tag="operation"
+        name, summary, "key" if one else "", {status: content(answer)}, problems, body=body, tag="operation"
     )
 
 
@@ -46,7 +52,7 @@ PATHS: dict[str, Described] = {
             "400 409 413 415 503",
             one=False,
             status="201",
-            body="NewKey",
+            body=content("NewKey"),
         ),
     },
     f"{_KEYS}/{{key}}": {
@@ -55,7 +61,11 @@ PATHS: dict[str, Described] = {
     },
     f"{_KEYS}/{{key}}:rotate": {
         "post": _of_keys(
-            "rotate_key", "Give an API key a new secret", "IssuedKey", "400 404 409 413 415 503", body="Rotation"
+            "rotate_key",
+            "Give an API key a new secret",
+            "IssuedKey",
+            "400 404 409 413 415 503",
+            body=content("Rotation") | {"required": False},
         )
     },
     "/admin/status": {

@@ -40,9 +40,9 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ETAGS: Schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
 
 
-def _tags(one: str) -> Schema:
+def _tags(one: str, may_be_empty: str = "") -> Schema:
     """A list of entity tags, or `*`."""
-    return {"type": "string", "pattern": rf"^(\*|{one}(, *{one})*)$"}
+    return {"type": "string", "pattern": rf"^(\*|{one}(, *{one})*){may_be_empty}$"}
 
 
 def _key_header(longest: int) -> Schema:
@@ -353,7 +353,7 @@ def parameters() -> dict[str, tuple[str, Schema]]:
             },
         ),
         "If-Match": ("header", {"description": "`*`, or a list of strong ETags", "schema": _tags(_STRONG)}),
-        "If-None-Match": ("header", {"description": "`*`, or a list of ETags", "schema": _tags(_ANY_TAG)}),
+        "If-None-Match": ("header", {"description": "`*`, or a list of ETags", "schema": _tags(_ANY_TAG, "?")}),
         "if-absent": (
             "header",
             {
