@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 #: Modules on the system that a process of pytest-xdist starts once, in two halves that take equally long. To start
 #: it takes longer than most of them.
 _HALVES = {
-    "greedy": ("generated_client", "greedy", "hot_path", "incomplete", "public_suites", "readme"),
+    "greedy": ("generated_client", "greedy", "hot_path", "incomplete", "keys", "public_suites", "readme"),
     "pipeline": (
         *(
             "pipeline",

@@ -23,6 +23,7 @@ ONE_SERVER = {
     "test_pipeline.py::test_an_embedded_server_is_started_again": "it kills embedded servers",
     "test_hot_path.py": "what it counts passes a tap before one port",
     "test_description.py": "its data are in another database of the server: a cluster has one",
+    "test_keys.py": "its data are in another database of the server: a cluster has one",
     "test_memory.py": "it measures clients, which hold as much of a document whichever server it comes from",
     "test_rebalance.py": "it starts the servers that it moves partitions between",
     "test_variants.py": "TLS ends before one port",
