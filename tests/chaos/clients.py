@@ -19,6 +19,7 @@ from tests.chaos.history import History
 from tests.chaos.linearizable import NOTHING, Operation
 from tests.sizes import LIMIT, THRESHOLDS, sized
 from tests.waiting import wait_until
+from writebehind import until_answered
 
 REGISTERS, COUNTERS = "registers", "counters"
 #: Problems that say that a write was certainly not carried out.
@@ -35,6 +36,8 @@ NOT_DONE = {
 #: And for how long, seconds: a breaker that has opened is tried again after five.
 NOT_NOW = {"mongodb-unavailable", "redis-unavailable", "redis-not-ready", "service-unavailable"}
 ANSWERED_WITHIN_S = 20.0
+#: How long a write with a key may take to be answered, while faults come one after the other, seconds.
+REPEATED_WITHIN_S = 75.0
 PAUSE_S = 0.01
 #: The largest of usual documents as BSON, bytes, and the least that is filled up. The smallest of all is sent as
 #: 10 bytes; a few are as large as clients may write them.
@@ -282,11 +285,15 @@ class Writer(Client):
         self._note_write(key, Operation("swap", began, ended, value, expected), answer and answer.json())
 
     def _increment(self, key: str) -> None:
-        try:
-            answer = self._send("POST", f"/v1/{COUNTERS}/{key}:increment", json={"n": 1})
-        except NotDoneError:
-            return
-        self._history.increment(key, answer and answer.json()["values"]["n"])
+        """Repeat an increment with its key until it is answered: none is left of which nobody knows."""
+
+        def send(name: str) -> httpx.Response:
+            path, headers = f"/v1/{COUNTERS}/{key}:increment", {"Idempotency-Key": name}
+            return self._http.post(path, json={"n": 1}, headers=headers)
+
+        answer = until_answered(send, within_s=REPEATED_WITHIN_S)
+        assert answer.status_code in {200, 201}, answer.text
+        self._history.increment(key, answer.json()["values"]["n"])
 
 
 class NotDoneError(Exception):

@@ -5,19 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
 from tests.chaos.linearizable import NOTHING, Operation, is_linearizable
-
-
-@dataclass(slots=True)
-class Count:
-    """Increments of one counter: how many were acknowledged with which result, and how many may have happened."""
-
-    results: list[int] = field(default_factory=list)
-    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,8 @@ class History:
         self.versions: dict[str, dict[str | None, int]] = defaultdict(dict)
         #: Client and key → what it read, in its order.
         self.reads: dict[tuple[int, str], list[str | None]] = defaultdict(list)
-        self.counts: dict[str, Count] = defaultdict(Count)
+        #: Key of a counter → results of its increments. Each was repeated until it was answered.
+        self.counts: dict[str, list[int]] = defaultdict(list)
         self.answers: Counter[str] = Counter()
         self._misled: list[Violation] = []
         self._lock = threading.Lock()
@@ -70,14 +63,11 @@ class History:
         with self._lock:
             self._misled.append(Violation("misled", value, what))
 
-    def increment(self, key: str, result: int | None) -> None:
-        """An increment by one, with its result; `None` where no answer came."""
+    def increment(self, key: str, result: int) -> None:
+        """An increment by one, with its result."""
         with self._lock:
-            self.answers["unknown" if result is None else "acknowledged"] += 1
-            if result is None:
-                self.counts[key].unknown += 1
-            else:
-                self.counts[key].results.append(result)
+            self.answers["acknowledged"] += 1
+            self.counts[key].append(result)
 
     def violations(
         self, documents: Mapping[str, Mapping[str, Any]], counters: Mapping[str, int], now: float
@@ -113,10 +103,9 @@ class History:
                 yield Violation("backwards", key, f"client {client} read versions {seen}")
 
     def _of_counters(self, counters: Mapping[str, int]) -> Iterable[Violation]:
-        for key, count in self.counts.items():
-            stored, acknowledged = counters.get(key, 0), len(count.results)
-            if not acknowledged <= stored <= acknowledged + count.unknown:
-                span = f"from {acknowledged} to {acknowledged + count.unknown}"
-                yield Violation("miscounted", key, f"it is {stored}, and must be {span}")
-            if len(set(count.results)) < acknowledged:
+        for key, results in self.counts.items():
+            stored, answered = counters.get(key, 0), len(results)
+            if stored != answered:
+                yield Violation("miscounted", key, f"it is {stored}, and {answered} increments were answered")
+            if len(set(results)) < answered:
                 yield Violation("miscounted", key, "two increments had the same result")
