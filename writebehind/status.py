@@ -23,6 +23,7 @@ from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.metrics import SWEEP, Activity
+from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
 from writebehind.remedies import remedies
@@ -138,6 +139,7 @@ class Status:
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
+        paused = answers.ask(store.pauses.recorded, "paused")
         recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker", "exporter")
         history = read(recorded or (), now_ms / 1000)
         points = lately(history, now_ms / 1000)
@@ -157,7 +159,9 @@ class Status:
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 persisted=activity.persisted if activity else None,
                 swept_ago_s=_swept_ago_s(activity, now_ms),
+                paused=told(paused.as_list()) if paused else "",
             ).as_dict(),
+            "paused": None if paused is None else paused.as_list(),
             "partitions_at_work": sum(one.is_at_work(self._pace) for one in backlog.waiting),
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
@@ -179,7 +183,7 @@ class Status:
             "version": _version("writebehind"),
         }
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
-        is_stalled = bool(backlog.pending) and still_s >= self._pace.overdue_s
+        is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
         figures["to_do"] = [asdict(one) for one in remedies(figures, is_stalled=is_stalled)]
         if partitions:
             figures["by_partition"] = [

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -60,6 +61,26 @@ def test_a_write_is_read_at_once_and_persisted_soon(system):
     assert {"_id": "ada", **document} == system.http.get("/v1/users/ada").json()
     expected = {"_id": "ada", **document, "_v": answer.json()["version"]}
     wait_until(lambda: system.database.users.find_one({"_id": "ada"}) == expected, "the document in MongoDB", 2)
+
+
+def test_a_pause_keeps_writes_in_redis(system):
+    """All workers know it within two seconds; what is acknowledged meanwhile is in MongoDB once it is resumed."""
+    paused = system.http.post("/admin/pause").json()["paused"]
+    try:
+        assert [None] == [one["collection"] for one in paused]
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 2, "the workers to know it")
+        before = system.database.users.count_documents({})
+        for n in range(20):
+            system.http.put(f"/v1/users/paused{n}", json=system.fill).raise_for_status()
+        wait_until(lambda: system.status()["oldest_pending_seconds"] > 1, "the flush tasks")
+        status = system.status()
+        assert (20, before) == (status["pending"], system.database.users.count_documents({}))
+        assert status["not_safe_because"].startswith("paused: flushing of all collections is paused")
+    finally:
+        assert system.http.post("/admin/resume").json()["resumed"]
+    wait_until(lambda: system.database.users.count_documents({}) == before + 20, "the documents in MongoDB", 4)
+    wait_until(lambda: system.status()["safe"], "the end of it")
 
 
 def test_every_queue_is_consumed(system):

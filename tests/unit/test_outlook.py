@@ -77,6 +77,7 @@ def test_nothing_is_safe_before_it_is_due():
         ({"breaker": "half-open"}, "MongoDB does not answer: the breaker is half-open"),
         ({"mongodb_error": "no pong", "late_s": 0.0}, "no pong"),
         ({"mongodb_error": "no pong", "breaker": "open"}, "MongoDB does not answer: the breaker is open"),
+        ({"paused": "flushing is paused", "breaker": "open", "late_s": 0.0}, "paused: flushing is paused"),
         ({"is_worked": False}, "no worker is at work on what is pending"),
         ({}, "nothing was persisted in the last 2 s, and documents are overdue"),
         ({"persisted": rate(10, until_s=2)}, "nothing was persisted in the last 2 s, and documents are overdue"),

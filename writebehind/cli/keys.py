@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,28 +17,12 @@ from rich.table import Table
 
 from writebehind.access.keys import ApiKey, Token, new_id
 from writebehind.cli.columns import columns
+from writebehind.cli.durations import Duration
 from writebehind.cli.installation import opened
 from writebehind.logs.quoting import printable_line
 from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each key.")
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]  # as it is called in each version
-    """A time such as 90d, 12h, 30m or 45s."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return it in seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        found = _DURATION.fullmatch(str(value))
-        if found is None:
-            self.fail(f"{str(value)[:40]!r} is no time such as 90d, 12h, 30m or 45s", param, ctx)
-        return float(int(found[1]) * _UNITS[found[2]])
 
 
 @click.group()

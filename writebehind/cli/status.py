@@ -24,6 +24,7 @@ from writebehind.monitoring.directory import directory_of
 from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_SILENT_S, is_frozen, is_unanswered
 from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
+from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
@@ -131,6 +132,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """The rows: name, value, and whether that is good."""
     if away := {one["server"]: one["partitions"] for one in figures["away"]}:
         yield "partial", f"{told_away(away)}: what these have is in no figure", False
+    if pauses := figures["paused"]:
+        yield "paused", f"{told_pauses(pauses)}: `writebehind resume` ends it", False
     for name, needed, row in _ROWS:
         if needed in figures["unknown"]:
             yield name, "not known while that server does not answer", False

@@ -25,6 +25,7 @@ from writebehind.flask.admin.explorer import explorer
 from writebehind.flask.admin.history import history
 from writebehind.flask.admin.hot_keys import hot_keys
 from writebehind.flask.admin.keys import keys
+from writebehind.flask.admin.pausing import pausing
 from writebehind.flask.admin.status import status
 from writebehind.flask.console.routes import console
 from writebehind.flask.description.routes import description
@@ -99,7 +100,7 @@ def api(
         operators.before_request(admin)
         operators.after_request(keep_out_of_caches)
         operators.after_request(log_change)
-        for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer, keys):
+        for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer, keys, pausing):
             _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
         routes.register_blueprint(console(admin))

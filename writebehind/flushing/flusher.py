@@ -28,13 +28,15 @@ from writebehind.flushing.homecoming import Homecoming
 from writebehind.flushing.recorder import Recorder
 from writebehind.hooks import Hooks
 from writebehind.logs.fields import bound
+from writebehind.logs.states import StateLog
 from writebehind.mongodb.sink import Sink
 from writebehind.mongodb.waiting import waits
 from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
-from writebehind.redis.pending import Hint, HintSink
+from writebehind.redis.pending import PAUSED_MS, Hint, HintSink
 from writebehind.redis.reach import each_reached
+from writebehind.redis.shared.pauses import Paused, told
 from writebehind.redis.store import Store
 from writebehind.redis.topology.dividing import PartitionDividedError
 from writebehind.sequences import grouped
@@ -119,6 +121,7 @@ class Flusher:
         self._limits = limits
         self._tallies = tallies
         self._outages = OutageLog(log, "write")
+        self._paused = StateLog(log, "flushing_paused", "flushing_resumed", again_s=0)
         self._batches = Batches(
             store,
             sink,
@@ -158,7 +161,7 @@ class Flusher:
         ticket: str = "",
         attempt: int = 0,
     ) -> FlushSummary:
-        """Flush what is due in a partition.
+        """Flush what is due in a partition: nothing of what an operator has paused.
 
         Args:
             partition: its number.
@@ -219,6 +222,9 @@ class Flusher:
         missing, interrupted = dict(wanted), False
         refused: dict[str, bytes] = {}
         while missing and (remaining := deadline - time.monotonic()) > 0:
+            missing = self._not_paused(missing, refused)
+            if not missing:
+                break
             summary = FlushSummary(partition)
             try:
                 self._run(_Job(summary, remaining, wanted=missing))
@@ -243,6 +249,27 @@ class Flusher:
                 break  # nothing is due: what is missing is tried again later, or a newer version is a dead letter
         return refused | dict.fromkeys(missing, b"")
 
+    def _not_paused(self, missing: dict[str, int], refused: dict[str, bytes]) -> dict[str, int]:
+        """Those of the members that are flushed now; the others are none that this can bring to MongoDB."""
+        paused = self._see_pauses()
+        held = [member for member in missing if paused and paused.covers(member.partition("/")[0])]
+        if held:
+            refused.update(dict.fromkeys(held, b""))
+            waits = counted(len(held), "write has", "writes have")
+            self._outages.note("paused", f"{waits} to wait for MongoDB: {told(paused.as_list())}")
+        return {member: version for member, version in missing.items() if member not in refused or refused[member]}
+
+    def _see_pauses(self) -> Paused:
+        """The pauses in force; what has changed is logged."""
+        paused = self._store.pauses.look()
+        if paused:
+            self._paused.begin(
+                f"{told(paused.as_list())}: `writebehind resume` ends it, writes are taken up to caps"
+            )
+        elif self._paused.lasts:
+            self._paused.end("flushing goes on")
+        return paused
+
     def _run(self, job: _Job) -> FlushSummary:
         """Flush batches until nothing is due, all that is wanted is reached, or the time is over; then release."""
         partition, token = job.summary.partition, uuid4().hex
@@ -252,10 +279,12 @@ class Flusher:
 
     def _run_traced(self, job: _Job, token: str, deadline: float, span: spans.Flush) -> FlushSummary:
         summary, partition = job.summary, job.summary.partition
+        paused = Paused()
         try:
             while not self._stopping.is_set() and time.monotonic() < deadline:
                 lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
-                members = self._claim(job, token)
+                paused = self._see_pauses()
+                members = self._claim(job, token, paused)
                 if members is None:
                     summary.busy = True
                     return summary
@@ -282,20 +311,28 @@ class Flusher:
             self._store.pending.give_back(partition, token)
             raise
         self._count(summary, span)
-        if hint := self._store.pending.release(partition, token):
+        look_ms = PAUSED_MS if paused.shortest_ms is None else min(PAUSED_MS, paused.shortest_ms)
+        all_paused = paused.all is not None
+        if hint := self._store.pending.release(
+            *(partition, token),
+            least_delay_ms=look_ms if all_paused else 0,
+            paused_ms=look_ms,
+            all_paused=all_paused,
+        ):
             self._hints(hint)
         return summary
 
-    def _claim(self, job: _Job, token: str) -> list[str] | None:
+    def _claim(self, job: _Job, token: str, paused: Paused) -> list[str] | None:
         return self._store.pending.claim(
             job.summary.partition,
             token,
             lease_ms=self._limits.lease_ms,
-            limit=self._batches.size.size,
+            limit=0 if paused.all else self._batches.size.size,  # so that the task counts, and nothing is taken
             ticket=job.ticket,
             early=job.early,
             soon_ms=0 if job.wanted else self._limits.soon_ms,  # nobody waits for what others may want soon
             goes_along=self._goes_along,
+            paused=paused.collections,
         )
 
     def _goes_along(self, member: str, left_ms: int) -> bool:

@@ -20,6 +20,8 @@ class Backlog:
         ages_s: by partition how long the member that is due first has waited, seconds.
         late_s: for how long the one that is most overdue has been due, seconds; 0 where none is.
         due_within_s: the time until the last one is due, seconds; 0 where all are.
+        aside: partitions in which members are set aside, as their collection is paused: they are in `ages_s`, and
+            not late.
         waiting: of each partition that has any, who sees to it.
     """
 
@@ -28,6 +30,7 @@ class Backlog:
     late_s: float = 0.0
     due_within_s: float = 0.0
     waiting: Sequence[Waiting] = ()
+    aside: int = 0
 
     @property
     def pending_in(self) -> dict[int, int]:
@@ -61,13 +64,18 @@ def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: in
     sent = store.metrics.sent_since({partition: member for partition, (member, _) in heads.items()})
     ages_s, waiting = {one.partition: 0.0 for one in found}, []
     for one in found:
+        if one.aside is not None:
+            member, due_ms = one.aside
+            ages_s[one.partition] = max(
+                0.0, (now_ms - due_ms + settings(_collection(member)).flush_delay_ms) / 1000
+            )
         if one.head is None:
             continue
         member, due_ms = one.head
         # One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
-        delay_ms = settings(member.partition("/")[0]).flush_delay_ms
+        delay_ms = settings(_collection(member)).flush_delay_ms
         waited_ms = now_ms - min(due_ms - delay_ms, sent.get(one.partition, now_ms))
-        ages_s[one.partition] = max(0.0, waited_ms / 1000)
+        ages_s[one.partition] = max(ages_s[one.partition], waited_ms / 1000)
         waiting.append(
             Waiting(
                 one.partition,
@@ -80,4 +88,9 @@ def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: in
     late_s = max((one.late_s for one in waiting), default=0.0)
     last_ms = max((one.tail_ms for one in found if one.tail_ms is not None), default=0.0)
     ahead_ms = min(last_ms - now_ms, store.pending.longest_wait_ms)  # a clock that steps back leaves times ahead
-    return Backlog(found, ages_s, max(0.0, late_s), max(0.0, ahead_ms / 1000), waiting)
+    aside = sum(one.aside is not None for one in found)
+    return Backlog(found, ages_s, max(0.0, late_s), max(0.0, ahead_ms / 1000), waiting, aside)
+
+
+def _collection(member: str) -> str:
+    return member.partition("/")[0]

@@ -76,6 +76,7 @@ def outlook(
     is_worked: bool,
     persisted: Persisted | None,
     swept_ago_s: float | None,
+    paused: str = "",
 ) -> Outlook:
     """The outlook from what is seen now.
 
@@ -100,11 +101,14 @@ def outlook(
         persisted: documents that were persisted; `None` where that is not known.
         swept_ago_s: the time since somebody last looked for partitions that nobody sees to, seconds; `None` where
             nobody ever has.
+        paused: what is not flushed as an operator has paused it; '' for nothing.
     """
     pending = [*backlog.pending_in.values()]
     since = _work_began(persisted, backlog.late_s, pace) if persisted else None
     is_worked = is_worked or any(one.is_at_work(pace) for one in backlog.waiting)
-    because = "" if not backlog.pending else _why_stalled(breaker, mongodb_error, is_worked=is_worked)
+    because = (
+        "" if not backlog.pending else _why_stalled(breaker, mongodb_error, is_worked=is_worked, paused=paused)
+    )
     if not because and persisted and since is None:
         because = f"nothing was persisted in the last {pace.overdue_s:g} s, and documents are overdue"
     is_stalled, until_drained = bool(because), None
@@ -136,8 +140,10 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
     return [one for one in points if one.at >= now - WINDOW_S]
 
 
-def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool) -> str:
-    """The reason for which nothing can be persisted; '' where it can."""
+def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool, paused: str) -> str:
+    """The reason for which nothing can be persisted, or not all of it; '' where it can."""
+    if paused:
+        return f"paused: {paused}"
     if breaker not in {"closed", ""}:
         return f"MongoDB does not answer: the breaker is {breaker}"
     if mongodb_error:

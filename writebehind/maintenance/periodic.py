@@ -86,13 +86,17 @@ class Maintenance:
         return found
 
     def audit_deletions(self) -> dict[str, int]:
-        """Delete again what a paused flusher brought back after its deletion; and forget receipts that are over.
+        """Delete again what a late flusher brought back after its deletion; and forget receipts that are over.
+
+        While flushing is paused nothing is deleted.
 
         Raises:
             UnavailableError: Redis or MongoDB does not answer; the rest is audited next time.
         """
         self._sampler.look().check()
         self._store.receipts.forget_old()
+        if self._store.pauses.look():
+            return {}
         return self._audit.audit()
 
     def reconcile(self) -> dict[str, Any]:
@@ -131,10 +135,10 @@ class Maintenance:
             return found
 
     def hand_over(self, partitions: Iterable[int] | None = None) -> None:
-        """Ask others to flush pending documents that no flusher has claimed: for a process that is about to end.
+        """Ask others to flush pending documents that no flusher has claimed, whatever tasks are on their way.
 
-        The flush tasks that it holds come back only when the broker misses it: new tickets overtake them. By
-        default those of all partitions.
+        For the end of a pause, and a process that is about to end: the flush tasks that it holds come back only
+        when the broker misses it, and new tickets overtake them. By default those of all partitions.
 
         Raises:
             RedisUnavailableError: Redis does not answer; the sweep will find what is left.
@@ -142,7 +146,7 @@ class Maintenance:
         self._sampler.look().check()
 
         def hand_over(partition: int) -> None:
-            if hint := self._store.pending.release(partition, uuid4().hex):
+            if hint := self._store.pending.release(partition, uuid4().hex, paused_ms=0):
                 self._hints(hint)
 
         each_reached(self._store.layout.in_use() if partitions is None else partitions, hand_over)

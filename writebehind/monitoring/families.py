@@ -46,6 +46,9 @@ UNTIL_DRAINED: Final = _gauge(
 UNTIL_CAP: Final = _gauge(
     "seconds_until_cap", "Time until writes are refused, at the present rates; missing where nothing grows."
 )
+PAUSED: Final = _gauge(
+    "flushing_paused", "1 while an operator has paused flushing, of all collections or of some; else 0."
+)
 PARTITION_PENDING: Final = _gauge(
     "partition_pending_documents", "Documents of a partition that wait for MongoDB.", "partition"
 )

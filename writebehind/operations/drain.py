@@ -13,6 +13,7 @@ from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.reach import known, listed_away, told_away
+from writebehind.redis.shared.pauses import told
 
 #: Partitions that are flushed at the same time.
 THREADS = 4
@@ -71,7 +72,7 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
 
     Raises:
         ConfigurationError: Redis belongs to another MongoDB database; or the pipeline looks into another number of
-            partitions than there are.
+            partitions than there are; or something is pending, and flushing is paused.
         RedisUnavailableError: Redis does not answer.
     """
     known(pipeline.store, pipeline.store.check_owner, None)
@@ -94,11 +95,20 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
                 away = pipeline.store.away()
                 why = "; ".join(filter(None, (reason if pending else "", told_away(away))))
                 return Drained(persisted, pending, dead, time.monotonic() - began, why, listed_away(away))
+            _see_no_pause(pipeline)
             waiting = [partition for partition, count in pending_in.items() if count]
             done, reason = _flush(pipeline, waiting, deadline, threads)
             persisted += done
             if not done:
                 time.sleep(REST_S)
+
+
+def _see_no_pause(pipeline: Pipeline) -> None:
+    paused = pipeline.store.pauses.look()
+    if paused:
+        raise ConfigurationError(
+            f"{told(paused.as_list())}: nothing is drained. `writebehind resume` lets it go on"
+        )
 
 
 def _see_all_partitions(pipeline: Pipeline) -> None:

@@ -11,6 +11,9 @@ from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
+#: So far below 0 a member stands that is set aside, as its collection is paused.
+ASIDE_MS = 10**13
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -98,7 +101,7 @@ class Inspection:
             value or b"",
             size,
             ttl_ms,
-            None if due is None else float(due),
+            None if due is None else _due_ms(float(due)),
             place,
             pending,
             sent or b"",
@@ -109,3 +112,8 @@ class Inspection:
             whole(deleted),
             bool(crowded),
         )
+
+
+def _due_ms(score: float) -> float:
+    """The time at which a member is due that has this score, ms: see `lua/include/due_of.lua`."""
+    return score + ASIDE_MS if score < 0 else score

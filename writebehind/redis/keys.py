@@ -68,6 +68,8 @@ INCONSISTENT = "wb:inconsistent"
 FLUSHED = "wb:flushed"
 #: Hash of the circuit breaker before MongoDB; absent while it is closed and nothing failed lately.
 BREAKER = "wb:breaker"
+#: Hash of what is not flushed for now: see `writebehind.redis.shared.pauses`.
+PAUSED = "wb:paused"
 
 #: The history: who records it, and lists of points, of a second each and of longer times, the last first.
 HISTORY_LEASE = "wb:history_lease:{history}"
@@ -88,13 +90,13 @@ _TYPES = {
     ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
     CURSOR_KEY: "string",
-    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, SERVER, API_KEYS), "hash"),
+    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, PAUSED, SERVER, API_KEYS), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED, SPENT), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load"), "string"),
-    **dict.fromkeys(("frozen", "divided", "arriving", "leaving"), "string"),
+    **dict.fromkeys(("frozen", "divided", "arriving", "leaving", "aside"), "string"),
     **dict.fromkeys(("alias", "aliasload", "query", "queryload"), "string"),
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
@@ -155,6 +157,7 @@ class PartitionKeys:
     traces: str
     receipts: str
     receipts_at: str
+    aside: str
     divided: str
     arriving: str
     leaving: str
@@ -234,7 +237,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     names = (
         *("pending", "clock", "term", "lapses", "scheduled", "lease", "dead", "dead_counts", "crowded"),
         *("deleted", "deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
-        *("receipts", "receipts_at"),
+        *("receipts", "receipts_at", "aside"),
         *("divided", "arriving", "leaving"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))

@@ -28,6 +28,8 @@ from writebehind.tracing.written import contexts
 POSTPONED_MS = 5_000
 #: How much later than a write is due its flush task may run, ms: a hint costs more than a write.
 HINT_SLACK_MS = 1_000
+#: Between two flush tasks of a partition that has members of paused collections, or while all is paused, ms.
+PAUSED_MS = 5_000
 #: Before its token, what stands in the place of a ticket while a flusher is at work: see `lua/claim.lua`.
 AT_WORK = "0:"
 
@@ -149,18 +151,20 @@ class Pending:
         early: bool = False,
         soon_ms: int = 0,
         goes_along: Callable[[str, int], bool] = lambda _member, _left_ms: True,
+        paused: Collection[str] = (),
     ) -> list[str] | None:
         """Take or renew the lease; the members that are due, or `None` when another flusher is at work.
 
         With `early`, members that are not due yet are among them. Where any is due, those that are due within
         `soon_ms` are too, if `goes_along` says so of the member and the ms until it is due. Some may belong
-        to other partitions: see `Misplaced`.
+        to other partitions: see `Misplaced`. Members of `paused` collections are set aside until a claim that is
+        told of other ones.
         """
         of = partition_keys(partition)
         status, *claimed = self._wire.run(
             _CLAIM,
-            (of.lease, of.scheduled, of.pending),
-            (token, lease_ms, limit, ticket, int(early), soon_ms, self.longest_wait_ms),
+            (of.lease, of.scheduled, of.pending, of.aside),
+            (token, lease_ms, limit, ticket, int(early), soon_ms, self.longest_wait_ms, ",".join(sorted(paused))),
         )
         if status != b"claimed":
             return None
@@ -235,13 +239,32 @@ class Pending:
         keys_of = (of.pending, of.sent, *map(of.entry, members))
         return int(self._wire.run(_BRING_FORWARD, keys_of, tuple(members)))
 
-    def release(self, partition: int, token: str, *, least_delay_ms: int = 0) -> Hint | None:
-        """Give the lease back; the hint that the caller must enqueue, as members are still pending."""
+    def release(
+        self,
+        partition: int,
+        token: str,
+        *,
+        least_delay_ms: int = 0,
+        paused_ms: int = PAUSED_MS,
+        all_paused: bool = False,
+    ) -> Hint | None:
+        """Give the lease back; the hint that the caller must enqueue, as members are still pending.
+
+        Args:
+            partition: its number.
+            token: of this flusher.
+            least_delay_ms: of the hint, at least.
+            paused_ms: the same, at most, where members of paused collections are set aside.
+            all_paused: whether no write shall ask for a sooner one.
+        """
         of = partition_keys(partition)
         answer = self._wire.run(
             _RELEASE,
             (of.lease, of.scheduled, of.pending),
-            (token, least_delay_ms, self._hint_life_ms, self.longest_wait_ms),
+            (
+                *(token, least_delay_ms, self._hint_life_ms, self.longest_wait_ms),
+                *(paused_ms, int(all_paused)),
+            ),
         )
         return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
 

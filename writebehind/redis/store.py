@@ -40,6 +40,7 @@ from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
 from writebehind.redis.shared.metrics import Journal, Metrics
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division, PartitionCount
+from writebehind.redis.shared.pauses import Pauses
 from writebehind.redis.shared.record import Record
 from writebehind.redis.shared.samples import Samples
 from writebehind.redis.shared.spending import Spending
@@ -130,6 +131,7 @@ class Store:
         self.workers = Workers(wire)
         self.caps = CapsRecord(wire)
         self.api_keys = ApiKeys(wire)
+        self.pauses = Pauses(wire)
         self.spending = Spending(wire)
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
@@ -293,7 +295,7 @@ class Store:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        sample = take(self._wire, self._layout, self.database, self.owner, self.division)
+        sample = take(self._wire, self._layout, self.database, self.owner, self.division, pauses=self.pauses)
         if sample.may_fail_over:
             self.recent.there_are_replicas()
         return sample

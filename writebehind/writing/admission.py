@@ -84,7 +84,7 @@ class Admission:
             self._see_dead(collection, dead, settings.max_dead_letters)
             return 0
         is_short = self._short_of_memory(vitals if partition is None else vitals.of(partition))
-        if settings.write == "behind" or vitals.mongodb_is_away:
+        if settings.write == "behind" or vitals.mongodb_is_away or vitals.paused.covers(collection):
             return 0 if is_short else self._max_pending
         # Such a document does not wait as a rule: what others have left there does not stop it.
         return self._max_pending * (1 if is_short else THROUGH)

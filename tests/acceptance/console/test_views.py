@@ -34,6 +34,22 @@ def test_a_task_that_ended_early_is_not_done(system, opened):
     )
 
 
+def test_flushing_is_paused_and_resumed(system, opened):
+    """After a question; the first line says so until it goes on."""
+    page = opened.open(system.stack.url, "now")
+    try:
+        page.get_by_role("button", name="Pause flushing").click()
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        expect(page.get_by_text("Flushing of all collections is paused.")).to_be_visible()
+        expect(page.locator("h1")).to_contain_text("Flushing of all collections is paused: ")
+        page.get_by_role("button", name="Resume flushing").click()
+        page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+        expect(page.get_by_text("Flushing of all collections goes on.")).to_be_visible()
+        expect(page.get_by_role("button", name="Pause flushing")).to_be_visible()
+    finally:
+        system.http.post("/admin/resume").raise_for_status()
+
+
 def test_an_address_leads_to_its_view(system, opened):
     """Each view has one; the way back leads to the one before; `/` leads to the first."""
     page = opened.open(system.stack.url, "drift")

@@ -34,7 +34,7 @@ TIMEOUT_MS = 500
 HOME, OTHER = "a", "c"
 #: Figures that only the first one knows.
 OF_HOME = {
-    *("breaker", "breaker_reason", "breaker_since", "flushed_per_second", "workers", "busy_workers"),
+    *("breaker", "breaker_reason", "breaker_since", "paused", "flushed_per_second", "workers", "busy_workers"),
     *(
         "silent_workers",
         "ended_workers",

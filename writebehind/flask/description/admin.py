@@ -7,6 +7,7 @@ from writebehind.flask.admin import conflicts, drift, hot_keys
 from writebehind.flask.description.operations import Described, Responses, content, operation
 from writebehind.flask.description.schemas import ALL, CURSOR, FILTERS, LETTERS_LIMIT, SINCE, limited, query
 from writebehind.flask.representations import NDJSON
+from writebehind.operations.pausing import LONGEST_S
 from writebehind.reconcile.findings import MOST_PASSES
 
 _LETTERS = "/admin/dead-letters"
@@ -40,6 +41,12 @@ def _of_keys(
     return operation(
         name, summary, "key" if one else "", {status: content(answer)}, problems, body=body, tag="operation"
     )
+
+
+def _pausing(name: str, summary: str, answer: str, *more: Described) -> Described:
+    """An operation on pauses, of one collection or of all."""
+    described = operation(name, summary, "", {"200": content(answer)}, "400 404 503", tag="operation")
+    return described | {"parameters": [query("collection", {"type": "string"}), *more]}
 
 
 PATHS: dict[str, Described] = {
@@ -76,6 +83,15 @@ PATHS: dict[str, Described] = {
             query("partitions", {"type": "boolean", "default": False}),
         )
     },
+    "/admin/pause": {
+        "post": _pausing(
+            "pause_flushing",
+            "Stop flushing to MongoDB",
+            "Paused",
+            query("for_s", {"type": "integer", "minimum": 1, "maximum": int(LONGEST_S)}),
+        )
+    },
+    "/admin/resume": {"post": _pausing("resume_flushing", "Let flushing to MongoDB go on", "Resumed")},
     "/admin/conflicts": {
         "get": _administered(
             "list_conflicts",

@@ -57,6 +57,16 @@ _PASS: Schema = _shape(
     }
 )
 
+_PAUSES = _list_of(
+    _shape(
+        {
+            "collection": _OR_NO_TEXT | {"description": "null for all collections"},
+            "since": _NUMBER | {"description": "seconds since the epoch"},
+            "seconds_left": _OR_NO_NUMBER | {"description": "null until it is resumed"},
+        }
+    )
+)
+
 #: The schemas by name.
 FIGURES: dict[str, Schema] = {
     "Status": _shape(
@@ -71,6 +81,7 @@ FIGURES: dict[str, Schema] = {
             "away": _SOME,
             "unknown": _NAMES,
             "to_do": _SOME,
+            "paused": _PAUSES | {"type": ["array", "null"]},
         },
         overdue_seconds=_NUMBER,
         seconds_until_safe=_OR_NO_NUMBER,
@@ -83,6 +94,8 @@ FIGURES: dict[str, Schema] = {
         totals=_COUNTS,
         **_SOLE,
     ),
+    "Paused": _shape({"paused": _PAUSES}),
+    "Resumed": _shape({"resumed": _PAUSES, "paused": _PAUSES}),
     "Conflicts": _shape(
         {
             "conflicts": _list_of(

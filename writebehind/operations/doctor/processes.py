@@ -16,6 +16,7 @@ from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.metrics import SWEEP
+from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
 from writebehind.remedies import RUNBOOK, of_worker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
@@ -69,6 +70,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from ended(crew.ended_lately)
     yield from consumers(status["consumers"], crew.silent)
     yield beat(age_s, pipeline.settings.sweep_interval)
+    yield from paused(status["paused"])
     yield backlog(status)
     yield from refused(status["to_do"])
     yield from caps(status["caps"])
@@ -245,6 +247,12 @@ def refused(to_do: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
     for one in to_do:
         if one["about"] == "refused":
             yield failure("back-pressure", one["found"], f"{one['advice']}: {one['runbook']}")
+
+
+def paused(pauses: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Flushing is not paused, by somebody who may have forgotten it."""
+    if pauses:
+        yield warning("paused", told(pauses), "`writebehind resume` once MongoDB is to be written to again")
 
 
 def backlog(status: Mapping[str, Any]) -> Finding:

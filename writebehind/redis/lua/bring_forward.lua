@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Let members be due now that somebody waits for: settling an older version has put them off, see settle.
--- What MongoDB did not take stays put off, so that whoever waits does not ask for it without a pause: see postpone.
+-- What was set aside for a pause stays so. What MongoDB did not take stays put off, so that whoever waits does not ask for it without a pause: see postpone.
 --
 -- KEYS  1 pending  2 sent  3… entry: of each member
 -- ARGV  the members
@@ -12,7 +12,8 @@ local due = 0
 for i, member in ipairs(ARGV) do
   local note = redis.call('HGET', sent, member)
   local tried = note and string.match(note, '^(%d+)%S* %S+ %S* %d')
-  if redis.call('ZSCORE', pending, member) and tried ~= redis.call('GETRANGE', KEYS[i + 2], 0, 15) then
+  local score = redis.call('ZSCORE', pending, member)
+  if score and tonumber(score) >= 0 and tried ~= redis.call('GETRANGE', KEYS[i + 2], 0, 15) then
     redis.call('ZADD', pending, 'LT', now, member)
     due = due + 1
   end

@@ -2,18 +2,23 @@
 -- Take or renew the partition's lease and return the members that are due, the longest waiting first. Where any is,
 -- those that are due soon may go along: so documents that trickle in need no bulk write each.
 --
--- KEYS  1 lease  2 scheduled  3 pending
+-- Members of paused collections are set aside: they stay pending, in the order in which they are due, with scores below 0. So
+-- whoever counts what is pending finds them, and nobody who looks for what is due. Once that is over they are due again as they
+-- were: all of them at once, in the first claim that is told so.
+--
+-- KEYS  1 lease  2 scheduled  3 pending  4 aside
 -- ARGV  1 token of this flusher  2 life of the lease, ms  3 most members to return
 --       4 ticket of the flush task, '' for a flush that nobody scheduled
 --       5 '1' to return also members that are not due yet
 --       6 how early members may go along, ms
 --       7 the longest that a member may have to wait, ms: one that is due later was left behind by a clock that has
 --         stepped back since, and is due
+--       8 the paused collections, in order and with commas between them; '' for none
 -- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
 --       {'claimed', {member, …}, {member, ms until it is due, …}}   those that are due, and those that may go along
 -- include: cut_life, now_ms
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
-local token, life, ticket = ARGV[1], ARGV[2], ARGV[4]
+local token, life, ticket, limit, paused = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[3]), ARGV[8]
 local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is there
 
 local owner = redis.call('GET', lease)
@@ -33,20 +38,57 @@ redis.call('SET', lease, token, 'PX', life)
 -- While this flusher works, writes need not enqueue another: `release` looks at `pending` again before it lets go.
 redis.call('SET', scheduled, at_work, 'PX', life)
 
+local is_paused = {}
+for name in string.gmatch(paused, '[^,]+') do is_paused[name] = true end
+local function of_paused(member) return is_paused[string.match(member, '^[^/]*')] end
+
+local first = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
+if #first > 0 and tonumber(first[2]) < 0 and limit > 0 and redis.call('GET', KEYS[4]) ~= paused then
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', pending, '-inf', '(0')) do
+    if not of_paused(member) then redis.call('ZINCRBY', pending, '1e13', member) end
+  end
+  if paused == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], paused) end
+end
+
 local now = now_ms()
 local until_when = ARGV[5] == '1' and '+inf' or now
-local members = redis.call('ZRANGEBYSCORE', pending, '-inf', until_when, 'LIMIT', 0, ARGV[3])
-local soon, room = {}, tonumber(ARGV[3]) - #members
-if until_when == now and room > 0 then
-  local ahead = string.format('(%.0f', now + tonumber(ARGV[7]))
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', pending, ahead, '+inf', 'LIMIT', 0, room)) do
-    members[#members + 1] = member
-    room = room - 1
+local members = {}
+
+-- Take those that are due from `from` to `to`, as far as there is room; and set those aside that are paused, a bounded number.
+local function take(from, to)
+  if paused == '' then
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', pending, from, to, 'LIMIT', 0, limit - #members)) do
+      members[#members + 1] = member
+    end
+    return
+  end
+  local taken, looked = 0, 0
+  while #members < limit and looked < 10 * limit do
+    local some = redis.call('ZRANGEBYSCORE', pending, from, to, 'WITHSCORES', 'LIMIT', taken, limit - #members)
+    if #some == 0 then return end
+    for i = 1, #some, 2 do
+      if of_paused(some[i]) then
+        redis.call('ZADD', pending, string.format('%.0f', some[i + 1] - 1e13), some[i])
+        redis.call('SET', KEYS[4], paused)
+      else
+        members[#members + 1] = some[i]
+        taken = taken + 1
+      end
+    end
+    looked = looked + #some / 2
   end
 end
+take('0', until_when)
+if until_when == now then take(string.format('(%.0f', now + tonumber(ARGV[7])), '+inf') end
+local soon, room = {}, limit - #members
 if #members > 0 and room > 0 and tonumber(ARGV[6]) > 0 then
   local last = string.format('%.0f', now + ARGV[6])
-  soon = redis.call('ZRANGEBYSCORE', pending, '(' .. until_when, last, 'WITHSCORES', 'LIMIT', 0, room)
-  for i = 2, #soon, 2 do soon[i] = tonumber(soon[i]) - now end
+  local some = redis.call('ZRANGEBYSCORE', pending, '(' .. until_when, last, 'WITHSCORES', 'LIMIT', 0, room)
+  for i = 1, #some, 2 do
+    if not of_paused(some[i]) then
+      soon[#soon + 1] = some[i]
+      soon[#soon + 1] = tonumber(some[i + 1]) - now
+    end
+  end
 end
 return {'claimed', members, soon}

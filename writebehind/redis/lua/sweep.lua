@@ -8,7 +8,7 @@
 --       4 life of the lease, ms
 -- Returns {number pending, ticket}   the caller must enqueue a flush task with this ticket
 --       {number pending, ''}       nothing to do
--- include: now_ms, now_us, issue_ticket
+-- include: now_ms, now_us, issue_ticket, due_of
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 
 local count = redis.call('ZCARD', pending)
@@ -30,7 +30,7 @@ end
 local now = now_ms()
 local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
 local tail = redis.call('ZRANGE', pending, -1, -1, 'WITHSCORES')
-if tonumber(head[2]) + tonumber(ARGV[1]) > now and tonumber(tail[2]) <= now + tonumber(ARGV[3]) then
+if due_of(tonumber(head[2])) + tonumber(ARGV[1]) > now and tonumber(tail[2]) <= now + tonumber(ARGV[3]) then
   return {count, ''}
 end
 return {count, issue_ticket(scheduled, now, ARGV[2])}

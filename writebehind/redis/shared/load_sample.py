@@ -18,6 +18,7 @@ from writebehind.redis.letters import added_up
 from writebehind.redis.shared import persisted
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
+from writebehind.redis.shared.pauses import Paused, Pauses
 from writebehind.redis.shared.record import Record
 from writebehind.redis.topology.assigned import is_recorded, misfit_of
 from writebehind.redis.topology.record import ServerRecord
@@ -56,6 +57,7 @@ class LoadSample:
         drained_per_second: documents persisted, in the best ten seconds of the last minute.
         crowded: members of which so many documents are kept beside dead letters that no new write is taken.
         mongodb_is_away: whether the breaker before MongoDB is open.
+        paused: what is not flushed for now.
         had_replicas: whether replicas were connected lately: it keeps a backlog for them, for an hour as a rule
             (`repl-backlog-ttl`), also when it was a replica itself.
         servers: the same of each server by its name, where there are several; what it says of memory and of
@@ -79,6 +81,7 @@ class LoadSample:
     drained_per_second: float
     crowded: frozenset[str] = frozenset()
     mongodb_is_away: bool = False
+    paused: Paused = field(default_factory=Paused)
     had_replicas: bool = False
     servers: Mapping[str, LoadSample] = field(default_factory=dict)
     server_of: tuple[str, ...] = ()
@@ -174,7 +177,13 @@ class Sampler:
 
 
 def take(
-    wire: Wire, layout: Layout, database: str, owners: Record[Owner], divisions: Record[Division]
+    wire: Wire,
+    layout: Layout,
+    database: str,
+    owners: Record[Owner],
+    divisions: Record[Division],
+    *,
+    pauses: Pauses,
 ) -> LoadSample:
     """Take a sample, in two round trips, for a process that looks for documents of a database in a layout.
 
@@ -187,11 +196,12 @@ def take(
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
     partitions = [partition_keys(one) for one in layout.in_use()]
     size = len(partitions)
-    owned, divided, breaker, flushed, *counts = wire.calls_answered(
+    owned, divided, breaker, paused, flushed, *counts = wire.calls_answered(
         [
             ("GET", keys.DATABASE),
             ("GET", keys.PARTITIONS),
             ("HGET", keys.BREAKER, "state"),
+            ("HGETALL", keys.PAUSED),
             ("HGETALL", keys.FLUSHED),
             *(("ZCARD", of.pending) for of in partitions),
             *(("HGETALL", of.dead_counts) for of in partitions),
@@ -216,6 +226,7 @@ def take(
         drained_per_second=persisted.read(flushed or (), max(clocks, default=0) / 1000).best_per_second,
         crowded=frozenset(one.decode(errors="replace") for some in crowded for one in some or ()),
         mongodb_is_away=breaker is not None,
+        paused=pauses.known() if paused is None else pauses.see(paused, max(clocks, default=0)),
     )
     servers = {
         name: replace(whole_of_all, **_figures(info, command))

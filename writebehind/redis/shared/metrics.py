@@ -49,6 +49,8 @@ class PartitionStatus:
         ticket_ms: when the flush task is to run that is on its way; 0 where a flusher has said that none is
             wanted, `None` where none is.
         ticket_left_ms: life that its ticket has left.
+        aside: of the members that are set aside, as their collection is paused, the one that is due first, and
+            when, ms; `head` and `tail_ms` are of the others.
     """
 
     partition: int
@@ -59,6 +61,7 @@ class PartitionStatus:
     claim_left_ms: int | None = None
     ticket_ms: int | None = None
     ticket_left_ms: int = 0
+    aside: tuple[str, float] | None = None
 
 
 @dataclass(slots=True)
@@ -158,15 +161,16 @@ class Metrics:
                 partition,
                 pending,
                 dead,
-                (head[0].decode(errors="replace"), float(head[1])) if head else None,
+                _first(head),
                 float(tail[1]) if tail else None,
                 claim_left_ms if claim_left_ms >= 0 else None,
                 whole(ticket.partition(b":")[0]) if ticket else None,
                 max(0, ticket_left_ms),
+                _first(aside),
             )
             for partition, answer in zip(numbers, counted, strict=True)
             if answer is not None
-            for pending, dead, head, tail, claim_left_ms, (ticket, ticket_left_ms) in [answer]
+            for pending, dead, head, tail, claim_left_ms, (ticket, ticket_left_ms), aside in [answer]
         ]
 
     def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:
@@ -306,3 +310,8 @@ class Journal:
         """The last passes that found drift, and as many that did not."""
         some = self._wire.calls([("LRANGE", one, 0, limit - 1) for one in (keys.DRIFT, keys.DRIFT_FREE)])
         return [one for history in some for one in history]
+
+
+def _first(found: Sequence[bytes]) -> tuple[str, float] | None:
+    """A member, and when it is due, ms."""
+    return (found[0].decode(errors="replace"), float(found[1])) if found else None

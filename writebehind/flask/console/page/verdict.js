@@ -28,6 +28,14 @@ export function verdict(status, now) {
       text: `Writes to ${some(partitions, "partition")} of ${count(status.partitions)} are refused until it is back. The others go on, and all figures are theirs: ${lost}.`,
     };
   }
+  const paused = status.paused ?? [];
+  if (paused.length && !trouble(status) && cap !== 0 && (waiting || paused.some((one) => !one.collection))) {
+    return {
+      level: "warn",
+      title: `Flushing of ${pausedOf(paused)} is paused: ${lost}`,
+      text: `Writes are acknowledged by Redis and wait there${refusals(cap)}. ${untilWhen(paused)}`,
+    };
+  }
   if (trouble(status)) {
     return {
       level: "bad",
@@ -107,6 +115,18 @@ export function lost(known) {
 /** Names of servers of Redis that do not answer while others do. */
 export function serversOf(away) {
   return `Server ${away.map((one) => one.server).join(", ")}`;
+}
+
+/** The collections that are paused, in words. */
+export function pausedOf(paused) {
+  return paused.some((one) => !one.collection) ? "all collections" : paused.map((one) => one.collection).join(", ");
+}
+
+/** When flushing goes on. */
+function untilWhen(paused) {
+  const open = paused.some((one) => one.seconds_left === null);
+  const left = Math.max(...paused.map((one) => one.seconds_left ?? 0));
+  return open ? "It goes on when somebody resumes it." : `It goes on by itself in ${duration(left)}.`;
 }
 
 /** Whether no server that answers knows a figure. */

@@ -1,11 +1,12 @@
 /** The first view: how much would be lost now, when is it safe, and how it has been in the last hour. */
 
 import { Component, h } from "../vendor/preact.js";
+import { ask } from "../api.js";
 import { Chart } from "../chart.js";
-import { Figure, State } from "../parts.js";
+import { Button, Figure, State } from "../parts.js";
 import { charts, goneOn } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
-import { isUnknown, serversOf, trouble, verdict } from "../verdict.js";
+import { isUnknown, pausedOf, serversOf, trouble, verdict } from "../verdict.js";
 import { inNines, notObserved } from "./drift.js";
 
 /** After so long without a point nobody records the history, seconds. */
@@ -24,12 +25,12 @@ export class Now extends Component {
     this.state = { span: null };
   }
 
-  render({ status, isLost, history }, { span }) {
-    return view(status, isLost, history, span, (one) => this.setState({ span: one }));
+  render({ status, isLost, history, act }, { span }) {
+    return view(status, isLost, history, act, span, (one) => this.setState({ span: one }));
   }
 }
 
-function view(status, isLost, history, span, choose) {
+function view(status, isLost, history, act, span, choose) {
   const now = Date.now() / 1000;
   const told = goneOn(history, isLost);
   const { level, title, text, reason } = isLost ? BEFORE : verdict(status, now);
@@ -41,6 +42,7 @@ function view(status, isLost, history, span, choose) {
       h("p", null, text),
       reason ? h("p", { class: "id" }, reason) : null,
       isLost ? null : h(ToDo, { remedies: status.to_do }),
+      isLost || !status.paused ? null : h("p", null, h(Flushing, { paused: status.paused, act })),
       h(
         "dl",
         { class: "figures" },
@@ -67,6 +69,25 @@ function ToDo({ remedies }) {
       h("li", { key: one.about }, h("strong", null, `${one.about}: `), `${one.advice}. `, h("a", { href: one.runbook, target: "_blank", rel: "noopener noreferrer" }, "Runbook")),
     ),
   );
+}
+
+/** The action that pauses flushing of all collections, or ends all pauses. */
+function Flushing({ paused, act }) {
+  if (paused.length) {
+    const question = { title: "Resume flushing?", text: `What waits of ${pausedOf(paused)} goes to MongoDB at once, the oldest first.`, action: "Resume" };
+    return h(Button, { onClick: () => act(question, async () => resumed(await ask("admin/resume", "POST"))) }, "Resume flushing");
+  }
+  const question = {
+    title: "Pause flushing?",
+    text: "Nothing goes to MongoDB until somebody resumes it, as for an upgrade of MongoDB. Writes are acknowledged until a cap is met, and are in Redis alone.",
+    action: "Pause",
+    danger: true,
+  };
+  return h(Button, { onClick: () => act(question, async () => `Flushing of ${pausedOf((await ask("admin/pause", "POST")).paused)} is paused.`) }, "Pause flushing");
+}
+
+function resumed(answer) {
+  return answer.resumed.length ? `Flushing of ${pausedOf(answer.resumed)} goes on.` : "Nothing was paused.";
 }
 
 function Spans({ span, choose }) {
