@@ -56,7 +56,7 @@ class Seen:
 class World:
     """Documents that are due after `delay_s`, of which at most `capacity` are flushed in a second.
 
-    They come to each partition in turn. Nobody is at work on one whose claim is that of a dead flusher, or whose
+    They come to each partition in turn, and each takes `memory_of_one` of Redis's `max_memory`, bytes. Nobody is at work on one whose claim is that of a dead flusher, or whose
     task is lost, until that has ended and the sweep has come. The history has a point each second, unless nobody
     records it.
     """
@@ -64,6 +64,8 @@ class World:
     capacity: float
     delay_s: float = 1.0
     cap: int = 10**9
+    memory_of_one: int = 0
+    max_memory: int = 1_000
     recorded: bool = True
     partitions: int = 1
     is_swept: bool = True
@@ -131,6 +133,11 @@ class World:
         return self.seen[-round(seconds * STEPS) :]
 
     @property
+    def _used_memory(self) -> int:
+        """Each document that came stays in the cache."""
+        return 200 + self.memory_of_one * self.acknowledged
+
+    @property
     def breaker(self) -> str:
         return "open" if self._away > NOTICED_S * STEPS else "closed"
 
@@ -192,7 +199,7 @@ class World:
             self.now,
             {
                 "pending": self.waiting,
-                "used_memory": 200,
+                "used_memory": self._used_memory,
                 "persisted_per_second": float(self.persisted - before),
                 "oldest_pending_seconds": self.backlog.oldest_s,
                 "breaker": self.breaker,
@@ -204,7 +211,7 @@ class World:
         lately_persisted = {at: one for at, one in self._by_second.items() if self.now - REMEMBERED_S < at}
         foretold = outlook(
             lately(self._points, self.now),
-            SAMPLE,
+            replace(SAMPLE, used_memory=self._used_memory, max_memory=self.max_memory),
             Caps(self.cap, 0.9),
             replace(PACE, longest_delay_s=self.delay_s),
             backlog=backlog,

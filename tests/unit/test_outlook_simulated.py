@@ -192,6 +192,25 @@ def test_the_cap_of_an_outage(arrivals, delay_s, capacity, away):
         assert "pending" == one.foretold.cap
 
 
+@pytest.mark.parametrize("idle_s", [5, 30, 90])
+def test_the_cap_of_an_outage_after_a_quiet_spell(idle_s):
+    """The time in which nobody wrote is in no rate: neither in that of documents, nor in that of memory."""
+    pending, memory = World(1_000, cap=600), World(1_000, memory_of_one=100_000, max_memory=64_000_000)
+    for world in (pending, memory):
+        world.go_on(40, arrivals=8)
+        world.go_on(idle_s)
+        world.go_on(NOTICED_S + 1, mongodb=False)
+        world.go_on(30, arrivals=8, mongodb=False)
+    for one in pending.since(27):
+        assert one.foretold.seconds_until_cap == pytest.approx((600 - one.pending) / 8, rel=0.05, abs=2), one
+    for one in memory.since(24):
+        left = 0.9 * 64_000_000 - 100_000 * one.acknowledged
+        assert ("memory", one.foretold.seconds_until_cap) == (
+            one.foretold.cap,
+            pytest.approx(left / 800_000, rel=0.05, abs=2),
+        ), one
+
+
 @pytest.mark.parametrize("away", ["worker", "MongoDB"])
 def test_no_cap_is_near_after_an_outage(away):
     """What is pending falls then, and what grew before does not go on."""

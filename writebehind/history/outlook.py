@@ -19,14 +19,16 @@ from writebehind.redis.shared.persisted import Persisted
 
 #: Rates are taken over so many seconds at most.
 WINDOW_S: Final = 30.0
-#: And over so many at least: those of what is persisted; of what grows while nothing is; and of what grows while
-#: batches go, or of memory, which go up and down.
+#: And over so many at least: those of what is persisted; of documents, and of memory, while nothing is persisted,
+#: as both only grow then; and of what grows while batches go, which goes up and down.
 LEAST_PERSISTED_S: Final = 2.0
 LEAST_STALLED_S: Final = 2.0
+LEAST_STALLED_MEMORY_S: Final = 5.0
 LEAST_S: Final = 10.0
 #: What half a minute says of later than this is chance, seconds.
 HORIZON_S: Final = 3_600.0
-#: Figures of points: how fast pending documents go to MongoDB, and how long the oldest has waited.
+#: Figures of points: pending documents, how fast they go to MongoDB, and how long the oldest has waited.
+PENDING: Final = "pending"
 PERSISTED: Final = "persisted_per_second"
 OLDEST: Final = "oldest_pending_seconds"
 
@@ -124,8 +126,9 @@ def outlook(
     because = "; ".join(filter(None, (because, letters)))
     seen = partial(Outlook, not (dead or any(pending) or lost), until_safe, until_drained, because)
     points = _in_stall(points) if is_stalled else _since_stall(points, pace)
-    least_s = LEAST_STALLED_S if is_stalled else LEAST_S
-    until_full, until_short = _until_full(points, pending, caps, least_s), _until_short(points, sample, caps)
+    least_s, least_memory_s = (LEAST_STALLED_S, LEAST_STALLED_MEMORY_S) if is_stalled else (LEAST_S, LEAST_S)
+    until_full = _until_full(points, pending, caps, least_s)
+    until_short = _until_short(points, sample, caps, least_memory_s)
     if until_full and not is_stalled and backlog.late_s < pace.overdue_s and until_full > pace.settled_s:
         until_full = None
     if until_full is None and until_short is None:
@@ -207,8 +210,8 @@ def _rounded(seconds: float) -> float:
 
 
 def _in_stall(points: Sequence[Point]) -> Sequence[Point]:
-    """The points since anything was last persisted."""
-    last = max((at for at, one in enumerate(points) if one.number(PERSISTED)), default=0)
+    """The points since anything was last persisted, or nothing was pending: time without writes says nothing."""
+    last = max((at for at, one in enumerate(points) if one.number(PERSISTED) or one.number(PENDING) == 0), default=0)
     return points[last:]
 
 
@@ -227,7 +230,7 @@ def _since_stall(points: Sequence[Point], pace: Pace) -> Sequence[Point]:
 
 def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps, least_s: float) -> float | None:
     """The time until the fullest partition is full, if each goes on growing by its part of the growth."""
-    growth, fullest, together = _slope(points, "pending", least_s), max(pending, default=0), sum(pending)
+    growth, fullest, together = _slope(points, PENDING, least_s), max(pending, default=0), sum(pending)
     if fullest >= caps.max_pending:
         return 0.0
     if growth is None or growth <= 0 or not fullest:
@@ -235,9 +238,9 @@ def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps, lea
     return _near((caps.max_pending - fullest) / (growth * fullest / together))
 
 
-def _until_short(points: Sequence[Point], sample: LoadSample, caps: Caps) -> float | None:
+def _until_short(points: Sequence[Point], sample: LoadSample, caps: Caps, least_s: float) -> float | None:
     """The time until Redis uses so much that no new document is taken; one that evicts makes room by itself."""
-    growth = _slope(points, "used_memory", LEAST_S)
+    growth = _slope(points, "used_memory", least_s)
     if not sample.max_memory or sample.makes_room:
         return None
     left = sample.max_memory * caps.max_memory - sample.used_memory
