@@ -211,7 +211,9 @@ def _rounded(seconds: float) -> float:
 
 def _in_stall(points: Sequence[Point]) -> Sequence[Point]:
     """The points since anything was last persisted, or nothing was pending: time without writes says nothing."""
-    last = max((at for at, one in enumerate(points) if one.number(PERSISTED) or one.number(PENDING) == 0), default=0)
+    last = max(
+        (at for at, one in enumerate(points) if one.number(PERSISTED) or one.number(PENDING) == 0), default=0
+    )
     return points[last:]
 
 
