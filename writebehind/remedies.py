@@ -17,6 +17,7 @@ _NO_ANSWER: Final = "MongoDB does not answer: "
 _RAISE: Final = (
     "raise WRITEBEHIND_MAX_PENDING_PER_PARTITION as far as Redis has memory, and restart the web processes"
 )
+_GIVE_MEMORY: Final = "give Redis memory (`CONFIG SET maxmemory`): it is what ends first"
 _FLUSH: Final = "flush"
 
 
@@ -77,9 +78,10 @@ def of_worker(silent: Mapping[str, Any]) -> Remedy:
 
 def _mongodb(figures: Mapping[str, Any]) -> Remedy:
     reason = figures["mongodb_error"] or figures["breaker_reason"] or f"the breaker is {figures['breaker']}"
+    longer = _GIVE_MEMORY if figures["cap"] == "memory" else _RAISE
     advice = (
         "bring MongoDB back: what waits drains by itself, and nothing has to be restarted. If that takes longer "
-        f"than writes are taken for, {_RAISE}"
+        f"than writes are taken for, {longer}"
     )
     return Remedy(
         "mongodb", f"{_NO_ANSWER}{reason.removeprefix(_NO_ANSWER)}", advice, _chapter("WritebehindMongodbDown")

@@ -56,9 +56,9 @@ class Seen:
 class World:
     """Documents that are due after `delay_s`, of which at most `capacity` are flushed in a second.
 
-    They come to each partition in turn, and each takes `memory_of_one` of Redis's `max_memory`, bytes. Nobody is at work on one whose claim is that of a dead flusher, or whose
-    task is lost, until that has ended and the sweep has come. The history has a point each second, unless nobody
-    records it.
+    They come to each partition in turn, and each takes `memory_of_one` of Redis's `max_memory`, bytes. Nobody
+    is at work on one whose claim is that of a dead flusher, or whose task is lost, until that has ended and
+    the sweep has come. The history has a point each second, unless nobody records it.
     """
 
     capacity: float

@@ -153,7 +153,9 @@ def test_dead_letters_are_not_safe_by_waiting():
     """Where any stands, there is no time at which all is safe, but one at which MongoDB has all the others."""
     found = look(points(), dead=2)
     assert (None, 5.0) == (found.seconds_until_safe, found.seconds_until_drained)
-    assert "2 dead letters, which a person has to replay or discard" == found.not_safe_because
+    letters = "2 dead letters, which a person has to replay or discard"
+    assert f"{letters}; 50 documents pending, one overdue for 20 s" == found.not_safe_because
+    assert letters == look(points(), dead=2, late_s=1.0).not_safe_because
     assert (None, 0.0) == (
         (one := look([], dead=1, pending=[0], late_s=0.0)).seconds_until_safe,
         one.seconds_until_drained,

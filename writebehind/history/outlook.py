@@ -123,7 +123,13 @@ def outlook(
     dead = backlog.dead
     until_safe = None if dead else until_drained
     letters = f"{counted(dead, 'dead letter')}, which a person has to replay or discard" if dead else ""
-    because = "; ".join(filter(None, (because, letters)))
+    overdue = dead and not because and backlog.late_s >= pace.overdue_s
+    late = (
+        f"{counted(backlog.pending, 'document')} pending, one overdue for {backlog.late_s:.0f} s"
+        if overdue
+        else ""
+    )
+    because = "; ".join(filter(None, (because, letters, late)))
     seen = partial(Outlook, not (dead or any(pending) or lost), until_safe, until_drained, because)
     points = _in_stall(points) if is_stalled else _since_stall(points, pace)
     least_s, least_memory_s = (LEAST_STALLED_S, LEAST_STALLED_MEMORY_S) if is_stalled else (LEAST_S, LEAST_S)

@@ -1,0 +1,39 @@
+"""What a status says to do about what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from writebehind.remedies import Remedy, remedies
+
+HEALTHY = {
+    "mongodb_error": None,
+    "breaker": "closed",
+    "breaker_reason": None,
+    "seconds_until_cap": None,
+    "cap": None,
+    "caps": {"max_pending_per_partition": 50_000, "max_memory_percent": 90.0},
+    "silent_workers": [],
+    "consumers": {"flush": ["w@h"]},
+    "pending": 7,
+    "overdue_seconds": 4.2,
+}
+
+
+def told(*, is_stalled: bool = False, **figures) -> list[Remedy]:
+    return [*remedies(HEALTHY | figures, is_stalled=is_stalled)]
+
+
+@pytest.mark.parametrize(
+    ("cap", "named", "other"),
+    [
+        ("memory", "maxmemory", "MAX_PENDING"),
+        ("pending", "MAX_PENDING", "maxmemory"),
+        (None, "MAX_PENDING", "maxm"),
+    ],
+)
+def test_while_mongodb_is_away_the_cap_that_is_met_first_is_named(cap, named, other):
+    """To let more documents wait helps nobody whose Redis has no room for them."""
+    (found,) = told(mongodb_error="no pong", cap=cap, seconds_until_cap=cap and 6.1)
+    assert named in found.advice
+    assert other not in found.advice
