@@ -131,6 +131,26 @@ def test_allowed_methods(client, path, allowed):
     assert (200, allowed | {"OPTIONS"}) == (response.status_code, set(response.headers["Allow"].split(", ")))
 
 
+def test_head_and_options_of_every_path(described, client):
+    """OPTIONS tells what is described of each path; HEAD answers as GET does, and has no body."""
+    filled = {"collection": "users", "id": "ada", "name": "none", "key": "none", "idempotency_key": "none"}
+    for path, operations in described["paths"].items():
+        address = re.sub(r"{(\w+)}", lambda found: filled[found[1]], path)
+        methods = {one.upper() for one in operations} | ({"HEAD"} if "get" in operations else set())
+        allowed = client.options(address)
+        assert (200, methods | {"OPTIONS"}) == (allowed.status_code, set(allowed.headers["Allow"].split(", "))), (
+            path
+        )
+        assert b"" == allowed.data
+        if "get" in operations:
+            with client.get(address) as got, client.head(address) as head:
+                assert (got.status_code, got.content_type, b"") == (
+                    head.status_code,
+                    head.content_type,
+                    head.data,
+                ), path
+
+
 def test_answers_have_the_described_shape(described, client):
     """The answer to a write and a problem have the members that their schemas require."""
     schemas = described["components"]["schemas"]
