@@ -30,6 +30,13 @@ class CollectionConverter(BaseConverter):
     regex = "[^/:]+"
 
 
+class IdempotencyKeyConverter(BaseConverter):
+    """An idempotency key: the rest of the path, as it may have slashes."""
+
+    regex = ".+"
+    part_isolating = False
+
+
 @lru_cache(100)
 def template(rule: str) -> str:
     """A rule as OpenAPI writes it, for spans and counts: `/v1/{collection}/{id}`."""
@@ -37,8 +44,9 @@ def template(rule: str) -> str:
 
 
 def add_converter(state: BlueprintSetupState) -> None:
-    """Let an application understand the rules above; it has them before the first of them."""
+    """Let an application understand the rules; it has them before the first of them."""
     state.app.url_map.converters["writebehind_collection"] = CollectionConverter
+    state.app.url_map.converters["writebehind_key"] = IdempotencyKeyConverter
 
 
 class Routes(Blueprint):

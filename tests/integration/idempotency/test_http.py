@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -105,6 +106,16 @@ def test_an_item_whose_key_is_none(client, key):
     assert [400, 200] == [one["status"] for one in results]
     long = {"Idempotency-Key": "a" * 245}
     assert 400 == client.post("/v1/users:bulk", json=items, headers=long).status_code
+
+
+@pytest.mark.parametrize("key", ["orders/7", "/", "a//b", "7/"])
+def test_receipts_of_keys_with_slashes(client, key):
+    """A key may have slashes: its receipt is found by its address all the same."""
+    client.put("/v1/users/ada", json={"n": 1}, headers={"Idempotency-Key": key})
+
+    found = client.get(f"/v1/receipts/{quote(key, safe='')}")
+
+    assert (200, key, "buffered") == (found.status_code, found.json.get("key"), found.json.get("state"))
 
 
 def test_receipts_over_http(client, pipeline):

@@ -14,7 +14,7 @@ from writebehind.flask.representations import JSON
 from writebehind.settings.names import RECEIPTS
 from writebehind.writing.receipts import KnownWrite
 
-RECEIPT = f"/v1/{RECEIPTS}/<idempotency_key>"
+RECEIPT = f"/v1/{RECEIPTS}/<writebehind_key:idempotency_key>"
 
 
 def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
