@@ -41,6 +41,8 @@ HEAD_TIMEOUT_MS = 10_000
 MOST_HEAD_BYTES = 64 << 10
 #: How long a process that is to end may take for its requests, seconds; less than its supervisor gives.
 STOP_WITHIN_S = 8
+#: Signals by which others end a worker; what ends by itself soon after its start does so again.
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: Between two looks whether a worker serves by now, seconds.
 _LOOK_EVERY_S = 0.05
 
@@ -96,6 +98,8 @@ class Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as 
             *(number, pid, by),
             extra={"event": "web_process_ended", "child": pid, "exit_status": status},
         )
+        if -status in _FROM_OUTSIDE:  # granian would take it for one that cannot start, and end them all
+            self.respawned_wrks.pop(worker.idx, None)
         self.interrupt_children.append(worker.idx)
         self.main_loop_interrupt.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import orjson
 import pytest
 from click.testing import Result
 
@@ -80,6 +81,29 @@ def test_a_command_that_needs_redis(command, run, monkeypatch, capsys):
     status, said, errors = told(command, run, monkeypatch, capsys)
     assert 0 < status, (said, errors)
     assert "Redis does not answer" in errors, (said, errors)
+    if command.startswith(("reconcile", "consistency")):  # whose 1 says that something was wrong
+        assert 3 == status
+        assert ("--json" in command) == bool(said)
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "command", ["reconcile --all --json", "consistency --json", "consistency --for 1s --json"]
+)
+@pytest.mark.parametrize("variable", ["REDIS_URL", "MONGODB_URL"])
+def test_what_is_unseen_is_told_in_json_too(command, variable, run, monkeypatch, capsys):
+    """A script that reads the output learns that nothing is known, and why."""
+    scheme = variable.partition("_")[0].lower()
+    monkeypatch.setenv(
+        variable,
+        f"{scheme}://127.0.0.1:1/?serverSelectionTimeoutMS=500"
+        if scheme == "mongodb"
+        else "redis://127.0.0.1:1/0",
+    )
+    status, said, errors = told(command, run, monkeypatch, capsys)
+    assert said, errors
+    figures = orjson.loads(said)
+    assert (3, "unseen", True) == (status, figures["outcome"], bool(figures["why"]))
 
 
 def test_a_part_that_is_not_due_is_told(run, filled):

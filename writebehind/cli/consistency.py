@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import click
@@ -24,6 +24,7 @@ from writebehind.cli.installation import opened
 from writebehind.consistency import tally
 from writebehind.consistency.observer import Observer
 from writebehind.consistency.tally import UNOBSERVED_S
+from writebehind.errors import UnavailableError
 from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
 from writebehind.settings.urls import redacted
@@ -74,9 +75,12 @@ def consistency(seconds: float | None, api: str, key: str, as_json: bool) -> Non
     the last hour; and 3 where nothing is known, or a server or the API did not answer meanwhile.
     """
     _check_api(api, key, seconds)
-    with opened(checked=True) as pipeline:
-        listed = pipeline.settings.collections
-        told = _observe(pipeline, seconds, api, key) if seconds else tally.recorded(pipeline.store, listed)
+    try:
+        with opened(checked=True) as pipeline:
+            listed = pipeline.settings.collections
+            told = _observe(pipeline, seconds, api, key) if seconds else tally.recorded(pipeline.store, listed)
+    except UnavailableError as error:
+        _give_up(error, as_json=as_json)
     outcome, looked = _outcome(told), "nothing is known"
     if outcome is Outcome.RIGHT and (failure := told.get("failure")):
         outcome, looked = Outcome.UNSEEN, "for a time nothing could be looked at"
@@ -97,6 +101,15 @@ def consistency(seconds: float | None, api: str, key: str, as_json: bool) -> Non
     elif unasked:
         click.echo(f"writebehind: {': '.join(unasked)}", err=True)
     sys.exit(outcome)
+
+
+def _give_up(error: UnavailableError, *, as_json: bool) -> NoReturn:
+    """Say that a server does not answer, so that nothing is known."""
+    why = printable_line(redacted(str(error)))
+    if as_json:
+        click.echo(orjson.dumps({"outcome": Outcome.UNSEEN.name.lower(), "why": why}))
+    click.echo(f"writebehind: nothing is known: {why}", err=True)
+    sys.exit(Outcome.UNSEEN)
 
 
 def _outcome(told: Mapping[str, Any]) -> Outcome:
@@ -149,9 +162,8 @@ def _observe(pipeline: Pipeline, seconds: float, api: str, key: str) -> dict[str
         wrong_now, used_s = observer.suspects.wrong_now(time.monotonic()), observer.budget.used_s
     finally:
         observer.close()
-    observed_s: float = tally.SPAN_S
     if observer.has_led:
-        counts, observed_s = observer.tally.total, seconds
+        counts = observer.tally.total
         inconsistent = _merged(wrong_now, observer.tally.named())
     else:  # another process does
         after = samples.counts_from(slot)
@@ -161,7 +173,7 @@ def _observe(pipeline: Pipeline, seconds: float, api: str, key: str) -> dict[str
         inconsistent = tally.named_since(pipeline.store, began)
     return {
         "span_seconds": seconds,
-        **tally.figures(counts, pipeline.settings.collections, observed_s=observed_s),
+        **tally.figures(counts, pipeline.settings.collections, observed_s=seconds),
         "inconsistent": inconsistent,
         "observed_here": observer.has_led,
         "cpu_percent": round(100 * used_s / seconds, 2),

@@ -47,13 +47,16 @@ def reconcile(everything: bool, repair: bool, collections: tuple[str, ...], as_j
     if unknown := sorted(set(collections) - set(settings.collections)):
         raise click.UsageError(f"no such collection: {', '.join(unknown)}")
     with asking_workers(settings) as pipeline:
-        pipeline.check()
         try:
+            pipeline.check()
             check_mongodb(pipeline)
             outcome = _whole(pipeline, repair, collections, as_json) if everything else _part(pipeline, as_json)
         except UnavailableError as error:
             told = "; ".join(getattr(error, "__notes__", ())) or "nothing was compared"
-            click.echo(f"writebehind: {told}: {printable_line(redacted(str(error)))}", err=True)
+            why = f"{told}: {printable_line(redacted(str(error)))}"
+            if as_json:
+                click.echo(orjson.dumps({"outcome": Outcome.UNSEEN.name.lower(), "why": why}))
+            click.echo(f"writebehind: {why}", err=True)
             outcome = Outcome.UNSEEN
     sys.exit(outcome)
 

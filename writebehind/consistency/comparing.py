@@ -96,7 +96,8 @@ class Comparison:
         """Whether this is known to be right without asking MongoDB: cheap, as it is asked of all entries."""
         if not shown.header or shown.intact is False or random.random() < self.doubt:  # noqa: S311 - no secret
             return False
-        return shown.unsettled or self.verified.has(member, shown.header)
+        # While no changes are heard, it may have changed meanwhile: MongoDB is asked, or nothing is counted.
+        return shown.unsettled or (self.hears() and self.verified.has(member, shown.header))
 
     def document(self, member: str, shown: Shown) -> DocumentId | None:
         """The document that MongoDB is asked for; `None` where it is none, or readers are not served the entry."""

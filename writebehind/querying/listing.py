@@ -83,12 +83,16 @@ class _Unsettled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """State of an id: no document of ours can have it where `id` is `None`, and none is there where `body` is."""
+    """State of an id, as MongoDB has it where it `is_stored`, else as was acknowledged last.
+
+    No document of ours can have it where `id` is `None`, and none is there where `body` is.
+    """
 
     value: object
     key: Key
     id: DocumentId | None = None
     body: bytes | None = None
+    is_stored: bool = True
 
 
 class Listing:
@@ -149,29 +153,37 @@ class Listing:
         return sorted(_Name(key, member) for key, member in keys if key is not None and key > least)
 
     def _page(self, wanted: _Wanted, unsettled: Sequence[_Name], source: Source) -> Page:
+        page = self._filled(wanted, unsettled, source)
+        # What MongoDB was asked for without a look into Redis says nothing of what that could have answered.
+        self._reader.count_reads(page.ids, Source.HIT, page.unsettled)
+        self._reader.count_reads(page.ids, Source.BYPASS, len(page.ids) - page.unsettled)
+        return page
+
+    def _filled(self, wanted: _Wanted, unsettled: Sequence[_Name], source: Source) -> Page:
         ids: list[DocumentId] = []
         bodies: list[bytes] = []
         states = self._states(wanted, unsettled)
         after: str | None = None
-        size = looked_at = 0
+        size = looked_at = of_redis = 0
         is_full = False
         try:
             for state in states:
                 if is_full:  # and there is more
-                    return Page(ids, bodies, after, wanted.cursors, source)
+                    return Page(ids, bodies, after, wanted.cursors, source, of_redis)
                 looked_at += 1
                 after = wanted.cursors.after(state.value) or after
                 if state.id is not None and state.body is not None:
                     ids.append(state.id)
                     bodies.append(state.body)
+                    of_redis += not state.is_stored
                     size += len(state.body)
                     is_full = len(ids) >= wanted.limit or size >= wanted.most_bytes
                 is_full |= looked_at >= MOST_LOOKED_AT and after is not None
         except TakesMuchError:  # the next page begins with the large one
             if after is None:
                 raise
-            return Page(ids, bodies, after, wanted.cursors, source)
-        return Page(ids, bodies, None, wanted.cursors, source)
+            return Page(ids, bodies, after, wanted.cursors, source, of_redis)
+        return Page(ids, bodies, None, wanted.cursors, source, of_redis)
 
     def _states(self, wanted: _Wanted, unsettled: Sequence[_Name]) -> Iterator[_State]:
         """The states of ids from the place on where the page begins, in their order, one after the other."""
@@ -206,11 +218,13 @@ class Listing:
         entries: Iterator[Entry] = each(
             self._store,
             [one.id for one in unsettled],
-            lambda some, below: self._reader.get_short(some, settings, below_bytes=below, counted=False),
-            lambda some: self._reader.get_many(some, settings, counted=False),
+            lambda some, below: self._reader.get_short(
+                some, settings, below_bytes=below, counted=False, told=False
+            ),
+            lambda some: self._reader.get_many(some, settings, counted=False, told=False),
         )
         for one, entry in zip(unsettled, entries, strict=True):
-            yield _State(one.id.value, one.key, one.id, entry.body if entry.exists else None)
+            yield _State(one.id.value, one.key, one.id, entry.body if entry.exists else None, is_stored=False)
 
 
 def _named(names: Iterable[_Name]) -> Iterator[_Unsettled]:

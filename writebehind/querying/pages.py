@@ -24,6 +24,7 @@ class Page:
         after: the cursor of the next page; `None` on the last one.
         cursors: make that of a part of this page.
         source: `MISS`, as MongoDB was asked for what is not pending; or `BYPASS`, without what is.
+        unsettled: how many of them are as was acknowledged last, and not as MongoDB has them.
         ttl_ms: -1, as a page is not kept.
         stored: False, for the same reason.
     """
@@ -33,6 +34,7 @@ class Page:
     after: str | None
     cursors: Cursors
     source: Source
+    unsettled: int = 0
     ttl_ms: int = -1
     stored: bool = False
 

@@ -156,11 +156,12 @@ class Reader:
         self._times[collection, read.source].observe(time.perf_counter() - began)
 
     def get_many(
-        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, counted: bool = True
+        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, counted: bool = True, told: bool = True
     ) -> list[Entry]:
         """`get` for several documents of one collection, in their order; one round trip when all are cached.
 
-        Unless they are `counted`, they do not become hot by this: see `count`.
+        Unless they are `counted`, they do not become hot by this: see `count`. Unless they are `told`, they are no
+        reads: see `count_reads`.
 
         Raises:
             MongoUnavailableError: some are not cached, and MongoDB does not answer.
@@ -173,16 +174,23 @@ class Reader:
             found |= self._loader.load_many(missing, settings)
         if counted:
             self.count(one.member for one in ids if found[one.member].exists)
-        self.count_reads(ids, Source.HIT, len(ids) - len(missing))
-        self.count_reads(ids, Source.MISS, len(missing))
+        if told:
+            self.count_reads(ids, Source.HIT, len(ids) - len(missing))
+            self.count_reads(ids, Source.MISS, len(missing))
         return [found[one.member] for one in ids]
 
     def get_short(
-        self, ids: Sequence[DocumentId], settings: CollectionSettings, *, below_bytes: int, counted: bool
+        self,
+        ids: Sequence[DocumentId],
+        settings: CollectionSettings,
+        *,
+        below_bytes: int,
+        counted: bool,
+        told: bool = True,
     ) -> dict[str, Entry]:
         """Those of several documents that Redis has and that take less than so many bytes there, by member.
 
-        One round trip, which brings no more of any. `counted` as for `get_many`.
+        One round trip, which brings no more of any. `counted` and `told` as for `get_many`.
 
         Raises:
             RedisUnavailableError: as `get`.
@@ -191,7 +199,8 @@ class Reader:
         found = self._cached_many(ids, settings, below_bytes=below_bytes)
         if counted:
             self.count(member for member, entry in found.items() if entry.exists)
-        self.count_reads(ids, Source.HIT, len(found))
+        if told:
+            self.count_reads(ids, Source.HIT, len(found))
         return found
 
     def count(self, members: Iterable[str]) -> None:

@@ -44,6 +44,8 @@ class Directory:
         """Read this directory, and tell these collections apart however many others there are."""
         self.path = path
         self._listed = frozenset((*listed, OTHER))
+        #: The others that have series of their own, in the order in which they were met.
+        self._others: dict[str, None] = {}
         #: As it was found first, or made; `None` where it was not there yet.
         self._was = path.stat() if path.is_dir() else None
         #: What files of ended processes have, by name: when each was changed last, and its content.
@@ -134,14 +136,17 @@ class Directory:
     def _told_apart(self, files: Iterable[TallyFile]) -> Collection[str]:
         """The collections that have series of their own: those that are listed, and the first of the others.
 
-        Sums stand first and have none but these, so that adding up changes nothing in it.
+        Sums stand first and have none but these, so that adding up changes nothing in it. One that has had series
+        keeps them: a file that stands before others may get more collections later.
         """
-        others: dict[str, None] = {}
+        others = self._others
         for one in files:
             for _, labels, shape in one.numbers:
+                if len(others) >= MOST_UNLISTED:
+                    break
                 if is_by_collection(shape) and labels[0] not in self._listed:
                     others[labels[0]] = None
-        return self._listed | set(list(others)[:MOST_UNLISTED])
+        return self._listed | others.keys()
 
     def _add_up(self) -> None:
         try:

@@ -92,12 +92,13 @@ IN_PROGRESS: Final = Family(
 )
 REFUSED: Final = Family(
     "writebehind_http_requests_refused",
-    "Requests that were refused before a route was asked, or given up: by the reason.",
+    "Requests that the server refused for its own limits or those of a client, or gave up: by the reason.",
     ("reason",),
 )
 READS: Final = Family(
     "writebehind_reads",
-    "Documents read, by the source of the answer. A lookup by a field is one; a query, as many as it looks at.",
+    "Documents read, by the source of the answer. A lookup by a field is one; a query, as many as it looks at; a "
+    "list, as many as it returns: `bypass` is what it has of MongoDB.",
     ("collection", "source"),
 )
 READ_TIMES: Final = _histogram(
@@ -113,7 +114,11 @@ NEGATIVE_HITS: Final = Family(
 LOADS: Final = _histogram(
     "writebehind_load_duration_seconds", "Time that loading a document from MongoDB took.", ("collection",)
 )
-LOADED: Final = Family("writebehind_loaded_documents", "Documents loaded from MongoDB.", ("collection",))
+LOADED: Final = Family(
+    "writebehind_loaded_documents",
+    "Documents asked of MongoDB for reads, also by ids that it has not.",
+    ("collection",),
+)
 REFRESHES: Final = Family(
     "writebehind_refreshes",
     "Entries of which a refresh was asked for: early, before their TTL was over, or stale after it.",

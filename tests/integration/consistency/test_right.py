@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.conftest import flush_all
-from tests.integration.consistency.conftest import counted, found, observing
+from tests.integration.consistency.conftest import counted, found, observing, step_until
 from tests.integration.test_step_down import Primary
 from tests.listening import running, wait_to_listen
 from tests.proxy import Proxy
@@ -137,3 +137,26 @@ def test_changes_of_others_that_the_listener_brings_are_no_faults(pipeline, othe
             threading.Event().wait(0.01)
         wait_until(lambda: users.mget(NAMES) and counted(pipeline)[0] > 500, "looks", 60)
     assert (0, {}) == (counted(pipeline)[1], found(pipeline))
+
+
+@pytest.mark.one_server("a proxy stands before one port")
+def test_nothing_counts_as_right_while_mongodb_cannot_be_asked(pipeline, settings, mongo):
+    """Also of what was right before: nobody hears whether it has changed since."""
+    for name in NAMES:
+        pipeline.collection("users").put(name, {"n": 1})
+    flush_all(pipeline)
+    with Proxy(mongo.port) as way:
+        url = {"mongodb_url": f"mongodb://127.0.0.1:{way.port}/?directConnection=true", "mongodb_timeout_ms": 500}
+        with Pipeline(settings.model_copy(update=url)) as reached:
+            observer = reached.observer()
+            step_until(observer, lambda: observer.walk.count > 3 and observer.hears, "it to know them")
+            way.hang()
+            step_until(observer, lambda: observer.failure and not observer.hears, "it to hear nothing")
+            before = dict(observer.tally.total)
+            ends = observer.walk.count
+            for _ in range(20):
+                observer.step()
+            assert before == observer.tally.total
+            assert ends == observer.walk.count
+            way.flow()
+            observer.close()

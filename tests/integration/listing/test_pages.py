@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 import pytest
@@ -321,3 +322,28 @@ def test_scan(users, stored):
     stored.insert_many([{"_id": f"u{n}"} for n in range(5)])
     users.put("u2x", {"n": 1})
     assert ["u0", "u1", "u2", "u2x", "u3", "u4"] == [one["_id"] for one in users.scan(limit=2)]
+
+
+def test_a_list_counts_what_it_returns(pipeline, users, stored):
+    """Of what is pending as read from Redis, of the rest past it: however many it has looked at."""
+    stored.insert_many([{"_id": f"u{n}"} for n in range(6)])
+    for n in range(3, 40):
+        users.put(f"v{n:02}", {"n": n})
+    users.delete("u1")
+    before = reads(pipeline)
+
+    first, second = users.page(limit=3), users.page(limit=8)
+
+    assert (3, 8) == (len(first.ids), len(second.ids))
+    assert {("users", "bypass"): 3 + 5, ("users", "hit"): 3} == dict(reads(pipeline) - before)
+
+
+def reads(pipeline) -> Counter[tuple[str, ...]]:
+    """Reads by collection and source."""
+    return Counter(
+        {
+            labels: int(one[0])
+            for (name, labels), one in pipeline.tallies.read().items()
+            if name == "writebehind_reads"
+        }
+    )

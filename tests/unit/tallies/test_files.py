@@ -239,6 +239,25 @@ def test_names_of_clients_are_bounded_over_all_lives(tmp_path):
     assert MOST_UNLISTED + 1 == len(read_file(next(tmp_path.glob("*.tally"))).numbers)
 
 
+def test_what_a_page_has_shown_stays_on_it(tmp_path):
+    """Also where a process that was there before gets so many collections later."""
+    older, newer = Tallies(tmp_path), Tallies(tmp_path)
+    directory = Directory(tmp_path)
+    for number in range(10):
+        newer.add(families.WRITES, (f"new-{number}",))
+    shown = directory.read()
+    for number in range(2 * MOST_UNLISTED):
+        older.add(families.WRITES, (f"old-{number}",))
+
+    found = directory.read()
+
+    assert shown.items() <= found.items()
+    assert MOST_UNLISTED + 1 == len(found)
+    assert 10 + 2 * MOST_UNLISTED == sum(number for (number,) in found.values())
+    for one in (older, newer):
+        one.close()
+
+
 def test_a_reader_sees_what_an_ended_file_becomes(tmp_path):
     """A reader remembers only ended files, and only while they are there."""
     gc.collect()

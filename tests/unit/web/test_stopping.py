@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
 import time
 
 import pytest
@@ -46,3 +48,24 @@ def test_a_worker_that_ends_by_the_same_signal_is_none_that_failed(server, caplo
         worker._watcher()
 
     assert ([], []) == (caplog.messages, server.interrupt_children)
+
+
+@pytest.mark.parametrize(("end", "goes_on"), [(signal.SIGKILL, True), (signal.SIGTERM, True), (None, False)])
+def test_a_worker_that_others_end_soon_after_its_start_is_started_anew(server, end, goes_on):
+    """Granian takes one that ends by itself for one that cannot start, and ends all of them."""
+    [worker] = server.wrks
+    server.respawned_wrks[worker.idx] = time.monotonic()
+    worker.inner = multiprocessing.get_context("fork").Process(target=ended_by, args=(end,))
+    worker.inner.start()
+    worker._watcher()
+
+    assert [worker.idx] == server.interrupt_children
+    assert goes_on == (worker.idx not in server.respawned_wrks)
+
+
+def ended_by(number: int | None) -> None:
+    """End, by a signal where there is one."""
+    if number is not None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+    os._exit(1)
