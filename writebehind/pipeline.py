@@ -86,6 +86,7 @@ class Pipeline(Parts):
             breaker=self.breaker,
             settings=self.collection_settings,
             last_known=self.last_known,
+            sweep_s=self.settings.sweep_interval,
             figures_of_this_host=figures_of_this_host,
             depths=depths,
             close_depths=close_depths,

@@ -19,6 +19,11 @@ _RAISE: Final = (
 )
 _GIVE_MEMORY: Final = "give Redis memory (`CONFIG SET maxmemory`): it is what ends first"
 _FLUSH: Final = "flush"
+_MAINTENANCE: Final = "maintenance"
+#: So many sweeps in a row may be missing.
+BEAT_MISSED: Final = 4
+#: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
+EXPORTER_SILENT_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `mongodb`, `refused`, `backlog`, or `worker` with a name.
+        about: `mongodb`, `refused`, `backlog`, `beat`, `exporter`, or `worker` with a name.
         found: what is wrong.
         advice: what to do.
         runbook: the address of the chapter that says more.
@@ -38,12 +43,13 @@ class Remedy:
     runbook: str
 
 
-def remedies(figures: Mapping[str, Any], *, is_stalled: bool) -> Iterator[Remedy]:
+def remedies(figures: Mapping[str, Any], *, is_stalled: bool, sweep_s: float) -> Iterator[Remedy]:
     """Remedies for what is wrong by the figures of a status, the most urgent first.
 
     Args:
         figures: as `/admin/status` has them.
         is_stalled: whether nothing is persisted though documents are overdue.
+        sweep_s: between two sweeps, seconds; infinity while none is expected, as Redis was away until just now.
     """
     is_away = bool(figures["mongodb_error"]) or figures["breaker"] not in {"closed", None}
     if is_away:
@@ -55,6 +61,66 @@ def remedies(figures: Mapping[str, Any], *, is_stalled: bool) -> Iterator[Remedy
         yield _stalled(figures)
     for one in silent:
         yield of_worker(one)
+    beat, exporter = figures["beat"], figures["exporter"]
+    if beat and beat["swept_seconds_ago"] is not None and is_beat_away(beat, sweep_s):
+        yield of_beat(beat, figures["consumers"])
+    if exporter and is_exporter_away(exporter):
+        yield of_exporter(exporter)
+
+
+def is_beat_away(beat: Mapping[str, Any], sweep_s: float) -> bool:
+    """Whether beat, as a status has it, is stopped, or several sweeps in a row are missing, or there was none."""
+    swept_s = beat["swept_seconds_ago"]
+    return beat["is_stopped"] or swept_s is None or swept_s > BEAT_MISSED * sweep_s
+
+
+def is_exporter_away(exporter: Mapping[str, Any]) -> bool:
+    """Whether an exporter, as a status has it, is stopped, or has recorded nothing for long."""
+    recorded_s = exporter["recorded_seconds_ago"]
+    return exporter["is_stopped"] or (recorded_s is not None and recorded_s > EXPORTER_SILENT_S)
+
+
+def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Remedy:
+    """The remedy for sweeps that are missing: beat asks for them, and a worker carries them out."""
+    swept_s = beat["swept_seconds_ago"]
+    found = "no sweep has run yet" if swept_s is None else f"the last sweep was {swept_s:.0f} s ago"
+    without = "without sweeps lost messages stay lost"
+    chapter = _chapter("WritebehindSweepLate")
+    if beat["is_stopped"]:
+        return Remedy("beat", f"{found}: {_stopped(beat)}", f"{_resume(beat)}; {without}", chapter)
+    if consumers and not consumers.get(_MAINTENANCE):
+        advice = f"start beat and the maintenance worker as in the Procfile: {without}"
+        return Remedy("beat", f"{found}, and no worker consumes {_MAINTENANCE}", advice, chapter)
+    if beat["pid"] is None:
+        return Remedy("beat", found, f"start beat as in the Procfile: {without}", chapter)
+    advice = (
+        f"look at process {beat['pid']} on its host, which was beat: `kill -CONT {beat['pid']}` lets a frozen one "
+        f"go on; one that has ended is to be started anew, as in the Procfile: {without}"
+    )
+    return Remedy("beat", found, advice, chapter)
+
+
+def of_exporter(exporter: Mapping[str, Any]) -> Remedy:
+    """The remedy for an exporter that records nothing."""
+    found = f"it has recorded nothing for {exporter['recorded_seconds_ago'] or 0:.0f} s"
+    lost = "until then the history, what foretells from it, and what readers see are not known"
+    chapter = _chapter("WritebehindExporterMissing")
+    if exporter["is_stopped"]:
+        return Remedy("exporter", f"{found}: {_stopped(exporter)}", f"{_resume(exporter)}; {lost}", chapter)
+    pid = exporter["pid"] or "PID"
+    advice = (
+        f"it has ended, is frozen, or cannot reach Redis: `kill -CONT {pid}` on its host lets a frozen one go on; "
+        f"else look at its log and start it anew; {lost}"
+    )
+    return Remedy("exporter", found, advice, chapter)
+
+
+def _stopped(process: Mapping[str, Any]) -> str:
+    return f"process {process['pid']} on this host is stopped"
+
+
+def _resume(process: Mapping[str, Any]) -> str:
+    return f"`kill -CONT {process['pid']}` lets it go on"
 
 
 def of_worker(silent: Mapping[str, Any]) -> Remedy:

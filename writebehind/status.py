@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from writebehind.change_stream.listener_state import listener_status
@@ -14,15 +15,17 @@ from writebehind.consistency import tally
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
+from writebehind.history.exporters import of_exporter
 from writebehind.history.outlook import WINDOW_S, lately, outlook
-from writebehind.history.points import Point, depth, read
+from writebehind.history.points import REDIS_AWAY, Point, depth, read
 from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
+from writebehind.redis.shared.attendance import of_beat
 from writebehind.redis.shared.caps import Caps
-from writebehind.redis.shared.metrics import SWEEP, Activity
+from writebehind.redis.shared.metrics import Activity
 from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
@@ -40,7 +43,7 @@ _LOOKED_AT = int(WINDOW_S) + 1
 #: Figures of work that is done, and of who does it.
 _OF_ACTIVITY = (
     *("flushed_per_second", "workers", "busy_workers", "silent_workers", "ended_workers"),
-    *("consumers", "unconsumed", "periodic"),
+    *("consumers", "unconsumed", "periodic", "beat"),
 )
 #: Asked of files, and the same for as long as a process lives.
 _version = cache(version)
@@ -141,6 +144,7 @@ class Status:
         totals = store.metrics.totals() if totals is None else totals
         paused = answers.ask(store.pauses.recorded, "paused")
         recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker", "exporter")
+        attendants = answers.ask(lambda: store.attendance.look(now_ms)) or {}
         history = read(recorded or (), now_ms / 1000)
         points = lately(history, now_ms / 1000)
         figures: dict[str, Any] = {
@@ -158,7 +162,7 @@ class Status:
                 mongodb_error=mongodb_error or "",
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 persisted=activity.persisted if activity else None,
-                swept_ago_s=_swept_ago_s(activity, now_ms),
+                swept_ago_s=activity.swept_ago_s(now_ms) if activity else 0.0,
                 paused=told(paused.as_list()) if paused else "",
             ).as_dict(),
             "paused": None if paused is None else paused.as_list(),
@@ -174,7 +178,8 @@ class Status:
             "mongodb_error": mongodb_error,
             **(_of_activity(activity, now_ms) if activity else dict.fromkeys(_OF_ACTIVITY)),
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
-            "exporter": None if recorded is None else _exporter(history[-1:], now_ms / 1000),
+            "exporter": None if recorded is None else of_exporter(history[-1:], attendants, now_ms / 1000),
+            "beat": of_beat(activity.swept_ago_s(now_ms), attendants) if activity else None,
             "partitions": store.partitions,
             "consistency": answers.ask(lambda: self._consistency(now_ms), "consistency"),
             "listener": answers.ask(lambda: listener_status(store, now_ms), "listener"),
@@ -184,7 +189,9 @@ class Status:
         }
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
         is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
-        figures["to_do"] = [asdict(one) for one in remedies(figures, is_stalled=is_stalled)]
+        was_away = any(one.figures.get(REDIS_AWAY) for one in points)
+        to_do = remedies(figures, is_stalled=is_stalled, sweep_s=inf if was_away else self._pace.sweep_s)
+        figures["to_do"] = [asdict(one) for one in to_do]
         if partitions:
             figures["by_partition"] = [
                 {
@@ -225,19 +232,6 @@ def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
         "unconsumed": [queue for queue, names in consumers.items() if not names],
         "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
     }
-
-
-def _swept_ago_s(activity: Activity | None, now_ms: int) -> float | None:
-    """The time since the sweep was last done; 0 where that is not known, `None` where it never was."""
-    if activity is None:
-        return 0.0
-    run = activity.runs.get(SWEEP)
-    return None if run is None else max(0.0, (now_ms - run.at_ms) / 1000)
-
-
-def _exporter(last: list[Point], now: float) -> dict[str, Any]:
-    """The time since an exporter has recorded something, seconds; `None` where none ever has."""
-    return {"recorded_seconds_ago": max(0.0, now - last[0].at) if last else None}
 
 
 def _broker(last: list[Point], now: float) -> dict[str, Any]:

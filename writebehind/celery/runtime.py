@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from writebehind.alive import AliveFile
 from writebehind.celery import broker_keys
+from writebehind.celery.names import SWEEP
 from writebehind.celery.pings import Pings
 from writebehind.celery.publisher import publish, publish_warm
 from writebehind.celery.work import Work
@@ -24,6 +25,7 @@ from writebehind.operations.doctor import check_start
 from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.pipeline import Pipeline, connect
 from writebehind.redis.pending import Hint
+from writebehind.redis.shared.attendance import BEAT
 from writebehind.settings.installation import Settings
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,14 @@ class Runtime:
     def _start_beat(self, sender: Any = None, **_: Any) -> None:
         if sender.app == self._app:
             self._check_or_exit()
+            signals.before_task_publish.connect(self._note_beat, sender=SWEEP, weak=False)
+
+    def _note_beat(self, **_: Any) -> None:
+        """Note which process sends sweeps, so that one that is stopped can be named."""
+        try:
+            self.pipeline.store.attendance.note(BEAT)
+        except UnavailableError as error:
+            self.note("beat", f"beat is not noted to be at work: {error}", error)
 
     def _check_or_exit(self) -> None:
         try:

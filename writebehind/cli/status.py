@@ -21,11 +21,12 @@ from writebehind.errors import RedisUnavailableError, WritebehindError
 from writebehind.last_known import AtStake
 from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import directory_of
-from writebehind.operations.doctor.processes import EXPORTER_SILENT_S, LISTENER_SILENT_S, is_frozen, is_unanswered
+from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_frozen, is_unanswered
 from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
+from writebehind.remedies import is_exporter_away
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -246,10 +247,22 @@ def _caps(figures: Mapping[str, Any]) -> Row:
     return f"{told}{'' if caps['told_seconds_ago'] is not None else ', as set here: no process tells'}", True
 
 
-def _exporter(recorded_s: float | None) -> Row:
+def _beat(figures: Mapping[str, Any]) -> Row:
+    """The last sweep, which beat asks for."""
+    beat = figures["beat"]
+    swept_s = beat["swept_seconds_ago"]
+    found = "no sweep has run yet" if swept_s is None else f"the last sweep was {duration(swept_s)} ago"
+    stopped = f"process {beat['pid']} is stopped; " if beat["is_stopped"] else ""
+    return f"{stopped}{found}", all(one["about"] != "beat" for one in figures["to_do"])
+
+
+def _exporter(exporter: Mapping[str, Any]) -> Row:
+    recorded_s = exporter["recorded_seconds_ago"]
     if recorded_s is None:
         return "none has ever run: nobody records the last hour", True
-    silent = recorded_s > EXPORTER_SILENT_S
+    silent = is_exporter_away(exporter)
+    if exporter["is_stopped"]:
+        return f"process {exporter['pid']} is stopped for {duration(recorded_s)}", False
     return (
         f"{'silent for' if silent else 'recorded the history'} {duration(recorded_s)}{'' if silent else ' ago'}",
         not silent,
@@ -331,7 +344,8 @@ _ROWS: Final[Sequence[tuple[str, str, Callable[[Mapping[str, Any]], Row]]]] = (
     ("MongoDB", "breaker", _mongodb),
     ("workers", "workers", _workers),
     ("queues", "consumers", _queues),
-    ("exporter", "exporter", lambda figures: _exporter(figures["exporter"]["recorded_seconds_ago"])),
+    ("beat", "beat", _beat),
+    ("exporter", "exporter", lambda figures: _exporter(figures["exporter"])),
     ("listener", "listener", lambda figures: _listener(figures["listener"])),
     ("readers see", "consistency", lambda figures: seen(figures["consistency"])),
     ("reconciled", "consistency", lambda figures: _consistency(figures["consistency"])),

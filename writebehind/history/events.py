@@ -1,4 +1,4 @@
-"""Events that no process sees of itself: a worker that is frozen, or dead letters that a command has changed."""
+"""Events that no process sees of itself: that a worker or beat is frozen, or a command has changed letters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from writebehind.plurals import counted
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import Crew, SilentWorker
+from writebehind.remedies import Remedy
 from writebehind.settings.names import FLUSH_QUEUE
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class EventLog:
     def begin_anew(self) -> None:
         """Have another process log what comes next."""
         self._quiet: dict[tuple[str, bool], SilentWorker] | None = None
+        self._beat_is_away = self._exporter_is_away = False
         self._totals: Totals | None = None
 
     def look_at_workers(self, crew: Crew) -> None:
@@ -51,6 +53,22 @@ class EventLog:
                 told = {"event": "worker_back", "worker": name, "queues": ",".join(one.queues)}
                 log.warning("worker %s is at work again", name, extra=told)
         self._quiet = quiet
+
+    def look_at_beat(self, remedy: Remedy | None) -> None:
+        """Log that sweeps are missing, as a remedy says, or come again."""
+        before, self._beat_is_away = self._beat_is_away, remedy is not None
+        if remedy is not None and not before:
+            log.warning("beat: %s; %s", remedy.found, remedy.advice, extra={"event": "beat_silent"})
+        elif remedy is None and before:
+            log.warning("sweeps run again, so beat is at work", extra={"event": "beat_back"})
+
+    def look_at_exporter(self, remedy: Remedy | None) -> None:
+        """Log that nobody records the history any more, as a remedy says, or somebody does again."""
+        before, self._exporter_is_away = self._exporter_is_away, remedy is not None
+        if remedy is not None and not before:
+            log.warning("exporter: %s; %s", remedy.found, remedy.advice, extra={"event": "exporter_silent"})
+        elif remedy is None and before:
+            log.warning("the exporter records the history again", extra={"event": "exporter_back"})
 
     def look_at_letters(self, totals: Totals) -> None:
         """Log how many dead letters were replayed and discarded since, by whomever."""

@@ -10,6 +10,7 @@ from math import inf
 from time import monotonic, thread_time
 from typing import Any, Final
 
+from writebehind import remedies
 from writebehind.errors import UnavailableError
 from writebehind.history import backlog as backlogs
 from writebehind.history.events import EventLog
@@ -37,6 +38,7 @@ from writebehind.mongodb.deployment import Deployment
 from writebehind.outage_log import OutageLog
 from writebehind.reading.read import hit_ratio, of_ratio
 from writebehind.redis import keys
+from writebehind.redis.shared.attendance import EXPORTER, of_beat
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import ENDED_FOR_S
 from writebehind.redis.store import Store
@@ -87,6 +89,7 @@ class Recorder:
         breaker: MongoBreaker,
         settings: Callable[[str], CollectionSettings],
         last_known: LastKnown,
+        sweep_s: float,
         figures_of_this_host: FiguresOfHost = nothing_known,
         depths: Callable[[], Mapping[str, int]] = dict,
         close_depths: Callable[[], object] = lambda: None,
@@ -99,6 +102,7 @@ class Recorder:
             breaker: before it.
             settings: those of a collection, by name.
             last_known: takes what is at stake, for when Redis is away.
+            sweep_s: between two sweeps, seconds.
             figures_of_this_host: the reads that processes of this host have counted.
             depths: messages that wait, by queue of the broker; asked in a thread of its own.
             close_depths: called by that thread when it asks no more, as another process records.
@@ -109,6 +113,7 @@ class Recorder:
         self._breaker = breaker
         self._settings = settings
         self._last_known = last_known
+        self._sweep_s = sweep_s
         self._reads = figures_of_this_host
         self._lease = store.lease(keys.HISTORY_LEASE, LEASE_MS)
         self._outages = OutageLog(log)
@@ -205,8 +210,14 @@ class Recorder:
         self._events.look_at_letters(look.totals)
         if look.steady - self._crew_seen >= CREW_EVERY_S:
             self._crew_seen = look.steady
-            crew = self._store.workers.look()
+            self._store.attendance.note(EXPORTER)
+            now_ms = int(look.at * 1000)
+            activity = self._store.metrics.activity(now_ms)
+            crew = activity.crew
             self._events.look_at_workers(crew)
+            beat = of_beat(activity.swept_ago_s(now_ms), self._store.attendance.look(now_ms))
+            is_away = beat["swept_seconds_ago"] is not None and remedies.is_beat_away(beat, self._sweep_s)
+            self._events.look_at_beat(remedies.of_beat(beat, crew.consumers) if is_away else None)
             for one in crew.ended:
                 if one.seconds_ago > ENDED_FOR_S:
                     self._store.workers.gone(one.worker)

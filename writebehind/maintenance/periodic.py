@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
+from writebehind import remedies
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.deletion_audit import DeletionAudit
+from writebehind.history.events import EventLog
+from writebehind.history.exporters import of_exporter
+from writebehind.history.points import read
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.reconcile.reconciler import RECONCILE, Reconciler
 from writebehind.redis.pending import HintSink
-from writebehind.redis.reach import each_reached
+from writebehind.redis.reach import each_reached, known
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.store import Store
@@ -57,6 +61,7 @@ class Maintenance:
         self._hot_keys = hot_keys
         self._audit = audit
         # The sweeps of an outage that lasts are one.
+        self._events = EventLog()
         self._outages = OutageLog(log, "sweep", quiet_s=max(QUIET_S, 3 * settings.sweep_interval))
 
     def sweep(self) -> dict[str, int]:
@@ -83,7 +88,17 @@ class Maintenance:
                 found["away"] = len(away)
             outcome(**found)
         self._sweep_letters()
+        self._look_at_exporter()
         return found
+
+    def _look_at_exporter(self) -> None:
+        """Log that the exporter is frozen, which it cannot itself."""
+        store, now_ms = self._store, self._store.now_ms()
+        found = known(store, lambda: (store.history.points(1), store.attendance.look(now_ms)), None)
+        if found is None:
+            return
+        told = of_exporter(read(found[0], now_ms / 1000), found[1], now_ms / 1000)
+        self._events.look_at_exporter(remedies.of_exporter(told) if remedies.is_exporter_away(told) else None)
 
     def audit_deletions(self) -> dict[str, int]:
         """Delete again what a late flusher brought back after its deletion; and forget receipts that are over.

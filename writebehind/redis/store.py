@@ -32,6 +32,7 @@ from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.api_keys import ApiKeys
+from writebehind.redis.shared.attendance import Attendance
 from writebehind.redis.shared.caps import Caps, CapsRecord
 from writebehind.redis.shared.cursor_key import CursorKey
 from writebehind.redis.shared.history import HistoryLog
@@ -136,6 +137,7 @@ class Store:
         self.journal = Journal(wire)
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)
+        self.attendance = Attendance(wire)
         self.position = Position(wire)
 
     @property

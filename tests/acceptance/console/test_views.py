@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 
+import psutil
 import pytest
 from playwright.sync_api import expect
 
 from tests.acceptance.browser import NARROW, WIDE, in_a_browser, tab, title
 from tests.acceptance.conftest import SLOW_MS
 from tests.acceptance.console.conftest import EVIL
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
 
@@ -174,3 +176,24 @@ def test_a_silent_worker_is_named(system, opened):
     expect(row).to_contain_text("flush, refresh")
     expect(row).to_contain_text("silent for 17\u00a0s")
     expect(page.get_by_role("row", name="worker@busy")).to_contain_text("busy for 45\u00a0s")
+
+
+def test_a_frozen_beat_is_red_with_what_to_do(system, opened):
+    """Its process is told by the system itself; where it is stopped both views say so, with the same advice."""
+    for role, command in (("beat", "beat"), ("exporter", "exporter")):
+        wait_until(lambda role=role: system.status()[role]["pid"], "its process", 30)
+        assert command in " ".join(psutil.Process(system.status()[role]["pid"]).cmdline())
+    told = {"about": "beat", "advice": "`kill -CONT 4711` lets it go on", "runbook": "https://example.org/#sweep"}
+    stopped = {"swept_seconds_ago": 9.0, "pid": 4711, "is_stopped": True}
+
+    def tell(route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"beat": stopped, "to_do": [told]})
+
+    opened.page.route("**/admin/status?*", tell)
+    page = opened.open(system.stack.url)
+    expect(page.locator(".lamps")).to_contain_text("stopped: kill -CONT 4711")
+    expect(page.get_by_role("list", name="What to do")).to_contain_text("beat: `kill -CONT 4711` lets it go on")
+    page.get_by_role("link", name="Processes").click()
+    expect(page.locator(".panel", has_text="Periodic tasks")).to_contain_text("beat stopped: kill -CONT 4711")
+    expect(page.get_by_role("row", name="sweep")).to_contain_text("missing")

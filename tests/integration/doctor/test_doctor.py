@@ -183,8 +183,9 @@ def test_beat_is_down(patient, monkeypatch):
     patient.store.workers.record_proof("worker@here", QUEUES)
     one = found(patient, "beat")
     assert (Level.FAILURE, "no sweep has run yet") == (one.level, one.found)
-    assert Level.WARNING is processes.beat(None, 300).level
-    assert Level.FAILURE is processes.beat(3_000, 300).level
+    told = {"swept_seconds_ago": None, "pid": None, "is_stopped": False}
+    assert Level.WARNING is processes.beat(told, {}, 300).level
+    assert Level.FAILURE is processes.beat(told | {"swept_seconds_ago": 3_000}, {}, 300).level
 
 
 def test_servers_that_are_away_are_told_in_short(patient, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from subprocess import Popen
 
 import pytest
@@ -16,6 +17,10 @@ from writebehind.change_stream.listener_state import ListenerState
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.operations.doctor import Finding, Level, examine, processes
 from writebehind.process_identity import mark
+from writebehind.redis import keys
+from writebehind.redis.shared.attendance import BEAT, EXPORTER
+from writebehind.redis.shared.metrics import SWEEP
+from writebehind.settings.names import QUEUES
 
 #: Answers of a server that runs come sooner than that, ms.
 TIMEOUT_MS = 500
@@ -104,3 +109,94 @@ def test_a_stopped_listener():
         process.wait()
     assert one.found.startswith(f"the listener here (process {process.pid}) is stopped")
     assert f"`kill -CONT {process.pid}`" in one.advice
+
+
+@contextmanager
+def at_work(pipeline: Pipeline, role: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Popen]:
+    """A process that is at work in a role."""
+    process = Popen(["sleep", "600"])
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("writebehind.redis.shared.attendance.mark", lambda: mark(process.pid))
+            pipeline.store.attendance.note(role)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stop(process: Popen, role: str, pipeline: Pipeline) -> None:
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: pipeline.status()[role]["is_stopped"], "it to be stopped", 5)
+
+
+def to_do(pipeline: Pipeline) -> dict[str, str]:
+    return {one["about"]: one["advice"] for one in pipeline.status()["to_do"]}
+
+
+def test_a_stopped_beat(patient, monkeypatch, caplog):
+    """The status, the doctor and the log name its process, and nobody is told to start a second one."""
+    patient.store.workers.record_proof("worker@here", QUEUES)
+    patient.maintenance.sweep()
+    recorder = patient.recorder()
+    recorder.step()
+    with at_work(patient, BEAT, monkeypatch) as process:
+        assert ({}, Level.OK) == (to_do(patient), found_of(patient, "beat").level)
+        stop(process, BEAT, patient)
+        one = found_of(patient, "beat")
+        assert (Level.FAILURE, True) == (one.level, f"process {process.pid} on this host is stopped" in one.found)
+        assert one.advice.startswith(f"`kill -CONT {process.pid}` lets it go on")
+        assert {"beat": one.advice} == to_do(patient)
+        recorder._crew_seen = float("-inf")
+        recorder.step()
+        recorder.step()
+        assert ["beat_silent"] == events(caplog)
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: not to_do(patient), "it to go on", 5)
+        recorder._crew_seen = float("-inf")
+        recorder.step()
+        assert ["beat_silent", "beat_back"] == events(caplog)
+
+
+def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
+    """It counts as away after four intervals; its process is named, and starting it is for one that has ended."""
+    patient.store.workers.record_proof("worker@here", QUEUES)
+    told = b'{"seconds": 0.1, "outcome": {}, "error": ""}'
+    monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
+    with at_work(patient, BEAT, monkeypatch) as process:
+        for ago_s, is_away in ((19, False), (24, True)):
+            patient.store._wire.call(
+                "HSET", keys.RUNS, SWEEP, b"%d %b" % (patient.store.now_ms() - 1000 * ago_s, told)
+            )
+            assert is_away is ("beat" in to_do(patient)) is (found_of(patient, "beat").level is Level.FAILURE)
+    advice = to_do(patient)["beat"]
+    assert f"`kill -CONT {process.pid}` lets a frozen one go on; one that has ended is to be started" in advice
+    patient.store.workers.gone("worker@here")
+    assert to_do(patient)["beat"].startswith("start beat and the maintenance worker")
+
+
+def test_a_stopped_exporter(patient, monkeypatch, caplog):
+    """Its process is named; the log has it of the worker that sweeps."""
+    patient.recorder().step()
+    with at_work(patient, EXPORTER, monkeypatch) as process:
+        assert {} == to_do(patient)
+        stop(process, EXPORTER, patient)
+        one = found_of(patient, "exporter")
+        assert (Level.FAILURE, True) == (one.level, f"process {process.pid} on this host is stopped" in one.found)
+        assert {"exporter": one.advice} == to_do(patient)
+        assert one.advice.startswith(f"`kill -CONT {process.pid}` lets it go on")
+        for _ in range(2):
+            patient.maintenance.sweep()
+        assert ["exporter_silent"] == events(caplog)
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: not to_do(patient), "it to go on", 5)
+        patient.maintenance.sweep()
+        assert ["exporter_silent", "exporter_back"] == events(caplog)
+
+
+def found_of(pipeline: Pipeline, check: str) -> Finding:
+    return next(one for one in processes.check(pipeline) if one.check == check)
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.event for one in caplog.records if hasattr(one, "event")]

@@ -46,6 +46,7 @@ OF_HOME = {
         "listener",
         "caps",
         "exporter",
+        "beat",
     ),
 }
 

@@ -15,22 +15,19 @@ from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
+from writebehind.redis.shared.attendance import BEAT
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
-from writebehind.remedies import RUNBOOK, of_worker
+from writebehind.remedies import RUNBOOK, is_beat_away, is_exporter_away, of_beat, of_exporter, of_worker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
-#: So many sweeps in a row may be missing.
-BEAT_MISSED = 4
 #: The first sweep may come so much later than its interval says, and is waited for so long at most, seconds.
 STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
 #: Between two looks whether it has come, seconds.
 _LOOK_EVERY_S = 0.1
 #: For so long a listener may not be heard of, seconds.
 LISTENER_SILENT_S = 15.0
-#: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
-EXPORTER_SILENT_S = 30.0
 #: From here on a document is far behind the time at which it should have been persisted, seconds.
 OVERDUE_S = 30.0
 _BEHIND = "#writebehinddrainslowerthanarrival"
@@ -54,7 +51,8 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
-    age_s, crew, status = _await_sweep(pipeline), pipeline.store.workers.look(), pipeline.status()
+    _await_sweep(pipeline)
+    crew, status = pipeline.store.workers.look(), pipeline.status()
     if status["unknown"]:
         found = f"not known, as a server of Redis does not answer: {', '.join(status['unknown'])}"
         yield failure("processes", found, "see to Redis first")
@@ -69,7 +67,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from silent(crew.silent)
     yield from ended(crew.ended_lately)
     yield from consumers(status["consumers"], crew.silent)
-    yield beat(age_s, pipeline.settings.sweep_interval)
+    yield beat(status["beat"], status["consumers"], pipeline.settings.sweep_interval)
     yield from paused(status["paused"])
     yield backlog(status)
     yield from refused(status["to_do"])
@@ -84,24 +82,18 @@ def _backlog_answered(pipeline: Pipeline) -> Iterator[Finding]:
         yield backlog(pipeline.status())
 
 
-def _await_sweep(pipeline: Pipeline) -> float | None:
-    """The time since the last sweep, seconds; `None` for never.
-
-    A system that has just begun gets the time for its first one. Nobody waits where no worker could run it.
-    """
-    metrics, interval_s = pipeline.store.metrics, pipeline.settings.sweep_interval
+def _await_sweep(pipeline: Pipeline) -> None:
+    """Give a system that has just begun the time for its first sweep, where beat and a worker could run it."""
+    store, interval_s = pipeline.store, pipeline.settings.sweep_interval
     until = time.monotonic() + min(interval_s + STARTING_S, MOST_PATIENCE_S)
-    while True:
-        age_s = metrics.since_run(SWEEP)
-        if not _is_late(age_s, interval_s) or not pipeline.store.workers.consumers().get(MAINTENANCE_QUEUE):
-            return age_s
-        if time.monotonic() > until:
-            return age_s
+    while time.monotonic() <= until:
+        attendant = store.attendance.look(store.now_ms()).get(BEAT)
+        asks = {"swept_seconds_ago": store.metrics.since_run(SWEEP), "is_stopped": False}
+        if (attendant and attendant.is_stopped) or not is_beat_away(asks, interval_s):
+            return
+        if not store.workers.consumers().get(MAINTENANCE_QUEUE):
+            return
         time.sleep(_LOOK_EVERY_S)
-
-
-def _is_late(age_s: float | None, interval_s: float) -> bool:
-    return age_s is None or age_s > BEAT_MISSED * interval_s
 
 
 def consumers(workers: Mapping[str, Sequence[str]], silent: Sequence[SilentWorker] = ()) -> Iterator[Finding]:
@@ -188,13 +180,12 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
         status["exporter"]["recorded_seconds_ago"],
         status["consistency"]["observed_seconds_ago"],
     )
-    lost = "until then the history, what foretells from it, and what readers see are not known"
     if recorded_s is None:
         found = "none has ever run: nobody records the last hour, or looks whether readers see what is right"
         return warning("exporter", found, "start `writebehind run exporter` as in the Procfile")
-    if recorded_s > EXPORTER_SILENT_S:
-        advice = f"it has ended, is frozen, or cannot reach Redis: look at its log and start it anew; {lost}"
-        return failure("exporter", f"it has recorded nothing for {recorded_s:.0f} s", advice)
+    if is_exporter_away(status["exporter"]):
+        remedy = of_exporter(status["exporter"])
+        return failure(remedy.about, remedy.found, remedy.advice)
     if not observes or (seen_s is not None and seen_s <= UNOBSERVED_S):
         return ok("exporter", f"recorded the history {recorded_s:.0f} s ago")
     since = "yet" if seen_s is None else f"for {seen_s:.0f} s"
@@ -218,16 +209,17 @@ def is_unanswered(listener: Mapping[str, Any]) -> bool:
     return heard_s is None or heard_s > UNHEARD_S
 
 
-def beat(age_s: float | None, interval_s: float) -> Finding:
+def beat(told: Mapping[str, Any], consumers: Mapping[str, Any], interval_s: float) -> Finding:
     """The sweep runs, so both beat and the maintenance worker do."""
-    found = "no sweep has run yet" if age_s is None else f"the last sweep was {age_s:.0f} s ago"
-    if not _is_late(age_s, interval_s):
-        return ok("beat", found)
-    if age_s is None and interval_s > MOST_PATIENCE_S - STARTING_S:  # which nobody waits for here
-        found += f": a system that has just begun has its first one after {interval_s:g} s"
+    swept_s = told["swept_seconds_ago"]
+    if not is_beat_away(told, interval_s):
+        return ok("beat", f"the last sweep was {swept_s:.0f} s ago")
+    remedy = of_beat(told, consumers)
+    if swept_s is None and not told["is_stopped"] and interval_s > MOST_PATIENCE_S - STARTING_S:
+        # Nobody waits for it here.
+        found = f"{remedy.found}: a system that has just begun has its first one after {interval_s:g} s"
         return warning("beat", found, "look again then: if nothing has changed, start beat as in the Procfile")
-    advice = "start beat and the maintenance worker as in the Procfile: without them lost messages stay lost"
-    return failure("beat", found, advice)
+    return failure(remedy.about, remedy.found, remedy.advice)
 
 
 def caps(told: Mapping[str, Any]) -> Iterator[Finding]:

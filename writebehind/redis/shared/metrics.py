@@ -117,6 +117,11 @@ class Activity:
     persisted: Persisted
     runs: dict[str, Run]
 
+    def swept_ago_s(self, now_ms: int) -> float | None:
+        """The time since the last sweep, seconds; `None` where there was none."""
+        run = self.runs.get(SWEEP)
+        return None if run is None else max(0.0, (now_ms - run.at_ms) / 1000)
+
 
 class Metrics:
     """Figures in Redis that nothing of the protocol depends on. Safe to share between threads."""

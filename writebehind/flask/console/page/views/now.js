@@ -158,6 +158,7 @@ function Lamps({ status, isLost, now, told }) {
     lamp("MongoDB", ...mongodb(status, now), "#processes"),
     lamp("Redis", ...(isLost ? ["bad", "does not answer"] : status.away?.length ? ["bad", `${serversOf(status.away)} does not answer`] : memory(told)), "#now"),
     lamp("Workers", ...workers(status), "#processes"),
+    ...beat(status),
     lamp("Listener", listenerLevel(listener), listenerText(status), "#processes"),
     lamp("Dead letters", letters ? "warn" : "ok", count(letters), "#dead-letters"),
     lamp("Readers see the truth", ...truth(status.consistency), "#drift"),
@@ -184,6 +185,17 @@ function workers(status) {
   if (stopped) return ["bad", `${count(stopped)} stopped, ${count(alive)} at work`];
   if (silent.length) return ["warn", `${count(silent.length)} silent, ${count(alive)} at work`];
   return ["ok", `${count(alive)} at work`];
+}
+
+/** The state of beat where sweeps are missing, which it asks for; nothing is said of it as long as they come. */
+function beat(status) {
+  if (!status.to_do?.some((one) => one.about === "beat")) return [];
+  return [lamp("Beat", "bad", beatText(status), "#processes")];
+}
+
+/** Why sweeps are missing, in short. */
+export function beatText({ beat: told }) {
+  return told.is_stopped ? `stopped: kill -CONT ${told.pid}` : `no sweep for ${duration(told.swept_seconds_ago)}`;
 }
 
 /** Level and text of Redis's memory. */

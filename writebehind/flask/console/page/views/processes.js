@@ -5,7 +5,7 @@ import { Figure, Panel, State, Table } from "../parts.js";
 import { ago, clock, count, duration } from "../units.js";
 import { isUnknown } from "../verdict.js";
 import { notObserved } from "./drift.js";
-import { listenerLevel, listenerText, mongodb } from "./now.js";
+import { beatText, listenerLevel, listenerText, mongodb } from "./now.js";
 
 /** What is said of figures that only a server of Redis has which does not answer. */
 const NOT_KNOWN = "Not known while that server of Redis does not answer.";
@@ -71,6 +71,7 @@ export function exporter({ exporter: told, consistency }) {
   const recorded = told?.recorded_seconds_ago;
   if (recorded === undefined) return ["off", "not known now"];
   if (recorded === null) return ["off", "never ran"];
+  if (told.is_stopped) return ["bad", `stopped: kill -CONT ${told.pid}`];
   if (recorded > SILENT_S) return ["bad", `silent for ${duration(recorded)}`];
   const unobserved = notObserved(consistency);
   return unobserved ? ["warn", `records; what readers see is ${unobserved}`] : ["ok", "records"];
@@ -143,9 +144,10 @@ function Queues({ status }) {
 
 function Periodic({ status }) {
   const items = Object.entries(status.periodic ?? {}).map(([name, run]) => ({ name, ...run }));
+  const isAway = status.to_do?.some((one) => one.about === "beat");
   return h(
     Panel,
-    { title: "Periodic tasks" },
+    { title: "Periodic tasks", tools: isAway ? h(State, { level: "bad" }, `beat ${beatText(status)}`) : null },
     h(Table, {
       caption: "Periodic tasks",
       items,
@@ -155,7 +157,7 @@ function Periodic({ status }) {
         { name: "Task", cell: (one) => one.name },
         { name: "Last run", numeric: true, cell: (one) => ago(one.seconds_ago) },
         { name: "Took", numeric: true, cell: (one) => duration(one.seconds) },
-        { name: "State", cell: (one) => h(State, ...stateOf(one)) },
+        { name: "State", cell: (one) => h(State, ...(isAway && one.name === "sweep" ? [{ level: "bad" }, "missing"] : stateOf(one))) },
         { name: "What it did", cell: (one) => one.error ?? one.outcome?.stopped ?? outcome(one.outcome), wide: true },
       ],
     }),

@@ -1,0 +1,74 @@
+"""Beat and the exporter: which process of each was last at work, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from writebehind.process_identity import is_stopped, mark, pid_of
+from writebehind.redis import keys
+from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
+from writebehind.redis.wire import Wire
+from writebehind.sequences import pairs
+
+BEAT: Final = "beat"
+EXPORTER: Final = "exporter"
+#: For so long a process is remembered that was at work, seconds.
+REMEMBERED_S: Final = 86_400
+
+_RECORD = script("record_heartbeat")
+
+
+@dataclass(frozen=True, slots=True)
+class Attendant:
+    """The process that was last at work in a role.
+
+    Attributes:
+        seconds_ago: when it last was.
+        pid: its id on its machine, or in its container; `None` where the system tells none.
+        is_stopped: whether it is stopped, as by SIGSTOP; false where that cannot be seen from here.
+    """
+
+    seconds_ago: float
+    pid: int | None
+    is_stopped: bool
+
+
+def of_beat(swept_ago_s: float | None, attendants: Mapping[str, Attendant]) -> dict[str, Any]:
+    """Figures of beat, for a status: the time since the last sweep, and its process."""
+    return {"swept_seconds_ago": swept_ago_s, **process_of(BEAT, attendants)}
+
+
+def process_of(role: str, attendants: Mapping[str, Attendant]) -> dict[str, Any]:
+    """The process that was last at work in a role, for a status, as far as it is known."""
+    one = attendants.get(role)
+    return {"pid": one and one.pid, "is_stopped": bool(one and one.is_stopped)}
+
+
+class Attendance:
+    """Processes at work, in one Redis. Safe to share between threads."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Keep it on a server."""
+        self._wire = wire
+
+    def note(self, role: str) -> None:
+        """Note that this process is at work as `BEAT` or `EXPORTER`, also in a full Redis.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        self._wire.run(_RECORD, (keys.OBSERVED,), (f"{role} {mark()}", REMEMBERED_S * 1000, 0))
+
+    def look(self, now_ms: int) -> dict[str, Attendant]:
+        """The process that was at work last, by role; none that was not within a day. Raises as `note`."""
+        noted = self._wire.call("ZRANGE", keys.OBSERVED, 0, -1, "REV", "WITHSCORES")
+        found: dict[str, Attendant] = {}
+        for name, at_ms in pairs(noted):
+            role, _, one = name.decode(errors="replace").partition(" ")
+            if role in (BEAT, EXPORTER) and role not in found:
+                ago_s = max(0.0, (now_ms - whole(at_ms)) / 1000)
+                found[role] = Attendant(ago_s, pid_of(one), is_stopped(one))
+        return found
