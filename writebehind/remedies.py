@@ -59,6 +59,8 @@ def remedies(figures: Mapping[str, Any], *, is_stalled: bool, sweep_s: float) ->
     silent = figures["silent_workers"] or ()
     if is_stalled and not is_away:
         yield _stalled(figures)
+    elif figures["grows_per_second"] and not is_away:
+        yield _outrun(figures)
     for one in silent:
         yield of_worker(one)
     beat, exporter = figures["beat"], figures["exporter"]
@@ -187,6 +189,22 @@ def _stalled(figures: Mapping[str, Any]) -> Remedy:
     else:
         advice, chapter = f"start a worker with -Q {_FLUSH}, as in the Procfile; {drain}", "WritebehindNoWorker"
     return Remedy("backlog", found, advice, _chapter(chapter))
+
+
+def _outrun(figures: Mapping[str, Any]) -> Remedy:
+    advice = (
+        "look at what a batch takes and at MongoDB's load: add workers if it has time for more; else clients have to "
+        "send less, or writes are refused once a cap is met"
+    )
+    return Remedy("backlog", outrun(figures) or "", advice, _chapter("WritebehindDrainSlowerThanArrival"))
+
+
+def outrun(figures: Mapping[str, Any]) -> str | None:
+    """By how much more comes than goes; `None` where it does not."""
+    if not (grows := figures["grows_per_second"]):
+        return None
+    goes = figures["flushed_per_second"] or 0.0
+    return f"more comes than goes: {grows + goes:.0f} documents in a second, of which {goes:.0f} are persisted"
 
 
 def _chapter(alert: str) -> str:

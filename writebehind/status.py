@@ -16,7 +16,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.exporters import of_exporter
-from writebehind.history.outlook import WINDOW_S, lately, outlook
+from writebehind.history.outlook import WINDOW_S, lately, outlook, unanswered
 from writebehind.history.points import REDIS_AWAY, Point, depth, read
 from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
@@ -140,6 +140,8 @@ class Status:
         now_ms = store.now_ms()
         sample, backlog = store.load(), backlogs.look(store, self._settings, now_ms)
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
+        if not (breaker and breaker.reason):
+            mongodb_error = unanswered(mongodb_error, activity and activity.persisted)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
         paused = answers.ask(store.pauses.recorded, "paused")

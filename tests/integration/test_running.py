@@ -296,6 +296,10 @@ def test_what_is_wrong_is_red(pipeline):
     assert {"safe"} == red_of(good | never)
     soon = {"safe": False, "seconds_until_safe": 3.0, "seconds_until_drained": 3.0}
     assert set() == red_of(good | soon | {"broker": {"queues": {"flush": 3}, "seconds_ago": 1}})
+    outrun = soon | {"grows_per_second": 360.0, "flushed_per_second": 40.0}
+    assert {"safe", ""} == red_of(good | outrun)  # on two lines
+    more = "more comes than goes: 400 documents in a second, of which 40 are persisted"
+    assert more in " ".join(text_of(good | outrun).split())
     for wrong in (
         {"error": "no answer"},
         {"alive_seconds_ago": 60.0},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from writebehind.history.backlog import Backlog
-from writebehind.history.outlook import Caps, Outlook, lately, outlook
+from writebehind.history.outlook import Caps, Outlook, lately, outlook, unanswered
 from writebehind.history.points import Point
 from writebehind.history.turns import Pace, Waiting
 from writebehind.redis.shared.load_sample import LoadSample
@@ -20,6 +20,8 @@ STEPS = 10
 STEP_S = 1 / STEPS
 #: A breaker is open so long after MongoDB was last there, seconds.
 NOTICED_S = 3.0
+#: A ping is not answered so long after MongoDB was last there, seconds.
+UNANSWERED_S = 0.5
 #: When the simulation begins, seconds since the epoch.
 BEGIN = 1_790_000_000
 PACE = Pace(batch_s=0.5, overdue_s=2.0, longest_delay_s=1.0, lease_s=10.0, sweep_s=5.0)
@@ -209,6 +211,8 @@ class World:
     def _look(self) -> None:
         backlog = self.backlog
         lately_persisted = {at: one for at, one in self._by_second.items() if self.now - REMEMBERED_S < at}
+        persisted = Persisted(self.now, lately_persisted)
+        no_pong = "no pong" if self._away > UNANSWERED_S * STEPS else None
         foretold = outlook(
             lately(self._points, self.now),
             replace(SAMPLE, used_memory=self._used_memory, max_memory=self.max_memory),
@@ -216,9 +220,9 @@ class World:
             replace(PACE, longest_delay_s=self.delay_s),
             backlog=backlog,
             breaker=self.breaker,
-            mongodb_error="",
+            mongodb_error=unanswered(no_pong, persisted) or "",
             is_worked=True,
-            persisted=Persisted(self.now, lately_persisted),
+            persisted=persisted,
             swept_ago_s=1.0 if self.is_swept else 60.0,
         )
         self.seen.append(

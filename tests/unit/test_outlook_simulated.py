@@ -239,6 +239,34 @@ def test_more_than_can_be_persisted_is_growth():
         assert one.foretold.seconds_until_cap == pytest.approx((40_000 - one.pending) / 500, rel=0.3, abs=2), one
 
 
+def test_short_gaps_of_mongodb_are_no_outage_and_more_comes_than_goes():
+    """It is there for 0.1 s of each 0.8: that is told as what it is, and does not change each second."""
+    world = steady(100, 1.0, 400)
+    for _ in range(60):
+        world.go_on(0.7, arrivals=400, mongodb=False)
+        world.go_on(0.1, arrivals=400)
+    seen = world.since(40)
+    assert seen == finite(seen)
+    assert {""} == {one.foretold.not_safe_because for one in seen}
+    for one in world.since(30):
+        assert one.foretold.grows_per_second == pytest.approx(350, rel=0.1), one
+
+
+def test_more_than_can_be_persisted_is_told_until_it_is_no_more():
+    """And neither while workers keep up, nor of a burst that drains, nor after an outage."""
+    world = steady(800, 1.0, 1_000, cap=50_000)
+    world.come(15_000)
+    world.go_on(60, arrivals=300)
+    world.go_on(20, arrivals=300, mongodb=False)
+    world.go_on(60, arrivals=300)
+    assert {None} == {one.foretold.grows_per_second for one in world.seen}
+    world.go_on(40, arrivals=1_500)
+    for one in world.since(15):
+        assert one.foretold.grows_per_second == pytest.approx(500, rel=0.1), one
+    world.go_on(40, arrivals=100)
+    assert {None} == {one.foretold.grows_per_second for one in world.since(15)}
+
+
 def test_a_cap_may_be_met_before_anything_is_due():
     """With a long flush delay: what comes meanwhile is more than may wait."""
     world = steady(0, 60.0, 1_000, cap=5_000)

@@ -15,6 +15,8 @@ HEALTHY = {
     "caps": {"max_pending_per_partition": 50_000, "max_memory_percent": 90.0},
     "silent_workers": [],
     "consumers": {"flush": ["w@h"]},
+    "grows_per_second": None,
+    "flushed_per_second": 40.0,
     "pending": 7,
     "overdue_seconds": 4.2,
 }
@@ -37,3 +39,14 @@ def test_while_mongodb_is_away_the_cap_that_is_met_first_is_named(cap, named, ot
     (found,) = told(mongodb_error="no pong", cap=cap, seconds_until_cap=cap and 6.1)
     assert named in found.advice
     assert other not in found.advice
+
+
+def test_more_comes_than_goes():
+    """By how much, unless MongoDB is away, or nothing goes at all: those come first."""
+    (found,) = told(grows_per_second=360.0)
+    assert "more comes than goes: 400 documents in a second, of which 40 are persisted" == found.found
+    assert "#writebehinddrainslowerthanarrival" in found.runbook
+    assert [] == told()
+    for first in ({"breaker": "open"}, {"is_stalled": True}):
+        (other,) = told(grows_per_second=360.0, **first)
+        assert "comes" not in other.found

@@ -26,7 +26,7 @@ from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import is_exporter_away
+from writebehind.remedies import is_exporter_away, outrun
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -221,7 +221,8 @@ def _safe(figures: Mapping[str, Any]) -> Row:
     if figures["safe"]:
         return "all is in MongoDB", True
     if until_s is not None:
-        return f"in about {duration(until_s)}; {waits}", True
+        more = outrun(figures)
+        return f"in about {duration(until_s)}; {waits}{f'; {more}' if more else ''}", not more
     drained_s = figures["seconds_until_drained"]
     if drained_s is None:
         return f"nobody knows when: {figures['not_safe_because']}; {waits}", False

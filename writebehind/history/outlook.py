@@ -25,6 +25,10 @@ LEAST_PERSISTED_S: Final = 2.0
 LEAST_STALLED_S: Final = 2.0
 LEAST_STALLED_MEMORY_S: Final = 5.0
 LEAST_S: Final = 10.0
+#: More comes than goes where what is pending grows by more than this part of what is persisted: batches come and go.
+GROWS: Final = 0.1
+#: MongoDB answers whoever persisted something within that time, seconds: a ping that was not answered was unlucky.
+ANSWERED_S: Final = 1.0
 #: What half a minute says of later than this is chance, seconds.
 HORIZON_S: Final = 3_600.0
 #: Figures of points: pending documents, how fast they go to MongoDB, and how long the oldest has waited.
@@ -45,6 +49,8 @@ class Outlook:
         not_safe_because: why there is no `seconds_until_safe`; '' where there is.
         seconds_until_cap: when the first cap is reached; `None` if not within `HORIZON_S`, or unknown.
         cap: which one: `pending` or `memory`; '' for none.
+        grows_per_second: by how many documents what is pending grows while workers persist it as fast as they can;
+            `None` where it does not, or only by some percent.
     """
 
     safe: bool
@@ -53,6 +59,7 @@ class Outlook:
     not_safe_because: str
     seconds_until_cap: float | None
     cap: str
+    grows_per_second: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For a status."""
@@ -63,6 +70,7 @@ class Outlook:
             "not_safe_because": self.not_safe_because or None,
             "seconds_until_cap": self.seconds_until_cap,
             "cap": self.cap or None,
+            "grows_per_second": self.grows_per_second,
         }
 
 
@@ -132,8 +140,12 @@ def outlook(
     because = "; ".join(filter(None, (because, letters, late)))
     seen = partial(Outlook, not (dead or any(pending) or lost), until_safe, until_drained, because)
     points = _in_stall(points) if is_stalled else _since_stall(points, pace)
+    is_late = not is_stalled and backlog.late_s >= pace.overdue_s
+    counts = _while_overdue(points, pace) if is_late else points
+    if is_late and persisted:
+        seen = partial(seen, grows_per_second=_excess(counts, persisted))
     least_s, least_memory_s = (LEAST_STALLED_S, LEAST_STALLED_MEMORY_S) if is_stalled else (LEAST_S, LEAST_S)
-    until_full = _until_full(points, pending, caps, least_s)
+    until_full = _until_full(counts, pending, caps, least_s)
     until_short = _until_short(points, sample, caps, least_memory_s)
     if until_full and not is_stalled and backlog.late_s < pace.overdue_s and until_full > pace.settled_s:
         until_full = None
@@ -147,6 +159,11 @@ def outlook(
 def lately(points: Sequence[Point], now: float) -> list[Point]:
     """The points of the window that ends now."""
     return [one for one in points if one.at >= now - WINDOW_S]
+
+
+def unanswered(error: str | None, persisted: Persisted | None) -> str | None:
+    """The reason for which MongoDB does not answer a ping; `None` where it has answered whoever persists just now."""
+    return None if persisted and persisted.last_s < ANSWERED_S else error
 
 
 def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool, paused: str) -> str:
@@ -231,9 +248,25 @@ def _since_stall(points: Sequence[Point], pace: Pace) -> Sequence[Point]:
             last = one.at
         is_overdue = (one.number(OLDEST) or 0.0) >= pace.longest_delay_s + pace.overdue_s
         is_away = one.figures.get(BREAKER, "closed") != "closed"
-        if is_away or (is_overdue and one.at - last >= pace.overdue_s):
+        if (is_away or is_overdue) and one.at - last >= pace.overdue_s:
             since = at + 1
     return points[since:]
+
+
+def _while_overdue(points: Sequence[Point], pace: Pace) -> Sequence[Point]:
+    """The points since something has been overdue all the time: a burst that came before is no growth."""
+    since = 0
+    for at, one in enumerate(points):
+        oldest_s = one.number(OLDEST)
+        if oldest_s is not None and oldest_s < pace.settled_s:
+            since = at + 1
+    return points[since:]
+
+
+def _excess(points: Sequence[Point], persisted: Persisted) -> float | None:
+    """The number of documents by which more comes per second than goes; `None` where that is not so, or not known."""
+    growth = _slope(points, PENDING, LEAST_S)
+    return round(growth, 1) if growth is not None and growth > GROWS * persisted.per_second else None
 
 
 def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps, least_s: float) -> float | None:

@@ -211,3 +211,34 @@ def test_figures_are_readable(system, opened):
     shown = page.evaluate(f"import('./console/units.js').then((units) => [{calls}])")
 
     assert list(FIGURES.values()) == [one.replace("\u00a0", " ") if one else one for one in shown]
+
+
+#: What a status has, and what the headline says of it.
+HEADLINES = [
+    ({}, "documents on the way to MongoDB"),
+    (
+        {"grows_per_second": 360},
+        "More comes than goes: 9,893 documents would be lost with Redis | come at 400/s, and go at 40/s. What",
+    ),
+    (
+        {"grows_per_second": 360, "seconds_until_cap": 50},
+        "More comes than goes: | come at 400/s, and go at 40/s. At this rate",
+    ),
+    ({"seconds_until_cap": 50}, "More comes than goes: | At this rate"),
+    ({"grows_per_second": 360, "mongodb_error": "no pong"}, "MongoDB does not answer"),
+]
+
+
+def test_headlines(system, opened):
+    """More comes than goes is no calm, however far away a cap is."""
+    page = opened.open(system.stack.url)
+    calm = {"pending": 9_893, "dead_letters": 0, "breaker": "closed", "seconds_until_drained": 360, "away": []}
+    calm |= {"flushed_per_second": 40, "seconds_until_cap": None, "overdue_seconds": 9, "unconsumed": []}
+    verdicts = page.evaluate(
+        "(all) => import('./console/verdict.js').then((one) => all.map((status) => one.verdict(status, 0)))",
+        [calm | status for status, _ in HEADLINES],
+    )
+    for (status, expected), found in zip(HEADLINES, verdicts, strict=True):
+        said = f"{found['title']} | {found['text']}".replace("\u00a0", " ")
+        assert all(part in said for part in expected.split(" | ")), (status, said)
+        assert ("ok" == found["level"]) == (not status)

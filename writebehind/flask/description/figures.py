@@ -89,6 +89,7 @@ FIGURES: dict[str, Schema] = {
         seconds_until_cap=_OR_NO_NUMBER,
         not_safe_because=_OR_NO_TEXT,
         cap=_OR_NO_TEXT,
+        grows_per_second=_OR_NO_NUMBER,
         dead_letters_by_collection=_COUNTS,
         mongodb_error=_OR_NO_TEXT,
         totals=_COUNTS,

@@ -1,6 +1,6 @@
 /** The answer to the one question: how much would be lost now, and when is it safe? */
 
-import { ago, count, duration, some } from "./units.js";
+import { ago, count, duration, rate, some } from "./units.js";
 
 /** From this lateness on a pending write waits for longer than a flush task that was lost, seconds. */
 const LATE_S = 30;
@@ -53,11 +53,15 @@ export function verdict(status, now) {
   }
   const drained = status.seconds_until_drained;
   if (waiting && (status.unconsumed ?? []).includes("flush")) return unworked(status, lost);
-  if (waiting && typeof cap === "number" && cap < SOON_S) {
+  const isSoon = typeof cap === "number" && cap < SOON_S;
+  if (waiting && !isSoon && status.grows_per_second) {
+    return { level: "warn", title: `More comes than goes: ${lost}`, text: `${outrun(status)} ${when(status)}` };
+  }
+  if (waiting && isSoon) {
     return {
       level: "bad",
       title: typeof drained === "number" ? `More comes than goes: ${lost}` : `Nobody knows when all is safe: ${lost}`,
-      text: `${typeof drained === "number" ? "" : `${unsafe(status)} `}At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
+      text: `${typeof drained === "number" ? `${outrun(status)} `.trimStart() : `${unsafe(status)} `}At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
     };
   }
   if (waiting && status.overdue_seconds > LATE_S) {
@@ -151,6 +155,12 @@ function broken(status, now) {
 function when(status) {
   const drained = status.seconds_until_drained;
   return typeof drained === "number" ? `What is pending by now is in MongoDB in about ${duration(drained)}.` : unsafe(status);
+}
+
+/** How much more comes than goes, as a sentence. */
+function outrun(status) {
+  const goes = status.flushed_per_second ?? 0;
+  return status.grows_per_second ? `Documents come at ${rate(status.grows_per_second + goes)}, and go at ${rate(goes)}.` : "";
 }
 
 /** Why it is not known when everything is safe. */
