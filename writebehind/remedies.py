@@ -193,8 +193,8 @@ def _stalled(figures: Mapping[str, Any]) -> Remedy:
 
 def _outrun(figures: Mapping[str, Any]) -> Remedy:
     advice = (
-        "look at what a batch takes and at MongoDB's load: add workers if it has time for more; else clients have to "
-        "send less, or writes are refused once a cap is met"
+        "look at what a batch takes and at MongoDB's load: add workers if it has time for more; else clients "
+        "have to send less, or writes are refused once a cap is met"
     )
     return Remedy("backlog", outrun(figures) or "", advice, _chapter("WritebehindDrainSlowerThanArrival"))
 

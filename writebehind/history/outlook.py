@@ -25,9 +25,9 @@ LEAST_PERSISTED_S: Final = 2.0
 LEAST_STALLED_S: Final = 2.0
 LEAST_STALLED_MEMORY_S: Final = 5.0
 LEAST_S: Final = 10.0
-#: More comes than goes where what is pending grows by more than this part of what is persisted: batches come and go.
+#: More comes than goes where what is pending grows by more than this part of what is persisted.
 GROWS: Final = 0.1
-#: MongoDB answers whoever persisted something within that time, seconds: a ping that was not answered was unlucky.
+#: MongoDB answers whoever has persisted something within that time, seconds, though it did not answer a ping.
 ANSWERED_S: Final = 1.0
 #: What half a minute says of later than this is chance, seconds.
 HORIZON_S: Final = 3_600.0
@@ -162,7 +162,7 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
 
 
 def unanswered(error: str | None, persisted: Persisted | None) -> str | None:
-    """The reason for which MongoDB does not answer a ping; `None` where it has answered whoever persists just now."""
+    """The reason for which a ping was not answered; `None` where MongoDB answers whoever persists just now."""
     return None if persisted and persisted.last_s < ANSWERED_S else error
 
 
@@ -264,7 +264,7 @@ def _while_overdue(points: Sequence[Point], pace: Pace) -> Sequence[Point]:
 
 
 def _excess(points: Sequence[Point], persisted: Persisted) -> float | None:
-    """The number of documents by which more comes per second than goes; `None` where that is not so, or not known."""
+    """The number of documents by which more comes per second than goes; `None` where it does not, or unknown."""
     growth = _slope(points, PENDING, LEAST_S)
     return round(growth, 1) if growth is not None and growth > GROWS * persisted.per_second else None
 
