@@ -141,7 +141,7 @@ class Status:
         sample, backlog = store.load(), backlogs.look(store, self._settings, now_ms)
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
         if not (breaker and breaker.reason):
-            mongodb_error = unanswered(mongodb_error, activity and activity.persisted)
+            mongodb_error = unanswered(mongodb_error, activity.persisted if activity else None)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
         paused = answers.ask(store.pauses.recorded, "paused")
