@@ -19,11 +19,13 @@ HEALTHY = {
     "flushed_per_second": 40.0,
     "pending": 7,
     "overdue_seconds": 4.2,
+    "beat": None,
+    "exporter": None,
 }
 
 
 def told(*, is_stalled: bool = False, **figures) -> list[Remedy]:
-    return [*remedies(HEALTHY | figures, is_stalled=is_stalled)]
+    return [*remedies(HEALTHY | figures, is_stalled=is_stalled, sweep_s=5.0)]
 
 
 @pytest.mark.parametrize(
