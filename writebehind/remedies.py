@@ -18,6 +18,7 @@ _RAISE: Final = (
     "raise WRITEBEHIND_MAX_PENDING_PER_PARTITION as far as Redis has memory, and restart the web processes"
 )
 _GIVE_MEMORY: Final = "give Redis memory (`CONFIG SET maxmemory`): it is what ends first"
+_FILED: Final = "the same in its configuration file at its next start"
 _FLUSH: Final = "flush"
 _MAINTENANCE: Final = "maintenance"
 #: So many sweeps in a row may be missing.
@@ -43,19 +44,22 @@ class Remedy:
     runbook: str
 
 
-def remedies(figures: Mapping[str, Any], *, is_stalled: bool, sweep_s: float) -> Iterator[Remedy]:
+def remedies(
+    figures: Mapping[str, Any], *, is_stalled: bool, sweep_s: float, could_evict: bool
+) -> Iterator[Remedy]:
     """Remedies for what is wrong by the figures of a status, the most urgent first.
 
     Args:
         figures: as `/admin/status` has them.
         is_stalled: whether nothing is persisted though documents are overdue.
         sweep_s: between two sweeps, seconds; infinity while none is expected, as Redis was away until just now.
+        could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
     is_away = bool(figures["mongodb_error"]) or figures["breaker"] not in {"closed", None}
     if is_away:
         yield _mongodb(figures)
     if figures["seconds_until_cap"] == 0:
-        yield _refused(figures)
+        yield _refused(figures, could_evict=could_evict)
     silent = figures["silent_workers"] or ()
     if is_stalled and not is_away:
         yield _stalled(figures)
@@ -156,11 +160,17 @@ def _mongodb(figures: Mapping[str, Any]) -> Remedy:
     )
 
 
-def _refused(figures: Mapping[str, Any]) -> Remedy:
+def _refused(figures: Mapping[str, Any], *, could_evict: bool) -> Remedy:
     caps = figures["caps"] or {}
     if figures["cap"] == "memory":
         found = f"Redis has used {caps.get('max_memory_percent', 0):g} % of its memory"
         advice = "give Redis memory at once (`CONFIG SET maxmemory`), then see what fills it"
+        if could_evict:
+            found = f"{found}, much of it with copies of what MongoDB has, and evicts nothing"
+            advice = (
+                f"evict these: `CONFIG SET maxmemory-policy volatile-lru` makes room at once, and {_FILED}; "
+                "what MongoDB does not have yet stays"
+            )
         chapter = "WritebehindRedisMemory"
     else:
         found = f"a partition has {counted(caps.get('max_pending_per_partition', 0), 'document')} waiting, or more"

@@ -192,7 +192,12 @@ class Status:
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
         is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
         was_away = any(one.figures.get(REDIS_AWAY) for one in points)
-        to_do = remedies(figures, is_stalled=is_stalled, sweep_s=inf if was_away else self._pace.sweep_s)
+        to_do = remedies(
+            figures,
+            is_stalled=is_stalled,
+            sweep_s=inf if was_away else self._pace.sweep_s,
+            could_evict=sample.could_make_room,
+        )
         figures["to_do"] = [asdict(one) for one in to_do]
         if partitions:
             figures["by_partition"] = [

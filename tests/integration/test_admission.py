@@ -145,10 +145,16 @@ def test_a_redis_that_evicts(settings, mongo_client, tmp_path, monkeypatch):
         wire = Wire(connection_pool(server.url, 5_000))
         pipeline = Pipeline(settings, wire=wire, client=mongo_client)
         slow, text = pipeline.collection("slow"), "x" * 100_000
-        wire.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
         for n in range(100):
             pipeline.collection("through").put(f"u{n}", {"text": text})
-        wire.call("CONFIG", "SET", "maxmemory", pipeline._admission._sampler.look().used_memory)
+        used = pipeline._admission._sampler.look().used_memory
+        wire.call("CONFIG", "SET", "maxmemory", used * 106 // 100)
+        with pytest.raises(MemoryPressureError):
+            slow.put("u0", {})
+        (one,) = (one for one in pipeline.status()["to_do"] if one["about"] == "refused")
+        assert "copies of what MongoDB has" in one["found"]
+        assert "`CONFIG SET maxmemory-policy volatile-lru` makes room" in one["advice"]
+        wire.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru", "maxmemory", used)
 
         taken = 0
         with suppress(MemoryPressureError):

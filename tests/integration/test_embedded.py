@@ -112,13 +112,13 @@ def test_an_idle_server_stops_soon(tmp_path):
 
 
 def test_what_the_data_may_take_is_limited(tmp_path):
-    """As the settings say: writes are refused when it is full, and nothing is evicted."""
+    """As the settings say; when it is full, only what MongoDB has is evicted."""
     server = _servers(load_settings(embedded_redis_mib=7), tmp_path, "no")["redis"]
     with server, redis.Redis.from_url(server.url, decode_responses=True) as client:
         found = client.config_get("maxmemory*")
         server.kill()
 
-    assert (str(7 << 20), "noeviction") == (found["maxmemory"], found["maxmemory-policy"])
+    assert (str(7 << 20), "volatile-lru") == (found["maxmemory"], found["maxmemory-policy"])
 
 
 def test_only_loopback_is_listened_on(started):

@@ -288,11 +288,21 @@ class EmbeddedRedis(EmbeddedServer):
         *,
         appendfsync: str = "everysec",
         maxmemory_mib: int = 0,
+        policy: str = "noeviction",
         timeout_s: float = 30,
     ) -> None:
-        """Describe the server; `maxmemory_mib` is how much memory its data may take, 0 for no limit."""
+        """Describe the server.
+
+        Args:
+            data_dir: where its data is.
+            port: where it listens; 0 for any.
+            appendfsync: when it writes to disk, as Redis has it.
+            maxmemory_mib: memory that its data may take, MiB; 0 for no limit.
+            policy: its `maxmemory-policy`; never one that evicts what has no TTL, as MongoDB may not have it yet.
+            timeout_s: for so long it may take to start, seconds.
+        """
         super().__init__(data_dir, port, timeout_s)
-        self._appendfsync, self._maxmemory_mib = appendfsync, maxmemory_mib
+        self._appendfsync, self._maxmemory_mib, self._policy = appendfsync, maxmemory_mib, policy
 
     @property
     def url(self) -> str:
@@ -307,7 +317,7 @@ class EmbeddedRedis(EmbeddedServer):
             "appendonly": "yes",
             "appendfsync": self._appendfsync,
             "maxmemory": f"{self._maxmemory_mib}mb",
-            "maxmemory-policy": "noeviction",  # what is evicted here may not be in MongoDB yet
+            "maxmemory-policy": self._policy,
             "save": "",
         }
         pairs = [part for name, value in options.items() for part in (f"--{name}", value)]

@@ -371,7 +371,10 @@ def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, 
     """The servers to start: both, or, where the settings name them, none."""
     if {"redis_url", "mongodb_url"} & settings.model_fields_set:
         return {}
-    valkey = EmbeddedRedis(data_dir, appendfsync=appendfsync, maxmemory_mib=settings.embedded_redis_mib)
+    # When it is full it evicts what has a TTL: what MongoDB does not have yet has none.
+    valkey = EmbeddedRedis(
+        data_dir, appendfsync=appendfsync, maxmemory_mib=settings.embedded_redis_mib, policy="volatile-lru"
+    )
     return {"redis": valkey, "mongodb": EmbeddedMongo(data_dir)}
 
 

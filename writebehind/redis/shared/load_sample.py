@@ -124,6 +124,11 @@ class LoadSample:
         return self.evicts and self.expiring > LEAST_EVICTABLE * self.keys
 
     @property
+    def could_make_room(self) -> bool:
+        """Whether Redis has as much that it might evict, and its policy is to evict nothing."""
+        return not self.evicts and self.expiring > LEAST_EVICTABLE * self.keys
+
+    @property
     def displaces(self) -> bool:
         """Whether an entry more means that another one is evicted."""
         return self.evicts and self.uses(NEARLY_ALL)
