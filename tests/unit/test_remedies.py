@@ -25,7 +25,7 @@ HEALTHY = {
 
 
 def told(*, is_stalled: bool = False, **figures) -> list[Remedy]:
-    return [*remedies(HEALTHY | figures, is_stalled=is_stalled, sweep_s=5.0)]
+    return [*remedies(HEALTHY | figures, is_stalled=is_stalled, sweep_s=5.0, could_evict=False)]
 
 
 @pytest.mark.parametrize(
