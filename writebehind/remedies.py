@@ -45,13 +45,14 @@ class Remedy:
 
 
 def remedies(
-    figures: Mapping[str, Any], *, is_stalled: bool, sweep_s: float, could_evict: bool
+    figures: Mapping[str, Any], *, is_stalled: bool, is_back: bool, sweep_s: float, could_evict: bool
 ) -> Iterator[Remedy]:
     """Remedies for what is wrong by the figures of a status, the most urgent first.
 
     Args:
         figures: as `/admin/status` has them.
         is_stalled: whether nothing is persisted though documents are overdue.
+        is_back: whether MongoDB was away until just now: workers take up by themselves what waits.
         sweep_s: between two sweeps, seconds; infinity while none is expected, as Redis was away until just now.
         could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
@@ -62,7 +63,7 @@ def remedies(
         yield _refused(figures, could_evict=could_evict)
     silent = figures["silent_workers"] or ()
     if is_stalled and not is_away:
-        yield _stalled(figures)
+        yield _stalled(figures, is_back=is_back)
     elif figures["grows_per_second"] and not is_away:
         yield _outrun(figures)
     for one in silent:
@@ -181,7 +182,7 @@ def _refused(figures: Mapping[str, Any], *, could_evict: bool) -> Remedy:
     )
 
 
-def _stalled(figures: Mapping[str, Any]) -> Remedy:
+def _stalled(figures: Mapping[str, Any], *, is_back: bool) -> Remedy:
     found = (
         f"nothing is persisted: {counted(figures['pending'], 'document')} pending, of which the oldest is overdue "
         f"for {figures['overdue_seconds']:.0f} s"
@@ -189,15 +190,26 @@ def _stalled(figures: Mapping[str, Any]) -> Remedy:
     at_work = (figures["consumers"] or {}).get(_FLUSH, [])
     silent = [one["worker"] for one in figures["silent_workers"] or () if _FLUSH in one["queues"]]
     drain = "`writebehind drain` persists it from where you are, and says what refuses it"
-    if at_work:
+    soon = "takes up what waits by itself, within 15 s as a rule: look again then"
+    if at_work and is_back:
+        advice, chapter = (
+            f"MongoDB was away until just now, and {', '.join(at_work)} {soon}",
+            "WritebehindPendingOld",
+        )
+    elif at_work:
         advice, chapter = (
             f"look at the logs of {', '.join(at_work)}, and start them anew; {drain}",
             "WritebehindPendingOld",
         )
+    elif figures["partitions_at_work"]:
+        advice, chapter = f"somebody is at work, as a worker that starts, and {soon}", "WritebehindNoWorker"
     elif silent:
         advice, chapter = f"let {', '.join(silent)} go on, or start it anew; {drain}", "WritebehindNoWorker"
     else:
-        advice, chapter = f"start a worker with -Q {_FLUSH}, as in the Procfile; {drain}", "WritebehindNoWorker"
+        advice, chapter = (
+            f"start a worker with -Q {_FLUSH}, as in the Procfile, unless `up` does; {drain}",
+            "WritebehindNoWorker",
+        )
     return Remedy("backlog", found, advice, _chapter(chapter))
 
 

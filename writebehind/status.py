@@ -17,7 +17,7 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.exporters import of_exporter
 from writebehind.history.outlook import WINDOW_S, lately, outlook, unanswered
-from writebehind.history.points import REDIS_AWAY, Point, depth, read
+from writebehind.history.points import BREAKER, REDIS_AWAY, Point, depth, read
 from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
@@ -37,6 +37,8 @@ from writebehind.settings.names import FLUSH_QUEUE, QUEUES
 PATIENCE_S = 0.5
 #: What takes long to work out and changes slowly is worked out again after so long, seconds.
 KEPT_S = 10.0
+#: Once MongoDB is back, workers have taken up what waits after so long, seconds: they back off from an outage.
+RECOVERS_S = 15.0
 #: The last points of the history, which have those of the last seconds.
 _LOOKED_AT = int(WINDOW_S) + 1
 
@@ -192,9 +194,11 @@ class Status:
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
         is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
         was_away = any(one.figures.get(REDIS_AWAY) for one in points)
+        late = [one for one in points if now_ms / 1000 - one.at < RECOVERS_S]
         to_do = remedies(
             figures,
             is_stalled=is_stalled,
+            is_back=any(one.figures.get(BREAKER, "closed") != "closed" for one in late),
             sweep_s=inf if was_away else self._pace.sweep_s,
             could_evict=sample.could_make_room,
         )

@@ -19,13 +19,15 @@ HEALTHY = {
     "flushed_per_second": 40.0,
     "pending": 7,
     "overdue_seconds": 4.2,
+    "partitions_at_work": 0,
     "beat": None,
     "exporter": None,
 }
 
 
-def told(*, is_stalled: bool = False, **figures) -> list[Remedy]:
-    return [*remedies(HEALTHY | figures, is_stalled=is_stalled, sweep_s=5.0, could_evict=False)]
+def told(*, is_stalled: bool = False, is_back: bool = False, **figures) -> list[Remedy]:
+    known = {"is_stalled": is_stalled, "is_back": is_back, "sweep_s": 5.0, "could_evict": False}
+    return [*remedies(HEALTHY | figures, **known)]
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,18 @@ def test_more_comes_than_goes():
     for first in ({"breaker": "open"}, {"is_stalled": True}):
         (other,) = told(grows_per_second=360.0, **first)
         assert "comes" not in other.found
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ({}, "look at the logs of w@h"),
+        ({"is_back": True}, "MongoDB was away until just now, and w@h takes up what waits by itself"),
+        ({"consumers": {}}, "start a worker"),
+        ({"consumers": {}, "partitions_at_work": 2}, "somebody is at work, as a worker that starts"),
+    ],
+)
+def test_nobody_is_sent_to_what_goes_on_by_itself(given, advice):
+    """Workers back off from an outage, and one that starts is not known for a moment."""
+    (found,) = told(is_stalled=True, **given)
+    assert found.advice.startswith(advice)

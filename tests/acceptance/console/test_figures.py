@@ -140,8 +140,18 @@ STATES = {
         "level": "warn",
         "title": "Persisted without a worker: 9 documents would be lost with Redis",
         "text": "What is pending by now is in MongoDB in about 3.0 s."
-        " Somebody is at work, as writebehind drain is; what is written after it has ended waits"
-        " until a worker consumes the queue flush.",
+        " Somebody is at work, as writebehind drain is, or a worker that starts; what is written"
+        " after it has ended waits until a worker consumes the queue flush.",
+    },
+    (
+        "../verdict",
+        "verdict",
+        "{pending: 9, dead_letters: 0, unconsumed: ['flush'], partitions_at_work: 4, seconds_until_drained: null}",
+    ): {
+        "level": "warn",
+        "title": "Somebody has begun to persist: 9 documents would be lost with Redis",
+        "text": "No worker consumes the queue flush yet. Partitions are taken up already, as a worker"
+        " does that starts, or writebehind drain.",
     },
     (
         "../verdict",

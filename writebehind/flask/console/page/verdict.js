@@ -90,11 +90,18 @@ export function verdict(status, now) {
 /** A verdict while documents wait and no worker consumes the queue that persists them. */
 function unworked(status, lost) {
   const cap = refusals(status.seconds_until_cap);
+  if (status.partitions_at_work && typeof status.seconds_until_drained !== "number") {
+    return {
+      level: "warn",
+      title: `Somebody has begun to persist: ${lost}`,
+      text: `No worker consumes the queue flush yet. Partitions are taken up already, as a worker does that starts, or writebehind drain${cap}.`,
+    };
+  }
   if (status.partitions_at_work) {
     return {
       level: "warn",
       title: `Persisted without a worker: ${lost}`,
-      text: `${when(status)} Somebody is at work, as writebehind drain is; what is written after it has ended waits until a worker consumes the queue flush${cap}.`,
+      text: `${when(status)} Somebody is at work, as writebehind drain is, or a worker that starts; what is written after it has ended waits until a worker consumes the queue flush${cap}.`,
     };
   }
   return {
