@@ -57,6 +57,7 @@ from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.installation import Settings, sought_file
 from writebehind.settings.names import COLLECTION_NAME, RECEIPTS
+from writebehind.settings.running import process_of
 from writebehind.settings.tokens import issuer_of
 from writebehind.status import Status
 from writebehind.tallies.tallies import Tallies
@@ -218,6 +219,7 @@ class Parts:
                 sweep_s=float(settings.sweep_interval),
             ),
             ping=self.sink.ping,
+            mongodb_pid=lambda: process_of("mongodb", settings.mongodb_url),
             settings=self.collection_settings,
             listed=settings.collections,
         )

@@ -45,7 +45,13 @@ class Remedy:
 
 
 def remedies(
-    figures: Mapping[str, Any], *, is_stalled: bool, is_back: bool, sweep_s: float, could_evict: bool
+    figures: Mapping[str, Any],
+    *,
+    is_stalled: bool,
+    is_back: bool,
+    sweep_s: float,
+    could_evict: bool,
+    mongodb_pid: int | None = None,
 ) -> Iterator[Remedy]:
     """Remedies for what is wrong by the figures of a status, the most urgent first.
 
@@ -54,11 +60,12 @@ def remedies(
         is_stalled: whether nothing is persisted though documents are overdue.
         is_back: whether MongoDB was away until just now: workers take up by themselves what waits.
         sweep_s: between two sweeps, seconds; infinity while none is expected, as Redis was away until just now.
+        mongodb_pid: the process of MongoDB, where `writebehind up` runs it here.
         could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
     is_away = bool(figures["mongodb_error"]) or figures["breaker"] not in {"closed", None}
     if is_away:
-        yield _mongodb(figures)
+        yield _mongodb(figures, mongodb_pid)
     if figures["seconds_until_cap"] == 0:
         yield _refused(figures, could_evict=could_evict)
     silent = figures["silent_workers"] or ()
@@ -149,12 +156,25 @@ def of_worker(silent: Mapping[str, Any]) -> Remedy:
     return Remedy(f"worker {name}", found, advice, _chapter("WritebehindNoWorker"))
 
 
-def _mongodb(figures: Mapping[str, Any]) -> Remedy:
+def of_redis(pid: int | None) -> Remedy:
+    """The remedy for a Redis that does not answer; `pid` is its process, where `writebehind up` runs it here."""
+    advice = (
+        f"{_runs_here(pid) if pid else 'look on its host whether its process is stopped, busy or has ended'}; "
+        "start it with its data, or not at all, as what is pending is only there; `writebehind doctor` says more"
+    )
+    return Remedy("redis", "Redis does not answer", advice, _chapter("WritebehindRedisDown"))
+
+
+def _runs_here(pid: int) -> str:
+    return f"process {pid} runs here and is frozen or overloaded: `kill -CONT {pid}` lets a frozen one go on"
+
+
+def _mongodb(figures: Mapping[str, Any], pid: int | None) -> Remedy:
     reason = figures["mongodb_error"] or figures["breaker_reason"] or f"the breaker is {figures['breaker']}"
     longer = _GIVE_MEMORY if figures["cap"] == "memory" else _RAISE
     advice = (
-        "bring MongoDB back: what waits drains by itself, and nothing has to be restarted. If that takes longer "
-        f"than writes are taken for, {longer}"
+        f"{_runs_here(pid) if pid else 'bring MongoDB back'}: what waits drains by itself, and nothing has to be "
+        f"restarted. If that takes longer than writes are taken for, {longer}"
     )
     return Remedy(
         "mongodb", f"{_NO_ANSWER}{reason.removeprefix(_NO_ANSWER)}", advice, _chapter("WritebehindMongodbDown")

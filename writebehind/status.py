@@ -99,6 +99,7 @@ class Status:
         caps: Caps,
         pace: Pace,
         ping: Callable[..., None],
+        mongodb_pid: Callable[[], int | None],
         settings: Callable[[str], CollectionSettings],
         listed: Collection[str],
     ) -> None:
@@ -113,6 +114,7 @@ class Status:
             caps: from which this process refuses new documents: what those that take writes have told comes first.
             pace: of flushes, while all is well.
             ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
+            mongodb_pid: tells the process of MongoDB, where `writebehind up` runs it here.
             settings: of a collection, by name.
             listed: collections that are told apart, however many others there are.
         """
@@ -125,6 +127,7 @@ class Status:
         self._caps = caps
         self._pace = pace
         self._ping = ping
+        self._mongodb_pid = mongodb_pid
         self._settings = settings
 
     def figures(self, *, partitions: bool = False, totals: Totals | None = None) -> dict[str, Any]:
@@ -201,6 +204,7 @@ class Status:
             is_back=any(one.figures.get(BREAKER, "closed") != "closed" for one in late),
             sweep_s=inf if was_away else self._pace.sweep_s,
             could_evict=sample.could_make_room,
+            mongodb_pid=self._mongodb_pid() if mongodb_error else None,
         )
         figures["to_do"] = [asdict(one) for one in to_do]
         if partitions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from writebehind.remedies import Remedy, remedies
+from writebehind.remedies import Remedy, of_redis, remedies
 
 HEALTHY = {
     "mongodb_error": None,
@@ -69,3 +69,12 @@ def test_nobody_is_sent_to_what_goes_on_by_itself(given, advice):
     """Workers back off from an outage, and one that starts is not known for a moment."""
     (found,) = told(is_stalled=True, **given)
     assert found.advice.startswith(advice)
+
+
+def test_a_server_of_this_host_that_hangs():
+    """Its process is named, with what lets a frozen one go on."""
+    away = HEALTHY | {"mongodb_error": "timed out"}
+    [one] = remedies(away, is_stalled=False, is_back=False, sweep_s=5.0, could_evict=False, mongodb_pid=4711)
+    for advice in (one.advice, of_redis(4711).advice):
+        assert "process 4711 runs here" in advice
+        assert "`kill -CONT 4711` lets a frozen one go on" in advice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -26,7 +27,8 @@ from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import is_exporter_away, outrun
+from writebehind.remedies import is_exporter_away, of_redis, outrun
+from writebehind.settings.running import process_of
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -67,12 +69,14 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
             return pipeline.status()
 
         seen = pipeline.last_known.latest
+        redis = of_redis(process_of("redis", pipeline.settings.redis_url))
         if not watch:
             try:
                 _print(look(), as_json=as_json)
             except RedisUnavailableError as error:
                 if is_away(error):
                     _print(error, seen(), as_json=as_json)
+                    click.echo(_told(asdict(redis)), err=True)
                 raise
         elif as_json:
             for figures in _again(look, interval):
@@ -147,7 +151,7 @@ Row = tuple[str, bool]
 
 def _at_stake(figures: Mapping[str, Any]) -> Row:
     at_stake = counted(figures["pending"] + figures["dead_letters"], "document")
-    return f"{at_stake}: pending ones and dead letters, lost if Redis is now", True
+    return f"{at_stake}: pending ones and dead letters, which a loss of Redis takes now", True
 
 
 def _pending(figures: Mapping[str, Any]) -> Row:

@@ -15,7 +15,7 @@ const SILENT_S = 45;
 const FAR_S = 86_400;
 
 /** What is said of a status while Redis is away. */
-const BEFORE = { level: "off", title: "Before Redis was lost", text: "These figures are old." };
+const BEFORE = { level: "off", title: "Before Redis stopped answering", text: "These figures are old." };
 /** How much of the last hour charts show, seconds; `null` for what is known of it. */
 const SPANS = [["5 min", 300], ["15 min", 900], ["1 h", null]];
 
