@@ -36,6 +36,8 @@ COMMANDS = {
     "conflicts": [],
     "dead-letters": ["list"],
     "keys": ["list"],
+    "pause": [],
+    "resume": [],
 }
 PROCESSES = {"up", "run", "demo", "settings", "metrics", "plan", "listen", "worker-alive"}
 
