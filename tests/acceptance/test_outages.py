@@ -306,8 +306,8 @@ def test_nobody_knows_when_a_frozen_worker_goes_on(system):
     overdue = [one for one in frozen if one["oldest_pending_seconds"] > OVERDUE_S]
     assert [] == [one for one in overdue if is_known(one)]
     because = [one["not_safe_because"] for one in overdue]
-    assert because[0] == "nothing was persisted in the last 2 s, and documents are overdue"
-    assert because[-1] == "no worker is at work on what is pending"
+    # On its machine everybody sees that it is stopped.
+    assert {"no worker is at work on what is pending"} == {*because}
 
 
 def test_what_is_foretold_of_an_outage_is_by_what_happens_since(system, servers):

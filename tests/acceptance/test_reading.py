@@ -40,7 +40,7 @@ def test_a_list_while_workers_flush(system):
         found: list[dict] = []
         after = {}
         while True:
-            page = system.http.get("/v1/users", params={"limit": 50, "fields": "n"} | after, timeout=60).json()
+            page = system.http.get("/v1/users", params={"limit": 300, "fields": "n"} | after, timeout=60).json()
             found += page["documents"]
             if page["after"] is None:
                 break

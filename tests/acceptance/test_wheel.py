@@ -75,7 +75,7 @@ def test_the_wheel_is_typed_and_says_what_it_is(wheel):
     page = ROOT / "writebehind" / "flask" / "console" / "page"
     assert {one.relative_to(ROOT).as_posix() for one in page.rglob("*") if one.is_file()} <= names
     assert "Version: 0.1.0\n" in metadata
-    assert {"celery", "flask", "metrics", "otel", "server", "embedded", "demo"} == set(
+    assert {"celery", "flask", "jwt", "metrics", "otel", "server", "embedded", "demo"} == set(
         re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)
     )
     always = [

@@ -119,6 +119,7 @@ def work(pipeline: Pipeline) -> list[str]:
         "neighbours": lambda: [users.put(f"n{n}", {"name": f"N{n}"}) for n in range(8)],
         "increment": lambda: users.increment(ID, {"n": 1}),
         "get": lambda: users.get(ID),
+        "list": lambda: users.page(limit=1),
         "look up": lambda: users.look_up("name", "Ada"),
         "query": lambda: users.query("named", {"name": "Ada"}),
         "flush": lambda: work_off(pipeline),

@@ -261,7 +261,7 @@ def test_what_a_page_has_shown_stays_on_it(tmp_path):
 def test_a_reader_sees_what_an_ended_file_becomes(tmp_path):
     """A reader remembers only ended files, and only while they are there."""
     gc.collect()
-    before = sum(isinstance(one, TallyFile) for one in gc.get_objects())  # of other tests
+    before = sum(type(one) is TallyFile for one in gc.get_objects())  # of other tests
     directory = Directory(tmp_path)
     alive = Tallies(tmp_path)
     for number in range(1, 3 * MOST_ENDED):
@@ -270,7 +270,7 @@ def test_a_reader_sees_what_an_ended_file_becomes(tmp_path):
         assert {ONE: [2 * number]} == directory.read()
         assert {ONE: [2 * number]} == directory.read()
     gc.collect()
-    assert MOST_ENDED + 1 >= sum(isinstance(one, TallyFile) for one in gc.get_objects()) - before
+    assert MOST_ENDED + 1 >= sum(type(one) is TallyFile for one in gc.get_objects()) - before
     alive.add(families.IN_PROGRESS)
     assert [1] == directory.read()[families.IN_PROGRESS.name, ()]
     alive.close()

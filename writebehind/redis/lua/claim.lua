@@ -43,9 +43,13 @@ for name in string.gmatch(paused, '[^,]+') do is_paused[name] = true end
 local function of_paused(member) return is_paused[string.match(member, '^[^/]*')] end
 
 local first = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
-if #first > 0 and tonumber(first[2]) < 0 and limit > 0 and redis.call('GET', KEYS[4]) ~= paused then
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', pending, '-inf', '(0')) do
-    if not of_paused(member) then redis.call('ZINCRBY', pending, '1e13', member) end
+local is_aside = #first > 0 and tonumber(first[2]) < 0
+if is_aside and limit > 0 and (paused == '' or redis.call('GET', KEYS[4]) ~= paused) then
+  local aside = redis.call('ZRANGEBYSCORE', pending, '-inf', '(0', 'WITHSCORES')
+  for i = 1, #aside, 2 do
+    if not of_paused(aside[i]) then  -- where other hands have put it aside, it may be below 0 still: it is due
+      redis.call('ZADD', pending, string.format('%.0f', math.max(0, aside[i + 1] + 1e13)), aside[i])
+    end
   end
   if paused == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], paused) end
 end
