@@ -16,7 +16,7 @@ from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.exporters import of_exporter
-from writebehind.history.outlook import WINDOW_S, lately, outlook, unanswered
+from writebehind.history.outlook import WINDOW_S, is_silent_to_all, lately, outlook
 from writebehind.history.points import BREAKER, REDIS_AWAY, Point, depth, read
 from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
@@ -141,12 +141,12 @@ class Status:
         """
         store, answers = self._store, _Answers(self._store)
         breaker = answers.ask(self._breaker.state, "breaker", "breaker_reason", "breaker_since")
-        mongodb_error = (breaker and breaker.reason) or self._mongodb_error()  # first, as it may take its time
+        unanswered = None if breaker and breaker.reason else self._ping_error()  # first, as it may take its time
         now_ms = store.now_ms()
         sample, backlog = store.load(), backlogs.look(store, self._settings, now_ms)
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
-        if not (breaker and breaker.reason):
-            mongodb_error = unanswered(mongodb_error, activity.persisted if activity else None)
+        is_silent = activity is None or is_silent_to_all(activity.persisted)
+        mongodb_error = (breaker and breaker.reason) or (unanswered if is_silent else None)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
         paused = answers.ask(store.pauses.recorded, "paused")
@@ -183,6 +183,7 @@ class Status:
             "breaker_reason": (breaker and breaker.reason) or None,
             "breaker_since": breaker.since if breaker else None,
             "mongodb_error": mongodb_error,
+            "mongodb_ping_error": unanswered,
             **(_of_activity(activity, now_ms) if activity else dict.fromkeys(_OF_ACTIVITY)),
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
             "exporter": None if recorded is None else of_exporter(history[-1:], attendants, now_ms / 1000),
@@ -224,8 +225,8 @@ class Status:
         observed_s = self._store.samples.observed_s(now_ms)
         return self._drift.consistency(now_ms) | self._observed.look() | {"observed_seconds_ago": observed_s}
 
-    def _mongodb_error(self) -> str | None:
-        """Reason for which MongoDB does not answer: the breaker knows only after some failures."""
+    def _ping_error(self) -> str | None:
+        """Reason for which MongoDB does not answer this process: the breaker knows only after some failures."""
         try:
             self._ping(timeout_s=PATIENCE_S)
         except MongoUnavailableError as error:

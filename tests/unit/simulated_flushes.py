@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from writebehind.history.backlog import Backlog
-from writebehind.history.outlook import Caps, Outlook, lately, outlook, unanswered
+from writebehind.history.outlook import Caps, Outlook, is_silent_to_all, lately, outlook
 from writebehind.history.points import Point
 from writebehind.history.turns import Pace, Waiting
 from writebehind.redis.shared.load_sample import LoadSample
@@ -212,7 +212,7 @@ class World:
         backlog = self.backlog
         lately_persisted = {at: one for at, one in self._by_second.items() if self.now - REMEMBERED_S < at}
         persisted = Persisted(self.now, lately_persisted)
-        no_pong = "no pong" if self._away > UNANSWERED_S * STEPS else None
+        no_pong = "no pong" if self._away > UNANSWERED_S * STEPS else ""
         foretold = outlook(
             lately(self._points, self.now),
             replace(SAMPLE, used_memory=self._used_memory, max_memory=self.max_memory),
@@ -220,7 +220,7 @@ class World:
             replace(PACE, longest_delay_s=self.delay_s),
             backlog=backlog,
             breaker=self.breaker,
-            mongodb_error=unanswered(no_pong, persisted) or "",
+            mongodb_error=no_pong if is_silent_to_all(persisted) else "",
             is_worked=True,
             persisted=persisted,
             swept_ago_s=1.0 if self.is_swept else 60.0,

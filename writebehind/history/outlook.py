@@ -161,9 +161,9 @@ def lately(points: Sequence[Point], now: float) -> list[Point]:
     return [one for one in points if one.at >= now - WINDOW_S]
 
 
-def unanswered(error: str | None, persisted: Persisted | None) -> str | None:
-    """The reason for which a ping was not answered; `None` where MongoDB answers whoever persists just now."""
-    return None if persisted and persisted.last_s < ANSWERED_S else error
+def is_silent_to_all(persisted: Persisted) -> bool:
+    """Whether MongoDB, which does not answer a ping, answers nobody who persists just now either."""
+    return persisted.last_s >= ANSWERED_S
 
 
 def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool, paused: str) -> str:

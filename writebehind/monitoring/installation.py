@@ -59,7 +59,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _one(families.PARTITIONS_AWAY, sum(map(len, sample.away.values())))
         listed = pipeline.settings.collections
         if not status["breaker_reason"]:  # so the status has asked MongoDB for a sign of life
-            answers = status["mongodb_error"] is None
+            answers = status["mongodb_ping_error"] is None
         yield from _backlog(status)
         dead = status["dead_letters_by_collection"]
         yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, listed)

@@ -264,6 +264,17 @@ def test_without_mongodb_the_page_says_so(client, sink):
     assert found["writebehind_pending_documents", ()] == 1
 
 
+def test_a_host_that_is_cut_off_from_mongodb_says_so(client, installation, sink):
+    """Be it that others persist: the status takes that for a MongoDB that answers, and nobody is sent to it."""
+    sink.down = True
+    now_s = installation.pipeline.store.now_ms() // 1000
+    installation.wire.call("HSET", keys.FLUSHED, *(one for at in range(60) for one in (now_s + at, 7)))
+
+    assert 0 == figures(client)["writebehind_mongodb_up", ()]
+    status = client.get("/admin/status").json
+    assert (None, True) == (status["mongodb_error"], "on purpose" in status["mongodb_ping_error"])
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_the_page_is_only_read(client, method):
     """Another method is none of its."""

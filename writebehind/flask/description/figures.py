@@ -92,6 +92,7 @@ FIGURES: dict[str, Schema] = {
         grows_per_second=_OR_NO_NUMBER,
         dead_letters_by_collection=_COUNTS,
         mongodb_error=_OR_NO_TEXT,
+        mongodb_ping_error=_OR_NO_TEXT,
         totals=_COUNTS,
         **_SOLE,
     ),
