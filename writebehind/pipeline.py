@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from writebehind import strict
+from writebehind.access.hosts import is_loopback
 from writebehind.alive import AliveFile
 from writebehind.change_stream.listener import Listener
 from writebehind.consistency.api import Api, path_of
@@ -97,14 +99,21 @@ class Pipeline(Parts):
 
         Args:
             api: the address of an API of this installation, such as `http://127.0.0.1:8000`, which is asked too.
-            key: an API key that may read there; by default the `root_key` of the settings.
+            key: an API key that may read there; by default the `root_key` of the settings, which is sent to no
+                other host.
 
         Raises:
-            ConfigurationError: the settings leave no CPU time for one.
+            ConfigurationError: the settings leave no CPU time for one; or the API is on another host, for which a
+                key is needed, as there is a `root_key`.
         """
         if not self.settings.consistency_cpu_percent:
             raise ConfigurationError(
                 "consistency_cpu_percent is 0: nobody looks whether readers see what is right"
+            )
+        if api and not key and (key := self.settings.root_key) and not is_loopback(urlsplit(api).hostname or ""):
+            raise ConfigurationError(
+                "the root key may do everything, and is sent to this machine only: for an API on another host "
+                "give a key that may read, as `writebehind keys create` makes it"
             )
         collections = self.settings.collections if self._unlisted is None else None
         return Observer(
@@ -114,7 +123,7 @@ class Pipeline(Parts):
             settings=self.collection_settings,
             read=lambda one: self.reader.get(one, self.collection_settings(one.collection)),
             part=self.settings.consistency_cpu_percent / 100,
-            api=Api(api, self._path, key=key or self.settings.root_key) if api else None,
+            api=Api(api, self._path, key=key) if api else None,
             listed=self.settings.collections,
         )
 

@@ -7,8 +7,9 @@ import gc
 import pytest
 
 from writebehind import cli, connect, load_settings
+from writebehind.access.keys import Token
 from writebehind.collection import Collection
-from writebehind.errors import UnknownCollectionError
+from writebehind.errors import ConfigurationError, UnknownCollectionError
 from writebehind.tallies import families
 
 
@@ -62,3 +63,15 @@ def test_the_command_line_tells_notes(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
     assert "writebehind: not configured; no file\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize("here", ["localhost", "127.0.0.1", "[::1]"])
+def test_the_root_key_leaves_this_machine_for_no_api(here):
+    """It may do everything, and whoever is named with `--api` would have it: for another host a key is named."""
+    root, reader = (Token.new(digit * 12).text for digit in "01")
+    with connect(load_settings(root_key=root)) as pipeline:
+        for elsewhere in ("http://api.example:8000", "https://192.0.2.1", "http://127.0.0.1.example.com"):
+            with pytest.raises(ConfigurationError, match="give a key"):
+                pipeline.observer(api=elsewhere)
+            pipeline.observer(api=elsewhere, key=reader).close()
+        pipeline.observer(api=f"http://{here}:8000").close()

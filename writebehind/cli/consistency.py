@@ -63,7 +63,9 @@ class Duration(click.ParamType[float]):
     "--api", default="", help="Address of an API to ask as well, such as http://127.0.0.1:8000; with --for."
 )
 @click.option(
-    "--key", default="", help="API key that may read there; by default WRITEBEHIND_ROOT_KEY, which no `ps` shows."
+    "--key",
+    default="",
+    help="API key that may read there; on this machine by default WRITEBEHIND_ROOT_KEY, which no `ps` shows.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def consistency(seconds: float | None, api: str, key: str, as_json: bool) -> None:

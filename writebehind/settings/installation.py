@@ -157,7 +157,7 @@ class Settings(BaseSettings):
         "",
         repr=False,
         description="API key that may do everything, `wb_…`, besides those in Redis: `writebehind keys generate` "
-        "makes one; the exporter and `consistency --api` send it",
+        "makes one; `consistency --api` sends it, to this machine only",
     )
     jwt_issuer: str = Field(
         "",
