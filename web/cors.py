@@ -69,6 +69,14 @@ def share(app: Flask, origins: Sequence[str]) -> None:
         return response
 
 
+def is_preflight(method: str, given: Iterable[tuple[bytes, bytes]], origins: Container[str]) -> bool:
+    """Whether a request, by its method and headers, asks for a browser what a page of these origins may send."""
+    if method != "OPTIONS":
+        return False
+    asked = dict(given)
+    return b"access-control-request-method" in asked and asked.get(b"origin", b"").decode("latin-1") in origins
+
+
 def shared(given: Iterable[tuple[bytes, bytes]], origins: Container[str]) -> Headers:
     """Headers that let a page read an answer given before the application is asked, by those of the request."""
     origin = next((value.decode("latin-1") for name, value in given if name == b"origin"), "")

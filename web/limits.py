@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from web.cors import is_preflight
 from web.environ import Headers, Scope
 from writebehind.access.hosts import is_address
 from writebehind.access.keyring import Keyring
@@ -55,10 +57,18 @@ FREE: Final = Entry()
 class Door:
     """Knows the client of each request, and holds it to its limits. All calls are made in one event loop."""
 
-    def __init__(self, clients: Clients, keyring: Keyring) -> None:
-        """Hold these clients to their limits, who are known by their keys or addresses."""
+    def __init__(self, clients: Clients, keyring: Keyring, origins: Container[str] = ()) -> None:
+        """Hold clients to their limits, who are known by their keys or addresses.
+
+        Args:
+            clients: what they have left.
+            keyring: knows keys.
+            origins: of pages that may use the API: their browsers ask for them first, with no key, and a page that
+                is refused so learns no reason, and no time to come again.
+        """
         self._clients = clients
         self._keyring = keyring
+        self._origins = origins
         self._refusals = OutageLog(log, "request refused", "requests refused")
 
     def enter(self, scope: Scope) -> Entry:
@@ -77,7 +87,8 @@ class Door:
             client = self._clients.of_address(_origin(str(scope["client"][0])))
         if client is None:
             return FREE
-        if (refusal := self._clients.begin(client)) is None:
+        items = 0 if is_preflight(scope["method"], scope["headers"], self._origins) else 1
+        if (refusal := self._clients.begin(client, items)) is None:
             if client.cost_ms:
                 scope[SPEND] = partial(self._clients.spend, client)
             return Entry(client)
@@ -122,15 +133,14 @@ def told(entry: Entry) -> Headers:
     return [policies, (b"ratelimit", f'"items";r={client.left};t={client.full_in_s}'.encode())]
 
 
-def refused(scope: Scope, entry: Entry) -> tuple[Headers, bytes]:
+def refused(scope: Scope, client: Client, refusal: Refusal) -> tuple[Headers, bytes]:
     """The answer to a request that was not let in: no thread is taken for it."""
-    refusal = entry.refusal or Refusal("")
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     name = name_from(given.decode("latin-1"))
     status = HTTPStatus.TOO_MANY_REQUESTS
     problem = Problem(status, f"{refusal.limit}-exceeded", _TITLES[refusal.limit])
     more = {"violated-policies": [_POLICIES[refusal.limit]]}
-    text = problem_text(problem, _detail(entry, refusal), name, more)
+    text = problem_text(problem, _detail(client.limit, refusal), name, more)
     headers = [
         (b"content-type", CONTENT_TYPE.encode()),
         (b"content-length", str(len(text)).encode()),
@@ -148,8 +158,7 @@ def _policies(limit: Limit) -> bytes:
     return ", ".join(filter(None, (rate, concurrency))).encode()
 
 
-def _detail(entry: Entry, refusal: Refusal) -> str:
-    limit = entry.client.limit if entry.client is not None else Limit()
+def _detail(limit: Limit, refusal: Refusal) -> str:
     if refusal.limit == "rate":
         return (
             f"the rate of a client is {limit.rate:g} a second, and {limit.quota} at once; each item of a request "

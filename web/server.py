@@ -92,7 +92,8 @@ def create_server() -> ServerApplication:
     pipeline = app.extensions[EXTENSION]
     limit = Limit(settings.client_rate, settings.client_window, settings.client_concurrency)
     clients = Clients(limit, pipeline.store.spending)
-    server = Server(app, settings, pipeline.tallies, Door(clients, pipeline.keyring))
+    door = Door(clients, pipeline.keyring, frozenset(settings.cors_origins))
+    server = Server(app, settings, pipeline.tallies, door)
     watches = {"admission": pipeline.watch_admission, "limits": clients.watch}
     atexit.register(Watchers(watches).start().stop)  # before the pipeline is closed
     server.crowd.watch()
@@ -225,9 +226,9 @@ class Server:
         """The application's answer, or a 503 when it is late; or a 429."""
         if refusal is not None:
             return await self._refusal(scope, refusal)
-        if entry.refusal is not None:
+        if entry.client is not None and entry.refusal is not None:
             self._requests.refused(entry.refusal.limit)
-            headers, text = refused(scope, entry)
+            headers, text = refused(scope, entry.client, entry.refusal)
             headers += shared(scope["headers"], self._origins)
             return Answer(429, headers, text, None, nothing, NO_ROUTE)
         self._transfers.renew(transfer)

@@ -168,13 +168,18 @@ class Clients:
                 self._late, self._early = {}, self._late
             return self._late.setdefault(name, client)
 
-    def begin(self, client: Client) -> Refusal | None:
-        """Let a client begin a request of one item, for `end` to end; or say why it may not now."""
+    def begin(self, client: Client, items: int = 1) -> Refusal | None:
+        """Let a client begin a request, for `end` to end; or say why it may not now.
+
+        Args:
+            client: whose it is.
+            items: of the request, one or none: who spends nothing may begin it also if nothing is left.
+        """
         limit = client.limit
         with self._lock:
             if limit.concurrency and client.in_progress >= limit.concurrency:
                 return Refusal("concurrency")
-            if limit.rate:
+            if items and limit.rate:
                 now = _now_ms()
                 over_ms = client.full_at - now + client.cost_ms - client.room_ms
                 if over_ms > _LEAST_MS:

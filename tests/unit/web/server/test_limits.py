@@ -105,6 +105,22 @@ def test_a_page_can_read_why_it_is_refused(app, tallies, origin, may_read):
     assert may_read == ("Retry-After" in page.headers.get("access-control-expose-headers", ""))
 
 
+def test_the_question_of_a_browser_costs_nothing(app, tallies):
+    """It has no key, and a page that is refused so learns neither why nor for how long. Others pay for asking."""
+    door = Door(Clients(Limit(0.1, 1), Nowhere()), Ring(), {"https://app.example"})
+    server = Server(app, load_settings(web_threads=2, cors_origins=["https://app.example"]), tallies, door)
+
+    def asks(origin: bytes, *more: tuple[bytes, bytes]) -> Client:
+        return client(method="OPTIONS", headers=[(b"origin", origin), *more])
+
+    wants = (b"access-control-request-method", b"PUT")
+    free = [asks(b"https://app.example", wants) for _ in range(3)]
+    assert [200] * 3 + [200, 429] + [200] == statuses(
+        server, *free, client(), client(), asks(b"https://app.example", wants)
+    )
+    assert [429, 429] == statuses(server, asks(b"https://evil.example", wants), asks(b"https://app.example"))
+
+
 def test_head_has_no_body(limited):
     """The length is told all the same."""
     server = limited(Limit(0.1, 1))
