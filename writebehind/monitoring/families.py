@@ -34,6 +34,11 @@ MONGODB_UP: Final = _gauge("mongodb_up", "Whether MongoDB answers this host: of 
 PENDING: Final = _gauge("pending_documents", "Documents that wait for MongoDB.")
 OLDEST: Final = _gauge("oldest_pending_age_seconds", "Time that the oldest pending document has waited.")
 PENDING_BYTES: Final = _gauge("pending_bytes", "Bytes of their entries, about.")
+OVERDUE: Final = _gauge(
+    "overdue_seconds",
+    "Time for which the pending document has been due that is most overdue; those of a collection that is paused "
+    "by itself are not.",
+)
 UNTIL_SAFE: Final = _gauge(
     "seconds_until_safe",
     "Time until MongoDB has all that is acknowledged by now; missing where nothing of what is overdue is "
@@ -47,7 +52,7 @@ UNTIL_CAP: Final = _gauge(
     "seconds_until_cap", "Time until writes are refused, at the present rates; missing where nothing grows."
 )
 PAUSED: Final = _gauge(
-    "flushing_paused", "1 while an operator has paused flushing, of all collections or of some; else 0."
+    "flushing_paused", "1 while an operator has paused flushing of all collections, or of some; else 0.", "scope"
 )
 PARTITION_PENDING: Final = _gauge(
     "partition_pending_documents", "Documents of a partition that wait for MongoDB.", "partition"

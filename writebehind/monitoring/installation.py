@@ -121,11 +121,13 @@ def _backlog(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _one(families.PENDING, status["pending"])
     yield from _one(families.OLDEST, status["oldest_pending_seconds"])
     yield from _one(families.PENDING_BYTES, status["pending_bytes"])
+    yield from _one(families.OVERDUE, status["overdue_seconds"])
     yield from _one(families.UNTIL_SAFE, status["seconds_until_safe"])
     yield from _one(families.UNTIL_DRAINED, status["seconds_until_drained"])
     yield from _one(families.UNTIL_CAP, status["seconds_until_cap"])
     if status["paused"] is not None:
-        yield from _one(families.PAUSED, bool(status["paused"]))
+        is_of_all = [one["collection"] is None for one in status["paused"]]
+        yield _by(families.PAUSED, {"all": any(is_of_all), "some": not all(is_of_all)})
     yield _by(families.PARTITION_PENDING, {str(one["partition"]): one["pending"] for one in of})
     yield from _one(families.PARTITION_CAP, (status["caps"] or {}).get("max_pending_per_partition"))
     yield from _one(families.DRAIN_RATE, status["flushed_per_second"])

@@ -15,6 +15,7 @@ from writebehind.change_stream.listener_state import ListenerState
 from writebehind.errors import RedisUnavailableError
 from writebehind.monitoring import page
 from writebehind.monitoring.families import PAGE
+from writebehind.operations.pausing import pause, resume
 from writebehind.reconcile.losses import Fate
 from writebehind.redis import keys
 from writebehind.redis.shared.workers import Workers
@@ -311,3 +312,22 @@ def test_counts_that_cannot_be_read_are_on_no_page(installation, tmp_path, caplo
 
     events = [one.event for one in caplog.records if hasattr(one, "event")]
     assert ["counts_unreadable", "counts_moved", "counts_readable"] == events
+
+
+def test_a_pause_of_some_is_told_apart_from_one_of_all(client, application):
+    """What is paused is not missed; all else is, so that an alert has to know which."""
+
+    def paused() -> tuple[float, float]:
+        told = figures(client)
+        all_of_them, some = (told["writebehind_flushing_paused", (("scope", one),)] for one in ("all", "some"))
+        return all_of_them, some
+
+    pipeline = application.pipeline
+    assert (0, 0) == paused()
+    pause(pipeline, "users")
+    assert (0, 1) == paused()
+    pause(pipeline)
+    assert (1, 1) == paused()
+    resume(pipeline)
+    assert (0, 0) == paused()
+    assert 0 == figures(client)["writebehind_overdue_seconds", ()]
