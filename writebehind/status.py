@@ -26,7 +26,7 @@ from writebehind.redis.reach import known, listed_away
 from writebehind.redis.shared.attendance import of_beat
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.metrics import Activity
-from writebehind.redis.shared.pauses import told
+from writebehind.redis.shared.pauses import Paused
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
 from writebehind.remedies import remedies
@@ -170,7 +170,7 @@ class Status:
                 is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
                 persisted=activity.persisted if activity else None,
                 swept_ago_s=activity.swept_ago_s(now_ms) if activity else 0.0,
-                paused=told(paused.as_list()) if paused else "",
+                paused=paused or Paused(),
             ).as_dict(),
             "paused": None if paused is None else paused.as_list(),
             "partitions_at_work": sum(one.is_at_work(self._pace) for one in backlog.waiting),

@@ -12,8 +12,11 @@ from writebehind.history.outlook import Caps, Outlook, lately, outlook
 from writebehind.history.points import Point
 from writebehind.history.turns import Waiting
 from writebehind.redis.shared.metrics import PartitionStatus
+from writebehind.redis.shared.pauses import ALL, Pause, Paused, told
 from writebehind.redis.shared.persisted import Persisted
 
+PAUSED, ALL_PAUSED = Paused((Pause("slow", 0),)), Paused((Pause(ALL, 0),))
+SLOW, NOBODY = (f"paused: {told(one.as_list())}" for one in (PAUSED, ALL_PAUSED))
 CAPS = Caps(max_pending=100, max_memory=0.5)
 NOW = 1_010
 
@@ -77,10 +80,18 @@ def test_nothing_is_safe_before_it_is_due():
         ({"breaker": "half-open"}, "MongoDB does not answer: the breaker is half-open"),
         ({"mongodb_error": "no pong", "late_s": 0.0}, "no pong"),
         ({"mongodb_error": "no pong", "breaker": "open"}, "MongoDB does not answer: the breaker is open"),
-        ({"paused": "flushing is paused", "breaker": "open", "late_s": 0.0}, "paused: flushing is paused"),
+        (
+            {"paused": ALL_PAUSED, "breaker": "open", "late_s": 0.0},
+            f"{NOBODY}; MongoDB does not answer: the breaker is open",
+        ),
+        ({"paused": ALL_PAUSED}, NOBODY),
+        ({"paused": PAUSED}, f"{SLOW}; nothing was persisted in the last 61 s, and documents are overdue"),
+        ({"paused": PAUSED, "is_worked": False}, f"{SLOW}; no worker is at work on what is pending"),
+        ({"paused": PAUSED, "late_s": 0.0}, SLOW),
         ({"is_worked": False}, "no worker is at work on what is pending"),
-        ({}, "nothing was persisted in the last 2 s, and documents are overdue"),
+        ({}, "nothing was persisted in the last 61 s, and documents are overdue"),
         ({"persisted": rate(10, until_s=2)}, "nothing was persisted in the last 2 s, and documents are overdue"),
+        ({"persisted": rate(10, until_s=1)}, "nothing was persisted in the last 1 s, and documents are overdue"),
         ({"persisted": None}, "it is not known what is persisted"),
     ],
 )
@@ -184,6 +195,25 @@ def test_the_memory_of_redis_may_be_the_first_cap():
     assert "pending" == look(points(growth=5.0, memory=100.0), replace(SAMPLE, max_memory=0)).cap
     assert "pending" == look(points(growth=5.0, memory=100.0), replace(SAMPLE, evicts=True, expiring=5)).cap
     assert 0.0 == look(points(), replace(SAMPLE, used_memory=600)).seconds_until_cap
+
+
+def test_of_several_servers_the_fullest_is_full_first():
+    """It has 200 of 500 bytes, and grows by its part of what all grow by."""
+    servers = {name: replace(SAMPLE, used_memory=used) for name, used in {"a": 200, "b": 100, "c": 100}.items()}
+    found = look(points(memory=100.0), replace(SAMPLE, servers=servers))
+    assert (6.0, "memory") == (found.seconds_until_cap, found.cap)
+
+
+def test_a_pause_of_one_collection_hides_no_cap():
+    """What is paused grows, while the others are persisted each second, or nobody writes these."""
+    for persisted in (10.0, 0.0):
+        old = {"oldest_pending_seconds": 900.0}
+        grows = [Point(one.at, one.figures | old) for one in points(persisted=persisted, growth=0.5)]
+        before = [Point(one.at - 11, one.figures) for one in points()]
+        since = Paused((Pause("slow", int(grows[0].at * 1000)),))
+        found = look(before + grows, late_s=0.0, paused=since, persisted=rate(int(persisted)))
+        assert (150.0, "pending") == (found.seconds_until_cap, found.cap)
+    assert 150.0 == look(points(persisted=0.0, growth=0.5), late_s=0.0, paused=ALL_PAUSED).seconds_until_cap
 
 
 def test_what_is_too_short_foretells_no_cap():

@@ -15,6 +15,7 @@ from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample
+from writebehind.redis.shared.pauses import Paused, told
 from writebehind.redis.shared.persisted import Persisted
 
 #: Rates are taken over so many seconds at most.
@@ -35,6 +36,7 @@ HORIZON_S: Final = 3_600.0
 PENDING: Final = "pending"
 PERSISTED: Final = "persisted_per_second"
 OLDEST: Final = "oldest_pending_seconds"
+_NOT_PAUSED: Final = Paused()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def outlook(
     is_worked: bool,
     persisted: Persisted | None,
     swept_ago_s: float | None,
-    paused: str = "",
+    paused: Paused = _NOT_PAUSED,
 ) -> Outlook:
     """The outlook from what is seen now.
 
@@ -97,7 +99,8 @@ def outlook(
     says nothing of what comes, and while one lasts nothing goes to MongoDB, whatever did before.
 
     While workers keep up, what is pending is what comes within a flush delay: where clients begin to write, or
-    write more, it grows that long and no longer. So no cap is told then that is further away.
+    write more, it grows that long and no longer. So no cap is told then that is further away. What is paused grows
+    on, whatever workers do.
 
     Args:
         points: of the last seconds, in the order of their times.
@@ -111,17 +114,17 @@ def outlook(
         persisted: documents that were persisted; `None` where that is not known.
         swept_ago_s: the time since somebody last looked for partitions that nobody sees to, seconds; `None` where
             nobody ever has.
-        paused: what is not flushed as an operator has paused it; '' for nothing.
+        paused: what is not flushed as an operator has paused it.
     """
     pending = [*backlog.pending_in.values()]
     since = _work_began(persisted, backlog.late_s, pace) if persisted else None
     is_worked = is_worked or any(one.is_at_work(pace) for one in backlog.waiting)
-    because = (
-        "" if not backlog.pending else _why_stalled(breaker, mongodb_error, is_worked=is_worked, paused=paused)
-    )
-    if not because and persisted and since is None:
-        because = f"nothing was persisted in the last {pace.overdue_s:g} s, and documents are overdue"
-    is_stalled, until_drained = bool(because), None
+    stalled = _why_stalled(breaker, mongodb_error, is_worked=is_worked) if backlog.pending else ""
+    if not (stalled or paused.all) and persisted and since is None:
+        stalled = f"nothing was persisted in the last {persisted.last_s:.0f} s, and documents are overdue"
+    pause = f"paused: {told(paused.as_list())}" if paused and backlog.pending else ""
+    is_stalled, until_drained = bool(stalled or (pause and paused.all)), None
+    because = "; ".join(filter(None, (pause, stalled)))
     if not because:
         until_drained, because = _until_drained(backlog, persisted, since, pace)
     if until_drained:
@@ -139,7 +142,7 @@ def outlook(
     )
     because = "; ".join(filter(None, (because, letters, late)))
     seen = partial(Outlook, not (dead or any(pending) or lost), until_safe, until_drained, because)
-    points = _in_stall(points) if is_stalled else _since_stall(points, pace)
+    points = _in_stall(points) if is_stalled else _since_stall(points, pace, paused)
     is_late = not is_stalled and backlog.late_s >= pace.overdue_s
     counts = _while_overdue(points, pace) if is_late else points
     if is_late and persisted:
@@ -147,7 +150,8 @@ def outlook(
     least_s, least_memory_s = (LEAST_STALLED_S, LEAST_STALLED_MEMORY_S) if is_stalled else (LEAST_S, LEAST_S)
     until_full = _until_full(counts, pending, caps, least_s)
     until_short = _until_short(points, sample, caps, least_memory_s)
-    if until_full and not is_stalled and backlog.late_s < pace.overdue_s and until_full > pace.settled_s:
+    keeps_up = not is_stalled and not paused and backlog.late_s < pace.overdue_s
+    if until_full and keeps_up and until_full > pace.settled_s:
         until_full = None
     if until_full is None and until_short is None:
         return seen(None, "")
@@ -166,10 +170,8 @@ def is_silent_to_all(persisted: Persisted) -> bool:
     return persisted.last_s >= ANSWERED_S
 
 
-def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool, paused: str) -> str:
-    """The reason for which nothing can be persisted, or not all of it; '' where it can."""
-    if paused:
-        return f"paused: {paused}"
+def _why_stalled(breaker: str, mongodb_error: str, *, is_worked: bool) -> str:
+    """The reason for which nothing can be persisted, be it paused or not; '' where it can."""
     if breaker not in {"closed", ""}:
         return f"MongoDB does not answer: the breaker is {breaker}"
     if mongodb_error:
@@ -240,13 +242,17 @@ def _in_stall(points: Sequence[Point]) -> Sequence[Point]:
     return points[last:]
 
 
-def _since_stall(points: Sequence[Point], pace: Pace) -> Sequence[Point]:
-    """The points since MongoDB was last seen to be away, or nothing of what was overdue to be persisted."""
+def _since_stall(points: Sequence[Point], pace: Pace, paused: Paused) -> Sequence[Point]:
+    """The points since MongoDB was last seen to be away, or nothing of what was overdue to be persisted.
+
+    While collections are paused, those since then: what is old may be theirs, and says nothing of the others.
+    """
+    points = [one for one in points if all(one.at >= pause.since_ms / 1000 for pause in paused)]
     since, last = 0, points[0].at if points else 0.0
     for at, one in enumerate(points):
         if one.number(PERSISTED) != 0:  # or that is not known
             last = one.at
-        is_overdue = (one.number(OLDEST) or 0.0) >= pace.longest_delay_s + pace.overdue_s
+        is_overdue = not paused and (one.number(OLDEST) or 0.0) >= pace.longest_delay_s + pace.overdue_s
         is_away = one.figures.get(BREAKER, "closed") != "closed"
         if (is_away or is_overdue) and one.at - last >= pace.overdue_s:
             since = at + 1
@@ -280,14 +286,20 @@ def _until_full(points: Sequence[Point], pending: Sequence[int], caps: Caps, lea
 
 
 def _until_short(points: Sequence[Point], sample: LoadSample, caps: Caps, least_s: float) -> float | None:
-    """The time until Redis uses so much that no new document is taken; one that evicts makes room by itself."""
+    """The time until Redis uses so much that no new document is taken; one that evicts makes room by itself.
+
+    Of several servers that is the fullest one, which goes on growing by its part of the growth.
+    """
     growth = _slope(points, "used_memory", least_s)
     if not sample.max_memory or sample.makes_room:
         return None
     left = sample.max_memory * caps.max_memory - sample.used_memory
     if left <= 0:
         return 0.0
-    return None if growth is None or growth <= 0 else _near(left / growth)
+    if growth is None or growth <= 0 or not sample.used_memory:
+        return None
+    together = sum(one.used_memory for one in sample.servers.values()) or sample.used_memory
+    return _near(left / (growth * sample.used_memory / together))
 
 
 def _near(seconds: float) -> float | None:
