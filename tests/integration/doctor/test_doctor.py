@@ -298,8 +298,8 @@ def test_an_overdue_backlog(patient, monkeypatch, worked):
 
     monkeypatch.setattr(processes, "OVERDUE_S", 0.0)
     monkeypatch.setattr(patient._status, "_pace", replace(patient._status._pace, overdue_s=60.0))
-    slow = found(patient, "backlog")  # something is persisted, and less than comes
-    assert (Level.WARNING, True) == (slow.level, "more comes than goes" in slow.found)
+    slow = found(patient, "backlog")  # something is persisted, late
+    assert (Level.WARNING, True) == (slow.level, "one is overdue for" in slow.found)
 
 
 @pytest.mark.parametrize("cap", ["pending", "memory"])

@@ -258,11 +258,23 @@ def backlog(status: Mapping[str, Any]) -> Finding:
         return warning("backlog", f"{found}; {told_away(away)}", advice)
     if status["breaker"] != "closed":
         return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
-    if stalled := next((one for one in status["to_do"] if one["about"] == "backlog"), None):
-        return failure("backlog", f"{stalled['found']}; {found}", f"{stalled['advice']}: {stalled['runbook']}")
+    to_do = {one["about"]: one for one in status["to_do"]}
+    for about, level in (("mongodb", warning), ("backlog", failure)):  # MongoDB: the breaker is still closed
+        if one := to_do.get(about):
+            return level("backlog", f"{found}; {one['found']}", f"{one['advice']}: {one['runbook']}")
     if status["overdue_seconds"] > OVERDUE_S:
-        found = f"{found}; more comes than goes, as the oldest is overdue for {status['overdue_seconds']:.0f} s"
-        return warning("backlog", found, f"start more workers, or see what holds MongoDB up: {RUNBOOK}{_BEHIND}")
+        return _overdue(status, f"{found}; one is overdue for {status['overdue_seconds']:.0f} s")
     if status["dead_letters"]:
         return warning("backlog", found, "see to the dead letters: writebehind dead-letters list")
     return ok("backlog", found)
+
+
+def _overdue(status: Mapping[str, Any], found: str) -> Finding:
+    """Documents are far behind the time at which they should have been persisted, though nothing stands still."""
+    if of_all := [one for one in status["paused"] or () if one["collection"] is None]:
+        return warning("backlog", f"{found}, as {told(of_all)}", "`writebehind resume` lets it drain")
+    if (drained_s := status["seconds_until_drained"]) is not None:
+        return warning(
+            "backlog", f"{found}; at this rate it is drained in {drained_s:.0f} s", "wait, and look again then"
+        )
+    return warning("backlog", found, f"see what holds MongoDB up, and the logs of the workers: {RUNBOOK}{_BEHIND}")

@@ -1,0 +1,47 @@
+"""What `doctor` says of documents that are overdue: why, and no advice that does not help."""
+
+from __future__ import annotations
+
+import pytest
+
+from writebehind.operations.doctor.findings import Level
+from writebehind.operations.doctor.processes import backlog
+
+#: Overdue, though the breaker is closed and documents are persisted, or may be.
+LATE = {
+    "pending": 9_000,
+    "oldest_pending_seconds": 41.0,
+    "overdue_seconds": 40.0,
+    "seconds_until_drained": None,
+    "dead_letters": 0,
+    "breaker": "closed",
+    "away": [],
+    "paused": [],
+    "to_do": [],
+}
+MONGODB = {
+    "about": "mongodb",
+    "found": "MongoDB does not answer: refused",
+    "advice": "bring it back",
+    "runbook": "#x",
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "advice"),
+    [
+        ({"to_do": [MONGODB]}, "MongoDB does not answer: refused", "bring it back"),
+        ({"paused": [{"collection": None, "seconds_left": None}]}, "flushing of all", "writebehind resume"),
+        ({"seconds_until_drained": 12.4}, "drained in 12 s", "wait"),
+        ({}, "overdue for 40 s", "what holds MongoDB up"),
+        ({"paused": [{"collection": "users", "seconds_left": 9.0}]}, "overdue for 40 s", "what holds MongoDB up"),
+    ],
+)
+def test_what_is_overdue_has_its_reason(told, found, advice):
+    """More workers help where more comes than goes, which the status says by itself."""
+    finding = backlog(LATE | told)
+    assert (Level.WARNING, True, True) == (finding.level, found in finding.found, advice in finding.advice), (
+        finding
+    )
+    assert "more comes" not in finding.found
+    assert "start more workers" not in finding.advice
