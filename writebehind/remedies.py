@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ _RAISE: Final = (
 )
 _GIVE_MEMORY: Final = "give Redis memory (`CONFIG SET maxmemory`): it is what ends first"
 _FILED: Final = "the same in its configuration file at its next start"
+_RESUME: Final = "`writebehind resume`"
 _FLUSH: Final = "flush"
 _MAINTENANCE: Final = "maintenance"
 #: So many sweeps in a row may be missing.
@@ -32,7 +33,7 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `mongodb`, `refused`, `backlog`, `beat`, `exporter`, or `worker` with a name.
+        about: `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`, or `worker` with a name.
         found: what is wrong.
         advice: what to do.
         runbook: the address of the chapter that says more.
@@ -63,6 +64,8 @@ def remedies(
         mongodb_pid: the process of MongoDB, where `writebehind up` runs it here.
         could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
+    if figures["paused"] and figures["pending"]:
+        yield _paused(figures["paused"])
     is_away = bool(figures["mongodb_error"]) or figures["breaker"] not in {"closed", None}
     if is_away:
         yield _mongodb(figures, mongodb_pid)
@@ -181,10 +184,17 @@ def _mongodb(figures: Mapping[str, Any], pid: int | None) -> Remedy:
     )
 
 
+def _paused(pauses: Sequence[Mapping[str, Any]]) -> Remedy:
+    found = f"flushing of {', '.join(one['collection'] or 'all collections' for one in pauses)} is paused"
+    advice = f"{_RESUME} lets it go on, once MongoDB is to be written to again"
+    return Remedy("paused", found, advice, _chapter("WritebehindPaused"))
+
+
 def _refused(figures: Mapping[str, Any], *, could_evict: bool) -> Remedy:
-    caps = figures["caps"] or {}
+    caps = figures["caps"]  # not known while their server is away
     if figures["cap"] == "memory":
-        found = f"Redis has used {caps.get('max_memory_percent', 0):g} % of its memory"
+        part = f"{caps['max_memory_percent']:g} %" if caps else "as much"
+        found = f"Redis has used {part} of its memory{'' if caps else ' as it may'}"
         advice = "give Redis memory at once (`CONFIG SET maxmemory`), then see what fills it"
         if could_evict:
             found = f"{found}, much of it with copies of what MongoDB has, and evicts nothing"
@@ -194,8 +204,13 @@ def _refused(figures: Mapping[str, Any], *, could_evict: bool) -> Remedy:
             )
         chapter = "WritebehindRedisMemory"
     else:
-        found = f"a partition has {counted(caps.get('max_pending_per_partition', 0), 'document')} waiting, or more"
-        advice = f"see to MongoDB and to the workers, so that they drain; to win time, {_RAISE}"
+        most = (
+            counted(caps["max_pending_per_partition"], "document") if caps else "as many documents as it may have"
+        )
+        found = f"a partition has {most} waiting, or more"
+        is_paused = any(one["collection"] is None for one in figures["paused"] or ())
+        drains = f"{_RESUME}, as flushing is paused," if is_paused else "see to MongoDB and to the workers,"
+        advice = f"{drains} so that they drain; to win time, {_RAISE}"
         chapter = "WritebehindWritesRefused"
     return Remedy(
         "refused", f"new documents are refused now with 503, as a cap is met: {found}", advice, _chapter(chapter)

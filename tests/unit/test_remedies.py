@@ -7,6 +7,7 @@ import pytest
 from writebehind.remedies import Remedy, of_redis, remedies
 
 HEALTHY = {
+    "paused": [],
     "mongodb_error": None,
     "breaker": "closed",
     "breaker_reason": None,
@@ -43,6 +44,25 @@ def test_while_mongodb_is_away_the_cap_that_is_met_first_is_named(cap, named, ot
     (found,) = told(mongodb_error="no pong", cap=cap, seconds_until_cap=cap and 6.1)
     assert named in found.advice
     assert other not in found.advice
+
+
+def test_a_pause_is_ended_by_resuming():
+    """It is the first thing to see to, where documents wait; a cap that is met meanwhile is met by it."""
+    every = [{"collection": None, "since": 1.0, "seconds_left": None}]
+    one, cap = told(paused=every, seconds_until_cap=0, cap="pending", breaker="open")[::2]
+    assert ("paused", "refused") == (one.about, cap.about)
+    assert all("`writebehind resume`" in each.advice for each in (one, cap))
+    assert "flushing of all collections is paused" == one.found
+    assert [] == told(paused=every, pending=0)
+    some = told(paused=[every[0] | {"collection": "slow"}], seconds_until_cap=0, cap="pending")[1]
+    assert "resume" not in some.advice
+
+
+@pytest.mark.parametrize("cap", ["pending", "memory"])
+def test_caps_that_are_not_known_are_no_zeros(cap):
+    """The server that holds them may be away while others refuse documents."""
+    (found,) = told(caps=None, seconds_until_cap=0, cap=cap)
+    assert " 0 " not in found.found
 
 
 def test_more_comes_than_goes():
