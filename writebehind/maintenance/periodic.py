@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
@@ -27,6 +28,9 @@ from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import WARM, Warmer
 
 log = logging.getLogger(__name__)
+
+#: After an outage of Redis, in which nobody could record, an exporter is back within so long, seconds.
+RETURNS_S = 15.0
 
 
 class Maintenance:
@@ -62,6 +66,8 @@ class Maintenance:
         self._audit = audit
         # The sweeps of an outage that lasts are one.
         self._events = EventLog()
+        #: Since when the exporter is missed; `None` while it is not.
+        self._exporter_missed_at: float | None = None
         self._outages = OutageLog(log, "sweep", quiet_s=max(QUIET_S, 3 * settings.sweep_interval))
 
     def sweep(self) -> dict[str, int]:
@@ -98,7 +104,15 @@ class Maintenance:
         if found is None:
             return
         told = of_exporter(read(found[0], now_ms / 1000), found[1], now_ms / 1000)
-        self._events.look_at_exporter(remedies.of_exporter(told) if remedies.is_exporter_away(told) else None)
+        if not remedies.is_exporter_away(told):
+            self._exporter_missed_at = None
+            self._events.look_at_exporter(None)
+            return
+        now = time.monotonic()
+        if self._exporter_missed_at is None:
+            self._exporter_missed_at = now
+        if told["is_stopped"] or now - self._exporter_missed_at >= RETURNS_S:
+            self._events.look_at_exporter(remedies.of_exporter(told))
 
     def audit_deletions(self) -> dict[str, int]:
         """Delete again what a late flusher brought back after its deletion; and forget receipts that are over.

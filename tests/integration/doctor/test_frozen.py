@@ -14,7 +14,9 @@ from tests.servers import freeze, resume
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect
 from writebehind.change_stream.listener_state import ListenerState
+from writebehind.history.points import Point
 from writebehind.local.embedded import EmbeddedRedis
+from writebehind.maintenance import periodic
 from writebehind.operations.doctor import Finding, Level, examine, processes
 from writebehind.process_identity import mark
 from writebehind.redis import keys
@@ -192,6 +194,28 @@ def test_a_stopped_exporter(patient, monkeypatch, caplog):
         wait_until(lambda: not to_do(patient), "it to go on", 5)
         patient.maintenance.sweep()
         assert ["exporter_silent", "exporter_back"] == events(caplog)
+
+
+def test_an_exporter_is_given_time_after_an_outage_of_redis(patient, monkeypatch, caplog):
+    """Nobody could record meanwhile: it is missed only where it stays away when Redis answers again."""
+    wire = patient.store._wire
+
+    def record(ago_s: float) -> None:
+        wire.call("LPUSH", keys.HISTORY, Point(patient.store.now_ms() / 1000 - ago_s).dump())
+
+    record(ago_s=40)
+    patient.maintenance.sweep()
+    record(ago_s=0)
+    patient.maintenance.sweep()
+    assert [] == events(caplog)
+
+    wire.call("DEL", keys.HISTORY)
+    record(ago_s=40)
+    patient.maintenance.sweep()
+    assert [] == events(caplog)
+    monkeypatch.setattr(periodic, "RETURNS_S", 0.0)
+    patient.maintenance.sweep()
+    assert ["exporter_silent"] == events(caplog)
 
 
 def found_of(pipeline: Pipeline, check: str) -> Finding:
