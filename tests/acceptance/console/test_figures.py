@@ -236,6 +236,18 @@ HEADLINES = [
     ),
     ({"seconds_until_cap": 50}, "More comes than goes: | At this rate"),
     ({"grows_per_second": 360, "mongodb_error": "no pong"}, "MongoDB does not answer"),
+    (
+        {"unconsumed": ["flush"], "paused": [{"collection": "slow", "seconds_left": None}]},
+        "Nobody persists: | Flushing of slow is paused. It goes on when somebody resumes it.",
+    ),
+    (
+        {"unconsumed": ["flush"], "paused": [{"collection": None, "seconds_left": 5}]},
+        "Flushing of all collections",
+    ),
+    (
+        {"breaker": "open", "paused": [{"collection": None, "seconds_left": 5}]},
+        "MongoDB does | all collections is",
+    ),
 ]
 
 

@@ -15,6 +15,15 @@ const SOON_S = 600;
  * @returns {{level: "ok" | "warn" | "bad", title: string, text: string, reason?: string}} `reason` is a server's own word
  */
 export function verdict(status, now) {
+  const found = headline(status, now);
+  const paused = status.paused ?? [];
+  const matters = status.pending || isAll(paused);
+  if (!paused.length || !matters || `${found.title} ${found.text}`.includes(" is paused")) return found;
+  return { ...found, text: `${found.text} Flushing of ${pausedOf(paused)} is paused. ${untilWhen(paused)}` };
+}
+
+/** The verdict, which a pause of some collections does not change. */
+function headline(status, now) {
   const waiting = status.pending;
   const letters = status.dead_letters;
   const lost = `${some(waiting + letters, "document")} would be lost with Redis`;
@@ -29,7 +38,7 @@ export function verdict(status, now) {
     };
   }
   const paused = status.paused ?? [];
-  if (paused.length && !trouble(status) && cap !== 0 && (waiting || paused.some((one) => !one.collection))) {
+  if (isAll(paused) && !trouble(status) && cap !== 0) {
     return {
       level: "warn",
       title: `Flushing of ${pausedOf(paused)} is paused: ${lost}`,
@@ -130,7 +139,12 @@ export function serversOf(away) {
 
 /** The collections that are paused, in words. */
 export function pausedOf(paused) {
-  return paused.some((one) => !one.collection) ? "all collections" : paused.map((one) => one.collection).join(", ");
+  return isAll(paused) ? "all collections" : paused.map((one) => one.collection).join(", ");
+}
+
+/** Whether all collections are paused. */
+function isAll(paused) {
+  return paused.some((one) => !one.collection);
 }
 
 /** When flushing goes on. */
