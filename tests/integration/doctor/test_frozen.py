@@ -171,7 +171,8 @@ def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
                 "HSET", keys.RUNS, SWEEP, b"%d %b" % (patient.store.now_ms() - 1000 * ago_s, told)
             )
             assert is_away is ("beat" in to_do(patient)) is (found_of(patient, "beat").level is Level.FAILURE)
-    advice = to_do(patient)["beat"]
+        advice = to_do(patient)["beat"]
+    assert to_do(patient)["beat"].startswith("start beat as in the Procfile")  # it has ended
     assert f"`kill -CONT {process.pid}` lets a frozen one go on; one that has ended is to be started" in advice
     patient.store.workers.gone("worker@here")
     assert to_do(patient)["beat"].startswith("start beat and the maintenance worker")
@@ -194,6 +195,15 @@ def test_a_stopped_exporter(patient, monkeypatch, caplog):
         wait_until(lambda: not to_do(patient), "it to go on", 5)
         patient.maintenance.sweep()
         assert ["exporter_silent", "exporter_back"] == events(caplog)
+
+
+def test_nobody_is_sent_to_a_process_that_has_ended(patient, monkeypatch):
+    """Its id may be another one's by now."""
+    with at_work(patient, EXPORTER, monkeypatch) as process:
+        assert process.pid == patient.store.attendance.look(patient.store.now_ms())[EXPORTER].pid
+        process.kill()
+        process.wait(10)
+        assert patient.store.attendance.look(patient.store.now_ms())[EXPORTER].pid is None
 
 
 def test_an_exporter_is_given_time_after_an_outage_of_redis(patient, monkeypatch, caplog):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from writebehind.process_identity import is_stopped, mark, pid_of
+from writebehind.process_identity import has_ended, is_stopped, mark, pid_of
 from writebehind.redis import keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
@@ -27,7 +27,8 @@ class Attendant:
 
     Attributes:
         seconds_ago: when it last was.
-        pid: its id on its machine, or in its container; `None` where the system tells none.
+        pid: its id on its machine, or in its container; `None` where the system tells none, or it has
+            ended, so that nobody is sent to it.
         is_stopped: whether it is stopped, as by SIGSTOP; false where that cannot be seen from here.
     """
 
@@ -70,5 +71,5 @@ class Attendance:
             role, _, one = name.decode(errors="replace").partition(" ")
             if role in (BEAT, EXPORTER) and role not in found:
                 ago_s = max(0.0, (now_ms - whole(at_ms)) / 1000)
-                found[role] = Attendant(ago_s, pid_of(one), is_stopped(one))
+                found[role] = Attendant(ago_s, None if has_ended(one) else pid_of(one), is_stopped(one))
         return found
