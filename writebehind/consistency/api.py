@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Between two requests, and after one that failed, seconds.
 EVERY_S, FAILED_S = 1.0, 10.0
-#: How long an answer may take, seconds.
-TIMEOUT_S = 5.0
+#: How long an answer may take, seconds: all `TRIES` of a look leave time to renew the right to observe.
+TIMEOUT_S = 2.0
 #: How often an answer is compared anew, as the document changed meanwhile.
 TRIES = 3
 #: Keys that are walked over to find a document, which is more where there are few.
