@@ -18,7 +18,7 @@ def test_a_write_after_a_failover_is_not_lost_by_the_next():
     lost: list[Lost] = []
     recent = RecentWrites(lambda _: 1, most_bytes=1 << 20)
     store = Mock(recent=recent, partition_of=lambda _: 1)
-    store.recovery.replication.return_value = {"a": Replication("t", 9, None, was_replica=True)}
+    store.recovery.replication.return_value = {"a": Replication("t", 9, None, had_replicas=True)}
     recommits = Mock(commit=lambda some, _, **__: lost.extend(some) or True)
     one = LostWrites(store, recommits, Mock(), tallies=Tallies(), answer_ms=1_000)
     recent.begun = lambda: None

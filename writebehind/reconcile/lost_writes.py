@@ -149,7 +149,7 @@ class LostWrites:
             self._terms = terms
             self._marks.clear()
         self._had_replicas &= terms
-        self._had_replicas |= {one.term for one in states if one.was_replica or one.replicated is not None}
+        self._had_replicas |= {one.term for one in states if one.had_replicas or one.replicated is not None}
         replicated = {
             one.term: -1 if one.replicated is None else one.replicated
             for one in states

@@ -29,13 +29,15 @@ class Replication:
         term: its replication id, a new one after each failover.
         offset: the bytes that it has written.
         replicated: how many of them every replica that is connected has; `None` where none is.
-        was_replica: whether it was one itself, and so has one when the former primary comes back.
+        had_replicas: whether it ever had one, or was one itself, and has one when the former primary comes back.
+            A server keeps a backlog for replicas from the first one on, until none has come for an hour
+            (`repl-backlog-ttl`).
     """
 
     term: str
     offset: int
     replicated: int | None
-    was_replica: bool
+    had_replicas: bool
 
     @classmethod
     def of(cls, facts: Mapping[str, str]) -> Replication:
@@ -49,7 +51,7 @@ class Replication:
             facts.get("master_replid", ""),
             int(facts.get("master_repl_offset", 0)),
             min((int(one.get("offset", 0)) for one in replicas), default=None),
-            facts.get("master_replid2", NONE_BEFORE) != NONE_BEFORE,
+            facts.get("master_replid2", NONE_BEFORE) != NONE_BEFORE or facts.get("repl_backlog_active") == "1",
         )
 
 

@@ -119,6 +119,19 @@ def test_what_another_process_saw_is_no_loss(servers, start, mongo_client):
     assert {"ada": 3} == stored(process, mongo_client)
 
 
+def test_a_process_that_begins_while_the_replica_is_away(servers, start, mongo_client):
+    """It sees a primary without any: what it writes there is lost with it all the same, and committed again."""
+    primary, _ = servers
+    cut_off(*servers)
+    wait_until(lambda: b"connected_slaves:0" in primary.ask("INFO", "replication"), "the replica to be away", 20)
+    process = start()
+    process.users().put("ada", {"n": 1})
+    wait_until(lambda: process.pipeline.lost_writes._marks, "it to look what replicas have", 20)
+    fail_over(servers, process)
+    assert {"recommitted": 1} == process.fates()
+    assert {"ada": 1} == stored(process, mongo_client)
+
+
 def test_what_is_lost_a_second_time_is_told(tmp_path, settings, mongo_client):
     """Also when it was committed again in between, and a newer write has come over it since."""
     primary = Watched(tmp_path / "primary")

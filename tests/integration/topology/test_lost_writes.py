@@ -87,8 +87,13 @@ def promote(servers: tuple[Watched, Watched]) -> None:
 
 def meet(servers: tuple[Watched, Watched], process: Process) -> None:
     """A process meets the new primary, and sees to what was lost."""
+    before = process.pipeline.lost_writes._met
     process.follow(servers[1])
-    wait_until(process.seen_to, "the process to see to what was lost", 20)
+    wait_until(
+        lambda: process.seen_to() and process.pipeline.lost_writes._met > before,
+        "the process to see to what was lost",
+        20,
+    )
 
 
 def fail_over(servers: tuple[Watched, Watched], process: Process) -> None:
