@@ -188,6 +188,8 @@ def test_rules_are_evaluated(system, prometheus, rounds):
         return {one["name"] for one in rules if one["type"] == "alerting" and one["state"] != "inactive"}
 
     wait_until(lambda: "WritebehindDeadLetters" in begun_when_well(), "dead letters to be told", 20)
+    # Until each target was scraped, one is missing.
+    wait_until(lambda: "WritebehindExporterMissing" not in begun_when_well(), "the first scrapes", 60)
     assert begun_when_well() <= {"WritebehindDeadLetters", "WritebehindDrift", "WritebehindConsistencyBelowOne"}
 
 
