@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
-from tests.acceptance.conftest import CONFIG, ROOT, SETTINGS, System, start
+from tests.acceptance.clients import Stopping, beside, stopping
+from tests.acceptance.conftest import SETTINGS, System, start
 from tests.conftest import TOPOLOGY
 from tests.tiers import long
 from tests.waiting import slowness, wait_until
-from writebehind.local.supervisor import bound_to_parent
 from writebehind.redis.keys import partition_keys
 
 pytestmark = [
@@ -49,12 +45,12 @@ def system(tmp_path_factory) -> Iterator[System]:
         yield system
 
 
-class Load:
+class Load(Stopping):
     """Clients that write and read documents of their own, and note what went wrong."""
 
     def __init__(self, system: System) -> None:
+        super().__init__()
         self.system = system
-        self.stop = threading.Event()
         self.written: dict[str, int] = {}
         self.failed: list[str] = []
         self.longest_s = 0.0
@@ -93,27 +89,10 @@ class Load:
                 self.failed.append(f"POST {answer.status_code} {answer.text[:500]}")
 
 
-@contextmanager
-def stopping(load: Load) -> Iterator[None]:
-    """Within it the clients go on; also after a failure they end."""
-    try:
-        yield
-    finally:
-        load.stop.set()
-
-
 def repartition(system: System) -> subprocess.Popen[str]:
     """Start the command beside the system."""
-    environment = {**os.environ, **CONFIG, **system.servers, "WRITEBEHIND_PARTITIONS": BEFORE}
-    command = [sys.executable, "-m", "writebehind", "repartition", "--online", AFTER, "--json"]
-    return subprocess.Popen(
-        bound_to_parent(command),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    servers = {**system.servers, "WRITEBEHIND_PARTITIONS": BEFORE}
+    return beside(servers, "repartition", "--online", AFTER, "--json")
 
 
 def divided(system: System) -> int:

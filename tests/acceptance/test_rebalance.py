@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
-from tests.acceptance.conftest import CONFIG, ROOT, System, start
+from tests.acceptance.clients import Stopping, beside, stopping
+from tests.acceptance.conftest import System, start
 from tests.topologies import NamedServers
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedMongo
-from writebehind.local.supervisor import bound_to_parent
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -60,12 +56,12 @@ def system(servers, tmp_path_factory) -> Iterator[System]:
             yield system
 
 
-class Load:
+class Load(Stopping):
     """Clients that write and read documents of their own, one after the other, and note what went wrong."""
 
     def __init__(self, system: System) -> None:
+        super().__init__()
         self.system = system
-        self.stop = threading.Event()
         self.written: dict[str, int] = {}
         self.failed: list[str] = []
         self.longest_s = 0.0
@@ -90,33 +86,10 @@ class Load:
             self.count += 1
 
 
-@contextmanager
-def stopping(load: Load) -> Iterator[None]:
-    """Within it the clients go on; also after a failure they end."""
-    try:
-        yield
-    finally:
-        load.stop.set()
-
-
 def rebalance(system: System, *arguments: str) -> subprocess.Popen[str]:
     """Start the command beside the system."""
-    environment = {
-        **os.environ,
-        **CONFIG,
-        "REDIS_URL": system.stack.redis_url,
-        "MONGODB_URL": system.stack.mongodb_url,
-        "WRITEBEHIND_PARTITIONS": PARTITIONS,
-    }
-    command = [sys.executable, "-m", "writebehind", "rebalance", "--json", *arguments]
-    return subprocess.Popen(
-        bound_to_parent(command),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    servers = {"REDIS_URL": system.stack.redis_url, "MONGODB_URL": system.stack.mongodb_url}
+    return beside(servers | {"WRITEBEHIND_PARTITIONS": PARTITIONS}, "rebalance", "--json", *arguments)
 
 
 def test_a_server_comes_and_goes_under_load(system, servers):
