@@ -172,6 +172,7 @@ SETTINGS = {
     "WRITEBEHIND_COLLECTIONS__people__queries": json.dumps({"in_city": IN_CITY}),
     "WRITEBEHIND_COLLECTIONS__yielding__on_conflict": "theirs",
     "WRITEBEHIND_COLLECTIONS__yielding__flush_delay_ms": str(SLOW_MS),
+    "WRITEBEHIND_COLLECTIONS__listed__ttl": "3600",
     "WRITEBEHIND_COLLECTIONS__stale__ttl": "1",
     "WRITEBEHIND_COLLECTIONS__unwanted__ttl": "3600",
     "WRITEBEHIND_COLLECTIONS__stale__stale_while_revalidate": "60",

@@ -285,10 +285,10 @@ def test_stop_and_start(system):
     processes += [child for process in processes for child in process.children(recursive=True)]
     assert system.status()["pending"] >= 200
 
+    system.close()  # while MongoDB is there to be told
     assert 0 == stack.stop()
 
     assert [] == [process for process in processes if process.is_running()]
-    system.close()
     stack.start()
     system.connect()
     system.wait_until_drained(30)

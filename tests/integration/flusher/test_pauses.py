@@ -71,6 +71,19 @@ def test_everything(pipeline, flusher, users, of_partition, hints):
     assert 6 == users.count_documents({})
 
 
+@pytest.mark.parametrize("collection", [None, "users"])
+def test_the_end_is_known_at_once(pipeline, flusher, users, settings, monkeypatch, collection):
+    """A flush that the end of a pause asks for knows of the end, however short ago its worker saw the pause."""
+    commit(pipeline, names(pipeline, 1)[0], n=1)
+    with Pipeline(settings) as operator:
+        pause(operator, collection)
+        assert 0 == flusher.flush(PARTITION).tried
+        monkeypatch.setattr(pauses, "LOOK_EVERY_S", 3_600.0)
+        resume(operator)
+    flusher.flush(PARTITION)
+    assert 1 == users.count_documents({})
+
+
 def test_a_collection_does_not_hold_up_others(pipeline, flusher, users, of_partition, settings, mongo_client):
     """What waits before them is set aside: pending as it was, as old as it is, and not tried."""
     slow = mongo_client[settings.mongodb_database]["slow"]

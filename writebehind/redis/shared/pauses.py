@@ -20,7 +20,7 @@ from writebehind.sequences import pairs
 
 log = logging.getLogger(__name__)
 
-#: How old what a process knows of pauses may be, seconds.
+#: How old what a process knows may be, seconds, where it is that nothing is paused.
 LOOK_EVERY_S: Final = 1.0
 #: The name of a pause of all collections: none can be called so.
 ALL: Final = "*"
@@ -128,18 +128,20 @@ class Pauses:
         return seen[1] if seen else Paused()
 
     def look(self) -> Paused:
-        """Those in force a second ago, or now; while their server is away and others are not, what was seen last.
+        """Those in force; none where there were none a second ago.
 
-        Nothing is paused for a process that has seen nothing by then: the other servers go on.
+        What was paused is asked for each time: whoever ends a pause asks for flushes at once, and they must know
+        of the end. While their server is away and others are not, it is what was seen last. Nothing is paused for
+        a process that has seen nothing by then: the other servers go on.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         seen = self._seen
-        if seen is not None and time.monotonic() - seen[0] < LOOK_EVERY_S:
+        if seen is not None and not seen[1] and time.monotonic() - seen[0] < LOOK_EVERY_S:
             return seen[1]
-        if not self._lock.acquire(blocking=seen is None):
-            return seen[1]  # type: ignore[index]  # it blocks while there is none
+        if not self._lock.acquire(blocking=seen is None or bool(seen[1])):
+            return Paused()  # as it was a second ago; another thread looks
         try:
             return self.recorded()
         except RedisUnavailableError as error:
