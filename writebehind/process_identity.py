@@ -1,13 +1,17 @@
 """Marks of processes, by which others of this machine see whether one lives: an id alone is given again.
 
-On Linux; elsewhere, and in another container or on another machine, nothing is known of it.
+A mark has the host by its name, the boot of its kernel, the namespace of process ids, the id, and when it started.
+Only who shares the first three judges a process: containers of one machine have one boot, and so have machines that
+were copied while they ran. On Linux; elsewhere nothing is known of it.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, unquote
 
 _PROC: Final = Path("/proc")
 #: The boot of this machine: process ids, and those of namespaces, are of one boot.
@@ -52,6 +56,12 @@ def pid_of(one: str) -> int | None:
     return _parted(one)[0]
 
 
+def host_of(one: str) -> str | None:
+    """The name of the machine or container of the process with a mark; `None` where it has none."""
+    host, *rest = one.partition(":")[0].split("/")
+    return unquote(host) or None if len(rest) == len(("boot", "namespace")) else None
+
+
 def is_here(one: str) -> bool:
     """Whether the process with a mark is one of this machine, and of this container."""
     here = _here()
@@ -69,9 +79,10 @@ def _parted(one: str) -> tuple[int | None, str]:
 def _here() -> str:
     """The namespace in which process ids mean what they mean here; '' where the system does not tell."""
     try:
-        return f"{_BOOT.read_text().strip()}/{(_PROC / 'self/ns/pid').stat().st_ino}"
+        boot, namespace = _BOOT.read_text().strip(), (_PROC / "self/ns/pid").stat().st_ino
     except OSError:
         return ""
+    return f"{quote(socket.gethostname(), safe='')}/{boot}/{namespace}"
 
 
 def _stat(pid: int) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,7 @@ from tests.integration.conftest import put
 from writebehind.cli import cli
 from writebehind.cli.status import shown
 from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.process_identity import mark
 from writebehind.settings.running import DATA_DIR, STATE_FILE, find
 
 #: Each command that acts on an installation, with what else it needs; not those that are processes of one.
@@ -65,6 +67,17 @@ def running(here, settings, monkeypatch) -> dict[str, object]:
 def write(state: object) -> None:
     Path(DATA_DIR).mkdir(exist_ok=True)
     (Path(DATA_DIR) / STATE_FILE).write_text(json.dumps(state))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
+def test_a_system_that_ran_elsewhere_does_not_run_here(running):
+    """Its directory may be shared with another machine, or be of before a boot: its id is another process's here."""
+    assert "running" == find().origin
+    write(running | {"process": mark()})
+    assert "running" == find().origin
+    for one in (f"elsewhere/boot/1:{os.getpid()}:1", f"{mark()}1"):
+        write(running | {"process": one})
+        assert "defaults" == find().origin
 
 
 def call(command: str, *arguments: str) -> Result:

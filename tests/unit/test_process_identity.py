@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.process_identity import has_ended, is_here, is_stopped, mark, pid_of
+from writebehind.process_identity import has_ended, host_of, is_here, is_stopped, mark, pid_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
 
@@ -68,3 +69,20 @@ def test_of_others_nothing_is_known():
     assert not has_ended(f"{here}:0:1")
     assert not has_ended(f"{here}:{1 << 70}:1")
     assert not has_ended(f"{here}:-{os.getpid()}:1")
+
+
+@pytest.mark.parametrize("name", ["web-2", "a b:c/d", "häuser"])
+def test_a_process_of_another_host_is_judged_by_none_of_this_one(name, monkeypatch):
+    """Not even where its kernel's boot and its ids are the same: machines are copied while they run."""
+    ours, ended = mark(), f"{mark()}1"
+    assert (socket.gethostname(), True, True) == (host_of(ours), is_here(ours), has_ended(ended))
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    theirs = f"{mark()}1"
+    assert " " not in theirs
+    assert (name, True) == (host_of(theirs), has_ended(theirs))
+    assert not is_here(ours)
+    assert not has_ended(ended)
+    monkeypatch.undo()
+    assert not is_here(theirs)
+    assert not has_ended(theirs)
+    assert [os.getpid(), None] == [pid_of(ours), host_of(ours.partition("/")[2])]  # as releases before noted it

@@ -37,6 +37,7 @@ from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervi
 from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.pipeline import Pipeline
+from writebehind.process_identity import mark
 from writebehind.settings.installation import Settings, load_settings
 from writebehind.settings.running import DATA_DIR, STATE_FILE, check_both_named, state_of
 from writebehind.settings.urls import redacted
@@ -231,6 +232,7 @@ class System:
             "data_dir": str(self._data_dir),
             "metrics_dir": str(self._metrics_dir),
             "pid": os.getpid(),
+            "process": mark(),
             "pids": self._pids(),
             "failing": self._supervisor.failing if self._supervisor else {},
         }

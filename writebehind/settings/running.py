@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from writebehind.errors import ConfigurationError
+from writebehind.process_identity import has_ended, is_here
 from writebehind.settings.installation import Settings, load_settings
 from writebehind.settings.urls import MASK, redacted
 
@@ -98,6 +99,8 @@ def state_of(directory: Path) -> dict[str, Any] | None:
         pid = int(state["pid"])
         if pid <= 0 or not state.keys() >= {*_DECIDED}:
             return None
+        if (process := str(state.get("process", ""))) and (not is_here(process) or has_ended(process)):
+            return None  # another machine's, or another process has its id by now
         os.kill(pid, 0)
     except PermissionError:  # it runs, as somebody else
         return None

@@ -184,9 +184,9 @@ STATES = {
     ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: 200}}"): ["bad", "silent for 3 min"],
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: 1}}"): ["ok", "records"],
-    ("processes", "exporter", "{exporter: {recorded_seconds_ago: 1, is_stopped: true, pid: 7}}"): [
+    ("processes", "exporter", "{exporter: {recorded_seconds_ago: 1, is_stopped: true, pid: 7, host: 'web-1'}}"): [
         "bad",
-        "stopped: kill -CONT 7",
+        "stopped: kill -CONT 7 on web-1",
     ],
     ("now", "beatText", "{beat: {swept_seconds_ago: 108, is_stopped: false}}"): "no sweep for 108 s",
     ("now", "beatText", "{beat: {swept_seconds_ago: 2, is_stopped: true, pid: 7}}"): "stopped: kill -CONT 7",

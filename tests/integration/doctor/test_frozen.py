@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from subprocess import Popen
@@ -146,7 +147,10 @@ def test_a_stopped_beat(patient, monkeypatch, caplog):
         assert ({}, Level.OK) == (to_do(patient), found_of(patient, "beat").level)
         stop(process, BEAT, patient)
         one = found_of(patient, "beat")
-        assert (Level.FAILURE, True) == (one.level, f"process {process.pid} on this host is stopped" in one.found)
+        assert (Level.FAILURE, True) == (
+            one.level,
+            f"process {process.pid} on {socket.gethostname()} is stopped" in one.found,
+        )
         assert one.advice.startswith(f"`kill -CONT {process.pid}` lets it go on")
         assert {"beat": one.advice} == to_do(patient)
         recorder._crew_seen = float("-inf")
@@ -185,7 +189,10 @@ def test_a_stopped_exporter(patient, monkeypatch, caplog):
         assert {} == to_do(patient)
         stop(process, EXPORTER, patient)
         one = found_of(patient, "exporter")
-        assert (Level.FAILURE, True) == (one.level, f"process {process.pid} on this host is stopped" in one.found)
+        assert (Level.FAILURE, True) == (
+            one.level,
+            f"process {process.pid} on {socket.gethostname()} is stopped" in one.found,
+        )
         assert {"exporter": one.advice} == to_do(patient)
         assert one.advice.startswith(f"`kill -CONT {process.pid}` lets it go on")
         for _ in range(2):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from writebehind.process_identity import has_ended, is_stopped, mark, pid_of
+from writebehind.process_identity import has_ended, host_of, is_stopped, mark, pid_of
 from writebehind.redis import keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
@@ -29,11 +29,13 @@ class Attendant:
         seconds_ago: when it last was.
         pid: its id on its machine, or in its container; `None` where the system tells none, or it has
             ended, so that nobody is sent to it.
+        host: the name of that machine or container; `None` where it is not known.
         is_stopped: whether it is stopped, as by SIGSTOP; false where that cannot be seen from here.
     """
 
     seconds_ago: float
     pid: int | None
+    host: str | None
     is_stopped: bool
 
 
@@ -45,7 +47,7 @@ def of_beat(swept_ago_s: float | None, attendants: Mapping[str, Attendant]) -> d
 def process_of(role: str, attendants: Mapping[str, Attendant]) -> dict[str, Any]:
     """The process that was last at work in a role, for a status, as far as it is known."""
     one = attendants.get(role)
-    return {"pid": one and one.pid, "is_stopped": bool(one and one.is_stopped)}
+    return {"pid": one and one.pid, "host": one and one.host, "is_stopped": bool(one and one.is_stopped)}
 
 
 class Attendance:
@@ -71,5 +73,6 @@ class Attendance:
             role, _, one = name.decode(errors="replace").partition(" ")
             if role in (BEAT, EXPORTER) and role not in found:
                 ago_s = max(0.0, (now_ms - whole(at_ms)) / 1000)
-                found[role] = Attendant(ago_s, None if has_ended(one) else pid_of(one), is_stopped(one))
+                pid = None if has_ended(one) else pid_of(one)
+                found[role] = Attendant(ago_s, pid, host_of(one), is_stopped(one))
         return found

@@ -193,9 +193,14 @@ function beat(status) {
   return [lamp("Beat", "bad", beatText(status), "#processes")];
 }
 
+/** That a process is stopped, and what lets it go on, where. */
+export function stoppedText({ pid, host }) {
+  return `stopped: kill -CONT ${pid}${host ? ` on ${host}` : ""}`;
+}
+
 /** Why sweeps are missing, in short. */
 export function beatText({ beat: told }) {
-  return told.is_stopped ? `stopped: kill -CONT ${told.pid}` : `no sweep for ${duration(told.swept_seconds_ago)}`;
+  return told.is_stopped ? stoppedText(told) : `no sweep for ${duration(told.swept_seconds_ago)}`;
 }
 
 /** Level and text of Redis's memory. */
@@ -218,7 +223,7 @@ export function listenerText(status) {
   const listener = status.listener;
   if (isUnknown(status, "listener")) return "not known now";
   if (!listener) return "never ran";
-  if (listener.is_stopped) return `stopped: kill -CONT ${listener.pid}`;
+  if (listener.is_stopped) return stoppedText(listener);
   if (listener.alive_seconds_ago > UNHEARD_S) return `silent for ${duration(listener.alive_seconds_ago)}`;
   if (listener.away_seconds !== null) return `away for ${duration(listener.away_seconds)}`;
   if (listener.error) return "in trouble";

@@ -5,7 +5,7 @@ import { Figure, Panel, State, Table } from "../parts.js";
 import { ago, clock, count, duration } from "../units.js";
 import { isUnknown } from "../verdict.js";
 import { notObserved } from "./drift.js";
-import { beatText, listenerLevel, listenerText, mongodb } from "./now.js";
+import { beatText, listenerLevel, listenerText, mongodb, stoppedText } from "./now.js";
 
 /** What is said of figures that only a server of Redis has which does not answer. */
 const NOT_KNOWN = "Not known while that server of Redis does not answer.";
@@ -71,7 +71,7 @@ export function exporter({ exporter: told, consistency }) {
   const recorded = told?.recorded_seconds_ago;
   if (recorded === undefined) return ["off", "not known now"];
   if (recorded === null) return ["off", "never ran"];
-  if (told.is_stopped) return ["bad", `stopped: kill -CONT ${told.pid}`];
+  if (told.is_stopped) return ["bad", stoppedText(told)];
   if (recorded > SILENT_S) return ["bad", `silent for ${duration(recorded)}`];
   const unobserved = notObserved(consistency);
   return unobserved ? ["warn", `records; what readers see is ${unobserved}`] : ["ok", "records"];
