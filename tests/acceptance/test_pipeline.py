@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import psutil
@@ -223,6 +224,38 @@ def test_a_killed_process_is_not_missed(system, name):
     system.wait_until_drained(30)
     assert written == system.stored_versions(f"kill-{name}-")
     wait_until(lambda: system.stack.pids()[name] != victim, f"another {name}", 30)
+
+
+def test_flower_forgets_nothing_when_it_is_started_anew(system):
+    """A task that ran before is shown after, and the file that has it is its owner's alone."""
+    about = json.loads((system.stack.data_dir / "up.json").read_text())
+    listed = {
+        "draw": 1,
+        "start": 0,
+        "length": 1,
+        "search[value]": "",
+        "order[0][column]": 0,
+        "order[0][dir]": "asc",
+    }
+    listed["columns[0][data]"] = "received"
+    with httpx.Client(base_url=about["flower"], timeout=30, trust_env=False) as flower:
+
+        def answer(path: str, **parameters: object) -> httpx.Response | None:
+            with suppress(httpx.TransportError):
+                return told if (told := flower.get(path, params=parameters)).is_success else None
+
+        system.http.put("/v1/users/flower", json={}).raise_for_status()
+        tasks = wait_until(
+            lambda: (one := answer("/tasks/datatable", **listed)) and one.json()["data"], "a task", 60
+        )
+        os.kill(victim := system.stack.pids()["flower"], signal.SIGTERM)
+        wait_until(lambda: system.stack.pids().get("flower", victim) != victim, "another Flower", 60)
+        wait_until(lambda: answer("/healthcheck"), "Flower to answer", 60)
+
+        assert answer(f"/task/{tasks[0]['uuid']}")
+    kept = [one for one in (system.stack.data_dir / "flower").iterdir() if one.name.startswith("state")]
+    assert kept
+    assert {0o600} == {one.stat().st_mode & 0o777 for one in kept}
 
 
 def test_a_killed_web_server_loses_nothing(system):

@@ -35,7 +35,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
 #: Settings that the chart has from the secret, `config` or other values, or that containers do without.
 NOT_IN_SETTINGS = {
     *("redis_url", "mongodb_url", "broker_url", "root_key", "defaults", "collections", "embedded_redis_mib"),
-    *("host", "port", "exporter_port", "flower_port", "metrics_dir", "alive_file"),
+    *("host", "port", "exporter_port", "flower_port", "flower_db", "metrics_dir", "alive_file"),
     *("tls_cert", "tls_key", "tls_client_ca"),  # the ingress ends TLS
 }
 #: Values within which Kubernetes's names stand, or the user's.

@@ -319,8 +319,19 @@ def test_data_is_in_named_volumes(compose, servers, processes):
     counts = {one["volumes"][2] for one in processes.values()}
 
     assert counts == {f"metrics:{processes['web']['environment']['WRITEBEHIND_METRICS_DIR']}"}
-    assert set(compose["volumes"]) == {*named, "metrics", "keys"}
+    assert set(compose["volumes"]) == {*named, "metrics", "keys", "flower"}
     assert len(named) == len(set(named))
+
+
+def test_flower_keeps_what_it_has_seen(processes):
+    """Its file is in a volume of its own, to which the image's user may write."""
+    flower, web = processes["flower"], processes["web"]
+    directory = str(Path(flower["environment"]["WRITEBEHIND_FLOWER_DB"]).parent)
+
+    assert flower["volumes"] == [*web["volumes"], f"flower:{directory}"]
+    assert flower["environment"].keys() - web["environment"].keys() == {"WRITEBEHIND_FLOWER_DB"}
+    [made] = re.findall(r"install -d -o 10001 (.*)", (ROOT / "Dockerfile").read_text("utf-8"))
+    assert directory in made.split()
 
 
 def test_only_loopback_is_published(services):

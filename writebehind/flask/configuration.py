@@ -19,6 +19,7 @@ OF_THE_SERVICE = frozenset(
         "host",
         "port",
         "flower_port",
+        "flower_db",
         "allowed_hosts",
         "cors_origins",
         "audit_log",

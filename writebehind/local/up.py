@@ -264,6 +264,7 @@ class System:
             "MONGODB_URL": self._mongodb_url,
             "WRITEBEHIND_PORT": str(self._port),
             "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
+            "WRITEBEHIND_FLOWER_DB": str(self._settings.flower_db or self._data_dir / "flower" / "state"),
             "WRITEBEHIND_EXPORTER_PORT": str(self._exporter_port),
             "WRITEBEHIND_METRICS_DIR": str(self._metrics_dir),
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),

@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         "probes that look at its age; each process needs one of its own",
     )
     flower_port: Port = Field(5555, description="port that Flower listens on, on loopback")
+    flower_db: Path | None = Field(
+        None,
+        description="file in which Flower keeps workers and the last 10,000 tasks, so that a restart forgets none;"
+        " whoever can write to it has Flower run what they like; unless set, they are kept nowhere",
+    )
     allowed_hosts: Hosts = Field(
         [],
         description="names and addresses, besides loopback and the address above, under which clients reach the "

@@ -99,6 +99,16 @@ def test_flower_asks_for_a_key(settings, pipeline):
         assert 200 == client.get("/tasks", auth=("me", root)).status_code
 
 
+def test_flower_does_not_start_where_it_can_keep_nothing(settings, pipeline, tmp_path):
+    """It ends, and names the setting."""
+    (tmp_path / "file").touch()
+    with flower(settings, WRITEBEHIND_FLOWER_DB=str(tmp_path / "file" / "state")) as (process, _):
+        said = process.communicate(timeout=60)[1].decode()
+    assert 1 == process.returncode
+    assert "writebehind: flower_db: nothing can be kept in" in said
+    assert "Traceback" not in said
+
+
 def test_flower_is_not_for_everybody_beyond_this_machine(settings, pipeline):
     """It ends, and says what to do."""
     with flower(settings, "--address=0.0.0.0") as (process, _):

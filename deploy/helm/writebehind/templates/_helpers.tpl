@@ -168,7 +168,7 @@ httpGet: {path: {{ .path }}, port: {{ .port }}, httpHeaders: [{name: Host, value
 
 {{/*
 A Deployment. Its argument has: root, part, args, resources, probes, and may have replicas (none: a scaler has them), ports,
-grace, preStop, env, strategy, and metrics: `self` (it shows its counts on its port), `sidecar`, `port`, or none.
+grace, preStop, env, strategy, mounts, volumes, and metrics: `self` (it shows its counts on its port), `sidecar`, `port`, or none.
 */}}
 {{- define "writebehind.deployment" -}}
 {{- $root := .root -}}
@@ -267,7 +267,11 @@ spec:
           {{- end }}
           resources: {{- toYaml .resources | nindent 12 }}
           securityContext: {{- include "writebehind.containerSecurity" $root | nindent 12 }}
-          volumeMounts: {{- include "writebehind.mounts" $root | nindent 12 }}
+          volumeMounts:
+            {{- include "writebehind.mounts" $root | nindent 12 }}
+            {{- with .mounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
         {{- if $sidecar }}
         {{- include "writebehind.sidecar" $root | nindent 8 }}
         {{- end }}
@@ -283,6 +287,9 @@ spec:
           emptyDir: {sizeLimit: 64Mi}
         - name: tmp
           emptyDir: {sizeLimit: 256Mi}
+        {{- with .volumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- with $root.Values.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
