@@ -1,8 +1,8 @@
 """Marks of processes, by which others of this machine see whether one lives: an id alone is given again.
 
 A mark has the host by its name, the boot of its kernel, the namespace of process ids, the id, and when it started.
-Only who shares the first three judges a process: containers of one machine have one boot, and so have machines that
-were copied while they ran. On Linux; elsewhere nothing is known of it.
+Only who shares the first three judges a process: containers of one machine have one boot, and so have machines
+that were copied while they ran. On Linux; elsewhere nothing is known of it.
 """
 
 from __future__ import annotations

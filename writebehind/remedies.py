@@ -111,8 +111,8 @@ def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Rem
     if beat["pid"] is None:
         return Remedy("beat", found, f"start beat as in the Procfile: {without}", chapter)
     advice = (
-        f"look at process {beat['pid']} on {_host(beat)}, which was beat: `kill -CONT {beat['pid']}` lets a frozen one "
-        f"go on; one that has ended is to be started anew, as in the Procfile: {without}"
+        f"look at process {beat['pid']} on {_host(beat)}, which was beat: `kill -CONT {beat['pid']}` lets a "
+        f"frozen one go on; one that has ended is to be started anew, as in the Procfile: {without}"
     )
     return Remedy("beat", found, advice, chapter)
 
@@ -126,8 +126,8 @@ def of_exporter(exporter: Mapping[str, Any]) -> Remedy:
         return Remedy("exporter", f"{found}: {_stopped(exporter)}", f"{_resume(exporter)}; {lost}", chapter)
     pid = exporter["pid"] or "PID"
     advice = (
-        f"it has ended, is frozen, or cannot reach Redis: `kill -CONT {pid}` on {_host(exporter)} lets a frozen one go on; "
-        f"else look at its log and start it anew; {lost}"
+        f"it has ended, is frozen, or cannot reach Redis: `kill -CONT {pid}` on {_host(exporter)} lets a frozen "
+        f"one go on; else look at its log and start it anew; {lost}"
     )
     return Remedy("exporter", found, advice, chapter)
 

@@ -6,6 +6,7 @@ import threading
 from itertools import count
 from math import inf
 from threading import current_thread
+from unittest.mock import Mock
 
 import pytest
 from kombu.exceptions import ChannelError
@@ -25,6 +26,7 @@ from writebehind.operations.drain import drain
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
+from writebehind.remedies import EXPORTER_SILENT_S
 
 
 @pytest.fixture
@@ -97,6 +99,16 @@ def test_an_outage_of_redis_is_in_the_point_after_it(settings, valkey, valkey_wi
     assert 1 == len(away), told
     assert away[0][0] > points[0]
     assert 0 < away[0][1] <= away[0][0] - points[0] + 1
+
+
+def test_a_costly_look_makes_nobody_miss_the_recorder(pipeline, monkeypatch):
+    """It pauses for what it has used, and not for so long that the status has it for one that is away."""
+    recorder, stop, used = pipeline.recorder(), Mock(), count(0.0, 30.0)
+    stop.is_set.side_effect = [False, True]
+    monkeypatch.setattr("writebehind.history.recorder.thread_time", lambda: next(used))
+    recorder.run(stop)
+    [[pause_s], _] = stop.wait.call_args
+    assert 1 < pause_s < EXPORTER_SILENT_S / 2
 
 
 def events(caplog) -> list[tuple[str, object]]:

@@ -71,7 +71,7 @@ def write(state: object) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
 def test_a_system_that_ran_elsewhere_does_not_run_here(running):
-    """Its directory may be shared with another machine, or be of before a boot: its id is another process's here."""
+    """Its directory may be another machine's too, or be of before a boot: its id is another process's here."""
     assert "running" == find().origin
     write(running | {"process": mark()})
     assert "running" == find().origin

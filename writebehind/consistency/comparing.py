@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from writebehind.consistency.budget import Budget
 from writebehind.consistency.judging import Fault, entry_of, fault_of, is_served, is_stale
-from writebehind.consistency.suspects import Look, Suspects
+from writebehind.consistency.suspects import Look, Suspect, Suspects
 from writebehind.consistency.tally import Tally
 from writebehind.consistency.verified import Verified
 from writebehind.documents.entry import Entry
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Documents that MongoDB is asked for at a time: some servers take longer for each, the more there are.
 AT_ONCE = 100
+#: Stale suspects are read anew for so long at a time, seconds: with a slow MongoDB each may take long, and nobody
+#: else looks meanwhile.
+READ_FOR_S = 2.0
 #: This part of the entries that are known to be right is compared by content all the same; and of many entries.
 DOUBTED, DOUBTED_OF_MANY = 0.02, 0.005
 
@@ -161,13 +164,9 @@ class Comparison:
         Raises:
             UnavailableError: a server does not answer.
         """
-        due = self.suspects.due(time.monotonic())
+        due = self._read_anew(self.suspects.due(time.monotonic()))
         if not due:
             return
-        for suspect in due.values():
-            if is_stale(suspect.shown, self._settings(suspect.id.collection)):
-                with suppress(UnavailableError):
-                    self._read(suspect.id)  # as the next client would, who has it read anew
         shown = self.observe(due)
         suspected = [member for member, one in due.items() if one.fault is Fault.DAMAGED]
         for member in self._store.bodies.damaged(suspected) if suspected else ():
@@ -180,6 +179,19 @@ class Comparison:
                 self.suspects.forget(member)
             else:
                 self.suspects.decide(member, self._fault(due[member].id, one, theirs), one, theirs, now)
+
+    def _read_anew(self, due: Mapping[str, Suspect]) -> dict[str, Suspect]:
+        """Read those that are stale, as the next client would; those that there was time for: the rest stays due."""
+        until = time.monotonic() + READ_FOR_S
+        found: dict[str, Suspect] = {}
+        for member, one in due.items():
+            if time.monotonic() >= until:
+                break
+            if is_stale(one.shown, self._settings(one.id.collection)):
+                with suppress(UnavailableError):
+                    self._read(one.id)
+            found[member] = one
+        return found
 
     def _fault(self, one: DocumentId, shown: Shown, stored: Entry) -> Fault | None:
         if not shown.unsettled and not is_served(shown, self._settings(one.collection)):

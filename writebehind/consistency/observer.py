@@ -20,10 +20,12 @@ from writebehind.consistency.budget import Budget
 from writebehind.consistency.changes import Changes
 from writebehind.consistency.comparing import Comparison
 from writebehind.consistency.sources import Changed, PendingWalk, Walk
+from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError, WritebehindError
 from writebehind.logs.events import FAULT
 from writebehind.mongodb.sink import Sink
+from writebehind.outage_log import OutageLog
 from writebehind.redis import keys
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
@@ -96,6 +98,8 @@ class Observer:
         self.walk = Walk(store, comparison)
         self._leads = self.has_led = self._has_looked = False
         self.failure = ""
+        # Who does not look for a moment is no news: the next step comes after some seconds.
+        self._outages = OutageLog(log, quiet_s=UNOBSERVED_S, patience_s=UNOBSERVED_S)
         self._flush_at = self._poll_at = self._walk_at = self._check_at = 0.0
 
     @property
@@ -133,8 +137,9 @@ class Observer:
             self._ask_api()
             self._has_looked = True
         except (WritebehindError, PyMongoError) as error:
-            log.debug("not observed: %s", error)
             self.failure = str(error)
+            if not getattr(error, "logged", False):
+                self._outages.note("consistency", f"nobody looks what readers see: {error}")
             return self._failed()
         except Exception:
             log.exception("the observer failed, and goes on", extra=FAULT)

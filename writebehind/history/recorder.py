@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 #: Between two points, seconds; and how much of a core recording may take.
 EVERY_S: Final = 1.0
 MOST_CPU: Final = 0.01
+#: It pauses so long at most, whatever a look has cost: who records nothing for longer is missed, seconds.
+MOST_PAUSE_S: Final = remedies.EXPORTER_SILENT_S / 3
 #: Between two looks at the workers, seconds.
 CREW_EVERY_S: Final = 3.0
 #: After an outage of Redis workers have so long to tell that they work, seconds, before any counts as silent.
@@ -138,7 +140,7 @@ class Recorder:
                 self._crew_seen = monotonic() + EXCUSED_FOR_S  # they could not tell that they work either
                 if not error.logged:
                     self._outages.note("history", f"the history is not recorded: {error}")
-            pause_s = max(EVERY_S, (thread_time() - used) / MOST_CPU)
+            pause_s = min(MOST_PAUSE_S, max(EVERY_S, (thread_time() - used) / MOST_CPU))
             stop.wait(max(0.0, pause_s - (monotonic() - began)))
         self.close()
 

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.consistency.budget import Budget
-from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_UNLISTED, Tally, figures
+from writebehind.consistency.budget import MOST_WAIT_S, Budget
+from writebehind.consistency.observer import FLUSH_S, LEASE_MS
+from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_UNLISTED, UNOBSERVED_S, Tally, figures
 from writebehind.consistency.verified import Verified, is_of
 from writebehind.tallies import families
 from writebehind.tallies.families import OTHER
@@ -50,6 +51,27 @@ def test_the_budget_has_work_waited_for():
     assert 3 < waits < 6
     assert 0.05 <= budget.used_s < 0.06
     wait_until(lambda: budget.wait_s() < waits - 0.1, "time to count", 5)
+
+
+def test_no_work_is_waited_for_so_long_that_nobody_looks(monkeypatch):
+    """A machine that slept while MongoDB was asked, or a costly step, ends no looks for minutes."""
+    ticks = {"monotonic": 0.0, "thread_time": 0.0}
+    monkeypatch.setattr(time, "monotonic", lambda: ticks["monotonic"])
+    monkeypatch.setattr(time, "thread_time", lambda: ticks["thread_time"])
+    budget = Budget(0.009)
+    with budget.waiting():
+        ticks["monotonic"] += 45
+    assert 0 < budget.wait_s() <= MOST_WAIT_S
+    ticks["monotonic"] += MOST_WAIT_S
+    assert 0 == budget.wait_s()
+    ticks["thread_time"] += 3
+    ticks["monotonic"] += 3
+    assert MOST_WAIT_S == budget.wait_s()
+    ticks["monotonic"] += MOST_WAIT_S
+    assert MOST_WAIT_S == budget.wait_s()  # it is paid all the same
+    ticks["monotonic"] += 3 / 0.009
+    assert 0 == budget.wait_s()
+    assert MOST_WAIT_S + FLUSH_S < LEASE_MS / 1000 < UNOBSERVED_S
 
 
 def test_mongodb_is_not_pressed():
