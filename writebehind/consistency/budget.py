@@ -10,8 +10,8 @@ from contextlib import contextmanager
 #: So much time may be saved up for a moment that has more to do, seconds.
 MOST_SAVED_S = 1.0
 #: It waits so long at a time at most, seconds, and then does one step, whatever it owes: so it keeps the right to
-#: observe, and nobody takes it for one that does not look. A wait for MongoDB counts as so long at most: in a longer
-#: one the machine slept, or the process was stopped.
+#: observe, and nobody takes it for one that does not look. A wait for MongoDB counts as so long at most: in a
+#: longer one the machine slept, or the process was stopped.
 MOST_WAIT_S = 8.0
 #: MongoDB may be waited for in this many times the part: it works meanwhile, and a slow one is not pressed.
 WAITS = 25

@@ -181,7 +181,7 @@ class Comparison:
                 self.suspects.decide(member, self._fault(due[member].id, one, theirs), one, theirs, now)
 
     def _read_anew(self, due: Mapping[str, Suspect]) -> dict[str, Suspect]:
-        """Read those that are stale, as the next client would; those that there was time for: the rest stays due."""
+        """Read those that are stale, as the next client would: those that there was time for."""
         until = time.monotonic() + READ_FOR_S
         found: dict[str, Suspect] = {}
         for member, one in due.items():
