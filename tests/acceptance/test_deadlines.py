@@ -65,6 +65,9 @@ def served(system: System) -> Iterator[Served]:
         }
         server = stack.enter_context(web_server(system, **environment))
         yield Served(server, {"redis": redis, "mongodb": mongodb})
+    # A pause that hung may come to Redis after the resumption that was asked for after it.
+    system.http.post("/admin/resume").raise_for_status()
+    assert [] == system.status()["paused"]
 
 
 def operations(described: dict[str, Any]) -> list[tuple[str, str, Any, set[str]]]:
