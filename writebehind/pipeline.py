@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -18,16 +19,18 @@ from writebehind.consistency.changes import Changes
 from writebehind.consistency.observer import Observer
 from writebehind.documents.idempotency import check_key
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import ConfigurationError, UnknownCollectionError
+from writebehind.errors import ConfigurationError, RedisUnavailableError, UnknownCollectionError
 from writebehind.history.latencies import FiguresOfHost, nothing_known
 from writebehind.history.recorder import Recorder
 from writebehind.hooks import Hooks
 from writebehind.parts import Parts
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.pending import HintSink
+from writebehind.redis.reach import is_away
 from writebehind.redis.shared.totals import Totals
+from writebehind.remedies import of_redis
 from writebehind.settings.installation import Settings
-from writebehind.settings.running import find
+from writebehind.settings.running import find, process_of
 from writebehind.writing.receipts import KnownWrite, known_write
 
 log = logging.getLogger(__name__)
@@ -176,10 +179,10 @@ class Pipeline(Parts):
         """The figures of `/admin/status`; each partition's too if asked for.
 
         The `hit_ratio`, and of `consistency` what an observer has seen, may be up to 10 s old. `totals` are read
-        unless they were just now. While Redis does not answer, `last_known` has what was at stake.
+        unless they were just now.
 
         Raises:
-            RedisUnavailableError: Redis does not answer.
+            RedisUnavailableError: Redis does not answer: `status_without_redis` has what is known then.
         """
         self.clock.look()
         figures = self._status.figures(partitions=strict.flag("partitions", partitions), totals=totals)
@@ -188,6 +191,16 @@ class Pipeline(Parts):
                 **{name: figures[name] for name in ("pending", "pending_bytes", "dead_letters")},
             )
         return figures
+
+    def status_without_redis(self, error: RedisUnavailableError) -> dict[str, Any]:
+        """The substitute for a status while Redis does not answer, by the error that it has failed with.
+
+        `last_known` is what was only in Redis when a process of this host last saw all of it, `None` where none
+        has; `to_do` says what to do, as in a status. It asks nobody.
+        """
+        seen = self.last_known.latest()
+        to_do = [of_redis(error, process_of("redis", self.settings.redis_url))] if is_away(error) else []
+        return {"last_known": seen and seen.as_dict(), "to_do": [asdict(one) for one in to_do]}
 
     def close(self) -> None:
         """Close the connections: what needs MongoDB is refused from here on with `PipelineClosedError`."""

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.plurals import counted
+from writebehind.process_identity import is_stopped, mark
 
 #: The runbook, which has a chapter for each alert.
 RUNBOOK: Final = "https://github.com/writebehind/writebehind/tree/main/docs/runbook.md"
@@ -33,7 +35,7 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`, or `worker` with a name.
+        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`, or `worker` with a name.
         found: what is wrong.
         advice: what to do.
         runbook: the address of the chapter that says more.
@@ -163,16 +165,32 @@ def of_worker(silent: Mapping[str, Any]) -> Remedy:
     return Remedy(f"worker {name}", found, advice, _chapter("WritebehindNoWorker"))
 
 
-def of_redis(pid: int | None) -> Remedy:
-    """The remedy for a Redis that does not answer; `pid` is its process, where `writebehind up` runs it here."""
-    advice = (
-        f"{_runs_here(pid) if pid else 'look on its host whether its process is stopped, busy or has ended'}; "
-        "start it with its data, or not at all, as what is pending is only there; `writebehind doctor` says more"
-    )
-    return Remedy("redis", "Redis does not answer", advice, _chapter("WritebehindRedisDown"))
+def of_redis(error: RedisUnavailableError, pid: int | None) -> Remedy:
+    """The remedy for a Redis that is away.
+
+    Args:
+        error: how that was seen.
+        pid: its process, where `writebehind up` runs it here.
+    """
+    if isinstance(error, RedisNotReadyError):
+        advice = (
+            "it goes on by itself once it has loaded its data, or what it waits for is back: its log says how far "
+            "it is; `writebehind doctor` says more"
+        )
+    elif pid:
+        advice = f"{_runs_here(pid)}; start no other in its place, as what is pending is only there"
+    else:
+        advice = (
+            "look on its host whether its process is stopped (`kill -CONT` lets it go on), busy or has ended: "
+            "start it with its data, or not at all, as what is pending is only there; `writebehind doctor` says "
+            "more"
+        )
+    return Remedy("redis", error.public, advice, _chapter("WritebehindRedisDown"))
 
 
 def _runs_here(pid: int) -> str:
+    if is_stopped(mark(pid)):
+        return f"process {pid} runs here and is stopped: `kill -CONT {pid}` lets it go on"
     return f"process {pid} runs here and is frozen or overloaded: `kill -CONT {pid}` lets a frozen one go on"
 
 

@@ -10,6 +10,7 @@ from threading import get_ident
 import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from rich.console import Console
 
 from tests.integration.conftest import put
 from tests.proxy import Proxy
@@ -17,6 +18,7 @@ from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline, connect, last_known
 from writebehind.cli import cli
+from writebehind.cli.status import without_redis
 from writebehind.errors import RedisUnavailableError
 from writebehind.last_known import LastKnown
 from writebehind.monitoring.page import Page
@@ -68,8 +70,8 @@ def test_the_status_of_a_terminal(pipeline, proxy, monkeypatch, tmp_path):
 
     assert [RedisUnavailableError] * 2 == [type(one.exception) for one in (shown, as_json)]
     assert shown.stdout.startswith("Redis is away; at ")
-    assert "redis: look on its host whether its process is stopped" in shown.stderr
-    assert "#writebehindredisdown" in shown.stderr
+    assert "redis: look on its host whether its process is stopped" in shown.stdout
+    assert "#writebehindredisdown" in shown.stdout
     assert ONLY_THERE in shown.stdout
     told = json.loads(as_json.stdout)
     assert (5, 0, True) == (
@@ -77,6 +79,8 @@ def test_the_status_of_a_terminal(pipeline, proxy, monkeypatch, tmp_path):
         known["dead_letters"],
         "Redis" in told["error"],
     )
+    assert ["redis"] == [one["about"] for one in told["to_do"]]
+    assert "redis: " not in as_json.stderr
 
 
 def test_the_status_of_the_api(pipeline, proxy):
@@ -90,6 +94,10 @@ def test_the_status_of_the_api(pipeline, proxy):
     known = answer.json["last_known"]
     assert (5, 0, True) == (known["pending"], known["dead_letters"], known["pending_bytes"] > 0)
     assert known["seconds_ago"] >= 0
+    [step] = answer.json["to_do"]
+    assert ("redis", True) == (step["about"], step["found"].startswith("Redis did"))
+    assert "look on its host whether its process is stopped" in step["advice"]
+    assert step["runbook"].endswith("/docs/runbook.md#writebehindredisdown")
 
     ready = client.get("/readyz").json
     assert (False, None, None) == (ready["ready"], ready["workers"], ready["silent_workers"])
@@ -116,6 +124,9 @@ def test_nobody_has_seen_it(pipeline, proxy):
     pipeline.last_known._own = None
     assert not [name for name in figures(Page(pipeline)) if name.startswith("last_known")]
     assert create_app(pipeline).test_client().get("/admin/status").json["last_known"] is None
+    with (console := Console(width=200)).capture() as printed:
+        console.print(without_redis(None, ()))
+    assert "Redis is away; nobody on this host has seen what is only there\n" == printed.get()
 
 
 def test_the_line_that_redis_is_lost(pipeline, proxy, caplog):

@@ -323,9 +323,6 @@ def test_what_is_wrong_is_red(pipeline):
         {"is_stopped": True},
     ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
-    assert {"Redis is away; nobody on this host has seen what is only there"} == red_of(
-        RedisUnavailableError("gone")
-    )
     assert {"no status"} == red_of(ConfigurationError("another one's"))
     early = {"warm": {"seconds_ago": 1.0, "seconds": 0.1, "outcome": {"stopped": "no MongoDB"}, "error": None}}
     assert {"warm"} == red_of(good | {"periodic": early})

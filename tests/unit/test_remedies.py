@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+
 import pytest
 
+from tests.waiting import wait_until
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.remedies import Remedy, of_redis, remedies
 
 HEALTHY = {
@@ -95,6 +100,30 @@ def test_a_server_of_this_host_that_hangs():
     """Its process is named, with what lets a frozen one go on."""
     away = HEALTHY | {"mongodb_error": "timed out"}
     [one] = remedies(away, is_stalled=False, is_back=False, sweep_s=5.0, could_evict=False, mongodb_pid=4711)
-    for advice in (one.advice, of_redis(4711).advice):
+    redis = of_redis(RedisUnavailableError(), 4711)
+    assert "no other in its place" in redis.advice
+    for advice in (one.advice, redis.advice):
         assert "process 4711 runs here" in advice
         assert "`kill -CONT 4711` lets a frozen one go on" in advice
+
+
+def test_a_redis_that_loads_its_data():
+    """Nobody is sent to look for a process that is stopped, or to start one."""
+    found = of_redis(RedisNotReadyError("Redis cannot serve now", inner="LOADING"), 4711)
+    assert ("redis", "Redis cannot serve now") == (found.about, found.found)
+    assert "kill" not in found.advice
+    assert "it goes on by itself once it has loaded its data" in found.advice
+    assert found.runbook.endswith("#writebehindredisdown")
+
+
+def test_a_process_that_is_stopped():
+    """It is said of it, where it can be seen."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            assert "frozen or overloaded" in of_redis(RedisUnavailableError(), process.pid).advice
+            process.send_signal(signal.SIGSTOP)
+            wait_until(
+                lambda: "is stopped" in of_redis(RedisUnavailableError(), process.pid).advice, "it to be seen"
+            )
+        finally:
+            process.kill()

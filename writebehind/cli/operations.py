@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from typing import Final
 
 import click
 import orjson
 from rich import progress as rich_progress
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from writebehind.cli.installation import asking_workers, named, opened
@@ -31,6 +33,8 @@ from writebehind.redis.reach import known
 from writebehind.redis.topology.guard import HOME
 from writebehind.settings.urls import redacted
 
+#: Characters that a bar has.
+_BAR: Final = 24
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
 
 
@@ -255,13 +259,20 @@ def rebalance(without: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[..., None]]:
-    """A bar on stderr; yields what moves it, which takes what `rich.progress.Progress.update` does."""
+    """A bar on stderr; yields what moves it, which takes what `rich.progress.Progress.update` does.
+
+    It is gone at the end, but for Ctrl-C: how far it has come stays to be read then.
+    """
     text = rich_progress.TextColumn
     columns = (
-        rich_progress.BarColumn(),
+        rich_progress.BarColumn(_BAR),
         text("{task.completed}"),
         rich_progress.TimeElapsedColumn(),
-        text("{task.description}"),
+        text("{task.description}", table_column=Column()),  # on several lines rather than the others on none
     )
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield partial(progress.update, progress.add_task(what, total=None))
+        try:
+            yield partial(progress.update, progress.add_task(what, total=None))
+        except KeyboardInterrupt:
+            progress.live.transient = False
+            raise

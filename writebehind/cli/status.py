@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -15,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from writebehind import Pipeline
 from writebehind.cli.columns import columns
 from writebehind.cli.consistency import seen
 from writebehind.cli.installation import opened
@@ -27,8 +27,7 @@ from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import is_exporter_away, of_redis, outrun
-from writebehind.settings.running import process_of
+from writebehind.remedies import is_exporter_away, outrun
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -68,30 +67,37 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
             pipeline.store.check_answered()
             return pipeline.status()
 
-        seen = pipeline.last_known.latest
-        redis = of_redis(process_of("redis", pipeline.settings.redis_url))
         if not watch:
             try:
-                _print(look(), as_json=as_json)
+                _print(look(), pipeline, as_json=as_json)
             except RedisUnavailableError as error:
                 if is_away(error):
-                    _print(error, seen(), as_json=as_json)
-                    click.echo(_told(asdict(redis)), err=True)
+                    _print(error, pipeline, as_json=as_json)
                 raise
         elif as_json:
             for figures in _again(look, interval):
-                click.echo(_dumped(figures, seen()))
+                click.echo(_dumped(figures, pipeline))
         else:
             with Live(console=Console(), auto_refresh=False, screen=False) as live:
                 for figures in _again(look, interval):
-                    live.update(shown(figures, seen()), refresh=True)
+                    live.update(_rendered(figures, pipeline), refresh=True)
 
 
-def shown(figures: Figures, last_known: AtStake | None = None) -> RenderableType:
-    """The figures of a status, or why there are none and what was last known of Redis, for a terminal."""
+def _rendered(figures: Figures, pipeline: Pipeline) -> RenderableType:
+    """The same for a terminal."""
     if isinstance(figures, RedisUnavailableError) and is_away(figures):
-        known = last_known or "nobody on this host has seen what is only there"
-        return Text(f"Redis is away; {known}", "bold red")
+        return without_redis(pipeline.last_known.latest(), pipeline.status_without_redis(figures)["to_do"])
+    return shown(figures)
+
+
+def without_redis(last_known: AtStake | None, to_do: Sequence[Mapping[str, str]]) -> RenderableType:
+    """Figures last known of a Redis that is away, and what to do, for a terminal."""
+    known = last_known or "nobody on this host has seen what is only there"
+    return Group(Text(f"Redis is away; {known}", "bold red"), *(Text(_told(one), "bold") for one in to_do))
+
+
+def shown(figures: Figures) -> RenderableType:
+    """The figures of a status, or why there are none, for a terminal."""
     if isinstance(figures, WritebehindError):
         return Text(f"no status: {figures}", "bold red")
     table = Table.grid(*columns("", ""), padding=(0, 2))
@@ -107,17 +113,18 @@ def _told(remedy: Mapping[str, str]) -> str:
     return redacted(f"{remedy['about']}: {remedy['advice']}; more at {remedy['runbook']}")
 
 
-def _print(figures: Figures, last_known: AtStake | None = None, *, as_json: bool) -> None:
+def _print(figures: Figures, pipeline: Pipeline, *, as_json: bool) -> None:
     if as_json:
-        click.echo(_dumped(figures, last_known))
+        click.echo(_dumped(figures, pipeline))
     else:
-        Console().print(shown(figures, last_known), soft_wrap=isinstance(figures, WritebehindError))
+        Console().print(_rendered(figures, pipeline), soft_wrap=isinstance(figures, WritebehindError))
 
 
-def _dumped(figures: Figures, last_known: AtStake | None) -> bytes:
+def _dumped(figures: Figures, pipeline: Pipeline) -> bytes:
     if not isinstance(figures, WritebehindError):
         return orjson.dumps(figures)
-    return orjson.dumps({"error": str(figures), "last_known": last_known and last_known.as_dict()})
+    more = pipeline.status_without_redis(figures) if isinstance(figures, RedisUnavailableError) else {}
+    return orjson.dumps({"error": str(figures), "last_known": None, "to_do": [], **more})
 
 
 def _again(look: Callable[[], dict[str, Any]], interval_s: float) -> Iterator[Figures]:

@@ -132,7 +132,7 @@ class MongoBreaker:
 
     def _refusal(self, left_s: float) -> MongoUnavailableError:
         error = MongoUnavailableError(
-            f"MongoDB is asked again in {left_s:.1f} s, as it has failed lately",
+            f"MongoDB has failed lately, and is left alone for {left_s:.1f} s",
             inner=self._reason,
             retry_after_s=left_s,
             reason=Reason.BREAKER_OPEN,

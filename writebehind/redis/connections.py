@@ -320,7 +320,7 @@ class Connections:
                 self.outage.fails()
                 is_alone = self._paused_by is RedisNotReadyError
                 said = "cannot serve now" if is_alone else "did not answer in time"
-                line = f"{self._title} {said}, and is asked again in {left:.1f} s"
+                line = f"{self._title} {said}, and is left alone for {left:.1f} s"
                 paused = _logged(self._paused_by(line, retry_after_s=left))
                 paused.late = not is_alone
                 raise paused

@@ -78,6 +78,10 @@ def test_a_redis_that_is_away_is_seen(system, servers, chromium):
             for name, value in (("Pending, last known", "200"), ("Dead letters, last known", "0")):
                 assert value == lost.locator(".figure").filter(has_text=name).locator(".value").inner_text()
             expect(lost.locator(".figure").filter(has_text="Seen at")).to_contain_text("s ago")
+            steps = lost.get_by_role("list", name="What to do")
+            expect(steps).to_contain_text("redis: look on its host whether its process is stopped")
+            runbook = steps.get_by_role("link", name="Runbook").get_attribute("href")
+            assert runbook.endswith("/docs/runbook.md#writebehindredisdown"), runbook
             expect(page.locator("h1")).to_have_text("Before Redis stopped answering")
             expect(page.locator(".lamps")).to_contain_text("does not answer")
             expect(chart(page, "Only in Redis").locator(".old dt")).to_contain_text("ago", timeout=20_000)

@@ -288,7 +288,7 @@ def test_redis_is_down(installation, client, monkeypatch):
     assert (503, False) == ((ready := client.get("/readyz")).status_code, ready.json["ready"])
     assert (None, None) == (ready.json["workers"], ready.json["silent_workers"])
     assert 200 == client.get("/healthz").status_code
-    problem(client.get("/admin/status"), 503, "redis-unavailable", more=frozenset({"last_known"}))
+    problem(client.get("/admin/status"), 503, "redis-unavailable", more=frozenset({"last_known", "to_do"}))
 
 
 @pytest.mark.parametrize(

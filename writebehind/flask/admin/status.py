@@ -19,13 +19,12 @@ def status(pipeline: Pipeline) -> Routes:
 
     @routes.get("/status")
     def figures() -> Response:
-        """The state of the pipeline; while Redis does not answer what was at stake when it was last seen."""
+        """The state of the pipeline; while Redis does not answer what was last known, and what to do."""
         only("partitions")
         try:
             shown = pipeline.status(partitions=flag("partitions"))
         except RedisUnavailableError as error:
-            seen = pipeline.last_known.latest()
-            return respond(error, more={"last_known": seen.as_dict() if seen is not None else None})
+            return respond(error, more=pipeline.status_without_redis(error))
         return Response(orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)
 
     return routes

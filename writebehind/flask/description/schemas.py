@@ -108,6 +108,11 @@ def components(settings: Settings) -> dict[str, Schema]:
             "type": ["object", "null"],
             "description": "of `/admin/status` while Redis does not answer: what was only there, and when",
         },
+        "to_do": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "of `/admin/status` while Redis does not answer: what to do, as in a status",
+        },
     }
     unreadable: Schema = {
         "type": "object",

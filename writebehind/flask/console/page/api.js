@@ -18,12 +18,14 @@ export function hasToken() {
 
 /** An answer that is none: `status` is that of HTTP, or 0 where nobody answers. */
 export class ApiError extends Error {
-  constructor(status, message, type = "", lastKnown = null) {
+  constructor(status, message, type = "", { last_known: lastKnown = null, to_do: toDo = [] } = {}) {
     super(message);
     this.status = status;
     this.type = type;
     /** What was only in Redis when it was last seen, where it does not answer and anybody has seen it. */
     this.lastKnown = lastKnown;
+    /** What to do about it, as a status has it. */
+    this.toDo = toDo;
   }
 
   /** Whether Redis does not answer, or loads its data. */
@@ -71,7 +73,7 @@ export async function ask(where, method = "GET") {
   }
   if (answer.ok && told !== null) return told;
   const why = told?.detail || told?.title || answer.statusText || "no reason given";
-  throw new ApiError(answer.status, why, told?.type, told?.last_known);
+  throw new ApiError(answer.status, why, told?.type, told ?? {});
 }
 
 /** A reviver: a number that JavaScript would write in another way than it was sent stays as it is. */

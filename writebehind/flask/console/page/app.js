@@ -4,7 +4,7 @@ import { createElement, h } from "./vendor/preact.js";
 import { hasToken, setToken } from "./api.js";
 import { Confirmation, TokenQuestion } from "./dialogs.js";
 import { Live } from "./feed.js";
-import { Figure, said } from "./parts.js";
+import { Figure, said, ToDo } from "./parts.js";
 import { HistoryFeed } from "./series.js";
 import { ago, bytes, clock, count, duration, some } from "./units.js";
 import { lost } from "./verdict.js";
@@ -154,7 +154,7 @@ export class App extends Live {
         h(Navigation, { current: name, status }),
       ),
       h(Banner, { feed: this.status, onToken: () => this.setState({ asksToken: true }) }),
-      isLost ? h(Lost, { known: this.status.error.lastKnown }) : null,
+      isLost ? h(Lost, { known: this.status.error.lastKnown, toDo: this.status.error.toDo }) : null,
       h(
         "main",
         { id: "figures", tabIndex: -1, class: old ? "old" : "" },
@@ -226,19 +226,20 @@ function Banner({ feed, onToken }) {
       "p",
       { class: "banner" },
       h("span", null, `${why.replace(/[^.]$/, "$&.")}${age}`),
-      asks ? h("button", { type: "button", onClick: onToken }, "Give a token") : h("span", null, " It is asked again each second."),
+      asks ? h("button", { type: "button", onClick: onToken }, "Give a token") : h("span", null, " The page asks again each second."),
     ),
   );
 }
 
-/** What was last known of a Redis that does not answer. */
-function Lost({ known }) {
+/** What was last known of a Redis that does not answer, and what to do. */
+function Lost({ known, toDo }) {
   const { title, text } = lost(known);
   return h(
     "section",
     { class: "verdict bad lost", "aria-labelledby": "lost" },
     h("h2", { id: "lost" }, title),
     h("p", null, text),
+    h(ToDo, { remedies: toDo }),
     known
       ? h(
           "dl",

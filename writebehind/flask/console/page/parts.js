@@ -72,6 +72,18 @@ export function Panel({ title, note, tools, children, id }) {
   );
 }
 
+/** What to do about what is wrong, as `writebehind doctor` says it, each with its chapter of the runbook. */
+export function ToDo({ remedies }) {
+  if (!remedies?.length) return null;
+  return h(
+    "ul",
+    { class: "todo", "aria-label": "What to do" },
+    remedies.map((one) =>
+      h("li", { key: one.about }, h("strong", null, `${one.about}: `), `${one.advice}. `, h("a", { href: one.runbook, target: "_blank", rel: "noopener noreferrer" }, "Runbook")),
+    ),
+  );
+}
+
 /** A line that says why something cannot be shown. */
 export function Trouble({ feed }) {
   return feed.error ? h("p", { class: "trouble", role: "status" }, said(feed.error)) : null;

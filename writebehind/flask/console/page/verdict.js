@@ -126,7 +126,7 @@ function unworked(status, lost) {
  * @param {object | null} known what was only there, as the API has last known it
  */
 export function lost(known) {
-  const refused = "Writes are refused until it is back, and reads go to MongoDB. On its host `writebehind doctor` names its process, and says whether it is frozen or has ended (kill -CONT PID lets a frozen one go on); start it with its data, or not at all. The runbook has more under WritebehindRedisDown.";
+  const refused = "Writes are refused until it is back, and reads go to MongoDB.";
   if (!known) return { title: "Redis does not answer, and nobody here has seen how much is only there", text: refused };
   const documents = some(known.pending + known.dead_letters, "document");
   return { title: `Redis does not answer: ${documents} ${known.pending + known.dead_letters === 1 ? "was" : "were"} only there`, text: refused };

@@ -3,7 +3,7 @@
 import { Component, h } from "../vendor/preact.js";
 import { ask } from "../api.js";
 import { Chart } from "../chart.js";
-import { Button, Figure, State } from "../parts.js";
+import { Button, Figure, State, ToDo } from "../parts.js";
 import { charts, goneOn } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
 import { isUnknown, pausedOf, serversOf, trouble, verdict } from "../verdict.js";
@@ -57,18 +57,6 @@ function view(status, isLost, history, act, span, choose) {
     recorded(history.data) ? null : h("p", { class: "note" }, unrecorded(history)),
     h("div", { class: "charts" }, charts(told, status).map((one) => h(Chart, { key: one.title, span, ...one }))),
   ];
-}
-
-/** What to do about what is wrong, as `writebehind doctor` says it, each with its chapter of the runbook. */
-function ToDo({ remedies }) {
-  if (!remedies?.length) return null;
-  return h(
-    "ul",
-    { class: "todo", "aria-label": "What to do" },
-    remedies.map((one) =>
-      h("li", { key: one.about }, h("strong", null, `${one.about}: `), `${one.advice}. `, h("a", { href: one.runbook, target: "_blank", rel: "noopener noreferrer" }, "Runbook")),
-    ),
-  );
 }
 
 /** The action that pauses flushing of all collections, or ends all pauses. */
