@@ -28,6 +28,10 @@ _MAINTENANCE: Final = "maintenance"
 BEAT_MISSED: Final = 4
 #: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
 EXPORTER_SILENT_S: Final = 30.0
+#: After an outage of Redis, in which nobody could do anything, each is at work again within so long, seconds.
+RETURNS_S: Final = 30.0
+#: A periodic task that is done less often than sweeps is late at the earliest after so long, seconds.
+_LATE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`, or `worker` with a name.
+        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`; `task` or `worker` with a name.
         found: what is wrong.
         advice: what to do.
         runbook: the address of the chapter that says more.
@@ -52,7 +56,6 @@ def remedies(
     *,
     is_stalled: bool,
     is_back: bool,
-    sweep_s: float,
     could_evict: bool,
     mongodb_pid: int | None = None,
 ) -> Iterator[Remedy]:
@@ -62,7 +65,6 @@ def remedies(
         figures: as `/admin/status` has them.
         is_stalled: whether nothing is persisted though documents are overdue.
         is_back: whether MongoDB was away until just now: workers take up by themselves what waits.
-        sweep_s: between two sweeps, seconds; infinity while none is expected, as Redis was away until just now.
         mongodb_pid: the process of MongoDB, where `writebehind up` runs it here.
         could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
@@ -81,22 +83,41 @@ def remedies(
     for one in silent:
         yield of_worker(one)
     beat, exporter = figures["beat"], figures["exporter"]
-    if beat and beat["swept_seconds_ago"] is not None and is_beat_away(beat, sweep_s):
+    if beat and beat["swept_seconds_ago"] is not None and beat["is_silent"]:
         yield of_beat(beat, figures["consumers"])
-    if exporter and is_exporter_away(exporter):
+    elif beat and figures["periodic"]:
+        yield from of_tasks(figures["periodic"], figures["consumers"])
+    if exporter and exporter["is_silent"]:
         yield of_exporter(exporter)
 
 
-def is_beat_away(beat: Mapping[str, Any], sweep_s: float) -> bool:
-    """Whether beat, as a status has it, is stopped, or several sweeps in a row are missing, or there was none."""
+def is_beat_away(beat: Mapping[str, Any], sweep_s: float, *, back_s: float | None = None) -> bool:
+    """Whether beat is stopped, or several sweeps in a row are missing, or there was none.
+
+    Args:
+        beat: as a status has it.
+        sweep_s: between two sweeps, seconds.
+        back_s: the time since Redis was back after an outage, seconds; `None` where that is not known.
+    """
     swept_s = beat["swept_seconds_ago"]
-    return beat["is_stopped"] or swept_s is None or swept_s > BEAT_MISSED * sweep_s
+    is_missing = swept_s is None or (swept_s > BEAT_MISSED * sweep_s and not _returns(back_s))
+    return bool(beat["is_stopped"]) or is_missing
 
 
-def is_exporter_away(exporter: Mapping[str, Any]) -> bool:
-    """Whether an exporter, as a status has it, is stopped, or has recorded nothing for long."""
+def is_exporter_away(exporter: Mapping[str, Any], *, back_s: float | None = None) -> bool:
+    """Whether an exporter, as a status has it, is stopped, or has recorded nothing for long; `back_s` as there."""
     recorded_s = exporter["recorded_seconds_ago"]
-    return exporter["is_stopped"] or (recorded_s is not None and recorded_s > EXPORTER_SILENT_S)
+    is_silent = recorded_s is not None and recorded_s > EXPORTER_SILENT_S and not _returns(back_s)
+    return bool(exporter["is_stopped"]) or is_silent
+
+
+def is_task_late(seconds_ago: float, took_s: float, every_s: float) -> bool:
+    """Whether several runs of a periodic task in a row are missing: it ended so long ago, and took so long."""
+    return seconds_ago > max(_LATE_S, BEAT_MISSED * every_s) + took_s
+
+
+def _returns(back_s: float | None) -> bool:
+    return back_s is not None and back_s <= RETURNS_S
 
 
 def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Remedy:
@@ -110,6 +131,9 @@ def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Rem
     if consumers and not consumers.get(_MAINTENANCE):
         advice = f"start beat and the maintenance worker as in the Procfile: {without}"
         return Remedy("beat", f"{found}, and no worker consumes {_MAINTENANCE}", advice, chapter)
+    if (asked_s := beat["asked_seconds_ago"]) is not None and swept_s is not None and 2 * asked_s < swept_s:
+        found = f"{found}: beat asked for one {asked_s:.0f} s ago, and no worker carries it out"
+        return Remedy("beat", found, f"{_see_workers(consumers)}; {without}", chapter)
     if beat["pid"] is None:
         return Remedy("beat", found, f"start beat as in the Procfile: {without}", chapter)
     advice = (
@@ -117,6 +141,23 @@ def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Rem
         f"frozen one go on; one that has ended is to be started anew, as in the Procfile: {without}"
     )
     return Remedy("beat", found, advice, chapter)
+
+
+def of_tasks(periodic: Mapping[str, Mapping[str, Any]], consumers: Mapping[str, Any] | None) -> Iterator[Remedy]:
+    """The remedies for periodic tasks that are missing though sweeps are not, so that beat is at work."""
+    for name, run in periodic.items():
+        if run["is_late"]:
+            found = f"it last ended {run['seconds_ago']:.0f} s ago, and is to run every {run['every_seconds']:g} s"
+            advice = f"sweeps run, so beat is at work: {_see_workers(consumers)}"
+            yield Remedy(f"task {name}", found, advice, _chapter("WritebehindSweepLate"))
+
+
+def _see_workers(consumers: Mapping[str, Any] | None) -> str:
+    names = ", ".join((consumers or {}).get(_MAINTENANCE, ())) or "the workers"
+    return (
+        f"look at the log of {names}, and whether messages wait in the queue {_MAINTENANCE}: a worker whose pool "
+        "is stuck is to be started anew, one that has too much to do wants another one beside it"
+    )
 
 
 def of_exporter(exporter: Mapping[str, Any]) -> Remedy:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from math import inf
 from typing import Any, Generic, TypeVar
 
 from writebehind.change_stream.listener_state import listener_status
@@ -17,19 +16,19 @@ from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.exporters import of_exporter
 from writebehind.history.outlook import WINDOW_S, is_silent_to_all, lately, outlook
-from writebehind.history.points import BREAKER, REDIS_AWAY, Point, depth, read
+from writebehind.history.points import BREAKER, Point, depth, read
 from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
-from writebehind.redis.shared.attendance import of_beat
+from writebehind.redis.shared.attendance import Attendant, of_beat
 from writebehind.redis.shared.caps import Caps
-from writebehind.redis.shared.metrics import Activity
+from writebehind.redis.shared.metrics import Activity, Run
 from writebehind.redis.shared.pauses import Paused
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
-from writebehind.remedies import remedies
+from writebehind.remedies import is_task_late, remedies
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
 
@@ -98,6 +97,7 @@ class Status:
         drift: History,
         caps: Caps,
         pace: Pace,
+        periods: Mapping[str, float],
         ping: Callable[..., None],
         mongodb_pid: Callable[[], int | None],
         settings: Callable[[str], CollectionSettings],
@@ -113,6 +113,7 @@ class Status:
             drift: what was found to differ.
             caps: from which this process refuses new documents: what those that take writes have told comes first.
             pace: of flushes, while all is well.
+            periods: of periodic tasks by name, seconds.
             ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
             mongodb_pid: tells the process of MongoDB, where `writebehind up` runs it here.
             settings: of a collection, by name.
@@ -126,6 +127,7 @@ class Status:
         self._drift = drift
         self._caps = caps
         self._pace = pace
+        self._periods = periods
         self._ping = ping
         self._mongodb_pid = mongodb_pid
         self._settings = settings
@@ -184,10 +186,10 @@ class Status:
             "breaker_since": breaker.since if breaker else None,
             "mongodb_error": mongodb_error,
             "mongodb_ping_error": unanswered,
-            **(_of_activity(activity, now_ms) if activity else dict.fromkeys(_OF_ACTIVITY)),
+            **(_of_activity(activity, now_ms, self._periods) if activity else dict.fromkeys(_OF_ACTIVITY)),
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
             "exporter": None if recorded is None else of_exporter(history[-1:], attendants, now_ms / 1000),
-            "beat": of_beat(activity.swept_ago_s(now_ms), attendants) if activity else None,
+            "beat": self._beat(activity, attendants, now_ms) if activity else None,
             "partitions": store.partitions,
             "consistency": answers.ask(lambda: self._consistency(now_ms), "consistency"),
             "listener": answers.ask(lambda: listener_status(store, now_ms), "listener"),
@@ -197,13 +199,11 @@ class Status:
         }
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
         is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
-        was_away = any(one.figures.get(REDIS_AWAY) for one in points)
         late = [one for one in points if now_ms / 1000 - one.at < RECOVERS_S]
         to_do = remedies(
             figures,
             is_stalled=is_stalled,
             is_back=any(one.figures.get(BREAKER, "closed") != "closed" for one in late),
-            sweep_s=inf if was_away else self._pace.sweep_s,
             could_evict=sample.could_make_room,
             mongodb_pid=self._mongodb_pid() if mongodb_error else None,
         )
@@ -220,6 +220,9 @@ class Status:
             ]
         return figures
 
+    def _beat(self, activity: Activity, attendants: Mapping[str, Attendant], now_ms: int) -> dict[str, Any]:
+        return of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._pace.sweep_s)
+
     def _consistency(self, now_ms: int) -> dict[str, Any]:
         """Figures of reconciling and of an observer, and the time since one has looked last."""
         observed_s = self._store.samples.observed_s(now_ms)
@@ -234,7 +237,7 @@ class Status:
         return None
 
 
-def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
+def _of_activity(activity: Activity, now_ms: int, periods: Mapping[str, float]) -> dict[str, Any]:
     """Work that is done, and who does it: `_OF_ACTIVITY`."""
     crew = activity.crew
     consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
@@ -246,8 +249,15 @@ def _of_activity(activity: Activity, now_ms: int) -> dict[str, Any]:
         "ended_workers": [asdict(one) for one in crew.ended_lately],
         "consumers": consumers,
         "unconsumed": [queue for queue, names in consumers.items() if not names],
-        "periodic": {name: run.as_dict(now_ms) for name, run in sorted(activity.runs.items())},
+        "periodic": {name: _of_run(run, now_ms, periods.get(name)) for name, run in sorted(activity.runs.items())},
     }
+
+
+def _of_run(run: Run, now_ms: int, every_s: float | None) -> dict[str, Any]:
+    """The last run of a periodic task, and whether later ones are missing: it should run so often, seconds."""
+    told = run.as_dict(now_ms)
+    is_late = every_s is not None and is_task_late(told["seconds_ago"], run.seconds, every_s)
+    return told | {"every_seconds": every_s, "is_late": is_late}
 
 
 def _broker(last: list[Point], now: float) -> dict[str, Any]:

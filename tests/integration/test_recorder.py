@@ -26,6 +26,7 @@ from writebehind.operations.drain import drain
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
+from writebehind.redis.shared.attendance import back_s
 from writebehind.remedies import EXPORTER_SILENT_S
 
 
@@ -95,6 +96,7 @@ def test_an_outage_of_redis_is_in_the_point_after_it(settings, valkey, valkey_wi
             finally:
                 stop.set()
                 recording.join()
+            assert back_s(pipeline.store.attendance.look(pipeline.store.now_ms())) is not None
     away = [one for one in zip(told["time"], told["redis_away_seconds"], strict=True) if one[1] is not None]
     assert 1 == len(away), told
     assert away[0][0] > points[0]

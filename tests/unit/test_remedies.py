@@ -28,11 +28,12 @@ HEALTHY = {
     "partitions_at_work": 0,
     "beat": None,
     "exporter": None,
+    "periodic": {},
 }
 
 
 def told(*, is_stalled: bool = False, is_back: bool = False, **figures) -> list[Remedy]:
-    known = {"is_stalled": is_stalled, "is_back": is_back, "sweep_s": 5.0, "could_evict": False}
+    known = {"is_stalled": is_stalled, "is_back": is_back, "could_evict": False}
     return [*remedies(HEALTHY | figures, **known)]
 
 
@@ -99,7 +100,7 @@ def test_nobody_is_sent_to_what_goes_on_by_itself(given, advice):
 def test_a_server_of_this_host_that_hangs():
     """Its process is named, with what lets a frozen one go on."""
     away = HEALTHY | {"mongodb_error": "timed out"}
-    [one] = remedies(away, is_stalled=False, is_back=False, sweep_s=5.0, could_evict=False, mongodb_pid=4711)
+    [one] = remedies(away, is_stalled=False, is_back=False, could_evict=False, mongodb_pid=4711)
     redis = of_redis(RedisUnavailableError(), 4711)
     assert "no other in its place" in redis.advice
     for advice in (one.advice, redis.advice):

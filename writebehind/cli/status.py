@@ -27,7 +27,7 @@ from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import is_exporter_away, outrun
+from writebehind.remedies import outrun
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -272,7 +272,7 @@ def _exporter(exporter: Mapping[str, Any]) -> Row:
     recorded_s = exporter["recorded_seconds_ago"]
     if recorded_s is None:
         return "none has ever run: nobody records the last hour", True
-    silent = is_exporter_away(exporter)
+    silent = exporter["is_silent"]
     if exporter["is_stopped"]:
         return f"process {exporter['pid']} is stopped for {duration(recorded_s)}", False
     return (
@@ -323,7 +323,7 @@ def _tasks(periodic: Mapping[str, Mapping[str, Any]]) -> Iterator[RenderableType
         done, good = _done(run)
         table.add_row(
             Text(name),
-            Text(f"{duration(run['seconds_ago'])} ago"),
+            Text(f"{duration(run['seconds_ago'])} ago", "red" if run["is_late"] else ""),
             Text(f"{run['seconds']:.2f} s"),
             Text(printable_line(done), "" if good else "red"),
         )

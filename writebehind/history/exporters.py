@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from writebehind.history.points import Point
-from writebehind.redis.shared.attendance import EXPORTER, Attendant, process_of
+from writebehind.redis.shared.attendance import EXPORTER, Attendant, back_s, process_of
+from writebehind.remedies import is_exporter_away
 
 
 def of_exporter(last: Sequence[Point], attendants: Mapping[str, Attendant], now: float) -> dict[str, Any]:
@@ -18,4 +19,5 @@ def of_exporter(last: Sequence[Point], attendants: Mapping[str, Attendant], now:
         now: seconds since the epoch.
     """
     recorded_s = max(0.0, now - last[0].at) if last else None
-    return {"recorded_seconds_ago": recorded_s, **process_of(EXPORTER, attendants)}
+    told = {"recorded_seconds_ago": recorded_s, **process_of(EXPORTER, attendants)}
+    return told | {"is_silent": is_exporter_away(told, back_s=back_s(attendants))}

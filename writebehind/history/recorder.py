@@ -162,6 +162,8 @@ class Recorder:
             self._since = self._recorded(look.at)
         coarse = self._coarse(point)
         self._last = look
+        if away:
+            self._store.attendance.note_back()
         added = self._store.history.add(self._lease, point.dump(), coarse, most=MOST_FINE, most_coarse=MOST_COARSE)
         self._away_since = None
         return added
@@ -217,8 +219,9 @@ class Recorder:
             activity = self._store.metrics.activity(now_ms)
             crew = activity.crew
             self._events.look_at_workers(crew)
-            beat = of_beat(activity.swept_ago_s(now_ms), self._store.attendance.look(now_ms))
-            is_away = beat["swept_seconds_ago"] is not None and remedies.is_beat_away(beat, self._sweep_s)
+            attendants = self._store.attendance.look(now_ms)
+            beat = of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._sweep_s)
+            is_away = beat["swept_seconds_ago"] is not None and beat["is_silent"]
             self._events.look_at_beat(remedies.of_beat(beat, crew.consumers) if is_away else None)
             for one in crew.ended:
                 if one.seconds_ago > ENDED_FOR_S:

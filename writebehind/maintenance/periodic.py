@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
@@ -29,8 +28,8 @@ from writebehind.warming.warmer import WARM, Warmer
 
 log = logging.getLogger(__name__)
 
-#: After an outage of Redis, in which nobody could record, an exporter is back within so long, seconds.
-RETURNS_S = 15.0
+#: Longer than so many sweeps, or seconds, none is left out unless beat, the workers or Redis were away.
+_GAP_SWEEPS, _GAP_S = remedies.BEAT_MISSED, remedies.EXPORTER_SILENT_S
 
 
 class Maintenance:
@@ -66,8 +65,6 @@ class Maintenance:
         self._audit = audit
         # The sweeps of an outage that lasts are one.
         self._events = EventLog()
-        #: Since when the exporter is missed; `None` while it is not.
-        self._exporter_missed_at: float | None = None
         self._outages = OutageLog(log, "sweep", quiet_s=max(QUIET_S, 3 * settings.sweep_interval))
 
     def sweep(self) -> dict[str, int]:
@@ -89,6 +86,7 @@ class Maintenance:
                 found["enqueued"] += 1
                 self._hints(hint)
 
+        self._note_back()
         with self._store.metrics.record_run(SWEEP) as outcome:
             if away := each_reached(self._store.layout.in_use(), sweep):
                 found["away"] = len(away)
@@ -97,6 +95,12 @@ class Maintenance:
         self._look_at_exporter()
         return found
 
+    def _note_back(self) -> None:
+        """Note that Redis is back where sweeps were left out for long: nobody could record either, it seems."""
+        missed_s = known(self._store, lambda: self._store.metrics.since_run(SWEEP), None)
+        if missed_s is not None and missed_s > max(_GAP_S, _GAP_SWEEPS * self._settings.sweep_interval):
+            self._store.attendance.note_back()
+
     def _look_at_exporter(self) -> None:
         """Log that the exporter is frozen, which it cannot itself."""
         store, now_ms = self._store, self._store.now_ms()
@@ -104,15 +108,7 @@ class Maintenance:
         if found is None:
             return
         told = of_exporter(read(found[0], now_ms / 1000), found[1], now_ms / 1000)
-        if not remedies.is_exporter_away(told):
-            self._exporter_missed_at = None
-            self._events.look_at_exporter(None)
-            return
-        now = time.monotonic()
-        if self._exporter_missed_at is None:
-            self._exporter_missed_at = now
-        if told["is_stopped"] or now - self._exporter_missed_at >= RETURNS_S:
-            self._events.look_at_exporter(remedies.of_exporter(told))
+        self._events.look_at_exporter(remedies.of_exporter(told) if told["is_silent"] else None)
 
     def audit_deletions(self) -> dict[str, int]:
         """Delete again what a late flusher brought back after its deletion; and forget receipts that are over.

@@ -182,7 +182,10 @@ STATES = {
     },
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: null}}"): ["off", "never ran"],
     ("processes", "exporter", "{exporter: null}"): ["off", "not known now"],
-    ("processes", "exporter", "{exporter: {recorded_seconds_ago: 200}}"): ["bad", "silent for 3 min"],
+    ("processes", "exporter", "{exporter: {recorded_seconds_ago: 200, is_silent: true}}"): [
+        "bad",
+        "silent for 3 min",
+    ],
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: 1}}"): ["ok", "records"],
     ("processes", "exporter", "{exporter: {recorded_seconds_ago: 1, is_stopped: true, pid: 7, host: 'web-1'}}"): [
         "bad",

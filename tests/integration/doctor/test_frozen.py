@@ -17,13 +17,14 @@ from writebehind import Pipeline, connect
 from writebehind.change_stream.listener_state import ListenerState
 from writebehind.history.points import Point
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.maintenance import periodic
 from writebehind.operations.doctor import Finding, Level, examine, processes
 from writebehind.process_identity import mark
+from writebehind.reconcile.reconciler import RECONCILE
 from writebehind.redis import keys
 from writebehind.redis.shared.attendance import BEAT, EXPORTER
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.settings.names import QUEUES
+from writebehind.warming.warmer import WARM
 
 #: Answers of a server that runs come sooner than that, ms.
 TIMEOUT_MS = 500
@@ -170,6 +171,8 @@ def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
     told = b'{"seconds": 0.1, "outcome": {}, "error": ""}'
     monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
     with at_work(patient, BEAT, monkeypatch) as process:
+        wire, now = patient.store._wire, patient.store.now_ms()
+        wire.call("ZADD", keys.OBSERVED, now - 25_000, *wire.call("ZRANGE", keys.OBSERVED, 0, -1))
         for ago_s, is_away in ((19, False), (24, True)):
             patient.store._wire.call(
                 "HSET", keys.RUNS, SWEEP, b"%d %b" % (patient.store.now_ms() - 1000 * ago_s, told)
@@ -213,26 +216,85 @@ def test_nobody_is_sent_to_a_process_that_has_ended(patient, monkeypatch):
         assert patient.store.attendance.look(patient.store.now_ms())[EXPORTER].pid is None
 
 
-def test_an_exporter_is_given_time_after_an_outage_of_redis(patient, monkeypatch, caplog):
-    """Nobody could record meanwhile: it is missed only where it stays away when Redis answers again."""
-    wire = patient.store._wire
+def ran(pipeline: Pipeline, task: str, ago_s: float) -> None:
+    """Have a periodic task ended so long ago."""
+    told = b'{"seconds": 0.1, "outcome": {}, "error": ""}'
+    pipeline.store._wire.call("HSET", keys.RUNS, task, b"%d %b" % (pipeline.store.now_ms() - 1000 * ago_s, told))
 
-    def record(ago_s: float) -> None:
-        wire.call("LPUSH", keys.HISTORY, Point(patient.store.now_ms() / 1000 - ago_s).dump())
 
-    record(ago_s=40)
-    patient.maintenance.sweep()
-    record(ago_s=0)
-    patient.maintenance.sweep()
-    assert [] == events(caplog)
+def record(pipeline: Pipeline, ago_s: float) -> None:
+    """Have the exporter recorded the history so long ago."""
+    point = Point(pipeline.store.now_ms() / 1000 - ago_s)
+    pipeline.store._wire.call("LPUSH", keys.HISTORY, point.dump())
 
-    wire.call("DEL", keys.HISTORY)
-    record(ago_s=40)
+
+def test_sweeps_that_beat_asks_for_and_no_worker_carries_out(patient, monkeypatch):
+    """Nobody is sent to beat, which is at work: the worker is named that does not do what it asks for."""
+    patient.store.workers.record_proof("worker@here", QUEUES)
+    monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
+    ran(patient, SWEEP, 24)
+    patient.store.attendance.note(BEAT)
+    one = found_of(patient, "beat")
+    assert (Level.FAILURE, True) == (one.level, one.found.endswith("s ago, and no worker carries it out")), one
+    assert one.advice.startswith("look at the log of worker@here, and whether messages wait in the queue")
+    assert {"beat": one.advice} == to_do(patient)
+
+
+@pytest.mark.parametrize(("task", "late_s"), [(RECONCILE, 100), (WARM, 150)])
+def test_a_periodic_task_that_does_not_run_while_sweeps_do(patient, task, late_s):
+    """Each place says so, of what one decides: the status, its table, and the doctor."""
+    patient.store.workers.record_proof("worker@here", QUEUES)
     patient.maintenance.sweep()
-    assert [] == events(caplog)
-    monkeypatch.setattr(periodic, "RETURNS_S", 0.0)
+    ran(patient, task, 40)
+    assert {} == to_do(patient)
+    assert [] == [*tasks_of(patient)]
+    ran(patient, task, late_s)
+    [one] = tasks_of(patient)
+    assert (Level.WARNING, f"task {task}", {one.check: one.advice}) == (one.level, one.check, to_do(patient))
+    assert "worker@here" in one.advice
+    assert patient.status()["periodic"][task]["is_late"]
+    ran(patient, SWEEP, 100)  # then all are missing, for one reason
+    assert ["beat"] == [*to_do(patient)]
+    assert [] == [*tasks_of(patient)]
+
+
+def tasks_of(pipeline: Pipeline) -> list[Finding]:
+    return [one for one in processes.check(pipeline) if one.check.startswith("task ")]
+
+
+def test_who_was_silent_in_an_outage_of_redis_is_given_time_after_it(patient, monkeypatch, caplog):
+    """Nobody could do anything meanwhile. The status, the doctor and the log agree when that is over."""
+    patient.store.workers.record_proof("worker@here", QUEUES)
+    monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
+
+    def silent() -> tuple[set[str], set[str], list[bool]]:
+        status = patient.status()
+        found = {one.check for one in processes.check(patient) if one.level is Level.FAILURE}
+        flags = [status[one]["is_silent"] for one in ("beat", "exporter")]
+        return {*to_do(patient)}, found & {"beat", "exporter"}, flags
+
+    record(patient, ago_s=40)
+    ran(patient, SWEEP, 40)
+    both = {"beat", "exporter"}
+    assert (both, both, [True, True]) == silent()
+    patient.store.attendance.note_back()
+    assert (set(), set(), [False, False]) == silent()
+    monkeypatch.setattr("writebehind.remedies.RETURNS_S", -1.0)
+    assert (both, both, [True, True]) == silent()
+
+
+def test_the_first_sweep_after_an_outage_of_redis_blames_nobody(patient, monkeypatch, caplog):
+    """It may come before the exporter records again, and before a worker has told that Redis is back."""
+    record(patient, ago_s=40)
+    ran(patient, SWEEP, 45)
+    patient.maintenance.sweep()
+    assert ([], False) == (events(caplog), patient.status()["exporter"]["is_silent"])
+    monkeypatch.setattr("writebehind.remedies.RETURNS_S", -1.0)
     patient.maintenance.sweep()
     assert ["exporter_silent"] == events(caplog)
+    record(patient, ago_s=0)
+    patient.maintenance.sweep()
+    assert ["exporter_silent", "exporter_back"] == events(caplog)
 
 
 def found_of(pipeline: Pipeline, check: str) -> Finding:

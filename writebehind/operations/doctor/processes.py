@@ -19,7 +19,7 @@ from writebehind.redis.shared.attendance import BEAT
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
-from writebehind.remedies import RUNBOOK, is_beat_away, is_exporter_away, of_beat, of_exporter, of_worker
+from writebehind.remedies import RUNBOOK, is_beat_away, of_beat, of_exporter, of_tasks, of_worker
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: The first sweep may come so much later than its interval says, and is waited for so long at most, seconds.
@@ -68,6 +68,8 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from ended(crew.ended_lately)
     yield from consumers(status["consumers"], crew.silent)
     yield beat(status["beat"], status["consumers"], pipeline.settings.sweep_interval)
+    if not status["beat"]["is_silent"]:
+        yield from tasks(status["periodic"], status["consumers"])
     yield from paused(status["paused"])
     yield backlog(status)
     yield from refused(status["to_do"])
@@ -183,7 +185,7 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
     if recorded_s is None:
         found = "none has ever run: nobody records the last hour, or looks whether readers see what is right"
         return warning("exporter", found, "start `writebehind run exporter` as in the Procfile")
-    if is_exporter_away(status["exporter"]):
+    if status["exporter"]["is_silent"]:
         remedy = of_exporter(status["exporter"])
         return failure(remedy.about, remedy.found, remedy.advice)
     if not observes or (seen_s is not None and seen_s <= UNOBSERVED_S):
@@ -212,7 +214,7 @@ def is_unanswered(listener: Mapping[str, Any]) -> bool:
 def beat(told: Mapping[str, Any], consumers: Mapping[str, Any], interval_s: float) -> Finding:
     """The sweep runs, so both beat and the maintenance worker do."""
     swept_s = told["swept_seconds_ago"]
-    if not is_beat_away(told, interval_s):
+    if not told["is_silent"]:
         return ok("beat", f"the last sweep was {swept_s:.0f} s ago")
     remedy = of_beat(told, consumers)
     if swept_s is None and not told["is_stopped"] and interval_s > MOST_PATIENCE_S - STARTING_S:
@@ -220,6 +222,12 @@ def beat(told: Mapping[str, Any], consumers: Mapping[str, Any], interval_s: floa
         found = f"{remedy.found}: a system that has just begun has its first one after {interval_s:g} s"
         return warning("beat", found, "look again then: if nothing has changed, start beat as in the Procfile")
     return failure(remedy.about, remedy.found, remedy.advice)
+
+
+def tasks(periodic: Mapping[str, Mapping[str, Any]], consumers: Mapping[str, Any]) -> Iterator[Finding]:
+    """The other periodic tasks run as often as they should."""
+    for remedy in of_tasks(periodic, consumers):
+        yield warning(remedy.about, remedy.found, remedy.advice)
 
 
 def caps(told: Mapping[str, Any]) -> Iterator[Finding]:

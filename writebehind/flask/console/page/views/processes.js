@@ -10,9 +10,6 @@ import { beatText, listenerLevel, listenerText, mongodb, stoppedText } from "./n
 /** What is said of figures that only a server of Redis has which does not answer. */
 const NOT_KNOWN = "Not known while that server of Redis does not answer.";
 
-/** After so long in which it has recorded nothing an exporter is silent, seconds. */
-const SILENT_S = 30;
-
 export function Processes({ status }) {
   if (!status) return h("p", { class: "empty" }, "Loading …");
   return [
@@ -72,7 +69,7 @@ export function exporter({ exporter: told, consistency }) {
   if (recorded === undefined) return ["off", "not known now"];
   if (recorded === null) return ["off", "never ran"];
   if (told.is_stopped) return ["bad", stoppedText(told)];
-  if (recorded > SILENT_S) return ["bad", `silent for ${duration(recorded)}`];
+  if (told.is_silent) return ["bad", `silent for ${duration(recorded)}`];
   const unobserved = notObserved(consistency);
   return unobserved ? ["warn", `records; what readers see is ${unobserved}`] : ["ok", "records"];
 }
@@ -145,6 +142,7 @@ function Queues({ status }) {
 function Periodic({ status }) {
   const items = Object.entries(status.periodic ?? {}).map(([name, run]) => ({ name, ...run }));
   const isAway = status.to_do?.some((one) => one.about === "beat");
+  const advice = new Map((status.to_do ?? []).map((one) => [one.about, one.advice]));
   return h(
     Panel,
     { title: "Periodic tasks", tools: isAway ? h(State, { level: "bad" }, `beat ${beatText(status)}`) : null },
@@ -152,12 +150,13 @@ function Periodic({ status }) {
       caption: "Periodic tasks",
       items,
       keyOf: (one) => one.name,
+      detail: (one) => advice.get(`task ${one.name}`),
       empty: isUnknown(status, "periodic") ? NOT_KNOWN : "None has run yet: is beat at work?",
       columns: [
         { name: "Task", cell: (one) => one.name },
         { name: "Last run", numeric: true, cell: (one) => ago(one.seconds_ago) },
         { name: "Took", numeric: true, cell: (one) => duration(one.seconds) },
-        { name: "State", cell: (one) => h(State, ...(isAway && one.name === "sweep" ? [{ level: "bad" }, "missing"] : stateOf(one))) },
+        { name: "State", cell: (one) => h(State, ...(one.is_late || (isAway && one.name === "sweep") ? [{ level: "bad" }, "missing"] : stateOf(one))) },
         { name: "What it did", cell: (one) => one.error ?? one.outcome?.stopped ?? outcome(one.outcome), wide: true },
       ],
     }),
