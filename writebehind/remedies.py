@@ -39,7 +39,8 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`; `task` or `worker` with a name.
+        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`; `task` or `worker` with a
+            name.
         found: what is wrong.
         advice: what to do.
         runbook: the address of the chapter that says more.
