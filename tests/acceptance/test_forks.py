@@ -19,6 +19,7 @@ from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, in_threads
 from tests.acceptance.topology import redis_servers
 from tests.acceptance.variants import GUNICORN, LARGE, VARIANT, WEB_PROCESSES, WORKER_PROCESSES
 from tests.conftest import TOPOLOGY
+from tests.tiers import long
 from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, load_settings
@@ -35,7 +36,7 @@ ALL = ["plain", "tls"] if TOPOLOGY in {"single", "redis"} else ["plain"]
 WAYS = ALL if VARIANT else ALL[-1:]
 CHILDREN = {"for good": None, "for two tasks": 2}
 PAIRS = [
-    (way, one)
+    pytest.param(way, one, marks=() if one == "for good" else long)
     for way in ALL
     for one in CHILDREN
     if VARIANT or len(ALL) == 1 or (way == "tls") == (one == "for good")

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.conftest import SETTINGS, System, start
 from tests.acceptance.topology import servers
+from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.local.up import default_procfile
 from writebehind.settings.running import STATE_FILE
@@ -196,9 +197,11 @@ def test_the_exporter_watches_consistency(system):
     assert 0 < page.sum("writebehind_consistency_ratio_low", window="60") < 1
 
 
+@long
 def test_counts_go_on_after_all_was_stopped(system):
     """The directory of the data has them: a deployment is no reason to begin anew."""
-    before = Page(system).sum("writebehind_writes_total", **USERS)
+    system.put_all("before", PUTS)
+    before = wait_until(lambda: Page(system).sum("writebehind_writes_total", **USERS), "the counts of writes")
     system.stack.stop()
     system.stack.start()
     system.close()

@@ -20,6 +20,7 @@ import pytest
 from tests.acceptance.conftest import System, start
 from tests.load import Reads, Writes
 from tests.servers import freeze, resume
+from tests.tiers import long
 from tests.waiting import slowness, wait_until
 from writebehind.history.outlook import WINDOW_S
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
@@ -128,7 +129,7 @@ def test_a_restart_is_told_in_few_lines(system, servers, which):
     assert "DeprecationWarning" not in str(said)
 
 
-@pytest.mark.parametrize("which", ["redis", "broker", "mongo"])
+@pytest.mark.parametrize("which", ["redis", "broker", pytest.param("mongo", marks=long)])
 def test_a_server_hangs(system, servers, which):
     """Health is told meanwhile, and little is logged; soon after, MongoDB has all that was acknowledged."""
     prefix = f"hangs-{which}-"
@@ -285,6 +286,7 @@ def is_known(status: dict[str, Any]) -> bool:
     return status["seconds_until_drained"] is not None
 
 
+@long
 def test_nobody_knows_when_a_frozen_worker_goes_on(system):
     """Not from when documents are overdue, long before the worker counts as silent; until it has gone on."""
     worker = system.stack.pids()["worker"]
@@ -310,6 +312,7 @@ def test_nobody_knows_when_a_frozen_worker_goes_on(system):
     assert {"no worker is at work on what is pending"} == {*because}
 
 
+@long
 def test_what_is_foretold_of_an_outage_is_by_what_happens_since(system, servers):
     """When a cap is met, though nothing grew before; and, once MongoDB is back, when it has all."""
     with new_documents(system, "foretold"):

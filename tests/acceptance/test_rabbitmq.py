@@ -174,6 +174,7 @@ def test_hints_that_wait_let_others_pass(system):
     assert 500 == len(system.stored("late", "slow"))
 
 
+@long
 def test_a_killed_broker_loses_nothing(system, rabbitmq):
     """All that is acknowledged while it is killed twice, and away, is in MongoDB; then hints are fast again."""
     written, stop = {}, threading.Event()

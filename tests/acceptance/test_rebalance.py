@@ -12,12 +12,13 @@ import pytest
 
 from tests.acceptance.clients import Stopping, beside, stopping
 from tests.acceptance.conftest import System, start
+from tests.tiers import long
 from tests.topologies import NamedServers
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.local.embedded import EmbeddedMongo
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), long]
 
 PARTITIONS = "32"
 #: Documents that are there before, so that there is something to copy.

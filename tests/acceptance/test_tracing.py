@@ -22,6 +22,7 @@ from tests.acceptance.conftest import CONFIG, LIMITS, ROOT
 from tests.acceptance.test_forks import running
 from tests.acceptance.topology import redis_servers
 from tests.acceptance.variants import GUNICORN
+from tests.tiers import cases
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, free_port
 from writebehind.tallies.families import LOST_SPANS, REQUESTS
@@ -100,7 +101,8 @@ def env(tmp_path_factory, mongo: EmbeddedMongo, database_name, collector) -> Ite
 
 
 @pytest.mark.parametrize(
-    ("web", "pool"), [("writebehind run web", "threads"), (GUNICORN, "prefork")], ids=["granian", "forks"]
+    ("web", "pool"),
+    cases({"forks": (GUNICORN, "prefork"), "granian": ("writebehind run web", "threads")}, {"forks"}),
 )
 def test_a_request_leads_to_its_bulk_write(env, collector, tmp_path, web, pool):
     """Over all processes, also those that fork, whose last spans leave at their end; nobody else is sampled."""
