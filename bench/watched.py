@@ -1,7 +1,8 @@
 """Ways to watch requests, between which one process is switched: what one process does faster by chance meets all.
 
 "Neither" has no call sites: they are taken out, so that what they cost while nobody looks shows too. What stays is
-the block in which a write may fail: it costs nothing that could be told (ADR 39).
+the block in which a write may fail, and one look whether there is a tracer provider: they cost nothing that could
+be told (ADR 39).
 """
 
 from __future__ import annotations
@@ -82,9 +83,7 @@ def take_out_counting(stack: ExitStack) -> None:
 
 def take_out_tracing(stack: ExitStack, app: Any) -> None:
     """Let nothing ask whether there is a tracer provider."""
-    ends = app.teardown_request_funcs
-    kept = {name: [one for one in some if one is not tracing.end] for name, some in ends.items()}
-    stack.enter_context(patch.dict(ends, kept))
+    stack.enter_context(patch.object(type(app), "do_teardown_request", staticmethod(_over)))
     stack.enter_context(patch.object(tracing, "begin", _nothing))
     stack.enter_context(patch.object(writer, "may_begin", bool))
     for name in ("request", "commit", "load", "bulk_write", "listener_batch"):
@@ -97,6 +96,10 @@ def _only_seen(
     """What a read is noted for besides counting: which documents are hot."""
     if seen is not None and read.entry.exists:
         reader._seen(seen.member)
+
+
+def _over(_error: BaseException | None) -> None:
+    pass
 
 
 def _nothing(*_: Any, **__: Any) -> None:

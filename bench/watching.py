@@ -88,7 +88,11 @@ def _over_sockets(environment: dict[str, str]) -> None:
 
 
 def _print(what: str, taken: Taken) -> None:
-    """Print medians, those of the ratios in a round, and the ratios of what less disturbed turns took."""
+    """Print medians, those of the ratios in a round, and the ratios of what less disturbed turns took.
+
+    Turns that were less disturbed have fewer sampled requests than others: of traces the medians tell.
+    Neither tells of their export, every 5 s, which takes some 35 µs for each span (ADR 47).
+    """
     floor = _quartile(taken[NEITHER])
     print(f"{what}: µs of CPU for a request")
     print(f"  {len(taken[NEITHER])} rounds {'median':>20} {'ratio':>7} {'of lower quartiles':>20}")

@@ -15,7 +15,7 @@ from web.origins import check as check_origin
 from writebehind import Pipeline, Settings, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
-from writebehind.flask import Writebehind, api
+from writebehind.flask import Writebehind, api, tracing
 from writebehind.flask.access import Access
 from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
@@ -94,6 +94,9 @@ class _Application(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function as it is: none of this API is asynchronous, which Flask would look at each time."""
         return func
+
+    #: The only thing that waits for the end of a request here. Flask would look for others at each.
+    do_teardown_request = staticmethod(tracing.end)  # type: ignore[assignment]
 
     def log_exception(self, exc_info: Any) -> None:
         """Log an error that nobody foresaw under the name that its answer has."""

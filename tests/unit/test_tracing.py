@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from flask import Flask, request
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 from tests.tracing import tracing
+from writebehind.flask import tracing as of_requests
 from writebehind.tracing import export, otlp, spans
 from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, get_current, is_on, log_fields
 from writebehind.tracing.written import contexts
@@ -255,6 +257,17 @@ def test_the_sampler_is_asked_only_about_what_it_samples(drawn, monkeypatch):
             with spans.request("GET", "http", {}, lambda: "/") as request:
                 sampled += bool(request)
     assert 0 < sampled == len(asked) < 200
+
+
+def test_a_request_is_drawn_once(drawn):
+    """Also in a thread that has dropped others, where nothing is made of one that is dropped."""
+    app = Flask("any")
+    with drawn("0.25") as exporter:
+        for _ in range(1_000):
+            with app.test_request_context("/"):
+                of_requests.begin(request._get_current_object())
+                of_requests.end(None)
+    assert 170 < len(exporter.get_finished_spans()) < 330
 
 
 @pytest.mark.parametrize(("ratio", "all_or_none"), [("0", 0), ("1", 50), ("", 50), ("x", 50)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Request, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
+from opentelemetry import trace
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing.exceptions import RoutingException
 
@@ -78,7 +79,8 @@ def api(
     def admit() -> Response | None:
         """Trace the request, refuse what no route should be asked for, and answer OPTIONS."""
         now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
-        tracing.begin(now)  # first of all, so that what follows is within the span
+        if trace._TRACER_PROVIDER is not None:  # noqa: SLF001 - `is_on` would be one call more
+            tracing.begin(now)  # first of all, so that what follows is within the span
         environ = now.environ
         check_method(environ)
         refuse_others(environ, origins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from random import random
 from typing import Final
 
 from flask import Request, Response, after_this_request, request
@@ -10,9 +11,9 @@ from opentelemetry import trace
 
 from writebehind.documents.large import TakesMuchError
 from writebehind.flask.addresses import template
-from writebehind.flask.problems import note, request_id
+from writebehind.flask.problems import NOTED, note, request_id
 from writebehind.tracing import spans
-from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, Span, get_current
+from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, Span, draw_of, get_current
 
 #: Where a request has its span, in its environment, until it is over.
 _SPAN: Final = "writebehind.span"
@@ -22,14 +23,18 @@ _SERVER_ERRORS: Final = 500
 
 
 def begin(now: Request) -> None:
-    """Let a request be a span, where there is a tracer provider, unless it is one already; see `end`."""
-    if trace._TRACER_PROVIDER is None:  # noqa: SLF001 - see `is_on`, which would be one call more
-        return
-    environ, rule = now.environ, now.url_rule
-    parent = _NO_PARENT
+    """Let a request be a span, unless it is one already; see `end`. There is a tracer provider."""
+    environ, parent, is_drawn = now.environ, _NO_PARENT, False
     if "HTTP_TRACEPARENT" in environ:
         parent = {name: environ[variable] for variable, name in _PARENT if variable in environ}
-    span = spans.request(now.method, now.scheme, parent, lambda: template(rule.rule if rule else ""))
+    elif get_current() is NOT_SAMPLED and (draw := draw_of(trace._TRACER_PROVIDER)) is not None:  # noqa: SLF001
+        if random() >= draw.ratio:  # noqa: S311 - no secret; as nearly all are, where few are sampled
+            return
+        draw.sample()
+        is_drawn = True
+    rule = now.url_rule
+    route = lambda: template(rule.rule if rule else "")  # noqa: E731 - a few requests ask for it
+    span = spans.request(now.method, now.scheme, parent, route, is_drawn=is_drawn)
     if span is not NO_SPAN:
         environ[_SPAN] = span.__enter__()
         if span:
@@ -38,7 +43,7 @@ def begin(now: Request) -> None:
 
 def end(error: BaseException | None) -> None:
     """End the span of the request that is over, if it has one."""
-    if trace._TRACER_PROVIDER is None or get_current() is NOT_SAMPLED:  # noqa: SLF001 - as above
+    if trace._TRACER_PROVIDER is None or get_current() is NOT_SAMPLED:  # noqa: SLF001 - see `is_on`
         return
     now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - costs less
     span: Span | None = now.environ.pop(_SPAN, None)
@@ -51,7 +56,8 @@ def end(error: BaseException | None) -> None:
 def _tell(span: Span, response: Response) -> Response:
     status = response.status_code
     span.set({"http.response.status_code": status, "writebehind.request_id": request_id()})
-    note(span.names())
+    if NOTED in request.environ:
+        note(span.names())
     if status >= _SERVER_ERRORS:
         span.fail(str(status))
     return response

@@ -45,8 +45,10 @@ class Span:
 
     __slots__ = ()
 
-    #: Its context as Redis notes it: see `writebehind.tracing.written`.
-    context = ""
+    @property
+    def context(self) -> str:
+        """Its context as Redis notes it: see `writebehind.tracing.written`."""
+        return ""
 
     def __enter__(self) -> Self:
         return self
@@ -94,12 +96,15 @@ class _Started(Span):
     An application's own processors of spans may raise anything, which is in the way of nothing but the span.
     """
 
-    __slots__ = ("_attached", "_span", "context")
+    __slots__ = ("_attached", "_span")
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
         self._attached: Token[Context] | None = None
-        self.context = noted(span.get_span_context())
+
+    @property
+    def context(self) -> str:
+        return noted(self._span.get_span_context())
 
     def __enter__(self) -> Self:
         self._attached = context_api.attach(set_span_in_context(self._span))

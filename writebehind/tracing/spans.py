@@ -47,7 +47,9 @@ _MESSAGES: Final = "messaging.batch.message_count"
 _BATCH: Final = "db.operation.batch.size"
 
 
-def request(method: str, scheme: str, parent: Mapping[str, str], route: Callable[[], str]) -> Span:
+def request(
+    method: str, scheme: str, parent: Mapping[str, str], route: Callable[[], str], *, is_drawn: bool = False
+) -> Span:
     """The span of a request; none where the application has one for it.
 
     Args:
@@ -55,6 +57,7 @@ def request(method: str, scheme: str, parent: Mapping[str, str], route: Callable
         scheme: http or https.
         parent: its headers `traceparent` and `tracestate`, as far as it has them. What is malformed is ignored.
         route: says the template of its path.
+        is_drawn: its trace begins here, and its id is drawn among those that are sampled.
     """
     around = get_current()
     if around is not NOT_SAMPLED and around and get_current_span() is not INVALID_SPAN:
@@ -62,7 +65,7 @@ def request(method: str, scheme: str, parent: Mapping[str, str], route: Callable
     begins_in = _TRACE_CONTEXT.extract(parent) if parent else None
     if not begins_in:
         draw = draw_of(trace._TRACER_PROVIDER)  # noqa: SLF001 - see `is_on`
-        if draw is not None:
+        if draw is not None and not is_drawn:
             if random() >= draw.ratio:  # noqa: S311 - no secret; as nearly all are, where few are sampled
                 return NO_SPAN if around is NOT_SAMPLED else not_sampled(around)
             draw.sample()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+from flask import request_tearing_down
+
 from web import counting
 from web.counting import Requests
+from writebehind.flask import tracing
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 
@@ -49,3 +52,11 @@ def test_an_answer_is_counted_by_its_route_method_and_status():
     counted = {labels: sum(buckets) for (_, labels), (_, *buckets) in tallies.read().items()}
     route = "/v1/{collection}/{id}"
     assert {(route, "GET", "200"): 2, (route, "(other)", "200"): 2, (route, "GET", "404"): 1} == counted
+
+
+def test_nothing_but_its_span_waits_for_the_end_of_a_request(installation):
+    """The application ends that and looks for nothing else, as Flask would at each request."""
+    waiting = installation.app.teardown_request_funcs.values()
+    assert {tracing.end} == {one for some in waiting for one in some}
+    assert not request_tearing_down.receivers
+    assert installation.app.do_teardown_request is tracing.end
