@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import fakeredis
 import pytest
 from fakeredis.commands_mixins.scripting_mixin import ScriptingCommandsMixin
+from flask import request_finished
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
 from tests import topologies
+from tests.described import InProcess
 from tests.scheduling import Scheduling, rank
 from tests.servers import REDIS_SERVER, RedisProgram
 from tests.tls import Authority
@@ -115,6 +117,15 @@ def levels_of_logs_are_left_alone() -> Iterator[None]:
     for name, level in _levels().items():
         if level != before.get(name, logging.NOTSET):
             logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+
+
+@pytest.fixture(autouse=True)
+def every_status_is_described() -> Iterator[None]:
+    """Let no route answer with a status that its declaration does not have."""
+    seen = InProcess()
+    with request_finished.connected_to(seen):
+        yield
+    assert [] == seen.undescribed
 
 
 def _levels() -> dict[str, int]:

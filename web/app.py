@@ -17,6 +17,7 @@ from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api, tracing
 from writebehind.flask.access import Access
+from writebehind.flask.description.operations import described
 from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
 from writebehind.tracing.export import SpanExport, export_spans
@@ -121,10 +122,10 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     access = Access(pipeline.keyring, is_open=pipeline.settings.is_open)
     access.check()
     origins = pipeline.settings.cors_origins
-    app.register_blueprint(
-        api(pipeline, admin=access.operate, access=access, origins=origins, paths=health.PATHS | root.PATHS)
-    )
+    besides = (health.health(pipeline, access), root.root())
+    paths = described(one for routes in besides for one in routes.declared)
+    app.register_blueprint(api(pipeline, admin=access.operate, access=access, origins=origins, paths=paths))
     share(app, origins)
-    app.register_blueprint(health.health(pipeline, access))
-    app.register_blueprint(root.root())
+    for routes in besides:
+        app.register_blueprint(routes)
     return app

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.flask.access import Access
+from writebehind.flask.addresses import Routes
 from writebehind.flask.description.operations import TEXT, content, operation
 from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
@@ -18,25 +19,11 @@ from writebehind.operations.doctor import check_start
 from writebehind.redis.reach import known, listed_away, told_away
 from writebehind.redis.store import Store
 
-#: The routes, as OpenAPI has them.
-PATHS = {
-    "/healthz": {
-        "get": operation("get_health", "The process lives", "", {"200": content("Health")}, "", tag="operation")
-    },
-    "/readyz": {
-        "get": operation(
-            "get_readiness",
-            "Traffic may come here",
-            "",
-            {"200": content("Readiness"), "503": content("Readiness")},
-            "",
-            tag="operation",
-        )
-    },
-    "/metrics": {
-        "get": operation("get_metrics", "Figures for Prometheus", "", {"200": TEXT}, "503", tag="operation")
-    },
-}
+_HEALTH = operation("get_health", "", {"200": content("Health")}, tag="operation")
+_READINESS = operation(
+    "get_readiness", "", {"200": content("Readiness"), "503": content("Readiness")}, tag="operation"
+)
+_METRICS = operation("get_metrics", "", {"200": TEXT}, tag="operation")
 #: How long readiness waits for MongoDB, which it only reports on, seconds.
 MONGODB_PATIENCE_S = 0.5
 #: What only Redis knows, while it does not answer.
@@ -45,17 +32,17 @@ _UNKNOWN = {"workers": None, "silent_workers": None}
 _BREAKS = "MongoDB has failed lately: /admin/status says why"
 
 
-def health(pipeline: Pipeline, access: Access) -> Blueprint:
+def health(pipeline: Pipeline, access: Access) -> Routes:
     """The routes, bound to a pipeline; `access` says who may see the figures."""
-    routes = Blueprint("health", __name__)
+    routes = Routes("health", __name__)
     routes.after_request(name_request)
 
-    @routes.get("/healthz")
+    @routes.get("/healthz", operation=_HEALTH)
     def healthz() -> Response:
         """The process lives."""
         return _json({"status": "ok"})
 
-    @routes.get("/readyz")
+    @routes.get("/readyz", operation=_READINESS)
     def readyz() -> Response:
         """Traffic may come here."""
         report: dict[str, Any] = {"ready": True, "redis": "ok", "mongodb": "ok", **_UNKNOWN}
@@ -73,7 +60,7 @@ def health(pipeline: Pipeline, access: Access) -> Blueprint:
 
     page = Page(pipeline)
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", operation=_METRICS)
     def metrics() -> Response:
         """Figures for Prometheus."""
         if not pipeline.settings.metrics_open:

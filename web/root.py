@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 import orjson
-from flask import Blueprint, Response, redirect, request
+from flask import Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from writebehind.flask.addresses import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.problems import name_request
 from writebehind.flask.representations import JSON
 
-#: The route, as OpenAPI has it.
-PATHS: dict[str, Any] = {
-    "/": {
-        "get": operation(
-            "get_places", "Where things are", "", {"200": content("Places"), "303": None}, "", tag="operation"
-        )
-    },
-}
+_LEAD = operation("get_places", "", {"200": content("Places"), "303": None}, tag="operation")
 _HTML = "text/html"
 _PLACES = {
     "api": "v1/",
@@ -33,16 +26,16 @@ _PLACES = {
 }
 
 
-def root() -> Blueprint:
+def root() -> Routes:
     """The route. Its addresses are relative to it, whatever a proxy has put before them."""
-    routes = Blueprint("root", __name__)
+    routes = Routes("root", __name__)
     routes.after_request(name_request)
     about = {"name": "writebehind", "version": version("writebehind")} | _PLACES
     text = orjson.dumps(about, option=orjson.OPT_APPEND_NEWLINE)
 
-    @routes.get("/")
+    @routes.get("/", operation=_LEAD)
     def lead() -> BaseResponse:
-        """Lead on."""
+        """Where things are."""
         accepted = request.accept_mimetypes
         wants_page = accepted.best_match([JSON, _HTML], JSON) == _HTML
         answer: BaseResponse = (

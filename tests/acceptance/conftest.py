@@ -21,6 +21,7 @@ from pymongo.database import Database
 from tests.acceptance.topology import bound_to_one, servers
 from tests.acceptance.variants import VARIANT, VariedStack, fill
 from tests.conftest import TOPOLOGY
+from tests.described import client_of
 from tests.topologies import EveryWire
 from tests.waiting import wait_until
 from writebehind import Settings, load_settings
@@ -61,7 +62,7 @@ class System:
 
     def connect(self) -> None:
         """Find it where it is now."""
-        self.http = httpx.Client(base_url=self.stack.url, timeout=30, trust_env=False, limits=LIMITS)
+        self.http = client_of(self.stack.url, timeout=30, limits=LIMITS)
         self.mongo: MongoClient = MongoClient(self.stack.mongodb_url, serverSelectionTimeoutMS=30_000)
 
     @property

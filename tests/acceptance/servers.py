@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, System
+from tests.described import client_of
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
@@ -62,7 +63,7 @@ def web_server(system: System, command: Sequence[str] = RUN_WEB, **env: str) -> 
     leader = subprocess.Popen(bound_to_parent(words), cwd=ROOT, env=environment, start_new_session=True)
     server = Group(leader)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False, limits=LIMITS) as http:
+        with client_of(f"http://127.0.0.1:{port}", timeout=30, limits=LIMITS) as http:
             wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
             yield WebServer(port, http, psutil.Process(leader.pid))
     finally:

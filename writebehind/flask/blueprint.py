@@ -17,7 +17,7 @@ from writebehind.access.gate import SAFE
 from writebehind.access.rights import Right
 from writebehind.flask import tracing
 from writebehind.flask.access import Access, hide_from_writers
-from writebehind.flask.addresses import NAME, Routes, add_converter
+from writebehind.flask.addresses import NAME, Declared, Routes, add_converter
 from writebehind.flask.admin.changes import log_change
 from writebehind.flask.admin.conflicts import conflicts
 from writebehind.flask.admin.dead_letters import dead_letters
@@ -29,6 +29,7 @@ from writebehind.flask.admin.keys import keys
 from writebehind.flask.admin.pausing import pausing
 from writebehind.flask.admin.status import status
 from writebehind.flask.console.routes import console
+from writebehind.flask.description.operations import described
 from writebehind.flask.description.routes import description
 from writebehind.flask.framing import check_method, collect
 from writebehind.flask.guard import Guard
@@ -89,13 +90,13 @@ def api(
         return _options() if environ["REQUEST_METHOD"] == "OPTIONS" else None
 
     most_bytes = max(pipeline.settings.max_bulk_bytes, pipeline.settings.max_document_bytes)
-    _add(routes, receipts(pipeline, access), most_bytes)
+    declared = _add(routes, receipts(pipeline, access), most_bytes)
     for part in (reading, queries, documents, changes, batches):
         of_documents = part(pipeline)
         if access is not None:
             of_documents.before_request(lambda: _admit(access))
             of_documents.after_request(hide_from_writers)
-        _add(routes, of_documents, most_bytes)
+        declared += _add(routes, of_documents, most_bytes)
     if admin is not None:
         operators = Routes("admin", __name__, url_prefix="/admin")
         operators.before_request(lambda: refuse_others(request.environ, ()))
@@ -103,18 +104,22 @@ def api(
         operators.after_request(keep_out_of_caches)
         operators.after_request(log_change)
         for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer, keys, pausing):
-            _add(operators, part(pipeline), most_bytes)
+            declared += _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
         routes.register_blueprint(console(admin))
-    about = description(pipeline.settings, admin=admin is not None, paths=paths or {}, keys=access is not None)
-    routes.register_blueprint(about)
+    every = described(declared) | dict(paths or {})
+    routes.register_blueprint(description(pipeline.settings, paths=every, keys=access is not None))
     return routes
 
 
-def _add(routes: Blueprint, part: Routes, most_bytes: int) -> None:
-    """Add a part of the routes. Bodies are read once the application has let a request through."""
+def _add(routes: Blueprint, part: Routes, most_bytes: int) -> list[Declared]:
+    """Add a part of the routes; what is declared of them.
+
+    Bodies are read once the application has let a request through.
+    """
     part.before_request(lambda: collect(request, most_bytes))
     routes.register_blueprint(part)
+    return part.below(routes.url_prefix or "")
 
 
 def _admit(access: Access) -> None:

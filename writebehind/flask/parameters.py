@@ -24,6 +24,8 @@ _TIME = re.compile(
 )
 #: Paths in one `?fields=`.
 MOST_FIELDS = 100
+#: The greatest version: it has 16 digits.
+MOST_VERSION = 10**16 - 1
 _DURABILITIES = {level.value: level for level in Durability}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 #: Where the parameters of a request stand in its environment, once they are read.

@@ -82,11 +82,9 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),
     errors.TokenKeysError: Problem(503, "token-keys-unavailable", "Tokens cannot be verified yet", 10),
 }
-#: Name and detail where Werkzeug's own are not what this API says.
-_HTTP = {
-    HTTPStatus.NOT_FOUND: ("no-such-route", "There is nothing here."),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", ""),
-}
+#: Names, and details, where Werkzeug's own are not what this API says.
+_NAMES = {HTTPStatus.NOT_FOUND: "no-such-route", HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large"}
+_DETAILS = {HTTPStatus.NOT_FOUND: "There is nothing here."}
 _INTERNAL = Problem(500, "internal-error", "Something went wrong on the server")
 
 
@@ -104,6 +102,11 @@ class WriteResponse(Response):
 
 class _ProblemResponse(Response):
     """The answer that a problem is."""
+
+
+def name_of_status(status: HTTPStatus) -> str:
+    """The name of the problem that a status is by itself."""
+    return _NAMES.get(status) or status.phrase.lower().replace(" ", "-")
 
 
 def problem_of(error: WritebehindError) -> Problem:
@@ -199,7 +202,7 @@ def respond_http(error: HTTPException, *names: str) -> Response:
             why = getattr(error, "original_exception", None) or error
             log.error("%s failed: %r", this_request(), why, extra=FAULT)
         return _response(_INTERNAL, "The error has been logged under the request id.", {})
-    name, detail = _HTTP.get(status, (status.phrase.lower().replace(" ", "-"), ""))
+    name, detail = name_of_status(status), _DETAILS.get(status, "")
     title = status.phrase
     if isinstance(error, OutcomeUnknown):
         name, title = "outcome-unknown", "It is not known whether the write has happened"

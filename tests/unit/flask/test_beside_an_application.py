@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tests.unit.flask.shop import sent, shop
 from tests.unit.web.conftest import problem
+from writebehind.collection import Collection
 from writebehind.errors import DeadLetterError
 from writebehind.flask import api
 
@@ -75,9 +76,9 @@ def test_there_are_no_routes_for_operators_unless_guarded(client, installation):
 def test_a_dead_letter_without_routes_for_operators(client, installation, monkeypatch):
     """It has no address, and is a problem all the same."""
     refused = DeadLetterError("no", collection="users", document_id="ada", version=7)
-    monkeypatch.setattr(installation.pipeline.reader, "get_or_bypass", Mock(side_effect=refused))
+    monkeypatch.setattr(Collection, "put", Mock(side_effect=refused))
 
-    response = client.get("/store/v1/users/ada")
+    response = client.put("/store/v1/users/ada", json={})
 
     assert (422, 7, False) == (response.status_code, response.json["version"], "letter" in response.json)
 

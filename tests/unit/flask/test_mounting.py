@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tests.unit.flask.shop import sent, shop
 from tests.unit.web.conftest import problem
+from writebehind.collection import Collection
 from writebehind.errors import DeadLetterError
 from writebehind.flask import api
 
@@ -104,9 +105,9 @@ def test_a_lookup_says_where_the_document_is(mounted):
 def test_a_dead_letter_says_where_it_is(mounted, installation, monkeypatch, name, end):
     """As a path below the same prefix."""
     refused = DeadLetterError("no", collection="users", document_id=name, version=7)
-    monkeypatch.setattr(installation.pipeline.reader, "get_or_bypass", Mock(side_effect=refused))
+    monkeypatch.setattr(Collection, "put", Mock(side_effect=refused))
 
-    found = problem(mounted.get(f"{mounted.prefix}/v1/users/ada"), 422, "dead-letter")
+    found = problem(mounted.open(f"{mounted.prefix}/v1/users/ada", method="PUT", json={}), 422, "dead-letter")
 
     assert f"{mounted.prefix}/admin/dead-letters{end}" == found["letter"]
 

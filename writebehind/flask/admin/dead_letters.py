@@ -16,7 +16,9 @@ from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError
 from writebehind.flask.addresses import Routes
 from writebehind.flask.conditions import refuse_conditions
-from writebehind.flask.parameters import given, number, only, time
+from writebehind.flask.description.operations import administered, content, operation
+from writebehind.flask.description.schemas import TIME, limited, query, reference
+from writebehind.flask.parameters import MOST_VERSION, given, number, only, time
 from writebehind.flask.problems import item_problem, this_request
 from writebehind.flask.representations import JSON, NDJSON
 from writebehind.flushing.dead_letters import SLICE, DeadLetters, Filter, Found, Reason
@@ -28,14 +30,32 @@ log = logging.getLogger(__name__)
 DEFAULT_LIMIT, MOST = 100, 1_000
 #: Letters from which on a request that changes many leaves the rest to another one.
 MOST_AT_ONCE = 10_000
-#: The greatest version: it has 16 digits.
-MOST_VERSION = 10**16 - 1
 #: The state of a document once its letter is discarded.
 AFTERWARDS = "readers see what MongoDB has, or that there is nothing; the acknowledged change is gone"
 #: MongoDB's codes are 32-bit integers.
 MOST_CODE = (1 << 31) - 1
 _FILTERS = ("after", "before", "code", "collection", "reason")
 _REASONS = {reason.value for reason in Reason}
+
+_WHICH = (
+    query("collection", {"type": "string"}),
+    query("reason", reference("Reason")),
+    query("code", {"type": "integer", "minimum": 0, "maximum": MOST_CODE}),
+    query("after", TIME),
+    query("before", TIME),
+)
+_CURSOR = query("cursor", {"type": "string", "description": "of the answer before"})
+_MANY = (*_WHICH, query("all", {"type": "boolean", "description": "true where there is no filter"}), _CURSOR)
+_LIST = administered("list_dead_letters", "Letters", "", *_WHICH, _CURSOR, limited(DEFAULT_LIMIT, MOST))
+_DISCARD = administered("discard_dead_letters", "Discarded", "", *_MANY)
+_REPLAY = administered("replay_dead_letters", "Replayed", "", *_MANY)
+_EXPORT = operation(
+    "export_dead_letters", "", {"200": content({"type": "string"}, NDJSON)}, "", *_WHICH, tag="operation"
+)
+_ONE = "/dead-letters/<writebehind_collection:collection>/<id>"
+_SHOW = administered("get_dead_letter", "Letter", "404", parameters="version")
+_DISCARD_ONE = administered("discard_dead_letter", "Discarded", "404", parameters="version")
+_REPLAY_ONE = administered("replay_dead_letter", "Replayed", "404", parameters="version")
 
 
 def dead_letters(pipeline: Pipeline) -> Routes:
@@ -54,23 +74,23 @@ def _add_routes_of_many(routes: Routes, pipeline: Pipeline) -> None:
         """The servers, with their partitions, whose letters an answer is not about."""
         return {"away": listed_away(pipeline.store.servers_of(partitions))} if partitions else {}
 
-    @routes.get("/dead-letters")
+    @routes.get("/dead-letters", operation=_LIST)
     def listed() -> Response:
-        """A page of dead letters."""
+        """Documents that MongoDB refuses, page by page."""
         wanted, most = _filter("cursor", "limit"), number("limit", DEFAULT_LIMIT, 1, MOST)
         page = letters.page(wanted, cursor=given().get("cursor", ""), limit=most, bodies=False)
         shown = [one.letter.as_dict() for one in page.letters]
         listed = {"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()}
         return _json(listed | left_out(page.away))
 
-    @routes.get("/dead-letters:export")
+    @routes.get("/dead-letters:export", operation=_EXPORT)
     def export() -> Response:
-        """All dead letters with their documents, one a line."""
+        """Dead letters with their documents, one a line."""
         return Response(_lines(letters.all(_filter()), this_request()), content_type=NDJSON)
 
-    @routes.post("/dead-letters:replay")
+    @routes.post("/dead-letters:replay", operation=_REPLAY)
     def replay() -> Response:
-        """Try many once more."""
+        """Try dead letters once more."""
         wanted = _deliberate_filter("cursor")
         replayed: set[str] = set()
         left: Counter[str] = Counter()
@@ -84,9 +104,9 @@ def _add_routes_of_many(routes: Routes, pipeline: Pipeline) -> None:
             left += done.left + Counter(newer=len(part) - len(tried))
         return _json(_replayed(len(replayed), left) | some.rest | left_out(some.away))
 
-    @routes.delete("/dead-letters")
+    @routes.delete("/dead-letters", operation=_DISCARD)
     def discard() -> Response:
-        """Discard many."""
+        """Forget dead letters for good."""
         some = _Some(letters, _deliberate_filter("cursor"), given().get("cursor", ""))
         discarded = sum(letters.discard(part) for part in some)
         return _json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest | left_out(some.away))
@@ -121,21 +141,24 @@ def _add_routes_of_one(routes: Routes, pipeline: Pipeline) -> None:
     def named(collection: str, given: str) -> DocumentId:
         return pipeline.collection(collection).id(given)
 
-    @routes.get("/dead-letters/<writebehind_collection:collection>/<id>")
+    @routes.get(_ONE, operation=_SHOW)
     def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
-        """One dead letter, with its document: of a version, by default the newest."""
+        """A dead letter with its document.
+
+        Of a version, by default the newest.
+        """
         found = letters.show(named(collection, id), _version())
         return Response(found.as_json() + b"\n", content_type=JSON)
 
-    @routes.post("/dead-letters/<writebehind_collection:collection>/<id>:replay")
+    @routes.post(f"{_ONE}:replay", operation=_REPLAY_ONE)
     def replay_one(collection: str, id: str) -> Response:  # noqa: A002
-        """Try one once more."""
+        """Try a dead letter once more."""
         done = letters.replay([letters.named(named(collection, id), _version())], conflicts=True)
         return _json(_replayed(len(done), done.left))
 
-    @routes.delete("/dead-letters/<writebehind_collection:collection>/<id>")
+    @routes.delete(_ONE, operation=_DISCARD_ONE)
     def discard_one(collection: str, id: str) -> Response:  # noqa: A002
-        """Discard one."""
+        """Forget a dead letter for good."""
         discarded = letters.discard([letters.named(named(collection, id), _version())])
         return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
 

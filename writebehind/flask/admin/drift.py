@@ -7,11 +7,14 @@ from flask import Response
 
 from writebehind import Pipeline
 from writebehind.flask.addresses import Routes
+from writebehind.flask.description.operations import administered
+from writebehind.flask.description.schemas import limited
 from writebehind.flask.parameters import limit
 from writebehind.flask.representations import JSON
 from writebehind.reconcile.findings import MOST_PASSES
 
 DEFAULT_LIMIT = 20
+_FOUND = administered("get_drift", "Drifts", "", limited(DEFAULT_LIMIT, MOST_PASSES))
 
 
 def drift(pipeline: Pipeline) -> Routes:
@@ -19,9 +22,12 @@ def drift(pipeline: Pipeline) -> Routes:
     routes = Routes("drift", __name__)
     history = pipeline.reconciler.history
 
-    @routes.get("/drift")
+    @routes.get("/drift", operation=_FOUND)
     def found() -> Response:
-        """The pass under way, and the last ones of a week."""
+        """Where Redis and MongoDB differed.
+
+        In the pass under way, and the last ones of a week.
+        """
         shown = {
             "consistency": history.consistency(),
             "current": history.current().as_dict(),

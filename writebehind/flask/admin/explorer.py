@@ -7,18 +7,21 @@ from flask import Response
 
 from writebehind import Pipeline
 from writebehind.flask.addresses import Routes
+from writebehind.flask.description.operations import administered
 from writebehind.flask.parameters import only
 from writebehind.flask.representations import JSON
 from writebehind.operations.explorer import explore
+
+_SHOW = administered("explore_document", "Explored", "404")
 
 
 def explorer(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
     routes = Routes("explorer", __name__)
 
-    @routes.get("/explorer/<writebehind_collection:collection>/<id>")
+    @routes.get("/explorer/<writebehind_collection:collection>/<id>", operation=_SHOW)
     def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
-        """One document, in Redis and in MongoDB."""
+        """A document in Redis and in MongoDB."""
         only()
         return Response(orjson.dumps(explore(pipeline, collection, id)), content_type=JSON)
 

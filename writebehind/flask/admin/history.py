@@ -10,21 +10,30 @@ from werkzeug.exceptions import BadRequest
 
 from writebehind import Pipeline
 from writebehind.flask.addresses import Routes
+from writebehind.flask.description.operations import administered
+from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import given, only
 from writebehind.flask.representations import JSON
 from writebehind.history.series import series
 
 #: As programs write a number: a time of today has 7 decimals in some.
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,17})?(e-[0-9]{1,3})?", re.ASCII)
+#: By the clock of Redis.
+_FIGURES = administered(
+    "get_history", "History", "", query("since", {"type": "number", "minimum": 0, "maximum": 9_999_999_999})
+)
 
 
 def history(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
     routes = Routes("history", __name__)
 
-    @routes.get("/history")
+    @routes.get("/history", operation=_FIGURES)
     def figures() -> Response:
-        """The figures of the last hour, or what is later than `since`."""
+        """The figures of the last hour.
+
+        Or what of them is later than `since`.
+        """
         only("since")
         return Response(orjson.dumps(series(pipeline.store, since=_since())), content_type=JSON)
 

@@ -9,6 +9,8 @@ from flask import Response
 
 from writebehind import Pipeline
 from writebehind.flask.addresses import Routes
+from writebehind.flask.description.operations import administered
+from writebehind.flask.description.schemas import limited
 from writebehind.flask.parameters import limit
 from writebehind.flask.representations import JSON
 from writebehind.warming.hot_keys import HotKey, hottest
@@ -16,15 +18,19 @@ from writebehind.warming.hot_keys import HotKey, hottest
 DEFAULT_LIMIT, MOST = 20, 1_000
 #: About how many documents of all partitions an answer shows at most.
 MOST_SHOWN = 20_000
+_FOUND = administered("list_hot_keys", "HotKeys", "", limited(DEFAULT_LIMIT, MOST))
 
 
 def hot_keys(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
     routes = Routes("hot_keys", __name__)
 
-    @routes.get("/hot-keys")
+    @routes.get("/hot-keys", operation=_FOUND)
     def found() -> Response:
-        """The documents that are read most, overall and in each partition."""
+        """Which documents are read most.
+
+        Overall, and in each partition.
+        """
         most = limit(DEFAULT_LIMIT, MOST)
         by_partition = pipeline.hot_keys.by_partition(min(most, _in_each(pipeline.store.partitions)))
         shown = {

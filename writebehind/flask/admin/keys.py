@@ -15,11 +15,17 @@ from writebehind.errors import RequestError
 from writebehind.flask.addresses import Routes
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.description.operations import administered, content
 from writebehind.flask.parameters import only
 from writebehind.flask.representations import JSON
 from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
 
 _MOST_BYTES = 65_536
+_LIST = administered("list_keys", "Keys")
+_CREATE = administered("create_key", "IssuedKey", "409 415", status="201", body=content("NewKey"))
+_SHOW = administered("get_key", "Key", "404")
+_ROTATE = administered("rotate_key", "IssuedKey", "404 409 415", body=content("Rotation") | {"required": False})
+_REVOKE = administered("revoke_key", "Key", "404")
 
 
 def keys(pipeline: Pipeline) -> Routes:
@@ -28,15 +34,18 @@ def keys(pipeline: Pipeline) -> Routes:
     routes.before_request(refuse_conditions)
     office = KeyOffice(pipeline.store.api_keys, pipeline.keyring)
 
-    @routes.get("/keys")
+    @routes.get("/keys", operation=_LIST)
     def listed() -> Response:
-        """All keys, without their secrets."""
+        """API keys, without their secrets."""
         only()
         return _json({"keys": [_shown(one) for one in office.listed()]})
 
-    @routes.post("/keys")
+    @routes.post("/keys", operation=_CREATE)
     def create() -> Response:
-        """Make a key, and show its token this once."""
+        """Make an API key.
+
+        Its token is shown this once.
+        """
         only()
         given = _body("name", "allow", "expires_s", "rate")
         name, allow = given.get("name"), given.get("allow")
@@ -45,22 +54,25 @@ def keys(pipeline: Pipeline) -> Routes:
         limits = {"expires_s": _number(given, "expires_s"), "rate": _number(given, "rate")}
         return _json(_issued(office.create(name, allow, **limits)), 201)
 
-    @routes.get("/keys/<key>")
+    @routes.get("/keys/<key>", operation=_SHOW)
     def show(key: str) -> Response:
-        """One key, without its secrets."""
+        """An API key, without its secrets."""
         only()
         return _json(_shown(office.get(key)))
 
-    @routes.post("/keys/<key>:rotate")
+    @routes.post("/keys/<key>:rotate", operation=_ROTATE)
     def rotate(key: str) -> Response:
-        """Give a key a new secret, and show its token this once."""
+        """Give an API key a new secret.
+
+        Its token is shown this once.
+        """
         only()
         overlap_s = _number(_body("overlap_s"), "overlap_s")
         return _json(_issued(office.rotate(key, overlap_s=OVERLAP_S if overlap_s is None else overlap_s)))
 
-    @routes.delete("/keys/<key>")
+    @routes.delete("/keys/<key>", operation=_REVOKE)
     def revoke(key: str) -> Response:
-        """Refuse a key from now on."""
+        """Refuse an API key from now on."""
         only()
         return _json(_shown(office.revoke(key)))
 

@@ -10,9 +10,21 @@ from flask import Response
 from writebehind import Pipeline
 from writebehind.flask.addresses import Routes
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.description.operations import administered
+from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import given, number, only
 from writebehind.flask.representations import JSON
 from writebehind.operations.pausing import LONGEST_S, pause, resume
+
+_COLLECTION = query("collection", {"type": "string"})
+_PAUSE = administered(
+    "pause_flushing",
+    "Paused",
+    "404",
+    _COLLECTION,
+    query("for_s", {"type": "integer", "minimum": 1, "maximum": int(LONGEST_S)}),
+)
+_RESUME = administered("resume_flushing", "Resumed", "404", _COLLECTION)
 
 
 def pausing(pipeline: Pipeline) -> Routes:
@@ -20,16 +32,22 @@ def pausing(pipeline: Pipeline) -> Routes:
     routes = Routes("pausing", __name__)
     routes.before_request(refuse_conditions)
 
-    @routes.post("/pause")
+    @routes.post("/pause", operation=_PAUSE)
     def begin() -> Response:
-        """Flush nothing of a collection, or of all, until it is resumed or for so many seconds."""
+        """Stop flushing to MongoDB.
+
+        Of a collection, or of all; until it is resumed, or for so many seconds.
+        """
         only("collection", "for_s")
         for_s = number("for_s", None, 1, int(LONGEST_S))
         return _json({"paused": pause(pipeline, given().get("collection"), for_s=for_s).as_list()})
 
-    @routes.post("/resume")
+    @routes.post("/resume", operation=_RESUME)
     def end() -> Response:
-        """End the pause of a collection, or all pauses."""
+        """Let flushing to MongoDB go on.
+
+        It ends the pause of a collection, or all pauses.
+        """
         only("collection")
         done = resume(pipeline, given().get("collection"))
         return _json({"resumed": done.ended.as_list(), "paused": done.paused.as_list()})

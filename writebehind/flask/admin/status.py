@@ -8,18 +8,25 @@ from flask import Response
 from writebehind import Pipeline
 from writebehind.errors import RedisUnavailableError
 from writebehind.flask.addresses import Routes
+from writebehind.flask.description.operations import administered
+from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import flag, only
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import JSON
+
+_STATUS = administered("get_status", "Status", "", query("partitions", {"type": "boolean", "default": False}))
 
 
 def status(pipeline: Pipeline) -> Routes:
     """The route, bound to a pipeline."""
     routes = Routes("status", __name__)
 
-    @routes.get("/status")
+    @routes.get("/status", operation=_STATUS)
     def figures() -> Response:
-        """The state of the pipeline; while Redis does not answer what was last known, and what to do."""
+        """State of the pipeline.
+
+        While Redis does not answer what was last known, and what to do.
+        """
         only("partitions")
         try:
             shown = pipeline.status(partitions=flag("partitions"))

@@ -11,18 +11,9 @@ from apispec import APISpec
 
 import writebehind
 from writebehind import Settings
-from writebehind.flask.description import admin as operators
-from writebehind.flask.description import documents
-from writebehind.flask.description.operations import OBJECT, Described, content, operation, problem
+from writebehind.flask.description.operations import Described, content
 from writebehind.flask.description.schemas import components, parameters
 from writebehind.flask.problems import CONTENT_TYPE
-
-_SELF: dict[str, Described] = {
-    "/openapi.json": {
-        "get": operation("get_description", "This description", "", {"200": OBJECT}, "", tag="operation")
-    },
-}
-
 
 #: Paths below which, and at which, an API key is asked for.
 _KEPT, _KEPT_ALONE = ("/v1/", "/admin/"), ("/metrics",)
@@ -40,15 +31,14 @@ _LIMITED: Described = {
 
 
 def specification(
-    settings: Settings, prefix: str, *, admin: bool, paths: Mapping[str, Any], keys: bool = False
+    settings: Settings, prefix: str, *, paths: Mapping[str, Mapping[str, Any]], keys: bool = False
 ) -> bytes:
     """The description as JSON text.
 
     Args:
         settings: of the pipeline.
         prefix: what stands before each path of the API.
-        admin: whether there are routes for operators.
-        paths: what else is described, by path.
+        paths: operations, by path and method.
         keys: whether API keys are asked for, once there are any.
     """
     spec = APISpec(
@@ -64,17 +54,13 @@ def specification(
         spec.components.schema(name, schema)
     for name, (place, described) in parameters().items():
         spec.components.parameter(name, place, ({"required": True} if place == "path" else {}) | described)
-    every = (
-        documents.PATHS | documents.queries(settings) | (operators.PATHS if admin else {}) | dict(paths) | _SELF
-    )
     if keys:
         spec.components.security_scheme(_SCHEME, _scheme(settings))
-    for path, described in every.items():
-        operations = deepcopy(described)  # apispec changes what it is given
+    for path, these in paths.items():
+        operations: Described = deepcopy({**these})  # apispec changes what it is given
         if keys:
             _ask_for_key(path, operations)
         for one in operations.values():
-            one["responses"].setdefault("503", problem(503))  # whatever it is about, it may come too late
             if keys and path not in _WATCHING:
                 one["responses"]["429"] = _LIMITED | content("Problem", CONTENT_TYPE)
         spec.path(path, operations=operations)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 from flask import Response, request, send_from_directory
@@ -15,33 +14,34 @@ from jinja2.utils import htmlsafe_json_dumps
 from writebehind import Settings
 from writebehind.flask.addresses import Routes, path_to_description
 from writebehind.flask.description.openapi import specification
+from writebehind.flask.description.operations import OBJECT, Described, described, operation
 from writebehind.flask.pages import forbid_frames
 from writebehind.flask.representations import JSON
 
 _OPENAPI = "/openapi.json"
+_SELF = operation("get_description", "", {"200": OBJECT}, tag="operation")
 #: Prefixes under which the API is reached whose descriptions are kept; a proxy tells them, if it is trusted to.
 _MOST_PREFIXES = 16
 _UI, _UI_VERSION = files("flask_swagger_ui"), version("flask-swagger-ui")
 
 
-def description(settings: Settings, *, admin: bool, paths: Mapping[str, Any], keys: bool = False) -> Routes:
+def description(settings: Settings, *, paths: Mapping[str, Described], keys: bool = False) -> Routes:
     """The routes, for these settings.
 
     Args:
         settings: of the pipeline.
-        admin: whether there are routes for operators.
-        paths: what else is to be described, by path.
+        paths: operations of all other routes, by path and method.
         keys: whether API keys are asked for, once there are any.
     """
     routes = Routes("description", __name__)
     write = lru_cache(_MOST_PREFIXES)(
-        lambda prefix: specification(settings, prefix, admin=admin, paths=paths, keys=keys)
+        lambda prefix: specification(settings, prefix, paths={**paths, **described(routes.declared)}, keys=keys)
     )
     page = jinja2.Template((_UI / "templates" / "index.template.html").read_text(), autoescape=True)
 
-    @routes.get(_OPENAPI)
+    @routes.get(_OPENAPI, operation=_SELF)
     def openapi() -> Response:
-        """The API's description."""
+        """This description."""
         return Response(write(_prefix()), content_type=JSON)
 
     @routes.get("/docs")

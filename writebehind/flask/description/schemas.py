@@ -9,9 +9,9 @@ from writebehind.access.rights import MOST as MOST_GRANTS
 from writebehind.documents.idempotency import LONGEST_KEY
 from writebehind.documents.ids import MAX_ID_BYTES
 from writebehind.documents.patches import MOST_OPERATIONS
-from writebehind.flask.admin.dead_letters import DEFAULT_LIMIT, MOST, MOST_CODE, MOST_VERSION
 from writebehind.flask.description.figures import FIGURES
 from writebehind.flask.idempotency import LONGEST_OF_BULK
+from writebehind.flask.parameters import MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
 from writebehind.mql.updates.update import OPERATORS
 from writebehind.operations.api_keys import LONGEST_S, MOST_RATE
@@ -30,8 +30,8 @@ _COLLECTION: Schema = {"$ref": "#/components/schemas/Collection"}
 _ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
 _ANY_ID: Schema = {"type": ["string", "integer", "object"], "description": "as a text, or in Extended JSON"}
 _VERSION: Schema = {"type": "integer", "format": "int64", "minimum": 0}
-_TIME: Schema = {"type": "string", "format": "date-time"}
-_OR_NO_TIME = _TIME | {"type": ["string", "null"]}
+TIME: Schema = {"type": "string", "format": "date-time"}
+_OR_NO_TIME = TIME | {"type": ["string", "null"]}
 _IDEMPOTENCY_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[ -~]+$"}
 #: Entity tags of RFC 9110, 8.8.3: a strong one, and any.
 _STRONG = r'"[!#-~]*"'
@@ -57,7 +57,7 @@ ARGUMENTS: dict[str, Schema] = {
     "int": {"type": "integer", "format": "int64", "minimum": -(1 << 63), "maximum": (1 << 63) - 1},
     "number": {"type": "number"},
     "boolean": {"type": "boolean"},
-    "date": _TIME,
+    "date": TIME,
     "objectid": {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"},
     "uuid": {"type": "string", "format": "uuid"},
 }
@@ -378,17 +378,3 @@ def query(name: str, schema: Schema) -> Schema:
 def limited(default: int, most: int) -> Schema:
     """The parameter `limit`."""
     return query("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default})
-
-
-FILTERS = [
-    query("collection", {"type": "string"}),
-    query("reason", _REASON),
-    query("code", {"type": "integer", "minimum": 0, "maximum": MOST_CODE}),
-    query("after", _TIME),
-    query("before", _TIME),
-]
-CURSOR = query("cursor", {"type": "string", "description": "of the answer before"})
-LETTERS_LIMIT = limited(DEFAULT_LIMIT, MOST)
-#: Seconds since the epoch, by the clock of Redis.
-SINCE: Schema = {"type": "number", "minimum": 0, "maximum": 9_999_999_999}
-ALL = query("all", {"type": "boolean", "description": "true where there is no filter"})

@@ -19,12 +19,15 @@ from writebehind.errors import InvalidDocumentError, RequestError, UnavailableEr
 from writebehind.flask.addresses import COLLECTION, Routes
 from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.description.operations import content, operation
+from writebehind.flask.description.schemas import reference
 from writebehind.flask.idempotency import item_keys
 from writebehind.flask.items import Span, named_id, read_items
 from writebehind.flask.parameters import durability, only
 from writebehind.flask.problems import item_problem, log_refusal, problem_of
 from writebehind.flask.rates import count_items
-from writebehind.flask.representations import JSON, unreadable_and_rest, wanted_form
+from writebehind.flask.representations import JSON, NDJSON, unreadable_and_rest, wanted_form
+from writebehind.flask.routes.declared import FORMS, SEVERAL
 from writebehind.plurals import counted
 
 _DELETED, _OK, _CREATED = 204, 200, 201
@@ -35,13 +38,22 @@ _BYTES_OF_HOLDER = 16
 #: Bytes of a body for each id in it, and for however few; and quotes, of which some may be part of an id.
 _BYTES_OF_ID, _BYTES_OF_IDS, _QUOTES_OF_ID = 1_024, 1 << 20, 4
 
+_BULK = operation(
+    "bulk_write",
+    "durability key-of-bulk",
+    {"207": content("Results")},
+    SEVERAL,
+    body={"content": {JSON: {"schema": reference("Operations")}, NDJSON: {"schema": {"type": "string"}}}},
+)
+_GET = operation("get_documents", "", {"200": content("Documents", *FORMS)}, f"406 {SEVERAL}", body=content("Ids"))
+
 
 def batches(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
     routes = Routes("batches", __name__)
     settings = pipeline.settings
 
-    @routes.post(f"{COLLECTION}:bulk")
+    @routes.post(f"{COLLECTION}:bulk", operation=_BULK)
     def bulk(collection: str) -> Response:
         """Carry out several writes."""
         target = pipeline.collection(collection)
@@ -62,7 +74,7 @@ def batches(pipeline: Pipeline) -> Routes:
         shown = [_result(data, span, one) for span, one in zip(items.spans, results, strict=True)]
         return Response(orjson.dumps({"results": shown}), 207, content_type=JSON)
 
-    @routes.post(f"{COLLECTION}:get")
+    @routes.post(f"{COLLECTION}:get", operation=_GET)
     def get(collection: str) -> Response:
         """Read several documents."""
         target = pipeline.collection(collection)

@@ -6,14 +6,46 @@ from flask import Response, request
 
 from writebehind import Pipeline
 from writebehind.documents import codec, patches
+from writebehind.documents.patches import MOST_OPERATIONS
 from writebehind.flask.addresses import DOCUMENT, Routes
 from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind.flask.conditions import if_match, refuse_conditions
+from writebehind.flask.description.operations import content, operation
 from writebehind.flask.idempotency import idempotency_key
 from writebehind.flask.parameters import durability
+from writebehind.flask.routes.declared import WRITING, WRITTEN
 from writebehind.flask.routes.written import written_answer
 from writebehind.mql.updates import reading as updates
 from writebehind.mql.updates.update import compile_update
+
+_CHANGED = {"200": WRITTEN, "202": WRITTEN}
+_INCREMENTED = content("Incremented")
+_PATCH = operation(
+    "patch_document",
+    "durability Idempotency-Key If-Match",
+    _CHANGED,
+    WRITING,
+    body={
+        "content": {
+            MERGE_PATCH: {"schema": {"type": "object"}},
+            # Without `items`, or else what openapi-python-client makes of the two fails for both: Python cannot
+            # ask whether a value is a `list[Item]`. So it leaves this one out, and says so.
+            JSON_PATCH: {
+                "schema": {"type": "array", "maxItems": MOST_OPERATIONS, "description": "operations of RFC 6902"}
+            },
+        }
+    },
+)
+_INCREMENT = operation(
+    "increment_document",
+    "durability Idempotency-Key",
+    {"200": _INCREMENTED, "201": _INCREMENTED, "202": _INCREMENTED},
+    WRITING,
+    body=content("Numbers"),
+)
+_UPDATE = operation(
+    "update_document", "durability Idempotency-Key If-Match", _CHANGED, WRITING, body=content("Update")
+)
 
 
 def changes(pipeline: Pipeline) -> Routes:
@@ -21,7 +53,7 @@ def changes(pipeline: Pipeline) -> Routes:
     routes = Routes("changes", __name__)
     most_bytes = pipeline.settings.max_document_bytes
 
-    @routes.patch(DOCUMENT)
+    @routes.patch(DOCUMENT, operation=_PATCH)
     def patch(collection: str, id: str) -> Response:  # noqa: A002
         """Change a document."""
         target = pipeline.collection(collection)
@@ -36,9 +68,9 @@ def changes(pipeline: Pipeline) -> Routes:
         written = target.patch(id, change, if_match=etags, durability=asked, key=key)
         return written_answer(written, asked, target.settings)
 
-    @routes.post(f"{DOCUMENT}:increment")
+    @routes.post(f"{DOCUMENT}:increment", operation=_INCREMENT)
     def increment(collection: str, id: str) -> Response:  # noqa: A002
-        """Add to numbers of a document."""
+        """Add to numbers of a document, atomically."""
         target = pipeline.collection(collection)
         asked = durability()
         refuse_conditions()
@@ -47,7 +79,7 @@ def changes(pipeline: Pipeline) -> Routes:
         done = target.increment(id, deltas, durability=asked, key=key)
         return written_answer(done.written, asked, target.settings, b',"values":' + codec.dumps(done.values))
 
-    @routes.post(f"{DOCUMENT}:update")
+    @routes.post(f"{DOCUMENT}:update", operation=_UPDATE)
     def update(collection: str, id: str) -> Response:  # noqa: A002
         """Change a document by MongoDB's update operators."""
         target = pipeline.collection(collection)

@@ -10,10 +10,33 @@ from writebehind.errors import InvalidDocumentError, InvalidIdError
 from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, leads_to, path_to
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
+from writebehind.flask.description.operations import operation
 from writebehind.flask.idempotency import idempotency_key
 from writebehind.flask.parameters import durability
 from writebehind.flask.problems import WriteResponse
+from writebehind.flask.routes.declared import DOCUMENT_BODY, WRITING, WRITTEN
 from writebehind.flask.routes.written import answer_of, is_missed, written_answer
+
+_PUT = operation(
+    "put_document",
+    "durability Idempotency-Key If-Match if-absent",
+    {"200": WRITTEN, "201": WRITTEN, "202": WRITTEN},
+    WRITING,
+    body=DOCUMENT_BODY,
+)
+_POST = operation(
+    "create_document",
+    "durability Idempotency-Key",
+    {"201": WRITTEN, "202": WRITTEN},
+    WRITING,
+    body=DOCUMENT_BODY,
+)
+_DELETE = operation(
+    "delete_document",
+    "durability Idempotency-Key If-Match",
+    {"202": WRITTEN, "204": None},
+    "404 409 412 422",
+)
 
 
 def documents(pipeline: Pipeline) -> Routes:
@@ -21,7 +44,7 @@ def documents(pipeline: Pipeline) -> Routes:
     routes = Routes("documents", __name__)
     most_bytes = pipeline.settings.max_document_bytes
 
-    @routes.put(DOCUMENT)
+    @routes.put(DOCUMENT, operation=_PUT)
     def put(collection: str, id: str) -> Response:  # noqa: A002
         """Create or replace a document."""
         target = pipeline.collection(collection)
@@ -32,7 +55,7 @@ def documents(pipeline: Pipeline) -> Routes:
         written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked, key=key)
         return written_answer(written, asked, target.settings)
 
-    @routes.post(COLLECTION)
+    @routes.post(COLLECTION, operation=_POST)
     def post(collection: str) -> Response:
         """Create a document under a generated id."""
         target = pipeline.collection(collection)
@@ -47,7 +70,7 @@ def documents(pipeline: Pipeline) -> Routes:
         response.headers["Location"] = path_to(written.id)
         return response
 
-    @routes.delete(DOCUMENT)
+    @routes.delete(DOCUMENT, operation=_DELETE)
     def delete(collection: str, id: str) -> Response:  # noqa: A002
         """Delete a document."""
         target = pipeline.collection(collection)

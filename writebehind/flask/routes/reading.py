@@ -14,13 +14,28 @@ from writebehind.errors import (
 )
 from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, path_to
 from writebehind.flask.answers import answer, read_headers
+from writebehind.flask.description.operations import Responses, content, operation
+from writebehind.flask.description.schemas import reference
 from writebehind.flask.parameters import fields, given
 from writebehind.flask.problems import respond
 from writebehind.flask.representations import wanted_form
+from writebehind.flask.routes.declared import FORMS, READ, READING
 from writebehind.flask.routes.pages import page_of
 from writebehind.mql.projections import compile_selection
 from writebehind.reading.read import Read
 from writebehind.settings.collection import OF_LISTS, CollectionSettings
+
+_LISTED: Responses = {"200": content({"anyOf": [reference("Page"), reference("Document")]}, *FORMS), "304": None}
+_GET = operation("get_document", "fields If-Match If-None-Match", READ, READING, head="head_document")
+_LIST = operation(
+    "list_documents",
+    "limit after fields If-Match If-None-Match",
+    _LISTED,
+    READING,
+    about="With no parameters but `limit`, `after` and `fields`: a page of the documents in the order of their "
+    "ids. Else the query is one of the fields that the collection's settings list under `lookup`, and the answer "
+    "is one document.",
+)
 
 
 def reading(pipeline: Pipeline) -> Routes:
@@ -28,7 +43,7 @@ def reading(pipeline: Pipeline) -> Routes:
     routes = Routes("reading", __name__)
     most_bytes = pipeline.settings.max_answer_bytes
 
-    @routes.get(DOCUMENT)
+    @routes.get(DOCUMENT, operation=_GET)
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
         wanted = tuple(fields())
@@ -38,9 +53,9 @@ def reading(pipeline: Pipeline) -> Routes:
             return respond(error, read_headers(found))
         return _found(found, wanted)
 
-    @routes.get(COLLECTION)
+    @routes.get(COLLECTION, operation=_LIST)
     def look_up(collection: str) -> Response:
-        """Read the document that has a value in a unique field, or a page of all documents."""
+        """List all documents, or read the one that has a value in a unique field."""
         target = pipeline.collection(collection)
         if given().keys() <= OF_LISTS:
             return page_of(target, most_bytes)

@@ -9,12 +9,21 @@ from writebehind import Pipeline
 from writebehind.access.rights import Right
 from writebehind.flask.access import Access
 from writebehind.flask.addresses import Routes
+from writebehind.flask.description.operations import content, operation
 from writebehind.flask.parameters import given, only
 from writebehind.flask.representations import JSON
 from writebehind.settings.names import RECEIPTS
 from writebehind.writing.receipts import KnownWrite
 
 RECEIPT = f"/v1/{RECEIPTS}/<writebehind_key:idempotency_key>"
+
+_RECEIPT = operation(
+    "get_receipt",
+    "within",
+    {"200": content("Receipt")},
+    "404",
+    about="It is of a write to a collection that is given, or to any that the settings list.",
+)
 
 
 def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
@@ -26,9 +35,9 @@ def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
     if RECEIPTS in pipeline.settings.collections:
         return routes
 
-    @routes.get(RECEIPT)
+    @routes.get(RECEIPT, operation=_RECEIPT)
     def receipt(idempotency_key: str) -> Response:
-        """Tell what has become of a write to a collection that is given, or to any that the settings list."""
+        """Ask what has become of a write that had an idempotency key."""
         only("collection")
         holder = access.holder() if access else None
         asked = given().get("collection")
