@@ -35,7 +35,7 @@ def root() -> Routes:
 
     @routes.get("/", operation=_LEAD)
     def lead() -> BaseResponse:
-        """Where things are."""
+        """Addresses of what there is."""
         accepted = request.accept_mimetypes
         wants_page = accepted.best_match([JSON, _HTML], JSON) == _HTML
         answer: BaseResponse = (

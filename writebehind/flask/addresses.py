@@ -56,7 +56,7 @@ def add_converter(state: BlueprintSetupState) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What is declared of a route, for the description of the API.
+    """A route as it declares itself, for the description of the API.
 
     Attributes:
         path: as OpenAPI writes it.
@@ -115,7 +115,7 @@ class Routes(Blueprint):
         self.declared.append(Declared(path, method.lower(), summary, operation, tuple(_VARIABLE.findall(rule))))
 
     def below(self, prefix: str) -> list[Declared]:
-        """What is declared of them where they are below a prefix."""
+        """The declarations of them where they are below a prefix."""
         return [replace(one, path=f"{prefix}{one.path}") for one in self.declared]
 
 

@@ -24,7 +24,7 @@ def drift(pipeline: Pipeline) -> Routes:
 
     @routes.get("/drift", operation=_FOUND)
     def found() -> Response:
-        """Where Redis and MongoDB differed.
+        """Differences of Redis and MongoDB.
 
         In the pass under way, and the last ones of a week.
         """

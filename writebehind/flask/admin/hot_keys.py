@@ -27,7 +27,7 @@ def hot_keys(pipeline: Pipeline) -> Routes:
 
     @routes.get("/hot-keys", operation=_FOUND)
     def found() -> Response:
-        """Which documents are read most.
+        """Documents that are read most.
 
         Overall, and in each partition.
         """

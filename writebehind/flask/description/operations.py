@@ -1,4 +1,4 @@
-"""What the declaration of a route says of it, and what OpenAPI makes of that."""
+"""Declarations of routes, and the operations that OpenAPI makes of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CHANGES = frozenset({"post", "put", "patch", "delete"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a route declares, besides its path and the first line of its docstring, which is the summary.
+    """A declaration of a route: all besides its path and the first line of its docstring, which is the summary.
 
     Attributes:
         name: for clients.

@@ -1,4 +1,4 @@
-"""What the declarations of several routes of documents have in common."""
+"""Parts that the declarations of several routes of documents have in common."""
 
 from __future__ import annotations
 
