@@ -41,7 +41,7 @@ test: install ## run the tests; the servers they need are started and stopped by
 long: export PYTHONDONTWRITEBYTECODE :=
 long: install ## run the tests that `make test` leaves out, as they take minutes and guard what others guard too
 	@$(BIN)/python -m compileall -q writebehind web tasks
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m long
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile long
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage

@@ -23,6 +23,7 @@ from tests import topologies
 from tests.described import InProcess
 from tests.scheduling import Scheduling, rank
 from tests.servers import REDIS_SERVER, RedisProgram
+from tests.tiers import ALL_EXAMPLES
 from tests.tls import Authority
 from tests.topologies import EveryWire
 from writebehind import Pipeline, Settings, forks, load_settings
@@ -35,7 +36,11 @@ from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 
 # How long an example takes says more about the machine than about the code.
-hypothesis_settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+steady = hypothesis_settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=ALL_EXAMPLES // 4
+)
+hypothesis_settings.register_profile("steady", steady)
+hypothesis_settings.register_profile("long", steady, max_examples=ALL_EXAMPLES)
 hypothesis_settings.load_profile("steady")
 
 _eval = ScriptingCommandsMixin.eval

@@ -7,8 +7,16 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 long = pytest.mark.long
+#: Examples of a property that says nothing else, in `make long`; `make test` draws fewer.
+ALL_EXAMPLES = 100
+
+
+def examples(count: int) -> int:
+    """The part of so many examples of a property that is drawn in this tier."""
+    return max(1, count * settings.default.max_examples // ALL_EXAMPLES)
 
 
 def cases(of: Mapping[str, Any], short: AbstractSet[str]) -> list[Any]:

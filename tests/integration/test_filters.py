@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pymongo.collection import Collection
 
 from tests.bson_order import EARLIEST, LATER, VALUES, Raw, with_fields
+from tests.tiers import examples
 from writebehind.documents.raw_bson import RAW_OPTIONS
 from writebehind.mql.filters import compile_filter
 from writebehind.mql.projections import compile_projection
@@ -112,7 +113,7 @@ def test_special_values(collection, bodies, operator):
         check(collection, bodies, {"a": {operator: [operand] if operator in {"$in", "$nin"} else operand}})
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(filter_=filters)
 def test_filters(collection, bodies, filter_):
     """A filter finds the same documents."""
@@ -124,7 +125,7 @@ def test_filters(collection, bodies, filter_):
 SORTS = st.dictionaries(st.sampled_from(["a", "b", "_id"]), directions, min_size=1, max_size=3)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(sort=SORTS)
 def test_sorts(collection, sort):
     """What the server has sorted is in order here too."""
@@ -134,7 +135,7 @@ def test_sorts(collection, sort):
         assert place(one) <= place(other), (one, other)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(projection=projections)
 def test_projections(collection, bodies, projection):
     """A projection leaves the same parts."""

@@ -300,6 +300,7 @@ def _tested(directory: Path, tests: Sequence[str], plugin: Chosen | Noting | Swa
         "-p",
         "no:cloudcoil",
         f"--timeout={TEST_LIMIT_S}",
+        "--hypothesis-profile=long",
         "-k",
         ONE_KIND_OF_REDIS,
     ]

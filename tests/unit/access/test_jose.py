@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from tests.tiers import examples
 from tests.tokens import ALGORITHMS, AUDIENCE, ISSUER, claims, jwk, key_set, private_key, signed
 from writebehind.access.algorithms import Algorithm
 from writebehind.access.jose import (
@@ -208,7 +209,7 @@ def test_a_token_that_was_changed_is_refused():
 
 
 @given(some.text(max_size=200) | some.lists(some.binary(max_size=60), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_whatever_is_sent_is_refused(sent):
     token = (
         sent
@@ -227,7 +228,7 @@ JSON = some.recursive(
 
 
 @given(some.dictionaries(some.sampled_from(["exp", "nbf", "iat", "iss", "aud", "sub", "scope", "jti"]), JSON))
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_claims_of_any_kind_are_refused_or_taken(given):
     """An issuer may err: nothing but a refusal comes of it."""
     with suppress(TokenRefusedError):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from writebehind.consistency.interval import ALPHA, MANY, interval, nines
 from writebehind.consistency.tally import figures
 
@@ -36,7 +37,7 @@ def test_where_all_was_right_so_far_the_end_is_that_of_the_rule_of_three(samples
     assert 3 / (samples + 3) < high < 3.7 / samples
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.integers(1, 25), st.floats(0.001, 0.999))
 def test_the_interval_misses_the_fraction_in_one_of_twenty_cases_at_most(samples, fraction):
     """Whatever the fraction is, the chance that the interval of a sample does not hold it is at most 5 %."""

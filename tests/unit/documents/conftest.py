@@ -11,8 +11,10 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from hypothesis import settings
 
-FEW = settings(max_examples=40)
-MORE = settings(max_examples=300)
+from tests.tiers import examples
+
+FEW = settings(max_examples=examples(40))
+MORE = settings(max_examples=examples(300))
 
 STANDARD = CodecOptions(
     tz_aware=True,

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import of_all_sizes, values
+from tests.tiers import examples
 from writebehind.documents.patches import json_patch
 
-MORE = settings(max_examples=200)
+MORE = settings(max_examples=examples(200))
 MOST_BYTES = 100_000
 
 json_values = st.recursive(

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import codes_of, dbrefs_of, documents_of, object_ids, scalars, texts
+from tests.tiers import examples
 from writebehind.documents.codec import decode, decode_exactly, dumps, encode, loads, to_json
 from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined, may_be_in
 from writebehind.errors import InvalidDocumentError, UnreadableDocumentError
 
-FEW = settings(max_examples=60)
+FEW = settings(max_examples=examples(60))
 OID = ObjectId("5f43a1b2c3d4e5f601234567")
 
 deprecated = st.builds(Symbol, texts) | st.just(Undefined()) | st.builds(DBPointer, texts, object_ids)

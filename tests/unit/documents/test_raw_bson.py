@@ -13,12 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import INT32, INT64, documents, names, scalars, values
+from tests.tiers import examples
 from writebehind.documents import raw_bson
 from writebehind.documents.elements import element
 from writebehind.documents.raw_bson import VERSION_END, append_version, etag, first_element, split_version
 
 # Documents of every type are slow to make up, and few make a difference here.
-FEW = settings(max_examples=40)
+FEW = settings(max_examples=examples(40))
 UNVERSIONED = documents.filter(lambda document: "_v" not in document)
 OTHER_FIELDS = st.lists(st.tuples(names.filter(lambda name: name != "_v"), values), max_size=4)
 VERSIONS = st.integers(0, VERSION_END - 1)

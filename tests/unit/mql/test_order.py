@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from tests.bson_order import ROWS, VALUES, Raw, with_fields
 from tests.bson_strategies import documents
+from tests.tiers import examples
 from writebehind.documents.elements import document, element, elements, field
 from writebehind.mql.order import Key, key
 
@@ -44,7 +45,7 @@ def test_the_order_within_documents_and_arrays(holder):
     assert list(places.values()) == [places[one] for one in sorted(places)]
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(documents)
 def test_the_elements_of_a_document(native):
     """Every element is found where it stands, by walking and by its name, and makes up the same document again."""

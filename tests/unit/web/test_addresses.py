@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from tests.unit.web.conftest import problem
 
 #: What is not UTF-8: bytes that never occur, parts of a character, surrogates, and what is too long or too high.
@@ -15,7 +16,7 @@ NOT_UTF_8 = ["%FE", "%FF", "%C3", "%80", "a%E2%98", "%ED%A0%80", "%C0%AF", "%F8%
 
 
 @given(text=st.text(min_size=1, max_size=20))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_location_leads_to_the_document(client, text):
     """Whatever an `id_pattern` allows, the Location of a new document leads to it, or it is refused."""
     response = client.post("/v1/free", json={"_id": text, "text": text})

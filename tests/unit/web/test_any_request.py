@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.bson_strategies import relaxed_documents, wrapper_like_trees
+from tests.tiers import examples
 from tests.unit.web.bad_input import ADA, JSON, MERGE, NO_JSON, OID, PATCH, send
 from tests.unit.web.conftest import problem
 from writebehind.documents.codec import encode, to_json
 
-FUZZ = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 methods = st.sampled_from(["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"])
 parts = st.sampled_from(
     [
