@@ -158,6 +158,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             if settings.metrics_dir is not None:
                 pipeline.last_known.keep_in(settings.metrics_dir)
             gate = Gate(settings.host, settings.allowed_hosts)
+            tallies.agree_by(pipeline.store.labels.told_apart)
             watches = _watches(pipeline, tallies)
             exporter = Exporter(Page(pipeline, tallies), gate)
             with Server(settings.host, settings.exporter_port, exporter) as server, Watchers(watches):

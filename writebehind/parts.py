@@ -314,7 +314,7 @@ class Parts:
         return self._sampler.look().dead.get(collection, 0)
 
     def _opened(self, *, is_hinting: bool) -> Store:
-        """The store, which keeps up with the number of partitions."""
+        """The store, which keeps up with the number of partitions, and says which collections are told apart."""
         store = Store(
             self._wire,
             database=self.settings.mongodb_database,
@@ -329,6 +329,7 @@ class Parts:
             most_receipts=self.settings.idempotency_most,
         )
         store.keep_up()
+        self.tallies.agree_by(store.labels.told_apart)
         return store
 
     def _flusher(self) -> Flusher:

@@ -151,6 +151,7 @@ def work(pipeline: Pipeline) -> list[str]:
         "drift": lambda: [one.as_dict() for one in pipeline.reconciler.history.passes()],
         "sample": pipeline._sampler._take,
         "API keys": pipeline.keyring.all,
+        "labels": lambda: pipeline.store.labels.told_apart(["ape"]),
     }
     refused = []
     for name, step in steps.items():

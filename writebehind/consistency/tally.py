@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -110,7 +111,11 @@ class Tally:
 
 
 def figures(
-    counts: Mapping[str, int], listed: Collection[str] = (), *, observed_s: float = SPAN_S
+    counts: Mapping[str, int],
+    listed: Collection[str] = (),
+    *,
+    observed_s: float = SPAN_S,
+    apart: Callable[..., frozenset[str]] = told_apart,
 ) -> dict[str, Any]:
     """The fractions of looks that were right within each window: in total, by collection, and by source.
 
@@ -119,15 +124,16 @@ def figures(
         listed: collections that are told apart, however many others there are: see `told_apart`.
         observed_s: the time that an observer had. It could see nothing to be wrong for as long or longer, so that
             what it saw to be right within such a window says nothing.
+        apart: says which collections are told apart, of these and the listed ones.
     """
     total: dict[int, Counter[str]] = {window: Counter() for window in WINDOWS}
     by: dict[str, dict[str, dict[int, Counter[str]]]] = {"collections": {}, "sources": {}}
     known = [(name.split(" "), count) for name, count in counts.items()]
     known = [one for one in known if _is_known(one[0])]
-    apart = told_apart((collection for (collection, *_), _ in known), listed)
+    own = apart((collection for (collection, *_), _ in known), listed)
     for (collection, source, window, what), count in known:
         seconds = _NAMES[window]
-        for kind, key in (("collections", collection if collection in apart else OTHER), ("sources", source)):
+        for kind, key in (("collections", collection if collection in own else OTHER), ("sources", source)):
             by[kind].setdefault(key, {one: Counter() for one in WINDOWS})[seconds][what] += count
         total[seconds][what] += count
     return {
@@ -158,7 +164,9 @@ def recorded(store: Store, listed: Collection[str] = ()) -> dict[str, Any]:
     """
     return {
         "span_seconds": SPAN_S,
-        **figures(store.samples.counts(seconds=SPAN_S), listed),
+        **figures(
+            store.samples.counts(seconds=SPAN_S), listed, apart=partial(told_apart, agree=store.labels.told_apart)
+        ),
         "inconsistent": _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS))),
     }
 

@@ -23,7 +23,7 @@ from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.totals import Totals
 from writebehind.settings.names import told_apart
-from writebehind.tallies.families import OTHER, Family, Kind
+from writebehind.tallies.families import OTHER, Family
 from writebehind.warming.hot_keys import DECAY, HotKey
 from writebehind.warming.warmer import WARM
 
@@ -62,9 +62,13 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
             answers = status["mongodb_ping_error"] is None
         yield from _backlog(status)
         dead = status["dead_letters_by_collection"]
-        yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, listed)
+        letters = _letters(totals)
+        found = {*dead, *(collection for collection, _ in letters)}
+        apart = told_apart(found, listed, pipeline.store.labels.told_apart)
+        yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, apart)
         if not totals.missing:  # sums of fewer partitions would seem to have begun anew
-            yield from _ways(totals, listed)
+            yield from _ways(totals)
+            yield _by_collection(families.NEW_LETTERS, letters, apart)
         yield from _processes(status)
         yield from _listener(status)
         yield from _drift(status)
@@ -100,15 +104,8 @@ def _by(family: Family, values: Mapping[str, float]) -> Metric:
     return as_metric(family, [((label,), [value]) for label, value in values.items()])
 
 
-def _by_collection(family: Family, values: Mapping[tuple[str, ...], float], listed: Collection[str]) -> Metric:
-    """The figures, by the values of their labels, of which the first one is a collection: see `told_apart`.
-
-    Where there are too many, only the listed ones of a counter are: would others take turns, their sum would fall.
-    """
-    found = {collection for collection, *_ in values}
-    apart = told_apart(found, listed)
-    if family.kind is Kind.COUNTER and not found <= apart:
-        apart = frozenset(listed)
+def _by_collection(family: Family, values: Mapping[tuple[str, ...], float], apart: Collection[str]) -> Metric:
+    """The figures, by the values of their labels, of which the first one is a collection, if it is told apart."""
     sums: dict[tuple[str, ...], float] = {}
     for (collection, *labels), value in values.items():
         key = (collection if collection in apart else OTHER, *labels)
@@ -144,13 +141,17 @@ def _last_known(seen: AtStake | None) -> Iterator[Metric]:
         yield from _one(families.KNOWN_AT, seen.at)
 
 
-def _ways(totals: Totals, listed: Collection[str]) -> Iterator[Metric]:
-    for name, family in families.TOTALS.items():
-        yield from _one(family, totals.by_name.get(name, 0))
+def _letters(totals: Totals) -> Mapping[tuple[str, ...], int]:
+    """Documents that were buried, by collection and reason."""
     letters: Counter[tuple[str, ...]] = Counter()
     for (collection, reason), count in totals.letters.items():
         letters[collection, reason if reason in _REASONS else OTHER] += count
-    yield _by_collection(families.NEW_LETTERS, letters, listed)
+    return letters
+
+
+def _ways(totals: Totals) -> Iterator[Metric]:
+    for name, family in families.TOTALS.items():
+        yield from _one(family, totals.by_name.get(name, 0))
     yield as_metric(families.PERSIST_LAG, [((), [totals.age_s, *totals.ages])])
 
 

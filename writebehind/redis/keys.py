@@ -36,6 +36,8 @@ HOLDING, FULL = "wb:holding", "wb:full"
 PROCESSES = "wb:processes"
 #: Sorted set of the caps from which new documents are refused, by when a process last said so, ms.
 CAPS = "wb:caps"
+#: Sorted set of collections that have figures of their own besides those of the settings, by their turn.
+LABELS = "wb:labels"
 #: Hash of API keys, of which only hashes of the secrets are kept: see `writebehind.redis.shared.api_keys`.
 API_KEYS = "wb:api_keys"
 #: Sorted set of clients by when they have all back that they have spent of their rates, ms; expires.
@@ -92,7 +94,7 @@ _TYPES = {
     CURSOR_KEY: "string",
     **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, PAUSED, SERVER, API_KEYS), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
-    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, OBSERVED, SPENT), "zset"),
+    **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, LABELS, OBSERVED, SPENT), "zset"),
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load"), "string"),

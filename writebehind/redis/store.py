@@ -36,6 +36,7 @@ from writebehind.redis.shared.attendance import Attendance
 from writebehind.redis.shared.caps import Caps, CapsRecord
 from writebehind.redis.shared.cursor_key import CursorKey
 from writebehind.redis.shared.history import HistoryLog
+from writebehind.redis.shared.labels import Labels
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
 from writebehind.redis.shared.metrics import Journal, Metrics
@@ -138,6 +139,7 @@ class Store:
         self.history = HistoryLog(wire)
         self.samples = Samples(wire)
         self.attendance = Attendance(wire)
+        self.labels = Labels(wire)
         self.position = Position(wire)
 
     @property

@@ -8,9 +8,10 @@ MongoDB's rules: "Naming Restrictions" in its manual, "MongoDB Limits and Thresh
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from writebehind.errors import UnavailableError
 from writebehind.tallies.families import MOST_UNLISTED
 
 #: No part is empty, so no dot begins or ends a name; no `$` and no null byte; `system.` is MongoDB's own.
@@ -48,12 +49,26 @@ def fault_of_database(name: str) -> str:
     return "is MongoDB's own" if name.lower() in _OWN_DATABASES else ""
 
 
-def told_apart(names: Iterable[str], listed: Collection[str]) -> frozenset[str]:
+def _first(names: list[str]) -> Iterable[str]:
+    return names[:MOST_UNLISTED]
+
+
+def told_apart(
+    names: Iterable[str], listed: Collection[str], agree: Callable[[list[str]], Iterable[str]] = _first
+) -> frozenset[str]:
     """Of the collections that something in Redis is about, those with figures of their own; the rest is `OTHER`.
 
-    These are the listed ones and, by their names, the first `MOST_UNLISTED` others, so that hosts tell the same.
     Clients may have named them, or other hands put them there.
+
+    Args:
+        names: of these collections.
+        listed: have their own in any case.
+        agree: says which of the others have, as all processes do; by default the first `MOST_UNLISTED` by name.
     """
     found = frozenset(names)
     others = sorted(name for name in found.difference(listed) if COLLECTION_NAME.fullmatch(name))
-    return found.intersection(listed).union(others[:MOST_UNLISTED])
+    try:
+        own = agree(others) if others else ()
+    except UnavailableError:
+        own = _first(others)
+    return found.intersection(listed).union(found.intersection(own))

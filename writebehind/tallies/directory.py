@@ -12,17 +12,22 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from operator import add
 from pathlib import Path
 from typing import Final
 
 from writebehind import forks
+from writebehind.errors import UnavailableError
 from writebehind.tallies.families import FAMILIES, MOST_UNLISTED, OTHER, is_by_collection, is_live
 from writebehind.tallies.files import MAKING, NEW, SUFFIX, Key, Series, TallyFile, is_held, read_file, write_sum
 
 log = logging.getLogger(__name__)
+
+#: Says which collections besides the listed ones are told apart, and is given new ones; it may raise
+#: `UnavailableError`.
+Agree = Callable[[list[str]], Iterable[str]]
 
 #: So many files of ended processes are left before they are added up.
 MOST_ENDED: Final = 16
@@ -38,14 +43,18 @@ class Directory:
 
     Attributes:
         path: where it is.
+        agree: says which of the others are told apart; `None` where this process decides for itself.
     """
 
     def __init__(self, path: Path, listed: Collection[str] = ()) -> None:
         """Read this directory, and tell these collections apart however many others there are."""
         self.path = path
+        self.agree: Agree | None = None
         self._listed = frozenset((*listed, OTHER))
         #: The others that have series of their own, in the order in which they were met.
         self._others: dict[str, None] = {}
+        #: Those that every process tells apart, as far as this one knows.
+        self.agreed: dict[str, None] = {}
         #: As it was found first, or made; `None` where it was not there yet.
         self._was = path.stat() if path.is_dir() else None
         #: What files of ended processes have, by name: when each was changed last, and its content.
@@ -93,6 +102,7 @@ class Directory:
         self._was = self._was or self.path.stat()
         if sum(not one.lives for one in files.values()) > MOST_ENDED:
             self._add_up()
+        self._agree_on(files.values())
         shapes = {name: family.shape for name, family in FAMILIES.items()}
         sums = _sums(files.values(), self._told_apart(files.values()))
         return {key[:2]: numbers for key, numbers in sums.items() if shapes.get(key.name) == key.shape}
@@ -133,6 +143,18 @@ class Directory:
         self._ended = ended
         return found
 
+    def _agree_on(self, files: Iterable[TallyFile]) -> None:
+        """See which of the others are told apart in every process; who decides it may be asked about new ones."""
+        agree = self.agree
+        if agree is None:
+            return
+        found = (labels[0] for one in files for _, labels, shape in one.numbers if is_by_collection(shape))
+        new = [one for one in dict.fromkeys(found) if one not in self._listed and one not in self.agreed]
+        if new and len(self.agreed) < MOST_UNLISTED:
+            with suppress(UnavailableError):  # the next look may know it
+                self.agreed = dict.fromkeys(agree(new))
+                self._others = self.agreed.copy()
+
     def _told_apart(self, files: Iterable[TallyFile]) -> Collection[str]:
         """The collections that have series of their own: those that are listed, and the first of the others.
 
@@ -169,6 +191,7 @@ class Directory:
         for name in {name for one in every.values() for name in one.added_up} & every.keys():
             del every[name]  # whoever added it up was ended before this
             (self.path / name).unlink()
+        self._agree_on(every.values())
         ended = {name: one for name, one in every.items() if not one.lives}
         if len(ended) < 2:  # noqa: PLR2004 - one is a sum already
             return

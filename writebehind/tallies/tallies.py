@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from writebehind import forks
+from writebehind.errors import UnavailableError
 from writebehind.logs.states import StateLog
-from writebehind.tallies.directory import Directory
+from writebehind.tallies.directory import Agree, Directory
 from writebehind.tallies.families import MOST_UNLISTED, OTHER, Family
 from writebehind.tallies.files import Key, NoRoomError, Series, TallyMemory
 
@@ -54,6 +55,7 @@ class Tallies:
             listed: collections that are told apart, however many others there are; see `MOST_UNLISTED`.
         """
         self._directory = None if directory is None else Directory(directory, listed)
+        self._agree: Agree | None = None
         self._listed = frozenset(listed)
         self.lock = forks.lock()
         self._unseen = StateLog(log, "counts_unseen", "counts_seen")
@@ -69,6 +71,12 @@ class Tallies:
             if one is not None:
                 one.leave_to_parent()
         self._begin()
+
+    def agree_by(self, agree: Agree) -> None:
+        """Tell the collections apart that every process does, as this says; it is asked beside the hot path."""
+        self._agree = agree
+        if self._directory is not None:
+            self._directory.agree = agree
 
     def add(self, family: Family, labels: tuple[str, ...] = (), amount: float = 1) -> None:
         """Add to a counter, or to what is live."""
@@ -115,7 +123,12 @@ class Tallies:
 
         Nothing is made before something is counted.
         """
-        return self if self._directory is None else Tallies(self._directory.path, self._listed)
+        if self._directory is None:
+            return self
+        others = Tallies(self._directory.path, self._listed)
+        if self._agree is not None:
+            others.agree_by(self._agree)
+        return others
 
     def close(self) -> None:
         """End: what this process has counted stays, and what it has live is gone."""
@@ -133,6 +146,7 @@ class Tallies:
         Returns:
             Whether to look again.
         """
+        self._agree_on_labels()
         with self.lock:
             directory, memory = self._directory, self._memory
             if self._ended or memory is None or directory is None:
@@ -155,8 +169,22 @@ class Tallies:
         self.numbers: memoryview[float] = memoryview(b"").cast("d")
         #: Index of each series' first number; never 0.
         self._at: dict[tuple[Family, tuple[str, ...]], int] = {}
+        #: Collections that this process tells apart, as it has met them first; and of these those that all do.
         self._unlisted: set[str] = set()
+        self._agreed: frozenset[str] = frozenset()
         self._has_room = True
+
+    def _agree_on_labels(self) -> None:
+        """Learn which collections all processes tell apart, and have those added that this one has met."""
+        with self.lock:
+            agree, met = self._agree, sorted(self._unlisted - self._agreed)
+            if agree is None or self._ended or not met or len(self._agreed) >= MOST_UNLISTED:
+                return
+        with suppress(UnavailableError):  # the next look may know it
+            agreed = frozenset(agree(met))
+            with self.lock:
+                self._agreed = agreed
+                self._unlisted |= agreed
 
     def _told_apart(self, family: Family, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The labels, with a collection that is one too many in the place of its name."""

@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
+from writebehind.errors import RedisUnavailableError
 from writebehind.tallies import families
 from writebehind.tallies.families import MOST_UNLISTED, OTHER
 from writebehind.tallies.files import read_file
@@ -89,6 +91,62 @@ def test_configured_collections_are_always_told_apart(tmp_path):
     assert [3] == counts[families.READS.name, ("orders", "hit")]
     assert [2 * MOST_UNLISTED] == counts[families.READS.name, (OTHER, "miss")]
     assert MOST_UNLISTED + 2 == len(counts)
+
+
+def agreeing() -> Callable[[list[str]], list[str]]:
+    """The list that all processes share."""
+    first: dict[str, None] = {}
+
+    def agree(names: list[str]) -> list[str]:
+        first.update(dict.fromkeys([one for one in names if one not in first][: MOST_UNLISTED - len(first)]))
+        return [*first]
+
+    return agree
+
+
+def labels_of(tallies: Tallies) -> set[str]:
+    return {collection for _, (collection,) in tallies.read()}
+
+
+def test_all_hosts_tell_the_same_collections_apart(tmp_path):
+    """Whichever each meets first, and after restarts; and nothing is asked where nothing is new."""
+    agree = agreeing()
+    hosts = [Tallies(tmp_path / f"host{number}") for number in range(2)]
+    for number, one in enumerate(hosts):
+        one.agree_by(agree)
+        for name in range(80):
+            one.add(families.WRITES, (f"h{number}-{name}",))
+    here, there = map(labels_of, hosts)
+    assert ({f"h0-{name}" for name in range(80)}, 21) == (here, len(there))
+    agreed = {*agree([])}
+    for one in hosts:
+        assert one.look()
+        for name in ("late", "h0-7", "h1-3"):  # what one host has met first is told apart by the other one too
+            one.add(families.WRITES, (name,))
+    assert agreed | {OTHER} == set().union(*map(labels_of, hosts))
+    later = Tallies(tmp_path / "host1")
+    later.agree_by(agree)
+    assert labels_of(hosts[1]) == labels_of(later)
+    later.agree_by(lambda _: pytest.fail("it knows the list"))
+    later.read()
+
+
+def test_while_redis_is_away_labels_are_bounded_all_the_same(tmp_path):
+    """What is told apart then is told apart by this host; the list is asked for again."""
+
+    def away(_: list[str]) -> list[str]:
+        raise RedisUnavailableError("away")
+
+    tallies = Tallies(tmp_path)
+    tallies.agree_by(away)
+    for number in range(MOST_UNLISTED + 50):
+        tallies.add(families.WRITES, (f"c{number}",))
+    assert tallies.look()
+    assert MOST_UNLISTED + 1 == len(labels_of(tallies))
+    agree = agreeing()
+    tallies.agree_by(agree)
+    agree([f"d{number}" for number in range(MOST_UNLISTED - 1)])
+    assert {"c0", OTHER} == labels_of(tallies)
 
 
 def test_what_has_no_room_is_left_out_and_said_once(tallies, caplog):
