@@ -354,7 +354,7 @@ def frozen_pipeline(valkey, mongo, mongo_client, valkey_wire, database_name, mon
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("examples", [40, pytest.param(200, marks=long)])
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=long)])
 def test_the_promises_hold(frozen_pipeline, database_name, examples):
     """Whatever order things happen in, nothing acknowledged is lost, undone, hidden or left to expire."""
 

@@ -135,14 +135,14 @@ def goes_on(step: Callable[[int], None]) -> Iterator[list[int]]:
 
 
 def test_while_writes_and_flushes_go_on(pipeline, other, users, stored):
-    """Of 10,000 documents 500 are pending and 200 deleted: pages have exactly what was acknowledged, each once.
+    """Of 3,000 documents 500 are pending and 200 deleted: pages have exactly what was acknowledged, each once.
 
     Others are written all over the collection meanwhile, and what is pending becomes persisted.
     """
     chance = random.Random(7)
-    names = [f"u{n:05}" for n in range(10_500)]
+    names = [f"u{n:05}" for n in range(3_500)]
     chance.shuffle(names)
-    new, stays = names[:250], names[250:10_250]
+    new, stays = names[:250], names[250:3_250]
     stored.insert_many([{"_id": one, "n": 0} for one in stays])
     expected = dict.fromkeys(stays, 0) | dict.fromkeys(new, 1) | dict.fromkeys(stays[:250], 2)
     writes = [BulkOperation("put", one, {"n": expected[one]}) for one in (*new, *stays[:250])]
@@ -155,7 +155,7 @@ def test_while_writes_and_flushes_go_on(pipeline, other, users, stored):
 
     def write(turn: int) -> None:
         """Documents between the others, which come, change and go."""
-        name = f"u{chance.randrange(10_500):05}x"
+        name = f"u{chance.randrange(3_500):05}x"
         if turn % 3:
             other.collection("users").put(name, {"n": 3})
         else:
@@ -173,7 +173,7 @@ def test_while_writes_and_flushes_go_on(pipeline, other, users, stored):
 
     with goes_on(write) as written, goes_on(flush):
         before = written[0]
-        found = listed(users, limit=500)
+        found = listed(users, limit=150)
         assert written[0] > before
 
     names = [one["_id"] for one in found]

@@ -6,12 +6,14 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.integration.queries.conftest import lives_in
+from tests.tiers import long
 from writebehind import Pipeline
 from writebehind.change_stream.verdicts import OutsideChange
 from writebehind.documents.ids import DocumentId
@@ -85,7 +87,8 @@ class Model(RuleBasedStateMachine):
             self.ask(city)
 
 
-def test_answers_are_exact(pipeline, stored, monkeypatch):
+@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=long)])
+def test_answers_are_exact(pipeline, stored, monkeypatch, examples):
     """In every order of what may happen."""
     monkeypatch.setattr("writebehind.querying.cached_queries.SPARE", 1)  # so that results are often too short
 
@@ -94,7 +97,7 @@ def test_answers_are_exact(pipeline, stored, monkeypatch):
 
     Bound.parts = pipeline, stored
     quick = hypothesis_settings(
-        max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )
     run_state_machine_as_test(Bound, settings=quick)
 

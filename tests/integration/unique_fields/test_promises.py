@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from tests.flushing import flusher_of, limits
 from tests.integration.conftest import flush_all
 from tests.integration.test_promises import Crash, Paused, Stepped
+from tests.tiers import long
 from writebehind import Pipeline, Settings
 from writebehind.documents.entry import DELETED
 from writebehind.flushing.dead_letters import Filter
@@ -239,7 +240,8 @@ def unique(settings, valkey_wire, mongo_client) -> Pipeline:
 
 
 @pytest.mark.timeout(240)
-def test_documents_are_found_by_their_values(unique):
+@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=long)])
+def test_documents_are_found_by_their_values(unique, examples):
     """Whatever order things happen in, a document is found by its last acknowledged value and by no other one."""
 
     def clear(_: object = None) -> None:
@@ -250,7 +252,7 @@ def test_documents_are_found_by_their_values(unique):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=examples,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
