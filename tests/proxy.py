@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
+from urllib.parse import urlsplit
 
 #: Whom a proxy passes nothing on for, by the address and the port that a client comes from.
 Whom = Callable[[tuple[str, int]], bool]
@@ -21,6 +22,15 @@ def everybody(_: tuple[str, int]) -> bool:
 def nobody(_: tuple[str, int]) -> bool:
     """For none."""
     return False
+
+
+def rerouted(url: str, port: int) -> str:
+    """The URL of a server, with its user and password, by way of a port of this machine."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    # Without the option the driver goes where the server says that it is.
+    options = "directConnection=true" if parts.scheme == "mongodb" else parts.query
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}", query=options).geturl()
 
 
 class Proxy:

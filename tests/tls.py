@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import trustme
 
@@ -30,9 +30,10 @@ class Authority:
         self._ca.issue_cert(*(names or (HOST, "localhost"))).configure_cert(context)
         return context
 
-    def redis_url(self, port: int) -> str:
-        """Of a Redis server on loopback whose certificate it has signed."""
-        return f"rediss://{HOST}:{port}/0?ssl_ca_certs={quote(str(self.file))}"
+    def redis_url(self, port: int, like: str = "") -> str:
+        """Of a Redis server on loopback whose certificate it has signed, with the login of another URL."""
+        login, at, _ = urlsplit(like).netloc.rpartition("@")
+        return f"rediss://{login}{at}{HOST}:{port}/0?ssl_ca_certs={quote(str(self.file))}"
 
     def rabbitmq_url(self, port: int) -> str:
         """Of such a RabbitMQ server."""

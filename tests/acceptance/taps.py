@@ -15,7 +15,7 @@ from tests.proxy import Proxy
 _HEADER_BYTES = 16
 _OP_MSG = 2013
 #: What a MongoDB driver asks for its own sake.
-_HANDSHAKES = {"hello", "ismaster", "isMaster", "opcode 2004"}
+_HANDSHAKES = {"hello", "ismaster", "isMaster", "saslStart", "saslContinue", "opcode 2004"}
 
 
 class _Heard:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.acceptance.conftest import NO_TLS, System
 from tests.acceptance.servers import WebServer, web_server
-from tests.proxy import Proxy
+from tests.proxy import Proxy, rerouted
 from tests.waiting import slowness, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -54,9 +54,9 @@ def served(system: System) -> Iterator[Served]:
         redis = stack.enter_context(Proxy(urlsplit(system.stack.redis_url).port or 0))
         mongodb = stack.enter_context(Proxy(urlsplit(system.stack.mongodb_url).port or 0))
         environment = {
-            "REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
+            "REDIS_URL": rerouted(system.stack.redis_url, redis.port),
             "BROKER_URL": system.stack.redis_url,
-            "MONGODB_URL": f"mongodb://127.0.0.1:{mongodb.port}/?directConnection=true",
+            "MONGODB_URL": rerouted(system.stack.mongodb_url, mongodb.port),
             "WRITEBEHIND_REQUEST_TIMEOUT_MS": str(int(PATIENCE_S * 1000)),
             "WRITEBEHIND_REDIS_TIMEOUT_MS": str(int(SERVER_S * 1000)),
             "WRITEBEHIND_MONGODB_TIMEOUT_MS": str(int(SERVER_S * 1000)),

@@ -20,7 +20,7 @@ from bson import Regex
 
 from tests.acceptance.conftest import NO_TLS, System
 from tests.acceptance.servers import WebServer, web_server
-from tests.proxy import Proxy
+from tests.proxy import Proxy, rerouted
 from tests.tiers import cases
 from tests.waiting import slowness, wait_until
 
@@ -379,7 +379,7 @@ def far_from_mongodb(system: System) -> Iterator[tuple[WebServer, Proxy]]:
     url = urlsplit(system.stack.mongodb_url)
     lookup = {"WRITEBEHIND_COLLECTIONS__people__lookup__name": "string"}
     with Proxy(url.port or 0) as way:
-        by_proxy = f"mongodb://127.0.0.1:{way.port}/?directConnection=true"
+        by_proxy = rerouted(system.stack.mongodb_url, way.port)
         patience = {"WRITEBEHIND_MONGODB_TIMEOUT_MS": "9000", "WRITEBEHIND_LOAD_TIMEOUT_MS": "9000"}
         more = {"MONGODB_URL": by_proxy, **patience, **lookup}
         with web_server(system, WRITEBEHIND_WEB_THREADS=str(THREADS), **more) as served:

@@ -20,6 +20,7 @@ import pytest
 from tests.acceptance.conftest import CONFIG, LIMITS, ROOT, System, in_threads
 from tests.acceptance.taps import MongoTap, RedisTap
 from tests.acceptance.variants import web_command
+from tests.proxy import rerouted
 from tests.tls import TlsFront
 from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
@@ -73,14 +74,15 @@ def tapped(system, authority) -> Iterator[Tapped]:
         MongoTap(port_of(system.stack.mongodb_url)) as to_mongo,
         TlsFront(authority.server_context(), to_redis.port) as front,
     ):
-        redis_url = f"redis://127.0.0.1:{to_redis.port}/0"
+        redis_url = rerouted(system.stack.redis_url, to_redis.port)
+        if "tls" in system.stack.variant:
+            redis_url = authority.redis_url(front.port, system.stack.redis_url)
         env = {
             **os.environ,
             **CONFIG,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "REDIS_URL": authority.redis_url(front.port) if "tls" in system.stack.variant else redis_url,
-            # Without this the driver goes where the server says that it is, past the tap.
-            "MONGODB_URL": f"mongodb://127.0.0.1:{to_mongo.port}/?directConnection=true",
+            "REDIS_URL": redis_url,
+            "MONGODB_URL": rerouted(system.stack.mongodb_url, to_mongo.port),
             "BROKER_URL": system.stack.redis_url,  # so that the tap hears the pipeline only, not Celery
             "WRITEBEHIND_PORT": str(port),
             "WRITEBEHIND_WEB_WORKERS": str(WEB_PROCESSES),

@@ -15,6 +15,7 @@ import pytest
 
 from tests.acceptance.conftest import ROOT, SERVERS
 from tests.waiting import wait_until
+from writebehind.settings.urls import redacted
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -75,10 +76,11 @@ def test_every_command_works(system, terminal):
     system.wait_for_workers()
     wait_until(lambda: "sweep" in system.status()["periodic"], "the first sweep, for which doctor looks", 30)
 
+    servers = f"on {system.stack.redis_url} and {system.stack.mongodb_url}"
     assert len(commands) >= 2
     for command in commands:
         done = terminal(["bash", "-c", f". .venv/bin/activate && {command}"])
-        assert done.stderr.startswith(f"on {system.stack.redis_url} and {system.stack.mongodb_url}"), command
+        assert done.stderr.startswith(redacted(servers)), command
         assert done.returncode < 2, done.stdout + done.stderr
 
 

@@ -17,6 +17,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from tests.tls import Authority, TlsFront
+from writebehind.local.embedded import LOOPBACK
+from writebehind.local.passwords import kept_password
 from writebehind.local.stack import Stack
 from writebehind.local.up import default_procfile
 from writebehind.settings.running import STATE_FILE
@@ -96,7 +98,9 @@ class VariedStack(Stack):
         if "tls" in self.variant:
             authority = Authority(self.data_dir)
             front = self._front.enter_context(TlsFront(authority.server_context(), self._redis_port))
-            url = authority.redis_url(front.port)
+            # That which the system will find there, and keep.
+            own = f"redis://:{kept_password(self.data_dir / 'redis' / 'password')}@{LOOPBACK}"
+            url = authority.redis_url(front.port, self._redis_url or own)
         self._procfile.write_text(varied(self._given, self.variant, url, self._without))
         return super().start()
 

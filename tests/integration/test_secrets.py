@@ -7,16 +7,21 @@ import os
 import stat
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import psutil
 import pytest
 from click.testing import CliRunner
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+from redis import AuthenticationError, Redis
 
 from writebehind.cli import cli
 from writebehind.cli.run import announcement
 from writebehind.errors import ConfigurationError
-from writebehind.local.embedded import EmbeddedRedis, lock_directory
+from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, lock_directory
+from writebehind.local.passwords import kept_password
 from writebehind.local.stack import Stack
 from writebehind.local.up import default_procfile, read_procfile
 
@@ -111,6 +116,50 @@ def test_an_embedded_server_is_private_whoever_starts_it(tmp_path):
         modes = {name: (tmp_path / name).stat().st_mode & 0o077 for name in ("redis", "redis/data", "log")}
 
     assert {"redis": 0, "redis/data": 0, "log": 0} == modes
+
+
+def test_an_embedded_server_asks_for_its_password(tmp_path):
+    """Also one whose data is of a time without; no command, environment, log or file of it shows the password."""
+    key, document = "before", {"_id": "before"}
+    with EmbeddedRedis(tmp_path) as server, EmbeddedMongo(tmp_path) as mongo:
+        open_to_all = (server.url, mongo.url)
+        with Redis.from_url(server.url) as client, MongoClient(mongo.url) as another:
+            client.set(key, 1)
+            another.db.c.insert_one(document)
+    password = "pwSecr1_-pwSecr1_-"  # noqa: S105 - for a moment
+    with EmbeddedRedis(tmp_path, password=password) as server, EmbeddedMongo(tmp_path, password=password) as mongo:
+        with Redis.from_url(server.url) as let_in, Redis.from_url(open_to_all[0]) as refused:
+            assert let_in.get(key) == b"1"
+            with pytest.raises(AuthenticationError):
+                refused.get(key)
+        with MongoClient(mongo.url) as let_in, MongoClient(open_to_all[1]) as refused:
+            assert document == let_in.db.c.find_one()
+            with pytest.raises(OperationFailure, match="requires authentication"):
+                refused.db.c.find_one()
+        with (
+            MongoClient(mongo.url.replace(password, password[1:])) as wrong,
+            pytest.raises(OperationFailure, match="authentication failed"),
+        ):
+            wrong.db.c.find_one()
+        shown = [f"{one.cmdline()}{one.environ()}" for one in map(psutil.Process, (server.pid, mongo.pid))]
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+
+    assert (password in "".join(shown), password.encode() in b"".join(written)) == (False, False)
+
+
+def test_a_password_is_made_once(tmp_path):
+    """It stays over restarts, its owner alone can read it, and what is none is replaced."""
+    file = tmp_path / "redis" / "password"
+    first = kept_password(file)
+    assert (first, 0o600) == (kept_password(file), file.stat().st_mode & 0o777)
+    assert len(b64decode(f"{first}=", "-_")) * 8 == 256
+    made = {first}
+    for damaged in ("", "short", "two\nlines of a file of something else", first[:-1] + "@"):
+        file.write_text(damaged)
+        file.chmod(0o644)
+        made.add(kept_password(file))
+        assert 0o600 == file.stat().st_mode & 0o777
+    assert 5 == len(made)
 
 
 def test_a_directory_of_somebody_is_left_as_it_is(tmp_path):

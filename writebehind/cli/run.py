@@ -141,7 +141,8 @@ def _announced(about: dict[str, Any], *, as_json: bool, lines: str) -> str:
         return announcement(about)
     from writebehind.local import output  # noqa: PLC0415 - as above
 
-    return output.object_line(output.SUPERVISOR, "info", "writebehind is ready", event="ready", **about)
+    shown = {name: value for name, value in about.items() if name != "process"}  # that is the line's own
+    return output.object_line(output.SUPERVISOR, "info", "writebehind is ready", event="ready", **shown)
 
 
 def announcement(about: dict[str, Any]) -> str:

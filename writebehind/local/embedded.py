@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from writebehind.errors import WritebehindError
+from writebehind.local import secantusd
 from writebehind.local.output import private_directory, private_file
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
@@ -34,18 +35,6 @@ FREE_PORTS = range(20_000, 32_000)
 LOG_LINES_SHOWN = 10
 #: How long a server waits for its former port, seconds.
 PORT_WAIT_S = 3.0
-
-#: Runs SecantusDB, whose main thread waits without an end: were SIGTERM delivered to another thread, it would not
-#: wake up to handle it. So all threads block it but one, which wakes that one by what it handles in the same way.
-_SECANTUS = """
-import runpy, signal, threading
-def relay():
-    signal.sigwait({signal.SIGTERM})
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-threading.Thread(target=relay, name="relay", daemon=True).start()
-runpy.run_module("secantus", run_name="__main__", alter_sys=True)
-"""
 
 
 class EmbeddedError(WritebehindError):
@@ -135,13 +124,14 @@ class EmbeddedServer(ABC):
     """A server in a process of its own, on loopback, with its data in `<data_dir>/<name>`.
 
     It listens on `port`; without one, on that of its last start if that is still free, else on any free one.
+    Where it has a password, it is told on its standard input, which neither `ps` nor a file shows.
     On Linux it gets SIGTERM when the thread that started it ends.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
 
-    def __init__(self, data_dir: str | Path, port: int = 0, timeout_s: float = 30) -> None:
+    def __init__(self, data_dir: str | Path, port: int = 0, timeout_s: float = 30, *, password: str = "") -> None:
         """Describe the server; `start` or a `with` block starts it."""
         data_dir = Path(data_dir).absolute()
         self.port = port
@@ -149,12 +139,13 @@ class EmbeddedServer(ABC):
         self._home = data_dir / self.name
         self._data = self._home / "data"
         self._timeout_s = timeout_s
+        self._password = password
         self._group: Group | None = None
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """The address for clients."""
+        """The address for clients, with the password."""
 
     @property
     def pid(self) -> int:
@@ -226,6 +217,10 @@ class EmbeddedServer(ABC):
     def _command(self) -> list[str]:
         """The command that starts it."""
 
+    def _input(self) -> str:
+        """The text that it reads on its standard input as it starts."""
+        return ""
+
     @abstractmethod
     def _answering_pid(self) -> int | None:
         """The id of the process that answers on the port; `None` while there is none."""
@@ -251,13 +246,15 @@ class EmbeddedServer(ABC):
             leader = subprocess.Popen(  # noqa: S603 - the command is ours
                 bound_to_parent(self._command()),
                 cwd=self._data,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=[lock],
             )
         self._group = Group(leader)
+        with suppress(BrokenPipeError), leader.stdin as its_input:  # type: ignore[union-attr]  # it is a pipe
+            its_input.write(self._input().encode())
 
     def _wait_until_it_answers(self, deadline: float) -> None:
         while (answering := self._answering_pid()) != self.pid:
@@ -290,6 +287,7 @@ class EmbeddedRedis(EmbeddedServer):
         maxmemory_mib: int = 0,
         policy: str = "noeviction",
         timeout_s: float = 30,
+        password: str = "",
     ) -> None:
         """Describe the server.
 
@@ -300,14 +298,16 @@ class EmbeddedRedis(EmbeddedServer):
             maxmemory_mib: memory that its data may take, MiB; 0 for no limit.
             policy: its `maxmemory-policy`; never one that evicts what has no TTL, as MongoDB may not have it yet.
             timeout_s: for so long it may take to start, seconds.
+            password: what it asks for, of letters, digits, - and _; empty for nothing.
         """
-        super().__init__(data_dir, port, timeout_s)
+        super().__init__(data_dir, port, timeout_s, password=password)
         self._appendfsync, self._maxmemory_mib, self._policy = appendfsync, maxmemory_mib, policy
 
     @property
     def url(self) -> str:
-        """The address for clients."""
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        """The address for clients, with the password."""
+        secret = f":{self._password}@" if self._password else ""
+        return f"redis://{secret}{LOOPBACK}:{self.port}/0"
 
     def _command(self) -> list[str]:
         options = {
@@ -321,14 +321,17 @@ class EmbeddedRedis(EmbeddedServer):
             "save": "",
         }
         pairs = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return [str(self._program()), *pairs]
+        return [str(self._program()), "-", *pairs]
+
+    def _input(self) -> str:
+        return f"requirepass {self._password}\n" if self._password else ""
 
     def _program(self) -> Path:
         return valkey_binary()
 
     def _answering_pid(self) -> int | None:
         try:
-            with redis.Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
                 client.ping()  # not answered while data is loaded, unlike INFO
                 info: Any = client.info("server")
         except redis.RedisError:
@@ -344,17 +347,22 @@ class EmbeddedMongo(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """The address for clients."""
-        return f"mongodb://{LOOPBACK}:{self.port}/"
+        """The address for clients, with the password."""
+        secret = f"{secantusd.USER}:{self._password}@" if self._password else ""
+        return f"mongodb://{secret}{LOOPBACK}:{self.port}/"
 
     def _command(self) -> list[str]:
         _require("secantus", self.title)
         nothing = self._home / "secantusd.toml"  # without one named, it looks for its own in several places
         nothing.touch()
-        command = [sys.executable, "-P", "-c", _SECANTUS, "--config", str(nothing), "--log-level", "WARNING"]
+        command = [sys.executable, "-P", secantusd.__file__, "--config", str(nothing), "--log-level", "WARNING"]
+        command += ["--auth"] if self._password else []
         # Without `--sync-on-commit` a crash loses what was acknowledged in its last second.
         storage = ["--storage-path", str(self._data), "--sync-on-commit"]
         return [*command, "--host", LOOPBACK, "--port", str(self.port), *storage]
+
+    def _input(self) -> str:
+        return f"{self._password}\n"
 
     def _end_sooner(self) -> bool:
         """Connect: once it is to end, it waits for a client that comes, for 2 s at most."""

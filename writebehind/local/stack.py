@@ -13,7 +13,7 @@ from typing import Self
 from writebehind.local.output import private_directory, private_file
 from writebehind.local.supervisor import Group, bound_to_parent, end
 from writebehind.local.up import NotReadyError
-from writebehind.settings.running import STATE_FILE
+from writebehind.settings.running import STATE_FILE, state_of
 
 
 class Stack:
@@ -70,9 +70,9 @@ class Stack:
         if not line:
             self.stop()
             raise NotReadyError(log_file.read_text("utf-8", "replace").strip())
-        about = json.loads(line)
+        about = {**json.loads(line), **(state_of(self.data_dir) or {})}
         self.url = about.get("url", "")
-        # What it was told has the passwords that it does not tell.
+        # What it prints has no passwords: its file has those of its own servers, and it was told the others.
         self.redis_url = self._env.get("REDIS_URL") or about["redis_url"]
         self.mongodb_url = self._env.get("MONGODB_URL") or about["mongodb_url"]
         self.mongodb_database = about["mongodb_database"]

@@ -32,6 +32,7 @@ from writebehind.local.embedded import (
 )
 from writebehind.local.example import accepts_any_collection, example_path
 from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, JsonOutput, private_file
+from writebehind.local.passwords import kept_password
 from writebehind.local.probing import connection_to_api, wants_certificate
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.doctor import check_start
@@ -312,9 +313,11 @@ class System:
     def _write_state(self, supervisor: Supervisor) -> None:
         new = self._data_dir / f"{STATE_FILE}.new"
         self._written = self._pids(), supervisor.failing
+        # Commands beside the system need the passwords of its servers; those of others', they are told themselves.
+        urls = {f"{name}_url": server.url for name, server in self._servers.items()}
         try:
             with private_file(new, "w") as state:
-                json.dump(self.description(), state)
+                json.dump(self.description() | urls, state)
             new.replace(self._data_dir / STATE_FILE)
         except OSError as error:
             supervisor.say(f"{STATE_FILE} cannot be written, all else goes on: {error}")
@@ -374,11 +377,18 @@ def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, 
     """The servers to start: both, or, where the settings name them, none."""
     if {"redis_url", "mongodb_url"} & settings.model_fields_set:
         return {}
-    # When it is full it evicts what has a TTL: what MongoDB does not have yet has none.
+    try:
+        of_redis, of_mongodb = (kept_password(data_dir / name / "password") for name in ("redis", "mongodb"))
+    except (OSError, ValueError) as error:
+        raise EmbeddedError(f"the data directory cannot be used: {error}") from error
     valkey = EmbeddedRedis(
-        data_dir, appendfsync=appendfsync, maxmemory_mib=settings.embedded_redis_mib, policy="volatile-lru"
+        data_dir,
+        appendfsync=appendfsync,
+        maxmemory_mib=settings.embedded_redis_mib,
+        policy="volatile-lru",  # when it is full it evicts what has a TTL: what MongoDB does not have yet has none
+        password=of_redis,
     )
-    return {"redis": valkey, "mongodb": EmbeddedMongo(data_dir)}
+    return {"redis": valkey, "mongodb": EmbeddedMongo(data_dir, password=of_mongodb)}
 
 
 def _web_port(settings: Settings, wanted: int | None) -> int:

@@ -45,7 +45,7 @@ def directory_of(settings: Settings) -> Path:
     if settings.metrics_dir is not None:
         return settings.metrics_dir
     running = state_of(Path(DATA_DIR).absolute()) or {}
-    if running.get("redis_url") == redacted(settings.redis_url) and "metrics_dir" in running:
+    if redacted(str(running.get("redis_url", ""))) == redacted(settings.redis_url) and "metrics_dir" in running:
         return Path(str(running["metrics_dir"]))
     return _chosen(settings)
 

@@ -15,6 +15,8 @@ from itertools import takewhile
 import psutil
 import pytest
 from click.testing import CliRunner
+from pymongo import MongoClient
+from redis import Redis
 
 from tests.integration.supervisor.conftest import NOBODY, STUBBORN, _is_over, _up
 from tests.waiting import slowness, wait_until
@@ -26,7 +28,7 @@ from writebehind.local import up as running
 from writebehind.local.output import MOST_WAITING
 from writebehind.local.stack import Stack
 from writebehind.local.up import Options, System
-from writebehind.settings.running import DATA_DIR
+from writebehind.settings.running import DATA_DIR, find
 
 
 def test_up_runs_without_an_api(tmp_path, procfile):
@@ -81,6 +83,7 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
     for name in ("web", "redis"):
         os.kill(before[name], signal.SIGKILL)
     changed = wait_until(lambda: _all_new(stack.pids(), before, {"web", "redis"}), "new processes", timeout=20)
+    _see_that_passwords_are_known_beside_it_alone(stack)
     everything = [psutil.Process(pid) for pid in changed.values()]
     everything += [child for process in everything for child in process.children(recursive=True)]
 
@@ -96,6 +99,22 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
         assert not told or re.fullmatch(r"; at [\d:]+ \([\d.]+ s ago\) no documents were only in Redis", told), (
             told
         )
+
+
+def _see_that_passwords_are_known_beside_it_alone(stack):
+    """Commands find them in a file that nobody else may read, and in no log."""
+    found = find(stack.data_dir).settings
+    passwords = [(stack.data_dir / name / "password").read_text().strip() for name in ("redis", "mongodb")]
+    assert (found.redis_url, found.mongodb_url) == (stack.redis_url, stack.mongodb_url)
+    for password, url in zip(passwords, (found.redis_url, found.mongodb_url), strict=True):
+        assert f":{password}@127.0.0.1:" in url
+    with Redis.from_url(found.redis_url) as let_in, MongoClient(found.mongodb_url) as also:
+        assert let_in.ping()
+        assert also.admin.command("serverStatus")["ok"]
+    wrote = "".join(one.read_text() for one in (stack.data_dir / "log").iterdir())
+    modes = {one: (stack.data_dir / one).stat().st_mode & 0o777 for one in ("up.json", "redis/password")}
+    assert {0o600} == {*modes.values()}
+    assert [] == [one for one in passwords if one in wrote]
 
 
 def test_a_server_whose_port_is_taken_does_not_end_the_system(monkeypatch, tmp_path):
